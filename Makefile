@@ -1,0 +1,64 @@
+# `make demo` shows everything on real data, `make test` checks everything; both begin with `setup`, which works once.
+# A Python of 3.11 or later: make PYTHON=python3.12 …
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+FOLDERS := schemas engine projections operations consumers cli bench tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench chaos up down lock clean
+
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv with everything pinned in requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Guerdon needs Python 3.11 or later and '$(PYTHON)' is not: install one and run make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; \
+	  exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "'$(PYTHON) -m venv' failed: install its venv module (on Debian and Ubuntu the package python3-venv)" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## the whole tour on real retail data, on local services
+	@$(BIN)/guerdon demo
+
+test: lint ## lint, types and all tests
+	$(BIN)/pytest
+
+lint: $(READY) ## ruff with every rule, its formatter, mypy strict, yamllint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(wildcard $(FOLDERS))
+	$(BIN)/yamllint --strict docker-compose.yml
+
+format: $(READY) ## put the code into the form that lint wants
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## measure Guerdon against the floor
+	@$(BIN)/guerdon bench
+
+chaos: $(READY) ## the long form of the tests that kill and stop processes
+	GUERDON_CHAOS=full $(BIN)/pytest -m chaos
+
+up: $(READY) ## start the local services
+	@$(BIN)/guerdon up
+
+down: $(READY) ## end the local services
+	@$(BIN)/guerdon down
+
+# Remade after a change of the dependencies in pyproject.toml. `--generate-hashes` pins every file, so that no other can be
+# installed; `--no-emit-index-url` and `--no-header` keep out where they came from: any package index or mirror serves.
+lock: ## pin every dependency anew (needs uv)
+	@command -v uv >/dev/null || { echo "requirements.lock is made with uv: install it (pip install uv) and run make lock" >&2; exit 2; }
+	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal --quiet \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --output-file requirements.lock
+
+clean: ## remove the environment and the caches
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,125 @@
+"""Publish events: `guerdon publish`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schemas.errors import InputError, ServiceUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from operations.publish import BadLine, Published, Reading
+
+EXIT_INTERRUPTED = 130
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("publish")(publish)
+
+
+def publish(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files of JSON lines; - is standard input.")],
+    rate: Annotated[float | None, typer.Option("--rate", min=0.001, help="Events a second at most.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Publish JSON lines to Kafka as Avro, each event to the topic of its type.
+
+    Each bad line is named on standard error as `file:line: reason: message`; the good ones are published all the same
+    and the exit code is 2. To publish a file twice is safe: the same event counts once.
+
+    Example: `guerdon publish events.jsonl --rate 500`
+    """
+    from operations.publish import Reading, encoder_for, publish_events  # noqa: PLC0415  `--help` must not wait for it
+    from operations.settings import load_settings  # noqa: PLC0415  as above
+
+    settings = load_settings()
+    bad: list[BadLine] = []
+    with _progress() as (say, advance):
+
+        def on_bad(line: BadLine) -> None:
+            if as_json:
+                bad.append(line)
+            say(str(line))
+
+        reading = Reading(files, on_bad)
+        outcome = publish_events(
+            settings.kafka_config(),
+            encoder_for(settings.registry_url),
+            reading.events(),
+            topic_prefix=settings.topic_prefix,
+            rate_per_s=rate,
+            on_progress=lambda sent: advance(sent, reading),
+        )
+    if as_json:
+        typer.echo(json.dumps(_document(outcome, bad), indent=2))
+    else:
+        typer.echo(f"published {_events(outcome.published)}")
+    _conclude(outcome, reading.bad)
+
+
+def _conclude(outcome: Published, bad: int) -> None:
+    """Leave with the exit code that the outcome calls for."""
+    if outcome.failed:
+        raise ServiceUnreachable(
+            f"Kafka did not take {_events(outcome.failed)} (first: {outcome.first_failure}) and took "
+            f"{outcome.published:,}; mend that and publish again: what arrived already counts once"
+        )
+    if outcome.interrupted:
+        typer.echo("guerdon: interrupted; publish again to send the rest: what arrived already counts once", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if bad:
+        lines = "1 line was" if bad == 1 else f"{bad:,} lines were"
+        raise InputError(
+            f"{lines} not published, {_events(outcome.published)} {'was' if outcome.published == 1 else 'were'}; "
+            f"correct and publish again: what arrived already counts once"
+        )
+
+
+def _document(outcome: Published, bad: list[BadLine]) -> dict[str, Any]:
+    return {
+        "published": outcome.published,
+        "failed": outcome.failed,
+        "first_failure": outcome.first_failure,
+        "bad": [
+            {"file": line.file, "line": line.line, "reason": str(line.reason), "message": line.message} for line in bad
+        ],
+    }
+
+
+def _events(count: int) -> str:
+    return "1 event" if count == 1 else f"{count:,} events"
+
+
+def _progress() -> AbstractContextManager[tuple[Callable[[str], None], Callable[[int, Reading], None]]]:
+    """Return what prints a line on standard error and what moves the bar, which only a terminal sees."""
+    from contextlib import contextmanager  # noqa: PLC0415  `--help` must not wait for it
+
+    return contextmanager(_bar if sys.stderr.isatty() else _no_bar)()
+
+
+def _no_bar() -> Iterator[tuple[Callable[[str], None], Callable[[int, Reading], None]]]:
+    yield (lambda line: typer.echo(line, err=True)), (lambda _sent, _reading: None)
+
+
+def _bar() -> Iterator[tuple[Callable[[str], None], Callable[[int, Reading], None]]]:
+    from rich.console import Console  # noqa: PLC0415  `--help` must not wait for it
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415  as above
+
+    columns = TextColumn("publish"), BarColumn(), TextColumn("{task.fields[sent]:,} events"), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("publish", total=None, sent=0)
+
+        def say(line: str) -> None:
+            progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        def advance(sent: int, reading: Reading) -> None:
+            progress.update(task, total=reading.bytes_total, completed=reading.bytes_read, sent=sent)
+
+        yield say, advance

@@ -1,0 +1,160 @@
+"""Merge what the partitions deliver into one order, without waiting at the tip.
+
+A lane is one partition of one topic. Within a lane the order is the partition's own; between lanes it is event time, so
+that a backlog of several topics is judged as it happened. A lane that is behind its end and empty must be waited for,
+as its next event may be earlier than anything here; a lane at its end is never waited for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from itertools import repeat
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from engine.batch import Admitted, Batch, OffsetMove
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from engine.batch import Partition, SetAside
+
+SILENCE_S = 1.0
+"""A lane that is behind but delivers nothing for this long is left out, and its number in all topics with it."""
+
+_TIME_SHIFT = 20  # an order key: occurred_at in ms, then 4 bits of topic rank, then 16 bits of partition
+_RANK_SHIFT = 16
+
+
+@dataclass(slots=True)
+class Lane:
+    """Hold what one partition has delivered and the transaction has not yet taken.
+
+    `written` is the offset the table says, `position` the offset after the last record here, `high_ms` the highest
+    occurred_at so far: a late event is merged where the lane stands, never before what its own lane delivered earlier.
+    """
+
+    partition: Partition
+    rank: int
+    written: int
+    high_ms: int
+    position: int
+    heard_at: float
+    at_end: bool = False
+    keys: list[int] = field(default_factory=list)
+    records: list[Admitted | SetAside] = field(default_factory=list)
+
+    def add(self, record: Admitted | SetAside) -> None:
+        """Take in the next record of the partition."""
+        if isinstance(record, Admitted) and record.event.occurred_at > self.high_ms:
+            self.high_ms = record.event.occurred_at
+        self.keys.append(self.key())
+        self.records.append(record)
+
+    def take(self, count: int) -> OffsetMove:
+        """Remove the first `count` records, and return how the partition's offset moves with them."""
+        high_ms = self.keys[count - 1] >> _TIME_SHIFT if count else self.high_ms
+        following = self.position if count == len(self.records) else self.records[count - 1].offset + 1
+        move = OffsetMove(self.written, following, high_ms, following - self.written - count)
+        del self.keys[:count], self.records[:count]
+        self.written = following
+        return move
+
+    def key(self) -> int:
+        """Return the order key of what comes now."""
+        return self.high_ms << _TIME_SHIFT | self.rank << _RANK_SHIFT | self.partition[1]
+
+
+class Lanes:
+    """Hold the lanes of the partitions that this worker is assigned."""
+
+    def __init__(self, ranks: dict[str, int]) -> None:
+        self._ranks = ranks
+        self._lanes: dict[Partition, Lane] = {}
+
+    def __contains__(self, partition: Partition) -> bool:
+        """Return whether `partition` is assigned."""
+        return partition in self._lanes
+
+    def __len__(self) -> int:
+        """Return how many records wait in memory."""
+        return sum(len(lane.records) for lane in self._lanes.values())
+
+    @property
+    def partitions(self) -> list[Partition]:
+        """List the assigned partitions."""
+        return sorted(self._lanes)
+
+    def open(self, partition: Partition, written: int, high_ms: int, now: float) -> None:
+        """Begin to read `partition` at the offset that the table says."""
+        self._lanes[partition] = Lane(partition, self._ranks[partition[0]], written, high_ms, written, now)
+
+    def close(self, partitions: Iterable[Partition]) -> None:
+        """Forget partitions: what was delivered and not taken is another worker's now."""
+        for partition in partitions:
+            self._lanes.pop(partition, None)
+
+    def add(self, partition: Partition, offset: int, record: Admitted | SetAside | None, now: float) -> None:
+        """Take in the record at `offset`; None where the record is passed over by policy."""
+        lane = self._lanes.get(partition)
+        if lane is None:
+            return  # revoked between the poll and now
+        lane.heard_at = now
+        lane.at_end = False
+        lane.position = offset + 1
+        if record is not None:
+            lane.add(record)
+
+    def reached_end(self, partition: Partition, end: int, now: float) -> None:
+        """Note that `partition` has delivered everything up to `end`, holes included."""
+        lane = self._lanes.get(partition)
+        if lane is not None:
+            lane.heard_at = now
+            lane.at_end = True
+            lane.position = max(lane.position, end)
+
+    def crowded(self, records_max: int) -> list[Partition]:
+        """Return the lanes to pause while memory is full: those with records, as an empty one may be waited for."""
+        if len(self) <= records_max:
+            return []
+        return [lane.partition for lane in self._lanes.values() if lane.records]
+
+    def take(self, records_max: int, now: float) -> Batch | None:
+        """Return the next records in merged order, None where there is nothing to do or a lane must be waited for."""
+        lanes = self._in_step(now)
+        waited_for = [lane for lane in lanes if not lane.at_end]
+        if any(not lane.records for lane in waited_for):
+            return None
+        frontier = min((lane.keys[-1] for lane in waited_for), default=None)
+        batch = Batch()
+        counts = [0] * len(lanes)
+        for _, index, record in self._merged(lanes, frontier)[:records_max]:
+            counts[index] += 1
+            if isinstance(record, Admitted):
+                batch.admitted.append(record)
+            else:
+                batch.set_aside.append(record)
+        for lane, count in zip(lanes, counts, strict=True):
+            if count or (not lane.records and lane.position > lane.written):
+                batch.moves[lane.partition] = lane.take(count)
+        return batch if batch.moves else None
+
+    @staticmethod
+    def _merged(lanes: list[Lane], frontier: int | None) -> list[tuple[int, int, Admitted | SetAside]]:
+        """Merge the lanes up to the key that no lane can still undercut; the sort is stable, so lanes stay in order."""
+        merged: list[tuple[int, int, Admitted | SetAside]] = []
+        for index, lane in enumerate(lanes):
+            count = len(lane.keys) if frontier is None else bisect_right(lane.keys, frontier)
+            merged += zip(lane.keys[:count], repeat(index), lane.records, strict=False)
+        merged.sort(key=itemgetter(0))
+        return merged
+
+    def _in_step(self, now: float) -> list[Lane]:
+        """Return the lanes to merge, without the numbers of which a lane is behind and silent."""
+        silent = {
+            lane.partition[1]
+            for lane in self._lanes.values()
+            if not lane.at_end and not lane.records and now - lane.heard_at >= SILENCE_S
+        }
+        return [lane for lane in self._lanes.values() if lane.partition[1] not in silent]

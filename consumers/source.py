@@ -1,0 +1,158 @@
+"""Read the input topics: one consumer group, positions from PostgreSQL, never from Kafka."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from schemas.errors import InputError, ServiceUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from confluent_kafka import Message
+
+    from engine.batch import Partition
+
+WATERMARK_TIMEOUT_S = 10.0
+END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001  confluent-kafka's public name for it begins so
+OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001  as above
+
+_PREFETCH = {
+    "queued.min.messages": "20000",
+    "queued.max.messages.kbytes": "32768",
+    "fetch.message.max.bytes": "262144",  # small turns: several topics then arrive side by side, not one after another
+    "fetch.wait.max.ms": "100",
+}
+
+
+def consumer_config(kafka: Mapping[str, Any], group_id: str, group_protocol: str) -> dict[str, Any]:
+    """Return the consumer's settings; an operator's own win, but for those that exactly-once rests on."""
+    own: dict[str, Any] = {
+        "group.id": group_id,
+        "enable.auto.commit": "false",
+        "auto.offset.reset": "error",
+        "enable.partition.eof": "true",
+        "group.protocol": group_protocol,
+    }
+    own["group.remote.assignor" if group_protocol == "consumer" else "partition.assignment.strategy"] = "range"
+    return _PREFETCH | dict(kafka) | own
+
+
+class Source:
+    """Deliver messages of the partitions that the group gives this worker.
+
+    `assigned` gets the partitions and returns the offset to begin at for each one to read; `revoked` gets those lost.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        topics: list[str],
+        assigned: Callable[[list[Partition]], dict[Partition, int]],
+        revoked: Callable[[list[Partition]], None],
+    ) -> None:
+        self._consumer = Consumer(config)
+        self._incremental = config["group.protocol"] == "consumer"  # the broker then moves partitions one by one
+        self._assigned = assigned
+        self._revoked = revoked
+        self._paused: set[Partition] = set()
+        try:
+            known = self._consumer.list_topics(timeout=WATERMARK_TIMEOUT_S).topics
+        except KafkaException as error:
+            raise ServiceUnreachable(
+                f"Kafka does not answer at {config['bootstrap.servers']}; start it with `guerdon up` "
+                "or correct KAFKA_BOOTSTRAP_SERVERS"
+            ) from error
+        missing = [topic for topic in topics if topic not in known]
+        if missing:
+            raise InputError(f"Kafka has no topic {', '.join(missing)}; run `guerdon init` to create the topics")
+        self._partitions = [(topic, number) for topic in topics for number in sorted(known[topic].partitions)]
+        self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+
+    def ends(self) -> dict[Partition, int]:
+        """Return the end offset of every partition that holds anything, of all workers' partitions."""
+        ends = {}
+        for partition in self._partitions:
+            low, high = self.watermarks(partition)
+            if high > low:
+                ends[partition] = high
+        return ends
+
+    def watermarks(self, partition: Partition) -> tuple[int, int]:
+        """Return the first offset that the broker still has, and the one after the last."""
+        low, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=WATERMARK_TIMEOUT_S)
+        return int(low), int(high)
+
+    def poll(self, messages_max: int, timeout_s: float) -> list[Message]:
+        """Return what has arrived; wait up to `timeout_s` for the first message, and for no other."""
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return []
+        return [first, *self._consumer.consume(messages_max - 1, 0)]
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """Read `partition` on from `offset`."""
+        self._consumer.seek(TopicPartition(*partition, offset))
+
+    def leave_out(self, partitions: Iterable[Partition]) -> None:
+        """Deliver nothing more of `partitions`, which stay assigned."""
+        self._consumer.pause([TopicPartition(*partition) for partition in partitions])
+
+    def pause(self, partitions: Iterable[Partition]) -> None:
+        """Deliver nothing of `partitions` until `resume`."""
+        fresh = set(partitions) - self._paused
+        if fresh:
+            self._paused |= fresh
+            self.leave_out(sorted(fresh))
+
+    def resume(self) -> None:
+        """Deliver what was paused again."""
+        if self._paused:
+            self._consumer.resume([TopicPartition(*partition) for partition in sorted(self._paused)])
+            self._paused.clear()
+
+    def report(self, positions: Mapping[Partition, int]) -> None:
+        """Tell Kafka how far we are: for lag dashboards, nothing reads it back."""
+        if positions:
+            self._consumer.commit(
+                offsets=[TopicPartition(*partition, offset) for partition, offset in positions.items()],
+                asynchronous=True,
+            )
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+    def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        starts = self._assigned([(each.topic, each.partition) for each in partitions])
+        wanted = [
+            TopicPartition(each.topic, each.partition, starts[each.topic, each.partition])
+            for each in partitions
+            if (each.topic, each.partition) in starts
+        ]
+        if self._incremental:
+            consumer.incremental_assign(wanted)
+        else:
+            consumer.assign(wanted)
+
+    def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        lost = [(each.topic, each.partition) for each in partitions]
+        self._paused.difference_update(lost)
+        self._revoked(lost)
+        if self._incremental:
+            consumer.incremental_unassign(partitions)
+
+
+def place_of(message: Message) -> tuple[Partition, int]:
+    """Return the partition and offset of `message`, which has both unless it is an error about the whole cluster."""
+    return (message.topic(), message.partition()), message.offset()  # type: ignore[return-value]
+
+
+def topic_ids(kafka: Mapping[str, Any], topics: list[str]) -> dict[str, str]:
+    """Return the id that the cluster gave each topic when it was made: one made anew has another."""
+    admin = AdminClient(dict(kafka))
+    described = admin.describe_topics(TopicCollection(topics), request_timeout=WATERMARK_TIMEOUT_S)
+    return {topic: str(future.result().topic_id) for topic, future in described.items()}

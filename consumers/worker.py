@@ -1,0 +1,313 @@
+"""Run the worker: poll, decode, admit, merge; then append, evaluate, record in one transaction; then project."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from concurrent.futures import wait
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+from confluent_kafka import KafkaException
+
+from consumers.intake import Intake
+from consumers.lanes import Lanes
+from consumers.positions import Positions
+from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of, topic_ids
+from consumers.writer import Stopped, Writer
+from engine.store.database import INFRASTRUCTURE, one, transaction
+from engine.store.offsets import Fenced
+from engine.store.programmes import active
+from projections.runner import Projector, finish
+from schemas.codec import Decoder
+from schemas.errors import AnswerIsNo, ServiceUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from confluent_kafka import KafkaError, Message
+
+    from engine.batch import Admitted, Batch, Partition, SetAside
+    from engine.live import Outcome
+    from operations.settings import Settings
+    from schemas.codec import WriterSchemas
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+TOPICS_IN_RANK = ("signups", "shares", "purchases", "activities", "redemptions")
+"""At one instant, events are judged in this order."""
+
+POLL_MESSAGES_MAX = 2_000
+IDLE_S = 0.1
+BUSY_S = 0.002
+RETRY_S = 0.5
+REPORT_S = 5.0
+SETTLE_S = 3.0
+BUFFERED_BATCHES = 3
+"""Records kept in memory, in multiples of the largest batch; beyond it the lanes that have records are paused."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """Count what a run came to, in events."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    rewards: int = 0
+    batches: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in a committed batch."""
+        self.accepted += outcome.accepted
+        self.duplicate += outcome.duplicate
+        self.quarantined += outcome.quarantined
+        self.rewards += outcome.rewards
+        self.batches += 1
+
+
+class Worker:
+    """Take events from Kafka into the logs and the views until told to stop.
+
+    Args:
+        settings: addresses and bounds.
+        writer_schemas: where schemas of messages are looked up.
+        until_caught_up: stop when the end offsets seen at start are taken and projected.
+        observe: called with the name of each step's start and end in a transaction.
+
+    Raises:
+        AnswerIsNo: no programme is active, or (with `until_caught_up`) a partition cannot be read on.
+        ServiceUnreachable: Kafka or PostgreSQL does not answer at start.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        writer_schemas: WriterSchemas,
+        *,
+        until_caught_up: bool = False,
+        observe: Callable[[str], None] | None = None,
+    ) -> None:
+        self.summary = Summary()
+        self._settings = settings
+        self._until_caught_up = until_caught_up
+        self._stop = threading.Event()
+        self._topics = [settings.topic_prefix + topic for topic in TOPICS_IN_RANK]
+        self._intake = _make_intake(settings, writer_schemas)
+        self._lanes = Lanes({topic: rank for rank, topic in enumerate(self._topics)})
+        self._positions = Positions(settings.database_url)
+        self._source = Source(
+            consumer_config(settings.kafka_config(), settings.group_id, settings.group_protocol),
+            self._topics,
+            self._on_assigned,
+            self._on_revoked,
+        )
+        self._writer = Writer(settings.database_url, writer_schemas.lookup, self._stop, observe)
+        self._projector = Projector(
+            settings.database_url, pause_s=settings.projection_pause_ms / 1000, observe=observe or (lambda _point: None)
+        )
+        self._writing: Future[Outcome] | None = None
+        self._written: Batch | None = None
+        self._reported: dict[Partition, int] = {}
+        self._report_at = self._look_at = time.monotonic()
+
+    def stop(self) -> None:
+        """Finish the batch under way and leave; safe to call from a signal handler."""
+        self._stop.set()
+
+    def run(self) -> Summary:
+        """Work until `stop`, or until caught up, and return what was done."""
+        ends = self._source.ends() if self._until_caught_up else {}
+        _calm_garbage_collector()
+        self._projector.start()
+        try:
+            while not self._stop.is_set():
+                self._receive()
+                self._finish_writing()
+                self._begin_writing()
+                if self._until_caught_up and self._is_caught_up(ends):
+                    break
+        except Stopped:
+            log.info("told to stop while a service was away")
+        finally:
+            self._leave()
+        if self._until_caught_up and not self._stop.is_set():
+            finish(self._settings.database_url, self._stop)
+        return self.summary
+
+    def _receive(self) -> None:
+        """Poll, decode and admit what has arrived, and keep what is in memory within bounds."""
+        bound = BUFFERED_BATCHES * self._settings.max_batch
+        if crowded := self._lanes.crowded(bound):
+            self._source.pause(crowded)
+        elif len(self._lanes) < bound // 2:
+            self._source.resume()
+        waiting = self._writing is not None or len(self._lanes) > 0
+        messages = self._source.poll(POLL_MESSAGES_MAX, BUSY_S if waiting else IDLE_S)
+        now = time.monotonic()
+        for message in messages:
+            partition, offset = place_of(message)
+            error = message.error()
+            if error is None:
+                self._lanes.add(partition, offset, self._take(message), now)
+            elif error.code() == END_OF_PARTITION:
+                self._lanes.reached_end(partition, offset, now)
+            else:
+                self._on_error(partition, error)
+
+    def _begin_writing(self) -> None:
+        if self._writing is None:
+            batch = self._lanes.take(self._settings.max_batch, time.monotonic())
+            if batch is not None:
+                self._written = batch
+                self._writing = self._writer.begin(batch)
+
+    def _finish_writing(self) -> None:
+        """Take note of the transaction that has ended; where it was fenced, read on from where the table stands."""
+        if self._writing is None or not self._writing.done():
+            return
+        writing, batch = self._writing, self._written
+        self._writing = self._written = None
+        assert batch is not None  # noqa: S101  set together with the future
+        try:
+            outcome = writing.result()
+        except Fenced as fenced:
+            log.warning("batch fenced", why=str(fenced))
+            self._seek(list(batch.moves))
+            return
+        except Stopped:
+            return
+        self._projector.wake()
+        self.summary.add(outcome)
+        log.info(
+            "batch", accepted=outcome.accepted, duplicate=outcome.duplicate, quarantined=outcome.quarantined,
+            rewards=outcome.rewards, buffered=len(self._lanes),
+        )  # fmt: skip
+        self._report(batch)
+
+    def _report(self, batch: Batch) -> None:
+        self._reported.update({partition: move.next for partition, move in batch.moves.items()})
+        if time.monotonic() >= self._report_at:
+            self._report_at = time.monotonic() + REPORT_S
+            self._source.report({each: at for each, at in self._reported.items() if each in self._lanes})
+            self._reported.clear()
+
+    def _take(self, message: Message) -> Admitted | SetAside | None:
+        """Decode and admit `message`, however long the Schema Registry is away: it is not the message's fault."""
+        while True:
+            try:
+                return self._intake.take(message)
+            except ServiceUnreachable as error:
+                log.warning("decode pauses", why=str(error))
+                if self._stop.wait(RETRY_S):
+                    raise Stopped from error
+
+    def _on_error(self, partition: Partition, error: KafkaError) -> None:
+        if error.code() != OUT_OF_RANGE or partition not in self._lanes:
+            log.warning("broker", why=error.str(), code=error.name())
+            return
+        why = f"the broker no longer has what comes next ({error.str()}); see `guerdon offsets --help`"
+        self._patiently(lambda: self._positions.stop(partition, why))
+        number = [each for each in self._lanes.partitions if each[1] == partition[1]]
+        self._lanes.close(number)
+        self._source.leave_out(number)
+
+    def _on_assigned(self, partitions: list[Partition]) -> dict[Partition, int]:
+        """Open a lane for each partition where PostgreSQL says to begin, and return those offsets."""
+        self._settle()
+        found = self._patiently(
+            lambda: self._positions.starts(
+                partitions, self._source, topic_ids(self._settings.kafka_config(), self._topics)
+            )
+        )
+        now = time.monotonic()
+        for partition, (offset, high_ms) in (found or {}).items():
+            self._lanes.open(partition, offset, high_ms, now)
+        log.info("assigned", partitions=len(found or {}))
+        return {partition: offset for partition, (offset, _) in (found or {}).items()}
+
+    def _on_revoked(self, partitions: list[Partition]) -> None:
+        self._settle()
+        self._lanes.close(partitions)
+        log.info("revoked", partitions=len(partitions))
+
+    def _settle(self) -> None:
+        """Let the transaction under way end, so that the table speaks of it; without, more would be repeated."""
+        if self._writing is not None:
+            wait([self._writing], SETTLE_S)
+            self._finish_writing()
+
+    def _seek(self, partitions: list[Partition]) -> None:
+        for partition, (offset, high_ms) in (self._patiently(lambda: self._positions.of(partitions)) or {}).items():
+            if partition in self._lanes:
+                self._lanes.open(partition, offset, high_ms, time.monotonic())
+                with suppress(KafkaException):  # revoked in this moment: then it is no longer ours to read
+                    self._source.seek(partition, offset)
+
+    def _patiently(self, ask: Callable[[], T]) -> T | None:
+        """Ask until PostgreSQL and Kafka answer; None when told to stop first."""
+        while not self._stop.is_set():
+            try:
+                return ask()
+            except (*INFRASTRUCTURE, ServiceUnreachable, KafkaException) as error:
+                log.warning("worker pauses", why=str(error).strip())
+                self._stop.wait(RETRY_S)
+                with suppress(*INFRASTRUCTURE, ServiceUnreachable):
+                    self._positions.reconnect()
+        return None
+
+    def _is_caught_up(self, ends: dict[Partition, int]) -> bool:
+        if self._writing is not None or time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + IDLE_S
+        left = self._patiently(lambda: self._positions.behind(ends))
+        if left is None:
+            return False
+        behind, stopped = left
+        if behind and stopped:
+            raise AnswerIsNo(f"cannot catch up: {stopped[0]}")
+        return not behind
+
+    def _leave(self) -> None:
+        self._stop_writing()
+        self._projector.stop()
+        self._source.close()
+        self._positions.close()
+
+    def _stop_writing(self) -> None:
+        """Wait for the batch under way; when told to stop, no longer than PostgreSQL deserves."""
+        if self._writing is not None:
+            wait([self._writing], SETTLE_S)
+            self._finish_writing()
+        self._writer.close()
+
+
+def _make_intake(settings: Settings, writer_schemas: WriterSchemas) -> Intake:
+    with transaction(settings.database_url) as cursor:
+        programme = active(cursor)
+        (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
+    if programme is None:
+        raise AnswerIsNo(
+            "no programme is active, so nothing can be judged; run `guerdon programme activate FILE` first"
+        )
+    return Intake(
+        Decoder(writer_schemas, settings.message_bytes_max),
+        topic_prefix=settings.topic_prefix,
+        currency=programme.currency,
+        secret=bytes(secret),
+        future_tolerance_ms=settings.future_tolerance_s * 1000,
+        tombstones=settings.tombstones,
+    )
+
+
+def _calm_garbage_collector() -> None:
+    """Collect rarely: a batch makes a hundred thousand objects and no cycles, and each collection walks them all."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)

@@ -1,0 +1,83 @@
+"""Write one batch at a time in a thread, so that decoding the next one and PostgreSQL's work go on side by side."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import structlog
+
+from engine.live import LiveTransaction
+from engine.store.database import INFRASTRUCTURE
+from schemas.errors import ServiceUnreachable
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from engine.batch import Batch
+    from engine.live import Outcome
+
+log = structlog.get_logger()
+
+BACK_OFF_S_FIRST = 0.1
+BACK_OFF_S_MAX = 5.0
+
+
+class Stopped(Exception):  # noqa: N818  an order, not a fault
+    """Say that the worker was told to stop while PostgreSQL was away; the batch was not written."""
+
+
+class Writer:
+    """Hand batches to the live transaction, and wait PostgreSQL out when it is away."""
+
+    def __init__(
+        self,
+        database_url: str,
+        schema_text: Callable[[int], str | None],
+        stop: threading.Event,
+        observe: Callable[[str], None] | None = None,
+    ) -> None:
+        self._database_url = database_url
+        self._schema_text = schema_text
+        self._stop = stop
+        self._observe = observe
+        self._transaction: LiveTransaction | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+
+    def begin(self, batch: Batch) -> Future[Outcome]:
+        """Start to write `batch`; the future raises `Fenced` or `Stopped` where it was not written."""
+        return self._thread.submit(self._write, batch)
+
+    def close(self) -> None:
+        """End after the transaction under way."""
+        self._thread.shutdown()
+        self._disconnect()
+
+    def _write(self, batch: Batch) -> Outcome:
+        """Write `batch` however long PostgreSQL is away.
+
+        A connection that breaks during the commit leaves open whether it took effect. The next attempt's
+        compare-and-set tells: if it did, the offsets have moved, and the worker reads on from where the table stands.
+        """
+        back_off_s = BACK_OFF_S_FIRST
+        while True:
+            try:
+                return self._connected().commit(batch)
+            except (*INFRASTRUCTURE, ServiceUnreachable) as error:
+                self._disconnect()
+                log.warning("writer pauses", why=str(error).strip(), retry_s=back_off_s)
+                if self._stop.wait(back_off_s):
+                    raise Stopped from error
+                back_off_s = min(2 * back_off_s, BACK_OFF_S_MAX)
+
+    def _connected(self) -> LiveTransaction:
+        if self._transaction is None:
+            observe = {} if self._observe is None else {"observe": self._observe}
+            self._transaction = LiveTransaction(self._database_url, self._schema_text, **observe)
+        return self._transaction
+
+    def _disconnect(self) -> None:
+        if self._transaction is not None:
+            self._transaction.close()
+            self._transaction = None

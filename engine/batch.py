@@ -1,0 +1,86 @@
+"""Hold what a worker hands to the live transaction: one merged run of records, and the offsets it moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from schemas.canonical import content_digest, event_identity, order_identity
+from schemas.events import TYPE_NAMES, Purchase, Touch
+
+if TYPE_CHECKING:
+    from schemas.events import Event
+    from schemas.rejection import Reason
+
+NO_OFFSET = -1
+"""Partition and offset of an event that did not come from Kafka."""
+
+Partition = tuple[str, int]
+"""A topic's full name and a partition's number."""
+
+
+class Admitted(Struct, gc=False):
+    """Hold one event that passed admission; `identity` and `order_identity` have 32 bytes, `digest` 16."""
+
+    event: Event
+    kind: str
+    member_id: str
+    shard: int
+    identity: bytes
+    digest: bytes
+    order_identity: bytes | None
+    schema_id: int
+    payload: bytes
+    topic: str = ""
+    partition: int = NO_OFFSET
+    offset: int = NO_OFFSET
+
+
+class SetAside(Struct, gc=False):
+    """Hold one record that cannot be taken, with the reason code and a sentence for the operator."""
+
+    stage: str
+    reason: Reason
+    message: str
+    topic: str | None
+    partition: int
+    offset: int
+    payload: bytes
+    event: Event | None = None
+    schema_id: int | None = None
+
+
+class OffsetMove(Struct, frozen=True):
+    """Move a partition from `expected`, which the table must still say, to `next`; `passed` offsets had no event."""
+
+    expected: int
+    next: int
+    high_ms: int
+    passed: int = 0
+
+
+@dataclass(slots=True)
+class Batch:
+    """Hold admitted events in their merged order, records to set aside, and the offset moves of all of them."""
+
+    admitted: list[Admitted] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
+    moves: dict[Partition, OffsetMove] = field(default_factory=dict)
+
+
+def admitted_from(event: Event, shard: int, schema_id: int, payload: bytes, secret: bytes) -> Admitted:
+    """Make the record of an event that passed `engine.admit.check`."""
+    member_id = "" if type(event) is Touch else event.member_id  # type: ignore[attr-defined]
+    return Admitted(
+        event,
+        TYPE_NAMES[type(event)],
+        member_id,
+        shard,
+        event_identity(event.source, event.event_id),
+        content_digest(event, secret),
+        order_identity(member_id, event.order_id) if type(event) is Purchase else None,
+        schema_id,
+        payload,
+    )

@@ -1,0 +1,23 @@
+"""Evaluate: fold one event into its member's state, a pure function of the recorded order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schemas.events import Erasure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.programme.judge import Judges
+    from engine.state import MemberState, Occurrence
+    from schemas.events import MemberEvent
+    from schemas.rewards import RewardEvent
+
+
+def fold(state: MemberState, event: MemberEvent, occurrence: Occurrence, judge: Judges) -> Sequence[RewardEvent]:
+    """Move the member's clock to the event, never back, and return what the event gives; changes `state` in place."""
+    state.clock_ms = max(state.clock_ms, event.occurred_at)
+    if type(event) is Erasure:
+        state.erased = True
+    return judge.judge(event, state, occurrence)

@@ -1,0 +1,350 @@
+"""Take a batch into both logs, in one PostgreSQL transaction: fence, deduplicate, load, evaluate, append, advance.
+
+Everything or nothing. Exactly once in effect rests on three facts: the offsets move in the same transaction as the
+rows, a worker that is no longer alone finds them moved, and a shard has one writer at a time, whoever holds its head.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import psycopg2
+from msgspec import structs
+
+from engine.batch import Partition, SetAside
+from engine.evaluate import fold
+from engine.programme.compile import compile_programme
+from engine.programme.load import load_programme
+from engine.state import Occurrence
+from engine.store import generations, history, member_states, offsets, personal, programmes, quarantine, source_log
+from engine.store.database import RETRYABLE, connect
+from engine.store.member_states import Member, MemberCache
+from engine.store.reward_log import PostingFields, RewardRows
+from engine.store.source_log import Head, Known, SourceRows
+from schemas.canonical import IDENTITY_BYTES
+from schemas.rejection import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.batch import Admitted, Batch
+    from engine.programme.compile import Judge
+    from engine.store.personal import Owner
+
+ATTEMPTS_MAX = 20
+"""How often a batch is begun anew after a deadlock or a race; each race has a winner, so the last try is far away."""
+
+ACCEPTED, DUPLICATE, QUARANTINED = range(3)
+
+
+class EvaluationFailed(Exception):  # noqa: N818  caught here, never shown
+    """Name the event that the fold could not judge."""
+
+    def __init__(self, event: Admitted, error: Exception) -> None:
+        super().__init__(str(error))
+        self.event = event
+        self.error = error
+
+
+@dataclass(slots=True)
+class Work:
+    """Hold what one attempt has found and decided; thrown away with it."""
+
+    batch: Batch
+    generation: int = 0
+    recorded_ms: int = 0
+    fresh: list[Admitted] = field(default_factory=list)
+    heads: dict[int, Head] = field(default_factory=dict)
+    members: dict[int, dict[str, Member]] = field(default_factory=dict)
+    touched: dict[Owner, Member] = field(default_factory=dict)
+    keys: dict[Owner, bytes | None] = field(default_factory=dict)
+    erased: list[Owner] = field(default_factory=list)
+    source_rows: SourceRows = field(default_factory=SourceRows)
+    reward_rows: RewardRows | None = None
+    set_aside: list[SetAside] = field(default_factory=list)
+    places: dict[int, tuple[int, int]] = field(default_factory=dict)
+    held: dict[int, str] = field(default_factory=dict)
+    counts: dict[Partition, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))
+
+    def reject(self, event: Admitted, stage: str, reason: Reason, message: str) -> None:
+        """Set an admitted event aside after all."""
+        self.counts[event.topic, event.partition][QUARANTINED] += 1
+        self.set_aside.append(_set_aside(event, stage, reason, message))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Say what a committed batch came to, in numbers of events."""
+
+    accepted: int
+    duplicate: int
+    quarantined: int
+    rewards: int
+
+
+def _observe_nothing(_point: str) -> None:
+    """Stand in for whoever watches the steps: the bench times them, the chaos tests kill the process at one."""
+
+
+class LiveTransaction:
+    """Write batches with one connection; not to be shared between threads."""
+
+    def __init__(
+        self,
+        database_url: str,
+        schema_text: Callable[[int], str | None],
+        *,
+        observe: Callable[[str], None] = _observe_nothing,
+    ) -> None:
+        self._connection = connect(database_url, application="guerdon worker")
+        self._schema_text = schema_text
+        self._observe = observe
+        self._schemas_kept: set[int] = {personal.OWN_FORMAT}
+        self._cache = MemberCache()
+        self._judges: dict[int, Judge] = {}
+        self._postings = PostingFields()
+        self._unjudgeable: dict[bytes, EvaluationFailed] = {}
+        with self._connection, self._connection.cursor() as cursor:
+            member_states.prepare(cursor)
+
+    def close(self) -> None:
+        """Close the connection; a transaction under way is rolled back by PostgreSQL."""
+        self._connection.close()
+
+    def commit(self, batch: Batch) -> Outcome:
+        """Write `batch` and return what became of it.
+
+        Raises:
+            engine.store.offsets.Fenced: another worker has taken these offsets; nothing was written.
+            psycopg2.Error: PostgreSQL is away; whether the transaction took effect, the offsets will tell.
+        """
+        for _ in range(ATTEMPTS_MAX - 1):
+            try:
+                return self._attempt(batch)
+            except EvaluationFailed as failure:
+                self._unjudgeable[failure.event.identity] = failure
+            except RETRYABLE:
+                continue
+        return self._attempt(batch)
+
+    def _attempt(self, batch: Batch) -> Outcome:
+        work = Work(batch)
+        try:
+            with self._connection.cursor() as cursor:
+                for name, step in self.STEPS:
+                    self._observe(f"before {name}")
+                    step(self, cursor, work)
+                    self._observe(f"after {name}")
+            self._observe("before commit")
+            self._connection.commit()
+            self._observe("after commit")
+        except BaseException:
+            self._cache.forget()
+            self._schemas_kept = {personal.OWN_FORMAT}
+            with suppress(psycopg2.Error):  # a broken connection has nothing left to roll back
+                self._connection.rollback()
+            raise
+        self._unjudgeable.clear()
+        self._cache.keep({shard: (work.generation, head.seq) for shard, head in work.heads.items()})
+        for member in work.touched.values():
+            member.stored = True
+        return _outcome(work)
+
+    def _fence(self, cursor: Cursor, work: Work) -> None:
+        work.generation = generations.lock_live(cursor)
+        offsets.compare_and_set(cursor, work.batch.moves)
+        work.recorded_ms = generations.now_ms(cursor)
+
+    def _deduplicate(self, cursor: Cursor, work: Work) -> None:
+        """Drop what the log has already; the order of looking up and inserting is safe, as a race ends in an error."""
+        identities = [event.identity[:IDENTITY_BYTES] for event in work.batch.admitted]
+        identities += [
+            event.order_identity[:IDENTITY_BYTES] for event in work.batch.admitted if event.order_identity is not None
+        ]
+        known = source_log.find_known(cursor, identities)
+        seen: dict[bytes, Admitted] = {}
+        for event in work.batch.admitted:
+            verdict = _compare(cursor, event, known, seen)
+            if verdict is None:
+                seen[event.identity[:IDENTITY_BYTES]] = event
+                if event.order_identity is not None:
+                    seen[event.order_identity[:IDENTITY_BYTES]] = event
+                work.fresh.append(event)
+            elif verdict:
+                work.reject(event, "append", Reason.ID_CONFLICT, verdict)
+            else:
+                work.counts[event.topic, event.partition][DUPLICATE] += 1
+        for record in work.batch.set_aside:
+            work.counts[record.topic or "", record.partition][QUARANTINED] += 1
+            work.set_aside.append(record)
+
+    def _load(self, cursor: Cursor, work: Work) -> None:
+        work.heads = source_log.lock_heads(cursor, {event.shard for event in work.fresh}, work.generation)
+        for shard, head in work.heads.items():
+            head.recorded_ms = max(head.recorded_ms, work.recorded_ms)
+            work.members[shard] = self._cache.of_shard(shard, (work.generation, head.seq))
+        missing = {
+            (event.shard, event.member_id)
+            for event in work.fresh
+            if event.member_id and event.member_id not in work.members[event.shard]
+        }
+        for member in member_states.load(cursor, sorted(missing)):
+            work.members[member.shard][member.member_id] = member
+        self._load_judges(cursor, {head.version for head in work.heads.values()})
+        owners = {(event.shard, event.member_id) for event in work.fresh if personal.is_personal(event.event)}
+        owners |= {owner for record in work.set_aside if (owner := quarantine.personal_owner(record)) is not None}
+        work.keys = personal.keys_for(cursor, owners)
+
+    def _load_judges(self, cursor: Cursor, versions: set[int]) -> None:
+        for version in sorted(versions - self._judges.keys()):
+            self._judges[version] = load_judge(cursor, version)
+
+    def _evaluate(self, _cursor: Cursor, work: Work) -> None:
+        work.reward_rows = RewardRows(work.generation, self._postings)
+        for event in work.fresh:
+            member = work.members[event.shard].get(event.member_id)
+            if member is None:
+                work.source_rows.append(event, work.heads[event.shard], 0, None)  # a touch: it has no member
+            elif member.state.erased:
+                work.reject(
+                    event, "append", Reason.MEMBER_ERASED, "the member asked for erasure; nothing more is kept of them"
+                )
+                continue
+            else:
+                self._record(event, member, work, work.reward_rows)
+            work.counts[event.topic, event.partition][ACCEPTED] += 1
+
+    def _record(self, event: Admitted, member: Member, work: Work, reward_rows: RewardRows) -> None:
+        """Append one event and what it leads to; an event of a held member is appended and waits."""
+        head = work.heads[event.shard]
+        owner = (event.shard, event.member_id)
+        sealed = None
+        if personal.is_personal(event.event):
+            sealed = personal.seal(event.event, event.identity, work.keys[owner])
+        work.source_rows.append(event, head, member.seq, sealed)
+        member.seq = head.seq
+        work.touched[owner] = member
+        if event.kind == "erasure":
+            work.erased.append(owner)
+            work.keys[owner] = None
+        if event.identity in self._unjudgeable:
+            self._hold(event, member, work, head)
+        elif not member.state.held_since:
+            try:
+                rewards = fold(
+                    member.state,
+                    event.event,
+                    Occurrence(event.identity, head.seq, head.recorded_ms),
+                    self._judges[head.version],
+                )
+            except Exception as error:
+                raise EvaluationFailed(event, error) from error
+            if rewards:
+                reward_rows.append(rewards, head, member.packed_id, event.event.event_id)
+
+    def _hold(self, event: Admitted, member: Member, work: Work, head: Head) -> None:
+        if not member.state.held_since:
+            member.state.held_since = head.seq
+        failure = self._unjudgeable[event.identity]
+        work.places[len(work.set_aside)] = (event.shard, head.seq)
+        work.held[len(work.set_aside)] = event.member_id
+        work.set_aside.append(
+            _set_aside(event, "evaluate", Reason.EVALUATION_FAILED, f"{type(failure.error).__name__}: {failure.error}")
+        )
+
+    def _append_source(self, cursor: Cursor, work: Work) -> None:
+        for schema_id in sorted({event.schema_id for event in work.fresh} - self._schemas_kept):
+            history.keep_schema(cursor, schema_id, self._schema_text(schema_id) or "")
+            self._schemas_kept.add(schema_id)
+        work.source_rows.write_events(cursor)
+
+    def _append_identities(self, cursor: Cursor, work: Work) -> None:
+        work.source_rows.write_identities(cursor)
+
+    def _append_rewards(self, cursor: Cursor, work: Work) -> None:
+        if work.reward_rows is not None:
+            work.reward_rows.write(cursor)
+
+    def _save_states(self, cursor: Cursor, work: Work) -> None:
+        member_states.save(cursor, work.touched.values())
+        personal.drop_keys(cursor, work.erased)
+
+    def _save_heads(self, cursor: Cursor, work: Work) -> None:
+        if work.heads:
+            source_log.save_heads(cursor, work.heads.values(), work.generation)
+
+    def _set_aside(self, cursor: Cursor, work: Work) -> None:
+        quarantine.add(cursor, work.set_aside, work.keys, work.places)
+        for index, place in work.places.items():
+            held: dict[str, object] = {"member_id": work.held[index], "reason": work.set_aside[index].message}
+            generations.add_fact(cursor, work.generation, place, "member_held", held)
+
+    def _advance(self, cursor: Cursor, work: Work) -> None:
+        offsets.advance(cursor, work.batch.moves, work.counts)
+
+    STEPS: ClassVar[tuple[tuple[str, Callable[[LiveTransaction, Cursor, Work], None]], ...]] = (
+        ("fence", _fence),
+        ("deduplicate", _deduplicate),
+        ("load", _load),
+        ("evaluate", _evaluate),
+        ("append source", _append_source),
+        ("append identities", _append_identities),
+        ("append rewards", _append_rewards),
+        ("save states", _save_states),
+        ("save heads", _save_heads),
+        ("set aside", _set_aside),
+        ("advance offsets", _advance),
+    )
+    """The live transaction, in order; each name is a crash point before and after."""
+
+
+def load_judge(cursor: Cursor, version: int) -> Judge:
+    """Compile the programme that was activated as `version`."""
+    loaded = load_programme(programmes.body_of(cursor, version), f"version {version}")
+    if loaded.programme is None:
+        raise LookupError(f"version {version} of the programme can no longer be loaded by this release")
+    return compile_programme(loaded.programme, version)
+
+
+def _compare(cursor: Cursor, event: Admitted, known: dict[bytes, Known], seen: dict[bytes, Admitted]) -> str | None:
+    """Return None for a new event, "" for a duplicate, and a sentence for a conflict."""
+    identity = event.identity[:IDENTITY_BYTES]
+    earlier_digest = (
+        known[identity].digest if identity in known else seen[identity].digest if identity in seen else None
+    )
+    if earlier_digest is not None:
+        if earlier_digest == event.digest:
+            return ""
+        return "the same source and event_id came before with other content; the first stands: send a new event_id"
+    if event.order_identity is None:
+        return None
+    order = event.order_identity[:IDENTITY_BYTES]
+    if order in seen:
+        earlier = seen[order].event
+    elif order in known:
+        recorded = history.History(cursor).at(known[order].shard, known[order].seq).event
+        assert recorded is not None  # noqa: S101  only purchases have an order identity
+        earlier = recorded
+    else:
+        return None
+    if structs.replace(earlier, event_id=event.event.event_id, source=event.event.source) == event.event:
+        return ""
+    return "the same order_id of this member came before with other content; the first stands: send a refund instead"
+
+
+def _set_aside(event: Admitted, stage: str, reason: Reason, message: str) -> SetAside:
+    return SetAside(
+        stage, reason, message, event.topic or None, event.partition, event.offset, event.payload, event.event,
+        event.schema_id,
+    )  # fmt: skip
+
+
+def _outcome(work: Work) -> Outcome:
+    totals = [sum(column) for column in zip(*work.counts.values(), strict=True)] or [0, 0, 0]
+    accepted, duplicate, quarantined = totals
+    return Outcome(accepted, duplicate, quarantined, len(work.reward_rows or ()))

@@ -1,0 +1,66 @@
+"""Write what a rule's gives become: postings, grants and refusals, alike for compiled and interpreted programmes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.programme.model import RefusalReason, Rounding
+from schemas.canonical import refusal_key
+from schemas.events import INT64_MAX
+from schemas.rewards import Posting, RewardEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.programme.model import Give, Rule
+    from engine.state import Occurrence
+    from schemas.events import MemberEvent
+
+NOTHING: Sequence[RewardEvent] = ()
+"""What an event that gives nothing shares."""
+
+
+def grant_posting(rule: Rule, give: Give, version: int) -> Posting:
+    """Return what all grants of one give have in common."""
+    return Posting(
+        type=f"{give.unit}.granted",
+        unit=give.unit,
+        debit="issued",
+        credit="active",
+        rule_id=rule.id,
+        rule_version=version,
+        campaign=rule.campaign,
+    )
+
+
+def refusal_posting(rule: Rule, give: Give, version: int, reason: RefusalReason) -> Posting:
+    """Return what all refusals of one give for one reason have in common."""
+    return Posting(
+        type="reward.refused",
+        unit=give.unit,
+        rule_id=rule.id,
+        rule_version=version,
+        campaign=rule.campaign,
+        reason=reason.value,
+    )
+
+
+def refusal(posting: Posting, amount: int, event: MemberEvent, occurrence: Occurrence, index: int) -> RewardEvent:
+    """Record that `amount` of the give at `index` was refused; beyond 64 bits, the most that they hold is recorded."""
+    key = refusal_key(occurrence.identity, posting.rule_id or "", event.member_id, index, posting.reason or "")
+    return RewardEvent(posting, min(amount, INT64_MAX), key, event.occurred_at, order_of(event))
+
+
+def order_of(event: MemberEvent) -> str | None:
+    """Return the order that an event is about, if any."""
+    order_id: str | None = getattr(event, "order_id", None)
+    return order_id
+
+
+def rounded(numerator: int, denominator: int, rounding: Rounding) -> int:
+    """Round a rational number ≥ 0 to an integer, once."""
+    if rounding is Rounding.CEIL:
+        return -(-numerator // denominator)
+    if rounding is Rounding.HALF_UP:
+        return (2 * numerator + denominator) // (2 * denominator)
+    return numerator // denominator

@@ -1,0 +1,38 @@
+"""Read a mapping whose names the language fixes: known ones, ones that come later, and misspelt ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.programme.nodes import Mapping
+from engine.programme.problems import Code
+from engine.programme.scalars import kind_of
+
+if TYPE_CHECKING:
+    from engine.programme.nodes import Node
+    from engine.programme.problems import Problems
+
+
+def entries_of(
+    node: Node,
+    what: str,
+    problems: Problems,
+    known: tuple[str, ...],
+    *,
+    required: tuple[str, ...] = (),
+    later: tuple[str, ...] = (),
+) -> dict[str, Node] | None:
+    """Return the entries of `node` whose names are known; record misspelt, missing and not yet judged ones."""
+    if not isinstance(node, Mapping):
+        message = f"{what} must be a mapping of {', '.join(known[:4])} ..., not {kind_of(node)}"
+        problems.error(node.place, Code.WRONG_TYPE, message)
+        return None
+    for name, place in node.key_places.items():
+        if name in later:
+            problems.not_yet(place, f'"{name}" of {what}')
+        elif name not in known:
+            problems.unknown(place, Code.UNKNOWN_FIELD, f"name in {what}", name, [*known, *later])
+    for name in required:
+        if name not in node.entries:
+            problems.error(node.place, Code.MISSING_FIELD, f'{what} has no "{name}"; add it')
+    return {name: value for name, value in node.entries.items() if name in known}

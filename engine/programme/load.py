@@ -1,0 +1,129 @@
+"""Load a programme file: text to a checked model, with every problem found at once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from engine.programme.check import check_rules
+from engine.programme.currencies import MINOR_DIGITS
+from engine.programme.entries import entries_of
+from engine.programme.load_rule import RuleReader
+from engine.programme.localtime import zone_names
+from engine.programme.model import NOWHERE, Programme, Rule
+from engine.programme.nodes import Mapping, Node, Scalar, Sequence, read_tree
+from engine.programme.problems import Code, Problem, Problems, Severity
+from engine.programme.scalars import kind_of, name_of, text_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA = "guerdon/1"
+_REQUIRED = ("schema", "programme", "timezone", "currency", "rules")
+_LATER = (
+    "points", "refunds", "tiers", "referral", "catalogue", "derived", "metrics", "segments", "contests", "reserve_for",
+)  # fmt: skip
+_DIGITS_UNKNOWN = 18
+"""With an unknown currency, amounts are read as precisely as any: the currency alone is the problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Hold the programme, or None where an error keeps it from being used, and all problems in file order."""
+
+    programme: Programme | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """Return the problems that keep the programme from being used."""
+        return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
+
+
+def load_file(path: Path, name: str | None = None) -> Loaded:
+    """Load the programme in the file at `path`; `name` stands in its problems instead of the path."""
+    name = name or str(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        message = f"the file cannot be read ({error.strerror or 'it is not a file'}); check its path"
+        return Loaded(None, (Problem(name, 1, 1, Code.UNREADABLE, message),))
+    except UnicodeDecodeError as error:
+        message = f"byte {error.start + 1} of the file is not UTF-8; save the file as UTF-8"
+        return Loaded(None, (Problem(name, 1, 1, Code.YAML, message),))
+    return load_programme(text, name)
+
+
+def load_programme(text: str, name: str) -> Loaded:
+    """Read, parse and check a programme; `name` is the file's name in the problems."""
+    problems = Problems(name)
+    tree = read_tree(text.removeprefix("\ufeff"), problems)
+    programme = None
+    if tree is not None:
+        programme = _programme(tree, problems)
+    elif not problems.any_error:
+        problems.error(NOWHERE, Code.MISSING_FIELD, f'the file is empty; begin with "schema: {SCHEMA}"')
+    return Loaded(None if problems.any_error else programme, problems.in_order())
+
+
+def canonical_digest(tree: Node) -> str:
+    """Return the hex sha256 of what the tree says: comments, layout, quotes and the order of names do not count."""
+    canonical = json.dumps(_plain(tree), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _plain(node: Node) -> object:
+    if isinstance(node, Mapping):
+        return {key: _plain(value) for key, value in node.entries.items()}
+    if isinstance(node, Sequence):
+        return [_plain(item) for item in node.items]
+    return node.text
+
+
+def _programme(tree: Node, problems: Problems) -> Programme | None:
+    entries = entries_of(tree, "a programme", problems, _REQUIRED, required=_REQUIRED, later=_LATER)
+    if entries is None:
+        return None
+    if "schema" in entries:
+        _check_schema(entries["schema"], problems)
+    identifier = name_of(entries["programme"], "programme", problems) if "programme" in entries else None
+    timezone = _timezone(entries["timezone"], problems) if "timezone" in entries else None
+    currency = _currency(entries["currency"], problems) if "currency" in entries else None
+    rules = _rules(entries["rules"], problems, currency) if "rules" in entries else ()
+    check_rules(rules, currency, problems)
+    if identifier is None or timezone is None or currency is None:
+        return None
+    return Programme(identifier, timezone, currency, rules, canonical_digest(tree))
+
+
+def _check_schema(node: Node, problems: Problems) -> None:
+    text = text_of(node, "schema", problems)
+    if text is not None and text != SCHEMA:
+        problems.unknown(node.place, Code.UNKNOWN_VALUE, "schema", text, [SCHEMA])
+
+
+def _timezone(node: Node, problems: Problems) -> str | None:
+    text = text_of(node, "timezone", problems)
+    if text is not None and text not in zone_names():
+        problems.unknown(node.place, Code.UNKNOWN_VALUE, "timezone", text, sorted(zone_names()))
+        return None
+    return text
+
+
+def _currency(node: Node, problems: Problems) -> str | None:
+    text = text_of(node, "currency", problems)
+    if text is not None and text not in MINOR_DIGITS:
+        problems.unknown(node.place, Code.UNKNOWN_VALUE, "currency (ISO 4217)", text, MINOR_DIGITS)
+        return None
+    return text
+
+
+def _rules(node: Node, problems: Problems, currency: str | None) -> tuple[Rule, ...]:
+    if not isinstance(node, Sequence):
+        what = "nothing" if isinstance(node, Scalar) and not node.text else kind_of(node)
+        problems.error(node.place, Code.WRONG_TYPE, f"rules must be a list of rules, not {what}")
+        return ()
+    reader = RuleReader(problems, _DIGITS_UNKNOWN if currency is None else MINOR_DIGITS[currency])
+    return tuple(rule for item in node.items if (rule := reader.rule(item)) is not None)

@@ -1,0 +1,178 @@
+"""Read YAML text into a tree of places and texts: no types are guessed, nothing is constructed, nothing is expanded.
+
+Scalars stay text, so that `NO`, `17:00`, `010` and `50.10` mean what their author wrote. The parser is pulled event by
+event, so nesting is bounded before it grows, and aliases are refused before they multiply.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import yaml
+
+from engine.programme.model import NOWHERE, Place
+from engine.programme.problems import Code, Problems, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TEXT_CHARACTERS_MAX = 1_000_000
+DEPTH_MAX = 32
+NODES_MAX = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """Hold the text of one value; `plain` says that it was written without quotes."""
+
+    text: str
+    plain: bool
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """Hold a list."""
+
+    items: list[Node]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """Hold a mapping by the text of its keys; `key_places` says where each key stands."""
+
+    entries: dict[str, Node]
+    key_places: dict[str, Place]
+    place: Place
+
+
+Node = Scalar | Sequence | Mapping
+
+
+class _Unusable(Exception):  # noqa: N818  it ends the reading; the problem is recorded where it is raised
+    """Stop reading: what follows cannot be placed."""
+
+
+def read_tree(text: str, problems: Problems) -> Node | None:
+    """Return the tree of the one document in `text`, or None where there is none that can be read."""
+    if len(text) > TEXT_CHARACTERS_MAX:
+        problems.error(
+            NOWHERE, Code.TOO_LARGE, f"the file is longer than {TEXT_CHARACTERS_MAX:,} characters; split the programme"
+        )
+        return None
+    try:
+        events = yaml.parse(text, Loader=yaml.CSafeLoader)
+        return _Reader(events, problems).document()
+    except _Unusable:
+        return None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Place(mark.line + 1, mark.column + 1) if mark else NOWHERE
+        problems.error(place, Code.YAML, f"this is not YAML: {error.problem or error.context}; correct it here")
+    except yaml.reader.ReaderError as error:
+        place = _place_at(text, error.position)
+        problems.error(place, Code.YAML, "a control character stands here; take it out")
+    except UnicodeEncodeError as error:
+        problems.error(_place_at(text, error.start), Code.YAML, "this is not a character; save the file as UTF-8")
+    return None
+
+
+def _place_at(text: str, index: int) -> Place:
+    before = text[:index]
+    return Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
+
+
+def _place(event: yaml.Event) -> Place:
+    mark = event.start_mark
+    return NOWHERE if mark is None else Place(mark.line + 1, mark.column + 1)
+
+
+class _Reader:
+    """Build the tree from the parser's events, with a stack of our own instead of recursion without end."""
+
+    def __init__(self, events: Iterator[yaml.Event], problems: Problems) -> None:
+        self._events = events
+        self._problems = problems
+        self._nodes = 0
+
+    def document(self) -> Node | None:
+        """Read the first document and refuse a second one."""
+        root: Node | None = None
+        documents = 0
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    message = "a second document begins here; put one programme into one file"
+                    self._problems.error(_place(event), Code.SEVERAL_DOCUMENTS, message)
+                    raise _Unusable
+            elif isinstance(event, yaml.NodeEvent):
+                root = self._node(event, 1)
+        return root
+
+    def _node(self, event: yaml.NodeEvent, depth: int) -> Node:
+        place = _place(event)
+        self._bound(place, depth)
+        if isinstance(event, yaml.AliasEvent):
+            message = f'"*{shown(str(event.anchor))}" is an alias; write the value out'
+            self._problems.error(place, Code.ANCHOR, message)
+            return Scalar("", plain=False, place=place)
+        if event.anchor is not None:
+            message = f'"&{shown(event.anchor)}" is an anchor, which programmes do not have; take it out'
+            self._problems.error(place, Code.ANCHOR, message)
+        if getattr(event, "tag", None) is not None:
+            message = f'"{shown(str(event.tag))}" is a tag, which programmes do not have; take it out'  # type: ignore[attr-defined]
+            self._problems.error(place, Code.TAG, message)
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(place, depth)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(place, depth)
+        return Scalar(event.value, plain=event.style in (None, ""), place=place)  # type: ignore[attr-defined]
+
+    def _bound(self, place: Place, depth: int) -> None:
+        self._nodes += 1
+        if depth > DEPTH_MAX:
+            self._problems.error(place, Code.TOO_DEEP, f"nested deeper than {DEPTH_MAX} levels; flatten it")
+            raise _Unusable
+        if self._nodes > NODES_MAX:
+            message = f"more than {NODES_MAX:,} values stand before this one; split the programme"
+            self._problems.error(place, Code.TOO_LARGE, message)
+            raise _Unusable
+
+    def _sequence(self, place: Place, depth: int) -> Sequence:
+        items = []
+        for event in self._events:
+            if isinstance(event, yaml.SequenceEndEvent):
+                break
+            assert isinstance(event, yaml.NodeEvent)  # noqa: S101  the parser emits nothing else inside a list
+            items.append(self._node(event, depth + 1))
+        return Sequence(items, place)
+
+    def _mapping(self, place: Place, depth: int) -> Mapping:
+        entries: dict[str, Node] = {}
+        key_places: dict[str, Place] = {}
+        for event in self._events:
+            if isinstance(event, yaml.MappingEndEvent):
+                break
+            assert isinstance(event, yaml.NodeEvent)  # noqa: S101  the parser emits nothing else inside a mapping
+            key = self._node(event, depth + 1)
+            following = next(self._events)
+            assert isinstance(following, yaml.NodeEvent)  # noqa: S101  a key is followed by its value
+            value = self._node(following, depth + 1)
+            self._enter(key, value, entries, key_places)
+        return Mapping(entries, key_places, place)
+
+    def _enter(self, key: Node, value: Node, entries: dict[str, Node], key_places: dict[str, Place]) -> None:
+        if not isinstance(key, Scalar):
+            self._problems.error(key.place, Code.WRONG_TYPE, "a name must be a word here, not a list or a mapping")
+        elif key.plain and key.text == "<<":
+            message = '"<<" merges another mapping, which programmes do not have; write its entries out'
+            self._problems.error(key.place, Code.MERGE_KEY, message)
+        elif key.text in entries:
+            message = f'"{shown(key.text)}" stands twice in this mapping (first in line {key_places[key.text].line})'
+            self._problems.error(key.place, Code.DUPLICATE_KEY, message + "; keep one")
+        else:
+            entries[key.text] = value
+            key_places[key.text] = key.place

@@ -1,0 +1,153 @@
+"""Parse the text of a value by the type of the field that it fills; no amount ever passes through a float.
+
+Each function returns the value, or None after it has recorded what is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from engine.programme.nodes import Mapping, Scalar, Sequence
+from engine.programme.problems import Code, shown
+from schemas.events import ID_CHARACTERS_MAX, INT64_MAX
+
+if TYPE_CHECKING:
+    from enum import StrEnum
+
+    from engine.programme.nodes import Node
+    from engine.programme.problems import Problems
+
+_INTEGER = re.compile(r"-?[0-9]{1,40}\Z")
+_DECIMAL = re.compile(r"(-?[0-9]{1,40})(?:\.([0-9]{1,40}))?\Z")
+RATE_DECIMALS_MAX = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Decimal:
+    """Hold an exact decimal: `digits / 10 ** scale`."""
+
+    digits: int
+    scale: int
+
+
+EnumT = TypeVar("EnumT", bound="StrEnum")
+
+
+def kind_of(node: Node) -> str:
+    """Name what was written, for a message."""
+    if isinstance(node, Mapping):
+        return "a mapping"
+    if isinstance(node, Sequence):
+        return "a list"
+    return f'"{shown(node.text)}"'
+
+
+def text_of(node: Node, what: str, problems: Problems) -> str | None:
+    """Read any text that is not left empty."""
+    if not isinstance(node, Scalar):
+        problems.error(node.place, Code.WRONG_TYPE, f"{what} must be one value, not {kind_of(node)}")
+        return None
+    if node.plain and not node.text:
+        problems.error(node.place, Code.MISSING_VALUE, f"{what} has no value; write one, or take the name out")
+        return None
+    return node.text
+
+
+def name_of(node: Node, what: str, problems: Problems) -> str | None:
+    """Read a name that keys are built from: 1 to 200 printable characters."""
+    text = text_of(node, what, problems)
+    if text is None:
+        return None
+    if not text or len(text) > ID_CHARACTERS_MAX or not text.isprintable():
+        message = f"{what} must have 1 to {ID_CHARACTERS_MAX} characters, none of them a control character"
+        problems.error(node.place, Code.OUT_OF_RANGE, message)
+        return None
+    return text
+
+
+def integer_of(node: Node, what: str, problems: Problems, *, least: int, most: int = INT64_MAX) -> int | None:
+    """Read a whole number between `least` and `most`."""
+    text = text_of(node, what, problems)
+    if text is None:
+        return None
+    if not _INTEGER.match(text):
+        problems.error(node.place, Code.WRONG_TYPE, f"{what} must be a whole number, not {kind_of(node)}")
+        return None
+    value = int(text)
+    if not least <= value <= most:
+        problems.error(node.place, Code.OUT_OF_RANGE, f"{what} must be from {least} to {most}, not {shown(text)}")
+        return None
+    return value
+
+
+def decimal_of(node: Node, what: str, problems: Problems) -> Decimal | None:
+    """Read a positive decimal number exactly."""
+    parsed = _decimal(node, what, problems)
+    if parsed is None:
+        return None
+    if parsed.scale > RATE_DECIMALS_MAX:
+        message = f"{what} has {parsed.scale} decimals; {RATE_DECIMALS_MAX} are the most"
+        problems.error(node.place, Code.TOO_PRECISE, message)
+        return None
+    if not 0 < parsed.digits <= INT64_MAX * 10**parsed.scale:
+        problems.error(node.place, Code.OUT_OF_RANGE, f"{what} must be above 0 and at most {INT64_MAX}")
+        return None
+    return parsed
+
+
+def money_of(node: Node, what: str, problems: Problems, digits: int) -> int | None:
+    """Read an amount written in major units and return it in minor units, of which `digits` make the decimals."""
+    parsed = _decimal(node, what, problems)
+    if parsed is None:
+        return None
+    if parsed.scale > digits:
+        message = f"{what} has {parsed.scale} decimals and the currency has {digits}; round it"
+        problems.error(node.place, Code.TOO_PRECISE, message)
+        return None
+    minor: int = parsed.digits * 10 ** (digits - parsed.scale)
+    if not 0 <= minor <= INT64_MAX:
+        problems.error(node.place, Code.OUT_OF_RANGE, f"{what} must be from 0 to {INT64_MAX} minor units")
+        return None
+    return minor
+
+
+def _decimal(node: Node, what: str, problems: Problems) -> Decimal | None:
+    text = text_of(node, what, problems)
+    if text is None:
+        return None
+    match = _DECIMAL.match(text)
+    if match is None:
+        problems.error(node.place, Code.WRONG_TYPE, f"{what} must be a number such as 20 or 20.00, not {kind_of(node)}")
+        return None
+    whole, fraction = match[1], match[2] or ""
+    return Decimal(int(whole + fraction), len(fraction))
+
+
+def boolean_of(node: Node, what: str, problems: Problems) -> bool | None:
+    """Read `true` or `false`."""
+    text = text_of(node, what, problems)
+    if text is None:
+        return None
+    if text not in ("true", "false"):
+        problems.error(node.place, Code.WRONG_TYPE, f"{what} must be true or false, not {kind_of(node)}")
+        return None
+    return text == "true"
+
+
+def choice_of(
+    node: Node, what: str, problems: Problems, choices: type[EnumT], later: tuple[str, ...] = ()
+) -> EnumT | None:
+    """Read one of the words of `choices`; those in `later` belong to the language but are not judged yet."""
+    text = text_of(node, what, problems)
+    if text is None:
+        return None
+    if text in later:
+        problems.not_yet(node.place, f'{what} "{text}"')
+        return None
+    words = [choice.value for choice in choices]
+    if text not in words:
+        problems.unknown(node.place, Code.UNKNOWN_VALUE, what, text, [*words, *later])
+        return None
+    return choices(text)

@@ -1,0 +1,89 @@
+"""Make the `ast` nodes of generated code; every name in it is the compiler's and every constant a value, never text."""
+
+from __future__ import annotations
+
+import ast
+
+INTEGER_OPERATORS: dict[str, ast.operator] = {"+": ast.Add(), "-": ast.Sub(), "*": ast.Mult(), "//": ast.FloorDiv()}
+COMPARISONS: dict[str, ast.cmpop] = {
+    "==": ast.Eq(), "!=": ast.NotEq(), "<": ast.Lt(), "<=": ast.LtE(), ">": ast.Gt(), ">=": ast.GtE(),
+    "in": ast.In(), "is": ast.Is(), "is not": ast.IsNot(),
+}  # fmt: skip
+
+
+def name(identifier: str) -> ast.Name:
+    """Read a variable."""
+    return ast.Name(identifier, ast.Load())
+
+
+def constant(value: str | bytes | int | bool | None) -> ast.Constant:  # noqa: FBT001  a constant may be a truth value
+    """Write a value."""
+    return ast.Constant(value)
+
+
+def attribute(of: ast.expr, identifier: str) -> ast.Attribute:
+    """Read an attribute."""
+    return ast.Attribute(of, identifier, ast.Load())
+
+
+def call(function: ast.expr, *arguments: ast.expr) -> ast.Call:
+    """Call a function with positional arguments."""
+    return ast.Call(function, list(arguments), [])
+
+
+def arithmetic(left: ast.expr, operator: str, right: ast.expr) -> ast.BinOp:
+    """Combine two integers (or two byte strings with +)."""
+    return ast.BinOp(left, INTEGER_OPERATORS[operator], right)
+
+
+def compare(left: ast.expr, comparison: str, right: ast.expr) -> ast.Compare:
+    """Compare two values."""
+    return ast.Compare(left, [COMPARISONS[comparison]], [right])
+
+
+def both(parts: list[ast.expr]) -> ast.expr:
+    """Hold where all parts hold; there is at least one."""
+    return parts[0] if len(parts) == 1 else ast.BoolOp(ast.And(), parts)
+
+
+def either(parts: list[ast.expr]) -> ast.expr:
+    """Hold where any part holds; there is at least one."""
+    return parts[0] if len(parts) == 1 else ast.BoolOp(ast.Or(), parts)
+
+
+def choose(condition: ast.expr, then: ast.expr, otherwise: ast.expr) -> ast.IfExp:
+    """Choose between two values."""
+    return ast.IfExp(condition, then, otherwise)
+
+
+def assign(identifier: str, value: ast.expr) -> ast.stmt:
+    """Set a variable."""
+    return ast.Assign([ast.Name(identifier, ast.Store())], value)
+
+
+def increase(of: ast.expr, identifier: str, by: ast.expr) -> ast.stmt:
+    """Add to an attribute."""
+    return ast.AugAssign(ast.Attribute(of, identifier, ast.Store()), ast.Add(), by)
+
+
+def when(condition: ast.expr, then: list[ast.stmt], otherwise: list[ast.stmt] | None = None) -> ast.stmt:
+    """Run statements where a condition holds."""
+    return ast.If(condition, then, otherwise or [])
+
+
+def run(expression: ast.expr) -> ast.stmt:
+    """Run an expression for what it does."""
+    return ast.Expr(expression)
+
+
+def give_back(value: ast.expr) -> ast.stmt:
+    """Return from the function."""
+    return ast.Return(value)
+
+
+def function(identifier: str, arguments: tuple[str, ...], body: list[ast.stmt]) -> ast.FunctionDef:
+    """Define a function of positional arguments."""
+    parameters = ast.arguments(
+        posonlyargs=[], args=[ast.arg(a) for a in arguments], kwonlyargs=[], kw_defaults=[], defaults=[]
+    )
+    return ast.FunctionDef(identifier, parameters, body, [])

@@ -1,0 +1,112 @@
+"""Connect to PostgreSQL, migrate it, and tell its errors apart."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from psycopg2 import errors
+
+from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+
+WRITER = "guerdon_writer"
+ANALYST = "guerdon_analyst"
+MIGRATION_LOCK = 0x6775_6572  # any number that nobody else locks: "guer"
+
+RETRYABLE = (
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+    errors.LockNotAvailable,
+    errors.UniqueViolation,  # two workers admitted the same event at once; the second looks it up again
+)
+"""Errors after which the same transaction, begun anew, succeeds."""
+
+INFRASTRUCTURE = (psycopg2.OperationalError, psycopg2.InterfaceError)
+"""Errors that say nothing about the data: PostgreSQL is away, full, or shutting down."""
+
+
+def connect(database_url: str, *, role: str | None = WRITER, application: str = "guerdon") -> Connection:
+    """Open a connection that acts as `role`.
+
+    Raises:
+        ServiceUnreachable: PostgreSQL does not answer at `database_url`.
+        InputError: the database has no tables of Guerdon's.
+    """
+    try:
+        connection = psycopg2.connect(
+            database_url.replace("postgresql+psycopg2://", "postgresql://", 1), application_name=application
+        )
+    except psycopg2.OperationalError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ServiceUnreachable(
+            f"PostgreSQL does not answer: {reason}; start it with `guerdon up` or correct GUERDON_DATABASE_URL"
+        ) from error
+    if role is not None:
+        try:
+            _act_as(connection, role)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _act_as(connection: Connection, role: str) -> None:
+    with connection, connection.cursor() as cursor:
+        if one(cursor, "SELECT to_regclass('guerdon.shard_head') IS NULL") == (True,):
+            raise InputError("the database has no tables of Guerdon's yet; run `guerdon init` first")
+        cursor.execute(f"SET SESSION ROLE {role}")
+
+
+@contextmanager
+def transaction(database_url: str, *, role: str = WRITER) -> Iterator[Cursor]:
+    """Yield a cursor of one transaction on a connection of its own; commit at the end, roll back on an error."""
+    with closing(connect(database_url, role=role)) as connection, connection, connection.cursor() as cursor:
+        yield cursor
+
+
+def one(cursor: Cursor, query: str, parameters: Any = None) -> Any:
+    """Return the single row of `query`, which must have one."""
+    cursor.execute(query, parameters)
+    row = cursor.fetchone()
+    if row is None:
+        raise LookupError(query)
+    return row
+
+
+def migrate(database_url: str) -> str:
+    """Bring the database to the newest schema and return its revision; safe to repeat and to run twice at once.
+
+    Raises:
+        ServiceUnreachable: PostgreSQL does not answer.
+        AnswerIsNo: the database is newer than this release.
+    """
+    from alembic import command  # noqa: PLC0415  a worker must not pay for Alembic
+    from alembic.config import Config  # noqa: PLC0415  as above
+    from alembic.script import ScriptDirectory  # noqa: PLC0415  as above
+    from alembic.util import CommandError  # noqa: PLC0415  as above
+    from sqlalchemy import create_engine, text  # noqa: PLC0415  as above
+
+    connect(database_url, role=None).close()
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg2://", 1))
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        connection.execute(text("CREATE SCHEMA IF NOT EXISTS guerdon"))
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise AnswerIsNo(
+                f"the database cannot be migrated by this release: {error}; use the release that last migrated it"
+            ) from error
+    engine.dispose()
+    return str(ScriptDirectory.from_config(config).get_current_head())

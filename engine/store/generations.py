@@ -1,0 +1,69 @@
+"""Tell which generation is live, and hold it still while a transaction writes to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg2.extras import Json
+
+from engine.store.database import one
+from schemas.errors import AnswerIsNo
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+GENERATION_LOCK = 0x6C69_7665
+"""Advisory lock: shared by everybody who evaluates, exclusive for the moment in which generations change places."""
+
+
+def lock_live(cursor: Cursor) -> int:
+    """Hold the live generation in its place until the transaction ends, and return its number."""
+    cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", (GENERATION_LOCK,))
+    # a statement of its own: it must see what was committed while the lock was awaited
+    (generation,) = one(cursor, "SELECT generation FROM guerdon.generation WHERE status = 'live'")
+    return int(generation)
+
+
+def live(cursor: Cursor) -> int:
+    """Return the number of the live generation, for reading."""
+    (generation,) = one(cursor, "SELECT generation FROM guerdon.generation WHERE status = 'live'")
+    return int(generation)
+
+
+def check_exists(cursor: Cursor, generation: int) -> None:
+    """Raise `AnswerIsNo` unless there is such a generation."""
+    cursor.execute("SELECT 1 FROM guerdon.generation WHERE generation = %s", (generation,))
+    if cursor.fetchone() is None:
+        raise AnswerIsNo(f"there is no generation {generation}")
+
+
+def now_ms(cursor: Cursor) -> int:
+    """Return PostgreSQL's clock in ms: workers on several machines must not disagree about `recorded_at`."""
+    (at_ms,) = one(cursor, "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+    return int(at_ms)
+
+
+def add_fact(cursor: Cursor, generation: int, place: tuple[int, int], kind: str, fact: dict[str, object]) -> None:
+    """Keep what this run decided at `place`, a shard and seq, for replays of the same schedule."""
+    cursor.execute(
+        """
+        INSERT INTO guerdon.generation_fact (generation, shard, seq, n, kind, fact)
+        SELECT %(generation)s, %(shard)s, %(seq)s, count(*), %(kind)s, %(fact)s
+        FROM guerdon.generation_fact
+        WHERE generation = %(generation)s AND shard = %(shard)s AND seq = %(seq)s
+        """,
+        {"generation": generation, "shard": place[0], "seq": place[1], "kind": kind, "fact": Json(fact)},
+    )
+
+
+def version_at(cursor: Cursor, generation: int, shard: int, seq: int) -> int:
+    """Return the programme version that judges the source event `seq` of `shard`; 0 before the first activation."""
+    cursor.execute(
+        """
+        SELECT version FROM guerdon.generation_schedule
+        WHERE generation = %s AND shard = %s AND from_seq < %s ORDER BY from_seq DESC LIMIT 1
+        """,
+        (generation, shard, seq),
+    )
+    row = cursor.fetchone()
+    return 0 if row is None else int(row[0])

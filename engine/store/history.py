@@ -1,0 +1,99 @@
+"""Read the source log back: one event, or a member's history along its chain of previous positions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.state import Occurrence
+from engine.store import personal
+from schemas.canonical import event_identity
+from schemas.codec import Decoder
+from schemas.events import INT64_MAX, TOPIC_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from schemas.events import Event
+
+TOPIC_OF = {kind: topic for topic, kinds in TOPIC_TYPES.items() for kind in kinds}
+
+
+class Recorded(NamedTuple):
+    """Hold one source event as it was recorded; `event` is None for what Guerdon wrote itself."""
+
+    kind: str
+    member_id: str
+    event_id: str
+    prev_seq: int
+    event: Event | None
+    occurrence: Occurrence
+
+
+class StoredSchemas:
+    """Look writer schemas up in PostgreSQL, so that history can be read without a registry."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+
+    def lookup(self, schema_id: int) -> str | None:
+        """Return the schema's JSON text, or None."""
+        self._cursor.execute("SELECT body FROM guerdon.writer_schema WHERE schema_id = %s", (schema_id,))
+        row = self._cursor.fetchone()
+        return None if row is None else str(row[0])
+
+
+class History:
+    """Read recorded events on one cursor."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self._decoder = Decoder(StoredSchemas(cursor), bytes_max=INT64_MAX)
+
+    def at(self, shard: int, seq: int) -> Recorded:
+        """Return the source event at `seq` of `shard`.
+
+        Raises:
+            LookupError: there is none.
+            engine.store.personal.Erased: its personal fields can no longer be read.
+        """
+        self._cursor.execute(
+            """
+            SELECT e.kind::text, e.member_id, e.source, e.event_id, e.prev_seq, e.schema_id, e.payload, e.sealed,
+                   (extract(epoch FROM e.recorded_at) * 1000)::bigint, k.key
+            FROM guerdon.source_event e
+            LEFT JOIN guerdon.member_key k
+                   ON e.sealed IS NOT NULL AND k.shard = e.shard AND k.member_id = e.member_id
+            WHERE e.shard = %s AND e.seq = %s
+            """,
+            (shard, seq),
+        )
+        row = self._cursor.fetchone()
+        if row is None:
+            raise LookupError(f"shard {shard} has no source event {seq}")
+        kind, member_id, source, event_id, prev_seq, schema_id, payload, sealed, recorded_ms, key = row
+        identity = event_identity(source, event_id)
+        event: Event | None = None
+        if schema_id != personal.OWN_FORMAT:
+            _, event = self._decoder.decode(TOPIC_OF[kind], bytes(payload))
+        elif kind in TOPIC_OF:
+            event = personal.unseal(
+                kind, bytes(payload), sealed and bytes(sealed), identity, None if key is None else bytes(key)
+            )
+        return Recorded(kind, member_id, event_id, prev_seq, event, Occurrence(identity, seq, recorded_ms))
+
+    def of_member(self, shard: int, last_seq: int, first_seq: int = 1) -> Iterator[Recorded]:
+        """Yield a member's source events from `last_seq` back to `first_seq`, the newest first."""
+        seq = last_seq
+        while seq >= first_seq:
+            recorded = self.at(shard, seq)
+            yield recorded
+            seq = recorded.prev_seq
+
+
+def keep_schema(cursor: Cursor, schema_id: int, body: str) -> None:
+    """Keep a writer schema beside the log that needs it to be read."""
+    cursor.execute(
+        "INSERT INTO guerdon.writer_schema (schema_id, body) VALUES (%s, %s) ON CONFLICT DO NOTHING", (schema_id, body)
+    )

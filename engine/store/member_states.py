@@ -1,0 +1,126 @@
+"""Keep what the engine remembers of members: a cache in the worker, rows in PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, field, msgpack
+
+from engine.state import MemberState
+from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+MEMBERS_CACHED_MAX = 60_000
+"""Members kept in memory, about 1 KB each; beyond it the whole shard that was used least recently goes."""
+
+_encode = msgpack.Encoder().encode
+_decode = msgpack.Decoder(MemberState).decode
+_HEAD = b"\0\4\0\0\0\x08%b\0\0\0\x02%b"
+
+
+class Member(Struct):
+    """Hold a member as the live transaction works on them; `seq` is their last source event, 0 before the first."""
+
+    member_id: str
+    shard: int
+    packed_id: bytes
+    seq: int = 0
+    state: MemberState = field(default_factory=MemberState)
+    stored: bool = False
+
+
+class MemberCache:
+    """Keep members by shard, valid only while the shard's head stands where this worker left it.
+
+    Another worker may hold a shard between two of our transactions. The head's seq tells: if it moved, everything kept
+    of the shard is worthless, and is dropped before it can be believed.
+    """
+
+    def __init__(self, members_max: int = MEMBERS_CACHED_MAX) -> None:
+        self._members_max = members_max
+        self._shards: dict[int, dict[str, Member]] = {}
+        self._heads: dict[int, tuple[int, int]] = {}
+
+    def of_shard(self, shard: int, head: tuple[int, int]) -> dict[str, Member]:
+        """Return the members kept of `shard`, none of them if its (generation, seq) is not what we wrote."""
+        if self._heads.get(shard) != head:
+            self._shards[shard] = {}
+        return self._shards[shard]
+
+    def keep(self, heads: dict[int, tuple[int, int]]) -> None:
+        """Believe the members of these shards until their heads move; called after a commit."""
+        for shard, head in heads.items():
+            self._heads.pop(shard, None)
+            self._heads[shard] = head  # the newest last: the first is the least recently used
+        kept = sum(map(len, self._shards.values()))
+        for shard in list(self._heads):
+            if kept <= self._members_max:
+                break
+            kept -= len(self._shards.pop(shard, {}))
+            del self._heads[shard]
+
+    def forget(self) -> None:
+        """Drop everything: a transaction failed after states were changed in memory."""
+        self._shards.clear()
+        self._heads.clear()
+
+
+def load(cursor: Cursor, wanted: Iterable[tuple[int, str]]) -> list[Member]:
+    """Read the members of `wanted`, (shard, member_id) pairs; those without a row begin empty."""
+    pairs = list(wanted)
+    if not pairs:
+        return []
+    cursor.execute(
+        """
+        SELECT w.shard, w.member_id, m.seq, m.state
+        FROM unnest(%s::smallint[], %s::text[]) AS w (shard, member_id)
+        LEFT JOIN guerdon.member_state m ON m.shard = w.shard AND m.member_id = w.member_id
+        """,
+        ([shard for shard, _ in pairs], [member_id for _, member_id in pairs]),
+    )
+    return [
+        Member(member_id, shard, pack_text(member_id), seq or 0, _decode(state) if state else MemberState(), bool(seq))
+        for shard, member_id, seq, state in cursor.fetchall()
+    ]
+
+
+def save(cursor: Cursor, members: Iterable[Member]) -> None:
+    """Write members: new ones by COPY, known ones through a staging table; the caller holds their shards' heads."""
+    new: list[bytes] = []
+    known: list[bytes] = []
+    for member in members:
+        row = b"".join(
+            (
+                _HEAD % (member.seq.to_bytes(8, "big"), member.shard.to_bytes(2, "big")),
+                member.packed_id,
+                pack_bytes(_encode(member.state)),
+            )
+        )
+        (known if member.stored else new).append(row)
+    if new:
+        copy_rows(cursor, "guerdon.member_state (seq, shard, member_id, state)", new)
+    if known:
+        copy_rows(cursor, "pending_state (seq, shard, member_id, state)", known)
+        cursor.execute(
+            """
+            UPDATE guerdon.member_state m SET seq = p.seq, state = p.state
+            FROM pending_state p WHERE m.shard = p.shard AND m.member_id = p.member_id
+            """
+        )
+
+
+def prepare(cursor: Cursor) -> None:
+    """Make the staging table and keep the planner on the primary keys: it has no statistics of a staging table."""
+    cursor.execute(
+        """
+        CREATE TEMPORARY TABLE IF NOT EXISTS pending_state
+            (seq bigint, shard smallint, member_id text, state bytea) ON COMMIT DELETE ROWS;
+        SET enable_hashjoin = off;
+        SET enable_mergejoin = off;
+        SET enable_seqscan = off;
+        """
+    )

@@ -1,0 +1,9 @@
+"""Run the migrations over the connection that `engine.store.database.migrate` hands in."""
+
+from __future__ import annotations
+
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"], version_table_schema="guerdon")
+with context.begin_transaction():
+    context.run_migrations()

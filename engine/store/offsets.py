@@ -1,0 +1,145 @@
+"""Keep how far each Kafka partition has been taken, in the transaction that takes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg2.extras import execute_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.batch import OffsetMove, Partition
+
+
+class Fenced(Exception):  # noqa: N818  a verdict: another worker has these partitions
+    """Say that another worker moved an offset first: this worker's batch is void and must be read again."""
+
+
+def add_partitions(cursor: Cursor, first_offsets: Mapping[Partition, int]) -> None:
+    """Add rows for partitions never seen, at the first offset that the broker still has."""
+    execute_values(
+        cursor,
+        """
+        INSERT INTO guerdon.consumer_offset (topic, partition, next_offset, first_offset)
+        VALUES %s ON CONFLICT DO NOTHING
+        """,
+        [(topic, partition, first, first) for (topic, partition), first in sorted(first_offsets.items())],
+    )
+
+
+def positions(cursor: Cursor, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
+    """Return (next offset, highest occurred_at in ms) of each of `partitions` that has a row and is not stopped."""
+    wanted = set(partitions)
+    cursor.execute(
+        """
+        SELECT topic, partition, next_offset, coalesce((extract(epoch FROM high_at) * 1000)::bigint, 0)
+        FROM guerdon.consumer_offset WHERE topic = ANY(%s)
+        """,
+        (sorted({topic for topic, _ in wanted}),),
+    )
+    return {
+        (topic, partition): (next_offset, high_ms)
+        for topic, partition, next_offset, high_ms in cursor.fetchall()
+        if (topic, partition) in wanted
+    }
+
+
+def compare_and_set(cursor: Cursor, moves: Mapping[Partition, OffsetMove]) -> None:
+    """Move every offset of `moves`, or none.
+
+    This is the fence. A worker that was stopped, or that Kafka has replaced without its noticing, still believes that
+    it owns its partitions. It may have polled, decoded and be about to append what its successor appended long ago.
+    Both come here with the position they started from; the row lock lets one pass, and the other finds that the table
+    no longer says what it expects. `expected` must be what this worker sought or last wrote, never the offset of the
+    first message: transaction markers and compaction leave holes before it.
+
+    Raises:
+        Fenced: another worker was here.
+    """
+    if not moves:
+        return
+    ordered = sorted(moves.items())
+    cursor.execute(
+        """
+        SELECT topic, partition, next_offset FROM guerdon.consumer_offset
+        WHERE (topic, partition) IN %s ORDER BY topic, partition FOR UPDATE
+        """,
+        (tuple(partition for partition, _ in ordered),),
+    )
+    found = {(topic, partition): next_offset for topic, partition, next_offset in cursor.fetchall()}
+    for partition, move in ordered:
+        if found.get(partition) != move.expected:
+            raise Fenced(
+                f"{partition[0]} partition {partition[1]} stands at {found.get(partition)}, not at {move.expected}"
+            )
+
+
+def advance(cursor: Cursor, moves: Mapping[Partition, OffsetMove], counts: Mapping[Partition, list[int]]) -> None:
+    """Write the new offsets with what became of each: `counts` holds accepted, duplicate and quarantined."""
+    if not moves:
+        return
+    execute_values(
+        cursor,
+        """
+        UPDATE guerdon.consumer_offset o
+        SET next_offset = v.next_offset,
+            high_at = greatest(o.high_at, to_timestamp(nullif(v.high_ms, 0) / 1000.0)),
+            accepted = o.accepted + v.accepted,
+            duplicate = o.duplicate + v.duplicate,
+            quarantined = o.quarantined + v.quarantined,
+            passed = o.passed + v.passed
+        FROM (VALUES %s) AS v (topic, partition, next_offset, high_ms, accepted, duplicate, quarantined, passed)
+        WHERE o.topic = v.topic AND o.partition = v.partition
+        """,
+        [
+            (topic, partition, move.next, move.high_ms, *counts.get((topic, partition), (0, 0, 0)), move.passed)
+            for (topic, partition), move in sorted(moves.items())
+        ],
+        page_size=len(moves),
+    )
+
+
+def stop(cursor: Cursor, partition: Partition, why: str) -> None:
+    """Record why nobody reads on in `partition`, for `guerdon status`."""
+    cursor.execute(
+        "UPDATE guerdon.consumer_offset SET stopped = %s WHERE topic = %s AND partition = %s", (why, *partition)
+    )
+
+
+def clear_stops(cursor: Cursor, partitions: Iterable[Partition]) -> None:
+    """Forget why `partitions` were stopped: they are read again."""
+    wanted = tuple(partitions)
+    if wanted:
+        cursor.execute(
+            """
+            UPDATE guerdon.consumer_offset SET stopped = NULL
+            WHERE stopped IS NOT NULL AND (topic, partition) IN %s
+            """,
+            (wanted,),
+        )
+
+
+def replaced_topics(cursor: Cursor, ids: Mapping[str, str]) -> dict[str, str]:
+    """Return the topics whose id is not the one they were first read under; remember the ids of new ones."""
+    execute_values(
+        cursor,
+        "INSERT INTO guerdon.consumer_topic (topic, topic_id) VALUES %s ON CONFLICT DO NOTHING",
+        sorted(ids.items()),
+    )
+    cursor.execute("SELECT topic, topic_id FROM guerdon.consumer_topic WHERE topic = ANY(%s)", (sorted(ids),))
+    return {topic: topic_id for topic, topic_id in cursor.fetchall() if topic_id != ids[topic]}
+
+
+def behind(cursor: Cursor, ends: Mapping[Partition, int]) -> list[Partition]:
+    """Return the partitions that have not been taken up to their end in `ends`."""
+    found = positions(cursor, ends)
+    return [partition for partition, end in ends.items() if found.get(partition, (0, 0))[0] < end]
+
+
+def stopped(cursor: Cursor) -> list[str]:
+    """Return the sentences that say which partitions nobody reads on, and why."""
+    cursor.execute("SELECT stopped FROM guerdon.consumer_offset WHERE stopped IS NOT NULL ORDER BY topic, partition")
+    return [why for (why,) in cursor.fetchall()]

@@ -1,0 +1,100 @@
+"""Keep the versions of the programme, and turn one on in every shard at once."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as package_version
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import msgpack
+
+from engine.store import generations, source_log
+from engine.store.database import one
+from schemas.errors import AnswerIsNo
+from schemas.partitioning import SHARDS
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.programme.model import Programme
+
+
+class Version(NamedTuple):
+    """Hold one activated version of the programme."""
+
+    version: int
+    programme: str
+    currency: str
+    digest: str
+    file_name: str
+    body: str
+    activated_at: datetime
+
+
+_SELECT = "SELECT version, programme, currency, digest, file_name, body, activated_at FROM guerdon.programme_version"
+
+
+def versions(cursor: Cursor) -> list[Version]:
+    """Return every version, the oldest first."""
+    cursor.execute(f"{_SELECT} ORDER BY version")
+    return [Version(*row) for row in cursor.fetchall()]
+
+
+def active(cursor: Cursor) -> Version | None:
+    """Return the newest version, which judges what comes now; None before the first activation."""
+    cursor.execute(f"{_SELECT} ORDER BY version DESC LIMIT 1")
+    row = cursor.fetchone()
+    return None if row is None else Version(*row)
+
+
+def body_of(cursor: Cursor, version: int) -> str:
+    """Return the file of `version` as it was activated."""
+    (body,) = one(cursor, "SELECT body FROM guerdon.programme_version WHERE version = %s", (version,))
+    return str(body)
+
+
+def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) -> int:
+    """Store a version, put its activation into every shard, and return its number.
+
+    It takes all heads, so it falls between two transactions of every worker: what a shard holds before it was judged by
+    the old version, what comes after it, late events too, by the new one.
+
+    Raises:
+        AnswerIsNo: it is what is active already, or it counts in another currency than the log.
+    """
+    generation = generations.lock_live(cursor)
+    before = active(cursor)
+    if before is not None and before.digest == programme.digest:
+        raise AnswerIsNo(f"version {before.version} is this very programme and is active already; nothing was changed")
+    if before is not None and before.currency != programme.currency:
+        raise AnswerIsNo(
+            f"the log counts in {before.currency} and the file in {programme.currency}; "
+            "a programme keeps its currency: use a database of its own"
+        )
+    heads = source_log.lock_heads(cursor, range(SHARDS), generation)
+    version = 1 if before is None else before.version + 1
+    cursor.execute(
+        """
+        INSERT INTO guerdon.programme_version (version, programme, currency, digest, tzdata, file_name, body)
+        VALUES (%s, %s, %s, %s, %s, %s, %s)
+        """,
+        (version, programme.id, programme.currency, programme.digest, package_version("tzdata"), file_name, body),
+    )
+    recorded_ms = generations.now_ms(cursor)
+    rows = source_log.SourceRows()
+    payload = msgpack.encode({"version": version, "digest": programme.digest, "tzdata": package_version("tzdata")})
+    for head in heads.values():
+        head.recorded_ms = max(head.recorded_ms, recorded_ms)
+        head.version = version
+        rows.append_own("activation", head, "", 0, f"activation-{version}", payload)
+    rows.write_events(cursor)
+    source_log.save_heads(cursor, heads.values(), generation)
+    cursor.execute(
+        """
+        INSERT INTO guerdon.generation_schedule (generation, shard, from_seq, version)
+        SELECT generation, shard, seq, version FROM guerdon.generation_head WHERE generation = %s
+        """,
+        (generation,),
+    )
+    return version

@@ -1,0 +1,95 @@
+"""Keep what was set aside, until an operator releases or discards it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg2.extras import RealDictCursor, execute_values
+
+from engine.batch import NO_OFFSET
+from engine.store import personal
+from schemas.canonical import event_identity
+from schemas.partitioning import shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.batch import SetAside
+    from engine.store.personal import Owner
+
+_COLUMNS = (
+    "stage", "reason", "message", "topic", "partition", "offset_", "payload", "sealed", "schema_id",
+    "shard", "seq", "member_id", "source", "event_id",
+)  # fmt: skip
+
+
+_INSERT = f"INSERT INTO guerdon.quarantine ({', '.join(_COLUMNS)}) VALUES %s"  # noqa: S608  names of this module
+
+
+def personal_owner(record: SetAside) -> Owner | None:
+    """Return whose key must seal the record, None where nothing in it is known to be personal."""
+    if record.event is None or not personal.is_personal(record.event):
+        return None
+    member_id = record.event.member_id  # type: ignore[attr-defined]  # both personal types have one
+    return shard_of(member_id), member_id
+
+
+def add(
+    cursor: Cursor,
+    records: Sequence[SetAside],
+    keys: Mapping[Owner, bytes | None],
+    places: Mapping[int, tuple[int, int]] | None = None,
+) -> None:
+    """Write records; `places` names the shard and seq of those that are in the log, by their index in `records`."""
+    rows = []
+    for index, record in enumerate(records):
+        event, payload, sealed, schema_id = record.event, record.payload, None, record.schema_id
+        member_id = getattr(event, "member_id", None)
+        owner = personal_owner(record)
+        if event is not None and owner is not None:
+            payload, sealed = personal.seal(event, event_identity(event.source, event.event_id), keys[owner])
+            schema_id = personal.OWN_FORMAT
+        shard, seq = (places or {}).get(index, (None, None))
+        rows.append(
+            (
+                record.stage, str(record.reason), record.message.replace("\0", "␀"), record.topic,
+                None if record.partition == NO_OFFSET else record.partition,
+                None if record.offset == NO_OFFSET else record.offset,
+                payload, sealed, schema_id, shard, seq,
+                _storable(member_id), _storable(getattr(event, "source", None)),
+                _storable(getattr(event, "event_id", None)),
+            )
+        )  # fmt: skip
+    if rows:
+        execute_values(cursor, _INSERT, rows)
+
+
+def _storable(text: str | None) -> str | None:
+    """Return `text` as PostgreSQL can hold it; the payload keeps what was really sent."""
+    return None if text is None else text.replace("\0", "␀").encode("utf-8", "replace").decode()
+
+
+def rows(cursor: Cursor, where: str = "status = 'open'", parameters: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
+    """Return quarantined records as dictionaries, the oldest first."""
+    with cursor.connection.cursor(cursor_factory=RealDictCursor) as dictionaries:
+        dictionaries.execute(
+            f"""
+            SELECT id, stage, reason, message, topic, partition, offset_ AS "offset", shard, seq, member_id, source,
+                   event_id, status, quarantined_at, resolved_at, resolved_why, schema_id, payload, sealed
+            FROM guerdon.quarantine WHERE {where} ORDER BY id
+            """,  # noqa: S608  `where` is one of this module's callers' constants
+            parameters,
+        )
+        return [dict(row) for row in dictionaries.fetchall()]
+
+
+def resolve(cursor: Cursor, record_id: int, status: str, why: str | None) -> None:
+    """Mark a record as released or discarded."""
+    cursor.execute(
+        """
+        UPDATE guerdon.quarantine SET status = %s, resolved_at = clock_timestamp(), resolved_why = %s WHERE id = %s
+        """,
+        (status, why, record_id),
+    )

@@ -1,0 +1,169 @@
+"""Append to the source log, and tell what was appended before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.batch import NO_OFFSET
+from engine.store import personal
+from engine.store.binary_copy import copy_rows
+from engine.store.hash_chain import SOURCE_COLUMNS, source_row, source_texts
+from schemas.canonical import IDENTITY_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.batch import Admitted
+
+TARGET = f"guerdon.source_event ({', '.join(SOURCE_COLUMNS)})"
+IDENTITY_TARGET = "guerdon.event_identity (digest, seq, shard, identity)"
+_IDENTITY_ROW = b"\0\4\0\0\0\x10%b\0\0\0\x08%b\0\0\0\x02%b\0\0\0\x10%b"
+
+
+class Known(NamedTuple):
+    """Say where an identity was first appended, and the digest of its content."""
+
+    digest: bytes
+    shard: int
+    seq: int
+
+
+class Head:
+    """Hold a shard's head while its row is locked: the last position and hash of both logs."""
+
+    __slots__ = ("hash", "pos", "recorded_ms", "reward_hash", "seq", "shard", "version")
+
+    def __init__(self, shard: int, source: tuple[int, bytes, int], reward: tuple[int, bytes, int]) -> None:
+        self.shard = shard
+        self.seq, self.hash, self.recorded_ms = source
+        self.pos, self.reward_hash, self.version = reward
+
+
+def lock_heads(cursor: Cursor, shards: Iterable[int], generation: int) -> dict[int, Head]:
+    """Lock the heads of `shards` in ascending order, the order in which everybody takes them."""
+    cursor.execute(
+        """
+        SELECT h.shard, h.seq, h.hash, (extract(epoch FROM h.recorded_at) * 1000)::bigint, g.pos, g.hash, g.version
+        FROM guerdon.shard_head h
+        JOIN guerdon.generation_head g ON g.generation = %s AND g.shard = h.shard
+        WHERE h.shard = ANY(%s) ORDER BY h.shard FOR UPDATE OF h
+        """,
+        (generation, sorted(set(shards))),
+    )
+    return {
+        shard: Head(shard, (seq, bytes(source_hash), recorded_ms), (pos, bytes(reward_hash), version))
+        for shard, seq, source_hash, recorded_ms, pos, reward_hash, version in cursor.fetchall()
+    }
+
+
+def save_heads(cursor: Cursor, heads: Iterable[Head], generation: int) -> None:
+    """Write where both logs of the locked shards end now."""
+    rows = list(heads)
+    cursor.execute(
+        """
+        UPDATE guerdon.shard_head h SET seq = v.seq, hash = v.hash, recorded_at = to_timestamp(v.recorded_ms / 1000.0)
+        FROM unnest(%s::smallint[], %s::bigint[], %s::bytea[], %s::bigint[]) AS v (shard, seq, hash, recorded_ms)
+        WHERE h.shard = v.shard
+        """,
+        (
+            [head.shard for head in rows],
+            [head.seq for head in rows],
+            [head.hash for head in rows],
+            [head.recorded_ms for head in rows],
+        ),
+    )
+    cursor.execute(
+        """
+        UPDATE guerdon.generation_head h SET seq = v.seq, pos = v.pos, hash = v.hash, version = v.version
+        FROM unnest(%s::smallint[], %s::bigint[], %s::bigint[], %s::bytea[], %s::integer[])
+            AS v (shard, seq, pos, hash, version)
+        WHERE h.generation = %s AND h.shard = v.shard
+        """,
+        (
+            [head.shard for head in rows],
+            [head.seq for head in rows],
+            [head.pos for head in rows],
+            [head.reward_hash for head in rows],
+            [head.version for head in rows],
+            generation,
+        ),
+    )
+
+
+def find_known(cursor: Cursor, identities: Sequence[bytes]) -> dict[bytes, Known]:
+    """Return which of `identities` (16 bytes each) the log has, by one look-up for all of them."""
+    if not identities:
+        return {}
+    cursor.execute(
+        "SELECT identity, digest, shard, seq FROM guerdon.event_identity WHERE identity = ANY(%s::uuid[])",
+        ("{" + ",".join([identity.hex() for identity in identities]) + "}",),
+    )
+    return {
+        bytes.fromhex(identity.replace("-", "")): Known(bytes.fromhex(digest.replace("-", "")), shard, seq)
+        for identity, digest, shard, seq in cursor.fetchall()
+    }
+
+
+class SourceRows:
+    """Collect the rows that one transaction appends to the source log, and their identities."""
+
+    def __init__(self) -> None:
+        self._rows: list[bytes] = []
+        self._identities: list[bytes] = []
+
+    def __len__(self) -> int:
+        """Return how many source events wait to be written."""
+        return len(self._rows)
+
+    def append(self, event: Admitted, head: Head, prev_seq: int, sealed: tuple[bytes, bytes | None] | None) -> None:
+        """Append `event` at the head's next position; `sealed` replaces the payload of a personal event."""
+        head.seq += 1
+        payload, secret = (event.payload, None) if sealed is None else sealed
+        source = event.event
+        row, head.hash = source_row(
+            head.hash,
+            (
+                head.seq, prev_seq, source.occurred_at, head.recorded_ms, event.offset, event.partition,
+                event.schema_id if sealed is None else personal.OWN_FORMAT, head.shard,
+            ),
+            source_texts(event.kind, event.member_id, source.source, source.event_id),
+            payload,
+            secret,
+        )  # fmt: skip
+        self._rows.append(row)
+        place = (event.digest, head.seq.to_bytes(8, "big"), head.shard.to_bytes(2, "big"))
+        self._identities.append(_IDENTITY_ROW % (*place, event.identity[:IDENTITY_BYTES]))
+        if event.order_identity is not None:
+            self._identities.append(_IDENTITY_ROW % (*place, event.order_identity[:IDENTITY_BYTES]))
+
+    def append_own(self, kind: str, head: Head, member_id: str, prev_seq: int, event_id: str, payload: bytes) -> None:
+        """Append what Guerdon itself decided, such as an activation: at the head's time, with no identity to repeat."""
+        head.seq += 1
+        row, head.hash = source_row(
+            head.hash,
+            (
+                head.seq, prev_seq, head.recorded_ms, head.recorded_ms, NO_OFFSET, NO_OFFSET,
+                personal.OWN_FORMAT, head.shard,
+            ),
+            source_texts(kind, member_id, "guerdon", event_id),
+            payload,
+            None,
+        )  # fmt: skip
+        self._rows.append(row)
+
+    def write_events(self, cursor: Cursor) -> None:
+        """Copy the rows into the log."""
+        if self._rows:
+            copy_rows(cursor, TARGET, self._rows)
+
+    def write_identities(self, cursor: Cursor) -> None:
+        """Copy the identities, sorted: two workers with the same ids then meet at the first, never crosswise."""
+        if self._identities:
+            self._identities.sort(key=_identity_of)
+            copy_rows(cursor, IDENTITY_TARGET, self._identities)
+
+
+def _identity_of(row: bytes) -> bytes:
+    return row[-IDENTITY_BYTES:]

@@ -1,0 +1,63 @@
+"""Prepare what the worker needs: topics, tables, schemas. Each step finds what is there already and leaves it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from engine.store.database import migrate
+from schemas.errors import ServiceUnreachable
+from schemas.events import TOPIC_TYPES
+from schemas.registry import register_all, registry_client
+from schemas.writer_schemas import committed_ids
+
+if TYPE_CHECKING:
+    from operations.settings import Settings
+
+OUTPUT_TOPIC = "reward-events"
+ADMIN_TIMEOUT_S = 15.0
+
+
+def initialise(settings: Settings, partitions: int) -> dict[str, object]:
+    """Create topics with `partitions` each, migrate the database, register the schemas; return what each step came to.
+
+    Raises:
+        ServiceUnreachable: Kafka, PostgreSQL or the registry does not answer.
+    """
+    return {
+        "database": f"at revision {migrate(settings.database_url)}",
+        "topics": create_topics(settings, partitions),
+        "schemas": register_schemas(settings),
+    }
+
+
+def create_topics(settings: Settings, partitions: int) -> str:
+    """Create the topics that are missing, with the broker's own replication factor."""
+    admin = AdminClient({**settings.kafka_config()})
+    wanted = [settings.topic_prefix + name for name in (*TOPIC_TYPES, OUTPUT_TOPIC)]
+    futures = admin.create_topics(
+        [NewTopic(topic, num_partitions=partitions, replication_factor=-1) for topic in wanted],
+        request_timeout=ADMIN_TIMEOUT_S,
+    )
+    created = 0
+    for topic, future in futures.items():
+        try:
+            future.result()
+            created += 1
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise ServiceUnreachable(
+                    f"Kafka would not create the topic {topic}: {error.args[0].str()}; "
+                    "start it with `guerdon up`, or create the topic with your cluster's own tools"
+                ) from error
+    return f"{created} created, {len(wanted) - created} there already"
+
+
+def register_schemas(settings: Settings) -> str:
+    """Register the schemas where there is a registry."""
+    if settings.registry_url is None:
+        return f"{len(committed_ids())} from the committed table (no registry is set)"
+    return f"{len(register_all(registry_client(settings.registry_url), settings.registry_url))} registered"

@@ -1,0 +1,86 @@
+"""Show what the views and the log say of one member."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.store.database import transaction
+from operations.rows import dictionaries
+from schemas.errors import AnswerIsNo
+from schemas.partitioning import shard_of
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+REWARD_EVENTS_SHOWN = 20
+
+
+def member(database_url: str, member_id: str, reward_events_max: int = REWARD_EVENTS_SHOWN) -> dict[str, Any]:
+    """Return the member's balances, the last reward events, how many events were recorded, and whether they are held.
+
+    Raises:
+        AnswerIsNo: no event of this member was ever recorded.
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    shard = shard_of(member_id)
+    with transaction(database_url) as cursor:
+        cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        known = dictionaries(
+            cursor,
+            """
+            SELECT e.seq AS last_seq, e.occurred_at AS last_occurred_at, e.recorded_at AS last_recorded_at,
+                   e.kind::text AS last_type, e.event_id AS last_event_id
+            FROM guerdon.member_state m JOIN guerdon.source_event e USING (shard, seq)
+            WHERE m.shard = %s AND m.member_id = %s
+            """,
+            (shard, member_id),
+        )
+        if not known:
+            raise AnswerIsNo(
+                f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
+            )
+        balances = dictionaries(
+            cursor, "SELECT * FROM reward.member_balance WHERE member_id = %s ORDER BY unit", (member_id,)
+        )
+        events = dictionaries(
+            cursor,
+            """
+            SELECT * FROM reward.reward_event WHERE shard = %s AND member_id = %s AND seq = ANY(%s)
+            ORDER BY pos DESC LIMIT %s
+            """,
+            (shard, member_id, _recent(cursor, shard, known[0]["last_seq"], reward_events_max), reward_events_max),
+        )
+        held = dictionaries(
+            cursor,
+            """
+            SELECT id, event_id, message FROM guerdon.quarantine
+            WHERE member_id = %s AND stage = 'evaluate' AND status = 'open' ORDER BY id
+            """,
+            (member_id,),
+        )
+    return {
+        "member_id": member_id,
+        "shard": shard,
+        **known[0],
+        "balances": balances,
+        "held_because": held,
+        "reward_events": events,
+    }
+
+
+def _recent(cursor: Cursor, shard: int, last_seq: int, events_max: int) -> list[int]:
+    """Return the member's last positions in the source log, read along its chain: the log has no index by member."""
+    cursor.execute(
+        """
+        WITH RECURSIVE chain (seq, prev_seq, n) AS (
+            SELECT seq, prev_seq, 1 FROM guerdon.source_event WHERE shard = %(shard)s AND seq = %(last)s
+            UNION ALL
+            SELECT e.seq, e.prev_seq, n + 1 FROM chain c
+            JOIN guerdon.source_event e ON e.shard = %(shard)s AND e.seq = c.prev_seq
+            WHERE n < %(most)s
+        )
+        SELECT seq FROM chain
+        """,
+        {"shard": shard, "last": last_seq, "most": events_max},
+    )
+    return [seq for (seq,) in cursor.fetchall()]

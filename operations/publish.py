@@ -1,0 +1,286 @@
+"""Publish events to Kafka as Avro: read JSON lines, refuse bad ones one by one, and send the rest in their order."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from schemas.codec import Encoder
+from schemas.errors import InputError, ServiceUnreachable
+from schemas.events import EVENT_TYPES, TOPIC_TYPES, Event, key_of
+from schemas.json_events import decode_json
+from schemas.rejection import Reason, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import BinaryIO
+
+LINE_BYTES_MAX = 16 * 1024 * 1024
+METADATA_TIMEOUT_S = 10
+TOPIC_WAIT_S = 2
+POLL_EVERY_EVENTS = 1_000
+FLUSH_STEP_S = 0.5
+
+_TUNING: dict[str, Any] = {
+    "linger.ms": 20,
+    "compression.type": "lz4",
+    "queue.buffering.max.messages": 200_000,
+    "queue.buffering.max.kbytes": 65_536,
+    "message.timeout.ms": 60_000,
+    "log_level": 0,
+}
+_FIXED: dict[str, Any] = {
+    "partitioner": "murmur2_random",  # the shard's own hash: a worker then holds only its own shards
+    "enable.idempotence": True,
+    "acks": "all",
+    "delivery.report.only.error": True,  # a report for each event would cost as much as sending it
+}
+
+_TOPIC_OF = {EVENT_TYPES[name]: topic for topic, names in TOPIC_TYPES.items() for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """Name a line that was not published, and why."""
+
+    file: str
+    line: int
+    reason: Reason
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Count what was published; `interrupted` where Ctrl-C ended it early."""
+
+    published: int
+    failed: int
+    first_failure: str | None
+    interrupted: bool
+
+
+@dataclass(slots=True)
+class Reading:
+    """Read events from files of JSON lines, `-` being standard input; keep what was bad and how far it has come."""
+
+    files: Sequence[str]
+    on_bad: Callable[[BadLine], None]
+    bad: int = 0
+    bytes_read: int = 0
+    bytes_total: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        sizes = [_size_of(file) for file in self.files]
+        self.bytes_total = None if None in sizes else sum(size or 0 for size in sizes)
+
+    def events(self) -> Iterator[Event]:
+        """Yield each good event in the order of the files; blank lines are passed over.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        for file in self.files:
+            try:
+                if file == "-":
+                    yield from self._events_of("standard input", sys.stdin.buffer)
+                else:
+                    with Path(file).open("rb") as handle:
+                        yield from self._events_of(file, handle)
+            except OSError as error:
+                raise InputError(f"{file}: it cannot be read ({error.strerror}); name a file of JSON lines") from None
+
+    def _events_of(self, name: str, handle: BinaryIO) -> Iterator[Event]:
+        for number, line in enumerate(_lines(handle), 1):
+            self.bytes_read += len(line)
+            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if not text.strip():
+                continue
+            try:
+                event = _publishable(text)
+            except Rejected as rejected:
+                self.bad += 1
+                self.on_bad(BadLine(name, number, rejected.reason, rejected.message))
+            else:
+                yield event
+
+
+def publish_events(
+    producer_config: Mapping[str, Any],
+    encoder: Encoder,
+    events: Iterable[Event],
+    *,
+    topic_prefix: str = "guerdon.",
+    rate_per_s: float | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Published:
+    """Send `events` in their order to the topics of their types, and return once the broker has taken them all.
+
+    Keys are the members', the partitioner is Kafka's own, so that a member's events stay in order. Ctrl-C stops the
+    reading and still sends what was read. `on_progress` is called now and then with the number sent so far.
+
+    Raises:
+        InputError: a topic does not exist, or a Kafka setting cannot be used.
+        ServiceUnreachable: no broker answers.
+    """
+    return _Sending(producer_config, encoder, topic_prefix).send(events, rate_per_s, on_progress)
+
+
+def encoder_for(registry_url: str | None) -> Encoder:
+    """Return an encoder with the registry's schema ids, or without a registry with the committed ones."""
+    if registry_url is None:
+        return Encoder()
+    from schemas.registry import registered_ids, registry_client  # noqa: PLC0415  0.15 s that few installations need
+
+    return Encoder(registered_ids(registry_client(registry_url), registry_url))
+
+
+class _Sending:
+    """Hold one producer and what became of its events."""
+
+    def __init__(self, producer_config: Mapping[str, Any], encoder: Encoder, topic_prefix: str) -> None:
+        try:
+            self._producer = Producer({**_TUNING, **producer_config, **_FIXED})
+        except (KafkaException, TypeError) as error:
+            raise InputError(f"a Kafka setting cannot be used: {_told(error)}; correct KAFKA__… or [kafka]") from None
+        self._encoder = encoder
+        self._topics = {kind: f"{topic_prefix}{topic}" for kind, topic in _TOPIC_OF.items()}
+        self._present = _topics_present(self._producer)
+        self._sent = 0
+        self._failed = 0
+        self._first_failure: str | None = None
+        self._hopeless = False
+
+    def send(
+        self, events: Iterable[Event], rate_per_s: float | None, on_progress: Callable[[int], None] | None
+    ) -> Published:
+        interrupted = False
+        try:
+            for event in events if rate_per_s is None else self._paced(events, rate_per_s):
+                self._send_one(event)
+                if self._sent % POLL_EVERY_EVENTS == 0:
+                    self._producer.poll(0)
+                    if on_progress:
+                        on_progress(self._sent)
+                if self._hopeless:
+                    break
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            self._flush()
+        if on_progress:
+            on_progress(self._sent)
+        return Published(self._sent - self._failed, self._failed, self._first_failure, interrupted)
+
+    def _send_one(self, event: Event) -> None:
+        topic = self._topics.get(type(event))
+        if topic is None:
+            raise InputError(f"no topic carries a {type(event).__name__.lower()}; operators decide by commands")
+        if topic not in self._present:
+            self._wait_for_topic(topic)
+        value, key = self._encoder.encode(event), key_of(event).encode()
+        self._sent += 1
+        while True:
+            try:
+                self._producer.produce(topic, value, key, on_delivery=self._on_failure)
+            except BufferError:
+                self._producer.poll(0.01)
+            except KafkaException as error:
+                self._note_failure(error.args[0], f"event {event.event_id}")
+                return
+            else:
+                return
+
+    def _wait_for_topic(self, topic: str) -> None:
+        """Give a topic that was just created the time to become known to the broker that is asked."""
+        deadline_s = monotonic() + TOPIC_WAIT_S
+        while topic not in self._present:
+            if monotonic() > deadline_s:
+                raise InputError(f"the topic {topic} does not exist; run `guerdon init`")
+            self._producer.poll(0.1)
+            self._present = _topics_present(self._producer)
+
+    def _paced(self, events: Iterable[Event], rate_per_s: float) -> Iterator[Event]:
+        started_s = monotonic()
+        for index, event in enumerate(events):
+            wait_s = started_s + index / rate_per_s - monotonic()
+            while wait_s > 0:
+                self._producer.poll(min(wait_s, 0.1))
+                wait_s = started_s + index / rate_per_s - monotonic()
+            yield event
+
+    def _on_failure(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None:
+            self._note_failure(error, f"key {message.key()!r} of {message.topic()}")
+
+    def _note_failure(self, error: KafkaError, place: str) -> None:
+        self._failed += 1
+        self._first_failure = self._first_failure or f"{place}: {error.str()}"
+        # One message that is too large says nothing about the next; whatever else it is, the next would share it.
+        self._hopeless |= error.code() != KafkaError.MSG_SIZE_TOO_LARGE
+
+    def _flush(self) -> None:
+        """Wait until each message was taken or has failed; message.timeout.ms bounds how long that can be."""
+        while self._producer.flush(FLUSH_STEP_S):
+            if self._hopeless:
+                self._producer.purge()
+
+
+def _topics_present(producer: Producer) -> set[str]:
+    try:
+        return set(producer.list_topics(timeout=METADATA_TIMEOUT_S).topics)
+    except KafkaException as error:
+        raise ServiceUnreachable(
+            f"Kafka did not answer ({_told(error)}); see `guerdon status`, or run `guerdon up`"
+        ) from None
+
+
+def _publishable(line: bytes) -> Event:
+    if len(line) > LINE_BYTES_MAX:
+        raise Rejected(Reason.TOO_LARGE, f"the line is longer than {LINE_BYTES_MAX:,} bytes")
+    event = decode_json(line)
+    if type(event) not in _TOPIC_OF:
+        raise Rejected(
+            Reason.WRONG_TYPE,
+            "type: no topic carries a decision; operators decide by commands such as `guerdon adjust`",
+        )
+    return event
+
+
+def _lines(handle: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file; of one beyond the limit only its beginning, so that memory stays bounded."""
+    while line := handle.readline(LINE_BYTES_MAX + 1):
+        rest = line
+        while len(rest) > LINE_BYTES_MAX and not rest.endswith(b"\n"):
+            rest = handle.readline(LINE_BYTES_MAX + 1)
+        yield line
+
+
+def _size_of(file: str) -> int | None:
+    """Return the size of a file in bytes, None where it is a stream.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if file == "-":
+        return None
+    try:
+        found = Path(file).stat()
+    except OSError as error:
+        raise InputError(f"{file}: it cannot be read ({error.strerror}); name a file of JSON lines") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{file}: it is a folder; name a file of JSON lines, or - for standard input")
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _told(error: Exception) -> str:
+    cause = error.args[0] if error.args else error
+    return str(cause.str() if isinstance(cause, KafkaError) else cause)

@@ -1,0 +1,196 @@
+"""Find or start what a command needs, say where each service came from, and end what was started here."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from operations.services import compose, processes, state
+from operations.services.kafka import LocalKafka
+from operations.services.postgresql import LocalPostgres
+from schemas.errors import ServiceUnreachable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from operations.services.server import LocalServer
+    from operations.settings import Settings
+
+ANSWER_PATIENCE_S = 3
+TITLES = {state.KAFKA: "Kafka", state.POSTGRESQL: "PostgreSQL", state.REGISTRY: "Schema Registry"}
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """Say of one service where it came from (None: nowhere), where it is, and whether it answers now."""
+
+    name: str
+    origin: state.Origin | None
+    address: str | None
+    pid: int | None
+    answers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Hold the services after `up`, and sentences about what was mended on the way."""
+
+    services: list[ServiceState]
+    notes: list[str]
+
+
+def bring_up(settings: Settings, *, local: bool = False) -> Outcome:
+    """Find or start Kafka and PostgreSQL: those named in the settings, else Docker's, else local processes.
+
+    Args:
+        settings: says which addresses are given, and the home in which the others are started.
+        local: leave Docker aside.
+
+    Raises:
+        ServiceUnreachable: a service that was named does not answer, or one could not be started.
+    """
+    given = _given(settings)
+    missing = {state.KAFKA, state.POSTGRESQL} - given.keys()
+    notes: list[str] = []
+    if missing:
+        with state.locked(settings.home, "services"):
+            registry = state.KAFKA in missing and state.REGISTRY not in given
+            notes = _start(settings.home, missing, local=local, registry=registry)
+    services = look(settings)
+    for service in services:
+        if not service.answers:
+            raise ServiceUnreachable(
+                f"{TITLES[service.name]} does not answer at {service.address}: {_way_out(service)}"
+            )
+    return Outcome(services, notes)
+
+
+def take_down(home: Path, *, volumes: bool = False) -> list[str]:
+    """End everything that was started in this home, its data too where `volumes` says so; return what was ended."""
+    if not home.exists():
+        return []
+    with state.locked(home, "services"):
+        records = state.read_state(home)
+        contained = [name for name, record in records.items() if record.origin == "docker"]
+        ended = [name for name in contained if records[name].running]
+        if contained:
+            compose.Compose(home).stop(volumes=volumes)
+        # Asked even where no record names them: a server whose record was lost is found by its command line.
+        services: tuple[LocalServer, ...] = (LocalKafka(home), LocalPostgres(home))
+        for service in services:
+            if service.stop():
+                ended.append(service.name)
+            if volumes:
+                service.erase()
+        if volumes:
+            state.forget(home, *records)
+    return ended
+
+
+def look(settings: Settings) -> list[ServiceState]:
+    """Return the state of each service now; the registry only where there is one."""
+    given, records = _given(settings), state.read_state(settings.home)
+    found = []
+    for name in (state.KAFKA, state.POSTGRESQL, state.REGISTRY):
+        record = records.get(name)
+        if name in given:
+            found.append(ServiceState(name, "environment", given[name], None, _answers(name, given[name], settings)))
+        elif record is not None and record.running:
+            alive = record.origin == "docker" or processes.find(record.pid, record.created_at_s) is not None
+            answers = alive and _answers(name, record.address, settings)
+            found.append(ServiceState(name, record.origin, record.address, record.pid if alive else None, answers))
+        elif name != state.REGISTRY:
+            found.append(ServiceState(name, None, None, None, answers=False))
+    return found
+
+
+def lag(settings: Settings) -> list[dict[str, Any]]:
+    """Return the lag of each topic and projection; nothing where the database was not initialised yet."""
+    import psycopg2  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    connection = psycopg2.connect(settings.database_url, connect_timeout=ANSWER_PATIENCE_S)
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'alembic_version' AND relkind = 'r')")
+        (initialised,) = cursor.fetchone() or (False,)
+    if not initialised or importlib.util.find_spec("operations.lag") is None:
+        return []
+    rows: list[dict[str, Any]] = importlib.import_module("operations.lag").lag_rows(settings)
+    return rows
+
+
+def _start(home: Path, missing: set[str], *, local: bool, registry: bool) -> list[str]:
+    running = {name: record for name, record in state.read_state(home).items() if record.running}
+    if local and any(record.origin == "docker" for record in running.values()):
+        compose.Compose(home).stop(volumes=False)
+    # What already runs here stays what it is: a second `up` after Docker came must not start a second broker.
+    here = {name for name in missing if name in running and running[name].origin == "local"}
+    if not local and not here and compose.usable():
+        containers = compose.Compose(home)
+        containers.start(sorted(missing | ({state.REGISTRY} if registry else set())))
+        return containers.notes
+    servers: tuple[LocalServer, ...] = (LocalPostgres(home), LocalKafka(home))
+    services = [server for server in servers if server.name in missing]
+    with ThreadPoolExecutor(len(services)) as pool:
+        started = [pool.submit(service.start) for service in services]
+    for future in started:
+        future.result()
+    return [note for service in services for note in service.notes]
+
+
+def _given(settings: Settings) -> dict[str, str]:
+    named = {
+        state.KAFKA: settings.kafka_bootstrap_servers,
+        state.POSTGRESQL: settings.guerdon_database_url,
+        state.REGISTRY: settings.schema_registry_url,
+    }
+    return {name: address for name, address in named.items() if address}
+
+
+def _answers(name: str, address: str, settings: Settings) -> bool:
+    if name == state.KAFKA:
+        return _kafka_answers(settings)
+    if name == state.POSTGRESQL:
+        return _postgresql_answers(settings)
+    parts = urlsplit(address)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.hostname is not None and processes.port_answers(parts.hostname, port, patience_s=ANSWER_PATIENCE_S)
+
+
+def _kafka_answers(settings: Settings) -> bool:
+    from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from confluent_kafka.admin import AdminClient  # noqa: PLC0415  as above
+
+    try:
+        # log_level 0: the client would write its own lines on standard error beside our sentence.
+        client = AdminClient({**settings.kafka_config(), "log_level": 0})
+        return bool(client.list_topics(timeout=ANSWER_PATIENCE_S).brokers)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError._INVALID_ARG:  # noqa: SLF001  the library's public name for it
+            raise
+        return False
+
+
+def _postgresql_answers(settings: Settings) -> bool:
+    import psycopg2  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    try:
+        psycopg2.connect(settings.database_url, connect_timeout=ANSWER_PATIENCE_S).close()
+    except psycopg2.Error:
+        return False
+    return True
+
+
+def _way_out(service: ServiceState) -> str:
+    variable = {
+        state.KAFKA: "KAFKA_BOOTSTRAP_SERVERS",
+        state.POSTGRESQL: "GUERDON_DATABASE_URL",
+        state.REGISTRY: "SCHEMA_REGISTRY_URL",
+    }[service.name]
+    if service.origin == "environment":
+        return f"check {variable}, or unset it and `guerdon up` starts one here"
+    return "run `guerdon down` and `guerdon up` again"

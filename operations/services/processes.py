@@ -1,0 +1,178 @@
+"""Start servers that outlive the command that started them, know them again, and end exactly those."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+from schemas.errors import ServiceUnreachable
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+HOST = "127.0.0.1"
+# Below the range from which Linux hands out ports to outgoing connections: a client that keeps trying to reach a
+# stopped server within that range may get the server's own port as its source, reach itself and keep the port taken.
+PORTS = range(15_000, 32_000)
+CLOCK_TOLERANCE_S = 2.0
+# Started by this very process: kept so that an ended one is reaped, not left as a zombie that looks alive.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 on which nothing listens now."""
+    for _ in range(200):
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        if port_is_free(port):
+            return port
+    raise ServiceUnreachable(
+        f"no free port was found between {PORTS.start} and {PORTS.stop} on {HOST}; end some programs and try again",
+    )
+
+
+def port_is_free(port: int) -> bool:
+    """Tell whether a server could listen on that port of 127.0.0.1 now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def keep_or_move(port: int | None) -> tuple[int, str | None]:
+    """Return the port to use and, where the remembered one is taken, a sentence that says so."""
+    if port is None:
+        return free_port(), None
+    if port_is_free(port):
+        return port, None
+    moved = free_port()
+    return moved, f"port {port} was taken by another program, so port {moved} is used from now on"
+
+
+def port_answers(host: str, port: int, *, patience_s: float = 0.5) -> bool:
+    """Tell whether something accepts a connection at that address."""
+    try:
+        with socket.create_connection((host, port), timeout=patience_s):
+            return True
+    except OSError:
+        return False
+
+
+def spawn(command: Sequence[str], *, log: Path, folder: Path, user: str | None = None) -> psutil.Process:
+    """Start a server in a session of its own, its output in `log`; the log of the run before is kept beside it."""
+    if log.exists():
+        log.replace(log.with_name(log.name + ".1"))
+    with log.open("wb") as output:
+        child = subprocess.Popen(  # noqa: S603  the command is built from paths and numbers, no shell reads it
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            start_new_session=True,
+            user=user,
+            group=user and _primary_group(user),
+            extra_groups=None if user is None else [],
+        )
+    _children[child.pid] = child
+    return psutil.Process(child.pid)
+
+
+def find(pid: int | None, created_at_s: float | None) -> psutil.Process | None:
+    """Return the process with that pid if it is the one that was started then, not another that got its number."""
+    if pid is None or created_at_s is None:
+        return None
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - created_at_s) <= CLOCK_TOLERANCE_S
+    except psutil.Error:
+        return None
+    return process if same and runs(process) else None
+
+
+def runs(process: psutil.Process) -> bool:
+    """Tell whether a process is alive; one that ended but was not reaped is not."""
+    child = _children.get(process.pid)
+    if child is not None and child.poll() is not None:
+        _children.pop(process.pid)
+        return False
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def strays(program: str, argument: str) -> list[psutil.Process]:
+    """Return the processes of a program that were given exactly that argument (a path inside a home).
+
+    Finds a server whose record was lost: the state file deleted, or a starter killed before it wrote.
+    """
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if words and program in " ".join(words[:-1]) and argument in words and runs(process):
+            found.append(process)
+    return found
+
+
+def end(process: psutil.Process, signals: Sequence[tuple[signal.Signals, float]]) -> None:
+    """Send each signal in turn, waiting so many seconds after it, until the process and its children are gone."""
+    try:
+        family = [process, *process.children(recursive=True)]
+    except psutil.Error:
+        family = [process]
+    for number, patience_s in signals:
+        if not runs(process):
+            break
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            break
+        wait_until(lambda: not runs(process), patience_s)
+    if not wait_until(lambda: not any(map(runs, family)), 5.0):
+        for member in filter(runs, family):
+            member.kill()
+        wait_until(lambda: not any(map(runs, family)), 5.0)
+
+
+def wait_until(condition: Callable[[], bool], patience_s: float) -> bool:
+    """Look every 20 ms until the condition holds; tell whether it did within the patience."""
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def last_words(log: Path, *, lines: int = 3) -> str:
+    """Return the last telling lines of a server's log, errors first, as part of a sentence."""
+    try:
+        written = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        written = []
+    told = [line for line in written if not line.startswith(("at ", "... "))]
+    grave = [line for line in told if any(word in line for word in ("FATAL", "ERROR", "Exception", "Error:"))]
+    chosen = (grave or told)[-lines:]
+    return " | ".join(line[:300] for line in chosen) if chosen else "it wrote nothing"
+
+
+def _primary_group(user: str) -> int:
+    import pwd  # noqa: PLC0415  POSIX only, and only where root starts PostgreSQL
+
+    return pwd.getpwnam(user).pw_gid
+
+
+def is_root() -> bool:
+    """Tell whether this process has the rights of root."""
+    return os.geteuid() == 0

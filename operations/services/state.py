@@ -1,0 +1,91 @@
+"""Remember, in one file per home, which services were started there and where they listen."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Origin = Literal["environment", "docker", "local"]
+KAFKA = "kafka"
+POSTGRESQL = "postgresql"
+REGISTRY = "registry"
+
+
+class ServiceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold what is known of one service: where it came from, its address, its process.
+
+    Ports outlive the process, so that a service comes back where its clients look for it.
+    """
+
+    name: str
+    origin: Origin
+    address: str
+    running: bool
+    pid: int | None = None
+    created_at_s: float | None = None
+    ports: dict[str, int] = {}
+
+
+def read_state(home: Path) -> dict[str, ServiceRecord]:
+    """Return the records of a home by service name; none where nothing was started or the file is unreadable.
+
+    The file only remembers; what runs is found again by its command line, so a spoilt file costs nothing but the ports.
+    """
+    try:
+        return msgspec.json.decode((home / "state.json").read_bytes(), type=dict[str, ServiceRecord])
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return {}
+
+
+def remember(home: Path, record: ServiceRecord) -> None:
+    """Write one service's record into the home's state file, whole or not at all."""
+    with locked(home, "state"):
+        _write(home, read_state(home) | {record.name: record})
+
+
+def forget(home: Path, *names: str) -> None:
+    """Take services out of the state file, ports included."""
+    with locked(home, "state"):
+        _write(home, {name: record for name, record in read_state(home).items() if name not in names})
+
+
+def mark_stopped(home: Path, name: str) -> None:
+    """Note that a service no longer runs; its ports stay known."""
+    record = read_state(home).get(name)
+    if record is not None:
+        remember(home, msgspec.structs.replace(record, running=False, pid=None, created_at_s=None))
+
+
+@contextlib.contextmanager
+def locked(home: Path, what: str) -> Iterator[None]:
+    """Hold the home's lock of that name, so that two commands at once wait for each other; the kernel frees it."""
+    make_home(home)
+    descriptor = os.open(home / f".{what}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def make_home(home: Path) -> None:
+    """Make the folder of the services' data where it is missing."""
+    home.mkdir(parents=True, exist_ok=True)
+
+
+def _write(home: Path, records: dict[str, ServiceRecord]) -> None:
+    # The address of PostgreSQL carries its password, hence 0600 from the first byte on.
+    draft = home / "state.json.new"
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(records)))
+    draft.replace(home / "state.json")

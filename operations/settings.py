@@ -1,0 +1,214 @@
+"""Gather Guerdon's settings: flags first, then the environment, then `guerdon.toml`, then what `guerdon up` started."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from operations.services import processes
+from operations.services.state import KAFKA, POSTGRESQL, REGISTRY, ServiceRecord, read_state
+from schemas.errors import InputError, ServiceUnreachable
+
+FILE = "guerdon.toml"
+KAFKA_PREFIX = "KAFKA__"
+# Names that the environment knows otherwise than by GUERDON_ and the setting's own name.
+ENVIRONMENT = {
+    "kafka_bootstrap_servers": "KAFKA_BOOTSTRAP_SERVERS",
+    "schema_registry_url": "SCHEMA_REGISTRY_URL",
+}
+
+
+class Settings(BaseSettings):
+    """Hold every setting; the addresses left unset are those of the services that `guerdon up` started in `home`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    kafka_bootstrap_servers: str | None = None
+    kafka: dict[str, str] = Field(default_factory=dict, description="librdkafka's own settings, by its names")
+    schema_registry_url: str | None = None
+    guerdon_database_url: str | None = None
+    home: Path = Field(default_factory=lambda: platformdirs.user_data_path("guerdon"))
+    topic_prefix: str = "guerdon."
+    group_id: str = Field("guerdon", min_length=1)
+    group_protocol: Literal["classic", "consumer"] = "classic"
+    max_batch: int = Field(10_000, ge=1, le=100_000, description="events in one transaction at most")
+    message_bytes_max: int = Field(1_048_576, ge=1)
+    future_tolerance_s: int = Field(300, ge=0)
+    projection_pause_ms: int = Field(100, ge=0, le=60_000, description="between two folds while there is work")
+    tombstones: Literal["pass", "quarantine"] = "pass"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  ours below knows `KAFKA__…` and that empty is unset
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  not read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  not read
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Rank the sources: flags, environment, file; librdkafka's settings are merged one by one."""
+        environment = InitSettingsSource(settings_cls, init_kwargs=_from_environment())
+        return init_settings, environment, InitSettingsSource(settings_cls, init_kwargs=_from_file(_file_text()))
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Return Kafka's `host:port[,host:port…]`.
+
+        Raises:
+            ServiceUnreachable: no broker is named and none was started in `home`.
+        """
+        return self.kafka_bootstrap_servers or self._started(KAFKA, "Kafka", "KAFKA_BOOTSTRAP_SERVERS")
+
+    @property
+    def database_url(self) -> str:
+        """Return PostgreSQL's URL in the form libpq reads: `postgresql://…`, without a driver's name.
+
+        Raises:
+            ServiceUnreachable: no database is named and none was started in `home`.
+        """
+        url = self.guerdon_database_url or self._started(POSTGRESQL, "PostgreSQL", "GUERDON_DATABASE_URL")
+        return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """Return PostgreSQL's URL as SQLAlchemy wants it; without a driver's name it would look for another one."""
+        return self.database_url.replace("postgresql://", "postgresql+psycopg2://", 1)
+
+    @property
+    def registry_url(self) -> str | None:
+        """Return the Schema Registry's URL, or None: then schemas come from the files in `schemas/avro`."""
+        if self.schema_registry_url or self.kafka_bootstrap_servers:
+            return self.schema_registry_url
+        record = read_state(self.home).get(REGISTRY)
+        return record.address if record and record.running else None
+
+    def kafka_config(self) -> dict[str, str]:
+        """Return what every Kafka client is made with: the address and librdkafka's settings as given.
+
+        Raises:
+            ServiceUnreachable: no broker is named and none was started in `home`.
+        """
+        return {**self.kafka, "bootstrap.servers": self.bootstrap_servers}
+
+    def _started(self, name: str, title: str, variable: str) -> str:
+        record = read_state(self.home).get(name)
+        if record is None or not record.running:
+            raise ServiceUnreachable(f"no address of {title} is known: run `guerdon up` or set {variable}")
+        if _has_ended(record):
+            raise ServiceUnreachable(
+                f"{title}, which `guerdon up` had started at {without_password(record.address)}, has ended: "
+                f"run `guerdon up` again or set {variable}",
+            )
+        return record.address
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Return the settings; a flag that is None counts as not given.
+
+    `bootstrap_servers` and `database_url` are taken as names of `kafka_bootstrap_servers` and `guerdon_database_url`.
+
+    Raises:
+        InputError: a value cannot be used; the sentence names the flag, the variable, or the file and its line.
+    """
+    given = {_canonical(name): value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        reason = first["msg"].lower()
+        raise InputError(f"{_place(name, given)}: {name} = {first['input']!r} cannot be used: {reason}") from error
+
+
+def _canonical(name: str) -> str:
+    return {"bootstrap_servers": "kafka_bootstrap_servers", "database_url": "guerdon_database_url"}.get(name, name)
+
+
+def _variable(name: str) -> str:
+    if name in ENVIRONMENT:
+        return ENVIRONMENT[name]
+    return name.upper() if name.startswith("guerdon_") else f"GUERDON_{name.upper()}"
+
+
+def _from_environment() -> dict[str, Any]:
+    """Read the variables; an empty one counts as not set. `KAFKA__A_B` becomes librdkafka's `a.b`."""
+    names = [name for name in Settings.model_fields if name != "kafka"]
+    found: dict[str, Any] = {name: os.environ[_variable(name)] for name in names if os.environ.get(_variable(name))}
+    found["kafka"] = {
+        name.removeprefix(KAFKA_PREFIX).lower().replace("_", "."): value
+        for name, value in os.environ.items()
+        if name.startswith(KAFKA_PREFIX) and value
+    }
+    return found
+
+
+def _file_text() -> str:
+    try:
+        return Path(FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{FILE}: it cannot be read ({error}); mend it or move it away") from error
+
+
+def _from_file(text: str) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        told = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error))
+        place = f":{told[2]}:{told[3]}" if told and told[2] else ""
+        raise InputError(f"{FILE}{place}: {(told[1] if told else str(error)).lower()}; write it as TOML") from error
+    found = {}
+    for key, value in table.items():
+        name = _canonical(key)
+        if name not in Settings.model_fields:
+            near = difflib.get_close_matches(key, [*Settings.model_fields, "bootstrap_servers", "database_url"], n=1)
+            hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(Settings.model_fields)}"
+            raise InputError(f"{FILE}:{_line(key, text)}: there is no setting `{key}`; {hint}")
+        found[name] = value
+    if not isinstance(found.get("kafka", {}), dict):
+        raise InputError(f"{FILE}:{_line('kafka', text)}: `kafka` is a table of librdkafka's settings; write `[kafka]`")
+    found["kafka"] = dict(_flattened(found.get("kafka", {})))
+    return found
+
+
+def _flattened(table: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return dotted names and values as librdkafka writes them: TOML reads `security.protocol = …` as nested tables."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in table.items():
+        if isinstance(value, dict):
+            pairs += _flattened(value, f"{prefix}{key}.")
+        else:
+            pairs.append((prefix + key, str(value).lower() if isinstance(value, bool) else str(value)))
+    return pairs
+
+
+def _place(name: str, given: dict[str, Any]) -> str:
+    if name in given:
+        return f"--{name.removeprefix('guerdon_').removeprefix('kafka_').replace('_', '-')}"
+    if name in _from_environment():
+        return _variable(name)
+    return f"{FILE}:{_line(name, _file_text())}"
+
+
+def _line(key: str, text: str) -> int:
+    short = key.removeprefix("guerdon_").removeprefix("kafka_")
+    pattern = re.compile(rf"""\s*\[?\s*["']?({re.escape(key)}|{re.escape(short)})\b""")
+    return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 1)
+
+
+def _has_ended(record: ServiceRecord) -> bool:
+    return record.origin == "local" and processes.find(record.pid, record.created_at_s) is None
+
+
+def without_password(address: str) -> str:
+    """Return a URL fit for a screen: its password left out."""
+    return re.sub(r"://([^:/@]+):[^@]*@", r"://\1@", address)

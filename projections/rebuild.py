@@ -1,0 +1,110 @@
+"""Build a projection anew beside the one that is read, and switch when it has caught up."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from engine.store import generations
+from engine.store.database import connect, one
+from projections.runner import PROJECTIONS, advance, connect_to_project
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+
+
+def rebuild(database_url: str, name: str, progress: Callable[[int], None] = lambda _positions: None) -> int:
+    """Fold the whole log into a new build of `name`, let the views read it, and return the number of positions.
+
+    Readers go on all the while: until the switch they read the old build, after it the new one, never a mixture. An
+    earlier rebuild that was interrupted is cleared away first.
+
+    Raises:
+        InputError: there is no such projection.
+    """
+    if name not in PROJECTIONS:
+        raise InputError(f'there is no projection "{name}"; there are: {", ".join(PROJECTIONS)}')
+    with closing(connect_to_project(database_url)) as connection:
+        with connection, connection.cursor() as cursor:
+            generation = generations.live(cursor)
+            _clear(cursor, name, generation, "building")
+            build = _begin(cursor, name, generation)
+        total = 0
+        while moved := advance(connection, build):
+            total += moved
+            progress(moved)
+        with closing(connect(database_url, application="guerdon rebuild")) as switching:
+            total += _switch(connection, switching, name, generation, build)
+        with connection, connection.cursor() as cursor:
+            _clear(cursor, name, generation, "retired")
+        return total
+
+
+def _begin(cursor: Cursor, name: str, generation: int) -> int:
+    (build,) = one(
+        cursor,
+        """
+        INSERT INTO guerdon.projection_build (projection, generation, status) VALUES (%s, %s, 'building')
+        RETURNING build
+        """,
+        (name, generation),
+    )
+    cursor.execute(
+        "INSERT INTO guerdon.projection_cursor (build, shard, pos) SELECT %s, shard, 0 FROM guerdon.shard_head",
+        (build,),
+    )
+    return int(build)
+
+
+def _switch(folding: Connection, switching: Connection, name: str, generation: int, build: int) -> int:
+    """Let the views read `build` once it is nowhere behind the build that they read now.
+
+    The old build's cursors are locked until the switch, so that it cannot move on while the new one takes its last
+    steps on a connection of its own: a reader must never see a balance go back.
+    """
+    moved = 0
+    with switching, switching.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT c.build FROM guerdon.projection_cursor c JOIN guerdon.projection_build b USING (build)
+            WHERE b.projection = %s AND b.generation = %s AND b.status = 'live' ORDER BY c.shard FOR UPDATE OF c
+            """,
+            (name, generation),
+        )
+        old = sorted({row[0] for row in cursor.fetchall()})
+        while _is_behind(cursor, build, old):
+            moved += advance(folding, build)
+        cursor.execute("UPDATE guerdon.projection_build SET status = 'retired' WHERE build = ANY(%s)", (old,))
+        cursor.execute("UPDATE guerdon.projection_build SET status = 'live' WHERE build = %s", (build,))
+    return moved
+
+
+def _is_behind(cursor: Cursor, build: int, old: list[int]) -> bool:
+    (behind,) = one(
+        cursor,
+        """
+        SELECT count(*) FROM guerdon.projection_cursor mine
+        JOIN guerdon.projection_cursor theirs ON theirs.build = ANY(%s) AND theirs.shard = mine.shard
+        WHERE mine.build = %s AND mine.pos < theirs.pos
+        """,
+        (old, build),
+    )
+    return bool(behind)
+
+
+def _clear(cursor: Cursor, name: str, generation: int, status: str) -> None:
+    cursor.execute(
+        """
+        SELECT build FROM guerdon.projection_build WHERE projection = %s AND generation = %s AND status = %s
+        FOR UPDATE
+        """,
+        (name, generation, status),
+    )
+    for (build,) in cursor.fetchall():
+        PROJECTIONS[name].clear(cursor, build)
+        cursor.execute("DELETE FROM guerdon.projection_cursor WHERE build = %s", (build,))
+        cursor.execute("DELETE FROM guerdon.projection_build WHERE build = %s", (build,))

@@ -1,0 +1,220 @@
+"""Fold the reward log into the projections, each with a cursor of its own, rows and cursor in one transaction."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Protocol
+
+import psycopg2
+import structlog
+
+from engine.store import generations
+from engine.store.database import INFRASTRUCTURE, RETRYABLE, connect, one
+from projections import balances
+from schemas.errors import InputError, ServiceUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+
+log = structlog.get_logger()
+
+POSITIONS_MAX = 50_000
+"""Positions of one shard that one transaction folds at most, so that a rebuild stays in bounds."""
+
+IDLE_S = 0.05
+"""How long to wait for a commit of another worker, of which nobody here is told."""
+
+RETRY_S = 1.0
+
+
+class Projection(Protocol):
+    """Fold a range of positions of each shard into rows of its own."""
+
+    def fold(self, cursor: Cursor, build: int, generation: int) -> None:
+        """Fold the ranges in the temporary table `projection_range (shard, after_pos, upto_pos)` into `build`."""
+
+    def clear(self, cursor: Cursor, build: int) -> None:
+        """Delete the rows of `build`."""
+
+    def difference(self, cursor: Cursor, build: int, generation: int) -> str | None:
+        """Return the first row of `build` that is not the fold of the log up to its cursor, in a sentence."""
+
+
+PROJECTIONS: dict[str, Projection] = {"member_balance": balances}
+"""Every projection by name."""
+
+
+def connect_to_project(database_url: str) -> Connection:
+    """Open a connection that keeps to the logs' primary keys: the planner knows nothing of the ranges' length."""
+    connection = connect(database_url, application="guerdon projector")
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off")
+    return connection
+
+
+def advance(connection: Connection, build: int, observe: Callable[[str], None] = lambda _point: None) -> int:
+    """Fold what the build has not seen yet, at most POSITIONS_MAX a shard, and return how many positions it was.
+
+    A range ends where a transaction of the log ended or, where it must be cut, at the last position of a source event:
+    no reader sees half of one. Shards that another process is folding right now are skipped.
+    """
+    with connection.cursor() as cursor:
+        name, generation = one(
+            cursor, "SELECT projection, generation FROM guerdon.projection_build WHERE build = %s", (build,)
+        )
+        positions = _lock_ranges(cursor, build, generation)
+        if positions:
+            observe("before fold")
+            PROJECTIONS[name].fold(cursor, build, generation)
+            observe("after fold")
+            cursor.execute(
+                """
+                UPDATE guerdon.projection_cursor c SET pos = r.upto_pos, as_of = clock_timestamp()
+                FROM projection_range r WHERE c.build = %s AND c.shard = r.shard
+                """,
+                (build,),
+            )
+            observe("before project commit")
+        connection.commit()
+        observe("after project commit")
+    return positions
+
+
+def _lock_ranges(cursor: Cursor, build: int, generation: int) -> int:
+    """Fill `projection_range` with what to fold, hold those cursors, and return the number of positions."""
+    cursor.execute(
+        """
+        CREATE TEMPORARY TABLE IF NOT EXISTS projection_range
+            (shard smallint, after_pos bigint, upto_pos bigint) ON COMMIT DELETE ROWS;
+        INSERT INTO projection_range (shard, after_pos, upto_pos)
+        SELECT c.shard, c.pos, least(h.pos, c.pos + %(most)s)
+        FROM guerdon.projection_cursor c
+        JOIN guerdon.generation_head h ON h.generation = %(generation)s AND h.shard = c.shard
+        WHERE c.build = %(build)s AND h.pos > c.pos
+        ORDER BY c.shard FOR UPDATE OF c SKIP LOCKED;
+        -- a range that was cut ends with the source event at the cut
+        UPDATE projection_range r SET upto_pos = (
+            SELECT max(e.pos) FROM guerdon.reward_event e
+            WHERE e.generation = %(generation)s AND e.shard = r.shard AND e.pos >= r.upto_pos
+              AND e.pos < r.upto_pos + 100000
+              AND e.seq = (SELECT s.seq FROM guerdon.reward_event s
+                           WHERE s.generation = %(generation)s AND s.shard = r.shard AND s.pos = r.upto_pos)
+        )
+        WHERE r.upto_pos = r.after_pos + %(most)s;
+        """,
+        {"build": build, "generation": generation, "most": POSITIONS_MAX},
+    )
+    (positions,) = one(cursor, "SELECT coalesce(sum(upto_pos - after_pos), 0)::bigint FROM projection_range")
+    return int(positions)
+
+
+def live_builds(cursor: Cursor) -> list[int]:
+    """Return the builds that the views read."""
+    cursor.execute(
+        """
+        SELECT b.build FROM guerdon.projection_build b JOIN guerdon.generation g USING (generation)
+        WHERE b.status = 'live' AND g.status = 'live' ORDER BY b.build
+        """
+    )
+    return [build for (build,) in cursor.fetchall()]
+
+
+def builds_of(cursor: Cursor, generation: int) -> list[int]:
+    """Return the builds that are live for `generation`."""
+    cursor.execute(
+        "SELECT build FROM guerdon.projection_build WHERE status = 'live' AND generation = %s ORDER BY build",
+        (generation,),
+    )
+    return [build for (build,) in cursor.fetchall()]
+
+
+def difference(cursor: Cursor, build: int) -> str | None:
+    """Return in a sentence where `build` is not the fold of the log up to its cursors; None where it is."""
+    name, generation = one(
+        cursor, "SELECT projection, generation FROM guerdon.projection_build WHERE build = %s", (build,)
+    )
+    return PROJECTIONS[name].difference(cursor, build, generation)
+
+
+def catch_up(connection: Connection, observe: Callable[[str], None] = lambda _point: None) -> int:
+    """Advance every live projection once, and return how many positions that were."""
+    with connection.cursor() as cursor:
+        generations.live(cursor)
+        builds = live_builds(cursor)
+    connection.commit()
+    return sum(advance(connection, build, observe) for build in builds)
+
+
+def lag(cursor: Cursor) -> int:
+    """Return how many positions the live projections are behind the log, in all shards."""
+    (behind,) = one(cursor, "SELECT coalesce(sum(lag), 0)::bigint FROM reward.freshness")
+    return int(behind)
+
+
+def finish(database_url: str, stop: threading.Event) -> None:
+    """Advance the live projections until they are at the head, or told to stop."""
+    with closing(connect_to_project(database_url)) as connection:
+        while not stop.is_set():
+            moved = catch_up(connection)
+            with connection, connection.cursor() as cursor:
+                if not lag(cursor):
+                    return
+            if not moved:
+                stop.wait(IDLE_S)  # another process folds what is left
+
+
+class Projector:
+    """Keep the projections at the head, in a thread of its own; all the work is PostgreSQL's."""
+
+    def __init__(
+        self, database_url: str, *, pause_s: float = 0.0, observe: Callable[[str], None] = lambda _point: None
+    ) -> None:
+        self._database_url = database_url
+        self._pause_s = pause_s
+        self._observe = observe
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="projector", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow the log."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that something was committed."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the transaction under way."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with closing(connect_to_project(self._database_url)) as connection:
+                    self._follow(connection)
+            except (*INFRASTRUCTURE, ServiceUnreachable, InputError) as error:
+                log.warning("projector pauses", why=str(error).strip())
+                self._stop.wait(RETRY_S)
+
+    def _follow(self, connection: Connection) -> None:
+        while not self._stop.is_set():
+            self._wake.wait(IDLE_S)
+            self._wake.clear()
+            try:
+                moved = catch_up(connection, self._observe)
+            except RETRYABLE as error:
+                connection.rollback()
+                log.warning("projector repeats", why=str(error).strip())
+                continue
+            except psycopg2.Error:
+                connection.rollback()
+                raise
+            if moved:
+                self._stop.wait(self._pause_s)

@@ -1,0 +1,47 @@
+"""Make the bytes by which events and rewards are told apart: identities, digests, reward keys."""
+
+from __future__ import annotations
+
+from hashlib import blake2b, sha256
+from typing import TYPE_CHECKING
+
+from msgspec import msgpack
+
+if TYPE_CHECKING:
+    from schemas.events import Event
+
+IDENTITY_BYTES = 16
+"""Of an identity's sha256 the database keeps this many bytes: 2^64 events before two are expected to meet."""
+
+_encode = msgpack.Encoder(order="deterministic").encode
+
+
+def event_identity(source: str, event_id: str) -> bytes:
+    """Return the 32-byte identity of an event; ids hold no control characters, so NUL separates them safely."""
+    return sha256(f"event\0{source}\0{event_id}".encode()).digest()
+
+
+def order_identity(member_id: str, order_id: str) -> bytes:
+    """Return the 32-byte identity of an order, which is a member's."""
+    return sha256(f"order\0{member_id}\0{order_id}".encode()).digest()
+
+
+def content_digest(event: Event, secret: bytes) -> bytes:
+    """Return 16 bytes that two events share only where all decoded fields are equal.
+
+    The digest is keyed with the database's secret, so that nobody can test a guess at a birthday against it.
+    A field at its default is left out, so that a field added later does not change the digest of older events.
+    """
+    return blake2b(_encode(event), digest_size=16, key=secret, person=type(event).__name__.encode()).digest()
+
+
+def grant_key(identity: bytes, rule_id: str, member_id: str, index: int) -> bytes:
+    """Return the reward_key of the give at `index` of a rule: the same in every generation and version."""
+    return sha256(b"%b\0grant\0%b\0%b\0%d" % (identity, rule_id.encode(), member_id.encode(), index)).digest()
+
+
+def refusal_key(identity: bytes, rule_id: str, member_id: str, index: int, reason: str) -> bytes:
+    """Return the reward_key of a `reward.refused` that cut off or refused the give at `index`."""
+    return sha256(
+        b"%b\0refused\0%b\0%b\0%d\0%b" % (identity, rule_id.encode(), member_id.encode(), index, reason.encode())
+    ).digest()

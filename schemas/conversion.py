@@ -1,0 +1,139 @@
+"""Turn plain fields into a typed event, and say in one place what is wrong where that fails.
+
+Avro and JSON both end here, so an event is judged alike whichever way it came.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, get_args
+
+from msgspec import ValidationError, convert
+
+from schemas.events import Activity, DecisionAction, Event, Profile, Purchase, RedemptionAction, Refund, Signup
+from schemas.rejection import Reason, Rejected
+from schemas.scalars import COMMON_QUANTITIES, canonical_quantity, check_birthday, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_MISSING = "Object missing required field `"
+_ENUM = "Invalid enum value "
+_RANGE_MARKS = ("` >= ", "` <= ", "` < ", "` > ", "` of length ")
+_WORDS = {
+    "`int`": "an integer",
+    "`str`": "a text",
+    "`bool`": "true or false",
+    "`object`": "an object",
+    "`array`": "a list",
+    "`int | null`": "an integer",
+    "`str | null`": "a text",
+    "`bool | null`": "true or false",
+    "`object | null`": "an object",
+    "`array | null`": "a list",
+    "`float`": "a number that is no integer",
+    "`decimal`": "a number that is no integer",
+    "`null`": "null",
+}
+
+
+def event_from_fields(fields: dict[str, Any], kind: type[Event]) -> Event:
+    """Return the event of type `kind` that `fields` (current version, times in ms) spell; `fields` may be changed.
+
+    Raises:
+        Rejected: missing_field, wrong_type or out_of_range, with the path of the field in the message.
+    """
+    prepare_for(kind)(fields)
+    try:
+        return convert(fields, kind)
+    except ValidationError as error:
+        raise rejection_of(error) from None
+
+
+def prepare_for(kind: type[Event]) -> Callable[[dict[str, Any]], None]:
+    """Return what brings the fields of `kind` into canonical form, in place, before they are converted."""
+    return _PREPARATIONS.get(kind, _drop_null_source)
+
+
+def rejection_of(error: ValidationError) -> Rejected:
+    """Return the verdict for msgspec's `error`: its reason code, and a sentence that begins with the field's path."""
+    what, _, where = str(error).rpartition(" - at ")
+    if not what:
+        what, where = where, ""
+    path = where.replace("`key` in ", "a key of ").replace("`", "").replace("$.", "").replace("[...]", "")
+    if what.startswith(_MISSING):
+        field = what.removeprefix(_MISSING).rstrip("`")
+        return Rejected(Reason.MISSING_FIELD, f"{path}.{field}: the field is missing".lstrip("."))
+    if what.startswith(_ENUM):
+        return Rejected(Reason.OUT_OF_RANGE, f"{path}: {_other_word(what.removeprefix(_ENUM))}")
+    path = path or "the event"
+    if any(mark in what for mark in _RANGE_MARKS) or "out of range" in what:
+        return Rejected(Reason.OUT_OF_RANGE, f"{path}: {_out_of_range(path, what)}")
+    return Rejected(Reason.WRONG_TYPE, f"{path}: {_in_words(what)}")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean …?` where a known word is near, else nothing."""
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _out_of_range(path: str, what: str) -> str:
+    if path.endswith(("occurred_at", "expires_at")):
+        return "the year is not between 1970 and 2999"
+    return _in_words(what)
+
+
+def _in_words(what: str) -> str:
+    for term, words in _WORDS.items():
+        what = what.replace(term, words)
+    return what[:1].lower() + what[1:]
+
+
+def _other_word(quoted: str) -> str:
+    word = quoted[1:-1]
+    known = [*get_args(RedemptionAction), *get_args(DecisionAction)]
+    return f"{shown(word)} is none of the words that may stand here{did_you_mean(word, known)}"
+
+
+def _drop_null_source(fields: dict[str, Any]) -> None:
+    if fields.get("source", "") is None:
+        del fields["source"]
+
+
+def _prepare_lines(fields: dict[str, Any]) -> None:
+    """Write each line's quantity canonically; whatever is no line is left for the conversion to refuse."""
+    if fields.get("source", "") is None:
+        del fields["source"]
+    lines = fields.get("items")
+    if lines.__class__ is not list or not lines:
+        return
+    for index, line in enumerate(lines):
+        if line.__class__ is not dict:
+            continue
+        quantity = line.get("quantity")
+        if quantity is None or (quantity.__class__ is str and quantity in COMMON_QUANTITIES):
+            continue
+        line["quantity"] = canonical_quantity(quantity, f"items[{index}].quantity")
+
+
+def _prepare_person(fields: dict[str, Any]) -> None:
+    _drop_null_source(fields)
+    birthday = fields.get("birthday")
+    if isinstance(birthday, str):
+        check_birthday(birthday, "birthday")
+
+
+def _prepare_activity(fields: dict[str, Any]) -> None:
+    _drop_null_source(fields)
+    if fields.get("quantity", 1) is None:
+        del fields["quantity"]
+
+
+_PREPARATIONS: dict[type[Event], Callable[[dict[str, Any]], None]] = {
+    Purchase: _prepare_lines,
+    Refund: _prepare_lines,
+    Signup: _prepare_person,
+    Profile: _prepare_person,
+    Activity: _prepare_activity,
+}

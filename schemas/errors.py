@@ -1,0 +1,35 @@
+"""Name every error that a person may see, and the exit code that goes with it.
+
+::
+
+    GuerdonError
+    ├── InputError            2  the file, flag or event is wrong; the message names the place and the way out
+    ├── AnswerIsNo            1  the check ran and the answer is no
+    └── ServiceUnreachable    3  Kafka, PostgreSQL or the Schema Registry did not answer
+"""
+
+from __future__ import annotations
+
+
+class GuerdonError(Exception):
+    """Carry one sentence for a person: what is wrong and what to do next."""
+
+    exit_code = 1
+
+
+class InputError(GuerdonError):
+    """Say that what the caller gave cannot be used."""
+
+    exit_code = 2
+
+
+class AnswerIsNo(GuerdonError):  # noqa: N818  it is an answer, not a fault
+    """Say that a check ran to its end and found differences."""
+
+    exit_code = 1
+
+
+class ServiceUnreachable(GuerdonError):  # noqa: N818  reads as a sentence where it is raised
+    """Say which service did not answer, and how to bring it up."""
+
+    exit_code = 3

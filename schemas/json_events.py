@@ -1,0 +1,148 @@
+"""Read events from JSON lines, strictly, and show them in the same form.
+
+Field names are those of the contract's section 2. What Avro would let pass unseen is refused here, because a person or
+a script wrote it: unknown fields, doubled keys, numbers in text.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal, InvalidOperation
+from typing import Any, NoReturn
+
+from msgspec import structs, to_builtins
+from msgspec.msgpack import encode as to_bytes
+
+from schemas.conversion import did_you_mean, event_from_fields
+from schemas.events import EVENT_TYPES, TYPE_NAMES, Event, Item, Purchase, Refund, RefundItem, Tender
+from schemas.rejection import Reason, Rejected
+from schemas.scalars import instant_from_iso, iso_from_instant, shown
+
+_TIME_FIELDS = ("occurred_at", "expires_at")
+
+
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in structs.fields(kind))
+
+
+_FIELDS = {kind: frozenset(("type", *_names(kind))) for kind in EVENT_TYPES.values()}
+_NESTED: dict[type[Event], tuple[tuple[str, frozenset[str]], ...]] = {
+    Purchase: (("items", frozenset(_names(Item))), ("tenders", frozenset(_names(Tender)))),
+    Refund: (("items", frozenset(_names(RefundItem))),),
+}
+
+
+def decode_json(line: str | bytes) -> Event:
+    """Return the event that one JSON object spells.
+
+    Raises:
+        Rejected: undecodable where it is no JSON object, otherwise what `event_from_object` says.
+    """
+    try:
+        text = line if isinstance(line, str) else line.decode()
+        value = json.loads(text, object_pairs_hook=_object, parse_float=_decimal, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise Rejected(Reason.UNDECODABLE, f"byte {error.start + 1} is no UTF-8; save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise Rejected(Reason.UNDECODABLE, f"this is no JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise Rejected(Reason.UNDECODABLE, "the JSON nests too deep; an event has three levels") from None
+    except ValueError:
+        raise Rejected(Reason.OUT_OF_RANGE, "a number has more than 4,300 digits") from None
+    if not isinstance(value, dict):
+        raise Rejected(Reason.UNDECODABLE, f"this is {shown(value)}; an event is a JSON object such as {{…}}")
+    return event_from_object(value)
+
+
+def event_from_object(obj: dict[str, object]) -> Event:
+    """Return the event that `obj` spells with JSON's names and types; `obj` stays as it is.
+
+    Raises:
+        Rejected: unknown_field, missing_field, wrong_type or out_of_range, with the field's path and a way out.
+    """
+    kind = _kind_of(obj)
+    _refuse_unknown(obj, _FIELDS[kind], "")
+    fields: dict[str, Any] = {name: value for name, value in obj.items() if name != "type"}
+    for name, known in _NESTED.get(kind, ()):
+        if fields.get(name) is not None:
+            fields[name] = _lines(fields[name], known, name)
+    for name in _TIME_FIELDS:
+        if fields.get(name) is not None:
+            fields[name] = instant_from_iso(fields[name], name)
+    event = event_from_fields(fields, kind)
+    try:
+        to_bytes(event)
+    except UnicodeEncodeError:
+        raise Rejected(Reason.UNDECODABLE, "a text holds half of a UTF-16 pair (\\ud800 to \\udfff)") from None
+    return event
+
+
+def event_to_object(event: Event) -> dict[str, Any]:
+    """Return `event` as a JSON object: the contract's names, times in ISO-8601 UTC, nothing that is at its default."""
+    plain = to_builtins(event)
+    for name in _TIME_FIELDS:
+        if name in plain:
+            plain[name] = iso_from_instant(plain[name])
+    for name in ("coupons", "tenders", "items"):
+        if name in plain:
+            plain[name] = list(plain[name])
+    return {"type": TYPE_NAMES[type(event)], **plain}
+
+
+def _kind_of(obj: dict[str, object]) -> type[Event]:
+    known = ", ".join(EVENT_TYPES)
+    if "type" not in obj:
+        raise Rejected(Reason.MISSING_FIELD, f"type: the field is missing; it is one of {known}")
+    name = obj["type"]
+    kind = EVENT_TYPES.get(name) if isinstance(name, str) else None
+    if kind is None:
+        near = did_you_mean(name, EVENT_TYPES) if isinstance(name, str) else ""
+        raise Rejected(Reason.WRONG_TYPE, f"type: {shown(name)} is none of {known}{near}")
+    return kind
+
+
+def _refuse_unknown(obj: dict[str, object], known: frozenset[str], path: str) -> None:
+    if known.issuperset(obj):
+        return
+    name = next(name for name in obj if name not in known)
+    near = did_you_mean(str(name), sorted(known))
+    place = path or "this event"
+    raise Rejected(Reason.UNKNOWN_FIELD, f"{path}{'.' if path else ''}{_name(name)}: {place} has no such field{near}")
+
+
+def _lines(value: object, known: frozenset[str], name: str) -> object:
+    """Return a copy of the objects in a list, whose fields are all known; what is no such list passes as it is."""
+    if not isinstance(value, list):
+        return value
+    copied = []
+    for index, line in enumerate(value):
+        if isinstance(line, dict):
+            _refuse_unknown(line, known, f"{name}[{index}]")
+            copied.append(dict(line))
+        else:
+            copied.append(line)
+    return copied
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    obj = dict(pairs)
+    if len(obj) != len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise Rejected(Reason.WRONG_TYPE, f"{_name(twice)}: the field stands twice in one object; keep one of them")
+    return obj
+
+
+def _decimal(digits: str) -> Decimal:
+    try:
+        return Decimal(digits)
+    except InvalidOperation:
+        raise Rejected(Reason.OUT_OF_RANGE, f"the number {shown(digits)} is beyond all bounds") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise Rejected(Reason.WRONG_TYPE, f"{name} is no number of JSON; write a finite one, or leave the field out")
+
+
+def _name(name: object) -> str:
+    return name if isinstance(name, str) and name.isidentifier() and len(name) <= 60 else shown(name)

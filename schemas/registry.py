@@ -1,0 +1,170 @@
+"""Ask a Schema Registry for writer schemas, and register ours with it.
+
+Subjects are named after the record (RecordNameStrategy), as one topic carries several types.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from time import monotonic
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+with warnings.catch_warnings(record=True):  # authlib tells every user which HTTP client its importers should prefer
+    from confluent_kafka.schema_registry import RegisteredSchema, Schema, SchemaRegistryClient, SchemaRegistryError
+
+from schemas.errors import InputError, ServiceUnreachable
+from schemas.writer_schemas import NAMESPACE, CommittedSchemas, WriterSchemas, current_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TIMEOUT_S = 2
+RETRIES_MAX = 1
+"""Together under the 5 s in which a worker must leave; whoever needs the schema tries again at its own pace."""
+
+UNKNOWN_FOR_S = 30
+UNKNOWN_KEPT_MAX = 10_000
+
+_NOT_FOUND = 404
+_REFUSED = (409, 422)
+
+
+def registry_client(url: str, timeout_s: float = TIMEOUT_S) -> SchemaRegistryClient:
+    """Return a client of the registry at `url`; user and password may stand in it.
+
+    Raises:
+        InputError: `url` is none.
+    """
+    try:
+        return SchemaRegistryClient.new_client(
+            {"url": url, "timeout": timeout_s, "max.retries": RETRIES_MAX, "retries.wait.ms": 100}
+        )
+    except ValueError as error:
+        raise InputError(
+            f"SCHEMA_REGISTRY_URL is no address of a registry: {error}; write it like http://localhost:8081"
+        ) from None
+
+
+class RegistrySchemas:
+    """Know the schemas of a registry, and the committed ones, whose ids no registry hands out.
+
+    What the registry does not know is remembered for 30 s, so that a flood of one bad id costs one request, and a
+    schema registered late is found after that. The memory is bounded: the oldest of 10,000 ids is asked for again.
+    """
+
+    def __init__(self, client: SchemaRegistryClient, url: str, clock_s: Callable[[], float] = monotonic) -> None:
+        self._client = client
+        self._place = place_of(url)
+        self._clock_s = clock_s
+        self._committed = CommittedSchemas()
+        self._unknown_until_s: OrderedDict[int, float] = OrderedDict()
+
+    def lookup(self, schema_id: int) -> str | None:
+        """Return the schema's JSON text, or None where the registry does not know the id or it is not Avro.
+
+        Raises:
+            ServiceUnreachable: the registry does not answer, or answers with a fault of its own.
+        """
+        committed = self._committed.lookup(schema_id)
+        if committed is not None:
+            return committed
+        now_s = self._clock_s()
+        if self._unknown_until_s.get(schema_id, now_s) > now_s:
+            return None
+        text = self._ask(schema_id)
+        if text is None:
+            self._unknown_until_s.pop(schema_id, None)
+            self._unknown_until_s[schema_id] = now_s + UNKNOWN_FOR_S
+            if len(self._unknown_until_s) > UNKNOWN_KEPT_MAX:
+                self._unknown_until_s.popitem(last=False)
+        return text
+
+    def _ask(self, schema_id: int) -> str | None:
+        try:
+            schema = self._client.get_schema(schema_id)
+        except SchemaRegistryError as error:
+            if _is_registrys_not_found(error):
+                return None
+            raise _unreachable(self._place, error) from None
+        except Exception as error:  # noqa: BLE001  the client raises anything on what is no registry's answer
+            raise _unreachable(self._place, error) from None
+        return schema.schema_str if schema.schema_type == "AVRO" else None
+
+
+def writer_schemas(url: str | None) -> WriterSchemas:
+    """Return who knows writer schemas: the registry at `url`, or without one the committed table."""
+    return RegistrySchemas(registry_client(url), url) if url else CommittedSchemas()
+
+
+def register_all(client: SchemaRegistryClient, url: str = "") -> dict[str, int]:
+    """Register every current schema under its record's name, and return the ids by record name; safe to repeat.
+
+    Raises:
+        ServiceUnreachable: the registry does not answer.
+        InputError: the registry refuses a schema, as another one stands under the same subject.
+    """
+    ids = {}
+    for name, text in current_texts().items():
+        subject = f"{NAMESPACE}.{name}"
+        try:
+            ids[name] = client.register_schema(subject, Schema(text, "AVRO"))
+        except SchemaRegistryError as error:
+            if error.http_status_code not in _REFUSED:
+                raise _unreachable(place_of(url), error) from None
+            raise InputError(
+                f"the Schema Registry refuses the schema of subject {subject}: {error.error_message}; compare what "
+                f"stands under that subject, or set its compatibility to NONE, then run `guerdon init` again"
+            ) from None
+        except Exception as error:  # noqa: BLE001  as above
+            raise _unreachable(place_of(url), error) from None
+    return ids
+
+
+def registered_ids(client: SchemaRegistryClient, url: str = "") -> dict[str, int]:
+    """Return the ids of the current schemas by record name, and register nothing: a producer may lack that right.
+
+    Raises:
+        ServiceUnreachable: the registry does not answer.
+        InputError: a schema is not registered.
+    """
+    ids: dict[str, int] = {}
+    for name, text in current_texts().items():
+        subject = f"{NAMESPACE}.{name}"
+        try:
+            ids[name] = _id_of(client.lookup_schema(subject, Schema(text, "AVRO")))
+        except SchemaRegistryError as error:
+            if not _is_registrys_not_found(error):
+                raise _unreachable(place_of(url), error) from None
+            raise InputError(
+                f"the Schema Registry does not hold this release's schema of subject {subject}; run `guerdon init`"
+            ) from None
+        except Exception as error:  # noqa: BLE001  as above
+            raise _unreachable(place_of(url), error) from None
+    return ids
+
+
+def _id_of(answer: RegisteredSchema) -> int:
+    if answer.schema_id is None:
+        raise ValueError("the answer holds no id")
+    return answer.schema_id
+
+
+def place_of(url: str) -> str:
+    """Return host and port of the registry, without the user and password that may stand in `url`."""
+    first = urlsplit(url.partition(",")[0])
+    return f"{first.scheme}://{first.netloc.rpartition('@')[2]}" if first.netloc else "the configured address"
+
+
+def _is_registrys_not_found(error: SchemaRegistryError) -> bool:
+    """Tell a registry's answer from that of any other web server, which must not send events to quarantine."""
+    code = error.error_code
+    return error.http_status_code == _NOT_FOUND and isinstance(code, int) and code // 100 == _NOT_FOUND
+
+
+def _unreachable(place: str, error: Exception) -> ServiceUnreachable:
+    return ServiceUnreachable(
+        f"the Schema Registry at {place} does not answer as one ({type(error).__name__}: {str(error)[:200]}); "
+        f"start it, or correct SCHEMA_REGISTRY_URL"
+    )

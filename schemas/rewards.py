@@ -1,0 +1,48 @@
+"""Hold what the engine writes to the reward log: movements between accounts, and refusals."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+ACCOUNTS = ("issued", "pending", "active", "reserved", "spent", "expired", "reversed", "debt")
+"""The accounts of a member and unit; they sum to zero, and all but `issued` and `debt` are never negative."""
+
+_VERBS = (
+    "granted", "released", "reserved", "captured", "voided", "restored", "expired", "reversed", "settled", "adjusted",
+)  # fmt: skip
+
+REWARD_TYPES = (
+    *(f"{unit}.{verb}" for unit in ("points", "status", "cash") for verb in _VERBS),
+    "coupon.issued", "coupon.used", "coupon.revoked", "coupon.expired",
+    "gift.awarded", "gift.revoked", "badge.awarded", "badge.revoked", "benefit.granted", "benefit.ended",
+    "tier.changed", "referral.attributed", "referral.qualified", "referral.rejected", "referral.voided",
+    "challenge.completed", "contest.won", "reward.refused",
+)  # fmt: skip
+"""Every type of the reward-event log."""
+
+
+class Posting(Struct, frozen=True, kw_only=True):
+    """Name what a reward event says apart from its amount, member and time; one object per rule and movement."""
+
+    type: str
+    unit: str
+    debit: str | None = None
+    credit: str | None = None
+    rule_id: str | None = None
+    rule_version: int | None = None
+    campaign: str | None = None
+    item: str | None = None
+    reason: str | None = None
+
+
+class RewardEvent(Struct, frozen=True, gc=False):
+    """Say that `amount` of the posting's unit moved (or was refused); `lot` is None where it is the event's own key."""
+
+    posting: Posting
+    amount: int
+    reward_key: bytes
+    occurred_at_ms: int
+    order_id: str | None = None
+    lot: bytes | None = None
+    available_at_ms: int | None = None
+    expires_at_ms: int | None = None

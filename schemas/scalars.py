@@ -1,0 +1,123 @@
+"""Bring quantities, instants and birthdays into the one form in which they are compared and stored."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from numbers import Real
+
+from schemas.events import OCCURRED_AT_MS_END
+from schemas.rejection import Reason, Rejected
+
+QUANTITY_INTEGER_DIGITS_MAX = 12
+QUANTITY_DECIMALS_MAX = 6
+SHOWN_CHARACTERS_MAX = 60
+
+COMMON_QUANTITIES = frozenset(str(pieces) for pieces in range(1000))
+"""Quantities that are canonical as they stand; nearly all are, so a caller may skip `canonical_quantity` for these."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_DECIMAL = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?", re.ASCII)
+_INSTANT = re.compile(
+    r"(?P<year>[0-9]{4})-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?"
+    r"(?P<offset>[Zz]|[+-][0-9]{2}:?[0-9]{2})?",
+    re.ASCII,
+)
+_BIRTHDAY = re.compile(r"([0-9]{4}|-)-([0-9]{2})-([0-9]{2})", re.ASCII)
+_LEAP_YEAR = 2000
+
+
+def shown(value: object) -> str:
+    """Return `value` as a person may read it in a sentence: quoted, on one line, cut where it is long."""
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "an object"
+    try:
+        text = str(value) if isinstance(value, Decimal) else repr(value)
+    except ValueError:
+        return "a number of more than 4,300 digits"
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "…"
+
+
+def canonical_quantity(value: object, path: str) -> str:
+    """Return the decimal `value` (text or number) without exponent and trailing zeros: "1.50" and 1.5 give "1.5".
+
+    Raises:
+        Rejected: wrong_type where it is no decimal, out_of_range where it is negative or has too many digits.
+    """
+    number = _decimal(value)
+    if number is None:
+        raise Rejected(Reason.WRONG_TYPE, f"{path}: {shown(value)} is no quantity; write a decimal such as 1 or 0.75")
+    if number < 0:
+        raise Rejected(Reason.OUT_OF_RANGE, f"{path}: the quantity {shown(value)} is negative")
+    if number and number.adjusted() >= QUANTITY_INTEGER_DIGITS_MAX:
+        raise Rejected(Reason.OUT_OF_RANGE, f"{path}: {shown(value)} has more than 12 digits before the point")
+    _, digits, exponent = number.as_tuple()
+    significant = "".join(map(str, digits)).rstrip("0")
+    decimals = int(exponent) * -1 - (len(digits) - len(significant))
+    if number and decimals > QUANTITY_DECIMALS_MAX:
+        raise Rejected(Reason.OUT_OF_RANGE, f"{path}: {shown(value)} has more than 6 digits behind the point")
+    text = f"{abs(number):f}" if number else "0"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _decimal(value: object) -> Decimal | None:
+    """Return `value` as a finite decimal, or None where it is none; a bool is no number."""
+    if isinstance(value, str):
+        return Decimal(value) if _DECIMAL.fullmatch(value) else None
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal, Real)):
+        return None
+    try:
+        number = Decimal(str(value))
+    except (InvalidOperation, ValueError):  # ValueError: an integer of more than 4,300 digits has no text
+        return None
+    return number if number.is_finite() else None
+
+
+def instant_from_iso(value: object, path: str) -> int:
+    """Return the milliseconds since 1970 UTC of an ISO-8601 time with offset; finer digits are cut off.
+
+    Raises:
+        Rejected: wrong_type where it is no such time, out_of_range where its year is not 1970 to 2999.
+    """
+    found = _INSTANT.fullmatch(value) if isinstance(value, str) else None
+    if not isinstance(value, str) or found is None:
+        raise Rejected(
+            Reason.WRONG_TYPE, f"{path}: {shown(value)} is no time; write it like 2024-05-01T18:30:00+08:00 or …Z"
+        )
+    if found["offset"] is None:
+        raise Rejected(
+            Reason.WRONG_TYPE, f"{path}: {shown(value)} has no offset; append Z for UTC, or one such as +08:00"
+        )
+    if found["year"] == "0000":
+        raise Rejected(Reason.OUT_OF_RANGE, f"{path}: the year of {shown(value)} is not between 1970 and 2999")
+    try:
+        at_ms = (datetime.fromisoformat(value.upper()) - _EPOCH) // _MILLISECOND
+    except ValueError as error:
+        raise Rejected(Reason.WRONG_TYPE, f"{path}: {shown(value)} is no time: {error}") from None
+    if not 0 <= at_ms < OCCURRED_AT_MS_END:
+        raise Rejected(Reason.OUT_OF_RANGE, f"{path}: the year of {shown(value)} is not between 1970 and 2999")
+    return at_ms
+
+
+def iso_from_instant(at_ms: int) -> str:
+    """Return the ISO-8601 time in UTC of milliseconds since 1970, with a fraction only where it has one."""
+    text = (_EPOCH + at_ms * _MILLISECOND).isoformat(timespec="milliseconds" if at_ms % 1000 else "seconds")
+    return text.replace("+00:00", "Z")
+
+
+def check_birthday(value: str, path: str) -> None:
+    """Refuse a birthday that is no real day written `YYYY-MM-DD` or `--MM-DD`.
+
+    Raises:
+        Rejected: wrong_type for another form, out_of_range for a day that no calendar has.
+    """
+    found = _BIRTHDAY.fullmatch(value)
+    if found is None:
+        raise Rejected(Reason.WRONG_TYPE, f"{path}: {shown(value)} is no birthday; write YYYY-MM-DD or --MM-DD")
+    year, month, day = found.groups()
+    try:
+        date(_LEAP_YEAR if year == "-" else int(year), int(month), int(day))
+    except ValueError:
+        raise Rejected(Reason.OUT_OF_RANGE, f"{path}: {shown(value)} is a day that no calendar has") from None

@@ -1,0 +1,223 @@
+"""Give tests a real Kafka and a real PostgreSQL: containers where Docker answers, else the services of `guerdon up`.
+
+The tests' own servers live in a folder of their own with ports of their own, and end with the session whatever ends it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import psutil
+import psycopg2
+import pytest
+import yaml
+from confluent_kafka.admin import AdminClient
+from psycopg2 import sql
+
+from engine.store.database import migrate
+from operations.services import compose, processes
+from operations.services.kafka import LocalKafka
+from operations.services.lifecycle import take_down
+from operations.services.postgresql import LocalPostgres
+from operations.services.server import LocalServer
+from operations.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+
+_OWNER = os.getpid()
+_PREFIX = "guerdon-tests-"
+_started: list[LocalServer] = []
+Server = TypeVar("Server", bound=LocalServer)
+
+
+def _end_all() -> None:
+    # A process forked by a test inherits the list, but not the servers.
+    while _started and os.getpid() == _OWNER:
+        _started.pop().kill()
+
+
+atexit.register(_end_all)
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _end_orphans() -> None:
+    """End the servers of earlier sessions that were killed outright, which no clean-up survives."""
+    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = home.name.removeprefix(_PREFIX).split("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            take_down(home, volumes=True)
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def pytest_configure() -> None:
+    # The default action of SIGTERM ends Python without atexit, and the servers would stay.
+    signal.signal(signal.SIGTERM, _leave)
+    _end_orphans()
+
+
+@pytest.fixture(scope="session")
+def docker_answers() -> bool:
+    return compose.daemon_answers()
+
+
+@contextlib.contextmanager
+def _home() -> Iterator[Path]:
+    # Not pytest's tmp_path: PostgreSQL, where root starts it, runs as another user, who may not enter that.
+    home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_OWNER}-"))
+    home.chmod(0o711)
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _local(kind: type[Server]) -> Iterator[Server]:
+    with _home() as home:
+        server = kind(home)
+        _started.append(server)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
+            _started.remove(server)
+
+
+@contextlib.contextmanager
+def _kafka_container() -> Iterator[str]:
+    # testcontainers' own Kafka class starts another vendor's image; this one is the image of docker-compose.yml.
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415  only where Docker answers
+    from testcontainers.core.wait_strategies import LogMessageWaitStrategy  # noqa: PLC0415  as above
+
+    compose_file = yaml.safe_load(compose.FILE.read_text(encoding="utf-8"))
+    kafka, port = compose_file["services"]["kafka"], processes.free_port()
+    container = DockerContainer(kafka["image"]).with_bind_ports(9092, port)
+    environment = kafka["environment"] | {
+        "KAFKA_ADVERTISED_LISTENERS": f"INSIDE://localhost:19092,OUTSIDE://{processes.HOST}:{port}",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+    }
+    container.with_envs(**{name: str(value) for name, value in environment.items()})
+    with container.waiting_for(LogMessageWaitStrategy("Kafka Server started")):
+        yield f"{processes.HOST}:{port}"
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(docker_answers: bool) -> Iterator[str]:  # noqa: FBT001  a fixture's argument
+    """Return `host:port` of a broker that all tests of the session share."""
+    if docker_answers:
+        with _kafka_container() as address:
+            yield address
+    else:
+        with _local(LocalKafka) as service:
+            yield service.address
+
+
+@pytest.fixture(scope="session")
+def postgres_admin_url(docker_answers: bool) -> Iterator[str]:  # noqa: FBT001  a fixture's argument
+    """Return the URL of a superuser on a server that all tests of the session share."""
+    if docker_answers:
+        from testcontainers.postgres import PostgresContainer  # noqa: PLC0415  only where Docker answers
+
+        with PostgresContainer("postgres:18", driver=None) as container:
+            yield container.get_connection_url()
+    else:
+        with _local(LocalPostgres) as service:
+            yield service.address
+
+
+def _execute(admin_url: str, statement: str, *names: str) -> None:
+    connection = psycopg2.connect(admin_url)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+    finally:
+        connection.close()
+
+
+def _url_of(admin_url: str, database: str) -> str:
+    return f"{admin_url.rsplit('/', 1)[0]}/{database}"
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_admin_url: str) -> str:
+    """Return the name of the migrated database that each test's own is copied from."""
+    name = "guerdon_template"
+    _execute(postgres_admin_url, "CREATE DATABASE {}", name)
+    migrate(_url_of(postgres_admin_url, name))
+    return name
+
+
+@contextlib.contextmanager
+def _database(admin_url: str, template: str) -> Iterator[str]:
+    name = f"guerdon_{uuid.uuid4().hex[:12]}"
+    _execute(admin_url, "CREATE DATABASE {} TEMPLATE {}", name, template)
+    yield _url_of(admin_url, name)
+    _execute(admin_url, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture
+def database_url(postgres_admin_url: str, template_database: str) -> Iterator[str]:
+    """Return the URL of a migrated database made for this test and dropped after it."""
+    with _database(postgres_admin_url, template_database) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres_admin_url: str) -> Iterator[str]:
+    """Return the URL of a database without tables made for this test and dropped after it."""
+    with _database(postgres_admin_url, "template0") as url:
+        yield url
+
+
+@pytest.fixture
+def topic_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Return a prefix of topic names that no other test uses; the topics are deleted after the test."""
+    prefix = f"t{uuid.uuid4().hex[:10]}."
+    yield prefix
+    if "kafka_bootstrap" in request.fixturenames:
+        client = AdminClient({"bootstrap.servers": request.getfixturevalue("kafka_bootstrap"), "log_level": 0})
+        topics = [name for name in client.list_topics(timeout=10).topics if name.startswith(prefix)]
+        for done in client.delete_topics(topics).values() if topics else ():
+            done.result(timeout=10)
+
+
+@pytest.fixture
+def settings(database_url: str, kafka_bootstrap: str, topic_prefix: str, tmp_path: Path) -> Settings:
+    """Return settings with a database, topics and a consumer group of this test's own, on the session's servers."""
+    return load_settings(
+        database_url=database_url,
+        bootstrap_servers=kafka_bootstrap,
+        topic_prefix=topic_prefix,
+        group_id=f"{topic_prefix}group",
+        home=tmp_path,
+    )
+
+
+@pytest.fixture
+def kafka_service() -> Iterator[LocalKafka]:
+    """Return a broker of this test alone, to stop, kill and start again; its port stays the same."""
+    with _local(LocalKafka) as service:
+        yield service
+
+
+@pytest.fixture
+def postgres_service() -> Iterator[LocalPostgres]:
+    """Return a PostgreSQL server of this test alone, to stop, kill and start again; its port stays the same."""
+    with _local(LocalPostgres) as service:
+        yield service

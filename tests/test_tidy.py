@@ -1,0 +1,249 @@
+"""Hold the style by a test: import order, purity of what decides, sizes, and what the project's files may name."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from yamllint import linter
+from yamllint.config import YamlLintConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+# Each folder may import those to its left, and itself.
+ORDER = ["schemas", "engine", "projections", "operations", "consumers", "cli"]
+PURE = ["schemas", "engine/programme", "engine/ledger", "engine/evaluate.py", "engine/admit.py"]
+TALKS_TO_THE_REGISTRY = ["schemas/registry.py"]
+SERVICES = {"sqlalchemy", "confluent_kafka", "psycopg2"}
+CHANCE_AND_CLOCKS = {"now", "utcnow", "today", "uuid1", "uuid4", "time_ns", "monotonic", "perf_counter"}
+# Assembled, so that this file does not itself hold what it looks for.
+REGISTRIES = [
+    ".".join(words)
+    for words in (
+        ("pypi", "org"),
+        ("pythonhosted", "org"),
+        ("maven", "org"),
+        ("repo", "maven", "apache", "org"),
+        ("npmjs", "org"),
+        ("npmjs", "com"),
+        ("crates", "io"),
+        ("golang", "org"),
+    )
+]
+LINES_MAX = 500
+FUNCTION_LINES_MAX = 60
+
+
+@cache
+def project_files() -> list[Path]:
+    """Return what git holds or would hold; without git, what lies in the known folders."""
+    git = shutil.which("git")
+    if git and (ROOT / ".git").exists():
+        command = [git, "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+        told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        return sorted(path for name in told.split("\0") if name and (path := ROOT / name).is_file())
+    folders = [ROOT / name for name in (*ORDER, "bench", "docs", "examples", "tests")]
+    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
+def modules(*places: str) -> Iterator[tuple[str, ast.Module]]:
+    """Return name and syntax tree of each module in the named files and folders."""
+    for path in project_files():
+        name = path.relative_to(ROOT).as_posix()
+        if path.suffix == ".py" and any(name == place or name.startswith(f"{place}/") for place in places):
+            yield name, ast.parse(path.read_text(encoding="utf-8"), name)
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.lineno, node.module
+
+
+def impurities(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Return line and name of all by which the same events could be judged otherwise a second time."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = _called(node)
+            if name.split(".")[-1] in CHANCE_AND_CLOCKS or name in {"time.time", "float", "os.urandom"}:
+                yield node.lineno, f"{name}()"
+            if name.split(".")[-1] in {"list", "tuple", "enumerate", "iter", "join", "next"}:
+                yield from ((node.lineno, f"{name}() of a set") for argument in node.args if _is_set(argument))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, float):
+            yield node.lineno, f"the float {node.value}"
+        elif isinstance(node, ast.For | ast.comprehension) and _is_set(node.iter):
+            yield node.iter.lineno, "a loop over a set"
+    for line, module in imports(tree):
+        if module.split(".")[0] in SERVICES | {"random", "secrets"}:
+            yield line, f"import {module}"
+
+
+def _called(call: ast.Call) -> str:
+    return ast.unparse(call.func) if isinstance(call.func, ast.Name | ast.Attribute) else ""
+
+
+def _is_set(node: ast.expr) -> bool:
+    if isinstance(node, ast.Call):
+        return _called(node) in {"set", "frozenset"}
+    return isinstance(node, ast.Set | ast.SetComp)
+
+
+def test_imports_point_one_way() -> None:
+    wrong = [
+        f"{name}:{line} imports {module}"
+        for name, tree in modules(*ORDER)
+        for line, module in imports(tree)
+        if (target := module.split(".")[0]) in ORDER and ORDER.index(target) > ORDER.index(name.split("/")[0])
+    ]
+    assert not wrong
+
+
+def test_what_decides_has_no_clock_no_chance_no_float_and_no_service() -> None:
+    wrong = [
+        f"{name}:{line} {what}"
+        for name, tree in modules(*PURE)
+        if name not in TALKS_TO_THE_REGISTRY
+        for line, what in impurities(tree)
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "datetime.now()",
+        "date.today()",
+        "time.time()",
+        "uuid4()",
+        "uuid.uuid4()",
+        "float('1')",
+        "x = 0.5",
+        "for m in {1, 2}: pass",
+        "[m for m in set(members)]",
+        "list(frozenset(members))",
+        "','.join({'a', 'b'})",
+        "import random",
+        "from sqlalchemy import select",
+    ],
+)
+def test_the_search_for_impurities_finds(code: str) -> None:
+    assert list(impurities(ast.parse(code)))
+
+
+@pytest.mark.parametrize(
+    "code", ["sorted({1, 2})", "1 in {1, 2}", "isinstance(x, float)", "clock.at_ms", "from uuid import UUID"]
+)
+def test_the_search_for_impurities_lets_pass(code: str) -> None:
+    assert not list(impurities(ast.parse(code)))
+
+
+def test_no_module_is_long_and_no_function_is_longer_than_a_screen() -> None:
+    wrong = []
+    for name, tree in modules(*ORDER, "bench", "tests"):
+        lines = len((ROOT / name).read_text(encoding="utf-8").splitlines())
+        if lines > LINES_MAX:
+            wrong.append(f"{name} has {lines} lines")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > FUNCTION_LINES_MAX:
+                    wrong.append(f"{name}:{node.lineno} {node.name} has {length} lines")
+    assert not wrong
+
+
+def test_no_file_names_a_package_registry() -> None:
+    wrong = []
+    for path in project_files():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        wrong += [f"{path.relative_to(ROOT)} names {host}" for host in REGISTRIES if host in text]
+    assert not wrong
+
+
+def test_every_pinned_dependency_carries_its_hashes() -> None:
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", " ")
+    entries = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    assert entries
+    assert [entry for entry in entries if not re.match(r"[\w.\[\]-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", entry)] == []
+    assert "://" not in text
+
+
+def test_every_direct_dependency_is_pinned() -> None:
+    import tomllib  # noqa: PLC0415  only here
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"].values()
+    wanted = [
+        *project["project"]["dependencies"],
+        *project["dependency-groups"]["dev"],
+        *(e for group in extras for e in group),
+    ]
+    names = {re.split(r"[\[=<>;]", entry)[0].strip().lower() for entry in wanted}
+    pinned = {
+        line.split("==")[0].split("[")[0].lower()
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if "==" in line
+    }
+    assert names - pinned == set()
+
+
+def compose_services() -> dict[str, dict[str, Any]]:
+    services: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return services
+
+
+def test_the_compose_file_is_clean() -> None:
+    config = YamlLintConfig((ROOT / ".yamllint").read_text())
+    assert list(linter.run((ROOT / "docker-compose.yml").read_text(), config)) == []
+
+
+def test_each_container_tells_whether_it_is_well() -> None:
+    assert {"kafka", "postgresql", "registry", "worker"} <= compose_services().keys()
+    assert [name for name, service in compose_services().items() if "test" not in service.get("healthcheck", {})] == []
+
+
+def test_containers_listen_on_this_machine_only_and_on_ports_that_can_be_chosen() -> None:
+    ports = [port for service in compose_services().values() for port in service.get("ports", [])]
+    assert len(ports) == 3
+    assert [port for port in ports if not re.fullmatch(r"127\.0\.0\.1:\$\{GUERDON_\w+_PORT:-\d+\}:\d+", port)] == []
+
+
+def test_every_image_has_a_fixed_version() -> None:
+    base = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    images = [service["image"] for service in compose_services().values()] + base
+    assert [image for image in images if not re.search(r":\d+\.\d+(\.\d+)?(-[\w.-]+)?$", image)] == []
+
+
+def test_docker_and_maven_run_the_same_kafka() -> None:
+    pom = (ROOT / "operations/services/pom.xml").read_text()
+    version = re.search(r"kafka_2\.13</artifactId>\s*<version>([\d.]+)<", pom)
+    assert version
+    assert compose_services()["kafka"]["image"] == f"apache/kafka:{version[1]}"
+
+
+def test_the_worker_image_has_no_root_and_takes_only_pinned_packages() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+    assert users
+    assert users[-1] not in {"root", "0"}
+    installs = [line for line in lines if "pip install" in line]
+    assert installs
+    assert [line for line in installs if "--require-hashes" not in line and "--no-deps" not in line] == []
+
+
+def test_the_worker_image_gets_what_it_copies() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copied = {word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]}
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert copied == let_in
+    assert [name for name in sorted(copied) if not (ROOT / name).exists()] == []
