@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def publish(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files of JSON lines; - is standard input.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Files of JSON lines; - is standard input.")],
     rate: Annotated[float | None, typer.Option("--rate", min=0.001, help="Events a second at most.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas.errors import InputError, ServiceUnreachable
 
@@ -149,10 +148,3 @@ class Source:
 def place_of(message: Message) -> tuple[Partition, int]:
     """Return the partition and offset of `message`, which has both unless it is an error about the whole cluster."""
     return (message.topic(), message.partition()), message.offset()  # type: ignore[return-value]
-
-
-def topic_ids(kafka: Mapping[str, Any], topics: list[str]) -> dict[str, str]:
-    """Return the id that the cluster gave each topic when it was made: one made anew has another."""
-    admin = AdminClient(dict(kafka))
-    described = admin.describe_topics(TopicCollection(topics), request_timeout=WATERMARK_TIMEOUT_S)
-    return {topic: str(future.result().topic_id) for topic, future in described.items()}

@@ -16,11 +16,12 @@ from confluent_kafka import KafkaException
 from consumers.intake import Intake
 from consumers.lanes import Lanes
 from consumers.positions import Positions
-from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of, topic_ids
+from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
 from consumers.writer import Stopped, Writer
 from engine.store.database import INFRASTRUCTURE, one, transaction
 from engine.store.offsets import Fenced
 from engine.store.programmes import active
+from operations.offsets import topic_ids
 from projections.runner import Projector, finish
 from schemas.codec import Decoder
 from schemas.errors import AnswerIsNo, ServiceUnreachable

@@ -63,11 +63,15 @@ class OffsetMove(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Batch:
-    """Hold admitted events in their merged order, records to set aside, and the offset moves of all of them."""
+    """Hold admitted events in their merged order, records to set aside, and the offset moves of all of them.
+
+    `released` is the quarantine record whose event this is, when an operator takes one in after all.
+    """
 
     admitted: list[Admitted] = field(default_factory=list)
     set_aside: list[SetAside] = field(default_factory=list)
     moves: dict[Partition, OffsetMove] = field(default_factory=dict)
+    released: int | None = None
 
 
 def admitted_from(event: Event, shard: int, schema_id: int, payload: bytes, secret: bytes) -> Admitted:

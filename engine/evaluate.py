@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
     from engine.programme.judge import Judges
     from engine.state import MemberState, Occurrence
-    from schemas.events import MemberEvent
+    from schemas.events import Event
     from schemas.rewards import RewardEvent
 
 
-def fold(state: MemberState, event: MemberEvent, occurrence: Occurrence, judge: Judges) -> Sequence[RewardEvent]:
+def fold(state: MemberState, event: Event, occurrence: Occurrence, judge: Judges) -> Sequence[RewardEvent]:
     """Move the member's clock to the event, never back, and return what the event gives; changes `state` in place."""
     state.clock_ms = max(state.clock_ms, event.occurred_at)
     if type(event) is Erasure:

@@ -279,7 +279,11 @@ class LiveTransaction:
             source_log.save_heads(cursor, work.heads.values(), work.generation)
 
     def _set_aside(self, cursor: Cursor, work: Work) -> None:
-        quarantine.add(cursor, work.set_aside, work.keys, work.places)
+        if work.batch.released is None:
+            quarantine.add(cursor, work.set_aside, work.keys, work.places)
+        elif not work.set_aside or work.places:
+            quarantine.resolve(cursor, work.batch.released, "released", None)
+            quarantine.add(cursor, work.set_aside, work.keys, work.places)
         for index, place in work.places.items():
             held: dict[str, object] = {"member_id": work.held[index], "reason": work.set_aside[index].message}
             generations.add_fact(cursor, work.generation, place, "member_held", held)

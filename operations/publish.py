@@ -163,10 +163,11 @@ class _Sending:
         self, events: Iterable[Event], rate_per_s: float | None, on_progress: Callable[[int], None] | None
     ) -> Published:
         interrupted = False
+        every = POLL_EVERY_EVENTS if rate_per_s is None else max(1, min(POLL_EVERY_EVENTS, int(rate_per_s)))
         try:
             for event in events if rate_per_s is None else self._paced(events, rate_per_s):
                 self._send_one(event)
-                if self._sent % POLL_EVERY_EVENTS == 0:
+                if self._sent % every == 0:
                     self._producer.poll(0)
                     if on_progress:
                         on_progress(self._sent)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ from schemas.rejection import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from operations.services.kafka import LocalKafka
 
 HEAD: dict[str, Any] = {"member_id": "m1", "occurred_at": "2024-05-01T18:30:00Z"}
 GOOD = {**HEAD, "type": "share", "event_id": "e1", "object": "o", "channel": "link"}
@@ -195,7 +197,7 @@ def test_a_member_goes_in_order_to_the_partition_of_its_shard(
 @pytest.mark.kafka
 def test_a_full_queue_holds_the_reading_back_and_loses_nothing(kafka_bootstrap: str, topic_prefix: str) -> None:
     create_topics(kafka_bootstrap, topic_prefix, 1, "purchases")
-    config = {"bootstrap.servers": kafka_bootstrap, "queue.buffering.max.messages": 10}
+    config = {"bootstrap.servers": kafka_bootstrap, "queue.buffering.max.messages": 10, "linger.ms": 0}
     progress: list[int] = []
     outcome = publish_events(
         config,
@@ -271,6 +273,25 @@ def test_an_interruption_still_sends_what_was_read(kafka_bootstrap: str, topic_p
     )
     assert (outcome.published, outcome.interrupted) == (50, True)
     assert len(list(consume(kafka_bootstrap, f"{topic_prefix}purchases", 1, 50))) == 50
+
+
+@pytest.mark.kafka
+def test_a_broker_that_dies_ends_the_publishing_with_a_count_instead_of_hanging(
+    kafka_service: LocalKafka, topic_prefix: str
+) -> None:
+    create_topics(kafka_service.address, topic_prefix, 1, "purchases")
+
+    def events_until_it_dies() -> Iterator[Event]:
+        for number in count():
+            if number == 1_000:
+                kafka_service.kill()
+            yield purchase(number, "m")
+
+    config = {"bootstrap.servers": kafka_service.address, "message.timeout.ms": 1_000}
+    outcome = publish_events(config, Encoder(), events_until_it_dies(), topic_prefix=topic_prefix)
+    assert outcome.failed > 0
+    assert outcome.first_failure is not None
+    assert outcome.first_failure.startswith(f"key b'm' of {topic_prefix}purchases: ")
 
 
 @pytest.fixture

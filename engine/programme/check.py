@@ -20,26 +20,15 @@ from schemas.events import INT64_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.programme.model import Condition, Literal, Place, Rule
+    from engine.programme.model import Condition, Literal, Rule
     from engine.programme.problems import Problems
 
 
 def check_rules(rules: tuple[Rule, ...], currency: str | None, problems: Problems) -> None:
-    """Record every contradiction within and between `rules`."""
-    _check_ids(rules, problems)
+    """Record every contradiction within `rules`."""
     for rule in rules:
         _check_bounds(rule, currency, problems)
         _check_limits(rule, problems)
-
-
-def _check_ids(rules: tuple[Rule, ...], problems: Problems) -> None:
-    first: dict[str, Place] = {}
-    for rule in rules:
-        if rule.id in first:
-            message = f'there is a rule "{rule.id}" in line {first[rule.id].line}; rewards are keyed by it, rename one'
-            problems.error(rule.place, Code.DUPLICATE_RULE, message)
-        else:
-            first[rule.id] = rule.place
 
 
 def tests_of(condition: Condition) -> Iterator[Test]:

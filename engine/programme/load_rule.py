@@ -27,7 +27,7 @@ from engine.programme.model import (
     TimesLimit,
 )
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence
-from engine.programme.problems import Code
+from engine.programme.problems import Code, shown
 from engine.programme.scalars import choice_of, decimal_of, integer_of, kind_of, money_of, name_of, text_of
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class RuleReader:
     def __init__(self, problems: Problems, digits: int) -> None:
         self._problems = problems
         self._digits = digits
+        self._ids: dict[str, Place] = {}
 
     def rule(self, node: Node) -> Rule | None:
         """Return the rule at `node`, or None where something essential is missing (which is recorded)."""
@@ -58,7 +59,7 @@ class RuleReader:
         entries = entries_of(node, "a rule", problems, _RULE, required=("id", "on", "give"), later=_RULE_LATER)
         if entries is None:
             return None
-        identifier = name_of(entries["id"], "id", problems) if "id" in entries else None
+        identifier = self._id(entries["id"]) if "id" in entries else None
         trigger = self._trigger(entries["on"]) if "on" in entries else None
         conditions = WhenReader(problems, trigger, self._digits)
         when = conditions.condition(entries["when"]) if "when" in entries else AllOf(())
@@ -70,7 +71,17 @@ class RuleReader:
         if identifier is None or trigger not in TRIGGERS:
             return None
         on = TRIGGERS[trigger]
-        return Rule(identifier, on, when, gives, limits, campaign, phase, priority, _id_place(node))
+        return Rule(identifier, on, when, gives, limits, campaign, phase, priority, entries["id"].place)
+
+    def _id(self, node: Node) -> str | None:
+        identifier = name_of(node, "id", self._problems)
+        if identifier in self._ids:
+            line = self._ids[identifier].line
+            message = f'there is a rule "{shown(identifier)}" in line {line}; rewards are keyed by it, rename one'
+            self._problems.error(node.place, Code.DUPLICATE_RULE, message)
+        elif identifier is not None:
+            self._ids[identifier] = node.place
+        return identifier
 
     def _trigger(self, node: Node) -> str | None:
         text = text_of(node, "on", self._problems)
@@ -204,8 +215,3 @@ class RuleReader:
 def _reduced(basis: Field, numerator: int, denominator: int, rounding: Rounding) -> RatedAmount:
     common = gcd(numerator, denominator)
     return RatedAmount(basis, numerator // common, denominator // common, rounding)
-
-
-def _id_place(node: Node) -> Place:
-    assert isinstance(node, Mapping)  # noqa: S101  entries_of has refused everything else
-    return node.entries["id"].place if "id" in node.entries else node.place

@@ -143,3 +143,27 @@ def stopped(cursor: Cursor) -> list[str]:
     """Return the sentences that say which partitions nobody reads on, and why."""
     cursor.execute("SELECT stopped FROM guerdon.consumer_offset WHERE stopped IS NOT NULL ORDER BY topic, partition")
     return [why for (why,) in cursor.fetchall()]
+
+
+def begin_again(cursor: Cursor, partition: Partition, first_offset: int, why: str) -> None:
+    """Continue a stopped partition at `first_offset`, count from there, and keep why in `consumer_reset`."""
+    cursor.execute(
+        """
+        INSERT INTO guerdon.consumer_reset (topic, partition, from_offset, to_offset, why)
+        SELECT topic, partition, next_offset, %s, %s FROM guerdon.consumer_offset WHERE topic = %s AND partition = %s
+        """,
+        (first_offset, why, *partition),
+    )
+    cursor.execute(
+        """
+        UPDATE guerdon.consumer_offset SET next_offset = %s, stopped = NULL,
+               passed = passed + (%s - next_offset)
+        WHERE topic = %s AND partition = %s
+        """,
+        (first_offset, first_offset, *partition),
+    )
+
+
+def keep_topic_id(cursor: Cursor, topic: str, topic_id: str) -> None:
+    """Take the topic for what it is now."""
+    cursor.execute("UPDATE guerdon.consumer_topic SET topic_id = %s WHERE topic = %s", (topic_id, topic))

@@ -9,6 +9,7 @@ from psycopg2.extras import RealDictCursor, execute_values
 from engine.batch import NO_OFFSET
 from engine.store import personal
 from schemas.canonical import event_identity
+from schemas.events import TYPE_NAMES
 from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     "stage", "reason", "message", "topic", "partition", "offset_", "payload", "sealed", "schema_id",
-    "shard", "seq", "member_id", "source", "event_id",
+    "shard", "seq", "kind", "member_id", "source", "event_id",
 )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def add(
                 record.stage, str(record.reason), record.message.replace("\0", "␀"), record.topic,
                 None if record.partition == NO_OFFSET else record.partition,
                 None if record.offset == NO_OFFSET else record.offset,
-                payload, sealed, schema_id, shard, seq,
+                payload, sealed, schema_id, shard, seq, None if event is None else TYPE_NAMES[type(event)],
                 _storable(member_id), _storable(getattr(event, "source", None)),
                 _storable(getattr(event, "event_id", None)),
             )
@@ -76,8 +77,8 @@ def rows(cursor: Cursor, where: str = "status = 'open'", parameters: tuple[Any, 
     with cursor.connection.cursor(cursor_factory=RealDictCursor) as dictionaries:
         dictionaries.execute(
             f"""
-            SELECT id, stage, reason, message, topic, partition, offset_ AS "offset", shard, seq, member_id, source,
-                   event_id, status, quarantined_at, resolved_at, resolved_why, schema_id, payload, sealed
+            SELECT id, stage, reason, message, topic, partition, offset_ AS "offset", shard, seq, kind, member_id,
+                   source, event_id, status, quarantined_at, resolved_at, resolved_why, schema_id, payload, sealed
             FROM guerdon.quarantine WHERE {where} ORDER BY id
             """,  # noqa: S608  `where` is one of this module's callers' constants
             parameters,

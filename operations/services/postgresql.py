@@ -7,6 +7,7 @@ and listens on no port; here the server must outlive the command and be reached 
 from __future__ import annotations
 
 import importlib.util
+import pwd
 import secrets
 import shutil
 import signal
@@ -107,7 +108,7 @@ class LocalPostgres(LocalServer):
         command += [f"--pwfile={self._password}", "--encoding=UTF8", "--locale=C"]
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         done = subprocess.run(  # noqa: S603  the command is built from paths, no shell reads it
-            command, capture_output=True, text=True, check=False, user=user, cwd=self.folder
+            command, capture_output=True, text=True, check=False, cwd=self.folder, **processes.run_as(user)
         )
         if done.returncode != 0:
             told = done.stderr.strip().splitlines() or ["it gave no reason"]
@@ -131,8 +132,6 @@ def _binaries() -> Path:
 
 def _unprivileged_user() -> str:
     """Return a user as whom to run the server, since PostgreSQL refuses to run as root."""
-    import pwd  # noqa: PLC0415  POSIX only, and only where root starts PostgreSQL
-
     known = {entry.pw_name for entry in pwd.getpwall()}
     for name in ("postgres", "nobody"):
         if name in known:

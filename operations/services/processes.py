@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import secrets
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import psutil
 
@@ -25,6 +26,14 @@ PORTS = range(15_000, 32_000)
 CLOCK_TOLERANCE_S = 2.0
 # Started by this very process: kept so that an ended one is reaped, not left as a zombie that looks alive.
 _children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+class RunAs(TypedDict):
+    """Name the arguments of `subprocess` that change who runs a program."""
+
+    user: str | None
+    group: int | None
+    extra_groups: list[str | int] | None
 
 
 def free_port() -> int:
@@ -80,9 +89,7 @@ def spawn(command: Sequence[str], *, log: Path, folder: Path, user: str | None =
             stderr=subprocess.STDOUT,
             cwd=folder,
             start_new_session=True,
-            user=user,
-            group=user and _primary_group(user),
-            extra_groups=None if user is None else [],
+            **run_as(user),
         )
     _children[child.pid] = child
     return psutil.Process(child.pid)
@@ -167,10 +174,11 @@ def last_words(log: Path, *, lines: int = 3) -> str:
     return " | ".join(line[:300] for line in chosen) if chosen else "it wrote nothing"
 
 
-def _primary_group(user: str) -> int:
-    import pwd  # noqa: PLC0415  POSIX only, and only where root starts PostgreSQL
-
-    return pwd.getpwnam(user).pw_gid
+def run_as(user: str | None) -> RunAs:
+    """Return what makes `subprocess` run a program as that user, root's groups left behind; as this one if None."""
+    if user is None:
+        return {"user": None, "group": None, "extra_groups": None}
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
 
 
 def is_root() -> bool:

@@ -184,6 +184,11 @@ CREATE TABLE guerdon.consumer_offset (
 
 CREATE TABLE guerdon.consumer_topic (topic text NOT NULL PRIMARY KEY, topic_id text NOT NULL);
 
+CREATE TABLE guerdon.consumer_reset (             -- an operator's decision to go on although something was lost
+    topic text NOT NULL, partition integer NOT NULL, from_offset bigint NOT NULL, to_offset bigint NOT NULL,
+    why   text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 CREATE TABLE guerdon.member_state (
     seq       bigint   NOT NULL,
     shard     smallint NOT NULL,
@@ -213,6 +218,7 @@ CREATE TABLE guerdon.quarantine (
     schema_id      integer,
     shard          smallint,
     seq            bigint,
+    kind           text,
     member_id      text,
     source         text,
     event_id       text,

@@ -1,0 +1,53 @@
+"""Print for a person or for a machine: tables, or one JSON document."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as one JSON document."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_rows(rows: list[dict[str, Any]], *, as_json: bool, empty: str) -> None:
+    """Print rows as a table, or the sentence `empty` where there are none; with `as_json` one array."""
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(list(rows[0]), [list(row.values()) for row in rows])
+    else:
+        typer.echo(empty)
+
+
+def print_table(columns: list[str], rows: list[list[Any]]) -> None:
+    """Print a table; numbers to the right, an absent value as a dash."""
+    from rich.box import SIMPLE  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from rich.console import Console  # noqa: PLC0415  as above
+    from rich.table import Table  # noqa: PLC0415  as above
+
+    table = Table(box=SIMPLE)
+    for index, column in enumerate(columns):
+        numeric = any(isinstance(row[index], int) for row in rows)
+        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a file or a pipe has no edge to fold at
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape  # noqa: PLC0415  as above
+
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return escape(str(value))

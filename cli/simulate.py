@@ -1,0 +1,109 @@
+"""Try a programme on files of events, with no services: `guerdon simulate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.programme import print_problems
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from operations.simulate import Simulation
+
+SHOWN_ROWS_MAX = 40
+_BALANCE_COLUMNS = ("member_id", "unit", "granted", "active", "spent", "debt", "available")
+_REWARD_COLUMNS = ("occurred_at", "member_id", "type", "amount", "rule_id", "reason")
+_QUARANTINE_COLUMNS = ("line", "event_id", "reason", "message")
+
+ProgrammeFile = Annotated[Path, typer.Argument(metavar="PROGRAMME", help="The programme file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("simulate")(simulate)
+
+
+def simulate(
+    programme: ProgrammeFile,
+    events: Annotated[list[str], typer.Argument(metavar="EVENTS...", help="Files of JSON lines; - is standard input.")],
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="T", help="Move the clock on to this instant.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Judge events by a programme in memory and show what they would give; nothing is written.
+
+    Events are taken in the order of the files. A line {"type": "activation", "programme": "FILE"} changes the
+    programme from there on. The exit code is 0 even where events were set aside: the answer names them.
+
+    Example: `guerdon simulate examples/grocery/programme.yaml examples/grocery/events.jsonl`
+    """
+    from operations.simulate import BadProgramme  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.simulate import simulate as run  # noqa: PLC0415  as above
+
+    until_ms = None if until is None else _instant(until)
+    try:
+        simulation = run(programme, events, until_ms)
+    except BadProgramme as bad:
+        print_problems(bad.problems)
+        raise
+    print_problems(simulation.warnings)
+    for kind in simulation.not_judged:
+        typer.echo(f"{kind} events are recorded but not judged by this release", err=True)
+    if as_json:
+        typer.echo(json.dumps(simulation.document(), indent=2))
+    else:
+        _print_tables(simulation)
+
+
+def _instant(text: str) -> int:
+    from schemas.rejection import Rejected  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from schemas.scalars import instant_from_iso  # noqa: PLC0415  as above
+
+    try:
+        return instant_from_iso(text, "--until")
+    except Rejected as rejected:
+        raise InputError(rejected.message) from None
+
+
+def _print_tables(simulation: Simulation) -> None:
+    """Show people balances, the last reward events, and what was set aside."""
+    document = simulation.document()
+    _print_table("balances", _BALANCE_COLUMNS, document["balances"])
+    _print_table("reward events", _REWARD_COLUMNS, document["reward_events"])
+    if document["quarantined"]:
+        set_aside = [{**event, "line": f"{event['file']}:{event['line']}"} for event in document["quarantined"]]
+        _print_table("set aside", _QUARANTINE_COLUMNS, set_aside)
+    typer.echo(
+        f"{_counted(simulation.accepted, 'event')} accepted, {_counted(simulation.duplicates, 'duplicate')}, "
+        f"{len(simulation.quarantined):,} set aside; {_counted(len(simulation.recorded), 'reward event')}"
+    )
+
+
+def _print_table(title: str, columns: tuple[str, ...], rows: list[dict[str, object]]) -> None:
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from rich.console import Console  # noqa: PLC0415  as above
+    from rich.markup import escape  # noqa: PLC0415  as above
+    from rich.table import Table  # noqa: PLC0415  as above
+
+    hidden = len(rows) - SHOWN_ROWS_MAX
+    caption = f"the last {SHOWN_ROWS_MAX}; {hidden:,} more come before, --json shows all" if hidden > 0 else None
+    table = Table(title=title, caption=caption, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in columns:
+        numeric = any(isinstance(row[column], int) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=column == "occurred_at")
+    for row in rows[-SHOWN_ROWS_MAX:]:
+        table.add_row(*("" if row[column] is None else escape(_cell(row[column])) for column in columns))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,74 @@
+"""Judge a held member's events after all, in their order, once what could not be judged can be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import msgpack
+
+from engine.evaluate import fold
+from engine.live import load_judge
+from engine.state import Occurrence
+from engine.store import generations, history, member_states, source_log
+from engine.store.binary_copy import pack_text
+from engine.store.reward_log import PostingFields, RewardRows
+from schemas.errors import AnswerIsNo
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.programme.judge import Judges
+    from engine.store.member_states import Member
+    from engine.store.source_log import Head
+
+
+def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
+    """Append a `release` to the member's history, judge what waited, and return how many reward events that gave.
+
+    Each event is judged by the version of its own place in the log. The reward events stand at the release, the source
+    event that brought them about, and name the event that earned them.
+
+    Raises:
+        AnswerIsNo: the member is not held, or an event still cannot be judged; nothing was changed.
+    """
+    generation = generations.lock_live(cursor)
+    recorded_ms = generations.now_ms(cursor)
+    member_states.prepare(cursor)
+    (head,) = source_log.lock_heads(cursor, [shard], generation).values()
+    (member,) = member_states.load(cursor, [(shard, member_id)])
+    if not member.state.held_since:
+        raise AnswerIsNo(f'member "{member_id}" is not held; nothing was changed')
+    head.recorded_ms = max(head.recorded_ms, recorded_ms)
+    waiting = list(history.History(cursor).of_member(shard, member.seq, member.state.held_since))[::-1]
+    rows = source_log.SourceRows()
+    payload = msgpack.encode({"held_since": member.state.held_since})
+    rows.append_own("release", head, member_id, member.seq, f"release-{shard}-{head.seq + 1}", payload)
+    member.seq = head.seq
+    member.state.held_since = 0
+    rewards = RewardRows(generation, PostingFields())
+    for recorded in waiting:
+        _judge(cursor, (generation, head), member, recorded, rewards)
+    rows.write_events(cursor)
+    rewards.write(cursor)
+    member_states.save(cursor, [member])
+    source_log.save_heads(cursor, [head], generation)
+    return len(rewards)
+
+
+def _judge(
+    cursor: Cursor, place: tuple[int, Head], member: Member, recorded: history.Recorded, rewards: RewardRows
+) -> None:
+    generation, head = place
+    if recorded.event is None:
+        return
+    version = generations.version_at(cursor, generation, head.shard, recorded.occurrence.seq)
+    judge: Judges = load_judge(cursor, version)
+    occurrence = Occurrence(recorded.occurrence.identity, head.seq, head.recorded_ms)
+    try:
+        given = fold(member.state, recorded.event, occurrence, judge)
+    except Exception as error:
+        raise AnswerIsNo(
+            f"event {recorded.event_id} still cannot be judged ({type(error).__name__}: {error}); "
+            "nothing was changed: install the release that mends it, then release again"
+        ) from error
+    rewards.append(given, head, pack_text(member.member_id), recorded.event_id)
