@@ -95,7 +95,9 @@ def _print_table(title: str, columns: tuple[str, ...], rows: list[dict[str, obje
     table = Table(title=title, caption=caption, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
         numeric = any(isinstance(row[column], int) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=column == "occurred_at")
+        table.add_column(
+            column, justify="right" if numeric else "left", overflow="fold", no_wrap=column == "occurred_at"
+        )
     for row in rows[-SHOWN_ROWS_MAX:]:
         table.add_row(*("" if row[column] is None else escape(_cell(row[column])) for column in columns))
     Console().print(table)

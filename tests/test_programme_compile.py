@@ -1,0 +1,98 @@
+"""The compiled programme means what the interpreter says, for any programme and any history."""
+
+from __future__ import annotations
+
+import dis
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import event, given, settings
+
+from engine.evaluate import fold
+from engine.programme.compile import compile_programme
+from engine.programme.interpret import Interpreter
+from engine.programme.load import load_programme
+from engine.state import MemberState, Occurrence
+from schemas.canonical import event_identity
+from schemas.events import MemberEvent, Purchase, Signup
+from tests.programme_strategies import histories, programme_texts
+
+if TYPE_CHECKING:
+    from engine.programme.judge import Judges
+    from engine.programme.model import Programme
+    from schemas.rewards import RewardEvent
+
+HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: UTC\ncurrency: USD\nrules:\n"
+
+
+def loaded(text: str) -> Programme:
+    found = load_programme(text, "programme.yaml")
+    assert found.programme is not None, "\n".join(map(str, found.problems))
+    return found.programme
+
+
+def judged(judge: Judges, history: list[MemberEvent]) -> tuple[list[list[RewardEvent]], dict[str, MemberState]]:
+    members: dict[str, MemberState] = {}
+    rewards = []
+    for seq, event_ in enumerate(history, 1):
+        state = members.setdefault(event_.member_id, MemberState())
+        occurrence = Occurrence(event_identity(event_.source, event_.event_id), seq, event_.occurred_at)
+        rewards.append(list(fold(state, event_, occurrence, judge)))
+    return rewards, members
+
+
+@settings(max_examples=400, deadline=None)
+@given(programme_texts(), histories)
+def test_compiled_and_interpreted_programmes_give_the_same(text: str, history: list[MemberEvent]) -> None:
+    found = load_programme(text, "programme.yaml")
+    unexpected = [problem for problem in found.errors if problem.code not in ("never_matches", "never_gives")]
+    assert unexpected == []
+    if found.programme is None:
+        return
+    compiled = judged(compile_programme(found.programme, 3), history)
+    assert compiled == judged(Interpreter(found.programme, 3), history)
+    for reward in (reward for each in compiled[0] for reward in each):
+        event(f"{reward.posting.type} {reward.posting.reason or ''}")
+
+
+def test_the_same_version_is_compiled_once() -> None:
+    text = HEAD + "- {id: a, on: signup, give: [{points: 1}]}"
+    assert compile_programme(loaded(text), 1) is compile_programme(loaded(text), 1)
+    assert compile_programme(loaded(text), 1) is not compile_programme(loaded(text), 2)
+
+
+def test_an_event_that_gives_nothing_makes_no_list() -> None:
+    judge = compile_programme(
+        loaded(HEAD + "- {id: a, on: signup, when: {signup.channel: app}, give: [{points: 1}]}"), 1
+    )
+    signup = Signup(event_id="e", member_id="m", occurred_at=0)
+    purchase = Purchase(event_id="e", member_id="m", occurred_at=0, order_id="o", currency="USD", amount=1)
+    occurrence = Occurrence(b"i" * 32, 1, 0)
+    assert judge.judge(signup, MemberState(), occurrence) == ()
+    assert judge.judge(purchase, MemberState(), occurrence) is judge.judge(signup, MemberState(), occurrence)
+
+
+@pytest.mark.parametrize(
+    "hostile", ["__import__('os').system('true')", "'); raise SystemExit #", "{}", "%s", "x\\n  y", '" + "', "rewards"]
+)
+def test_an_authors_text_is_never_code(hostile: str) -> None:
+    quoted = "'" + hostile.replace("'", "''") + "'"
+    rule = (
+        f"- {{id: {quoted}, campaign: {quoted}, on: signup, when: {{signup.channel: {quoted}}}, give: [{{points: 7}}]}}"
+    )
+    programme = loaded(HEAD + rule)
+    signup = Signup(event_id="e", member_id="m", occurred_at=0, channel=hostile)
+    (reward,) = compile_programme(programme, 1).judge(signup, MemberState(), Occurrence(b"i" * 32, 1, 0))
+    assert (reward.amount, reward.posting.rule_id, reward.posting.campaign) == (7, hostile, hostile)
+
+
+def test_a_field_is_read_once_however_many_rules_test_it() -> None:
+    rules = "\n".join(
+        f"- {{id: r{n}, on: purchase, when: {{purchase.channel: app, purchase.amount: {{gte: {n}}}}}, give: [{{points: 1}}]}}"
+        for n in range(20)
+    )
+    judge = compile_programme(loaded(HEAD + rules), 1)
+    functions: dict[type, Any] = judge._functions  # noqa: SLF001  the generated code is what is tested
+    reads = [i.argval for i in dis.get_instructions(functions[Purchase]) if i.opname == "LOAD_ATTR"]
+    assert reads.count("channel") == 1
+    assert reads.count("amount") == 1

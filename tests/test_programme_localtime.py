@@ -1,0 +1,66 @@
+"""The local day is what the calendar on the wall says, in every zone, through every change of clocks."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from importlib.resources import files
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.programme.localtime import local_day_function, zone_names
+from schemas.events import OCCURRED_AT_MS_END
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Half-hour changes, a skipped day, a change at midnight, winter time as the exception, Ramadan, whole-day history.
+ODD_ZONES = [
+    "Australia/Lord_Howe", "Pacific/Apia", "America/Sao_Paulo", "Europe/Dublin", "Africa/Casablanca", "Pacific/Kwajalein",
+    "Asia/Gaza", "America/New_York", "Asia/Kathmandu", "UTC",
+]  # fmt: skip
+
+
+def day_on_the_wall(timezone: str, at_ms: int) -> int:
+    with (files("tzdata") / "zoneinfo").joinpath(*timezone.split("/")).open("rb") as data:
+        zone = ZoneInfo.from_file(data)
+    return ((EPOCH + timedelta(milliseconds=at_ms)).astimezone(zone).date() - date(1970, 1, 1)).days
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(ODD_ZONES), st.integers(0, OCCURRED_AT_MS_END - 1))
+def test_any_instant_falls_on_the_day_of_its_calendar(timezone: str, at_ms: int) -> None:
+    assert local_day_function(timezone)(at_ms) == day_on_the_wall(timezone, at_ms)
+
+
+@pytest.mark.parametrize("timezone", ODD_ZONES)
+def test_every_hour_of_years_with_changes_falls_on_the_day_of_its_calendar(timezone: str) -> None:
+    local_day = local_day_function(timezone)
+    with (files("tzdata") / "zoneinfo").joinpath(*timezone.split("/")).open("rb") as data:
+        zone = ZoneInfo.from_file(data)
+    for first in (datetime(2011, 6, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)):
+        for hour in range(2 * 365 * 24):
+            at = first + timedelta(hours=hour)
+            wanted = (at.astimezone(zone).date() - date(1970, 1, 1)).days
+            assert local_day((at - EPOCH) // timedelta(milliseconds=1)) == wanted, at
+
+
+def test_a_day_may_have_23_and_25_hours() -> None:
+    local_day = local_day_function("America/New_York")
+    hours = [
+        local_day((datetime(2024, month, day, tzinfo=UTC) + timedelta(hours=h) - EPOCH) // timedelta(milliseconds=1))
+        for month, day in ((3, 10), (11, 3))
+        for h in range(48)
+    ]
+    spring, autumn = (date(2024, m, d) - date(1970, 1, 1) for m, d in ((3, 10), (11, 3)))
+    assert (hours.count(spring.days), hours.count(autumn.days)) == (23, 25)
+
+
+def test_every_zone_can_be_loaded() -> None:
+    assert len(zone_names()) > 500
+    assert all(local_day_function(name)(1_700_000_000_000) in (19_674, 19_675, 19_676) for name in sorted(zone_names()))
+
+
+def test_a_zone_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="no time zone"):
+        local_day_function("../../etc/passwd")
