@@ -1,14 +1,14 @@
-"""Look after programme files: `guerdon programme check`."""
+"""Look after programme files and their versions: `guerdon programme check`, `activate`, `list`, `show`."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.output import JsonFlag, print_json, print_rows
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ProgrammeFile = Annotated[Path, typer.Argument(metavar="FILE", help="The programme file.")]
 
-programme = typer.Typer(name="programme", help="Check a programme file.", no_args_is_help=True)
+programme = typer.Typer(name="programme", help="Check, activate and show programmes.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -28,13 +28,13 @@ def register(app: typer.Typer) -> None:
 
 @programme.callback()
 def _group() -> None:
-    """Check a programme file."""
+    """Check, activate and show programmes."""
 
 
 @programme.command("check")
 def check(
     file: ProgrammeFile,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Name every error and warning in a programme file at once, as `file:line:column: message`.
 
@@ -46,7 +46,7 @@ def check(
 
     loaded = load_file(file)
     if as_json:
-        typer.echo(json.dumps([asdict(problem) for problem in loaded.problems], indent=2))
+        print_json([asdict(problem) for problem in loaded.problems])
     else:
         print_problems(loaded.problems)
     if loaded.programme is None:
@@ -57,6 +57,54 @@ def check(
     if not as_json:
         rules = len(loaded.programme.rules)
         typer.echo(f"{file}: programme {loaded.programme.id}, {'1 rule' if rules == 1 else f'{rules} rules'}, no error")
+
+
+@programme.command("activate")
+def activate(file: ProgrammeFile, as_json: JsonFlag = False) -> None:
+    """Let a programme judge what comes from now on; what was judged before stays as it is.
+
+    Example: `guerdon programme activate examples/grocery/programme.yaml`
+    """
+    from operations.programmes import activate as put_in_force  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    done = put_in_force(_database_url(), file)
+    if as_json:
+        print_json(done)
+        return
+    for warning in done["warnings"]:
+        typer.echo(warning, err=True)
+    typer.echo(f"programme {done['programme']} is active as version {done['version']}")
+
+
+@programme.command("list")
+def list_versions(as_json: JsonFlag = False) -> None:
+    """List the versions, the oldest first; the last one judges what comes now.
+
+    Example: `guerdon programme list`
+    """
+    from operations.programmes import versions  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    rows = versions(_database_url())
+    print_rows(rows, as_json=as_json, empty="none was activated yet; run `guerdon programme activate FILE`")
+
+
+@programme.command("show")
+def show(
+    version: Annotated[int | None, typer.Argument(metavar="[V]", help="The active version by default.")] = None,
+) -> None:
+    """Print a version's file as it was activated.
+
+    Example: `guerdon programme show 1 > programme.yaml`
+    """
+    from operations.programmes import body_of  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    typer.echo(body_of(_database_url(), version), nl=False)
+
+
+def _database_url() -> str:
+    from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    return load_settings().database_url
 
 
 def print_problems(problems: Iterable[Problem]) -> None:

@@ -24,6 +24,7 @@ _PREFETCH = {
     "queued.max.messages.kbytes": "32768",
     "fetch.message.max.bytes": "262144",  # small turns: several topics then arrive side by side, not one after another
     "fetch.wait.max.ms": "100",
+    "fetch.queue.backoff.ms": "5",  # its default of 1 s leaves the worker idle whenever the queue was full once
 }
 
 
@@ -36,6 +37,8 @@ def consumer_config(kafka: Mapping[str, Any], group_id: str, group_protocol: str
         "enable.partition.eof": "true",
         "group.protocol": group_protocol,
     }
+    if group_protocol == "classic":
+        kafka = {"session.timeout.ms": "10000"} | dict(kafka)  # a killed worker's partitions are taken over after this
     own["group.remote.assignor" if group_protocol == "consumer" else "partition.assignment.strategy"] = "range"
     return _PREFETCH | dict(kafka) | own
 

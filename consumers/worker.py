@@ -50,6 +50,9 @@ BUSY_S = 0.002
 RETRY_S = 0.5
 REPORT_S = 5.0
 SETTLE_S = 3.0
+CATCHING_UP = 4
+"""A batch of more than this part of the largest says that there is a backlog: then projections fold in larger steps."""
+
 BUFFERED_BATCHES = 3
 """Records kept in memory, in multiples of the largest batch; beyond it the lanes that have records are paused."""
 
@@ -110,9 +113,7 @@ class Worker:
             self._on_revoked,
         )
         self._writer = Writer(settings.database_url, writer_schemas.lookup, self._stop, observe)
-        self._projector = Projector(
-            settings.database_url, pause_s=settings.projection_pause_ms / 1000, observe=observe or (lambda _point: None)
-        )
+        self._projector = Projector(settings.database_url, observe=observe or (lambda _point: None))
         self._writing: Future[Outcome] | None = None
         self._written: Batch | None = None
         self._reported: dict[Partition, int] = {}
@@ -184,6 +185,9 @@ class Worker:
             return
         except Stopped:
             return
+        behind = len(batch.admitted) > self._settings.max_batch // CATCHING_UP
+        pause_ms = self._settings.projection_pause_behind_ms if behind else self._settings.projection_pause_ms
+        self._projector.pause_s = pause_ms / 1000
         self._projector.wake()
         self.summary.add(outcome)
         log.info(

@@ -1,4 +1,4 @@
-"""Take a batch into both logs, in one PostgreSQL transaction: fence, deduplicate, load, evaluate, append, advance.
+"""Take a batch into both logs, in one PostgreSQL transaction: fence, look up, load, evaluate, append, advance.
 
 Everything or nothing. Exactly once in effect rests on three facts: the offsets move in the same transaction as the
 rows, a worker that is no longer alone finds them moved, and a shard has one writer at a time, whoever holds its head.
@@ -9,22 +9,24 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import psycopg2
-from msgspec import structs
+from psycopg2.errors import UniqueViolation
 
 from engine.batch import Partition, SetAside
+from engine.duplicates import DUPLICATE, LookUps, Seen
 from engine.evaluate import fold
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
 from engine.state import Occurrence
 from engine.store import generations, history, member_states, offsets, personal, programmes, quarantine, source_log
+from engine.store.binary_copy import pack_text
 from engine.store.database import RETRYABLE, connect
 from engine.store.member_states import Member, MemberCache
 from engine.store.reward_log import PostingFields, RewardRows
-from engine.store.source_log import Head, Known, SourceRows
-from schemas.canonical import IDENTITY_BYTES
+from engine.store.source_log import Head, SourceRows
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:
@@ -39,7 +41,10 @@ if TYPE_CHECKING:
 ATTEMPTS_MAX = 20
 """How often a batch is begun anew after a deadlock or a race; each race has a winner, so the last try is far away."""
 
-ACCEPTED, DUPLICATE, QUARANTINED = range(3)
+ACCEPTED, REPEATED, QUARANTINED = range(3)
+
+
+_pack_source = lru_cache(1_000)(pack_text)  # a programme has few producers and many events of each
 
 
 class EvaluationFailed(Exception):  # noqa: N818  caught here, never shown
@@ -58,7 +63,7 @@ class Work:
     batch: Batch
     generation: int = 0
     recorded_ms: int = 0
-    fresh: list[Admitted] = field(default_factory=list)
+    seen: Seen = field(init=False)
     heads: dict[int, Head] = field(default_factory=dict)
     members: dict[int, dict[str, Member]] = field(default_factory=dict)
     touched: dict[Owner, Member] = field(default_factory=dict)
@@ -71,10 +76,10 @@ class Work:
     held: dict[int, str] = field(default_factory=dict)
     counts: dict[Partition, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))
 
-    def reject(self, event: Admitted, stage: str, reason: Reason, message: str) -> None:
+    def reject(self, event: Admitted, reason: Reason, message: str) -> None:
         """Set an admitted event aside after all."""
         self.counts[event.topic, event.partition][QUARANTINED] += 1
-        self.set_aside.append(_set_aside(event, stage, reason, message))
+        self.set_aside.append(_set_aside(event, "append", reason, message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,7 @@ class LiveTransaction:
         self._judges: dict[int, Judge] = {}
         self._postings = PostingFields()
         self._unjudgeable: dict[bytes, EvaluationFailed] = {}
+        self._look_ups = LookUps()
         with self._connection, self._connection.cursor() as cursor:
             member_states.prepare(cursor)
 
@@ -128,12 +134,13 @@ class LiveTransaction:
                 return self._attempt(batch)
             except EvaluationFailed as failure:
                 self._unjudgeable[failure.event.identity] = failure
-            except RETRYABLE:
-                continue
+            except RETRYABLE as error:
+                if isinstance(error, UniqueViolation):
+                    self._look_ups.insert_failed()
         return self._attempt(batch)
 
     def _attempt(self, batch: Batch) -> Outcome:
-        work = Work(batch)
+        work = Work(batch, set_aside=list(batch.set_aside))
         try:
             with self._connection.cursor() as cursor:
                 for name, step in self.STEPS:
@@ -160,43 +167,23 @@ class LiveTransaction:
         offsets.compare_and_set(cursor, work.batch.moves)
         work.recorded_ms = generations.now_ms(cursor)
 
-    def _deduplicate(self, cursor: Cursor, work: Work) -> None:
-        """Drop what the log has already; the order of looking up and inserting is safe, as a race ends in an error."""
-        identities = [event.identity[:IDENTITY_BYTES] for event in work.batch.admitted]
-        identities += [
-            event.order_identity[:IDENTITY_BYTES] for event in work.batch.admitted if event.order_identity is not None
-        ]
-        known = source_log.find_known(cursor, identities)
-        seen: dict[bytes, Admitted] = {}
-        for event in work.batch.admitted:
-            verdict = _compare(cursor, event, known, seen)
-            if verdict is None:
-                seen[event.identity[:IDENTITY_BYTES]] = event
-                if event.order_identity is not None:
-                    seen[event.order_identity[:IDENTITY_BYTES]] = event
-                work.fresh.append(event)
-            elif verdict:
-                work.reject(event, "append", Reason.ID_CONFLICT, verdict)
-            else:
-                work.counts[event.topic, event.partition][DUPLICATE] += 1
-        for record in work.batch.set_aside:
-            work.counts[record.topic or "", record.partition][QUARANTINED] += 1
-            work.set_aside.append(record)
+    def _look_up(self, cursor: Cursor, work: Work) -> None:
+        work.seen = Seen(cursor, self._look_ups.known(cursor, work.batch))
 
     def _load(self, cursor: Cursor, work: Work) -> None:
-        work.heads = source_log.lock_heads(cursor, {event.shard for event in work.fresh}, work.generation)
+        work.heads = source_log.lock_heads(cursor, {event.shard for event in work.batch.admitted}, work.generation)
         for shard, head in work.heads.items():
-            head.recorded_ms = max(head.recorded_ms, work.recorded_ms)
+            head.record_at(max(head.recorded_ms, work.recorded_ms))
             work.members[shard] = self._cache.of_shard(shard, (work.generation, head.seq))
         missing = {
             (event.shard, event.member_id)
-            for event in work.fresh
+            for event in work.batch.admitted
             if event.member_id and event.member_id not in work.members[event.shard]
         }
         for member in member_states.load(cursor, sorted(missing)):
             work.members[member.shard][member.member_id] = member
         self._load_judges(cursor, {head.version for head in work.heads.values()})
-        owners = {(event.shard, event.member_id) for event in work.fresh if personal.is_personal(event.event)}
+        owners = {(event.shard, event.member_id) for event in work.batch.admitted if personal.is_personal(event.event)}
         owners |= {owner for record in work.set_aside if (owner := quarantine.personal_owner(record)) is not None}
         work.keys = personal.keys_for(cursor, owners)
 
@@ -206,18 +193,30 @@ class LiveTransaction:
 
     def _evaluate(self, _cursor: Cursor, work: Work) -> None:
         work.reward_rows = RewardRows(work.generation, self._postings)
-        for event in work.fresh:
+        for record in work.batch.set_aside:
+            work.counts[record.topic or "", record.partition][QUARANTINED] += 1
+        for event in work.batch.admitted:
+            verdict = work.seen.verdict(event)
             member = work.members[event.shard].get(event.member_id)
-            if member is None:
-                work.source_rows.append(event, work.heads[event.shard], 0, None)  # a touch: it has no member
-            elif member.state.erased:
-                work.reject(
-                    event, "append", Reason.MEMBER_ERASED, "the member asked for erasure; nothing more is kept of them"
-                )
-                continue
+            if verdict == DUPLICATE:
+                work.counts[event.topic, event.partition][REPEATED] += 1
+            elif verdict:
+                work.reject(event, Reason.ID_CONFLICT, verdict)
+            elif member is not None and member.state.erased:
+                work.reject(event, Reason.MEMBER_ERASED, "the member asked for erasure; nothing more is kept of them")
             else:
-                self._record(event, member, work, work.reward_rows)
-            work.counts[event.topic, event.partition][ACCEPTED] += 1
+                work.seen.add(event)
+                work.counts[event.topic, event.partition][ACCEPTED] += 1
+                if member is None:
+                    self._append_memberless(event, work)
+                else:
+                    self._record(event, member, work, work.reward_rows)
+
+    @staticmethod
+    def _append_memberless(event: Admitted, work: Work) -> None:
+        """Append a touch, which has no member and no state."""
+        texts = pack_text("") + _pack_source(event.event.source) + pack_text(event.event.event_id)
+        work.source_rows.append(event, work.heads[event.shard], 0, texts, None)
 
     def _record(self, event: Admitted, member: Member, work: Work, reward_rows: RewardRows) -> None:
         """Append one event and what it leads to; an event of a held member is appended and waits."""
@@ -226,7 +225,9 @@ class LiveTransaction:
         sealed = None
         if personal.is_personal(event.event):
             sealed = personal.seal(event.event, event.identity, work.keys[owner])
-        work.source_rows.append(event, head, member.seq, sealed)
+        event_id = pack_text(event.event.event_id)
+        texts = member.packed_id + _pack_source(event.event.source) + event_id
+        work.source_rows.append(event, head, member.seq, texts, sealed)
         member.seq = head.seq
         work.touched[owner] = member
         if event.kind == "erasure":
@@ -245,7 +246,7 @@ class LiveTransaction:
             except Exception as error:
                 raise EvaluationFailed(event, error) from error
             if rewards:
-                reward_rows.append(rewards, head, member.packed_id, event.event.event_id)
+                reward_rows.append(rewards, head, member.packed_id + event_id)
 
     def _hold(self, event: Admitted, member: Member, work: Work, head: Head) -> None:
         if not member.state.held_since:
@@ -258,7 +259,7 @@ class LiveTransaction:
         )
 
     def _append_source(self, cursor: Cursor, work: Work) -> None:
-        for schema_id in sorted({event.schema_id for event in work.fresh} - self._schemas_kept):
+        for schema_id in sorted({event.schema_id for event in work.batch.admitted} - self._schemas_kept):
             history.keep_schema(cursor, schema_id, self._schema_text(schema_id) or "")
             self._schemas_kept.add(schema_id)
         work.source_rows.write_events(cursor)
@@ -293,7 +294,7 @@ class LiveTransaction:
 
     STEPS: ClassVar[tuple[tuple[str, Callable[[LiveTransaction, Cursor, Work], None]], ...]] = (
         ("fence", _fence),
-        ("deduplicate", _deduplicate),
+        ("look up", _look_up),
         ("load", _load),
         ("evaluate", _evaluate),
         ("append source", _append_source),
@@ -313,32 +314,6 @@ def load_judge(cursor: Cursor, version: int) -> Judge:
     if loaded.programme is None:
         raise LookupError(f"version {version} of the programme can no longer be loaded by this release")
     return compile_programme(loaded.programme, version)
-
-
-def _compare(cursor: Cursor, event: Admitted, known: dict[bytes, Known], seen: dict[bytes, Admitted]) -> str | None:
-    """Return None for a new event, "" for a duplicate, and a sentence for a conflict."""
-    identity = event.identity[:IDENTITY_BYTES]
-    earlier_digest = (
-        known[identity].digest if identity in known else seen[identity].digest if identity in seen else None
-    )
-    if earlier_digest is not None:
-        if earlier_digest == event.digest:
-            return ""
-        return "the same source and event_id came before with other content; the first stands: send a new event_id"
-    if event.order_identity is None:
-        return None
-    order = event.order_identity[:IDENTITY_BYTES]
-    if order in seen:
-        earlier = seen[order].event
-    elif order in known:
-        recorded = history.History(cursor).at(known[order].shard, known[order].seq).event
-        assert recorded is not None  # noqa: S101  only purchases have an order identity
-        earlier = recorded
-    else:
-        return None
-    if structs.replace(earlier, event_id=event.event.event_id, source=event.event.source) == event.event:
-        return ""
-    return "the same order_id of this member came before with other content; the first stands: send a refund instead"
 
 
 def _set_aside(event: Admitted, stage: str, reason: Reason, message: str) -> SetAside:

@@ -38,7 +38,7 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     (member,) = member_states.load(cursor, [(shard, member_id)])
     if not member.state.held_since:
         raise AnswerIsNo(f'member "{member_id}" is not held; nothing was changed')
-    head.recorded_ms = max(head.recorded_ms, recorded_ms)
+    head.record_at(max(head.recorded_ms, recorded_ms))
     waiting = list(history.History(cursor).of_member(shard, member.seq, member.state.held_since))[::-1]
     rows = source_log.SourceRows()
     payload = msgpack.encode({"held_since": member.state.held_since})
@@ -71,4 +71,4 @@ def _judge(
             f"event {recorded.event_id} still cannot be judged ({type(error).__name__}: {error}); "
             "nothing was changed: install the release that mends it, then release again"
         ) from error
-    rewards.append(given, head, pack_text(member.member_id), recorded.event_id)
+    rewards.append(given, head, pack_text(member.member_id) + pack_text(recorded.event_id))

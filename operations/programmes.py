@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.load import load_programme
+from engine.programme.load import load_file
 from engine.store import programmes
 from engine.store.database import transaction
 from operations.rows import plain
@@ -24,13 +24,10 @@ def activate(database_url: str, path: Path) -> dict[str, Any]:
         AnswerIsNo: this very programme is active already, or its currency is not the log's.
         ServiceUnreachable: PostgreSQL does not answer.
     """
-    try:
-        body = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    loaded = load_programme(body, str(path))
+    loaded = load_file(path)
     if loaded.programme is None:
         raise InputError("the programme has errors and was not activated:\n" + "\n".join(map(str, loaded.problems)))
+    body = path.read_text("utf-8")
     with transaction(database_url) as cursor:
         version = programmes.activate(cursor, loaded.programme, body, path.name)
     return {"version": version, "programme": loaded.programme.id, "warnings": [str(each) for each in loaded.problems]}

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.store import generations
-from engine.store.binary_copy import pack_text
+from engine.store.binary_copy import pack_bytes, pack_text, timestamp_us
 from engine.store.database import connect
-from engine.store.hash_chain import posting_fields, reward_row, source_row, source_texts
+from engine.store.hash_chain import lot_and_times, posting_fields, reward_row, source_row
 from projections import runner
 from schemas.rewards import Posting
 
@@ -73,7 +73,11 @@ def _source_chain(connection: Connection, _generation: int) -> tuple[int, str | 
             if row[0] != expected:
                 return total, f"source log, shard {shard}: seq {expected} is missing"
             _, previous = source_row(
-                previous, row[:8], source_texts(*row[8:12]), bytes(row[12]), row[13] and bytes(row[13])
+                previous,
+                (*row[:2], timestamp_us(row[2]), timestamp_us(row[3]), *row[4:8]),
+                b"".join(map(pack_text, row[8:12])),
+                pack_bytes(bytes(row[12])),
+                pack_bytes(None if row[13] is None else bytes(row[13])),
             )
             if previous != bytes(row[14]):
                 return total, f"source log, shard {shard}, seq {expected}: the row is not what was written"
@@ -106,12 +110,11 @@ def _reward_hash(previous: bytes, row: tuple[Any, ...]) -> bytes:
     posting = Posting(**dict(zip(names, row[7:16], strict=True)))
     _, row_hash = reward_row(
         previous,
-        row[:7],
+        (*row[:3], timestamp_us(row[3]), timestamp_us(row[4]), *row[5:7]),
         posting_fields(posting),
-        pack_text(row[16]) + pack_text(row[17]),
-        pack_text(row[18]),
-        (bytes(row[19]), None if row[20] is None else bytes(row[20])),
-        (row[21], row[22]),
+        b"".join(map(pack_text, row[16:19])),
+        bytes(row[19]),
+        lot_and_times(None if row[20] is None else bytes(row[20]), row[21], row[22]),
     )
     return row_hash
 

@@ -168,13 +168,17 @@ def finish(database_url: str, stop: threading.Event) -> None:
 
 
 class Projector:
-    """Keep the projections at the head, in a thread of its own; all the work is PostgreSQL's."""
+    """Keep the projections at the head, in a thread of its own; all the work is PostgreSQL's.
+
+    `pause_s` is how long to wait between two folds while there is work: the longer, the more updates of one member
+    become one. It may be changed at any time.
+    """
 
     def __init__(
         self, database_url: str, *, pause_s: float = 0.0, observe: Callable[[str], None] = lambda _point: None
     ) -> None:
         self._database_url = database_url
-        self._pause_s = pause_s
+        self.pause_s = pause_s
         self._observe = observe
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -217,4 +221,4 @@ class Projector:
                 connection.rollback()
                 raise
             if moved:
-                self._stop.wait(self._pause_s)
+                self._stop.wait(self.pause_s)

@@ -52,7 +52,7 @@ def event_from_fields(fields: dict[str, Any], kind: type[Event]) -> Event:
 
 def prepare_for(kind: type[Event]) -> Callable[[dict[str, Any]], None]:
     """Return what brings the fields of `kind` into canonical form, in place, before they are converted."""
-    return _PREPARATIONS.get(kind, _drop_null_source)
+    return _PREPARATIONS.get(kind, _drop_default_source)
 
 
 def rejection_of(error: ValidationError) -> Rejected:
@@ -96,15 +96,18 @@ def _other_word(quoted: str) -> str:
     return f"{shown(word)} is none of the words that may stand here{did_you_mean(word, known)}"
 
 
-def _drop_null_source(fields: dict[str, Any]) -> None:
-    if fields.get("source", "") is None:
+_NO_SOURCE = (None, "default")
+
+
+def _drop_default_source(fields: dict[str, Any]) -> None:
+    """Leave a source that says nothing to its default: msgspec keeps a spelt-out one apart, and digests differed."""
+    if fields.get("source", "") in _NO_SOURCE:
         del fields["source"]
 
 
 def _prepare_lines(fields: dict[str, Any]) -> None:
     """Write each line's quantity canonically; whatever is no line is left for the conversion to refuse."""
-    if fields.get("source", "") is None:
-        del fields["source"]
+    _drop_default_source(fields)
     lines = fields.get("items")
     if lines.__class__ is not list or not lines:
         return
@@ -118,14 +121,14 @@ def _prepare_lines(fields: dict[str, Any]) -> None:
 
 
 def _prepare_person(fields: dict[str, Any]) -> None:
-    _drop_null_source(fields)
+    _drop_default_source(fields)
     birthday = fields.get("birthday")
     if isinstance(birthday, str):
         check_birthday(birthday, "birthday")
 
 
 def _prepare_activity(fields: dict[str, Any]) -> None:
-    _drop_null_source(fields)
+    _drop_default_source(fields)
     if fields.get("quantity", 1) is None:
         del fields["quantity"]
 

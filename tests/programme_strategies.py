@@ -41,7 +41,7 @@ def _money_test(path: str) -> st.SearchStrategy[str]:
 _ATTRIBUTE_TESTS = st.sampled_from(ATTRIBUTES).flatmap(lambda name: _text_test(f"event.attributes.{name}"))
 _CONDITIONS: dict[str, st.SearchStrategy[str]] = {
     "purchase": st.one_of(
-        _text_test("purchase.channel"), _money_test("purchase.amount"), _money_test("purchase.tax"), _ATTRIBUTE_TESTS
+        _money_test("purchase.tax"), _text_test("purchase.channel"), _money_test("purchase.amount"), _ATTRIBUTE_TESTS
     ),
     "signup": st.one_of(_text_test("signup.channel"), _ATTRIBUTE_TESTS),
     "share": st.one_of(
@@ -59,7 +59,9 @@ _rated = st.builds(
 )
 _LIMITS = st.lists(
     st.one_of(
-        st.tuples(st.just("max"), st.sampled_from([400, 450, 700]), st.sampled_from(["", ", over: trim", ", over: refuse"])),
+        st.tuples(
+            st.just("max"), st.sampled_from([400, 450, 700]), st.sampled_from(["", ", over: trim", ", over: refuse"])
+        ),
         st.tuples(st.just("times"), st.integers(1, 3), st.sampled_from(["", ", over: refuse"])),
     ),
     min_size=1,
@@ -72,7 +74,13 @@ _LIMITS = st.lists(
 def rules(draw: st.DrawFn, identifier: str) -> str:
     """Make one rule, in flow style."""
     trigger = draw(st.sampled_from(["purchase", "purchase", "signup", "share"]))
-    conditions = draw(st.lists(_CONDITIONS[trigger], max_size=draw(st.sampled_from([0, 0, 1, 2])), unique_by=lambda test: test.split(":")[0]))
+    conditions = draw(
+        st.lists(
+            _CONDITIONS[trigger],
+            max_size=draw(st.sampled_from([0, 0, 1, 2])),
+            unique_by=lambda test: test.split(":")[0],
+        )
+    )
     gives = draw(st.lists(_rated | _fixed if trigger == "purchase" else _fixed, min_size=1, max_size=3))
     limits = draw(_LIMITS)
     parts = [f"id: {identifier}", f"on: {trigger}", f"priority: {draw(st.integers(-1, 1))}"]

@@ -88,7 +88,8 @@ def test_an_authors_text_is_never_code(hostile: str) -> None:
 
 def test_a_field_is_read_once_however_many_rules_test_it() -> None:
     rules = "\n".join(
-        f"- {{id: r{n}, on: purchase, when: {{purchase.channel: app, purchase.amount: {{gte: {n}}}}}, give: [{{points: 1}}]}}"
+        f"- {{id: r{n}, on: purchase, when: {{purchase.channel: app, purchase.amount: {{gte: {n}}}}},"
+        " give: [{points: 1}]}"
         for n in range(20)
     )
     judge = compile_programme(loaded(HEAD + rules), 1)

@@ -16,8 +16,8 @@ from schemas.events import OCCURRED_AT_MS_END
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Half-hour changes, a skipped day, a change at midnight, winter time as the exception, Ramadan, whole-day history.
 ODD_ZONES = [
-    "Australia/Lord_Howe", "Pacific/Apia", "America/Sao_Paulo", "Europe/Dublin", "Africa/Casablanca", "Pacific/Kwajalein",
-    "Asia/Gaza", "America/New_York", "Asia/Kathmandu", "UTC",
+    "Australia/Lord_Howe", "Pacific/Apia", "America/Sao_Paulo", "Europe/Dublin", "Africa/Casablanca",
+    "Pacific/Kwajalein", "Asia/Gaza", "America/New_York", "Asia/Kathmandu", "UTC",
 ]  # fmt: skip
 
 
@@ -41,6 +41,18 @@ def test_every_hour_of_years_with_changes_falls_on_the_day_of_its_calendar(timez
     for first in (datetime(2011, 6, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)):
         for hour in range(2 * 365 * 24):
             at = first + timedelta(hours=hour)
+            wanted = (at.astimezone(zone).date() - date(1970, 1, 1)).days
+            assert local_day((at - EPOCH) // timedelta(milliseconds=1)) == wanted, at
+
+
+@pytest.mark.parametrize("timezone", ["America/New_York", "Australia/Lord_Howe"])
+def test_a_change_of_clocks_at_the_end_of_a_cached_span_counts(timezone: str) -> None:
+    local_day = local_day_function(timezone)
+    with (files("tzdata") / "zoneinfo").joinpath(*timezone.split("/")).open("rb") as data:
+        zone = ZoneInfo.from_file(data)
+    for end_ms in range(1 << 35, 400 << 35, 1 << 35):
+        for hour in range(1, 6 * 24):
+            at = EPOCH + timedelta(milliseconds=end_ms) - timedelta(hours=hour)
             wanted = (at.astimezone(zone).date() - date(1970, 1, 1)).days
             assert local_day((at - EPOCH) // timedelta(milliseconds=1)) == wanted, at
 

@@ -1,4 +1,4 @@
-"""Check what the rules of a programme mean together: what can never match, never give, or never end."""
+"""Check what the rules of a programme mean together: what can never match or never give."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 from engine.programme.model import (
     AllOf,
     Comparison,
+    FieldTest,
     FixedAmount,
     MaxLimit,
     Over,
-    RatedAmount,
-    Test,
-    TimesLimit,
 )
 from engine.programme.problems import Code
 from schemas.events import INT64_MAX
@@ -31,7 +29,7 @@ def check_rules(rules: tuple[Rule, ...], currency: str | None, problems: Problem
         _check_limits(rule, problems)
 
 
-def tests_of(condition: Condition) -> Iterator[Test]:
+def tests_of(condition: Condition) -> Iterator[FieldTest]:
     """Yield every test that must hold for `condition` to hold."""
     if isinstance(condition, AllOf):
         for part in condition.parts:
@@ -41,7 +39,7 @@ def tests_of(condition: Condition) -> Iterator[Test]:
 
 
 def _check_bounds(rule: Rule, currency: str | None, problems: Problems) -> None:
-    by_path: dict[str, list[Test]] = {}
+    by_path: dict[str, list[FieldTest]] = {}
     for test in tests_of(rule.when):
         by_path.setdefault(test.of.path, []).append(test)
     for path, tests in by_path.items():
@@ -55,7 +53,7 @@ def _check_bounds(rule: Rule, currency: str | None, problems: Problems) -> None:
             problems.error(tests[-1].place, Code.NEVER_MATCHES, message)
 
 
-def _possible_values(tests: list[Test]) -> list[Literal] | None:
+def _possible_values(tests: list[FieldTest]) -> list[Literal] | None:
     """Return the listed values that pass every test, or None where no test lists values."""
     listing = next((t for t in tests if t.comparison in (Comparison.EQ, Comparison.IN)), None)
     if listing is None:
@@ -64,7 +62,7 @@ def _possible_values(tests: list[Test]) -> list[Literal] | None:
     return [value for value in values if all(passes(test, value) for test in tests)]
 
 
-def _check_values(path: str, tests: list[Test], possible: list[Literal], problems: Problems) -> None:
+def _check_values(path: str, tests: list[FieldTest], possible: list[Literal], problems: Problems) -> None:
     if not possible:
         message = f"no value of {path} passes all of its tests; the rule would never match"
         problems.error(tests[-1].place, Code.NEVER_MATCHES, message)
@@ -75,7 +73,7 @@ def _check_values(path: str, tests: list[Test], possible: list[Literal], problem
             problems.warn(test.place, Code.UNREACHABLE_VALUE, message)
 
 
-def passes(test: Test, value: Literal) -> bool:
+def passes(test: FieldTest, value: Literal) -> bool:
     """Whether `value`, which is not missing, passes `test`."""
     if isinstance(test.value, tuple):
         return value in test.value
@@ -92,7 +90,7 @@ def passes(test: Test, value: Literal) -> bool:
     return value <= test.value
 
 
-def _is_empty_range(tests: list[Test]) -> bool:
+def _is_empty_range(tests: list[FieldTest]) -> bool:
     least, most = 0, INT64_MAX
     for test in tests:
         assert isinstance(test.value, int)  # noqa: S101  only numbers have bounds
@@ -116,11 +114,6 @@ def _check_limits(rule: Rule, problems: Problems) -> None:
         seen.append((type(limit), limit.scope))
         if isinstance(limit, MaxLimit) and limit.over is Over.REFUSE:
             _check_refusing(rule, limit, problems)
-    if any(isinstance(give.amount, RatedAmount) for give in rule.gives) and not any(
-        isinstance(limit, MaxLimit | TimesLimit) for limit in rule.limits
-    ):
-        message = f'rule "{rule.id}" gives by a rate and has no limit: one large order gives without bound'
-        problems.warn(rule.place, Code.UNBOUNDED, message)
 
 
 def _check_refusing(rule: Rule, limit: MaxLimit, problems: Problems) -> None:

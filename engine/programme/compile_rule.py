@@ -23,7 +23,7 @@ from engine.programme.syntax import arithmetic, assign, attribute, both, call, c
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
-    from engine.programme.model import Amount, Condition, Field, Give, RatedAmount, Rule, Test
+    from engine.programme.model import Amount, Condition, Field, FieldTest, Give, RatedAmount, Rule
     from schemas.events import Event
     from schemas.rewards import Posting
 
@@ -93,7 +93,7 @@ class RuleCompiler:
             return both(parts) if parts else None
         return self._test(condition)
 
-    def _test(self, test: Test) -> ast.expr:
+    def _test(self, test: FieldTest) -> ast.expr:
         local = self._local(test.of)
         if isinstance(test.value, tuple):
             values = test.value if len(test.value) <= _LISTED_MAX else frozenset(test.value)

@@ -70,6 +70,11 @@ class RuleReader:
         priority = self._priority(entries["priority"]) if "priority" in entries else 0
         if identifier is None or trigger not in TRIGGERS:
             return None
+        if "limits" not in entries and any(isinstance(give.amount, RatedAmount) for give in gives):
+            message = (
+                f'rule "{shown(identifier)}" gives by a rate and has no limit: one large order gives without bound'
+            )
+            problems.warn(entries["id"].place, Code.UNBOUNDED, message)
         on = TRIGGERS[trigger]
         return Rule(identifier, on, when, gives, limits, campaign, phase, priority, entries["id"].place)
 

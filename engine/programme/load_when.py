@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.programme.fields import TRIGGERS, field_of, is_later, other_trigger_of, paths_near
-from engine.programme.model import AllOf, Comparison, Field, Kind, Literal, Test
+from engine.programme.model import AllOf, Comparison, Field, FieldTest, Kind, Literal
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence
 from engine.programme.problems import Code, shown
 from engine.programme.scalars import boolean_of, kind_of, money_of, text_of
@@ -35,7 +35,7 @@ class WhenReader:
             message = f"when must be a mapping of field to test, such as {{purchase.channel: app}}, not {kind_of(node)}"
             self._problems.error(node.place, Code.WRONG_TYPE, message)
             return AllOf(())
-        tests: list[Test] = []
+        tests: list[FieldTest] = []
         for name, value in node.entries.items():
             place = node.key_places[name]
             if name in _CONDITIONS_LATER:
@@ -46,13 +46,13 @@ class WhenReader:
                 tests += self._tests(field, value)
         return AllOf(tuple(tests))
 
-    def _tests(self, field: Field, node: Node) -> list[Test]:
+    def _tests(self, field: Field, node: Node) -> list[FieldTest]:
         if isinstance(node, Scalar):
             value = self._value(field, node)
-            return [] if value is None else [Test(field, Comparison.EQ, value, node.place)]
+            return [] if value is None else [FieldTest(field, Comparison.EQ, value, node.place)]
         if isinstance(node, Sequence):
             return self._any_of(field, node)
-        tests: list[Test] = []
+        tests: list[FieldTest] = []
         if not node.entries:
             self._problems.error(node.place, Code.MISSING_VALUE, f"{field.path} has no test; write one")
         for name, operand in node.entries.items():
@@ -61,7 +61,7 @@ class WhenReader:
                 tests.append(test)
         return tests
 
-    def _any_of(self, field: Field, node: Sequence) -> list[Test]:
+    def _any_of(self, field: Field, node: Sequence) -> list[FieldTest]:
         values = [value for item in node.items if (value := self._value(field, item)) is not None]
         if not node.items:
             message = f"{field.path} may be any of nothing; list at least one value"
@@ -70,9 +70,9 @@ class WhenReader:
             if value in values[:index]:
                 self._problems.warn(node.place, Code.DUPLICATE_VALUE, f"{field.path} lists a value twice; keep one")
                 break
-        return [Test(field, Comparison.IN, tuple(values), node.place)] if values else []
+        return [FieldTest(field, Comparison.IN, tuple(values), node.place)] if values else []
 
-    def _named_test(self, field: Field, name: str, place: Place, operand: Node) -> Test | None:
+    def _named_test(self, field: Field, name: str, place: Place, operand: Node) -> FieldTest | None:
         if name in _TESTS_LATER:
             self._problems.not_yet(place, f'the test "{name}"')
             return None
@@ -86,7 +86,7 @@ class WhenReader:
             self._problems.error(place, Code.WRONG_TEST, message)
             return None
         value = self._value(field, operand)
-        return None if value is None else Test(field, comparison, value, place)
+        return None if value is None else FieldTest(field, comparison, value, place)
 
     def _value(self, field: Field, node: Node) -> Literal | None:
         if field.kind is Kind.MONEY:

@@ -102,7 +102,7 @@ Literal = str | int | bool
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class FieldTest:
     """Compare one field with a constant (with IN: with each of a tuple, in the order written)."""
 
     of: Field
@@ -118,7 +118,7 @@ class AllOf:
     parts: tuple[Condition, ...]
 
 
-Condition = Test | AllOf
+Condition = FieldTest | AllOf
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TEXT_CHARACTERS_MAX = 1_000_000
 DEPTH_MAX = 32
-NODES_MAX = 200_000
+NODES_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,20 +69,28 @@ class Problem:
         return f"{self.file}:{self.line}:{self.column}: {mark}{self.message}"
 
 
+NAMES_COMPARED_MAX = 100
+"""So many misspelt names of one file are compared with the right ones; a file with more is not a misspelt one."""
+
+
+PROBLEMS_MAX = 1_000
+
+
 class Problems:
-    """Gather the problems of one file."""
+    """Gather the problems of one file, the first 1,000 of them: nobody reads more before correcting some."""
 
     def __init__(self, file: str) -> None:
         self._file = file
         self._found: list[Problem] = []
+        self._compared = 0
 
     def error(self, place: Place, code: Code, message: str, suggestion: str | None = None) -> None:
         """Record something that keeps the programme from being used."""
-        self._found.append(Problem(self._file, place.line, place.column, code, message, suggestion))
+        self._add(Problem(self._file, place.line, place.column, code, message, suggestion))
 
     def warn(self, place: Place, code: Code, message: str) -> None:
         """Record something that is allowed and probably not meant."""
-        self._found.append(Problem(self._file, place.line, place.column, code, message, severity=Severity.WARNING))
+        self._add(Problem(self._file, place.line, place.column, code, message, severity=Severity.WARNING))
 
     def not_yet(self, place: Place, what: str) -> None:
         """Record a part of the language that is right but not judged by this release."""
@@ -92,9 +100,15 @@ class Problems:
     def unknown(self, place: Place, code: Code, what: str, name: str, known: Iterable[str]) -> None:
         """Record a name that the language does not have, with the nearest one that it has."""
         names = list(known)
-        suggestion = nearest(name, names)
+        self._compared += 1
+        suggestion = nearest(name, names) if self._compared <= NAMES_COMPARED_MAX else None
         hint = f'did you mean "{suggestion}"?' if suggestion else f"known here: {', '.join(names[:12])}"
         self.error(place, code, f'unknown {what} "{shown(name)}"; {hint}', suggestion)
+
+    def _add(self, problem: Problem) -> None:
+        """Keep a problem while there is room; the first error is always kept, as it decides."""
+        if len(self._found) < PROBLEMS_MAX or (problem.severity is Severity.ERROR and not self.any_error):
+            self._found.append(problem)
 
     @property
     def any_error(self) -> bool:

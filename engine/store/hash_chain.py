@@ -10,7 +10,7 @@ from hashlib import sha256
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from engine.store.binary_copy import NULL, pack_bytes, pack_integer, pack_text, pack_timestamp, timestamp_us
+from engine.store.binary_copy import NULL, pack_integer, pack_text, pack_timestamp
 
 if TYPE_CHECKING:
     from schemas.rewards import Posting
@@ -38,39 +38,32 @@ def source_row(
     numbers: tuple[int, int, int, int, int, int, int, int],
     texts: bytes,
     payload: bytes,
-    sealed: bytes | None,
+    sealed: bytes,
 ) -> tuple[bytes, bytes]:
     """Pack a row of the source log.
 
     Args:
         previous_hash: of the row before it in the shard.
-        numbers: seq, prev_seq, occurred_at and recorded_at in ms, offset, partition, schema_id, shard.
+        numbers: seq, prev_seq, occurred_at and recorded_at in PostgreSQL's microseconds, offset, partition, schema_id,
+            shard.
         texts: kind, member_id, source and event_id, packed.
-        payload: the event's bytes.
-        sealed: the encrypted personal fields.
+        payload: the event's bytes, packed.
+        sealed: the encrypted personal fields, packed.
 
     Returns:
         the packed row and its hash.
     """
-    seq, prev_seq, occurred_ms, recorded_ms, offset, partition, schema_id, shard = numbers
-    fields = b"".join(
-        (
-            _SOURCE_NUMBERS(
-                8, seq, 8, prev_seq, 8, timestamp_us(occurred_ms), 8, timestamp_us(recorded_ms),
-                8, offset, 4, partition, 4, schema_id, 2, shard,
-            ),
-            texts,
-            pack_bytes(payload),
-            pack_bytes(sealed),
-        )
+    seq, prev_seq, occurred_us, recorded_us, offset, partition, schema_id, shard = numbers
+    fields = b"%b%b%b%b" % (
+        _SOURCE_NUMBERS(
+            8, seq, 8, prev_seq, 8, occurred_us, 8, recorded_us, 8, offset, 4, partition, 4, schema_id, 2, shard
+        ),
+        texts,
+        payload,
+        sealed,
     )  # fmt: skip
     row_hash = sha256(previous_hash + fields).digest()
-    return b"".join((_SOURCE_COUNT, fields, _HASH_LENGTH, row_hash)), row_hash
-
-
-def source_texts(kind: str, member_id: str, source: str, event_id: str) -> bytes:
-    """Pack the text fields of a source row."""
-    return pack_text(kind) + pack_text(member_id) + pack_text(source) + pack_text(event_id)
+    return b"%b%b%b%b" % (_SOURCE_COUNT, fields, _HASH_LENGTH, row_hash), row_hash
 
 
 def posting_fields(posting: Posting) -> bytes:
@@ -94,43 +87,36 @@ def reward_row(
     previous_hash: bytes,
     numbers: tuple[int, int, int, int, int, int, int],
     posting: bytes,
-    member_and_event: bytes,
-    order_id: bytes,
-    keys: tuple[bytes, bytes | None],
-    times_ms: tuple[int | None, int | None],
+    texts: bytes,
+    reward_key: bytes,
+    lot_and_times: bytes,
 ) -> tuple[bytes, bytes]:
     """Pack a row of the reward log.
 
     Args:
         previous_hash: of the row before it in the generation's shard.
-        numbers: pos, seq, amount, occurred_at and recorded_at in ms, generation, shard.
+        numbers: pos, seq, amount, occurred_at and recorded_at in PostgreSQL's microseconds, generation, shard.
         posting: from `posting_fields`.
-        member_and_event: member_id and event_id, packed.
-        order_id: packed.
-        keys: reward_key and lot.
-        times_ms: available_at and expires_at.
+        texts: member_id, event_id and order_id, packed.
+        reward_key: as it is.
+        lot_and_times: lot, available_at and expires_at, packed.
 
     Returns:
         the packed row and its hash.
     """
-    pos, seq, amount, occurred_ms, recorded_ms, generation, shard = numbers
-    reward_key, lot = keys
-    available_ms, expires_ms = times_ms
-    fields = b"".join(
-        (
-            _REWARD_NUMBERS(
-                8, pos, 8, seq, 8, amount, 8, timestamp_us(occurred_ms), 8, timestamp_us(recorded_ms),
-                4, generation, 2, shard,
-            ),
-            posting,
-            member_and_event,
-            order_id,
-            _KEY_LENGTH,
-            reward_key,
-            NULL if lot is None else _KEY_LENGTH + lot,
-            pack_timestamp(available_ms),
-            pack_timestamp(expires_ms),
-        )
-    )  # fmt: skip
+    pos, seq, amount, occurred_us, recorded_us, generation, shard = numbers
+    fields = b"%b%b%b%b%b%b" % (
+        _REWARD_NUMBERS(8, pos, 8, seq, 8, amount, 8, occurred_us, 8, recorded_us, 4, generation, 2, shard),
+        posting,
+        texts,
+        _KEY_LENGTH,
+        reward_key,
+        lot_and_times,
+    )
     row_hash = sha256(previous_hash + fields).digest()
-    return b"".join((_REWARD_COUNT, fields, _HASH_LENGTH, row_hash)), row_hash
+    return b"%b%b%b%b" % (_REWARD_COUNT, fields, _HASH_LENGTH, row_hash), row_hash
+
+
+def lot_and_times(lot: bytes | None, available_ms: int | None, expires_ms: int | None) -> bytes:
+    """Pack the lot (None: the event's own) and the times between which its points can be spent."""
+    return (NULL if lot is None else _KEY_LENGTH + lot) + pack_timestamp(available_ms) + pack_timestamp(expires_ms)

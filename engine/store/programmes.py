@@ -85,7 +85,7 @@ def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) ->
     rows = source_log.SourceRows()
     payload = msgpack.encode({"version": version, "digest": programme.digest, "tzdata": package_version("tzdata")})
     for head in heads.values():
-        head.recorded_ms = max(head.recorded_ms, recorded_ms)
+        head.record_at(max(head.recorded_ms, recorded_ms))
         head.version = version
         rows.append_own("activation", head, "", 0, f"activation-{version}", payload)
     rows.write_events(cursor)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.store.binary_copy import copy_rows, pack_text
-from engine.store.hash_chain import REWARD_COLUMNS, posting_fields, reward_row
+from engine.store.binary_copy import NULL, copy_rows, pack_text, timestamp_us
+from engine.store.hash_chain import REWARD_COLUMNS, lot_and_times, posting_fields, reward_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,22 +48,25 @@ class RewardRows:
         """Return how many reward events wait to be written."""
         return len(self._rows)
 
-    def append(self, rewards: Iterable[RewardEvent], head: Head, packed_member: bytes, event_id: str) -> None:
-        """Append what one source event, the head's last, led to."""
-        member_and_event = packed_member + pack_text(event_id)
+    def append(self, rewards: Iterable[RewardEvent], head: Head, member_and_event: bytes) -> None:
+        """Append what one source event, the head's last, led to; `member_and_event`: member_id and event_id, packed."""
+        order_id: str | None = None
+        texts = member_and_event + NULL
         for reward in rewards:
+            if reward.order_id != order_id:
+                order_id = reward.order_id
+                texts = member_and_event + pack_text(order_id)
             head.pos += 1
             row, head.reward_hash = reward_row(
                 head.reward_hash,
                 (
-                    head.pos, head.seq, reward.amount, reward.occurred_at_ms, head.recorded_ms,
+                    head.pos, head.seq, reward.amount, timestamp_us(reward.occurred_at_ms), head.recorded_us,
                     self._generation, head.shard,
                 ),
                 self._postings.of(reward.posting),
-                member_and_event,
-                pack_text(reward.order_id),
-                (reward.reward_key, reward.lot),
-                (reward.available_at_ms, reward.expires_at_ms),
+                texts,
+                reward.reward_key,
+                lot_and_times(reward.lot, reward.available_at_ms, reward.expires_at_ms),
             )  # fmt: skip
             self._rows.append(row)
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.batch import NO_OFFSET
 from engine.store import personal
-from engine.store.binary_copy import copy_rows
-from engine.store.hash_chain import SOURCE_COLUMNS, source_row, source_texts
+from engine.store.binary_copy import NULL, copy_rows, pack_bytes, pack_text, timestamp_us
+from engine.store.hash_chain import SOURCE_COLUMNS, source_row
 from schemas.canonical import IDENTITY_BYTES
+from schemas.events import EVENT_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 TARGET = f"guerdon.source_event ({', '.join(SOURCE_COLUMNS)})"
 IDENTITY_TARGET = "guerdon.event_identity (digest, seq, shard, identity)"
+_KINDS = {kind: pack_text(kind) for kind in EVENT_TYPES}
 _IDENTITY_ROW = b"\0\4\0\0\0\x10%b\0\0\0\x08%b\0\0\0\x02%b\0\0\0\x10%b"
+
+
+Sealed = tuple[bytes, bytes | None]
+"""The payload of a personal event without what is personal, and that sealed."""
 
 
 class Known(NamedTuple):
@@ -33,12 +39,18 @@ class Known(NamedTuple):
 class Head:
     """Hold a shard's head while its row is locked: the last position and hash of both logs."""
 
-    __slots__ = ("hash", "pos", "recorded_ms", "reward_hash", "seq", "shard", "version")
+    __slots__ = ("hash", "pos", "recorded_ms", "recorded_us", "reward_hash", "seq", "shard", "version")
 
     def __init__(self, shard: int, source: tuple[int, bytes, int], reward: tuple[int, bytes, int]) -> None:
         self.shard = shard
-        self.seq, self.hash, self.recorded_ms = source
+        self.seq, self.hash, recorded_ms = source
         self.pos, self.reward_hash, self.version = reward
+        self.record_at(recorded_ms)
+
+    def record_at(self, recorded_ms: int) -> None:
+        """Set the time at which what comes next is recorded; kept in PostgreSQL's microseconds, too."""
+        self.recorded_ms = recorded_ms
+        self.recorded_us = timestamp_us(recorded_ms)
 
 
 def lock_heads(cursor: Cursor, shards: Iterable[int], generation: int) -> dict[int, Head]:
@@ -117,20 +129,27 @@ class SourceRows:
         """Return how many source events wait to be written."""
         return len(self._rows)
 
-    def append(self, event: Admitted, head: Head, prev_seq: int, sealed: tuple[bytes, bytes | None] | None) -> None:
-        """Append `event` at the head's next position; `sealed` replaces the payload of a personal event."""
+    def append(self, event: Admitted, head: Head, prev_seq: int, texts: bytes, sealed: Sealed | None) -> None:
+        """Append `event` at the head's next position.
+
+        Args:
+            event: what to append.
+            head: its shard's, locked.
+            prev_seq: the member's previous position.
+            texts: member_id, source and event_id, packed.
+            sealed: what replaces the payload of a personal event.
+        """
         head.seq += 1
         payload, secret = (event.payload, None) if sealed is None else sealed
-        source = event.event
         row, head.hash = source_row(
             head.hash,
             (
-                head.seq, prev_seq, source.occurred_at, head.recorded_ms, event.offset, event.partition,
-                event.schema_id if sealed is None else personal.OWN_FORMAT, head.shard,
+                head.seq, prev_seq, timestamp_us(event.event.occurred_at), head.recorded_us, event.offset,
+                event.partition, event.schema_id if sealed is None else personal.OWN_FORMAT, head.shard,
             ),
-            source_texts(event.kind, event.member_id, source.source, source.event_id),
-            payload,
-            secret,
+            _KINDS[event.kind] + texts,
+            pack_bytes(payload),
+            NULL if secret is None else pack_bytes(secret),
         )  # fmt: skip
         self._rows.append(row)
         place = (event.digest, head.seq.to_bytes(8, "big"), head.shard.to_bytes(2, "big"))
@@ -144,12 +163,12 @@ class SourceRows:
         row, head.hash = source_row(
             head.hash,
             (
-                head.seq, prev_seq, head.recorded_ms, head.recorded_ms, NO_OFFSET, NO_OFFSET,
+                head.seq, prev_seq, head.recorded_us, head.recorded_us, NO_OFFSET, NO_OFFSET,
                 personal.OWN_FORMAT, head.shard,
             ),
-            source_texts(kind, member_id, "guerdon", event_id),
-            payload,
-            None,
+            pack_text(kind) + pack_text(member_id) + pack_text("guerdon") + pack_text(event_id),
+            pack_bytes(payload),
+            NULL,
         )  # fmt: skip
         self._rows.append(row)
 

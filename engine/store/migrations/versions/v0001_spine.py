@@ -312,7 +312,8 @@ WHERE debit IS NOT NULL;
 
 CREATE VIEW reward.reward_event AS
 SELECT shard, pos, encode(reward_key, 'hex') AS reward_key, type::text AS type, member_id, unit, amount,
-       debit::text AS debit, credit::text AS credit, encode(coalesce(lot, reward_key), 'hex') AS lot, item,
+       debit::text AS debit, credit::text AS credit,
+       CASE WHEN debit IS NOT NULL THEN encode(coalesce(lot, reward_key), 'hex') END AS lot, item,
        rule_id, rule_version, campaign, order_id, event_id, seq, reason,
        available_at, expires_at, occurred_at, recorded_at
 FROM guerdon.reward_event

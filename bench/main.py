@@ -1,0 +1,245 @@
+"""Measure Guerdon against the floor, in turns, on services of its own: `guerdon bench`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import psycopg2
+
+from bench import latency, load
+from operations.initialise import initialise
+from operations.programmes import activate
+from operations.services.lifecycle import bring_up, take_down
+from operations.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PARTITIONS = 4
+WORKER_START_S = 3.0
+
+
+def main(
+    events: int = 400_000, rounds: int = 3, workers: int = 1, members: tuple[int, ...] = (20_000, 200_000)
+) -> None:
+    """Run the whole comparison and print it; each round measures the floor, then Guerdon on a fresh database.
+
+    Args:
+        events: purchases in the topic.
+        rounds: how often each is measured; medians are printed.
+        workers: processes of Guerdon that share the work.
+        members: loads, by their number of members.
+    """
+    print(
+        f"machine: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    )
+    with _services() as home:
+        for number in members:
+            settings = _settings(home)
+            _prepare(settings)
+            rate = load.publish(settings, events, number)
+            print(f"\n{events:,} purchases of {number:,} members, published at {rate:,.0f} events/s")
+            floors, lives = [], []
+            for _ in range(rounds):
+                floors.append(_floor(settings))
+                lives.append(_live(settings, home, workers))
+            _report(floors, lives)
+        half = int(statistics.median(live["events_per_s"] for live in lives)) // 2
+        _report_latency(home, half, members[0])
+
+
+@contextmanager
+def _services() -> Iterator[Path]:
+    home = Path(tempfile.mkdtemp(prefix="guerdon-bench-"))
+    try:
+        bring_up(load_settings(home=home, bootstrap_servers=None, database_url=None), local=True)
+        yield home
+    finally:
+        take_down(home, volumes=True)
+
+
+def _settings(home: Path, topic_prefix: str | None = None) -> Settings:
+    """Return settings of a fresh database, and of fresh topics unless `topic_prefix` names some."""
+    found = load_settings(home=home)
+    name = f"bench_{uuid.uuid4().hex[:12]}"
+    connection = psycopg2.connect(found.database_url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+        cursor.execute("CHECKPOINT")  # each round begins with the same distance to the next one
+    connection.close()
+    return load_settings(
+        home=home,
+        bootstrap_servers=found.bootstrap_servers,
+        database_url=found.database_url.rpartition("/")[0] + "/" + name,
+        topic_prefix=topic_prefix or f"{name}.",
+    )
+
+
+def _prepare(settings: Settings) -> None:
+    initialise(settings, PARTITIONS)
+    with tempfile.TemporaryDirectory() as folder:
+        programme = Path(folder) / "programme.yaml"
+        programme.write_text(load.PROGRAMME, "utf-8")
+        activate(settings.database_url, programme)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return {
+        **os.environ,
+        "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "GUERDON_DATABASE_URL": settings.database_url,
+        "GUERDON_TOPIC_PREFIX": settings.topic_prefix,
+        "GUERDON_HOME": str(settings.home),
+    }
+
+
+def _start(module: str, settings: Settings, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603  this interpreter and modules of this project
+        [sys.executable, "-m", module, *arguments],
+        env=_environment(settings),
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+
+
+def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+    output, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"a measured process ended with {process.returncode}")
+    answer: dict[str, Any] = json.loads(output)
+    return answer
+
+
+def _floor(settings: Settings) -> dict[str, Any]:
+    answer = _answer(_start("bench.floor", settings))
+    return {**answer, "events_per_s": answer["events"] / answer["seconds"]}
+
+
+def _live(first: Settings, home: Path, workers: int) -> dict[str, Any]:
+    """Let `workers` processes work off the topic into a fresh database; the longest of them counts."""
+    settings = _settings(home, first.topic_prefix)
+    _prepare(settings)
+    before, wal = _server_cpu_s(home), _wal_bytes(settings)
+    answers = [_answer(process) for process in [_start("bench.live", settings) for _ in range(workers)]]
+    events = sum(answer["accepted"] for answer in answers)
+    seconds = max(answer["seconds"] for answer in answers)
+    after = _server_cpu_s(home)
+    rewards = sum(answer["rewards"] for answer in answers)
+    return {
+        "events": events,
+        "events_per_s": events / seconds,
+        "cpu_us": sum(answer["cpu_s"] for answer in answers) / events * 1e6,
+        "postgresql_cpu_us": (after["postgres"] - before["postgres"]) / events * 1e6,
+        "kafka_cpu_us": (after["java"] - before["java"]) / events * 1e6,
+        "wal_bytes": (_wal_bytes(settings) - wal) / events,
+        "reward_rows": rewards / events,
+        "state_bytes": _state_bytes(settings),
+        "resident_mb": max(answer["resident_mb"] for answer in answers),
+        "receive_us": sum(answer["poll_decode_admit_s"] for answer in answers) / events * 1e6,
+        "stages_cpu_us": _per_event(answers, "stages_cpu_s", events),
+        "stages_wall_us": _per_event(answers, "stages_wall_s", events),
+    }
+
+
+def _per_event(answers: list[dict[str, Any]], name: str, events: int) -> dict[str, float]:
+    return {stage: sum(answer[name].get(stage, 0.0) for answer in answers) / events * 1e6 for stage in answers[0][name]}
+
+
+def _server_cpu_s(home: Path) -> dict[str, float]:
+    """Return the CPU seconds of the broker and of PostgreSQL with all its processes, those that have ended too."""
+    spent = {"postgres": 0.0, "java": 0.0}
+    for process in psutil.process_iter(["name", "cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
+        if str(home) not in line:
+            continue
+        kind = "java" if "java" in (process.info["name"] or "") else "postgres"
+        times = process.cpu_times()
+        spent[kind] += times.user + times.system + times.children_user + times.children_system
+        if kind == "postgres":
+            for child in process.children(recursive=True):
+                own = child.cpu_times()
+                spent[kind] += own.user + own.system
+    return spent
+
+
+def _query(settings: Settings, query: str) -> Any:
+    connection = psycopg2.connect(settings.database_url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        row = cursor.fetchone()
+    connection.close()
+    return row[0] if row else None
+
+
+def _wal_bytes(settings: Settings) -> int:
+    return int(_query(settings, "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')"))
+
+
+def _state_bytes(settings: Settings) -> float:
+    return float(_query(settings, "SELECT avg(octet_length(state)) FROM guerdon.member_state"))
+
+
+def _median(rows: list[dict[str, Any]], name: str) -> float:
+    return statistics.median(float(row[name]) for row in rows)
+
+
+def _report(floors: list[dict[str, Any]], lives: list[dict[str, Any]]) -> None:
+    floor, live = _median(floors, "events_per_s"), _median(lives, "events_per_s")
+    print(
+        f"  floor    {floor:10,.0f} events/s   rounds: {_rounds(floors)}   "
+        f"client CPU {_median(floors, 'cpu_us'):.1f} µs/event"
+    )
+    print(f"  Guerdon  {live:10,.0f} events/s   rounds: {_rounds(lives)}   {live / floor:.0%} of the floor")
+    print(
+        f"  CPU µs/event: worker {_median(lives, 'cpu_us'):.1f}, PostgreSQL {_median(lives, 'postgresql_cpu_us'):.1f}, "
+        f"Kafka {_median(lives, 'kafka_cpu_us'):.1f}"
+    )
+    print(
+        f"  WAL {_median(lives, 'wal_bytes'):,.0f} bytes/event, {_median(lives, 'reward_rows'):.2f} reward rows/event, "
+        f"state {_median(lives, 'state_bytes'):.0f} bytes/member, resident {_median(lives, 'resident_mb'):.0f} MB"
+    )
+    print(f"  poll + decode + admit + merge: {_median(lives, 'receive_us'):.1f} µs CPU/event, in a thread of its own")
+    print("  transaction, µs/event (CPU of the worker's thread / wall):")
+    for stage in lives[0]["stages_cpu_us"]:
+        cpu = statistics.median(live["stages_cpu_us"].get(stage, 0.0) for live in lives)
+        wall = statistics.median(live["stages_wall_us"].get(stage, 0.0) for live in lives)
+        print(f"    {stage:20s} {cpu:5.1f} / {wall:5.1f}")
+
+
+def _rounds(rows: list[dict[str, Any]]) -> str:
+    return " ".join(f"{row['events_per_s']:,.0f}" for row in rows)
+
+
+def _report_latency(home: Path, rate_per_s: int, members: int) -> None:
+    print("\nfrom produce to visible balance:")
+    for rate, seconds in ((0, 5.0), (rate_per_s, 15.0)):
+        settings = _settings(home)
+        _prepare(settings)
+        worker = _start("cli", settings, "run")
+        try:
+            latency.visible_after_s(settings, 0, members, WORKER_START_S)
+            took = sorted(latency.visible_after_s(settings, rate, members, seconds))
+        finally:
+            worker.terminate()
+            worker.communicate()
+        print(
+            f"  at {rate:7,} events/s: p50 {took[len(took) // 2] * 1000:.0f} ms, "
+            f"p99 {took[int(len(took) * 0.99)] * 1000:.0f} ms, {len(took)} probes"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""Let `python -m cli` be `guerdon`."""
+
+from cli.main import run
+
+run()

@@ -1,0 +1,32 @@
+"""Offer `guerdon bench`: the benchmarks of this project."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from schemas.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("bench")(bench)
+
+
+def bench(
+    events: Annotated[int, typer.Option(min=1_000, help="Purchases in the topic.")] = 400_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of floor and Guerdon in turn; medians are printed.")] = 3,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes that share the load.")] = 1,
+) -> None:
+    """Measure throughput and latency against the floor, on services of its own (about ten minutes).
+
+    Example: `guerdon bench --events 200000 --workers 2`
+    """
+    try:
+        from bench.main import main  # noqa: PLC0415  `guerdon --help` must not wait for it
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"the benchmarks are not installed ({error}); run this in a checkout, by `make bench`"
+        ) from None
+    main(events, rounds, workers)
