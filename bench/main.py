@@ -41,9 +41,8 @@ def main(
         workers: processes of Guerdon that share the work.
         members: loads, by their number of members.
     """
-    print(
-        f"machine: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    )
+    python = platform.python_version()
+    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {python}")
     with _services() as home:
         for number in members:
             settings = _settings(home)

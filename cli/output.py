@@ -25,13 +25,15 @@ def print_rows(rows: list[dict[str, Any]], *, as_json: bool, empty: str) -> None
         typer.echo(empty)
 
 
-def print_table(columns: list[str], rows: list[list[Any]]) -> None:
+def print_table(
+    columns: list[str], rows: list[list[Any]], *, title: str | None = None, caption: str | None = None
+) -> None:
     """Print a table; numbers to the right, an absent value as a dash."""
     from rich.box import SIMPLE  # noqa: PLC0415  `guerdon --help` must not wait for it
     from rich.console import Console  # noqa: PLC0415  as above
     from rich.table import Table  # noqa: PLC0415  as above
 
-    table = Table(box=SIMPLE)
+    table = Table(box=SIMPLE, title=title, caption=caption, title_justify="left")
     for index, column in enumerate(columns):
         numeric = any(isinstance(row[index], int) for row in rows)
         table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")

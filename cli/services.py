@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.output import JsonFlag, print_json, print_table
 from schemas.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
     from operations.services.lifecycle import ServiceState
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 HomeFlag = Annotated[Path | None, typer.Option("--home", help="Folder of the services' data (else GUERDON_HOME).")]
 ORIGINS = {"environment": "settings", "docker": "Docker", "local": "local process", None: "not started"}
 
@@ -44,7 +42,7 @@ def up(
     for note in outcome.notes:
         typer.echo(note, err=True)
     if as_json:
-        typer.echo(json.dumps([_row(service) for service in outcome.services], indent=2))
+        print_json([_row(service) for service in outcome.services])
     else:
         _print_services(outcome.services)
 
@@ -63,7 +61,7 @@ def down(
 
     ended = take_down(load_settings(home=home).home, volumes=volumes)
     if as_json:
-        typer.echo(json.dumps({"ended": ended, "data_deleted": volumes}))
+        print_json({"ended": ended, "data_deleted": volumes})
     else:
         what = " and ".join(TITLES[name] for name in ended)
         typer.echo(f"ended {what}" if ended else "nothing was running here")
@@ -86,9 +84,7 @@ def status(home: HomeFlag = None, as_json: JsonFlag = False) -> None:
     silent = [TITLES[service.name] for service in services if not service.answers]
     rows = [] if silent else lag(settings)
     if as_json:
-        typer.echo(
-            json.dumps({"services": [_row(service) for service in services], "lag": rows}, indent=2, default=str)
-        )
+        print_json({"services": [_row(service) for service in services], "lag": rows})
     else:
         _print_services(services)
         _print_lag(rows)
@@ -125,21 +121,9 @@ def _print_services(services: list[ServiceState]) -> None:
         ]
         for service in services
     ]
-    _print_table(["service", "state", "found by", "address", "pid"], rows)
+    print_table(["service", "state", "found by", "address", "pid"], rows)
 
 
 def _print_lag(rows: list[dict[str, Any]]) -> None:
     if rows:
-        _print_table(list(rows[0]), [[str(value) for value in row.values()] for row in rows])
-
-
-def _print_table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich.box import SIMPLE  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from rich.console import Console  # noqa: PLC0415  as above
-    from rich.table import Table  # noqa: PLC0415  as above
-
-    table = Table(*columns, box=SIMPLE)
-    for row in rows:
-        table.add_row(*row)
-    # On a pipe Rich assumes 80 columns and cuts addresses.
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+        print_table(list(rows[0]), [list(row.values()) for row in rows])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.output import JsonFlag, print_json, print_table
 from cli.programme import print_problems
 from schemas.errors import InputError
 
@@ -33,7 +33,7 @@ def simulate(
     until: Annotated[
         str | None, typer.Option("--until", metavar="T", help="Move the clock on to this instant.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Judge events by a programme in memory and show what they would give; nothing is written.
 
@@ -55,7 +55,7 @@ def simulate(
     for kind in simulation.not_judged:
         typer.echo(f"{kind} events are recorded but not judged by this release", err=True)
     if as_json:
-        typer.echo(json.dumps(simulation.document(), indent=2))
+        print_json(simulation.document())
     else:
         _print_tables(simulation)
 
@@ -85,26 +85,10 @@ def _print_tables(simulation: Simulation) -> None:
 
 
 def _print_table(title: str, columns: tuple[str, ...], rows: list[dict[str, object]]) -> None:
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from rich.console import Console  # noqa: PLC0415  as above
-    from rich.markup import escape  # noqa: PLC0415  as above
-    from rich.table import Table  # noqa: PLC0415  as above
-
     hidden = len(rows) - SHOWN_ROWS_MAX
     caption = f"the last {SHOWN_ROWS_MAX}; {hidden:,} more come before, --json shows all" if hidden > 0 else None
-    table = Table(title=title, caption=caption, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in columns:
-        numeric = any(isinstance(row[column], int) for row in rows)
-        table.add_column(
-            column, justify="right" if numeric else "left", overflow="fold", no_wrap=column == "occurred_at"
-        )
-    for row in rows[-SHOWN_ROWS_MAX:]:
-        table.add_row(*("" if row[column] is None else escape(_cell(row[column])) for column in columns))
-    Console().print(table)
-
-
-def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    shown = [[row[column] for column in columns] for row in rows[-SHOWN_ROWS_MAX:]]
+    print_table(list(columns), shown, title=title, caption=caption)
 
 
 def _counted(count: int, noun: str) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.output import JsonFlag, print_json
+
 if TYPE_CHECKING:
     from operations.settings import Settings
-
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +33,7 @@ def init(
 
     done = initialise(load_settings(), partitions)
     if as_json:
-        typer.echo(json.dumps(done))
+        print_json(done)
         return
     for what, result in done.items():
         typer.echo(f"{what}: {result}")
@@ -58,7 +57,7 @@ def run(
 
     summary = _work(load_settings(max_batch=max_batch), until_caught_up=until_caught_up)
     if as_json:
-        typer.echo(json.dumps(summary))
+        print_json(summary)
     else:
         typer.echo("done: " + ", ".join(f"{count:,} {what}" for what, count in summary.items()))
 
