@@ -86,6 +86,11 @@ class Lanes:
         """List the assigned partitions."""
         return sorted(self._lanes)
 
+    @property
+    def empty(self) -> list[Partition]:
+        """List the lanes without records: each of them may be waited for, so none of them may stay paused."""
+        return [lane.partition for lane in self._lanes.values() if not lane.records]
+
     def open(self, partition: Partition, written: int, high_ms: int, now: float) -> None:
         """Begin to read `partition` at the offset that the table says."""
         self._lanes[partition] = Lane(partition, self._ranks[partition[0]], written, high_ms, written, now)

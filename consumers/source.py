@@ -110,11 +110,12 @@ class Source:
             self._paused |= fresh
             self.leave_out(sorted(fresh))
 
-    def resume(self) -> None:
-        """Deliver what was paused again."""
-        if self._paused:
-            self._consumer.resume([TopicPartition(*partition) for partition in sorted(self._paused)])
-            self._paused.clear()
+    def resume(self, partitions: Iterable[Partition]) -> None:
+        """Deliver those of `partitions` that were paused again."""
+        rested = self._paused.intersection(partitions)
+        if rested:
+            self._consumer.resume([TopicPartition(*partition) for partition in sorted(rested)])
+            self._paused -= rested
 
     def report(self, positions: Mapping[Partition, int]) -> None:
         """Tell Kafka how far we are: for lag dashboards, nothing reads it back."""

@@ -27,7 +27,7 @@ from schemas.codec import Decoder
 from schemas.errors import AnswerIsNo, ServiceUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Future
 
     from confluent_kafka import KafkaError, Message
@@ -116,6 +116,7 @@ class Worker:
         self._projector = Projector(settings.database_url, observe=observe or (lambda _point: None))
         self._writing: Future[Outcome] | None = None
         self._written: Batch | None = None
+        self._astray: set[Partition] = set()
         self._reported: dict[Partition, int] = {}
         self._report_at = self._look_at = time.monotonic()
 
@@ -130,6 +131,7 @@ class Worker:
         self._projector.start()
         try:
             while not self._stop.is_set():
+                self._find_back()
                 self._receive()
                 self._finish_writing()
                 self._begin_writing()
@@ -146,10 +148,8 @@ class Worker:
     def _receive(self) -> None:
         """Poll, decode and admit what has arrived, and keep what is in memory within bounds."""
         bound = BUFFERED_BATCHES * self._settings.max_batch
-        if crowded := self._lanes.crowded(bound):
-            self._source.pause(crowded)
-        elif len(self._lanes) < bound // 2:
-            self._source.resume()
+        self._source.pause(self._lanes.crowded(bound))
+        self._source.resume(self._lanes.partitions if len(self._lanes) < bound // 2 else self._lanes.empty)
         waiting = self._writing is not None or len(self._lanes) > 0
         messages = self._source.poll(POLL_MESSAGES_MAX, BUSY_S if waiting else IDLE_S)
         now = time.monotonic()
@@ -181,7 +181,7 @@ class Worker:
             outcome = writing.result()
         except Fenced as fenced:
             log.warning("batch fenced", why=str(fenced))
-            self._seek(list(batch.moves))
+            self._lose_track(batch.moves)
             return
         except Stopped:
             return
@@ -232,6 +232,7 @@ class Worker:
             )
         )
         now = time.monotonic()
+        self._astray.difference_update(partitions)
         for partition, (offset, high_ms) in (found or {}).items():
             self._lanes.open(partition, offset, high_ms, now)
         log.info("assigned", partitions=len(found or {}))
@@ -240,6 +241,7 @@ class Worker:
     def _on_revoked(self, partitions: list[Partition]) -> None:
         self._settle()
         self._lanes.close(partitions)
+        self._astray.difference_update(partitions)
         log.info("revoked", partitions=len(partitions))
 
     def _settle(self) -> None:
@@ -248,12 +250,25 @@ class Worker:
             wait([self._writing], SETTLE_S)
             self._finish_writing()
 
-    def _seek(self, partitions: list[Partition]) -> None:
-        for partition, (offset, high_ms) in (self._patiently(lambda: self._positions.of(partitions)) or {}).items():
-            if partition in self._lanes:
+    def _lose_track(self, partitions: Iterable[Partition]) -> None:
+        """Take nothing more of fenced partitions until the consumer reads them from where the table stands."""
+        self._astray.update(partition for partition in partitions if partition in self._lanes)
+        self._lanes.close(self._astray)
+
+    def _find_back(self) -> None:
+        """Read fenced partitions on from where the table stands.
+
+        A lane is opened only after its seek took effect: a lane that says one offset while the consumer delivers from
+        a later one would pass over what lies between.
+        """
+        if not self._astray:
+            return
+        found = self._patiently(lambda: self._positions.of(sorted(self._astray))) or {}
+        for partition, (offset, high_ms) in found.items():
+            with suppress(KafkaException):  # assigned in this moment and not read yet: the next turn seeks again
+                self._source.seek(partition, offset)
                 self._lanes.open(partition, offset, high_ms, time.monotonic())
-                with suppress(KafkaException):  # revoked in this moment: then it is no longer ours to read
-                    self._source.seek(partition, offset)
+                self._astray.discard(partition)
 
     def _patiently(self, ask: Callable[[], T]) -> T | None:
         """Ask until PostgreSQL and Kafka answer; None when told to stop first."""
@@ -289,6 +304,10 @@ class Worker:
         """Wait for the batch under way; when told to stop, no longer than PostgreSQL deserves."""
         if self._writing is not None:
             wait([self._writing], SETTLE_S)
+            if not self._writing.done():
+                self._stop.set()
+                self._writer.cancel()
+                wait([self._writing])
             self._finish_writing()
         self._writer.close()
 

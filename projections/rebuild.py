@@ -37,7 +37,7 @@ def rebuild(database_url: str, name: str, progress: Callable[[int], None] = lamb
         while moved := advance(connection, build):
             total += moved
             progress(moved)
-        with closing(connect(database_url, application="guerdon rebuild")) as switching:
+        with closing(connect(database_url, application="guerdon rebuild", idle_max="0")) as switching:
             total += _switch(connection, switching, name, generation, build)
         with connection, connection.cursor() as cursor:
             _clear(cursor, name, generation, "retired")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Protocol
 
 import psycopg2
 import structlog
 
 from engine.store import generations
-from engine.store.database import INFRASTRUCTURE, RETRYABLE, connect, one
+from engine.store.database import RETRYABLE, connect, one
 from projections import balances
 from schemas.errors import InputError, ServiceUnreachable
 
@@ -29,6 +29,7 @@ IDLE_S = 0.05
 """How long to wait for a commit of another worker, of which nobody here is told."""
 
 RETRY_S = 1.0
+LEAVE_S = 2.0
 
 
 class Projection(Protocol):
@@ -180,6 +181,7 @@ class Projector:
         self._database_url = database_url
         self.pause_s = pause_s
         self._observe = observe
+        self._connection: Connection | None = None
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="projector", daemon=True)
@@ -193,17 +195,22 @@ class Projector:
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the transaction under way."""
+        """End after the transaction under way; where that takes long, without it."""
         self._stop.set()
         self._wake.set()
+        self._thread.join(LEAVE_S)
+        if self._thread.is_alive() and self._connection is not None:
+            with suppress(psycopg2.Error):  # closed in this moment
+                self._connection.cancel()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
                 with closing(connect_to_project(self._database_url)) as connection:
+                    self._connection = connection
                     self._follow(connection)
-            except (*INFRASTRUCTURE, ServiceUnreachable, InputError) as error:
+            except (psycopg2.Error, ServiceUnreachable, InputError) as error:
                 log.warning("projector pauses", why=str(error).strip())
                 self._stop.wait(RETRY_S)
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 WRITER = "guerdon_writer"
 ANALYST = "guerdon_analyst"
+WORKER = "guerdon worker"
+"""What the connections that write batches are called in `pg_stat_activity`."""
+
 MIGRATION_LOCK = 0x6775_6572  # any number that nobody else locks: "guer"
 
 RETRYABLE = (
@@ -29,12 +32,24 @@ RETRYABLE = (
 )
 """Errors after which the same transaction, begun anew, succeeds."""
 
-INFRASTRUCTURE = (psycopg2.OperationalError, psycopg2.InterfaceError)
-"""Errors that say nothing about the data: PostgreSQL is away, full, or shutting down."""
+INFRASTRUCTURE = (
+    psycopg2.OperationalError,
+    psycopg2.InterfaceError,
+    errors.IdleInTransactionSessionTimeout,  # this process was stopped for so long that PostgreSQL ended its session
+)
+"""Errors that say nothing about the data: PostgreSQL is away, full, shutting down, or has given this process up."""
+
+FROZEN_AFTER = "10s"
+"""How long a transaction may stand idle. A stopped process keeps its locks, and whoever comes after it waits."""
 
 
-def connect(database_url: str, *, role: str | None = WRITER, application: str = "guerdon") -> Connection:
+def connect(
+    database_url: str, *, role: str | None = WRITER, application: str = "guerdon", idle_max: str = FROZEN_AFTER
+) -> Connection:
     """Open a connection that acts as `role`.
+
+    PostgreSQL ends it when a transaction of its idles for `idle_max` ("0": never); a limit that the operator has set
+    for the role or the database stands.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer at `database_url`.
@@ -51,18 +66,47 @@ def connect(database_url: str, *, role: str | None = WRITER, application: str = 
         ) from error
     if role is not None:
         try:
-            _act_as(connection, role)
+            _act_as(connection, role, idle_max)
         except BaseException:
             connection.close()
             raise
     return connection
 
 
-def _act_as(connection: Connection, role: str) -> None:
+def _act_as(connection: Connection, role: str, idle_max: str) -> None:
     with connection, connection.cursor() as cursor:
         if one(cursor, "SELECT to_regclass('guerdon.shard_head') IS NULL") == (True,):
             raise InputError("the database has no tables of Guerdon's yet; run `guerdon init` first")
         cursor.execute(f"SET SESSION ROLE {role}")
+        set_limit(cursor, "idle_in_transaction_session_timeout", idle_max)
+
+
+def set_limit(cursor: Cursor, name: str, value: str) -> None:
+    """Set one of PostgreSQL's time limits for this session, unless the operator has set it already."""
+    cursor.execute(
+        "SELECT set_config(%(name)s, %(value)s, false) WHERE current_setting(%(name)s) = '0'",
+        {"name": name, "value": value},
+    )
+
+
+def end_frozen(database_url: str) -> int:
+    """End sessions whose process was stopped half-way through a COPY, and return how many.
+
+    PostgreSQL ends what idles in a transaction, but it waits without limit for the rest of a COPY. Such a session holds
+    a shard's head or a partition's offset until somebody ends it. Its process, if it ever goes on, finds itself fenced.
+    """
+    with closing(connect(database_url, role=None)) as connection, connection, connection.cursor() as cursor:
+        (ended,) = one(
+            cursor,
+            """
+            SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name = %s AND state = 'active'
+              AND wait_event = 'ClientRead' AND query_start < clock_timestamp() - greatest(
+                  current_setting('idle_in_transaction_session_timeout')::interval, interval '1s')
+            """,
+            (WORKER,),
+        )
+        return int(ended)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def personal_owner(record: SetAside) -> Owner | None:
     """Return whose key must seal the record, None where nothing in it is known to be personal."""
     if record.event is None or not personal.is_personal(record.event):
         return None
-    member_id = record.event.member_id  # type: ignore[attr-defined]  # both personal types have one
+    member_id = _storable(record.event.member_id) or ""  # type: ignore[attr-defined]  # both personal types have one
     return shard_of(member_id), member_id
 
 
@@ -50,7 +50,9 @@ def add(
         member_id = getattr(event, "member_id", None)
         owner = personal_owner(record)
         if event is not None and owner is not None:
-            payload, sealed = personal.seal(event, event_identity(event.source, event.event_id), keys[owner])
+            # by the names under which the record is kept: whoever opens it again knows no others
+            identity = event_identity(_storable(event.source) or "", _storable(event.event_id) or "")
+            payload, sealed = personal.seal(event, identity, keys[owner])
             schema_id = personal.OWN_FORMAT
         shard, seq = (places or {}).get(index, (None, None))
         rows.append(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TARGET = f"guerdon.source_event ({', '.join(SOURCE_COLUMNS)})"
 IDENTITY_TARGET = "guerdon.event_identity (digest, seq, shard, identity)"
 _KINDS = {kind: pack_text(kind) for kind in EVENT_TYPES}
-_IDENTITY_ROW = b"\0\4\0\0\0\x10%b\0\0\0\x08%b\0\0\0\x02%b\0\0\0\x10%b"
+_IDENTITY_ROW = b"\0\4\0\0\0\x10%b\0\0\0\x08%b\0\0\0\x02%b\0\0\0\x10"
 
 
 Sealed = tuple[bytes, bytes | None]
@@ -152,10 +152,10 @@ class SourceRows:
             NULL if secret is None else pack_bytes(secret),
         )  # fmt: skip
         self._rows.append(row)
-        place = (event.digest, head.seq.to_bytes(8, "big"), head.shard.to_bytes(2, "big"))
-        self._identities.append(_IDENTITY_ROW % (*place, event.identity[:IDENTITY_BYTES]))
+        place = _IDENTITY_ROW % (event.digest, head.seq.to_bytes(8), head.shard.to_bytes(2))
+        self._identities.append(place + event.identity[:IDENTITY_BYTES])
         if event.order_identity is not None:
-            self._identities.append(_IDENTITY_ROW % (*place, event.order_identity[:IDENTITY_BYTES]))
+            self._identities.append(place + event.order_identity[:IDENTITY_BYTES])
 
     def append_own(self, kind: str, head: Head, member_id: str, prev_seq: int, event_id: str, payload: bytes) -> None:
         """Append what Guerdon itself decided, such as an activation: at the head's time, with no identity to repeat."""
