@@ -57,7 +57,7 @@ def _print(shown: dict[str, Any]) -> None:
     typer.echo("verify")
     print_table(
         ["check", "looked_at", "result"],
-        [[row["check"], row["looked_at"], row["problem"] or "holds"] for row in shown["verify"]],
+        [[row["check"], row["looked_at"], row["problem"] or "ok"] for row in shown["verify"]],
     )
     check, worked = shown["check"], shown["worked"]
     typer.echo(

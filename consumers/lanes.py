@@ -119,6 +119,11 @@ class Lanes:
             lane.at_end = True
             lane.position = max(lane.position, end)
 
+    def listen(self, now: float) -> None:
+        """Let every silence begin anew, as nobody polled for a while."""
+        for lane in self._lanes.values():
+            lane.heard_at = now
+
     def crowded(self, records_max: int) -> list[Partition]:
         """Return the lanes to pause while memory is full: those with records, as an empty one may be waited for."""
         if len(self) <= records_max:
@@ -143,6 +148,8 @@ class Lanes:
         for lane, count in zip(lanes, counts, strict=True):
             if count or (not lane.records and lane.position > lane.written):
                 batch.moves[lane.partition] = lane.take(count)
+                if not lane.records:
+                    lane.heard_at = now  # it was not asked for more while it was full: only now does its silence begin
         return batch if batch.moves else None
 
     @staticmethod

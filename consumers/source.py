@@ -140,6 +140,8 @@ class Source:
             consumer.incremental_assign(wanted)
         else:
             consumer.assign(wanted)
+        # librdkafka keeps a partition paused through a rebalance, and nobody would know any more that it is
+        consumer.resume(wanted)
 
     def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         lost = [(each.topic, each.partition) for each in partitions]

@@ -34,6 +34,9 @@ PROGRAMME = Path(__file__).resolve().parents[1] / "examples/grocery/programme.ya
 PARTITIONS = 4
 TOP_MEMBERS = 5
 REWARD_EVENTS_SHOWN = 8
+LOG_LEVEL_ERROR = "3"
+"""Of syslog: librdkafka would write lines of its own between those of the demo."""
+
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -216,7 +219,7 @@ def _services(home: Path, told: Told, *, keep: bool) -> Iterator[Settings]:
     The settings are made of their defaults: neither the environment nor `guerdon.toml` may lead the demo to servers
     that are somebody's own.
     """
-    settings = Settings.model_construct(home=home)
+    settings = Settings.model_construct(home=home, kafka={"log_level": LOG_LEVEL_ERROR})
     try:
         _remove(home)
         started_s = time.monotonic()
@@ -234,7 +237,12 @@ def _services(home: Path, told: Told, *, keep: bool) -> Iterator[Settings]:
                 take_down(home)
             else:
                 _remove(home)
-        told.stage("end", f"stopped; the data is kept in {home}" if keep else "stopped; the demo's data is removed")
+        told.stage(
+            "end",
+            f"stopped; look at what is kept: GUERDON_HOME={home} guerdon up"
+            if keep
+            else "stopped; the demo's data is removed",
+        )
 
 
 def _place(address: str | None) -> str:
@@ -265,9 +273,14 @@ def _alone(home: Path) -> Iterator[None]:
 
 @contextmanager
 def _stopping_in_good_order() -> Iterator[None]:
-    """Make SIGTERM and a closed terminal what Ctrl-C is: their own action would leave the services running."""
+    """Make SIGTERM and a closed terminal what Ctrl-C is: their own action would leave the services running.
+
+    Only the first counts: a second Ctrl-C would leave behind what the first one is about to stop.
+    """
 
     def interrupt(_number: int, _frame: object) -> None:
+        for number in _INTERRUPTS:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     with _handling(interrupt):
@@ -276,7 +289,7 @@ def _stopping_in_good_order() -> Iterator[None]:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let nothing interrupt the end: a second Ctrl-C would leave behind what the first was meant to stop."""
+    """Let nothing interrupt the end of a demo that was not told to stop."""
     with _handling(signal.SIG_IGN):
         yield
 

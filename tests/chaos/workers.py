@@ -130,9 +130,10 @@ class Workers:
             os.kill(pid, signal.SIGKILL)
         self.wait(pid)
 
-    def said(self) -> str:
-        """Return the last lines of all workers' logs."""
-        return self._log.read_text()[-2_000:] if self._log.exists() else ""
+    def said(self, since: int | None = None) -> str:
+        """Return what all workers logged, after `since` characters or else the last lines."""
+        text = self._log.read_text() if self._log.exists() else ""
+        return text[-2_000:] if since is None else text[since:]
 
     def close(self) -> None:
         """End every worker and their parent."""
