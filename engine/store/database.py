@@ -131,26 +131,36 @@ def migrate(database_url: str) -> str:
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
         AnswerIsNo: the database is newer than this release.
+        InputError: the user may not make tables or roles.
     """
     from alembic import command  # noqa: PLC0415  a worker must not pay for Alembic
     from alembic.config import Config  # noqa: PLC0415  as above
     from alembic.script import ScriptDirectory  # noqa: PLC0415  as above
     from alembic.util import CommandError  # noqa: PLC0415  as above
     from sqlalchemy import create_engine, text  # noqa: PLC0415  as above
+    from sqlalchemy.exc import ProgrammingError  # noqa: PLC0415  as above
 
     connect(database_url, role=None).close()
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg2://", 1))
-    with engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        connection.execute(text("CREATE SCHEMA IF NOT EXISTS guerdon"))
-        config.attributes["connection"] = connection
-        try:
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            connection.execute(text("CREATE SCHEMA IF NOT EXISTS guerdon"))
+            config.attributes["connection"] = connection
             command.upgrade(config, "head")
-        except CommandError as error:
-            raise AnswerIsNo(
-                f"the database cannot be migrated by this release: {error}; use the release that last migrated it"
-            ) from error
-    engine.dispose()
+    except CommandError as error:
+        raise AnswerIsNo(
+            f"the database cannot be migrated by this release: {error}; use the release that last migrated it"
+        ) from error
+    except ProgrammingError as error:
+        if not isinstance(error.orig, errors.InsufficientPrivilege):
+            raise
+        raise InputError(
+            f"this user may not make Guerdon's tables and roles ({str(error.orig).strip()}); "
+            "run `guerdon init` once as the database's owner with the right to create roles"
+        ) from error
+    finally:
+        engine.dispose()
     return str(ScriptDirectory.from_config(config).get_current_head())
