@@ -129,7 +129,7 @@ class Worker:
 
     def run(self) -> Summary:
         """Work until `stop`, or until caught up, and return what was done."""
-        ends = self._source.ends() if self._until_caught_up else {}
+        ends = self._patiently(self._source.ends) or {} if self._until_caught_up else {}
         _calm_garbage_collector()
         self._projector.start()
         try:
@@ -159,10 +159,10 @@ class Worker:
         messages = self._source.poll(POLL_MESSAGES_MAX, BUSY_S if waiting else IDLE_S)
         now = self._polled_at = time.monotonic()
         for message in messages:
-            partition, offset = place_of(message)
+            partition, offset = place = place_of(message)
             error = message.error()
             if error is None:
-                self._lanes.add(partition, offset, self._take(message), now)
+                self._lanes.add(partition, offset, self._take(message, place), now)
             elif error.code() == END_OF_PARTITION:
                 self._lanes.reached_end(partition, offset, now)
             else:
@@ -213,11 +213,11 @@ class Worker:
             self._source.report({each: at for each, at in self._reported.items() if each in self._lanes})
             self._reported.clear()
 
-    def _take(self, message: Message) -> Admitted | SetAside | None:
+    def _take(self, message: Message, place: tuple[Partition, int]) -> Admitted | SetAside | None:
         """Decode and admit `message`, however long the Schema Registry is away: it is not the message's fault."""
         while True:
             try:
-                return self._intake.take(message)
+                return self._intake.take(message, place)
             except ServiceUnreachable as error:
                 log.warning("decode pauses", why=str(error))
                 if self._stop.wait(RETRY_S):

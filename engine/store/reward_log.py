@@ -50,26 +50,27 @@ class RewardRows:
 
     def append(self, rewards: Iterable[RewardEvent], head: Head, member_and_event: bytes) -> None:
         """Append what one source event, the head's last, led to; `member_and_event`: member_id and event_id, packed."""
+        posting_of, add, previous_hash, pos = self._postings.of, self._rows.append, head.reward_hash, head.pos
         shared: tuple[int, str | None] | None = None
         timed: tuple[bytes | None, int | None, int | None] | None = None
         event = times = b""
         for reward in rewards:
             # the rewards of one event differ in little: what they share is packed once
-            if shared != (reward.occurred_at_ms, reward.order_id):
-                shared = (reward.occurred_at_ms, reward.order_id)
-                numbers = (
-                    head.seq, timestamp_us(reward.occurred_at_ms), head.recorded_us, self._generation, head.shard,
-                )  # fmt: skip
-                event = event_fields(numbers, member_and_event + pack_text(reward.order_id))
-            if timed != (reward.lot, reward.available_at_ms, reward.expires_at_ms):
-                timed = (reward.lot, reward.available_at_ms, reward.expires_at_ms)
-                times = lot_and_times(*timed)
-            head.pos += 1
-            posting = self._postings.of(reward.posting)
-            row, head.reward_hash = reward_row(
-                head.reward_hash, head.pos, reward.amount, event, posting, reward.reward_key, times
+            here = (reward.occurred_at_ms, reward.order_id)
+            if shared != here:
+                shared = here
+                numbers = (head.seq, timestamp_us(here[0]), head.recorded_us, self._generation, head.shard)
+                event = event_fields(numbers, member_and_event + pack_text(here[1]))
+            when = (reward.lot, reward.available_at_ms, reward.expires_at_ms)
+            if timed != when:
+                timed = when
+                times = lot_and_times(*when)
+            pos += 1
+            row, previous_hash = reward_row(
+                previous_hash, pos, reward.amount, event, posting_of(reward.posting), reward.reward_key, times
             )
-            self._rows.append(row)
+            add(row)
+        head.reward_hash, head.pos = previous_hash, pos
 
     def write(self, cursor: Cursor) -> None:
         """Copy the rows into the generation's partition, by name: routing each row costs a tenth of the copy."""
