@@ -168,7 +168,9 @@ def test_what_is_delivered_after_a_partition_was_revoked_is_nobodys() -> None:
     assert (A in lanes, lanes.partitions, len(lanes)) == (False, [B], 0)
 
 
-contents = st.fixed_dictionaries({partition: st.lists(st.none() | st.integers(0, 12), max_size=8) for partition in PARTITIONS})
+contents = st.fixed_dictionaries(
+    {partition: st.lists(st.none() | st.integers(0, 12), max_size=8) for partition in PARTITIONS}
+)
 polls = st.lists(st.tuples(st.integers(0, len(PARTITIONS) - 1), st.integers(1, 5)), max_size=40)
 
 
@@ -205,15 +207,15 @@ def test_neither_polls_nor_batches_change_the_order_nor_lose_anything(
 ) -> None:
     batches = run(contents_, polls_, records_max)
     assert order_of(batches) == order_of(run(contents_, [], 1_000))
-    for partition, times in contents_.items():
+    for partition, given_ in contents_.items():
         ours = [each for each in order_of(batches) if each.startswith(f"{partition[0]}-{partition[1]}-")]
-        kept = [offset for offset, at_ms in enumerate(times) if at_ms is not None]
+        kept = [offset for offset, at_ms in enumerate(given_) if at_ms is not None]
         assert ours == [f"{partition[0]}-{partition[1]}-{offset}" for offset in kept], "its own order"
         set_aside = [each.offset for batch in batches for each in batch.set_aside if place(each) == partition]
-        assert set_aside == [offset for offset, at_ms in enumerate(times) if at_ms is None]
+        assert set_aside == [offset for offset, at_ms in enumerate(given_) if at_ms is None]
         moves = [batch.moves[partition] for batch in batches if partition in batch.moves]
         assert all(before.next == after.expected for before, after in pairwise(moves))
-        assert (moves[-1].next if moves else 0) == len(times)
+        assert (moves[-1].next if moves else 0) == len(given_)
     assert all(len(batch.admitted) + len(batch.set_aside) <= records_max for batch in batches)
 
 
@@ -224,7 +226,9 @@ def place(record: SetAside) -> Partition:
 
 @settings(deadline=None)
 @given(contents_=contents)
-def test_where_times_rise_in_each_partition_they_rise_in_the_merge(contents_: dict[Partition, list[int | None]]) -> None:
+def test_where_times_rise_in_each_partition_they_rise_in_the_merge(
+    contents_: dict[Partition, list[int | None]],
+) -> None:
     rising = {partition: sorted(at_ms or 0 for at_ms in times) for partition, times in contents_.items()}
     merged = [time for batch in run(dict(rising), [], 5) for time in times_of(batch)]  # type: ignore[arg-type]
     assert merged == sorted(merged)

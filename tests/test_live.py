@@ -268,10 +268,14 @@ def test_a_worker_that_waited_for_a_shard_goes_on_where_the_other_one_ended(data
     with ThreadPoolExecutor(1) as pool:
         late: list[Any] = []
 
+        def arrive(point: str) -> None:
+            if point == "after look up":
+                waiting.set()
+
         def let_the_other_wait(point: str) -> None:
             if point == "after load":
                 nothing = Batch([admitted(purchase(2, amount=10))])
-                late.append(pool.submit(commit, database_url, nothing, lambda at: at == "after look up" and waiting.set()))
+                late.append(pool.submit(commit, database_url, nothing, arrive))
                 assert waiting.wait(10)
                 eventually(lambda: waits_for_a_lock(database_url), "the other worker at the shard's head")
 

@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka import admin as kafka_admin
+from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -80,9 +81,11 @@ def line(**fields: Any) -> dict[str, Any]:
 
 
 def allow_large_messages(settings: Settings) -> None:
-    entry = ConfigEntry("max.message.bytes", "20000000", incremental_operation=AlterConfigOpType.SET)
-    topic = ConfigResource(ResourceType.TOPIC, f"{settings.topic_prefix}purchases", incremental_configs=[entry])
-    admin = AdminClient(settings.kafka_config())
+    kafka: Any = kafka_admin  # what it offers is not all in its type hints
+    entry = kafka.ConfigEntry("max.message.bytes", "20000000", incremental_operation=kafka.AlterConfigOpType.SET)
+    name = f"{settings.topic_prefix}purchases"
+    topic = kafka.ConfigResource(kafka.ResourceType.TOPIC, name, incremental_configs=[entry])
+    admin = AdminClient({**settings.kafka_config()})
     for done in admin.incremental_alter_configs([topic]).values():
         done.result()
 
@@ -152,7 +155,7 @@ def test_a_tombstone_is_passed_or_set_aside_by_policy(ready: Settings, policy: s
 @pytest.mark.parametrize("field", ["event_id", "member_id", "source"])
 def test_a_persons_event_with_nul_in_an_id_stops_nobody_and_stays_sealed(ready: Settings, field: str) -> None:
     load = Load(members=1)
-    ids = {"event_id": "s", "member_id": "m1", "source": "till"} | {field: "a\0b"}
+    ids: dict[str, Any] = {"event_id": "s", "member_id": "m1", "source": "till"} | {field: "a\0b"}
     load.add(Signup(**ids, occurred_at=START_MS, birthday=BIRTHDAY), reason=Reason.OUT_OF_RANGE, deliveries=1)
     load.add(purchase(1), deliveries=1)
     publish(ready, load.messages)
@@ -304,7 +307,7 @@ def assert_nowhere(database_url: str, *texts: str) -> None:
 
 
 def test_what_is_personal_is_sealed_everywhere_and_unreadable_after_erasure(ready: Settings) -> None:
-    fields = {"member_id": "m1", "occurred_at": START_MS}
+    fields: dict[str, Any] = {"member_id": "m1", "occurred_at": START_MS}
     signup = Signup(**fields, event_id="s", birthday=BIRTHDAY, identity={"email": EMAIL}, attributes={"city": "Oslo"})
     profile = Profile(**fields, event_id="p", birthday=BIRTHDAY, attributes={"city": "Trondheim"})
     future = Profile(member_id="m1", occurred_at=int(time.time() * 1000) + 86_400_000, event_id="f", birthday=BIRTHDAY)
@@ -320,7 +323,9 @@ def test_what_is_personal_is_sealed_everywhere_and_unreadable_after_erasure(read
         kept = [recorded.event for recorded in History(cursor).of_member(shard, 3)]
     assert kept == [profile, signup]
     load.add(Erasure(**fields, event_id="x"), deliveries=2)
-    load.add(Share(**fields, event_id="after", object="shoe", channel="link"), reason=Reason.MEMBER_ERASED, deliveries=1)
+    load.add(
+        Share(**fields, event_id="after", object="shoe", channel="link"), reason=Reason.MEMBER_ERASED, deliveries=1
+    )
     load.add(Profile(**fields, event_id="late", birthday=BIRTHDAY), reason=Reason.MEMBER_ERASED, deliveries=2)
     publish(ready, load.messages[-5:])
     catch_up(ready)

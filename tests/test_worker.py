@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from consumers import worker as worker_module
+from consumers.lanes import Lanes
 from consumers.worker import BUFFERED_BATCHES, POLL_MESSAGES_MAX, Worker
 from engine.store.database import transaction
 from operations import offsets
@@ -40,7 +41,7 @@ def three_topics(events: int) -> Load:
     """Return a load that lies in three topics, in step."""
     load = Load(members=5)
     for number in range(events):
-        head = {"event_id": f"x{number}", "member_id": f"m{number % 5}"}
+        head: dict[str, Any] = {"event_id": f"x{number}", "member_id": f"m{number % 5}"}
         at_ms = START_MS + number * 1000
         if number % 3 == 0:
             load.add(Signup(**head, occurred_at=at_ms), deliveries=1)
@@ -72,7 +73,7 @@ def test_a_backlog_far_larger_than_memory_is_taken_in_order_and_memory_stays_wit
     monkeypatch.setattr(worker_module, "POLL_MESSAGES_MAX", 100)
     waited: list[int] = []
 
-    class Watched(worker_module.Lanes):
+    class Watched(Lanes):
         def take(self, records_max: int, now: float) -> Batch | None:
             waited.append(len(self))
             return super().take(records_max, now)
@@ -81,7 +82,7 @@ def test_a_backlog_far_larger_than_memory_is_taken_in_order_and_memory_stays_wit
     Worker(settings.model_copy(update={"max_batch": 100}), CommittedSchemas(), until_caught_up=True).run()
     lanes = 3 * partitions
     assert max(waited) <= BUFFERED_BATCHES * 100 + (lanes + 1) * 100 < len(load.messages)
-    assert POLL_MESSAGES_MAX < BUFFERED_BATCHES * settings.max_batch
+    assert BUFFERED_BATCHES * settings.max_batch > POLL_MESSAGES_MAX
     assert_whole(settings, load.messages)
 
 
@@ -90,12 +91,13 @@ def test_an_idle_system_shows_an_event_in_its_view_at_once(
 ) -> None:
     make_topics(settings, 4)
     activate(settings.database_url)
+    topic = f"{settings.topic_prefix}purchases"
     producer = producer_of(settings, **{"linger.ms": 0})
     seconds = []
     with running(settings):
         for number in range(21):
             member_id = f"m{number}"
-            producer.produce(f"{settings.topic_prefix}purchases", ENCODER.encode(purchase(number, member_id)), member_id)
+            producer.produce(topic, ENCODER.encode(purchase(number, member_id)), member_id)
             producer.flush(10)
             shown = eventually(lambda member_id=member_id: granted(settings, member_id) == 10, "its balance")  # type: ignore[misc]
             seconds.append(shown)
@@ -193,7 +195,7 @@ def test_a_partition_whose_next_offsets_were_deleted_stops_its_number_alone_unti
     publish(settings, some_events(0, 5).messages)
     catch_up(settings)
     publish(settings, some_events(5, 5).messages)
-    admin = AdminClient(settings.kafka_config())  # held by name: the answers die with it
+    admin = AdminClient({**settings.kafka_config()})  # held by name: the answers die with it
     admin.delete_records([TopicPartition(topic, 1, 8)])[TopicPartition(topic, 1)].result(10)
 
     with pytest.raises(AnswerIsNo, match=f"cannot catch up: {topic} partition 1: offsets 5 to 7 were deleted"):
@@ -226,7 +228,7 @@ def test_a_topic_that_was_deleted_and_made_again_is_not_read_until_an_operator_d
     load = some_events(0, 5)
     publish(settings, load.messages)
     catch_up(settings)
-    admin = AdminClient(settings.kafka_config())
+    admin = AdminClient({**settings.kafka_config()})
     admin.delete_topics([topic])[topic].result(10)
     eventually(lambda: topic not in admin.list_topics(timeout=5).topics, "the end of the topic")
     eventually(lambda: made(admin, topic), "the topic made again")

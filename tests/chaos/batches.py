@@ -29,7 +29,7 @@ def admitted(event: Event) -> Admitted:
 
 def purchase(number: int, member_id: str = "m1", **fields: Any) -> Purchase:
     """Return a purchase of 10.00, number `number` of them all."""
-    given = {
+    given: dict[str, Any] = {
         "event_id": f"e{number}", "order_id": f"o{number}", "currency": "USD", "amount": 1_000,
         "occurred_at": START_MS + number,
     }  # fmt: skip

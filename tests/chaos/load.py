@@ -134,7 +134,7 @@ class Load:
         fields = self._fields(member_id)
         if kind is Touch:
             del fields["member_id"]
-        return kind(**fields, **self._own_fields(kind, member_id))  # type: ignore[no-any-return]
+        return kind(**fields, **self._own_fields(kind, member_id))
 
     def _fields(self, member_id: str) -> dict[str, Any]:
         self._number += 1
@@ -218,7 +218,7 @@ def publish(settings: Settings, messages: Iterable[Message], partitioner: str = 
     sent = 0
     for message in messages:
         topic = settings.topic_prefix + message.topic
-        target = {"partition": scatter.randrange(partitions[topic])} if partitioner == "random" else {}
+        target: dict[str, Any] = {"partition": scatter.randrange(partitions[topic])} if partitioner == "random" else {}
         producer.produce(topic, message.value, message.key, **target)
         producer.poll(0)
         sent += 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 import pytest
 from psycopg2 import sql
+
 from tests.chaos.crashing_worker import IN_COPY
 from tests.chaos.load import Load, activate, make_topics, publish
 from tests.chaos.workers import catch_up, other_group

@@ -1,4 +1,4 @@
-"""Workers come and go, the broker and PostgreSQL die and come back: lag returns to nothing, and everything counts once."""
+"""Workers come and go, the broker and PostgreSQL die and come back: lag returns to nothing, and all counts once."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from consumers.worker import Summary, Worker
 
+from consumers.worker import Summary, Worker
 from schemas.codec import CommittedSchemas
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ LOOK_S = 0.01
 
 
 def eventually(holds: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> float:
-    """Wait until `holds`, and return how many seconds that took; fail after the deadline, saying `what` did not come."""
+    """Wait until `holds`, and return how many seconds that took; fail after the deadline, naming `what`."""
     started = time.monotonic()
     while not holds():
         assert time.monotonic() - started < deadline_s, f"not within {deadline_s} s: {what}"
