@@ -29,7 +29,7 @@ IDLE_S = 0.05
 """How long to wait for a commit of another worker, of which nobody here is told."""
 
 RETRY_S = 1.0
-LEAVE_S = 2.0
+LEAVE_S = 1.0
 
 
 class Projection(Protocol):

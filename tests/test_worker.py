@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import statistics
+import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -13,6 +16,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from consumers import worker as worker_module
 from consumers.lanes import Lanes
+from consumers.source import Source
 from consumers.worker import BUFFERED_BATCHES, POLL_MESSAGES_MAX, Worker
 from engine.store.database import transaction
 from operations import offsets
@@ -29,8 +33,6 @@ from tests.chaos.workers import catch_up, eventually, other_group, running
 from tests.oracle import assert_judged, assert_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from engine.batch import Batch
     from operations.settings import Settings
 
@@ -86,9 +88,7 @@ def test_a_backlog_far_larger_than_memory_is_taken_in_order_and_memory_stays_wit
     assert_whole(settings, load.messages)
 
 
-def test_an_idle_system_shows_an_event_in_its_view_at_once(
-    settings: Settings, record_property: Callable[[str, object], None]
-) -> None:
+def test_an_idle_system_shows_an_event_in_its_view_at_once(settings: Settings) -> None:
     make_topics(settings, 4)
     activate(settings.database_url)
     topic = f"{settings.topic_prefix}purchases"
@@ -101,8 +101,8 @@ def test_an_idle_system_shows_an_event_in_its_view_at_once(
             producer.flush(10)
             shown = eventually(lambda member_id=member_id: granted(settings, member_id) == 10, "its balance")  # type: ignore[misc]
             seconds.append(shown)
-    record_property("median_s", statistics.median(seconds[1:]))  # the first one waits for the group
-    record_property("most_s", max(seconds[1:]))
+    # measured, not asserted, as a busy machine would fail it: the first one waits for the group
+    print(f"visible after {statistics.median(seconds[1:]):.3f} s (median), {max(seconds[1:]):.3f} s (most)")  # noqa: T201
 
 
 def test_until_caught_up_ends_at_once_where_there_is_nothing(settings: Settings) -> None:
@@ -277,3 +277,53 @@ def test_member_tells_what_the_views_and_the_log_say(settings: Settings) -> None
     assert found["last_recorded_at"] >= time.strftime("%Y-%m-%dT%H:%M", time.gmtime(started))
     with pytest.raises(AnswerIsNo, match='no event of a member "M1" was recorded'):
         member(settings.database_url, "M1")
+
+
+def test_a_worker_that_waits_for_a_lock_leaves_within_five_seconds_and_writes_nothing(settings: Settings) -> None:
+    make_topics(settings, 1)
+    activate(settings.database_url)
+    load = some_events(0, 3)
+    publish(settings, load.messages)
+    waiting = threading.Event()
+    with closing(psycopg2.connect(settings.database_url)) as other, other.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM guerdon.shard_head FOR UPDATE")
+        with running(settings, lambda point: waiting.set() if point == "before load" else None) as worker:
+            assert waiting.wait(30)
+            started = time.monotonic()
+            worker.stop()
+        assert time.monotonic() - started < 5.0
+        other.rollback()
+    with transaction(settings.database_url) as cursor:
+        cursor.execute("SELECT sum(accepted) FROM guerdon.consumer_offset")
+        assert cursor.fetchone() == (0,)
+    catch_up(other_group(settings, "next"))
+    assert_whole(settings, load.messages)
+
+
+def test_a_partition_whose_offsets_are_deleted_under_a_worker_stops_and_its_other_number_goes_on(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_topics(settings, 2)
+    activate(settings.database_url)
+    topic = f"{settings.topic_prefix}purchases"
+    publish(settings, some_events(0, 40).messages)
+    admin = AdminClient({**settings.kafka_config()})
+    watermarks = Source.watermarks
+
+    def delete_meanwhile(source: Source, partition: tuple[str, int]) -> tuple[int, int]:
+        """Let the offsets go between the worker's look at them and its first fetch."""
+        found = watermarks(source, partition)
+        if partition == (topic, 1):
+            admin.delete_records([TopicPartition(topic, 1, 8)])[TopicPartition(topic, 1)].result(10)
+        return found
+
+    monkeypatch.setattr(Source, "watermarks", delete_meanwhile)
+    with running(settings):
+        eventually(lambda: bool(rows_stopped(settings)), "the stop")
+        eventually(lambda: granted(settings, member_of(0)) == 40, "the other number's events")
+    assert "the broker no longer has what comes next" in stopped(settings)
+    assert granted(settings, member_of(1)) == 0
+
+
+def rows_stopped(settings: Settings) -> list[str]:
+    return [row["stopped"] for row in lag_rows(settings) if row["stopped"]]

@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(400)]
 
 CHURN_S = 90 if FULL else 10
 LEAVE_S = 5.0
+LEFT = {0, -signal.SIGTERM}
+"""How a worker ends that was told to; by the signal itself while it still starts and has nothing to finish."""
 EVENTS = 10_000 if FULL else 1_500
 QUICK = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"}
 
@@ -66,13 +68,13 @@ def test_workers_that_join_and_leave_every_second_lose_and_double_nothing(settin
             workers.kill(leaving)
         else:
             os.kill(leaving, signal.SIGTERM)
-            assert workers.wait(leaving, LEAVE_S) == 0, workers.said()
+            assert workers.wait(leaving, LEAVE_S) in LEFT, workers.said()
         running.append(workers.start(quick))
         eventually(lambda due=started + number + 1: time.monotonic() >= due, "the next second")  # type: ignore[misc]
     eventually(lambda: taken(quick) == len(load.messages), "the end of the lag, with nobody's help")
     for pid in running:
         os.kill(pid, signal.SIGTERM)
-    assert [workers.wait(pid, LEAVE_S) for pid in running] == [0, 0, 0]
+    assert {workers.wait(pid, LEAVE_S) for pid in running} <= LEFT
     assert_whole(quick, load.messages)
 
 
