@@ -44,6 +44,7 @@ class Lane:
     at_end: bool = False
     keys: list[int] = field(default_factory=list)
     records: list[Admitted | SetAside] = field(default_factory=list)
+    bytes: int = 0
 
     def add(self, record: Admitted | SetAside) -> None:
         """Take in the next record of the partition."""
@@ -51,12 +52,14 @@ class Lane:
             self.high_ms = record.event.occurred_at
         self.keys.append(self.key())
         self.records.append(record)
+        self.bytes += len(record.payload)
 
     def take(self, count: int) -> OffsetMove:
         """Remove the first `count` records, and return how the partition's offset moves with them."""
         high_ms = self.keys[count - 1] >> _TIME_SHIFT if count else self.high_ms
         following = self.position if count == len(self.records) else self.records[count - 1].offset + 1
         move = OffsetMove(self.written, following, high_ms, following - self.written - count)
+        self.bytes -= sum([len(record.payload) for record in self.records[:count]])
         del self.keys[:count], self.records[:count]
         self.written = following
         return move
@@ -124,10 +127,13 @@ class Lanes:
         for lane in self._lanes.values():
             lane.heard_at = now
 
-    def crowded(self, records_max: int) -> list[Partition]:
-        """Return the lanes to pause while memory is full: those with records, as an empty one may be waited for."""
-        if len(self) <= records_max:
-            return []
+    def fullness(self, records_max: int, bytes_max: int) -> float:
+        """Return which part of the bounds is used; above 1 the lanes in `crowded` are to be paused."""
+        return max(len(self) / records_max, sum(lane.bytes for lane in self._lanes.values()) / bytes_max)
+
+    @property
+    def crowded(self) -> list[Partition]:
+        """List the lanes to pause while memory is full: those with records, as an empty one may be waited for."""
         return [lane.partition for lane in self._lanes.values() if lane.records]
 
     def take(self, records_max: int, now: float) -> Batch | None:

@@ -59,6 +59,12 @@ CATCHING_UP = 4
 BUFFERED_BATCHES = 3
 """Records kept in memory, in multiples of the largest batch; beyond it the lanes that have records are paused."""
 
+BUFFERED_BYTES_MAX = 48 << 20
+"""The same in bytes of messages, for topics whose messages are large."""
+
+ROOM_AGAIN = 0.5
+"""Paused lanes are read on when less than this part of either bound is used."""
+
 
 @dataclass(slots=True)
 class Summary:
@@ -150,9 +156,9 @@ class Worker:
 
     def _receive(self) -> None:
         """Poll, decode and admit what has arrived, and keep what is in memory within bounds."""
-        bound = BUFFERED_BATCHES * self._settings.max_batch
-        self._source.pause(self._lanes.crowded(bound))
-        self._source.resume(self._lanes.partitions if len(self._lanes) < bound // 2 else self._lanes.empty)
+        fullness = self._lanes.fullness(BUFFERED_BATCHES * self._settings.max_batch, BUFFERED_BYTES_MAX)
+        self._source.pause(self._lanes.crowded if fullness > 1 else [])
+        self._source.resume(self._lanes.empty if fullness > ROOM_AGAIN else self._lanes.partitions)
         waiting = self._writing is not None or len(self._lanes) > 0
         if time.monotonic() - self._polled_at > SILENCE_S / 2:
             self._lanes.listen(time.monotonic())

@@ -53,7 +53,9 @@ def connect_to_project(database_url: str) -> Connection:
     """Open a connection that keeps to the logs' primary keys: the planner knows nothing of the ranges' length."""
     connection = connect(database_url, application="guerdon projector")
     with connection, connection.cursor() as cursor:
-        cursor.execute("SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off")
+        cursor.execute(
+            "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; SET work_mem = '64MB'"
+        )
     return connection
 
 

@@ -134,11 +134,22 @@ def test_a_silence_begins_when_a_lane_is_asked_for_more_not_when_it_last_deliver
     assert times_of(lanes.take(10, later + 3 * SILENCE_S)) == [2, 3]
 
 
+def test_large_messages_fill_the_memory_by_their_bytes_and_leave_it_when_taken() -> None:
+    lanes = lanes_of(A)
+    for offset in range(3):
+        record = SetAside("decode", Reason.TOO_LARGE, "large", *A, offset, bytes(1_000))
+        lanes.add(A, offset, record, NOW)
+    assert lanes.fullness(records_max=1_000, bytes_max=2_000) == 1.5
+    lanes.reached_end(A, 3, NOW)
+    lanes.take(2, NOW)
+    assert lanes.fullness(records_max=1_000, bytes_max=2_000) == 0.5
+
+
 def test_the_lanes_that_are_full_are_paused_and_no_empty_one_stays_so() -> None:
     lanes = lanes_of(A, B)
     deliver(lanes, A, [1, 2, 3])
-    assert lanes.crowded(3) == []
-    assert lanes.crowded(2) == [A]
+    assert lanes.fullness(records_max=6, bytes_max=1 << 20) == 0.5
+    assert lanes.crowded == [A]
     assert lanes.empty == [B]
     assert len(lanes) == 3
 

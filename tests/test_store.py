@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import psycopg2
 import pytest
@@ -22,12 +23,16 @@ from engine.store.database import (
 from engine.store.history import History
 from engine.store.member_states import Member, MemberCache
 from engine.store.offsets import add_partitions, positions
-from schemas.errors import InputError, ServiceUnreachable
+from operations import programmes
+from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 from schemas.events import Signup
 from schemas.partitioning import shard_of
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import START_MS, activate
 from tests.chaos.workers import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.postgres
 
@@ -160,3 +165,29 @@ def test_a_partition_keeps_the_position_it_has(database_url: str) -> None:
         add_partitions(cursor, {("t", 0): 7, ("t", 1): 0})
         add_partitions(cursor, {("t", 0): 9, ("t", 2): 1})
         assert positions(cursor, [("t", 0), ("t", 2)]) == {("t", 0): (7, 0), ("t", 2): (1, 0)}
+
+
+def test_of_two_activations_of_one_programme_at_once_the_second_is_told_that_it_is_active(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Both would be version 1: the one that waited sees the other's version, and every shard has one activation."""
+    file = tmp_path / "programme.yaml"
+    file.write_text(
+        "schema: guerdon/1\nprogramme: p\ntimezone: UTC\ncurrency: USD\n"
+        "rules:\n- {id: r, on: signup, give: [{points: 1}]}\n",
+        encoding="utf-8",
+    )
+
+    def once(_: int) -> str:
+        try:
+            return str(programmes.activate(database_url, file)["version"])
+        except AnswerIsNo as answer:
+            return str(answer)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = sorted(pool.map(once, range(2)))
+    assert first == "1"
+    assert "active already" in second
+    with transaction(database_url) as cursor:
+        cursor.execute("SELECT count(*), count(DISTINCT shard) FROM guerdon.source_event WHERE kind = 'activation'")
+        assert cursor.fetchone() == (64, 64)
