@@ -90,6 +90,11 @@ class Source:
         low, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=WATERMARK_TIMEOUT_S)
         return int(low), int(high)
 
+    def known_end(self, partition: Partition) -> int | None:
+        """Return the end offset that the last fetch of `partition` told; None before the first. Asks nobody."""
+        _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+        return int(high) if high >= 0 else None
+
     def poll(self, messages_max: int, timeout_s: float) -> list[Message]:
         """Return what has arrived; wait up to `timeout_s` for the first message, and for no other."""
         first = self._consumer.poll(timeout_s)

@@ -180,6 +180,7 @@ class Worker:
         early = now < self._begin_at and len(self._lanes) < self._settings.max_batch // CATCHING_UP
         if self._writing is not None or early:
             return
+        self._lanes.note_ends(self._source.known_end)
         batch = self._lanes.take(self._settings.max_batch, now)
         if batch is not None:
             self._begin_at = now + BATCH_INTERVAL_S

@@ -134,6 +134,16 @@ def test_a_silence_begins_when_a_lane_is_asked_for_more_not_when_it_last_deliver
     assert times_of(lanes.take(10, later + 3 * SILENCE_S)) == [2, 3]
 
 
+def test_a_lane_that_stands_at_the_end_that_a_fetch_told_is_not_waited_for() -> None:
+    lanes = lanes_of(A, B)
+    deliver(lanes, A, [5])
+    assert lanes.take(10, NOW) is None, "B may have something earlier"
+    lanes.note_ends({A: 1, B: None}.get)
+    assert lanes.take(10, NOW) is None, "no fetch has told yet where B ends"
+    lanes.note_ends({A: 1, B: 0}.get)
+    assert times_of(lanes.take(10, NOW)) == [5]
+
+
 def test_large_messages_fill_the_memory_by_their_bytes_and_leave_it_when_taken() -> None:
     lanes = lanes_of(A)
     for offset in range(3):
