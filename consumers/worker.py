@@ -307,8 +307,8 @@ class Worker:
         if left is None:
             return False
         behind, stopped = left
-        if behind and stopped:
-            raise AnswerIsNo(f"cannot catch up: {stopped[0]}")
+        if behind and all(number in stopped for _, number in behind):
+            raise AnswerIsNo(f"cannot catch up: {stopped[behind[0][1]]}")
         return not behind
 
     def _leave(self) -> None:

@@ -16,7 +16,7 @@ import psycopg2
 from psycopg2.errors import LockNotAvailable, UniqueViolation
 
 from engine.batch import Partition, SetAside
-from engine.duplicates import DUPLICATE, LookUps, Seen
+from engine.duplicates import DUPLICATE, LookUps, NotLookedUp, Seen
 from engine.evaluate import fold
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
@@ -137,6 +137,8 @@ class LiveTransaction:
                 return self._attempt(batch)
             except EvaluationFailed:
                 continue
+            except NotLookedUp:
+                self._look_ups.insert_failed()
             except RETRYABLE as error:
                 if isinstance(error, UniqueViolation):
                     self._look_ups.insert_failed()
@@ -208,6 +210,7 @@ class LiveTransaction:
             elif verdict:
                 work.reject(event, Reason.ID_CONFLICT, verdict)
             elif member is not None and member.state.erased:
+                work.seen.must_be_known()
                 work.reject(event, Reason.MEMBER_ERASED, "the member asked for erasure; nothing more is kept of them")
             else:
                 work.seen.add(event)
@@ -240,6 +243,7 @@ class LiveTransaction:
         work.touched[owner] = member
         if event.kind == "erasure":
             work.erased.append(owner)
+            member.state.erased = True  # of a held member, too: nothing more is kept of them
             work.keys[owner] = None
         if event.identity in self._unjudgeable:
             self._hold(event, member, work, head)

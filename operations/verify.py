@@ -51,7 +51,7 @@ def verify(
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
-        AnswerIsNo: there is no such generation.
+        InputError: there is no such generation.
     """
     with closing(connect(database_url, application="guerdon verify")) as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)

@@ -63,12 +63,16 @@ def advance(connection: Connection, build: int, observe: Callable[[str], None] =
     """Fold what the build has not seen yet, at most POSITIONS_MAX a shard, and return how many positions it was.
 
     A range ends where a transaction of the log ended or, where it must be cut, at the last position of a source event:
-    no reader sees half of one. Shards that another process is folding right now are skipped.
+    no reader sees half of one. Shards that another process is folding right now are skipped; of a build that a rebuild
+    has cleared away meanwhile there is nothing to fold.
     """
     with connection.cursor() as cursor:
-        name, generation = one(
-            cursor, "SELECT projection, generation FROM guerdon.projection_build WHERE build = %s", (build,)
-        )
+        cursor.execute("SELECT projection, generation FROM guerdon.projection_build WHERE build = %s", (build,))
+        found = cursor.fetchone()
+        if found is None:
+            connection.commit()
+            return 0
+        name, generation = found
         positions = _lock_ranges(cursor, build, generation)
         if positions:
             observe("before fold")
@@ -214,6 +218,9 @@ class Projector:
                     self._follow(connection)
             except (psycopg2.Error, ServiceUnreachable, InputError) as error:
                 log.warning("projector pauses", why=str(error).strip())
+                self._stop.wait(RETRY_S)
+            except Exception as error:  # noqa: BLE001  a thread that died would leave the views standing, unseen
+                log.error("projector pauses", why=f"{type(error).__name__}: {error}")  # noqa: TRY400  one line
                 self._stop.wait(RETRY_S)
 
     def _follow(self, connection: Connection) -> None:

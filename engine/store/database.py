@@ -35,6 +35,7 @@ RETRYABLE = (
 INFRASTRUCTURE = (
     psycopg2.OperationalError,
     psycopg2.InterfaceError,
+    errors.ReadOnlySqlTransaction,  # a standby after a failover, or a server whose disk is full
     errors.IdleInTransactionSessionTimeout,  # this process was stopped for so long that PostgreSQL ended its session
 )
 """Errors that say nothing about the data: PostgreSQL is away, full, shutting down, or has given this process up."""

@@ -9,6 +9,7 @@ from psycopg2.extras import RealDictCursor, execute_values
 from engine.batch import NO_OFFSET
 from engine.store import personal
 from schemas.canonical import event_identity
+from schemas.errors import AnswerIsNo
 from schemas.events import TYPE_NAMES
 from schemas.partitioning import shard_of
 
@@ -89,10 +90,19 @@ def rows(cursor: Cursor, where: str = "status = 'open'", parameters: tuple[Any, 
 
 
 def resolve(cursor: Cursor, record_id: int, status: str, why: str | None) -> None:
-    """Mark a record as released or discarded."""
+    """Mark an open record as released or discarded.
+
+    Raises:
+        AnswerIsNo: somebody else did so meanwhile; roll back what was done with it.
+    """
     cursor.execute(
         """
-        UPDATE guerdon.quarantine SET status = %s, resolved_at = clock_timestamp(), resolved_why = %s WHERE id = %s
+        UPDATE guerdon.quarantine SET status = %s, resolved_at = clock_timestamp(), resolved_why = %s
+        WHERE id = %s AND status = 'open'
         """,
         (status, why, record_id),
     )
+    if cursor.rowcount != 1:
+        raise AnswerIsNo(
+            f"record {record_id} was released or discarded by somebody else meanwhile; nothing was changed"
+        )
