@@ -22,6 +22,8 @@ PROBE_EVERY_S = 0.05
 LOOK_EVERY_S = 0.002
 VISIBLE_WITHIN_S = 30.0
 SLICE_S = 0.02
+WARM_UP_S = 4.0
+"""The load's process starts, and its first events meet a cold worker: that is not the load that is asked about."""
 
 
 def visible_after_s(settings: Settings, rate_per_s: int, members: int, seconds: float) -> list[float]:
@@ -34,6 +36,7 @@ def visible_after_s(settings: Settings, rate_per_s: int, members: int, seconds: 
     load = apart.Process(target=_load, args=(settings, rate_per_s, members, stop))
     load.start()
     try:
+        time.sleep(WARM_UP_S)
         return _probe(settings, seconds)
     finally:
         stop.set()
@@ -41,7 +44,7 @@ def visible_after_s(settings: Settings, rate_per_s: int, members: int, seconds: 
 
 
 def _probe(settings: Settings, seconds: float) -> list[float]:
-    producer, encoder = _producer(settings), Encoder()
+    producer, encoder = _producer(settings, linger_ms=0), Encoder()
     connection = psycopg2.connect(settings.database_url)
     connection.autocommit = True
     took: list[float] = []
@@ -66,7 +69,7 @@ def _probe(settings: Settings, seconds: float) -> list[float]:
 
 def _load(settings: Settings, rate_per_s: int, members: int, stop: Event) -> None:
     """Publish in slices of 20 ms; a late slice is made up for, so that the rate holds on average."""
-    producer, encoder = _producer(settings), Encoder()
+    producer, encoder = _producer(settings, linger_ms=10), Encoder()
     events = purchases(1 << 40, members, prefix=f"live-{time.time_ns()}-")
     begun, sent = time.perf_counter(), 0
     while not stop.is_set():
@@ -87,8 +90,8 @@ def _now(event_id: str, member_id: str) -> Purchase:
     )  # fmt: skip
 
 
-def _producer(settings: Settings) -> Producer:
-    return Producer({**settings.kafka_config(), "partitioner": "murmur2_random", "linger.ms": 1, "acks": "all"})
+def _producer(settings: Settings, linger_ms: int) -> Producer:
+    return Producer({**settings.kafka_config(), "partitioner": "murmur2_random", "linger.ms": linger_ms, "acks": "all"})
 
 
 def _send(producer: Producer, encoder: Encoder, settings: Settings, event: Purchase) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -14,6 +15,9 @@ from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 
 EXIT_INTERRUPTED = 130
 EXIT_DEFECT = 70
+EXIT_USAGE = 2
+# Typer brings its own copy of click, or takes the installed one, by its version; this class is the one that it raises.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 # What the libraries raise where a service is away, by module, so that none of them is imported for `--help`.
 UNREACHABLE = {
     "confluent_kafka": ("KafkaException", "Kafka"),
@@ -55,12 +59,15 @@ def guerdon(
 def run() -> None:
     """Run the command line; print one sentence on standard error where it fails, and leave with its exit code."""
     try:
-        app()
+        _refuse_what_is_no_text(sys.argv[1:])
+        code = app(prog_name="guerdon", standalone_mode=False)
     except BrokenPipeError:
         # The reader left (`guerdon … | head`). Python flushes standard output once more at exit: give it a sink.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(EXIT_INTERRUPTED)
+    except USAGE_ERROR as error:
+        _fail_usage(error)
     except GuerdonError as error:
         _fail(str(error), error.exit_code)
     except Exception as error:  # noqa: BLE001  the last place where a traceback can be kept from a person
@@ -68,6 +75,30 @@ def run() -> None:
         if known is None:
             _fail(_report(error), EXIT_DEFECT)
         _fail(str(known), known.exit_code)
+    else:
+        sys.exit(code)  # None, or the code of the `typer.Exit` that ended it
+
+
+def _refuse_what_is_no_text(words: list[str]) -> None:
+    """Refuse bytes that are no UTF-8, which Python hands over as lone surrogates that nothing can store or print."""
+    for word in words:
+        if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
+            shown = word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise InputError(f"the argument `{shown}` is not UTF-8; write it in UTF-8")
+
+
+def _fail_usage(error: Any) -> NoReturn:
+    """Say in one sentence what is wrong with the words given; a bare `guerdon` has shown its help instead."""
+    told = " ".join(error.format_message().split())
+    if type(error).__name__ == "NoArgsIsHelpError":
+        if told:
+            typer.echo(error.format_message())
+        sys.exit(EXIT_USAGE)
+    place = error.ctx.command_path if error.ctx else "guerdon"
+    if told == "Missing command.":
+        told = f"`{place}` wants one of its commands ({', '.join(error.ctx.command.commands)})"
+    told = re.sub(r"\. Did you mean (.*)\?$", r" (did you mean \1?)", told).rstrip(".")
+    _fail(f"{told[:1].lower()}{told[1:]}; see `{place} --help`", EXIT_USAGE)
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
@@ -79,6 +110,11 @@ def _known(error: Exception) -> GuerdonError | None:
     """Return the error as ours where it, or one it came from, is how a library says that a service is away."""
     cause: BaseException | None = error
     while cause is not None:
+        if _is_read_only(cause):
+            return ServiceUnreachable(
+                f"PostgreSQL{_database_place()} is read-only (a standby, or set so): "
+                "let GUERDON_DATABASE_URL name the primary, or allow writing there"
+            )
         for module_name, (class_name, title) in UNREACHABLE.items():
             module = sys.modules.get(module_name)
             if module is not None and isinstance(cause, getattr(module, class_name)):
@@ -92,6 +128,20 @@ def _known(error: Exception) -> GuerdonError | None:
                 )
         cause = cause.__cause__
     return None
+
+
+def _is_read_only(cause: BaseException) -> bool:
+    errors = sys.modules.get("psycopg2.errors")
+    return errors is not None and isinstance(cause, errors.ReadOnlySqlTransaction)
+
+
+def _database_place() -> str:
+    from operations.settings import load_settings, without_password  # noqa: PLC0415  only after an error
+
+    try:
+        return f" at {without_password(load_settings().database_url)}"
+    except GuerdonError:
+        return ""
 
 
 def _report(error: Exception) -> str:
@@ -109,7 +159,7 @@ def _report(error: Exception) -> str:
     for folder in (home / "logs", Path(tempfile.gettempdir())):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text, encoding="utf-8")
+            (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError:
             continue
         return f"a defect stopped this command ({type(error).__name__}): please report it with {folder / name}"

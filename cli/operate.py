@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import JsonFlag, print_json, print_rows, print_table
-from schemas.errors import AnswerIsNo
+from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-quarantine_app = typer.Typer(help="Show, release and discard events that were set aside.", no_args_is_help=True)
-projection_app = typer.Typer(help="List, rebuild and verify the projections.", no_args_is_help=True)
-offsets_app = typer.Typer(
-    help="Show how far each partition was taken, and continue stopped ones.", no_args_is_help=True
-)
+quarantine_app = typer.Typer(help="Show, release and discard events that were set aside.")
+projection_app = typer.Typer(help="List, rebuild and verify the projections.")
+offsets_app = typer.Typer(help="Show how far each partition was taken, and continue stopped ones.")
 
 
 def register(app: typer.Typer) -> None:
@@ -150,12 +148,19 @@ def quarantine_discard(
 
 
 def _each(records: list[int], act: Callable[[int], str], *, as_json: bool) -> None:
-    """Do `act` to each record; one that refuses stops no other, and makes the answer no."""
+    """Do `act` to each record; one that refuses stops no other.
+
+    Raises:
+        InputError: there is no such record for at least one of them.
+        AnswerIsNo: all are there, and at least one refused.
+    """
     results = []
+    unknown = False
     for record in records:
         try:
             results.append({"id": record, "done": True, "result": act(record)})
-        except AnswerIsNo as error:
+        except (AnswerIsNo, InputError) as error:
+            unknown = unknown or isinstance(error, InputError)
             results.append({"id": record, "done": False, "result": str(error)})
     if as_json:
         print_json(results)
@@ -164,7 +169,8 @@ def _each(records: list[int], act: Callable[[int], str], *, as_json: bool) -> No
             typer.echo(f"{result['id']}: {result['result']}")
     refused = [result for result in results if not result["done"]]
     if refused:
-        raise AnswerIsNo(f"{len(refused)} of {len(records)} were refused, as said above")
+        sentence = f"{len(refused)} of {len(records)} were refused, as said above"
+        raise InputError(sentence) if unknown else AnswerIsNo(sentence)
 
 
 @projection_app.command("list")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ProgrammeFile = Annotated[Path, typer.Argument(metavar="FILE", help="The programme file.")]
 
-programme = typer.Typer(name="programme", help="Check, activate and show programmes.", no_args_is_help=True)
+programme = typer.Typer(name="programme", help="Check, activate and show programmes.")
 
 
 def register(app: typer.Typer) -> None:

@@ -22,6 +22,7 @@ END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001  confluent-kafka's 
 OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001  as above
 
 _PREFETCH = {
+    "log_level": "0",  # librdkafka's own lines: what matters of them arrives as messages' errors and is logged as such
     "queued.min.messages": "20000",
     "queued.max.messages.kbytes": "32768",
     "fetch.message.max.bytes": "262144",  # small turns: several topics then arrive side by side, not one after another

@@ -18,6 +18,7 @@ from operations.services.state import KAFKA, POSTGRESQL, REGISTRY, ServiceRecord
 from schemas.errors import InputError, ServiceUnreachable
 
 FILE = "guerdon.toml"
+PORT_MAX = 65_535
 KAFKA_PREFIX = "KAFKA__"
 # Names that the environment knows otherwise than by GUERDON_ and the setting's own name.
 ENVIRONMENT = {
@@ -73,10 +74,17 @@ class Settings(BaseSettings):
         """Return PostgreSQL's URL in the form libpq reads: `postgresql://…`, without a driver's name.
 
         Raises:
+            InputError: the URL given is none that libpq can read.
             ServiceUnreachable: no database is named and none was started in `home`.
         """
-        url = self.guerdon_database_url or self._started(POSTGRESQL, "PostgreSQL", "GUERDON_DATABASE_URL")
-        return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
+        given = self.guerdon_database_url
+        url = given or self._started(POSTGRESQL, "PostgreSQL", "GUERDON_DATABASE_URL")
+        url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
+        if given and (wrong := _wrong_with(url)):
+            raise InputError(
+                f"{_database_place(given)}: PostgreSQL's URL {wrong}; write it as postgresql://user:password@host:5432/database"
+            )
+        return url
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -94,10 +102,13 @@ class Settings(BaseSettings):
     def kafka_config(self) -> dict[str, str]:
         """Return what every Kafka client is made with: the address and librdkafka's settings as given.
 
+        librdkafka would write hundreds of lines of its own on standard error where the broker is away, beside our one
+        sentence: it is silent unless `log_level` is set.
+
         Raises:
             ServiceUnreachable: no broker is named and none was started in `home`.
         """
-        return {**self.kafka, "bootstrap.servers": self.bootstrap_servers}
+        return {"log_level": "0", **self.kafka, "bootstrap.servers": self.bootstrap_servers}
 
     def _started(self, name: str, title: str, variable: str) -> str:
         record = read_state(self.home).get(name)
@@ -198,6 +209,29 @@ def _place(name: str, given: dict[str, Any]) -> str:
     if name in _from_environment():
         return _variable(name)
     return f"{FILE}:{_line(name, _file_text())}"
+
+
+def _database_place(given: str) -> str:
+    in_file = _from_file(_file_text()).get("guerdon_database_url") == given
+    if in_file and "guerdon_database_url" not in _from_environment():
+        return _place("guerdon_database_url", {})
+    return "GUERDON_DATABASE_URL"
+
+
+def _wrong_with(url: str) -> str | None:
+    """Return what keeps libpq from reading `url`, or None. Quotes nothing that may hold a password."""
+    import psycopg2  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from psycopg2.extensions import parse_dsn  # noqa: PLC0415  as above
+
+    if not url.startswith("postgresql://"):
+        return "does not begin with postgresql://"
+    try:
+        ports = str(parse_dsn(url).get("port", "")).split(",")
+    except (psycopg2.Error, UnicodeEncodeError) as error:
+        parameter = re.search(r'invalid URI query parameter: "[^"]*"', str(error))
+        return f"cannot be read ({parameter[0]})" if parameter else "cannot be read"
+    wrong = [port for port in ports if port and not (port.isdecimal() and 1 <= int(port) <= PORT_MAX)]
+    return f"has no port from 1 to {PORT_MAX} ({wrong[0]})" if wrong else None
 
 
 def _line(key: str, text: str) -> int:

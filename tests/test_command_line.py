@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import psycopg2
+import psycopg2.errors
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 from sqlalchemy.exc import OperationalError
 
-from cli import main
+from cli import main, operate
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 HEAVY = ["confluent_kafka", "sqlalchemy", "psycopg2", "pydantic", "fastavro", "alembic", "psutil", "pyarrow", "yaml"]
+QUARANTINE = "list, show, release, discard"
 
 
 def leave_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
     """Run the command line with a command that fails so, and return the exit code."""
 
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise error
 
+    monkeypatch.setattr(sys, "argv", ["guerdon"])
     monkeypatch.setattr(main, "app", fail)
     with pytest.raises(SystemExit) as left:
         main.run()
@@ -70,12 +74,33 @@ def test_a_defect_keeps_its_traceback_in_a_file(
     assert "Traceback" in log.read_text()
 
 
+def test_a_defect_with_bytes_that_are_no_text_is_kept_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GUERDON_HOME", str(tmp_path))
+    assert leave_with(KeyError("\udcff"), monkeypatch) == 70
+    (log,) = (tmp_path / "logs").iterdir()
+    assert capsys.readouterr().err.endswith(f"please report it with {log}\n")
+    assert r"\udcff" in log.read_text()
+
+
+def test_a_read_only_database_is_named_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GUERDON_DATABASE_URL", "postgresql://u:secret@standby:5432/d")
+    refused = psycopg2.errors.ReadOnlySqlTransaction("cannot execute UPDATE in a read-only transaction")
+    assert leave_with(refused, monkeypatch) == 3
+    told = capsys.readouterr().err
+    assert told.startswith("guerdon: PostgreSQL at postgresql://u@standby:5432/d is read-only")
+    assert "GUERDON_DATABASE_URL" in told
+
+
 def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert leave_with(KeyboardInterrupt(), monkeypatch) == 130
     assert capsys.readouterr() == ("", "")
 
 
-def guerdon(*words: str) -> subprocess.CompletedProcess[str]:
+def guerdon(*words: str | bytes) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from cli.main import run; run()", *words]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "COLUMNS": "100"}
@@ -98,8 +123,95 @@ def test_help_names_every_command_and_version_the_release() -> None:
     assert guerdon("--version").stdout == "guerdon 0.1.0\n"
 
 
-def test_a_wrong_word_is_wrong_usage() -> None:
-    assert guerdon("upp").returncode == 2
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["upp"], "no such command 'upp' (did you mean 'up'?); see `guerdon --help`"),
+        (["run", "--foo"], "no such option: --foo; see `guerdon run --help`"),
+        (["member"], "missing argument 'ID'; see `guerdon member --help`"),
+        (
+            ["run", "--max-batch", "0"],
+            "invalid value for '--max-batch': Input should be greater than or equal to 1; see `guerdon run --help`",
+        ),
+        (
+            ["quarantine"],
+            f"`guerdon quarantine` wants one of its commands ({QUARANTINE}); see `guerdon quarantine --help`",
+        ),
+        (["programme", "chek"], "no such command 'chek' (did you mean 'check'?); see `guerdon programme --help`"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(words: list[str], sentence: str) -> None:
+    told = guerdon(*words)
+    assert (told.returncode, told.stdout, told.stderr) == (2, "", f"guerdon: {sentence}\n")
+
+
+def test_a_word_that_is_no_number_is_one_sentence() -> None:
+    told = guerdon("run", "--max-batch", "x")
+    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+    assert told.stderr.startswith("guerdon: invalid value for '--max-batch': ")
+
+
+def test_without_a_word_the_help_is_shown() -> None:
+    told = guerdon()
+    assert (told.returncode, told.stderr) == (2, "")
+    assert told.stdout.strip() == guerdon("--help").stdout.strip()
+
+
+def test_an_argument_that_is_no_text_is_wrong_input() -> None:
+    told = guerdon("member", b"\xff")
+    assert (told.returncode, told.stderr) == (2, "guerdon: the argument `\\xff` is not UTF-8; write it in UTF-8\n")
+
+
+def test_a_home_that_cannot_be_made_is_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    for home in ("/proc/x", str(tmp_path / "file"), str(tmp_path / "file" / "below")):
+        monkeypatch.setenv("GUERDON_HOME", home)
+        told = guerdon("up", "--local")
+        assert (told.returncode, told.stderr.count("\n")) == (2, 1), home
+        assert told.stderr.startswith(f"guerdon: the folder {home} cannot be used (")
+        assert "GUERDON_HOME" in told.stderr
+
+
+def test_a_kafka_that_is_away_is_one_sentence_and_no_line_of_the_clients(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUERDON_HOME", str(tmp_path))
+    monkeypatch.setenv("GUERDON_DATABASE_URL", database_url)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    told = guerdon("init")
+    assert (told.returncode, told.stderr.count("\n")) == (3, 1), told.stderr
+    assert "Kafka" in told.stderr
+
+
+def test_a_database_that_takes_no_writes_is_one_sentence(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUERDON_DATABASE_URL", database_url)
+    monkeypatch.setenv("PGOPTIONS", "-c default_transaction_read_only=on")
+    told = guerdon("programme", "activate", "examples/grocery/programme.yaml")
+    assert (told.returncode, told.stderr.count("\n")) == (3, 1), told.stderr
+    assert "is read-only" in told.stderr
+
+
+def test_a_record_that_is_not_there_stops_no_other_and_is_wrong_input(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUERDON_DATABASE_URL", database_url)
+    told = guerdon("quarantine", "discard", "998", "999", "--why", "of no use", "--json")
+    assert told.returncode == 2
+    results = json.loads(told.stdout)
+    assert [(result["id"], result["done"]) for result in results] == [(998, False), (999, False)]
+    assert "there is no record 998" in results[0]["result"]
+    assert told.stderr == "guerdon: 2 of 2 were refused, as said above\n"
+
+
+def test_a_record_that_refuses_stops_no_other_and_makes_the_answer_no(capsys: pytest.CaptureFixture[str]) -> None:
+    def act(record: int) -> str:
+        if record == 2:
+            raise AnswerIsNo("it was discarded already")
+        return "released"
+
+    with pytest.raises(AnswerIsNo, match=r"^1 of 3 were refused"):
+        operate._each([1, 2, 3], act, as_json=False)  # noqa: SLF001  the commands around it need a database
+    assert capsys.readouterr().out == "1: released\n2: it was discarded already\n3: released\n"
 
 
 def test_the_command_line_starts_without_its_heavy_libraries() -> None:

@@ -48,6 +48,7 @@ def test_librdkafkas_settings_are_merged_one_by_one(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("KAFKA__SSL_CA_LOCATION", "/ca.pem")
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "broker:9092")
     assert load_settings().kafka_config() == {
+        "log_level": "0",
         "bootstrap.servers": "broker:9092",
         "security.protocol": "SSL",
         "ssl.ca.location": "/ca.pem",
@@ -66,6 +67,55 @@ def test_a_database_is_named_with_or_without_a_driver(given: str, monkeypatch: p
     monkeypatch.setenv("GUERDON_DATABASE_URL", given)
     settings = load_settings()
     assert (settings.database_url, settings.sqlalchemy_url) == ("postgresql://u@h/d", "postgresql+psycopg2://u@h/d")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("foo", "does not begin with postgresql://"),
+        ("http://u:secret@x", "does not begin with postgresql://"),
+        ("postgresql://h/d?foo=1", 'cannot be read (invalid URI query parameter: "foo")'),
+        ("postgresql://u:secret@[::1/d", "cannot be read"),
+        ("postgresql://u:%zzsecret@h/d", "cannot be read"),
+        ("postgresql://h\udcff/d", "cannot be read"),
+        ("postgresql://h:99999/d", "has no port from 1 to 65535 (99999)"),
+        ("postgresql+psycopg2://h:abc/d", "has no port from 1 to 65535 (abc)"),
+        ("postgres://h:5432,h2:0/d", "has no port from 1 to 65535 (0)"),
+    ],
+)
+def test_a_database_url_that_libpq_cannot_read_is_wrong_input(
+    given: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUERDON_DATABASE_URL", given)
+    with pytest.raises(InputError) as error:
+        _ = load_settings().database_url
+    right = "postgresql://user:password@host:5432/database"
+    assert str(error.value) == f"GUERDON_DATABASE_URL: PostgreSQL's URL {sentence}; write it as {right}"
+
+
+@pytest.mark.parametrize("given", ["postgresql://", "postgresql:///d?host=/tmp", "postgresql://h:5432,h2:5433/d"])
+def test_every_url_that_libpq_reads_is_taken(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUERDON_DATABASE_URL", given)
+    assert load_settings().database_url == given
+
+
+def test_a_wrong_database_url_in_the_file_is_named_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    write('max_batch = 1\ndatabase_url = "mysql://x"')
+    with pytest.raises(InputError, match=r"^guerdon\.toml:2: PostgreSQL's URL does not begin with postgresql://;"):
+        _ = load_settings().database_url
+    monkeypatch.setenv("GUERDON_DATABASE_URL", "mysql://y")
+    with pytest.raises(InputError, match=r"^GUERDON_DATABASE_URL: "):
+        _ = load_settings().database_url
+
+
+@pytest.mark.parametrize("log_level", [None, "6"])
+def test_kafkas_clients_are_silent_unless_told_otherwise(
+    log_level: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    if log_level:
+        write(f'[kafka]\nlog_level = "{log_level}"')
+    assert load_settings().kafka_config()["log_level"] == (log_level or "0")
 
 
 @pytest.mark.parametrize(

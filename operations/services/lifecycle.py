@@ -166,8 +166,7 @@ def _kafka_answers(settings: Settings) -> bool:
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415  as above
 
     try:
-        # log_level 0: the client would write its own lines on standard error beside our sentence.
-        client = AdminClient({**settings.kafka_config(), "log_level": 0})
+        client = AdminClient({**settings.kafka_config()})
         return bool(client.list_topics(timeout=ANSWER_PATIENCE_S).brokers)
     except KafkaException as error:
         if error.args[0].code() == KafkaError._INVALID_ARG:  # noqa: SLF001  the library's public name for it

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from schemas.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -43,6 +45,8 @@ def read_state(home: Path) -> dict[str, ServiceRecord]:
         return msgspec.json.decode((home / "state.json").read_bytes(), type=dict[str, ServiceRecord])
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return {}
+    except OSError as error:
+        raise _unusable(home, error) from error
 
 
 def remember(home: Path, record: ServiceRecord) -> None:
@@ -68,7 +72,10 @@ def mark_stopped(home: Path, name: str) -> None:
 def locked(home: Path, what: str) -> Iterator[None]:
     """Hold the home's lock of that name, so that two commands at once wait for each other; the kernel frees it."""
     make_home(home)
-    descriptor = os.open(home / f".{what}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(home / f".{what}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(home, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -77,8 +84,21 @@ def locked(home: Path, what: str) -> Iterator[None]:
 
 
 def make_home(home: Path) -> None:
-    """Make the folder of the services' data where it is missing."""
-    home.mkdir(parents=True, exist_ok=True)
+    """Make the folder of the services' data where it is missing.
+
+    Raises:
+        InputError: no folder can be made there.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(home, error) from error
+
+
+def _unusable(home: Path, error: OSError) -> InputError:
+    return InputError(
+        f"the folder {home} cannot be used ({error.strerror}): set GUERDON_HOME (or --home) to a folder to write in"
+    )
 
 
 def _write(home: Path, records: dict[str, ServiceRecord]) -> None:
