@@ -56,7 +56,8 @@ def check(
         )
     if not as_json:
         rules = len(loaded.programme.rules)
-        typer.echo(f"{file}: programme {loaded.programme.id}, {'1 rule' if rules == 1 else f'{rules} rules'}, no error")
+        told = f"{file}: programme {loaded.programme.id}, {'1 rule' if rules == 1 else f'{rules} rules'}, no error"
+        typer.echo(f"{told}; this release cannot activate it yet" if loaded.not_judged else told)
 
 
 @programme.command("activate")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.load import load_file
+from engine.programme.load import load_file, refused
 from engine.store import programmes
 from engine.store.database import transaction
 from operations.rows import plain
@@ -20,13 +20,17 @@ def activate(database_url: str, path: Path) -> dict[str, Any]:
     """Check the file at `path` and let it judge what comes from now on; return the version.
 
     Raises:
-        InputError: the file cannot be read, or the check finds errors; the message has one line for each.
+        InputError: the file cannot be read, the check finds errors (the message has one line for each), or the
+            programme needs what this release does not judge.
         AnswerIsNo: this very programme is active already, or its currency is not the log's.
         ServiceUnreachable: PostgreSQL does not answer.
     """
     loaded = load_file(path)
     if loaded.programme is None:
         raise InputError("the programme has errors and was not activated:\n" + "\n".join(map(str, loaded.problems)))
+    refusal = refused(loaded, str(path))
+    if refusal is not None:
+        raise InputError(refusal)
     body = path.read_text("utf-8")
     with transaction(database_url) as cursor:
         version = programmes.activate(cursor, loaded.programme, body, path.name)

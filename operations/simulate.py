@@ -18,7 +18,7 @@ from engine import admit
 from engine.evaluate import fold
 from engine.programme.compile import Judge, compile_programme
 from engine.programme.fields import TRIGGERS
-from engine.programme.load import load_file
+from engine.programme.load import load_file, refused
 from engine.state import MemberState, Occurrence
 from projections.balance_fold import fold_balances
 from schemas.canonical import content_digest, event_identity
@@ -274,6 +274,9 @@ class _Simulator:
         loaded = load_file(path)
         if loaded.programme is None:
             raise BadProgramme(name, loaded.problems, len(loaded.errors))
+        refusal = refused(loaded, name)
+        if refusal is not None:
+            raise InputError(refusal)
         self.simulation.warnings += loaded.problems
         return loaded.programme
 

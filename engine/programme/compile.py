@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from engine.programme import syntax
 from engine.programme.awards import NOTHING, refusal
 from engine.programme.compile_rule import RuleCompiler
-from engine.programme.localtime import local_day_function
+from engine.programme.localtime import calendar_of
 from engine.programme.model import in_order
 from engine.state import use_in
 from schemas.rewards import RewardEvent
@@ -61,15 +61,16 @@ def compile_programme(programme: Programme, version: int) -> Judge:
     by_type: dict[type[Event], list[Rule]] = {}
     for rule in in_order(programme.rules):
         by_type.setdefault(rule.on, []).append(rule)
+    calendar = calendar_of(programme.timezone)
     names: dict[str, Any] = {
         "NOTHING": NOTHING,
         "RewardEvent": RewardEvent,
-        "local_day": local_day_function(programme.timezone),
+        "local_day": calendar.local_day,
         "refusal": refusal,
         "sha256": sha256,
         "use_in": use_in,
     }
-    compiler = RuleCompiler(version, names)
+    compiler = RuleCompiler(version, calendar, names)
     bodies: list[ast.stmt] = [_function(kind, rules, compiler) for kind, rules in by_type.items()]
     module = ast.fix_missing_locations(ast.Module(bodies, []))
     code = compile(module, f"<programme {version}>", "exec")

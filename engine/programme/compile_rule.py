@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from engine.programme import syntax
 from engine.programme.awards import grant_posting, refusal_posting
+from engine.programme.compile_fields import FieldReader
+from engine.programme.compile_when import condition_expression
+from engine.programme.conditions import may_be_negative
 from engine.programme.model import (
     KEPT_PERIODS,
-    AllOf,
-    Comparison,
     FixedAmount,
     LimitScope,
     MaxLimit,
@@ -19,32 +20,30 @@ from engine.programme.model import (
     Rounding,
     TimesLimit,
 )
-from engine.programme.syntax import arithmetic, assign, attribute, both, call, compare, constant, name, run, when
+from engine.programme.syntax import arithmetic, assign, attribute, call, compare, constant, name, run, when
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
-    from engine.programme.model import Amount, Condition, Field, FieldTest, Give, RatedAmount, Rule
+    from engine.programme.localtime import Calendar
+    from engine.programme.model import Amount, Give, RatedAmount, Rule
     from schemas.events import Event
     from schemas.rewards import Posting
-
-_BOUNDS = {Comparison.GT: ">", Comparison.GTE: ">=", Comparison.LT: "<", Comparison.LTE: "<="}
-_LISTED_MAX = 4
-"""Up to so many values a tuple is searched faster than a set."""
 
 
 class RuleCompiler:
     """Compile the rules of one programme version into a module whose globals are `names`."""
 
-    def __init__(self, version: int, names: dict[str, Any]) -> None:
+    def __init__(self, version: int, calendar: Calendar, names: dict[str, Any]) -> None:
         self._version = version
+        self._calendar = calendar
         self._names = names
-        self._fields: dict[str, Field] = {}
+        self._fields = FieldReader(calendar, names)
         self._kind_fields: tuple[str, ...] = ()
         self._scopes: set[LimitScope] = set()
 
     def begin(self, kind: type[Event]) -> None:
         """Begin the function of one event type."""
-        self._fields = {}
+        self._fields = FieldReader(self._calendar, self._names)
         self._kind_fields = kind.__struct_fields__
         self._scopes = set()
 
@@ -59,16 +58,15 @@ class RuleCompiler:
             assign("identity", attribute(occurrence, "identity")),
             assign("order", order),
         ]
-        statements += [assign(local, _read(field)) for local, field in self._fields.items()]
         if self._scopes:
+            self._fields.local_day()
             statements.append(assign("limits", attribute(name("state"), "limits")))
-            statements.append(assign("period_day", call(name("local_day"), name("at_ms"))))
-        return statements
+        return [*statements, *self._fields.statements()]
 
     def statements(self, rule: Rule) -> list[ast.stmt]:
         """Judge one rule."""
         body = self._awards(rule)
-        condition = self._condition(rule.when)
+        condition = condition_expression(rule.when, self._fields.local, self._fields.constant)
         return body if condition is None else [when(condition, body)]
 
     def _global(self, kind: str, value: object) -> ast.Name:
@@ -76,32 +74,6 @@ class RuleCompiler:
         identifier = f"{kind}_{len(self._names)}"
         self._names[identifier] = value
         return name(identifier)
-
-    def _local(self, field: Field) -> ast.Name:
-        """Return the local variable that holds a field's value."""
-        for local, known in self._fields.items():
-            if known == field:
-                return name(local)
-        local = f"field_{len(self._fields)}"
-        self._fields[local] = field
-        return name(local)
-
-    def _condition(self, condition: Condition) -> ast.expr | None:
-        """Return the expression of a condition, or None where it always holds."""
-        if isinstance(condition, AllOf):
-            parts = [part for each in condition.parts if (part := self._condition(each)) is not None]
-            return both(parts) if parts else None
-        return self._test(condition)
-
-    def _test(self, test: FieldTest) -> ast.expr:
-        local = self._local(test.of)
-        if isinstance(test.value, tuple):
-            values = test.value if len(test.value) <= _LISTED_MAX else frozenset(test.value)
-            return compare(local, "in", self._global("values", values))
-        if test.comparison is Comparison.EQ:
-            return compare(local, "==", constant(test.value))
-        bound = compare(local, _BOUNDS[test.comparison], constant(test.value))
-        return both([compare(local, "is not", constant(None)), bound]) if test.of.optional else bound
 
     def _awards(self, rule: Rule) -> list[ast.stmt]:
         """Compute what the gives come to; where one comes to something, pass it through the limits and grant it."""
@@ -118,11 +90,12 @@ class RuleCompiler:
     def _amount(self, amount: Amount) -> ast.expr:
         if isinstance(amount, FixedAmount):
             return constant(amount.amount)
-        basis: ast.expr = self._local(amount.basis)
+        basis = self._fields.local(amount.basis)
         rated = _rated(basis, amount)
-        if amount.basis.optional:
-            return syntax.choose(compare(basis, "is", constant(None)), constant(0), rated)
-        return rated
+        nothing = [compare(basis, "is", constant(None))] if amount.basis.optional else []
+        if may_be_negative(amount.basis):
+            nothing.append(compare(basis, "<", constant(0)))
+        return syntax.choose(syntax.either(nothing), constant(0), rated) if nothing else rated
 
     def _limited(self, rule: Rule) -> list[ast.stmt]:
         """Refuse everything where a `times` is used up, else trim to each `max` in turn and count what was given."""
@@ -208,15 +181,6 @@ class RuleCompiler:
         posting: Posting = refusal_posting(rule, give, self._version, reason)
         arguments = (self._global("posting", posting), amount, name("event"), name("occurrence"), constant(index))
         return run(call(attribute(name("rewards"), "append"), call(name("refusal"), *arguments)))
-
-
-def _read(field: Field) -> ast.expr:
-    """Read a field of the event, None where it is missing."""
-    value = attribute(name("event"), field.attribute)
-    if field.key is None:
-        return value
-    found = call(attribute(value, "get"), constant(field.key))
-    return syntax.choose(compare(value, "is", constant(None)), constant(None), found)
 
 
 def _rated(basis: ast.expr, amount: RatedAmount) -> ast.expr:

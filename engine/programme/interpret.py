@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.programme.awards import NOTHING, grant_posting, order_of, refusal, refusal_posting, rounded
-from engine.programme.check import passes
-from engine.programme.localtime import local_day_function
+from engine.programme.facts import Facts
+from engine.programme.localtime import calendar_of
 from engine.programme.model import (
     KEPT_PERIODS,
-    AllOf,
     FixedAmount,
     MaxLimit,
     Over,
@@ -25,7 +24,7 @@ from schemas.rewards import RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.programme.model import Amount, Condition, Every, Field, LimitScope, Literal, Programme, Rule
+    from engine.programme.model import Amount, Every, LimitScope, Programme, Rule
     from engine.state import LimitUse, MemberState, Occurrence
     from schemas.events import Event, MemberEvent
 
@@ -39,18 +38,20 @@ class Interpreter:
         self.programme = programme
         self.version = version
         self._rules = in_order(programme.rules)
-        self._local_day = local_day_function(programme.timezone)
+        self._calendar = calendar_of(programme.timezone)
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member and count it in `state.limits`."""
+        facts = Facts(event, event.occurred_at, self._calendar)
         rewards: list[RewardEvent] = []
         for rule in self._rules:
-            if isinstance(event, rule.on) and holds(rule.when, event):
-                rewards += self._give(rule, event, state, occurrence)  # type: ignore[arg-type]  # rules are on members
+            if isinstance(event, rule.on) and facts.holds(rule.when):
+                rewards += self._give(rule, facts, state, occurrence)
         return rewards or NOTHING
 
-    def _give(self, rule: Rule, event: MemberEvent, state: MemberState, occurrence: Occurrence) -> list[RewardEvent]:
-        awards = [award_of(give.amount, event) for give in rule.gives]
+    def _give(self, rule: Rule, facts: Facts, state: MemberState, occurrence: Occurrence) -> list[RewardEvent]:
+        event: MemberEvent = facts.event
+        awards = [award_of(give.amount, facts) for give in rule.gives]
         if not any(awards):
             return []
         uses = {limit.scope: self._use(rule, limit.scope, event, state) for limit in rule.limits}
@@ -82,7 +83,7 @@ class Interpreter:
 
     def _period(self, _every: Every, at_ms: int) -> int:
         """Return the number of the period that holds an instant; days are the only periods yet."""
-        return self._local_day(at_ms)
+        return self._calendar.local_day(at_ms)
 
     def _grant(self, rule: Rule, index: int, amount: int, event: MemberEvent, occurrence: Occurrence) -> RewardEvent:
         return RewardEvent(
@@ -101,32 +102,14 @@ class Interpreter:
         return refusal(posting, amount, event, occurrence, index)
 
 
-def holds(condition: Condition, event: Event) -> bool:
-    """Whether `event` fulfils `condition`; a missing field makes a test false."""
-    if isinstance(condition, AllOf):
-        return all(holds(part, event) for part in condition.parts)
-    value = value_of(condition.of, event)
-    return value is not None and passes(condition, value)
-
-
-def value_of(field: Field, event: Event) -> Literal | None:
-    """Return what `event` carries in `field`, or None where it is missing."""
-    value = getattr(event, field.attribute)
-    if field.key is not None and value is not None:
-        value = value.get(field.key)
-    found: Literal | None = value
-    return found
-
-
-def award_of(amount: Amount, event: Event) -> int:
-    """Return what an amount comes to for `event`, before limits; 0 where its basis is missing."""
+def award_of(amount: Amount, facts: Facts) -> int:
+    """Return what an amount comes to, before limits; 0 where its basis is missing."""
     if isinstance(amount, FixedAmount):
         return amount.amount
-    basis = value_of(amount.basis, event)
+    basis = facts.value_of(amount.basis)
     if basis is None:
         return 0
-    assert isinstance(basis, int)  # noqa: S101  the loader lets only amounts be a basis
-    return rounded(basis * amount.numerator, amount.denominator, amount.rounding)
+    return rounded(max(basis, 0) * amount.numerator, amount.denominator, amount.rounding)
 
 
 def _take(rule: Rule, uses: Uses, award: int) -> int:

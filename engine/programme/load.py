@@ -8,22 +8,27 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from engine.programme.check import check_rules
+from engine.programme.conditions import NOWHERE
 from engine.programme.currencies import MINOR_DIGITS
 from engine.programme.entries import entries_of
+from engine.programme.load_derived import read_derived
 from engine.programme.load_rule import RuleReader
-from engine.programme.localtime import zone_names
-from engine.programme.model import NOWHERE, Programme, Rule
+from engine.programme.load_when import Names
+from engine.programme.localtime import calendar_of, zone_names
+from engine.programme.model import Programme, Rule
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence, read_tree
-from engine.programme.problems import Code, Problem, Problems, Severity
+from engine.programme.problems import NOT_JUDGED, Code, Problem, Problems, Severity
 from engine.programme.scalars import kind_of, name_of, text_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA = "guerdon/1"
+NAMED_MAX = 20
 _REQUIRED = ("schema", "programme", "timezone", "currency", "rules")
+_KNOWN = (*_REQUIRED, "derived")
 _LATER = (
-    "points", "refunds", "tiers", "referral", "catalogue", "derived", "metrics", "segments", "contests", "reserve_for",
+    "points", "refunds", "tiers", "referral", "catalogue", "metrics", "segments", "contests", "reserve_for",
 )  # fmt: skip
 _DIGITS_UNKNOWN = 18
 """With an unknown currency, amounts are read as precisely as any: the currency alone is the problem."""
@@ -40,6 +45,24 @@ class Loaded:
     def errors(self) -> tuple[Problem, ...]:
         """Return the problems that keep the programme from being used."""
         return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
+
+    @property
+    def not_judged(self) -> tuple[Problem, ...]:
+        """Return what is right and beyond this release: such a programme can be checked and cannot be activated."""
+        return tuple(problem for problem in self.problems if problem.severity is Severity.NOT_JUDGED)
+
+
+def refused(loaded: Loaded, name: str) -> str | None:
+    """Return why a checked programme cannot judge events in this release, in one sentence that names each place."""
+    if not loaded.not_judged:
+        return None
+    places = ", ".join(
+        f"{problem.line}:{problem.column} ({problem.message.removesuffix(NOT_JUDGED)})"
+        for problem in loaded.not_judged[:NAMED_MAX]
+    )
+    more = len(loaded.not_judged) - NAMED_MAX
+    rest = f" and {more:,} more" if more > 0 else ""
+    return f"{name}: this release does not judge {places}{rest}; take these out and try again"
 
 
 def load_file(path: Path, name: str | None = None) -> Loaded:
@@ -83,7 +106,7 @@ def _plain(node: Node) -> object:
 
 
 def _programme(tree: Node, problems: Problems) -> Programme | None:
-    entries = entries_of(tree, "a programme", problems, _REQUIRED, required=_REQUIRED, later=_LATER)
+    entries = entries_of(tree, "a programme", problems, _KNOWN, required=_REQUIRED, later=_LATER)
     if entries is None:
         return None
     if "schema" in entries:
@@ -91,7 +114,10 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
     identifier = name_of(entries["programme"], "programme", problems) if "programme" in entries else None
     timezone = _timezone(entries["timezone"], problems) if "timezone" in entries else None
     currency = _currency(entries["currency"], problems) if "currency" in entries else None
-    rules = _rules(entries["rules"], problems, currency) if "rules" in entries else ()
+    names = Names(_DIGITS_UNKNOWN if currency is None else MINOR_DIGITS[currency], calendar_of(timezone or "UTC"))
+    if "derived" in entries:
+        read_derived(entries["derived"], names, problems)
+    rules = _rules(entries["rules"], problems, names) if "rules" in entries else ()
     check_rules(rules, currency, problems)
     if identifier is None or timezone is None or currency is None:
         return None
@@ -120,10 +146,10 @@ def _currency(node: Node, problems: Problems) -> str | None:
     return text
 
 
-def _rules(node: Node, problems: Problems, currency: str | None) -> tuple[Rule, ...]:
+def _rules(node: Node, problems: Problems, names: Names) -> tuple[Rule, ...]:
     if not isinstance(node, Sequence):
         what = "nothing" if isinstance(node, Scalar) and not node.text else kind_of(node)
         problems.error(node.place, Code.WRONG_TYPE, f"rules must be a list of rules, not {what}")
         return ()
-    reader = RuleReader(problems, _DIGITS_UNKNOWN if currency is None else MINOR_DIGITS[currency])
+    reader = RuleReader(problems, names)
     return tuple(rule for item in node.items if (rule := reader.rule(item)) is not None)

@@ -6,11 +6,11 @@ import re
 from math import gcd
 from typing import TYPE_CHECKING
 
+from engine.programme.conditions import ALWAYS, MILLION, Kind
 from engine.programme.entries import entries_of
 from engine.programme.fields import LATER_TRIGGERS, TRIGGERS
 from engine.programme.load_when import WhenReader, basis_field
 from engine.programme.model import (
-    AllOf,
     Amount,
     Every,
     FixedAmount,
@@ -20,7 +20,6 @@ from engine.programme.model import (
     MaxLimit,
     Over,
     Phase,
-    Place,
     RatedAmount,
     Rounding,
     Rule,
@@ -28,10 +27,11 @@ from engine.programme.model import (
 )
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence
 from engine.programme.problems import Code, shown
-from engine.programme.scalars import choice_of, decimal_of, integer_of, kind_of, money_of, name_of, text_of
+from engine.programme.scalars import Decimal, choice_of, decimal_of, integer_of, kind_of, money_of, name_of, text_of
 
 if TYPE_CHECKING:
-    from engine.programme.model import Field
+    from engine.programme.conditions import Field, Place
+    from engine.programme.load_when import Names
     from engine.programme.problems import Problems
 
 _RULE = ("id", "on", "campaign", "phase", "when", "give", "priority", "limits")
@@ -46,11 +46,11 @@ PRIORITY_MAX = 1_000_000
 
 
 class RuleReader:
-    """Read the rules of one programme, whose amounts have `digits` decimals."""
+    """Read the rules of one programme."""
 
-    def __init__(self, problems: Problems, digits: int) -> None:
+    def __init__(self, problems: Problems, names: Names) -> None:
         self._problems = problems
-        self._digits = digits
+        self._names = names
         self._ids: dict[str, Place] = {}
 
     def rule(self, node: Node) -> Rule | None:
@@ -61,8 +61,8 @@ class RuleReader:
             return None
         identifier = self._id(entries["id"]) if "id" in entries else None
         trigger = self._trigger(entries["on"]) if "on" in entries else None
-        conditions = WhenReader(problems, trigger, self._digits)
-        when = conditions.condition(entries["when"]) if "when" in entries else AllOf(())
+        conditions = WhenReader(problems, trigger, self._names)
+        when = conditions.condition(entries["when"]) if "when" in entries else ALWAYS
         gives = self._gives(entries["give"], trigger) if "give" in entries else ()
         limits = self._limits(entries["limits"]) if "limits" in entries else ()
         campaign = name_of(entries["campaign"], "campaign", problems) if "campaign" in entries else None
@@ -91,7 +91,7 @@ class RuleReader:
     def _trigger(self, node: Node) -> str | None:
         text = text_of(node, "on", self._problems)
         if text in LATER_TRIGGERS:
-            self._problems.not_yet(node.place, f"on: {text}")
+            self._problems.not_judged(node.place, f"on: {text}")
         elif text is not None and text not in TRIGGERS:
             self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "on", text, [*TRIGGERS, *LATER_TRIGGERS])
             return None
@@ -100,7 +100,7 @@ class RuleReader:
     def _phase(self, node: Node) -> Phase:
         phase = choice_of(node, "phase", self._problems, Phase)
         if phase in (Phase.BOOST, Phase.BONUS):
-            self._problems.not_yet(node.place, f"phase: {phase}")
+            self._problems.not_judged(node.place, f"phase: {phase}")
         return phase or Phase.BASE
 
     def _priority(self, node: Node) -> int:
@@ -153,19 +153,24 @@ class RuleReader:
             self._problems.error(node.place, Code.MISSING_FIELD, message)
         problems = self._problems
         rate = decimal_of(entries["rate"], "rate", problems) if "rate" in entries else None
-        per = self._per(entries["per"]) if "per" in entries else None
-        basis = basis_field(entries["of"], trigger, problems) if "of" in entries else None
+        basis = basis_field(entries["of"], trigger, self._names, problems) if "of" in entries else None
+        per = self._per(entries["per"], basis) if "per" in entries else None
         rounding = choice_of(entries["round"], "round", problems, Rounding) if "round" in entries else Rounding.FLOOR
         if rate is None or per is None or basis is None or rounding is None:
             return None
-        return _reduced(basis, rate.digits, per * 10**rate.scale, rounding)
+        return _reduced(basis, rate, per, rounding)
 
-    def _per(self, node: Node) -> int | None:
-        minor = money_of(node, "per", self._problems, self._digits)
+    def _per(self, node: Node, basis: Field | None) -> Decimal | None:
+        """Read how much of the basis the rate is for, as a decimal of the unit in which the basis is held."""
+        if basis is not None and basis.kind is not Kind.MONEY:
+            per = decimal_of(node, "per", self._problems)
+            if per is not None and basis.kind is Kind.DECIMAL:
+                return Decimal(per.digits * MILLION, per.scale)
+            return per
+        minor = money_of(node, "per", self._problems, self._names.digits)
         if minor == 0:
             self._problems.error(node.place, Code.OUT_OF_RANGE, "per must be above 0")
-            return None
-        return minor
+        return Decimal(minor, 0) if minor else None
 
     def _limits(self, node: Node) -> tuple[Limit, ...]:
         if not isinstance(node, Sequence):
@@ -198,25 +203,26 @@ class RuleReader:
 
     def _per_member(self, node: Node) -> bool:
         if isinstance(node, Sequence):
-            self._problems.not_yet(node.place, "a limit per member and field")
+            self._problems.not_judged(node.place, "a limit per member and field")
             return False
         text = text_of(node, "per", self._problems)
         if text == "campaign":
-            self._problems.not_yet(node.place, "per: campaign")
+            self._problems.not_judged(node.place, "per: campaign")
         elif text is not None and text != "member":
             self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "per", text, ["member", "campaign"])
         return text == "member"
 
     def _every(self, limit: Node, node: Node | None) -> Every | None:
         if node is None:
-            self._problems.not_yet(limit.place, 'a limit for the whole lifetime (no "every")')
+            self._problems.not_judged(limit.place, 'a limit for the whole lifetime (no "every")')
             return None
         if isinstance(node, Scalar) and _DURATION.match(node.text):
-            self._problems.not_yet(node.place, f"every: {node.text} (a rolling limit)")
+            self._problems.not_judged(node.place, f"every: {node.text} (a rolling limit)")
             return None
         return choice_of(node, "every", self._problems, Every, later=_EVERY_LATER)
 
 
-def _reduced(basis: Field, numerator: int, denominator: int, rounding: Rounding) -> RatedAmount:
+def _reduced(basis: Field, rate: Decimal, per: Decimal, rounding: Rounding) -> RatedAmount:
+    numerator, denominator = rate.digits * 10**per.scale, per.digits * 10**rate.scale
     common = gcd(numerator, denominator)
     return RatedAmount(basis, numerator // common, denominator // common, rounding)

@@ -1,8 +1,7 @@
 """Hold a checked programme: what its author meant, with no text left to interpret.
 
 Everything is frozen and hashable. `place` says where a part stands in the file and takes no part in comparisons.
-A wider language adds members to the unions `Condition` and `Amount` and values to the enums; `compile` and `interpret`
-dispatch on them.
+A wider language adds members to the union `Amount` and values to the enums; `compile` and `interpret` dispatch on them.
 """
 
 from __future__ import annotations
@@ -11,28 +10,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from engine.programme.conditions import NOWHERE, Place
+
 if TYPE_CHECKING:
+    from engine.programme.conditions import Condition, Field
     from schemas.events import Event
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Point at a line and a column of the programme file, both counted from 1."""
-
-    line: int
-    column: int
-
-
-NOWHERE = Place(1, 1)
-
-
-class Kind(StrEnum):
-    """Name how a field's values are written in a programme and held in an event."""
-
-    TEXT = "text"
-    MONEY = "money"
-    """Major units in the file, integer minor units in the event."""
-    BOOLEAN = "true or false"
 
 
 class Phase(StrEnum):
@@ -41,17 +23,6 @@ class Phase(StrEnum):
     BASE = "base"
     BOOST = "boost"
     BONUS = "bonus"
-
-
-class Comparison(StrEnum):
-    """Name the tests of one field; a missing field makes each of them false."""
-
-    EQ = "eq"
-    IN = "in"
-    GT = "gt"
-    GTE = "gte"
-    LT = "lt"
-    LTE = "lte"
 
 
 class Rounding(StrEnum):
@@ -81,44 +52,6 @@ class RefusalReason(StrEnum):
     LIMIT_MAX = "limit_max"
     LIMIT_TIMES = "limit_times"
     OUT_OF_RANGE = "out_of_range"
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """Name a value that an event carries: an attribute of its type, or with `key` an entry of that mapping.
-
-    `path` is what a programme writes (`purchase.amount`); `optional` says that the value may be missing.
-    """
-
-    path: str
-    kind: Kind
-    attribute: str
-    key: str | None = None
-    optional: bool = True
-
-
-Literal = str | int | bool
-"""A value of a programme: text, an integer (money in minor units), or a truth value."""
-
-
-@dataclass(frozen=True, slots=True)
-class FieldTest:
-    """Compare one field with a constant (with IN: with each of a tuple, in the order written)."""
-
-    of: Field
-    comparison: Comparison
-    value: Literal | tuple[Literal, ...]
-    place: Place = field(default=NOWHERE, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class AllOf:
-    """Hold where every part holds; an empty one always does."""
-
-    parts: tuple[Condition, ...]
-
-
-Condition = FieldTest | AllOf
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from engine.programme.model import NOWHERE, Place
+from engine.programme.conditions import NOWHERE, Place
 from engine.programme.problems import Code, Problems, shown
 
 if TYPE_CHECKING:

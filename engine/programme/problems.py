@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from engine.programme.model import Place
+    from engine.programme.conditions import Place
 
 
 class Code(StrEnum):
@@ -29,7 +29,7 @@ class Code(StrEnum):
     MISSING_VALUE = "missing_value"
     UNKNOWN_FIELD = "unknown_field"
     UNKNOWN_VALUE = "unknown_value"
-    NOT_YET = "not_yet"
+    NOT_JUDGED = "not_judged"
     OUT_OF_RANGE = "out_of_range"
     TOO_PRECISE = "too_precise"
     WRONG_TEST = "wrong_test"
@@ -44,11 +44,16 @@ class Code(StrEnum):
     UNBOUNDED = "unbounded"
 
 
+NOT_JUDGED = " is part of the language, but this release does not judge it"
+
+
 class Severity(StrEnum):
     """Say whether a problem keeps the programme from being used."""
 
     ERROR = "error"
     WARNING = "warning"
+    NOT_JUDGED = "not judged"
+    """Right, and beyond this release: `check` accepts it, `activate` and `simulate` refuse it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class Problem:
 
     def __str__(self) -> str:
         """Return the line that a person reads."""
-        mark = "warning: " if self.severity is Severity.WARNING else ""
+        mark = "" if self.severity is Severity.ERROR else f"{self.severity}: "
         return f"{self.file}:{self.line}:{self.column}: {mark}{self.message}"
 
 
@@ -92,10 +97,10 @@ class Problems:
         """Record something that is allowed and probably not meant."""
         self._add(Problem(self._file, place.line, place.column, code, message, severity=Severity.WARNING))
 
-    def not_yet(self, place: Place, what: str) -> None:
+    def not_judged(self, place: Place, what: str) -> None:
         """Record a part of the language that is right but not judged by this release."""
-        message = f"{what} is part of the language but this release does not judge it yet; take it out for now"
-        self.error(place, Code.NOT_YET, message)
+        message = what + NOT_JUDGED
+        self._add(Problem(self._file, place.line, place.column, Code.NOT_JUDGED, message, severity=Severity.NOT_JUDGED))
 
     def unknown(self, place: Place, code: Code, what: str, name: str, known: Iterable[str]) -> None:
         """Record a name that the language does not have, with the nearest one that it has."""

@@ -97,13 +97,13 @@ def decimal_of(node: Node, what: str, problems: Problems) -> Decimal | None:
     return parsed
 
 
-def money_of(node: Node, what: str, problems: Problems, digits: int) -> int | None:
+def money_of(node: Node, what: str, problems: Problems, digits: int, unit: str = "currency") -> int | None:
     """Read an amount written in major units and return it in minor units, of which `digits` make the decimals."""
     parsed = _decimal(node, what, problems)
     if parsed is None:
         return None
     if parsed.scale > digits:
-        message = f"{what} has {parsed.scale} decimals and the currency has {digits}; round it"
+        message = f"{what} has {parsed.scale} decimals and the {unit} has {digits}; round it"
         problems.error(node.place, Code.TOO_PRECISE, message)
         return None
     minor: int = parsed.digits * 10 ** (digits - parsed.scale)
@@ -144,7 +144,7 @@ def choice_of(
     if text is None:
         return None
     if text in later:
-        problems.not_yet(node.place, f'{what} "{text}"')
+        problems.not_judged(node.place, f'{what} "{text}"')
         return None
     words = [choice.value for choice in choices]
     if text not in words:
