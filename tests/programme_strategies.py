@@ -126,23 +126,76 @@ _rated = st.builds(
     st.sampled_from(["purchase.amount", "purchase.tax", "purchase.units", "derived.net"]),
     st.sampled_from(["", ", round: floor", ", round: half_up", ", round: ceil"]),
 )
-_LIMITS = st.lists(
-    st.one_of(
-        st.tuples(
-            st.just("max"), st.sampled_from([400, 450, 700]), st.sampled_from(["", ", over: trim", ", over: refuse"])
-        ),
-        st.tuples(st.just("times"), st.integers(1, 3), st.sampled_from(["", ", over: refuse"])),
+_POINTS_GIVES = _fixed | st.integers(1, 40).map(lambda n: f"status: {n}")
+_OTHER_GIVES = st.sampled_from(
+    [
+        "cash: {amount: 0.05}", "coupon: {template: t, valid: 1mo}", "coupon: t", "gift: {sku: s, quantity: 3}",
+        "badge: b", "benefit: {id: vip, for: 30d}", "benefit: vip",
+    ]
+)  # fmt: skip
+_PURCHASE_GIVES = st.one_of(
+    _rated,
+    _rated.map(lambda give: give.replace("points", "status")),
+    st.tuples(_LINE_TESTS, st.sampled_from(["only_items", "except_items"]), st.sampled_from(["amount", "units"])).map(
+        lambda t: f"points: {{rate: 3, per: 1, of: purchase.{t[2]}, {t[1]}: {{{t[0]}}}}}"
     ),
-    min_size=1,
-    max_size=2,
-    unique_by=lambda limit: limit[0],
-).map(lambda limits: ", ".join(f"{{{kind}: {n}, per: member, every: day{over}}}" for kind, n, over in limits))
+    st.sampled_from(["", ", max: 3.00", ", max_share: 2%", ", round: ceil"]).map(
+        lambda rest: f"cash: {{rate: 5.5%, of: derived.net{rest}}}"
+    ),
+)
+
+
+def gives(trigger: str, phase: str) -> st.SearchStrategy[str]:
+    """Make one give of a rule."""
+    choices = [_fixed, _POINTS_GIVES, _OTHER_GIVES]
+    if trigger == "purchase":
+        choices += [_PURCHASE_GIVES, _PURCHASE_GIVES]
+    if phase != "base":
+        earlier = st.sampled_from(["base"] if phase == "boost" else ["base", "boost"])
+        plain = st.tuples(earlier, st.sampled_from(["1", "1.5", "3"]), st.sampled_from(["", ", round: ceil"]))
+        choices.append(plain.map(lambda t: f"multiply: {{phase: {t[0]}, by: {t[1]}{t[2]}}}"))
+        by = "key: event.attributes.size, by: {app: 2, NO: 1.25}, round: half_up"
+        choices.append(earlier.map(lambda e: f"multiply: {{phase: {e}, {by}}}"))
+    return st.one_of(choices)
+
+
+_EVERY = ["day", "day", "week", "month", "quarter", "year", "lifetime", "24h", "2d", "1mo"]
+
+
+@st.composite
+def limits(draw: st.DrawFn, trigger: str, written: list[str]) -> str:
+    """Make the limits of a rule whose gives are `written`."""
+    kinds = dict.fromkeys(give.split(":")[0].replace("multiply", "points") for give in written)
+    field = {"purchase": "purchase.channel", "signup": "signup.channel", "share": "share.object"}.get(trigger)
+    made: dict[str, str] = {}
+    for _ in range(draw(st.integers(1, 2))):
+        every, by = draw(st.sampled_from(_EVERY)), draw(st.booleans()) and field
+        scope = f"per: {f'[member, {field}]' if by else 'member'}, every: {every}"
+        if draw(st.booleans()):
+            made[f"times {scope}"] = f"{{times: {draw(st.integers(1, 3))}, {scope}}}"
+            continue
+        unit = draw(st.sampled_from(list(kinds)))
+        least = 400 if unit in ("points", "status") else 4
+        most = draw(st.sampled_from([least, least + 50, least + 300]))
+        over = draw(st.sampled_from(["", ", over: trim", ", over: refuse"]))
+        if any(str(INT64_MAX) in give for give in written):
+            over = ""
+        made[f"max {unit} {scope}"] = f"{{max: {most}, {scope}, unit: {unit}{over}}}"
+    return ", ".join(made.values())
+
+
+_PARTS = {
+    "active": st.sampled_from(["{from: 2024-03-10}", "{until: 2024-03-11}", "{from: 2024-03-10T05:00:00Z}"]),
+    "cohort": st.sampled_from(["{salt: s1, treat: 50%}", "{salt: s2, treat: 0%}", "{salt: s2, treat: 100%}"]),
+    "draw": st.sampled_from(["{chance: 1/2, seed: s1}", "{chance: 30%, seed: s2}", "{chance: 1/1, seed: s2}"]),
+}
 
 
 @st.composite
 def rules(draw: st.DrawFn, identifier: str) -> str:
     """Make one rule, in flow style."""
-    trigger = draw(st.sampled_from(["purchase", "purchase", "signup", "share", "activity"]))
+    trigger = draw(st.sampled_from(["purchase", "purchase", "purchase", "signup", "share", "activity"]))
+    phase = draw(st.sampled_from(["base", "base", "boost", "bonus"]))
     tests = draw(
         st.lists(
             conditions(trigger),
@@ -150,13 +203,16 @@ def rules(draw: st.DrawFn, identifier: str) -> str:
             unique_by=lambda test: test.split(":")[0],
         )
     )
-    gives = draw(st.lists(_rated | _fixed if trigger == "purchase" else _fixed, min_size=1, max_size=3))
-    limits = draw(_LIMITS)
-    parts = [f"id: {identifier}", f"on: {trigger}", f"priority: {draw(st.integers(-1, 1))}"]
+    written = draw(st.lists(gives(trigger, phase), min_size=1, max_size=3))
+    parts = [f"id: {identifier}", f"on: {trigger}", f"phase: {phase}", f"priority: {draw(st.integers(-1, 1))}"]
     parts.append(f"when: {{{', '.join(tests)}}}")
-    parts.append(f"give: [{', '.join(f'{{{give}}}' for give in gives)}]")
-    if draw(st.booleans()) and not ("refuse" in limits and any(str(INT64_MAX) in give for give in gives)):
-        parts.append(f"limits: [{limits}]")
+    parts.append(f"give: [{', '.join(f'{{{give}}}' for give in written)}]")
+    if draw(st.booleans()):
+        parts.append(f"limits: [{draw(limits(trigger, written))}]")
+    parts += [f"{name}: {draw(part)}" for name, part in _PARTS.items() if draw(st.integers(0, 5)) == 0]
+    if draw(st.booleans()):
+        pick = draw(st.sampled_from(["best", "best", "first", "all"]))
+        parts.append(f"group: {{id: {phase}-{pick}, pick: {pick}}}")
     if draw(st.booleans()):
         parts.append("campaign: spring")
     return f"- {{{', '.join(parts)}}}"

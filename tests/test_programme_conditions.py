@@ -42,12 +42,19 @@ def matches(when: str, event: MemberEvent, timezone: str = "UTC", head: str = ""
 
 
 def purchase(at: str = "2024-03-01T10:00:00Z", **fields: Any) -> Purchase:
-    given = {"event_id": "e", "member_id": "m", "order_id": "o", "currency": "USD", "amount": 5000} | fields
+    given: dict[str, Any] = {
+        "event_id": "e",
+        "member_id": "m",
+        "order_id": "o",
+        "currency": "USD",
+        "amount": 5000,
+    } | fields
     return Purchase(occurred_at=instant_from_iso(at, "at"), **given)
 
 
 def line(**fields: Any) -> Item:
-    return Item(**({"line_id": "1", "sku": "s", "quantity": "1", "amount": 1000} | fields))
+    given: dict[str, Any] = {"line_id": "1", "sku": "s", "quantity": "1", "amount": 1000} | fields
+    return Item(**given)
 
 
 @pytest.mark.parametrize(

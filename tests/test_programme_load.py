@@ -195,17 +195,13 @@ def test_a_limit_that_cannot_be_meant_is_refused(limit: str, code: str) -> None:
     [
         ("points: {validity: 12mo}\n" + NO_RULES, 1), ("tiers: {}\n" + NO_RULES, 1), ("metrics: {}\n" + NO_RULES, 1),
         (HEAD + "- {id: a, on: referral, when: {referral.number: 1}, give: [{points: 1}]}", 6),
-        (HEAD + ONE_RULE % f"hold: 14d, {GIVE}", 6), (HEAD + ONE_RULE % f"phase: boost, {GIVE}", 6),
-        (HEAD + ONE_RULE % f"group: {{id: g, pick: best}}, {GIVE}", 6),
+        (HEAD + ONE_RULE % f"hold: 14d, {GIVE}", 6),
         (HEAD + ONE_RULE % f"when: {{member.tier: gold}}, {GIVE}", 6),
         (HEAD + ONE_RULE % f"when: {{history.spend_30d: 1}}, {GIVE}", 6),
-        (HEAD + ONE_RULE % "give: [{cash: {amount: 10.00}}]", 6),
+        (HEAD + ONE_RULE % "give: [{points: 1, hold: 14d}]", 6),
+        (HEAD + ONE_RULE % f"draw: {{chance: 1%, commit: {'0a' * 32}}}, {GIVE}", 6),
         (HEAD + ONE_RULE % "give: [{points: {amount: 1, validity: 30d}}]", 6),
         (HEAD + ONE_RULE % f"{GIVE}, limits: [{{max: 1, per: campaign, every: day}}]", 6),
-        (HEAD + ONE_RULE % f"{GIVE}, limits: [{{max: 1, per: [member, purchase.store], every: day}}]", 6),
-        (HEAD + ONE_RULE % f"{GIVE}, limits: [{{max: 1, per: member, every: month}}]", 6),
-        (HEAD + ONE_RULE % f"{GIVE}, limits: [{{max: 1, per: member, every: 24h}}]", 6),
-        (HEAD + ONE_RULE % f"{GIVE}, limits: [{{max: 1, per: member}}]", 6),
     ],
 )  # fmt: skip
 def test_language_that_comes_later_is_told_from_mistakes(part: str, place: int) -> None:

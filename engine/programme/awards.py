@@ -23,13 +23,14 @@ NOTHING: Sequence[RewardEvent] = ()
 def grant_posting(rule: Rule, give: Give, version: int) -> Posting:
     """Return what all grants of one give have in common."""
     return Posting(
-        type=f"{give.unit}.granted",
+        type=give.type,
         unit=give.unit,
-        debit="issued",
-        credit="active",
+        debit="issued" if give.is_account else None,
+        credit="active" if give.is_account else None,
         rule_id=rule.id,
         rule_version=version,
         campaign=rule.campaign,
+        item=give.item,
     )
 
 
@@ -41,6 +42,7 @@ def refusal_posting(rule: Rule, give: Give, version: int, reason: RefusalReason)
         rule_id=rule.id,
         rule_version=version,
         campaign=rule.campaign,
+        item=give.item,
         reason=reason.value,
     )
 

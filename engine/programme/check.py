@@ -20,8 +20,8 @@ from engine.programme.conditions import (
 )
 from engine.programme.facts import compared, passes
 from engine.programme.literals import length_ms
-from engine.programme.model import FixedAmount, MaxLimit, Over
-from engine.programme.problems import Code
+from engine.programme.model import FixedAmount, MaxLimit, MultipliedAmount, Over, Phase, RatedAmount
+from engine.programme.problems import Code, shown
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def check_rules(rules: tuple[Rule, ...], currency: str | None, problems: Problem
     for rule in rules:
         check_condition(rule.when, currency, problems)
         _check_limits(rule, problems)
+        _check_multipliers(rule, rules, problems)
+    _check_groups(rules, problems)
 
 
 def tests_of(condition: Condition) -> Iterator[FieldTest]:
@@ -176,8 +178,51 @@ def _check_limits(rule: Rule, problems: Problems) -> None:
             _check_refusing(rule, limit, problems)
 
 
+def warn_unbounded(rule: Rule, problems: Problems) -> None:
+    """Record that a rule without a limit gives cash, or points by a basis that nothing bounds."""
+    if any(give.type == "cash.granted" for give in rule.gives):
+        message = f'rule "{shown(rule.id)}" gives cash and has no limit: nothing bounds what it costs'
+        problems.warn(rule.place, Code.UNBOUNDED, message)
+    elif any(isinstance(give.amount, RatedAmount) and give.amount.most is None for give in rule.gives):
+        message = f'rule "{shown(rule.id)}" gives by a rate and has no limit: one large order gives without bound'
+        problems.warn(rule.place, Code.UNBOUNDED, message)
+
+
 def _check_refusing(rule: Rule, limit: MaxLimit, problems: Problems) -> None:
     for give in rule.gives:
-        if isinstance(give.amount, FixedAmount) and give.amount.amount > limit.amount:
-            message = f"{give.amount.amount} points never fit under this limit of {limit.amount}, which refuses them"
+        if isinstance(give.amount, FixedAmount) and give.unit == limit.scope.unit and give.amount.amount > limit.amount:
+            message = f"{give.amount.amount} {give.unit} never fit under this limit of {limit.amount}: all are refused"
             problems.error(limit.place, Code.NEVER_GIVES, message)
+
+
+def _check_groups(rules: tuple[Rule, ...], problems: Problems) -> None:
+    """Record groups whose rules do not stand side by side: of several phases, or picked in several ways."""
+    first: dict[str, Rule] = {}
+    for rule in rules:
+        if rule.group is None:
+            continue
+        known = first.setdefault(rule.group.id, rule)
+        if known.phase is not rule.phase:
+            message = f'group "{shown(rule.group.id)}" has rules of {known.phase} and {rule.phase}; keep to one phase'
+            problems.error(rule.group.place, Code.CONTRADICTION, message)
+        if known.group is not None and known.group.pick is not rule.group.pick:
+            message = f'group "{shown(rule.group.id)}" picks {known.group.pick} and {rule.group.pick}; write one'
+            problems.error(rule.group.place, Code.CONTRADICTION, message)
+
+
+def _check_multipliers(rule: Rule, rules: tuple[Rule, ...], problems: Problems) -> None:
+    phases = list(Phase)
+    for give in rule.gives:
+        if not isinstance(give.amount, MultipliedAmount):
+            continue
+        phase = give.amount.phase
+        if phases.index(phase) >= phases.index(rule.phase):
+            message = f"a multiplier of phase {phase} must be in a later one; give the rule a phase such as boost"
+            problems.error(give.place, Code.CONTRADICTION, message)
+        elif not any(_gives_points(other, rule, phase) for other in rules):
+            message = f"no rule on these events gives points in phase {phase}, so there is nothing to multiply"
+            problems.warn(give.place, Code.NEVER_GIVES, message)
+
+
+def _gives_points(rule: Rule, multiplier: Rule, phase: Phase) -> bool:
+    return rule.on is multiplier.on and rule.phase is phase and any(give.unit == "points" for give in rule.gives)

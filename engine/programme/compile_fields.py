@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.programme.compile_when import condition_expression
 from engine.programme.conditions import Attribute, Difference, Kind, Lines, LocalPart, LocalTime, Tender
-from engine.programme.facts import millionths, tendered
+from engine.programme.facts import MONDAY_OF_DAY_ZERO, millionths, tendered
 from engine.programme.localtime import DAY_MS, DAY_ZERO
+from engine.programme.model import Every
 from engine.programme.syntax import (
     arithmetic,
     assign,
@@ -25,7 +26,7 @@ from engine.programme.syntax import (
 )
 
 if TYPE_CHECKING:
-    from engine.programme.conditions import Field
+    from engine.programme.conditions import Duration, Field
     from engine.programme.localtime import Calendar
 
 GLOBALS: dict[str, Any] = {"date": date, "millionths": millionths, "tendered": tendered}
@@ -37,7 +38,9 @@ class FieldReader:
 
     def __init__(self, calendar: Calendar, module: dict[str, Any]) -> None:
         self._module = module
-        module |= GLOBALS | {"calendar_after": calendar.after, "local_time": calendar.local_time}
+        module |= GLOBALS
+        module |= {"calendar_after": calendar.after, "calendar_before": calendar.before}
+        module["local_time"] = calendar.local_time
         self._locals: dict[Field, str] = {}
         self._reads: list[ast.stmt] = []
         self._lines: dict[Lines, str] = {}
@@ -76,6 +79,30 @@ class FieldReader:
         self._parts.setdefault("local_date", assign("local_date", found))
         return name("local_date")
 
+    def period(self, every: Every) -> ast.expr:
+        """Return what numbers the event's calendar period."""
+        if every is Every.LIFETIME:
+            return constant(0)
+        if every is Every.DAY:
+            return self.local_day()
+        if every is Every.WEEK:
+            return arithmetic(arithmetic(self.local_day(), "+", constant(MONDAY_OF_DAY_ZERO)), "//", constant(7))
+        day = self.local_date()
+        if every is Every.YEAR:
+            return attribute(day, "year")
+        months = arithmetic(attribute(day, "year"), "*", constant(12))
+        month = arithmetic(arithmetic(months, "+", attribute(day, "month")), "-", constant(1))
+        return month if every is Every.MONTH else arithmetic(month, "//", constant(3))
+
+    def window_start(self, length: Duration) -> ast.expr:
+        """Return the instant at which a rolling window that ends with the event begins, itself outside."""
+        if length.ms:
+            return arithmetic(name("at_ms"), "-", constant(length.ms))
+        local = f"before_{length.months}_{length.days}"
+        since = call(name("calendar_before"), name("at_ms"), self.constant(length))
+        self._parts.setdefault(local, assign(local, since))
+        return name(local)
+
     def statements(self) -> list[ast.stmt]:
         """Read everything that was asked for."""
         return [*self._parts.values(), *self._line_walk(), *self._reads]
@@ -102,7 +129,7 @@ class FieldReader:
         if part in (LocalPart.DAY, LocalPart.MONTH):
             return attribute(self.local_date(), part.value)
         if part is LocalPart.WEEKDAY:
-            return arithmetic(arithmetic(self.local_day(), "+", constant(3)), "%", constant(7))
+            return arithmetic(arithmetic(self.local_day(), "+", constant(MONDAY_OF_DAY_ZERO)), "%", constant(7))
         return arithmetic(call(name("local_time"), name("at_ms")), "%", constant(DAY_MS))
 
     def _difference(self, source: Difference) -> ast.expr:

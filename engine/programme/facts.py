@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from engine.programme.conditions import Condition, Field, Literal, Source
     from engine.programme.localtime import Calendar
 
-_MONDAY_OF_DAY_ZERO = 3
+MONDAY_OF_DAY_ZERO = 3
 """1970-01-01 was a Thursday."""
 
 
@@ -80,7 +80,7 @@ class Facts:
         if part is LocalPart.CLOCK:
             return clock_ms
         if part is LocalPart.WEEKDAY:
-            return (day + _MONDAY_OF_DAY_ZERO) % 7
+            return (day + MONDAY_OF_DAY_ZERO) % 7
         if part is LocalPart.DATE:
             return day
         found = date.fromordinal(day + DAY_ZERO)

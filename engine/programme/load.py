@@ -114,7 +114,8 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
     identifier = name_of(entries["programme"], "programme", problems) if "programme" in entries else None
     timezone = _timezone(entries["timezone"], problems) if "timezone" in entries else None
     currency = _currency(entries["currency"], problems) if "currency" in entries else None
-    names = Names(_DIGITS_UNKNOWN if currency is None else MINOR_DIGITS[currency], calendar_of(timezone or "UTC"))
+    digits = _DIGITS_UNKNOWN if currency is None else MINOR_DIGITS[currency]
+    names = Names(digits, currency or "cash", calendar_of(timezone or "UTC"))
     if "derived" in entries:
         read_derived(entries["derived"], names, problems)
     rules = _rules(entries["rules"], problems, names) if "rules" in entries else ()

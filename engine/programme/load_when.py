@@ -57,6 +57,7 @@ class Names:
     """Hold what a programme defines and conditions may name; `digits` are the currency's decimals."""
 
     digits: int
+    currency: str
     calendar: Calendar
     derived: dict[str, tuple[str, Field] | None] = dataclass_field(default_factory=dict)
 
