@@ -61,14 +61,18 @@ def check(
 
 
 @programme.command("activate")
-def activate(file: ProgrammeFile, as_json: JsonFlag = False) -> None:
+def activate(
+    file: ProgrammeFile,
+    from_now: Annotated[bool, typer.Option("--from-now", help="Let new metrics begin empty.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Let a programme judge what comes from now on; what was judged before stays as it is.
 
     Example: `guerdon programme activate examples/grocery/programme.yaml`
     """
     from operations.programmes import activate as put_in_force  # noqa: PLC0415  `guerdon --help` must not wait for it
 
-    done = put_in_force(_database_url(), file)
+    done = put_in_force(_database_url(), file, from_now=from_now)
     if as_json:
         print_json(done)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schemas.events import Erasure
+from schemas.events import INT64_MAX, Erasure, Signup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,4 +20,9 @@ def fold(state: MemberState, event: Event, occurrence: Occurrence, judge: Judges
     state.clock_ms = max(state.clock_ms, event.occurred_at)
     if type(event) is Erasure:
         state.erased = True
-    return judge.judge(event, state, occurrence)
+    rewards = judge.judge(event, state, occurrence)
+    if rewards and state.available > INT64_MAX:
+        state.available = INT64_MAX
+    if state.signup_ms is None and type(event) is Signup:
+        state.signup_ms = event.occurred_at  # afterwards: rules read the member as they were before the event
+    return rewards

@@ -35,7 +35,8 @@ class MemberState(Struct, array_like=True):
 
     `clock_ms` is the latest instant processed, `limits` what each limit has used (key: `LimitScope.key`), `held_since`
     the seq of the first event that evaluation could not judge (0: none; later events are logged, not judged), `erased`
-    whether the member asked for erasure, `memory` everything that takes more than a few bytes.
+    whether the member asked for erasure, `memory` everything that takes more than a few bytes,
+    `signup_ms` the first signup, `available` the points that can be spent.
     """
 
     clock_ms: int = 0
@@ -43,6 +44,8 @@ class MemberState(Struct, array_like=True):
     held_since: int = 0
     erased: bool = False
     memory: Memory | None = None
+    signup_ms: int | None = None
+    available: int = 0
 
     def remembering(self) -> Memory:
         """Return the member's memory, made now where there was nothing to remember yet."""

@@ -105,16 +105,54 @@ _SIMPLE: dict[str, st.SearchStrategy[str]] = {
 }  # fmt: skip
 
 
-def conditions(trigger: str) -> st.SearchStrategy[str]:
+_counts = st.integers(0, 4).map(str)
+_PAST = st.one_of(
+    numbers("history.buys", _counts), numbers("history.buys_2d", _counts), numbers("history.spent", _money),
+    numbers("history.spent_1mo", _money), numbers("history.days", _counts), numbers("history.weeks", _counts),
+    numbers("member.balance", st.sampled_from(["0", "5", "300"])),
+    st.sampled_from(["{lte: 1d}", "{gt: 6h}", "{within: 1mo}", "{exists: false}", "{between: [1h, 3d]}"]).flatmap(
+        lambda test: st.sampled_from(["history.last_buy", "member.age"]).map(lambda path: f"{path}: {test}")
+    ),
+    st.sampled_from(["b", "vip"]).map(lambda item: f"member.held.{item}: true"),
+    st.sampled_from(["{contains: rare}", "{contains_any: [rare, new]}", "{exists: false}"]).map(
+        lambda test: f"member.segment: {test}"
+    ),
+)  # fmt: skip
+METRICS = """metrics:
+  buys: {count: purchase, where: {purchase.amount: {gte: 1.00}}}
+  buys_2d: {count: purchase, over: 2d}
+  spent: {sum: purchase.tax}
+  spent_1mo: {sum: derived.net, over: 1mo}
+  days: {streak: activity, unit: day}
+  weeks: {streak: purchase, unit: week}
+  last_buy: {last: purchase}
+segments:
+  rare: {history.buys_2d: {lte: 1}}
+  new: {member.age: {lt: 2d}, history.spent: {lt: 10.00}}
+"""
+
+
+def challenges(trigger: str) -> st.SearchStrategy[str]:
+    """Make the challenge of a rule."""
+    goals = ["count: 2", "count: 1"] + (["sum: derived.net, gte: 20.00"] if trigger == "purchase" else [])
+    return st.tuples(
+        st.sampled_from(goals),
+        st.sampled_from(["", ", within: 1d", ", within: 6h"]),
+        st.sampled_from(["", ", repeat: after_completion", ", repeat: never"]),
+        conditions(trigger).map(lambda test: f", where: {{{test}}}") | st.just(""),
+    ).map(lambda parts: f"{{{''.join(parts)}}}")
+
+
+@st.composite
+def conditions(draw: st.DrawFn, trigger: str) -> str:
     """Make an entry of a condition, nested ones among them."""
-    simple = _SIMPLE[trigger]
-    several = st.lists(simple.map(lambda test: f"{{{test}}}"), min_size=1, max_size=3).map(", ".join)
-    return st.one_of(
-        simple,
-        simple,
-        st.tuples(st.sampled_from(["all", "any"]), several).map(lambda parts: f"{parts[0]}: [{parts[1]}]"),
-        simple.map(lambda test: f"not: {{{test}}}"),
-    )
+    simple = _PAST if draw(st.integers(0, 2)) == 0 else _SIMPLE[trigger]
+    shape = draw(st.sampled_from(["plain", "plain", "plain", "all", "any", "not"]))
+    tests: list[str] = draw(st.lists(simple, min_size=1, max_size=1 if shape in ("plain", "not") else 3))
+    if shape == "plain":
+        return tests[0]
+    tests = [f"{{{test}}}" for test in tests]
+    return f"not: {tests[0]}" if shape == "not" else f"{shape}: [{', '.join(tests)}]"
 
 
 _fixed = st.integers(1, 400).map(lambda n: f"points: {n}") | st.just(f"points: {{amount: {INT64_MAX}}}")
@@ -123,7 +161,7 @@ _rated = st.builds(
     lambda rate, per, of, rounding: f"points: {{rate: {rate}, per: {per}, of: {of}{rounding}}}",
     _rates,
     st.sampled_from(["1.00", "0.01", "7.77", "10"]),
-    st.sampled_from(["purchase.amount", "purchase.tax", "purchase.units", "derived.net"]),
+    st.sampled_from(["purchase.amount", "purchase.tax", "purchase.units", "derived.net", "history.spent_1mo"]),
     st.sampled_from(["", ", round: floor", ", round: half_up", ", round: ceil"]),
 )
 _POINTS_GIVES = _fixed | st.integers(1, 40).map(lambda n: f"status: {n}")
@@ -210,6 +248,8 @@ def rules(draw: st.DrawFn, identifier: str) -> str:
     if draw(st.booleans()):
         parts.append(f"limits: [{draw(limits(trigger, written))}]")
     parts += [f"{name}: {draw(part)}" for name, part in _PARTS.items() if draw(st.integers(0, 5)) == 0]
+    if draw(st.integers(0, 4)) == 0:
+        parts.append(f"challenge: {draw(challenges(trigger))}")
     if draw(st.booleans()):
         pick = draw(st.sampled_from(["best", "best", "first", "all"]))
         parts.append(f"group: {{id: {phase}-{pick}, pick: {pick}}}")
@@ -224,6 +264,7 @@ def programme_texts(draw: st.DrawFn) -> str:
     identifiers = draw(st.lists(st.sampled_from(["a", "b", "B", "规则", "r-10", "r-9"]), min_size=1, unique=True))
     lines = ["schema: guerdon/1", "programme: p", f"timezone: {draw(st.sampled_from(TIMEZONES))}", "currency: USD"]
     lines.append("derived: {net: purchase.amount - purchase.tender.card + purchase.tax}")
+    lines.append(METRICS)
     return "\n".join([*lines, "rules:", *(draw(rules(identifier)) for identifier in identifiers)])
 
 

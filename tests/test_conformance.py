@@ -21,10 +21,7 @@ GONE = {"revoked", "expired"}
 
 NOT_YET = {
     "input-refund-reasons",
-    "engage-challenge-repeats",
-    "engage-streak-of-days",
     "engage-birthday",
-    "engage-segment",
     "limit-campaign-budget-across-members",
     "limit-gives-back-on-refund",
     "lots-soonest-first",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.programme.model import RefusalReason, Rounding
-from schemas.canonical import refusal_key
+from schemas.canonical import completion_key, refusal_key
 from schemas.events import INT64_MAX
 from schemas.rewards import Posting, RewardEvent
 
@@ -51,6 +51,19 @@ def refusal(posting: Posting, amount: int, event: MemberEvent, occurrence: Occur
     """Record that `amount` of the give at `index` was refused; beyond 64 bits, the most that they hold is recorded."""
     key = refusal_key(occurrence.identity, posting.rule_id or "", event.member_id, index, posting.reason or "")
     return RewardEvent(posting, min(amount, INT64_MAX), key, event.occurred_at, order_of(event))
+
+
+def completion_posting(rule: Rule, version: int) -> Posting:
+    """Return what all completions of a rule's challenge have in common."""
+    return Posting(
+        type="challenge.completed", unit="challenge", rule_id=rule.id, rule_version=version, campaign=rule.campaign
+    )
+
+
+def completion(posting: Posting, event: MemberEvent, occurrence: Occurrence) -> RewardEvent:
+    """Record that an event completed a challenge."""
+    key = completion_key(occurrence.identity, posting.rule_id or "", event.member_id)
+    return RewardEvent(posting, 1, key, event.occurred_at, order_of(event))
 
 
 def order_of(event: MemberEvent) -> str | None:

@@ -39,6 +39,8 @@ def check_rules(rules: tuple[Rule, ...], currency: str | None, problems: Problem
     """Record every contradiction within `rules`."""
     for rule in rules:
         check_condition(rule.when, currency, problems)
+        if rule.challenge is not None:
+            check_condition(rule.challenge.where, currency, problems)
         _check_limits(rule, problems)
         _check_multipliers(rule, rules, problems)
     _check_groups(rules, problems)

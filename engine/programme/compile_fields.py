@@ -6,9 +6,22 @@ import ast
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from engine.programme import metrics
 from engine.programme.compile_when import condition_expression
-from engine.programme.conditions import Attribute, Difference, Kind, Lines, LocalPart, LocalTime, Tender
-from engine.programme.facts import MONDAY_OF_DAY_ZERO, millionths, tendered
+from engine.programme.conditions import (
+    Attribute,
+    Difference,
+    History,
+    Kind,
+    Lines,
+    LocalPart,
+    LocalTime,
+    Measure,
+    MemberPart,
+    MemberValue,
+    Tender,
+)
+from engine.programme.facts import MONDAY_OF_DAY_ZERO, holds_item, millionths, tendered
 from engine.programme.localtime import DAY_MS, DAY_ZERO
 from engine.programme.model import Every
 from engine.programme.syntax import (
@@ -22,14 +35,28 @@ from engine.programme.syntax import (
     constant,
     increase_name,
     name,
+    run,
     when,
 )
 
 if TYPE_CHECKING:
-    from engine.programme.conditions import Duration, Field
+    from engine.programme.conditions import Duration, Field, Metric
     from engine.programme.localtime import Calendar
 
-GLOBALS: dict[str, Any] = {"date": date, "millionths": millionths, "tendered": tendered}
+GLOBALS: dict[str, Any] = {
+    "add_last": metrics.add_last,
+    "add_streak": metrics.add_streak,
+    "add_total": metrics.add_total,
+    "add_window": metrics.add_window,
+    "date": date,
+    "holds_item": holds_item,
+    "last_of": metrics.last_of,
+    "millionths": millionths,
+    "streak_of": metrics.streak_of,
+    "tendered": tendered,
+    "total_of": metrics.total_of,
+    "window_sum": metrics.window_sum,
+}
 """What the generated code of this module calls."""
 
 
@@ -107,7 +134,7 @@ class FieldReader:
         """Read everything that was asked for."""
         return [*self._parts.values(), *self._line_walk(), *self._reads]
 
-    def _expression(self, field: Field) -> ast.expr:
+    def _expression(self, field: Field) -> ast.expr:  # noqa: PLR0911  one answer for each source
         source = field.source
         if isinstance(source, Attribute):
             value = attribute(name("event"), source.name)
@@ -121,7 +148,36 @@ class FieldReader:
             return self._local_time(source.part)
         if isinstance(source, Lines):
             return self._line_query(source)
+        if isinstance(source, History):
+            return self._history(source.metric)
+        if isinstance(source, MemberValue):
+            return _member(source)
         return self._difference(source)
+
+    def entering(self, metric: Metric) -> list[ast.stmt]:
+        """Let a metric take the event in, after everything else."""
+        state, key, at = name("state"), constant(metric.key), name("at_ms")
+        value = constant(1) if metric.of is None else self.local(metric.of)
+        if metric.measure is Measure.LAST:
+            entered = call(name("add_last"), state, key, at)
+        elif metric.unit is not None:
+            entered = call(name("add_streak"), state, key, self.period(Every(metric.unit)))
+        elif metric.over is None:
+            entered = call(name("add_total"), state, key, value)
+        else:
+            entered = call(name("add_window"), state, key, value, self.window_start(metric.over), at)
+        condition = condition_expression(metric.where, self.local, self.constant)
+        return [run(entered)] if condition is None else [when(condition, [run(entered)])]
+
+    def _history(self, metric: Metric) -> ast.expr:
+        state, key = name("state"), constant(metric.key)
+        if metric.measure is Measure.LAST:
+            return call(name("last_of"), state, key)
+        if metric.unit is not None:
+            return call(name("streak_of"), state, key, self.period(Every(metric.unit)))
+        if metric.over is None:
+            return call(name("total_of"), state, key)
+        return call(name("window_sum"), state, key, self.window_start(metric.over), name("at_ms"))
 
     def _local_time(self, part: LocalPart) -> ast.expr:
         if part is LocalPart.DATE:
@@ -170,6 +226,15 @@ class FieldReader:
         zeros = [assign(local, constant(0)) for local in self._lines.values()]
         missing = [assign(local, constant(None)) for local in self._lines.values()]
         return [when(items, [*zeros, walking], missing)]
+
+
+def _member(source: MemberValue) -> ast.expr:
+    state = name("state")
+    if source.part is MemberPart.AGE:
+        return attribute(state, "signup_ms")
+    if source.part is MemberPart.BALANCE:
+        return attribute(state, "available")
+    return call(name("holds_item"), state, constant(source.item), name("at_ms"))
 
 
 def _line_value(field: Field) -> ast.expr:

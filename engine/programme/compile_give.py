@@ -214,6 +214,8 @@ class GiveCompiler:
         statements = [run(call(attribute(name("rewards"), "append"), call(name("RewardEvent"), *arguments)))]
         if give.unit == "points" and rule.phase in self._multiplied:
             statements.append(increase_name(f"given_{rule.phase}", amount))
+        if give.unit == "points":
+            statements.append(increase(name("state"), "available", amount))
         if give.unit in ("badge", "benefit"):
             held: Any = attribute(call(attribute(name("state"), "remembering")), "held")
             until = arguments[7] if give.lasts is not None else constant(0)

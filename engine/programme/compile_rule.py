@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.programme.awards import completion_posting
 from engine.programme.compile_give import GiveCompiler
 from engine.programme.compile_when import condition_expression
 from engine.programme.model import MultipliedAmount, Pick, decides
-from engine.programme.syntax import assign, attribute, both, call, compare, constant, name, when
+from engine.programme.syntax import assign, attribute, both, call, compare, constant, name, pair, run, when
 
 if TYPE_CHECKING:
     import ast
 
     from engine.programme.compile_fields import FieldReader
-    from engine.programme.model import Rule
+    from engine.programme.conditions import Metric
+    from engine.programme.model import Challenge, Rule
     from schemas.events import Event
 
 
 class RulesCompiler:
     """Compile the rules on one type of event, given in the order of evaluation."""
 
-    def __init__(self, version: int, kind: type[Event], rules: list[Rule], fields: FieldReader) -> None:
+    def __init__(
+        self, version: int, kind: type[Event], rules: list[Rule], metrics: list[Metric], fields: FieldReader
+    ) -> None:
+        self._version = version
+        self._metrics = metrics
         self._kind_fields = kind.__struct_fields__
         self._rules = rules
         self._fields = fields
@@ -33,6 +39,7 @@ class RulesCompiler:
     def statements(self) -> list[ast.stmt]:
         """Judge all rules; what they read is read before."""
         judged = [statement for rule in self._rules for statement in self._rule(rule)]
+        judged += [statement for metric in self._metrics for statement in self._fields.entering(metric)]
         return [*self._preamble(), *self._fields.statements(), *judged]
 
     def _preamble(self) -> list[ast.stmt]:
@@ -75,12 +82,27 @@ class RulesCompiler:
             statements += self._standing(rule, body)
         return statements
 
+    def _challenged(self, rule: Rule, challenge: Challenge, body: list[ast.stmt]) -> list[ast.stmt]:
+        """Run `body` where the event counts for the challenge and completes it, which is recorded."""
+        posting = self._fields.constant(completion_posting(rule, self._version))
+        completed = call(name("completion"), posting, name("event"), name("occurrence"))
+        by = constant(1) if challenge.of is None else self._fields.local(challenge.of)
+        since = constant(None) if challenge.within is None else self._fields.window_start(challenge.within)
+        goal = pair(constant(challenge.goal), constant(challenge.repeats))
+        key = constant(challenge.key(rule.id))
+        completing = call(name("completes"), name("state"), key, by, goal, pair(since, name("at_ms")))
+        where = condition_expression(challenge.where, self._fields.local, self._fields.constant)
+        recorded = run(call(attribute(name("rewards"), "append"), completed))
+        return [when(both([completing] if where is None else [where, completing]), [recorded, *body])]
+
     def _standing(self, rule: Rule, body: list[ast.stmt]) -> list[ast.stmt]:
         """Run `body` where the rule's time, condition, cohort and draw let it: in this order."""
         if rule.draw is not None:
             ids = [attribute(name("event"), each) for each in ("source", "event_id")]
             won = call(name("wins"), self._fields.constant(rule.draw), constant(rule.id), *ids)
             body = [when(won, body)]
+        if rule.challenge is not None:
+            body = self._challenged(rule, rule.challenge, body)
         if rule.cohort is not None:
             member_id = attribute(name("event"), "member_id")
             treated = call(name("is_treated"), self._fields.constant(rule.cohort), member_id)

@@ -128,7 +128,57 @@ class Difference:
     terms: tuple[tuple[int, Field], ...]
 
 
-Source = Attribute | Tender | LocalTime | Lines | Difference
+class Measure(StrEnum):
+    """Name what a metric says of the member's past."""
+
+    COUNT = "count"
+    SUM = "sum"
+    STREAK = "streak"
+    LAST = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Measure a member's events of one type that fulfil `where`; `over` is a rolling window, `unit` that of a streak.
+
+    `key` names its value in the member's state: it changes with what the metric says, so that no version reads what
+    another has counted otherwise.
+    """
+
+    key: str
+    measure: Measure
+    on: str
+    where: Condition
+    of: Field | None = None
+    over: Duration | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Read a metric as it stands before the event."""
+
+    metric: Metric
+
+
+class MemberPart(StrEnum):
+    """Name what is known of a member before the event."""
+
+    AGE = "age"
+    """Since the signup; held as its instant."""
+    BALANCE = "balance"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class MemberValue:
+    """Read what is known of the member; with HELD, whether they hold the badge or benefit `item`."""
+
+    part: MemberPart
+    item: str = ""
+
+
+Source = Attribute | Tender | LocalTime | Lines | Difference | History | MemberValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +193,9 @@ class Field:
 
 def may_be_negative(field: Field) -> bool:
     """Whether a number can be below 0: differences and scores can, amounts and counts cannot."""
+    if isinstance(field.source, History):
+        summed = field.source.metric.of
+        return summed is not None and may_be_negative(summed)
     return isinstance(field.source, Difference) or field.path == "activity.score"
 
 

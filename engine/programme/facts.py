@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +15,36 @@ from engine.programme.conditions import (
     Difference,
     Duration,
     FieldTest,
+    History,
     Kind,
     Lines,
     LocalPart,
     LocalTime,
+    Measure,
+    MemberPart,
+    MemberValue,
     Not,
     Tender,
 )
 from engine.programme.localtime import DAY_MS, DAY_ZERO
+from engine.programme.metrics import (
+    add_last,
+    add_streak,
+    add_total,
+    add_window,
+    last_of,
+    streak_of,
+    total_of,
+    window_sum,
+)
+from engine.programme.model import Every
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.programme.conditions import Condition, Field, Literal, Source
+    from engine.programme.conditions import Condition, Field, Metric, Source
     from engine.programme.localtime import Calendar
+    from engine.state import MemberState
 
 MONDAY_OF_DAY_ZERO = 3
 """1970-01-01 was a Thursday."""
@@ -41,6 +57,15 @@ class Facts:
     event: Any
     at_ms: int
     calendar: Calendar
+    state: MemberState
+    available: int
+    held: dict[str, int]
+
+    @classmethod
+    def before(cls, event: Any, state: MemberState, calendar: Calendar) -> Facts:
+        """Fix the facts of an event before it changes anything."""
+        held = {} if state.memory is None else dict(state.memory.held)
+        return cls(event, event.occurred_at, calendar, state, state.available, held)
 
     def holds(self, condition: Condition) -> bool:
         """Whether `condition` is fulfilled."""
@@ -59,7 +84,7 @@ class Facts:
             return millionths(value)
         return value
 
-    def _read(self, source: Source) -> Any:
+    def _read(self, source: Source) -> Any:  # noqa: PLR0911  one answer for each source
         if isinstance(source, Attribute):
             value = getattr(self.event, source.name)
             return value if source.key is None or value is None else value.get(source.key)
@@ -69,11 +94,43 @@ class Facts:
             return self._local(source.part)
         if isinstance(source, Lines):
             return self._lines(source)
+        if isinstance(source, History):
+            return self._history(source.metric)
+        if isinstance(source, MemberValue):
+            return self._member(source)
         assert isinstance(source, Difference)  # noqa: S101  the union has no other member
         values = [self.value_of(field) for _, field in source.terms]
         if None in values:
             return None
         return sum(sign * value for (sign, _), value in zip(source.terms, values, strict=True))
+
+    def _history(self, metric: Metric) -> int | None:
+        if metric.measure is Measure.LAST:
+            return last_of(self.state, metric.key)
+        if metric.unit is not None:
+            return streak_of(self.state, metric.key, period_of(Every(metric.unit), self.at_ms, self.calendar))
+        if metric.over is None:
+            return total_of(self.state, metric.key)
+        return window_sum(self.state, metric.key, self.calendar.before(self.at_ms, metric.over), self.at_ms)
+
+    def enter(self, metric: Metric) -> None:
+        """Let a metric take the event in."""
+        value = 1 if metric.of is None else self.value_of(metric.of)
+        if metric.measure is Measure.LAST:
+            add_last(self.state, metric.key, self.at_ms)
+        elif metric.unit is not None:
+            add_streak(self.state, metric.key, period_of(Every(metric.unit), self.at_ms, self.calendar))
+        elif metric.over is None:
+            add_total(self.state, metric.key, value)
+        else:
+            add_window(self.state, metric.key, value, self.calendar.before(self.at_ms, metric.over), self.at_ms)
+
+    def _member(self, source: MemberValue) -> int | bool | None:
+        if source.part is MemberPart.AGE:
+            return self.state.signup_ms
+        if source.part is MemberPart.BALANCE:
+            return self.available
+        return is_held(self.held, source.item, self.at_ms)
 
     def _local(self, part: LocalPart) -> int:
         day, clock_ms = divmod(self.calendar.local_time(self.at_ms), DAY_MS)
@@ -89,7 +146,7 @@ class Facts:
     def _lines(self, source: Lines) -> int | None:
         if not self.event.items:
             return None
-        chosen = [line for line in self.event.items if Facts(line, self.at_ms, self.calendar).holds(source.where)]
+        chosen = [line for line in self.event.items if replace(self, event=line).holds(source.where)]
         if source.sum is None:
             return len(chosen)
         if source.sum == "quantity":
@@ -160,6 +217,28 @@ def compared(comparison: Comparison, value: Any, wanted: Any) -> bool:
     return bool(value <= wanted)
 
 
+def period_of(every: Every, at_ms: int, calendar: Calendar) -> int:
+    """Return the number of the calendar period that holds an instant."""
+    day = calendar.local_day(at_ms)
+    local = date.fromordinal(day + DAY_ZERO)
+    month = local.year * 12 + local.month - 1
+    return {
+        Every.DAY: day, Every.WEEK: (day + MONDAY_OF_DAY_ZERO) // 7, Every.MONTH: month, Every.QUARTER: month // 3,
+        Every.YEAR: local.year, Every.LIFETIME: 0,
+    }[every]  # fmt: skip
+
+
+def is_held(held: dict[str, int], item: str, at_ms: int) -> bool:
+    """Whether a badge or benefit was given and has not ended; 0 stands for no end."""
+    until_ms = held.get(item)
+    return until_ms is not None and (until_ms == 0 or at_ms < until_ms)
+
+
+def holds_item(state: MemberState, item: str, at_ms: int) -> bool:
+    """Whether the member holds a badge or benefit."""
+    return state.memory is not None and is_held(state.memory.held, item, at_ms)
+
+
 def tendered(tenders: Sequence[Any] | None, kind: str) -> int:
     """Return what was paid by tenders of `kind`, in minor units."""
     return sum(tender.amount for tender in tenders or () if tender.kind == kind)
@@ -169,8 +248,3 @@ def millionths(quantity: str) -> int:
     """Return a canonical decimal with at most six decimals as an integer of millionths."""
     whole, _, fraction = quantity.partition(".")
     return int(whole) * MILLION + int(f"{fraction:0<6}") if fraction else int(whole) * MILLION
-
-
-def literal_key(value: Literal) -> str:
-    """Return a text by which a literal is sorted, so that generated code never depends on the order of a set."""
-    return f"{type(value).__name__} {value}"

@@ -12,6 +12,8 @@ from engine.programme.conditions import (
     Lines,
     LocalPart,
     LocalTime,
+    MemberPart,
+    MemberValue,
     Tender,
 )
 from schemas.events import Activity, Event, Purchase, Share, Signup
@@ -23,6 +25,9 @@ LATER_TRIGGERS = ("referral", "tier", "challenge", "contest", "birthday", "anniv
 
 LINE = "line"
 """Stands in the place of a trigger where the fields of one line of a purchase are meant."""
+
+SEGMENT = "segment"
+"""Stands in the place of a trigger where only the member, the past and the time can be read."""
 
 ATTRIBUTES_PREFIX = "event.attributes."
 TENDER_PREFIX = "purchase.tender."
@@ -62,6 +67,11 @@ _TIME = {
     LocalPart.WEEKDAY: Kind.WEEKDAY, LocalPart.CLOCK: Kind.CLOCK, LocalPart.DATE: Kind.DATE,
     LocalPart.DAY: _INTEGER, LocalPart.MONTH: _INTEGER,
 }  # fmt: skip
+HELD_PREFIX = "member.held."
+MEMBER_FIELDS = {
+    "member.age": Field("member.age", Kind.AGE, MemberValue(MemberPart.AGE)),
+    "member.balance": Field("member.balance", _INTEGER, MemberValue(MemberPart.BALANCE), optional=False),
+}
 TIME_FIELDS = {
     f"time.{part}": Field(f"time.{part}", kind, LocalTime(part), optional=False) for part, kind in _TIME.items()
 }
@@ -90,24 +100,26 @@ FIELDS = _catalogue()
 _LATER_PATHS = frozenset(
     (
         "signup.birthday", "refund.order_id", "refund.refund_id", "refund.amount",
-        "member.tier", "member.tier_rank", "member.age", "member.birthday", "member.referrer", "member.segment",
-        "member.balance",
+        "member.tier", "member.tier_rank", "member.birthday", "member.referrer",
         "referral.event", "referral.number", "referral.amount", "referral.age", "referral.spend", "referral.channel",
         "tier.to", "tier.from", "contest.id", "contest.rank", "challenge.rule",
     )
 )  # fmt: skip
-_LATER_PREFIXES = ("member.attributes.", "member.held.", "history.", "referral.referee.")
+_LATER_PREFIXES = ("member.attributes.", "referral.referee.")
 
 
 def field_of(trigger: str, path: str) -> Field | None:
     """Return the field that `path` names in a rule on `trigger`, or None where there is none."""
     if trigger == LINE:
         return FIELDS[LINE].get(path)
-    if path.startswith(ATTRIBUTES_PREFIX) and len(path) > len(ATTRIBUTES_PREFIX):
+    if path.startswith(HELD_PREFIX) and len(path) > len(HELD_PREFIX):
+        held = MemberValue(MemberPart.HELD, path.removeprefix(HELD_PREFIX))
+        return Field(path, Kind.BOOLEAN, held, optional=False)
+    if trigger != SEGMENT and path.startswith(ATTRIBUTES_PREFIX) and len(path) > len(ATTRIBUTES_PREFIX):
         return Field(path, Kind.TEXT, Attribute("attributes", path.removeprefix(ATTRIBUTES_PREFIX)))
     if trigger == "purchase" and path.startswith(TENDER_PREFIX) and len(path) > len(TENDER_PREFIX):
         return Field(path, Kind.MONEY, Tender(path.removeprefix(TENDER_PREFIX)), optional=False)
-    return TIME_FIELDS.get(path) or FIELDS.get(trigger, {}).get(path)
+    return TIME_FIELDS.get(path) or MEMBER_FIELDS.get(path) or FIELDS.get(trigger, {}).get(path)
 
 
 def line_test(name: str, comparison: Comparison, value: str | bool | tuple[str, ...]) -> FieldTest:  # noqa: FBT001  `exists` compares with a truth value
@@ -135,4 +147,4 @@ def paths_near(trigger: str) -> list[str]:
     if trigger == LINE:
         return own
     others = [path for kind, fields in FIELDS.items() if kind != LINE for path in fields]
-    return [*own, *TIME_FIELDS, *sorted(_LATER_PATHS), *others]
+    return [*own, *TIME_FIELDS, *MEMBER_FIELDS, "member.segment", *sorted(_LATER_PATHS), *others]

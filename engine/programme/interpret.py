@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date
 from typing import TYPE_CHECKING
 
-from engine.programme.awards import NOTHING, grant_posting, order_of, refusal, refusal_posting, rounded
+from engine.programme.awards import (
+    NOTHING,
+    completion,
+    completion_posting,
+    grant_posting,
+    order_of,
+    refusal,
+    refusal_posting,
+    rounded,
+)
 from engine.programme.chance import is_treated, wins
 from engine.programme.conditions import Duration
-from engine.programme.facts import MONDAY_OF_DAY_ZERO, Facts
-from engine.programme.localtime import DAY_ZERO, calendar_of
+from engine.programme.facts import Facts, period_of
+from engine.programme.fields import TRIGGERS
+from engine.programme.localtime import calendar_of
+from engine.programme.metrics import completes
 from engine.programme.model import (
     KEPT_PERIODS,
-    Every,
     FixedAmount,
     MaxLimit,
     MultipliedAmount,
@@ -37,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.programme.localtime import Calendar
-    from engine.programme.model import Amount, Give, LimitScope, Programme, Rule
+    from engine.programme.model import Amount, Challenge, Give, LimitScope, Programme, Rule
     from engine.state import MemberState, Occurrence
     from schemas.events import Event, MemberEvent
 
@@ -68,6 +77,9 @@ class Interpreter:
                 picked[rule.group.id] = judging.pick([each for each in rules if each.group == rule.group])
             if picked[rule.group.id] is rule:
                 judging.give(rule)
+        for metric in self.programme.metrics:
+            if isinstance(event, TRIGGERS[metric.on]) and judging.facts.holds(metric.where):
+                judging.facts.enter(metric)
         return judging.rewards or NOTHING
 
 
@@ -84,7 +96,7 @@ class _Judging:
     given: dict[Phase, int] = field(default_factory=lambda: dict.fromkeys(Phase, 0))
 
     def __post_init__(self) -> None:
-        self.facts = Facts(self.event, self.event.occurred_at, self.calendar)
+        self.facts = Facts.before(self.event, self.state, self.calendar)
 
     def stands(self, rule: Rule) -> bool:
         """Whether the rule's time, condition, cohort and draw let it give; a first control event is recorded."""
@@ -99,7 +111,22 @@ class _Judging:
             if begins_control(self.state, rule.id):
                 self._refuse(rule, 0, RefusalReason.COHORT_CONTROL, self._award(rule.gives[0].amount))
             return False
+        if rule.challenge is not None and not self._completes(rule, rule.challenge):
+            return False
         return rule.draw is None or wins(rule.draw, rule.id, self.event.source, self.event.event_id)
+
+    def _completes(self, rule: Rule, challenge: Challenge) -> bool:
+        """Whether the event counts for the rule's challenge and completes it, which is recorded."""
+        if not self.facts.holds(challenge.where):
+            return False
+        at_ms = self.event.occurred_at
+        from_ms = None if challenge.within is None else self.calendar.before(at_ms, challenge.within)
+        by = 1 if challenge.of is None else self.facts.value_of(challenge.of)
+        goal = (challenge.goal, challenge.repeats)
+        if not completes(self.state, challenge.key(rule.id), by, goal, (from_ms, at_ms)):
+            return False
+        self.rewards.append(completion(completion_posting(rule, self.version), self.event, self.occurrence))
+        return True
 
     def pick(self, rules: list[Rule]) -> Rule | None:
         """Return the rule that a group lets give, of those that stand: the first, or the one worth most."""
@@ -190,20 +217,10 @@ class _Judging:
             if scope.by is not None:
                 return rolling_value_use(self.state, key, value, at_ms, from_ms)
             return rolling_use(self.state, key, at_ms, from_ms)
-        period, kept = self._period(scope.every), KEPT_PERIODS[scope.every]
+        period, kept = period_of(scope.every, at_ms, self.calendar), KEPT_PERIODS[scope.every]
         if scope.by is not None:
             return value_use(self.state, key, value, period, kept)
         return use_in(self.state.limits, key, period, kept)
-
-    def _period(self, every: Every) -> int:
-        """Return the number of the calendar period that holds the event."""
-        day = self.calendar.local_day(self.event.occurred_at)
-        local = date.fromordinal(day + DAY_ZERO)
-        month = local.year * 12 + local.month - 1
-        return {
-            Every.DAY: day, Every.WEEK: (day + MONDAY_OF_DAY_ZERO) // 7, Every.MONTH: month, Every.QUARTER: month // 3,
-            Every.YEAR: local.year, Every.LIFETIME: 0,
-        }[every]  # fmt: skip
 
     def _grant(self, rule: Rule, index: int, amount: int) -> None:
         give, at_ms = rule.gives[index], self.event.occurred_at
@@ -221,6 +238,7 @@ class _Judging:
         )
         if give.unit == "points":
             self.given[rule.phase] += amount
+            self.state.available += amount
         if give.unit in ("badge", "benefit"):
             self.state.remembering().held[give.item or ""] = until_ms or 0
 

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from engine.programme.check import check_rules
+from engine.programme.check import check_condition, check_rules
 from engine.programme.conditions import NOWHERE
 from engine.programme.currencies import MINOR_DIGITS
 from engine.programme.entries import entries_of
 from engine.programme.load_derived import read_derived
+from engine.programme.load_metric import read_metrics, read_segments
 from engine.programme.load_rule import RuleReader
 from engine.programme.load_when import Names
 from engine.programme.localtime import calendar_of, zone_names
 from engine.programme.model import Programme, Rule
-from engine.programme.nodes import Mapping, Node, Scalar, Sequence, read_tree
-from engine.programme.problems import NOT_JUDGED, Code, Problem, Problems, Severity
+from engine.programme.nodes import Mapping, Node, Scalar, Sequence, plain, read_tree
+from engine.programme.problems import NOT_JUDGED, Code, Problem, Problems, Severity, shown
 from engine.programme.scalars import kind_of, name_of, text_of
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 SCHEMA = "guerdon/1"
 NAMED_MAX = 20
 _REQUIRED = ("schema", "programme", "timezone", "currency", "rules")
-_KNOWN = (*_REQUIRED, "derived")
+_KNOWN = (*_REQUIRED, "derived", "metrics", "segments")
 _LATER = (
-    "points", "refunds", "tiers", "referral", "catalogue", "metrics", "segments", "contests", "reserve_for",
+    "points", "refunds", "tiers", "referral", "catalogue", "contests", "reserve_for",
 )  # fmt: skip
 _DIGITS_UNKNOWN = 18
 """With an unknown currency, amounts are read as precisely as any: the currency alone is the problem."""
@@ -93,16 +94,8 @@ def load_programme(text: str, name: str) -> Loaded:
 
 def canonical_digest(tree: Node) -> str:
     """Return the hex sha256 of what the tree says: comments, layout, quotes and the order of names do not count."""
-    canonical = json.dumps(_plain(tree), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(plain(tree), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _plain(node: Node) -> object:
-    if isinstance(node, Mapping):
-        return {key: _plain(value) for key, value in node.entries.items()}
-    if isinstance(node, Sequence):
-        return [_plain(item) for item in node.items]
-    return node.text
 
 
 def _programme(tree: Node, problems: Problems) -> Programme | None:
@@ -116,13 +109,40 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
     currency = _currency(entries["currency"], problems) if "currency" in entries else None
     digits = _DIGITS_UNKNOWN if currency is None else MINOR_DIGITS[currency]
     names = Names(digits, currency or "cash", calendar_of(timezone or "UTC"))
-    if "derived" in entries:
-        read_derived(entries["derived"], names, problems)
+    _read_names(entries, names, problems)
     rules = _rules(entries["rules"], problems, names) if "rules" in entries else ()
     check_rules(rules, currency, problems)
+    _check_metrics(entries.get("metrics"), names, currency, problems)
     if identifier is None or timezone is None or currency is None:
         return None
-    return Programme(identifier, timezone, currency, rules, canonical_digest(tree))
+    return Programme(
+        identifier,
+        timezone,
+        currency,
+        rules,
+        canonical_digest(tree),
+        tuple(m for m in names.metrics.values() if m is not None),
+    )
+
+
+def _read_names(entries: dict[str, Node], names: Names, problems: Problems) -> None:
+    """Read what rules may name, in the order in which one may name the other."""
+    if "derived" in entries:
+        read_derived(entries["derived"], names, problems)
+    if "metrics" in entries:
+        read_metrics(entries["metrics"], names, problems, entries.get("derived"))
+    if "segments" in entries:
+        read_segments(entries["segments"], names, problems)
+
+
+def _check_metrics(node: Node | None, names: Names, currency: str | None, problems: Problems) -> None:
+    """Record metrics that can count nothing, and those that nobody reads."""
+    for name, metric in names.metrics.items():
+        if metric is not None:
+            check_condition(metric.where, currency, problems)
+        if isinstance(node, Mapping) and name not in names.read:
+            message = f'no rule reads metric "{shown(name)}"; take it out, or read history.{shown(name)}'
+            problems.warn(node.key_places[name], Code.UNREAD, message)
 
 
 def _check_schema(node: Node, problems: Problems) -> None:

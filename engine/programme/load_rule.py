@@ -13,6 +13,7 @@ from engine.programme.fields import LATER_TRIGGERS, TRIGGERS
 from engine.programme.literals import duration_of, instant_of
 from engine.programme.load_give import GiveReader
 from engine.programme.load_limit import LimitReader
+from engine.programme.load_metric import challenge_of
 from engine.programme.load_when import WhenReader
 from engine.programme.model import Active, Cohort, Draw, Group, Phase, Pick, Rule
 from engine.programme.problems import Code, shown
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from engine.programme.problems import Problems
 
 _RULE = (
-    "id", "on", "campaign", "phase", "active", "when", "cohort", "draw", "give", "group", "priority", "limits", "hold",
+    "id", "on", "campaign", "phase", "active", "when", "cohort", "challenge", "draw", "give", "group", "priority",
+    "limits", "hold",
 )  # fmt: skip
-_RULE_LATER = ("challenge",)
 _SECRET_HASH = re.compile(r"[0-9a-f]{64}\Z")
 PRIORITY_MAX = 1_000_000
 
@@ -43,7 +44,7 @@ class RuleReader:
     def rule(self, node: Node) -> Rule | None:
         """Return the rule at `node`, or None where something essential is missing (which is recorded)."""
         problems = self._problems
-        entries = entries_of(node, "a rule", problems, _RULE, required=("id", "on", "give"), later=_RULE_LATER)
+        entries = entries_of(node, "a rule", problems, _RULE, required=("id", "on", "give"))
         if entries is None:
             return None
         identifier = self._id(entries["id"]) if "id" in entries else None
@@ -63,6 +64,9 @@ class RuleReader:
             "priority": self._priority(entries["priority"]) if "priority" in entries else 0,
             "active": self._active(entries["active"]) if "active" in entries else Active(),
             "cohort": self._cohort(entries["cohort"]) if "cohort" in entries else None,
+            "challenge": challenge_of(entries["challenge"], trigger, self._names, problems)
+            if "challenge" in entries
+            else None,
             "draw": self._draw(entries["draw"]) if "draw" in entries else None,
             "group": self._group(entries["group"]) if "group" in entries else None,
         }

@@ -14,12 +14,16 @@ from engine.programme.conditions import (
     Comparison,
     Field,
     FieldTest,
+    History,
     Kind,
     Lines,
+    Measure,
+    MemberPart,
+    MemberValue,
     Not,
 )
 from engine.programme.entries import entries_of
-from engine.programme.fields import LINE, LINE_TEXTS, TRIGGERS, field_of, is_later, line_test, other_trigger_of
+from engine.programme.fields import LINE, LINE_TEXTS, SEGMENT, TRIGGERS, field_of, is_later, line_test, other_trigger_of
 from engine.programme.fields import paths_near as known_paths
 from engine.programme.literals import clock_of, length_ms, literal_of
 from engine.programme.localtime import DAY_MS
@@ -28,7 +32,7 @@ from engine.programme.problems import Code, shown
 from engine.programme.scalars import boolean_of, kind_of, text_of
 
 if TYPE_CHECKING:
-    from engine.programme.conditions import Condition, Duration, Literal, Place
+    from engine.programme.conditions import Condition, Duration, Literal, Metric, Place
     from engine.programme.localtime import Calendar
     from engine.programme.problems import Problems
 
@@ -49,6 +53,9 @@ _EXAMPLES = {Kind.CLOCK: "{from: 17:00, to: 19:00}", Kind.AGE: "{lte: 30d}", Kin
              Kind.TEXTS: "{contains: …}"}  # fmt: skip
 _ALL_TESTS = tuple(comparison.value for comparison in Comparison if comparison is not _C.CLOCK)
 DERIVED_PREFIX = "derived."
+HISTORY_PREFIX = "history."
+SEGMENT_FIELD = Field("member.segment", Kind.TEXTS, MemberValue(MemberPart.HELD), optional=False)
+"""Stands for the member's segments while their test is read; none is kept, each is a condition."""
 _QUANTIFIERS = ("some", "all", "none", "sum")
 
 
@@ -60,6 +67,9 @@ class Names:
     currency: str
     calendar: Calendar
     derived: dict[str, tuple[str, Field] | None] = dataclass_field(default_factory=dict)
+    metrics: dict[str, Metric | None] = dataclass_field(default_factory=dict)
+    segments: dict[str, Condition] = dataclass_field(default_factory=dict)
+    read: set[str] = dataclass_field(default_factory=set)
 
     def field(self, name: str, place: Place, trigger: str | None, problems: Problems) -> Field | None:
         """Return the field that `name` means in a rule on `trigger`, or None after recording why there is none."""
@@ -68,11 +78,16 @@ class Names:
             return field
         if name.startswith(DERIVED_PREFIX) and trigger != LINE:
             return self._derived(name, place, trigger, problems)
+        if name.startswith(HISTORY_PREFIX) and trigger != LINE:
+            return self._history(name, place, problems)
         other = None if trigger == LINE else other_trigger_of(name)
         if trigger != LINE and is_later(name):
             problems.not_judged(place, f"the field {shown(name)}")
         elif other is None:
             problems.unknown(place, Code.UNKNOWN_FIELD, "field", name, known_paths(trigger or ""))
+        elif trigger == SEGMENT:
+            message = f"{name} is a field of an event; a segment reads history.*, member.* and time.* only"
+            problems.error(place, Code.OTHER_EVENT, message)
         elif trigger in TRIGGERS:
             message = f"{name} is a field of {other} events and this rule is on {trigger}; it could never hold"
             problems.error(place, Code.OTHER_EVENT, message)
@@ -89,6 +104,19 @@ class Names:
             message = f"{path} adds fields of {found[0]} events and this rule is on {trigger}; it could never hold"
             problems.error(place, Code.OTHER_EVENT, message)
         return None if found is None or found[0] != trigger else found[1]
+
+    def _history(self, path: str, place: Place, problems: Problems) -> Field | None:
+        name = path.removeprefix(HISTORY_PREFIX)
+        if name not in self.metrics:
+            known = [f"{HISTORY_PREFIX}{each}" for each in self.metrics]
+            problems.unknown(place, Code.UNKNOWN_FIELD, "field", path, known)
+            return None
+        self.read.add(name)
+        metric = self.metrics[name]
+        if metric is None:
+            return None
+        kind = Kind.AGE if metric.measure is Measure.LAST else Kind.INTEGER if metric.of is None else metric.of.kind
+        return Field(path, kind, History(metric), optional=metric.measure is Measure.LAST)
 
 
 class WhenReader:
@@ -118,8 +146,25 @@ class WhenReader:
             return [Not(self.condition(value, "not"))]
         if name == "items" and self._trigger != LINE:
             return self._items(place, value)
+        if name == SEGMENT_FIELD.path and self._trigger not in (LINE, SEGMENT):
+            return [
+                self._in_segments(test) for test in self._tests(SEGMENT_FIELD, value) if isinstance(test, FieldTest)
+            ]
         field = self._names.field(name, place, self._trigger, self._problems)
         return [] if field is None else self._tests(field, value)
+
+    def _in_segments(self, test: FieldTest) -> Condition:
+        """Return the conditions of the segments that a test of `member.segment` names."""
+        segments = self._names.segments
+        if test.comparison is _C.EXISTS:
+            some: Condition = AnyOf(tuple(segments.values())) if segments else Not(ALWAYS)
+            return some if test.value is True else Not(some)
+        named = [str(value) for value in (test.value if isinstance(test.value, tuple) else (test.value,))]
+        for name in named:
+            if name not in segments:
+                self._problems.unknown(test.place, Code.UNKNOWN_VALUE, "segment", name, segments)
+        found = tuple(segments[name] for name in named if name in segments)
+        return AnyOf(found) if test.comparison is _C.CONTAINS_ANY and found else AllOf(found)
 
     def _nested(self, name: str, node: Node) -> list[Condition]:
         if not isinstance(node, Sequence) or not node.items:

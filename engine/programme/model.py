@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from engine.programme.conditions import NOWHERE, Duration, Place
 
 if TYPE_CHECKING:
-    from engine.programme.conditions import Condition, Field
+    from engine.programme.conditions import Condition, Field, Metric
     from schemas.events import Event
 
 
@@ -196,6 +196,21 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
+class Challenge:
+    """Let a rule give when the member's events that fulfil `where` reach a goal: so many, or a sum of `of`."""
+
+    goal: int
+    of: Field | None
+    within: Duration | None
+    where: Condition
+    repeats: bool
+
+    def key(self, rule_id: str) -> str:
+        """Return the name of its count in the member's state: the same in every version of the programme."""
+        return f"challenge:{'' if self.of is None else self.of.path}:{rule_id}"
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Name the rules among which one is picked."""
 
@@ -218,6 +233,7 @@ class Rule:
     priority: int = 0
     active: Active = Active()
     cohort: Cohort | None = None
+    challenge: Challenge | None = None
     draw: Draw | None = None
     group: Group | None = None
     place: Place = field(default=NOWHERE, compare=False)
@@ -232,6 +248,7 @@ class Programme:
     currency: str
     rules: tuple[Rule, ...]
     digest: str
+    metrics: tuple[Metric, ...] = ()
 
 
 def in_order(rules: tuple[Rule, ...]) -> list[Rule]:

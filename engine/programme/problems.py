@@ -42,6 +42,7 @@ class Code(StrEnum):
     UNREACHABLE_VALUE = "unreachable_value"
     DUPLICATE_VALUE = "duplicate_value"
     UNBOUNDED = "unbounded"
+    UNREAD = "unread"
 
 
 NOT_JUDGED = " is part of the language, but this release does not judge it"

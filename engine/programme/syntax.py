@@ -58,6 +58,11 @@ def either(parts: Sequence[ast.expr]) -> ast.expr:
     return parts[0] if len(parts) == 1 else ast.BoolOp(ast.Or(), list(parts))
 
 
+def pair(first: ast.expr, second: ast.expr) -> ast.Tuple:
+    """Put two values together."""
+    return ast.Tuple([first, second], ast.Load())
+
+
 def negated(part: ast.expr) -> ast.expr:
     """Hold where `part` does not."""
     return ast.UnaryOp(ast.Not(), part)
