@@ -34,11 +34,28 @@ class Window(Struct, array_like=True, gc=False):
         first, end = bisect_right(self.instants, from_ms), bisect_right(self.instants, at_ms)
         return sum(self.amounts[first:end]), sum(self.times[first:end])
 
+    def amount(self, from_ms: int, at_ms: int) -> int:
+        """Return the amount within `(from_ms, at_ms]`; most windows end at their last entry."""
+        instants = self.instants
+        first = bisect_right(instants, from_ms)
+        if instants and at_ms >= instants[-1]:
+            return sum(self.amounts[first:] if first else self.amounts)
+        return sum(self.amounts[first : bisect_right(instants, at_ms)])
+
     def enter(self, at_ms: int, amount: int, times: int, keep_from_ms: int) -> None:
         """Add an entry and forget those up to `keep_from_ms`; what a late event would forget is gone already."""
-        self.forget(keep_from_ms)
-        place = bisect_right(self.instants, at_ms)
-        if place and self.instants[place - 1] == at_ms:
+        instants = self.instants
+        if instants and instants[0] <= keep_from_ms:
+            self.forget(keep_from_ms)
+        if not instants or at_ms > instants[-1]:
+            instants.append(at_ms)
+            self.amounts.append(amount)
+            self.times.append(times)
+            if len(instants) > ENTRIES_MAX:
+                self._merge()
+            return
+        place = bisect_right(instants, at_ms)
+        if place and instants[place - 1] == at_ms:
             self.amounts[place - 1] = min(self.amounts[place - 1] + amount, INT64_MAX)
             self.times[place - 1] += times
             return

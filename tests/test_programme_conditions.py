@@ -257,6 +257,18 @@ def test_days_and_months_keep_the_time_on_the_wall(timezone: str, at: str, durat
 
 @settings(max_examples=300, deadline=None)
 @given(
+    st.sampled_from(["America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia", "Asia/Gaza"]),
+    st.integers(0, 4_000_000_000_000),
+    st.integers(1, 800),
+)
+def test_days_are_counted_on_the_wall(timezone: str, at_ms: int, days: int) -> None:
+    calendar = Calendar(timezone)
+    moved_ms = calendar.local_time(at_ms) + days * 86_400_000
+    assert calendar.after(at_ms, Duration(days=days)) == calendar.instant_of(moved_ms)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
     st.sampled_from(["America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "America/Sao_Paulo", "Asia/Gaza"]),
     st.integers(0, 4_000_000_000_000),
 )

@@ -110,8 +110,10 @@ class Calendar:
         if months:
             moved_ms = _months_later(local_ms // DAY_MS, months) * DAY_MS + local_ms % DAY_MS
         guess_ms = moved_ms - (local_ms - at_ms)
+        offset_ms = self.local_time(guess_ms) - guess_ms
+        guess_ms = moved_ms - offset_ms
         earlier_ms = guess_ms - 12 * _HOUR_MS
-        if self.local_time(guess_ms) == moved_ms and self.local_time(earlier_ms) - earlier_ms == local_ms - at_ms:
+        if self.local_time(guess_ms) == moved_ms and self.local_time(earlier_ms) - earlier_ms == offset_ms:
             return guess_ms  # one offset from half a day before: no clock was changed that could repeat this time
         return self.instant_of(moved_ms)
 

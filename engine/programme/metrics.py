@@ -36,17 +36,17 @@ def window_sum(state: MemberState, key: str, from_ms: int, at_ms: int) -> int:
     if state.memory is None:
         return 0
     window = state.memory.windows.get(key)
-    return 0 if window is None else window.total(from_ms, at_ms)[0]
+    return 0 if window is None else window.amount(from_ms, at_ms)
 
 
 def add_window(state: MemberState, key: str, by: int | None, from_ms: int, at_ms: int) -> None:
     """Enter an event into a window that looks back to `from_ms`; a missing value enters nothing."""
     if by is not None:
-        windows = state.remembering().windows
-        window = windows.get(key)
+        memory = state.memory or state.remembering()
+        window = memory.windows.get(key)
         if window is None:
-            window = windows[key] = Window()
-        window.enter(at_ms, _bounded(by), 1, from_ms - LATE_MS)
+            window = memory.windows[key] = Window()
+        window.enter(at_ms, by if -INT64_MAX <= by <= INT64_MAX else _bounded(by), 1, from_ms - LATE_MS)
 
 
 def last_of(state: MemberState, key: str) -> int | None:
