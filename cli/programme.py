@@ -60,6 +60,17 @@ def check(
         typer.echo(f"{told}; this release cannot activate it yet" if loaded.not_judged else told)
 
 
+@programme.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of programme files, by which editors complete and flag.
+
+    Example: `guerdon programme schema > programme.schema.json`
+    """
+    from engine.programme.json_schema import json_schema  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    print_json(json_schema())
+
+
 @programme.command("activate")
 def activate(
     file: ProgrammeFile,

@@ -97,7 +97,7 @@ def _catalogue() -> dict[str, dict[str, Field]]:
 FIELDS = _catalogue()
 """Every field of an event, by trigger and path."""
 
-_LATER_PATHS = frozenset(
+LATER_PATHS = frozenset(
     (
         "signup.birthday", "refund.order_id", "refund.refund_id", "refund.amount",
         "member.tier", "member.tier_rank", "member.birthday", "member.referrer",
@@ -136,9 +136,7 @@ def other_trigger_of(path: str) -> str | None:
 
 def is_later(path: str) -> bool:
     """Whether `path` is a field of the language that this release does not judge yet."""
-    return path in _LATER_PATHS or any(
-        path.startswith(prefix) and len(path) > len(prefix) for prefix in _LATER_PREFIXES
-    )
+    return path in LATER_PATHS or any(path.startswith(prefix) and len(path) > len(prefix) for prefix in _LATER_PREFIXES)
 
 
 def paths_near(trigger: str) -> list[str]:
@@ -147,4 +145,4 @@ def paths_near(trigger: str) -> list[str]:
     if trigger == LINE:
         return own
     others = [path for kind, fields in FIELDS.items() if kind != LINE for path in fields]
-    return [*own, *TIME_FIELDS, *MEMBER_FIELDS, "member.segment", *sorted(_LATER_PATHS), *others]
+    return [*own, *TIME_FIELDS, *MEMBER_FIELDS, "member.segment", *sorted(LATER_PATHS), *others]

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 SCHEMA = "guerdon/1"
 NAMED_MAX = 20
-_REQUIRED = ("schema", "programme", "timezone", "currency", "rules")
-_KNOWN = (*_REQUIRED, "derived", "metrics", "segments")
-_LATER = (
+REQUIRED_SECTIONS = ("schema", "programme", "timezone", "currency", "rules")
+_KNOWN = (*REQUIRED_SECTIONS, "derived", "metrics", "segments")
+LATER_SECTIONS = (
     "points", "refunds", "tiers", "referral", "catalogue", "contests", "reserve_for",
 )  # fmt: skip
 _DIGITS_UNKNOWN = 18
@@ -99,7 +99,7 @@ def canonical_digest(tree: Node) -> str:
 
 
 def _programme(tree: Node, problems: Problems) -> Programme | None:
-    entries = entries_of(tree, "a programme", problems, _KNOWN, required=_REQUIRED, later=_LATER)
+    entries = entries_of(tree, "a programme", problems, _KNOWN, required=REQUIRED_SECTIONS, later=LATER_SECTIONS)
     if entries is None:
         return None
     if "schema" in entries:

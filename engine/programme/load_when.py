@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _C = Comparison
 _ORDERED = (_C.EQ, _C.NE, _C.GT, _C.GTE, _C.LT, _C.LTE, _C.BETWEEN, _C.IN, _C.NOT_IN, _C.EXISTS)
-_TESTS: dict[Kind, tuple[Comparison, ...]] = {
+TESTS: dict[Kind, tuple[Comparison, ...]] = {
     Kind.TEXT: (_C.EQ, _C.NE, _C.IN, _C.NOT_IN, _C.CONTAINS, _C.STARTS_WITH, _C.EXISTS),
     Kind.BOOLEAN: (_C.EQ, _C.NE, _C.EXISTS),
     **dict.fromkeys((Kind.MONEY, Kind.INTEGER, Kind.DECIMAL, Kind.DATE, Kind.INSTANT), _ORDERED),
@@ -219,7 +219,7 @@ class WhenReader:
         if isinstance(node, Mapping):
             return self._mapped(field, node)
         comparison = _C.EQ if isinstance(node, Scalar) else _C.IN
-        if comparison not in _TESTS[field.kind]:
+        if comparison not in TESTS[field.kind]:
             example = f"{field.path}: {_EXAMPLES.get(field.kind, '…')}"
             message = f"{field.path} is {field.kind} and takes a test, such as {{{example}}}"
             self._problems.error(node.place, Code.WRONG_TEST, message)
@@ -254,7 +254,7 @@ class WhenReader:
             self._problems.unknown(place, Code.UNKNOWN_FIELD, "test", name, _ALL_TESTS)
             return None
         comparison = Comparison(name)
-        known = _TESTS[field.kind]
+        known = TESTS[field.kind]
         if comparison not in known:
             message = f'"{name}" does not test {field.path}, which is {field.kind}; use {" or ".join(known)}'
             self._problems.error(place, Code.WRONG_TEST, message)
