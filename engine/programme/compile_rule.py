@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.programme.awards import completion_posting
 from engine.programme.compile_give import GiveCompiler
+from engine.programme.compile_guard import bucketed, runs_of
 from engine.programme.compile_when import condition_expression
 from engine.programme.model import MultipliedAmount, Pick, decides
 from engine.programme.syntax import assign, attribute, both, call, compare, constant, name, pair, run, when
@@ -38,7 +39,12 @@ class RulesCompiler:
 
     def statements(self) -> list[ast.stmt]:
         """Judge all rules; what they read is read before."""
-        judged = [statement for rule in self._rules for statement in self._rule(rule)]
+        judged: list[ast.stmt] = []
+        for guard, rules in runs_of(self._rules):
+            if guard is None:
+                judged += [statement for rule in rules for statement in self._rule(rule)]
+            else:
+                judged += bucketed(guard, rules, self._fields, self._rule)
         judged += [statement for metric in self._metrics for statement in self._fields.entering(metric)]
         return [*self._preamble(), *self._fields.statements(), *judged]
 
