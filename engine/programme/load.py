@@ -14,6 +14,7 @@ from engine.programme.entries import entries_of
 from engine.programme.load_derived import read_derived
 from engine.programme.load_metric import read_metrics, read_segments
 from engine.programme.load_rule import RuleReader
+from engine.programme.load_sections import SectionReader
 from engine.programme.load_when import Names
 from engine.programme.localtime import calendar_of, zone_names
 from engine.programme.model import Programme, Rule
@@ -99,7 +100,7 @@ def canonical_digest(tree: Node) -> str:
 
 
 def _programme(tree: Node, problems: Problems) -> Programme | None:
-    entries = entries_of(tree, "a programme", problems, _KNOWN, required=REQUIRED_SECTIONS, later=LATER_SECTIONS)
+    entries = entries_of(tree, "a programme", problems, (*_KNOWN, *LATER_SECTIONS), required=REQUIRED_SECTIONS)
     if entries is None:
         return None
     if "schema" in entries:
@@ -112,6 +113,8 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
     _read_names(entries, names, problems)
     rules = _rules(entries["rules"], problems, names) if "rules" in entries else ()
     check_rules(rules, currency, problems)
+    assert isinstance(tree, Mapping)  # noqa: S101  entries_of has refused everything else
+    SectionReader(names, problems).check(entries, tree)
     _check_metrics(entries.get("metrics"), names, currency, problems)
     if identifier is None or timezone is None or currency is None:
         return None
