@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 def fold(state: MemberState, event: Event, occurrence: Occurrence, judge: Judges) -> Sequence[RewardEvent]:
     """Move the member's clock to the event, never back, and return what the event gives; changes `state` in place."""
     state.clock_ms = max(state.clock_ms, event.occurred_at)
-    if type(event) is Erasure:
+    kind = type(event)
+    if kind is Erasure:
         state.erased = True
     rewards = judge.judge(event, state, occurrence)
     if rewards and state.available > INT64_MAX:
         state.available = INT64_MAX
-    if state.signup_ms is None and type(event) is Signup:
+    if kind is Signup and state.signup_ms is None:
         state.signup_ms = event.occurred_at  # afterwards: rules read the member as they were before the event
     return rewards

@@ -261,10 +261,11 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         HEAD + "- {id: a}\n" * 20_000, "[{a: " * 100_000,
         HEAD + "- {id: a, on: purchase, priority: " + "9" * 900_000 + "}", "? " * 400_000, '"' + "a" * 900_000,
         "!" * 900_000, "&" * 900_000, "*" * 900_000, "a: |\n" + " x\n" * 300_000, "%YAML 9.9\n---\n", "\ud800", "\x00",
+        HEAD + "- {id: a, on: purchase, when: {purchase.store: {in: [" + "a, " * 90_000 + "]}}, give: []}",
         "<<: {a: b}", "a: b: c", "? [a]\n: b", "%TAG ! tag:x:\n---\n", HEAD + ("- {id: " + "x" * 300 + "}\n") * 3000,
         HEAD + "".join(f"- {{id: a{n}, oon: b}}\n" for n in range(30_000)),
     ],
-    ids=range(24),
+    ids=range(25),
 )  # fmt: skip
 def test_a_hostile_file_ends_in_an_error_soon(text: str) -> None:
     began = time.perf_counter()

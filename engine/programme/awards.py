@@ -72,6 +72,11 @@ def order_of(event: MemberEvent) -> str | None:
     return order_id
 
 
+def multiplied(base: int, extra: tuple[int, int] | None, rounding: Rounding) -> int:
+    """Return what a multiplier adds to `base`; nothing where its key's value has no factor."""
+    return 0 if extra is None else rounded(base * extra[0], extra[1], rounding)
+
+
 def rounded(numerator: int, denominator: int, rounding: Rounding) -> int:
     """Round a rational number ≥ 0 to an integer, once."""
     if rounding is Rounding.CEIL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.programme.conditions import (
@@ -25,7 +26,7 @@ from engine.programme.problems import Code, shown
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from engine.programme.conditions import Condition, Field, Literal
     from engine.programme.model import Rule
@@ -91,13 +92,15 @@ def _check_field(field: Field, tests: list[FieldTest], currency: str | None, pro
     candidates = _candidates(field, tests)
     if field.path == "purchase.currency" and currency is not None and listed is not None:
         candidates = [value for value in candidates if value == currency]
-    possible = [value for value in candidates if all(_passes(test, value) for test in tests)]
+    testers = [_tester(test) for test in tests]
+    possible = [value for value in candidates if all(passed(value) for passed in testers)]
     if not possible and candidates is not _ANYTHING and (candidates or listed is not None):
         message = f"no value of {field.path} passes all of its tests; the rule would never match"
         problems.error(tests[-1].place, Code.NEVER_MATCHES, message)
         return
+    reachable = frozenset(possible)
     for test in tests:
-        if test.comparison is Comparison.IN and any(value not in possible for value in _values(test)):
+        if test.comparison is Comparison.IN and not reachable.issuperset(_values(test)):
             message = f"not every value listed for {field.path} can pass its other tests; take those out"
             problems.warn(test.place, Code.UNREACHABLE_VALUE, message)
 
@@ -156,6 +159,14 @@ def _size(value: Literal) -> int:
         return length_ms(value)
     assert isinstance(value, int)  # noqa: S101  the loader lets only what has a size be measured
     return value
+
+
+def _tester(test: FieldTest) -> Callable[[Literal], bool]:
+    """Return what tells whether a value passes; a list is searched by hash, as it may be as long as a file."""
+    if test.comparison not in (Comparison.IN, Comparison.NOT_IN):
+        return partial(_passes, test)
+    listed, wanted = frozenset(_values(test)), test.comparison is Comparison.IN
+    return lambda value: (value in listed) is wanted
 
 
 def _passes(test: FieldTest, value: Literal) -> bool:

@@ -20,7 +20,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from engine.programme import syntax
-from engine.programme.awards import NOTHING, completion, refusal
+from engine.programme.awards import NOTHING, completion, multiplied, refusal
 from engine.programme.chance import is_treated, wins
 from engine.programme.compile_fields import FieldReader
 from engine.programme.compile_rule import RulesCompiler
@@ -50,6 +50,7 @@ _CALLED: dict[str, Any] = {
     "completes": completes,
     "completion": completion,
     "min": min,
+    "multiplied": multiplied,
     "refusal": refusal,
     "rolling_use": rolling_use,
     "rolling_value_use": rolling_value_use,

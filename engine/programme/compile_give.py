@@ -115,11 +115,9 @@ class GiveCompiler:
         if amount.key is None:
             assert amount.extra is not None  # noqa: S101  without a key there is one factor
             return _rated(base, *amount.extra, amount.rounding)
-        found: ast.expr = constant(0)
-        for value, extra in reversed(amount.extras):
-            is_value = compare(self._fields.local(amount.key), "==", constant(value))
-            found = choose(is_value, _rated(base, *extra, amount.rounding), found)
-        return found
+        table = self._fields.constant(dict(amount.extras))
+        extra = call(attribute(table, "get"), self._fields.local(amount.key))
+        return call(name("multiplied"), base, extra, self._fields.constant(amount.rounding))
 
     def _opened(self, rule: Rule) -> tuple[dict[LimitScope, str], list[ast.stmt]]:
         """Name the uses that the rule's limits have, and find them."""

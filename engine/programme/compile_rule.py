@@ -30,6 +30,7 @@ class RulesCompiler:
         self._metrics = metrics
         self._kind_fields = kind.__struct_fields__
         self._rules = rules
+        self._numbers = {rule.id: number for number, rule in enumerate(rules)}
         self._fields = fields
         self._multiplied = frozenset(
             give.amount.phase for rule in rules for give in rule.gives if isinstance(give.amount, MultipliedAmount)
@@ -69,7 +70,7 @@ class RulesCompiler:
         if rule.group.id not in self._groups:
             local = self._groups[rule.group.id] = f"picked_{len(self._groups)}"
             statements = self._picking(rule, local)
-        picked = compare(name(self._groups[rule.group.id]), "==", constant(self._rules.index(rule)))
+        picked = compare(name(self._groups[rule.group.id]), "==", constant(self._numbers[rule.id]))
         return [*statements, when(picked, self._gives.giving(rule))]
 
     def _picking(self, first: Rule, local: str) -> list[ast.stmt]:
