@@ -13,7 +13,7 @@ from engine.programme.compile import compile_programme
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
 from engine.programme.model import Cohort, Draw
-from engine.state import Memory, MemberState, Occurrence
+from engine.state import MemberState, Memory, Occurrence
 from engine.windows import ENTRIES_MAX, VALUES_MAX, Window
 from schemas.canonical import event_identity
 from schemas.events import Item, Purchase, Share
