@@ -14,8 +14,8 @@ from struct import Struct
 import psycopg2
 from confluent_kafka import Consumer, TopicPartition
 
-from engine.store.binary_copy import NULL, copy_rows, pack_bytes, pack_text, pack_timestamp, timestamp_us
-from engine.store.hash_chain import REWARD_COLUMNS, SOURCE_COLUMNS, posting_fields
+from engine.store.binary_copy import NULL, copy_rows, pack_bytes, pack_text, timestamp_us
+from engine.store.hash_chain import REWARD_COLUMNS, SOURCE_COLUMNS, event_fields, lot_and_times, posting_fields
 from operations.settings import load_settings
 from schemas.codec import CommittedSchemas, Decoder
 from schemas.partitioning import shard_of
@@ -27,7 +27,7 @@ REWARDS_OF_TEN = (2, 2, 1, 2, 1, 2, 2, 1, 2, 2)
 
 _HASH = pack_bytes(bytes(32))
 _SOURCE = Struct(">hiqiqiqiqiqiiiiih").pack
-_REWARD = Struct(">hiqiqiqiqiqiiih").pack
+_REWARD = Struct(">hiqiq").pack
 _POSTING = posting_fields(
     Posting(type="points.granted", unit="points", debit="issued", credit="active", rule_id="base", rule_version=1)
 )
@@ -95,9 +95,9 @@ def _take(consumer: Consumer, connection: psycopg2.extensions.connection, open_p
             for _ in range(REWARDS_OF_TEN[events % 10]):
                 pos += 1
                 reward_rows.append(
-                    _REWARD(len(REWARD_COLUMNS), 8, pos, 8, seq, 8, 45, 8, at_us, 8, at_us, 4, 1, 2, shard)
-                    + _POSTING + member + event_id + pack_text(order_id) + _HASH + NULL
-                    + pack_timestamp(event.occurred_at) + NULL + _HASH
+                    _REWARD(len(REWARD_COLUMNS), 8, pos, 8, 45)
+                    + event_fields((seq, at_us, at_us, 1, shard), member + event_id + pack_text(order_id))
+                    + _POSTING + _HASH + lot_and_times(None, event.occurred_at, None) + _HASH
                 )  # fmt: skip
             positions[shard] = (seq, pos)
             events += 1

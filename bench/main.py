@@ -31,31 +31,36 @@ WORKER_START_S = 3.0
 
 
 def main(
-    events: int = 400_000, rounds: int = 3, workers: int = 1, members: tuple[int, ...] = (20_000, 200_000)
+    events: int = 400_000,
+    rounds: int = 3,
+    workers: tuple[int, ...] = (1, 2),
+    members: tuple[int, ...] = (20_000, 200_000),
 ) -> None:
     """Run the whole comparison and print it; each round measures the floor, then Guerdon on a fresh database.
 
     Args:
         events: purchases in the topic.
         rounds: how often each is measured; medians are printed.
-        workers: processes of Guerdon that share the work.
+        workers: with how many processes of Guerdon that share the work, one measurement each.
         members: loads, by their number of members.
     """
-    python = platform.python_version()
-    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {python}")
+    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with _services() as home:
+        best: list[float] = []
         for number in members:
             settings = _settings(home)
             _prepare(settings)
             rate = load.publish(settings, events, number)
             print(f"\n{events:,} purchases of {number:,} members, published at {rate:,.0f} events/s")
-            floors, lives = [], []
+            floors: list[dict[str, Any]] = []
+            lives: dict[int, list[dict[str, Any]]] = {count: [] for count in workers}
             for _ in range(rounds):
                 floors.append(_floor(settings))
-                lives.append(_live(settings, home, workers))
+                for count in workers:
+                    lives[count].append(_live(settings, home, count))
             _report(floors, lives)
-        half = int(statistics.median(live["events_per_s"] for live in lives)) // 2
-        _report_latency(home, half, members[0])
+            best.append(max(_median(found, "events_per_s") for found in lives.values()))
+        _report_latency(home, int(best[0]) // 2, members[0], max(workers))
 
 
 @contextmanager
@@ -109,6 +114,7 @@ def _start(module: str, settings: Settings, *arguments: str) -> subprocess.Popen
         [sys.executable, "-m", module, *arguments],
         env=_environment(settings),
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if module == "cli" else None,  # a worker logs a line a batch
         text=True,
         cwd=Path(__file__).parent.parent,
     )
@@ -195,13 +201,20 @@ def _median(rows: list[dict[str, Any]], name: str) -> float:
     return statistics.median(float(row[name]) for row in rows)
 
 
-def _report(floors: list[dict[str, Any]], lives: list[dict[str, Any]]) -> None:
-    floor, live = _median(floors, "events_per_s"), _median(lives, "events_per_s")
+def _report(floors: list[dict[str, Any]], lives: dict[int, list[dict[str, Any]]]) -> None:
+    floor = _median(floors, "events_per_s")
     print(
-        f"  floor    {floor:10,.0f} events/s   rounds: {_rounds(floors)}   "
+        f"  floor               {floor:8,.0f} events/s   rounds: {_rounds(floors)}   "
         f"client CPU {_median(floors, 'cpu_us'):.1f} µs/event"
     )
-    print(f"  Guerdon  {live:10,.0f} events/s   rounds: {_rounds(lives)}   {live / floor:.0%} of the floor")
+    for count, found in lives.items():
+        rate = _median(found, "events_per_s")
+        print(f"  Guerdon, {count} worker{'s'[: count - 1]:1s}  {rate:8,.0f} events/s   rounds: {_rounds(found)}   "
+              f"{rate / floor:.0%} of the floor")  # fmt: skip
+    _report_cost(lives[min(lives)])
+
+
+def _report_cost(lives: list[dict[str, Any]]) -> None:
     print(
         f"  CPU µs/event: worker {_median(lives, 'cpu_us'):.1f}, PostgreSQL {_median(lives, 'postgresql_cpu_us'):.1f}, "
         f"Kafka {_median(lives, 'kafka_cpu_us'):.1f}"
@@ -211,7 +224,7 @@ def _report(floors: list[dict[str, Any]], lives: list[dict[str, Any]]) -> None:
         f"state {_median(lives, 'state_bytes'):.0f} bytes/member, resident {_median(lives, 'resident_mb'):.0f} MB"
     )
     print(f"  poll + decode + admit + merge: {_median(lives, 'receive_us'):.1f} µs CPU/event, in a thread of its own")
-    print("  transaction, µs/event (CPU of the worker's thread / wall):")
+    print("  transaction and projection, µs/event (CPU of the worker's thread / wall):")
     for stage in lives[0]["stages_cpu_us"]:
         cpu = statistics.median(live["stages_cpu_us"].get(stage, 0.0) for live in lives)
         wall = statistics.median(live["stages_wall_us"].get(stage, 0.0) for live in lives)
@@ -222,18 +235,20 @@ def _rounds(rows: list[dict[str, Any]]) -> str:
     return " ".join(f"{row['events_per_s']:,.0f}" for row in rows)
 
 
-def _report_latency(home: Path, rate_per_s: int, members: int) -> None:
-    print("\nfrom produce to visible balance:")
+def _report_latency(home: Path, rate_per_s: int, members: int, workers: int) -> None:
+    print(f"\nfrom produce to visible balance, {workers} workers:")
     for rate, seconds in ((0, 5.0), (rate_per_s, 15.0)):
         settings = _settings(home)
         _prepare(settings)
-        worker = _start("cli", settings, "run")
+        running = [_start("cli", settings, "run") for _ in range(workers)]
         try:
             latency.visible_after_s(settings, 0, members, WORKER_START_S)
             took = sorted(latency.visible_after_s(settings, rate, members, seconds))
         finally:
-            worker.terminate()
-            worker.communicate()
+            for worker in running:
+                worker.terminate()
+            for worker in running:
+                worker.communicate()
         print(
             f"  at {rate:7,} events/s: p50 {took[len(took) // 2] * 1000:.0f} ms, "
             f"p99 {took[int(len(took) * 0.99)] * 1000:.0f} ms, {len(took)} probes"

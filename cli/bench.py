@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 def bench(
     events: Annotated[int, typer.Option(min=1_000, help="Purchases in the topic.")] = 400_000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of floor and Guerdon in turn; medians are printed.")] = 3,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes that share the load.")] = 1,
+    workers: Annotated[
+        list[int] | None, typer.Option(min=1, help="With how many worker processes; may be repeated (1 and 2).")
+    ] = None,
 ) -> None:
     """Measure throughput and latency against the floor, on services of its own (about ten minutes).
 
@@ -29,4 +31,4 @@ def bench(
         raise InputError(
             f"the benchmarks are not installed ({error}); run this in a checkout, by `make bench`"
         ) from None
-    main(events, rounds, workers)
+    main(events, rounds, tuple(workers or (1, 2)))

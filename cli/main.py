@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cli import bench, events, operate, programme, services, simulate, worker
+from cli import bench, demo, events, operate, programme, services, simulate, worker
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 
 EXIT_INTERRUPTED = 130
@@ -22,7 +22,7 @@ UNREACHABLE = {
 }
 
 # In the order in which `guerdon --help` names them.
-COMMANDS = (services, worker, programme, events, simulate, operate, bench)
+COMMANDS = (demo, services, worker, programme, events, simulate, operate, bench)
 
 app = typer.Typer(
     name="guerdon",

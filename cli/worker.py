@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from operations.settings import Settings
 
 
+LEAVE_WITHIN_S = 4.5
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("init")(init)
@@ -64,6 +67,7 @@ def run(
 
 def _work(settings: Settings, *, until_caught_up: bool) -> dict[str, int]:
     import signal  # noqa: PLC0415  start-up: only what the command needs
+    import threading  # noqa: PLC0415  as above
     from dataclasses import asdict  # noqa: PLC0415  as above
 
     from consumers.logging import log_to_stderr  # noqa: PLC0415  as above
@@ -71,7 +75,25 @@ def _work(settings: Settings, *, until_caught_up: bool) -> dict[str, int]:
     from schemas.registry import writer_schemas  # noqa: PLC0415  as above
 
     log_to_stderr()
-    worker = Worker(settings, writer_schemas(settings.registry_url), until_caught_up=until_caught_up)
+    worker: Worker | None = None
+
+    def leave(*_: object) -> None:
+        if worker is None:
+            raise KeyboardInterrupt  # nothing was begun yet
+        worker.stop()
+        deadline = threading.Timer(LEAVE_WITHIN_S, _leave_at_once)
+        deadline.daemon = True
+        deadline.start()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
+        signal.signal(number, leave)
+    worker = Worker(settings, writer_schemas(settings.registry_url), until_caught_up=until_caught_up)
     return asdict(worker.run())
+
+
+def _leave_at_once() -> None:
+    """End a worker that a silent service keeps from leaving; what it did not commit is read again."""
+    import os  # noqa: PLC0415  start-up: only what the command needs
+
+    typer.echo("guerdon: left without waiting longer for a service that does not answer; nothing is lost", err=True)
+    os._exit(3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from consumers.source import place_of
 from engine import admit
 from engine.batch import Admitted, SetAside, admitted_from
 from schemas.events import key_of
@@ -15,6 +14,7 @@ from schemas.rejection import Rejected
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
+    from engine.batch import Partition
     from schemas.codec import Decoder
     from schemas.events import Event
 
@@ -42,7 +42,7 @@ class Intake:
         self._tombstones_pass = tombstones == "pass"
         self._shards: dict[str, int] = {}
 
-    def take(self, message: Message) -> Admitted | SetAside | None:
+    def take(self, message: Message, place: tuple[Partition, int]) -> Admitted | SetAside | None:
         """Return what `message` is; None for a tombstone, which the policy lets pass: it only says that a key is gone.
 
         Raises:
@@ -53,7 +53,7 @@ class Intake:
             if self._tombstones_pass:
                 return None
             value = b""
-        (topic, partition), offset = place_of(message)
+        (topic, partition), offset = place
         event: Event | None = None
         schema_id: int | None = None
         stage = "decode"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from engine.batch import Admitted, Batch, OffsetMove
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from engine.batch import Partition, SetAside
 
@@ -44,6 +44,7 @@ class Lane:
     at_end: bool = False
     keys: list[int] = field(default_factory=list)
     records: list[Admitted | SetAside] = field(default_factory=list)
+    bytes: int = 0
 
     def add(self, record: Admitted | SetAside) -> None:
         """Take in the next record of the partition."""
@@ -51,12 +52,14 @@ class Lane:
             self.high_ms = record.event.occurred_at
         self.keys.append(self.key())
         self.records.append(record)
+        self.bytes += len(record.payload)
 
     def take(self, count: int) -> OffsetMove:
         """Remove the first `count` records, and return how the partition's offset moves with them."""
         high_ms = self.keys[count - 1] >> _TIME_SHIFT if count else self.high_ms
         following = self.position if count == len(self.records) else self.records[count - 1].offset + 1
         move = OffsetMove(self.written, following, high_ms, following - self.written - count)
+        self.bytes -= sum([len(record.payload) for record in self.records[:count]])
         del self.keys[:count], self.records[:count]
         self.written = following
         return move
@@ -86,6 +89,11 @@ class Lanes:
         """List the assigned partitions."""
         return sorted(self._lanes)
 
+    @property
+    def empty(self) -> list[Partition]:
+        """List the lanes without records: each of them may be waited for, so none of them may stay paused."""
+        return [lane.partition for lane in self._lanes.values() if not lane.records]
+
     def open(self, partition: Partition, written: int, high_ms: int, now: float) -> None:
         """Begin to read `partition` at the offset that the table says."""
         self._lanes[partition] = Lane(partition, self._ranks[partition[0]], written, high_ms, written, now)
@@ -114,10 +122,29 @@ class Lanes:
             lane.at_end = True
             lane.position = max(lane.position, end)
 
-    def crowded(self, records_max: int) -> list[Partition]:
-        """Return the lanes to pause while memory is full: those with records, as an empty one may be waited for."""
-        if len(self) <= records_max:
-            return []
+    def note_ends(self, known_end: Callable[[Partition], int | None]) -> None:
+        """Note which lanes have delivered all that is known to be there.
+
+        Kafka says so by itself only when a fetch comes back empty, a tenth of a second later: under a steady load the
+        tip would move in steps of that length.
+        """
+        for lane in self._lanes.values():
+            if not lane.at_end:
+                end = known_end(lane.partition)
+                lane.at_end = end is not None and lane.position >= end
+
+    def listen(self, now: float) -> None:
+        """Let every silence begin anew, as nobody polled for a while."""
+        for lane in self._lanes.values():
+            lane.heard_at = now
+
+    def fullness(self, records_max: int, bytes_max: int) -> float:
+        """Return which part of the bounds is used; above 1 the lanes in `crowded` are to be paused."""
+        return max(len(self) / records_max, sum(lane.bytes for lane in self._lanes.values()) / bytes_max)
+
+    @property
+    def crowded(self) -> list[Partition]:
+        """List the lanes to pause while memory is full: those with records, as an empty one may be waited for."""
         return [lane.partition for lane in self._lanes.values() if lane.records]
 
     def take(self, records_max: int, now: float) -> Batch | None:
@@ -138,6 +165,8 @@ class Lanes:
         for lane, count in zip(lanes, counts, strict=True):
             if count or (not lane.records and lane.position > lane.written):
                 batch.moves[lane.partition] = lane.take(count)
+                if not lane.records:
+                    lane.heard_at = now  # it was not asked for more while it was full: only now does its silence begin
         return batch if batch.moves else None
 
     @staticmethod

@@ -64,8 +64,8 @@ class Positions:
         with self._connection, self._connection.cursor() as cursor:
             return offsets.positions(cursor, partitions)
 
-    def behind(self, ends: Mapping[Partition, int]) -> tuple[list[Partition], list[str]]:
-        """Return the partitions not taken up to `ends`, and why partitions are stopped, a sentence each."""
+    def behind(self, ends: Mapping[Partition, int]) -> tuple[list[Partition], dict[int, str]]:
+        """Return the partitions not taken up to `ends`, and why numbers are stopped, a sentence each."""
         with self._connection, self._connection.cursor() as cursor:
             return offsets.behind(cursor, ends), offsets.stopped(cursor)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from engine.batch import Partition
 
 WATERMARK_TIMEOUT_S = 10.0
+LEAVE_S = 1.0
 END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001  confluent-kafka's public name for it begins so
 OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001  as above
 
@@ -88,6 +90,11 @@ class Source:
         low, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=WATERMARK_TIMEOUT_S)
         return int(low), int(high)
 
+    def known_end(self, partition: Partition) -> int | None:
+        """Return the end offset that the last fetch of `partition` told; None before the first. Asks nobody."""
+        _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+        return int(high) if high >= 0 else None
+
     def poll(self, messages_max: int, timeout_s: float) -> list[Message]:
         """Return what has arrived; wait up to `timeout_s` for the first message, and for no other."""
         first = self._consumer.poll(timeout_s)
@@ -110,11 +117,12 @@ class Source:
             self._paused |= fresh
             self.leave_out(sorted(fresh))
 
-    def resume(self) -> None:
-        """Deliver what was paused again."""
-        if self._paused:
-            self._consumer.resume([TopicPartition(*partition) for partition in sorted(self._paused)])
-            self._paused.clear()
+    def resume(self, partitions: Iterable[Partition]) -> None:
+        """Deliver those of `partitions` that were paused again."""
+        rested = self._paused.intersection(partitions)
+        if rested:
+            self._consumer.resume([TopicPartition(*partition) for partition in sorted(rested)])
+            self._paused -= rested
 
     def report(self, positions: Mapping[Partition, int]) -> None:
         """Tell Kafka how far we are: for lag dashboards, nothing reads it back."""
@@ -125,8 +133,14 @@ class Source:
             )
 
     def close(self) -> None:
-        """Leave the group."""
-        self._consumer.close()
+        """Leave the group, or be left out of it by Kafka later.
+
+        While the group waits for a member that was killed, leaving takes as long as that one's session. Nobody needs
+        it: positions are in PostgreSQL.
+        """
+        leaving = threading.Thread(target=self._consumer.close, name="leaving", daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_S)
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         starts = self._assigned([(each.topic, each.partition) for each in partitions])
@@ -139,6 +153,8 @@ class Source:
             consumer.incremental_assign(wanted)
         else:
             consumer.assign(wanted)
+        # librdkafka keeps a partition paused through a rebalance, and nobody would know any more that it is
+        consumer.resume(wanted)
 
     def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         lost = [(each.topic, each.partition) for each in partitions]

@@ -14,7 +14,7 @@ import structlog
 from confluent_kafka import KafkaException
 
 from consumers.intake import Intake
-from consumers.lanes import Lanes
+from consumers.lanes import SILENCE_S, Lanes
 from consumers.positions import Positions
 from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
 from consumers.writer import Stopped, Writer
@@ -27,7 +27,7 @@ from schemas.codec import Decoder
 from schemas.errors import AnswerIsNo, ServiceUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Future
 
     from confluent_kafka import KafkaError, Message
@@ -48,6 +48,9 @@ POLL_MESSAGES_MAX = 2_000
 IDLE_S = 0.1
 BUSY_S = 0.002
 RETRY_S = 0.5
+BATCH_INTERVAL_S = 0.02
+"""Least time between the starts of two small batches: a transaction costs 5 ms however few events it has."""
+
 REPORT_S = 5.0
 SETTLE_S = 3.0
 CATCHING_UP = 4
@@ -55,6 +58,12 @@ CATCHING_UP = 4
 
 BUFFERED_BATCHES = 3
 """Records kept in memory, in multiples of the largest batch; beyond it the lanes that have records are paused."""
+
+BUFFERED_BYTES_MAX = 48 << 20
+"""The same in bytes of messages, for topics whose messages are large."""
+
+ROOM_AGAIN = 0.5
+"""Paused lanes are read on when less than this part of either bound is used."""
 
 
 @dataclass(slots=True)
@@ -116,8 +125,9 @@ class Worker:
         self._projector = Projector(settings.database_url, observe=observe or (lambda _point: None))
         self._writing: Future[Outcome] | None = None
         self._written: Batch | None = None
+        self._astray: set[Partition] = set()
         self._reported: dict[Partition, int] = {}
-        self._report_at = self._look_at = time.monotonic()
+        self._report_at = self._look_at = self._polled_at = self._begin_at = time.monotonic()
 
     def stop(self) -> None:
         """Finish the batch under way and leave; safe to call from a signal handler."""
@@ -125,11 +135,12 @@ class Worker:
 
     def run(self) -> Summary:
         """Work until `stop`, or until caught up, and return what was done."""
-        ends = self._source.ends() if self._until_caught_up else {}
+        ends = self._patiently(self._source.ends) or {} if self._until_caught_up else {}
         _calm_garbage_collector()
         self._projector.start()
         try:
             while not self._stop.is_set():
+                self._find_back()
                 self._receive()
                 self._finish_writing()
                 self._begin_writing()
@@ -145,30 +156,36 @@ class Worker:
 
     def _receive(self) -> None:
         """Poll, decode and admit what has arrived, and keep what is in memory within bounds."""
-        bound = BUFFERED_BATCHES * self._settings.max_batch
-        if crowded := self._lanes.crowded(bound):
-            self._source.pause(crowded)
-        elif len(self._lanes) < bound // 2:
-            self._source.resume()
+        fullness = self._lanes.fullness(BUFFERED_BATCHES * self._settings.max_batch, BUFFERED_BYTES_MAX)
+        self._source.pause(self._lanes.crowded if fullness > 1 else [])
+        self._source.resume(self._lanes.empty if fullness > ROOM_AGAIN else self._lanes.partitions)
         waiting = self._writing is not None or len(self._lanes) > 0
+        if time.monotonic() - self._polled_at > SILENCE_S / 2:
+            self._lanes.listen(time.monotonic())
         messages = self._source.poll(POLL_MESSAGES_MAX, BUSY_S if waiting else IDLE_S)
-        now = time.monotonic()
+        now = self._polled_at = time.monotonic()
         for message in messages:
-            partition, offset = place_of(message)
+            partition, offset = place = place_of(message)
             error = message.error()
             if error is None:
-                self._lanes.add(partition, offset, self._take(message), now)
+                self._lanes.add(partition, offset, self._take(message, place), now)
             elif error.code() == END_OF_PARTITION:
                 self._lanes.reached_end(partition, offset, now)
             else:
                 self._on_error(partition, error)
 
     def _begin_writing(self) -> None:
-        if self._writing is None:
-            batch = self._lanes.take(self._settings.max_batch, time.monotonic())
-            if batch is not None:
-                self._written = batch
-                self._writing = self._writer.begin(batch)
+        """Hand over the next batch: at once when idle, every BATCH_INTERVAL_S under load, by size when behind."""
+        now = time.monotonic()
+        early = now < self._begin_at and len(self._lanes) < self._settings.max_batch // CATCHING_UP
+        if self._writing is not None or early:
+            return
+        self._lanes.note_ends(self._source.known_end)
+        batch = self._lanes.take(self._settings.max_batch, now)
+        if batch is not None:
+            self._begin_at = now + BATCH_INTERVAL_S
+            self._written = batch
+            self._writing = self._writer.begin(batch)
 
     def _finish_writing(self) -> None:
         """Take note of the transaction that has ended; where it was fenced, read on from where the table stands."""
@@ -181,7 +198,7 @@ class Worker:
             outcome = writing.result()
         except Fenced as fenced:
             log.warning("batch fenced", why=str(fenced))
-            self._seek(list(batch.moves))
+            self._lose_track(batch.moves)
             return
         except Stopped:
             return
@@ -203,11 +220,11 @@ class Worker:
             self._source.report({each: at for each, at in self._reported.items() if each in self._lanes})
             self._reported.clear()
 
-    def _take(self, message: Message) -> Admitted | SetAside | None:
+    def _take(self, message: Message, place: tuple[Partition, int]) -> Admitted | SetAside | None:
         """Decode and admit `message`, however long the Schema Registry is away: it is not the message's fault."""
         while True:
             try:
-                return self._intake.take(message)
+                return self._intake.take(message, place)
             except ServiceUnreachable as error:
                 log.warning("decode pauses", why=str(error))
                 if self._stop.wait(RETRY_S):
@@ -232,6 +249,7 @@ class Worker:
             )
         )
         now = time.monotonic()
+        self._astray.difference_update(partitions)
         for partition, (offset, high_ms) in (found or {}).items():
             self._lanes.open(partition, offset, high_ms, now)
         log.info("assigned", partitions=len(found or {}))
@@ -240,6 +258,7 @@ class Worker:
     def _on_revoked(self, partitions: list[Partition]) -> None:
         self._settle()
         self._lanes.close(partitions)
+        self._astray.difference_update(partitions)
         log.info("revoked", partitions=len(partitions))
 
     def _settle(self) -> None:
@@ -248,12 +267,25 @@ class Worker:
             wait([self._writing], SETTLE_S)
             self._finish_writing()
 
-    def _seek(self, partitions: list[Partition]) -> None:
-        for partition, (offset, high_ms) in (self._patiently(lambda: self._positions.of(partitions)) or {}).items():
-            if partition in self._lanes:
+    def _lose_track(self, partitions: Iterable[Partition]) -> None:
+        """Take nothing more of fenced partitions until the consumer reads them from where the table stands."""
+        self._astray.update(partition for partition in partitions if partition in self._lanes)
+        self._lanes.close(self._astray)
+
+    def _find_back(self) -> None:
+        """Read fenced partitions on from where the table stands.
+
+        A lane is opened only after its seek took effect: a lane that says one offset while the consumer delivers from
+        a later one would pass over what lies between.
+        """
+        if not self._astray:
+            return
+        found = self._patiently(lambda: self._positions.of(sorted(self._astray))) or {}
+        for partition, (offset, high_ms) in found.items():
+            with suppress(KafkaException):  # assigned in this moment and not read yet: the next turn seeks again
+                self._source.seek(partition, offset)
                 self._lanes.open(partition, offset, high_ms, time.monotonic())
-                with suppress(KafkaException):  # revoked in this moment: then it is no longer ours to read
-                    self._source.seek(partition, offset)
+                self._astray.discard(partition)
 
     def _patiently(self, ask: Callable[[], T]) -> T | None:
         """Ask until PostgreSQL and Kafka answer; None when told to stop first."""
@@ -275,8 +307,8 @@ class Worker:
         if left is None:
             return False
         behind, stopped = left
-        if behind and stopped:
-            raise AnswerIsNo(f"cannot catch up: {stopped[0]}")
+        if behind and all(number in stopped for _, number in behind):
+            raise AnswerIsNo(f"cannot catch up: {stopped[behind[0][1]]}")
         return not behind
 
     def _leave(self) -> None:
@@ -289,6 +321,10 @@ class Worker:
         """Wait for the batch under way; when told to stop, no longer than PostgreSQL deserves."""
         if self._writing is not None:
             wait([self._writing], SETTLE_S)
+            if not self._writing.done():
+                self._stop.set()
+                self._writer.cancel()
+                wait([self._writing])
             self._finish_writing()
         self._writer.close()
 

@@ -49,6 +49,11 @@ class Writer:
         """Start to write `batch`; the future raises `Fenced` or `Stopped` where it was not written."""
         return self._thread.submit(self._write, batch)
 
+    def cancel(self) -> None:
+        """Give up the transaction under way, which may wait for a lock; its future raises `Stopped`."""
+        if (transaction := self._transaction) is not None:
+            transaction.cancel()
+
     def close(self) -> None:
         """End after the transaction under way."""
         self._thread.shutdown()

@@ -26,6 +26,10 @@ LOOKED_UP_AFTER = 100
 """Batches looked up after the last duplicate: they come in bursts, when a producer or an operator repeats."""
 
 
+class NotLookedUp(Exception):  # noqa: N818  caught where the batch is begun anew
+    """Say that an event cannot be told from its repetition without asking the log."""
+
+
 class LookUps:
     """Decide for which batches the log is asked before the insert.
 
@@ -41,10 +45,10 @@ class LookUps:
         """Note that a batch that was not looked up held a duplicate, or that a race was lost."""
         self._left = LOOKED_UP_AFTER
 
-    def known(self, cursor: Cursor, batch: Batch) -> dict[bytes, Known]:
-        """Return what the log has of the batch's events and orders; nothing where it was not asked."""
+    def known(self, cursor: Cursor, batch: Batch) -> dict[bytes, Known] | None:
+        """Return what the log has of the batch's events and orders; None where it was not asked."""
         if not self._left and len(batch.admitted) > SMALL_BATCH:
-            return {}
+            return None
         identities = [event.identity[:IDENTITY_BYTES] for event in batch.admitted]
         identities += [
             event.order_identity[:IDENTITY_BYTES] for event in batch.admitted if event.order_identity is not None
@@ -57,9 +61,10 @@ class LookUps:
 class Seen:
     """Hold what the log has and what this batch has brought, and compare each event with both."""
 
-    def __init__(self, cursor: Cursor, known: dict[bytes, Known]) -> None:
+    def __init__(self, cursor: Cursor, known: dict[bytes, Known] | None) -> None:
         self._cursor = cursor
-        self._known = known
+        self._asked = known is not None
+        self._known = known or {}
         self._events: dict[bytes, Admitted] = {}
 
     def add(self, event: Admitted) -> None:
@@ -67,6 +72,11 @@ class Seen:
         self._events[event.identity[:IDENTITY_BYTES]] = event
         if event.order_identity is not None:
             self._events[event.order_identity[:IDENTITY_BYTES]] = event
+
+    def must_be_known(self) -> None:
+        """Raise `NotLookedUp` unless the log was asked: before an event is set aside, whose insert cannot fail."""
+        if not self._asked:
+            raise NotLookedUp
 
     def verdict(self, event: Admitted) -> str | None:
         """Return None for a new event, DUPLICATE, or a sentence that says what it contradicts."""

@@ -13,17 +13,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import psycopg2
-from psycopg2.errors import UniqueViolation
+from psycopg2.errors import LockNotAvailable, UniqueViolation
 
 from engine.batch import Partition, SetAside
-from engine.duplicates import DUPLICATE, LookUps, Seen
+from engine.duplicates import DUPLICATE, LookUps, NotLookedUp, Seen
 from engine.evaluate import fold
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
 from engine.state import Occurrence
 from engine.store import generations, history, member_states, offsets, personal, programmes, quarantine, source_log
 from engine.store.binary_copy import pack_text
-from engine.store.database import RETRYABLE, connect
+from engine.store.database import FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, set_limit
 from engine.store.member_states import Member, MemberCache
 from engine.store.reward_log import PostingFields, RewardRows
 from engine.store.source_log import Head, SourceRows
@@ -48,12 +48,7 @@ _pack_source = lru_cache(1_000)(pack_text)  # a programme has few producers and 
 
 
 class EvaluationFailed(Exception):  # noqa: N818  caught here, never shown
-    """Name the event that the fold could not judge."""
-
-    def __init__(self, event: Admitted, error: Exception) -> None:
-        super().__init__(str(error))
-        self.event = event
-        self.error = error
+    """Say that the fold could not judge some events; the next attempt sets them aside and holds their members."""
 
 
 @dataclass(slots=True)
@@ -74,6 +69,7 @@ class Work:
     set_aside: list[SetAside] = field(default_factory=list)
     places: dict[int, tuple[int, int]] = field(default_factory=dict)
     held: dict[int, str] = field(default_factory=dict)
+    failures: dict[bytes, Exception] = field(default_factory=dict)
     counts: dict[Partition, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))
 
     def reject(self, event: Admitted, reason: Reason, message: str) -> None:
@@ -106,17 +102,24 @@ class LiveTransaction:
         *,
         observe: Callable[[str], None] = _observe_nothing,
     ) -> None:
-        self._connection = connect(database_url, application="guerdon worker")
+        self._database_url = database_url
+        self._connection = connect(database_url, application=WORKER)
         self._schema_text = schema_text
         self._observe = observe
         self._schemas_kept: set[int] = {personal.OWN_FORMAT}
         self._cache = MemberCache()
         self._judges: dict[int, Judge] = {}
         self._postings = PostingFields()
-        self._unjudgeable: dict[bytes, EvaluationFailed] = {}
+        self._unjudgeable: dict[bytes, Exception] = {}
         self._look_ups = LookUps()
         with self._connection, self._connection.cursor() as cursor:
             member_states.prepare(cursor)
+            set_limit(cursor, "lock_timeout", FROZEN_AFTER)
+
+    def cancel(self) -> None:
+        """Let the statement under way fail; safe to call from another thread."""
+        with suppress(psycopg2.Error):  # there is no connection left to cancel anything on
+            self._connection.cancel()
 
     def close(self) -> None:
         """Close the connection; a transaction under way is rolled back by PostgreSQL."""
@@ -132,11 +135,15 @@ class LiveTransaction:
         for _ in range(ATTEMPTS_MAX - 1):
             try:
                 return self._attempt(batch)
-            except EvaluationFailed as failure:
-                self._unjudgeable[failure.event.identity] = failure
+            except EvaluationFailed:
+                continue
+            except NotLookedUp:
+                self._look_ups.insert_failed()
             except RETRYABLE as error:
                 if isinstance(error, UniqueViolation):
                     self._look_ups.insert_failed()
+                elif isinstance(error, LockNotAvailable):
+                    end_frozen(self._database_url)
         return self._attempt(batch)
 
     def _attempt(self, batch: Batch) -> Outcome:
@@ -203,6 +210,7 @@ class LiveTransaction:
             elif verdict:
                 work.reject(event, Reason.ID_CONFLICT, verdict)
             elif member is not None and member.state.erased:
+                work.seen.must_be_known()
                 work.reject(event, Reason.MEMBER_ERASED, "the member asked for erasure; nothing more is kept of them")
             else:
                 work.seen.add(event)
@@ -211,6 +219,9 @@ class LiveTransaction:
                     self._append_memberless(event, work)
                 else:
                     self._record(event, member, work, work.reward_rows)
+        if work.failures:
+            self._unjudgeable |= work.failures
+            raise EvaluationFailed
 
     @staticmethod
     def _append_memberless(event: Admitted, work: Work) -> None:
@@ -232,6 +243,7 @@ class LiveTransaction:
         work.touched[owner] = member
         if event.kind == "erasure":
             work.erased.append(owner)
+            member.state.erased = True  # of a held member, too: nothing more is kept of them
             work.keys[owner] = None
         if event.identity in self._unjudgeable:
             self._hold(event, member, work, head)
@@ -243,19 +255,23 @@ class LiveTransaction:
                     Occurrence(event.identity, head.seq, head.recorded_ms),
                     self._judges[head.version],
                 )
-            except Exception as error:
-                raise EvaluationFailed(event, error) from error
+            except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
+                work.failures[event.identity] = error
+                member.state.held_since = head.seq  # this attempt is void: find the other members' failures, too
+                return
             if rewards:
                 reward_rows.append(rewards, head, member.packed_id + event_id)
 
     def _hold(self, event: Admitted, member: Member, work: Work, head: Head) -> None:
         if not member.state.held_since:
             member.state.held_since = head.seq
-        failure = self._unjudgeable[event.identity]
+        error = self._unjudgeable[event.identity]
         work.places[len(work.set_aside)] = (event.shard, head.seq)
         work.held[len(work.set_aside)] = event.member_id
         work.set_aside.append(
-            _set_aside(event, "evaluate", Reason.EVALUATION_FAILED, f"{type(failure.error).__name__}: {failure.error}")
+            _set_aside(
+                event, "evaluate", Reason.EVALUATION_FAILED, f"{type(error).__name__}: {error}".replace("\0", "␀")
+            )
         )
 
     def _append_source(self, cursor: Cursor, work: Work) -> None:

@@ -39,7 +39,7 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     if not member.state.held_since:
         raise AnswerIsNo(f'member "{member_id}" is not held; nothing was changed')
     head.record_at(max(head.recorded_ms, recorded_ms))
-    waiting = list(history.History(cursor).of_member(shard, member.seq, member.state.held_since))[::-1]
+    waiting = list(history.History(cursor, bare=True).of_member(shard, member.seq, member.state.held_since))[::-1]
     rows = source_log.SourceRows()
     payload = msgpack.encode({"held_since": member.state.held_since})
     rows.append_own("release", head, member_id, member.seq, f"release-{shard}-{head.seq + 1}", payload)

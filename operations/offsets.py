@@ -68,7 +68,7 @@ def reset(settings: Settings, topic: str, why: str) -> list[dict[str, Any]]:
 
 def topic_ids(kafka: Mapping[str, Any], topics: list[str]) -> dict[str, str]:
     """Return the id that the cluster gave each topic when it was made: one made anew has another."""
-    admin = AdminClient({**kafka})  # held by name: the answers die with it
+    admin = AdminClient({"log_level": 3, **kafka})  # held by name: the answers die with it
     described = admin.describe_topics(TopicCollection(topics), request_timeout=TIMEOUT_S)
     return {topic: str(future.result().topic_id) for topic, future in described.items()}
 

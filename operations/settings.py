@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     message_bytes_max: int = Field(1_048_576, ge=1)
     future_tolerance_s: int = Field(300, ge=0)
     projection_pause_ms: int = Field(50, ge=0, le=60_000, description="between two folds at the tip of the topics")
-    projection_pause_behind_ms: int = Field(1_000, ge=0, le=60_000, description="the same while catching up")
+    projection_pause_behind_ms: int = Field(250, ge=0, le=60_000, description="the same while catching up")
     tombstones: Literal["pass", "quarantine"] = "pass"
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engine.store import generations
 from engine.store.binary_copy import pack_bytes, pack_text, timestamp_us
 from engine.store.database import connect
-from engine.store.hash_chain import lot_and_times, posting_fields, reward_row, source_row
+from engine.store.hash_chain import event_fields, lot_and_times, posting_fields, reward_row, source_row
 from projections import runner
 from schemas.rewards import Posting
 
@@ -27,9 +27,10 @@ SELECT seq, prev_seq, guerdon.ms(occurred_at), guerdon.ms(recorded_at), offset_,
 FROM guerdon.source_event WHERE shard = %s ORDER BY seq
 """
 _REWARD = """
-SELECT pos, seq, amount, guerdon.ms(occurred_at), guerdon.ms(recorded_at), generation, shard,
+SELECT pos, amount, seq, guerdon.ms(occurred_at), guerdon.ms(recorded_at), generation, shard,
+       member_id, event_id, order_id,
        type::text, unit, debit::text, credit::text, rule_id, rule_version, campaign, item, reason,
-       member_id, event_id, order_id, reward_key, lot, guerdon.ms(available_at), guerdon.ms(expires_at), hash
+       reward_key, lot, guerdon.ms(available_at), guerdon.ms(expires_at), hash
 FROM guerdon.reward_event WHERE generation = %s AND shard = %s ORDER BY pos
 """
 
@@ -50,7 +51,7 @@ def verify(
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
-        AnswerIsNo: there is no such generation.
+        InputError: there is no such generation.
     """
     with closing(connect(database_url, application="guerdon verify")) as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
@@ -107,12 +108,16 @@ def _reward_chain(connection: Connection, generation: int) -> tuple[int, str | N
 
 def _reward_hash(previous: bytes, row: tuple[Any, ...]) -> bytes:
     names = ("type", "unit", "debit", "credit", "rule_id", "rule_version", "campaign", "item", "reason")
-    posting = Posting(**dict(zip(names, row[7:16], strict=True)))
+    pos, amount, seq, occurred_ms, recorded_ms, generation, shard = row[:7]
     _, row_hash = reward_row(
         previous,
-        (*row[:3], timestamp_us(row[3]), timestamp_us(row[4]), *row[5:7]),
-        posting_fields(posting),
-        b"".join(map(pack_text, row[16:19])),
+        pos,
+        amount,
+        event_fields(
+            (seq, timestamp_us(occurred_ms), timestamp_us(recorded_ms), generation, shard),
+            b"".join(map(pack_text, row[7:10])),
+        ),
+        posting_fields(Posting(**dict(zip(names, row[10:19], strict=True)))),
         bytes(row[19]),
         lot_and_times(None if row[20] is None else bytes(row[20]), row[21], row[22]),
     )

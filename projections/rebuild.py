@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 from engine.store import generations
 from engine.store.database import connect, one
 from projections.runner import PROJECTIONS, advance, connect_to_project
-from schemas.errors import InputError
+from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+
+
+REBUILD_LOCK = 0x6275_696C
+"""Advisory lock, held by a rebuild to its end: a second one would clear away what the first is folding."""
 
 
 def rebuild(database_url: str, name: str, progress: Callable[[int], None] = lambda _positions: None) -> int:
@@ -25,11 +29,15 @@ def rebuild(database_url: str, name: str, progress: Callable[[int], None] = lamb
 
     Raises:
         InputError: there is no such projection.
+        AnswerIsNo: another rebuild of it is under way.
     """
     if name not in PROJECTIONS:
         raise InputError(f'there is no projection "{name}"; there are: {", ".join(PROJECTIONS)}')
     with closing(connect_to_project(database_url)) as connection:
         with connection, connection.cursor() as cursor:
+            (alone,) = one(cursor, "SELECT pg_try_advisory_lock(%s, hashtext(%s))", (REBUILD_LOCK, name))
+            if not alone:
+                raise AnswerIsNo(f"another rebuild of {name} is under way; wait for its end")
             generation = generations.live(cursor)
             _clear(cursor, name, generation, "building")
             build = _begin(cursor, name, generation)
@@ -37,7 +45,7 @@ def rebuild(database_url: str, name: str, progress: Callable[[int], None] = lamb
         while moved := advance(connection, build):
             total += moved
             progress(moved)
-        with closing(connect(database_url, application="guerdon rebuild")) as switching:
+        with closing(connect(database_url, application="guerdon rebuild", idle_max="0")) as switching:
             total += _switch(connection, switching, name, generation, build)
         with connection, connection.cursor() as cursor:
             _clear(cursor, name, generation, "retired")
@@ -80,6 +88,8 @@ def _switch(folding: Connection, switching: Connection, name: str, generation: i
             moved += advance(folding, build)
         cursor.execute("UPDATE guerdon.projection_build SET status = 'retired' WHERE build = ANY(%s)", (old,))
         cursor.execute("UPDATE guerdon.projection_build SET status = 'live' WHERE build = %s", (build,))
+        if cursor.rowcount != 1:
+            raise AnswerIsNo(f"the new build of {name} was cleared away meanwhile; nothing was switched: rebuild again")
     return moved
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Protocol
 
 import psycopg2
 import structlog
 
 from engine.store import generations
-from engine.store.database import INFRASTRUCTURE, RETRYABLE, connect, one
+from engine.store.database import RETRYABLE, connect, one
 from projections import balances
 from schemas.errors import InputError, ServiceUnreachable
 
@@ -29,6 +29,7 @@ IDLE_S = 0.05
 """How long to wait for a commit of another worker, of which nobody here is told."""
 
 RETRY_S = 1.0
+LEAVE_S = 1.0
 
 
 class Projection(Protocol):
@@ -52,7 +53,9 @@ def connect_to_project(database_url: str) -> Connection:
     """Open a connection that keeps to the logs' primary keys: the planner knows nothing of the ranges' length."""
     connection = connect(database_url, application="guerdon projector")
     with connection, connection.cursor() as cursor:
-        cursor.execute("SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off")
+        cursor.execute(
+            "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; SET work_mem = '64MB'"
+        )
     return connection
 
 
@@ -60,12 +63,16 @@ def advance(connection: Connection, build: int, observe: Callable[[str], None] =
     """Fold what the build has not seen yet, at most POSITIONS_MAX a shard, and return how many positions it was.
 
     A range ends where a transaction of the log ended or, where it must be cut, at the last position of a source event:
-    no reader sees half of one. Shards that another process is folding right now are skipped.
+    no reader sees half of one. Shards that another process is folding right now are skipped; of a build that a rebuild
+    has cleared away meanwhile there is nothing to fold.
     """
     with connection.cursor() as cursor:
-        name, generation = one(
-            cursor, "SELECT projection, generation FROM guerdon.projection_build WHERE build = %s", (build,)
-        )
+        cursor.execute("SELECT projection, generation FROM guerdon.projection_build WHERE build = %s", (build,))
+        found = cursor.fetchone()
+        if found is None:
+            connection.commit()
+            return 0
+        name, generation = found
         positions = _lock_ranges(cursor, build, generation)
         if positions:
             observe("before fold")
@@ -180,6 +187,7 @@ class Projector:
         self._database_url = database_url
         self.pause_s = pause_s
         self._observe = observe
+        self._connection: Connection | None = None
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="projector", daemon=True)
@@ -193,18 +201,26 @@ class Projector:
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the transaction under way."""
+        """End after the transaction under way; where that takes long, without it."""
         self._stop.set()
         self._wake.set()
+        self._thread.join(LEAVE_S)
+        if self._thread.is_alive() and self._connection is not None:
+            with suppress(psycopg2.Error):  # closed in this moment
+                self._connection.cancel()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
                 with closing(connect_to_project(self._database_url)) as connection:
+                    self._connection = connection
                     self._follow(connection)
-            except (*INFRASTRUCTURE, ServiceUnreachable, InputError) as error:
+            except (psycopg2.Error, ServiceUnreachable, InputError) as error:
                 log.warning("projector pauses", why=str(error).strip())
+                self._stop.wait(RETRY_S)
+            except Exception as error:  # noqa: BLE001  a thread that died would leave the views standing, unseen
+                log.error("projector pauses", why=f"{type(error).__name__}: {error}")  # noqa: TRY400  one line
                 self._stop.wait(RETRY_S)
 
     def _follow(self, connection: Connection) -> None:

@@ -47,7 +47,7 @@ class Tender(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     amount: Amount
 
 
-class Event(Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Event(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Carry what every event has; its identity is `source` and `event_id` together."""
 
     event_id: Id
@@ -56,13 +56,13 @@ class Event(Struct, frozen=True, omit_defaults=True, kw_only=True):
     attributes: dict[str, str] | None = None
 
 
-class MemberEvent(Event, frozen=True, omit_defaults=True, kw_only=True):
+class MemberEvent(Event, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Carry what every event of a member has."""
 
     member_id: Id
 
 
-class Purchase(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
+class Purchase(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Record an order that was paid; `amount` is after discounts, before tenders, without shipping."""
 
     order_id: Id
@@ -79,7 +79,7 @@ class Purchase(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
     items: tuple[Item, ...] | None = None
 
 
-class Refund(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
+class Refund(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Record goods returned: by items, by amount, or (with neither) the whole rest of the order."""
 
     order_id: Id
@@ -88,7 +88,7 @@ class Refund(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
     items: tuple[RefundItem, ...] | None = None
 
 
-class Signup(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
+class Signup(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Record that a member joined; `birthday`, `identity` and `attributes` are personal and sealed at rest."""
 
     referral_code: str | None = None
@@ -99,7 +99,7 @@ class Signup(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
     identity: dict[str, str] | None = None
 
 
-class Profile(Event, frozen=True, omit_defaults=True, kw_only=True):
+class Profile(Event, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Change a member's personal fields; an attribute that is None is removed, the others are merged."""
 
     member_id: Id
@@ -108,11 +108,11 @@ class Profile(Event, frozen=True, omit_defaults=True, kw_only=True):
     identity: dict[str, str] | None = None
 
 
-class Erasure(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
+class Erasure(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Ask that everything personal about the member be made unreadable for good."""
 
 
-class Share(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
+class Share(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Record that a member shared an object over a channel."""
 
     object: Id
@@ -121,7 +121,7 @@ class Share(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
     verified: bool | None = None
 
 
-class Touch(Event, frozen=True, omit_defaults=True, kw_only=True):
+class Touch(Event, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Record that a visitor, who is no member yet, followed a referral link."""
 
     referral_code: Id
@@ -130,7 +130,7 @@ class Touch(Event, frozen=True, omit_defaults=True, kw_only=True):
     identity: dict[str, str] | None = None
 
 
-class Activity(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
+class Activity(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Record anything else a member did: a review, a survey, a check-in."""
 
     kind: Id
@@ -140,7 +140,7 @@ class Activity(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
     campaign: str | None = None
 
 
-class Redemption(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
+class Redemption(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Ask to reserve, capture, void, spend or restore points or cash."""
 
     action: RedemptionAction
@@ -152,7 +152,7 @@ class Redemption(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
     order_amount: Amount | None = None
 
 
-class Decision(MemberEvent, frozen=True, omit_defaults=True, kw_only=True):
+class Decision(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Record what an operator decided; written by commands, never by upstream."""
 
     action: DecisionAction

@@ -186,8 +186,9 @@ def assert_in_partition_order(cursor: Cursor) -> None:
         """
         SELECT member_id, event_id FROM (
             SELECT s.member_id, s.event_id, s.offset_,
-                   lag(s.offset_) OVER (PARTITION BY s.shard, s.member_id, t.topic, s.partition ORDER BY s.seq) AS before
+                   lag(s.offset_) OVER in_log AS before
             FROM guerdon.source_event s JOIN guerdon.topic_of_kind t USING (kind) WHERE s.partition >= 0
+            WINDOW in_log AS (PARTITION BY s.shard, s.member_id, t.topic, s.partition ORDER BY s.seq)
         ) AS neighbours WHERE offset_ < before
         """
     )

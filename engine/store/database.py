@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 WRITER = "guerdon_writer"
 ANALYST = "guerdon_analyst"
+WORKER = "guerdon worker"
+"""What the connections that write batches are called in `pg_stat_activity`."""
+
 MIGRATION_LOCK = 0x6775_6572  # any number that nobody else locks: "guer"
 
 RETRYABLE = (
@@ -29,12 +32,25 @@ RETRYABLE = (
 )
 """Errors after which the same transaction, begun anew, succeeds."""
 
-INFRASTRUCTURE = (psycopg2.OperationalError, psycopg2.InterfaceError)
-"""Errors that say nothing about the data: PostgreSQL is away, full, or shutting down."""
+INFRASTRUCTURE = (
+    psycopg2.OperationalError,
+    psycopg2.InterfaceError,
+    errors.ReadOnlySqlTransaction,  # a standby after a failover, or a server whose disk is full
+    errors.IdleInTransactionSessionTimeout,  # this process was stopped for so long that PostgreSQL ended its session
+)
+"""Errors that say nothing about the data: PostgreSQL is away, full, shutting down, or has given this process up."""
+
+FROZEN_AFTER = "10s"
+"""How long a transaction may stand idle. A stopped process keeps its locks, and whoever comes after it waits."""
 
 
-def connect(database_url: str, *, role: str | None = WRITER, application: str = "guerdon") -> Connection:
+def connect(
+    database_url: str, *, role: str | None = WRITER, application: str = "guerdon", idle_max: str = FROZEN_AFTER
+) -> Connection:
     """Open a connection that acts as `role`.
+
+    PostgreSQL ends it when a transaction of its idles for `idle_max` ("0": never); a limit that the operator has set
+    for the role or the database stands.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer at `database_url`.
@@ -51,18 +67,47 @@ def connect(database_url: str, *, role: str | None = WRITER, application: str = 
         ) from error
     if role is not None:
         try:
-            _act_as(connection, role)
+            _act_as(connection, role, idle_max)
         except BaseException:
             connection.close()
             raise
     return connection
 
 
-def _act_as(connection: Connection, role: str) -> None:
+def _act_as(connection: Connection, role: str, idle_max: str) -> None:
     with connection, connection.cursor() as cursor:
         if one(cursor, "SELECT to_regclass('guerdon.shard_head') IS NULL") == (True,):
             raise InputError("the database has no tables of Guerdon's yet; run `guerdon init` first")
         cursor.execute(f"SET SESSION ROLE {role}")
+        set_limit(cursor, "idle_in_transaction_session_timeout", idle_max)
+
+
+def set_limit(cursor: Cursor, name: str, value: str) -> None:
+    """Set one of PostgreSQL's time limits for this session, unless the operator has set it already."""
+    cursor.execute(
+        "SELECT set_config(%(name)s, %(value)s, false) WHERE current_setting(%(name)s) = '0'",
+        {"name": name, "value": value},
+    )
+
+
+def end_frozen(database_url: str) -> int:
+    """End sessions whose process was stopped half-way through a COPY, and return how many.
+
+    PostgreSQL ends what idles in a transaction, but it waits without limit for the rest of a COPY. Such a session holds
+    a shard's head or a partition's offset until somebody ends it. Its process, if it ever goes on, finds itself fenced.
+    """
+    with closing(connect(database_url, role=None)) as connection, connection, connection.cursor() as cursor:
+        (ended,) = one(
+            cursor,
+            """
+            SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name = %s AND state = 'active'
+              AND wait_event = 'ClientRead' AND query_start < clock_timestamp() - greatest(
+                  current_setting('idle_in_transaction_session_timeout')::interval, interval '1s')
+            """,
+            (WORKER,),
+        )
+        return int(ended)
 
 
 @contextmanager
@@ -87,26 +132,36 @@ def migrate(database_url: str) -> str:
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
         AnswerIsNo: the database is newer than this release.
+        InputError: the user may not make tables or roles.
     """
     from alembic import command  # noqa: PLC0415  a worker must not pay for Alembic
     from alembic.config import Config  # noqa: PLC0415  as above
     from alembic.script import ScriptDirectory  # noqa: PLC0415  as above
     from alembic.util import CommandError  # noqa: PLC0415  as above
     from sqlalchemy import create_engine, text  # noqa: PLC0415  as above
+    from sqlalchemy.exc import ProgrammingError  # noqa: PLC0415  as above
 
     connect(database_url, role=None).close()
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg2://", 1))
-    with engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        connection.execute(text("CREATE SCHEMA IF NOT EXISTS guerdon"))
-        config.attributes["connection"] = connection
-        try:
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            connection.execute(text("CREATE SCHEMA IF NOT EXISTS guerdon"))
+            config.attributes["connection"] = connection
             command.upgrade(config, "head")
-        except CommandError as error:
-            raise AnswerIsNo(
-                f"the database cannot be migrated by this release: {error}; use the release that last migrated it"
-            ) from error
-    engine.dispose()
+    except CommandError as error:
+        raise AnswerIsNo(
+            f"the database cannot be migrated by this release: {error}; use the release that last migrated it"
+        ) from error
+    except ProgrammingError as error:
+        if not isinstance(error.orig, errors.InsufficientPrivilege):
+            raise
+        raise InputError(
+            f"this user may not make Guerdon's tables and roles ({str(error.orig).strip()}); "
+            "run `guerdon init` once as the database's owner with the right to create roles"
+        ) from error
+    finally:
+        engine.dispose()
     return str(ScriptDirectory.from_config(config).get_current_head())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from psycopg2.extras import Json
 
 from engine.store.database import one
-from schemas.errors import AnswerIsNo
+from schemas.errors import InputError
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
@@ -31,10 +31,10 @@ def live(cursor: Cursor) -> int:
 
 
 def check_exists(cursor: Cursor, generation: int) -> None:
-    """Raise `AnswerIsNo` unless there is such a generation."""
+    """Raise `InputError` unless there is such a generation."""
     cursor.execute("SELECT 1 FROM guerdon.generation WHERE generation = %s", (generation,))
     if cursor.fetchone() is None:
-        raise AnswerIsNo(f"there is no generation {generation}")
+        raise InputError(f"there is no generation {generation}; without a number the live one is meant")
 
 
 def now_ms(cursor: Cursor) -> int:

@@ -1,7 +1,7 @@
 """Chain the rows of a log, so that a changed, missing or added row shows.
 
 A row's hash is sha256(hash of the row before it in its shard ‖ the row's fields as `binary_copy` packs them, in the
-order of COLUMNS, without the hash itself). The first row follows the empty string.
+order of its COLUMNS, without the hash itself). The first row follows the empty string.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from hashlib import sha256
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from engine.store.binary_copy import NULL, pack_integer, pack_text, pack_timestamp
+from engine.store.binary_copy import pack_bytes, pack_integer, pack_text, pack_timestamp
 
 if TYPE_CHECKING:
     from schemas.rewards import Posting
@@ -20,17 +20,17 @@ SOURCE_COLUMNS = (
     "kind", "member_id", "source", "event_id", "payload", "sealed", "hash",
 )  # fmt: skip
 REWARD_COLUMNS = (
-    "pos", "seq", "amount", "occurred_at", "recorded_at", "generation", "shard",
+    "pos", "amount",
+    "seq", "occurred_at", "recorded_at", "generation", "shard", "member_id", "event_id", "order_id",
     "type", "unit", "debit", "credit", "rule_id", "rule_version", "campaign", "item", "reason",
-    "member_id", "event_id", "order_id", "reward_key", "lot", "available_at", "expires_at", "hash",
+    "reward_key", "lot", "available_at", "expires_at", "hash",
 )  # fmt: skip
 
 _SOURCE_NUMBERS = Struct(">iqiqiqiqiqiiiiih").pack
-_REWARD_NUMBERS = Struct(">iqiqiqiqiqiiih").pack
+_REWARD_NUMBERS = Struct(">iqiq").pack
+_EVENT_NUMBERS = Struct(">iqiqiqiiih").pack
 _SOURCE_COUNT = len(SOURCE_COLUMNS).to_bytes(2, "big")
 _REWARD_COUNT = len(REWARD_COLUMNS).to_bytes(2, "big")
-_HASH_LENGTH = b"\0\0\0\x20"
-_KEY_LENGTH = _HASH_LENGTH
 
 
 def source_row(
@@ -63,7 +63,7 @@ def source_row(
         sealed,
     )  # fmt: skip
     row_hash = sha256(previous_hash + fields).digest()
-    return b"%b%b%b%b" % (_SOURCE_COUNT, fields, _HASH_LENGTH, row_hash), row_hash
+    return b"%b%b\0\0\0\x20%b" % (_SOURCE_COUNT, fields, row_hash), row_hash
 
 
 def posting_fields(posting: Posting) -> bytes:
@@ -83,40 +83,39 @@ def posting_fields(posting: Posting) -> bytes:
     )
 
 
+def event_fields(numbers: tuple[int, int, int, int, int], texts: bytes) -> bytes:
+    """Pack what the reward events of one source event share.
+
+    Args:
+        numbers: seq, occurred_at and recorded_at in PostgreSQL's microseconds, generation, shard.
+        texts: member_id, event_id and order_id, packed.
+    """
+    seq, occurred_us, recorded_us, generation, shard = numbers
+    return _EVENT_NUMBERS(8, seq, 8, occurred_us, 8, recorded_us, 4, generation, 2, shard) + texts
+
+
 def reward_row(
-    previous_hash: bytes,
-    numbers: tuple[int, int, int, int, int, int, int],
-    posting: bytes,
-    texts: bytes,
-    reward_key: bytes,
-    lot_and_times: bytes,
+    previous_hash: bytes, pos: int, amount: int, event: bytes, posting: bytes, reward_key: bytes, times: bytes
 ) -> tuple[bytes, bytes]:
     """Pack a row of the reward log.
 
     Args:
         previous_hash: of the row before it in the generation's shard.
-        numbers: pos, seq, amount, occurred_at and recorded_at in PostgreSQL's microseconds, generation, shard.
+        pos: its position.
+        amount: in the posting's unit.
+        event: from `event_fields`.
         posting: from `posting_fields`.
-        texts: member_id, event_id and order_id, packed.
         reward_key: as it is.
-        lot_and_times: lot, available_at and expires_at, packed.
+        times: from `lot_and_times`.
 
     Returns:
         the packed row and its hash.
     """
-    pos, seq, amount, occurred_us, recorded_us, generation, shard = numbers
-    fields = b"%b%b%b%b%b%b" % (
-        _REWARD_NUMBERS(8, pos, 8, seq, 8, amount, 8, occurred_us, 8, recorded_us, 4, generation, 2, shard),
-        posting,
-        texts,
-        _KEY_LENGTH,
-        reward_key,
-        lot_and_times,
-    )
+    fields = b"%b%b%b\0\0\0\x20%b%b" % (_REWARD_NUMBERS(8, pos, 8, amount), event, posting, reward_key, times)
     row_hash = sha256(previous_hash + fields).digest()
-    return b"%b%b%b%b" % (_REWARD_COUNT, fields, _HASH_LENGTH, row_hash), row_hash
+    return b"%b%b\0\0\0\x20%b" % (_REWARD_COUNT, fields, row_hash), row_hash
 
 
 def lot_and_times(lot: bytes | None, available_ms: int | None, expires_ms: int | None) -> bytes:
     """Pack the lot (None: the event's own) and the times between which its points can be spent."""
-    return (NULL if lot is None else _KEY_LENGTH + lot) + pack_timestamp(available_ms) + pack_timestamp(expires_ms)
+    return pack_bytes(lot) + pack_timestamp(available_ms) + pack_timestamp(expires_ms)

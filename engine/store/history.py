@@ -45,10 +45,14 @@ class StoredSchemas:
 
 
 class History:
-    """Read recorded events on one cursor."""
+    """Read recorded events on one cursor.
 
-    def __init__(self, cursor: Cursor) -> None:
+    With `bare`, an event whose personal fields were erased is returned without them.
+    """
+
+    def __init__(self, cursor: Cursor, *, bare: bool = False) -> None:
         self._cursor = cursor
+        self._bare = bare
         self._decoder = Decoder(StoredSchemas(cursor), bytes_max=INT64_MAX)
 
     def at(self, shard: int, seq: int) -> Recorded:
@@ -56,7 +60,7 @@ class History:
 
         Raises:
             LookupError: there is none.
-            engine.store.personal.Erased: its personal fields can no longer be read.
+            engine.store.personal.Erased: its personal fields can no longer be read (never with `bare`).
         """
         self._cursor.execute(
             """
@@ -78,9 +82,8 @@ class History:
         if schema_id != personal.OWN_FORMAT:
             _, event = self._decoder.decode(TOPIC_OF[kind], bytes(payload))
         elif kind in TOPIC_OF:
-            event = personal.unseal(
-                kind, bytes(payload), sealed and bytes(sealed), identity, None if key is None else bytes(key)
-            )
+            secret = None if sealed is None or (self._bare and key is None) else bytes(sealed)
+            event = personal.unseal(kind, bytes(payload), secret, identity, None if key is None else bytes(key))
         return Recorded(kind, member_id, event_id, prev_seq, event, Occurrence(identity, seq, recorded_ms))
 
     def of_member(self, shard: int, last_seq: int, first_seq: int = 1) -> Iterator[Recorded]:

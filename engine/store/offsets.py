@@ -139,10 +139,15 @@ def behind(cursor: Cursor, ends: Mapping[Partition, int]) -> list[Partition]:
     return [partition for partition, end in ends.items() if found.get(partition, (0, 0))[0] < end]
 
 
-def stopped(cursor: Cursor) -> list[str]:
-    """Return the sentences that say which partitions nobody reads on, and why."""
-    cursor.execute("SELECT stopped FROM guerdon.consumer_offset WHERE stopped IS NOT NULL ORDER BY topic, partition")
-    return [why for (why,) in cursor.fetchall()]
+def stopped(cursor: Cursor) -> dict[int, str]:
+    """Return the numbers of the partitions that nobody reads on, in any topic, and why, in a sentence."""
+    cursor.execute(
+        """
+        SELECT partition, min(stopped) FROM guerdon.consumer_offset
+        WHERE stopped IS NOT NULL GROUP BY partition ORDER BY partition
+        """
+    )
+    return dict(cursor.fetchall())
 
 
 def begin_again(cursor: Cursor, partition: Partition, first_offset: int, why: str) -> None:

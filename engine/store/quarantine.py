@@ -9,6 +9,7 @@ from psycopg2.extras import RealDictCursor, execute_values
 from engine.batch import NO_OFFSET
 from engine.store import personal
 from schemas.canonical import event_identity
+from schemas.errors import AnswerIsNo
 from schemas.events import TYPE_NAMES
 from schemas.partitioning import shard_of
 
@@ -33,7 +34,7 @@ def personal_owner(record: SetAside) -> Owner | None:
     """Return whose key must seal the record, None where nothing in it is known to be personal."""
     if record.event is None or not personal.is_personal(record.event):
         return None
-    member_id = record.event.member_id  # type: ignore[attr-defined]  # both personal types have one
+    member_id = _storable(record.event.member_id) or ""  # type: ignore[attr-defined]  # both personal types have one
     return shard_of(member_id), member_id
 
 
@@ -50,7 +51,9 @@ def add(
         member_id = getattr(event, "member_id", None)
         owner = personal_owner(record)
         if event is not None and owner is not None:
-            payload, sealed = personal.seal(event, event_identity(event.source, event.event_id), keys[owner])
+            # by the names under which the record is kept: whoever opens it again knows no others
+            identity = event_identity(_storable(event.source) or "", _storable(event.event_id) or "")
+            payload, sealed = personal.seal(event, identity, keys[owner])
             schema_id = personal.OWN_FORMAT
         shard, seq = (places or {}).get(index, (None, None))
         rows.append(
@@ -87,10 +90,19 @@ def rows(cursor: Cursor, where: str = "status = 'open'", parameters: tuple[Any, 
 
 
 def resolve(cursor: Cursor, record_id: int, status: str, why: str | None) -> None:
-    """Mark a record as released or discarded."""
+    """Mark an open record as released or discarded.
+
+    Raises:
+        AnswerIsNo: somebody else did so meanwhile; roll back what was done with it.
+    """
     cursor.execute(
         """
-        UPDATE guerdon.quarantine SET status = %s, resolved_at = clock_timestamp(), resolved_why = %s WHERE id = %s
+        UPDATE guerdon.quarantine SET status = %s, resolved_at = clock_timestamp(), resolved_why = %s
+        WHERE id = %s AND status = 'open'
         """,
         (status, why, record_id),
     )
+    if cursor.rowcount != 1:
+        raise AnswerIsNo(
+            f"record {record_id} was released or discarded by somebody else meanwhile; nothing was changed"
+        )

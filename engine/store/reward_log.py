@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.store.binary_copy import NULL, copy_rows, pack_text, timestamp_us
-from engine.store.hash_chain import REWARD_COLUMNS, lot_and_times, posting_fields, reward_row
+from engine.store.binary_copy import copy_rows, pack_text, timestamp_us
+from engine.store.hash_chain import REWARD_COLUMNS, event_fields, lot_and_times, posting_fields, reward_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,25 +50,27 @@ class RewardRows:
 
     def append(self, rewards: Iterable[RewardEvent], head: Head, member_and_event: bytes) -> None:
         """Append what one source event, the head's last, led to; `member_and_event`: member_id and event_id, packed."""
-        order_id: str | None = None
-        texts = member_and_event + NULL
+        posting_of, add, previous_hash, pos = self._postings.of, self._rows.append, head.reward_hash, head.pos
+        shared: tuple[int, str | None] | None = None
+        timed: tuple[bytes | None, int | None, int | None] | None = None
+        event = times = b""
         for reward in rewards:
-            if reward.order_id != order_id:
-                order_id = reward.order_id
-                texts = member_and_event + pack_text(order_id)
-            head.pos += 1
-            row, head.reward_hash = reward_row(
-                head.reward_hash,
-                (
-                    head.pos, head.seq, reward.amount, timestamp_us(reward.occurred_at_ms), head.recorded_us,
-                    self._generation, head.shard,
-                ),
-                self._postings.of(reward.posting),
-                texts,
-                reward.reward_key,
-                lot_and_times(reward.lot, reward.available_at_ms, reward.expires_at_ms),
-            )  # fmt: skip
-            self._rows.append(row)
+            # the rewards of one event differ in little: what they share is packed once
+            here = (reward.occurred_at_ms, reward.order_id)
+            if shared != here:
+                shared = here
+                numbers = (head.seq, timestamp_us(here[0]), head.recorded_us, self._generation, head.shard)
+                event = event_fields(numbers, member_and_event + pack_text(here[1]))
+            when = (reward.lot, reward.available_at_ms, reward.expires_at_ms)
+            if timed != when:
+                timed = when
+                times = lot_and_times(*when)
+            pos += 1
+            row, previous_hash = reward_row(
+                previous_hash, pos, reward.amount, event, posting_of(reward.posting), reward.reward_key, times
+            )
+            add(row)
+        head.reward_hash, head.pos = previous_hash, pos
 
     def write(self, cursor: Cursor) -> None:
         """Copy the rows into the generation's partition, by name: routing each row costs a tenth of the copy."""

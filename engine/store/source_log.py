@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TARGET = f"guerdon.source_event ({', '.join(SOURCE_COLUMNS)})"
 IDENTITY_TARGET = "guerdon.event_identity (digest, seq, shard, identity)"
 _KINDS = {kind: pack_text(kind) for kind in EVENT_TYPES}
-_IDENTITY_ROW = b"\0\4\0\0\0\x10%b\0\0\0\x08%b\0\0\0\x02%b\0\0\0\x10%b"
+_IDENTITY_ROW = b"\0\4\0\0\0\x10%b\0\0\0\x08%b\0\0\0\x02%b\0\0\0\x10"
 
 
 Sealed = tuple[bytes, bytes | None]
@@ -54,20 +54,29 @@ class Head:
 
 
 def lock_heads(cursor: Cursor, shards: Iterable[int], generation: int) -> dict[int, Head]:
-    """Lock the heads of `shards` in ascending order, the order in which everybody takes them."""
+    """Lock the heads of `shards` in ascending order, the order in which everybody takes them.
+
+    The generation's heads are read by a statement of their own. In one with the lock they would come from before the
+    wait: of the rows that a statement joins, PostgreSQL reads anew only those that it locks. The reward log would then
+    go on from a position that its last writer has left behind.
+    """
+    wanted = sorted(set(shards))
     cursor.execute(
         """
-        SELECT h.shard, h.seq, h.hash, (extract(epoch FROM h.recorded_at) * 1000)::bigint, g.pos, g.hash, g.version
-        FROM guerdon.shard_head h
-        JOIN guerdon.generation_head g ON g.generation = %s AND g.shard = h.shard
-        WHERE h.shard = ANY(%s) ORDER BY h.shard FOR UPDATE OF h
+        SELECT shard, seq, hash, (extract(epoch FROM recorded_at) * 1000)::bigint
+        FROM guerdon.shard_head WHERE shard = ANY(%s) ORDER BY shard FOR UPDATE
         """,
-        (generation, sorted(set(shards))),
+        (wanted,),
     )
-    return {
-        shard: Head(shard, (seq, bytes(source_hash), recorded_ms), (pos, bytes(reward_hash), version))
-        for shard, seq, source_hash, recorded_ms, pos, reward_hash, version in cursor.fetchall()
-    }
+    sources = [
+        (shard, (seq, bytes(last_hash), recorded_ms)) for shard, seq, last_hash, recorded_ms in cursor.fetchall()
+    ]
+    cursor.execute(
+        "SELECT shard, pos, hash, version FROM guerdon.generation_head WHERE generation = %s AND shard = ANY(%s)",
+        (generation, wanted),
+    )
+    rewards = {shard: (pos, bytes(last_hash), version) for shard, pos, last_hash, version in cursor.fetchall()}
+    return {shard: Head(shard, source, rewards[shard]) for shard, source in sources}
 
 
 def save_heads(cursor: Cursor, heads: Iterable[Head], generation: int) -> None:
@@ -152,10 +161,10 @@ class SourceRows:
             NULL if secret is None else pack_bytes(secret),
         )  # fmt: skip
         self._rows.append(row)
-        place = (event.digest, head.seq.to_bytes(8, "big"), head.shard.to_bytes(2, "big"))
-        self._identities.append(_IDENTITY_ROW % (*place, event.identity[:IDENTITY_BYTES]))
+        place = _IDENTITY_ROW % (event.digest, head.seq.to_bytes(8), head.shard.to_bytes(2))
+        self._identities.append(place + event.identity[:IDENTITY_BYTES])
         if event.order_identity is not None:
-            self._identities.append(_IDENTITY_ROW % (*place, event.order_identity[:IDENTITY_BYTES]))
+            self._identities.append(place + event.order_identity[:IDENTITY_BYTES])
 
     def append_own(self, kind: str, head: Head, member_id: str, prev_seq: int, event_id: str, payload: bytes) -> None:
         """Append what Guerdon itself decided, such as an activation: at the head's time, with no identity to repeat."""

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.chaos.workers import Workers
 
 if TYPE_CHECKING:

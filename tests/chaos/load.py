@@ -83,11 +83,16 @@ class Message:
 
 @dataclass(slots=True)
 class Load:
-    """Make a load of `members` members' events; the same seed makes the same load."""
+    """Make a load of `members` members' events; the same seed makes the same load.
+
+    `bad` adds what must be set aside, `late` events that happened before others of their partition.
+    """
 
     members: int
     seed: int = 7
     deliveries_max: int = 5
+    bad: bool = True
+    late: bool = True
     messages: list[Message] = field(default_factory=list)
     _random: random.Random = field(init=False)
     _encoder: Encoder = field(default_factory=Encoder)
@@ -102,9 +107,10 @@ class Load:
         while len(self.messages) < events:
             member_id = f"member-{self._random.randrange(self.members)}"
             self.add(self._event(member_id))
-            if self._random.random() < 0.05:
+            if self.bad and self._random.random() < 0.05:
                 self._bad(member_id)
-        self._leavers()
+        if self.bad:
+            self._leavers()
         return self
 
     def add(self, event: Event, *, reason: Reason | None = None, deliveries: int | None = None) -> None:
@@ -128,12 +134,12 @@ class Load:
         fields = self._fields(member_id)
         if kind is Touch:
             del fields["member_id"]
-        return kind(**fields, **self._own_fields(kind, member_id))  # type: ignore[no-any-return]
+        return kind(**fields, **self._own_fields(kind, member_id))
 
     def _fields(self, member_id: str) -> dict[str, Any]:
         self._number += 1
-        self._at_ms += self._random.randrange(5 * MINUTE_MS)
-        late_ms = self._random.choice((0, 0, 0, 60 * MINUTE_MS))
+        self._at_ms += self._random.randrange(1, 5 * MINUTE_MS)
+        late_ms = self._random.choice((0, 0, 0, 60 * MINUTE_MS)) if self.late else 0
         return {
             "event_id": f"e{self._number}",
             "member_id": member_id,
@@ -212,7 +218,7 @@ def publish(settings: Settings, messages: Iterable[Message], partitioner: str = 
     sent = 0
     for message in messages:
         topic = settings.topic_prefix + message.topic
-        target = {"partition": scatter.randrange(partitions[topic])} if partitioner == "random" else {}
+        target: dict[str, Any] = {"partition": scatter.randrange(partitions[topic])} if partitioner == "random" else {}
         producer.produce(topic, message.value, message.key, **target)
         producer.poll(0)
         sent += 1

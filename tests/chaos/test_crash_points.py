@@ -84,10 +84,13 @@ def test_a_worker_killed_at_a_point_loses_and_doubles_nothing(
 def test_two_workers_that_are_killed_at_every_point_again_and_again_lose_and_double_nothing(
     number: int, published: Published, crashing: Settings, workers: Workers
 ) -> None:
-    groups = (other_group(crashing, f"{number}-{each}") for each in count())
+    small = crashing.model_copy(update={"max_batch": 40})  # work for every one of them
+    groups = (other_group(small, f"{number}-{each}") for each in count())
+    ends = []
     for point in POINTS:
-        pids = [workers.start(next(groups), point, hit) for hit in (1, 2)]
-        for pid in pids:
-            workers.kill(pid)
+        pids = [workers.start(next(groups), point, hit, until_caught_up=True) for hit in (1, 2)]
+        ends += [workers.wait(pid) for pid in pids]
+    assert set(ends) <= {-signal.SIGKILL, 0}, workers.said()
+    assert ends.count(-signal.SIGKILL) > len(POINTS)
     catch_up(next(groups))
     assert_whole(crashing, published.messages)

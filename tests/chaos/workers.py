@@ -14,8 +14,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from consumers.worker import Summary, Worker
 
+from consumers.worker import Summary, Worker
 from schemas.codec import CommittedSchemas
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ LOOK_S = 0.01
 
 
 def eventually(holds: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> float:
-    """Wait until `holds`, and return how many seconds that took; fail after the deadline, saying `what` did not come."""
+    """Wait until `holds`, and return how many seconds that took; fail after the deadline, naming `what`."""
     started = time.monotonic()
     while not holds():
         assert time.monotonic() - started < deadline_s, f"not within {deadline_s} s: {what}"
@@ -130,9 +130,10 @@ class Workers:
             os.kill(pid, signal.SIGKILL)
         self.wait(pid)
 
-    def said(self) -> str:
-        """Return the last lines of all workers' logs."""
-        return self._log.read_text()[-2_000:] if self._log.exists() else ""
+    def said(self, since: int | None = None) -> str:
+        """Return what all workers logged, after `since` characters or else the last lines."""
+        text = self._log.read_text() if self._log.exists() else ""
+        return text[-2_000:] if since is None else text[since:]
 
     def close(self) -> None:
         """End every worker and their parent."""

@@ -63,7 +63,7 @@ CREATE TABLE guerdon.source_event (
     schema_id   integer     NOT NULL,             -- of `writer_schema`; 0: MessagePack, made by Guerdon itself
     shard       smallint    NOT NULL,
     kind        guerdon.source_kind NOT NULL,
-    member_id   text        NOT NULL,             -- '' where the event has no member
+    member_id   text COLLATE "C" NOT NULL,       -- '' where the event has no member
     source      text        NOT NULL,
     event_id    text        NOT NULL,
     payload     bytea       NOT NULL,             -- as received; of signup and profile without personal fields
@@ -83,7 +83,7 @@ CREATE TABLE guerdon.reward_event (
     generation   integer     NOT NULL,
     shard        smallint    NOT NULL,
     type         guerdon.reward_type NOT NULL,
-    unit         text        NOT NULL,
+    unit         text COLLATE "C" NOT NULL,
     debit        guerdon.account,
     credit       guerdon.account,
     rule_id      text,
@@ -91,7 +91,7 @@ CREATE TABLE guerdon.reward_event (
     campaign     text,
     item         text,
     reason       text,
-    member_id    text        NOT NULL,
+    member_id    text COLLATE "C" NOT NULL,
     event_id     text        NOT NULL,
     order_id     text,
     reward_key   bytea       NOT NULL,
@@ -163,6 +163,7 @@ CREATE TABLE guerdon.programme_version (
 );
 """
 
+# ids are compared byte by byte: a language's order would cost more and could change with the server
 STATE = """
 CREATE TABLE guerdon.setting (name text NOT NULL PRIMARY KEY, value bytea NOT NULL);
 
@@ -192,14 +193,14 @@ CREATE TABLE guerdon.consumer_reset (             -- an operator's decision to g
 CREATE TABLE guerdon.member_state (
     seq       bigint   NOT NULL,
     shard     smallint NOT NULL,
-    member_id text     NOT NULL,
+    member_id text COLLATE "C" NOT NULL,
     state     bytea    NOT NULL,
     PRIMARY KEY (shard, member_id)
 ) WITH (fillfactor = 60);                         -- room for the next version on the same page: no index is touched
 
 CREATE TABLE guerdon.member_key (
     shard     smallint NOT NULL,
-    member_id text     NOT NULL,
+    member_id text COLLATE "C" NOT NULL,
     key       bytea,                              -- NULL: erased, for good
     erased_at timestamptz,
     PRIMARY KEY (shard, member_id)
@@ -255,8 +256,8 @@ CREATE TABLE guerdon.member_balance (
     spent numeric NOT NULL, expired numeric NOT NULL, reversed numeric NOT NULL, debt numeric NOT NULL,
     build     integer  NOT NULL,
     shard     smallint NOT NULL,
-    member_id text     NOT NULL,
-    unit      text     NOT NULL,
+    member_id text COLLATE "C" NOT NULL,
+    unit      text COLLATE "C" NOT NULL,
     PRIMARY KEY (build, shard, member_id, unit)
 ) WITH (fillfactor = 60);
 """

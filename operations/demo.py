@@ -1,0 +1,308 @@
+"""Show the whole path on real data: services, topics, events, a programme, the worker, and figures that must agree."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.store.database import ANALYST, transaction
+from operations import demo_check
+from operations.demo_data import GroceryYear, data_folder
+from operations.initialise import initialise
+from operations.member import member
+from operations.programmes import activate
+from operations.publish import encoder_for, publish_events
+from operations.rows import dictionaries
+from operations.services.lifecycle import bring_up, take_down
+from operations.services.state import make_home
+from operations.settings import Settings
+from operations.verify import verify
+from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+PROGRAMME = Path(__file__).resolve().parents[1] / "examples/grocery/programme.yaml"
+PARTITIONS = 4
+TOP_MEMBERS = 5
+REWARD_EVENTS_SHOWN = 8
+LOG_LEVEL_ERROR = "3"
+"""Of syslog: librdkafka would write lines of its own between those of the demo."""
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Told(Protocol):
+    """Tell a person how far the demo is."""
+
+    def stage(self, name: str, sentence: str) -> None:
+        """Say what a stage came to."""
+
+    def progress(self, name: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show a bar of `total` events where there is a terminal; what is yielded takes how many are done."""
+
+
+class Work(Protocol):
+    """Run a worker until it has caught up, telling how many events are done; this room may not import it."""
+
+    def __call__(self, settings: Settings, advance: Callable[[int], None]) -> Mapping[str, int]:
+        """Return how many events were `accepted`, `duplicate` and `quarantined`, and the `rewards` they led to."""
+
+
+def run_demo(home: Path, work: Work, told: Told, *, small: bool, keep: bool) -> dict[str, Any]:
+    """Run the demo on services of its own in `home`/demo, stop them whatever happens, and return all figures.
+
+    Raises:
+        AnswerIsNo: a figure does not agree, or another demo is running.
+        InputError: the data or the example programme is not there.
+        ServiceUnreachable: a service could not be started.
+        KeyboardInterrupt: it was told to stop; nothing is left running.
+    """
+    if not PROGRAMME.exists():
+        raise InputError(f"the demo's programme {PROGRAMME.name} is not there; run the demo in a checkout of Guerdon")
+    folder = data_folder()
+    with _stopping_in_good_order(), _alone(home), _services(home / "demo", told, keep=keep) as settings:
+        return _tour(settings, folder, work, told, small=small)
+
+
+def _tour(settings: Settings, folder: Path, work: Work, told: Told, *, small: bool) -> dict[str, Any]:
+    done = initialise(settings, PARTITIONS)
+    told.stage("init", f"database {done['database']}; topics: {done['topics']}; schemas: {done['schemas']}")
+    activated = activate(settings.database_url, PROGRAMME)
+    told.stage("activate", f"programme {activated['programme']} judges from now on, as version {activated['version']}")
+    year, published = _publish(settings, folder, told, small=small)
+    worked = _work(settings, published["events"], work, told)
+    findings = _verify(settings, told)
+    top_members = _top_members(settings.database_url)
+    return {
+        "data": asdict(year.counts),
+        "published": published,
+        "worked": worked,
+        "top_members": top_members,
+        "member": _member(settings.database_url, top_members[0]["member_id"]),
+        "verify": findings,
+        "check": compare(settings, folder, year.households, told),
+    }
+
+
+def _publish(settings: Settings, folder: Path, told: Told, *, small: bool) -> tuple[GroceryYear, dict[str, Any]]:
+    started_s = time.monotonic()
+    year = GroceryYear(folder, small=small)
+    counts = year.counts
+    total = counts.households + counts.baskets
+    with told.progress("publish", total) as advance:
+        outcome = publish_events(
+            settings.kafka_config(),
+            encoder_for(settings.registry_url),
+            year.events(),
+            topic_prefix=settings.topic_prefix,
+            on_progress=advance,
+        )
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    if outcome.published != total:
+        raise ServiceUnreachable(f"Kafka took {outcome.published:,} of {total:,} events ({outcome.first_failure})")
+    seconds = time.monotonic() - started_s
+    told.stage(
+        "publish",
+        f"{counts.households:,} signups and {counts.baskets:,} purchases with {counts.lines:,} lines, converted and "
+        f"published as Avro in {seconds:.1f} s: {total / seconds:,.0f} events/s",
+    )
+    told.stage(
+        "",
+        f"on {counts.lines_below_zero:,} lines a coupon exceeds the line and lowers the basket's others; "
+        f"{counts.baskets_below_zero:,} baskets would fall below 0 and count as 0",
+    )
+    return year, {"events": total, "seconds": round(seconds, 2), "events_per_s": round(total / seconds)}
+
+
+def _work(settings: Settings, events: int, work: Work, told: Told) -> dict[str, Any]:
+    started_s = time.monotonic()
+    with told.progress("run", events) as advance:
+        counts = work(settings, advance)
+    seconds = time.monotonic() - started_s
+    told.stage(
+        "run",
+        f"{counts['accepted']:,} events consumed, judged, recorded and projected in {seconds:.1f} s: "
+        f"{counts['accepted'] / seconds:,.0f} events/s; {counts['rewards']:,} reward events",
+    )
+    if counts["accepted"] != events or counts["duplicate"] or counts["quarantined"]:
+        raise AnswerIsNo(
+            f"{events:,} events were published, and {counts['accepted']:,} accepted, {counts['duplicate']:,} taken for "
+            f"duplicates, {counts['quarantined']:,} set aside; run it again with --keep and see `guerdon status`"
+        )
+    return {**counts, "seconds": round(seconds, 2), "events_per_s": round(events / seconds)}
+
+
+def _verify(settings: Settings, told: Told) -> list[dict[str, Any]]:
+    started_s = time.monotonic()
+    findings = verify(settings.database_url)
+    for finding in findings:
+        if finding["problem"]:
+            raise AnswerIsNo(f"{finding['check']}: {finding['problem']}")
+    rows = sum(finding["looked_at"] for finding in findings)
+    told.stage(
+        "verify", f"{len(findings)} checks over {rows:,} rows in {time.monotonic() - started_s:.1f} s: nothing is wrong"
+    )
+    return findings
+
+
+def compare(settings: Settings, folder: Path, households: list[int], told: Told) -> dict[str, Any]:
+    """Hold every member's balance against the independent computation.
+
+    Raises:
+        AnswerIsNo: they differ; the sentence names the first member.
+    """
+    baskets = demo_check.read_baskets(folder / "transactions.parquet", households)
+    expected = demo_check.expected_points(baskets)
+    balances = balances_in_view(settings.database_url)
+    difference = demo_check.first_difference(expected, balances)
+    if difference:
+        raise AnswerIsNo(
+            f"the figures do not agree: {difference}; run it again with --keep and look with `guerdon member`"
+        )
+    points = sum(balances.values())
+    told.stage(
+        "compare",
+        f"the balances of {len(balances):,} members, {points:,} points in all, equal an independent computation "
+        f"over {len(baskets):,} baskets, member by member",
+    )
+    return {"members": len(balances), "points": points, "points_computed": sum(expected.values()), "agree": True}
+
+
+def balances_in_view(database_url: str) -> dict[str, int]:
+    """Return the points that each member can spend, as an analyst sees them."""
+    with transaction(database_url, role=ANALYST) as cursor:
+        cursor.execute("SELECT member_id, available FROM reward.member_balance WHERE unit = 'points'")
+        return {member_id: int(available) for member_id, available in cursor.fetchall()}
+
+
+def _top_members(database_url: str) -> list[dict[str, Any]]:
+    with transaction(database_url, role=ANALYST) as cursor:
+        return dictionaries(
+            cursor,
+            """
+            SELECT rank() OVER (ORDER BY available DESC) AS rank, member_id, granted, available, as_of
+            FROM reward.member_balance WHERE unit = 'points' ORDER BY available DESC, member_id LIMIT %s
+            """,
+            (TOP_MEMBERS,),
+        )
+
+
+def _member(database_url: str, top_member: str) -> dict[str, Any]:
+    """Return the history of the member from whom the daily limits took the most, or else of the top member."""
+    with transaction(database_url, role=ANALYST) as cursor:
+        cursor.execute(
+            """
+            SELECT member_id, sum(amount) FROM reward.reward_event WHERE type = 'reward.refused'
+            GROUP BY member_id ORDER BY sum(amount) DESC, member_id LIMIT 1
+            """
+        )
+        refused = cursor.fetchone()
+    chosen = refused[0] if refused else top_member
+    why = f"whom the daily limits cost {refused[1]:,} points in the year" if refused else "the top member"
+    return {"why": why, **member(database_url, chosen, REWARD_EVENTS_SHOWN)}
+
+
+@contextmanager
+def _services(home: Path, told: Told, *, keep: bool) -> Iterator[Settings]:
+    """Start Kafka and PostgreSQL with nothing in them, and end them whatever happens.
+
+    The settings are made of their defaults: neither the environment nor `guerdon.toml` may lead the demo to servers
+    that are somebody's own.
+    """
+    settings = Settings.model_construct(home=home, kafka={"log_level": LOG_LEVEL_ERROR})
+    try:
+        _remove(home)
+        started_s = time.monotonic()
+        outcome = bring_up(settings)
+        for note in outcome.notes:
+            told.stage("", note)
+        names = ", ".join(
+            f"{service.name} ({service.origin}, {_place(service.address)})" for service in outcome.services
+        )
+        told.stage("services", f"{names} in {time.monotonic() - started_s:.1f} s")
+        yield settings
+    finally:
+        with _undisturbed():
+            if keep:
+                take_down(home)
+            else:
+                _remove(home)
+        told.stage(
+            "end",
+            f"stopped; look at what is kept: GUERDON_HOME={home} guerdon up"
+            if keep
+            else "stopped; the demo's data is removed",
+        )
+
+
+def _place(address: str | None) -> str:
+    return (address or "").rsplit("@", 1)[-1]
+
+
+def _remove(home: Path) -> None:
+    take_down(home, volumes=True)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Let one demo run in a home at a time; the kernel gives the lock back, however this one ends."""
+    make_home(home)
+    descriptor = os.open(home / ".demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AnswerIsNo(
+                f"another demo is running in {home}; wait for its end, or set GUERDON_HOME to another folder"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _stopping_in_good_order() -> Iterator[None]:
+    """Make SIGTERM and a closed terminal what Ctrl-C is: their own action would leave the services running.
+
+    Only the first counts: a second Ctrl-C would leave behind what the first one is about to stop.
+    """
+
+    def interrupt(_number: int, _frame: object) -> None:
+        for number in _INTERRUPTS:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    with _handling(interrupt):
+        yield
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let nothing interrupt the end of a demo that was not told to stop."""
+    with _handling(signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _handling(action: Any) -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in _INTERRUPTS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN or number == signal.SIGINT:  # `nohup` ignores SIGHUP, and means it
+            signal.signal(number, action)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            with suppress(TypeError):  # a handler that was not set from Python cannot be set again
+                signal.signal(number, handler)
