@@ -67,9 +67,7 @@ def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) ->
     cursor.execute("LOCK TABLE guerdon.programme_version IN SHARE ROW EXCLUSIVE MODE")  # one activation at a time
     before = active(cursor)
     if before is not None and before.digest == programme.digest:
-        raise AnswerIsNo(
-            f"version {before.version} is this very programme and is active already; nothing was changed"
-        )
+        raise AnswerIsNo(f"version {before.version} is this very programme and is active already; nothing was changed")
     if before is not None and before.currency != programme.currency:
         raise AnswerIsNo(
             f"the log counts in {before.currency} and the file in {programme.currency}; "
