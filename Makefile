@@ -43,6 +43,7 @@ format: $(READY) ## put the code into the form that lint wants
 
 bench: $(READY) ## measure Guerdon against the floor
 	@$(BIN)/guerdon bench
+	@$(BIN)/python -m bench.language
 
 chaos: $(READY) ## the long form of the tests that kill and stop processes
 	GUERDON_CHAOS=full $(BIN)/pytest -m chaos

@@ -56,18 +56,34 @@ def check(
         )
     if not as_json:
         rules = len(loaded.programme.rules)
-        typer.echo(f"{file}: programme {loaded.programme.id}, {'1 rule' if rules == 1 else f'{rules} rules'}, no error")
+        told = f"{file}: programme {loaded.programme.id}, {'1 rule' if rules == 1 else f'{rules} rules'}, no error"
+        typer.echo(f"{told}; this release cannot activate it yet" if loaded.not_judged else told)
+
+
+@programme.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of programme files, by which editors complete and flag.
+
+    Example: `guerdon programme schema > programme.schema.json`
+    """
+    from engine.programme.json_schema import json_schema  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    print_json(json_schema())
 
 
 @programme.command("activate")
-def activate(file: ProgrammeFile, as_json: JsonFlag = False) -> None:
+def activate(
+    file: ProgrammeFile,
+    from_now: Annotated[bool, typer.Option("--from-now", help="Let new metrics begin empty.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Let a programme judge what comes from now on; what was judged before stays as it is.
 
     Example: `guerdon programme activate examples/grocery/programme.yaml`
     """
     from operations.programmes import activate as put_in_force  # noqa: PLC0415  `guerdon --help` must not wait for it
 
-    done = put_in_force(_database_url(), file)
+    done = put_in_force(_database_url(), file, from_now=from_now)
     if as_json:
         print_json(done)
         return

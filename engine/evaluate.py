@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schemas.events import Erasure
+from schemas.events import INT64_MAX, Erasure, Signup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 def fold(state: MemberState, event: Event, occurrence: Occurrence, judge: Judges) -> Sequence[RewardEvent]:
     """Move the member's clock to the event, never back, and return what the event gives; changes `state` in place."""
     state.clock_ms = max(state.clock_ms, event.occurred_at)
-    if type(event) is Erasure:
+    kind = type(event)
+    if kind is Erasure:
         state.erased = True
-    return judge.judge(event, state, occurrence)
+    rewards = judge.judge(event, state, occurrence)
+    if rewards and state.available > INT64_MAX:
+        state.available = INT64_MAX
+    if kind is Signup and state.signup_ms is None:
+        state.signup_ms = event.occurred_at  # afterwards: rules read the member as they were before the event
+    return rewards

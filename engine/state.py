@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
+from engine.windows import Window  # noqa: TC001  msgspec reads the annotations
+
 
 class LimitUse(Struct, array_like=True, gc=False):
     """Count what a limit has let through in one period; `earlier` holds the kept periods before it, newest first."""
@@ -14,18 +16,42 @@ class LimitUse(Struct, array_like=True, gc=False):
     earlier: list[LimitUse] | None = None
 
 
+class Memory(Struct, array_like=True):
+    """Hold what few members or few programmes need: limits per value of a field, windows, counters, held rewards.
+
+    Each is bounded: values of a field and entries of a window by `engine.windows`, the rest by the rules and items of
+    the programmes. `counters` holds a few integers a key, `held` when a badge or benefit ends (0: never).
+    """
+
+    value_limits: dict[str, dict[str, LimitUse]] = field(default_factory=dict)
+    windows: dict[str, Window] = field(default_factory=dict)
+    value_windows: dict[str, dict[str, Window]] = field(default_factory=dict)
+    counters: dict[str, list[int]] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+
+
 class MemberState(Struct, array_like=True):
     """Hold a member's state after their last source event; stored as MessagePack, so fields are added at the end.
 
     `clock_ms` is the latest instant processed, `limits` what each limit has used (key: `LimitScope.key`), `held_since`
     the seq of the first event that evaluation could not judge (0: none; later events are logged, not judged), `erased`
-    whether the member asked for erasure.
+    whether the member asked for erasure, `memory` everything that takes more than a few bytes,
+    `signup_ms` the first signup, `available` the points that can be spent.
     """
 
     clock_ms: int = 0
     limits: dict[str, LimitUse] = field(default_factory=dict)
     held_since: int = 0
     erased: bool = False
+    memory: Memory | None = None
+    signup_ms: int | None = None
+    available: int = 0
+
+    def remembering(self) -> Memory:
+        """Return the member's memory, made now where there was nothing to remember yet."""
+        if self.memory is None:
+            self.memory = Memory()
+        return self.memory
 
 
 class Occurrence(Struct, frozen=True, gc=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.load import load_file
+from engine.programme.load import load_file, load_programme, refused
 from engine.store import programmes
 from engine.store.database import transaction
 from operations.rows import plain
@@ -13,22 +13,35 @@ from schemas.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from engine.programme.model import Programme
     from engine.store.programmes import Version
 
 
-def activate(database_url: str, path: Path) -> dict[str, Any]:
+def activate(database_url: str, path: Path, *, from_now: bool = False) -> dict[str, Any]:
     """Check the file at `path` and let it judge what comes from now on; return the version.
 
+    Metrics that the active version does not have need a past; with `from_now` they begin empty.
+
     Raises:
-        InputError: the file cannot be read, or the check finds errors; the message has one line for each.
+        InputError: the file cannot be read, the check finds errors (the message has one line for each), the
+            programme needs what this release does not judge, or it has new metrics and `from_now` is not said.
         AnswerIsNo: this very programme is active already, or its currency is not the log's.
         ServiceUnreachable: PostgreSQL does not answer.
     """
     loaded = load_file(path)
     if loaded.programme is None:
         raise InputError("the programme has errors and was not activated:\n" + "\n".join(map(str, loaded.problems)))
+    refusal = refused(loaded, str(path))
+    if refusal is not None:
+        raise InputError(refusal)
     body = path.read_text("utf-8")
     with transaction(database_url) as cursor:
+        new = [] if from_now else _new_metrics(loaded.programme, programmes.versions(cursor))
+        if new:
+            raise InputError(
+                f"{path}: {', '.join(new)} would need what happened before the activation; activate with --from-now to "
+                "let them begin empty"
+            )
         version = programmes.activate(cursor, loaded.programme, body, path.name)
     return {"version": version, "programme": loaded.programme.id, "warnings": [str(each) for each in loaded.problems]}
 
@@ -51,6 +64,15 @@ def body_of(database_url: str, number: int | None) -> str:
                 return version.body
     wanted = "no programme was activated yet" if number is None else f"there is no version {number}"
     raise InputError(f"{wanted}; `guerdon programme list` shows what there is")
+
+
+def _new_metrics(programme: Programme, versions: list[Version]) -> list[str]:
+    """Return the metrics that the active version has not kept; a first version has no past to miss."""
+    if not versions:
+        return []
+    active = load_programme(versions[-1].body, "active").programme
+    known = [] if active is None else [metric.key for metric in active.metrics]
+    return [f"history.{m.key.rpartition(':')[0]}" for m in programme.metrics if m.key not in known]
 
 
 def _row(version: Version) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from engine import admit
 from engine.evaluate import fold
 from engine.programme.compile import Judge, compile_programme
 from engine.programme.fields import TRIGGERS
-from engine.programme.load import load_file
+from engine.programme.load import load_file, refused
 from engine.state import MemberState, Occurrence
 from projections.balance_fold import fold_balances
 from schemas.canonical import content_digest, event_identity
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from schemas.events import Event
     from schemas.rewards import RewardEvent
 
+HELD = ("coupon.issued", "gift.awarded", "badge.awarded", "benefit.granted")
 _SECRET = b"guerdon simulate"
 """Digests are compared within one run only, so any fixed key will do."""
 _JUDGED = frozenset(TRIGGERS.values())
@@ -101,10 +102,15 @@ class Simulation:
             "balances": self.balances(),
             "tiers": [],
             "referrals": [],
-            "rewards": [],
+            "rewards": self.rewards(),
             "codes": [],
             "quarantined": [asdict(event) for event in self.quarantined],
         }
+
+    def rewards(self) -> list[dict[str, Any]]:
+        """Return the rows of `member_reward`: every coupon, gift, badge and benefit, in the order of coming."""
+        held = (recorded for recorded in self.recorded if recorded.reward.posting.type in HELD)
+        return [_held_row(recorded, self.clock_ms) for recorded in held]
 
     def balances(self) -> list[dict[str, Any]]:
         """Return the rows of `member_balance`, by member and unit."""
@@ -274,6 +280,9 @@ class _Simulator:
         loaded = load_file(path)
         if loaded.programme is None:
             raise BadProgramme(name, loaded.problems, len(loaded.errors))
+        refusal = refused(loaded, name)
+        if refusal is not None:
+            raise InputError(refusal)
         self.simulation.warnings += loaded.problems
         return loaded.programme
 
@@ -335,6 +344,22 @@ def _reward_row(recorded: _Recorded) -> dict[str, Any]:
         "expires_at": _iso(reward.expires_at_ms),
         "occurred_at": _iso(reward.occurred_at_ms),
         "recorded_at": _iso(recorded.recorded_at_ms),
+    }
+
+
+def _held_row(recorded: _Recorded, clock_ms: int) -> dict[str, Any]:
+    """Return the row of `reward.member_reward`; what has run out by the clock is expired."""
+    reward, posting = recorded.reward, recorded.reward.posting
+    expires_ms = reward.expires_at_ms
+    return {
+        "member_id": recorded.member_id,
+        "unit": posting.unit,
+        "item": posting.item,
+        "code": None,
+        "amount": reward.amount,
+        "status": "active" if expires_ms is None or clock_ms < expires_ms else "expired",
+        "granted_at": _iso(reward.occurred_at_ms),
+        "expires_at": _iso(expires_ms),
     }
 
 

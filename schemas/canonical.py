@@ -42,6 +42,11 @@ def grant_key(identity: bytes, rule_id: str, member_id: str, index: int) -> byte
     return sha256(b"%b\0grant\0%b\0%b\0%d" % (identity, rule_id.encode(), member_id.encode(), index)).digest()
 
 
+def completion_key(identity: bytes, rule_id: str, member_id: str) -> bytes:
+    """Return the reward_key of a `challenge.completed`."""
+    return sha256(b"%b\0challenge\0%b\0%b" % (identity, rule_id.encode(), member_id.encode())).digest()
+
+
 def refusal_key(identity: bytes, rule_id: str, member_id: str, index: int, reason: str) -> bytes:
     """Return the reward_key of a `reward.refused` that cut off or refused the give at `index`."""
     return sha256(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.programme.model import RefusalReason, Rounding
-from schemas.canonical import refusal_key
+from schemas.canonical import completion_key, refusal_key
 from schemas.events import INT64_MAX
 from schemas.rewards import Posting, RewardEvent
 
@@ -23,13 +23,14 @@ NOTHING: Sequence[RewardEvent] = ()
 def grant_posting(rule: Rule, give: Give, version: int) -> Posting:
     """Return what all grants of one give have in common."""
     return Posting(
-        type=f"{give.unit}.granted",
+        type=give.type,
         unit=give.unit,
-        debit="issued",
-        credit="active",
+        debit="issued" if give.is_account else None,
+        credit="active" if give.is_account else None,
         rule_id=rule.id,
         rule_version=version,
         campaign=rule.campaign,
+        item=give.item,
     )
 
 
@@ -41,6 +42,7 @@ def refusal_posting(rule: Rule, give: Give, version: int, reason: RefusalReason)
         rule_id=rule.id,
         rule_version=version,
         campaign=rule.campaign,
+        item=give.item,
         reason=reason.value,
     )
 
@@ -51,10 +53,28 @@ def refusal(posting: Posting, amount: int, event: MemberEvent, occurrence: Occur
     return RewardEvent(posting, min(amount, INT64_MAX), key, event.occurred_at, order_of(event))
 
 
+def completion_posting(rule: Rule, version: int) -> Posting:
+    """Return what all completions of a rule's challenge have in common."""
+    return Posting(
+        type="challenge.completed", unit="challenge", rule_id=rule.id, rule_version=version, campaign=rule.campaign
+    )
+
+
+def completion(posting: Posting, event: MemberEvent, occurrence: Occurrence) -> RewardEvent:
+    """Record that an event completed a challenge."""
+    key = completion_key(occurrence.identity, posting.rule_id or "", event.member_id)
+    return RewardEvent(posting, 1, key, event.occurred_at, order_of(event))
+
+
 def order_of(event: MemberEvent) -> str | None:
     """Return the order that an event is about, if any."""
     order_id: str | None = getattr(event, "order_id", None)
     return order_id
+
+
+def multiplied(base: int, extra: tuple[int, int] | None, rounding: Rounding) -> int:
+    """Return what a multiplier adds to `base`; nothing where its key's value has no factor."""
+    return 0 if extra is None else rounded(base * extra[0], extra[1], rounding)
 
 
 def rounded(numerator: int, denominator: int, rounding: Rounding) -> int:

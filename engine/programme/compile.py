@@ -20,22 +20,45 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from engine.programme import syntax
-from engine.programme.awards import NOTHING, refusal
-from engine.programme.compile_rule import RuleCompiler
-from engine.programme.localtime import local_day_function
+from engine.programme.awards import NOTHING, completion, multiplied, refusal
+from engine.programme.chance import is_treated, wins
+from engine.programme.compile_fields import FieldReader
+from engine.programme.compile_rule import RulesCompiler
+from engine.programme.fields import TRIGGERS
+from engine.programme.localtime import calendar_of
+from engine.programme.metrics import completes
 from engine.programme.model import in_order
+from engine.programme.uses import begins_control, rolling_use, rolling_value_use, value_use
 from engine.state import use_in
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from engine.programme.conditions import Metric
     from engine.programme.model import Programme, Rule
     from engine.state import MemberState, Occurrence
     from schemas.events import Event
 
     JudgeFunction = Callable[[Any, MemberState, Occurrence], Sequence[RewardEvent]]
 
+_CALLED: dict[str, Any] = {
+    "NOTHING": NOTHING,
+    "RewardEvent": RewardEvent,
+    "begins_control": begins_control,
+    "is_treated": is_treated,
+    "completes": completes,
+    "completion": completion,
+    "min": min,
+    "multiplied": multiplied,
+    "refusal": refusal,
+    "rolling_use": rolling_use,
+    "rolling_value_use": rolling_value_use,
+    "sha256": sha256,
+    "use_in": use_in,
+    "value_use": value_use,
+    "wins": wins,
+}
 _ARGUMENTS = ("event", "state", "occurrence")
 
 
@@ -61,16 +84,16 @@ def compile_programme(programme: Programme, version: int) -> Judge:
     by_type: dict[type[Event], list[Rule]] = {}
     for rule in in_order(programme.rules):
         by_type.setdefault(rule.on, []).append(rule)
-    names: dict[str, Any] = {
-        "NOTHING": NOTHING,
-        "RewardEvent": RewardEvent,
-        "local_day": local_day_function(programme.timezone),
-        "refusal": refusal,
-        "sha256": sha256,
-        "use_in": use_in,
-    }
-    compiler = RuleCompiler(version, names)
-    bodies: list[ast.stmt] = [_function(kind, rules, compiler) for kind, rules in by_type.items()]
+    metrics: dict[type[Event], list[Metric]] = {}
+    for metric in programme.metrics:
+        metrics.setdefault(TRIGGERS[metric.on], []).append(metric)
+        by_type.setdefault(TRIGGERS[metric.on], [])
+    calendar = calendar_of(programme.timezone)
+    names: dict[str, Any] = _CALLED | {"local_day": calendar.local_day}
+    bodies: list[ast.stmt] = []
+    for kind, rules in by_type.items():
+        fields = FieldReader(calendar, names)
+        bodies.append(_function(kind, RulesCompiler(version, kind, rules, metrics.get(kind, []), fields)))
     module = ast.fix_missing_locations(ast.Module(bodies, []))
     code = compile(module, f"<programme {version}>", "exec")
     exec(code, names)  # noqa: S102  the tree is the compiler's own; nothing of the author's is code
@@ -81,11 +104,11 @@ def _function_name(kind: type[Event]) -> str:
     return f"judge_{kind.__name__.lower()}"
 
 
-def _function(kind: type[Event], rules: list[Rule], compiler: RuleCompiler) -> ast.FunctionDef:
+def _function(kind: type[Event], compiler: RulesCompiler) -> ast.FunctionDef:
     """Build the function of one event type: read its fields once, then judge rule after rule."""
-    compiler.begin(kind)
-    judged = [statement for rule in rules for statement in compiler.statements(rule)]
     rewards = syntax.name("rewards")
     returned = syntax.choose(rewards, rewards, syntax.name("NOTHING"))
-    body = [*compiler.preamble(), *judged, syntax.give_back(returned)]
-    return syntax.function(_function_name(kind), _ARGUMENTS, body)
+    begun = syntax.assign("rewards", ast.List([], ast.Load()))
+    return syntax.function(
+        _function_name(kind), _ARGUMENTS, [begun, *compiler.statements(), syntax.give_back(returned)]
+    )

@@ -1,242 +1,125 @@
-"""Turn rules into statements: condition, awards, limits, grants, in the order in which `interpret` takes them."""
+"""Turn the rules of one event type into statements: who stands, whom groups pick, in the order of `interpret`."""
 
 from __future__ import annotations
 
-import ast
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from engine.programme import syntax
-from engine.programme.awards import grant_posting, refusal_posting
-from engine.programme.model import (
-    KEPT_PERIODS,
-    AllOf,
-    Comparison,
-    FixedAmount,
-    LimitScope,
-    MaxLimit,
-    Over,
-    RefusalReason,
-    Rounding,
-    TimesLimit,
-)
-from engine.programme.syntax import arithmetic, assign, attribute, both, call, compare, constant, name, run, when
-from schemas.events import INT64_MAX
+from engine.programme.awards import completion_posting
+from engine.programme.compile_give import GiveCompiler
+from engine.programme.compile_guard import bucketed, runs_of
+from engine.programme.compile_when import condition_expression
+from engine.programme.model import MultipliedAmount, Pick, decides
+from engine.programme.syntax import assign, attribute, both, call, compare, constant, name, pair, run, when
 
 if TYPE_CHECKING:
-    from engine.programme.model import Amount, Condition, Field, FieldTest, Give, RatedAmount, Rule
+    import ast
+
+    from engine.programme.compile_fields import FieldReader
+    from engine.programme.conditions import Metric
+    from engine.programme.model import Challenge, Rule
     from schemas.events import Event
-    from schemas.rewards import Posting
-
-_BOUNDS = {Comparison.GT: ">", Comparison.GTE: ">=", Comparison.LT: "<", Comparison.LTE: "<="}
-_LISTED_MAX = 4
-"""Up to so many values a tuple is searched faster than a set."""
 
 
-class RuleCompiler:
-    """Compile the rules of one programme version into a module whose globals are `names`."""
+class RulesCompiler:
+    """Compile the rules on one type of event, given in the order of evaluation."""
 
-    def __init__(self, version: int, names: dict[str, Any]) -> None:
+    def __init__(
+        self, version: int, kind: type[Event], rules: list[Rule], metrics: list[Metric], fields: FieldReader
+    ) -> None:
         self._version = version
-        self._names = names
-        self._fields: dict[str, Field] = {}
-        self._kind_fields: tuple[str, ...] = ()
-        self._scopes: set[LimitScope] = set()
-
-    def begin(self, kind: type[Event]) -> None:
-        """Begin the function of one event type."""
-        self._fields = {}
+        self._metrics = metrics
         self._kind_fields = kind.__struct_fields__
-        self._scopes = set()
+        self._rules = rules
+        self._numbers = {rule.id: number for number, rule in enumerate(rules)}
+        self._fields = fields
+        self._multiplied = frozenset(
+            give.amount.phase for rule in rules for give in rule.gives if isinstance(give.amount, MultipliedAmount)
+        )
+        self._gives = GiveCompiler(version, fields, self._multiplied)
+        self._groups: dict[str, str] = {}
 
-    def preamble(self) -> list[ast.stmt]:
-        """Read once what the rules compiled since `begin` need of the event and the member."""
+    def statements(self) -> list[ast.stmt]:
+        """Judge all rules; what they read is read before."""
+        judged: list[ast.stmt] = []
+        for guard, rules in runs_of(self._rules):
+            if guard is None:
+                judged += [statement for rule in rules for statement in self._rule(rule)]
+            else:
+                judged += bucketed(guard, rules, self._fields, self._rule)
+        judged += [statement for metric in self._metrics for statement in self._fields.entering(metric)]
+        return [*self._preamble(), *self._fields.statements(), *judged]
+
+    def _preamble(self) -> list[ast.stmt]:
         event, occurrence = name("event"), name("occurrence")
         order = attribute(event, "order_id") if "order_id" in self._kind_fields else constant(None)
         statements = [
-            assign("rewards", ast.List([], ast.Load())),
             assign("at_ms", attribute(event, "occurred_at")),
             assign("member", call(attribute(attribute(event, "member_id"), "encode"))),
             assign("identity", attribute(occurrence, "identity")),
             assign("order", order),
         ]
-        statements += [assign(local, _read(field)) for local, field in self._fields.items()]
-        if self._scopes:
+        if self._gives.needs_limits:
             statements.append(assign("limits", attribute(name("state"), "limits")))
-            statements.append(assign("period_day", call(name("local_day"), name("at_ms"))))
+        return statements + [assign(f"given_{phase}", constant(0)) for phase in sorted(self._multiplied)]
+
+    def _rule(self, rule: Rule) -> list[ast.stmt]:
+        if not decides(rule.group):
+            return self._standing(rule, self._gives.giving(rule))
+        assert rule.group is not None  # noqa: S101  decides() says so
+        statements: list[ast.stmt] = []
+        if rule.group.id not in self._groups:
+            local = self._groups[rule.group.id] = f"picked_{len(self._groups)}"
+            statements = self._picking(rule, local)
+        picked = compare(name(self._groups[rule.group.id]), "==", constant(self._numbers[rule.id]))
+        return [*statements, when(picked, self._gives.giving(rule))]
+
+    def _picking(self, first: Rule, local: str) -> list[ast.stmt]:
+        """Set `local` to the number of the rule that the group lets give: examined where its first rule stands."""
+        assert first.group is not None  # noqa: S101  the caller has asked
+        statements = [assign(local, constant(-1)), assign("best", constant(-1))]
+        for number, rule in enumerate(self._rules):
+            if rule.group != first.group:
+                continue
+            pick: list[ast.stmt] = [assign(local, constant(number))]
+            if first.group.pick is Pick.FIRST:
+                body = [when(compare(name(local), "<", constant(0)), pick)]
+            else:
+                better = [*pick, assign("best", name("worth"))]
+                body = [*self._gives.worth(rule), when(compare(name("worth"), ">", name("best")), better)]
+            statements += self._standing(rule, body)
         return statements
 
-    def statements(self, rule: Rule) -> list[ast.stmt]:
-        """Judge one rule."""
-        body = self._awards(rule)
-        condition = self._condition(rule.when)
-        return body if condition is None else [when(condition, body)]
+    def _challenged(self, rule: Rule, challenge: Challenge, body: list[ast.stmt]) -> list[ast.stmt]:
+        """Run `body` where the event counts for the challenge and completes it, which is recorded."""
+        posting = self._fields.constant(completion_posting(rule, self._version))
+        completed = call(name("completion"), posting, name("event"), name("occurrence"))
+        by = constant(1) if challenge.of is None else self._fields.local(challenge.of)
+        since = constant(None) if challenge.within is None else self._fields.window_start(challenge.within)
+        goal = pair(constant(challenge.goal), constant(challenge.repeats))
+        key = constant(challenge.key(rule.id))
+        completing = call(name("completes"), name("state"), key, by, goal, pair(since, name("at_ms")))
+        where = condition_expression(challenge.where, self._fields.local, self._fields.constant)
+        recorded = run(call(attribute(name("rewards"), "append"), completed))
+        return [when(both([completing] if where is None else [where, completing]), [recorded, *body])]
 
-    def _global(self, kind: str, value: object) -> ast.Name:
-        """Put a value into the module's globals and return the name that reads it."""
-        identifier = f"{kind}_{len(self._names)}"
-        self._names[identifier] = value
-        return name(identifier)
-
-    def _local(self, field: Field) -> ast.Name:
-        """Return the local variable that holds a field's value."""
-        for local, known in self._fields.items():
-            if known == field:
-                return name(local)
-        local = f"field_{len(self._fields)}"
-        self._fields[local] = field
-        return name(local)
-
-    def _condition(self, condition: Condition) -> ast.expr | None:
-        """Return the expression of a condition, or None where it always holds."""
-        if isinstance(condition, AllOf):
-            parts = [part for each in condition.parts if (part := self._condition(each)) is not None]
-            return both(parts) if parts else None
-        return self._test(condition)
-
-    def _test(self, test: FieldTest) -> ast.expr:
-        local = self._local(test.of)
-        if isinstance(test.value, tuple):
-            values = test.value if len(test.value) <= _LISTED_MAX else frozenset(test.value)
-            return compare(local, "in", self._global("values", values))
-        if test.comparison is Comparison.EQ:
-            return compare(local, "==", constant(test.value))
-        bound = compare(local, _BOUNDS[test.comparison], constant(test.value))
-        return both([compare(local, "is not", constant(None)), bound]) if test.of.optional else bound
-
-    def _awards(self, rule: Rule) -> list[ast.stmt]:
-        """Compute what the gives come to; where one comes to something, pass it through the limits and grant it."""
-        statements = [assign(f"award_{index}", self._amount(give.amount)) for index, give in enumerate(rule.gives)]
-        if rule.limits:
-            granting = self._limited(rule)
-        else:
-            granting = [s for index, give in enumerate(rule.gives) for s in self._give(rule, index, give)]
-        if any(isinstance(give.amount, FixedAmount) for give in rule.gives):
-            return statements + granting
-        anything = syntax.either([name(f"award_{index}") for index in range(len(rule.gives))])
-        return [*statements, when(anything, granting)]
-
-    def _amount(self, amount: Amount) -> ast.expr:
-        if isinstance(amount, FixedAmount):
-            return constant(amount.amount)
-        basis: ast.expr = self._local(amount.basis)
-        rated = _rated(basis, amount)
-        if amount.basis.optional:
-            return syntax.choose(compare(basis, "is", constant(None)), constant(0), rated)
-        return rated
-
-    def _limited(self, rule: Rule) -> list[ast.stmt]:
-        """Refuse everything where a `times` is used up, else trim to each `max` in turn and count what was given."""
-        scopes = list(dict.fromkeys(limit.scope for limit in rule.limits))
-        self._scopes.update(scopes)
-        uses = {scope: f"use_{index}" for index, scope in enumerate(scopes)}
-        statements = [s for scope, local in uses.items() for s in self._open(rule, scope, local)]
-        granting: list[ast.stmt] = [assign("given", constant(0))]
-        for index, give in enumerate(rule.gives):
-            granting += self._give(rule, index, give, uses)
-        times = [limit for limit in rule.limits if isinstance(limit, TimesLimit)]
-        if not times:
-            return statements + granting
-        counted = [
-            syntax.increase(name(uses[scope]), "times", constant(1)) for scope in dict.fromkeys(t.scope for t in times)
-        ]
-        granting.append(when(name("given"), list(counted)))
-        used_up = syntax.either(
-            [compare(attribute(name(uses[t.scope]), "times"), ">=", constant(t.times)) for t in times]
-        )
-        refusing = [s for index, give in enumerate(rule.gives) for s in self._used_up(rule, index, give)]
-        return [*statements, when(used_up, refusing, granting)]
-
-    def _open(self, rule: Rule, scope: LimitScope, local: str) -> list[ast.stmt]:
-        """Find the rule's use in the event's period; the dictionary alone answers for most events."""
-        key = constant(scope.key(rule.id))
-        period = name(f"period_{scope.every}")
-        found = call(attribute(name("limits"), "get"), key)
-        stale = syntax.either(
-            [compare(name(local), "is", constant(None)), compare(attribute(name(local), "period"), "!=", period)]
-        )
-        opened = call(name("use_in"), name("limits"), key, period, constant(KEPT_PERIODS[scope.every]))
-        return [assign(local, found), when(stale, [assign(local, opened)])]
-
-    def _used_up(self, rule: Rule, index: int, give: Give) -> list[ast.stmt]:
-        award = name(f"award_{index}")
-        refused = self._refuse(rule, index, give, RefusalReason.LIMIT_TIMES, award)
-        return self._ranged(rule, index, give, [refused])
-
-    def _give(self, rule: Rule, index: int, give: Give, uses: dict[LimitScope, str] | None = None) -> list[ast.stmt]:
-        """Grant what is left of one award after the rule's `max` limits, and refuse what they cut off."""
-        award = name(f"award_{index}")
-        if uses is None:
-            return self._ranged(rule, index, give, [self._grant(rule, index, give, award)])
-        maxima = [limit for limit in rule.limits if isinstance(limit, MaxLimit)]
-        body: list[ast.stmt] = [assign("allowed", award)]
-        for limit in maxima:
-            body += _fit(limit, uses[limit.scope])
-        allowed = name("allowed")
-        granting = [self._grant(rule, index, give, allowed), assign("given", constant(1))]
-        scopes = dict.fromkeys(limit.scope for limit in maxima)
-        granting += [syntax.increase(name(uses[scope]), "amount", allowed) for scope in scopes]
-        if maxima:
-            body.append(when(allowed, granting))
-            cut_off = arithmetic(award, "-", allowed)
-            refused = self._refuse(rule, index, give, RefusalReason.LIMIT_MAX, cut_off)
-            body.append(when(compare(allowed, "<", award), [refused]))
-        else:
-            body += granting
-        return self._ranged(rule, index, give, body)
-
-    def _ranged(self, rule: Rule, index: int, give: Give, body: list[ast.stmt]) -> list[ast.stmt]:
-        """Run `body` for an award within 64 bits; refuse a larger one and pass over an award of 0."""
-        amount = give.amount
-        if isinstance(amount, FixedAmount):
-            return body
-        award = name(f"award_{index}")
-        if amount.numerator > amount.denominator:
-            refused = self._refuse(rule, index, give, RefusalReason.OUT_OF_RANGE, award)
-            body = [when(compare(award, "<=", constant(INT64_MAX)), body, [refused])]
-        return [when(award, body)] if len(rule.gives) > 1 else body
-
-    def _grant(self, rule: Rule, index: int, give: Give, amount: ast.expr) -> ast.stmt:
-        posting = self._global("posting", grant_posting(rule, give, self._version))
-        head, tail = constant(b"\0grant\0%b\0" % rule.id.encode()), constant(b"\0%d" % index)
-        hashed = arithmetic(arithmetic(arithmetic(name("identity"), "+", head), "+", name("member")), "+", tail)
-        key = call(attribute(call(name("sha256"), hashed), "digest"))
-        at, nothing = name("at_ms"), constant(None)
-        reward = call(name("RewardEvent"), posting, amount, key, at, name("order"), nothing, at)
-        return run(call(attribute(name("rewards"), "append"), reward))
-
-    def _refuse(self, rule: Rule, index: int, give: Give, reason: RefusalReason, amount: ast.expr) -> ast.stmt:
-        posting: Posting = refusal_posting(rule, give, self._version, reason)
-        arguments = (self._global("posting", posting), amount, name("event"), name("occurrence"), constant(index))
-        return run(call(attribute(name("rewards"), "append"), call(name("refusal"), *arguments)))
-
-
-def _read(field: Field) -> ast.expr:
-    """Read a field of the event, None where it is missing."""
-    value = attribute(name("event"), field.attribute)
-    if field.key is None:
-        return value
-    found = call(attribute(value, "get"), constant(field.key))
-    return syntax.choose(compare(value, "is", constant(None)), constant(None), found)
-
-
-def _rated(basis: ast.expr, amount: RatedAmount) -> ast.expr:
-    """Multiply and divide once; `awards.rounded` is the reference."""
-    numerator, denominator = amount.numerator, amount.denominator
-    added = 0
-    if amount.rounding is Rounding.CEIL:
-        added = denominator - 1
-    elif amount.rounding is Rounding.HALF_UP:
-        numerator, added, denominator = 2 * numerator, denominator, 2 * denominator
-    product = basis if numerator == 1 else arithmetic(basis, "*", constant(numerator))
-    total = product if added == 0 else arithmetic(product, "+", constant(added))
-    return total if denominator == 1 else arithmetic(total, "//", constant(denominator))
-
-
-def _fit(limit: MaxLimit, use: str) -> list[ast.stmt]:
-    """Lower `allowed` to what the limit has left: to nothing where it refuses awards that do not fit."""
-    left, allowed = name("left"), name("allowed")
-    fitting: ast.expr = constant(0)
-    if limit.over is Over.TRIM:
-        fitting = syntax.choose(compare(left, ">", constant(0)), left, constant(0))
-    remaining = arithmetic(constant(limit.amount), "-", attribute(name(use), "amount"))
-    return [assign("left", remaining), when(compare(allowed, ">", left), [assign("allowed", fitting)])]
+    def _standing(self, rule: Rule, body: list[ast.stmt]) -> list[ast.stmt]:
+        """Run `body` where the rule's time, condition, cohort and draw let it: in this order."""
+        if rule.draw is not None:
+            ids = [attribute(name("event"), each) for each in ("source", "event_id")]
+            won = call(name("wins"), self._fields.constant(rule.draw), constant(rule.id), *ids)
+            body = [when(won, body)]
+        if rule.challenge is not None:
+            body = self._challenged(rule, rule.challenge, body)
+        if rule.cohort is not None:
+            member_id = attribute(name("event"), "member_id")
+            treated = call(name("is_treated"), self._fields.constant(rule.cohort), member_id)
+            body = [when(treated, body, self._gives.control(rule))]
+        tests: list[ast.expr] = []
+        if rule.active.from_ms is not None:
+            tests.append(compare(name("at_ms"), ">=", constant(rule.active.from_ms)))
+        if rule.active.until_ms is not None:
+            tests.append(compare(name("at_ms"), "<", constant(rule.active.until_ms)))
+        condition = condition_expression(rule.when, self._fields.local, self._fields.constant)
+        if condition is not None:
+            tests.append(condition)
+        return [when(both(tests), body)] if tests else body

@@ -29,7 +29,7 @@ def entries_of(
         return None
     for name, place in node.key_places.items():
         if name in later:
-            problems.not_yet(place, f'"{name}" of {what}')
+            problems.not_judged(place, f'"{name}" of {what}')
         elif name not in known:
             problems.unknown(place, Code.UNKNOWN_FIELD, f"name in {what}", name, [*known, *later])
     for name in required:

@@ -1,84 +1,148 @@
-"""Know the fields that conditions and gives may name: those judged now, and those of the language that come later."""
+"""Know the fields that conditions and gives may name, by where they may stand."""
 
 from __future__ import annotations
 
-from engine.programme.model import Field, Kind
-from schemas.events import Event, Purchase, Share, Signup
+from engine.programme.conditions import (
+    ALWAYS,
+    Attribute,
+    Comparison,
+    Field,
+    FieldTest,
+    Kind,
+    Lines,
+    LocalPart,
+    LocalTime,
+    MemberPart,
+    MemberValue,
+    Tender,
+)
+from schemas.events import Activity, Event, Purchase, Share, Signup
 
-TRIGGERS: dict[str, type[Event]] = {"purchase": Purchase, "signup": Signup, "share": Share}
-"""What rules may be `on`, by the name written in a programme."""
+TRIGGERS: dict[str, type[Event]] = {"purchase": Purchase, "signup": Signup, "share": Share, "activity": Activity}
+"""What rules of this release may be `on`, by the name written in a programme."""
 
-LATER_TRIGGERS = ("activity", "referral", "tier", "challenge", "contest", "birthday", "anniversary")
+LATER_TRIGGERS = ("referral", "tier", "challenge", "contest", "birthday", "anniversary")
+
+LINE = "line"
+"""Stands in the place of a trigger where the fields of one line of a purchase are meant."""
+
+SEGMENT = "segment"
+"""Stands in the place of a trigger where only the member, the past and the time can be read."""
 
 ATTRIBUTES_PREFIX = "event.attributes."
+TENDER_PREFIX = "purchase.tender."
 
-_ANY_EVENT = {"event_id": False, "member_id": False, "source": False}
-_TEXTS: dict[str, dict[str, bool]] = {
-    "purchase": {"order_id": False, "currency": False, "channel": True, "store": True, "brand": True},
-    "signup": {"referral_code": True, "referrer_id": True, "visitor": True, "channel": True},
-    "share": {"object": False, "channel": False, "campaign": True},
+_TEXT, _MONEY, _INTEGER = Kind.TEXT, Kind.MONEY, Kind.INTEGER
+# Field of the event: its kind, and whether it may be missing.
+_ANY_EVENT: dict[str, tuple[Kind, bool]] = {
+    "event_id": (_TEXT, False), "member_id": (_TEXT, False), "source": (_TEXT, False),
+    "occurred_at": (Kind.INSTANT, False),
+}  # fmt: skip
+_OWN: dict[str, dict[str, tuple[Kind, bool]]] = {
+    "purchase": {
+        "order_id": (_TEXT, False), "currency": (_TEXT, False), "amount": (_MONEY, False), "gross": (_MONEY, True),
+        "shipping": (_MONEY, True), "tax": (_MONEY, True), "channel": (_TEXT, True), "store": (_TEXT, True),
+        "brand": (_TEXT, True), "coupons": (Kind.TEXTS, True),
+    },
+    "signup": {
+        "referral_code": (_TEXT, True), "referrer_id": (_TEXT, True), "visitor": (_TEXT, True),
+        "channel": (_TEXT, True),
+    },
+    "share": {
+        "object": (_TEXT, False), "channel": (_TEXT, False), "campaign": (_TEXT, True),
+        "verified": (Kind.BOOLEAN, True),
+    },
+    "activity": {
+        "kind": (_TEXT, False), "object": (_TEXT, True), "quantity": (_INTEGER, False), "score": (_INTEGER, True),
+        "campaign": (_TEXT, True),
+    },
+}  # fmt: skip
+_LINE: dict[str, tuple[Kind, bool]] = {
+    "line_id": (_TEXT, False), "sku": (_TEXT, False), "category": (_TEXT, True), "brand": (_TEXT, True),
+    "quantity": (Kind.DECIMAL, False), "amount": (_MONEY, False),
+}  # fmt: skip
+LINE_TEXTS = {"purchase.categories": "category", "purchase.brands": "brand", "purchase.skus": "sku"}
+"""The sets of a purchase, which are tested line by line."""
+_TIME = {
+    LocalPart.WEEKDAY: Kind.WEEKDAY, LocalPart.CLOCK: Kind.CLOCK, LocalPart.DATE: Kind.DATE,
+    LocalPart.DAY: _INTEGER, LocalPart.MONTH: _INTEGER,
+}  # fmt: skip
+HELD_PREFIX = "member.held."
+MEMBER_FIELDS = {
+    "member.age": Field("member.age", Kind.AGE, MemberValue(MemberPart.AGE)),
+    "member.balance": Field("member.balance", _INTEGER, MemberValue(MemberPart.BALANCE), optional=False),
 }
-"""Text fields by event type; True: may be missing."""
-_AMOUNTS: dict[str, dict[str, bool]] = {
-    "purchase": {"amount": False, "gross": True, "shipping": True, "tax": True},
+TIME_FIELDS = {
+    f"time.{part}": Field(f"time.{part}", kind, LocalTime(part), optional=False) for part, kind in _TIME.items()
 }
 
 
 def _catalogue() -> dict[str, dict[str, Field]]:
     catalogue: dict[str, dict[str, Field]] = {}
-    for trigger in TRIGGERS:
-        texts = {**_ANY_EVENT, **_TEXTS[trigger]}
-        fields = [Field(f"{trigger}.{n}", Kind.TEXT, n, optional=maybe) for n, maybe in texts.items()]
-        fields += [
-            Field(f"{trigger}.{n}", Kind.MONEY, n, optional=maybe) for n, maybe in _AMOUNTS.get(trigger, {}).items()
+    for trigger, own in _OWN.items():
+        fields = [
+            Field(f"{trigger}.{name}", kind, Attribute(name), optional=maybe)
+            for name, (kind, maybe) in (_ANY_EVENT | own).items()
         ]
-        if trigger == "share":
-            fields.append(Field("share.verified", Kind.BOOLEAN, "verified"))
+        if trigger == "purchase":
+            fields.append(Field("purchase.units", Kind.DECIMAL, Lines(ALWAYS, "quantity")))
+            fields += [Field(path, Kind.TEXTS, Attribute("items")) for path in LINE_TEXTS]
         catalogue[trigger] = {field.path: field for field in fields}
+    catalogue[LINE] = {
+        name: Field(name, kind, Attribute(name), optional=maybe) for name, (kind, maybe) in _LINE.items()
+    }
     return catalogue
 
 
 FIELDS = _catalogue()
-"""Every field that this release judges, by trigger and path."""
+"""Every field of an event, by trigger and path."""
 
-_LATER_PATHS = frozenset(
+LATER_PATHS = frozenset(
     (
-        "purchase.categories", "purchase.brands", "purchase.skus", "purchase.units", "purchase.coupons",
-        "purchase.occurred_at", "signup.birthday", "signup.occurred_at", "share.occurred_at",
-        "refund.order_id", "refund.refund_id", "refund.amount",
-        "activity.kind", "activity.object", "activity.quantity", "activity.score", "activity.campaign",
-        "member.tier", "member.tier_rank", "member.age", "member.birthday", "member.referrer", "member.segment",
-        "member.balance", "time.weekday", "time.clock", "time.date", "time.day", "time.month",
+        "signup.birthday", "refund.order_id", "refund.refund_id", "refund.amount",
+        "member.tier", "member.tier_rank", "member.birthday", "member.referrer",
         "referral.event", "referral.number", "referral.amount", "referral.age", "referral.spend", "referral.channel",
         "tier.to", "tier.from", "contest.id", "contest.rank", "challenge.rule",
     )
 )  # fmt: skip
-_LATER_PREFIXES = (
-    "purchase.tender.", "member.attributes.", "member.held.", "derived.", "history.", "referral.referee.",
-)  # fmt: skip
+_LATER_PREFIXES = ("member.attributes.", "referral.referee.")
 
 
 def field_of(trigger: str, path: str) -> Field | None:
-    """Return the field that `path` names in a rule on `trigger`, or None where this release has none."""
-    if path.startswith(ATTRIBUTES_PREFIX) and len(path) > len(ATTRIBUTES_PREFIX):
-        return Field(path, Kind.TEXT, "attributes", key=path.removeprefix(ATTRIBUTES_PREFIX))
-    return FIELDS.get(trigger, {}).get(path)
+    """Return the field that `path` names in a rule on `trigger`, or None where there is none."""
+    if trigger == LINE:
+        return FIELDS[LINE].get(path)
+    if path.startswith(HELD_PREFIX) and len(path) > len(HELD_PREFIX):
+        held = MemberValue(MemberPart.HELD, path.removeprefix(HELD_PREFIX))
+        return Field(path, Kind.BOOLEAN, held, optional=False)
+    if trigger != SEGMENT and path.startswith(ATTRIBUTES_PREFIX) and len(path) > len(ATTRIBUTES_PREFIX):
+        return Field(path, Kind.TEXT, Attribute("attributes", path.removeprefix(ATTRIBUTES_PREFIX)))
+    if trigger == "purchase" and path.startswith(TENDER_PREFIX) and len(path) > len(TENDER_PREFIX):
+        return Field(path, Kind.MONEY, Tender(path.removeprefix(TENDER_PREFIX)), optional=False)
+    return TIME_FIELDS.get(path) or MEMBER_FIELDS.get(path) or FIELDS.get(trigger, {}).get(path)
+
+
+def line_test(name: str, comparison: Comparison, value: str | bool | tuple[str, ...]) -> FieldTest:  # noqa: FBT001  `exists` compares with a truth value
+    """Return the test of a line's text."""
+    return FieldTest(FIELDS[LINE][name], comparison, value)
 
 
 def other_trigger_of(path: str) -> str | None:
-    """Return the trigger whose field `path` is, or None where this release has none."""
-    return next((trigger for trigger, fields in FIELDS.items() if path in fields), None)
+    """Return the trigger whose field `path` is, or None where no event has it."""
+    if path.startswith(TENDER_PREFIX) and len(path) > len(TENDER_PREFIX):
+        return "purchase"
+    return next((trigger for trigger, fields in FIELDS.items() if trigger != LINE and path in fields), None)
 
 
 def is_later(path: str) -> bool:
     """Whether `path` is a field of the language that this release does not judge yet."""
-    return path in _LATER_PATHS or any(
-        path.startswith(prefix) and len(path) > len(prefix) for prefix in _LATER_PREFIXES
-    )
+    return path in LATER_PATHS or any(path.startswith(prefix) and len(path) > len(prefix) for prefix in _LATER_PREFIXES)
 
 
 def paths_near(trigger: str) -> list[str]:
     """Return the paths among which a misspelt one is looked for: those of the trigger first."""
     own = list(FIELDS.get(trigger, {}))
-    others = [path for fields in FIELDS.values() for path in fields]
-    return [*own, *sorted(_LATER_PATHS), *others]
+    if trigger == LINE:
+        return own
+    others = [path for kind, fields in FIELDS.items() if kind != LINE for path in fields]
+    return [*own, *TIME_FIELDS, *MEMBER_FIELDS, "member.segment", *sorted(LATER_PATHS), *others]

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from engine.programme.awards import NOTHING, grant_posting, order_of, refusal, refusal_posting, rounded
-from engine.programme.check import passes
-from engine.programme.localtime import local_day_function
+from engine.programme.awards import (
+    NOTHING,
+    completion,
+    completion_posting,
+    grant_posting,
+    order_of,
+    refusal,
+    refusal_posting,
+    rounded,
+)
+from engine.programme.chance import is_treated, wins
+from engine.programme.conditions import Duration
+from engine.programme.facts import Facts, period_of
+from engine.programme.fields import TRIGGERS
+from engine.programme.localtime import calendar_of
+from engine.programme.metrics import completes
 from engine.programme.model import (
     KEPT_PERIODS,
-    AllOf,
     FixedAmount,
     MaxLimit,
+    MultipliedAmount,
     Over,
+    Phase,
+    Pick,
     RefusalReason,
+    Rounding,
     TimesLimit,
+    decides,
     in_order,
 )
-from engine.state import use_in
+from engine.programme.uses import begins_control, rolling_use, rolling_value_use, value_use
+from engine.state import LimitUse, use_in
+from engine.windows import RollingUse
 from schemas.canonical import grant_key
 from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent
@@ -25,11 +45,12 @@ from schemas.rewards import RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.programme.model import Amount, Condition, Every, Field, LimitScope, Literal, Programme, Rule
-    from engine.state import LimitUse, MemberState, Occurrence
+    from engine.programme.localtime import Calendar
+    from engine.programme.model import Amount, Challenge, Give, LimitScope, Programme, Rule
+    from engine.state import MemberState, Occurrence
     from schemas.events import Event, MemberEvent
 
-    Uses = dict[LimitScope, LimitUse]
+    Uses = dict[LimitScope, LimitUse | RollingUse]
 
 
 class Interpreter:
@@ -39,104 +60,208 @@ class Interpreter:
         self.programme = programme
         self.version = version
         self._rules = in_order(programme.rules)
-        self._local_day = local_day_function(programme.timezone)
+        self._calendar = calendar_of(programme.timezone)
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
-        """Return what `event` gives its member and count it in `state.limits`."""
-        rewards: list[RewardEvent] = []
-        for rule in self._rules:
-            if isinstance(event, rule.on) and holds(rule.when, event):
-                rewards += self._give(rule, event, state, occurrence)  # type: ignore[arg-type]  # rules are on members
-        return rewards or NOTHING
+        """Return what `event` gives its member and count it in `state`."""
+        rules = [rule for rule in self._rules if isinstance(event, rule.on)]
+        judging = _Judging(self.version, self._calendar, event, state, occurrence)  # type: ignore[arg-type]  # rules are on members
+        picked: dict[str, Rule | None] = {}
+        for rule in rules:
+            if not decides(rule.group):
+                if judging.stands(rule):
+                    judging.give(rule)
+                continue
+            assert rule.group is not None  # noqa: S101  decides() says so
+            if rule.group.id not in picked:
+                picked[rule.group.id] = judging.pick([each for each in rules if each.group == rule.group])
+            if picked[rule.group.id] is rule:
+                judging.give(rule)
+        for metric in self.programme.metrics:
+            if isinstance(event, TRIGGERS[metric.on]) and judging.facts.holds(metric.where):
+                judging.facts.enter(metric)
+        return judging.rewards or NOTHING
 
-    def _give(self, rule: Rule, event: MemberEvent, state: MemberState, occurrence: Occurrence) -> list[RewardEvent]:
-        awards = [award_of(give.amount, event) for give in rule.gives]
+
+@dataclass
+class _Judging:
+    """Judge one event: what was given so far, rule by rule."""
+
+    version: int
+    calendar: Calendar
+    event: MemberEvent
+    state: MemberState
+    occurrence: Occurrence
+    rewards: list[RewardEvent] = field(default_factory=list)
+    given: dict[Phase, int] = field(default_factory=lambda: dict.fromkeys(Phase, 0))
+
+    def __post_init__(self) -> None:
+        self.facts = Facts.before(self.event, self.state, self.calendar)
+
+    def stands(self, rule: Rule) -> bool:
+        """Whether the rule's time, condition, cohort and draw let it give; a first control event is recorded."""
+        at_ms, active = self.event.occurred_at, rule.active
+        if active.from_ms is not None and at_ms < active.from_ms:
+            return False
+        if active.until_ms is not None and at_ms >= active.until_ms:
+            return False
+        if not self.facts.holds(rule.when):
+            return False
+        if rule.cohort is not None and not is_treated(rule.cohort, self.event.member_id):
+            if begins_control(self.state, rule.id):
+                self._refuse(rule, 0, RefusalReason.COHORT_CONTROL, self._award(rule.gives[0].amount))
+            return False
+        if rule.challenge is not None and not self._completes(rule, rule.challenge):
+            return False
+        return rule.draw is None or wins(rule.draw, rule.id, self.event.source, self.event.event_id)
+
+    def _completes(self, rule: Rule, challenge: Challenge) -> bool:
+        """Whether the event counts for the rule's challenge and completes it, which is recorded."""
+        if not self.facts.holds(challenge.where):
+            return False
+        at_ms = self.event.occurred_at
+        from_ms = None if challenge.within is None else self.calendar.before(at_ms, challenge.within)
+        by = 1 if challenge.of is None else self.facts.value_of(challenge.of)
+        goal = (challenge.goal, challenge.repeats)
+        if not completes(self.state, challenge.key(rule.id), by, goal, (from_ms, at_ms)):
+            return False
+        self.rewards.append(completion(completion_posting(rule, self.version), self.event, self.occurrence))
+        return True
+
+    def pick(self, rules: list[Rule]) -> Rule | None:
+        """Return the rule that a group lets give, of those that stand: the first, or the one worth most."""
+        picked, best = None, -1
+        for rule in rules:
+            if not self.stands(rule):
+                continue
+            assert rule.group is not None  # noqa: S101  they are a group's
+            if rule.group.pick is Pick.FIRST:
+                picked = picked or rule
+            elif (worth := self._worth(rule)) > best:
+                picked, best = rule, worth
+        return picked
+
+    def give(self, rule: Rule) -> None:
+        """Grant what the rule's limits let through and refuse the rest."""
+        awards = [self._award(give.amount) for give in rule.gives]
         if not any(awards):
-            return []
-        uses = {limit.scope: self._use(rule, limit.scope, event, state) for limit in rule.limits}
-        times = [limit for limit in rule.limits if isinstance(limit, TimesLimit)]
-        used_up = any(uses[limit.scope].times >= limit.times for limit in times)
-        rewards: list[RewardEvent] = []
+            return
+        uses = self._uses(rule)
+        used_up = _is_used_up(rule, uses)
         gave = False
         for index, award in enumerate(awards):
             if award > INT64_MAX:
-                rewards.append(self._refuse(rule, index, RefusalReason.OUT_OF_RANGE, award, event, occurrence))
+                self._refuse(rule, index, RefusalReason.OUT_OF_RANGE, award)
             elif award and used_up:
-                rewards.append(self._refuse(rule, index, RefusalReason.LIMIT_TIMES, award, event, occurrence))
+                self._refuse(rule, index, RefusalReason.LIMIT_TIMES, award)
             elif award:
-                allowed = _take(rule, uses, award)
-                if allowed:
-                    gave = True
-                    rewards.append(self._grant(rule, index, allowed, event, occurrence))
-                if allowed < award:
-                    cut_off = award - allowed
-                    rewards.append(self._refuse(rule, index, RefusalReason.LIMIT_MAX, cut_off, event, occurrence))
+                gave = self._give_within(rule, index, award, uses) or gave
         if gave:
-            for scope in dict.fromkeys(limit.scope for limit in times):
+            for scope in dict.fromkeys(limit.scope for limit in rule.limits if isinstance(limit, TimesLimit)):
                 uses[scope].times += 1
-        return rewards
+        for use in uses.values():
+            if isinstance(use, RollingUse):
+                use.record()
 
-    def _use(self, rule: Rule, scope: LimitScope, event: MemberEvent, state: MemberState) -> LimitUse:
-        period = self._period(scope.every, event.occurred_at)
-        return use_in(state.limits, scope.key(rule.id), period, KEPT_PERIODS[scope.every])
+    def _give_within(self, rule: Rule, index: int, award: int, uses: Uses) -> bool:
+        """Grant what the `max` limits leave of one award, refuse the rest, and say whether anything was left."""
+        allowed = _take(rule, rule.gives[index], uses, award)
+        if allowed:
+            self._grant(rule, index, allowed)
+        if allowed < award:
+            self._refuse(rule, index, RefusalReason.LIMIT_MAX, award - allowed)
+        return allowed > 0
 
-    def _period(self, _every: Every, at_ms: int) -> int:
-        """Return the number of the period that holds an instant; days are the only periods yet."""
-        return self._local_day(at_ms)
+    def _worth(self, rule: Rule) -> int:
+        """Return the points that the rule would give after its own limits."""
+        awards = [self._award(give.amount) for give in rule.gives]
+        if not any(awards):
+            return 0
+        uses: Uses = {scope: LimitUse(0, use.amount, use.times) for scope, use in self._uses(rule).items()}
+        if _is_used_up(rule, uses):
+            return 0
+        worth = 0
+        for give, award in zip(rule.gives, awards, strict=True):
+            if award <= INT64_MAX:
+                allowed = _take(rule, give, uses, award)
+                worth += allowed if give.unit == "points" else 0
+        return worth
 
-    def _grant(self, rule: Rule, index: int, amount: int, event: MemberEvent, occurrence: Occurrence) -> RewardEvent:
-        return RewardEvent(
-            posting=grant_posting(rule, rule.gives[index], self.version),
-            amount=amount,
-            reward_key=grant_key(occurrence.identity, rule.id, event.member_id, index),
-            occurred_at_ms=event.occurred_at,
-            order_id=order_of(event),
-            available_at_ms=event.occurred_at,
+    def _award(self, amount: Amount) -> int:
+        """Return what an amount comes to, before limits; 0 where its basis is missing."""
+        if isinstance(amount, FixedAmount):
+            return amount.amount
+        if isinstance(amount, MultipliedAmount):
+            extra = amount.extra
+            if amount.key is not None:
+                extra = dict(amount.extras).get(self.facts.value_of(amount.key))
+            return 0 if extra is None else rounded(self.given[amount.phase] * extra[0], extra[1], amount.rounding)
+        basis = self.facts.value_of(amount.basis)
+        if basis is None or basis < 0:
+            return 0
+        award = rounded(basis * amount.numerator, amount.denominator, amount.rounding)
+        if amount.most is not None:
+            award = min(award, amount.most)
+        if amount.share is not None:
+            award = min(award, rounded(basis * amount.share[0], amount.share[1], Rounding.FLOOR))
+        return award
+
+    def _uses(self, rule: Rule) -> Uses:
+        return {limit.scope: self._use(rule, limit.scope) for limit in rule.limits}
+
+    def _use(self, rule: Rule, scope: LimitScope) -> LimitUse | RollingUse:
+        key, at_ms = scope.key(rule.id), self.event.occurred_at
+        value = None if scope.by is None else self.facts.value_of(scope.by)
+        if isinstance(scope.every, Duration):
+            from_ms = self.calendar.before(at_ms, scope.every)
+            if scope.by is not None:
+                return rolling_value_use(self.state, key, value, at_ms, from_ms)
+            return rolling_use(self.state, key, at_ms, from_ms)
+        period, kept = period_of(scope.every, at_ms, self.calendar), KEPT_PERIODS[scope.every]
+        if scope.by is not None:
+            return value_use(self.state, key, value, period, kept)
+        return use_in(self.state.limits, key, period, kept)
+
+    def _grant(self, rule: Rule, index: int, amount: int) -> None:
+        give, at_ms = rule.gives[index], self.event.occurred_at
+        until_ms = None if give.lasts is None else self.calendar.after(at_ms, give.lasts)
+        self.rewards.append(
+            RewardEvent(
+                posting=grant_posting(rule, give, self.version),
+                amount=amount,
+                reward_key=grant_key(self.occurrence.identity, rule.id, self.event.member_id, index),
+                occurred_at_ms=at_ms,
+                order_id=order_of(self.event),
+                available_at_ms=at_ms,
+                expires_at_ms=until_ms,
+            )
         )
+        if give.unit == "points":
+            self.given[rule.phase] += amount
+            self.state.available += amount
+        if give.unit in ("badge", "benefit"):
+            self.state.remembering().held[give.item or ""] = until_ms or 0
 
-    def _refuse(
-        self, rule: Rule, index: int, reason: RefusalReason, amount: int, event: MemberEvent, occurrence: Occurrence
-    ) -> RewardEvent:
+    def _refuse(self, rule: Rule, index: int, reason: RefusalReason, amount: int) -> None:
         posting = refusal_posting(rule, rule.gives[index], self.version, reason)
-        return refusal(posting, amount, event, occurrence, index)
+        self.rewards.append(refusal(posting, amount, self.event, self.occurrence, index))
 
 
-def holds(condition: Condition, event: Event) -> bool:
-    """Whether `event` fulfils `condition`; a missing field makes a test false."""
-    if isinstance(condition, AllOf):
-        return all(holds(part, event) for part in condition.parts)
-    value = value_of(condition.of, event)
-    return value is not None and passes(condition, value)
+def _maxima(rule: Rule, give: Give) -> list[MaxLimit]:
+    return [limit for limit in rule.limits if isinstance(limit, MaxLimit) and limit.scope.unit == give.unit]
 
 
-def value_of(field: Field, event: Event) -> Literal | None:
-    """Return what `event` carries in `field`, or None where it is missing."""
-    value = getattr(event, field.attribute)
-    if field.key is not None and value is not None:
-        value = value.get(field.key)
-    found: Literal | None = value
-    return found
+def _is_used_up(rule: Rule, uses: Uses) -> bool:
+    return any(uses[limit.scope].times >= limit.times for limit in rule.limits if isinstance(limit, TimesLimit))
 
 
-def award_of(amount: Amount, event: Event) -> int:
-    """Return what an amount comes to for `event`, before limits; 0 where its basis is missing."""
-    if isinstance(amount, FixedAmount):
-        return amount.amount
-    basis = value_of(amount.basis, event)
-    if basis is None:
-        return 0
-    assert isinstance(basis, int)  # noqa: S101  the loader lets only amounts be a basis
-    return rounded(basis * amount.numerator, amount.denominator, amount.rounding)
-
-
-def _take(rule: Rule, uses: Uses, award: int) -> int:
+def _take(rule: Rule, give: Give, uses: Uses, award: int) -> int:
     """Return what the rule's `max` limits let through of `award`, each in turn, and count it in them."""
-    maxima = [limit for limit in rule.limits if isinstance(limit, MaxLimit)]
     allowed = award
-    for limit in maxima:
+    for limit in _maxima(rule, give):
         left = max(limit.amount - uses[limit.scope].amount, 0)
         if allowed > left:
             allowed = left if limit.over is Over.TRIM else 0
-    for scope in dict.fromkeys(limit.scope for limit in maxima):
+    for scope in dict.fromkeys(limit.scope for limit in _maxima(rule, give)):
         uses[scope].amount += allowed
     return allowed

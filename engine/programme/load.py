@@ -7,23 +7,30 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from engine.programme.check import check_rules
+from engine.programme.check import check_condition, check_rules
+from engine.programme.conditions import NOWHERE
 from engine.programme.currencies import MINOR_DIGITS
 from engine.programme.entries import entries_of
+from engine.programme.load_derived import read_derived
+from engine.programme.load_metric import read_metrics, read_segments
 from engine.programme.load_rule import RuleReader
-from engine.programme.localtime import zone_names
-from engine.programme.model import NOWHERE, Programme, Rule
-from engine.programme.nodes import Mapping, Node, Scalar, Sequence, read_tree
-from engine.programme.problems import Code, Problem, Problems, Severity
+from engine.programme.load_sections import SectionReader
+from engine.programme.load_when import Names
+from engine.programme.localtime import calendar_of, zone_names
+from engine.programme.model import Programme, Rule
+from engine.programme.nodes import Mapping, Node, Scalar, Sequence, plain, read_tree
+from engine.programme.problems import NOT_JUDGED, Code, Problem, Problems, Severity, shown
 from engine.programme.scalars import kind_of, name_of, text_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA = "guerdon/1"
-_REQUIRED = ("schema", "programme", "timezone", "currency", "rules")
-_LATER = (
-    "points", "refunds", "tiers", "referral", "catalogue", "derived", "metrics", "segments", "contests", "reserve_for",
+NAMED_MAX = 20
+REQUIRED_SECTIONS = ("schema", "programme", "timezone", "currency", "rules")
+_KNOWN = (*REQUIRED_SECTIONS, "derived", "metrics", "segments")
+LATER_SECTIONS = (
+    "points", "refunds", "tiers", "referral", "catalogue", "contests", "reserve_for",
 )  # fmt: skip
 _DIGITS_UNKNOWN = 18
 """With an unknown currency, amounts are read as precisely as any: the currency alone is the problem."""
@@ -40,6 +47,24 @@ class Loaded:
     def errors(self) -> tuple[Problem, ...]:
         """Return the problems that keep the programme from being used."""
         return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
+
+    @property
+    def not_judged(self) -> tuple[Problem, ...]:
+        """Return what is right and beyond this release: such a programme can be checked and cannot be activated."""
+        return tuple(problem for problem in self.problems if problem.severity is Severity.NOT_JUDGED)
+
+
+def refused(loaded: Loaded, name: str) -> str | None:
+    """Return why a checked programme cannot judge events in this release, in one sentence that names each place."""
+    if not loaded.not_judged:
+        return None
+    places = ", ".join(
+        f"{problem.line}:{problem.column} ({problem.message.removesuffix(NOT_JUDGED)})"
+        for problem in loaded.not_judged[:NAMED_MAX]
+    )
+    more = len(loaded.not_judged) - NAMED_MAX
+    rest = f" and {more:,} more" if more > 0 else ""
+    return f"{name}: this release does not judge {places}{rest}; take these out and try again"
 
 
 def load_file(path: Path, name: str | None = None) -> Loaded:
@@ -70,20 +95,12 @@ def load_programme(text: str, name: str) -> Loaded:
 
 def canonical_digest(tree: Node) -> str:
     """Return the hex sha256 of what the tree says: comments, layout, quotes and the order of names do not count."""
-    canonical = json.dumps(_plain(tree), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(plain(tree), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _plain(node: Node) -> object:
-    if isinstance(node, Mapping):
-        return {key: _plain(value) for key, value in node.entries.items()}
-    if isinstance(node, Sequence):
-        return [_plain(item) for item in node.items]
-    return node.text
-
-
 def _programme(tree: Node, problems: Problems) -> Programme | None:
-    entries = entries_of(tree, "a programme", problems, _REQUIRED, required=_REQUIRED, later=_LATER)
+    entries = entries_of(tree, "a programme", problems, (*_KNOWN, *LATER_SECTIONS), required=REQUIRED_SECTIONS)
     if entries is None:
         return None
     if "schema" in entries:
@@ -91,11 +108,44 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
     identifier = name_of(entries["programme"], "programme", problems) if "programme" in entries else None
     timezone = _timezone(entries["timezone"], problems) if "timezone" in entries else None
     currency = _currency(entries["currency"], problems) if "currency" in entries else None
-    rules = _rules(entries["rules"], problems, currency) if "rules" in entries else ()
+    digits = _DIGITS_UNKNOWN if currency is None else MINOR_DIGITS[currency]
+    names = Names(digits, currency or "cash", calendar_of(timezone or "UTC"))
+    _read_names(entries, names, problems)
+    rules = _rules(entries["rules"], problems, names) if "rules" in entries else ()
     check_rules(rules, currency, problems)
+    assert isinstance(tree, Mapping)  # noqa: S101  entries_of has refused everything else
+    SectionReader(names, problems).check(entries, tree)
+    _check_metrics(entries.get("metrics"), names, currency, problems)
     if identifier is None or timezone is None or currency is None:
         return None
-    return Programme(identifier, timezone, currency, rules, canonical_digest(tree))
+    return Programme(
+        identifier,
+        timezone,
+        currency,
+        rules,
+        canonical_digest(tree),
+        tuple(m for m in names.metrics.values() if m is not None),
+    )
+
+
+def _read_names(entries: dict[str, Node], names: Names, problems: Problems) -> None:
+    """Read what rules may name, in the order in which one may name the other."""
+    if "derived" in entries:
+        read_derived(entries["derived"], names, problems)
+    if "metrics" in entries:
+        read_metrics(entries["metrics"], names, problems, entries.get("derived"))
+    if "segments" in entries:
+        read_segments(entries["segments"], names, problems)
+
+
+def _check_metrics(node: Node | None, names: Names, currency: str | None, problems: Problems) -> None:
+    """Record metrics that can count nothing, and those that nobody reads."""
+    for name, metric in names.metrics.items():
+        if metric is not None:
+            check_condition(metric.where, currency, problems)
+        if isinstance(node, Mapping) and name not in names.read:
+            message = f'no rule reads metric "{shown(name)}"; take it out, or read history.{shown(name)}'
+            problems.warn(node.key_places[name], Code.UNREAD, message)
 
 
 def _check_schema(node: Node, problems: Problems) -> None:
@@ -120,10 +170,10 @@ def _currency(node: Node, problems: Problems) -> str | None:
     return text
 
 
-def _rules(node: Node, problems: Problems, currency: str | None) -> tuple[Rule, ...]:
+def _rules(node: Node, problems: Problems, names: Names) -> tuple[Rule, ...]:
     if not isinstance(node, Sequence):
         what = "nothing" if isinstance(node, Scalar) and not node.text else kind_of(node)
         problems.error(node.place, Code.WRONG_TYPE, f"rules must be a list of rules, not {what}")
         return ()
-    reader = RuleReader(problems, _DIGITS_UNKNOWN if currency is None else MINOR_DIGITS[currency])
+    reader = RuleReader(problems, names)
     return tuple(rule for item in node.items if (rule := reader.rule(item)) is not None)

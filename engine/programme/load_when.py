@@ -1,124 +1,353 @@
-"""Read the conditions of a rule, and the fields that gives name."""
+"""Read conditions, and the fields that gives name."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from typing import TYPE_CHECKING
 
-from engine.programme.fields import TRIGGERS, field_of, is_later, other_trigger_of, paths_near
-from engine.programme.model import AllOf, Comparison, Field, FieldTest, Kind, Literal
+from engine.programme.conditions import (
+    ALWAYS,
+    NUMBERS,
+    AllOf,
+    AnyOf,
+    Comparison,
+    Field,
+    FieldTest,
+    History,
+    Kind,
+    Lines,
+    Measure,
+    MemberPart,
+    MemberValue,
+    Not,
+)
+from engine.programme.entries import entries_of
+from engine.programme.fields import LINE, LINE_TEXTS, SEGMENT, TRIGGERS, field_of, is_later, line_test, other_trigger_of
+from engine.programme.fields import paths_near as known_paths
+from engine.programme.literals import clock_of, length_ms, literal_of
+from engine.programme.localtime import DAY_MS
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence
 from engine.programme.problems import Code, shown
-from engine.programme.scalars import boolean_of, kind_of, money_of, text_of
+from engine.programme.scalars import boolean_of, kind_of, text_of
 
 if TYPE_CHECKING:
-    from engine.programme.model import Place
+    from engine.programme.conditions import Condition, Duration, Literal, Metric, Place
+    from engine.programme.localtime import Calendar
     from engine.programme.problems import Problems
 
-_TESTS = (Comparison.EQ, Comparison.GT, Comparison.GTE, Comparison.LT, Comparison.LTE)
-_TESTS_LATER = (
-    "ne", "between", "in", "not_in", "contains", "contains_any", "contains_all", "starts_with", "exists", "within",
-)  # fmt: skip
-_CONDITIONS_LATER = ("all", "any", "not", "items")
+_C = Comparison
+_ORDERED = (_C.EQ, _C.NE, _C.GT, _C.GTE, _C.LT, _C.LTE, _C.BETWEEN, _C.IN, _C.NOT_IN, _C.EXISTS)
+TESTS: dict[Kind, tuple[Comparison, ...]] = {
+    Kind.TEXT: (_C.EQ, _C.NE, _C.IN, _C.NOT_IN, _C.CONTAINS, _C.STARTS_WITH, _C.EXISTS),
+    Kind.BOOLEAN: (_C.EQ, _C.NE, _C.EXISTS),
+    **dict.fromkeys((Kind.MONEY, Kind.INTEGER, Kind.DECIMAL, Kind.DATE, Kind.INSTANT), _ORDERED),
+    Kind.WEEKDAY: (_C.EQ, _C.NE, _C.IN, _C.NOT_IN),
+    Kind.CLOCK: (),
+    Kind.AGE: (_C.GT, _C.GTE, _C.LT, _C.LTE, _C.BETWEEN, _C.WITHIN, _C.EXISTS),
+    Kind.RECURRING: (_C.WITHIN, _C.EXISTS),
+    Kind.TEXTS: (_C.CONTAINS, _C.CONTAINS_ANY, _C.CONTAINS_ALL, _C.EXISTS),
+}
+_LISTING = (_C.IN, _C.NOT_IN, _C.CONTAINS_ANY, _C.CONTAINS_ALL)
+_EXAMPLES = {Kind.CLOCK: "{from: 17:00, to: 19:00}", Kind.AGE: "{lte: 30d}", Kind.RECURRING: "{within: 3d}",
+             Kind.TEXTS: "{contains: …}"}  # fmt: skip
+_ALL_TESTS = tuple(comparison.value for comparison in Comparison if comparison is not _C.CLOCK)
+DERIVED_PREFIX = "derived."
+HISTORY_PREFIX = "history."
+SEGMENT_FIELD = Field("member.segment", Kind.TEXTS, MemberValue(MemberPart.HELD), optional=False)
+"""Stands for the member's segments while their test is read; none is kept, each is a condition."""
+_QUANTIFIERS = ("some", "all", "none", "sum")
+
+
+@dataclass(frozen=True)
+class Names:
+    """Hold what a programme defines and conditions may name; `digits` are the currency's decimals."""
+
+    digits: int
+    currency: str
+    calendar: Calendar
+    derived: dict[str, tuple[str, Field] | None] = dataclass_field(default_factory=dict)
+    metrics: dict[str, Metric | None] = dataclass_field(default_factory=dict)
+    segments: dict[str, Condition] = dataclass_field(default_factory=dict)
+    read: set[str] = dataclass_field(default_factory=set)
+
+    def field(self, name: str, place: Place, trigger: str | None, problems: Problems) -> Field | None:
+        """Return the field that `name` means in a rule on `trigger`, or None after recording why there is none."""
+        field = field_of(trigger or "", name)
+        if field is not None:
+            return field
+        if name.startswith(DERIVED_PREFIX) and trigger != LINE:
+            return self._derived(name, place, trigger, problems)
+        if name.startswith(HISTORY_PREFIX) and trigger != LINE:
+            return self._history(name, place, problems)
+        other = None if trigger == LINE else other_trigger_of(name)
+        if trigger != LINE and is_later(name):
+            problems.not_judged(place, f"the field {shown(name)}")
+        elif other is None:
+            problems.unknown(place, Code.UNKNOWN_FIELD, "field", name, known_paths(trigger or ""))
+        elif trigger == SEGMENT:
+            message = f"{name} is a field of an event; a segment reads history.*, member.* and time.* only"
+            problems.error(place, Code.OTHER_EVENT, message)
+        elif trigger in TRIGGERS:
+            message = f"{name} is a field of {other} events and this rule is on {trigger}; it could never hold"
+            problems.error(place, Code.OTHER_EVENT, message)
+        return None
+
+    def _derived(self, path: str, place: Place, trigger: str | None, problems: Problems) -> Field | None:
+        name = path.removeprefix(DERIVED_PREFIX)
+        if name not in self.derived:
+            known = [f"{DERIVED_PREFIX}{each}" for each in self.derived]
+            problems.unknown(place, Code.UNKNOWN_FIELD, "field", path, known)
+            return None
+        found = self.derived[name]
+        if found is not None and found[0] != trigger:
+            message = f"{path} adds fields of {found[0]} events and this rule is on {trigger}; it could never hold"
+            problems.error(place, Code.OTHER_EVENT, message)
+        return None if found is None or found[0] != trigger else found[1]
+
+    def _history(self, path: str, place: Place, problems: Problems) -> Field | None:
+        name = path.removeprefix(HISTORY_PREFIX)
+        if name not in self.metrics:
+            known = [f"{HISTORY_PREFIX}{each}" for each in self.metrics]
+            problems.unknown(place, Code.UNKNOWN_FIELD, "field", path, known)
+            return None
+        self.read.add(name)
+        metric = self.metrics[name]
+        if metric is None:
+            return None
+        kind = Kind.AGE if metric.measure is Measure.LAST else Kind.INTEGER if metric.of is None else metric.of.kind
+        return Field(path, kind, History(metric), optional=metric.measure is Measure.LAST)
 
 
 class WhenReader:
-    """Read the conditions of one rule on `trigger` (None: unknown), whose amounts have `digits` decimals."""
+    """Read the conditions of one rule on `trigger` (None: unknown; LINE: the tests of a line)."""
 
-    def __init__(self, problems: Problems, trigger: str | None, digits: int) -> None:
+    def __init__(self, problems: Problems, trigger: str | None, names: Names) -> None:
         self._problems = problems
         self._trigger = trigger
-        self._digits = digits
+        self._names = names
 
-    def condition(self, node: Node) -> AllOf:
+    def condition(self, node: Node, what: str = "when") -> AllOf:
         """Return what must hold: every test of every entry."""
         if not isinstance(node, Mapping):
-            message = f"when must be a mapping of field to test, such as {{purchase.channel: app}}, not {kind_of(node)}"
+            example = "category: food" if self._trigger == LINE else "purchase.channel: app"
+            message = f"{what} must be a mapping of field to test, such as {{{example}}}, not {kind_of(node)}"
             self._problems.error(node.place, Code.WRONG_TYPE, message)
             return AllOf(())
-        tests: list[FieldTest] = []
+        parts: list[Condition] = []
         for name, value in node.entries.items():
-            place = node.key_places[name]
-            if name in _CONDITIONS_LATER:
-                self._problems.not_yet(place, f'"{name}" of a condition')
-                continue
-            field = resolved(name, place, self._trigger, self._problems)
-            if field is not None:
-                tests += self._tests(field, value)
-        return AllOf(tuple(tests))
+            parts += self._entry(name, node.key_places[name], value)
+        return AllOf(tuple(parts))
 
-    def _tests(self, field: Field, node: Node) -> list[FieldTest]:
-        if isinstance(node, Scalar):
-            value = self._value(field, node)
-            return [] if value is None else [FieldTest(field, Comparison.EQ, value, node.place)]
-        if isinstance(node, Sequence):
-            return self._any_of(field, node)
-        tests: list[FieldTest] = []
+    def _entry(self, name: str, place: Place, value: Node) -> list[Condition]:
+        if name in ("all", "any"):
+            return self._nested(name, value)
+        if name == "not":
+            return [Not(self.condition(value, "not"))]
+        if name == "items" and self._trigger != LINE:
+            return self._items(place, value)
+        if name == SEGMENT_FIELD.path and self._trigger not in (LINE, SEGMENT):
+            return [
+                self._in_segments(test) for test in self._tests(SEGMENT_FIELD, value) if isinstance(test, FieldTest)
+            ]
+        field = self._names.field(name, place, self._trigger, self._problems)
+        return [] if field is None else self._tests(field, value)
+
+    def _in_segments(self, test: FieldTest) -> Condition:
+        """Return the conditions of the segments that a test of `member.segment` names."""
+        segments = self._names.segments
+        if test.comparison is _C.EXISTS:
+            some: Condition = AnyOf(tuple(segments.values())) if segments else Not(ALWAYS)
+            return some if test.value is True else Not(some)
+        named = [str(value) for value in (test.value if isinstance(test.value, tuple) else (test.value,))]
+        for name in named:
+            if name not in segments:
+                self._problems.unknown(test.place, Code.UNKNOWN_VALUE, "segment", name, segments)
+        found = tuple(segments[name] for name in named if name in segments)
+        return AnyOf(found) if test.comparison is _C.CONTAINS_ANY and found else AllOf(found)
+
+    def _nested(self, name: str, node: Node) -> list[Condition]:
+        if not isinstance(node, Sequence) or not node.items:
+            message = f"{name} must be a list of conditions, such as [{{…}}, {{…}}], not {kind_of(node)}"
+            self._problems.error(node.place, Code.WRONG_TYPE, message)
+            return []
+        parts = tuple(self.condition(item, f"an entry of {name}") for item in node.items)
+        return [AllOf(parts) if name == "all" else AnyOf(parts)]
+
+    def _items(self, place: Place, node: Node) -> list[Condition]:
+        if self._trigger not in (None, "purchase"):
+            message = f"items are the lines of purchases and this rule is on {self._trigger}; it could never hold"
+            self._problems.error(place, Code.OTHER_EVENT, message)
+            return []
+        known = (*_QUANTIFIERS, "where", *(test.value for test in _ORDERED if test is not _C.EXISTS))
+        entries = entries_of(node, "items", self._problems, known)
+        if entries is None:
+            return []
+        if sum(name in entries for name in _QUANTIFIERS) != 1 or ("sum" not in entries and len(entries) > 1):
+            message = "items take one of some, all, none or sum, such as {some: {category: food}}"
+            self._problems.error(node.place, Code.CONTRADICTION, message)
+            return []
+        if "sum" in entries:
+            return self._sum(node, entries)
+        ((name, value),) = entries.items()
+        lines = WhenReader(self._problems, LINE, self._names).condition(value, f"items: {name}")
+        where: Condition = Not(lines) if name == "all" else lines
+        counted = Field("items", Kind.INTEGER, Lines(where))
+        comparison, wanted = (_C.GTE, 1) if name == "some" else (_C.EQ, 0)
+        return [FieldTest(counted, comparison, wanted, node.place)]
+
+    def _sum(self, node: Node, entries: dict[str, Node]) -> list[Condition]:
+        summed = text_of(entries["sum"], "sum", self._problems)
+        if summed is not None and summed not in ("amount", "quantity"):
+            self._problems.unknown(
+                entries["sum"].place, Code.UNKNOWN_VALUE, "sum of lines", summed, ["amount", "quantity"]
+            )
+            return []
+        reader = WhenReader(self._problems, LINE, self._names)
+        where = reader.condition(entries["where"], "where") if "where" in entries else ALWAYS
+        kind = Kind.DECIMAL if summed == "quantity" else Kind.MONEY
+        field = Field("items", kind, Lines(where, summed))
+        tests = {name: value for name, value in entries.items() if name not in ("sum", "where")}
+        if not tests:
+            message = f"items: {{sum: {summed}}} has no test; add one such as gte: 50"
+            self._problems.error(node.place, Code.MISSING_VALUE, message)
+        assert isinstance(node, Mapping)  # noqa: S101  entries_of has refused everything else
+        found = [self._named_test(field, name, node.key_places[name], value) for name, value in tests.items()]
+        return [condition for condition in found if condition is not None]
+
+    def _tests(self, field: Field, node: Node) -> list[Condition]:
+        if isinstance(node, Mapping):
+            return self._mapped(field, node)
+        comparison = _C.EQ if isinstance(node, Scalar) else _C.IN
+        if comparison not in TESTS[field.kind]:
+            example = f"{field.path}: {_EXAMPLES.get(field.kind, '…')}"
+            message = f"{field.path} is {field.kind} and takes a test, such as {{{example}}}"
+            self._problems.error(node.place, Code.WRONG_TEST, message)
+            return []
+        test = self._compared(field, comparison, node, node.place)
+        return [] if test is None else [test]
+
+    def _mapped(self, field: Field, node: Mapping) -> list[Condition]:
         if not node.entries:
             self._problems.error(node.place, Code.MISSING_VALUE, f"{field.path} has no test; write one")
-        for name, operand in node.entries.items():
-            test = self._named_test(field, name, node.key_places[name], operand)
-            if test is not None:
-                tests.append(test)
-        return tests
+        if field.kind is Kind.CLOCK:
+            return self._clock(field, node)
+        found = [
+            self._named_test(field, name, node.key_places[name], operand) for name, operand in node.entries.items()
+        ]
+        return [condition for condition in found if condition is not None]
 
-    def _any_of(self, field: Field, node: Sequence) -> list[FieldTest]:
-        values = [value for item in node.items if (value := self._value(field, item)) is not None]
+    def _clock(self, field: Field, node: Mapping) -> list[Condition]:
+        entries = entries_of(node, field.path, self._problems, ("from", "to")) or {}
+        start = clock_of(entries["from"], "from", self._problems) if "from" in entries else 0
+        end = clock_of(entries["to"], "to", self._problems) if "to" in entries else DAY_MS
+        if start is None or end is None or not entries:
+            return []
+        if start % DAY_MS == end % DAY_MS:
+            message = "from and to are the same time of day; take the test out for the whole day"
+            self._problems.error(node.place, Code.NEVER_MATCHES, message)
+            return []
+        return [FieldTest(field, _C.CLOCK, (start % DAY_MS, end), node.place)]
+
+    def _named_test(self, field: Field, name: str, place: Place, operand: Node) -> Condition | None:
+        if name not in _ALL_TESTS:
+            self._problems.unknown(place, Code.UNKNOWN_FIELD, "test", name, _ALL_TESTS)
+            return None
+        comparison = Comparison(name)
+        known = TESTS[field.kind]
+        if comparison not in known:
+            message = f'"{name}" does not test {field.path}, which is {field.kind}; use {" or ".join(known)}'
+            self._problems.error(place, Code.WRONG_TEST, message)
+            return None
+        return self._compared(field, comparison, operand, place)
+
+    def _compared(self, field: Field, comparison: Comparison, operand: Node, place: Place) -> Condition | None:
+        test = self._test(field, comparison, operand, place)
+        return by_line(test) if test is not None and field.path in LINE_TEXTS else test
+
+    def _test(self, field: Field, comparison: Comparison, operand: Node, place: Place) -> FieldTest | None:
+        if comparison is _C.EXISTS:
+            exists = boolean_of(operand, f"exists of {field.path}", self._problems)
+            return None if exists is None else FieldTest(field, comparison, exists, place)
+        if comparison in _LISTING:
+            values = self._listed(field, operand)
+            return FieldTest(field, comparison, values, operand.place) if values else None
+        if comparison is _C.BETWEEN:
+            return self._between(field, operand)
+        value = self._literal(field, operand)
+        if comparison is _C.WITHIN and field.kind is Kind.RECURRING and not _whole_days(value):
+            message = f"within of {field.path} counts days; write a duration such as 3d or 1w, at most 183d"
+            self._problems.error(operand.place, Code.WRONG_TYPE, message)
+            return None
+        return None if value is None else FieldTest(field, comparison, value, operand.place)
+
+    def _listed(self, field: Field, node: Node) -> tuple[Literal, ...]:
+        if not isinstance(node, Sequence):
+            message = f"{field.path} is compared with a list here, such as [a, b], not {kind_of(node)}"
+            self._problems.error(node.place, Code.WRONG_TYPE, message)
+            return ()
+        values = [value for item in node.items if (value := self._literal(field, item)) is not None]
         if not node.items:
             message = f"{field.path} may be any of nothing; list at least one value"
             self._problems.error(node.place, Code.NEVER_MATCHES, message)
-        for index, value in enumerate(values):
-            if value in values[:index]:
-                self._problems.warn(node.place, Code.DUPLICATE_VALUE, f"{field.path} lists a value twice; keep one")
-                break
-        return [FieldTest(field, Comparison.IN, tuple(values), node.place)] if values else []
+        if len(set(values)) < len(values):
+            self._problems.warn(node.place, Code.DUPLICATE_VALUE, f"{field.path} lists a value twice; keep one")
+        return tuple(values)
 
-    def _named_test(self, field: Field, name: str, place: Place, operand: Node) -> FieldTest | None:
-        if name in _TESTS_LATER:
-            self._problems.not_yet(place, f'the test "{name}"')
+    def _between(self, field: Field, node: Node) -> FieldTest | None:
+        if not isinstance(node, Sequence) or len(node.items) != 2:
+            message = f"between takes a list of two, the least and the most, not {kind_of(node)}"
+            self._problems.error(node.place, Code.WRONG_TYPE, message)
             return None
-        if name not in tuple(test.value for test in _TESTS):
-            known = [*(test.value for test in _TESTS), *_TESTS_LATER]
-            self._problems.unknown(place, Code.UNKNOWN_FIELD, "test", name, known)
+        least, most = (self._literal(field, item) for item in node.items)
+        if least is None or most is None:
             return None
-        comparison = Comparison(name)
-        if comparison is not Comparison.EQ and field.kind is not Kind.MONEY:
-            message = f'"{name}" compares numbers and {field.path} is {field.kind}; use "eq" or a list'
-            self._problems.error(place, Code.WRONG_TEST, message)
-            return None
-        value = self._value(field, operand)
-        return None if value is None else FieldTest(field, comparison, value, place)
+        if _size(least) > _size(most):
+            message = f"nothing is between these two of {field.path}: the first is above the second"
+            self._problems.error(node.place, Code.NEVER_MATCHES, message)
+        return FieldTest(field, _C.BETWEEN, (least, most), node.place)
 
-    def _value(self, field: Field, node: Node) -> Literal | None:
-        if field.kind is Kind.MONEY:
-            return money_of(node, field.path, self._problems, self._digits)
-        if field.kind is Kind.BOOLEAN:
-            return boolean_of(node, field.path, self._problems)
-        return text_of(node, field.path, self._problems)
+    def _literal(self, field: Field, node: Node) -> Literal | None:
+        measures = (self._names.digits, self._names.calendar)
+        return literal_of(field.kind, node, field.path, self._problems, measures)
 
 
-def resolved(name: str, place: Place, trigger: str | None, problems: Problems) -> Field | None:
-    """Return the field that `name` means in a rule on `trigger`, or None after recording why there is none."""
-    field = field_of(trigger or "", name)
-    if field is not None:
-        return field
-    other = other_trigger_of(name)
-    if is_later(name):
-        problems.not_yet(place, f"the field {shown(name)}")
-    elif other is None:
-        problems.unknown(place, Code.UNKNOWN_FIELD, "field", name, paths_near(trigger or ""))
-    elif trigger in TRIGGERS:
-        message = f"{name} is a field of {other} events and this rule is on {trigger}; it could never hold"
-        problems.error(place, Code.OTHER_EVENT, message)
-    return None
+def _size(value: Literal) -> int:
+    if isinstance(value, int):
+        return value
+    assert not isinstance(value, str)  # noqa: S101  texts have no between
+    return length_ms(value)
 
 
-def basis_field(node: Node, trigger: str | None, problems: Problems) -> Field | None:
-    """Return the amount that `of` names."""
+def _whole_days(value: Literal | None) -> bool:
+    duration: Duration | None = None if isinstance(value, (str, int)) else value
+    return duration is not None and not duration.ms and not duration.months and duration.days <= 183
+
+
+def by_line(test: FieldTest) -> Condition:
+    """Return the test of a purchase's set as a test of its lines, with the same answer where there are none."""
+    name = LINE_TEXTS[test.of.path]
+    if test.comparison is _C.EXISTS:
+        some = _some(test, line_test(name, _C.EXISTS, value=True))
+        return some if test.value is True else Not(some)
+    texts = tuple(str(value) for value in (test.value if isinstance(test.value, tuple) else (test.value,)))
+    if test.comparison is _C.CONTAINS_ALL:
+        return AllOf(tuple(_some(test, line_test(name, _C.EQ, text)) for text in texts))
+    return _some(test, line_test(name, _C.IN, texts))
+
+
+def _some(test: FieldTest, line: FieldTest) -> FieldTest:
+    counted = replace(test.of, kind=Kind.INTEGER, source=Lines(AllOf((line,))))
+    return FieldTest(counted, _C.GTE, 1, test.place)
+
+
+def basis_field(node: Node, trigger: str | None, names: Names, problems: Problems) -> Field | None:
+    """Return the number that `of` names."""
     name = text_of(node, "of", problems)
     if name is None:
         return None
-    field = resolved(name, node.place, trigger, problems)
-    if field is not None and field.kind is not Kind.MONEY:
-        problems.error(node.place, Code.WRONG_TYPE, f"{name} is {field.kind}; a rate needs an amount")
+    field = names.field(name, node.place, trigger, problems)
+    if field is not None and field.kind not in NUMBERS:
+        problems.error(node.place, Code.WRONG_TYPE, f"{name} is {field.kind}; a rate needs a number")
         return None
     return field

@@ -1,4 +1,4 @@
-"""Tell the local calendar day of an instant, by integer arithmetic on the zone's cached offsets.
+"""Tell local days and times of instants, and instants of local times, by arithmetic on the zone's cached offsets.
 
 Zones come from the pinned `tzdata` package, never from the machine, so that the same programme means the same days
 everywhere.
@@ -7,7 +7,8 @@ everywhere.
 from __future__ import annotations
 
 from bisect import bisect_right
-from datetime import UTC, datetime, timedelta
+from calendar import monthrange
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from zoneinfo import ZoneInfo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.programme.conditions import Duration
+
 DAY_MS = 86_400_000
 _SECOND_MS = 1000
 _SPAN_BITS = 35
@@ -23,6 +26,11 @@ _SPAN_BITS = 35
 _STEP_S = 43_200
 """No zone has changed its offset twice within half a day since 1970."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY_ZERO = date(1970, 1, 1).toordinal()
+"""The proleptic day number of day 0: `date.fromordinal(day + DAY_ZERO)` is the date of a local day."""
+_HOUR_MS = 3_600_000
+_SAMPLES_MS = (-15 * _HOUR_MS, -3 * _HOUR_MS, 9 * _HOUR_MS, 15 * _HOUR_MS)
+"""Offsets lie within 15 hours and last longer than half a day: sampled so, none near a local time is overlooked."""
 
 
 @lru_cache(maxsize=1)
@@ -35,7 +43,7 @@ def zone_names() -> frozenset[str]:
 def local_day_function(timezone: str) -> Callable[[int], int]:
     """Return a function from an instant (ms since 1970 UTC) to the local day in `timezone` (days since 1970-01-01)."""
     zone = _load(timezone)
-    spans: dict[int, tuple[list[int], list[int]]] = {}
+    spans = _spans(timezone)
 
     def local_day(at_ms: int) -> int:
         span = spans.get(at_ms >> _SPAN_BITS)
@@ -45,6 +53,89 @@ def local_day_function(timezone: str) -> Callable[[int], int]:
         return (at_ms + offsets[bisect_right(starts, at_ms)]) // DAY_MS
 
     return local_day
+
+
+@lru_cache(maxsize=64)
+def local_time_function(timezone: str) -> Callable[[int], int]:
+    """Return a function from an instant to the local time in `timezone`, in ms since 1970-01-01 00:00 on its wall."""
+    zone = _load(timezone)
+    spans = _spans(timezone)
+
+    def local_time(at_ms: int) -> int:
+        span = spans.get(at_ms >> _SPAN_BITS)
+        if span is None:
+            span = spans[at_ms >> _SPAN_BITS] = _offsets(zone, at_ms >> _SPAN_BITS)
+        starts, offsets = span
+        return at_ms + offsets[bisect_right(starts, at_ms)]
+
+    return local_time
+
+
+class Calendar:
+    """Move instants by days and months of one zone's calendar."""
+
+    __slots__ = ("local_day", "local_time", "timezone")
+
+    def __init__(self, timezone: str) -> None:
+        self.timezone = timezone
+        self.local_day = local_day_function(timezone)
+        self.local_time = local_time_function(timezone)
+
+    def instant_of(self, local_ms: int) -> int:
+        """Return the instant of a local time: the first of two, and past the gap where clocks skip it."""
+        local_time = self.local_time
+        gap_ms = 0
+        found: list[int] = []
+        for sample_ms in _SAMPLES_MS:
+            at_ms = local_ms + sample_ms
+            candidate_ms = local_ms - (local_time(at_ms) - at_ms)
+            gap_ms = max(gap_ms, candidate_ms)
+            if local_time(candidate_ms) == local_ms:
+                found.append(candidate_ms)
+        return min(found) if found else gap_ms
+
+    def after(self, at_ms: int, duration: Duration) -> int:
+        """Return the instant `duration` after `at_ms`."""
+        return self._moved(at_ms, duration.months, duration.days, duration.ms)
+
+    def before(self, at_ms: int, duration: Duration) -> int:
+        """Return the instant `duration` before `at_ms`: where a rolling window begins, itself outside of it."""
+        return self._moved(at_ms, -duration.months, -duration.days, -duration.ms)
+
+    def _moved(self, at_ms: int, months: int, days: int, ms: int) -> int:
+        if ms:
+            return at_ms + ms
+        local_ms = self.local_time(at_ms)
+        moved_ms = local_ms + days * DAY_MS
+        if months:
+            moved_ms = _months_later(local_ms // DAY_MS, months) * DAY_MS + local_ms % DAY_MS
+        guess_ms = moved_ms - (local_ms - at_ms)
+        offset_ms = self.local_time(guess_ms) - guess_ms
+        guess_ms = moved_ms - offset_ms
+        earlier_ms = guess_ms - 12 * _HOUR_MS
+        if self.local_time(guess_ms) == moved_ms and self.local_time(earlier_ms) - earlier_ms == offset_ms:
+            return guess_ms  # one offset from half a day before: no clock was changed that could repeat this time
+        return self.instant_of(moved_ms)
+
+
+@lru_cache(maxsize=64)
+def calendar_of(timezone: str) -> Calendar:
+    """Return the calendar of a time zone."""
+    return Calendar(timezone)
+
+
+def _months_later(day: int, months: int) -> int:
+    """Return the day so many months later, clamped to the month's end."""
+    before = date.fromordinal(day + DAY_ZERO)
+    year, month = divmod(before.year * 12 + before.month - 1 + months, 12)
+    clamped = min(before.day, monthrange(year, month + 1)[1])
+    return date(year, month + 1, clamped).toordinal() - DAY_ZERO
+
+
+@lru_cache(maxsize=64)
+def _spans(_timezone: str) -> dict[int, tuple[list[int], list[int]]]:
+    """Return what both functions of a zone share: its offsets by span, looked up as they are needed."""
+    return {}
 
 
 def _load(timezone: str) -> ZoneInfo:

@@ -1,8 +1,7 @@
 """Hold a checked programme: what its author meant, with no text left to interpret.
 
 Everything is frozen and hashable. `place` says where a part stands in the file and takes no part in comparisons.
-A wider language adds members to the unions `Condition` and `Amount` and values to the enums; `compile` and `interpret`
-dispatch on them.
+A wider language adds members to the union `Amount` and values to the enums; `compile` and `interpret` dispatch on them.
 """
 
 from __future__ import annotations
@@ -11,28 +10,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from engine.programme.conditions import NOWHERE, Duration, Place
+
 if TYPE_CHECKING:
+    from engine.programme.conditions import Condition, Field, Metric
     from schemas.events import Event
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Point at a line and a column of the programme file, both counted from 1."""
-
-    line: int
-    column: int
-
-
-NOWHERE = Place(1, 1)
-
-
-class Kind(StrEnum):
-    """Name how a field's values are written in a programme and held in an event."""
-
-    TEXT = "text"
-    MONEY = "money"
-    """Major units in the file, integer minor units in the event."""
-    BOOLEAN = "true or false"
 
 
 class Phase(StrEnum):
@@ -41,17 +23,6 @@ class Phase(StrEnum):
     BASE = "base"
     BOOST = "boost"
     BONUS = "bonus"
-
-
-class Comparison(StrEnum):
-    """Name the tests of one field; a missing field makes each of them false."""
-
-    EQ = "eq"
-    IN = "in"
-    GT = "gt"
-    GTE = "gte"
-    LT = "lt"
-    LTE = "lte"
 
 
 class Rounding(StrEnum):
@@ -73,6 +44,19 @@ class Every(StrEnum):
     """Name the periods of a limit."""
 
     DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    QUARTER = "quarter"
+    YEAR = "year"
+    LIFETIME = "lifetime"
+
+
+class Pick(StrEnum):
+    """Name whom a group lets give."""
+
+    ALL = "all"
+    BEST = "best"
+    FIRST = "first"
 
 
 class RefusalReason(StrEnum):
@@ -81,44 +65,7 @@ class RefusalReason(StrEnum):
     LIMIT_MAX = "limit_max"
     LIMIT_TIMES = "limit_times"
     OUT_OF_RANGE = "out_of_range"
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """Name a value that an event carries: an attribute of its type, or with `key` an entry of that mapping.
-
-    `path` is what a programme writes (`purchase.amount`); `optional` says that the value may be missing.
-    """
-
-    path: str
-    kind: Kind
-    attribute: str
-    key: str | None = None
-    optional: bool = True
-
-
-Literal = str | int | bool
-"""A value of a programme: text, an integer (money in minor units), or a truth value."""
-
-
-@dataclass(frozen=True, slots=True)
-class FieldTest:
-    """Compare one field with a constant (with IN: with each of a tuple, in the order written)."""
-
-    of: Field
-    comparison: Comparison
-    value: Literal | tuple[Literal, ...]
-    place: Place = field(default=NOWHERE, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class AllOf:
-    """Hold where every part holds; an empty one always does."""
-
-    parts: tuple[Condition, ...]
-
-
-Condition = FieldTest | AllOf
+    COHORT_CONTROL = "cohort_control"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,35 +77,75 @@ class FixedAmount:
 
 @dataclass(frozen=True, slots=True)
 class RatedAmount:
-    """Award `basis * numerator / denominator`, rounded once; the basis is a field in its own integer unit."""
+    """Award `basis * numerator / denominator`, rounded once; the basis is a field in its own integer unit.
+
+    `most` and `share`, a fraction of the basis, cap it.
+    """
 
     basis: Field
     numerator: int
     denominator: int
     rounding: Rounding
+    most: int | None = None
+    share: tuple[int, int] | None = None
 
 
-Amount = FixedAmount | RatedAmount
+@dataclass(frozen=True, slots=True)
+class MultipliedAmount:
+    """Award `base * extra`, rounded once, where base is what the event gave in points in an earlier phase.
+
+    `extra` is the factor less 1, a fraction. With `key` it is looked up by that field's value; others get nothing.
+    """
+
+    phase: Phase
+    rounding: Rounding
+    extra: tuple[int, int] | None = None
+    key: Field | None = None
+    extras: tuple[tuple[str, tuple[int, int]], ...] = ()
+
+
+Amount = FixedAmount | RatedAmount | MultipliedAmount
 
 
 @dataclass(frozen=True, slots=True)
 class Give:
-    """Award an amount of a unit."""
+    """Award an amount of a unit; `item` is the coupon's template, the gift's sku, the badge or the benefit.
 
+    `lasts` is how long a coupon or a benefit is good for, None: without end.
+    """
+
+    type: str
     unit: str
     amount: Amount
+    item: str | None = None
+    lasts: Duration | None = None
     place: Place = field(default=NOWHERE, compare=False)
+
+    @property
+    def is_account(self) -> bool:
+        """Whether it moves between accounts; coupons, gifts, badges and benefits do not."""
+        return self.item is None
 
 
 @dataclass(frozen=True, slots=True)
 class LimitScope:
-    """Name whose use is counted over which period; limits of a rule with the same scope share one count."""
+    """Name whose use is counted over which period; limits of a rule with the same scope share one count.
 
-    every: Every
+    `every` is a calendar period or the length of a rolling window; `by` is the field whose values count apart.
+    """
+
+    every: Every | Duration
+    unit: str = "points"
+    by: Field | None = None
 
     def key(self, rule_id: str) -> str:
         """Return the name of the rule's count in the member's state: the same in every version of the programme."""
-        return f"member:{self.every}:{rule_id}"
+        who = "member" if self.unit == "points" else f"member/{self.unit}"
+        if self.by is not None:
+            who += f"[{self.by.path}]"
+        if isinstance(self.every, Duration):
+            return f"{who}:{self.every.months}mo{self.every.days}d{self.every.ms}ms:{rule_id}"
+        return f"{who}:{self.every}:{rule_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +171,55 @@ Limit = MaxLimit | TimesLimit
 
 
 @dataclass(frozen=True, slots=True)
+class Active:
+    """Bound the instants at which a rule is judged: from the first, up to but not including the last."""
+
+    from_ms: int | None = None
+    until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Treat `treat` members of 10,000; the others are the control arm."""
+
+    salt: str
+    treat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Let an event win with a chance of `wins` in `of`."""
+
+    seed: str
+    wins: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """Let a rule give when the member's events that fulfil `where` reach a goal: so many, or a sum of `of`."""
+
+    goal: int
+    of: Field | None
+    within: Duration | None
+    where: Condition
+    repeats: bool
+
+    def key(self, rule_id: str) -> str:
+        """Return the name of its count in the member's state: the same in every version of the programme."""
+        return f"challenge:{'' if self.of is None else self.of.path}:{rule_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Name the rules among which one is picked."""
+
+    id: str
+    pick: Pick
+    place: Place = field(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """Say what an event of one type gives, and when; `on` is the event type."""
 
@@ -195,6 +231,11 @@ class Rule:
     campaign: str | None = None
     phase: Phase = Phase.BASE
     priority: int = 0
+    active: Active = Active()
+    cohort: Cohort | None = None
+    challenge: Challenge | None = None
+    draw: Draw | None = None
+    group: Group | None = None
     place: Place = field(default=NOWHERE, compare=False)
 
 
@@ -207,6 +248,7 @@ class Programme:
     currency: str
     rules: tuple[Rule, ...]
     digest: str
+    metrics: tuple[Metric, ...] = ()
 
 
 def in_order(rules: tuple[Rule, ...]) -> list[Rule]:
@@ -215,5 +257,17 @@ def in_order(rules: tuple[Rule, ...]) -> list[Rule]:
     return sorted(rules, key=lambda rule: (phases.index(rule.phase), -rule.priority, rule.id))
 
 
-KEPT_PERIODS = {Every.DAY: 7}
-"""How many periods before the newest a limit remembers: 7 days (docs: what a late event finds)."""
+KEPT_PERIODS = {
+    Every.DAY: 7, Every.WEEK: 1, Every.MONTH: 1, Every.QUARTER: 1, Every.YEAR: 1, Every.LIFETIME: 0,
+}  # fmt: skip
+"""How many periods before the newest a limit remembers: those within 7 days (docs: what a late event finds)."""
+
+
+def decides(group: Group | None) -> bool:
+    """Whether a group picks one of its rules; one that lets all give is a name only."""
+    return group is not None and group.pick is not Pick.ALL
+
+
+def units_of(rule: Rule) -> list[str]:
+    """Return the units that a rule gives, each once."""
+    return list(dict.fromkeys(give.unit for give in rule.gives))

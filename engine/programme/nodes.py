@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from engine.programme.model import NOWHERE, Place
+from engine.programme.conditions import NOWHERE, Place
 from engine.programme.problems import Code, Problems, shown
 
 if TYPE_CHECKING:
@@ -49,6 +49,15 @@ class Mapping:
 
 
 Node = Scalar | Sequence | Mapping
+
+
+def plain(node: Node) -> object:
+    """Return what a node says as lists, dictionaries and texts."""
+    if isinstance(node, Mapping):
+        return {key: plain(value) for key, value in node.entries.items()}
+    if isinstance(node, Sequence):
+        return [plain(item) for item in node.items]
+    return node.text
 
 
 class _Unusable(Exception):  # noqa: N818  it ends the reading; the problem is recorded where it is raised

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from engine.programme.model import Place
+    from engine.programme.conditions import Place
 
 
 class Code(StrEnum):
@@ -29,7 +29,7 @@ class Code(StrEnum):
     MISSING_VALUE = "missing_value"
     UNKNOWN_FIELD = "unknown_field"
     UNKNOWN_VALUE = "unknown_value"
-    NOT_YET = "not_yet"
+    NOT_JUDGED = "not_judged"
     OUT_OF_RANGE = "out_of_range"
     TOO_PRECISE = "too_precise"
     WRONG_TEST = "wrong_test"
@@ -42,6 +42,10 @@ class Code(StrEnum):
     UNREACHABLE_VALUE = "unreachable_value"
     DUPLICATE_VALUE = "duplicate_value"
     UNBOUNDED = "unbounded"
+    UNREAD = "unread"
+
+
+NOT_JUDGED = " is part of the language, but this release does not judge it"
 
 
 class Severity(StrEnum):
@@ -49,6 +53,8 @@ class Severity(StrEnum):
 
     ERROR = "error"
     WARNING = "warning"
+    NOT_JUDGED = "not judged"
+    """Right, and beyond this release: `check` accepts it, `activate` and `simulate` refuse it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class Problem:
 
     def __str__(self) -> str:
         """Return the line that a person reads."""
-        mark = "warning: " if self.severity is Severity.WARNING else ""
+        mark = "" if self.severity is Severity.ERROR else f"{self.severity}: "
         return f"{self.file}:{self.line}:{self.column}: {mark}{self.message}"
 
 
@@ -92,10 +98,10 @@ class Problems:
         """Record something that is allowed and probably not meant."""
         self._add(Problem(self._file, place.line, place.column, code, message, severity=Severity.WARNING))
 
-    def not_yet(self, place: Place, what: str) -> None:
+    def not_judged(self, place: Place, what: str) -> None:
         """Record a part of the language that is right but not judged by this release."""
-        message = f"{what} is part of the language but this release does not judge it yet; take it out for now"
-        self.error(place, Code.NOT_YET, message)
+        message = what + NOT_JUDGED
+        self._add(Problem(self._file, place.line, place.column, Code.NOT_JUDGED, message, severity=Severity.NOT_JUDGED))
 
     def unknown(self, place: Place, code: Code, what: str, name: str, known: Iterable[str]) -> None:
         """Record a name that the language does not have, with the nearest one that it has."""

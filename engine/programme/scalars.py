@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import gcd
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.programme.nodes import Mapping, Scalar, Sequence
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _INTEGER = re.compile(r"-?[0-9]{1,40}\Z")
 _DECIMAL = re.compile(r"(-?[0-9]{1,40})(?:\.([0-9]{1,40}))?\Z")
+_SHARE = re.compile(
+    r"(?:(?P<whole>[0-9]{1,6})(?:\.(?P<fraction>[0-9]{1,9}))?%|(?P<part>[0-9]{1,18})/(?P<of>[0-9]{1,18}))\Z"
+)
 RATE_DECIMALS_MAX = 18
 
 
@@ -97,13 +101,13 @@ def decimal_of(node: Node, what: str, problems: Problems) -> Decimal | None:
     return parsed
 
 
-def money_of(node: Node, what: str, problems: Problems, digits: int) -> int | None:
+def money_of(node: Node, what: str, problems: Problems, digits: int, unit: str = "currency") -> int | None:
     """Read an amount written in major units and return it in minor units, of which `digits` make the decimals."""
     parsed = _decimal(node, what, problems)
     if parsed is None:
         return None
     if parsed.scale > digits:
-        message = f"{what} has {parsed.scale} decimals and the currency has {digits}; round it"
+        message = f"{what} has {parsed.scale} decimals and the {unit} has {digits}; round it"
         problems.error(node.place, Code.TOO_PRECISE, message)
         return None
     minor: int = parsed.digits * 10 ** (digits - parsed.scale)
@@ -125,6 +129,28 @@ def _decimal(node: Node, what: str, problems: Problems) -> Decimal | None:
     return Decimal(int(whole + fraction), len(fraction))
 
 
+def fraction_of(node: Node, what: str, problems: Problems, most: int | None = 1) -> tuple[int, int] | None:
+    """Read a share such as 5%, 0.5% or 1/200 as a fraction in lowest terms, at most `most` where there is a bound."""
+    text = text_of(node, what, problems)
+    if text is None:
+        return None
+    match = _SHARE.match(text)
+    if match is None or (match["of"] is not None and not int(match["of"])):
+        message = f"{what} must be a share such as 5% or 1/200, not {kind_of(node)}"
+        problems.error(node.place, Code.WRONG_TYPE, message)
+        return None
+    if match["of"] is not None:
+        numerator, denominator = int(match["part"]), int(match["of"])
+    else:
+        fraction = match["fraction"] or ""
+        numerator, denominator = int(match["whole"] + fraction), 100 * 10 ** len(fraction)
+    if most is not None and numerator > most * denominator:
+        problems.error(node.place, Code.OUT_OF_RANGE, f"{what} must be at most {most:.0%}, not {shown(text)}")
+        return None
+    common = gcd(numerator, denominator)
+    return numerator // common, denominator // common
+
+
 def boolean_of(node: Node, what: str, problems: Problems) -> bool | None:
     """Read `true` or `false`."""
     text = text_of(node, what, problems)
@@ -144,7 +170,7 @@ def choice_of(
     if text is None:
         return None
     if text in later:
-        problems.not_yet(node.place, f'{what} "{text}"')
+        problems.not_judged(node.place, f'{what} "{text}"')
         return None
     words = [choice.value for choice in choices]
     if text not in words:

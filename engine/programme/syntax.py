@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import ast
+from typing import TYPE_CHECKING
 
-INTEGER_OPERATORS: dict[str, ast.operator] = {"+": ast.Add(), "-": ast.Sub(), "*": ast.Mult(), "//": ast.FloorDiv()}
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTEGER_OPERATORS: dict[str, ast.operator] = {
+    "+": ast.Add(), "-": ast.Sub(), "*": ast.Mult(), "//": ast.FloorDiv(),
+    "%": ast.Mod(),
+}  # fmt: skip
 COMPARISONS: dict[str, ast.cmpop] = {
     "==": ast.Eq(), "!=": ast.NotEq(), "<": ast.Lt(), "<=": ast.LtE(), ">": ast.Gt(), ">=": ast.GtE(),
-    "in": ast.In(), "is": ast.Is(), "is not": ast.IsNot(),
+    "in": ast.In(), "not in": ast.NotIn(), "is": ast.Is(), "is not": ast.IsNot(),
 }  # fmt: skip
 
 
@@ -41,14 +48,24 @@ def compare(left: ast.expr, comparison: str, right: ast.expr) -> ast.Compare:
     return ast.Compare(left, [COMPARISONS[comparison]], [right])
 
 
-def both(parts: list[ast.expr]) -> ast.expr:
+def both(parts: Sequence[ast.expr]) -> ast.expr:
     """Hold where all parts hold; there is at least one."""
-    return parts[0] if len(parts) == 1 else ast.BoolOp(ast.And(), parts)
+    return parts[0] if len(parts) == 1 else ast.BoolOp(ast.And(), list(parts))
 
 
-def either(parts: list[ast.expr]) -> ast.expr:
+def either(parts: Sequence[ast.expr]) -> ast.expr:
     """Hold where any part holds; there is at least one."""
-    return parts[0] if len(parts) == 1 else ast.BoolOp(ast.Or(), parts)
+    return parts[0] if len(parts) == 1 else ast.BoolOp(ast.Or(), list(parts))
+
+
+def pair(first: ast.expr, second: ast.expr) -> ast.Tuple:
+    """Put two values together."""
+    return ast.Tuple([first, second], ast.Load())
+
+
+def negated(part: ast.expr) -> ast.expr:
+    """Hold where `part` does not."""
+    return ast.UnaryOp(ast.Not(), part)
 
 
 def choose(condition: ast.expr, then: ast.expr, otherwise: ast.expr) -> ast.IfExp:
@@ -64,6 +81,11 @@ def assign(identifier: str, value: ast.expr) -> ast.stmt:
 def increase(of: ast.expr, identifier: str, by: ast.expr) -> ast.stmt:
     """Add to an attribute."""
     return ast.AugAssign(ast.Attribute(of, identifier, ast.Store()), ast.Add(), by)
+
+
+def increase_name(identifier: str, by: ast.expr) -> ast.stmt:
+    """Add to a variable."""
+    return ast.AugAssign(ast.Name(identifier, ast.Store()), ast.Add(), by)
 
 
 def when(condition: ast.expr, then: list[ast.stmt], otherwise: list[ast.stmt] | None = None) -> ast.stmt:

@@ -1,0 +1,243 @@
+"""Generate the code that reads the fields of an event: each once, lines walked once, all into local variables."""
+
+from __future__ import annotations
+
+import ast
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from engine.programme import metrics
+from engine.programme.compile_when import condition_expression
+from engine.programme.conditions import (
+    Attribute,
+    Difference,
+    History,
+    Kind,
+    Lines,
+    LocalPart,
+    LocalTime,
+    Measure,
+    MemberPart,
+    MemberValue,
+    Tender,
+)
+from engine.programme.facts import MONDAY_OF_DAY_ZERO, holds_item, millionths, tendered
+from engine.programme.localtime import DAY_MS, DAY_ZERO
+from engine.programme.model import Every
+from engine.programme.syntax import (
+    arithmetic,
+    assign,
+    attribute,
+    both,
+    call,
+    choose,
+    compare,
+    constant,
+    increase_name,
+    name,
+    run,
+    when,
+)
+
+if TYPE_CHECKING:
+    from engine.programme.conditions import Duration, Field, Metric
+    from engine.programme.localtime import Calendar
+
+GLOBALS: dict[str, Any] = {
+    "add_last": metrics.add_last,
+    "add_streak": metrics.add_streak,
+    "add_total": metrics.add_total,
+    "add_window": metrics.add_window,
+    "date": date,
+    "holds_item": holds_item,
+    "last_of": metrics.last_of,
+    "millionths": millionths,
+    "streak_of": metrics.streak_of,
+    "tendered": tendered,
+    "total_of": metrics.total_of,
+    "window_sum": metrics.window_sum,
+}
+"""What the generated code of this module calls."""
+
+
+class FieldReader:
+    """Collect the fields that one function needs; `statements` reads them all, before any rule is judged."""
+
+    def __init__(self, calendar: Calendar, module: dict[str, Any]) -> None:
+        self._module = module
+        module |= GLOBALS
+        module |= {"calendar_after": calendar.after, "calendar_before": calendar.before}
+        module["local_time"] = calendar.local_time
+        self._locals: dict[Field, str] = {}
+        self._reads: list[ast.stmt] = []
+        self._lines: dict[Lines, str] = {}
+        self._line_locals: dict[Field, str] = {}
+        self._line_tests: list[ast.stmt] = []
+        self._parts: dict[str, ast.stmt] = {}
+
+    def local(self, field: Field) -> ast.expr:
+        """Return the local variable that holds a field's value."""
+        known = self._locals.get(field)
+        if known is None:
+            expression = self._expression(field)
+            if isinstance(expression, ast.Name):
+                known = expression.id
+            else:
+                known = f"field_{len(self._locals)}"
+                self._reads.append(assign(known, expression))
+            self._locals[field] = known
+        return name(known)
+
+    def constant(self, value: object) -> ast.expr:
+        """Put a value into the module's globals and return the name that reads it."""
+        identifier = f"value_{len(self._module)}"
+        self._module[identifier] = value
+        return name(identifier)
+
+    def local_day(self) -> ast.expr:
+        """Return the variable of the event's local day."""
+        self._parts.setdefault("local_day", assign("period_day", call(name("local_day"), name("at_ms"))))
+        return name("period_day")
+
+    def local_date(self) -> ast.expr:
+        """Return the variable of the event's local date."""
+        day = self.local_day()
+        found = call(attribute(name("date"), "fromordinal"), arithmetic(day, "+", constant(DAY_ZERO)))
+        self._parts.setdefault("local_date", assign("local_date", found))
+        return name("local_date")
+
+    def period(self, every: Every) -> ast.expr:
+        """Return what numbers the event's calendar period."""
+        if every is Every.LIFETIME:
+            return constant(0)
+        if every is Every.DAY:
+            return self.local_day()
+        if every is Every.WEEK:
+            return arithmetic(arithmetic(self.local_day(), "+", constant(MONDAY_OF_DAY_ZERO)), "//", constant(7))
+        day = self.local_date()
+        if every is Every.YEAR:
+            return attribute(day, "year")
+        months = arithmetic(attribute(day, "year"), "*", constant(12))
+        month = arithmetic(arithmetic(months, "+", attribute(day, "month")), "-", constant(1))
+        return month if every is Every.MONTH else arithmetic(month, "//", constant(3))
+
+    def window_start(self, length: Duration) -> ast.expr:
+        """Return the instant at which a rolling window that ends with the event begins, itself outside."""
+        if length.ms:
+            return arithmetic(name("at_ms"), "-", constant(length.ms))
+        local = f"before_{length.months}_{length.days}"
+        since = call(name("calendar_before"), name("at_ms"), self.constant(length))
+        self._parts.setdefault(local, assign(local, since))
+        return name(local)
+
+    def statements(self) -> list[ast.stmt]:
+        """Read everything that was asked for."""
+        return [*self._parts.values(), *self._line_walk(), *self._reads]
+
+    def _expression(self, field: Field) -> ast.expr:  # noqa: PLR0911  one answer for each source
+        source = field.source
+        if isinstance(source, Attribute):
+            value = attribute(name("event"), source.name)
+            if source.key is None:
+                return value
+            found = call(attribute(value, "get"), constant(source.key))
+            return choose(compare(value, "is", constant(None)), constant(None), found)
+        if isinstance(source, Tender):
+            return call(name("tendered"), attribute(name("event"), "tenders"), constant(source.kind))
+        if isinstance(source, LocalTime):
+            return self._local_time(source.part)
+        if isinstance(source, Lines):
+            return self._line_query(source)
+        if isinstance(source, History):
+            return self._history(source.metric)
+        if isinstance(source, MemberValue):
+            return _member(source)
+        return self._difference(source)
+
+    def entering(self, metric: Metric) -> list[ast.stmt]:
+        """Let a metric take the event in, after everything else."""
+        state, key, at = name("state"), constant(metric.key), name("at_ms")
+        value = constant(1) if metric.of is None else self.local(metric.of)
+        if metric.measure is Measure.LAST:
+            entered = call(name("add_last"), state, key, at)
+        elif metric.unit is not None:
+            entered = call(name("add_streak"), state, key, self.period(Every(metric.unit)))
+        elif metric.over is None:
+            entered = call(name("add_total"), state, key, value)
+        else:
+            entered = call(name("add_window"), state, key, value, self.window_start(metric.over), at)
+        condition = condition_expression(metric.where, self.local, self.constant)
+        return [run(entered)] if condition is None else [when(condition, [run(entered)])]
+
+    def _history(self, metric: Metric) -> ast.expr:
+        state, key = name("state"), constant(metric.key)
+        if metric.measure is Measure.LAST:
+            return call(name("last_of"), state, key)
+        if metric.unit is not None:
+            return call(name("streak_of"), state, key, self.period(Every(metric.unit)))
+        if metric.over is None:
+            return call(name("total_of"), state, key)
+        return call(name("window_sum"), state, key, self.window_start(metric.over), name("at_ms"))
+
+    def _local_time(self, part: LocalPart) -> ast.expr:
+        if part is LocalPart.DATE:
+            return self.local_day()
+        if part in (LocalPart.DAY, LocalPart.MONTH):
+            return attribute(self.local_date(), part.value)
+        if part is LocalPart.WEEKDAY:
+            return arithmetic(arithmetic(self.local_day(), "+", constant(MONDAY_OF_DAY_ZERO)), "%", constant(7))
+        return arithmetic(call(name("local_time"), name("at_ms")), "%", constant(DAY_MS))
+
+    def _difference(self, source: Difference) -> ast.expr:
+        (first_sign, first), *others = source.terms
+        total = self.local(first)
+        if first_sign < 0:
+            total = arithmetic(constant(0), "-", total)
+        for sign, field in others:
+            total = arithmetic(total, "+" if sign > 0 else "-", self.local(field))
+        present = [compare(self.local(field), "is not", constant(None)) for _, field in source.terms if field.optional]
+        return choose(both(present), total, constant(None)) if present else total
+
+    def _line_query(self, source: Lines) -> ast.expr:
+        known = self._lines.get(source)
+        if known is None:
+            known = self._lines[source] = f"lines_{len(self._lines)}"
+            condition = condition_expression(source.where, self._line_local, self.constant)
+            by: ast.expr = constant(1)
+            if source.sum == "quantity":
+                by = call(name("millionths"), attribute(name("line"), "quantity"))
+            elif source.sum is not None:
+                by = attribute(name("line"), source.sum)
+            adding = increase_name(known, by)
+            self._line_tests.append(adding if condition is None else when(condition, [adding]))
+        return name(known)
+
+    def _line_local(self, field: Field) -> ast.expr:
+        local = self._line_locals.setdefault(field, f"line_{len(self._line_locals)}")
+        return name(local)
+
+    def _line_walk(self) -> list[ast.stmt]:
+        """Walk the lines once for everything that asks about them; without a line all of it is missing."""
+        if not self._lines:
+            return []
+        body = [assign(local, _line_value(field)) for field, local in self._line_locals.items()]
+        items = attribute(name("event"), "items")
+        walking = ast.For(ast.Name("line", ast.Store()), items, [*body, *self._line_tests], [])
+        zeros = [assign(local, constant(0)) for local in self._lines.values()]
+        missing = [assign(local, constant(None)) for local in self._lines.values()]
+        return [when(items, [*zeros, walking], missing)]
+
+
+def _member(source: MemberValue) -> ast.expr:
+    state = name("state")
+    if source.part is MemberPart.AGE:
+        return attribute(state, "signup_ms")
+    if source.part is MemberPart.BALANCE:
+        return attribute(state, "available")
+    return call(name("holds_item"), state, constant(source.item), name("at_ms"))
+
+
+def _line_value(field: Field) -> ast.expr:
+    assert isinstance(field.source, Attribute)  # noqa: S101  lines have nothing else
+    value = attribute(name("line"), field.source.name)
+    return call(name("millionths"), value) if field.kind is Kind.DECIMAL else value

@@ -1,0 +1,270 @@
+"""Turn what a rule gives into statements: awards, limits, grants, in the order in which `interpret` takes them."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Any
+
+from engine.programme import syntax
+from engine.programme.awards import grant_posting, refusal_posting
+from engine.programme.conditions import Attribute, Duration, may_be_negative
+from engine.programme.model import (
+    KEPT_PERIODS,
+    FixedAmount,
+    LimitScope,
+    MaxLimit,
+    MultipliedAmount,
+    Over,
+    Phase,
+    RatedAmount,
+    RefusalReason,
+    Rounding,
+    TimesLimit,
+)
+from engine.programme.syntax import (
+    arithmetic,
+    assign,
+    attribute,
+    call,
+    choose,
+    compare,
+    constant,
+    either,
+    increase,
+    increase_name,
+    name,
+    run,
+    when,
+)
+from schemas.events import INT64_MAX
+
+if TYPE_CHECKING:
+    from engine.programme.compile_fields import FieldReader
+    from engine.programme.model import Amount, Give, Rule
+    from schemas.rewards import Posting
+
+
+class GiveCompiler:
+    """Compile the gives of one event type's rules; `multiplied` are the phases whose points are added up."""
+
+    def __init__(self, version: int, fields: FieldReader, multiplied: frozenset[Phase]) -> None:
+        self._version = version
+        self._fields = fields
+        self._multiplied = multiplied
+        self.needs_limits = False
+
+    def giving(self, rule: Rule) -> list[ast.stmt]:
+        """Compute what the gives come to; where one comes to something, pass it through the limits and grant it."""
+        if rule.limits:
+            granting = self._limited(rule)
+        else:
+            granting = [s for index, give in enumerate(rule.gives) for s in self._give(rule, index, give, {})]
+        return self._awarded(rule, granting)
+
+    def worth(self, rule: Rule) -> list[ast.stmt]:
+        """Set `worth` to the points that the rule would give after its limits, which stay as they are."""
+        uses, opening = self._opened(rule)
+        body: list[ast.stmt] = [assign(f"taken_{index}", constant(0)) for index in range(len(uses))]
+        for index, give in enumerate(rule.gives):
+            award = name(f"award_{index}")
+            maxima = _maxima(rule, give)
+            trying: list[ast.stmt] = [assign("allowed", award)]
+            for limit in maxima:
+                number = list(uses).index(limit.scope)
+                trying += _fit(limit, uses[limit.scope], name(f"taken_{number}"))
+            for scope in dict.fromkeys(limit.scope for limit in maxima):
+                trying.append(increase_name(f"taken_{list(uses).index(scope)}", name("allowed")))
+            if give.unit == "points":
+                trying.append(increase_name("worth", name("allowed")))
+            body.append(when(compare(award, "<=", constant(INT64_MAX)), trying))
+        used_up = _used_up(rule, uses)
+        trying = body if used_up is None else [when(syntax.negated(used_up), body)]
+        return [assign("worth", constant(0)), *self._awarded(rule, [*opening, *trying])]
+
+    def control(self, rule: Rule) -> list[ast.stmt]:
+        """Record the first event of a control member as refused."""
+        give = rule.gives[0]
+        begins = call(name("begins_control"), name("state"), constant(rule.id))
+        return [when(begins, [self._refuse(rule, 0, give, RefusalReason.COHORT_CONTROL, self._amount(give.amount))])]
+
+    def _awarded(self, rule: Rule, then: list[ast.stmt]) -> list[ast.stmt]:
+        statements = [assign(f"award_{index}", self._amount(give.amount)) for index, give in enumerate(rule.gives)]
+        if any(isinstance(give.amount, FixedAmount) for give in rule.gives):
+            return statements + then
+        anything = either([name(f"award_{index}") for index in range(len(rule.gives))])
+        return [*statements, when(anything, then)]
+
+    def _amount(self, amount: Amount) -> ast.expr:
+        if isinstance(amount, FixedAmount):
+            return constant(amount.amount)
+        if isinstance(amount, MultipliedAmount):
+            return self._multiplied_amount(amount)
+        basis = self._fields.local(amount.basis)
+        rated = _rated(basis, amount.numerator, amount.denominator, amount.rounding)
+        if amount.most is not None:
+            rated = call(name("min"), rated, constant(amount.most))
+        if amount.share is not None:
+            rated = call(name("min"), rated, _rated(basis, *amount.share, Rounding.FLOOR))
+        nothing = [compare(basis, "is", constant(None))] if amount.basis.optional else []
+        if may_be_negative(amount.basis):
+            nothing.append(compare(basis, "<", constant(0)))
+        return choose(either(nothing), constant(0), rated) if nothing else rated
+
+    def _multiplied_amount(self, amount: MultipliedAmount) -> ast.expr:
+        base = name(f"given_{amount.phase}")
+        if amount.key is None:
+            assert amount.extra is not None  # noqa: S101  without a key there is one factor
+            return _rated(base, *amount.extra, amount.rounding)
+        table = self._fields.constant(dict(amount.extras))
+        extra = call(attribute(table, "get"), self._fields.local(amount.key))
+        return call(name("multiplied"), base, extra, self._fields.constant(amount.rounding))
+
+    def _opened(self, rule: Rule) -> tuple[dict[LimitScope, str], list[ast.stmt]]:
+        """Name the uses that the rule's limits have, and find them."""
+        scopes = list(dict.fromkeys(limit.scope for limit in rule.limits))
+        uses = {scope: f"use_{index}" for index, scope in enumerate(scopes)}
+        return uses, [s for scope, local in uses.items() for s in self._open(rule, scope, local)]
+
+    def _limited(self, rule: Rule) -> list[ast.stmt]:
+        """Refuse everything where a `times` is used up, else trim to each `max` in turn and count what was given."""
+        uses, statements = self._opened(rule)
+        granting: list[ast.stmt] = [assign("given", constant(0))]
+        for index, give in enumerate(rule.gives):
+            granting += self._give(rule, index, give, uses)
+        counted: list[ast.stmt] = [
+            increase(name(uses[scope]), "times", constant(1))
+            for scope in dict.fromkeys(limit.scope for limit in rule.limits if isinstance(limit, TimesLimit))
+        ]
+        if counted:
+            granting.append(when(name("given"), counted))
+        rolling = [local for scope, local in uses.items() if isinstance(scope.every, Duration)]
+        granting += [run(call(attribute(name(local), "record"))) for local in rolling]
+        used_up = _used_up(rule, uses)
+        if used_up is None:
+            return statements + granting
+        refusing = [s for index, give in enumerate(rule.gives) for s in self._refused_whole(rule, index, give)]
+        return [*statements, when(used_up, refusing, granting)]
+
+    def _open(self, rule: Rule, scope: LimitScope, local: str) -> list[ast.stmt]:
+        """Find the rule's use in the event's period; the dictionary alone answers for most events."""
+        key, state = constant(scope.key(rule.id)), name("state")
+        if isinstance(scope.every, Duration):
+            since = self._fields.window_start(scope.every)
+            if scope.by is None:
+                return [assign(local, call(name("rolling_use"), state, key, name("at_ms"), since))]
+            value = self._fields.local(scope.by)
+            return [assign(local, call(name("rolling_value_use"), state, key, value, name("at_ms"), since))]
+        period, kept = self._fields.period(scope.every), constant(KEPT_PERIODS[scope.every])
+        if scope.by is not None:
+            return [assign(local, call(name("value_use"), state, key, self._fields.local(scope.by), period, kept))]
+        self.needs_limits = True
+        found = call(attribute(name("limits"), "get"), key)
+        stale = either(
+            [compare(name(local), "is", constant(None)), compare(attribute(name(local), "period"), "!=", period)]
+        )
+        opened = call(name("use_in"), name("limits"), key, period, kept)
+        return [assign(local, found), when(stale, [assign(local, opened)])]
+
+    def _refused_whole(self, rule: Rule, index: int, give: Give) -> list[ast.stmt]:
+        award = name(f"award_{index}")
+        refused = self._refuse(rule, index, give, RefusalReason.LIMIT_TIMES, award)
+        return self._ranged(rule, index, give, [refused])
+
+    def _give(self, rule: Rule, index: int, give: Give, uses: dict[LimitScope, str]) -> list[ast.stmt]:
+        """Grant what is left of one award after the rule's `max` limits, and refuse what they cut off."""
+        award = name(f"award_{index}")
+        maxima = _maxima(rule, give)
+        given = [assign("given", constant(1))] if uses else []
+        if not maxima:
+            return self._ranged(rule, index, give, [*self._grant(rule, index, give, award), *given])
+        body: list[ast.stmt] = [assign("allowed", award)]
+        for limit in maxima:
+            body += _fit(limit, uses[limit.scope])
+        allowed = name("allowed")
+        granting = [*self._grant(rule, index, give, allowed), *given]
+        granting += [
+            increase(name(uses[scope]), "amount", allowed) for scope in dict.fromkeys(limit.scope for limit in maxima)
+        ]
+        cut_off = arithmetic(award, "-", allowed)
+        refused = self._refuse(rule, index, give, RefusalReason.LIMIT_MAX, cut_off)
+        body += [when(allowed, granting), when(compare(allowed, "<", award), [refused])]
+        return self._ranged(rule, index, give, body)
+
+    def _ranged(self, rule: Rule, index: int, give: Give, body: list[ast.stmt]) -> list[ast.stmt]:
+        """Run `body` for an award within 64 bits; refuse a larger one and pass over an award of 0."""
+        if isinstance(give.amount, FixedAmount):
+            return body
+        award = name(f"award_{index}")
+        if not _is_in_range(give.amount):
+            refused = self._refuse(rule, index, give, RefusalReason.OUT_OF_RANGE, award)
+            body = [when(compare(award, "<=", constant(INT64_MAX)), body, [refused])]
+        return [when(award, body)] if len(rule.gives) > 1 else body
+
+    def _grant(self, rule: Rule, index: int, give: Give, amount: ast.expr) -> list[ast.stmt]:
+        posting = self._fields.constant(grant_posting(rule, give, self._version))
+        head, tail = constant(b"\0grant\0%b\0" % rule.id.encode()), constant(b"\0%d" % index)
+        hashed = arithmetic(arithmetic(arithmetic(name("identity"), "+", head), "+", name("member")), "+", tail)
+        key = call(attribute(call(name("sha256"), hashed), "digest"))
+        at = name("at_ms")
+        arguments = [posting, amount, key, at, name("order"), constant(None), at]
+        if give.lasts is not None:
+            arguments.append(call(name("calendar_after"), at, self._fields.constant(give.lasts)))
+        statements = [run(call(attribute(name("rewards"), "append"), call(name("RewardEvent"), *arguments)))]
+        if give.unit == "points" and rule.phase in self._multiplied:
+            statements.append(increase_name(f"given_{rule.phase}", amount))
+        if give.unit == "points":
+            statements.append(increase(name("state"), "available", amount))
+        if give.unit in ("badge", "benefit"):
+            held: Any = attribute(call(attribute(name("state"), "remembering")), "held")
+            until = arguments[7] if give.lasts is not None else constant(0)
+            statements.append(ast.Assign([ast.Subscript(held, constant(give.item), ast.Store())], until))
+        return statements
+
+    def _refuse(self, rule: Rule, index: int, give: Give, reason: RefusalReason, amount: ast.expr) -> ast.stmt:
+        posting: Posting = refusal_posting(rule, give, self._version, reason)
+        arguments = (self._fields.constant(posting), amount, name("event"), name("occurrence"), constant(index))
+        return run(call(attribute(name("rewards"), "append"), call(name("refusal"), *arguments)))
+
+
+def _maxima(rule: Rule, give: Give) -> list[MaxLimit]:
+    return [limit for limit in rule.limits if isinstance(limit, MaxLimit) and limit.scope.unit == give.unit]
+
+
+def _used_up(rule: Rule, uses: dict[LimitScope, str]) -> ast.expr | None:
+    """Return whether a `times` is used up, or None where there is none."""
+    times = [limit for limit in rule.limits if isinstance(limit, TimesLimit)]
+    reached = [compare(attribute(name(uses[t.scope]), "times"), ">=", constant(t.times)) for t in times]
+    return either(reached) if reached else None
+
+
+def _is_in_range(amount: RatedAmount | MultipliedAmount) -> bool:
+    """Whether an award cannot pass 64 bits: a field of the event is within them, a sum may not be."""
+    return (
+        isinstance(amount, RatedAmount)
+        and isinstance(amount.basis.source, Attribute)
+        and amount.numerator <= amount.denominator
+    )
+
+
+def _rated(basis: ast.expr, numerator: int, denominator: int, rounding: Rounding) -> ast.expr:
+    """Multiply and divide once; `awards.rounded` is the reference."""
+    added = 0
+    if rounding is Rounding.CEIL:
+        added = denominator - 1
+    elif rounding is Rounding.HALF_UP:
+        numerator, added, denominator = 2 * numerator, denominator, 2 * denominator
+    product = basis if numerator == 1 else arithmetic(basis, "*", constant(numerator))
+    total = product if added == 0 else arithmetic(product, "+", constant(added))
+    return total if denominator == 1 else arithmetic(total, "//", constant(denominator))
+
+
+def _fit(limit: MaxLimit, use: str, taken: ast.expr | None = None) -> list[ast.stmt]:
+    """Lower `allowed` to what the limit has left: to nothing where it refuses awards that do not fit."""
+    left, allowed = name("left"), name("allowed")
+    fitting: ast.expr = constant(0)
+    if limit.over is Over.TRIM:
+        fitting = choose(compare(left, ">", constant(0)), left, constant(0))
+    remaining = arithmetic(constant(limit.amount), "-", attribute(name(use), "amount"))
+    if taken is not None:
+        remaining = arithmetic(remaining, "-", taken)
+    return [assign("left", remaining), when(compare(allowed, ">", left), [assign("allowed", fitting)])]

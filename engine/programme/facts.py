@@ -1,0 +1,250 @@
+"""Read the facts of one event plainly and test them: the reference meaning of every condition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from engine.programme.conditions import (
+    MILLION,
+    AllOf,
+    AnyOf,
+    Attribute,
+    Comparison,
+    Difference,
+    Duration,
+    FieldTest,
+    History,
+    Kind,
+    Lines,
+    LocalPart,
+    LocalTime,
+    Measure,
+    MemberPart,
+    MemberValue,
+    Not,
+    Tender,
+)
+from engine.programme.localtime import DAY_MS, DAY_ZERO
+from engine.programme.metrics import (
+    add_last,
+    add_streak,
+    add_total,
+    add_window,
+    last_of,
+    streak_of,
+    total_of,
+    window_sum,
+)
+from engine.programme.model import Every
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.programme.conditions import Condition, Field, Metric, Source
+    from engine.programme.localtime import Calendar
+    from engine.state import MemberState
+
+MONDAY_OF_DAY_ZERO = 3
+"""1970-01-01 was a Thursday."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Hold what conditions can read: the event (or, in the tests of a line, the line) and the calendar."""
+
+    event: Any
+    at_ms: int
+    calendar: Calendar
+    state: MemberState
+    available: int
+    held: dict[str, int]
+
+    @classmethod
+    def before(cls, event: Any, state: MemberState, calendar: Calendar) -> Facts:
+        """Fix the facts of an event before it changes anything."""
+        held = {} if state.memory is None else dict(state.memory.held)
+        return cls(event, event.occurred_at, calendar, state, state.available, held)
+
+    def holds(self, condition: Condition) -> bool:
+        """Whether `condition` is fulfilled."""
+        if isinstance(condition, AllOf):
+            return all(self.holds(part) for part in condition.parts)
+        if isinstance(condition, AnyOf):
+            return any(self.holds(part) for part in condition.parts)
+        if isinstance(condition, Not):
+            return not self.holds(condition.part)
+        return self._passes(condition)
+
+    def value_of(self, field: Field) -> Any:
+        """Return the value of a field in the unit of its kind, or None where it is missing."""
+        value = self._read(field.source)
+        if field.kind is Kind.DECIMAL and isinstance(value, str):
+            return millionths(value)
+        return value
+
+    def _read(self, source: Source) -> Any:  # noqa: PLR0911  one answer for each source
+        if isinstance(source, Attribute):
+            value = getattr(self.event, source.name)
+            return value if source.key is None or value is None else value.get(source.key)
+        if isinstance(source, Tender):
+            return tendered(self.event.tenders, source.kind)
+        if isinstance(source, LocalTime):
+            return self._local(source.part)
+        if isinstance(source, Lines):
+            return self._lines(source)
+        if isinstance(source, History):
+            return self._history(source.metric)
+        if isinstance(source, MemberValue):
+            return self._member(source)
+        assert isinstance(source, Difference)  # noqa: S101  the union has no other member
+        values = [self.value_of(field) for _, field in source.terms]
+        if None in values:
+            return None
+        return sum(sign * value for (sign, _), value in zip(source.terms, values, strict=True))
+
+    def _history(self, metric: Metric) -> int | None:
+        if metric.measure is Measure.LAST:
+            return last_of(self.state, metric.key)
+        if metric.unit is not None:
+            return streak_of(self.state, metric.key, period_of(Every(metric.unit), self.at_ms, self.calendar))
+        if metric.over is None:
+            return total_of(self.state, metric.key)
+        return window_sum(self.state, metric.key, self.calendar.before(self.at_ms, metric.over), self.at_ms)
+
+    def enter(self, metric: Metric) -> None:
+        """Let a metric take the event in."""
+        value = 1 if metric.of is None else self.value_of(metric.of)
+        if metric.measure is Measure.LAST:
+            add_last(self.state, metric.key, self.at_ms)
+        elif metric.unit is not None:
+            add_streak(self.state, metric.key, period_of(Every(metric.unit), self.at_ms, self.calendar))
+        elif metric.over is None:
+            add_total(self.state, metric.key, value)
+        else:
+            add_window(self.state, metric.key, value, self.calendar.before(self.at_ms, metric.over), self.at_ms)
+
+    def _member(self, source: MemberValue) -> int | bool | None:
+        if source.part is MemberPart.AGE:
+            return self.state.signup_ms
+        if source.part is MemberPart.BALANCE:
+            return self.available
+        return is_held(self.held, source.item, self.at_ms)
+
+    def _local(self, part: LocalPart) -> int:
+        day, clock_ms = divmod(self.calendar.local_time(self.at_ms), DAY_MS)
+        if part is LocalPart.CLOCK:
+            return clock_ms
+        if part is LocalPart.WEEKDAY:
+            return (day + MONDAY_OF_DAY_ZERO) % 7
+        if part is LocalPart.DATE:
+            return day
+        found = date.fromordinal(day + DAY_ZERO)
+        return found.day if part is LocalPart.DAY else found.month
+
+    def _lines(self, source: Lines) -> int | None:
+        if not self.event.items:
+            return None
+        chosen = [line for line in self.event.items if replace(self, event=line).holds(source.where)]
+        if source.sum is None:
+            return len(chosen)
+        if source.sum == "quantity":
+            return sum(millionths(line.quantity) for line in chosen)
+        total: int = sum(line.amount for line in chosen)
+        return total
+
+    def _passes(self, test: FieldTest) -> bool:
+        value = self.value_of(test.of)
+        if test.comparison is Comparison.EXISTS:
+            return (value is not None) is test.value
+        if value is None:
+            return test.comparison in (Comparison.NE, Comparison.NOT_IN)
+        if test.of.kind is Kind.AGE:
+            return self._is_of_age(value, test)
+        return passes(test, value)
+
+    def _is_of_age(self, since_ms: int, test: FieldTest) -> bool:
+        durations = test.value if isinstance(test.value, tuple) else (test.value,)
+        ends = [self.calendar.after(since_ms, each) for each in durations if isinstance(each, Duration)]
+        if test.comparison is Comparison.BETWEEN:
+            return ends[0] <= self.at_ms <= ends[1]
+        within = test.comparison is Comparison.WITHIN
+        return compared(Comparison.LTE if within else test.comparison, self.at_ms, ends[0])
+
+
+def passes(test: FieldTest, value: Any) -> bool:  # noqa: C901, PLR0911  one answer for each comparison
+    """Whether `value`, which is not missing and no age, passes `test`."""
+    wanted: Any = test.value
+    match test.comparison:
+        case Comparison.EXISTS:
+            return wanted is True
+        case Comparison.IN:
+            return value in wanted
+        case Comparison.NOT_IN:
+            return value not in wanted
+        case Comparison.BETWEEN:
+            return bool(wanted[0] <= value <= wanted[1])
+        case Comparison.CLOCK:
+            start, end = wanted
+            return bool(start <= value < end) if start < end else bool(value >= start or value < end)
+        case Comparison.CONTAINS:
+            return wanted in value
+        case Comparison.CONTAINS_ANY:
+            return any(each in value for each in wanted)
+        case Comparison.CONTAINS_ALL:
+            return all(each in value for each in wanted)
+        case Comparison.STARTS_WITH:
+            return bool(value.startswith(wanted))
+        case Comparison.WITHIN:
+            return bool(value <= wanted.days)
+        case _:
+            return compared(test.comparison, value, wanted)
+
+
+def compared(comparison: Comparison, value: Any, wanted: Any) -> bool:
+    """Compare two values of one kind."""
+    if comparison is Comparison.EQ:
+        return bool(value == wanted)
+    if comparison is Comparison.NE:
+        return bool(value != wanted)
+    if comparison is Comparison.GT:
+        return bool(value > wanted)
+    if comparison is Comparison.GTE:
+        return bool(value >= wanted)
+    if comparison is Comparison.LT:
+        return bool(value < wanted)
+    return bool(value <= wanted)
+
+
+def period_of(every: Every, at_ms: int, calendar: Calendar) -> int:
+    """Return the number of the calendar period that holds an instant."""
+    day = calendar.local_day(at_ms)
+    local = date.fromordinal(day + DAY_ZERO)
+    month = local.year * 12 + local.month - 1
+    return {
+        Every.DAY: day, Every.WEEK: (day + MONDAY_OF_DAY_ZERO) // 7, Every.MONTH: month, Every.QUARTER: month // 3,
+        Every.YEAR: local.year, Every.LIFETIME: 0,
+    }[every]  # fmt: skip
+
+
+def is_held(held: dict[str, int], item: str, at_ms: int) -> bool:
+    """Whether a badge or benefit was given and has not ended; 0 stands for no end."""
+    until_ms = held.get(item)
+    return until_ms is not None and (until_ms == 0 or at_ms < until_ms)
+
+
+def holds_item(state: MemberState, item: str, at_ms: int) -> bool:
+    """Whether the member holds a badge or benefit."""
+    return state.memory is not None and is_held(state.memory.held, item, at_ms)
+
+
+def tendered(tenders: Sequence[Any] | None, kind: str) -> int:
+    """Return what was paid by tenders of `kind`, in minor units."""
+    return sum(tender.amount for tender in tenders or () if tender.kind == kind)
+
+
+def millionths(quantity: str) -> int:
+    """Return a canonical decimal with at most six decimals as an integer of millionths."""
+    whole, _, fraction = quantity.partition(".")
+    return int(whole) * MILLION + int(f"{fraction:0<6}") if fraction else int(whole) * MILLION

@@ -1,0 +1,210 @@
+"""Describe the programme file as a JSON Schema, for editors that complete and flag while one writes.
+
+It is built from the tables that the loader reads by. It knows names and shapes; what tests mean together, and which
+field belongs to which event, `programme check` knows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.programme.conditions import Kind, Measure
+from engine.programme.fields import FIELDS, LATER_PATHS, LATER_TRIGGERS, LINE, MEMBER_FIELDS, TIME_FIELDS, TRIGGERS
+from engine.programme.literals import Weekday
+from engine.programme.load import LATER_SECTIONS, REQUIRED_SECTIONS, SCHEMA
+from engine.programme.load_metric import Repeat
+from engine.programme.load_when import TESTS
+from engine.programme.model import Every, Over, Phase, Pick, Rounding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from engine.programme.conditions import Field
+
+Schema = dict[str, Any]
+
+_SCALAR: Schema = {"type": ["string", "number", "boolean"]}
+_NUMBER: Schema = {"type": ["number", "string"], "pattern": r"^-?[0-9]+(\.[0-9]+)?$"}
+_DURATION: Schema = {"type": "string", "pattern": r"^[0-9]{1,6}(m|h|d|w|mo|y)$"}
+_SHARE: Schema = {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?%|[0-9]+/[0-9]+)$"}
+_CLOCK: Schema = {"type": "string", "pattern": r"^([01][0-9]|2[0-4]):[0-5][0-9]$"}
+_TRUTH: Schema = {"enum": [True, False, "true", "false"]}
+_VALUES: dict[Kind, Schema] = {
+    **dict.fromkeys((Kind.TEXT, Kind.TEXTS, Kind.DATE, Kind.INSTANT), _SCALAR),
+    **dict.fromkeys((Kind.MONEY, Kind.INTEGER, Kind.DECIMAL), _NUMBER),
+    **dict.fromkeys((Kind.AGE, Kind.RECURRING), _DURATION),
+    Kind.BOOLEAN: _TRUTH,
+    Kind.WEEKDAY: {"enum": [day.value for day in Weekday]},
+    Kind.CLOCK: _CLOCK,
+}
+_PREFIXES = {
+    "event.attributes": Kind.TEXT, "purchase.tender": Kind.MONEY, "member.held": Kind.BOOLEAN,
+    "member.attributes": Kind.TEXT,
+}  # fmt: skip
+
+
+def json_schema() -> Schema:
+    """Return the JSON Schema (2020-12) of a programme file."""
+    sections: dict[str, Schema] = {
+        "schema": {"const": SCHEMA},
+        "programme": _SCALAR,
+        "timezone": {"type": "string"},
+        "currency": {"type": "string", "pattern": "^[A-Z]{3}$"},
+        "derived": _mapping_of(_SCALAR),
+        "metrics": _mapping_of(_metric()),
+        "segments": _mapping_of(_ref("condition")),
+        "rules": _list_of(_ref("rule")),
+    }
+    document = _object(sections | {name: {} for name in LATER_SECTIONS}, REQUIRED_SECTIONS)
+    definitions = {"condition": _condition(), "line": _line(), "rule": _rule(), "give": _give(), "limit": _limit()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Guerdon programme",
+        **document,
+        "$defs": definitions,
+    }
+
+
+def _object(properties: dict[str, Schema], required: Iterable[str] = ()) -> Schema:
+    return {
+        "type": "object", "properties": properties, "required": list(required), "additionalProperties": False,
+    }  # fmt: skip
+
+
+def _mapping_of(value: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": value}
+
+
+def _list_of(item: Schema) -> Schema:
+    return {"type": "array", "items": item}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _choice(words: Iterable[str]) -> Schema:
+    return {"enum": [str(word) for word in words]}
+
+
+def _tests(kind: Kind) -> Schema:
+    """Return how a field of `kind` is tested: by a value, by a list of them, or by named tests."""
+    value = _VALUES[kind]
+    if kind is Kind.CLOCK:
+        return _object({"from": value, "to": value})
+    named: dict[str, Schema] = {}
+    for test in TESTS[kind]:
+        listing = test.value in ("in", "not_in", "contains_any", "contains_all", "between")
+        named[test.value] = _TRUTH if test.value == "exists" else _list_of(value) if listing else value
+    shapes = [_object(named)]
+    if "eq" in named:
+        shapes.append(value)
+    if "in" in named:
+        shapes.append(_list_of(value))
+    return {"anyOf": shapes}
+
+
+def _fields(fields: Iterable[Field]) -> dict[str, Schema]:
+    return {field.path: _tests(field.kind) for field in fields}
+
+
+def _condition() -> Schema:
+    every = [field for trigger, fields in FIELDS.items() if trigger != LINE for field in fields.values()]
+    properties = _fields([*every, *TIME_FIELDS.values(), *MEMBER_FIELDS.values()])
+    properties |= {path: {} for path in sorted(LATER_PATHS)}
+    properties |= {
+        "member.segment": _tests(Kind.TEXTS),
+        "all": _list_of(_ref("condition")),
+        "any": _list_of(_ref("condition")),
+        "not": _ref("condition"),
+        "items": _items(),
+    }
+    patterns = {f"^{prefix.replace('.', '[.]')}[.].": _tests(kind) for prefix, kind in _PREFIXES.items()}
+    patterns |= {"^(derived|history)[.].": {}, "^referral[.]referee[.].": {}}
+    return _object(properties) | {"patternProperties": patterns}
+
+
+def _line() -> Schema:
+    nested: dict[str, Schema] = {"all": _list_of(_ref("line")), "any": _list_of(_ref("line")), "not": _ref("line")}
+    return _object(_fields(FIELDS[LINE].values()) | nested)
+
+
+def _items() -> Schema:
+    numbers: dict[str, Schema] = dict.fromkeys(("eq", "ne", "gt", "gte", "lt", "lte"), _NUMBER)
+    numbers |= dict.fromkeys(("between", "in", "not_in"), _list_of(_NUMBER))
+    summed = _object({"sum": _choice(("amount", "quantity")), "where": _ref("line"), **numbers}, ("sum",))
+    return {"anyOf": [*(_object({name: _ref("line")}, (name,)) for name in ("some", "all", "none")), summed]}
+
+
+def _metric() -> Schema:
+    measures: dict[str, Schema] = {measure.value: {"type": "string"} for measure in Measure}
+    return _object(
+        measures | {"where": _ref("condition"), "over": _DURATION, "unit": _choice(("day", "week", "month"))}
+    )
+
+
+def _rule() -> Schema:
+    challenge: dict[str, Schema] = {
+        "count": _NUMBER, "sum": {"type": "string"}, "gte": _NUMBER, "within": _DURATION, "where": _ref("condition"),
+        "repeat": _choice(Repeat),
+    }  # fmt: skip
+    draw: dict[str, Schema] = {"chance": _SHARE, "seed": _SCALAR, "commit": {"type": "string"}}
+    return _object(
+        {
+            "id": _SCALAR,
+            "on": _choice((*TRIGGERS, *LATER_TRIGGERS)),
+            "campaign": _SCALAR,
+            "phase": _choice(Phase),
+            "active": _object({"from": {"type": "string"}, "until": {"type": "string"}}),
+            "when": _ref("condition"),
+            "cohort": _object({"salt": _SCALAR, "treat": _SHARE}, ("salt", "treat")),
+            "challenge": _object(challenge),
+            "draw": _object(draw, ("chance",)),
+            "give": _list_of(_ref("give")),
+            "group": _object({"id": _SCALAR, "pick": _choice(Pick)}, ("id", "pick")),
+            "priority": _NUMBER,
+            "limits": _list_of(_ref("limit")),
+            "hold": _DURATION,
+        },
+        ("id", "on", "give"),
+    )
+
+
+def _give() -> Schema:
+    validity: Schema = {"anyOf": [_DURATION, {"const": "none"}]}
+    rated: dict[str, Schema] = {
+        "amount": _NUMBER, "rate": _NUMBER, "per": _NUMBER, "of": {"type": "string"}, "round": _choice(Rounding),
+        "validity": validity, "only_items": _ref("line"), "except_items": _ref("line"),
+    }  # fmt: skip
+    points: Schema = {"anyOf": [_NUMBER, _object(rated)]}
+    factor: Schema = {"anyOf": [_NUMBER, _mapping_of(_NUMBER)]}
+    cash: dict[str, Schema] = {
+        "amount": _NUMBER, "rate": _SHARE, "of": {"type": "string"}, "max": _NUMBER, "max_share": _SHARE,
+        "round": _choice(Rounding),
+    }  # fmt: skip
+    multiply = {"phase": _choice(Phase), "by": factor, "key": {"type": "string"}, "round": _choice(Rounding)}
+
+    def item(key: str, **more: Schema) -> Schema:
+        return {"anyOf": [_SCALAR, _object({key: _SCALAR, **more}, (key,))]}
+
+    return _object(
+        {
+            "points": points,
+            "status": points,
+            "multiply": _object(multiply, ("phase", "by")),
+            "cash": _object(cash),
+            "coupon": item("template", valid=_DURATION),
+            "gift": item("sku", quantity=_NUMBER),
+            "badge": item("id"),
+            "benefit": item("id", **{"for": _DURATION}),
+            "hold": _DURATION,
+        }
+    )
+
+
+def _limit() -> Schema:
+    per: Schema = {"anyOf": [_choice(("member", "campaign")), _list_of({"type": "string"})]}
+    every: Schema = {"anyOf": [_choice(Every), _DURATION]}
+    return _object(
+        {"max": _NUMBER, "times": _NUMBER, "per": per, "every": every, "over": _choice(Over), "unit": _SCALAR}, ("per",)
+    )

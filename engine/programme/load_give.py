@@ -1,0 +1,257 @@
+"""Read what a rule gives: points, status, cash, multipliers, coupons, gifts, badges and benefits."""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import TYPE_CHECKING
+
+from engine.programme.conditions import ALWAYS, MILLION, AllOf, Duration, Field, Kind, Lines, Not
+from engine.programme.entries import entries_of
+from engine.programme.fields import LINE
+from engine.programme.literals import duration_of
+from engine.programme.load_when import WhenReader, basis_field
+from engine.programme.model import FixedAmount, Give, MultipliedAmount, Phase, RatedAmount, Rounding
+from engine.programme.nodes import Mapping, Node, Scalar, Sequence
+from engine.programme.problems import Code
+from engine.programme.scalars import (
+    Decimal,
+    choice_of,
+    decimal_of,
+    fraction_of,
+    integer_of,
+    kind_of,
+    money_of,
+    name_of,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    from engine.programme.conditions import Condition
+    from engine.programme.load_when import Names
+    from engine.programme.model import Amount
+    from engine.programme.problems import Problems
+
+_KINDS = ("points", "status", "multiply", "cash", "coupon", "gift", "badge", "benefit")
+_POINTS = ("amount", "rate", "per", "of", "round", "validity", "only_items", "except_items")
+_BASES = {"purchase.amount": "amount", "purchase.units": "quantity"}
+"""What lines add up to: bases of which `only_items` can take a part."""
+
+
+class GiveReader:
+    """Read the gives of one rule on `trigger` (None: unknown)."""
+
+    def __init__(self, problems: Problems, trigger: str | None, names: Names) -> None:
+        self._problems = problems
+        self._trigger = trigger
+        self._names = names
+
+    def gives(self, node: Node) -> tuple[Give, ...]:
+        """Return the gives at `node` that could be read."""
+        if not isinstance(node, Sequence):
+            message = f"give must be a list, such as [{{points: 100}}], not {kind_of(node)}"
+            self._problems.error(node.place, Code.WRONG_TYPE, message)
+            return ()
+        if not node.items:
+            self._problems.error(node.place, Code.NEVER_GIVES, "give is empty; say what the rule gives")
+        return tuple(give for item in node.items if (give := self._give(item)) is not None)
+
+    def _give(self, node: Node) -> Give | None:
+        entries = entries_of(node, "a give", self._problems, (*_KINDS, "hold"))
+        if entries is None:
+            return None
+        assert isinstance(node, Mapping)  # noqa: S101  entries_of has refused everything else
+        if "hold" in entries and duration_of(entries["hold"], "hold", self._problems) is not None:
+            self._problems.not_judged(node.key_places["hold"], "a hold")
+        named = [name for name in _KINDS if name in entries]
+        if len(named) != 1 and len(node.entries) - ("hold" in entries) != 1:
+            message = "a give names one thing, such as {points: 100}; write each into an entry of its own"
+            self._problems.error(node.place, Code.CONTRADICTION, message)
+        if not named:
+            return None
+        name, value = named[0], entries[named[0]]
+        if name in ("points", "status"):
+            amount = self._points(name, value)
+            return None if amount is None else Give(f"{name}.granted", name, amount, place=node.place)
+        if name == "multiply":
+            factor = self._multiply(value)
+            return None if factor is None else Give("points.granted", "points", factor, place=node.place)
+        if name == "cash":
+            cash = self._cash(value)
+            return None if cash is None else Give("cash.granted", self._names.currency, cash, place=node.place)
+        return self._item(name, value, node)
+
+    def _points(self, what: str, node: Node) -> Amount | None:
+        if isinstance(node, Scalar):
+            return self._fixed(what, node)
+        entries = entries_of(node, what, self._problems, _POINTS)
+        if entries is None:
+            return None
+        self._validity(entries.get("validity"))
+        if "amount" in entries:
+            for name in ("rate", "per", "of", "round", "only_items", "except_items"):
+                if name in entries:
+                    message = f'{what} have either a fixed "amount" or a "rate"; take out "{name}" or "amount"'
+                    self._problems.error(entries[name].place, Code.CONTRADICTION, message)
+            return self._fixed(what, entries["amount"])
+        return self._rated(what, node, entries)
+
+    def _validity(self, node: Node | None) -> None:
+        if node is None or (isinstance(node, Scalar) and node.text == "none"):
+            return
+        if duration_of(node, "validity", self._problems) is not None:
+            self._problems.not_judged(node.place, "a validity of points")
+
+    def _fixed(self, what: str, node: Node) -> FixedAmount | None:
+        amount = integer_of(node, what, self._problems, least=1)
+        return None if amount is None else FixedAmount(amount)
+
+    def _rated(self, what: str, node: Node, entries: dict[str, Node]) -> RatedAmount | None:
+        missing = [name for name in ("rate", "per", "of") if name not in entries]
+        for name in missing:
+            message = f'{what} by rate need "rate", "per" and "of"; "{name}" is missing (or write a fixed amount)'
+            self._problems.error(node.place, Code.MISSING_FIELD, message)
+        problems = self._problems
+        rate = decimal_of(entries["rate"], "rate", problems) if "rate" in entries else None
+        basis = basis_field(entries["of"], self._trigger, self._names, problems) if "of" in entries else None
+        per = self._per(entries["per"], basis) if "per" in entries else None
+        if basis is not None:
+            basis = self._part(basis, entries)
+        rounding = choice_of(entries["round"], "round", problems, Rounding) if "round" in entries else Rounding.FLOOR
+        if rate is None or per is None or basis is None or rounding is None:
+            return None
+        numerator, denominator = _reduced(rate.digits * 10**per.scale, per.digits * 10**rate.scale)
+        return RatedAmount(basis, numerator, denominator, rounding)
+
+    def _per(self, node: Node, basis: Field | None) -> Decimal | None:
+        """Read how much of the basis the rate is for, as a decimal of the unit in which the basis is held."""
+        if basis is not None and basis.kind is not Kind.MONEY:
+            per = decimal_of(node, "per", self._problems)
+            if per is not None and basis.kind is Kind.DECIMAL:
+                return Decimal(per.digits * MILLION, per.scale)
+            return per
+        minor = money_of(node, "per", self._problems, self._names.digits)
+        if minor == 0:
+            self._problems.error(node.place, Code.OUT_OF_RANGE, "per must be above 0")
+        return Decimal(minor, 0) if minor else None
+
+    def _part(self, basis: Field, entries: dict[str, Node]) -> Field | None:
+        """Narrow a basis to the lines that `only_items` and `except_items` leave."""
+        parts: list[Condition] = []
+        for name in ("only_items", "except_items"):
+            if name in entries:
+                lines = WhenReader(self._problems, LINE, self._names).condition(entries[name], name)
+                parts.append(Not(lines) if name == "except_items" else lines)
+        if not parts:
+            return basis
+        if basis.path not in _BASES:
+            message = f"{basis.path} is not the sum of lines; only {' and '.join(_BASES)} can be of some items"
+            self._problems.error(entries["of"].place, Code.WRONG_TYPE, message)
+            return None
+        return Field(basis.path, basis.kind, Lines(AllOf(tuple(parts)) if parts else ALWAYS, _BASES[basis.path]))
+
+    def _multiply(self, node: Node) -> MultipliedAmount | None:
+        problems = self._problems
+        entries = entries_of(node, "multiply", problems, ("phase", "by", "key", "round"), required=("phase", "by"))
+        if entries is None or "phase" not in entries or "by" not in entries:
+            return None
+        phase = choice_of(entries["phase"], "phase of multiply", problems, Phase)
+        rounding = choice_of(entries["round"], "round", problems, Rounding) if "round" in entries else Rounding.FLOOR
+        if "key" in entries:
+            return self._keyed(entries["key"], entries["by"], phase, rounding)
+        extra = self._extra(entries["by"], "by")
+        return None if None in (phase, rounding, extra) else MultipliedAmount(phase, rounding, extra)  # type: ignore[arg-type]
+
+    def _keyed(self, key: Node, by: Node, phase: Phase | None, rounding: Rounding | None) -> MultipliedAmount | None:
+        path = text_of(key, "key", self._problems)
+        field = None if path is None else self._names.field(path, key.place, self._trigger, self._problems)
+        if field is not None and field.kind is not Kind.TEXT:
+            self._problems.error(key.place, Code.WRONG_TYPE, f"{path} is {field.kind}; a key must be text")
+            return None
+        if not isinstance(by, Mapping):
+            message = f"by must be a mapping of value to factor, such as {{gold: 1.5}}, not {kind_of(by)}"
+            self._problems.error(by.place, Code.WRONG_TYPE, message)
+            return None
+        extras = [(value, self._extra(factor, f"by of {value}")) for value, factor in by.entries.items()]
+        if phase is None or rounding is None or field is None:
+            return None
+        found = tuple((value, extra) for value, extra in extras if extra is not None)
+        return MultipliedAmount(phase, rounding, None, field, found)
+
+    def _extra(self, node: Node, what: str) -> tuple[int, int] | None:
+        """Read a factor of at least 1 and return what it adds, as a fraction."""
+        factor = decimal_of(node, what, self._problems)
+        if factor is None:
+            return None
+        whole = 10**factor.scale
+        if factor.digits < whole:
+            self._problems.error(node.place, Code.OUT_OF_RANGE, f"{what} must be at least 1: multipliers only add")
+            return None
+        return _reduced(factor.digits - whole, whole)
+
+    def _cash(self, node: Node) -> Amount | None:
+        problems, digits = self._problems, self._names.digits
+        entries = entries_of(node, "cash", problems, ("amount", "rate", "of", "max", "max_share", "round"))
+        if entries is None:
+            return None
+        if ("amount" in entries) == ("rate" in entries):
+            message = 'cash has either a fixed "amount" or a "rate", such as {rate: 5%, of: purchase.amount}'
+            problems.error(node.place, Code.CONTRADICTION, message)
+            return None
+        if "amount" in entries:
+            for name in ("of", "max", "max_share", "round"):
+                if name in entries:
+                    message = f'a fixed amount of cash takes no "{name}"; take it out or give a rate'
+                    problems.error(entries[name].place, Code.CONTRADICTION, message)
+            fixed = money_of(entries["amount"], "cash", problems, digits)
+            if fixed == 0:
+                problems.error(entries["amount"].place, Code.OUT_OF_RANGE, "cash must be above 0")
+            return FixedAmount(fixed) if fixed else None
+        return self._cashback(node, entries)
+
+    def _cashback(self, node: Node, entries: dict[str, Node]) -> RatedAmount | None:
+        problems = self._problems
+        if "of" not in entries:
+            problems.error(node.place, Code.MISSING_FIELD, 'cash by rate has no "of"; add one, such as purchase.amount')
+            return None
+        rate = fraction_of(entries["rate"], "rate", problems, most=None)
+        basis = basis_field(entries["of"], self._trigger, self._names, problems)
+        if basis is not None and basis.kind is not Kind.MONEY:
+            message = f"{basis.path} is {basis.kind}; cash is a share of money"
+            problems.error(entries["of"].place, Code.WRONG_TYPE, message)
+            return None
+        most = money_of(entries["max"], "max", problems, self._names.digits) if "max" in entries else None
+        share = fraction_of(entries["max_share"], "max_share", problems) if "max_share" in entries else (1, 1)
+        rounding = choice_of(entries["round"], "round", problems, Rounding) if "round" in entries else Rounding.FLOOR
+        if rate is None or basis is None or share is None or rounding is None:
+            return None
+        needed = share if rate[0] * share[1] > share[0] * rate[1] or share != (1, 1) else None
+        return RatedAmount(basis, *rate, rounding, most, needed)
+
+    def _item(self, what: str, node: Node, whole: Node) -> Give | None:
+        """Read one unit of something that is handed out: {coupon: {template: T, valid: 30d}}, {badge: B} and so on."""
+        problems = self._problems
+        key, last, verb = {
+            "coupon": ("template", "valid", "issued"), "gift": ("sku", None, "awarded"),
+            "badge": ("id", None, "awarded"), "benefit": ("id", "for", "granted"),
+        }[what]  # fmt: skip
+        entries: dict[str, Node] | None = {key: node}
+        if not isinstance(node, Scalar):
+            known = [key, *([last] if last else []), *(["quantity"] if what == "gift" else [])]
+            entries = entries_of(node, what, problems, tuple(known), required=(key,))
+        if entries is None or key not in entries:
+            return None
+        item = name_of(entries[key], f"{key} of {what}", problems)
+        quantity: int | None = 1
+        if "quantity" in entries:
+            quantity = integer_of(entries["quantity"], "quantity", problems, least=1)
+        lasts: Duration | None = None
+        if last is not None and last in entries:
+            lasts = duration_of(entries[last], last, problems)
+        if item is None or quantity is None:
+            return None
+        return Give(f"{what}.{verb}", what, FixedAmount(quantity), item, lasts, whole.place)
+
+
+def _reduced(numerator: int, denominator: int) -> tuple[int, int]:
+    common = gcd(numerator, denominator)
+    return numerator // common, denominator // common

@@ -1,0 +1,107 @@
+"""Read the limits of a rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.programme.entries import entries_of
+from engine.programme.literals import duration_of, is_duration
+from engine.programme.model import Every, Limit, LimitScope, MaxLimit, Over, TimesLimit
+from engine.programme.nodes import Node, Scalar, Sequence
+from engine.programme.problems import Code
+from engine.programme.scalars import choice_of, integer_of, kind_of, money_of, text_of
+
+if TYPE_CHECKING:
+    from engine.programme.conditions import Duration, Field
+    from engine.programme.load_when import Names
+    from engine.programme.problems import Problems
+
+_LIMIT = ("max", "times", "per", "every", "over", "unit")
+
+
+class LimitReader:
+    """Read the limits of one rule on `trigger` (None: unknown) that gives `units`."""
+
+    def __init__(self, problems: Problems, trigger: str | None, names: Names, units: list[str]) -> None:
+        self._problems = problems
+        self._trigger = trigger
+        self._names = names
+        self._units = units
+
+    def limits(self, node: Node) -> tuple[Limit, ...]:
+        """Return the limits at `node` that could be read and that this release judges."""
+        if not isinstance(node, Sequence):
+            message = f"limits must be a list, such as [{{max: 500, per: member, every: day}}], not {kind_of(node)}"
+            self._problems.error(node.place, Code.WRONG_TYPE, message)
+            return ()
+        return tuple(limit for item in node.items if (limit := self._limit(item)) is not None)
+
+    def _limit(self, node: Node) -> Limit | None:
+        problems = self._problems
+        entries = entries_of(node, "a limit", problems, _LIMIT, required=("per",))
+        if entries is None:
+            return None
+        if ("max" in entries) == ("times" in entries):
+            message = 'a limit has either "max" (how much) or "times" (how often); write each as a limit of its own'
+            problems.error(node.place, Code.CONTRADICTION, message)
+        per_member, by = self._per(entries["per"]) if "per" in entries else (False, None)
+        every = self._every(entries["every"]) if "every" in entries else Every.LIFETIME
+        over = choice_of(entries["over"], "over", problems, Over) if "over" in entries else None
+        unit = self._unit(entries)
+        most = self._most(entries["max"], unit) if "max" in entries else None
+        times = integer_of(entries["times"], "times", problems, least=1) if "times" in entries else None
+        if times is not None and over is Over.TRIM:
+            message = '"times" counts whole awards and cannot trim one; take out "over" or use "max"'
+            problems.error(entries["over"].place, Code.CONTRADICTION, message)
+        if not per_member or every is None or unit is None:
+            return None
+        if times is not None:
+            return TimesLimit(LimitScope(every, unit, by), times, node.place)
+        return None if most is None else MaxLimit(LimitScope(every, unit, by), most, over or Over.TRIM, node.place)
+
+    def _unit(self, entries: dict[str, Node]) -> str | None:
+        """Return the unit whose amount is capped; where a rule gives two, the limit must say."""
+        if "unit" in entries:
+            text = text_of(entries["unit"], "unit", self._problems)
+            text = self._names.currency if text == "cash" else text
+            if text is not None and self._units and text not in self._units:
+                self._problems.unknown(entries["unit"].place, Code.UNKNOWN_VALUE, "unit", text, self._units)
+                return None
+            return text
+        if "max" in entries and len(self._units) > 1:
+            message = f'the rule gives {" and ".join(self._units)}; say which one is capped with "unit"'
+            self._problems.error(entries["max"].place, Code.MISSING_FIELD, message)
+            return None
+        return self._units[0] if self._units else "points"
+
+    def _most(self, node: Node, unit: str | None) -> int | None:
+        if unit is not None and unit == self._names.currency:
+            most = money_of(node, "max", self._problems, self._names.digits)
+            if most == 0:
+                self._problems.error(node.place, Code.OUT_OF_RANGE, "max must be above 0")
+            return most or None
+        return integer_of(node, "max", self._problems, least=1)
+
+    def _per(self, node: Node) -> tuple[bool, Field | None]:
+        if isinstance(node, Sequence):
+            return self._per_value(node)
+        text = text_of(node, "per", self._problems)
+        if text == "campaign":
+            self._problems.not_judged(node.place, "a limit per campaign")
+        elif text is not None and text != "member":
+            self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "per", text, ["member", "campaign"])
+        return text == "member", None
+
+    def _per_value(self, node: Sequence) -> tuple[bool, Field | None]:
+        texts = [text_of(item, "per", self._problems) for item in node.items]
+        if len(texts) != 2 or texts[0] != "member" or texts[1] is None:
+            message = "per must be member, campaign, or [member, FIELD] with one field, such as [member, share.object]"
+            self._problems.error(node.place, Code.WRONG_TYPE, message)
+            return False, None
+        field = self._names.field(texts[1], node.items[1].place, self._trigger, self._problems)
+        return field is not None, field
+
+    def _every(self, node: Node) -> Every | Duration | None:
+        if isinstance(node, Scalar) and is_duration(node.text):
+            return duration_of(node, "every", self._problems)
+        return choice_of(node, "every", self._problems, Every)

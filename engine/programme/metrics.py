@@ -1,0 +1,120 @@
+"""Read and enter the history that rules may know: the part of metrics and challenges that both ways of judging share.
+
+A count or a sum without a window is one integer, the last time one instant, a streak two integers; windows are bounded
+by `engine.windows`. Sums stay within 64 bits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.windows import LATE_MS, Window
+from schemas.events import INT64_MAX
+
+if TYPE_CHECKING:
+    from engine.state import MemberState
+
+
+def total_of(state: MemberState, key: str) -> int:
+    """Return a count or a sum over everything."""
+    if state.memory is None:
+        return 0
+    found = state.memory.counters.get(key)
+    return 0 if found is None else found[0]
+
+
+def add_total(state: MemberState, key: str, by: int | None) -> None:
+    """Add to a count or a sum; a missing value adds nothing."""
+    if by is not None:
+        counters = state.remembering().counters
+        before = counters.get(key)
+        counters[key] = [_bounded(by if before is None else before[0] + by)]
+
+
+def window_sum(state: MemberState, key: str, from_ms: int, at_ms: int) -> int:
+    """Return the sum of what was entered within `(from_ms, at_ms]`."""
+    if state.memory is None:
+        return 0
+    window = state.memory.windows.get(key)
+    return 0 if window is None else window.amount(from_ms, at_ms)
+
+
+def add_window(state: MemberState, key: str, by: int | None, from_ms: int, at_ms: int) -> None:
+    """Enter an event into a window that looks back to `from_ms`; a missing value enters nothing."""
+    if by is not None:
+        memory = state.memory or state.remembering()
+        window = memory.windows.get(key)
+        if window is None:
+            window = memory.windows[key] = Window()
+        window.enter(at_ms, by if -INT64_MAX <= by <= INT64_MAX else _bounded(by), 1, from_ms - LATE_MS)
+
+
+def last_of(state: MemberState, key: str) -> int | None:
+    """Return the latest instant entered, or None."""
+    found = None if state.memory is None else state.memory.counters.get(key)
+    return None if found is None else found[0]
+
+
+def add_last(state: MemberState, key: str, at_ms: int) -> None:
+    """Enter an instant; a late one moves nothing back."""
+    counters = state.remembering().counters
+    before = counters.get(key)
+    counters[key] = [at_ms if before is None else max(before[0], at_ms)]
+
+
+def streak_of(state: MemberState, key: str, unit: int) -> int:
+    """Return how many units in a row, up to this one or the one before, had an event: read before the event."""
+    found = None if state.memory is None else state.memory.counters.get(key)
+    if found is None:
+        return 0
+    last, length = found
+    if unit > last + 1:
+        return 0
+    return max(0, length - max(0, last - unit))
+
+
+def add_streak(state: MemberState, key: str, unit: int) -> None:
+    """Enter a unit; a late one lengthens the streak where it lies directly before it, and else changes nothing."""
+    counters = state.remembering().counters
+    last, length = counters.get(key) or [unit, 0]
+    if unit > last + 1:
+        counters[key] = [unit, 1]
+    elif unit > last or not length:
+        counters[key] = [unit, length + 1]
+    elif unit == last - length:
+        counters[key] = [last, length + 1]
+
+
+def completes(
+    state: MemberState, key: str, by: int | None, goal: tuple[int, bool], span: tuple[int | None, int]
+) -> bool:
+    """Count an event for a challenge and say whether it completes it; afterwards counting begins anew, or never again.
+
+    Args:
+        state: the member's, changed in place.
+        key: names the challenge's count.
+        by: what the event counts; nothing where it is missing or not above 0.
+        goal: what is to be reached, and whether it can be reached again.
+        span: since when it counts (None: ever), itself outside, and the event's instant.
+    """
+    if by is None or by <= 0:
+        return False
+    (wanted, repeats), (from_ms, at_ms) = goal, span
+    memory = state.remembering()
+    counter = memory.counters.setdefault(key, [0, 0])
+    if counter[1] and not repeats:
+        return False
+    if from_ms is None:
+        reached = counter[0] = _bounded(counter[0] + by)
+    else:
+        add_window(state, key, by, from_ms, at_ms)
+        reached = window_sum(state, key, from_ms, at_ms)
+    if reached < wanted:
+        return False
+    memory.counters[key] = [0, _bounded(counter[1] + 1)]
+    memory.windows.pop(key, None)
+    return True
+
+
+def _bounded(value: int) -> int:
+    return max(-INT64_MAX, min(value, INT64_MAX))

@@ -1,0 +1,113 @@
+"""Keep what happened within rolling windows, bounded however often it happens.
+
+A window at instant t of length d is `(t - d, t]`. Entries stay for 7 days beyond the longest look back, so that a late
+event sees its own window. Up to `ENTRIES_MAX` entries are kept as they came. Beyond it the older half is merged two by
+two into the later instant of each pair: what is old is then remembered a little longer than its window, never shorter,
+so a limit is never passed and the state of the busiest member stays below some tens of kilobytes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from typing import Any
+
+from msgspec import Struct, field
+
+from schemas.events import INT64_MAX
+
+ENTRIES_MAX = 512
+LATE_MS = 7 * 86_400_000
+"""How long before the clock an event may lie and still find everything that it should."""
+VALUES_MAX = 1_000
+"""So many values of a field a limit remembers for a member; the first of more is forgotten."""
+
+
+class Window(Struct, array_like=True, gc=False):
+    """Hold entries by instant, the earliest first: an amount each, and how often."""
+
+    instants: list[int] = field(default_factory=list)
+    amounts: list[int] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+
+    def total(self, from_ms: int, at_ms: int) -> tuple[int, int]:
+        """Return amount and times within `(from_ms, at_ms]`."""
+        first, end = bisect_right(self.instants, from_ms), bisect_right(self.instants, at_ms)
+        return sum(self.amounts[first:end]), sum(self.times[first:end])
+
+    def amount(self, from_ms: int, at_ms: int) -> int:
+        """Return the amount within `(from_ms, at_ms]`; most windows end at their last entry."""
+        instants = self.instants
+        first = bisect_right(instants, from_ms)
+        if instants and at_ms >= instants[-1]:
+            return sum(self.amounts[first:] if first else self.amounts)
+        return sum(self.amounts[first : bisect_right(instants, at_ms)])
+
+    def enter(self, at_ms: int, amount: int, times: int, keep_from_ms: int) -> None:
+        """Add an entry and forget those up to `keep_from_ms`; what a late event would forget is gone already."""
+        instants = self.instants
+        if instants and instants[0] <= keep_from_ms:
+            self.forget(keep_from_ms)
+        if not instants or at_ms > instants[-1]:
+            instants.append(at_ms)
+            self.amounts.append(amount)
+            self.times.append(times)
+            if len(instants) > ENTRIES_MAX:
+                self._merge()
+            return
+        place = bisect_right(instants, at_ms)
+        if place and instants[place - 1] == at_ms:
+            self.amounts[place - 1] = min(self.amounts[place - 1] + amount, INT64_MAX)
+            self.times[place - 1] += times
+            return
+        insort(self.instants, at_ms)
+        self.amounts.insert(place, amount)
+        self.times.insert(place, times)
+        if len(self.instants) > ENTRIES_MAX:
+            self._merge()
+
+    def forget(self, upto_ms: int) -> None:
+        """Drop the entries up to an instant."""
+        gone = bisect_right(self.instants, upto_ms)
+        if gone:
+            del self.instants[:gone], self.amounts[:gone], self.times[:gone]
+
+    def _merge(self) -> None:
+        half = len(self.instants) // 4 * 2
+        self.instants[:half] = self.instants[1:half:2]
+        self.amounts[:half] = [
+            min(one + other, INT64_MAX)
+            for one, other in zip(self.amounts[0:half:2], self.amounts[1:half:2], strict=True)
+        ]
+        self.times[:half] = [one + other for one, other in zip(self.times[0:half:2], self.times[1:half:2], strict=True)]
+
+
+class RollingUse:
+    """Count what a rolling limit has let through; used like the use of a calendar period, then recorded."""
+
+    __slots__ = ("_before", "_keep_from_ms", "_key", "_windows", "amount", "at_ms", "times")
+
+    def __init__(self, windows: dict[str, Window], key: str, at_ms: int, span_ms: tuple[int, int]) -> None:
+        from_ms, self._keep_from_ms = span_ms
+        window = windows.get(key)
+        self._windows, self._key, self.at_ms = windows, key, at_ms
+        self._before = (0, 0) if window is None else window.total(from_ms, at_ms)
+        self.amount, self.times = self._before
+
+    def record(self) -> None:
+        """Enter what was given since, if anything was."""
+        amount, times = self.amount - self._before[0], self.times - self._before[1]
+        if amount or times:
+            window = self._windows.get(self._key)
+            if window is None:
+                window = self._windows[self._key] = Window()
+            window.enter(self.at_ms, amount, times, self._keep_from_ms)
+
+
+def by_value(kept: dict[str, dict[str, Any]], key: str, value: str) -> dict[str, Any]:
+    """Return what is kept under `key` for each value of a field, with room for `value`."""
+    values = kept.get(key)
+    if values is None:
+        values = kept[key] = {}
+    elif value not in values and len(values) >= VALUES_MAX:
+        del values[next(iter(values))]
+    return values

@@ -1,0 +1,42 @@
+"""The page of error codes: every code is on it, and every example on it draws its code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from engine.programme.load import load_file, load_programme
+from engine.programme.problems import Code
+
+PAGE = (Path(__file__).parents[1] / "docs" / "programme" / "errors.md").read_text(encoding="utf-8")
+SECTIONS = {
+    match["code"]: match["text"]
+    for match in re.finditer(r"### `(?P<code>\w+)`\n(?P<text>.*?)(?=\n##|\Z)", PAGE, re.DOTALL)
+}
+HEAD = "schema: guerdon/1\nprogramme: shop\ntimezone: UTC\ncurrency: USD\nrules:\n- "
+WITHOUT_EXAMPLE = {Code.UNREADABLE, Code.TOO_LARGE}
+
+
+def example(code: Code) -> str | None:
+    found = re.search(r"```yaml(?P<rule> rule)?\n(?P<text>.*?)```", SECTIONS[code], re.DOTALL)
+    return None if found is None else (HEAD if found["rule"] else "") + found["text"]
+
+
+def test_every_code_has_a_section_and_nothing_else_has() -> None:
+    assert set(SECTIONS) == {code.value for code in Code}
+    assert {code for code in Code if example(code) is None} == WITHOUT_EXAMPLE
+
+
+@pytest.mark.parametrize("code", [code for code in Code if code not in WITHOUT_EXAMPLE])
+def test_an_example_draws_its_code(code: Code) -> None:
+    problems = load_programme(example(code) or "", "example.yaml").problems
+    assert code in [problem.code for problem in problems]
+    if "rules:" in (example(code) or "") and code is not Code.YAML and code is not Code.ANCHOR:
+        assert {problem.code for problem in problems} == {code}
+
+
+def test_the_codes_without_an_example_are_drawn_too(tmp_path: Path) -> None:
+    assert [problem.code for problem in load_file(tmp_path / "gone.yaml").problems] == [Code.UNREADABLE]
+    assert [problem.code for problem in load_programme("x" * 1_000_001, "p.yaml").problems] == [Code.TOO_LARGE]

@@ -1,0 +1,98 @@
+"""The JSON Schema: what checks is valid by it, what is misspelt is flagged, and an editor can complete from it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+
+from engine.programme.fields import FIELDS, LINE
+from engine.programme.json_schema import json_schema
+from engine.programme.load import load_programme
+from engine.programme.problems import Code
+from tests.conformance_cases import Case, all_cases
+from tests.programme_strategies import programme_texts
+from tests.test_programme_errors import example
+
+SCHEMA = json_schema()
+TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "number": (int, float), "boolean": bool}
+GROCERY = Path(__file__).parents[1] / "examples" / "grocery" / "programme.yaml"
+
+
+class Editors(yaml.SafeLoader):
+    """Read YAML as editors do, by its version 1.2: 17:00, 2026-01-01, on and NO are text."""
+
+
+Editors.yaml_implicit_resolvers = {}
+Editors.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"-?[0-9]+(\.[0-9]+)?$"), None)
+
+
+def flaws(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:  # noqa: PLR0911  one answer for each shape
+    """Return where `value` breaks `schema`: the part of JSON Schema that the schema uses."""
+    if "$ref" in schema:
+        return flaws(value, SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]], path)
+    if "anyOf" in schema:
+        tried = [flaws(value, shape, path) for shape in schema["anyOf"]]
+        return [] if [] in tried else [flaw for each in tried for flaw in each]
+    if "const" in schema or "enum" in schema:
+        return [] if value in schema.get("enum", [schema.get("const")]) else [f"{path}: {value}"]
+    types = schema.get("type", list(TYPES))
+    types = [types] if isinstance(types, str) else types
+    if not any(isinstance(value, TYPES[name]) for name in types):
+        return [f"{path}: {value} is no {types}"]
+    if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
+        return [f"{path}: {value} is not {schema['pattern']}"]
+    if isinstance(value, list):
+        return [f for n, each in enumerate(value) for f in flaws(each, schema.get("items", {}), f"{path}/{n}")]
+    return _object_flaws(value, schema, path) if isinstance(value, dict) else []
+
+
+def _object_flaws(value: dict[Any, Any], schema: dict[str, Any], path: str) -> list[str]:
+    found = [f"{path} has no {name}" for name in schema.get("required", []) if name not in value]
+    for key, each in value.items():
+        name = str(key)
+        patterns = [s for pattern, s in schema.get("patternProperties", {}).items() if re.search(pattern, name)]
+        known = schema.get("properties", {}).get(name, patterns[0] if patterns else None)
+        rest = schema.get("additionalProperties", {})
+        if known is None and rest is False:
+            found.append(f"{path} knows no {name}")
+        else:
+            found += flaws(each, rest if known is None else known, f"{path}/{name}")
+    return found
+
+
+def read(text: str) -> Any:
+    return yaml.load(text, Editors)  # noqa: S506  a safe loader with fewer types
+
+
+@pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.id)
+def test_every_acceptance_programme_is_valid(case: Case) -> None:
+    assert flaws(read(case.programme), SCHEMA) == []
+
+
+def test_the_example_is_valid() -> None:
+    assert flaws(read(GROCERY.read_text(encoding="utf-8")), SCHEMA) == []
+
+
+@settings(max_examples=150, deadline=None)
+@given(programme_texts())
+def test_whatever_checks_is_valid(text: str) -> None:
+    assert load_programme(text, "p.yaml").programme is None or flaws(read(text), SCHEMA) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [Code.MISSING_FIELD, Code.UNKNOWN_FIELD, Code.UNKNOWN_VALUE, Code.WRONG_TYPE, Code.WRONG_TEST],
+)
+def test_what_is_misspelt_is_flagged_before_it_is_checked(code: Code) -> None:
+    assert flaws(read(example(code) or ""), SCHEMA) != []
+
+
+def test_an_editor_can_complete_every_field_of_an_event() -> None:
+    known = SCHEMA["$defs"]["condition"]["properties"]
+    assert all(path in known for trigger, fields in FIELDS.items() if trigger != LINE for path in fields)
+    assert set(SCHEMA["$defs"]["line"]["properties"]) == {*FIELDS[LINE], "all", "any", "not"}
