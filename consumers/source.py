@@ -41,7 +41,8 @@ def consumer_config(kafka: Mapping[str, Any], group_id: str, group_protocol: str
         "group.protocol": group_protocol,
     }
     if group_protocol == "classic":
-        kafka = {"session.timeout.ms": "10000"} | dict(kafka)  # a killed worker's partitions are taken over after this
+        # how long until a killed worker's partitions are taken over, and until a joining worker gets its share
+        kafka = {"session.timeout.ms": "10000", "heartbeat.interval.ms": "500"} | dict(kafka)
     own["group.remote.assignor" if group_protocol == "consumer" else "partition.assignment.strategy"] = "range"
     return _PREFETCH | dict(kafka) | own
 
