@@ -137,7 +137,10 @@ def test_help_names_every_command_and_version_the_release() -> None:
             ["quarantine"],
             f"`guerdon quarantine` wants one of its commands ({QUARANTINE}); see `guerdon quarantine --help`",
         ),
-        (["programme", "chek"], "no such command 'chek' (did you mean 'check'?); see `guerdon programme --help`"),
+        (
+            ["programme", "activte"],
+            "no such command 'activte' (did you mean 'activate'?); see `guerdon programme --help`",
+        ),
     ],
 )
 def test_wrong_usage_is_one_sentence(words: list[str], sentence: str) -> None:
