@@ -266,8 +266,3 @@ KEPT_PERIODS = {
 def decides(group: Group | None) -> bool:
     """Whether a group picks one of its rules; one that lets all give is a name only."""
     return group is not None and group.pick is not Pick.ALL
-
-
-def units_of(rule: Rule) -> list[str]:
-    """Return the units that a rule gives, each once."""
-    return list(dict.fromkeys(give.unit for give in rule.gives))
