@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from engine.windows import Window  # noqa: TC001  msgspec reads the annotations
+from engine.ledger.lots import Lot  # noqa: TC001  msgspec reads the annotations
+from engine.ledger.parts import OrderFacts  # noqa: TC001  as above
+from engine.ledger.standing import Standing  # noqa: TC001  as above
+from engine.windows import Window  # noqa: TC001  as above
 
 
 class LimitUse(Struct, array_like=True, gc=False):
@@ -36,7 +39,11 @@ class MemberState(Struct, array_like=True):
     `clock_ms` is the latest instant processed, `limits` what each limit has used (key: `LimitScope.key`), `held_since`
     the seq of the first event that evaluation could not judge (0: none; later events are logged, not judged), `erased`
     whether the member asked for erasure, `memory` everything that takes more than a few bytes,
-    `signup_ms` the first signup, `available` the points that can be spent.
+    `signup_ms` the first signup, `available` the points that can be spent less what is owed, `due_ms` the next instant
+    at which something happens by itself (None: nothing will), `lots` the newest lots and `orders` the facts of their
+    orders, `debts` what is owed by unit, `pages` how many pages of lots were filled so far, `is_booked` whether the
+    ledger has parts beyond this state, `first_ms` the first event, `standing` the tier, `gained` what the event under
+    way adds to the number that tiers go by (0 between events).
     """
 
     clock_ms: int = 0
@@ -46,6 +53,20 @@ class MemberState(Struct, array_like=True):
     memory: Memory | None = None
     signup_ms: int | None = None
     available: int = 0
+    due_ms: int | None = None
+    lots: list[Lot] = field(default_factory=list)
+    orders: dict[str, OrderFacts] = field(default_factory=dict)
+    debts: dict[str, int] = field(default_factory=dict)
+    pages: int = 0
+    is_booked: bool = False
+    first_ms: int | None = None
+    standing: Standing | None = None
+    gained: int = 0
+
+    def is_due(self, at_ms: int | None) -> None:
+        """Take note that something happens at an instant; None: nothing."""
+        if at_ms is not None and (self.due_ms is None or at_ms < self.due_ms):
+            self.due_ms = at_ms
 
     def remembering(self) -> Memory:
         """Return the member's memory, made now where there was nothing to remember yet."""

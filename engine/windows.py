@@ -8,7 +8,7 @@ so a limit is never passed and the state of the busiest member stays below some 
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from typing import Any
 
 from msgspec import Struct, field
@@ -64,6 +64,13 @@ class Window(Struct, array_like=True, gc=False):
         self.times.insert(place, times)
         if len(self.instants) > ENTRIES_MAX:
             self._merge()
+
+    def take(self, at_ms: int, amount: int, times: int = 0) -> None:
+        """Take back from the entry of an instant (merged entries stand at a later one); what is forgotten stays so."""
+        place = bisect_left(self.instants, at_ms)
+        if place < len(self.instants):
+            self.amounts[place] -= amount
+            self.times[place] = max(self.times[place] - times, 0)
 
     def forget(self, upto_ms: int) -> None:
         """Drop the entries up to an instant."""

@@ -42,6 +42,19 @@ def grant_key(identity: bytes, rule_id: str, member_id: str, index: int) -> byte
     return sha256(b"%b\0grant\0%b\0%b\0%d" % (identity, rule_id.encode(), member_id.encode(), index)).digest()
 
 
+def movement_key(lot: bytes, verb: str, nth: int) -> bytes:
+    """Return the reward_key of the nth movement of a lot by a verb, counted from 1."""
+    return sha256(b"%b\0%b\0%d" % (lot, verb.encode(), nth)).digest()
+
+
+def occasion_identity(kind: str, member_id: str, nth: int) -> bytes:
+    """Return the 32-byte identity of what time or the ledger brings a member: the nth birthday, change of tier and so on.
+
+    It holds no source event: the same occasion has the same identity wherever a tick happens to fall.
+    """
+    return sha256(f"occasion\0{kind}\0{member_id}\0{nth}".encode()).digest()
+
+
 def completion_key(identity: bytes, rule_id: str, member_id: str) -> bytes:
     """Return the reward_key of a `challenge.completed`."""
     return sha256(b"%b\0challenge\0%b\0%b" % (identity, rule_id.encode(), member_id.encode())).digest()

@@ -36,7 +36,10 @@ class Posting(Struct, frozen=True, kw_only=True):
 
 
 class RewardEvent(Struct, frozen=True, gc=False):
-    """Say that `amount` of the posting's unit moved (or was refused); `lot` is None where it is the event's own key."""
+    """Say that `amount` of the posting's unit moved (or was refused); `lot` is None where it is the event's own key.
+
+    `give` is the index among the rule's gives; the log does not keep it.
+    """
 
     posting: Posting
     amount: int
@@ -46,3 +49,4 @@ class RewardEvent(Struct, frozen=True, gc=False):
     lot: bytes | None = None
     available_at_ms: int | None = None
     expires_at_ms: int | None = None
+    give: int = 0

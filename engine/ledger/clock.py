@@ -1,0 +1,73 @@
+"""Move a member's clock: perform what is due up to an instant, in order of due time and, at one instant, in one order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.ledger import celebrations, ranks, redemptions
+from engine.ledger.lots import ITEM_UNITS, spending_order
+from engine.ledger.movements import ENDED
+from engine.programme.facts import hold_item
+
+if TYPE_CHECKING:
+    from engine.ledger.lots import Lot
+    from engine.ledger.turn import Turn
+
+
+def perform_due(turn: Turn, until_ms: int) -> None:
+    """Perform everything due at or before an instant; afterwards the state says when something is due next."""
+    state = turn.state
+    while state.due_ms is not None and state.due_ms <= until_ms:
+        at_ms = state.due_ms
+        for step in STEPS:
+            step(turn, at_ms)
+        state.due_ms = next_due(turn)
+
+
+def next_due(turn: Turn) -> int | None:
+    """Return the next instant at which something happens by itself, or None."""
+    state = turn.state
+    found = [lot.due_ms for lot in turn.movements.lots()]
+    found += redemptions.lapses(turn)
+    found += [None if state.standing is None else state.standing.review_ms, state.birthday_ms, state.anniversary_ms]
+    return min((each for each in found if each is not None), default=None)
+
+
+def _release(turn: Turn, at_ms: int) -> None:
+    """Release what is pending to the end of its hold; what is released settles a debt."""
+    for lot in _due(turn, at_ms):
+        if lot.pending and lot.item is None:
+            turn.movements.move(lot, "released", lot.pending, at_ms)
+        elif lot.pending:
+            lot.active, lot.pending = lot.active + lot.pending, 0
+            hold_item(turn.state, lot.unit, lot.item or "", lot.expires_ms)
+
+
+def _expire(turn: Turn, at_ms: int) -> None:
+    """Let lots lapse that nobody has spent in time; coupons, too."""
+    for lot in _due(turn, at_ms):
+        if lot.active and lot.item is None:
+            turn.movements.move(lot, "expired", lot.active, at_ms)
+        elif lot.active and lot.unit == "coupon":
+            turn.movements.end_item(lot, ENDED["coupon"], lot.active, at_ms)
+
+
+def _end_items(turn: Turn, at_ms: int) -> None:
+    for lot in _due(turn, at_ms):
+        if lot.active and lot.unit in ITEM_UNITS:
+            turn.movements.end_item(lot, ENDED[lot.unit], lot.active, at_ms)
+
+
+def _due(turn: Turn, at_ms: int) -> list[Lot]:
+    found = [lot for lot in turn.movements.lots() if lot.due_ms is not None and lot.due_ms <= at_ms]
+    return sorted(found, key=spending_order)
+
+
+def _review(turn: Turn, at_ms: int) -> None:
+    standing = turn.state.standing
+    if standing is not None and standing.review_ms is not None and standing.review_ms <= at_ms:
+        ranks.review(turn, at_ms)
+
+
+STEPS = (_release, _expire, _end_items, redemptions.lapse, _review, celebrations.celebrate)
+"""What happens at one instant, in this order; a release settles debt before anything expires."""

@@ -1,0 +1,202 @@
+"""Move what lots hold from account to account: one reward event a movement."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from engine.ledger.lots import ITEM_UNITS, Lot, spendable
+from schemas.canonical import movement_key
+from schemas.events import INT64_MAX
+from schemas.rewards import Posting, RewardEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from engine.ledger.parts import Books
+    from engine.state import MemberState
+
+ENDED = {"coupon": "coupon.expired", "gift": "gift.revoked", "badge": "badge.revoked", "benefit": "benefit.ended"}
+"""What an item's end in its own time is called."""
+
+REVOKED = ENDED | {"coupon": "coupon.revoked"}
+"""What taking an item back is called."""
+
+
+@lru_cache(maxsize=10_000)
+def posting_of(  # noqa: PLR0913  the fields of a posting
+    kind: str,
+    unit: str,
+    accounts: tuple[str | None, str | None],
+    rule: tuple[str | None, int | None, str | None],
+    item: str | None = None,
+    reason: str | None = None,
+) -> Posting:
+    """Return the posting with these fields, the same object each time: it is packed once."""
+    rule_id, version, campaign = rule
+    return Posting(
+        type=kind, unit=unit, debit=accounts[0], credit=accounts[1], rule_id=rule_id, rule_version=version,
+        campaign=campaign, item=item, reason=reason,
+    )  # fmt: skip
+
+
+def kind_of_unit(unit: str) -> str:
+    """Return how types of reward events name a unit: points and status by themselves, every currency cash."""
+    return unit if unit in ("points", "status") else "cash"
+
+
+class Movements:
+    """Move a member's lots within one source event, and collect the reward events.
+
+    Args:
+        state: the member's, changed in place.
+        books: where lots that have left the state are found, when they are needed.
+    """
+
+    def __init__(self, state: MemberState, books: Books) -> None:
+        self.state = state
+        self.rewards: list[RewardEvent] = []
+        self._books = books
+
+    def lots(self) -> list[Lot]:
+        """Return all lots of the member, the oldest first; what leaves the state stands in a page."""
+        paged = list(self._books.parts().lots()) if self.state.is_booked else []
+        return paged + self.state.lots
+
+    def open(self, given: Sequence[RewardEvent]) -> None:
+        """Open a lot for each grant among reward events, and let what is active settle a debt."""
+        for reward in given:
+            self.rewards.append(reward)
+            posting = reward.posting
+            if posting.debit == "issued" or (posting.unit in ITEM_UNITS and posting.type != "reward.refused"):
+                self._opened(_lot_of(reward))
+
+    def _opened(self, lot: Lot) -> None:
+        state = self.state
+        state.lots.append(lot)
+        state.is_due(lot.due_ms)
+        if lot.active and lot.item is None:
+            if lot.unit == "points":
+                state.available = min(state.available + lot.active, INT64_MAX)
+            if state.debts:
+                self.settle(lot, lot.granted_ms)
+
+    def move(self, lot: Lot, verb: str, amount: int, at_ms: int, reason: str | None = None) -> None:
+        """Move `amount` of a lot as `verb` says: `released`, `captured` and so on, or `reversed ACCOUNT`."""
+        debit, credit = _ACCOUNTS[verb]
+        name = verb.partition(" ")[0]
+        for account, change in ((debit, -amount), (credit, amount)):
+            self._change(lot, account, change)
+        moves = lot.moves = lot.moves or {}
+        moves[name] = moves.get(name, 0) + 1
+        key = movement_key(lot.key, name, moves[name])
+        kind = f"{kind_of_unit(lot.unit)}.{name}"
+        posting = posting_of(
+            kind, lot.unit, (debit, credit), (lot.rule_id, lot.version, lot.campaign), lot.item, reason
+        )
+        occurred_ms = max(at_ms, lot.available_ms) if debit != "pending" else at_ms
+        self.rewards.append(_moved(posting, amount, key, occurred_ms, lot))
+        if credit == "active":
+            self._arrived(lot, occurred_ms)
+
+    def _arrived(self, lot: Lot, at_ms: int) -> None:
+        """Let what has become active settle a debt; past its expiry it is gone at once."""
+        if lot.is_lapsed(at_ms):
+            self.move(lot, "expired", lot.active, at_ms)
+        else:
+            self.state.is_due(lot.due_ms)
+            self.settle(lot, at_ms)
+
+    def _change(self, lot: Lot, account: str, change: int) -> None:
+        state = self.state
+        if account == "debt":
+            left = state.debts.get(lot.unit, 0) - change
+            if left:
+                state.debts[lot.unit] = left
+            else:
+                state.debts.pop(lot.unit, None)
+        elif account != "reversed":
+            setattr(lot, account, getattr(lot, account) + change)
+        if lot.unit == "points" and account in ("active", "debt"):
+            state.available = min(state.available + change, INT64_MAX)
+
+    def settle(self, lot: Lot, at_ms: int) -> None:
+        """Let what of a lot is active pay the unit's debt."""
+        debt = self.state.debts.get(lot.unit, 0) if self.state.debts else 0
+        if debt > 0 and lot.active:
+            self.move(lot, "settled", min(debt, lot.active), at_ms)
+
+    def reverse(self, lot: Lot, amount: int, at_ms: int, accounts: Iterable[str], reason: str | None = None) -> int:
+        """Take up to `amount` of a lot back from `accounts`, in their order, and return what is left to take."""
+        for account in accounts:
+            part = min(amount, getattr(lot, account))
+            if part > 0:
+                self.move(lot, f"reversed {account}", part, at_ms, reason)
+                amount -= part
+        return amount
+
+    def reverse_active(self, unit: str, amount: int, at_ms: int, reason: str | None = None) -> int:
+        """Take up to `amount` back from any active lots of a unit, in the order of spending; return what is left."""
+        for lot in spendable(self.lots(), unit, at_ms) if amount else ():
+            amount = self.reverse(lot, amount, at_ms, ("active",), reason)
+            if not amount:
+                break
+        return amount
+
+    def owe(self, lot: Lot, amount: int, at_ms: int, reason: str | None = None) -> None:
+        """Reverse what no lot covers: it becomes debt."""
+        if amount:
+            self.move(lot, "reversed debt", amount, at_ms, reason)
+
+    def end_item(self, lot: Lot, kind: str, amount: int, at_ms: int, reason: str | None = None) -> None:
+        """Record that units of a coupon, gift, badge or benefit were used, revoked or have ended."""
+        held = min(amount, lot.active)
+        lot.active -= held
+        lot.pending -= amount - held
+        moves = lot.moves = lot.moves or {}
+        moves[kind] = moves.get(kind, 0) + 1
+        key = movement_key(lot.key, kind, moves[kind])
+        rule = (lot.rule_id, lot.version, lot.campaign)
+        self.rewards.append(
+            _moved(posting_of(kind, lot.unit, (None, None), rule, lot.item, reason), amount, key, at_ms, lot)
+        )
+        if not lot.active and lot.unit in ("badge", "benefit"):
+            self._let_go(lot)
+
+    def _let_go(self, ended: Lot) -> None:
+        """Forget that a badge or benefit is held, unless another lot of it still is."""
+        if self.state.memory is None:
+            return
+        others = [lot for lot in self.lots() if lot.unit == ended.unit and lot.item == ended.item and lot.active]
+        if not others:
+            self.state.memory.held.pop(ended.item or "", None)
+        else:
+            ends = [lot.expires_ms for lot in others]
+            self.state.memory.held[ended.item or ""] = 0 if None in ends else max(end or 0 for end in ends)
+
+
+_ACCOUNTS = {
+    "released": ("pending", "active"), "reserved": ("active", "reserved"), "captured": ("reserved", "spent"),
+    "voided": ("reserved", "active"), "restored": ("spent", "active"), "expired": ("active", "expired"),
+    "settled": ("active", "debt"), "reversed pending": ("pending", "reversed"),
+    "reversed active": ("active", "reversed"), "reversed expired": ("expired", "reversed"),
+    "reversed debt": ("debt", "reversed"),
+}  # fmt: skip
+"""Which account each movement leaves, and which it enters."""
+
+
+def _lot_of(reward: RewardEvent) -> Lot:
+    """Return the lot that a grant opens: pending until the end of its hold, where it has one."""
+    posting, amount, at_ms = reward.posting, reward.amount, reward.occurred_at_ms
+    available_ms = at_ms if reward.available_at_ms is None else reward.available_at_ms
+    active, pending = (0, amount) if available_ms > at_ms else (amount, 0)
+    return Lot(
+        reward.reward_key, posting.unit, amount, active, pending, at_ms, available_ms, reward.expires_at_ms,
+        posting.rule_id, posting.rule_version, reward.give, reward.order_id, posting.item, posting.campaign,
+    )  # fmt: skip
+
+
+def _moved(posting: Posting, amount: int, key: bytes, occurred_ms: int, lot: Lot) -> RewardEvent:
+    return RewardEvent(
+        posting, amount, key, occurred_ms, lot.order_id, lot.key, lot.available_ms, lot.expires_ms
+    )

@@ -1,0 +1,125 @@
+"""Hold what a member's ledger has beyond their state: read only by what spends, expires or refunds.
+
+The newest lots lie in the state, where a grant finds them at hand; full pages of them lie apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Struct, field
+
+from engine.ledger.lots import Lot  # noqa: TC001  msgspec reads the annotations
+from schemas.events import Purchase, Refund  # noqa: TC001  as above
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from engine.programme.judge import Judges
+
+
+class OrderFacts(Struct, array_like=True):
+    """Hold what a refund must know as it was at the award: facts in the order of `Judges.frozen`.
+
+    `first` says how far each challenge stood before the order that completed it, and each tier's number, by rule.
+    """
+
+    facts: tuple[Any, ...] = ()
+    first: dict[str, tuple[int, int]] | None = None
+
+
+class Page(Struct, array_like=True):
+    """Hold lots that have left the state, and the facts of their orders."""
+
+    lots: list[Lot] = field(default_factory=list)
+    orders: dict[str, OrderFacts] = field(default_factory=dict)
+
+
+class Line(Struct, array_like=True):
+    """Count what of one line was returned: millionths of its quantity, minor units of its amount."""
+
+    quantity: int = 0
+    amount: int = 0
+
+
+class Refunded(Struct, array_like=True):
+    """Hold an order of which something was returned.
+
+    `lines` were returned by line, `amount` without naming any, `whole` with all that was left. `claims` is what
+    refunds have asked back of each lot so far, whatever they could take; `reversed` what they took. `refunds` keeps
+    what each refund said, `repaid` how much of each redemption paid towards the order was given back.
+    """
+
+    purchase: Purchase
+    version: int
+    lines: dict[str, Line] = field(default_factory=dict)
+    amount: int = 0
+    whole: bool = False
+    claims: dict[bytes, int] = field(default_factory=dict)
+    reversed: dict[bytes, int] = field(default_factory=dict)
+    refunds: dict[str, bytes] = field(default_factory=dict)
+    repaid: dict[str, int] = field(default_factory=dict)
+
+
+class Taken(Struct, array_like=True):
+    """Say how much of a lot a redemption has taken."""
+
+    lot: bytes
+    amount: int
+
+
+class Redemption(Struct, array_like=True):
+    """Hold what a redemption asked for and what became of it.
+
+    `status` is reserved, captured, voided or restored (then nothing is left to give back). `taken` names what it took
+    from lots and still holds or has spent, in the order of taking. `value_minor` is what a `money` reward paid.
+    """
+
+    unit: str
+    amount: int
+    digest: bytes
+    status: str = "reserved"
+    reward: str | None = None
+    order_id: str | None = None
+    lapses_ms: int | None = None
+    taken: list[Taken] = field(default_factory=list)
+    value_minor: int = 0
+    items: list[bytes] = field(default_factory=list)
+    moves: int = 0
+
+
+class Parts(Struct):
+    """Hold all parts of one member's ledger; `waiting` are refunds whose purchase has not come, by order."""
+
+    pages: dict[int, Page] = field(default_factory=dict)
+    refunded: dict[str, Refunded] = field(default_factory=dict)
+    redemptions: dict[str, Redemption] = field(default_factory=dict)
+    waiting: dict[str, list[Refund]] = field(default_factory=dict)
+
+    def lots(self) -> Iterator[Lot]:
+        """Yield the lots of all pages, the oldest page first."""
+        for number in sorted(self.pages):
+            yield from self.pages[number].lots
+
+
+class Placed(Struct):
+    """Hold a recorded purchase and the version of the programme that judged it."""
+
+    purchase: Purchase
+    version: int
+
+
+class Books(Protocol):
+    """Fetch what a fold needs beyond the member's state, when it needs it."""
+
+    def parts(self) -> Parts:
+        """Return the member's parts, the same object each time; what is changed in it is kept."""
+        ...
+
+    def purchase(self, order_id: str) -> Placed | None:
+        """Return the purchase of the member's order as it was recorded before this event, or None."""
+        ...
+
+    def judge(self, version: int) -> Judges:
+        """Return the judge of an activated version."""
+        ...

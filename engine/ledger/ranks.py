@@ -1,0 +1,148 @@
+"""Carry changes of tier into the log: the change, the benefits that end and begin with it, the rules on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.ledger.movements import posting_of
+from engine.ledger.standing import Standing
+from engine.ledger.tiers import TierClock
+from engine.programme.frozen import keep_first
+from engine.programme.occasions import TierChange
+from schemas.canonical import grant_key, occasion_identity
+from schemas.rewards import RewardEvent
+
+if TYPE_CHECKING:
+    from engine.ledger.turn import Turn
+    from engine.programme.terms import Tiers
+
+
+def standing_of(turn: Turn, tiers: Tiers) -> tuple[TierClock, Standing]:
+    """Return the member's standing, begun in the lowest level where there is none, and what moves it."""
+    state = turn.state
+    clock = TierClock(tiers, turn.calendar)
+    if state.standing is None:
+        state.standing = Standing(tiers.terms, tiers.basis, tiers.levels[0].id)
+        state.standing.anchor_ms = state.signup_ms if state.signup_ms is not None else state.first_ms
+    return clock, state.standing
+
+
+def count_gained(turn: Turn, at_ms: int, order_id: str | None) -> None:
+    """Count what the event under way adds to the number, and raise the level that it reaches."""
+    tiers, state = turn.terms.tiers, turn.state
+    if tiers is None:
+        return
+    gained = state.gained if tiers.metric is not None else sum(
+        reward.amount for reward in turn.rewards if reward.posting.type == "status.granted"
+    )
+    state.gained = 0
+    clock, standing = standing_of(turn, tiers)
+    if gained:
+        clock.count(standing, gained, at_ms)
+    before = standing.level
+    if gained and clock.rise(standing, at_ms, max(at_ms, state.clock_ms)):
+        change(turn, (before, "reached"), at_ms, order_id, gained)
+    state.is_due(standing.review_ms)
+
+
+def lower(turn: Turn, fallen: int, counted_ms: int, at_ms: int) -> None:
+    """Take from the number, as of when it was counted, and lower at once a level that no longer stands on it."""
+    tiers = turn.terms.tiers
+    if tiers is None:
+        return
+    clock, standing = standing_of(turn, tiers)
+    if clock.counts_in(standing, counted_ms):
+        standing.number -= fallen
+    clock.count(standing, -fallen, counted_ms)
+    before = standing.level
+    if clock.lower(standing, max(at_ms, turn.state.clock_ms)):
+        change(turn, (before, "refund"), at_ms, None)
+    turn.state.is_due(standing.review_ms)
+
+
+def review(turn: Turn, at_ms: int) -> None:
+    """Review the member's level, which is due."""
+    tiers = turn.terms.tiers
+    if tiers is None:
+        if turn.state.standing is not None:
+            turn.state.standing.review_ms = None
+        return
+    clock, standing = standing_of(turn, tiers)
+    before = standing.level
+    if clock.review(standing, at_ms):
+        change(turn, (before, "review"), at_ms, None)
+
+
+def follow_programme(turn: Turn, at_ms: int) -> None:
+    """Review a member whose standing was kept by other tiers than the programme's now.
+
+    Where another number, or another window, counts now, it begins empty: the level stays until its first review.
+    """
+    tiers, standing = turn.terms.tiers, turn.state.standing
+    if tiers is None or standing is None or standing.terms == tiers.terms:
+        return
+    clock, before = TierClock(tiers, turn.calendar), standing.level
+    is_known = any(level.id == standing.level for level in tiers.levels)
+    standing.terms = tiers.terms
+    if standing.basis != tiers.basis:
+        standing.basis, standing.sums, standing.window = tiers.basis, {}, None
+        standing.number, standing.earned = clock.level(standing).start, clock.period(standing, at_ms)
+    standing.in_grace = False
+    if not is_known:
+        standing.level = tiers.levels[0].id
+    changed = clock.rise(standing, at_ms, at_ms)
+    if not changed and is_known and standing.number < clock.level(standing).start:
+        changed = clock.review(standing, at_ms)
+    elif not changed:
+        clock.schedule(standing, at_ms)
+    if standing.level != before:
+        change(turn, (before, "programme"), at_ms, None)
+    turn.state.is_due(standing.review_ms)
+
+
+def change(turn: Turn, how: tuple[str, str], at_ms: int, order_id: str | None, gained: int = 0) -> None:
+    """Write a change of level; `how` is the level before and the reason, `gained` what its order has added."""
+    tiers, standing = turn.terms.tiers, turn.state.standing
+    assert tiers is not None  # noqa: S101  the caller has changed a level
+    assert standing is not None  # noqa: S101  as above
+    before, reason = how
+    identity = occasion_identity("tier", turn.member_id, standing.changes)
+    posting = posting_of("tier.changed", "tier", (None, None), (None, turn.judge.version, None), standing.level, reason)
+    turn.rewards.append(RewardEvent(posting, standing.number, identity, at_ms, order_id))
+    levels = {level.id: level.benefits for level in tiers.levels}
+    old, new = levels.get(before, ()), levels[standing.level]
+    _change_benefits(turn, (old, new), identity, at_ms)
+    event = TierChange(
+        event_id=identity.hex(), member_id=turn.member_id, occurred_at=at_ms, order_id=order_id,
+        before=before, to=standing.level, gained=gained,
+    )  # fmt: skip
+    first = len(turn.rewards)
+    turn.run_rules(event, identity)
+    start = next(level.start for level in tiers.levels if level.id == standing.level)
+    for reward in turn.rewards[first:]:
+        if reward.posting.rule_id is not None:
+            keep_first(turn.state, order_id, reward.posting.rule_id, standing.number - gained, start)
+
+
+def _change_benefits(
+    turn: Turn, benefits: tuple[tuple[str, ...], tuple[str, ...]], identity: bytes, at_ms: int
+) -> None:
+    """End the benefits of the old level that the new one lacks, and grant those that it adds."""
+    old, new = benefits
+    ended = [item for item in old if item not in new]
+    if ended:
+        for lot in turn.movements.lots():
+            if lot.unit == "benefit" and lot.rule_id is None and lot.item in ended and lot.active:
+                turn.movements.end_item(lot, "benefit.ended", lot.active, at_ms, "tier")
+    for index, item in enumerate(new):
+        if item not in old:
+            _grant_benefit(turn, (item, index), identity, at_ms)
+
+
+def _grant_benefit(turn: Turn, benefit: tuple[str, int], identity: bytes, at_ms: int) -> None:
+    """Grant a level's benefit, named with its index among the level's, without an end of its own."""
+    item, index = benefit
+    posting = posting_of("benefit.granted", "benefit", (None, None), (None, turn.judge.version, None), item, "tier")
+    key = grant_key(identity, "", turn.member_id, index)
+    turn.movements.open([RewardEvent(posting, 1, key, at_ms, None, None, at_ms)])
+    turn.state.remembering().held[item] = 0

@@ -1,0 +1,208 @@
+"""Redeem: reserve, capture, void, spend and restore, each safe to repeat, each refusal with its reason."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from engine.ledger.lots import spendable
+from engine.ledger.movements import posting_of
+from engine.ledger.parts import Redemption, Taken
+from engine.programme.terms import RewardKind
+from schemas.canonical import grant_key
+from schemas.rewards import RewardEvent
+
+if TYPE_CHECKING:
+    from engine.ledger.lots import Lot
+    from engine.ledger.turn import Turn
+    from engine.programme.terms import CatalogueReward
+    from schemas.events import Redemption as RedemptionEvent
+
+
+def redeem(turn: Turn, event: RedemptionEvent) -> None:
+    """Do what a redemption event asks for, or refuse it and move nothing."""
+    known = turn.books.parts().redemptions.get(event.redemption_id)
+    if event.action in ("reserve", "spend"):
+        if known is None:
+            _reserve(turn, event)
+        else:
+            _refuse(turn, event, "already_captured" if known.digest == _digest(event) else "id_conflict")
+    elif known is None:
+        _refuse(turn, event, "unknown_redemption")
+    else:
+        {"capture": _capture, "void": _void, "restore": _restore}[event.action](turn, event, known)
+
+
+def lapses(turn: Turn) -> list[int | None]:
+    """Return when each reservation lapses that nobody has captured."""
+    if not turn.state.is_booked:
+        return []
+    return [each.lapses_ms for each in turn.books.parts().redemptions.values() if each.status == "reserved"]
+
+
+def lapse(turn: Turn, at_ms: int) -> None:
+    """Void the reservations that nobody has captured in time."""
+    if not turn.state.is_booked:
+        return
+    for _, redemption in sorted(turn.books.parts().redemptions.items()):
+        if redemption.status == "reserved" and redemption.lapses_ms is not None and redemption.lapses_ms <= at_ms:
+            _release(turn, redemption, at_ms, "lapsed")
+
+
+def _reserve(turn: Turn, event: RedemptionEvent) -> None:
+    """Reserve the price, whole or not at all; `spend` captures it at once."""
+    at_ms = event.occurred_at
+    unit = event.unit or "points"
+    reward = None if event.reward is None else turn.terms.reward(event.reward)
+    if event.reward is not None and reward is None:
+        _refuse(turn, event, "unknown_reward")
+        return
+    if unit not in ("points", turn.judge.programme.currency) or (reward is not None and unit != "points"):
+        _refuse(turn, event, "unknown_unit")
+        return
+    lots = spendable(turn.movements.lots(), unit, max(at_ms, turn.state.clock_ms))
+    available = sum(lot.active for lot in lots) - turn.state.debts.get(unit, 0)
+    amount, value_minor, reason = _price(event, reward, available)
+    if reason is not None:
+        _refuse(turn, event, reason)
+        return
+    turn.state.is_booked = True
+    redemption = Redemption(
+        unit, amount, _digest(event), reward=event.reward, order_id=event.order_id, value_minor=value_minor,
+        lapses_ms=turn.calendar.after(at_ms, turn.terms.reserve_for),
+    )  # fmt: skip
+    turn.books.parts().redemptions[event.redemption_id] = redemption
+    for lot in lots:
+        part = min(amount, lot.active)
+        if part:
+            turn.movements.move(lot, "reserved", part, at_ms)
+            redemption.taken.append(Taken(lot.key, part))
+            amount -= part
+    turn.state.is_due(redemption.lapses_ms)
+    if event.action == "spend":
+        _take(turn, event, redemption, redemption.amount)
+
+
+def _price(event: RedemptionEvent, reward: CatalogueReward | None, available: int) -> tuple[int, int, str | None]:
+    """Return how many points it takes, what money they are worth, and why not, if not."""
+    asked = event.amount
+    if reward is None:
+        if not asked:
+            return 0, 0, "missing_amount"
+        return asked, 0, "insufficient" if asked > available else None
+    if reward.order_least_minor and (event.order_amount or 0) < reward.order_least_minor:
+        return 0, 0, "below_minimum"
+    if reward.kind is not RewardKind.MONEY:
+        return reward.points, 0, "insufficient" if reward.points > available else None
+    steps = max(0, available if asked is None else min(asked, available)) // reward.points
+    if event.order_amount is not None:
+        share_minor = event.order_amount * reward.share[0] // reward.share[1]
+        steps = min(steps, share_minor // reward.money_minor)
+    points = steps * reward.points
+    if points < max(reward.least, 1):
+        enough = asked is None or asked >= max(reward.least, reward.points)
+        return 0, 0, "insufficient" if enough and available < max(reward.least, reward.points) else "below_minimum"
+    return points, steps * reward.money_minor, None
+
+
+def _capture(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None:
+    if redemption.status != "reserved":
+        _refuse(turn, event, "already_voided" if redemption.status == "voided" else "already_captured")
+        return
+    amount = redemption.amount if event.amount is None else event.amount
+    if amount > redemption.amount:
+        _refuse(turn, event, "exceeds_reserved")
+        return
+    _take(turn, event, redemption, amount)
+
+
+def _take(turn: Turn, event: RedemptionEvent, redemption: Redemption, amount: int) -> None:
+    """Capture `amount` of what is reserved, soonest-expiring first; the rest returns to its lots."""
+    at_ms, lots = event.occurred_at, _lots_by_key(turn)
+    captured: list[Taken] = []
+    for taken in redemption.taken:
+        part, lot = min(amount, taken.amount), lots[taken.lot]
+        if part:
+            turn.movements.move(lot, "captured", part, at_ms)
+            captured.append(Taken(taken.lot, part))
+            amount -= part
+        if part < taken.amount:
+            turn.movements.move(lot, "voided", taken.amount - part, at_ms)
+    redemption.taken, redemption.status = captured, "captured"
+    redemption.amount, redemption.lapses_ms = sum(taken.amount for taken in captured), None
+    reward = None if redemption.reward is None else turn.terms.reward(redemption.reward)
+    if reward is not None and reward.kind is RewardKind.MONEY:
+        redemption.value_minor = redemption.amount // reward.points * reward.money_minor
+    elif reward is not None:
+        _hand_out(turn, event, redemption, reward)
+
+
+def _hand_out(turn: Turn, event: RedemptionEvent, redemption: Redemption, reward: CatalogueReward) -> None:
+    """Award the gift, or issue the coupon, that was paid for."""
+    kind, unit = ("gift.awarded", "gift") if reward.kind is RewardKind.GIFT else ("coupon.issued", "coupon")
+    posting = posting_of(kind, unit, (None, None), (None, turn.judge.version, None), reward.id, "redeemed")
+    key = grant_key(turn.occurrence.identity, "", turn.member_id, 0)
+    at_ms = event.occurred_at
+    turn.movements.open([RewardEvent(posting, 1, key, at_ms, event.order_id, None, at_ms)])
+    redemption.items.append(key)
+
+
+def _void(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None:
+    if redemption.status != "reserved":
+        _refuse(turn, event, "already_voided" if redemption.status == "voided" else "already_captured")
+        return
+    _release(turn, redemption, event.occurred_at, None)
+
+
+def _release(turn: Turn, redemption: Redemption, at_ms: int, reason: str | None) -> None:
+    """Return everything reserved to its lots."""
+    lots = _lots_by_key(turn)
+    for taken in redemption.taken:
+        turn.movements.move(lots[taken.lot], "voided", taken.amount, at_ms, reason)
+    redemption.taken, redemption.status, redemption.lapses_ms = [], "voided", None
+
+
+def _restore(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None:
+    if redemption.status != "captured":
+        reasons = {"reserved": "not_captured", "voided": "already_voided", "restored": "already_restored"}
+        _refuse(turn, event, reasons[redemption.status])
+        return
+    left = sum(taken.amount for taken in redemption.taken)
+    amount = left if event.amount is None else event.amount
+    if amount > left:
+        _refuse(turn, event, "exceeds_captured")
+        return
+    give_back(turn, redemption, amount, event.occurred_at)
+
+
+def give_back(turn: Turn, redemption: Redemption, amount: int, at_ms: int) -> None:
+    """Restore captured points to the lots they came from, the latest-taken first, with their original expiry."""
+    lots = _lots_by_key(turn)
+    while amount:
+        taken = redemption.taken[-1]
+        part = min(amount, taken.amount)
+        turn.movements.move(lots[taken.lot], "restored", part, at_ms)
+        taken.amount -= part
+        amount -= part
+        if not taken.amount:
+            redemption.taken.pop()
+    if not redemption.taken:
+        redemption.status = "restored"
+        for key in redemption.items:
+            lot = lots[key]
+            if lot.active or lot.pending:
+                turn.take_back(lot, lot.active + lot.pending, at_ms, "restored")
+
+
+def _lots_by_key(turn: Turn) -> dict[bytes, Lot]:
+    return {lot.key: lot for lot in turn.movements.lots()}
+
+
+def _digest(event: RedemptionEvent) -> bytes:
+    """Return what tells whether a redemption_id comes again with other content."""
+    said = f"{event.reward}\0{event.amount}\0{event.unit or 'points'}\0{event.order_id}\0{event.order_amount}"
+    return blake2b(said.encode(), digest_size=8).digest()
+
+
+def _refuse(turn: Turn, event: RedemptionEvent, reason: str) -> None:
+    turn.refuse(reason, event.occurred_at, event.amount or 0, event.unit or "points", event.reward, event.order_id)

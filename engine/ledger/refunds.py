@@ -1,0 +1,236 @@
+"""Refund: after it, what an order has earned is what the version that awarded it gives for what is left of it."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import structs
+
+from engine.ledger import ranks
+from engine.ledger.lots import ITEM_UNITS
+from engine.ledger.parts import Line, OrderFacts, Refunded
+from engine.ledger.redemptions import give_back
+from engine.ledger.rest import earned_by_rest, exceeds, rest_of, total_left
+from engine.programme.facts import metric_value, millionths
+from engine.programme.frozen import FrozenFacts, frozen_fields
+from engine.programme.localtime import calendar_of
+from engine.programme.returned import return_to_limits, take_from_metric
+from engine.programme.terms import Negative
+
+if TYPE_CHECKING:
+    from engine.ledger.lots import Lot
+    from engine.ledger.rest import Rest
+    from engine.ledger.turn import Turn
+    from engine.programme.conditions import Metric
+    from engine.programme.model import Programme
+    from schemas.events import Purchase, Refund
+
+
+class _Sides(NamedTuple):
+    """Hold an order as it was bought and as it is left (None: nothing is), each with the facts of its award."""
+
+    bought: FrozenFacts
+    left: FrozenFacts | None
+
+
+def refund(turn: Turn, event: Refund) -> None:
+    """Take an order's goods back, or refuse the refund; one that comes before its purchase waits for it."""
+    parts = turn.books.parts()
+    order = parts.refunded.get(event.order_id)
+    if order is None:
+        placed = turn.books.purchase(event.order_id)
+        if placed is None:
+            parts.waiting.setdefault(event.order_id, []).append(event)
+            turn.state.is_booked = turn.state.is_waiting = True
+            turn.refuse("refund_unmatched", event.occurred_at, event.amount or 0, order_id=event.order_id)
+            return
+        order = Refunded(placed.purchase, placed.version)
+    reason = _refusal(turn, order, event)
+    if reason is None:
+        after = _returned(order, event)
+        reason = "refund_exceeds" if after is None else None
+    if reason is not None or after is None:
+        turn.refuse(reason or "", event.occurred_at, event.amount or 0, turn.judge.programme.currency, None, event.order_id)
+        return
+    after.refunds[event.refund_id] = _digest(event)
+    turn.state.is_booked = True
+    parts.refunded[event.order_id] = after
+    _Refunding(turn, order, after, event.occurred_at).run()
+
+
+def apply_waiting(turn: Turn, order_id: str) -> None:
+    """Apply the refunds that came before their purchase, right after it."""
+    waiting = turn.books.parts().waiting
+    for event in waiting.pop(order_id, ()):
+        refund(turn, structs.replace(event, occurred_at=max(event.occurred_at, turn.state.clock_ms)))
+    turn.state.is_waiting = bool(waiting)
+
+
+def _refusal(turn: Turn, order: Refunded, event: Refund) -> str | None:
+    known = order.refunds.get(event.refund_id)
+    if known is not None:
+        return "already_refunded" if known == _digest(event) else "id_conflict"
+    programme = turn.books.judge(order.version).programme
+    closes_ms = calendar_of(programme.timezone).after(order.purchase.occurred_at, programme.terms.refunds.window)
+    if event.occurred_at > closes_ms:
+        return "refund_window_closed"
+    return "nothing_left" if order.refunds and rest_of(order) is None else None
+
+
+def _returned(order: Refunded, event: Refund) -> Refunded | None:
+    """Return the order with the refund's goods returned, or None where that is more than was bought."""
+    after = structs.replace(
+        order, lines={key: Line(line.quantity, line.amount) for key, line in order.lines.items()},
+        refunds=dict(order.refunds),
+    )  # fmt: skip
+    for item in event.items or ():
+        line = after.lines.setdefault(item.line_id, Line())
+        line.amount += item.amount
+        line.quantity += millionths(item.quantity) if item.quantity is not None else 0
+    if event.items is None and event.amount is None:
+        after.whole, after.amount = True, total_left(after)
+    elif event.items is None:
+        after.amount += event.amount or 0
+    return None if exceeds(after) else after
+
+
+def _digest(event: Refund) -> bytes:
+    items = [(item.line_id, item.quantity, item.amount) for item in event.items or ()]
+    return blake2b(f"{event.amount}\0{items}".encode(), digest_size=8).digest()
+
+
+class _Refunding:
+    """Carry out one refund of an order: give back what it was paid with, then take what the rest no longer earns."""
+
+    def __init__(self, turn: Turn, before: Refunded, after: Refunded, at_ms: int) -> None:
+        self._turn = turn
+        self._order = after
+        self._at_ms = at_ms
+        self._programme: Programme = turn.books.judge(after.version).programme
+        self._kept = _kept_facts(turn, after.purchase.order_id)
+        self._before, self._after = self._sides(rest_of(before)), self._sides(rest_of(after))
+
+    def run(self) -> None:
+        """Restore, reverse, give back to limits, and count what metrics and tiers lose."""
+        self._repay()
+        lots = [lot for lot in self._turn.lots_of_order(self._order.purchase.order_id) if lot.rule_id is not None]
+        earned = self._earned(lots)
+        taken: dict[bytes, int] = {}
+        for lot in lots:
+            claim = lot.amount - earned[lot.key] - self._order.claims.get(lot.key, 0)
+            if claim > 0:
+                self._order.claims[lot.key] = self._order.claims.get(lot.key, 0) + claim
+                taken[lot.key] = self._take(lot, claim)
+                self._order.reversed[lot.key] = self._order.reversed.get(lot.key, 0) + taken[lot.key]
+        self._return_to_limits(lots, taken)
+        self._lower(self._take_from_metrics(sum(taken.get(lot.key, 0) for lot in lots if lot.unit == "status")))
+
+    def _sides(self, rest: Rest | None) -> _Sides:
+        return _Sides(self._facts(self._order.purchase), None if rest is None else self._facts(rest))
+
+    def _facts(self, event: Purchase | Rest) -> FrozenFacts:
+        fields = frozen_fields(self._programme)
+        kept = {field.source: value for field, value in zip(fields, self._kept.facts, strict=False)}
+        calendar = calendar_of(self._programme.timezone)
+        return FrozenFacts(event, event.occurred_at, calendar, self._turn.state, 0, {}, kept)
+
+    def _earned(self, lots: list[Lot]) -> dict[bytes, int]:
+        left = self._after.left
+        if left is None:
+            return dict.fromkeys((lot.key for lot in lots), 0)
+        return earned_by_rest(self._programme, lots, left, self._kept, self._tier_left(lots, left))
+
+    def _tier_left(self, lots: list[Lot], left: FrozenFacts) -> int:
+        """Return what the rest adds to the number that tiers go by."""
+        tiers = self._programme.terms.tiers
+        if tiers is None:
+            return 0
+        if tiers.metric is not None:
+            return metric_value(tiers.metric, left)
+        status = [lot for lot in lots if lot.unit == "status"]
+        return sum(earned_by_rest(self._programme, status, left, self._kept, 0).values())
+
+    def _take(self, lot: Lot, claim: int) -> int:
+        """Take a claim as far as the programme lets it, and return how much was taken."""
+        turn, at_ms, negative = self._turn, self._at_ms, self._programme.terms.refunds.negative
+        if lot.unit in ITEM_UNITS:
+            held = min(claim, lot.active + lot.pending)
+            if held:
+                turn.take_back(lot, held, at_ms, "refund")
+            return held
+        accounts = ("pending",) if negative is Negative.ONLY_PENDING else ("pending", "active", "expired")
+        if lot.unit == "status":
+            accounts = ("pending", "active", "expired")
+        left = turn.movements.reverse(lot, claim, at_ms, accounts, "refund")
+        if negative is not Negative.ONLY_PENDING or lot.unit == "status":
+            left = turn.movements.reverse_active(lot.unit, left, at_ms, "refund")
+        if left and (negative is Negative.UNLIMITED or lot.unit == "status"):
+            turn.movements.owe(lot, left, at_ms, "refund")
+            left = 0
+        if left:
+            turn.refuse("forgiven", at_ms, left, lot.unit, None, lot.order_id)
+        return claim - left
+
+    def _return_to_limits(self, lots: list[Lot], taken: dict[bytes, int]) -> None:
+        """Give back to limits what was reversed now, in the period of the purchase."""
+        for rule in self._programme.rules:
+            own = [lot for lot in lots if lot.rule_id == rule.id]
+            if not rule.limits or not any(taken.get(lot.key) for lot in own):
+                continue
+            amounts: dict[str, int] = {}
+            for lot in own:
+                amounts[lot.unit] = amounts.get(lot.unit, 0) + taken.get(lot.key, 0)
+            is_gone = all(self._order.reversed.get(lot.key, 0) == lot.amount for lot in own)
+            return_to_limits(self._turn.state, rule, self._before.bought, amounts, int(is_gone))
+
+    def _take_from_metrics(self, status: int) -> int:
+        """Take the order's part out of metrics, and return by how much the number falls that tiers go by."""
+        fallen = 0
+        tiers = self._programme.terms.tiers
+        for metric in self._programme.metrics:
+            if metric.on != "purchase" or not self._before.bought.holds(metric.where):
+                continue
+            by = _fall(metric, self._before.left, self._after.left)
+            take_from_metric(self._turn.state, metric, by, self._order.purchase.occurred_at)
+            if tiers is not None and tiers.metric is not None and tiers.metric.key == metric.key:
+                fallen = by
+        return status if tiers is not None and tiers.metric is None else fallen
+
+    def _lower(self, fallen: int) -> None:
+        if fallen:
+            ranks.lower(self._turn, fallen, self._order.purchase.occurred_at, self._at_ms)
+
+    def _repay(self) -> None:
+        """Restore the points that the order was paid with: money in proportion, gifts and coupons when nothing is left."""
+        order, bought = self._order, self._order.purchase.amount
+        left = 0 if self._after.left is None else self._after.left.event.amount
+        for redemption_id, redemption in sorted(self._turn.books.parts().redemptions.items()):
+            if redemption.order_id != order.purchase.order_id or redemption.status != "captured":
+                continue
+            paid = order.repaid.get(redemption_id, 0)
+            total = paid + sum(taken.amount for taken in redemption.taken)
+            due = total if self._after.left is None else 0
+            if redemption.value_minor and self._after.left is not None and bought:
+                due = total * (bought - left) // bought
+            if due > paid:
+                give_back(self._turn, redemption, due - paid, self._at_ms)
+                order.repaid[redemption_id] = due
+
+
+def _fall(metric: Metric, before: FrozenFacts | None, after: FrozenFacts | None) -> int:
+    """Return by how much a metric falls: a count when nothing is left, a sum by value."""
+    return _left_in(metric, before) - _left_in(metric, after)
+
+
+def _left_in(metric: Metric, left: FrozenFacts | None) -> int:
+    return 0 if left is None else metric_value(metric, left)
+
+
+def _kept_facts(turn: Turn, order_id: str) -> OrderFacts:
+    """Return the facts that were kept of an order's award."""
+    found = turn.state.orders.get(order_id)
+    if found is not None:
+        return found
+    pages = turn.books.parts().pages.values()
+    return next((page.orders[order_id] for page in pages if order_id in page.orders), OrderFacts())

@@ -1,0 +1,160 @@
+"""Say what is left of an order after refunds, and what the programme that awarded it gives for that.
+
+An order's rest is read like a purchase. A refund by amount alone lowers all lines by one fraction, so amounts and
+quantities of lines are exact rationals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from engine.programme.facts import millionths
+from engine.programme.interpret import award_of
+from engine.programme.model import Phase, in_order
+from engine.programme.occasions import TierChange
+from schemas.events import Purchase, Tender
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.ledger.lots import Lot
+    from engine.ledger.parts import OrderFacts, Refunded
+    from engine.programme.frozen import FrozenFacts
+    from engine.programme.model import Challenge, Programme, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class RestLine:
+    """Hold what is left of a line: millionths of its quantity, minor units of its amount."""
+
+    line_id: str
+    sku: str
+    category: str | None
+    brand: str | None
+    quantity: Fraction
+    amount: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Hold what is left of an order, with the field names of a purchase."""
+
+    event_id: str
+    member_id: str
+    source: str
+    occurred_at: int
+    attributes: dict[str, str] | None
+    order_id: str
+    currency: str
+    amount: int
+    gross: int | None
+    shipping: int | None
+    tax: int | None
+    channel: str | None
+    store: str | None
+    brand: str | None
+    coupons: tuple[str, ...] | None
+    tenders: tuple[Tender, ...] | None
+    items: tuple[RestLine, ...] | None
+
+
+def total_left(refunded: Refunded) -> int:
+    """Return the order's amount less what was returned by line: what refunds by amount are taken from."""
+    return refunded.purchase.amount - sum(line.amount for line in refunded.lines.values())
+
+
+def exceeds(refunded: Refunded) -> bool:
+    """Whether more was returned than was bought."""
+    bought = {item.line_id: item for item in refunded.purchase.items or ()}
+    for line_id, line in refunded.lines.items():
+        item = bought.get(line_id)
+        if item is None or line.amount > item.amount or line.quantity > millionths(item.quantity):
+            return True
+    return refunded.amount > total_left(refunded)
+
+
+def rest_of(refunded: Refunded) -> Rest | None:
+    """Return what is left of an order, or None where nothing is."""
+    bought, total = refunded.purchase, total_left(refunded)
+    amount = total - refunded.amount
+    lines = _lines_left(refunded, Fraction(amount, total) if total else Fraction(1))
+    if refunded.whole or (bought.amount and not amount) or (bought.items and not lines):
+        return None
+    return Rest(
+        bought.event_id, bought.member_id, bought.source, bought.occurred_at, bought.attributes, bought.order_id,
+        bought.currency, amount, _part(bought.gross, amount, bought.amount), bought.shipping,
+        _part(bought.tax, amount, bought.amount), bought.channel, bought.store, bought.brand, bought.coupons,
+        _tenders_left(bought.tenders, amount, bought.amount), None if bought.items is None else tuple(lines),
+    )  # fmt: skip
+
+
+def _lines_left(refunded: Refunded, share: Fraction) -> list[RestLine]:
+    left = []
+    for item in refunded.purchase.items or ():
+        line = refunded.lines.get(item.line_id)
+        quantity, amount = millionths(item.quantity), item.amount
+        if line is not None:
+            quantity, amount = quantity - line.quantity, amount - line.amount
+        if line is None or amount or (quantity and not item.amount):
+            left.append(
+                RestLine(item.line_id, item.sku, item.category, item.brand, quantity * share, amount * share)
+            )
+    return left
+
+
+def _part(value: int | None, left: int, bought: int) -> int | None:
+    return value if value is None or not bought else value * left // bought
+
+
+def _tenders_left(tenders: Sequence[Tender] | None, left: int, bought: int) -> tuple[Tender, ...] | None:
+    if tenders is None:
+        return None
+    return tuple(Tender(kind=each.kind, amount=_part(each.amount, left, bought) or 0) for each in tenders)
+
+
+def earned_by_rest(
+    programme: Programme, lots: Sequence[Lot], facts: FrozenFacts, kept: OrderFacts, tier_left: int
+) -> dict[bytes, int]:
+    """Return how much of each of an order's lots the rest still earns: never more than it was.
+
+    Args:
+        programme: the version that awarded them.
+        lots: what the order has earned.
+        facts: what is left, with everything else as it was.
+        kept: how far challenges and tiers stood before the order.
+        tier_left: what the rest adds to the number that tiers go by.
+    """
+    by_rule: dict[str, list[Lot]] = {}
+    for lot in lots:
+        by_rule.setdefault(lot.rule_id or "", []).append(lot)
+    given = dict.fromkeys(Phase, 0)
+    earned: dict[bytes, int] = dict.fromkeys((lot.key for lot in lots), 0)
+    for rule in in_order(programme.rules):
+        if rule.id not in by_rule or not _stands(rule, facts, kept, tier_left):
+            continue
+        for lot in by_rule[rule.id]:
+            award = award_of(facts, rule.gives[lot.give].amount, given) if rule.on is Purchase else lot.amount
+            earned[lot.key] = min(award, lot.amount)
+        for lot in by_rule[rule.id]:
+            if lot.unit == "points":
+                given[rule.phase] += earned[lot.key]
+    return earned
+
+
+def _stands(rule: Rule, facts: FrozenFacts, kept: OrderFacts, tier_left: int) -> bool:
+    """Whether the rest still satisfies a rule that gave: its time, cohort, draw and group stay as they were."""
+    before, goal = (kept.first or {}).get(rule.id, (0, 0))
+    if rule.on is TierChange:
+        return before + tier_left >= goal
+    if not facts.holds(rule.when):
+        return False
+    if rule.challenge is None:
+        return True
+    return facts.holds(rule.challenge.where) and before + counted(rule.challenge, facts) >= goal
+
+
+def counted(challenge: Challenge, facts: FrozenFacts) -> Any:
+    """Return what an order counts for a challenge."""
+    return 1 if challenge.of is None else facts.value_of(challenge.of) or 0

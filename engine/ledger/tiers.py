@@ -1,0 +1,242 @@
+"""Decide tiers: what is counted over which window, when a level is reached, reviewed and lost.
+
+The functions here change a `Standing` and say what changed; who writes the log is `engine.ledger.ranks`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from datetime import date
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.programme.conditions import Duration
+from engine.programme.localtime import DAY_MS, DAY_ZERO
+from engine.programme.terms import Downgrade, TierWindow
+from engine.windows import LATE_MS, Window
+
+if TYPE_CHECKING:
+    from engine.ledger.standing import Standing
+    from engine.programme.localtime import Calendar
+    from engine.programme.terms import Level, Tiers
+
+YEAR_MONTHS = 12
+PERIODS_KEPT = 3
+"""So many periods of a year are kept: the one under way, the one that ended, and one for late events."""
+
+
+class Standings(NamedTuple):
+    """Say what a member's level would be reported as; times in ms since 1970 UTC, numbers in the metric's unit."""
+
+    tier: str
+    since_ms: int | None
+    until_ms: int | None
+    qualifying: int
+    next_tier: str | None
+    to_next_tier: int | None
+
+
+class TierClock:
+    """Apply the tiers of one programme to standings, by one calendar."""
+
+    def __init__(self, tiers: Tiers, calendar: Calendar) -> None:
+        self.tiers = tiers
+        self._calendar = calendar
+        self._ranks = {level.id: rank for rank, level in enumerate(tiers.levels)}
+
+    def rank(self, standing: Standing | None) -> int:
+        """Return the rank of a standing's level; 0 is the lowest."""
+        return 0 if standing is None else self._ranks.get(standing.level, 0)
+
+    def level(self, standing: Standing) -> Level:
+        """Return a standing's level."""
+        return self.tiers.levels[self.rank(standing)]
+
+    def earned_by(self, number: int) -> int:
+        """Return the rank of the highest level that a number reaches."""
+        return max(0, bisect_right([level.start for level in self.tiers.levels], number) - 1)
+
+    def period(self, standing: Standing, at_ms: int) -> int:
+        """Return the number of the window's period that holds an instant; of a rolling window, the instant."""
+        if self.tiers.window is TierWindow.LIFETIME:
+            return 0
+        if self.tiers.window is TierWindow.ROLLING:
+            return at_ms
+        if self.tiers.window is TierWindow.CALENDAR_YEAR:
+            return date.fromordinal(self._calendar.local_day(at_ms) + DAY_ZERO).year
+        anchor_ms = standing.anchor_ms or 0
+        if at_ms < anchor_ms:
+            return -1
+        years = self._local_year(at_ms) - self._local_year(anchor_ms)
+        return years if self._anniversary(anchor_ms, years) <= at_ms else years - 1
+
+    def end_of(self, standing: Standing, period: int) -> int | None:
+        """Return the instant at which a period ends; None: a lifetime and a rolling window have none."""
+        if self.tiers.window is TierWindow.CALENDAR_YEAR:
+            return self._calendar.instant_of((date(period + 1, 1, 1).toordinal() - DAY_ZERO) * DAY_MS)
+        if self.tiers.window is TierWindow.ANNIVERSARY:
+            return self._anniversary(standing.anchor_ms or 0, period + 1)
+        return None
+
+    def count(self, standing: Standing, amount: int, at_ms: int) -> None:
+        """Add to the number, or with a negative amount take from it, as of an instant."""
+        if self.tiers.over is not None:
+            window = standing.window = standing.window or Window()
+            keep_from_ms = self._calendar.before(at_ms, self.tiers.over) - LATE_MS
+            if amount < 0:
+                window.take(at_ms, -amount)
+            else:
+                window.enter(at_ms, amount, 1, keep_from_ms)
+            return
+        period = self.period(standing, at_ms)
+        sums = standing.sums
+        sums[period] = sums.get(period, 0) + amount
+        if len(sums) > PERIODS_KEPT:
+            del sums[min(sums)]
+
+    def number(self, standing: Standing, at_ms: int) -> int:
+        """Return the number over the window that holds an instant (or ends at it, where it rolls)."""
+        if self.tiers.over is not None:
+            since_ms = self._calendar.before(at_ms, self.tiers.over)
+            return 0 if standing.window is None else standing.window.amount(since_ms, at_ms)
+        return standing.sums.get(self.period(standing, at_ms), 0)
+
+    def counts_in(self, standing: Standing, at_ms: int) -> bool:
+        """Whether an instant lies in the window of the number that earned the level."""
+        if self.tiers.over is None:
+            return self.period(standing, at_ms) == standing.earned
+        return self._calendar.before(standing.earned, self.tiers.over) < at_ms <= standing.earned
+
+    def rise(self, standing: Standing, at_ms: int, clock_ms: int) -> bool:
+        """Raise the level to what the number reaches, and say whether that changed it.
+
+        Args:
+            standing: changed in place.
+            at_ms: the instant of what was counted, which may be late.
+            clock_ms: how far the member's time has come.
+        """
+        number = self.number(standing, at_ms)
+        rank = self.earned_by(number)
+        if rank > self.rank(standing):
+            self._settle(standing, rank, (number, self.period(standing, at_ms)), (at_ms, clock_ms))
+            return True
+        if self.tiers.over is not None:
+            self.schedule(standing, clock_ms)
+        return False
+
+    def lower(self, standing: Standing, at_ms: int) -> bool:
+        """After a refund, lower the level at once where neither its number nor the current one reaches it."""
+        start, current = self.level(standing).start, self.number(standing, at_ms)
+        if standing.number < start <= current:
+            standing.number, standing.earned = current, self.period(standing, at_ms)
+        if standing.number >= start:
+            self.schedule(standing, at_ms)
+            return False
+        kept = max((standing.number, standing.earned), (current, self.period(standing, at_ms)))
+        self._settle(standing, self.earned_by(kept[0]), kept, (at_ms, at_ms))
+        return True
+
+    def review(self, standing: Standing, at_ms: int) -> bool:
+        """Review a level at the end of its window, or of its grace, and say whether that changed it."""
+        ended = standing.ended if standing.in_grace else self.period(standing, at_ms - 1)
+        found = [(self._of_period(standing, ended, at_ms), ended)]
+        if standing.in_grace:
+            found.append((self.number(standing, at_ms), self.period(standing, at_ms)))
+        best = max(found)
+        if best[0] >= self.level(standing).start:
+            (standing.number, standing.earned), standing.in_grace = best, False
+            self.schedule(standing, at_ms)
+            return False
+        if self.tiers.grace is not None and not standing.in_grace:
+            standing.in_grace, standing.ended = True, ended
+            standing.review_ms = self._calendar.after(at_ms, self.tiers.grace)
+            return False
+        rank = self.earned_by(max(best[0], self.number(standing, at_ms)))
+        if self.tiers.downgrade is Downgrade.ONE_DOWN:
+            rank = max(rank, self.rank(standing) - 1)
+        self._settle(standing, rank, best, (at_ms, at_ms))
+        return True
+
+    def schedule(self, standing: Standing, at_ms: int) -> None:
+        """Set when the level is reviewed next; a grace under way goes on."""
+        if self.rank(standing) == 0 or self.tiers.downgrade is Downgrade.NEVER:
+            standing.review_ms, standing.in_grace = None, False
+        elif not standing.in_grace:
+            standing.review_ms = self._next_review(standing, at_ms)
+
+    def report(self, standing: Standing, at_ms: int) -> Standings:
+        """Return what is told of a standing as of an instant."""
+        rank, number = self.rank(standing), self.number(standing, at_ms)
+        following = self.tiers.levels[rank + 1] if rank + 1 < len(self.tiers.levels) else None
+        return Standings(
+            self.tiers.levels[rank].id,
+            standing.since_ms,
+            self._until(standing, at_ms),
+            number,
+            None if following is None else following.id,
+            None if following is None else max(0, following.start - number),
+        )
+
+    def _settle(self, standing: Standing, rank: int, kept: tuple[int, int], times_ms: tuple[int, int]) -> None:
+        """Set the level, the number that it stands on with its period, since when, and the next review."""
+        standing.level, standing.since_ms, standing.in_grace = self.tiers.levels[rank].id, times_ms[0], False
+        standing.number, standing.earned = kept
+        standing.changes += 1
+        self.schedule(standing, times_ms[1])
+
+    def _of_period(self, standing: Standing, period: int, at_ms: int) -> int:
+        if self.tiers.over is not None:
+            return self.number(standing, at_ms)
+        return standing.sums.get(period, 0)
+
+    def _next_review(self, standing: Standing, at_ms: int) -> int | None:
+        if self.tiers.over is not None:
+            return self._falls_at(standing, at_ms)
+        return self.end_of(standing, self.period(standing, at_ms))
+
+    def _until(self, standing: Standing, at_ms: int) -> int | None:
+        """Return the next review that could lower the level: the end of the grace that would follow, if any does."""
+        if standing.review_ms is None or standing.in_grace:
+            return standing.review_ms
+        ends_ms: int | None = standing.review_ms
+        if self.tiers.over is None and self.number(standing, at_ms) >= self.level(standing).start:
+            ends_ms = self.end_of(standing, self.period(standing, at_ms) + 1)
+        if ends_ms is None or self.tiers.grace is None:
+            return ends_ms
+        return self._calendar.after(ends_ms, self.tiers.grace)
+
+    def _falls_at(self, standing: Standing, at_ms: int) -> int | None:
+        """Return when a rolling number falls below the level, if nothing is added; now, where it is below already."""
+        window, over = standing.window, self.tiers.over
+        start = self.level(standing).start
+        if window is None or over is None:
+            return at_ms
+        first = bisect_right(window.instants, self._calendar.before(at_ms, over))
+        end = bisect_right(window.instants, at_ms)
+        left = sum(window.amounts[first:end])
+        if left < start:
+            return at_ms
+        for index in range(first, end):
+            left -= window.amounts[index]
+            if left < start:
+                return self._leaves(window.instants[index], over)
+        return None
+
+    def _leaves(self, entry_ms: int, over: Duration) -> int:
+        """Return the first instant whose window no longer holds an entry.
+
+        Months are clamped to their end, so some days later look back to the same day: what is not out at the entry's
+        own distance is at one of the next midnights.
+        """
+        at_ms = self._calendar.after(entry_ms, over)
+        day = self._calendar.local_day(at_ms)
+        while self._calendar.before(at_ms, over) < entry_ms:
+            day += 1
+            at_ms = self._calendar.instant_of(day * DAY_MS)
+        return at_ms
+
+    def _local_year(self, at_ms: int) -> int:
+        return date.fromordinal(self._calendar.local_day(at_ms) + DAY_ZERO).year
+
+    def _anniversary(self, anchor_ms: int, years: int) -> int:
+        return anchor_ms if years <= 0 else self._calendar.after(anchor_ms, Duration(months=YEAR_MONTHS * years))
+

@@ -1,0 +1,82 @@
+"""Hold what the ledger works with while one source event has its turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.ledger.lots import ITEM_UNITS
+from engine.ledger.movements import REVOKED, Movements, posting_of
+from engine.programme.localtime import calendar_of
+from engine.state import Occurrence
+from schemas.canonical import refusal_key
+from schemas.events import INT64_MAX
+from schemas.rewards import RewardEvent
+
+if TYPE_CHECKING:
+    from engine.ledger.lots import Lot
+    from engine.ledger.parts import Books
+    from engine.programme.judge import Judges
+    from engine.programme.localtime import Calendar
+    from engine.programme.terms import Terms
+    from engine.state import MemberState
+    from schemas.events import MemberEvent
+
+
+class Turn:
+    """Change one member's state and ledger by one source event, and collect the reward events.
+
+    Args:
+        member_id: whose it is.
+        state: changed in place.
+        occurrence: the source event's place.
+        judge: the version in force at that place.
+        books: what is needed beyond the state.
+    """
+
+    def __init__(
+        self, member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books
+    ) -> None:
+        self.member_id = member_id
+        self.state = state
+        self.occurrence = occurrence
+        self.judge = judge
+        self.books = books
+        self.movements = Movements(state, books)
+
+    @property
+    def rewards(self) -> list[RewardEvent]:
+        """Return the reward events so far."""
+        return self.movements.rewards
+
+    @property
+    def terms(self) -> Terms:
+        """Return the terms of the programme in force."""
+        return self.judge.programme.terms
+
+    @property
+    def calendar(self) -> Calendar:
+        """Return the calendar of the programme in force."""
+        return calendar_of(self.judge.programme.timezone)
+
+    def run_rules(self, event: MemberEvent, identity: bytes) -> None:
+        """Judge an event, or an occasion that is none of the log's, under its identity, and open what it gives."""
+        occurrence = Occurrence(identity, self.occurrence.seq, self.occurrence.recorded_at_ms)
+        self.movements.open(self.judge.judge(event, self.state, occurrence))
+
+    def refuse(
+        self, reason: str, at_ms: int, amount: int = 0, unit: str = "points", item: str | None = None, order_id: str | None = None
+    ) -> None:
+        """Record that something asked for does not happen, and why; nothing has moved."""
+        posting = posting_of("reward.refused", unit, (None, None), (None, None, None), item, reason)
+        nth = len(self.rewards)
+        key = refusal_key(self.occurrence.identity, "", self.member_id, nth, reason)
+        self.rewards.append(RewardEvent(posting, min(amount, INT64_MAX), key, at_ms, order_id))
+
+    def lots_of_order(self, order_id: str) -> list[Lot]:
+        """Return the lots that an order has earned, in the order of granting."""
+        return [lot for lot in self.movements.lots() if lot.order_id == order_id]
+
+    def take_back(self, lot: Lot, amount: int, at_ms: int, reason: str | None = None) -> None:
+        """Revoke units of a coupon, gift, badge or benefit."""
+        assert lot.unit in ITEM_UNITS  # noqa: S101  accounts are reversed instead
+        self.movements.end_item(lot, REVOKED[lot.unit], amount, at_ms, reason)

@@ -1,0 +1,27 @@
+"""Hold what rules can be on besides the events that upstream sends: a change of tier, a birthday, an anniversary."""
+
+from __future__ import annotations
+
+from schemas.events import MemberEvent
+
+
+class TierChange(MemberEvent, frozen=True, kw_only=True, gc=False):
+    """Say that a member's tier changed from `before` to `to`.
+
+    `order_id` is the order that brought it about, if one did, `gained` what that order added to the number.
+    """
+
+    before: str
+    to: str
+    order_id: str | None = None
+    gained: int = 0
+
+
+class Birthday(MemberEvent, frozen=True, kw_only=True, gc=False):
+    """Say that a member's birthday begins, at local midnight."""
+
+
+class Anniversary(MemberEvent, frozen=True, kw_only=True, gc=False):
+    """Say that a member's signup was a number of whole `years` ago, to the local time."""
+
+    years: int

@@ -1,0 +1,80 @@
+"""Take back from limits and metrics what a refund has undone, in the period in which it was counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.programme.conditions import Duration, Measure
+from engine.programme.facts import period_of
+from engine.programme.model import MaxLimit
+from engine.programme.uses import value_key
+
+if TYPE_CHECKING:
+    from engine.programme.conditions import Metric
+    from engine.programme.facts import Facts
+    from engine.programme.model import LimitScope, Rule
+    from engine.state import LimitUse, MemberState
+    from engine.windows import Window
+
+
+def return_to_limits(state: MemberState, rule: Rule, bought: Facts, amounts: dict[str, int], times: int) -> None:
+    """Give back what a rule's limits had counted of an order.
+
+    Args:
+        state: changed in place.
+        rule: whose limits these are.
+        bought: the order's facts, at whose time it was counted.
+        amounts: what was reversed, by unit.
+        times: 1 where everything that the rule gave for the order is gone, else 0.
+    """
+    for scope in dict.fromkeys(limit.scope for limit in rule.limits):
+        capped = any(isinstance(limit, MaxLimit) and limit.scope == scope for limit in rule.limits)
+        timed = any(not isinstance(limit, MaxLimit) and limit.scope == scope for limit in rule.limits)
+        amount = amounts.get(scope.unit, 0) if capped else 0
+        _give_back(state, scope, rule.id, bought, (amount, times if timed else 0))
+
+
+def _give_back(state: MemberState, scope: LimitScope, rule_id: str, bought: Facts, back: tuple[int, int]) -> None:
+    amount, times = back
+    key = scope.key(rule_id)
+    value = None if scope.by is None else value_key(bought.value_of(scope.by))
+    if isinstance(scope.every, Duration):
+        window = _window_of(state, key, value)
+        if window is not None and (amount or times):
+            window.take(bought.at_ms, amount, times)
+        return
+    use = _use_of(state, key, value, period_of(scope.every, bought.at_ms, bought.calendar))
+    if use is not None:
+        use.amount = max(0, use.amount - amount)
+        use.times = max(0, use.times - times)
+
+
+def _window_of(state: MemberState, key: str, value: str | None) -> Window | None:
+    if state.memory is None:
+        return None
+    return state.memory.windows.get(key) if value is None else state.memory.value_windows.get(key, {}).get(value)
+
+
+def _use_of(state: MemberState, key: str, value: str | None, period: int) -> LimitUse | None:
+    """Return what was used in a period, or None where that is forgotten."""
+    if value is None:
+        newest = state.limits.get(key)
+    else:
+        newest = None if state.memory is None else state.memory.value_limits.get(key, {}).get(value)
+    if newest is None:
+        return None
+    return next((use for use in (newest, *(newest.earlier or ())) if use.period == period), None)
+
+
+def take_from_metric(state: MemberState, metric: Metric, by: int, at_ms: int) -> None:
+    """Take from a count or a sum what an order had entered at an instant; `last` and `streak` stay."""
+    if not by or state.memory is None or metric.measure not in (Measure.COUNT, Measure.SUM):
+        return
+    if metric.over is None:
+        counter = state.memory.counters.get(metric.key)
+        if counter is not None:
+            counter[0] -= by
+    else:
+        window = state.memory.windows.get(metric.key)
+        if window is not None:
+            window.take(at_ms, by)

@@ -1,0 +1,141 @@
+"""Hold the terms of a programme beside its rules: how long points last, what refunds take, tiers, the catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from engine.programme.conditions import Duration
+
+if TYPE_CHECKING:
+    from engine.programme.conditions import Metric
+
+
+class RoundExpiry(StrEnum):
+    """Name to which boundary an expiry is put off."""
+
+    NONE = "none"
+    DAY = "day"
+    MONTH = "month"
+    YEAR = "year"
+
+
+class Negative(StrEnum):
+    """Name how far a refund may take points."""
+
+    ONLY_PENDING = "only_pending"
+    WITHIN_BALANCE = "within_balance"
+    UNLIMITED = "unlimited"
+
+
+class Downgrade(StrEnum):
+    """Name how a member falls at a review."""
+
+    NEVER = "never"
+    ONE_DOWN = "one_down"
+    BALANCE_BASED = "balance_based"
+
+
+class TierWindow(StrEnum):
+    """Name over which time the number that tiers go by is added up."""
+
+    LIFETIME = "lifetime"
+    CALENDAR_YEAR = "calendar_year"
+    ANNIVERSARY = "anniversary"
+    ROLLING = "rolling"
+
+
+class RewardKind(StrEnum):
+    """Name what points can be spent on."""
+
+    GIFT = "gift"
+    COUPON = "coupon"
+    MONEY = "money"
+
+
+@dataclass(frozen=True, slots=True)
+class PointsTerms:
+    """Say how long points last from their release (None: for ever), and to which boundary that is put off."""
+
+    validity: Duration | None = None
+    round_expiry: RoundExpiry = RoundExpiry.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class RefundTerms:
+    """Say how long after a purchase a refund is taken, and how far it may take points."""
+
+    window: Duration = Duration(days=90)
+    negative: Negative = Negative.UNLIMITED
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Hold one tier; `start` is the number from which on it is reached, `benefits` what it brings."""
+
+    id: str
+    start: int
+    benefits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    """Say by which number, over which window, members rise and fall; `levels` from the lowest.
+
+    `metric` is None where status counts. `over` is the length of a rolling window.
+    """
+
+    metric: Metric | None
+    window: TierWindow
+    levels: tuple[Level, ...]
+    over: Duration | None = None
+    downgrade: Downgrade = Downgrade.BALANCE_BASED
+    grace: Duration | None = None
+
+    @property
+    def basis(self) -> str:
+        """Return a short text that changes with what is counted and over which time."""
+        return _short(f"{'' if self.metric is None else self.metric.key}|{self.window}|{self.over}")
+
+    @property
+    def terms(self) -> str:
+        """Return a short text that changes with anything that decides a member's level."""
+        return _short(f"{self.basis}|{self.levels}|{self.downgrade}|{self.grace}")
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueReward:
+    """Hold what points can be spent on.
+
+    A gift or coupon costs `points`. A `money` reward pays `money_minor` for each `points`, for at least `least` points
+    and at most the fraction `share` of the order. `order_least_minor` is the smallest order that it can be used for.
+    """
+
+    id: str
+    kind: RewardKind
+    points: int
+    money_minor: int = 0
+    least: int = 0
+    share: tuple[int, int] = (1, 1)
+    order_least_minor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Hold the terms of a programme; what the file leaves out is as the language says."""
+
+    points: PointsTerms = PointsTerms()
+    refunds: RefundTerms = RefundTerms()
+    tiers: Tiers | None = None
+    catalogue: tuple[CatalogueReward, ...] = ()
+    reserve_for: Duration = Duration(days=7)
+
+    def reward(self, identifier: str) -> CatalogueReward | None:
+        """Return the catalogue's reward of that id, or None."""
+        return next((reward for reward in self.catalogue if reward.id == identifier), None)
+
+
+def _short(text: str) -> str:
+    return blake2b(text.encode(), digest_size=6).hexdigest()
