@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from engine.windows import Window  # noqa: TC001  msgspec reads the annotations
+from engine.profile import MemberProfile  # noqa: TC001  msgspec reads the annotations
+from engine.windows import Window  # noqa: TC001  as above
 
 
 class LimitUse(Struct, array_like=True, gc=False):
@@ -36,7 +37,8 @@ class MemberState(Struct, array_like=True):
     `clock_ms` is the latest instant processed, `limits` what each limit has used (key: `LimitScope.key`), `held_since`
     the seq of the first event that evaluation could not judge (0: none; later events are logged, not judged), `erased`
     whether the member asked for erasure, `memory` everything that takes more than a few bytes,
-    `signup_ms` the first signup, `available` the points that can be spent.
+    `signup_ms` the first signup, `available` the points that can be spent. `profile` is personal: it is sealed in a
+    column of its own and never encoded with the state; None also where no rule reads it and it was not opened.
     """
 
     clock_ms: int = 0
@@ -46,6 +48,7 @@ class MemberState(Struct, array_like=True):
     memory: Memory | None = None
     signup_ms: int | None = None
     available: int = 0
+    profile: MemberProfile | None = None
 
     def remembering(self) -> Memory:
         """Return the member's memory, made now where there was nothing to remember yet."""
