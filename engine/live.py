@@ -21,7 +21,17 @@ from engine.evaluate import fold
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
 from engine.state import Occurrence
-from engine.store import generations, history, member_states, offsets, personal, programmes, quarantine, source_log
+from engine.store import (
+    generations,
+    history,
+    member_states,
+    offsets,
+    personal,
+    profiles,
+    programmes,
+    quarantine,
+    source_log,
+)
 from engine.store.binary_copy import pack_text
 from engine.store.database import FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, set_limit
 from engine.store.member_states import Member, MemberCache
@@ -35,6 +45,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.batch import Admitted, Batch
+    from engine.profile import MemberProfile
     from engine.programme.compile import Judge
     from engine.store.personal import Owner
 
@@ -64,6 +75,7 @@ class Work:
     touched: dict[Owner, Member] = field(default_factory=dict)
     keys: dict[Owner, bytes | None] = field(default_factory=dict)
     erased: list[Owner] = field(default_factory=list)
+    profiles: dict[Owner, MemberProfile | None] = field(default_factory=dict)
     source_rows: SourceRows = field(default_factory=SourceRows)
     reward_rows: RewardRows | None = None
     set_aside: list[SetAside] = field(default_factory=list)
@@ -191,8 +203,21 @@ class LiveTransaction:
             work.members[member.shard][member.member_id] = member
         self._load_judges(cursor, {head.version for head in work.heads.values()})
         owners = {(event.shard, event.member_id) for event in work.batch.admitted if personal.is_personal(event.event)}
+        readers = sorted(owners | self._readers(work))
+        profiles.open_profiles(cursor, [work.members[shard][member_id] for shard, member_id in readers])
         owners |= {owner for record in work.set_aside if (owner := quarantine.personal_owner(record)) is not None}
         work.keys = personal.keys_for(cursor, owners)
+
+    def _readers(self, work: Work) -> set[Owner]:
+        """Return the members on whose events a rule in force reads the profile."""
+        profiled = {shard: self._judges[head.version].profiled for shard, head in work.heads.items()}
+        if not any(profiled.values()):
+            return set()
+        return {
+            (event.shard, event.member_id)
+            for event in work.batch.admitted
+            if type(event.event) in profiled[event.shard]
+        }
 
     def _load_judges(self, cursor: Cursor, versions: set[int]) -> None:
         for version in sorted(versions - self._judges.keys()):
@@ -236,6 +261,7 @@ class LiveTransaction:
         sealed = None
         if personal.is_personal(event.event):
             sealed = personal.seal(event.event, event.identity, work.keys[owner])
+            work.profiles.setdefault(owner, member.state.profile)
         event_id = pack_text(event.event.event_id)
         texts = member.packed_id + _pack_source(event.event.source) + event_id
         work.source_rows.append(event, head, member.seq, texts, sealed)
@@ -244,6 +270,7 @@ class LiveTransaction:
         if event.kind == "erasure":
             work.erased.append(owner)
             member.state.erased = True  # of a held member, too: nothing more is kept of them
+            member.state.profile = None
             work.keys[owner] = None
         if event.identity in self._unjudgeable:
             self._hold(event, member, work, head)
@@ -288,7 +315,13 @@ class LiveTransaction:
             work.reward_rows.write(cursor)
 
     def _save_states(self, cursor: Cursor, work: Work) -> None:
-        member_states.save(cursor, work.touched.values())
+        changed = {
+            owner: profiles.sealed(owner[1], work.touched[owner].state.profile, work.keys[owner])
+            for owner, before in work.profiles.items()
+            if work.touched[owner].state.profile != before
+        }
+        changed |= dict.fromkeys(work.erased, profiles.NOTHING)
+        member_states.save(cursor, work.touched.values(), changed)
         personal.drop_keys(cursor, work.erased)
 
     def _save_heads(self, cursor: Cursor, work: Work) -> None:

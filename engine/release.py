@@ -9,7 +9,7 @@ from msgspec import msgpack
 from engine.evaluate import fold
 from engine.live import load_judge
 from engine.state import Occurrence
-from engine.store import generations, history, member_states, source_log
+from engine.store import generations, history, member_states, personal, profiles, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.reward_log import PostingFields, RewardRows
 from schemas.errors import AnswerIsNo
@@ -35,7 +35,9 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     recorded_ms = generations.now_ms(cursor)
     member_states.prepare(cursor)
     (head,) = source_log.lock_heads(cursor, [shard], generation).values()
-    (member,) = member_states.load(cursor, [(shard, member_id)])
+    owner = (shard, member_id)
+    (member,) = member_states.load(cursor, [owner])
+    profiles.open_profiles(cursor, [member])
     if not member.state.held_since:
         raise AnswerIsNo(f'member "{member_id}" is not held; nothing was changed')
     head.record_at(max(head.recorded_ms, recorded_ms))
@@ -45,12 +47,16 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     rows.append_own("release", head, member_id, member.seq, f"release-{shard}-{head.seq + 1}", payload)
     member.seq = head.seq
     member.state.held_since = 0
+    before = member.state.profile
     rewards = RewardRows(generation, PostingFields())
     for recorded in waiting:
         _judge(cursor, (generation, head), member, recorded, rewards)
     rows.write_events(cursor)
     rewards.write(cursor)
-    member_states.save(cursor, [member])
+    changed = {}
+    if member.state.profile is not before:
+        changed[owner] = profiles.sealed(member_id, member.state.profile, personal.keys_for(cursor, [owner])[owner])
+    member_states.save(cursor, [member], changed)
     source_log.save_heads(cursor, [head], generation)
     return len(rewards)
 

@@ -7,6 +7,7 @@ from msgspec import Struct, field
 from engine.ledger.lots import Lot  # noqa: TC001  msgspec reads the annotations
 from engine.ledger.parts import OrderFacts  # noqa: TC001  as above
 from engine.ledger.standing import Standing  # noqa: TC001  as above
+from engine.profile import MemberProfile  # noqa: TC001  as above
 from engine.windows import Window  # noqa: TC001  as above
 
 
@@ -39,11 +40,13 @@ class MemberState(Struct, array_like=True):
     `clock_ms` is the latest instant processed, `limits` what each limit has used (key: `LimitScope.key`), `held_since`
     the seq of the first event that evaluation could not judge (0: none; later events are logged, not judged), `erased`
     whether the member asked for erasure, `memory` everything that takes more than a few bytes,
-    `signup_ms` the first signup, `available` the points that can be spent less what is owed, `due_ms` the next instant
-    at which something happens by itself (None: nothing will), `lots` the newest lots and `orders` the facts of their
-    orders, `debts` what is owed by unit, `pages` how many pages of lots were filled so far, `is_booked` whether the
-    ledger has parts beyond this state, `first_ms` the first event, `standing` the tier, `gained` what the event under
-    way adds to the number that tiers go by (0 between events).
+    `signup_ms` the first signup, `available` the points that can be spent less what is owed. `profile` is personal: it
+    is sealed in a column of its own and never encoded with the state; None also where no rule reads it and it was not
+    opened. `due_ms` is the next instant at which something happens by itself (None: nothing will), `lots` the newest
+    lots and `orders` the facts of their orders, `debts` what is owed by unit, `pages` how many pages of lots were
+    filled so far, `is_booked` whether the ledger has parts beyond this state, `is_waiting` whether refunds wait for
+    their purchase, `first_ms` the first event, `standing` the tier, `gained` what the event under way adds to the number
+    that tiers go by (0 between events), `birthday_ms` and `anniversary_ms` when the next ones begin.
     """
 
     clock_ms: int = 0
@@ -53,20 +56,29 @@ class MemberState(Struct, array_like=True):
     memory: Memory | None = None
     signup_ms: int | None = None
     available: int = 0
+    profile: MemberProfile | None = None
     due_ms: int | None = None
     lots: list[Lot] = field(default_factory=list)
     orders: dict[str, OrderFacts] = field(default_factory=dict)
     debts: dict[str, int] = field(default_factory=dict)
     pages: int = 0
     is_booked: bool = False
+    is_waiting: bool = False
     first_ms: int | None = None
     standing: Standing | None = None
     gained: int = 0
+    birthday_ms: int | None = None
+    anniversary_ms: int | None = None
 
     def is_due(self, at_ms: int | None) -> None:
         """Take note that something happens at an instant; None: nothing."""
         if at_ms is not None and (self.due_ms is None or at_ms < self.due_ms):
             self.due_ms = at_ms
+
+    def hold_item(self, unit: str, item: str, until_ms: int | None) -> None:
+        """Remember that a badge or benefit is held; None: without an end."""
+        if unit in ("badge", "benefit"):
+            self.remembering().held[item] = until_ms or 0
 
     def remembering(self) -> Memory:
         """Return the member's memory, made now where there was nothing to remember yet."""

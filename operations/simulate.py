@@ -23,7 +23,7 @@ from engine.state import MemberState, Occurrence
 from projections.balance_fold import fold_balances
 from schemas.canonical import content_digest, event_identity
 from schemas.errors import InputError
-from schemas.events import TYPE_NAMES, Purchase, key_of
+from schemas.events import TYPE_NAMES, Erasure, Profile, Purchase, key_of
 from schemas.json_events import decode_json
 from schemas.partitioning import SHARDS, shard_of
 from schemas.rejection import Reason, Rejected
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 HELD = ("coupon.issued", "gift.awarded", "badge.awarded", "benefit.granted")
 _SECRET = b"guerdon simulate"
 """Digests are compared within one run only, so any fixed key will do."""
-_JUDGED = frozenset(TRIGGERS.values())
+_JUDGED = frozenset((*TRIGGERS.values(), Profile, Erasure))
 
 
 class BadProgramme(InputError):  # noqa: N818  as its siblings in schemas/errors.py

@@ -231,3 +231,15 @@ def prefix(database_url: str) -> dict[str, dict[tuple[int, int], bytes]]:
         cursor.execute("SELECT shard, pos, hash FROM guerdon.reward_event WHERE generation = 1")
         reward = {(shard, pos): bytes(row_hash) for shard, pos, row_hash in cursor.fetchall()}
     return {"source": source, "reward": reward}
+
+
+def assert_nowhere(database_url: str, *texts: str) -> None:
+    """Hold none of `texts` to stand in plain in any row of any table."""
+    with transaction(database_url) as cursor:
+        cursor.execute("SELECT relname FROM pg_class WHERE relnamespace = 'guerdon'::regnamespace AND relkind = 'r'")
+        for (table,) in cursor.fetchall():
+            cursor.execute(f"SELECT t::text FROM guerdon.{table} t")  # noqa: S608  names from the catalogue
+            for (row,) in cursor.fetchall():
+                for text in texts:
+                    assert text not in row, f"{text} stands in {table}"
+                    assert text.encode().hex() not in row, f"{text} stands in {table}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from schemas.events import INT64_MAX, Activity, Item, MemberEvent, Purchase, Share, Signup, Tender
+from schemas.events import INT64_MAX, Activity, Item, MemberEvent, Profile, Purchase, Share, Signup, Tender
 
 TIMEZONES = ["UTC", "America/New_York", "Asia/Shanghai", "Australia/Lord_Howe"]
 WORDS = ["app", "NO", "010", "会员"]
@@ -74,6 +74,14 @@ _TIMES = st.one_of(
     numbers("time.day", st.integers(8, 14).map(str)),
     st.sampled_from(["3", "{ne: 3}", "[2, 4]"]).map(lambda test: f"time.month: {test}"),
 )
+
+
+def _birthdays(path: str) -> st.SearchStrategy[str]:
+    """Make tests of a day that comes back each year."""
+    within = st.sampled_from(["0d", "1d", "3d", "1w", "183d"]).map(lambda days: f"{path}: {{within: {days}}}")
+    return within | exists(path)
+
+
 _ATTRIBUTE_TESTS = st.sampled_from(ATTRIBUTES).flatmap(lambda name: _words(f"event.attributes.{name}"))
 _quantities = st.sampled_from(["0", "0.5", "1", "2.000001", "12"])
 _LINE_TESTS = st.one_of(
@@ -93,7 +101,10 @@ _SIMPLE: dict[str, st.SearchStrategy[str]] = {
         _sets("purchase.brands"), _sets("purchase.coupons"), numbers("purchase.units", _quantities),
         numbers("derived.net", _money), _ITEMS, _ATTRIBUTE_TESTS, _TIMES,
     ),
-    "signup": st.one_of(_words("signup.channel"), _ATTRIBUTE_TESTS, _TIMES),
+    "signup": st.one_of(
+        _words("signup.channel"), _ATTRIBUTE_TESTS, _TIMES, _words("signup.identity.email"),
+        _words("signup.attributes.size"), _birthdays("signup.birthday"),
+    ),
     "share": st.one_of(
         _words("share.object"), st.sampled_from(["true", "false", "{ne: true}"]).map(lambda t: f"share.verified: {t}"),
         _TIMES,
@@ -114,7 +125,8 @@ _PAST = st.one_of(
         lambda test: st.sampled_from(["history.last_buy", "member.age"]).map(lambda path: f"{path}: {test}")
     ),
     st.sampled_from(["b", "vip"]).map(lambda item: f"member.held.{item}: true"),
-    st.sampled_from(["{contains: rare}", "{contains_any: [rare, new]}", "{exists: false}"]).map(
+    _birthdays("member.birthday"), _words("member.attributes.size"), _words("member.attributes.colour"),
+    st.sampled_from(["{contains: rare}", "{contains: young}", "{contains_any: [rare, new]}", "{exists: false}"]).map(
         lambda test: f"member.segment: {test}"
     ),
 )  # fmt: skip
@@ -129,6 +141,7 @@ METRICS = """metrics:
 segments:
   rare: {history.buys_2d: {lte: 1}}
   new: {member.age: {lt: 2d}, history.spent: {lt: 10.00}}
+  young: {any: [{member.birthday: {within: 2d}}, {member.attributes.size: app}]}
 """
 
 
@@ -192,8 +205,9 @@ def gives(trigger: str, phase: str) -> st.SearchStrategy[str]:
         earlier = st.sampled_from(["base"] if phase == "boost" else ["base", "boost"])
         plain = st.tuples(earlier, st.sampled_from(["1", "1.5", "3"]), st.sampled_from(["", ", round: ceil"]))
         choices.append(plain.map(lambda t: f"multiply: {{phase: {t[0]}, by: {t[1]}{t[2]}}}"))
-        by = "key: event.attributes.size, by: {app: 2, NO: 1.25}, round: half_up"
-        choices.append(earlier.map(lambda e: f"multiply: {{phase: {e}, {by}}}"))
+        by = "attributes.size, by: {app: 2, NO: 1.25}, round: half_up"
+        of = st.sampled_from(["event", "member"])
+        choices.append(st.tuples(earlier, of).map(lambda t: f"multiply: {{phase: {t[0]}, key: {t[1]}.{by}}}"))
     return st.one_of(choices)
 
 
@@ -285,8 +299,9 @@ _lines = st.builds(
     category=st.none() | _word,
     brand=st.none() | _word,
 )
+_birthday = st.sampled_from(["1990-03-10", "--03-11", "2000-02-29", "--09-09", "1971-12-31"])
 _tenders = st.builds(Tender, kind=st.sampled_from(["card", "cash"]), amount=_amounts)
-member_events: st.SearchStrategy[MemberEvent] = st.one_of(
+member_events: st.SearchStrategy[MemberEvent | Profile] = st.one_of(
     st.builds(
         Purchase,
         **_head,
@@ -299,7 +314,18 @@ member_events: st.SearchStrategy[MemberEvent] = st.one_of(
         tenders=st.none() | st.lists(_tenders, max_size=2).map(tuple),
         items=st.none() | st.lists(_lines, max_size=3).map(tuple),
     ),
-    st.builds(Signup, **_head, channel=st.none() | _word),
+    st.builds(
+        Signup,
+        **_head,
+        channel=st.none() | _word,
+        birthday=st.none() | _birthday,
+        identity=st.none() | st.dictionaries(st.just("email"), _word),
+    ),
+    st.builds(
+        Profile,
+        **_head | {"attributes": st.dictionaries(st.sampled_from(ATTRIBUTES), st.none() | _word)},
+        birthday=st.none() | _birthday,
+    ),
     st.builds(
         Activity,
         **_head,

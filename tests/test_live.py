@@ -224,6 +224,7 @@ class Refusing:
     def __init__(self, judge: Any, members: set[str]) -> None:
         self._judge = judge
         self._members = members
+        self.profiled = judge.profiled
 
     def judge(self, event: Any, state: Any, occurrence: Any) -> Any:
         if event.member_id in self._members:

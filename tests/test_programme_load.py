@@ -197,7 +197,7 @@ def test_a_limit_that_cannot_be_meant_is_refused(limit: str, code: str) -> None:
         (HEAD + "- {id: a, on: referral, when: {referral.number: 1}, give: [{points: 1}]}", 6),
         (HEAD + ONE_RULE % f"hold: 14d, {GIVE}", 6),
         (HEAD + ONE_RULE % f"when: {{member.tier: gold}}, {GIVE}", 6),
-        (HEAD + ONE_RULE % f"when: {{member.birthday: {{within: 3d}}}}, {GIVE}", 6),
+        (HEAD + ONE_RULE % f"when: {{member.referrer: {{exists: true}}}}, {GIVE}", 6),
         ("metrics: {m: {count: refund}}\n" + NO_RULES, 1),
         (HEAD + ONE_RULE % "give: [{points: 1, hold: 14d}]", 6),
         (HEAD + ONE_RULE % f"draw: {{chance: 1%, commit: {'0a' * 32}}}, {GIVE}", 6),

@@ -28,7 +28,7 @@ from schemas.writer_schemas import committed_ids, current_texts
 from tests.chaos.batches import purchase
 from tests.chaos.load import START_MS, Load, activate, make_topics, publish
 from tests.chaos.workers import catch_up
-from tests.oracle import assert_whole
+from tests.oracle import assert_nowhere, assert_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,6 +248,7 @@ class Refusing:
 
     def __init__(self, judge: Any) -> None:
         self._judge = judge
+        self.profiled = judge.profiled
 
     def judge(self, event: Any, state: Any, occurrence: Any) -> Any:
         if event.event_id == "e2":
@@ -292,18 +293,6 @@ def test_a_member_whose_event_cannot_be_judged_waits_and_is_judged_in_order_afte
 
 
 # What is personal
-
-
-def assert_nowhere(database_url: str, *texts: str) -> None:
-    """Hold none of `texts` to stand in plain in any row of any table."""
-    with transaction(database_url) as cursor:
-        cursor.execute("SELECT relname FROM pg_class WHERE relnamespace = 'guerdon'::regnamespace AND relkind = 'r'")
-        for (table,) in cursor.fetchall():
-            cursor.execute(f"SELECT t::text FROM guerdon.{table} t")  # noqa: S608  names from the catalogue
-            for (row,) in cursor.fetchall():
-                for text in texts:
-                    assert text not in row, f"{text} stands in {table}"
-                    assert text.encode().hex() not in row, f"{text} stands in {table}"
 
 
 def test_what_is_personal_is_sealed_everywhere_and_unreadable_after_erasure(ready: Settings) -> None:

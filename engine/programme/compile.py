@@ -63,13 +63,20 @@ _ARGUMENTS = ("event", "state", "occurrence")
 
 
 class Judge:
-    """Judge events by one compiled programme version."""
+    """Judge events by one compiled programme version; `profiled` are the types on which rules read the profile."""
 
-    __slots__ = ("_functions", "programme", "version")
+    __slots__ = ("_functions", "profiled", "programme", "version")
 
-    def __init__(self, programme: Programme, version: int, functions: dict[type[Event], JudgeFunction]) -> None:
+    def __init__(
+        self,
+        programme: Programme,
+        version: int,
+        functions: dict[type[Event], JudgeFunction],
+        profiled: frozenset[type[Event]],
+    ) -> None:
         self.programme = programme
         self.version = version
+        self.profiled = profiled
         self._functions = functions
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
@@ -91,13 +98,15 @@ def compile_programme(programme: Programme, version: int) -> Judge:
     calendar = calendar_of(programme.timezone)
     names: dict[str, Any] = _CALLED | {"local_day": calendar.local_day}
     bodies: list[ast.stmt] = []
+    readers: dict[type[Event], FieldReader] = {}
     for kind, rules in by_type.items():
-        fields = FieldReader(calendar, names)
+        fields = readers[kind] = FieldReader(calendar, names)
         bodies.append(_function(kind, RulesCompiler(version, kind, rules, metrics.get(kind, []), fields)))
     module = ast.fix_missing_locations(ast.Module(bodies, []))
     code = compile(module, f"<programme {version}>", "exec")
     exec(code, names)  # noqa: S102  the tree is the compiler's own; nothing of the author's is code
-    return Judge(programme, version, {kind: names[_function_name(kind)] for kind in by_type})
+    profiled = frozenset(kind for kind, fields in readers.items() if fields.reads_profile)
+    return Judge(programme, version, {kind: names[_function_name(kind)] for kind in by_type}, profiled)
 
 
 def _function_name(kind: type[Event]) -> str:

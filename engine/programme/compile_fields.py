@@ -6,6 +6,7 @@ import ast
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from engine.profile import attribute_of, birthday_of
 from engine.programme import metrics
 from engine.programme.compile_when import condition_expression
 from engine.programme.conditions import (
@@ -22,7 +23,7 @@ from engine.programme.conditions import (
     Tender,
 )
 from engine.programme.facts import MONDAY_OF_DAY_ZERO, holds_item, millionths, tendered
-from engine.programme.localtime import DAY_MS, DAY_ZERO
+from engine.programme.localtime import DAY_MS, DAY_ZERO, days_to_birthday
 from engine.programme.model import Every
 from engine.programme.syntax import (
     arithmetic,
@@ -48,7 +49,10 @@ GLOBALS: dict[str, Any] = {
     "add_streak": metrics.add_streak,
     "add_total": metrics.add_total,
     "add_window": metrics.add_window,
+    "attribute_of": attribute_of,
+    "birthday_of": birthday_of,
     "date": date,
+    "days_to_birthday": days_to_birthday,
     "holds_item": holds_item,
     "last_of": metrics.last_of,
     "millionths": millionths,
@@ -68,6 +72,7 @@ class FieldReader:
         module |= GLOBALS
         module |= {"calendar_after": calendar.after, "calendar_before": calendar.before}
         module["local_time"] = calendar.local_time
+        self.reads_profile = False
         self._locals: dict[Field, str] = {}
         self._reads: list[ast.stmt] = []
         self._lines: dict[Lines, str] = {}
@@ -80,6 +85,8 @@ class FieldReader:
         known = self._locals.get(field)
         if known is None:
             expression = self._expression(field)
+            if field.kind is Kind.RECURRING:
+                expression = call(name("days_to_birthday"), expression, self.local_day())
             if isinstance(expression, ast.Name):
                 known = expression.id
             else:
@@ -151,7 +158,7 @@ class FieldReader:
         if isinstance(source, History):
             return self._history(source.metric)
         if isinstance(source, MemberValue):
-            return _member(source)
+            return self._member(source)
         return self._difference(source)
 
     def entering(self, metric: Metric) -> list[ast.stmt]:
@@ -187,6 +194,19 @@ class FieldReader:
         if part is LocalPart.WEEKDAY:
             return arithmetic(arithmetic(self.local_day(), "+", constant(MONDAY_OF_DAY_ZERO)), "%", constant(7))
         return arithmetic(call(name("local_time"), name("at_ms")), "%", constant(DAY_MS))
+
+    def _member(self, source: MemberValue) -> ast.expr:
+        state = name("state")
+        if source.part is MemberPart.AGE:
+            return attribute(state, "signup_ms")
+        if source.part is MemberPart.BALANCE:
+            return attribute(state, "available")
+        if source.part is MemberPart.HELD:
+            return call(name("holds_item"), state, constant(source.item), name("at_ms"))
+        self.reads_profile = True
+        if source.part is MemberPart.BIRTHDAY:
+            return call(name("birthday_of"), state)
+        return call(name("attribute_of"), state, constant(source.item))
 
     def _difference(self, source: Difference) -> ast.expr:
         (first_sign, first), *others = source.terms
@@ -226,15 +246,6 @@ class FieldReader:
         zeros = [assign(local, constant(0)) for local in self._lines.values()]
         missing = [assign(local, constant(None)) for local in self._lines.values()]
         return [when(items, [*zeros, walking], missing)]
-
-
-def _member(source: MemberValue) -> ast.expr:
-    state = name("state")
-    if source.part is MemberPart.AGE:
-        return attribute(state, "signup_ms")
-    if source.part is MemberPart.BALANCE:
-        return attribute(state, "available")
-    return call(name("holds_item"), state, constant(source.item), name("at_ms"))
 
 
 def _line_value(field: Field) -> ast.expr:

@@ -168,11 +168,13 @@ class MemberPart(StrEnum):
     """Since the signup; held as its instant."""
     BALANCE = "balance"
     HELD = "held"
+    BIRTHDAY = "birthday"
+    ATTRIBUTE = "attribute"
 
 
 @dataclass(frozen=True, slots=True)
 class MemberValue:
-    """Read what is known of the member; with HELD, whether they hold the badge or benefit `item`."""
+    """Read what is known of the member; `item` names the badge or benefit of HELD, or the attribute."""
 
     part: MemberPart
     item: str = ""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from engine.profile import attribute_of, birthday_of
 from engine.programme.conditions import (
     MILLION,
     AllOf,
@@ -26,7 +27,7 @@ from engine.programme.conditions import (
     Not,
     Tender,
 )
-from engine.programme.localtime import DAY_MS, DAY_ZERO
+from engine.programme.localtime import DAY_MS, DAY_ZERO, days_to_birthday
 from engine.programme.metrics import (
     add_last,
     add_streak,
@@ -82,6 +83,8 @@ class Facts:
         value = self._read(field.source)
         if field.kind is Kind.DECIMAL and isinstance(value, str):
             return millionths(value)
+        if field.kind is Kind.RECURRING:
+            return days_to_birthday(value, self.calendar.local_day(self.at_ms))
         return value
 
     def _read(self, source: Source) -> Any:  # noqa: PLR0911  one answer for each source
@@ -125,11 +128,15 @@ class Facts:
         else:
             add_window(self.state, metric.key, value, self.calendar.before(self.at_ms, metric.over), self.at_ms)
 
-    def _member(self, source: MemberValue) -> int | bool | None:
+    def _member(self, source: MemberValue) -> int | bool | str | None:
         if source.part is MemberPart.AGE:
             return self.state.signup_ms
         if source.part is MemberPart.BALANCE:
             return self.available
+        if source.part is MemberPart.BIRTHDAY:
+            return birthday_of(self.state)
+        if source.part is MemberPart.ATTRIBUTE:
+            return attribute_of(self.state, source.item)
         return is_held(self.held, source.item, self.at_ms)
 
     def _local(self, part: LocalPart) -> int:

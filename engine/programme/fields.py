@@ -16,7 +16,7 @@ from engine.programme.conditions import (
     MemberValue,
     Tender,
 )
-from schemas.events import Activity, Event, Purchase, Share, Signup
+from schemas.events import PERSONAL_FIELDS, Activity, Event, Purchase, Share, Signup
 
 TRIGGERS: dict[str, type[Event]] = {"purchase": Purchase, "signup": Signup, "share": Share, "activity": Activity}
 """What rules of this release may be `on`, by the name written in a programme."""
@@ -31,6 +31,7 @@ SEGMENT = "segment"
 
 ATTRIBUTES_PREFIX = "event.attributes."
 TENDER_PREFIX = "purchase.tender."
+IDENTITY_PREFIX = "signup.identity."
 
 _TEXT, _MONEY, _INTEGER = Kind.TEXT, Kind.MONEY, Kind.INTEGER
 # Field of the event: its kind, and whether it may be missing.
@@ -46,7 +47,7 @@ _OWN: dict[str, dict[str, tuple[Kind, bool]]] = {
     },
     "signup": {
         "referral_code": (_TEXT, True), "referrer_id": (_TEXT, True), "visitor": (_TEXT, True),
-        "channel": (_TEXT, True),
+        "channel": (_TEXT, True), "birthday": (Kind.RECURRING, True),
     },
     "share": {
         "object": (_TEXT, False), "channel": (_TEXT, False), "campaign": (_TEXT, True),
@@ -68,8 +69,10 @@ _TIME = {
     LocalPart.DAY: _INTEGER, LocalPart.MONTH: _INTEGER,
 }  # fmt: skip
 HELD_PREFIX = "member.held."
+PROFILE_PREFIX = "member.attributes."
 MEMBER_FIELDS = {
     "member.age": Field("member.age", Kind.AGE, MemberValue(MemberPart.AGE)),
+    "member.birthday": Field("member.birthday", Kind.RECURRING, MemberValue(MemberPart.BIRTHDAY)),
     "member.balance": Field("member.balance", _INTEGER, MemberValue(MemberPart.BALANCE), optional=False),
 }
 TIME_FIELDS = {
@@ -99,27 +102,51 @@ FIELDS = _catalogue()
 
 LATER_PATHS = frozenset(
     (
-        "signup.birthday", "refund.order_id", "refund.refund_id", "refund.amount",
-        "member.tier", "member.tier_rank", "member.birthday", "member.referrer",
+        "refund.order_id", "refund.refund_id", "refund.amount",
+        "member.tier", "member.tier_rank", "member.referrer",
         "referral.event", "referral.number", "referral.amount", "referral.age", "referral.spend", "referral.channel",
         "tier.to", "tier.from", "contest.id", "contest.rank", "challenge.rule",
     )
 )  # fmt: skip
-_LATER_PREFIXES = ("member.attributes.", "referral.referee.")
+_LATER_PREFIXES = ("referral.referee.",)
 
 
 def field_of(trigger: str, path: str) -> Field | None:
     """Return the field that `path` names in a rule on `trigger`, or None where there is none."""
     if trigger == LINE:
         return FIELDS[LINE].get(path)
-    if path.startswith(HELD_PREFIX) and len(path) > len(HELD_PREFIX):
-        held = MemberValue(MemberPart.HELD, path.removeprefix(HELD_PREFIX))
-        return Field(path, Kind.BOOLEAN, held, optional=False)
-    if trigger != SEGMENT and path.startswith(ATTRIBUTES_PREFIX) and len(path) > len(ATTRIBUTES_PREFIX):
-        return Field(path, Kind.TEXT, Attribute("attributes", path.removeprefix(ATTRIBUTES_PREFIX)))
-    if trigger == "purchase" and path.startswith(TENDER_PREFIX) and len(path) > len(TENDER_PREFIX):
-        return Field(path, Kind.MONEY, Tender(path.removeprefix(TENDER_PREFIX)), optional=False)
-    return TIME_FIELDS.get(path) or MEMBER_FIELDS.get(path) or FIELDS.get(trigger, {}).get(path)
+    if held := _entry(path, HELD_PREFIX):
+        return Field(path, Kind.BOOLEAN, MemberValue(MemberPart.HELD, held), optional=False)
+    if known := _entry(path, PROFILE_PREFIX):
+        return Field(path, Kind.TEXT, MemberValue(MemberPart.ATTRIBUTE, known))
+    if trigger != SEGMENT and (name := _entry(path, ATTRIBUTES_PREFIX)):
+        return Field(path, Kind.TEXT, Attribute("attributes", name))
+    return TIME_FIELDS.get(path) or MEMBER_FIELDS.get(path) or _event_field(trigger, path)
+
+
+def _event_field(trigger: str, path: str) -> Field | None:
+    """Return the field of the event itself that `path` names: one of the catalogue, or an entry of a mapping."""
+    if trigger not in TRIGGERS:
+        return None
+    if name := _entry(path, f"{trigger}.attributes."):
+        return Field(path, Kind.TEXT, Attribute("attributes", name))
+    if trigger == "purchase" and (tender := _entry(path, TENDER_PREFIX)):
+        return Field(path, Kind.MONEY, Tender(tender), optional=False)
+    if trigger == "signup" and (identity := _entry(path, IDENTITY_PREFIX)):
+        return Field(path, Kind.TEXT, Attribute("identity", identity))
+    return FIELDS[trigger].get(path)
+
+
+def _entry(path: str, prefix: str) -> str:
+    """Return what `path` names below `prefix`, "" where it is something else."""
+    return path[len(prefix) :] if path.startswith(prefix) else ""
+
+
+def is_personal(field: Field, trigger: str | None) -> bool:
+    """Whether a field says what is sealed at rest: of the member's profile, or of a signup."""
+    if isinstance(field.source, MemberValue):
+        return field.source.part in (MemberPart.BIRTHDAY, MemberPart.ATTRIBUTE)
+    return trigger == "signup" and isinstance(field.source, Attribute) and field.source.name in PERSONAL_FIELDS
 
 
 def line_test(name: str, comparison: Comparison, value: str | bool | tuple[str, ...]) -> FieldTest:  # noqa: FBT001  `exists` compares with a truth value
@@ -129,9 +156,7 @@ def line_test(name: str, comparison: Comparison, value: str | bool | tuple[str, 
 
 def other_trigger_of(path: str) -> str | None:
     """Return the trigger whose field `path` is, or None where no event has it."""
-    if path.startswith(TENDER_PREFIX) and len(path) > len(TENDER_PREFIX):
-        return "purchase"
-    return next((trigger for trigger, fields in FIELDS.items() if trigger != LINE and path in fields), None)
+    return next((trigger for trigger in TRIGGERS if _event_field(trigger, path) is not None), None)
 
 
 def is_later(path: str) -> bool:

@@ -39,7 +39,8 @@ _VALUES: dict[Kind, Schema] = {
 }
 _PREFIXES = {
     "event.attributes": Kind.TEXT, "purchase.tender": Kind.MONEY, "member.held": Kind.BOOLEAN,
-    "member.attributes": Kind.TEXT,
+    "member.attributes": Kind.TEXT, "signup.identity": Kind.TEXT,
+    **{f"{trigger}.attributes": Kind.TEXT for trigger in TRIGGERS},
 }  # fmt: skip
 
 

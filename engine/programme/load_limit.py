@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.programme.entries import entries_of
+from engine.programme.fields import is_personal
 from engine.programme.literals import duration_of, is_duration
 from engine.programme.model import Every, Limit, LimitScope, MaxLimit, Over, TimesLimit
 from engine.programme.nodes import Node, Scalar, Sequence
@@ -98,7 +99,12 @@ class LimitReader:
             message = "per must be member, campaign, or [member, FIELD] with one field, such as [member, share.object]"
             self._problems.error(node.place, Code.WRONG_TYPE, message)
             return False, None
-        field = self._names.field(texts[1], node.items[1].place, self._trigger, self._problems)
+        place = node.items[1].place
+        field = self._names.field(texts[1], place, self._trigger, self._problems)
+        if field is not None and is_personal(field, self._trigger):
+            message = f"{field.path} is personal and kept sealed; a limit would remember it, so count by another field"
+            self._problems.error(place, Code.WRONG_TYPE, message)
+            return False, None
         return field is not None, field
 
     def _every(self, node: Node) -> Every | Duration | None:

@@ -275,7 +275,7 @@ class WhenReader:
         if comparison is _C.BETWEEN:
             return self._between(field, operand)
         value = self._literal(field, operand)
-        if comparison is _C.WITHIN and field.kind is Kind.RECURRING and not _whole_days(value):
+        if value is not None and field.kind is Kind.RECURRING and not _whole_days(value):
             message = f"within of {field.path} counts days; write a duration such as 3d or 1w, at most 183d"
             self._problems.error(operand.place, Code.WRONG_TYPE, message)
             return None
@@ -319,7 +319,7 @@ def _size(value: Literal) -> int:
     return length_ms(value)
 
 
-def _whole_days(value: Literal | None) -> bool:
+def _whole_days(value: Literal) -> bool:
     duration: Duration | None = None if isinstance(value, (str, int)) else value
     return duration is not None and not duration.ms and not duration.months and duration.days <= 183
 

@@ -7,7 +7,7 @@ everywhere.
 from __future__ import annotations
 
 from bisect import bisect_right
-from calendar import monthrange
+from calendar import isleap, monthrange
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from importlib.resources import files
@@ -28,6 +28,8 @@ _STEP_S = 43_200
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_ZERO = date(1970, 1, 1).toordinal()
 """The proleptic day number of day 0: `date.fromordinal(day + DAY_ZERO)` is the date of a local day."""
+_HALF_YEAR_DAYS = 182
+"""A birthday so near is the nearest: the next one is a year away from it."""
 _HOUR_MS = 3_600_000
 _SAMPLES_MS = (-15 * _HOUR_MS, -3 * _HOUR_MS, 9 * _HOUR_MS, 15 * _HOUR_MS)
 """Offsets lie within 15 hours and last longer than half a day: sampled so, none near a local time is overlooked."""
@@ -116,6 +118,28 @@ class Calendar:
         if self.local_time(guess_ms) == moved_ms and self.local_time(earlier_ms) - earlier_ms == offset_ms:
             return guess_ms  # one offset from half a day before: no clock was changed that could repeat this time
         return self.instant_of(moved_ms)
+
+
+def days_to_birthday(birthday: str | None, day: int) -> int | None:
+    """Return how many days lie between a local day and the nearest birthday, before or after it; None: it is not known.
+
+    Args:
+        birthday: `YYYY-MM-DD` or `--MM-DD`; the year does not count. 29 February is kept on the 28th in other years.
+        day: days since 1970-01-01.
+    """
+    if birthday is None:
+        return None
+    month, day_of_month = int(birthday[-5:-3]), int(birthday[-2:])
+    year = date.fromordinal(day + DAY_ZERO).year
+    days = abs(_day_in(year, month, day_of_month) - day)
+    if days <= _HALF_YEAR_DAYS:
+        return days
+    return min(abs(_day_in(near, month, day_of_month) - day) for near in (year - 1, year + 1))
+
+
+def _day_in(year: int, month: int, day_of_month: int) -> int:
+    kept = 28 if month == 2 and day_of_month == 29 and not isleap(year) else day_of_month
+    return date(year, month, kept).toordinal() - DAY_ZERO
 
 
 @lru_cache(maxsize=64)

@@ -6,24 +6,36 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field, msgpack
 
+from engine.profile import MemberProfile
 from engine.state import MemberState
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
 MEMBERS_CACHED_MAX = 60_000
 """Members kept in memory, about 1 KB each; beyond it the whole shard that was used least recently goes."""
 
-_encode = msgpack.Encoder().encode
-_decode = msgpack.Decoder(MemberState).decode
-_HEAD = b"\0\4\0\0\0\x08%b\0\0\0\x02%b"
+
+def _left_out(part: object) -> None:
+    """Store nothing in the place of a profile, which has a column of its own."""
+    if not isinstance(part, MemberProfile):
+        raise TypeError(f"a state cannot hold a {type(part).__name__}")
+
+
+_encode = msgpack.Encoder(enc_hook=_left_out).encode
+decode_state = msgpack.Decoder(MemberState).decode
+_HEAD = b"\0\5\0\0\0\x08%b\0\0\0\x02%b"
+_NULL = b"\xff\xff\xff\xff"
 
 
 class Member(Struct):
-    """Hold a member as the live transaction works on them; `seq` is their last source event, 0 before the first."""
+    """Hold a member as the live transaction works on them; `seq` is their last source event, 0 before the first.
+
+    `opened` says that the profile in `state` is what is stored; until then it is None, whatever is stored.
+    """
 
     member_id: str
     shard: int
@@ -31,6 +43,7 @@ class Member(Struct):
     seq: int = 0
     state: MemberState = field(default_factory=MemberState)
     stored: bool = False
+    opened: bool = False
 
 
 class MemberCache:
@@ -83,31 +96,42 @@ def load(cursor: Cursor, wanted: Iterable[tuple[int, str]]) -> list[Member]:
         ([shard for shard, _ in pairs], [member_id for _, member_id in pairs]),
     )
     return [
-        Member(member_id, shard, pack_text(member_id), seq or 0, _decode(state) if state else MemberState(), bool(seq))
+        Member(member_id, shard, pack_text(member_id), seq, decode_state(state), stored=True)
+        if seq
+        else Member(member_id, shard, pack_text(member_id), opened=True)
         for shard, member_id, seq, state in cursor.fetchall()
     ]
 
 
-def save(cursor: Cursor, members: Iterable[Member]) -> None:
-    """Write members: new ones by COPY, known ones through a staging table; the caller holds their shards' heads."""
+def save(cursor: Cursor, members: Iterable[Member], profiles: Mapping[tuple[int, str], bytes]) -> None:
+    """Write members: new ones by COPY, known ones through a staging table; the caller holds their shards' heads.
+
+    Args:
+        cursor: of the transaction.
+        members: whose states are written.
+        profiles: by (shard, member_id), sealed profiles that are not what is stored; an empty one is taken away.
+    """
     new: list[bytes] = []
     known: list[bytes] = []
     for member in members:
+        profile = profiles.get((member.shard, member.member_id)) if profiles else None
         row = b"".join(
             (
                 _HEAD % (member.seq.to_bytes(8, "big"), member.shard.to_bytes(2, "big")),
                 member.packed_id,
                 pack_bytes(_encode(member.state)),
+                pack_bytes(profile) if profile or (profile is not None and member.stored) else _NULL,
             )
         )
         (known if member.stored else new).append(row)
     if new:
-        copy_rows(cursor, "guerdon.member_state (seq, shard, member_id, state)", new)
+        copy_rows(cursor, "guerdon.member_state (seq, shard, member_id, state, personal)", new)
     if known:
-        copy_rows(cursor, "pending_state (seq, shard, member_id, state)", known)
+        copy_rows(cursor, "pending_state (seq, shard, member_id, state, personal)", known)
         cursor.execute(
             """
-            UPDATE guerdon.member_state m SET seq = p.seq, state = p.state
+            UPDATE guerdon.member_state m
+            SET seq = p.seq, state = p.state, personal = nullif(coalesce(p.personal, m.personal), '')
             FROM pending_state p WHERE m.shard = p.shard AND m.member_id = p.member_id
             """
         )
@@ -118,7 +142,7 @@ def prepare(cursor: Cursor) -> None:
     cursor.execute(
         """
         CREATE TEMPORARY TABLE IF NOT EXISTS pending_state
-            (seq bigint, shard smallint, member_id text, state bytea) ON COMMIT DELETE ROWS;
+            (seq bigint, shard smallint, member_id text, state bytea, personal bytea) ON COMMIT DELETE ROWS;
         SET enable_hashjoin = off;
         SET enable_mergejoin = off;
         SET enable_seqscan = off;

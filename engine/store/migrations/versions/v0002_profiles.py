@@ -1,0 +1,20 @@
+"""Keep each member's profile beside their state, sealed; fill it from what the source log holds already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic import op
+
+from engine.store.profile_fill import fill_profiles
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Add the column, and fold the signups and profiles recorded so far into it."""
+    op.execute("ALTER TABLE guerdon.member_state ADD COLUMN personal bytea")
+    cursor: Any = op.get_bind().connection.cursor()
+    fill_profiles(cursor)
+    cursor.close()

@@ -1,0 +1,60 @@
+"""Fold recorded signups and profiles into the profiles of members, once, for a log that is older than the column."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from psycopg2.extras import execute_values
+
+from engine.profile import profile_after
+from engine.store import personal, profiles
+from engine.store.member_states import decode_state
+from schemas.canonical import event_identity
+from schemas.partitioning import SHARDS
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+
+def fill_profiles(cursor: Cursor) -> None:
+    """Write the profile of every member whose key is there; what waits for a held member's release is left to it."""
+    for shard in range(SHARDS):
+        cursor.execute(
+            """
+            SELECT e.member_id, k.key, m.state, e.seq, e.kind::text, e.source, e.event_id, e.payload, e.sealed
+            FROM guerdon.source_event e
+            JOIN guerdon.member_key k ON k.shard = e.shard AND k.member_id = e.member_id AND k.key IS NOT NULL
+            JOIN guerdon.member_state m ON m.shard = e.shard AND m.member_id = e.member_id
+            WHERE e.shard = %s AND e.sealed IS NOT NULL
+            ORDER BY e.member_id, e.seq
+            """,
+            (shard,),
+        )
+        filled = [(shard, member_id, _sealed(list(rows))) for member_id, rows in groupby(cursor.fetchall(), _member_id)]
+        if filled:
+            execute_values(
+                cursor,
+                """
+                UPDATE guerdon.member_state m SET personal = nullif(p.personal, ''::bytea)
+                FROM (VALUES %s) AS p (shard, member_id, personal)
+                WHERE m.shard = p.shard AND m.member_id = p.member_id
+                """,
+                filled,
+            )
+
+
+def _member_id(row: tuple[Any, ...]) -> str:
+    return str(row[0])
+
+
+def _sealed(rows: list[tuple[Any, ...]]) -> bytes:
+    """Fold one member's events in their order, up to the first that waits."""
+    member_id, key, state = rows[0][0], bytes(rows[0][1]), decode_state(bytes(rows[0][2]))
+    profile = None
+    for *_, seq, kind, source, event_id, payload, sealed in rows:
+        if not state.held_since or seq < state.held_since:
+            identity = event_identity(source, event_id)
+            event: Any = personal.unseal(kind, bytes(payload), bytes(sealed), identity, key)
+            profile = profile_after(profile, event)
+    return profiles.sealed(member_id, profile, key)

@@ -1,0 +1,72 @@
+"""Keep profiles sealed beside the states: opened only when an event changes one or a rule reads it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec import msgpack
+
+from engine.profile import MemberProfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.store.member_states import Member
+
+NOTHING = b""
+"""Stands for a profile that says nothing, or that nobody may read any more: the column is emptied."""
+_NONCE_BYTES = 12
+_decode = msgpack.Decoder(tuple[str | None, dict[str, str]]).decode
+
+
+def open_profiles(cursor: Cursor, members: Iterable[Member]) -> None:
+    """Put the profiles of `members` into their states, where it was not done before; the caller holds their heads."""
+    closed = {(member.shard, member.member_id): member for member in members if not member.opened}
+    if not closed:
+        return
+    cursor.execute(
+        """
+        SELECT m.shard, m.member_id, m.personal, k.key
+        FROM unnest(%s::smallint[], %s::text[]) AS w (shard, member_id)
+        JOIN guerdon.member_state m ON m.shard = w.shard AND m.member_id = w.member_id
+        JOIN guerdon.member_key k ON k.shard = w.shard AND k.member_id = w.member_id
+        WHERE m.personal IS NOT NULL AND k.key IS NOT NULL
+        """,
+        ([shard for shard, _ in closed], [member_id for _, member_id in closed]),
+    )
+    for shard, member_id, sealed, key in cursor.fetchall():
+        closed[shard, member_id].state.profile = opened(member_id, bytes(sealed), bytes(key))
+    for member in closed.values():
+        member.opened = True
+
+
+def sealed(member_id: str, profile: MemberProfile | None, key: bytes | None) -> bytes:
+    """Return a profile as it is stored; without a key it is NOTHING."""
+    if profile is None or key is None:
+        return NOTHING
+    nonce = os.urandom(_NONCE_BYTES)
+    plain = msgpack.encode((profile.birthday, profile.attributes))
+    return nonce + AESGCM(key).encrypt(nonce, plain, _belonging(member_id))
+
+
+def opened(member_id: str, stored: bytes, key: bytes) -> MemberProfile:
+    """Return the profile that was sealed for a member.
+
+    Raises:
+        ValueError: it was sealed for somebody else or under another key.
+    """
+    try:
+        plain = AESGCM(key).decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], _belonging(member_id))
+    except InvalidTag:
+        raise ValueError(f'the profile of member "{member_id}" does not open with their key') from None
+    return MemberProfile(*_decode(plain))
+
+
+def _belonging(member_id: str) -> bytes:
+    """Bind what is sealed to its member, so that it opens in no other row."""
+    return b"profile\0" + member_id.encode()
