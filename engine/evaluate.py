@@ -1,38 +1,114 @@
-"""Evaluate: fold one event into its member's state, a pure function of the recorded order."""
+"""Evaluate: fold one event into its member's state and ledger, a pure function of the recorded order."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.ledger import celebrations, ranks
+from engine.ledger.clock import perform_due
+from engine.ledger.decisions import decide
+from engine.ledger.redemptions import redeem
+from engine.ledger.refunds import apply_waiting, refund
+from engine.ledger.turn import Turn
 from engine.profile import profile_after
-from schemas.events import INT64_MAX, Erasure, Profile, Signup
+from schemas.events import Decision, Erasure, Profile, Purchase, Redemption, Refund, Signup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.ledger.parts import Books
     from engine.programme.judge import Judges
     from engine.state import MemberState, Occurrence
-    from schemas.events import Event
+    from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 
+LEDGER_EVENTS = (Refund, Redemption, Decision, Erasure)
+"""What moves lots, and so needs the member's whole ledger."""
 
-def fold(state: MemberState, event: Event, occurrence: Occurrence, judge: Judges) -> Sequence[RewardEvent]:
-    """Move the member's clock to the event, never back, and return what the event gives; changes `state` in place."""
-    state.clock_ms = max(state.clock_ms, event.occurred_at)
+
+def fold(
+    state: MemberState, event: MemberEvent | Profile, occurrence: Occurrence, judge: Judges, books: Books
+) -> Sequence[RewardEvent]:
+    """Perform what is due by the event's time, then the event, and return the reward events; changes `state` in place.
+
+    A late event moves no clock back: what it brings about and is due by the clock already is performed at once.
+    """
+    turn = Turn(event.member_id, state, occurrence, judge, books)
+    at_ms = event.occurred_at
+    _move_clock(turn, at_ms)
     kind = type(event)
-    if kind is Erasure:
-        state.erased = True
-        state.profile = None
-    rewards = judge.judge(event, state, occurrence)
-    if rewards and state.available > INT64_MAX:
-        state.available = INT64_MAX
-    if kind is Signup or kind is Profile:
-        _enter(state, event)  # type: ignore[arg-type]  # afterwards: rules read the member as they were before the event
-    return rewards
+    if kind in LEDGER_EVENTS:
+        _move_lots(turn, event)
+    else:
+        turn.run_rules(event, occurrence.identity)
+        if kind is Signup or kind is Profile:
+            _enter(turn, event)  # type: ignore[arg-type]  # afterwards: rules read the member as they were before the event
+    if state.first_ms is None and not (isinstance(event, Decision) and event.action == "opening"):
+        state.first_ms = at_ms
+    if judge.programme.terms.tiers is not None:
+        ranks.count_gained(turn, at_ms, getattr(event, "order_id", None))
+    if state.is_waiting and isinstance(event, Purchase):
+        apply_waiting(turn, event.order_id, at_ms)
+    state.clock_ms = max(state.clock_ms, at_ms)
+    if state.due_ms is not None and state.due_ms <= state.clock_ms:
+        perform_due(turn, state.clock_ms)
+    return turn.rewards
 
 
-def _enter(state: MemberState, event: Signup | Profile) -> None:
+def advance(
+    member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books, until_ms: int
+) -> Sequence[RewardEvent]:
+    """Move the clock of a member who has no event, as a tick does, and return the reward events of what was due."""
+    turn = Turn(member_id, state, occurrence, judge, books)
+    _move_clock(turn, until_ms)
+    state.clock_ms = max(state.clock_ms, until_ms)
+    return turn.rewards
+
+
+def _move_clock(turn: Turn, at_ms: int) -> None:
+    state = turn.state
+    if state.version != turn.judge.version:
+        _follow_version(turn, max(state.clock_ms, at_ms))
+    if state.due_ms is not None and state.due_ms <= at_ms:
+        perform_due(turn, at_ms)
+
+
+def _follow_version(turn: Turn, at_ms: int) -> None:
+    """Go over to another version of the programme: its tiers and its timed rules hold from here on."""
+    turn.state.version = turn.judge.version
+    ranks.follow_programme(turn, at_ms)
+    celebrations.schedule(turn, at_ms)
+
+
+def _move_lots(turn: Turn, event: MemberEvent | Profile) -> None:
+    if isinstance(event, Refund):
+        refund(turn, event)
+    elif isinstance(event, Redemption):
+        redeem(turn, event)
+    elif isinstance(event, Decision):
+        decide(turn, event)
+    else:
+        _erase(turn, event.occurred_at)
+
+
+def _erase(turn: Turn, at_ms: int) -> None:
+    """Let everything open lapse, and forget what the member told."""
+    state = turn.state
+    for lot in turn.movements.lots():
+        turn.movements.close(lot, max(at_ms, state.clock_ms), "erased")
+    for redemption in turn.books.parts().redemptions.values() if state.is_booked else ():
+        redemption.status = "erased"
+    state.erased, state.profile = True, None
+    state.due_ms = state.birthday_ms = state.anniversary_ms = None
+    state.standing = None
+
+
+def _enter(turn: Turn, event: Signup | Profile) -> None:
     """Take in what a signup or a profile tells of the member."""
+    state = turn.state
     if type(event) is Signup and state.signup_ms is None:
         state.signup_ms = event.occurred_at
+        ranks.anchor(turn)
     state.profile = profile_after(state.profile, event)
+    if turn.judge.timed:
+        celebrations.schedule(turn, max(state.clock_ms, event.occurred_at))

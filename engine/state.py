@@ -45,8 +45,9 @@ class MemberState(Struct, array_like=True):
     opened. `due_ms` is the next instant at which something happens by itself (None: nothing will), `lots` the newest
     lots and `orders` the facts of their orders, `debts` what is owed by unit, `pages` how many pages of lots were
     filled so far, `is_booked` whether the ledger has parts beyond this state, `is_waiting` whether refunds wait for
-    their purchase, `first_ms` the first event, `standing` the tier, `gained` what the event under way adds to the number
-    that tiers go by (0 between events), `birthday_ms` and `anniversary_ms` when the next ones begin.
+    their purchase, `first_ms` the first event, `standing` the tier, `gained` what the event under way adds to the
+    number that tiers go by (0 between events), `birthday_ms` and `anniversary_ms` when the next ones begin, `version` that of
+    the programme that the member follows.
     """
 
     clock_ms: int = 0
@@ -69,6 +70,7 @@ class MemberState(Struct, array_like=True):
     gained: int = 0
     birthday_ms: int | None = None
     anniversary_ms: int | None = None
+    version: int = 0
 
     def is_due(self, at_ms: int | None) -> None:
         """Take note that something happens at an instant; None: nothing."""

@@ -15,23 +15,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import structs
 
 from engine import admit
-from engine.evaluate import fold
+from engine.evaluate import advance, fold
+from engine.ledger.memory_books import MemoryBooks
 from engine.programme.compile import Judge, compile_programme
-from engine.programme.fields import TRIGGERS
+from engine.programme.fields import EVENT_TRIGGERS
 from engine.programme.load import load_file, refused
 from engine.state import MemberState, Occurrence
 from projections.balance_fold import fold_balances
 from schemas.canonical import content_digest, event_identity
 from schemas.errors import InputError
-from schemas.events import TYPE_NAMES, Erasure, Profile, Purchase, key_of
+from schemas.events import TYPE_NAMES, Decision, Erasure, Profile, Purchase, Redemption, Refund, key_of
 from schemas.json_events import decode_json
 from schemas.partitioning import SHARDS, shard_of
 from schemas.rejection import Reason, Rejected
-from schemas.scalars import iso_from_instant
+from schemas.scalars import instant_from_iso, iso_from_instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from engine.ledger.tiers import Standings
     from engine.programme.model import Programme
     from engine.programme.problems import Problem
     from schemas.events import Event
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 HELD = ("coupon.issued", "gift.awarded", "badge.awarded", "benefit.granted")
 _SECRET = b"guerdon simulate"
 """Digests are compared within one run only, so any fixed key will do."""
-_JUDGED = frozenset((*TRIGGERS.values(), Profile, Erasure))
+_JUDGED = frozenset((*EVENT_TRIGGERS.values(), Profile, Erasure, Refund, Redemption, Decision))
 
 
 class BadProgramme(InputError):  # noqa: N818  as its siblings in schemas/errors.py
@@ -94,13 +96,14 @@ class Simulation:
     not_judged: list[str] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     clock_ms: int = 0
+    tiers: list[dict[str, Any]] = field(default_factory=list)
 
     def document(self) -> dict[str, list[dict[str, Any]]]:
         """Return the run as one JSON document, with the column names of the reward log and the views."""
         return {
             "reward_events": [_reward_row(recorded) for recorded in self.recorded],
             "balances": self.balances(),
-            "tiers": [],
+            "tiers": self.tiers,
             "referrals": [],
             "rewards": self.rewards(),
             "codes": [],
@@ -137,9 +140,8 @@ def simulate(programme: Path, events: Iterable[Path | str], until_ms: int | None
     simulator = _Simulator(programme)
     for line in read_lines(events):
         simulator.take(line)
-    simulation = simulator.simulation
-    simulation.clock_ms = max(simulation.clock_ms, until_ms or 0)
-    return simulation
+    simulator.move_clocks(max(simulator.simulation.clock_ms, until_ms or 0))
+    return simulator.finished()
 
 
 def read_lines(files: Iterable[Path | str]) -> Iterator[Line]:
@@ -176,6 +178,8 @@ class _Simulator:
         self._members: dict[str, MemberState] = {}
         self._digests: dict[bytes, bytes] = {}
         self._orders: dict[tuple[str, str], Purchase] = {}
+        self._judges: dict[int, Judge] = {}
+        self._books: dict[str, MemoryBooks] = {}
         self._judge = self._activated(programme, str(programme))
 
     def take(self, line: Line) -> None:
@@ -184,6 +188,10 @@ class _Simulator:
         if activated is not None:
             folder = Path() if line.file == "-" else Path(line.file).parent
             self._change_programme(folder / activated, line)
+            return
+        ticked_ms = _tick(line)
+        if ticked_ms is not None:
+            self.move_clocks(ticked_ms)
             return
         try:
             event = decode_json(line.text)
@@ -249,12 +257,41 @@ class _Simulator:
         return Occurrence(identity, self._seqs[shard], simulation.clock_ms)
 
     def _evaluate(self, event: Any, member_id: str, state: MemberState, occurrence: Occurrence) -> None:
+        books = self._books.setdefault(member_id, MemoryBooks(self._judges.__getitem__))
+        if isinstance(event, Purchase):
+            books.record(event, self._judge.version)
+        rewards = fold(state, event, occurrence, self._judge, books)
+        self._write(member_id, event.event_id, occurrence, rewards)
+
+    def _write(self, member_id: str, event_id: str, occurrence: Occurrence, rewards: Iterable[RewardEvent]) -> None:
         shard = shard_of(member_id)
-        for reward in fold(state, event, occurrence, self._judge):
+        for reward in rewards:
             self._positions[shard] += 1
             place = (shard, self._positions[shard], occurrence.seq)
-            recorded = _Recorded(*place, member_id, event.event_id, occurrence.recorded_at_ms, reward)
+            recorded = _Recorded(*place, member_id, event_id, occurrence.recorded_at_ms, reward)
             self.simulation.recorded.append(recorded)
+
+    def finished(self) -> Simulation:
+        """Return what the run has found, with every member's standing."""
+        clock, at_ms = self._judge.tier_clock, self.simulation.clock_ms
+        if clock is not None:
+            for member_id, state in sorted(self._members.items()):
+                if not state.erased:
+                    row = clock.report(state.standing, at_ms, state.first_ms)
+                    self.simulation.tiers.append({"member_id": member_id, **_told(row)})
+        return self.simulation
+
+    def move_clocks(self, until_ms: int) -> None:
+        """Move every member's clock on to an instant, as ticks do, in the order of what is due."""
+        self.simulation.clock_ms = max(self.simulation.clock_ms, until_ms)
+        self._seqs = [seq + 1 for seq in self._seqs]
+        for member_id, state in sorted(self._members.items(), key=lambda member: (member[1].due_ms or 0, member[0])):
+            if not state.erased:
+                event_id = f"tick-{iso_from_instant(until_ms)}"
+                seq = self._seqs[shard_of(member_id)]
+                occurrence = Occurrence(event_identity("guerdon", event_id), seq, self.simulation.clock_ms)
+                rewards = advance(member_id, state, occurrence, self._judge, self._books[member_id], until_ms)
+                self._write(member_id, event_id, occurrence, rewards)
 
     def _change_programme(self, path: Path, line: Line) -> None:
         before = self._judge.programme
@@ -274,7 +311,8 @@ class _Simulator:
         """Judge by `programme` from here on; like the worker's, the activation is a source event of every shard."""
         self._version += 1
         self._seqs = [seq + 1 for seq in self._seqs]
-        return compile_programme(programme, self._version)
+        judge = self._judges[self._version] = compile_programme(programme, self._version)
+        return judge
 
     def _loaded(self, path: Path, name: str) -> Programme:
         loaded = load_file(path)
@@ -304,6 +342,40 @@ def _activation(line: Line) -> str | None:
             "more; correct the line"
         )
     return file
+
+
+def _told(standing: Standings) -> dict[str, Any]:
+    """Return the columns of `reward.member_tier`."""
+    return {
+        "tier": standing.tier,
+        "since": _iso(standing.since_ms),
+        "until": _iso(standing.until_ms),
+        "qualifying": standing.qualifying,
+        "next_tier": standing.next_tier,
+        "to_next_tier": standing.to_next_tier,
+    }
+
+
+def _tick(line: Line) -> int | None:
+    """Return the instant to which a tick line moves every clock, or None for every other line."""
+    if b'"tick"' not in line.text:
+        return None
+    try:
+        value = json.loads(line.text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or value.get("type") != "tick":
+        return None
+    why = "it has other fields"
+    if value.keys() == {"type", "occurred_at"}:
+        try:
+            return instant_from_iso(value["occurred_at"], "occurred_at")
+        except Rejected as rejected:
+            why = rejected.message
+    raise InputError(
+        f'{line.file}:{line.number}: a tick is {{"type": "tick", "occurred_at": "2026-01-31T00:00:00Z"}} and '
+        f"nothing more ({why}); correct the line"
+    )
 
 
 def _event_id(text: bytes) -> str | None:

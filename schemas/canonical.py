@@ -48,7 +48,7 @@ def movement_key(lot: bytes, verb: str, nth: int) -> bytes:
 
 
 def occasion_identity(kind: str, member_id: str, nth: int) -> bytes:
-    """Return the 32-byte identity of what time or the ledger brings a member: the nth birthday, change of tier and so on.
+    """Return the 32-byte identity of what time or the ledger brings a member: a birthday, the nth change of tier.
 
     It holds no source event: the same occasion has the same identity wherever a tick happens to fall.
     """

@@ -1,4 +1,4 @@
-"""Move a member's clock: perform what is due up to an instant, in order of due time and, at one instant, in one order."""
+"""Move a member's clock: perform what is due up to an instant, in order of time and, at one instant, in a fixed one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from engine.ledger import celebrations, ranks, redemptions
 from engine.ledger.lots import ITEM_UNITS, spending_order
 from engine.ledger.movements import ENDED
-from engine.programme.facts import hold_item
 
 if TYPE_CHECKING:
     from engine.ledger.lots import Lot
@@ -22,6 +21,7 @@ def perform_due(turn: Turn, until_ms: int) -> None:
         for step in STEPS:
             step(turn, at_ms)
         state.due_ms = next_due(turn)
+        assert state.due_ms is None or state.due_ms > at_ms  # noqa: S101  or time would stand still
 
 
 def next_due(turn: Turn) -> int | None:
@@ -40,7 +40,7 @@ def _release(turn: Turn, at_ms: int) -> None:
             turn.movements.move(lot, "released", lot.pending, at_ms)
         elif lot.pending:
             lot.active, lot.pending = lot.active + lot.pending, 0
-            hold_item(turn.state, lot.unit, lot.item or "", lot.expires_ms)
+            turn.state.hold_item(lot.unit, lot.item or "", lot.expires_ms)
 
 
 def _expire(turn: Turn, at_ms: int) -> None:

@@ -24,9 +24,9 @@ class Lot(Struct, array_like=True):
     """Hold one grant; stored as MessagePack, so fields are added at the end.
 
     `amount` is what was granted; `pending`, `active`, `reserved`, `spent` and `expired` say where it lies now, and what
-    is in none of them was reversed or settled a debt. Times are milliseconds since 1970 UTC: `granted_ms` when the grant
-    counts, `available_ms` the end of its hold, `expires_ms` the instant at which it is gone (None: never). `rule_id`,
-    `version`, `campaign` and `give` (the index among the rule's gives) name what gave it, `order_id` the order that it
+    is in none of them was reversed or settled a debt. Times are milliseconds since 1970 UTC: `granted_ms` when the
+    grant counts, `available_ms` the end of its hold, `expires_ms` the instant at which it is gone (None: never).
+    `rule_id`, `version`, `campaign` and `give` (the index among the rule's gives) name what gave it, `order_id` the order that it
     follows. `moves` counts its movements by verb: reward keys are made from it.
     """
 

@@ -24,7 +24,7 @@ REVOKED = ENDED | {"coupon": "coupon.revoked"}
 
 
 @lru_cache(maxsize=10_000)
-def posting_of(  # noqa: PLR0913  the fields of a posting
+def posting_of(
     kind: str,
     unit: str,
     accounts: tuple[str | None, str | None],
@@ -57,11 +57,14 @@ class Movements:
         self.state = state
         self.rewards: list[RewardEvent] = []
         self._books = books
+        self._all: list[Lot] | None = None
 
     def lots(self) -> list[Lot]:
         """Return all lots of the member, the oldest first; what leaves the state stands in a page."""
-        paged = list(self._books.parts().lots()) if self.state.is_booked else []
-        return paged + self.state.lots
+        if self._all is None:
+            paged = list(self._books.parts().lots()) if self.state.pages else []
+            self._all = paged + self.state.lots
+        return self._all
 
     def open(self, given: Sequence[RewardEvent]) -> None:
         """Open a lot for each grant among reward events, and let what is active settle a debt."""
@@ -74,6 +77,8 @@ class Movements:
     def _opened(self, lot: Lot) -> None:
         state = self.state
         state.lots.append(lot)
+        if self._all is not None:
+            self._all.append(lot)
         state.is_due(lot.due_ms)
         if lot.active and lot.item is None:
             if lot.unit == "points":
@@ -148,6 +153,20 @@ class Movements:
         if amount:
             self.move(lot, "reversed debt", amount, at_ms, reason)
 
+    def close(self, lot: Lot, at_ms: int, reason: str) -> None:
+        """Let everything of a lot lapse that is still open, whatever holds it."""
+        if lot.item is not None:
+            if lot.active or lot.pending:
+                self.end_item(lot, ENDED[lot.unit], lot.active + lot.pending, at_ms, reason)
+            return
+        if lot.reserved:
+            self.move(lot, "voided", lot.reserved, at_ms, reason)
+        if lot.pending:
+            lot.available_ms = min(lot.available_ms, at_ms)
+            self.move(lot, "released", lot.pending, at_ms, reason)
+        if lot.active:
+            self.move(lot, "expired", lot.active, at_ms, reason)
+
     def end_item(self, lot: Lot, kind: str, amount: int, at_ms: int, reason: str | None = None) -> None:
         """Record that units of a coupon, gift, badge or benefit were used, revoked or have ended."""
         held = min(amount, lot.active)
@@ -197,6 +216,4 @@ def _lot_of(reward: RewardEvent) -> Lot:
 
 
 def _moved(posting: Posting, amount: int, key: bytes, occurred_ms: int, lot: Lot) -> RewardEvent:
-    return RewardEvent(
-        posting, amount, key, occurred_ms, lot.order_id, lot.key, lot.available_ms, lot.expires_ms
-    )
+    return RewardEvent(posting, amount, key, occurred_ms, lot.order_id, lot.key, lot.available_ms, lot.expires_ms)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.movements import posting_of
 from engine.ledger.standing import Standing
-from engine.ledger.tiers import TierClock
 from engine.programme.frozen import keep_first
 from engine.programme.occasions import TierChange
+from engine.programme.terms import TierWindow
 from schemas.canonical import grant_key, occasion_identity
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
+    from engine.ledger.tiers import TierClock
     from engine.ledger.turn import Turn
     from engine.programme.terms import Tiers
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 def standing_of(turn: Turn, tiers: Tiers) -> tuple[TierClock, Standing]:
     """Return the member's standing, begun in the lowest level where there is none, and what moves it."""
     state = turn.state
-    clock = TierClock(tiers, turn.calendar)
+    clock = turn.judge.tier_clock
+    assert clock is not None  # noqa: S101  the programme has tiers
     if state.standing is None:
         state.standing = Standing(tiers.terms, tiers.basis, tiers.levels[0].id)
         state.standing.anchor_ms = state.signup_ms if state.signup_ms is not None else state.first_ms
@@ -32,10 +34,13 @@ def count_gained(turn: Turn, at_ms: int, order_id: str | None) -> None:
     tiers, state = turn.terms.tiers, turn.state
     if tiers is None:
         return
-    gained = state.gained if tiers.metric is not None else sum(
-        reward.amount for reward in turn.rewards if reward.posting.type == "status.granted"
-    )
-    state.gained = 0
+    gained, state.gained = state.gained, 0
+    if tiers.metric is None:
+        gained = sum(
+            reward.amount
+            for reward in turn.rewards
+            if reward.posting.unit == "status" and reward.posting.debit == "issued"
+        )
     clock, standing = standing_of(turn, tiers)
     if gained:
         clock.count(standing, gained, at_ms)
@@ -43,6 +48,30 @@ def count_gained(turn: Turn, at_ms: int, order_id: str | None) -> None:
     if gained and clock.rise(standing, at_ms, max(at_ms, state.clock_ms)):
         change(turn, (before, "reached"), at_ms, order_id, gained)
     state.is_due(standing.review_ms)
+
+
+def anchor(turn: Turn) -> None:
+    """Let anniversary windows run from the signup that came after other events; what was counted stays before it."""
+    standing = turn.state.standing
+    if standing is not None and standing.anchor_ms != turn.state.signup_ms:
+        standing.anchor_ms = turn.state.signup_ms
+        tiers = turn.terms.tiers
+        if tiers is not None and tiers.window is TierWindow.ANNIVERSARY:
+            standing.sums = {-1: sum(standing.sums.values())}
+            standing.earned = min(standing.earned, 0)
+
+
+def bring(turn: Turn, level: str, at_ms: int) -> None:
+    """Give a member the level that they had in another system, until its next review."""
+    tiers = turn.terms.tiers
+    if tiers is None or all(level != each.id for each in tiers.levels):
+        turn.refuse("unknown_tier", at_ms, item=level)
+        return
+    clock, standing = standing_of(turn, tiers)
+    before = standing.level
+    if clock.bring(standing, level, at_ms):
+        change(turn, (before, "opening"), at_ms, None)
+    turn.state.is_due(standing.review_ms)
 
 
 def lower(turn: Turn, fallen: int, counted_ms: int, at_ms: int) -> None:
@@ -81,7 +110,7 @@ def follow_programme(turn: Turn, at_ms: int) -> None:
     tiers, standing = turn.terms.tiers, turn.state.standing
     if tiers is None or standing is None or standing.terms == tiers.terms:
         return
-    clock, before = TierClock(tiers, turn.calendar), standing.level
+    clock, before = standing_of(turn, tiers)[0], standing.level
     is_known = any(level.id == standing.level for level in tiers.levels)
     standing.terms = tiers.terms
     if standing.basis != tiers.basis:

@@ -51,7 +51,8 @@ def refund(turn: Turn, event: Refund) -> None:
         after = _returned(order, event)
         reason = "refund_exceeds" if after is None else None
     if reason is not None or after is None:
-        turn.refuse(reason or "", event.occurred_at, event.amount or 0, turn.judge.programme.currency, None, event.order_id)
+        unit = turn.judge.programme.currency
+        turn.refuse(reason or "", event.occurred_at, event.amount or 0, unit, order_id=event.order_id)
         return
     after.refunds[event.refund_id] = _digest(event)
     turn.state.is_booked = True
@@ -59,11 +60,11 @@ def refund(turn: Turn, event: Refund) -> None:
     _Refunding(turn, order, after, event.occurred_at).run()
 
 
-def apply_waiting(turn: Turn, order_id: str) -> None:
+def apply_waiting(turn: Turn, order_id: str, bought_ms: int) -> None:
     """Apply the refunds that came before their purchase, right after it."""
     waiting = turn.books.parts().waiting
     for event in waiting.pop(order_id, ()):
-        refund(turn, structs.replace(event, occurred_at=max(event.occurred_at, turn.state.clock_ms)))
+        refund(turn, structs.replace(event, occurred_at=max(event.occurred_at, bought_ms)))
     turn.state.is_waiting = bool(waiting)
 
 
@@ -147,7 +148,7 @@ class _Refunding:
         if tiers is None:
             return 0
         if tiers.metric is not None:
-            return metric_value(tiers.metric, left)
+            return _left_in(tiers.metric, left)
         status = [lot for lot in lots if lot.unit == "status"]
         return sum(earned_by_rest(self._programme, status, left, self._kept, 0).values())
 
@@ -202,7 +203,7 @@ class _Refunding:
             ranks.lower(self._turn, fallen, self._order.purchase.occurred_at, self._at_ms)
 
     def _repay(self) -> None:
-        """Restore the points that the order was paid with: money in proportion, gifts and coupons when nothing is left."""
+        """Restore the points that paid for the order: money in proportion, gifts and coupons when nothing is left."""
         order, bought = self._order, self._order.purchase.amount
         left = 0 if self._after.left is None else self._after.left.event.amount
         for redemption_id, redemption in sorted(self._turn.books.parts().redemptions.items()):
@@ -224,7 +225,8 @@ def _fall(metric: Metric, before: FrozenFacts | None, after: FrozenFacts | None)
 
 
 def _left_in(metric: Metric, left: FrozenFacts | None) -> int:
-    return 0 if left is None else metric_value(metric, left)
+    """Return what an order's rest adds to a metric; shares of lines are rounded down."""
+    return 0 if left is None else int(metric_value(metric, left))
 
 
 def _kept_facts(turn: Turn, order_id: str) -> OrderFacts:

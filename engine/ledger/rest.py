@@ -98,9 +98,7 @@ def _lines_left(refunded: Refunded, share: Fraction) -> list[RestLine]:
         if line is not None:
             quantity, amount = quantity - line.quantity, amount - line.amount
         if line is None or amount or (quantity and not item.amount):
-            left.append(
-                RestLine(item.line_id, item.sku, item.category, item.brand, quantity * share, amount * share)
-            )
+            left.append(RestLine(item.line_id, item.sku, item.category, item.brand, quantity * share, amount * share))
     return left
 
 

@@ -123,6 +123,15 @@ class TierClock:
             self.schedule(standing, clock_ms)
         return False
 
+    def bring(self, standing: Standing, level: str, at_ms: int) -> bool:
+        """Give a level as if the window under way had earned it, and say whether that changed it."""
+        rank = self._ranks[level]
+        if rank == self.rank(standing):
+            return False
+        number = max(self.tiers.levels[rank].start, self.number(standing, at_ms))
+        self._settle(standing, rank, (number, self.period(standing, at_ms)), (at_ms, at_ms))
+        return True
+
     def lower(self, standing: Standing, at_ms: int) -> bool:
         """After a refund, lower the level at once where neither its number nor the current one reaches it."""
         start, current = self.level(standing).start, self.number(standing, at_ms)
@@ -163,14 +172,16 @@ class TierClock:
         elif not standing.in_grace:
             standing.review_ms = self._next_review(standing, at_ms)
 
-    def report(self, standing: Standing, at_ms: int) -> Standings:
-        """Return what is told of a standing as of an instant."""
-        rank, number = self.rank(standing), self.number(standing, at_ms)
+    def report(self, standing: Standing | None, at_ms: int, first_ms: int | None) -> Standings:
+        """Return what is told of a standing as of an instant; the lowest level is held since the first event."""
+        rank = self.rank(standing)
+        number = 0 if standing is None else self.number(standing, at_ms)
+        since_ms = first_ms if standing is None or standing.since_ms is None else standing.since_ms
         following = self.tiers.levels[rank + 1] if rank + 1 < len(self.tiers.levels) else None
         return Standings(
             self.tiers.levels[rank].id,
-            standing.since_ms,
-            self._until(standing, at_ms),
+            since_ms,
+            None if standing is None else self._until(standing, at_ms),
             number,
             None if following is None else following.id,
             None if following is None else max(0, following.start - number),
@@ -239,4 +250,3 @@ class TierClock:
 
     def _anniversary(self, anchor_ms: int, years: int) -> int:
         return anchor_ms if years <= 0 else self._calendar.after(anchor_ms, Duration(months=YEAR_MONTHS * years))
-

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.lots import ITEM_UNITS
 from engine.ledger.movements import REVOKED, Movements, posting_of
+from engine.programme.expiry import Expiry
 from engine.programme.localtime import calendar_of
 from engine.state import Occurrence
 from schemas.canonical import refusal_key
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from engine.programme.localtime import Calendar
     from engine.programme.terms import Terms
     from engine.state import MemberState
-    from schemas.events import MemberEvent
+    from schemas.events import Event
 
 
 class Turn:
@@ -33,9 +34,7 @@ class Turn:
         books: what is needed beyond the state.
     """
 
-    def __init__(
-        self, member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books
-    ) -> None:
+    def __init__(self, member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books) -> None:
         self.member_id = member_id
         self.state = state
         self.occurrence = occurrence
@@ -58,13 +57,26 @@ class Turn:
         """Return the calendar of the programme in force."""
         return calendar_of(self.judge.programme.timezone)
 
-    def run_rules(self, event: MemberEvent, identity: bytes) -> None:
+    def expiry_ms(self, available_ms: int) -> int | None:
+        """Return when points are gone that become available at an instant, by the programme's own validity."""
+        points = self.terms.points
+        if points.validity is None:
+            return None
+        return Expiry(self.calendar, points.validity, points.round_expiry)(available_ms)
+
+    def run_rules(self, event: Event, identity: bytes) -> None:
         """Judge an event, or an occasion that is none of the log's, under its identity, and open what it gives."""
         occurrence = Occurrence(identity, self.occurrence.seq, self.occurrence.recorded_at_ms)
         self.movements.open(self.judge.judge(event, self.state, occurrence))
 
     def refuse(
-        self, reason: str, at_ms: int, amount: int = 0, unit: str = "points", item: str | None = None, order_id: str | None = None
+        self,
+        reason: str,
+        at_ms: int,
+        amount: int = 0,
+        unit: str = "points",
+        item: str | None = None,
+        order_id: str | None = None,
     ) -> None:
         """Record that something asked for does not happen, and why; nothing has moved."""
         posting = posting_of("reward.refused", unit, (None, None), (None, None, None), item, reason)

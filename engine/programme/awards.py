@@ -26,7 +26,7 @@ def grant_posting(rule: Rule, give: Give, version: int) -> Posting:
         type=give.type,
         unit=give.unit,
         debit="issued" if give.is_account else None,
-        credit="active" if give.is_account else None,
+        credit=("active" if give.hold is None else "pending") if give.is_account else None,
         rule_id=rule.id,
         rule_version=version,
         campaign=rule.campaign,

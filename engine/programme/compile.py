@@ -25,6 +25,8 @@ from engine.programme.chance import is_treated, wins
 from engine.programme.compile_fields import FieldReader
 from engine.programme.compile_rule import RulesCompiler
 from engine.programme.fields import TRIGGERS
+from engine.programme.frozen import keep_facts, keep_first
+from engine.programme.judge import tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
 from engine.programme.metrics import completes
 from engine.programme.model import in_order
@@ -35,7 +37,6 @@ from schemas.rewards import RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from engine.programme.conditions import Metric
     from engine.programme.model import Programme, Rule
     from engine.state import MemberState, Occurrence
     from schemas.events import Event
@@ -47,6 +48,8 @@ _CALLED: dict[str, Any] = {
     "RewardEvent": RewardEvent,
     "begins_control": begins_control,
     "is_treated": is_treated,
+    "keep_facts": keep_facts,
+    "keep_first": keep_first,
     "completes": completes,
     "completion": completion,
     "min": min,
@@ -65,7 +68,7 @@ _ARGUMENTS = ("event", "state", "occurrence")
 class Judge:
     """Judge events by one compiled programme version; `profiled` are the types on which rules read the profile."""
 
-    __slots__ = ("_functions", "profiled", "programme", "version")
+    __slots__ = ("_functions", "profiled", "programme", "tier_clock", "timed", "version")
 
     def __init__(
         self,
@@ -77,6 +80,8 @@ class Judge:
         self.programme = programme
         self.version = version
         self.profiled = profiled
+        self.timed = timed_by(programme)
+        self.tier_clock = tier_clock_of(programme)
         self._functions = functions
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
@@ -91,9 +96,7 @@ def compile_programme(programme: Programme, version: int) -> Judge:
     by_type: dict[type[Event], list[Rule]] = {}
     for rule in in_order(programme.rules):
         by_type.setdefault(rule.on, []).append(rule)
-    metrics: dict[type[Event], list[Metric]] = {}
     for metric in programme.metrics:
-        metrics.setdefault(TRIGGERS[metric.on], []).append(metric)
         by_type.setdefault(TRIGGERS[metric.on], [])
     calendar = calendar_of(programme.timezone)
     names: dict[str, Any] = _CALLED | {"local_day": calendar.local_day}
@@ -101,7 +104,7 @@ def compile_programme(programme: Programme, version: int) -> Judge:
     readers: dict[type[Event], FieldReader] = {}
     for kind, rules in by_type.items():
         fields = readers[kind] = FieldReader(calendar, names)
-        bodies.append(_function(kind, RulesCompiler(version, kind, rules, metrics.get(kind, []), fields)))
+        bodies.append(_function(kind, RulesCompiler(programme, version, kind, rules, fields)))
     module = ast.fix_missing_locations(ast.Module(bodies, []))
     code = compile(module, f"<programme {version}>", "exec")
     exec(code, names)  # noqa: S102  the tree is the compiler's own; nothing of the author's is code

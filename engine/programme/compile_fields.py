@@ -21,8 +21,10 @@ from engine.programme.conditions import (
     MemberPart,
     MemberValue,
     Tender,
+    TierValue,
 )
-from engine.programme.facts import MONDAY_OF_DAY_ZERO, holds_item, millionths, tendered
+from engine.programme.expiry import Expiry
+from engine.programme.facts import MONDAY_OF_DAY_ZERO, holds_item, millionths, tendered, tier_of, tier_rank_of
 from engine.programme.localtime import DAY_MS, DAY_ZERO, days_to_birthday
 from engine.programme.model import Every
 from engine.programme.syntax import (
@@ -34,6 +36,8 @@ from engine.programme.syntax import (
     choose,
     compare,
     constant,
+    either,
+    increase,
     increase_name,
     name,
     run,
@@ -43,6 +47,7 @@ from engine.programme.syntax import (
 if TYPE_CHECKING:
     from engine.programme.conditions import Duration, Field, Metric
     from engine.programme.localtime import Calendar
+    from engine.programme.terms import RoundExpiry
 
 GLOBALS: dict[str, Any] = {
     "add_last": metrics.add_last,
@@ -58,6 +63,8 @@ GLOBALS: dict[str, Any] = {
     "millionths": millionths,
     "streak_of": metrics.streak_of,
     "tendered": tendered,
+    "tier_of": tier_of,
+    "tier_rank_of": tier_rank_of,
     "total_of": metrics.total_of,
     "window_sum": metrics.window_sum,
 }
@@ -69,6 +76,7 @@ class FieldReader:
 
     def __init__(self, calendar: Calendar, module: dict[str, Any]) -> None:
         self._module = module
+        self._calendar = calendar
         module |= GLOBALS
         module |= {"calendar_after": calendar.after, "calendar_before": calendar.before}
         module["local_time"] = calendar.local_time
@@ -137,6 +145,16 @@ class FieldReader:
         self._parts.setdefault(local, assign(local, since))
         return name(local)
 
+    def after(self, instant: ast.expr, length: Duration) -> ast.expr:
+        """Return the instant so long after another."""
+        if length.ms:
+            return arithmetic(instant, "+", constant(length.ms))
+        return call(name("calendar_after"), instant, self.constant(length))
+
+    def expiry(self, validity: Duration, rounding: RoundExpiry) -> Expiry:
+        """Return what computes when points lapse."""
+        return Expiry(self._calendar, validity, rounding)
+
     def statements(self) -> list[ast.stmt]:
         """Read everything that was asked for."""
         return [*self._parts.values(), *self._line_walk(), *self._reads]
@@ -159,10 +177,13 @@ class FieldReader:
             return self._history(source.metric)
         if isinstance(source, MemberValue):
             return self._member(source)
+        if isinstance(source, TierValue):
+            function = "tier_rank_of" if source.ranked else "tier_of"
+            return call(name(function), name("state"), self.constant(source.levels))
         return self._difference(source)
 
-    def entering(self, metric: Metric) -> list[ast.stmt]:
-        """Let a metric take the event in, after everything else."""
+    def entering(self, metric: Metric, *, is_tiers: bool) -> list[ast.stmt]:
+        """Let a metric take the event in, after everything else; `is_tiers`: tiers go by it."""
         state, key, at = name("state"), constant(metric.key), name("at_ms")
         value = constant(1) if metric.of is None else self.local(metric.of)
         if metric.measure is Measure.LAST:
@@ -173,8 +194,12 @@ class FieldReader:
             entered = call(name("add_total"), state, key, value)
         else:
             entered = call(name("add_window"), state, key, value, self.window_start(metric.over), at)
+        entering: list[ast.stmt] = [run(entered)]
+        if is_tiers:
+            gained = value if metric.of is None or not metric.of.optional else either([value, constant(0)])
+            entering.append(increase(name("state"), "gained", gained))
         condition = condition_expression(metric.where, self.local, self.constant)
-        return [run(entered)] if condition is None else [when(condition, [run(entered)])]
+        return entering if condition is None else [when(condition, entering)]
 
     def _history(self, metric: Metric) -> ast.expr:
         state, key = name("state"), constant(metric.key)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.programme import syntax
 from engine.programme.awards import grant_posting, refusal_posting
@@ -39,16 +38,22 @@ from engine.programme.syntax import (
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
+    import ast
+
     from engine.programme.compile_fields import FieldReader
     from engine.programme.model import Amount, Give, Rule
+    from engine.programme.terms import RoundExpiry
     from schemas.rewards import Posting
 
 
 class GiveCompiler:
     """Compile the gives of one event type's rules; `multiplied` are the phases whose points are added up."""
 
-    def __init__(self, version: int, fields: FieldReader, multiplied: frozenset[Phase]) -> None:
+    def __init__(
+        self, version: int, fields: FieldReader, multiplied: frozenset[Phase], round_expiry: RoundExpiry
+    ) -> None:
         self._version = version
+        self._round_expiry = round_expiry
         self._fields = fields
         self._multiplied = multiplied
         self.needs_limits = False
@@ -205,20 +210,36 @@ class GiveCompiler:
         head, tail = constant(b"\0grant\0%b\0" % rule.id.encode()), constant(b"\0%d" % index)
         hashed = arithmetic(arithmetic(arithmetic(name("identity"), "+", head), "+", name("member")), "+", tail)
         key = call(attribute(call(name("sha256"), hashed), "digest"))
-        at = name("at_ms")
-        arguments = [posting, amount, key, at, name("order"), constant(None), at]
-        if give.lasts is not None:
-            arguments.append(call(name("calendar_after"), at, self._fields.constant(give.lasts)))
-        statements = [run(call(attribute(name("rewards"), "append"), call(name("RewardEvent"), *arguments)))]
+        at, times, (available, until) = name("at_ms"), *self._times(give)
+        arguments = [posting, amount, key, at, name("order"), constant(None), available]
+        if index or until is not None:
+            arguments.append(constant(None) if until is None else until)
+        if index:
+            arguments.append(constant(index))
+        statements = [*times, run(call(attribute(name("rewards"), "append"), call(name("RewardEvent"), *arguments)))]
         if give.unit == "points" and rule.phase in self._multiplied:
             statements.append(increase_name(f"given_{rule.phase}", amount))
-        if give.unit == "points":
-            statements.append(increase(name("state"), "available", amount))
-        if give.unit in ("badge", "benefit"):
-            held: Any = attribute(call(attribute(name("state"), "remembering")), "held")
-            until = arguments[7] if give.lasts is not None else constant(0)
-            statements.append(ast.Assign([ast.Subscript(held, constant(give.item), ast.Store())], until))
+        if give.unit in ("badge", "benefit") and give.hold is None:
+            held = (constant(give.unit), constant(give.item), constant(None) if until is None else until)
+            statements.append(run(call(attribute(name("state"), "hold_item"), *held)))
         return statements
+
+    def _times(self, give: Give) -> tuple[list[ast.stmt], tuple[ast.expr, ast.expr | None]]:
+        """Return statements that compute when an award is available and gone, and what reads both (None: never)."""
+        statements: list[ast.stmt] = []
+        available: ast.expr = name("at_ms")
+        if give.hold is not None:
+            statements.append(assign("available", self._fields.after(available, give.hold)))
+            available = name("available")
+        if give.lasts is None and give.validity is None:
+            return statements, (available, None)
+        gone: ast.expr
+        if give.validity is not None:
+            gone = call(self._fields.constant(self._fields.expiry(give.validity, self._round_expiry)), available)
+        else:
+            assert give.lasts is not None  # noqa: S101  one of the two is there
+            gone = self._fields.after(available, give.lasts)
+        return [*statements, assign("until", gone)], (available, name("until"))
 
     def _refuse(self, rule: Rule, index: int, give: Give, reason: RefusalReason, amount: ast.expr) -> ast.stmt:
         posting: Posting = refusal_posting(rule, give, self._version, reason)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 from typing import TYPE_CHECKING
 
 from engine.programme.awards import completion_posting
 from engine.programme.compile_give import GiveCompiler
 from engine.programme.compile_guard import bucketed, runs_of
 from engine.programme.compile_when import condition_expression
+from engine.programme.fields import TRIGGERS
+from engine.programme.frozen import frozen_fields
 from engine.programme.model import MultipliedAmount, Pick, decides
 from engine.programme.syntax import assign, attribute, both, call, compare, constant, name, pair, run, when
+from schemas.events import Purchase
 
 if TYPE_CHECKING:
-    import ast
-
     from engine.programme.compile_fields import FieldReader
-    from engine.programme.conditions import Metric
-    from engine.programme.model import Challenge, Rule
+    from engine.programme.model import Challenge, Programme, Rule
     from schemas.events import Event
 
 
@@ -24,9 +25,12 @@ class RulesCompiler:
     """Compile the rules on one type of event, given in the order of evaluation."""
 
     def __init__(
-        self, version: int, kind: type[Event], rules: list[Rule], metrics: list[Metric], fields: FieldReader
+        self, programme: Programme, version: int, kind: type[Event], rules: list[Rule], fields: FieldReader
     ) -> None:
         self._version = version
+        self._programme = programme
+        self._kind = kind
+        metrics = [metric for metric in programme.metrics if TRIGGERS[metric.on] is kind]
         self._metrics = metrics
         self._kind_fields = kind.__struct_fields__
         self._rules = rules
@@ -35,7 +39,7 @@ class RulesCompiler:
         self._multiplied = frozenset(
             give.amount.phase for rule in rules for give in rule.gives if isinstance(give.amount, MultipliedAmount)
         )
-        self._gives = GiveCompiler(version, fields, self._multiplied)
+        self._gives = GiveCompiler(version, fields, self._multiplied, programme.terms.points.round_expiry)
         self._groups: dict[str, str] = {}
 
     def statements(self) -> list[ast.stmt]:
@@ -46,8 +50,20 @@ class RulesCompiler:
                 judged += [statement for rule in rules for statement in self._rule(rule)]
             else:
                 judged += bucketed(guard, rules, self._fields, self._rule)
-        judged += [statement for metric in self._metrics for statement in self._fields.entering(metric)]
+        tiers = self._programme.terms.tiers
+        by = None if tiers is None else tiers.metric
+        for metric in self._metrics:
+            judged += self._fields.entering(metric, is_tiers=by is not None and by.key == metric.key)
+        judged += self._keeping_facts()
         return [*self._preamble(), *self._fields.statements(), *judged]
+
+    def _keeping_facts(self) -> list[ast.stmt]:
+        """Keep, beside what an order has earned, what it stood on and is not the order's own."""
+        fields = frozen_fields(self._programme) if self._kind is Purchase else ()
+        if not fields:
+            return []
+        facts = ast.Tuple([self._fields.local(field) for field in fields], ast.Load())
+        return [when(name("rewards"), [run(call(name("keep_facts"), name("state"), name("order"), facts))])]
 
     def _preamble(self) -> list[ast.stmt]:
         event, occurrence = name("event"), name("occurrence")
@@ -99,8 +115,13 @@ class RulesCompiler:
         key = constant(challenge.key(rule.id))
         completing = call(name("completes"), name("state"), key, by, goal, pair(since, name("at_ms")))
         where = condition_expression(challenge.where, self._fields.local, self._fields.constant)
-        recorded = run(call(attribute(name("rewards"), "append"), completed))
-        return [when(both([completing] if where is None else [where, completing]), [recorded, *body])]
+        recorded = [run(call(attribute(name("rewards"), "append"), completed))]
+        if "order_id" in self._kind_fields:
+            before = (constant(rule.id), name("before"), constant(challenge.goal))
+            recorded.append(run(call(name("keep_first"), name("state"), name("order"), *before)))
+        is_complete = compare(name("before"), "is not", constant(None))
+        counting = [assign("before", completing), when(is_complete, [*recorded, *body])]
+        return counting if where is None else [when(where, counting)]
 
     def _standing(self, rule: Rule, body: list[ast.stmt]) -> list[ast.stmt]:
         """Run `body` where the rule's time, condition, cohort and draw let it: in this order."""

@@ -180,7 +180,15 @@ class MemberValue:
     item: str = ""
 
 
-Source = Attribute | Tender | LocalTime | Lines | Difference | History | MemberValue
+@dataclass(frozen=True, slots=True)
+class TierValue:
+    """Read the member's tier among the programme's `levels`, the lowest first: its id or, `ranked`, its rank from 0."""
+
+    levels: tuple[str, ...]
+    ranked: bool = False
+
+
+Source = Attribute | Tender | LocalTime | Lines | Difference | History | MemberValue | TierValue
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from engine.profile import attribute_of, birthday_of
@@ -26,6 +27,7 @@ from engine.programme.conditions import (
     MemberValue,
     Not,
     Tender,
+    TierValue,
 )
 from engine.programme.localtime import DAY_MS, DAY_ZERO, days_to_birthday
 from engine.programme.metrics import (
@@ -101,6 +103,9 @@ class Facts:
             return self._history(source.metric)
         if isinstance(source, MemberValue):
             return self._member(source)
+        if isinstance(source, TierValue):
+            rank = tier_rank_of(self.state, source.levels)
+            return rank if source.ranked else source.levels[rank]
         assert isinstance(source, Difference)  # noqa: S101  the union has no other member
         values = [self.value_of(field) for _, field in source.terms]
         if None in values:
@@ -246,12 +251,37 @@ def holds_item(state: MemberState, item: str, at_ms: int) -> bool:
     return state.memory is not None and is_held(state.memory.held, item, at_ms)
 
 
+def tier_rank_of(state: MemberState, levels: Sequence[str]) -> int:
+    """Return the rank of the member's tier among `levels`; 0, the lowest, is everybody's to begin with."""
+    standing = state.standing
+    return 0 if standing is None or standing.level not in levels else levels.index(standing.level)
+
+
+def tier_of(state: MemberState, levels: Sequence[str]) -> str:
+    """Return the member's tier among `levels`."""
+    return levels[tier_rank_of(state, levels)]
+
+
+def metric_value(metric: Metric, facts: Facts) -> Any:
+    """Return what an event adds to a count or a sum whose `where` it fulfils; nothing where its number is missing."""
+    if metric.measure is Measure.COUNT:
+        return 1
+    if metric.measure is not Measure.SUM or metric.of is None:
+        return 0
+    return facts.value_of(metric.of) or 0
+
+
 def tendered(tenders: Sequence[Any] | None, kind: str) -> int:
     """Return what was paid by tenders of `kind`, in minor units."""
     return sum(tender.amount for tender in tenders or () if tender.kind == kind)
 
 
-def millionths(quantity: str) -> int:
-    """Return a canonical decimal with at most six decimals as an integer of millionths."""
+def millionths(quantity: str | Fraction) -> int:
+    """Return a canonical decimal with at most six decimals as an integer of millionths.
+
+    What is left of an order has its quantities in millionths already, as exact rationals: these are returned.
+    """
+    if isinstance(quantity, Fraction):
+        return quantity  # type: ignore[return-value]  # whoever adds these up adds rationals
     whole, _, fraction = quantity.partition(".")
     return int(whole) * MILLION + int(f"{fraction:0<6}") if fraction else int(whole) * MILLION

@@ -16,12 +16,21 @@ from engine.programme.conditions import (
     MemberValue,
     Tender,
 )
+from engine.programme.occasions import Anniversary, Birthday, TierChange
 from schemas.events import PERSONAL_FIELDS, Activity, Event, Purchase, Share, Signup
 
-TRIGGERS: dict[str, type[Event]] = {"purchase": Purchase, "signup": Signup, "share": Share, "activity": Activity}
-"""What rules of this release may be `on`, by the name written in a programme."""
+EVENT_TRIGGERS: dict[str, type[Event]] = {
+    "purchase": Purchase, "signup": Signup, "share": Share, "activity": Activity,
+}  # fmt: skip
+"""The events that rules of this release may be `on`, and metrics about, by the name written in a programme."""
 
-LATER_TRIGGERS = ("referral", "tier", "challenge", "contest", "birthday", "anniversary")
+OCCASION_TRIGGERS: dict[str, type[Event]] = {"tier": TierChange, "birthday": Birthday, "anniversary": Anniversary}
+"""What else rules may be `on`: what time and the ledger bring about."""
+
+TRIGGERS = EVENT_TRIGGERS | OCCASION_TRIGGERS
+"""Everything that rules of this release may be `on`."""
+
+LATER_TRIGGERS = ("referral", "challenge", "contest")
 
 LINE = "line"
 """Stands in the place of a trigger where the fields of one line of a purchase are meant."""
@@ -58,6 +67,14 @@ _OWN: dict[str, dict[str, tuple[Kind, bool]]] = {
         "campaign": (_TEXT, True),
     },
 }  # fmt: skip
+_OCCASIONS: dict[str, dict[str, Field]] = {
+    "tier": {
+        "tier.to": Field("tier.to", Kind.TEXT, Attribute("to"), optional=False),
+        "tier.from": Field("tier.from", Kind.TEXT, Attribute("before"), optional=False),
+    },
+    "birthday": {},
+    "anniversary": {"anniversary.years": Field("anniversary.years", Kind.INTEGER, Attribute("years"), optional=False)},
+}
 _LINE: dict[str, tuple[Kind, bool]] = {
     "line_id": (_TEXT, False), "sku": (_TEXT, False), "category": (_TEXT, True), "brand": (_TEXT, True),
     "quantity": (Kind.DECIMAL, False), "amount": (_MONEY, False),
@@ -70,6 +87,8 @@ _TIME = {
 }  # fmt: skip
 HELD_PREFIX = "member.held."
 PROFILE_PREFIX = "member.attributes."
+TIER_PATHS = ("member.tier", "member.tier_rank")
+"""Fields that only a programme with tiers has."""
 MEMBER_FIELDS = {
     "member.age": Field("member.age", Kind.AGE, MemberValue(MemberPart.AGE)),
     "member.birthday": Field("member.birthday", Kind.RECURRING, MemberValue(MemberPart.BIRTHDAY)),
@@ -81,7 +100,7 @@ TIME_FIELDS = {
 
 
 def _catalogue() -> dict[str, dict[str, Field]]:
-    catalogue: dict[str, dict[str, Field]] = {}
+    catalogue: dict[str, dict[str, Field]] = dict(_OCCASIONS)
     for trigger, own in _OWN.items():
         fields = [
             Field(f"{trigger}.{name}", kind, Attribute(name), optional=maybe)
@@ -103,9 +122,9 @@ FIELDS = _catalogue()
 LATER_PATHS = frozenset(
     (
         "refund.order_id", "refund.refund_id", "refund.amount",
-        "member.tier", "member.tier_rank", "member.referrer",
+        "member.referrer",
         "referral.event", "referral.number", "referral.amount", "referral.age", "referral.spend", "referral.channel",
-        "tier.to", "tier.from", "contest.id", "contest.rank", "challenge.rule",
+        "contest.id", "contest.rank", "challenge.rule",
     )
 )  # fmt: skip
 _LATER_PREFIXES = ("referral.referee.",)
@@ -119,7 +138,7 @@ def field_of(trigger: str, path: str) -> Field | None:
         return Field(path, Kind.BOOLEAN, MemberValue(MemberPart.HELD, held), optional=False)
     if known := _entry(path, PROFILE_PREFIX):
         return Field(path, Kind.TEXT, MemberValue(MemberPart.ATTRIBUTE, known))
-    if trigger != SEGMENT and (name := _entry(path, ATTRIBUTES_PREFIX)):
+    if trigger not in (SEGMENT, *OCCASION_TRIGGERS) and (name := _entry(path, ATTRIBUTES_PREFIX)):
         return Field(path, Kind.TEXT, Attribute("attributes", name))
     return TIME_FIELDS.get(path) or MEMBER_FIELDS.get(path) or _event_field(trigger, path)
 
@@ -128,7 +147,7 @@ def _event_field(trigger: str, path: str) -> Field | None:
     """Return the field of the event itself that `path` names: one of the catalogue, or an entry of a mapping."""
     if trigger not in TRIGGERS:
         return None
-    if name := _entry(path, f"{trigger}.attributes."):
+    if trigger in EVENT_TRIGGERS and (name := _entry(path, f"{trigger}.attributes.")):
         return Field(path, Kind.TEXT, Attribute("attributes", name))
     if trigger == "purchase" and (tender := _entry(path, TENDER_PREFIX)):
         return Field(path, Kind.MONEY, Tender(tender), optional=False)
@@ -170,4 +189,4 @@ def paths_near(trigger: str) -> list[str]:
     if trigger == LINE:
         return own
     others = [path for kind, fields in FIELDS.items() if kind != LINE for path in fields]
-    return [*own, *TIME_FIELDS, *MEMBER_FIELDS, "member.segment", *sorted(LATER_PATHS), *others]
+    return [*own, *TIME_FIELDS, *MEMBER_FIELDS, *TIER_PATHS, "member.segment", *sorted(LATER_PATHS), *others]

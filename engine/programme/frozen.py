@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from engine.ledger.parts import OrderFacts
-from engine.programme.conditions import AllOf, AnyOf, Difference, FieldTest, History, Lines, MemberValue, Not
+from engine.programme.conditions import AllOf, AnyOf, Difference, FieldTest, History, Lines, MemberValue, Not, TierValue
 from engine.programme.facts import Facts
 from engine.programme.model import MultipliedAmount, RatedAmount
 from schemas.events import Purchase
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from engine.state import MemberState
 
 
+FROZEN = (History, MemberValue, TierValue)
+"""The sources that say what is not the order's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class FrozenFacts(Facts):
     """Read the facts of what is left of an order: its own fields from it, all others as they were at the award."""
@@ -31,14 +35,14 @@ class FrozenFacts(Facts):
     kept: dict[Source, Any] = field(default_factory=dict)
 
     def _read(self, source: Source) -> Any:
-        if isinstance(source, (History, MemberValue)):
+        if isinstance(source, FROZEN):
             return self.kept.get(source)
         return Facts._read(self, source)  # noqa: SLF001  its own class; super() does not work with slots
 
 
 @lru_cache(maxsize=64)
 def frozen_fields(programme: Programme) -> tuple[Field, ...]:
-    """Return the fields that a programme's rules on purchases read and that are not the order's own, without doubles."""
+    """Return the fields that are not the order's own and that rules on purchases read, each once."""
     found: dict[Field, None] = {}
     for rule in programme.rules:
         if rule.on is Purchase:
@@ -103,7 +107,7 @@ def _of_condition(condition: Condition) -> Iterator[Field]:
 
 
 def _not_own(of: Field) -> Iterator[Field]:
-    if isinstance(of.source, (History, MemberValue)):
+    if isinstance(of.source, FROZEN):
         yield of
     elif isinstance(of.source, Difference):
         for _, term in of.source.terms:

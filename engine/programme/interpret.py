@@ -17,8 +17,11 @@ from engine.programme.awards import (
 )
 from engine.programme.chance import is_treated, wins
 from engine.programme.conditions import Duration
-from engine.programme.facts import Facts, period_of
+from engine.programme.expiry import Expiry
+from engine.programme.facts import Facts, metric_value, period_of
 from engine.programme.fields import TRIGGERS
+from engine.programme.frozen import frozen_fields, keep_facts, keep_first
+from engine.programme.judge import tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
 from engine.programme.metrics import completes
 from engine.programme.model import (
@@ -39,13 +42,12 @@ from engine.programme.uses import begins_control, rolling_use, rolling_value_use
 from engine.state import LimitUse, use_in
 from engine.windows import RollingUse
 from schemas.canonical import grant_key
-from schemas.events import INT64_MAX
+from schemas.events import INT64_MAX, Purchase
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.programme.localtime import Calendar
     from engine.programme.model import Amount, Challenge, Give, LimitScope, Programme, Rule
     from engine.state import MemberState, Occurrence
     from schemas.events import Event, MemberEvent
@@ -60,12 +62,15 @@ class Interpreter:
         self.programme = programme
         self.version = version
         self._rules = in_order(programme.rules)
-        self._calendar = calendar_of(programme.timezone)
+        self._frozen = frozen_fields(programme)
+        self.timed = timed_by(programme)
+        self.tier_clock = tier_clock_of(programme)
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member and count it in `state`."""
         rules = [rule for rule in self._rules if isinstance(event, rule.on)]
-        judging = _Judging(self.version, self._calendar, event, state, occurrence)  # type: ignore[arg-type]  # rules are on members
+        judging = _Judging(self.programme, self.version, event, state, occurrence)  # type: ignore[arg-type]  # rules are on members
+        facts = tuple(judging.facts.value_of(each) for each in self._frozen) if isinstance(event, Purchase) else ()
         picked: dict[str, Rule | None] = {}
         for rule in rules:
             if not decides(rule.group):
@@ -77,9 +82,15 @@ class Interpreter:
                 picked[rule.group.id] = judging.pick([each for each in rules if each.group == rule.group])
             if picked[rule.group.id] is rule:
                 judging.give(rule)
+        tiers = self.programme.terms.tiers
+        tier_metric = None if tiers is None else tiers.metric
         for metric in self.programme.metrics:
             if isinstance(event, TRIGGERS[metric.on]) and judging.facts.holds(metric.where):
                 judging.facts.enter(metric)
+                if tier_metric is not None and metric.key == tier_metric.key:
+                    state.gained += metric_value(metric, judging.facts)
+        if isinstance(event, Purchase) and self._frozen and judging.rewards:
+            keep_facts(state, event.order_id, facts)
         return judging.rewards or NOTHING
 
 
@@ -87,8 +98,8 @@ class Interpreter:
 class _Judging:
     """Judge one event: what was given so far, rule by rule."""
 
+    programme: Programme
     version: int
-    calendar: Calendar
     event: MemberEvent
     state: MemberState
     occurrence: Occurrence
@@ -96,6 +107,7 @@ class _Judging:
     given: dict[Phase, int] = field(default_factory=lambda: dict.fromkeys(Phase, 0))
 
     def __post_init__(self) -> None:
+        self.calendar = calendar_of(self.programme.timezone)
         self.facts = Facts.before(self.event, self.state, self.calendar)
 
     def stands(self, rule: Rule) -> bool:
@@ -123,8 +135,10 @@ class _Judging:
         from_ms = None if challenge.within is None else self.calendar.before(at_ms, challenge.within)
         by = 1 if challenge.of is None else self.facts.value_of(challenge.of)
         goal = (challenge.goal, challenge.repeats)
-        if not completes(self.state, challenge.key(rule.id), by, goal, (from_ms, at_ms)):
+        before = completes(self.state, challenge.key(rule.id), by, goal, (from_ms, at_ms))
+        if before is None:
             return False
+        keep_first(self.state, order_of(self.event), rule.id, before, challenge.goal)
         self.rewards.append(completion(completion_posting(rule, self.version), self.event, self.occurrence))
         return True
 
@@ -188,23 +202,7 @@ class _Judging:
         return worth
 
     def _award(self, amount: Amount) -> int:
-        """Return what an amount comes to, before limits; 0 where its basis is missing."""
-        if isinstance(amount, FixedAmount):
-            return amount.amount
-        if isinstance(amount, MultipliedAmount):
-            extra = amount.extra
-            if amount.key is not None:
-                extra = dict(amount.extras).get(self.facts.value_of(amount.key))
-            return 0 if extra is None else rounded(self.given[amount.phase] * extra[0], extra[1], amount.rounding)
-        basis = self.facts.value_of(amount.basis)
-        if basis is None or basis < 0:
-            return 0
-        award = rounded(basis * amount.numerator, amount.denominator, amount.rounding)
-        if amount.most is not None:
-            award = min(award, amount.most)
-        if amount.share is not None:
-            award = min(award, rounded(basis * amount.share[0], amount.share[1], Rounding.FLOOR))
-        return award
+        return award_of(self.facts, amount, self.given)
 
     def _uses(self, rule: Rule) -> Uses:
         return {limit.scope: self._use(rule, limit.scope) for limit in rule.limits}
@@ -224,7 +222,11 @@ class _Judging:
 
     def _grant(self, rule: Rule, index: int, amount: int) -> None:
         give, at_ms = rule.gives[index], self.event.occurred_at
-        until_ms = None if give.lasts is None else self.calendar.after(at_ms, give.lasts)
+        available_ms = at_ms if give.hold is None else self.calendar.after(at_ms, give.hold)
+        until_ms = None if give.lasts is None else self.calendar.after(available_ms, give.lasts)
+        if give.validity is not None:
+            rounding = self.programme.terms.points.round_expiry
+            until_ms = Expiry(self.calendar, give.validity, rounding)(available_ms)
         self.rewards.append(
             RewardEvent(
                 posting=grant_posting(rule, give, self.version),
@@ -232,19 +234,45 @@ class _Judging:
                 reward_key=grant_key(self.occurrence.identity, rule.id, self.event.member_id, index),
                 occurred_at_ms=at_ms,
                 order_id=order_of(self.event),
-                available_at_ms=at_ms,
+                available_at_ms=available_ms,
                 expires_at_ms=until_ms,
+                give=index,
             )
         )
         if give.unit == "points":
             self.given[rule.phase] += amount
-            self.state.available += amount
-        if give.unit in ("badge", "benefit"):
-            self.state.remembering().held[give.item or ""] = until_ms or 0
+        if give.item is not None and give.hold is None:
+            self.state.hold_item(give.unit, give.item, until_ms)
 
     def _refuse(self, rule: Rule, index: int, reason: RefusalReason, amount: int) -> None:
         posting = refusal_posting(rule, rule.gives[index], self.version, reason)
         self.rewards.append(refusal(posting, amount, self.event, self.occurrence, index))
+
+
+def award_of(facts: Facts, amount: Amount, given: dict[Phase, int]) -> int:
+    """Return what an amount comes to before limits, 0 where its basis is missing.
+
+    Args:
+        facts: of the event, or of what is left of an order.
+        amount: what a rule gives.
+        given: the points that the event gave in each phase so far, after limits.
+    """
+    if isinstance(amount, FixedAmount):
+        return amount.amount
+    if isinstance(amount, MultipliedAmount):
+        extra = amount.extra
+        if amount.key is not None:
+            extra = dict(amount.extras).get(facts.value_of(amount.key))
+        return 0 if extra is None else rounded(given[amount.phase] * extra[0], extra[1], amount.rounding)
+    basis = facts.value_of(amount.basis)
+    if basis is None or basis < 0:
+        return 0
+    award = rounded(basis * amount.numerator, amount.denominator, amount.rounding)
+    if amount.most is not None:
+        award = min(award, amount.most)
+    if amount.share is not None:
+        award = min(award, rounded(basis * amount.share[0], amount.share[1], Rounding.FLOOR))
+    return award
 
 
 def _maxima(rule: Rule, give: Give) -> list[MaxLimit]:

@@ -15,6 +15,7 @@ from engine.programme.load import LATER_SECTIONS, REQUIRED_SECTIONS, SCHEMA
 from engine.programme.load_metric import Repeat
 from engine.programme.load_when import TESTS
 from engine.programme.model import Every, Over, Phase, Pick, Rounding
+from engine.programme.terms import Downgrade, Negative, RewardKind, RoundExpiry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,13 +57,41 @@ def json_schema() -> Schema:
         "segments": _mapping_of(_ref("condition")),
         "rules": _list_of(_ref("rule")),
     }
-    document = _object(sections | {name: {} for name in LATER_SECTIONS}, REQUIRED_SECTIONS)
+    document = _object(sections | _terms() | {name: {} for name in LATER_SECTIONS}, REQUIRED_SECTIONS)
     definitions = {"condition": _condition(), "line": _line(), "rule": _rule(), "give": _give(), "limit": _limit()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Guerdon programme",
         **document,
         "$defs": definitions,
+    }
+
+
+def _terms() -> dict[str, Schema]:
+    """Return the sections of `load_terms`."""
+    validity: Schema = {"anyOf": [_DURATION, {"const": "none"}]}
+    level = _object({"id": _SCALAR, "from": _NUMBER, "benefits": _list_of(_SCALAR)}, ("id", "from"))
+    reward: dict[str, Schema] = {
+        "id": _SCALAR, "points": _NUMBER, "kind": _choice(RewardKind), "stock": _NUMBER, "min_order": _NUMBER,
+        "points_per": _mapping_of(_NUMBER), "min_points": _NUMBER, "max_share": _SHARE,
+    }  # fmt: skip
+    window: Schema = {
+        "type": "string",
+        "pattern": "^(lifetime|calendar_year|anniversary|rolling [0-9]{1,6}(m|h|d|w|mo|y))$",
+    }
+    tiers: dict[str, Schema] = {
+        "metric": {"type": "string"}, "window": window, "downgrade": _choice(Downgrade), "grace": validity,
+        "levels": _list_of(level),
+    }  # fmt: skip
+    points: dict[str, Schema] = {
+        "validity": validity, "round_expiry": _choice(RoundExpiry), "liability_per_point": _NUMBER,
+    }  # fmt: skip
+    return {
+        "points": _object(points),
+        "refunds": _object({"window": _DURATION, "negative": _choice(Negative)}),
+        "tiers": _object(tiers, ("metric", "window", "levels")),
+        "catalogue": _list_of(_object(reward, ("id", "kind"))),
+        "reserve_for": _DURATION,
     }
 
 
@@ -115,6 +144,8 @@ def _condition() -> Schema:
     properties |= {path: {} for path in sorted(LATER_PATHS)}
     properties |= {
         "member.segment": _tests(Kind.TEXTS),
+        "member.tier": _tests(Kind.TEXT),
+        "member.tier_rank": _tests(Kind.INTEGER),
         "all": _list_of(_ref("condition")),
         "any": _list_of(_ref("condition")),
         "not": _ref("condition"),

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from engine.ledger.tiers import TierClock
+from engine.programme.localtime import calendar_of
+from engine.programme.occasions import Anniversary, Birthday
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.programme.model import Programme
     from engine.state import MemberState, Occurrence
     from schemas.events import Event
     from schemas.rewards import RewardEvent
 
 
 class Judges(Protocol):
-    """Judge events by one programme version."""
+    """Judge events by one programme version.
+
+    `timed` holds which occasions of the calendar it has rules on, `tier_clock` what moves members between its tiers.
+    """
+
+    programme: Programme
+    version: int
+    timed: frozenset[type[Event]]
+    tier_clock: TierClock | None
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member, and count it in `state`."""
         ...
+
+
+def timed_by(programme: Programme) -> frozenset[type[Event]]:
+    """Return the occasions of the calendar that a programme has rules on."""
+    return frozenset(rule.on for rule in programme.rules if rule.on in (Birthday, Anniversary))
+
+
+def tier_clock_of(programme: Programme) -> TierClock | None:
+    """Return what moves members between a programme's tiers, or None where it has none."""
+    tiers = programme.terms.tiers
+    return None if tiers is None else TierClock(tiers, calendar_of(programme.timezone))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from engine.programme.conditions import Duration, Kind
 from engine.programme.localtime import DAY_MS, DAY_ZERO
+from engine.programme.nodes import Scalar
 from engine.programme.problems import Code
 from engine.programme.scalars import boolean_of, choice_of, integer_of, kind_of, money_of, text_of
 from schemas.events import INT64_MAX
@@ -71,6 +72,13 @@ def duration_of(node: Node, what: str, problems: Problems, *, least: int = 1) ->
         problems.error(node.place, Code.OUT_OF_RANGE, message)
         return None
     return found
+
+
+def validity_of(node: Node, problems: Problems) -> Duration | None:
+    """Read how long points last; `none` means for ever."""
+    if isinstance(node, Scalar) and node.text == "none":
+        return None
+    return duration_of(node, "validity", problems)
 
 
 def length_ms(duration: Duration) -> int:

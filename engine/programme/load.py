@@ -15,6 +15,7 @@ from engine.programme.load_derived import read_derived
 from engine.programme.load_metric import read_metrics, read_segments
 from engine.programme.load_rule import RuleReader
 from engine.programme.load_sections import SectionReader
+from engine.programme.load_terms import TERM_SECTIONS, TermsReader
 from engine.programme.load_when import Names
 from engine.programme.localtime import calendar_of, zone_names
 from engine.programme.model import Programme, Rule
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
 SCHEMA = "guerdon/1"
 NAMED_MAX = 20
 REQUIRED_SECTIONS = ("schema", "programme", "timezone", "currency", "rules")
-_KNOWN = (*REQUIRED_SECTIONS, "derived", "metrics", "segments")
-LATER_SECTIONS = (
-    "points", "refunds", "tiers", "referral", "catalogue", "contests", "reserve_for",
-)  # fmt: skip
+_KNOWN = (*REQUIRED_SECTIONS, "derived", "metrics", "segments", *TERM_SECTIONS)
+LATER_SECTIONS = ("referral", "contests")
 _DIGITS_UNKNOWN = 18
 """With an unknown currency, amounts are read as precisely as any: the currency alone is the problem."""
 
@@ -111,6 +110,10 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
     digits = _DIGITS_UNKNOWN if currency is None else MINOR_DIGITS[currency]
     names = Names(digits, currency or "cash", calendar_of(timezone or "UTC"))
     _read_names(entries, names, problems)
+    terms = TermsReader(names, problems).terms(entries)
+    names.points = terms.points
+    if "segments" in entries:
+        read_segments(entries["segments"], names, problems)
     rules = _rules(entries["rules"], problems, names) if "rules" in entries else ()
     check_rules(rules, currency, problems)
     assert isinstance(tree, Mapping)  # noqa: S101  entries_of has refused everything else
@@ -125,17 +128,16 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
         rules,
         canonical_digest(tree),
         tuple(m for m in names.metrics.values() if m is not None),
+        terms,
     )
 
 
 def _read_names(entries: dict[str, Node], names: Names, problems: Problems) -> None:
-    """Read what rules may name, in the order in which one may name the other."""
+    """Read what rules and terms may name, in the order in which one may name the other."""
     if "derived" in entries:
         read_derived(entries["derived"], names, problems)
     if "metrics" in entries:
         read_metrics(entries["metrics"], names, problems, entries.get("derived"))
-    if "segments" in entries:
-        read_segments(entries["segments"], names, problems)
 
 
 def _check_metrics(node: Node | None, names: Names, currency: str | None, problems: Problems) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import gcd
 from typing import TYPE_CHECKING
 
 from engine.programme.conditions import ALWAYS, MILLION, AllOf, Duration, Field, Kind, Lines, Not
 from engine.programme.entries import entries_of
 from engine.programme.fields import LINE
-from engine.programme.literals import duration_of
+from engine.programme.literals import duration_of, validity_of
 from engine.programme.load_when import WhenReader, basis_field
 from engine.programme.model import FixedAmount, Give, MultipliedAmount, Phase, RatedAmount, Rounding
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence
@@ -38,12 +39,13 @@ _BASES = {"purchase.amount": "amount", "purchase.units": "quantity"}
 
 
 class GiveReader:
-    """Read the gives of one rule on `trigger` (None: unknown)."""
+    """Read the gives of one rule on `trigger` (None: unknown); `hold` is the rule's own."""
 
-    def __init__(self, problems: Problems, trigger: str | None, names: Names) -> None:
+    def __init__(self, problems: Problems, trigger: str | None, names: Names, hold: Duration | None = None) -> None:
         self._problems = problems
         self._trigger = trigger
         self._names = names
+        self._hold = hold
 
     def gives(self, node: Node) -> tuple[Give, ...]:
         """Return the gives at `node` that could be read."""
@@ -60,21 +62,28 @@ class GiveReader:
         if entries is None:
             return None
         assert isinstance(node, Mapping)  # noqa: S101  entries_of has refused everything else
-        if "hold" in entries and duration_of(entries["hold"], "hold", self._problems) is not None:
-            self._problems.not_judged(node.key_places["hold"], "a hold")
+        hold = duration_of(entries["hold"], "hold", self._problems) if "hold" in entries else self._hold
         named = [name for name in _KINDS if name in entries]
         if len(named) != 1 and len(node.entries) - ("hold" in entries) != 1:
             message = "a give names one thing, such as {points: 100}; write each into an entry of its own"
             self._problems.error(node.place, Code.CONTRADICTION, message)
         if not named:
             return None
-        name, value = named[0], entries[named[0]]
+        give = self._named(named[0], entries[named[0]], node)
+        return None if give is None else replace(give, hold=hold)
+
+    def _named(self, name: str, value: Node, node: Node) -> Give | None:
         if name in ("points", "status"):
             amount = self._points(name, value)
-            return None if amount is None else Give(f"{name}.granted", name, amount, place=node.place)
+            validity = self._validity(value) if name == "points" else None
+            return (
+                None if amount is None else Give(f"{name}.granted", name, amount, place=node.place, validity=validity)
+            )
         if name == "multiply":
             factor = self._multiply(value)
-            return None if factor is None else Give("points.granted", "points", factor, place=node.place)
+            if factor is None:
+                return None
+            return Give("points.granted", "points", factor, place=node.place, validity=self._names.points.validity)
         if name == "cash":
             cash = self._cash(value)
             return None if cash is None else Give("cash.granted", self._names.currency, cash, place=node.place)
@@ -86,7 +95,9 @@ class GiveReader:
         entries = entries_of(node, what, self._problems, _POINTS)
         if entries is None:
             return None
-        self._validity(entries.get("validity"))
+        if "validity" in entries and what != "points":
+            message = f"{what} never lapses and takes no validity; take it out"
+            self._problems.error(entries["validity"].place, Code.CONTRADICTION, message)
         if "amount" in entries:
             for name in ("rate", "per", "of", "round", "only_items", "except_items"):
                 if name in entries:
@@ -95,11 +106,10 @@ class GiveReader:
             return self._fixed(what, entries["amount"])
         return self._rated(what, node, entries)
 
-    def _validity(self, node: Node | None) -> None:
-        if node is None or (isinstance(node, Scalar) and node.text == "none"):
-            return
-        if duration_of(node, "validity", self._problems) is not None:
-            self._problems.not_judged(node.place, "a validity of points")
+    def _validity(self, node: Node) -> Duration | None:
+        """Return how long points of a give last: as it says, else as the programme says."""
+        own = node.entries.get("validity") if isinstance(node, Mapping) else None
+        return self._names.points.validity if own is None else validity_of(own, self._problems)
 
     def _fixed(self, what: str, node: Node) -> FixedAmount | None:
         amount = integer_of(node, what, self._problems, least=1)

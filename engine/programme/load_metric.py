@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from engine.programme.conditions import ALWAYS, NUMBERS, Field, Measure, Metric
 from engine.programme.entries import entries_of
-from engine.programme.fields import SEGMENT, TRIGGERS, other_trigger_of
+from engine.programme.fields import EVENT_TRIGGERS, SEGMENT, other_trigger_of
 from engine.programme.literals import duration_of, literal_of
 from engine.programme.load_when import DERIVED_PREFIX, WhenReader
 from engine.programme.model import Challenge, Every
@@ -84,9 +84,9 @@ def _measured(measure: Measure, node: Node, names: Names, problems: Problems) ->
     if measure is not Measure.SUM:
         if text in _LATER_EVENTS:
             problems.not_judged(node.place, f"a metric of {text} events")
-        elif text not in TRIGGERS:
-            problems.unknown(node.place, Code.UNKNOWN_VALUE, f"event to {measure}", text, TRIGGERS)
-        return (text if text in TRIGGERS else None), None
+        elif text not in EVENT_TRIGGERS:
+            problems.unknown(node.place, Code.UNKNOWN_VALUE, f"event to {measure}", text, EVENT_TRIGGERS)
+        return (text if text in EVENT_TRIGGERS else None), None
     if text.startswith("refund."):
         problems.not_judged(node.place, "a metric of refund events")
         return None, None

@@ -51,11 +51,11 @@ class RuleReader:
         trigger = self._trigger(entries["on"]) if "on" in entries else None
         conditions = WhenReader(problems, trigger, self._names)
         when = conditions.condition(entries["when"]) if "when" in entries else ALWAYS
-        gives = GiveReader(problems, trigger, self._names).gives(entries["give"]) if "give" in entries else ()
+        hold = duration_of(entries["hold"], "hold", problems) if "hold" in entries else None
+        reader = GiveReader(problems, trigger, self._names, hold)
+        gives = reader.gives(entries["give"]) if "give" in entries else ()
         units = list(dict.fromkeys(give.unit for give in gives))
         limits = LimitReader(problems, trigger, self._names, units)
-        if "hold" in entries and duration_of(entries["hold"], "hold", problems) is not None:
-            problems.not_judged(entries["hold"].place, "a hold")
         parts = {
             "limits": limits.limits(entries["limits"]) if "limits" in entries else (),
             "campaign": name_of(entries["campaign"], "campaign", problems) if "campaign" in entries else None,

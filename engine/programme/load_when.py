@@ -21,15 +21,27 @@ from engine.programme.conditions import (
     MemberPart,
     MemberValue,
     Not,
+    TierValue,
 )
 from engine.programme.entries import entries_of
-from engine.programme.fields import LINE, LINE_TEXTS, SEGMENT, TRIGGERS, field_of, is_later, line_test, other_trigger_of
+from engine.programme.fields import (
+    LINE,
+    LINE_TEXTS,
+    SEGMENT,
+    TIER_PATHS,
+    TRIGGERS,
+    field_of,
+    is_later,
+    line_test,
+    other_trigger_of,
+)
 from engine.programme.fields import paths_near as known_paths
 from engine.programme.literals import clock_of, length_ms, literal_of
 from engine.programme.localtime import DAY_MS
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence
 from engine.programme.problems import Code, shown
 from engine.programme.scalars import boolean_of, kind_of, text_of
+from engine.programme.terms import PointsTerms
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Condition, Duration, Literal, Metric, Place
@@ -56,10 +68,12 @@ DERIVED_PREFIX = "derived."
 HISTORY_PREFIX = "history."
 SEGMENT_FIELD = Field("member.segment", Kind.TEXTS, MemberValue(MemberPart.HELD), optional=False)
 """Stands for the member's segments while their test is read; none is kept, each is a condition."""
+LEVEL_PATHS = ("member.tier", "tier.to", "tier.from")
+"""Fields whose values are levels of the programme's tiers."""
 _QUANTIFIERS = ("some", "all", "none", "sum")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Names:
     """Hold what a programme defines and conditions may name; `digits` are the currency's decimals."""
 
@@ -70,6 +84,8 @@ class Names:
     metrics: dict[str, Metric | None] = dataclass_field(default_factory=dict)
     segments: dict[str, Condition] = dataclass_field(default_factory=dict)
     read: set[str] = dataclass_field(default_factory=set)
+    levels: list[str] = dataclass_field(default_factory=list)
+    points: PointsTerms = dataclass_field(default_factory=PointsTerms)
 
     def field(self, name: str, place: Place, trigger: str | None, problems: Problems) -> Field | None:
         """Return the field that `name` means in a rule on `trigger`, or None after recording why there is none."""
@@ -80,6 +96,8 @@ class Names:
             return self._derived(name, place, trigger, problems)
         if name.startswith(HISTORY_PREFIX) and trigger != LINE:
             return self._history(name, place, problems)
+        if name in TIER_PATHS and trigger != LINE:
+            return self._tier(name, place, problems)
         other = None if trigger == LINE else other_trigger_of(name)
         if trigger != LINE and is_later(name):
             problems.not_judged(place, f"the field {shown(name)}")
@@ -92,6 +110,14 @@ class Names:
             message = f"{name} is a field of {other} events and this rule is on {trigger}; it could never hold"
             problems.error(place, Code.OTHER_EVENT, message)
         return None
+
+    def _tier(self, path: str, place: Place, problems: Problems) -> Field | None:
+        if not self.levels:
+            message = f'{path} needs tiers and this programme has none; add a section "tiers"'
+            problems.error(place, Code.UNKNOWN_FIELD, message)
+            return None
+        ranked = path == "member.tier_rank"
+        return Field(path, Kind.INTEGER if ranked else Kind.TEXT, TierValue(tuple(self.levels), ranked), optional=False)
 
     def _derived(self, path: str, place: Place, trigger: str | None, problems: Problems) -> Field | None:
         name = path.removeprefix(DERIVED_PREFIX)
@@ -309,7 +335,10 @@ class WhenReader:
 
     def _literal(self, field: Field, node: Node) -> Literal | None:
         measures = (self._names.digits, self._names.calendar)
-        return literal_of(field.kind, node, field.path, self._problems, measures)
+        found = literal_of(field.kind, node, field.path, self._problems, measures)
+        if field.path in LEVEL_PATHS and isinstance(found, str) and found not in self._names.levels:
+            self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "tier", found, self._names.levels)
+        return found
 
 
 def _size(value: Literal) -> int:

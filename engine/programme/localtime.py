@@ -131,13 +131,14 @@ def days_to_birthday(birthday: str | None, day: int) -> int | None:
         return None
     month, day_of_month = int(birthday[-5:-3]), int(birthday[-2:])
     year = date.fromordinal(day + DAY_ZERO).year
-    days = abs(_day_in(year, month, day_of_month) - day)
+    days = abs(yearly_day(year, month, day_of_month) - day)
     if days <= _HALF_YEAR_DAYS:
         return days
-    return min(abs(_day_in(near, month, day_of_month) - day) for near in (year - 1, year + 1))
+    return min(abs(yearly_day(near, month, day_of_month) - day) for near in (year - 1, year + 1))
 
 
-def _day_in(year: int, month: int, day_of_month: int) -> int:
+def yearly_day(year: int, month: int, day_of_month: int) -> int:
+    """Return the local day of a date that comes back each year; 29 February is kept on the 28th in other years."""
     kept = 28 if month == 2 and day_of_month == 29 and not isleap(year) else day_of_month
     return date(year, month, kept).toordinal() - DAY_ZERO
 

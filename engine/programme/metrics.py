@@ -87,8 +87,10 @@ def add_streak(state: MemberState, key: str, unit: int) -> None:
 
 def completes(
     state: MemberState, key: str, by: int | None, goal: tuple[int, bool], span: tuple[int | None, int]
-) -> bool:
-    """Count an event for a challenge and say whether it completes it; afterwards counting begins anew, or never again.
+) -> int | None:
+    """Count an event for a challenge and return how far it stood before, if this completes it, else None.
+
+    Afterwards counting begins anew, or never again.
 
     Args:
         state: the member's, changed in place.
@@ -98,22 +100,22 @@ def completes(
         span: since when it counts (None: ever), itself outside, and the event's instant.
     """
     if by is None or by <= 0:
-        return False
+        return None
     (wanted, repeats), (from_ms, at_ms) = goal, span
     memory = state.remembering()
     counter = memory.counters.setdefault(key, [0, 0])
     if counter[1] and not repeats:
-        return False
+        return None
     if from_ms is None:
         reached = counter[0] = _bounded(counter[0] + by)
     else:
         add_window(state, key, by, from_ms, at_ms)
         reached = window_sum(state, key, from_ms, at_ms)
     if reached < wanted:
-        return False
+        return None
     memory.counters[key] = [0, _bounded(counter[1] + 1)]
     memory.windows.pop(key, None)
-    return True
+    return reached - by
 
 
 def _bounded(value: int) -> int:

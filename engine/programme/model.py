@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from engine.programme.conditions import NOWHERE, Duration, Place
+from engine.programme.terms import Terms
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Condition, Field, Metric
@@ -111,7 +112,8 @@ Amount = FixedAmount | RatedAmount | MultipliedAmount
 class Give:
     """Award an amount of a unit; `item` is the coupon's template, the gift's sku, the badge or the benefit.
 
-    `lasts` is how long a coupon or a benefit is good for, None: without end.
+    `lasts` is how long a coupon or a benefit is good for, None: without end; `hold` how long the award stays pending,
+    `validity` how long points last from then on (None: for ever).
     """
 
     type: str
@@ -120,6 +122,8 @@ class Give:
     item: str | None = None
     lasts: Duration | None = None
     place: Place = field(default=NOWHERE, compare=False)
+    hold: Duration | None = None
+    validity: Duration | None = None
 
     @property
     def is_account(self) -> bool:
@@ -249,6 +253,7 @@ class Programme:
     rules: tuple[Rule, ...]
     digest: str
     metrics: tuple[Metric, ...] = ()
+    terms: Terms = field(default_factory=Terms)
 
 
 def in_order(rules: tuple[Rule, ...]) -> list[Rule]:

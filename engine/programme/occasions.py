@@ -22,6 +22,6 @@ class Birthday(MemberEvent, frozen=True, kw_only=True, gc=False):
 
 
 class Anniversary(MemberEvent, frozen=True, kw_only=True, gc=False):
-    """Say that a member's signup was a number of whole `years` ago, to the local time."""
+    """Say that the day of a member's signup has come back after `years`, at local midnight."""
 
     years: int

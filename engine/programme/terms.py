@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -11,6 +11,10 @@ from engine.programme.conditions import Duration
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Metric
+
+
+NINETY_DAYS = Duration(days=90)
+SEVEN_DAYS = Duration(days=7)
 
 
 class RoundExpiry(StrEnum):
@@ -67,7 +71,7 @@ class PointsTerms:
 class RefundTerms:
     """Say how long after a purchase a refund is taken, and how far it may take points."""
 
-    window: Duration = Duration(days=90)
+    window: Duration = NINETY_DAYS
     negative: Negative = Negative.UNLIMITED
 
 
@@ -126,11 +130,11 @@ class CatalogueReward:
 class Terms:
     """Hold the terms of a programme; what the file leaves out is as the language says."""
 
-    points: PointsTerms = PointsTerms()
-    refunds: RefundTerms = RefundTerms()
+    points: PointsTerms = field(default_factory=PointsTerms)
+    refunds: RefundTerms = field(default_factory=RefundTerms)
     tiers: Tiers | None = None
     catalogue: tuple[CatalogueReward, ...] = ()
-    reserve_for: Duration = Duration(days=7)
+    reserve_for: Duration = SEVEN_DAYS
 
     def reward(self, identifier: str) -> CatalogueReward | None:
         """Return the catalogue's reward of that id, or None."""

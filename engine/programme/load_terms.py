@@ -1,0 +1,215 @@
+"""Read the terms of a programme: how long points last, what refunds take, tiers, the catalogue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.programme.conditions import Duration, Kind, Measure
+from engine.programme.entries import entries_of
+from engine.programme.literals import duration_of, is_duration, literal_of, validity_of
+from engine.programme.nodes import Mapping, Node, Scalar, Sequence
+from engine.programme.problems import Code, shown
+from engine.programme.scalars import choice_of, fraction_of, integer_of, kind_of, money_of, name_of, text_of
+from engine.programme.terms import (
+    CatalogueReward,
+    Downgrade,
+    Level,
+    Negative,
+    PointsTerms,
+    RefundTerms,
+    RewardKind,
+    RoundExpiry,
+    Terms,
+    Tiers,
+    TierWindow,
+)
+
+if TYPE_CHECKING:
+    from engine.programme.conditions import Metric
+    from engine.programme.load_when import Names
+    from engine.programme.problems import Problems
+
+TERM_SECTIONS = ("points", "refunds", "tiers", "catalogue", "reserve_for")
+_ROLLING = "rolling "
+_WINDOWS = ("lifetime", "calendar_year", "anniversary", "rolling 12mo")
+_LIABILITY_DIGITS = 18
+
+
+class TermsReader:
+    """Read the terms of one programme."""
+
+    def __init__(self, names: Names, problems: Problems) -> None:
+        self._names = names
+        self._problems = problems
+
+    def terms(self, entries: dict[str, Node]) -> Terms:
+        """Return the terms that the sections among `entries` set, the others as the language has them."""
+        read = {
+            "points": self._points, "refunds": self._refunds, "tiers": self._tiers, "catalogue": self._catalogue,
+            "reserve_for": self._reserve_for,
+        }  # fmt: skip
+        found = {name: reader(entries[name]) for name, reader in read.items() if name in entries}
+        return Terms(**{name: value for name, value in found.items() if value is not None})  # type: ignore[arg-type]
+
+    def _points(self, node: Node) -> PointsTerms:
+        entries = entries_of(node, "points", self._problems, ("validity", "round_expiry", "liability_per_point")) or {}
+        validity = validity_of(entries["validity"], self._problems) if "validity" in entries else None
+        rounding = None
+        if "round_expiry" in entries:
+            rounding = choice_of(entries["round_expiry"], "round_expiry", self._problems, RoundExpiry)
+        if "liability_per_point" in entries:
+            money_of(entries["liability_per_point"], "liability_per_point", self._problems, _LIABILITY_DIGITS)
+        return PointsTerms(validity, rounding or RoundExpiry.NONE)
+
+    def _refunds(self, node: Node) -> RefundTerms:
+        entries = entries_of(node, "refunds", self._problems, ("window", "negative")) or {}
+        window = duration_of(entries["window"], "window", self._problems) if "window" in entries else None
+        negative = None
+        if "negative" in entries:
+            negative = choice_of(entries["negative"], "negative", self._problems, Negative)
+        return RefundTerms(window or RefundTerms().window, negative or Negative.UNLIMITED)
+
+    def _reserve_for(self, node: Node) -> Duration | None:
+        return duration_of(node, "reserve_for", self._problems)
+
+    def _tiers(self, node: Node) -> Tiers | None:
+        known = ("metric", "window", "downgrade", "grace", "levels")
+        entries = entries_of(node, "tiers", self._problems, known, required=("metric", "window", "levels")) or {}
+        metric = self._tier_metric(entries["metric"]) if "metric" in entries else None
+        window, over = self._tier_window(entries["window"]) if "window" in entries else (None, None)
+        downgrade = None
+        if "downgrade" in entries:
+            downgrade = choice_of(entries["downgrade"], "downgrade", self._problems, Downgrade)
+        grace = entries.get("grace")
+        lasts = None
+        if grace is not None and not (isinstance(grace, Scalar) and grace.text == "none"):
+            lasts = duration_of(grace, "grace", self._problems)
+        kind = Kind.INTEGER if metric is None or metric.of is None else metric.of.kind
+        levels = self._levels(entries["levels"], kind) if "levels" in entries else ()
+        self._names.levels += [level.id for level in levels]
+        if window is None or not levels:
+            return None
+        return Tiers(metric, window, levels, over, downgrade or Downgrade.BALANCE_BASED, lasts)
+
+    def _tier_metric(self, node: Node) -> Metric | None:
+        """Return the metric that tiers go by; None where it is status, or cannot be read."""
+        name = text_of(node, "metric", self._problems)
+        if name is None or name == "status":
+            return None
+        if name not in self._names.metrics:
+            known = ["status", *self._names.metrics]
+            self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "metric of tiers", name, known)
+            return None
+        self._names.read.add(name)
+        metric = self._names.metrics[name]
+        if metric is not None and metric.over is not None:
+            message = f'metric "{shown(name)}" has a window of its own; tiers take one without "over"'
+            self._problems.error(node.place, Code.CONTRADICTION, message)
+        elif metric is not None and metric.measure not in (Measure.COUNT, Measure.SUM):
+            message = f'metric "{shown(name)}" is a {metric.measure}; tiers go by status, a count or a sum'
+            self._problems.error(node.place, Code.CONTRADICTION, message)
+        return metric
+
+    def _tier_window(self, node: Node) -> tuple[TierWindow | None, Duration | None]:
+        text = text_of(node, "window", self._problems)
+        if text is None:
+            return None, None
+        if text.startswith(_ROLLING) and is_duration(text.removeprefix(_ROLLING)):
+            length = Scalar(text.removeprefix(_ROLLING), plain=True, place=node.place)
+            return TierWindow.ROLLING, duration_of(length, "window", self._problems)
+        if text not in _WINDOWS[:-1]:
+            self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "window", text, _WINDOWS)
+            return None, None
+        return TierWindow(text), None
+
+    def _levels(self, node: Node, kind: Kind) -> tuple[Level, ...]:
+        before = -1
+        found: list[Level] = []
+        ids: list[str] = []
+        for item in self._list(node, "levels"):
+            entries = entries_of(item, "a level", self._problems, ("id", "from", "benefits"), required=("id", "from"))
+            if entries is None:
+                continue
+            identifier = self._id(entries, "level", ids)
+            start = self._from(entries["from"], kind, before) if "from" in entries else None
+            before = before if start is None else start
+            listed = self._list(entries["benefits"], "benefits") if "benefits" in entries else []
+            benefits = [name_of(benefit, "a benefit", self._problems) for benefit in listed]
+            if identifier is not None and start is not None:
+                found.append(Level(identifier, start, tuple(each for each in benefits if each is not None)))
+        return tuple(found)
+
+    def _from(self, node: Node, kind: Kind, before: int) -> int | None:
+        found = literal_of(kind, node, "from", self._problems, (self._names.digits, self._names.calendar))
+        start = found if isinstance(found, int) else None
+        if start is not None and start < 0:
+            self._problems.error(node.place, Code.OUT_OF_RANGE, "from must be at least 0")
+        elif start is not None and start <= before:
+            message = f"levels stand in rising order, and {start} is not above {before}; put them in order"
+            self._problems.error(node.place, Code.CONTRADICTION, message)
+        elif start is not None and before == -1 and start != 0:
+            message = "the lowest level begins at 0: every member has one"
+            self._problems.error(node.place, Code.CONTRADICTION, message)
+        return start
+
+    def _catalogue(self, node: Node) -> tuple[CatalogueReward, ...]:
+        ids: list[str] = []
+        rewards = [self._reward(item, ids) for item in self._list(node, "catalogue")]
+        return tuple(reward for reward in rewards if reward is not None)
+
+    def _reward(self, node: Node, ids: list[str]) -> CatalogueReward | None:
+        problems = self._problems
+        known = ("id", "points", "kind", "stock", "min_order", "points_per", "min_points", "max_share")
+        entries = entries_of(node, "a reward", problems, known, required=("id", "kind")) or {}
+        identifier = self._id(entries, "reward", ids)
+        kind = choice_of(entries["kind"], "kind", problems, RewardKind) if "kind" in entries else None
+        priced = "points_per" if kind is RewardKind.MONEY else "points"
+        if kind is not None and priced not in entries:
+            problems.error(node.place, Code.MISSING_FIELD, f'a reward of kind {kind} has no "{priced}"; add it')
+        numbers = {
+            name: integer_of(entries[name], name, problems, least=1)
+            for name in ("points", "stock", "min_points")
+            if name in entries
+        }
+        if numbers.get("stock") is not None:
+            problems.not_judged(entries["stock"].place, "a stock")
+        least_minor = None
+        if "min_order" in entries:
+            least_minor = money_of(entries["min_order"], "min_order", problems, self._names.digits)
+        share = fraction_of(entries["max_share"], "max_share", problems) if "max_share" in entries else (1, 1)
+        points, money_minor = numbers.get("points"), 0
+        if "points_per" in entries:
+            points, money_minor = self._points_per(entries["points_per"])
+        if identifier is None or kind is None or points is None or share is None:
+            return None
+        return CatalogueReward(
+            identifier, kind, points, money_minor, numbers.get("min_points") or 0, share, least_minor or 0
+        )
+
+    def _points_per(self, node: Node) -> tuple[int | None, int]:
+        if not isinstance(node, Mapping) or len(node.entries) != 1:
+            message = f"points_per says how much money how many points are, such as {{100: 1.00}}, not {kind_of(node)}"
+            self._problems.error(node.place, Code.WRONG_TYPE, message)
+            return None, 0
+        ((points, money),) = node.entries.items()
+        written = Scalar(points, plain=True, place=node.key_places[points])
+        number = integer_of(written, "points", self._problems, least=1)
+        minor = money_of(money, "points_per", self._problems, self._names.digits)
+        if minor == 0:
+            self._problems.error(money.place, Code.OUT_OF_RANGE, "points_per must be worth something: above 0")
+        return (number, minor) if minor else (None, 0)
+
+    def _id(self, entries: dict[str, Node], what: str, seen: list[str]) -> str | None:
+        """Read the id of one of several and add it to those `seen`, among which it must not be."""
+        identifier = name_of(entries["id"], f"id of a {what}", self._problems) if "id" in entries else None
+        if identifier in seen:
+            message = f'two of these are called "{shown(identifier or "")}"; give each {what} an id of its own'
+            self._problems.error(entries["id"].place, Code.CONTRADICTION, message)
+        seen += [] if identifier is None else [identifier]
+        return identifier
+
+    def _list(self, node: Node, what: str) -> list[Node]:
+        if isinstance(node, Sequence):
+            return node.items
+        self._problems.error(node.place, Code.WRONG_TYPE, f"{what} must be a list, not {kind_of(node)}")
+        return []
