@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, ClassVar
 
 import psycopg2
@@ -17,13 +17,15 @@ from psycopg2.errors import LockNotAvailable, UniqueViolation
 
 from engine.batch import Partition, SetAside
 from engine.duplicates import DUPLICATE, LookUps, NotLookedUp, Seen
-from engine.evaluate import fold
+from engine.evaluate import LEDGER_EVENTS, fold
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
+from engine.programme.occasions import Birthday
 from engine.state import Occurrence
 from engine.store import (
     generations,
     history,
+    ledgers,
     member_states,
     offsets,
     personal,
@@ -33,6 +35,7 @@ from engine.store import (
     source_log,
 )
 from engine.store.binary_copy import pack_text
+from engine.store.books import StoredBooks
 from engine.store.database import FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, set_limit
 from engine.store.member_states import Member, MemberCache
 from engine.store.reward_log import PostingFields, RewardRows
@@ -45,8 +48,11 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.batch import Admitted, Batch
+    from engine.ledger.tiers import Standings
     from engine.profile import MemberProfile
     from engine.programme.compile import Judge
+    from engine.programme.judge import Judges
+    from engine.state import MemberState
     from engine.store.personal import Owner
 
 ATTEMPTS_MAX = 20
@@ -76,6 +82,7 @@ class Work:
     keys: dict[Owner, bytes | None] = field(default_factory=dict)
     erased: list[Owner] = field(default_factory=list)
     profiles: dict[Owner, MemberProfile | None] = field(default_factory=dict)
+    books: StoredBooks = field(init=False)
     source_rows: SourceRows = field(default_factory=SourceRows)
     reward_rows: RewardRows | None = None
     set_aside: list[SetAside] = field(default_factory=list)
@@ -202,26 +209,47 @@ class LiveTransaction:
         for member in member_states.load(cursor, sorted(missing)):
             work.members[member.shard][member.member_id] = member
         self._load_judges(cursor, {head.version for head in work.heads.values()})
+        work.books = StoredBooks(cursor, work.generation, partial(self._judge, cursor))
+        ledgers.open_ledgers(cursor, self._movers(work))
         owners = {(event.shard, event.member_id) for event in work.batch.admitted if personal.is_personal(event.event)}
         readers = sorted(owners | self._readers(work))
         profiles.open_profiles(cursor, [work.members[shard][member_id] for shard, member_id in readers])
         owners |= {owner for record in work.set_aside if (owner := quarantine.personal_owner(record)) is not None}
         work.keys = personal.keys_for(cursor, owners)
 
+    @staticmethod
+    def _movers(work: Work) -> list[Member]:
+        """Return the members whose lots the batch is known to move; others' are opened when it shows."""
+        found: dict[Owner, Member] = {}
+        for event in work.batch.admitted:
+            member = work.members[event.shard].get(event.member_id)
+            if member is not None and (member.state.pages or member.state.is_booked):
+                due_ms = member.state.due_ms
+                if type(event.event) in LEDGER_EVENTS or (due_ms is not None and due_ms <= event.event.occurred_at):
+                    found[event.shard, event.member_id] = member
+        return list(found.values())
+
     def _readers(self, work: Work) -> set[Owner]:
-        """Return the members on whose events a rule in force reads the profile."""
-        profiled = {shard: self._judges[head.version].profiled for shard, head in work.heads.items()}
-        if not any(profiled.values()):
+        """Return the members on whose events a rule in force reads the profile; birthdays are due at any event."""
+        judges = {shard: self._judges[head.version] for shard, head in work.heads.items()}
+        if not any(judge.profiled for judge in judges.values()):
             return set()
         return {
             (event.shard, event.member_id)
             for event in work.batch.admitted
-            if type(event.event) in profiled[event.shard]
+            if event.member_id
+            and (type(event.event) in judges[event.shard].profiled or Birthday in judges[event.shard].timed)
         }
 
     def _load_judges(self, cursor: Cursor, versions: set[int]) -> None:
-        for version in sorted(versions - self._judges.keys()):
-            self._judges[version] = load_judge(cursor, version)
+        for version in sorted(versions):
+            self._judge(cursor, version)
+
+    def _judge(self, cursor: Cursor, version: int) -> Judge:
+        judge = self._judges.get(version)
+        if judge is None:
+            judge = self._judges[version] = load_judge(cursor, version)
+        return judge
 
     def _evaluate(self, _cursor: Cursor, work: Work) -> None:
         work.reward_rows = RewardRows(work.generation, self._postings)
@@ -275,13 +303,12 @@ class LiveTransaction:
         if event.identity in self._unjudgeable:
             self._hold(event, member, work, head)
         elif not member.state.held_since:
+            judge = self._judges[head.version]
+            if event.order_identity is not None:
+                work.books.record(member, event.event, head.version)  # type: ignore[arg-type]  # only purchases have one
             try:
-                rewards = fold(
-                    member.state,
-                    event.event,
-                    Occurrence(event.identity, head.seq, head.recorded_ms),
-                    self._judges[head.version],
-                )
+                occurrence = Occurrence(event.identity, head.seq, head.recorded_ms)
+                rewards = fold(member.state, event.event, occurrence, judge, work.books.of(member))  # type: ignore[arg-type]  # a touch has no member
             except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
                 work.failures[event.identity] = error
                 member.state.held_since = head.seq  # this attempt is void: find the other members' failures, too
@@ -321,8 +348,15 @@ class LiveTransaction:
             if work.touched[owner].state.profile != before
         }
         changed |= dict.fromkeys(work.erased, profiles.NOTHING)
+        self._tell_standings(work)
+        ledgers.save(cursor, work.touched.values())
         member_states.save(cursor, work.touched.values(), changed)
         personal.drop_keys(cursor, work.erased)
+
+    def _tell_standings(self, work: Work) -> None:
+        """Set what `reward.member_tier` says of the members, where the programme has tiers."""
+        for (shard, _), member in work.touched.items():
+            member.standing = standing_of(self._judges[work.heads[shard].version], member.state)
 
     def _save_heads(self, cursor: Cursor, work: Work) -> None:
         if work.heads:
@@ -355,6 +389,12 @@ class LiveTransaction:
         ("advance offsets", _advance),
     )
     """The live transaction, in order; each name is a crash point before and after."""
+
+
+def standing_of(judge: Judges, state: MemberState) -> Standings | None:
+    """Return what is told of a member's tier, or None where the programme has no tiers."""
+    clock = judge.tier_clock
+    return None if clock is None or state.erased else clock.report(state.standing, state.clock_ms, state.first_ms)
 
 
 def load_judge(cursor: Cursor, version: int) -> Judge:

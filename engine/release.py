@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from msgspec import msgpack
 
 from engine.evaluate import fold
-from engine.live import load_judge
+from engine.live import load_judge, standing_of
 from engine.state import Occurrence
-from engine.store import generations, history, member_states, personal, profiles, source_log
+from engine.store import generations, history, ledgers, member_states, personal, profiles, source_log
 from engine.store.binary_copy import pack_text
+from engine.store.books import StoredBooks
 from engine.store.reward_log import PostingFields, RewardRows
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.programme.judge import Judges
     from engine.store.member_states import Member
     from engine.store.source_log import Head
 
@@ -49,8 +50,11 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     member.state.held_since = 0
     before = member.state.profile
     rewards = RewardRows(generation, PostingFields())
+    books = StoredBooks(cursor, generation, lru_cache(partial(load_judge, cursor)))
     for recorded in waiting:
-        _judge(cursor, (generation, head), member, recorded, rewards)
+        _judge(books, head, member, recorded, rewards)
+    member.standing = standing_of(books.judge(head.version), member.state)
+    ledgers.save(cursor, [member])
     rows.write_events(cursor)
     rewards.write(cursor)
     changed = {}
@@ -61,17 +65,14 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     return len(rewards)
 
 
-def _judge(
-    cursor: Cursor, place: tuple[int, Head], member: Member, recorded: history.Recorded, rewards: RewardRows
-) -> None:
-    generation, head = place
+def _judge(books: StoredBooks, head: Head, member: Member, recorded: history.Recorded, rewards: RewardRows) -> None:
     if recorded.event is None:
         return
-    version = generations.version_at(cursor, generation, head.shard, recorded.occurrence.seq)
-    judge: Judges = load_judge(cursor, version)
+    seq = recorded.occurrence.seq
+    judge = books.judge_at(head.shard, seq)
     occurrence = Occurrence(recorded.occurrence.identity, head.seq, head.recorded_ms)
     try:
-        given = fold(member.state, recorded.event, occurrence, judge)
+        given = fold(member.state, recorded.event, occurrence, judge, books.of(member, seq))  # type: ignore[arg-type]  # a touch has no member
     except Exception as error:
         raise AnswerIsNo(
             f"event {recorded.event_id} still cannot be judged ({type(error).__name__}: {error}); "

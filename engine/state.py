@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from engine.ledger.lots import Lot  # noqa: TC001  msgspec reads the annotations
-from engine.ledger.parts import OrderFacts  # noqa: TC001  as above
+from engine.ledger.parts import OrderFacts, Page
 from engine.ledger.standing import Standing  # noqa: TC001  as above
 from engine.profile import MemberProfile  # noqa: TC001  as above
 from engine.windows import Window  # noqa: TC001  as above
@@ -44,10 +44,10 @@ class MemberState(Struct, array_like=True):
     is sealed in a column of its own and never encoded with the state; None also where no rule reads it and it was not
     opened. `due_ms` is the next instant at which something happens by itself (None: nothing will), `lots` the newest
     lots and `orders` the facts of their orders, `debts` what is owed by unit, `pages` how many pages of lots were
-    filled so far, `is_booked` whether the ledger has parts beyond this state, `is_waiting` whether refunds wait for
-    their purchase, `first_ms` the first event, `standing` the tier, `gained` what the event under way adds to the
-    number that tiers go by (0 between events), `birthday_ms` and `anniversary_ms` when the next ones begin, `version` that of
-    the programme that the member follows.
+    filled so far, `is_booked` whether the ledger has other parts beyond this state, `is_waiting` whether refunds wait
+    for their purchase, `first_ms` the first event, `standing` the tier, `gained` what the event under way adds to the
+    number that tiers go by (0 between events), `birthday_ms` and `anniversary_ms` when the next ones begin, `version`
+    that of the programme that the member follows.
     """
 
     clock_ms: int = 0
@@ -87,6 +87,22 @@ class MemberState(Struct, array_like=True):
         if self.memory is None:
             self.memory = Memory()
         return self.memory
+
+
+PAGE_LOTS = 8
+"""Lots that fill a page: a state holds fewer between events; measured in docs/performance.md."""
+
+
+def is_full(state: MemberState) -> bool:
+    """Whether a state holds so many lots that they should become a page of the ledger."""
+    return len(state.lots) >= PAGE_LOTS or len(state.orders) >= PAGE_LOTS
+
+
+def turn_page(state: MemberState) -> Page:
+    """Take the newest lots out of a state and return them as the page that `state.pages` numbers."""
+    page = Page(state.lots, state.orders)
+    state.lots, state.orders, state.pages = [], {}, state.pages + 1
+    return page
 
 
 class Occurrence(Struct, frozen=True, gc=False):

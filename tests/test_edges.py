@@ -29,8 +29,10 @@ from tests.chaos.load import START_MS, activate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.ledger.parts import Books
     from engine.programme.judge import Judges
     from engine.state import MemberState, Occurrence
+    from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 
 pytestmark = pytest.mark.postgres
@@ -99,10 +101,12 @@ def test_what_an_erased_member_sent_before_is_a_duplicate_when_met_again_in_a_ba
 def test_a_held_member_who_asks_for_erasure_is_erased_at_once_and_can_be_released(
     logged: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail_for_one(state: MemberState, event: Event, occurrence: Occurrence, judge: Judges) -> Sequence[RewardEvent]:
+    def fail_for_one(
+        state: MemberState, event: MemberEvent, occurrence: Occurrence, judge: Judges, books: Books
+    ) -> Sequence[RewardEvent]:
         if event.event_id == "e900":
             raise ZeroDivisionError
-        return fold(state, event, occurrence, judge)
+        return fold(state, event, occurrence, judge, books)
 
     signup = Signup(event_id="s", member_id="h", occurred_at=START_MS, birthday="1990-01-02")
     erasure = Erasure(event_id="x", member_id="h", occurred_at=START_MS + 1_000)

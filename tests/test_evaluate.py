@@ -16,6 +16,7 @@ from schemas.canonical import event_identity, grant_key, refusal_key
 from schemas.events import INT64_MAX, Erasure, Purchase, Refund, Share, Signup
 from schemas.rewards import Posting, RewardEvent
 from schemas.scalars import instant_from_iso
+from tests.books import NO_BOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ class Member:
 
     def take(self, event: MemberEvent) -> list[RewardEvent]:
         occurrence = Occurrence(event_identity(event.source, event.event_id), 1, event.occurred_at)
-        return list(fold(self.state, event, occurrence, self._judge))
+        return list(fold(self.state, event, occurrence, self._judge, NO_BOOKS))
 
     def buy(self, amount: int, at: str = "2024-03-01T10:00:00Z", **fields: Any) -> list[tuple[str, int, str | None]]:
         rewards = self.take(purchase(amount, at, **fields))

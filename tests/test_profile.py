@@ -21,6 +21,7 @@ from engine.state import MemberState, Occurrence
 from operations.simulate import simulate
 from schemas.events import Erasure, Profile, Purchase, Share, Signup
 from schemas.scalars import instant_from_iso
+from tests.books import NO_BOOKS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,9 @@ class Member:
 
     def gets(self, event: Any) -> bool:
         pairs = zip(self.states, self.judges, strict=True)
-        compiled, interpreted = (list(fold(s, event, Occurrence(b"i" * 32, 1, 0), judge)) for s, judge in pairs)
+        compiled, interpreted = (
+            list(fold(s, event, Occurrence(b"i" * 32, 1, 0), judge, NO_BOOKS)) for s, judge in pairs
+        )
         assert compiled == interpreted
         assert self.states[0] == self.states[1]
         return bool(compiled)

@@ -27,8 +27,10 @@ from tests.oracle import assert_nowhere
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from engine.ledger.parts import Books
     from engine.programme.judge import Judges
     from engine.state import MemberState, Occurrence
+    from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 
 pytestmark = pytest.mark.postgres
@@ -201,10 +203,12 @@ def test_a_held_members_profile_waits_with_their_events(
     commit(database_url, batch(signup(birthday=BIRTHDAY), signup("m2", birthday=BIRTHDAY)))
     bad = {each.event_id: each for each in (share(), share("m2"))}
 
-    def fail(state: MemberState, event: Event, occurrence: Occurrence, judge: Judges) -> Sequence[RewardEvent]:
+    def fail(
+        state: MemberState, event: MemberEvent, occurrence: Occurrence, judge: Judges, books: Books
+    ) -> Sequence[RewardEvent]:
         if event.event_id in bad:
             raise ZeroDivisionError
-        return fold(state, event, occurrence, judge)
+        return fold(state, event, occurrence, judge, books)
 
     late = share()
     others = (profile("m2", birthday="--01-01"), Erasure(**head("m2")))

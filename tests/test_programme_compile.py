@@ -17,6 +17,7 @@ from engine.programme.load import load_programme
 from engine.state import MemberState, Occurrence
 from schemas.canonical import event_identity
 from schemas.events import MemberEvent, Purchase, Signup
+from tests.books import NO_BOOKS
 from tests.programme_strategies import histories, programme_texts
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def judged(judge: Judges, history: list[MemberEvent]) -> tuple[list[list[RewardE
     for seq, event_ in enumerate(history, 1):
         state = members.setdefault(event_.member_id, MemberState())
         occurrence = Occurrence(event_identity(event_.source, event_.event_id), seq, event_.occurred_at)
-        rewards.append(list(fold(state, event_, occurrence, judge)))
+        rewards.append(list(fold(state, event_, occurrence, judge, NO_BOOKS)))
     return rewards, members
 
 

@@ -18,6 +18,7 @@ from engine.windows import ENTRIES_MAX, VALUES_MAX, Window
 from schemas.canonical import event_identity
 from schemas.events import Item, Purchase, Share
 from schemas.scalars import instant_from_iso, iso_from_instant
+from tests.books import NO_BOOKS
 
 if TYPE_CHECKING:
     from engine.programme.judge import Judges
@@ -48,7 +49,7 @@ class Member:
     def take(self, event: MemberEvent) -> list[RewardEvent]:
         occurrence = Occurrence(event_identity(event.source, event.event_id), 1, event.occurred_at)
         pairs = zip(self.states, self.judges, strict=True)
-        compiled, interpreted = (list(fold(state, event, occurrence, judge)) for state, judge in pairs)
+        compiled, interpreted = (list(fold(state, event, occurrence, judge, NO_BOOKS)) for state, judge in pairs)
         assert compiled == interpreted
         assert self.states[0] == self.states[1]
         return compiled

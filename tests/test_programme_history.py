@@ -16,6 +16,7 @@ from engine.windows import ENTRIES_MAX
 from schemas.canonical import event_identity
 from schemas.events import Activity, Purchase, Signup
 from schemas.scalars import instant_from_iso
+from tests.books import NO_BOOKS
 
 if TYPE_CHECKING:
     from engine.programme.judge import Judges
@@ -39,7 +40,7 @@ class Member:
     def take(self, event: Purchase | Signup | Activity) -> list[tuple[str, int]]:
         occurrence = Occurrence(event_identity(event.source, event.event_id), 1, event.occurred_at)
         pairs = zip(self.states, self.judges, strict=True)
-        compiled, interpreted = (list(fold(state, event, occurrence, judge)) for state, judge in pairs)
+        compiled, interpreted = (list(fold(state, event, occurrence, judge, NO_BOOKS)) for state, judge in pairs)
         assert compiled == interpreted
         assert self.states[0] == self.states[1]
         return [(r.posting.rule_id or r.posting.type, r.amount) for r in compiled if r.posting.unit != "challenge"]
@@ -196,7 +197,7 @@ def test_a_member_with_100_000_events_has_a_state_of_bounded_size() -> None:
             event_id=f"e{n}", member_id="m", occurred_at=1_709_942_400_000 + n * 400_000, order_id="o", currency="USD",
             amount=100, store=f"s{n % 5_000}",
         )  # fmt: skip
-        fold(state, event, Occurrence(b"i" * 32, n, 0), judge)
+        fold(state, event, Occurrence(b"i" * 32, n, 0), judge, NO_BOOKS)
     assert all(len(window.instants) <= ENTRIES_MAX for window in state.remembering().windows.values())
     assert state.remembering().counters
     assert len(msgpack.encode(state)) < 80_000

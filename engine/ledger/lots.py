@@ -26,8 +26,8 @@ class Lot(Struct, array_like=True):
     `amount` is what was granted; `pending`, `active`, `reserved`, `spent` and `expired` say where it lies now, and what
     is in none of them was reversed or settled a debt. Times are milliseconds since 1970 UTC: `granted_ms` when the
     grant counts, `available_ms` the end of its hold, `expires_ms` the instant at which it is gone (None: never).
-    `rule_id`, `version`, `campaign` and `give` (the index among the rule's gives) name what gave it, `order_id` the order that it
-    follows. `moves` counts its movements by verb: reward keys are made from it.
+    `rule_id`, `version`, `campaign` and `give` (the index among the rule's gives) name what gave it, `order_id` the
+    order that it follows. `moves` counts its movements by verb: reward keys are made from it.
     """
 
     key: bytes

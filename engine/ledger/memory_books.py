@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MemoryBooks:
-    """Hold one member's parts and purchases; `judge` compiles an activated version."""
+    """Hold one member's parts and purchases; `judge` returns the judge of an activated version."""
 
     def __init__(self, judge: Callable[[int], Judges]) -> None:
         self._judge = judge

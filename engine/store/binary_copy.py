@@ -11,6 +11,8 @@ from io import BytesIO
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from schemas.events import INT64_MAX
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -46,6 +48,11 @@ def pack_bytes(value: bytes | None) -> bytes:
 def pack_integer(value: int | None) -> bytes:
     """Pack a 32-bit integer field."""
     return NULL if value is None else Struct(">ii").pack(4, value)
+
+
+def pack_bigint(value: int | None) -> bytes:
+    """Pack a 64-bit integer field; what is larger, as a sum may be, is the most that it holds."""
+    return NULL if value is None else _BIGINT(8, max(-INT64_MAX, min(value, INT64_MAX)))
 
 
 def pack_timestamp(at_ms: int | None) -> bytes:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field, msgpack
 
+from engine.ledger.parts import Parts  # noqa: TC001  msgspec reads the annotations
+from engine.ledger.tiers import Standings  # noqa: TC001  as above
 from engine.profile import MemberProfile
 from engine.state import MemberState
-from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
+from engine.store.binary_copy import NULL, copy_rows, pack_bigint, pack_bytes, pack_text, pack_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,14 +29,19 @@ def _left_out(part: object) -> None:
 
 _encode = msgpack.Encoder(enc_hook=_left_out).encode
 decode_state = msgpack.Decoder(MemberState).decode
-_HEAD = b"\0\5\0\0\0\x08%b\0\0\0\x02%b"
-_NULL = b"\xff\xff\xff\xff"
+_COLUMNS = (
+    "seq, shard, member_id, state, personal, due_at, tier, tier_since, tier_until, qualifying, next_tier, to_next_tier"
+)
+_HEAD = b"\0\x0c\0\0\0\x08%b\0\0\0\x02%b"
+_NO_TIER = NULL * 6
 
 
 class Member(Struct):
     """Hold a member as the live transaction works on them; `seq` is their last source event, 0 before the first.
 
-    `opened` says that the profile in `state` is what is stored; until then it is None, whatever is stored.
+    `opened` says that the profile in `state` is what is stored; until then it is None, whatever is stored. `parts` are
+    those of the ledger, None until they are opened, and `kept` how they are stored. `standing` is what is told of the
+    tier, None where the programme has none.
     """
 
     member_id: str
@@ -44,6 +51,9 @@ class Member(Struct):
     state: MemberState = field(default_factory=MemberState)
     stored: bool = False
     opened: bool = False
+    parts: Parts | None = None
+    kept: dict[str, bytes] = field(default_factory=dict)
+    standing: Standings | None = None
 
 
 class MemberCache:
@@ -120,21 +130,39 @@ def save(cursor: Cursor, members: Iterable[Member], profiles: Mapping[tuple[int,
                 _HEAD % (member.seq.to_bytes(8, "big"), member.shard.to_bytes(2, "big")),
                 member.packed_id,
                 pack_bytes(_encode(member.state)),
-                pack_bytes(profile) if profile or (profile is not None and member.stored) else _NULL,
+                pack_bytes(profile) if profile or (profile is not None and member.stored) else NULL,
+                pack_timestamp(member.state.due_ms),
+                _NO_TIER if member.standing is None else _packed(member.standing),
             )
         )
         (known if member.stored else new).append(row)
     if new:
-        copy_rows(cursor, "guerdon.member_state (seq, shard, member_id, state, personal)", new)
+        copy_rows(cursor, f"guerdon.member_state ({_COLUMNS})", new)
     if known:
-        copy_rows(cursor, "pending_state (seq, shard, member_id, state, personal)", known)
+        copy_rows(cursor, f"pending_state ({_COLUMNS})", known)
         cursor.execute(
             """
             UPDATE guerdon.member_state m
-            SET seq = p.seq, state = p.state, personal = nullif(coalesce(p.personal, m.personal), '')
+            SET seq = p.seq, state = p.state, personal = nullif(coalesce(p.personal, m.personal), ''),
+                due_at = p.due_at, tier = p.tier, tier_since = p.tier_since, tier_until = p.tier_until,
+                qualifying = p.qualifying, next_tier = p.next_tier, to_next_tier = p.to_next_tier
             FROM pending_state p WHERE m.shard = p.shard AND m.member_id = p.member_id
             """
         )
+
+
+def _packed(standing: Standings) -> bytes:
+    """Pack what `reward.member_tier` tells."""
+    return b"".join(
+        (
+            pack_text(standing.tier),
+            pack_timestamp(standing.since_ms),
+            pack_timestamp(standing.until_ms),
+            pack_bigint(standing.qualifying),
+            pack_text(standing.next_tier),
+            pack_bigint(standing.to_next_tier),
+        )
+    )
 
 
 def prepare(cursor: Cursor) -> None:
@@ -142,7 +170,9 @@ def prepare(cursor: Cursor) -> None:
     cursor.execute(
         """
         CREATE TEMPORARY TABLE IF NOT EXISTS pending_state
-            (seq bigint, shard smallint, member_id text, state bytea, personal bytea) ON COMMIT DELETE ROWS;
+            (seq bigint, shard smallint, member_id text, state bytea, personal bytea, due_at timestamptz, tier text,
+             tier_since timestamptz, tier_until timestamptz, qualifying bigint, next_tier text, to_next_tier bigint)
+            ON COMMIT DELETE ROWS;
         SET enable_hashjoin = off;
         SET enable_mergejoin = off;
         SET enable_seqscan = off;

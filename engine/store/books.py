@@ -1,0 +1,74 @@
+"""Fetch from PostgreSQL what a fold needs beyond a member's state, when it needs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.ledger.parts import Parts, Placed
+from engine.store import generations, history, ledgers, source_log
+from schemas.canonical import IDENTITY_BYTES, order_identity
+from schemas.events import INT64_MAX, Purchase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.programme.judge import Judges
+    from engine.store.member_states import Member
+
+
+class StoredBooks:
+    """Open the books of one member after the other, within one transaction that holds their shards' heads.
+
+    Args:
+        cursor: of the transaction.
+        generation: whose schedule says which version judged a purchase.
+        judge: compiles an activated version.
+    """
+
+    def __init__(self, cursor: Cursor, generation: int, judge: Callable[[int], Judges]) -> None:
+        self._cursor = cursor
+        self._generation = generation
+        self._judge = judge
+        self._member: Member | None = None
+        self._upto_seq = INT64_MAX
+        self._recorded: dict[tuple[int, str, str], Placed] = {}
+
+    def of(self, member: Member, upto_seq: int = INT64_MAX) -> StoredBooks:
+        """Turn to a member's books, as they are known up to a source event: what was logged later has not happened."""
+        self._member, self._upto_seq = member, upto_seq
+        return self
+
+    def record(self, member: Member, purchase: Purchase, version: int) -> None:
+        """Remember a purchase of this transaction, which no look-up finds yet."""
+        self._recorded[member.shard, member.member_id, purchase.order_id] = Placed(purchase, version)
+
+    def parts(self) -> Parts:
+        """Return the member's parts, read when they are asked for first."""
+        assert self._member is not None  # noqa: S101  `of` comes first
+        ledgers.open_ledgers(self._cursor, [self._member])
+        return self._member.parts or Parts()
+
+    def purchase(self, order_id: str) -> Placed | None:
+        """Return the purchase of the member's order, from this transaction or from the source log."""
+        assert self._member is not None  # noqa: S101  `of` comes first
+        member = self._member
+        recorded = self._recorded.get((member.shard, member.member_id, order_id))
+        if recorded is not None:
+            return recorded
+        identity = order_identity(member.member_id, order_id)[:IDENTITY_BYTES]
+        known = source_log.find_known(self._cursor, [identity]).get(identity)
+        if known is None or known.seq > self._upto_seq:
+            return None
+        event = history.History(self._cursor).at(known.shard, known.seq).event
+        version = generations.version_at(self._cursor, self._generation, known.shard, known.seq)
+        return Placed(event, version) if isinstance(event, Purchase) else None
+
+    def judge_at(self, shard: int, seq: int) -> Judges:
+        """Return the judge of the version that judges a source event."""
+        return self._judge(generations.version_at(self._cursor, self._generation, shard, seq))
+
+    def judge(self, version: int) -> Judges:
+        """Return the judge of an activated version."""
+        return self._judge(version)

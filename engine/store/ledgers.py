@@ -1,0 +1,128 @@
+"""Keep the parts of members' ledgers that lie beyond their states: pages of lots, refunded orders, redemptions.
+
+Parts are read only for members whose lots move; of those read, the ones that changed are written back. A state's
+newest lots become a page when there are `PAGE_LOTS` of them, so a grant costs no row of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import msgpack
+from psycopg2.extras import execute_values
+
+from engine.ledger.parts import Page, Parts, Redemption, Refunded
+from engine.state import is_full, turn_page
+from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
+from schemas.events import Refund
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.store.member_states import Member
+
+_ROW = b"\0\4\0\0\0\x02%b"
+_encode = msgpack.Encoder().encode
+_PAGE, _REFUNDED, _REDEMPTION, _WAITING = "page", "order", "redemption", "waiting"
+_DECODERS: dict[str, msgpack.Decoder[Any]] = {
+    _PAGE: msgpack.Decoder(Page),
+    _REFUNDED: msgpack.Decoder(Refunded),
+    _REDEMPTION: msgpack.Decoder(Redemption),
+    _WAITING: msgpack.Decoder(list[Refund]),
+}
+
+
+def open_ledgers(cursor: Cursor, members: Iterable[Member]) -> None:
+    """Put the parts of `members` at hand, where it was not done before; the caller holds their shards' heads."""
+    closed = [member for member in members if member.parts is None]
+    for member in closed:
+        member.parts, member.kept = Parts(), {}
+    stored = {(m.shard, m.member_id): m for m in closed if m.stored and (m.state.pages or m.state.is_booked)}
+    if not stored:
+        return
+    cursor.execute(
+        """
+        SELECT l.shard, l.member_id, l.part, l.body
+        FROM unnest(%s::smallint[], %s::text[]) AS w (shard, member_id)
+        JOIN guerdon.member_ledger l ON l.shard = w.shard AND l.member_id = w.member_id
+        """,
+        ([shard for shard, _ in stored], [member_id for _, member_id in stored]),
+    )
+    for shard, member_id, part, body in cursor.fetchall():
+        member = stored[shard, member_id]
+        member.kept[part] = bytes(body)
+        _place(member.parts or Parts(), part, bytes(body))
+
+
+def save(cursor: Cursor, members: Iterable[Member]) -> None:
+    """Turn what states hold too much of into pages, and write the parts that have changed."""
+    new: list[bytes] = []
+    changed: list[tuple[int, str, str, bytes]] = []
+    gone: list[tuple[int, str, str]] = []
+    for member in members:
+        if is_full(member.state):
+            new.append(_turn_page(member))
+        if member.parts is None:
+            continue
+        bodies = _bodies(member.parts)
+        for part, body in bodies.items():
+            if member.kept.get(part) != body:
+                changed.append((member.shard, member.member_id, part, body))
+        gone += [(member.shard, member.member_id, part) for part in member.kept if part not in bodies]
+        member.parts, member.kept = None, {}
+    if new:
+        copy_rows(cursor, "guerdon.member_ledger (shard, member_id, part, body)", new)
+    _write(cursor, changed, gone)
+
+
+def _turn_page(member: Member) -> bytes:
+    """Turn the page of a state that is full, and return the row of the page."""
+    page = turn_page(member.state)
+    part = pack_text(f"{_PAGE}:{member.state.pages}")
+    return b"".join((_ROW % member.shard.to_bytes(2), member.packed_id, part, pack_bytes(_encode(page))))
+
+
+def _write(cursor: Cursor, changed: list[tuple[int, str, str, bytes]], gone: list[tuple[int, str, str]]) -> None:
+    if changed:
+        execute_values(
+            cursor,
+            """
+            INSERT INTO guerdon.member_ledger (shard, member_id, part, body) VALUES %s
+            ON CONFLICT (shard, member_id, part) DO UPDATE SET body = excluded.body
+            """,
+            changed,
+        )
+    if gone:
+        execute_values(
+            cursor,
+            """
+            DELETE FROM guerdon.member_ledger l USING (VALUES %s) AS g (shard, member_id, part)
+            WHERE l.shard = g.shard AND l.member_id = g.member_id AND l.part = g.part
+            """,
+            gone,
+        )
+
+
+def _place(parts: Parts, part: str, body: bytes) -> None:
+    kind, _, name = part.partition(":")
+    value = _DECODERS[kind].decode(body)
+    if kind == _PAGE:
+        parts.pages[int(name)] = value
+    else:
+        others: dict[str, dict[str, Any]] = {
+            _REFUNDED: parts.refunded,
+            _REDEMPTION: parts.redemptions,
+            _WAITING: parts.waiting,
+        }
+        others[kind][name] = value
+
+
+def _bodies(parts: Parts) -> dict[str, bytes]:
+    """Return every part as it is stored, by name."""
+    named: dict[str, Any] = {f"{_PAGE}:{number}": page for number, page in parts.pages.items()}
+    named |= {f"{_REFUNDED}:{order_id}": order for order_id, order in parts.refunded.items()}
+    named |= {f"{_REDEMPTION}:{identifier}": redemption for identifier, redemption in parts.redemptions.items()}
+    named |= {f"{_WAITING}:{order_id}": refunds for order_id, refunds in parts.waiting.items()}
+    return {part: _encode(value) for part, value in named.items()}

@@ -1,0 +1,43 @@
+"""Make room for the ledger: parts of members' ledgers, what is due when, members' tiers."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+LEDGER = """
+ALTER TABLE guerdon.member_state
+    ADD COLUMN due_at        timestamptz,         -- when something happens to the member by itself
+    ADD COLUMN tier          text,
+    ADD COLUMN tier_since    timestamptz,
+    ADD COLUMN tier_until    timestamptz,
+    ADD COLUMN qualifying    bigint,
+    ADD COLUMN next_tier     text,
+    ADD COLUMN to_next_tier  bigint;
+
+-- ticks find by it whom they concern; an update that moves no due time touches no index
+CREATE INDEX member_state_due ON guerdon.member_state (shard, due_at, member_id) WHERE due_at IS NOT NULL;
+
+ALTER TABLE guerdon.shard_head ADD COLUMN ticked_at timestamptz;
+
+CREATE TABLE guerdon.member_ledger (
+    shard     smallint NOT NULL,
+    member_id text COLLATE "C" NOT NULL,
+    part      text COLLATE "C" NOT NULL,          -- page:NUMBER, order:ID, redemption:ID, waiting:ORDER
+    body      bytea    NOT NULL,
+    PRIMARY KEY (shard, member_id, part)
+);
+GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.member_ledger TO guerdon_writer;
+
+CREATE VIEW reward.member_tier AS
+SELECT member_id, tier, tier_since AS since, tier_until AS until, qualifying, next_tier, to_next_tier
+FROM guerdon.member_state WHERE tier IS NOT NULL;
+GRANT SELECT ON reward.member_tier TO guerdon_analyst, guerdon_writer;
+"""
+
+
+def upgrade() -> None:
+    """Add the tables, columns and views."""
+    op.execute(LEDGER)
