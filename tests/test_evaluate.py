@@ -11,7 +11,7 @@ from engine.evaluate import fold
 from engine.programme.compile import compile_programme
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
-from engine.state import LimitUse, MemberState, Occurrence
+from engine.state import LimitUse, MemberState, Occurrence, is_full, turn_page
 from schemas.canonical import event_identity, grant_key, refusal_key
 from schemas.events import INT64_MAX, Erasure, Purchase, Refund, Share, Signup
 from schemas.rewards import Posting, RewardEvent
@@ -55,7 +55,10 @@ class Member:
 
     def take(self, event: MemberEvent) -> list[RewardEvent]:
         occurrence = Occurrence(event_identity(event.source, event.event_id), 1, event.occurred_at)
-        return list(fold(self.state, event, occurrence, self._judge, NO_BOOKS))
+        rewards = list(fold(self.state, event, occurrence, self._judge, NO_BOOKS))
+        if is_full(self.state):
+            turn_page(self.state)
+        return rewards
 
     def buy(self, amount: int, at: str = "2024-03-01T10:00:00Z", **fields: Any) -> list[tuple[str, int, str | None]]:
         rewards = self.take(purchase(amount, at, **fields))
@@ -78,7 +81,7 @@ def test_a_grant_says_all_that_the_log_needs(make_judge: MakeJudge) -> None:
     at_ms = instant_from_iso("2024-03-01T10:00:00Z", "at")
     identity = event_identity("default", "e")
     assert first == RewardEvent(posting, 5, grant_key(identity, "base", "m", 0), at_ms, "o", None, at_ms)
-    assert second == RewardEvent(posting, 19, grant_key(identity, "base", "m", 1), at_ms, "o", None, at_ms)
+    assert second == RewardEvent(posting, 19, grant_key(identity, "base", "m", 1), at_ms, "o", None, at_ms, None, 1)
 
 
 def test_an_event_without_an_order_gives_without_one(make_judge: MakeJudge) -> None:
@@ -280,7 +283,7 @@ def test_a_state_survives_storage_and_stays_small(make_judge: MakeJudge) -> None
     stored = msgpack.encode(member.state)
     assert msgpack.decode(stored, type=MemberState) == member.state
     assert all(1 + len(use.earlier or ()) == 8 for use in member.state.limits.values())
-    assert len(stored) < 400
+    assert len(stored) < 800
 
 
 def _fields() -> dict[str, Any]:

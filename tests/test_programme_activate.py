@@ -44,12 +44,12 @@ def test_a_first_version_has_no_past_to_miss(database_url: str, tmp_path: Path) 
 
 
 def test_what_is_not_judged_is_refused_with_its_places(tmp_path: Path) -> None:
-    rules = "rules:\n- {id: r, on: purchase, hold: 14d, when: {member.tier: gold}, give: [{points: 1}]}\n"
-    path = written(tmp_path, HEAD + "points: {validity: 12mo}\n" + rules)
+    rules = "rules:\n- {id: r, on: purchase, when: {member.referrer: {exists: true}}, give: [{points: 1}]}\n"
+    path = written(tmp_path, HEAD + "referral: {claim_window: 7d}\n" + rules)
     with pytest.raises(InputError) as refused:
         activate("postgresql://nobody@localhost:1/nothing", path)
     assert str(refused.value) == (
-        f"{path}: this release does not judge 5:1 (the section points), 7:31 (a hold), 7:43 (the field member.tier); "
+        f"{path}: this release does not judge 5:1 (the section referral), 7:32 (the field member.referrer); "
         "take these out and try again"
     )
 
@@ -57,8 +57,8 @@ def test_what_is_not_judged_is_refused_with_its_places(tmp_path: Path) -> None:
 def test_check_accepts_what_is_not_judged_and_says_so(tmp_path: Path) -> None:
     app = Typer()
     programme_commands.register(app)
-    path = written(tmp_path, PLAIN.replace("on: share", "on: share, hold: 14d"))
+    path = written(tmp_path, PLAIN.replace("on: share", "on: share, when: {member.referrer: ann}"))
     told = CliRunner().invoke(app, ["programme", "check", str(path)])
     assert told.exit_code == 0
-    assert ": not judged: a hold" in told.stderr
+    assert ": not judged: the field member.referrer" in told.stderr
     assert "this release cannot activate it yet" in told.stdout

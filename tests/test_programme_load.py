@@ -193,15 +193,11 @@ def test_a_limit_that_cannot_be_meant_is_refused(limit: str, code: str) -> None:
 @pytest.mark.parametrize(
     ("part", "place"),
     [
-        ("points: {validity: 12mo}\n" + NO_RULES, 1), ("refunds: {window: 30d}\n" + NO_RULES, 1),
+        ("referral: {claim_window: 7d}\n" + NO_RULES, 1),
         (HEAD + "- {id: a, on: referral, when: {referral.number: 1}, give: [{points: 1}]}", 6),
-        (HEAD + ONE_RULE % f"hold: 14d, {GIVE}", 6),
-        (HEAD + ONE_RULE % f"when: {{member.tier: gold}}, {GIVE}", 6),
         (HEAD + ONE_RULE % f"when: {{member.referrer: {{exists: true}}}}, {GIVE}", 6),
         ("metrics: {m: {count: refund}}\n" + NO_RULES, 1),
-        (HEAD + ONE_RULE % "give: [{points: 1, hold: 14d}]", 6),
         (HEAD + ONE_RULE % f"draw: {{chance: 1%, commit: {'0a' * 32}}}, {GIVE}", 6),
-        (HEAD + ONE_RULE % "give: [{points: {amount: 1, validity: 30d}}]", 6),
         (HEAD + ONE_RULE % f"{GIVE}, limits: [{{max: 1, per: campaign, every: day}}]", 6),
     ],
 )  # fmt: skip
@@ -330,10 +326,10 @@ reserve_for: 7d
 """
 
 
-def test_every_section_of_the_language_is_accepted_and_named_as_not_judged() -> None:
+def test_every_section_of_the_language_is_accepted_and_what_spans_members_is_named_as_not_judged() -> None:
     found = load(NO_RULES + SECTIONS)
     assert found.errors == ()
-    assert [problem.line for problem in found.not_judged] == [7, 8, 9, 15, 22, 26, 27]
+    assert [problem.line for problem in found.not_judged] == [15, 23, 26]
 
 
 @pytest.mark.parametrize(

@@ -192,10 +192,10 @@ def test_the_command_shows_people_tables() -> None:
 
 
 def test_the_command_says_once_what_it_does_not_judge(tmp_path: Path) -> None:
-    refund = {"type": "refund", "member_id": "m1", "occurred_at": AT, "order_id": "o"}
-    run(tmp_path, *({**refund, "event_id": f"r{n}", "refund_id": f"r{n}"} for n in range(3)))
+    touch = {"type": "touch", "occurred_at": AT, "referral_code": "c", "visitor": "v"}
+    run(tmp_path, *({**touch, "event_id": f"r{n}"} for n in range(3)))
     told = command("simulate", tmp_path / "programme.yaml", tmp_path / "events.jsonl", "--json")
-    assert told.stderr.count("refund events are recorded but not judged by this release") == 1
+    assert told.stderr.count("touch events are recorded but not judged by this release") == 1
     assert json.loads(told.stdout)["reward_events"] == []
 
 
