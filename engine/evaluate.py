@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def fold(state: MemberState, event: Event, occurrence: Occurrence, judge: Judges) -> Sequence[RewardEvent]:
     """Move the member's clock to the event, never back, and return what the event gives; changes `state` in place."""
-    state.clock_ms = max(state.clock_ms, event.occurred_at)
+    if event.occurred_at > state.clock_ms:  # noqa: PLR1730  max() takes a third of the time of a fold without rules
+        state.clock_ms = event.occurred_at
     kind = type(event)
     if kind is Erasure:
         state.erased = True

@@ -89,12 +89,12 @@ def compile_programme(programme: Programme, version: int) -> Judge:
         metrics.setdefault(TRIGGERS[metric.on], []).append(metric)
         by_type.setdefault(TRIGGERS[metric.on], [])
     calendar = calendar_of(programme.timezone)
-    names: dict[str, Any] = _CALLED | {"local_day": calendar.local_day}
+    names: dict[str, Any] = dict(_CALLED)
     bodies: list[ast.stmt] = []
     for kind, rules in by_type.items():
         fields = FieldReader(calendar, names)
         bodies.append(_function(kind, RulesCompiler(version, kind, rules, metrics.get(kind, []), fields)))
-    module = ast.fix_missing_locations(ast.Module(bodies, []))
+    module = syntax.placed(ast.Module(bodies, []))
     code = compile(module, f"<programme {version}>", "exec")
     exec(code, names)  # noqa: S102  the tree is the compiler's own; nothing of the author's is code
     return Judge(programme, version, {kind: names[_function_name(kind)] for kind in by_type})
