@@ -41,7 +41,13 @@ format: $(READY) ## put the code into the form that lint wants
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## measure Guerdon against the floor
+# Wheels of some 30 MB that only the comparison needs, and not every machine has them: it goes on without.
+$(VENV)/.engines: bench/requirements.lock $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+	  --requirement bench/requirements.lock && touch $@ || \
+	  echo "other rule engines could not be installed: the language is measured without them" >&2
+
+bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its language beside other rule engines
 	@$(BIN)/guerdon bench
 	@$(BIN)/python -m bench.language
 
@@ -60,6 +66,8 @@ lock: ## pin every dependency anew (needs uv)
 	@command -v uv >/dev/null || { echo "requirements.lock is made with uv: install it (pip install uv) and run make lock" >&2; exit 2; }
 	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal --quiet \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --output-file requirements.lock
+	uv pip compile --group bench --python-version 3.11 --universal --quiet \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --output-file bench/requirements.lock
 
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

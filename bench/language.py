@@ -1,108 +1,186 @@
-"""Measure the programme language: compiling 1,000 rules, judging by them, matching 20, and whole decisions."""
+"""Measure the programme language, alone and beside other rule engines: `python -m bench.language`."""
 
 from __future__ import annotations
 
 import gc
+import platform
 import statistics
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from bench import programmes
+from bench.engines import Engine, engines, fields_of
 from engine.evaluate import fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.programme.compile import Judge, compile_programme
 from engine.programme.load import load_programme
+from engine.programme.localtime import calendar_of
+from engine.programme.model import in_order
 from engine.state import MemberState, Occurrence
-from schemas.events import Purchase
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from engine.programme.model import Programme
+    from schemas.events import Purchase
 
 EVENTS = 40_000
-ROUNDS = 5
-MEMBERS = 2_000
-HEAD = "schema: guerdon/1\nprogramme: bench\ntimezone: America/New_York\ncurrency: USD\n"
-FIRST_MS = 1_709_942_400_000
+ROUNDS = 7
+OCCURRENCE = Occurrence(b"i" * 32, 1, programmes.FIRST_MS)
+BOOKS = MemoryBooks(dict[int, Judge]().__getitem__)
+ROUND_S = 0.1
+"""In a comparison each engine goes through the events so often that a round takes it at least so long."""
 
 
-def thousand_rules() -> str:
-    """Return a programme of 1,000 rules of 200 stores, as chains have them, 10 of them for every store."""
-    everywhere = [
-        f"- {{id: all-{n}, on: purchase, when: {{purchase.amount: {{gte: {150 + n}.00}}}}, give: [{{points: 1}}]}}"
-        for n in range(10)
-    ]
-    of_stores = [
-        f"- {{id: r{n:04}, on: purchase,"
-        f" when: {{purchase.store: store-{n % 198}, purchase.amount: {{gte: {n % 90}.00}}}},"
-        " give: [{points: 5}]}"
-        for n in range(990)
-    ]
-    return HEAD + "rules:\n" + "\n".join(everywhere + of_stores)
-
-
-def twenty_rules() -> str:
-    """Return a programme of 20 rules with several tests each, few of which match."""
-    rules = [
-        f"- {{id: r{n}, on: purchase, when: {{purchase.channel: [app, web], purchase.amount: {{gte: {100 + n}.00}},"
-        f" purchase.brand: {{ne: b{n}}}}}, give: [{{points: 5}}]}}"
-        for n in range(20)
-    ]
-    return HEAD + "rules:\n" + "\n".join(rules)
-
-
-def decisions() -> str:
-    """Return a programme that reads 3 windows, keeps 2 limits and picks from a group for every event."""
-    return HEAD + (
-        "metrics:\n"
-        "  buys_7d: {count: purchase, over: 7d}\n"
-        "  spent_30d: {sum: purchase.amount, over: 30d}\n"
-        "  spent_1d: {sum: purchase.amount, over: 24h}\n"
-        "rules:\n"
-        "- {id: base, on: purchase, give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}],"
-        " limits: [{max: 500, per: member, every: day}]}\n"
-        "- {id: often, on: purchase, when: {history.buys_7d: {gte: 3}}, group: {id: g, pick: best},"
-        " give: [{points: 10}], limits: [{times: 20, per: member, every: month}]}\n"
-        "- {id: much, on: purchase, when: {history.spent_30d: {gte: 500.00}}, group: {id: g, pick: best},"
-        " give: [{points: 25}]}\n"
-        "- {id: today, on: purchase, when: {history.spent_1d: {gte: 100.00}}, give: [{points: 1}]}\n"
+def main() -> None:
+    """Run everything and print it; times are CPU times of this process, for others may work on the same cores."""
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 100)  # as a worker sets it
+    print(f"\nthe programme language, on one core ({_processor()}, Python {platform.python_version()}), CPU time:")
+    large, small, whole = (
+        _loaded(text) for text in (programmes.thousand_rules(), programmes.twenty_rules(), programmes.decisions())
     )
+    _report_judging(large, small, whole)
+    _report_time()
+    _report_state()
+    _report_comparison("20 rules", small, 2_000)
+    _report_comparison("1,000 rules", large, 200)
 
 
-def purchases() -> list[Purchase]:
-    """Return purchases in rising order of time."""
-    return [
-        Purchase(
-            event_id=f"e{n}", member_id=f"m{n * 7 % MEMBERS}", occurred_at=FIRST_MS + n * 60_000, order_id=f"o{n}",
-            currency="USD", amount=n * 37 % 12_000, channel=("app", "web", "till")[n % 3], store=f"store-{n % 200}",
-            brand=f"b{n % 30}",
-        )
-        for n in range(EVENTS)
-    ]  # fmt: skip
-
-
-def events_per_s(judge: Judge, events: list[Purchase]) -> float:
-    """Return how many events one core judges in a second: the best of the rounds."""
-    occurrence = Occurrence(b"i" * 32, 1, FIRST_MS)
-    best, books = 0.0, MemoryBooks({judge.version: judge}.__getitem__)
+def _report_judging(large: Programme, small: Programme, whole: Programme) -> None:
+    """Print how fast rules are compiled and events judged, in turns, against what was aimed at."""
+    events = programmes.purchases(EVENTS)
+    judges = [compile_programme(programme, 1) for programme in (small, whole, large)]
+    compiled: list[float] = []
+    rounds: list[list[float]] = [[] for _ in judges]
     for _ in range(ROUNDS):
-        states = [MemberState() for _ in range(MEMBERS)]
-        work = [(event, states[n * 7 % MEMBERS]) for n, event in enumerate(events)]
-        gc.collect()
-        began = time.perf_counter()
-        for event, state in work:
-            fold(state, event, occurrence, judge, books)
-        best = max(best, len(events) / (time.perf_counter() - began))
-    return best
+        compiled.append(compile_ms(large))
+        for found, judge in zip(rounds, judges, strict=True):
+            found.append(judging_us(judge, events))
+    matched, decided, met = (statistics.median(found) for found in rounds)
+    _print("compile 1,000 rules", f"{statistics.median(compiled):,.0f} ms", "less than 300 ms")
+    _print("judge by 20 rules", f"{1 / matched * len(small.rules):.1f} M event x rule/s", "5 M")
+    _print("decide: 3 windows, 2 limits, 1 group", f"{1e6 / decided:,.0f} events/s", "80,000")
+    _print("judge by 1,000 rules", f"{1e6 / met:,.0f} events/s", "20,000")
 
 
 def compile_ms(programme: Programme) -> float:
-    """Return how long compiling takes: the median of the rounds, each without the cache."""
-    taken = []
+    """Return how long compiling takes without the cache."""
+    compile_programme.cache_clear()
+    gc.collect()
+    began = time.process_time()
+    compile_programme(programme, 1)
+    return (time.process_time() - began) * 1000
+
+
+def judging_us(judge: Judge, events: Sequence[Purchase]) -> float:
+    """Return how long an event takes, with what it gives and all that its member remembers."""
+    states = [MemberState() for _ in range(programmes.MEMBERS)]
+    work = [(event, states[n * 7 % programmes.MEMBERS]) for n, event in enumerate(events)]
+    gc.collect()
+    began = time.process_time()
+    for event, state in work:
+        fold(state, event, OCCURRENCE, judge, BOOKS)
+    return (time.process_time() - began) / len(events) * 1e6
+
+
+def _report_time() -> None:
+    """Print what a conversion to local time costs, in a zone that changes its clocks."""
+    instants = [event.occurred_at for event in programmes.purchases(EVENTS)]
+    calendar = calendar_of("America/New_York")
+    for name, convert in (
+        ("local day of an instant", calendar.local_day),
+        ("offset and its reach", calendar.offset_at),
+    ):
+        taken = [_convert_ns(convert, instants) for _ in range(ROUNDS)]
+        _print(name, f"{statistics.median(taken):.0f} ns")
+
+
+def _convert_ns(convert: Callable[[int], object], instants: Sequence[int]) -> float:
+    began = time.process_time()
+    for at_ms in instants:
+        convert(at_ms)
+    return (time.process_time() - began) / len(instants) * 1e9
+
+
+def _report_state() -> None:
+    """Print how large the state of one member becomes that remembers in every way."""
+    judge = compile_programme(_loaded(programmes.remembering()), 1)
+    state = MemberState()
+    for count, event in enumerate(programmes.purchases_of_one(100_000), 1):
+        fold(state, event, OCCURRENCE, judge, BOOKS)
+        if count in (1_000, 10_000, 100_000):
+            _print(f"state of a member with {count:,} events", f"{_bytes(state):,} bytes")
+    memory = state.remembering()
+    for name, part in (
+        ("windows of metrics, challenges, limits", memory.windows), ("limits per value and day", memory.value_limits),
+        ("rolling limits per value", memory.value_windows), ("totals, streaks, challenges", memory.counters),
+    ):  # fmt: skip
+        _print(f"  {name}", f"{_bytes(part):,} bytes")
+
+
+def _bytes(part: object) -> int:
+    """Return how much of a stored state something is."""
+    return len(msgspec.msgpack.encode(part))
+
+
+def _report_comparison(title: str, programme: Programme, count: int) -> None:
+    """Let every engine find the same rules for the same events, then time them in turns."""
+    rules = in_order(programme.rules)
+    events = programmes.purchases(count)
+    others, missing = engines(rules)
+    guerdon = Engine("Guerdon, with rewards and their keys", _judging(compile_programme(programme, 1)), _given)
+    contenders: list[tuple[Engine, Sequence[Any]]] = [(guerdon, events)]
+    contenders += [(other, [fields_of(event, rules) for event in events]) for other in others]
+    wanted = [guerdon.matched(guerdon.evaluate(event)) for event in events]
+    for engine, inputs in contenders:
+        if [engine.matched(engine.evaluate(each)) for each in inputs] != wanted:
+            raise SystemExit(f"{engine.name} finds other rules than Guerdon does: nothing is compared")
+    rounds: list[list[float]] = [[] for _ in contenders]
     for _ in range(ROUNDS):
-        compile_programme.cache_clear()
-        began = time.perf_counter()
-        compile_programme(programme, 1)
-        taken.append((time.perf_counter() - began) * 1000)
-    return statistics.median(taken)
+        for found, (engine, inputs) in zip(rounds, contenders, strict=True):
+            found.append(_evaluating_us(engine, inputs))
+    medians = [statistics.median(found) for found in rounds]
+    print(f"\n{title}, {sum(map(len, wanted)) / count:.2f} of them match; {count:,} events, same answers, in turns:")
+    for (engine, _), median in zip(contenders, medians, strict=True):
+        print(f"  {engine.name:38s} {median:10,.1f} µs/event   {median / medians[0]:7.1f} x")
+    for package in missing:
+        print(f"  {package:38s} not installed: make bench tries to")
+
+
+def _judging(judge: Judge) -> Callable[[Any], Any]:
+    state = MemberState()
+    return lambda event: fold(state, event, OCCURRENCE, judge, BOOKS)
+
+
+def _given(rewards: Any) -> list[str]:
+    return [reward.posting.rule_id for reward in rewards]
+
+
+def _evaluating_us(engine: Engine, inputs: Sequence[Any]) -> float:
+    evaluate, passes = engine.evaluate, 0
+    gc.collect()
+    began = time.process_time()
+    while (taken := time.process_time() - began) < ROUND_S:
+        for each in inputs:
+            evaluate(each)
+        passes += 1
+    return taken / passes / len(inputs) * 1e6
+
+
+def _print(what: str, found: str, aim: str | None = None) -> None:
+    print(f"  {what:40s} {found:>24s}{'' if aim is None else f'   aim: {aim}'}")
+
+
+def _processor() -> str:
+    """Return the processor's name where the system tells it."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text("utf-8").splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _loaded(text: str) -> Programme:
@@ -110,19 +188,6 @@ def _loaded(text: str) -> Programme:
     if found.programme is None:
         raise SystemExit("\n".join(map(str, found.problems)))
     return found.programme
-
-
-def main() -> None:
-    """Run everything and print it."""
-    events = purchases()
-    large, small, whole = (_loaded(text) for text in (thousand_rules(), twenty_rules(), decisions()))
-    print(f"compile 1,000 rules: {compile_ms(large):.0f} ms")
-    print(f"1,000 rules: {events_per_s(compile_programme(large, 1), events):,.0f} events/s")
-    matched = events_per_s(compile_programme(small, 1), events)
-    print(f"20 rules: {matched:,.0f} events/s, {matched * len(small.rules) / 1e6:.1f} M event x rule/s")
-    print(
-        f"decisions (3 windows, 2 limits, 1 group): {events_per_s(compile_programme(whole, 1), events):,.0f} events/s"
-    )
 
 
 if __name__ == "__main__":

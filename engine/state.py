@@ -129,9 +129,7 @@ def use_in(limits: dict[str, LimitUse], key: str, period: int, kept: int) -> Lim
     if newest.period == period:
         return newest
     if newest.period < period:
-        before = [newest, *(newest.earlier or ())]
-        newest.earlier = None
-        opened = limits[key] = LimitUse(period, earlier=_kept(before, period - kept))
+        opened = limits[key] = LimitUse(period, 0, 0, _kept(newest, period - kept))
         return opened
     return _earlier_use(newest, period, kept)
 
@@ -147,5 +145,13 @@ def _earlier_use(newest: LimitUse, period: int, kept: int) -> LimitUse:
     return opened
 
 
-def _kept(uses: list[LimitUse], oldest_period: int) -> list[LimitUse] | None:
-    return [use for use in uses if use.period >= oldest_period] or None
+def _kept(newest: LimitUse, oldest_period: int) -> list[LimitUse] | None:
+    """Return `newest` and those before it that are not too old; they pass into a list of their own."""
+    earlier = newest.earlier or []
+    newest.earlier = None
+    if newest.period < oldest_period:
+        return None
+    while earlier and earlier[-1].period < oldest_period:
+        earlier.pop()
+    earlier.insert(0, newest)
+    return earlier

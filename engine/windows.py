@@ -37,16 +37,20 @@ class Window(Struct, array_like=True, gc=False):
     def amount(self, from_ms: int, at_ms: int) -> int:
         """Return the amount within `(from_ms, at_ms]`; most windows end at their last entry."""
         instants = self.instants
-        first = bisect_right(instants, from_ms)
-        if instants and at_ms >= instants[-1]:
-            return sum(self.amounts[first:] if first else self.amounts)
-        return sum(self.amounts[first : bisect_right(instants, at_ms)])
+        if not instants or from_ms >= instants[-1]:
+            return 0
+        if at_ms >= instants[-1]:
+            return sum(self.amounts if from_ms < instants[0] else self.amounts[bisect_right(instants, from_ms) :])
+        return sum(self.amounts[bisect_right(instants, from_ms) : bisect_right(instants, at_ms)])
 
     def enter(self, at_ms: int, amount: int, times: int, keep_from_ms: int) -> None:
         """Add an entry and forget those up to `keep_from_ms`; what a late event would forget is gone already."""
         instants = self.instants
         if instants and instants[0] <= keep_from_ms:
-            self.forget(keep_from_ms)
+            if len(instants) > 1 and instants[1] > keep_from_ms:
+                del instants[0], self.amounts[0], self.times[0]  # as most do that enter in turn: one in, one out
+            else:
+                self.forget(keep_from_ms)
         if not instants or at_ms > instants[-1]:
             instants.append(at_ms)
             self.amounts.append(amount)

@@ -111,6 +111,31 @@ def test_rules_in_buckets_give_what_they_give_one_by_one(wanted: list[tuple[str,
     assert judged(compile_programme(programme, 1), history) == judged(Interpreter(programme, 1), history)
 
 
+@pytest.mark.parametrize(
+    "when",
+    [
+        "all: [{purchase.channel: [a, b]}, {purchase.channel: {ne: a}}]",
+        "all: [{purchase.channel: {in: [b, c]}}, {all: [{purchase.channel: [a, b]}, {purchase.store: s1}]}]",
+        "purchase.channel: [a, b], not: {purchase.channel: a}", "purchase.channel: b, any: [{purchase.store: s1}]",
+    ],
+)  # fmt: skip
+def test_a_bucket_leaves_out_no_other_test_of_its_field(when: str) -> None:
+    programme = loaded(
+        HEAD + "".join(f"- {{id: r{n}, on: purchase, when: {{{when}}}, give: [{{points: 1}}]}}\n" for n in range(9))
+    )
+    history: list[MemberEvent] = [
+        Purchase(
+            event_id=f"{c}{s}", member_id="m", occurred_at=0, order_id="o", currency="USD", amount=1, channel=c, store=s
+        )
+        for c in ("a", "b", "c", None)
+        for s in ("s1", None)
+    ]
+    rewards, _ = judged(compile_programme(programme, 1), history)
+    assert rewards == judged(Interpreter(programme, 1), history)[0]
+    assert [len(each) for each in rewards[2:4]] in ([9, 9], [9, 0])
+    assert not any(rewards[:2] + rewards[4:])
+
+
 def test_a_thousand_rules_compile_soon() -> None:
     rule = "- {id: r%d, on: purchase, when: {purchase.store: s%d}, give: [{points: 1}]}\n"
     programme = loaded(HEAD + "".join(rule % (n, n % 200) for n in range(1_000)))

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given as drawing
+from hypothesis import settings
+from hypothesis import strategies as st
 from msgspec import msgpack
 
 from engine.evaluate import fold
 from engine.programme.compile import compile_programme
+from engine.programme.conditions import Duration
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
+from engine.programme.localtime import calendar_of
 from engine.state import MemberState, Occurrence, is_full, turn_page
-from engine.windows import ENTRIES_MAX
+from engine.windows import ENTRIES_MAX, VALUES_MAX
 from schemas.canonical import event_identity
 from schemas.events import Activity, Purchase, Signup
 from schemas.scalars import instant_from_iso
@@ -53,9 +58,11 @@ class Member:
         return self.take(Activity(**self.head(at), kind=kind))
 
     def head(self, at: str) -> dict[str, Any]:
+        return self.head_at(instant_from_iso(at if "T" in at else at + NOON, "at"))
+
+    def head_at(self, at_ms: int) -> dict[str, Any]:
         self.count += 1
-        at = at if "T" in at else at + NOON
-        return {"event_id": f"e{self.count}", "member_id": "m", "occurred_at": instant_from_iso(at, "at")}
+        return {"event_id": f"e{self.count}", "member_id": "m", "occurred_at": at_ms}
 
 
 def counts(metric: str, on: str = "purchase") -> Member:
@@ -187,12 +194,17 @@ def test_the_window_of_a_challenge_slides_and_begins_anew() -> None:
 
 def test_a_member_with_100_000_events_has_a_state_of_bounded_size() -> None:
     member = Member(
-        "metrics: {n: {count: purchase, over: 1y}, s: {sum: purchase.amount, over: 90d}, t: {sum: purchase.amount}}",
+        "metrics: {n: {count: purchase, over: 1y}, s: {sum: purchase.amount, over: 90d}, t: {sum: purchase.amount},"
+        " d: {streak: purchase, unit: day}, l: {last: purchase}}",
         "{id: r, on: purchase, when: {history.n: {gte: 3}, history.s: {gte: 1.00}, history.t: {gte: 1.00}},"
         " give: [{points: 1}],"
         " limits: [{max: 1000000, per: member, every: 30d}, {times: 5, per: [member, purchase.store], every: day}]}",
+        "{id: c, on: purchase, when: {history.d: {gte: 2}, history.l: {lte: 1y}}, give: [{points: 1}, {badge: b}],"
+        " challenge: {count: 600, within: 1y, repeat: after_completion}}",
+        "{id: v, on: purchase, give: [{points: 1}], limits: [{times: 5, per: [member, purchase.store], every: 30d}]}",
     )
     state, judge = MemberState(), member.judges[0]
+    sizes = []
     for n in range(100_000):
         event = Purchase(
             event_id=f"e{n}", member_id="m", occurred_at=1_709_942_400_000 + n * 400_000, order_id="o", currency="USD",
@@ -201,9 +213,40 @@ def test_a_member_with_100_000_events_has_a_state_of_bounded_size() -> None:
         fold(state, event, Occurrence(b"i" * 32, n, 0), judge, NO_BOOKS)
         if is_full(state):
             turn_page(state)
-    assert all(len(window.instants) <= ENTRIES_MAX for window in state.remembering().windows.values())
-    assert state.remembering().counters
-    assert len(msgpack.encode(state)) < 80_000
+        if n in (9_999, 99_999):
+            sizes.append(len(msgpack.encode(state)))
+    memory = state.remembering()
+    assert all(len(window.instants) <= ENTRIES_MAX for window in memory.windows.values())
+    assert [len(values) for values in memory.value_limits.values()] == [VALUES_MAX]
+    assert [len(values) for values in memory.value_windows.values()] == [VALUES_MAX]
+    assert len(memory.counters) == 4
+    assert sizes[1] < sizes[0] * 1.1 < 120_000
+
+
+@settings(max_examples=40, deadline=None)
+@drawing(
+    st.lists(st.integers(0, 30 * 24 * 2), min_size=2, max_size=40).map(sorted),
+    st.sampled_from(["2024-03-01T00:00:00Z", "2024-10-25T00:00:00Z"]),
+)
+def test_windows_reach_the_same_time_of_earlier_days_when_clocks_change(half_hours: list[int], first: str) -> None:
+    first_ms = instant_from_iso(first, "at")
+    give = "{points: {rate: 1, per: 1, of: history.%s}}"
+    member = Member(
+        "metrics: {a: {count: purchase, over: 1d}, b: {sum: purchase.amount, over: 9d},"
+        " c: {count: purchase, over: 1mo}}",
+        *(f"{{id: {name}, on: purchase, give: [{give % name}]}}" for name in "abc"),
+    )
+    calendar = calendar_of("America/New_York")
+    came: list[int] = []
+    for half_hour in half_hours:
+        at_ms = first_ms + half_hour * 1_800_000
+        came_within = [
+            sum(calendar.before(at_ms, length) < earlier_ms <= at_ms for earlier_ms in came)
+            for length in (Duration(days=1), Duration(days=9), Duration(months=1))
+        ]
+        rewards = member.take(Purchase(**member.head_at(at_ms), order_id="o", currency="USD", amount=100))
+        assert [dict(rewards).get(name, 0) for name in "abc"] == came_within
+        came.append(at_ms)
 
 
 @pytest.mark.parametrize(

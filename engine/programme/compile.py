@@ -99,13 +99,13 @@ def compile_programme(programme: Programme, version: int) -> Judge:
     for metric in programme.metrics:
         by_type.setdefault(TRIGGERS[metric.on], [])
     calendar = calendar_of(programme.timezone)
-    names: dict[str, Any] = _CALLED | {"local_day": calendar.local_day}
+    names: dict[str, Any] = dict(_CALLED)
     bodies: list[ast.stmt] = []
     readers: dict[type[Event], FieldReader] = {}
     for kind, rules in by_type.items():
         fields = readers[kind] = FieldReader(calendar, names)
         bodies.append(_function(kind, RulesCompiler(programme, version, kind, rules, fields)))
-    module = ast.fix_missing_locations(ast.Module(bodies, []))
+    module = syntax.placed(ast.Module(bodies, []))
     code = compile(module, f"<programme {version}>", "exec")
     exec(code, names)  # noqa: S102  the tree is the compiler's own; nothing of the author's is code
     profiled = frozenset(kind for kind, fields in readers.items() if fields.reads_profile)

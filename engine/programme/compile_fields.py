@@ -25,7 +25,7 @@ from engine.programme.conditions import (
 )
 from engine.programme.expiry import Expiry
 from engine.programme.facts import MONDAY_OF_DAY_ZERO, holds_item, millionths, tendered, tier_of, tier_rank_of
-from engine.programme.localtime import DAY_MS, DAY_ZERO, days_to_birthday
+from engine.programme.localtime import DAY_MS, DAY_ZERO, days_to_birthday, month_of
 from engine.programme.model import Every
 from engine.programme.syntax import (
     arithmetic,
@@ -43,6 +43,7 @@ from engine.programme.syntax import (
     run,
     when,
 )
+from engine.windows import LATE_MS
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Duration, Field, Metric
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from engine.programme.terms import RoundExpiry
 
 GLOBALS: dict[str, Any] = {
+    "NO_WINDOWS": metrics.NO_WINDOWS,
     "add_last": metrics.add_last,
     "add_streak": metrics.add_streak,
     "add_total": metrics.add_total,
@@ -61,14 +63,15 @@ GLOBALS: dict[str, Any] = {
     "holds_item": holds_item,
     "last_of": metrics.last_of,
     "millionths": millionths,
+    "month_of": month_of,
     "streak_of": metrics.streak_of,
     "tendered": tendered,
     "tier_of": tier_of,
     "tier_rank_of": tier_rank_of,
     "total_of": metrics.total_of,
-    "window_sum": metrics.window_sum,
 }
 """What the generated code of this module calls."""
+_MONTHS = {Every.MONTH: 1, Every.QUARTER: 3, Every.YEAR: 12}
 
 
 class FieldReader:
@@ -79,7 +82,7 @@ class FieldReader:
         self._calendar = calendar
         module |= GLOBALS
         module |= {"calendar_after": calendar.after, "calendar_before": calendar.before}
-        module["local_time"] = calendar.local_time
+        module |= {"instant_near": calendar.instant_near, "offset_at": calendar.offset_at}
         self.reads_profile = False
         self._locals: dict[Field, str] = {}
         self._reads: list[ast.stmt] = []
@@ -87,6 +90,7 @@ class FieldReader:
         self._line_locals: dict[Field, str] = {}
         self._line_tests: list[ast.stmt] = []
         self._parts: dict[str, ast.stmt] = {}
+        self._windows: dict[str, str] = {}
 
     def local(self, field: Field) -> ast.expr:
         """Return the local variable that holds a field's value."""
@@ -111,8 +115,19 @@ class FieldReader:
 
     def local_day(self) -> ast.expr:
         """Return the variable of the event's local day."""
-        self._parts.setdefault("local_day", assign("period_day", call(name("local_day"), name("at_ms"))))
+        found = arithmetic(self._local_ms(), "//", constant(DAY_MS))
+        self._parts.setdefault("local_day", assign("period_day", found))
         return name("period_day")
+
+    def _local_ms(self) -> ast.expr:
+        """Return the event's local time, in ms since 1970-01-01 00:00 on its wall."""
+        self._offset()
+        return arithmetic(name("at_ms"), "+", name("offset_ms"))
+
+    def _offset(self) -> None:
+        parts: list[ast.expr] = [ast.Name(local, ast.Store()) for local in ("offset_ms", "steady_ms", "until_ms")]
+        found = ast.Assign([ast.Tuple(parts, ast.Store())], call(name("offset_at"), name("at_ms")))
+        self._parts.setdefault("offset", found)
 
     def local_date(self) -> ast.expr:
         """Return the variable of the event's local date."""
@@ -129,20 +144,24 @@ class FieldReader:
             return self.local_day()
         if every is Every.WEEK:
             return arithmetic(arithmetic(self.local_day(), "+", constant(MONDAY_OF_DAY_ZERO)), "//", constant(7))
-        day = self.local_date()
-        if every is Every.YEAR:
-            return attribute(day, "year")
-        months = arithmetic(attribute(day, "year"), "*", constant(12))
-        month = arithmetic(arithmetic(months, "+", attribute(day, "month")), "-", constant(1))
-        return month if every is Every.MONTH else arithmetic(month, "//", constant(3))
+        month = call(name("month_of"), self.local_day())
+        self._parts.setdefault("local_month", assign("period_month", month))
+        months = _MONTHS[every]
+        return name("period_month") if months == 1 else arithmetic(name("period_month"), "//", constant(months))
 
     def window_start(self, length: Duration) -> ast.expr:
         """Return the instant at which a rolling window that ends with the event begins, itself outside."""
         if length.ms:
             return arithmetic(name("at_ms"), "-", constant(length.ms))
         local = f"before_{length.months}_{length.days}"
-        since = call(name("calendar_before"), name("at_ms"), self.constant(length))
-        self._parts.setdefault(local, assign(local, since))
+        if local not in self._parts:
+            since: ast.expr = call(name("calendar_before"), name("at_ms"), self.constant(length))
+            if not length.months:
+                days_before = arithmetic(name("at_ms"), "-", constant(length.days * DAY_MS))
+                earlier = arithmetic(self._local_ms(), "-", constant(length.days * DAY_MS))
+                elsewhere = call(name("instant_near"), earlier, name("offset_ms"))
+                since = choose(compare(days_before, ">=", name("steady_ms")), days_before, elsewhere)
+            self._parts[local] = assign(local, since)
         return name(local)
 
     def after(self, instant: ast.expr, length: Duration) -> ast.expr:
@@ -154,6 +173,18 @@ class FieldReader:
     def expiry(self, validity: Duration, rounding: RoundExpiry) -> Expiry:
         """Return what computes when points lapse."""
         return Expiry(self._calendar, validity, rounding)
+
+    def _window(self, metric: Metric) -> ast.expr:
+        """Return the variable of a metric's window, None while nothing was entered; only the metric itself enters."""
+        local = f"window_{metric.key}"
+        if local not in self._parts:
+            memory = attribute(name("state"), "memory")
+            known = choose(compare(memory, "is", constant(None)), name("NO_WINDOWS"), attribute(memory, "windows"))
+            self._parts.setdefault("windows", assign("windows", known))
+            self._windows[metric.key] = f"window_{len(self._windows)}"
+            found = call(attribute(name("windows"), "get"), constant(metric.key))
+            self._parts[local] = assign(self._windows[metric.key], found)
+        return name(self._windows[metric.key])
 
     def statements(self) -> list[ast.stmt]:
         """Read everything that was asked for."""
@@ -193,13 +224,31 @@ class FieldReader:
         elif metric.over is None:
             entered = call(name("add_total"), state, key, value)
         else:
-            entered = call(name("add_window"), state, key, value, self.window_start(metric.over), at)
-        entering: list[ast.stmt] = [run(entered)]
-        if is_tiers:
-            gained = value if metric.of is None or not metric.of.optional else either([value, constant(0)])
-            entering.append(increase(name("state"), "gained", gained))
+            return self._entering_window(metric, metric.over, value)  # tiers go by no metric that has a window
+        return self._where(metric, self._gained(metric, value, run(entered), is_tiers=is_tiers))
+
+    def _gained(self, metric: Metric, value: ast.expr, entered: ast.stmt, *, is_tiers: bool) -> list[ast.stmt]:
+        """Count for the tiers, too, what a metric takes in that they go by."""
+        if not is_tiers:
+            return [entered]
+        gained = value if metric.of is None or not metric.of.optional else either([value, constant(0)])
+        return [entered, increase(name("state"), "gained", gained)]
+
+    def _where(self, metric: Metric, entered: list[ast.stmt]) -> list[ast.stmt]:
         condition = condition_expression(metric.where, self.local, self.constant)
-        return entering if condition is None else [when(condition, entering)]
+        return entered if condition is None else [when(condition, entered)]
+
+    def _entering_window(self, metric: Metric, over: Duration, value: ast.expr) -> list[ast.stmt]:
+        """Enter the event; where its value is surely there and within 64 bits, into the window itself."""
+        at, since = name("at_ms"), self.window_start(over)
+        entered = run(call(name("add_window"), name("state"), constant(metric.key), value, since, at))
+        plain = metric.of is None or (isinstance(metric.of.source, Attribute) and not metric.of.optional)
+        if not plain:
+            return self._where(metric, [entered])
+        window = self._window(metric)
+        keep_from = arithmetic(since, "-", constant(LATE_MS))
+        direct = run(call(attribute(window, "enter"), at, value, constant(1), keep_from))
+        return self._where(metric, [when(compare(window, "is", constant(None)), [entered], [direct])])
 
     def _history(self, metric: Metric) -> ast.expr:
         state, key = name("state"), constant(metric.key)
@@ -209,7 +258,9 @@ class FieldReader:
             return call(name("streak_of"), state, key, self.period(Every(metric.unit)))
         if metric.over is None:
             return call(name("total_of"), state, key)
-        return call(name("window_sum"), state, key, self.window_start(metric.over), name("at_ms"))
+        window, since = self._window(metric), self.window_start(metric.over)
+        inside = call(attribute(window, "amount"), since, name("at_ms"))
+        return choose(compare(window, "is", constant(None)), constant(0), inside)
 
     def _local_time(self, part: LocalPart) -> ast.expr:
         if part is LocalPart.DATE:
@@ -218,7 +269,7 @@ class FieldReader:
             return attribute(self.local_date(), part.value)
         if part is LocalPart.WEEKDAY:
             return arithmetic(arithmetic(self.local_day(), "+", constant(MONDAY_OF_DAY_ZERO)), "%", constant(7))
-        return arithmetic(call(name("local_time"), name("at_ms")), "%", constant(DAY_MS))
+        return arithmetic(self._local_ms(), "%", constant(DAY_MS))
 
     def _member(self, source: MemberValue) -> ast.expr:
         state = name("state")

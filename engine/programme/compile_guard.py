@@ -7,15 +7,17 @@ buckets by that text, and a tree of comparisons finds the event's own: ::
     if bucket is not None:
         if bucket < 2: ...
 
-The order of evaluation is that of the rules: a bucket keeps it, and rules of other buckets cannot match.
+In a bucket the test that put a rule there holds, and is not made again. The order of evaluation is that of the rules:
+a bucket keeps it, and rules of other buckets cannot match.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.programme.check import tests_of
-from engine.programme.conditions import Attribute, Comparison, Field, Kind
+from engine.programme.conditions import AllOf, Attribute, Comparison, Field, FieldTest, Kind
 from engine.programme.model import decides
 from engine.programme.syntax import assign, attribute, call, compare, constant, name, when
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.programme.compile_fields import FieldReader
+    from engine.programme.conditions import Condition
     from engine.programme.model import Rule
 
 RULES_MIN = 8
@@ -58,27 +61,41 @@ def bucketed(
     """Return statements that judge those of `rules` that the event's value of `guard` lets match."""
     buckets: dict[str, list[Rule]] = {}
     for rule in rules:
-        for value in _guards(rule)[guard]:
-            buckets.setdefault(value, []).append(rule)
+        test = _guards(rule)[guard]
+        rest = replace(rule, when=_without(rule.when, test))
+        for value in _texts(test):
+            buckets.setdefault(value, []).append(rest)
     bodies = [[statement for rule in bucket for statement in judged(rule)] for bucket in buckets.values()]
     table = fields.constant({value: number for number, value in enumerate(buckets)})
     found = assign("bucket", call(attribute(table, "get"), fields.local(guard)))
     return [found, when(compare(name("bucket"), "is not", constant(None)), _tree(bodies, 0, len(bodies)))]
 
 
-def _guards(rule: Rule) -> dict[Field, tuple[str, ...]]:
-    """Return the texts of which an event must carry one, by field; a rule that a group picks has none."""
+def _guards(rule: Rule) -> dict[Field, FieldTest]:
+    """Return a test for one of a few texts, by field, that an event must pass; a rule that a group picks has none."""
     if decides(rule.group):
         return {}
-    found: dict[Field, tuple[str, ...]] = {}
+    found: dict[Field, FieldTest] = {}
     for test in tests_of(rule.when):
         if test.of.kind is not Kind.TEXT or not isinstance(test.of.source, Attribute):
             continue
-        if test.comparison in (Comparison.EQ, Comparison.IN):
-            values = test.value if isinstance(test.value, tuple) else (test.value,)
-            if len(values) <= VALUES_MAX:
-                found.setdefault(test.of, tuple(dict.fromkeys(str(value) for value in values)))
+        if test.comparison in (Comparison.EQ, Comparison.IN) and len(_texts(test)) <= VALUES_MAX:
+            found.setdefault(test.of, test)
     return found
+
+
+def _texts(test: FieldTest) -> tuple[str, ...]:
+    values = test.value if isinstance(test.value, tuple) else (test.value,)
+    return tuple(dict.fromkeys(str(value) for value in values))
+
+
+def _without(condition: Condition, test: FieldTest) -> Condition:
+    """Return what else must hold beside one of the tests that `tests_of` found."""
+    if condition is test:
+        return AllOf(())
+    if isinstance(condition, AllOf):
+        return AllOf(tuple(_without(part, test) for part in condition.parts))
+    return condition
 
 
 def _tree(bodies: list[list[ast.stmt]], first: int, end: int) -> list[ast.stmt]:

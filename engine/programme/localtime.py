@@ -11,6 +11,7 @@ from calendar import isleap, monthrange
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -52,7 +53,7 @@ def local_day_function(timezone: str) -> Callable[[int], int]:
         if span is None:
             span = spans[at_ms >> _SPAN_BITS] = _offsets(zone, at_ms >> _SPAN_BITS)
         starts, offsets = span
-        return (at_ms + offsets[bisect_right(starts, at_ms)]) // DAY_MS
+        return (at_ms + offsets[bisect_right(starts, at_ms)][0]) // DAY_MS
 
     return local_day
 
@@ -68,20 +69,41 @@ def local_time_function(timezone: str) -> Callable[[int], int]:
         if span is None:
             span = spans[at_ms >> _SPAN_BITS] = _offsets(zone, at_ms >> _SPAN_BITS)
         starts, offsets = span
-        return at_ms + offsets[bisect_right(starts, at_ms)]
+        return at_ms + offsets[bisect_right(starts, at_ms)][0]
 
     return local_time
+
+
+@lru_cache(maxsize=64)
+def offset_function(timezone: str) -> Callable[[int], tuple[int, int, int]]:
+    """Return a function from an instant to its zone's offset, since when that is steady and until when, in ms.
+
+    What lies days before the instant, yet not before the second number, is the same local time of an earlier day: no
+    clock was changed in between, nor in the half of a day before, in which it could have been the second of two.
+    """
+    zone = _load(timezone)
+    spans = _spans(timezone)
+
+    def offset_at(at_ms: int) -> tuple[int, int, int]:
+        span = spans.get(at_ms >> _SPAN_BITS)
+        if span is None:
+            span = spans[at_ms >> _SPAN_BITS] = _offsets(zone, at_ms >> _SPAN_BITS)
+        starts, offsets = span
+        return offsets[bisect_right(starts, at_ms)]
+
+    return offset_at
 
 
 class Calendar:
     """Move instants by days and months of one zone's calendar."""
 
-    __slots__ = ("local_day", "local_time", "timezone")
+    __slots__ = ("local_day", "local_time", "offset_at", "timezone")
 
     def __init__(self, timezone: str) -> None:
         self.timezone = timezone
         self.local_day = local_day_function(timezone)
         self.local_time = local_time_function(timezone)
+        self.offset_at = offset_function(timezone)
 
     def instant_of(self, local_ms: int) -> int:
         """Return the instant of a local time: the first of two, and past the gap where clocks skip it."""
@@ -96,6 +118,14 @@ class Calendar:
                 found.append(candidate_ms)
         return min(found) if found else gap_ms
 
+    def instant_near(self, local_ms: int, offset_ms: int) -> int:
+        """Return the instant of a local time, as `instant_of` does, sooner where `offset_ms` is a good guess."""
+        found_offset_ms, steady_ms, until_ms = self.offset_at(local_ms - offset_ms)
+        found_ms = local_ms - found_offset_ms
+        if steady_ms <= found_ms < until_ms:
+            return found_ms  # one offset from half a day before: no clock was changed that could repeat this time
+        return self.instant_of(local_ms)
+
     def after(self, at_ms: int, duration: Duration) -> int:
         """Return the instant `duration` after `at_ms`."""
         return self._moved(at_ms, duration.months, duration.days, duration.ms)
@@ -107,17 +137,12 @@ class Calendar:
     def _moved(self, at_ms: int, months: int, days: int, ms: int) -> int:
         if ms:
             return at_ms + ms
-        local_ms = self.local_time(at_ms)
+        offset_ms = self.offset_at(at_ms)[0]
+        local_ms = at_ms + offset_ms
         moved_ms = local_ms + days * DAY_MS
         if months:
             moved_ms = _months_later(local_ms // DAY_MS, months) * DAY_MS + local_ms % DAY_MS
-        guess_ms = moved_ms - (local_ms - at_ms)
-        offset_ms = self.local_time(guess_ms) - guess_ms
-        guess_ms = moved_ms - offset_ms
-        earlier_ms = guess_ms - 12 * _HOUR_MS
-        if self.local_time(guess_ms) == moved_ms and self.local_time(earlier_ms) - earlier_ms == offset_ms:
-            return guess_ms  # one offset from half a day before: no clock was changed that could repeat this time
-        return self.instant_of(moved_ms)
+        return self.instant_near(moved_ms, offset_ms)
 
 
 def days_to_birthday(birthday: str | None, day: int) -> int | None:
@@ -149,6 +174,13 @@ def calendar_of(timezone: str) -> Calendar:
     return Calendar(timezone)
 
 
+@lru_cache(maxsize=4096)
+def month_of(day: int) -> int:
+    """Return the number of a local day's month: 12 times the year, and the month from 0."""
+    local = date.fromordinal(day + DAY_ZERO)
+    return local.year * 12 + local.month - 1
+
+
 def _months_later(day: int, months: int) -> int:
     """Return the day so many months later, clamped to the month's end."""
     before = date.fromordinal(day + DAY_ZERO)
@@ -158,8 +190,8 @@ def _months_later(day: int, months: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def _spans(_timezone: str) -> dict[int, tuple[list[int], list[int]]]:
-    """Return what both functions of a zone share: its offsets by span, looked up as they are needed."""
+def _spans(_timezone: str) -> dict[int, tuple[list[int], list[tuple[int, int, int]]]]:
+    """Return what the functions of a zone share: its offsets by span, looked up as they are needed."""
     return {}
 
 
@@ -173,8 +205,11 @@ def _load(timezone: str) -> ZoneInfo:
         return ZoneInfo.from_file(data, key=timezone)
 
 
-def _offsets(zone: ZoneInfo, span: int) -> tuple[list[int], list[int]]:
-    """Return the instants within a span at which the offset changes (ms), and the offsets before and after each."""
+def _offsets(zone: ZoneInfo, span: int) -> tuple[list[int], list[tuple[int, int, int]]]:
+    """Return the instants within a span at which the offset changes (ms), and the offsets before and after each.
+
+    Beside an offset stand the instant half a day after it began and the one at which it ends, or the span does.
+    """
     first_s = (span << _SPAN_BITS) // _SECOND_MS
     last_s = ((span + 1) << _SPAN_BITS) // _SECOND_MS + 1
     starts: list[int] = []
@@ -184,7 +219,11 @@ def _offsets(zone: ZoneInfo, span: int) -> tuple[list[int], list[int]]:
             change_s = _change(zone, at_s - _STEP_S, at_s)
             starts.append(change_s * _SECOND_MS)
             offsets.append(_offset_s(zone, change_s))
-    return starts, [offset_s * _SECOND_MS for offset_s in offsets]
+    bounds = [span << _SPAN_BITS, *starts, (span + 1) << _SPAN_BITS]
+    return starts, [
+        (offset_s * _SECOND_MS, began_ms + DAY_MS // 2, ended_ms)
+        for offset_s, (began_ms, ended_ms) in zip(offsets, pairwise(bounds), strict=True)
+    ]
 
 
 def _change(zone: ZoneInfo, before_s: int, after_s: int) -> int:

@@ -12,7 +12,12 @@ from engine.windows import LATE_MS, Window
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from engine.state import MemberState
+
+NO_WINDOWS: Mapping[str, Window] = {}
+"""The windows of a member without any memory."""
 
 
 def total_of(state: MemberState, key: str) -> int:

@@ -16,6 +16,10 @@ COMPARISONS: dict[str, ast.cmpop] = {
     "==": ast.Eq(), "!=": ast.NotEq(), "<": ast.Lt(), "<=": ast.LtE(), ">": ast.Gt(), ">=": ast.GtE(),
     "in": ast.In(), "not in": ast.NotIn(), "is": ast.Is(), "is not": ast.IsNot(),
 }  # fmt: skip
+_LEAVES = (ast.Name, ast.Constant)
+_BRANCHES = (ast.expr, ast.stmt, ast.arguments, ast.arg)
+"""What has a place, or holds what has one; contexts and operators do neither."""
+_PLACE = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
 
 
 def name(identifier: str) -> ast.Name:
@@ -101,6 +105,22 @@ def run(expression: ast.expr) -> ast.stmt:
 def give_back(value: ast.expr) -> ast.stmt:
     """Return from the function."""
     return ast.Return(value)
+
+
+def placed(module: ast.Module) -> ast.Module:
+    """Give every node the one place of generated code; `ast.fix_missing_locations` takes several times as long."""
+    nodes: list[ast.AST] = list(module.body)
+    while nodes:
+        node = nodes.pop()
+        parts = node.__dict__
+        if type(node) not in _LEAVES:
+            for part in parts.values():
+                if type(part) is list:
+                    nodes += part
+                elif isinstance(part, _BRANCHES):
+                    nodes.append(part)
+        parts.update(_PLACE)
+    return module
 
 
 def function(identifier: str, arguments: tuple[str, ...], body: list[ast.stmt]) -> ast.FunctionDef:
