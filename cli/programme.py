@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,8 @@ from schemas.errors import AnswerIsNo, InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from engine.programme.difference import Change
+    from engine.programme.nodes import Mapping, Node
     from engine.programme.problems import Problem
     from operations.cases import Outcome
 
@@ -101,6 +104,32 @@ def run_examples(
         raise AnswerIsNo(f"{failed:,} of {len(outcomes):,} cases failed; {ways}")
 
 
+@programme.command("diff")
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A programme file, or the number of a version.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="Likewise.")],
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Leave with 1 where there is a difference.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say which rules and settings differ between two programmes, from A to B.
+
+    Comments, layout, the order of rules and examples do not count. A number is that of an activated version.
+
+    Example: `guerdon programme diff 1 examples/grocery/programme.yaml`
+    """
+    from engine.programme.difference import changes_between  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    changes = changes_between(_tree(before), _tree(after))
+    if as_json:
+        print_json([change.row() for change in changes])
+    elif changes:
+        print_changes(changes)
+    else:
+        typer.echo("no difference")
+    if changes and exit_code:
+        raise typer.Exit(AnswerIsNo.exit_code)
+
+
 @programme.command("schema")
 def schema() -> None:
     """Print the JSON Schema of programme files, by which editors complete and flag.
@@ -172,6 +201,37 @@ def print_outcome(outcome: Outcome) -> None:
             typer.echo("    " + "  ".join(map(str, event.values())))
     for note in outcome.notes:
         typer.echo(f"  note: {note}")
+
+
+def print_changes(changes: Iterable[Change]) -> None:
+    """Print each rule or setting that changed, and under it its parts, before and after."""
+    subject = None
+    for change in changes:
+        if change.part is None:
+            typer.echo(f"{change.subject}: {change.kind}")
+        elif change.subject != subject:
+            typer.echo(f"{change.subject}: changed")
+        subject = change.subject
+        for mark, node in (("-", change.before), ("+", change.after)):
+            if node is not None:
+                typer.echo(f"  {mark} {f'{change.part}: ' if change.part else ''}{_written(node)}")
+
+
+def _written(node: Node) -> str:
+    from engine.programme.difference import written  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    return written(node)
+
+
+def _tree(name: str) -> Mapping:
+    """Return what is written in a file, or in the version of that number."""
+    from engine.programme.difference import readable, readable_file  # noqa: PLC0415  as above
+
+    if not re.fullmatch("[0-9]{1,9}", name):
+        return readable_file(Path(name))
+    from operations.programmes import body_of  # noqa: PLC0415  two files are compared without a database
+
+    return readable(body_of(_database_url(), int(name)), f"version {name}")
 
 
 def _database_url() -> str:

@@ -19,7 +19,9 @@ from tests.programme_strategies import programme_texts
 from tests.test_programme_errors import example
 
 SCHEMA = json_schema()
-TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "number": (int, float), "boolean": bool}
+TYPES: dict[str, Any] = {
+    "object": dict, "array": list, "string": str, "number": (int, float), "boolean": bool, "null": type(None),
+}  # fmt: skip
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*/programme.yaml"))
 
 
@@ -29,6 +31,7 @@ class Editors(yaml.SafeLoader):
 
 Editors.yaml_implicit_resolvers = {}
 Editors.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"-?[0-9]+(\.[0-9]+)?$"), None)
+Editors.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("null$"), None)
 
 
 def flaws(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:  # noqa: PLR0911  one answer for each shape
@@ -47,6 +50,8 @@ def flaws(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:  # n
     if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
         return [f"{path}: {value} is not {schema['pattern']}"]
     if isinstance(value, list):
+        if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
+            return [f"{path} has {len(value)} items"]
         return [f for n, each in enumerate(value) for f in flaws(each, schema.get("items", {}), f"{path}/{n}")]
     return _object_flaws(value, schema, path) if isinstance(value, dict) else []
 

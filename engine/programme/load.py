@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 SCHEMA = "guerdon/1"
 NAMED_MAX = 20
 REQUIRED_SECTIONS = ("schema", "programme", "timezone", "currency", "rules")
-TESTS = "tests"
+EXAMPLES = "tests"
 """The section of golden examples: checked, and no part of what judges."""
-_KNOWN = (*REQUIRED_SECTIONS, "derived", "metrics", "segments", TESTS)
+_KNOWN = (*REQUIRED_SECTIONS, "derived", "metrics", "segments", EXAMPLES)
 LATER_SECTIONS = (
     "points", "refunds", "tiers", "referral", "catalogue", "contests", "reserve_for",
 )  # fmt: skip
@@ -99,14 +99,14 @@ def load_tree(tree: Node, name: str) -> Loaded:
 
 def _loaded(tree: Node, name: str, problems: Problems) -> Loaded:
     programme = _programme(tree, problems)
-    tests = tree.entries.get(TESTS) if isinstance(tree, Mapping) else None
+    tests = tree.entries.get(EXAMPLES) if isinstance(tree, Mapping) else None
     cases = () if tests is None else CaseReader(name, problems).cases(tests)
     return Loaded(None if problems.any_error else programme, problems.in_order(), cases)
 
 
 def canonical_digest(tree: Mapping) -> str:
     """Return the hex sha256 of what judges: comments, layout, quotes, the order of names and `tests` do not count."""
-    judging = {name: plain(node) for name, node in tree.entries.items() if name != TESTS}
+    judging = {name: plain(node) for name, node in tree.entries.items() if name != EXAMPLES}
     canonical = json.dumps(judging, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
