@@ -14,7 +14,8 @@ from typer.testing import CliRunner, Result
 
 from cli import programme as programme_commands
 from engine.programme.difference import changes_between, readable, written
-from schemas.errors import InputError
+from operations.programmes import activate
+from schemas.errors import AnswerIsNo, InputError
 from tests.programme_strategies import programme_texts
 
 if TYPE_CHECKING:
@@ -37,6 +38,14 @@ rules:
   when: {purchase.amount: {gte: 50.00}, purchase.store: [a, b]}
   give: [{points: 25}, {badge: x}]
 - {id: share, on: share, give: [{points: 5}], limits: [{times: 1, per: member}, {max: 9, per: member, every: day}]}
+"""
+
+SIMPLE = """
+schema: guerdon/1
+programme: p
+timezone: UTC
+currency: USD
+rules: [{id: r, on: share, give: [{points: 1}]}]
 """
 
 
@@ -151,3 +160,30 @@ def test_the_command_prints_one_json_array(tmp_path: Path) -> None:
     assert json.loads(told(tmp_path, BASE.replace("12mo", "none"), "--json").stdout) == [
         {"subject": "points", "part": "validity", "change": "changed", "before": "12mo", "after": "none"}
     ]
+
+
+@pytest.mark.postgres
+def test_numbers_are_activated_versions(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "programme.yaml"
+    for text in (SIMPLE, SIMPLE.replace("points: 1", "points: 2")):
+        path.write_text(text, encoding="utf-8")
+        activate(database_url, path)
+    monkeypatch.setenv("GUERDON_DATABASE_URL", database_url)
+    app = Typer()
+    programme_commands.register(app)
+    run = CliRunner()
+    told = run.invoke(app, ["programme", "diff", "1", "2"]).stdout
+    assert told == "rule r: changed\n  - give: [{points: 1}]\n  + give: [{points: 2}]\n"
+    assert run.invoke(app, ["programme", "diff", "2", str(path)]).stdout == "no difference\n"
+    missing = run.invoke(app, ["programme", "diff", "7", "1"]).exception
+    assert "there is no version 7" in str(missing)
+
+
+@pytest.mark.postgres
+def test_examples_are_no_part_of_what_judges(database_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "programme.yaml"
+    path.write_text(SIMPLE, encoding="utf-8")
+    activate(database_url, path)
+    path.write_text(f"{SIMPLE}tests: [{{id: t, events: [], expect: {{counts: {{}}}}}}]", encoding="utf-8")
+    with pytest.raises(AnswerIsNo, match="active already"):
+        activate(database_url, path)
