@@ -113,8 +113,9 @@ def read_cases(path: Path) -> tuple[Case, ...]:
 
 def run_case(case: Case, loaded: Loaded) -> Outcome:
     """Judge the events of a case by a programme without errors, and compare."""
+    assert loaded.programme is not None  # noqa: S101  what has errors is refused before
     refusal = refused(loaded, case.file)
-    if loaded.programme is None or refusal is not None:
+    if refusal is not None:
         return Outcome(case, refusal=refusal)
     lines = [Line(case.file, event.line, event.text.encode()) for event in case.events]
     simulation = simulate_lines(loaded.programme, lines, case.until_ms)

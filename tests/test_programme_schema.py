@@ -103,3 +103,31 @@ def test_an_editor_can_complete_every_field_of_an_event() -> None:
     known = SCHEMA["$defs"]["condition"]["properties"]
     assert all(path in known for trigger, fields in FIELDS.items() if trigger != LINE for path in fields)
     assert set(SCHEMA["$defs"]["line"]["properties"]) == {*FIELDS[LINE], "all", "any", "not"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*CASE_FILES, *(path.with_name("programme.cases.yaml") for path in EXAMPLES)],
+    ids=lambda path: path.parent.name,
+)
+def test_every_golden_example_is_valid(path: Path) -> None:
+    cases = read(path.read_text(encoding="utf-8"))
+    assert [flaw for case in cases for flaw in flaws(case, SCHEMA["$defs"]["case"], str(case["id"]))] == []
+
+
+@pytest.mark.parametrize(
+    ("written", "misspelt"),
+    [
+        ("{balances: {ann: {points: {granted: 1}}}}", "{balances: {ann: {points: {grantd: 1}}}}"),
+        ("{counts: {points.granted: 1}}", "{counts: {point.granted: 1}}"),
+        ("{quarantined: {e: wrong_currency, f: null, g: '*'}}", "{quarantined: {e: wrong_curency}}"),
+        ("{refused: {ann: [[base, limit_max]]}}", "{refused: {ann: [[base]]}}"),
+        ("{tiers: {ann: {tier: gold, next_tier: null}}}", "{tiers: {ann: {teir: gold}}}"),
+        ("{rewards: {ann: []}}", "{reward: {ann: []}}"),
+    ],
+)
+def test_a_misspelt_expectation_in_a_programme_is_flagged(written: str, misspelt: str) -> None:
+    section = "tests: [{{id: a, events: [{{type: signup}}], expect: {}}}]"
+    programme = "{schema: guerdon/1, programme: p, timezone: UTC, currency: USD, rules: []}"
+    assert flaws(read(programme) | read(section.format(written)), SCHEMA) == []
+    assert flaws(read(programme) | read(section.format(misspelt)), SCHEMA) != []
