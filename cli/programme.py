@@ -71,7 +71,7 @@ def run_examples(
     file: ProgrammeFile,
     cases: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[CASES]...", help="Files of cases; by default NAME.cases.yaml beside NAME.yaml."),
+        typer.Argument(metavar="CASES", help="Files of cases; by default NAME.cases.yaml beside NAME.yaml."),
     ] = None,
     only: Annotated[list[str] | None, typer.Option("--case", metavar="ID", help="Run this case; repeatable.")] = None,
     as_json: JsonFlag = False,
