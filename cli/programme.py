@@ -1,7 +1,8 @@
-"""Look after programme files and their versions: `guerdon programme check`, `activate`, `list`, `show`."""
+"""Look after programme files and their versions: `guerdon programme …`."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,16 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import JsonFlag, print_json, print_rows
-from schemas.errors import InputError
+from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from engine.programme.difference import Change
+    from engine.programme.nodes import Mapping, Node
     from engine.programme.problems import Problem
+    from operations.cases import Outcome
 
 ProgrammeFile = Annotated[Path, typer.Argument(metavar="FILE", help="The programme file.")]
 
-programme = typer.Typer(name="programme", help="Check, activate and show programmes.")
+SHOWN_EVENTS_MAX = 8
+
+programme = typer.Typer(name="programme", help="Check, test, compare, activate and show programmes.")
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 @programme.callback()
 def _group() -> None:
-    """Check, activate and show programmes."""
+    """Check, test, compare, activate and show programmes."""
 
 
 @programme.command("check")
@@ -58,6 +64,70 @@ def check(
         rules = len(loaded.programme.rules)
         told = f"{file}: programme {loaded.programme.id}, {'1 rule' if rules == 1 else f'{rules} rules'}, no error"
         typer.echo(f"{told}; this release cannot activate it yet" if loaded.not_judged else told)
+
+
+@programme.command("test")
+def run_examples(
+    file: ProgrammeFile,
+    cases: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="CASES", help="Files of cases; by default NAME.cases.yaml beside NAME.yaml."),
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--case", metavar="ID", help="Run this case; repeatable.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Judge the golden examples of a programme and name each that does not come out as expected.
+
+    Examples stand in the programme's section `tests` or in a file of cases; docs/programme/tests.md tells how to write
+    them. Exit code 1 where one fails.
+
+    Example: `guerdon programme test examples/grocery/programme.yaml`
+    """
+    from operations.cases import BadCases, run_cases  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.simulate import BadProgramme  # noqa: PLC0415  as above
+
+    try:
+        outcomes = run_cases(file, cases or [], only or [])
+    except (BadCases, BadProgramme) as bad:
+        print_problems(bad.problems)
+        raise
+    failed = sum(not outcome.is_ok for outcome in outcomes)
+    if as_json:
+        print_json([outcome.row() for outcome in outcomes])
+    else:
+        for outcome in outcomes:
+            print_outcome(outcome)
+        total = f"{len(outcomes):,} {'case' if len(outcomes) == 1 else 'cases'}"
+        typer.echo(f"{total}: {len(outcomes) - failed:,} ok, {failed:,} failed")
+    if failed:
+        ways = "correct the programme, or what the cases expect"
+        raise AnswerIsNo(f"{failed:,} of {len(outcomes):,} cases failed; {ways}")
+
+
+@programme.command("diff")
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A programme file, or the number of a version.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="Likewise.")],
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Leave with 1 where there is a difference.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say which rules and settings differ between two programmes, from A to B.
+
+    Comments, layout, the order of rules and examples do not count. A number is that of an activated version.
+
+    Example: `guerdon programme diff 1 examples/grocery/programme.yaml`
+    """
+    from engine.programme.difference import changes_between  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    changes = changes_between(_tree(before), _tree(after))
+    if as_json:
+        print_json([change.row() for change in changes])
+    elif changes:
+        print_changes(changes)
+    else:
+        typer.echo("no difference")
+    if changes and exit_code:
+        raise typer.Exit(AnswerIsNo.exit_code)
 
 
 @programme.command("schema")
@@ -115,6 +185,53 @@ def show(
     from operations.programmes import body_of  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     typer.echo(body_of(_database_url(), version), nl=False)
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """Print a case's result, each difference, and the last reward events that led to it."""
+    typer.echo(f"{'ok' if outcome.is_ok else 'failed':8}{outcome.case.id}")
+    if outcome.refusal is not None:
+        typer.echo(f"  {outcome.refusal}")
+    for difference in outcome.differences:
+        typer.echo(f"  {difference}")
+        hidden = len(difference.because) - SHOWN_EVENTS_MAX
+        if hidden > 0:
+            typer.echo(f"    {hidden:,} earlier reward events; --json shows all")
+        for event in difference.because[-SHOWN_EVENTS_MAX:]:
+            typer.echo("    " + "  ".join(map(str, event.values())))
+    for note in outcome.notes:
+        typer.echo(f"  note: {note}")
+
+
+def print_changes(changes: Iterable[Change]) -> None:
+    """Print each rule or setting that changed, and under it its parts, before and after."""
+    subject = None
+    for change in changes:
+        if change.part is None:
+            typer.echo(f"{change.subject}: {change.kind}")
+        elif change.subject != subject:
+            typer.echo(f"{change.subject}: changed")
+        subject = change.subject
+        for mark, node in (("-", change.before), ("+", change.after)):
+            if node is not None:
+                typer.echo(f"  {mark} {f'{change.part}: ' if change.part else ''}{_written(node)}")
+
+
+def _written(node: Node) -> str:
+    from engine.programme.difference import written  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    return written(node)
+
+
+def _tree(name: str) -> Mapping:
+    """Return what is written in a file, or in the version of that number."""
+    from engine.programme.difference import readable, readable_file  # noqa: PLC0415  as above
+
+    if not re.fullmatch("[0-9]{1,9}", name):
+        return readable_file(Path(name))
+    from operations.programmes import body_of  # noqa: PLC0415  two files are compared without a database
+
+    return readable(body_of(_database_url(), int(name)), f"version {name}")
 
 
 def _database_url() -> str:

@@ -137,8 +137,13 @@ def simulate(programme: Path, events: Iterable[Path | str], until_ms: int | None
         BadProgramme: a programme has errors.
         InputError: a file cannot be read, or an activation cannot be followed.
     """
+    return simulate_lines(programme, read_lines(events), until_ms)
+
+
+def simulate_lines(programme: Path | Programme, lines: Iterable[Line], until_ms: int | None = None) -> Simulation:
+    """Judge lines by a programme that is checked already, or by the one in a file; see `simulate`."""
     simulator = _Simulator(programme)
-    for line in read_lines(events):
+    for line in lines:
         simulator.take(line)
     simulator.move_clocks(max(simulator.simulation.clock_ms, until_ms or 0))
     return simulator.finished()
@@ -170,7 +175,7 @@ def _lines(name: str, stream: Iterable[bytes]) -> Iterator[Line]:
 class _Simulator:
     """Take lines one by one, as the worker takes events."""
 
-    def __init__(self, programme: Path) -> None:
+    def __init__(self, programme: Path | Programme) -> None:
         self.simulation = Simulation()
         self._version = 0
         self._seqs = [0] * SHARDS
@@ -180,7 +185,8 @@ class _Simulator:
         self._orders: dict[tuple[str, str], Purchase] = {}
         self._judges: dict[int, Judge] = {}
         self._books: dict[str, MemoryBooks] = {}
-        self._judge = self._activated(programme, str(programme))
+        checked = self._loaded(programme, str(programme)) if isinstance(programme, Path) else programme
+        self._judge = self._activate(checked)
 
     def take(self, line: Line) -> None:
         """Judge one event, set it aside, or change the programme."""
@@ -303,9 +309,6 @@ class _Simulator:
             )
         if programme.digest != before.digest:
             self._judge = self._activate(programme)
-
-    def _activated(self, path: Path, name: str) -> Judge:
-        return self._activate(self._loaded(path, name))
 
     def _activate(self, programme: Programme) -> Judge:
         """Judge by `programme` from here on; like the worker's, the activation is a source event of every shard."""

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 from engine.programme.conditions import Kind, Measure
 from engine.programme.fields import FIELDS, LATER_PATHS, LATER_TRIGGERS, LINE, MEMBER_FIELDS, TIME_FIELDS, TRIGGERS
 from engine.programme.literals import Weekday
-from engine.programme.load import LATER_SECTIONS, REQUIRED_SECTIONS, SCHEMA
+from engine.programme.load import EXAMPLES, LATER_SECTIONS, REQUIRED_SECTIONS, SCHEMA
+from engine.programme.load_cases import ANY, BALANCE_COLUMNS, REFERRAL_COLUMNS, TIER_COLUMNS
 from engine.programme.load_metric import Repeat
 from engine.programme.load_when import TESTS
 from engine.programme.model import Every, Over, Phase, Pick, Rounding
 from engine.programme.terms import Downgrade, Negative, RewardKind, RoundExpiry
+from schemas.events import EVENT_TYPES
+from schemas.rejection import Reason
+from schemas.rewards import REWARD_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +33,7 @@ _NUMBER: Schema = {"type": ["number", "string"], "pattern": r"^-?[0-9]+(\.[0-9]+
 _DURATION: Schema = {"type": "string", "pattern": r"^[0-9]{1,6}(m|h|d|w|mo|y)$"}
 _SHARE: Schema = {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?%|[0-9]+/[0-9]+)$"}
 _CLOCK: Schema = {"type": "string", "pattern": r"^([01][0-9]|2[0-4]):[0-5][0-9]$"}
+_COLUMN: Schema = {"type": ["string", "number", "null"]}
 _TRUTH: Schema = {"enum": [True, False, "true", "false"]}
 _VALUES: dict[Kind, Schema] = {
     **dict.fromkeys((Kind.TEXT, Kind.TEXTS, Kind.DATE, Kind.INSTANT), _SCALAR),
@@ -56,9 +61,11 @@ def json_schema() -> Schema:
         "metrics": _mapping_of(_metric()),
         "segments": _mapping_of(_ref("condition")),
         "rules": _list_of(_ref("rule")),
+        EXAMPLES: _list_of(_ref("case")),
     }
     document = _object(sections | _terms() | {name: {} for name in LATER_SECTIONS}, REQUIRED_SECTIONS)
     definitions = {"condition": _condition(), "line": _line(), "rule": _rule(), "give": _give(), "limit": _limit()}
+    definitions |= {"case": _case()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Guerdon programme",
@@ -240,3 +247,31 @@ def _limit() -> Schema:
     return _object(
         {"max": _NUMBER, "times": _NUMBER, "per": per, "every": every, "over": _choice(Over), "unit": _SCALAR}, ("per",)
     )
+
+
+def _case() -> Schema:
+    """Describe a golden example; what an event holds beyond its type, the checker knows."""
+
+    def rows(columns: Iterable[str]) -> Schema:
+        return _mapping_of(_object(dict.fromkeys(columns, _COLUMN)))
+
+    event = {
+        "type": "object",
+        "properties": {"type": _choice((*EVENT_TYPES, "activation", "tick"))},
+        "required": ["type"],
+    }
+    pair = {"type": "array", "items": _SCALAR, "minItems": 2, "maxItems": 2}
+    expect: dict[str, Schema] = {
+        "balances": _mapping_of(rows(BALANCE_COLUMNS)),
+        "tiers": rows(TIER_COLUMNS),
+        "referrals": rows(REFERRAL_COLUMNS),
+        "rewards": _mapping_of(_list_of(_SCALAR)),
+        "counts": _object(dict.fromkeys(REWARD_TYPES, _NUMBER)),
+        "quarantined": _mapping_of({"enum": [None, "null", ANY, *(reason.value for reason in Reason)]}),
+        "refused": _mapping_of(_list_of(pair)),
+    }
+    case: dict[str, Schema] = {
+        "id": _SCALAR, "source": _SCALAR, "programme": {"type": ["object", "string"]}, "events": _list_of(event),
+        "until": {"type": "string"}, "expect": _object(expect),
+    }  # fmt: skip
+    return _object(case, ("id", "events", "expect"))

@@ -11,6 +11,7 @@ from engine.programme.check import check_condition, check_rules
 from engine.programme.conditions import NOWHERE
 from engine.programme.currencies import MINOR_DIGITS
 from engine.programme.entries import entries_of
+from engine.programme.load_cases import CaseReader
 from engine.programme.load_derived import read_derived
 from engine.programme.load_metric import read_metrics, read_segments
 from engine.programme.load_rule import RuleReader
@@ -19,17 +20,21 @@ from engine.programme.load_terms import TERM_SECTIONS, TermsReader
 from engine.programme.load_when import Names
 from engine.programme.localtime import calendar_of, zone_names
 from engine.programme.model import Programme, Rule
-from engine.programme.nodes import Mapping, Node, Scalar, Sequence, plain, read_tree
+from engine.programme.nodes import Mapping, Node, Scalar, Sequence, plain, read_tree, text_in
 from engine.programme.problems import NOT_JUDGED, Code, Problem, Problems, Severity, shown
 from engine.programme.scalars import kind_of, name_of, text_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from engine.programme.load_cases import Case
+
 SCHEMA = "guerdon/1"
 NAMED_MAX = 20
 REQUIRED_SECTIONS = ("schema", "programme", "timezone", "currency", "rules")
-_KNOWN = (*REQUIRED_SECTIONS, "derived", "metrics", "segments", *TERM_SECTIONS)
+EXAMPLES = "tests"
+"""The section of golden examples: checked, and no part of what judges."""
+_KNOWN = (*REQUIRED_SECTIONS, "derived", "metrics", "segments", *TERM_SECTIONS, EXAMPLES)
 LATER_SECTIONS = ("referral", "contests")
 _DIGITS_UNKNOWN = 18
 """With an unknown currency, amounts are read as precisely as any: the currency alone is the problem."""
@@ -37,10 +42,11 @@ _DIGITS_UNKNOWN = 18
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Hold the programme, or None where an error keeps it from being used, and all problems in file order."""
+    """Hold the programme (None where an error keeps it from being used), its problems in file order, and its tests."""
 
     programme: Programme | None
     problems: tuple[Problem, ...]
+    cases: tuple[Case, ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -69,32 +75,38 @@ def refused(loaded: Loaded, name: str) -> str | None:
 def load_file(path: Path, name: str | None = None) -> Loaded:
     """Load the programme in the file at `path`; `name` stands in its problems instead of the path."""
     name = name or str(path)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        message = f"the file cannot be read ({error.strerror or 'it is not a file'}); check its path"
-        return Loaded(None, (Problem(name, 1, 1, Code.UNREADABLE, message),))
-    except UnicodeDecodeError as error:
-        message = f"byte {error.start + 1} of the file is not UTF-8; save the file as UTF-8"
-        return Loaded(None, (Problem(name, 1, 1, Code.YAML, message),))
-    return load_programme(text, name)
+    problems = Problems(name)
+    text = text_in(path, problems)
+    return Loaded(None, problems.in_order()) if text is None else load_programme(text, name)
 
 
 def load_programme(text: str, name: str) -> Loaded:
     """Read, parse and check a programme; `name` is the file's name in the problems."""
     problems = Problems(name)
     tree = read_tree(text.removeprefix("\ufeff"), problems)
-    programme = None
     if tree is not None:
-        programme = _programme(tree, problems)
-    elif not problems.any_error:
+        return _loaded(tree, name, problems)
+    if not problems.any_error:
         problems.error(NOWHERE, Code.MISSING_FIELD, f'the file is empty; begin with "schema: {SCHEMA}"')
-    return Loaded(None if problems.any_error else programme, problems.in_order())
+    return Loaded(None, problems.in_order())
 
 
-def canonical_digest(tree: Node) -> str:
-    """Return the hex sha256 of what the tree says: comments, layout, quotes and the order of names do not count."""
-    canonical = json.dumps(plain(tree), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+def load_tree(tree: Node, name: str) -> Loaded:
+    """Check a programme that stands within another file, `name` being that file's."""
+    return _loaded(tree, name, Problems(name))
+
+
+def _loaded(tree: Node, name: str, problems: Problems) -> Loaded:
+    programme = _programme(tree, problems)
+    tests = tree.entries.get(EXAMPLES) if isinstance(tree, Mapping) else None
+    cases = () if tests is None else CaseReader(name, problems).cases(tests)
+    return Loaded(None if problems.any_error else programme, problems.in_order(), cases)
+
+
+def canonical_digest(tree: Mapping) -> str:
+    """Return the hex sha256 of what judges: comments, layout, quotes, the order of names and `tests` do not count."""
+    judging = {name: plain(node) for name, node in tree.entries.items() if name != EXAMPLES}
+    canonical = json.dumps(judging, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 

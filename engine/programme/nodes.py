@@ -16,6 +16,7 @@ from engine.programme.problems import Code, Problems, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 TEXT_CHARACTERS_MAX = 1_000_000
 DEPTH_MAX = 32
@@ -62,6 +63,19 @@ def plain(node: Node) -> object:
 
 class _Unusable(Exception):  # noqa: N818  it ends the reading; the problem is recorded where it is raised
     """Stop reading: what follows cannot be placed."""
+
+
+def text_in(path: Path, problems: Problems) -> str | None:
+    """Return the text of a file, or None where it cannot be read."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        message = f"the file cannot be read ({error.strerror or 'it is not a file'}); check its path"
+        problems.error(NOWHERE, Code.UNREADABLE, message)
+    except UnicodeDecodeError as error:
+        message = f"byte {error.start + 1} of the file is not UTF-8; save the file as UTF-8"
+        problems.error(NOWHERE, Code.YAML, message)
+    return None
 
 
 def read_tree(text: str, problems: Problems) -> Node | None:
@@ -129,10 +143,10 @@ class _Reader:
             self._problems.error(place, Code.ANCHOR, message)
             return Scalar("", plain=False, place=place)
         if event.anchor is not None:
-            message = f'"&{shown(event.anchor)}" is an anchor, which programmes do not have; take it out'
+            message = f'"&{shown(event.anchor)}" is an anchor, which these files do not have; take it out'
             self._problems.error(place, Code.ANCHOR, message)
         if getattr(event, "tag", None) is not None:
-            message = f'"{shown(str(event.tag))}" is a tag, which programmes do not have; take it out'  # type: ignore[attr-defined]
+            message = f'"{shown(str(event.tag))}" is a tag, which these files do not have; take it out'  # type: ignore[attr-defined]
             self._problems.error(place, Code.TAG, message)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(place, depth)
@@ -177,7 +191,7 @@ class _Reader:
         if not isinstance(key, Scalar):
             self._problems.error(key.place, Code.WRONG_TYPE, "a name must be a word here, not a list or a mapping")
         elif key.plain and key.text == "<<":
-            message = '"<<" merges another mapping, which programmes do not have; write its entries out'
+            message = '"<<" merges another mapping, which these files do not have; write its entries out'
             self._problems.error(key.place, Code.MERGE_KEY, message)
         elif key.text in entries:
             message = f'"{shown(key.text)}" stands twice in this mapping (first in line {key_places[key.text].line})'

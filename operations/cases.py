@@ -1,0 +1,207 @@
+"""Find the golden examples of a programme, judge their events in memory, and compare."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.programme.conditions import NOWHERE, Place
+from engine.programme.load import Loaded, load_file, load_programme, load_tree, refused
+from engine.programme.load_cases import CaseReader
+from engine.programme.nodes import Scalar, Sequence, read_tree, text_in
+from engine.programme.problems import Code, Problems, Severity, nearest, shown
+from operations.expectations import Difference, differences
+from operations.simulate import BadProgramme, Line, simulate_lines
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as List
+    from pathlib import Path
+
+    from engine.programme.load_cases import Case
+    from engine.programme.problems import Problem
+    from operations.simulate import Simulation
+
+SUFFIX = ".cases.yaml"
+SHARED_NAME = f"programme{SUFFIX}"
+
+
+class BadCases(InputError):  # noqa: N818  as its siblings in schemas/errors.py
+    """Say that files of cases have errors, and carry everything that was found in them."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        errors = [problem for problem in problems if problem.severity is Severity.ERROR]
+        files = list(dict.fromkeys(problem.file for problem in errors))
+        where = f"{files[0]} has" if len(files) == 1 else f"{len(files)} files of cases have"
+        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        super().__init__(f"{where} {count}; correct the cases and run the command again")
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Say how a case went; `refusal` is why this release could not judge it, `notes` are what a reader may overlook."""
+
+    case: Case
+    differences: tuple[Difference, ...] = ()
+    notes: tuple[str, ...] = ()
+    refusal: str | None = None
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether everything came out as expected."""
+        return not self.differences and self.refusal is None
+
+    def row(self) -> dict[str, Any]:
+        """Return the outcome for a JSON document."""
+        return {
+            "id": self.case.id,
+            "file": self.case.file,
+            "line": self.case.line,
+            "result": "ok" if self.is_ok else "failed",
+            "differences": [asdict(difference) for difference in self.differences],
+            "refusal": self.refusal,
+            "notes": list(self.notes),
+        }
+
+
+def run_cases(path: Path, case_files: List[Path] = (), only: List[str] = ()) -> list[Outcome]:
+    """Judge the examples of the programme in `path` and compare; nothing is written.
+
+    Args:
+        path: a programme, or a file of cases that bring their programmes along.
+        case_files: files of cases to take instead of the one beside the programme; its section `tests` counts always.
+        only: ids of the cases to run; all where none is named.
+
+    Raises:
+        BadProgramme: the programme has errors.
+        BadCases: a file of cases has errors.
+        InputError: this release does not judge the programme, there are no cases, or none has a wanted id.
+    """
+    tested = None if _is_list(path) else _tested(path)
+    if tested is None:
+        case_files = [path, *case_files]
+    problems: list[Problem] = []
+    cases = [] if tested is None else list(tested.cases)
+    for file in case_files or ([] if tested is None else _beside(path)):
+        found, wrong = _read(file)
+        cases += found
+        problems += wrong
+    problems += _doubled(cases)
+    programmes = [_programme_of(case, tested) for case in cases]
+    problems += [problem for loaded in programmes if loaded.programme is None for problem in loaded.problems]
+    if any(problem.severity is Severity.ERROR for problem in problems):
+        raise BadCases(tuple(problems))
+    if not cases:
+        raise InputError(f"{path} has no examples: write a section `tests` into it, or {_name_beside(path)} beside it")
+    _refuse_unknown(only, [case.id for case in cases])
+    pairs = zip(cases, programmes, strict=True)
+    return [run_case(case, loaded) for case, loaded in pairs if not only or case.id in only]
+
+
+def read_cases(path: Path) -> tuple[Case, ...]:
+    """Return the cases of a file.
+
+    Raises:
+        BadCases: the file cannot be read, or has errors.
+    """
+    cases, problems = _read(path)
+    if problems:
+        raise BadCases(problems)
+    return cases
+
+
+def run_case(case: Case, loaded: Loaded) -> Outcome:
+    """Judge the events of a case by a programme without errors, and compare."""
+    assert loaded.programme is not None  # noqa: S101  what has errors is refused before
+    refusal = refused(loaded, case.file)
+    if refusal is not None:
+        return Outcome(case, refusal=refusal)
+    lines = [Line(case.file, event.line, event.text.encode()) for event in case.events]
+    simulation = simulate_lines(loaded.programme, lines, case.until_ms)
+    found = differences(case.expect, simulation.document())
+    return Outcome(case, tuple(found), tuple(_notes(case, simulation)))
+
+
+def _is_list(path: Path) -> bool:
+    problems = Problems(str(path))
+    text = text_in(path, problems)
+    return text is not None and isinstance(read_tree(text, problems), Sequence)
+
+
+def _tested(path: Path) -> Loaded:
+    loaded = load_file(path)
+    if loaded.programme is None:
+        raise BadProgramme(str(path), loaded.problems, len(loaded.errors))
+    refusal = refused(loaded, str(path))
+    if refusal is not None:
+        raise InputError(refusal)
+    return loaded
+
+
+def _beside(path: Path) -> list[Path]:
+    """Return the file of cases beside a programme: its own, or else the one that the folder's programmes share."""
+    names = (_name_beside(path), SHARED_NAME)
+    return [file for name in names if (file := path.with_name(name)).exists()][:1]
+
+
+def _name_beside(path: Path) -> str:
+    return f"{path.stem}{SUFFIX}"
+
+
+def _read(path: Path) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
+    problems = Problems(str(path))
+    text = text_in(path, problems)
+    tree = None if text is None else read_tree(text, problems)
+    if text is not None and tree is None and not problems.any_error:
+        problems.error(NOWHERE, Code.MISSING_VALUE, 'the file is empty; begin with "- id: …"')
+    cases = () if tree is None else CaseReader(str(path), problems).cases(tree)
+    return cases, problems.in_order()
+
+
+def _doubled(cases: list[Case]) -> list[Problem]:
+    """Return a problem for each id that another file has had; within one file the reader has said so."""
+    first: dict[str, Case] = {}
+    found: list[Problem] = []
+    for case in cases:
+        known = first.setdefault(case.id, case)
+        if known.file != case.file:
+            problems = Problems(case.file)
+            message = f'there is a case "{shown(case.id)}" in {known.file}:{known.line}; rename one'
+            problems.error(Place(case.line, 1), Code.DUPLICATE_VALUE, message)
+            found += problems.in_order()
+    return found
+
+
+def _programme_of(case: Case, tested: Loaded | None) -> Loaded:
+    """Return the programme that judges a case: its own, or the tested one."""
+    if isinstance(case.programme, Scalar):
+        return load_programme(case.programme.text, f"{case.file} (programme of {case.id})")
+    if case.programme is not None:
+        return load_tree(case.programme, case.file)
+    if tested is not None:
+        return tested
+    problems = Problems(case.file)
+    message = f'case "{shown(case.id)}" has no "programme"; add it, or test the programme that the file belongs to'
+    problems.error(Place(case.line, 1), Code.MISSING_FIELD, message)
+    return Loaded(None, problems.in_order())
+
+
+def _refuse_unknown(only: List[str], known: List[str]) -> None:
+    for identifier in only:
+        if identifier not in known:
+            near = nearest(identifier, known)
+            hint = f'did you mean "{near}"?' if near else f"there are {', '.join(known[:12])}"
+            raise InputError(f'no case has the id "{shown(identifier)}"; {hint}')
+
+
+def _notes(case: Case, simulation: Simulation) -> list[str]:
+    """Tell what the case does not ask about and its author may not have meant."""
+    asked = case.expect.get("quarantined")
+    known = asked if isinstance(asked, dict) else {}
+    notes = [
+        f"{event.file}:{event.line}: event {event.event_id} was set aside as {event.reason}: {event.message}"
+        for event in simulation.quarantined
+        if event.event_id not in known
+    ]
+    return notes + [f"{kind} events are recorded but not judged by this release" for kind in simulation.not_judged]
