@@ -164,7 +164,7 @@ class _Judging:
         if not any(awards):
             return
         uses = self._uses(rule)
-        self.observer.limited(rule, awards, uses, self.facts)
+        self.observer.limited(rule, uses, self.facts)
         used_up = _is_used_up(rule, uses)
         gave = False
         for index, award in enumerate(awards):

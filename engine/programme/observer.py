@@ -43,7 +43,7 @@ class Observer:
     def weighed(self, rule: Rule, awards: Sequence[int], facts: Facts, given: Mapping[Phase, int]) -> None:
         """Hear what each give of a rule comes to before limits, and the points that the event gave so far by phase."""
 
-    def limited(self, rule: Rule, awards: Sequence[int], uses: Uses, facts: Facts) -> None:
+    def limited(self, rule: Rule, uses: Uses, facts: Facts) -> None:
         """Hear what the rule's limits have let through before it gives; only of a rule with an award above 0."""
 
     def cut(self, rule: Rule, index: int, uses: Uses, facts: Facts) -> None:
