@@ -72,7 +72,7 @@ def print_explanations(documents: Iterable[dict[str, Any]]) -> None:
         if number:
             console.print()
         console.print(Text(_heading(document), style="bold"), soft_wrap=True)
-        for note in document["notes"]:
+        for note in document.get("notes", ()):
             console.print(Text(f"  {note}", style="yellow"), soft_wrap=True)
         for rule in document["rules"]:
             name, sentence = rule["rule"], rule["sentence"].removeprefix(f"{rule['rule']}: ")

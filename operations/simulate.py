@@ -17,6 +17,7 @@ from msgspec import structs
 from engine import admit
 from engine.evaluate import fold
 from engine.programme.compile import Judge, compile_programme
+from engine.programme.explain import Explainer
 from engine.programme.fields import TRIGGERS
 from engine.programme.load import load_file, refused
 from engine.state import MemberState, Occurrence
@@ -32,6 +33,7 @@ from schemas.scalars import iso_from_instant
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from engine.programme.explain import RuleExplanation
     from engine.programme.model import Programme
     from engine.programme.problems import Problem
     from schemas.events import Event
@@ -71,6 +73,26 @@ class Quarantined:
     line: int
 
 
+class Explained(NamedTuple):
+    """Hold what is told of one event: its place in the files' order, and a sentence for each rule."""
+
+    event: Event
+    version: int
+    rules: list[RuleExplanation]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {
+            "event_id": self.event.event_id,
+            "source": self.event.source,
+            "type": TYPE_NAMES[type(self.event)],
+            "member_id": getattr(self.event, "member_id", None),
+            "occurred_at": iso_from_instant(self.event.occurred_at),
+            "rule_version": self.version,
+            "rules": [rule.document() for rule in self.rules],
+        }
+
+
 class _Recorded(NamedTuple):
     """Hold one reward event with its place in the log."""
 
@@ -85,7 +107,10 @@ class _Recorded(NamedTuple):
 
 @dataclass
 class Simulation:
-    """Hold what a run has found; `not_judged` are event types that this release records only, in order of coming."""
+    """Hold what a run has found; `not_judged` are event types that this release records only, in order of coming.
+
+    `explained` tells of each event why rules gave or did not; None where nobody asked.
+    """
 
     recorded: list[_Recorded] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -94,9 +119,11 @@ class Simulation:
     not_judged: list[str] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     clock_ms: int = 0
+    explained: list[Explained] | None = None
 
     def document(self) -> dict[str, list[dict[str, Any]]]:
         """Return the run as one JSON document, with the column names of the reward log and the views."""
+        why = {} if self.explained is None else {"why": [event.document() for event in self.explained]}
         return {
             "reward_events": [_reward_row(recorded) for recorded in self.recorded],
             "balances": self.balances(),
@@ -105,6 +132,7 @@ class Simulation:
             "rewards": self.rewards(),
             "codes": [],
             "quarantined": [asdict(event) for event in self.quarantined],
+            **why,
         }
 
     def rewards(self) -> list[dict[str, Any]]:
@@ -122,19 +150,22 @@ class Simulation:
         ]
 
 
-def simulate(programme: Path, events: Iterable[Path | str], until_ms: int | None = None) -> Simulation:
+def simulate(
+    programme: Path, events: Iterable[Path | str], until_ms: int | None = None, *, why: bool = False
+) -> Simulation:
     """Judge the events of JSON lines files, one file after the other, by the programme in `programme`.
 
     Args:
         programme: the file that judges from the first event on.
         events: files of JSON lines, "-" for standard input; an activation line in them changes the programme.
         until_ms: where the clock stands at the end, if that is after the last event.
+        why: explain each event; the reference interpreter then judges, which decides the same and is slower.
 
     Raises:
         BadProgramme: a programme has errors.
         InputError: a file cannot be read, or an activation cannot be followed.
     """
-    simulator = _Simulator(programme)
+    simulator = _Simulator(programme, why=why)
     for line in read_lines(events):
         simulator.take(line)
     simulation = simulator.simulation
@@ -168,8 +199,8 @@ def _lines(name: str, stream: Iterable[bytes]) -> Iterator[Line]:
 class _Simulator:
     """Take lines one by one, as the worker takes events."""
 
-    def __init__(self, programme: Path) -> None:
-        self.simulation = Simulation()
+    def __init__(self, programme: Path, *, why: bool) -> None:
+        self.simulation = Simulation(explained=[] if why else None)
         self._version = 0
         self._seqs = [0] * SHARDS
         self._positions = [0] * SHARDS
@@ -255,6 +286,8 @@ class _Simulator:
             place = (shard, self._positions[shard], occurrence.seq)
             recorded = _Recorded(*place, member_id, event.event_id, occurrence.recorded_at_ms, reward)
             self.simulation.recorded.append(recorded)
+        if self.simulation.explained is not None and isinstance(self._judge, Explainer):
+            self.simulation.explained.append(Explained(event, self._version, self._judge.explained))
 
     def _change_programme(self, path: Path, line: Line) -> None:
         before = self._judge.programme
@@ -267,13 +300,15 @@ class _Simulator:
         if programme.digest != before.digest:
             self._judge = self._activate(programme)
 
-    def _activated(self, path: Path, name: str) -> Judge:
+    def _activated(self, path: Path, name: str) -> Judge | Explainer:
         return self._activate(self._loaded(path, name))
 
-    def _activate(self, programme: Programme) -> Judge:
+    def _activate(self, programme: Programme) -> Judge | Explainer:
         """Judge by `programme` from here on; like the worker's, the activation is a source event of every shard."""
         self._version += 1
         self._seqs = [seq + 1 for seq in self._seqs]
+        if self.simulation.explained is not None:
+            return Explainer(programme, self._version)
         return compile_programme(programme, self._version)
 
     def _loaded(self, path: Path, name: str) -> Programme:

@@ -228,8 +228,8 @@ def _notes(judged: Judged, *, agrees: bool) -> list[str]:
     event, notes = judged.recorded.event, []
     if event is not None and event.occurred_at < judged.clock_ms:
         notes.append(
-            f"it came late: an event of {iso_from_instant(judged.clock_ms)} was judged before it, and what that one "
-            "counted was counted already"
+            f"it came late: an event of {iso_from_instant(judged.clock_ms)} was judged before it; what that counted "
+            "was counted already"
         )
     if judged.at_seq != judged.recorded.occurrence.seq:
         notes.append(f"its member was held; it was judged when they were released, at seq {judged.at_seq}")

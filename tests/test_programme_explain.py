@@ -205,16 +205,16 @@ def test_a_group_is_told_with_its_winner_and_both_worths() -> None:
 def test_a_limit_is_told_with_what_it_allows_and_what_is_used_since_when() -> None:
     twice = "limits: [{times: 1, per: member, every: week}]"
     assert says(twice, purchase(1), purchase(2)) == (
-        "it gives at most 1 time a week and gave 1 time in the week of 2024-02-26"
+        "it gives at most 1 time a week and had given 1 time in the week of 2024-02-26"
     )
     day = "give: [{points: 8}], limits: [{max: 10, per: member, every: day}]"
     assert says(day, purchase(1), purchase(2)) == (
-        "gave 2 points; 6 points more were refused, because it gives at most 10 points a day and gave 8 points on "
+        "gave 2 points; 6 points more were refused, because it gives at most 10 points a day and had given 8 points on "
         "2024-03-02"
     )
     rolling = "give: [{points: 8}], limits: [{max: 10, per: [member, purchase.store], every: 24h, over: refuse}]"
     assert says(rolling, purchase(1, store="7"), purchase(2, "2024-03-02T11:00:00-05:00", store="7")) == (
-        "it gives at most 10 points in 24h for each purchase.store and gave 8 points since 2024-03-01 11:00 for "
+        "it gives at most 10 points in 24h for each purchase.store and had given 8 points since 2024-03-01 11:00 for "
         '"7", and refuses what does not fit'
     )
 
@@ -224,27 +224,27 @@ def test_a_limit_is_told_with_what_it_allows_and_what_is_used_since_when() -> No
 ])  # fmt: skip
 def test_each_period_of_a_limit_has_its_name(every: str, period: str) -> None:
     told = says(f"limits: [{{times: 1, per: member, every: {every}}}]", purchase(1), purchase(2))
-    assert told.endswith(f"and gave 1 time {period}")
+    assert told.endswith(f"and had given 1 time {period}")
 
 
 AWARDS = [
-    ("points: {rate: 1, per: 10.00, of: purchase.amount}", "gave 2 points (floor of 21.90 (purchase.amount) / 10.00)"),
+    ("points: {rate: 1, per: 10.00, of: purchase.amount}", "gave 2 points (floor of purchase.amount 21.90 / 10.00)"),
     ("points: {rate: 1.5, per: 1.00, of: purchase.amount, round: ceil}",
-     "gave 33 points (ceil of 1.5 * 21.90 (purchase.amount))"),
+     "gave 33 points (ceil of 1.5 * purchase.amount 21.90)"),
     ("points: {rate: 3, per: 7.00, of: purchase.amount}",
-     "gave 9 points (floor of 3 * 21.90 (purchase.amount) / 7.00)"),
+     "gave 9 points (floor of 3 * purchase.amount 21.90 / 7.00)"),
     ("points: {rate: 1, per: 30.00, of: purchase.amount}",
-     "it comes to 0: floor of 21.90 (purchase.amount) / 30.00; 8.10 more would have been enough for that"),
+     "it comes to 0: floor of purchase.amount 21.90 / 30.00; 8.10 more would have been enough for that"),
     ("points: {rate: 1, per: 1.00, of: purchase.amount, only_items: {category: baby}}",
-     ('it comes to 0: floor of 0.00 (purchase.amount of lines with category is "baby"); 1.00 more would have '
+     ('it comes to 0: floor of purchase.amount 0.00 of lines with category is "baby"; 1.00 more would have '
      "been enough for that")),
-    ("points: {rate: 2, per: 1, of: purchase.units}", "gave 5 points (floor of 2 * 2.5 (purchase.units))"),
+    ("points: {rate: 2, per: 1, of: purchase.units}", "gave 5 points (floor of 2 * purchase.units 2.5)"),
     ("points: {rate: 1, per: 1.00, of: purchase.tax}", "purchase.tax is missing"),
     ("points: {rate: 1, per: 1.00, of: derived.net}",
-     "gave 21 points (floor of 21.50 (derived.net: purchase.amount - purchase.tender.card))"),
-    ("cash: {rate: 5%, of: purchase.amount}", "gave 1.09 USD (floor of 5% of 21.90 (purchase.amount))"),
+     "gave 21 points (floor of derived.net 21.50 [purchase.amount - purchase.tender.card])"),
+    ("cash: {rate: 5%, of: purchase.amount}", "gave 1.09 USD (floor of 5% of purchase.amount 21.90)"),
     ("cash: {rate: 50%, of: purchase.amount, max: 3.00}",
-     "gave 3.00 USD (floor of 50% of 21.90 (purchase.amount), at most 3.00)"),
+     "gave 3.00 USD (floor of 50% of purchase.amount 21.90, at most 3.00)"),
     ("coupon: {template: T, valid: 30d}", 'gave coupon "T"'),
     ("gift: {sku: S, quantity: 3}", 'gave 3 gifts "S"'),
 ]  # fmt: skip

@@ -115,7 +115,7 @@ def used_up(rule: Rule, uses: Uses, facts: Facts, wording: Wording) -> Finding |
         if isinstance(limit, TimesLimit) and (times := uses[limit.scope].times) >= limit.times:
             wanted = f"at most {limit_words(limit, wording)}"
             actual = f"{_times(times)} {_period(limit.scope, facts, wording)}"
-            return Finding(f"it gives {wanted} and gave {actual}", "limits", wanted, actual)
+            return Finding(f"it gives {wanted} and had given {actual}", "limits", wanted, actual)
     return None
 
 
@@ -136,7 +136,7 @@ def cut_off(rule: Rule, index: int, award: int, uses: Uses, facts: Facts, wordin
     used = wording.reward(give.unit, uses[limit.scope].amount, give.item)
     actual = f"{used} {_period(limit.scope, facts, wording)}"
     whole = "" if limit.over is Over.TRIM else ", and refuses what does not fit"
-    return Finding(f"it gives {wanted} and gave {actual}{whole}", "limits", wanted, actual)
+    return Finding(f"it gives {wanted} and had given {actual}{whole}", "limits", wanted, actual)
 
 
 def limit_words(limit: Limit, wording: Wording) -> str:
@@ -194,14 +194,14 @@ def _rate(amount: RatedAmount, basis: int, wording: Wording, *, share: bool) -> 
 
 
 def _basis(field: Field, basis: int, wording: Wording) -> str:
-    told = f"{wording.number(field.kind, basis)} ({field.path}"
+    told = f"{field.path} {wording.number(field.kind, basis)}"
     if isinstance(field.source, Lines) and field.source.where != ALWAYS:
         told += f" of lines with {described(field.source.where, wording)}"
-    if isinstance(field.source, Difference) and field.path.startswith("derived."):
-        signs = ("" if index == 0 and sign > 0 else " + " if sign > 0 else " - " for index, (sign, _)
-                 in enumerate(field.source.terms))  # fmt: skip
-        told += ": " + "".join(sign + term.path for sign, (_, term) in zip(signs, field.source.terms, strict=True))
-    return told + ")"
+    if isinstance(field.source, Difference):
+        first, *others = field.source.terms
+        terms = "".join(f" {'+' if sign > 0 else '-'} {term.path}" for sign, term in others)
+        told += f" [{'-' if first[0] < 0 else ''}{first[1].path}{terms}]"
+    return told
 
 
 def _least_basis(amount: RatedAmount) -> int:
