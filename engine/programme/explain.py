@@ -33,14 +33,9 @@ if TYPE_CHECKING:
 
 GAVE, DID_NOT_GIVE = "gave", "did_not_give"
 GROUP, NOTHING_TO_GIVE, OTHER_EVENT = "group", "nothing_to_give", "other_event"
-REASONS = (
-    *(gate.value for gate in Gate),
-    GROUP,
-    NOTHING_TO_GIVE,
-    *(reason.value for reason in RefusalReason),
-    OTHER_EVENT,
-)
-"""Every reason code of an explanation, in the order in which rules can end; cohort_control is a gate and a refusal."""
+_CODES = (*Gate, GROUP, NOTHING_TO_GIVE, *RefusalReason, OTHER_EVENT)
+REASONS = tuple(dict.fromkeys(map(str, _CODES)))
+"""Every reason code of an explanation; cohort_control, a gate and a refusal, is there once."""
 
 _TRIGGER_OF = {kind: name for name, kind in TRIGGERS.items()}
 
