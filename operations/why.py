@@ -206,8 +206,9 @@ def _explained(
         if seq not in told:
             documents.append(_waiting(cursor, shard, history.at(shard, seq)))
             continue
-        agrees = _log_agrees(cursor, generation, shard, told[seq])
-        documents.append(_judged(shard, told[seq], agrees=agrees, near=near))
+        document = _judged(shard, told[seq], agrees=_log_agrees(cursor, generation, shard, told[seq]), near=near)
+        document["notes"] += _rivals(cursor, told[seq].recorded)
+        documents.append(document)
     return documents
 
 
@@ -240,6 +241,20 @@ def _notes(judged: Judged, *, agrees: bool) -> list[str]:
     if not agrees and not judged.bare:
         notes.append("the reward log says otherwise than this release would decide; run `guerdon verify`")
     return notes
+
+
+def _rivals(cursor: Cursor, recorded: Recorded) -> list[str]:
+    """Return what is to be known of records that came under the same id with other content."""
+    assert recorded.event is not None  # noqa: S101  only events that were received are explained
+    records = quarantine.rows(
+        cursor,
+        "member_id = %s AND event_id = %s AND source = %s AND status = 'open' AND stage <> 'evaluate'",
+        (recorded.member_id, recorded.event_id, recorded.event.source),
+    )
+    return [
+        f"a record under the same id was set aside ({record['reason']}); see `guerdon quarantine show {record['id']}`"
+        for record in records
+    ]
 
 
 def _waiting(cursor: Cursor, shard: int, recorded: Recorded) -> dict[str, Any]:
@@ -290,7 +305,9 @@ def _log_agrees(cursor: Cursor, generation: int, shard: int, judged: Judged) -> 
         """,
         (generation, shard, first_pos, end_pos, judged.recorded.event_id, sorted(rules)),
     )
-    return given == {(bytes(key), kind, amount) for key, kind, amount in cursor.fetchall()}
+    logged = {(bytes(key), kind, amount) for key, kind, amount in cursor.fetchall()}
+    # events of several producers may share an id, and all that waited for a release stand at its seq
+    return given == logged if judged.at_seq == judged.recorded.occurrence.seq else given <= logged
 
 
 def _first_pos(cursor: Cursor, generation: int, shard: int, seq: int) -> int:

@@ -164,6 +164,18 @@ def test_an_event_that_was_set_aside_is_found_in_quarantine(shop: str) -> None:
         why_event(shop, "e2")
 
 
+def test_a_record_that_came_under_the_same_id_is_pointed_at(shop: str) -> None:
+    take(shop, purchase(1), purchase(1, amount=5_000))
+    found = why_event(shop, "e1")
+    assert sentences(found)["big"].startswith("did not give, because purchase.amount is 10.00")
+    with transaction(shop) as cursor:
+        cursor.execute("SELECT id FROM guerdon.quarantine")
+        ((record,),) = cursor.fetchall()
+    assert found["notes"] == [
+        f"a record under the same id was set aside (id_conflict); see `guerdon quarantine show {record}`"
+    ]
+
+
 class Refusing:
     """Judge as the programme says, but fail on one event."""
 
