@@ -97,17 +97,19 @@ CONDITIONS = [
     ("time.clock: {from: 17:05, to: 19:00}", "time.clock is 10:00 and the rule wants 17:05 to 19:00"),
     ("time.date: {gte: 2024-03-05}", "time.date is 2024-03-02 and the rule wants 2024-03-05 or later"),
     ("event.attributes.size: L", 'event.attributes.size is missing and the rule wants "L"'),
-    ("items: {some: {category: baby}}", '0 of 2 lines and the rule wants a line with category is "baby"'),
-    ("items: {none: {sku: soap}}", '1 of 2 lines and the rule wants no line with sku is "soap"'),
-    ("items: {all: {category: dairy}}", '1 of 2 lines not so and the rule wants every line with category is "dairy"'),
+    ("items: {some: {category: baby}}",
+     'the rule wants that in some line category is "baby", and it is so in 0 of 2 lines'),
+    ("items: {none: {sku: soap}}", 'the rule wants that in no line sku is "soap", and it is so in 1 of 2 lines'),
+    ("items: {all: {category: dairy}}",
+     'the rule wants that in every line category is "dairy", and it is so in 1 of 2 lines'),
     ("items: {sum: amount, where: {category: dairy}, gte: 10.00}",
-     ('the amount of lines with category is "dairy" is 7.00 and the rule wants at least 10.00; '
+     ('the amount of lines where category is "dairy" is 7.00 and the rule wants at least 10.00; '
      '3.00 more would have been enough for that')),
     ("any: [{purchase.channel: app}, {purchase.amount: {gte: 24.00}}]",
      ('none of 2 ways is open: purchase.channel is "store" and the rule wants "app"; or purchase.amount is 21.90 and '
      'the rule wants at least 24.00; 2.10 more would have been enough for that')),
     ("not: {purchase.channel: store}",
-     'purchase.channel is "store" and the rule wants not (purchase.channel is "store")'),
+     'purchase.channel is "store" and the rule excludes "store"'),
     ("not: {purchase.channel: store, time.weekday: sat}",
      'the rule excludes it: purchase.channel is "store" and time.weekday is sat'),
     ("all: [{purchase.channel: store}, {not: {any: [{time.weekday: sat}, {time.weekday: sun}]}}]",
@@ -120,6 +122,28 @@ def test_the_first_condition_that_failed_is_told_with_wanted_and_actual(when: st
     tenders = (Tender(kind="card", amount=40),)
     bought = purchase(channel="store", coupons=("a", "b"), items=ITEMS, tenders=tenders)
     assert says(f"when: {{{when}}}", bought) == sentence
+
+
+def test_a_purchase_without_lines_has_none_that_the_rule_could_want() -> None:
+    assert says("when: {items: {sum: quantity, gte: 2}}", purchase()) == (
+        "the purchase has no lines and the rule wants that the quantity of all lines is at least 2"
+    )
+    assert says("when: {purchase.brands: {contains_any: [a, b]}}", purchase()) == (
+        'purchase.brands is missing and the rule wants "a" or "b" in it'
+    )
+
+
+def test_a_segment_is_told_by_its_own_test_and_a_derived_field_by_its_value() -> None:
+    sections = METRICS + "segments: {rare: {history.buys: {lte: 0}}}\nderived: {net: purchase.amount - purchase.tax}\n"
+    assert says("when: {member.segment: {contains: rare}}", purchase(1), purchase(2), sections=sections) == (
+        "history.buys is 1 and the rule wants at most 0; 1 less would have been enough for that"
+    )
+    assert says("when: {derived.net: {gt: 20.00}}", purchase(tax=200), sections=sections) == (
+        "derived.net is 19.90 and the rule wants more than 20.00; 0.11 more would have been enough for that"
+    )
+    assert says("when: {derived.net: {gt: 20.00}}", purchase(), sections=sections) == (
+        "derived.net is missing and the rule wants more than 20.00"
+    )
 
 
 def test_history_ages_and_what_is_held_are_told_as_they_were_before_the_event() -> None:
@@ -236,7 +260,7 @@ AWARDS = [
     ("points: {rate: 1, per: 30.00, of: purchase.amount}",
      "it comes to 0: floor of purchase.amount 21.90 / 30.00; 8.10 more would have been enough for that"),
     ("points: {rate: 1, per: 1.00, of: purchase.amount, only_items: {category: baby}}",
-     ('it comes to 0: floor of purchase.amount 0.00 of lines with category is "baby"; 1.00 more would have '
+     ('it comes to 0: floor of purchase.amount 0.00 of lines where category is "baby"; 1.00 more would have '
      "been enough for that")),
     ("points: {rate: 2, per: 1, of: purchase.units}", "gave 5 points (floor of 2 * purchase.units 2.5)"),
     ("points: {rate: 1, per: 1.00, of: purchase.tax}", "purchase.tax is missing"),

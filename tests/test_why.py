@@ -60,6 +60,12 @@ def change_programme(database_url: str, folder: Path, text: str) -> None:
     activate(database_url, path)
 
 
+def guerdon(database_url: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli", *words]
+    environment = {"GUERDON_DATABASE_URL": database_url, "PATH": ""}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+
+
 def take(database_url: str, *events: Event) -> None:
     """Have events recorded and judged, as a worker would."""
     commit(database_url, Batch([admitted(event) for event in events]))
@@ -208,6 +214,9 @@ def test_an_event_of_a_held_member_is_not_judged_yet_and_is_explained_after_the_
                 f"see `guerdon quarantine show {record}`"
             )
         ]
+    waiting = guerdon(shop, "why", "e3")
+    assert (waiting.returncode, waiting.stdout, waiting.stderr.count("is not judged yet")) == (1, "", 1)
+    assert json.loads(guerdon(shop, "why", "e3", "--json").stdout)["status"] == "held"
     quarantine.release(load_settings(database_url=shop), record)
     take(shop, purchase(5))
     assert sentences(why_event(shop, "e2"))["daily"] == "gave 3 points"
@@ -300,12 +309,6 @@ def test_a_long_history_is_read_by_one_query_in_its_order(shop: str, monkeypatch
 
 
 # The command
-
-
-def guerdon(database_url: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli", *words]
-    environment = {"GUERDON_DATABASE_URL": database_url, "PATH": ""}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
 
 
 def test_the_command_prints_a_sentence_a_rule_and_says_no_by_its_exit_code(shop: str) -> None:

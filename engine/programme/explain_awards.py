@@ -196,7 +196,7 @@ def _rate(amount: RatedAmount, basis: int, wording: Wording, *, share: bool) -> 
 def _basis(field: Field, basis: int, wording: Wording) -> str:
     told = f"{field.path} {wording.number(field.kind, basis)}"
     if isinstance(field.source, Lines) and field.source.where != ALWAYS:
-        told += f" of lines with {described(field.source.where, wording)}"
+        told += f" of lines where {described(field.source.where, wording)}"
     if isinstance(field.source, Difference):
         first, *others = field.source.terms
         terms = "".join(f" {'+' if sign > 0 else '-'} {term.path}" for sign, term in others)

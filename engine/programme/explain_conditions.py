@@ -118,11 +118,11 @@ def _excluded(part: Condition, facts: Facts, wording: Wording) -> Finding:
     if isinstance(part, Not):
         return failure(part.part, facts, wording)
     words = described(part, wording)
-    wanted = f"not ({words})"
-    if isinstance(part, FieldTest) and not isinstance(part.of.source, Lines):
-        actual = _actual(part, facts, wording)
-        return Finding(f"{part.of.path} is {actual} and the rule wants {wanted}", part.of.path, wanted, actual)
-    return Finding(f"the rule excludes it: {words}", wanted=wanted, actual=words)
+    if isinstance(part, FieldTest) and part.of.path != "items":
+        actual, excluded = _actual(part, facts, wording), wanted_of(part, wording)
+        says = f"{part.of.path} is {actual} and the rule excludes {excluded}"
+        return Finding(says, part.of.path, f"not {excluded}", actual)
+    return Finding(f"the rule excludes it: {words}", wanted=f"not ({words})", actual=words)
 
 
 def _failed_test(test: FieldTest, facts: Facts, wording: Wording) -> Finding:
@@ -138,25 +138,23 @@ def _failed_lines(test: FieldTest, lines: Lines, facts: Facts, wording: Wording)
     count = facts.value_of(test.of)
     if count is None:
         wanted = described(test, wording)
-        return Finding(f"the purchase has no lines and the rule wants {wanted}", "items", wanted, MISSING)
+        return Finding(f"the purchase has no lines and the rule wants that {wanted}", "items", wanted, MISSING)
     if lines.sum is not None:
         wanted, actual, missing = wanted_of(test, wording), wording.value(test.of.kind, count), None
         missing = _missing(test, facts, wording)
         return Finding(threshold(actual, wanted, _sum_of(lines, wording), missing), "items", wanted, actual, missing)
-    wanted = _of_lines(test, lines, wording)
-    actual = f"{count} of {len(facts.event.items)} lines"
-    if _is_all(test, lines):
-        actual += " not so"
-    return Finding(f"{actual} and the rule wants {wanted}", "items", wanted, actual)
+    wanted, total = _of_lines(test, lines, wording), len(facts.event.items)
+    actual = f"{total - count if _is_all(test, lines) else count} of {total} lines"
+    return Finding(f"the rule wants that {wanted}, and it is so in {actual}", "items", wanted, actual)
 
 
 def _of_lines(test: FieldTest, lines: Lines, wording: Wording) -> str:
     if test.comparison is _C.GTE:
-        return f"a line with {described(lines.where, wording)}"
+        return f"in some line {described(lines.where, wording)}"
     if _is_all(test, lines):
         assert isinstance(lines.where, Not)  # noqa: S101  `_is_all` says so
-        return f"every line with {described(lines.where.part, wording)}"
-    return f"no line with {described(lines.where, wording)}"
+        return f"in every line {described(lines.where.part, wording)}"
+    return f"in no line {described(lines.where, wording)}"
 
 
 def _is_all(test: FieldTest, lines: Lines) -> bool:
@@ -167,7 +165,7 @@ def _is_all(test: FieldTest, lines: Lines) -> bool:
 def _sum_of(lines: Lines, wording: Wording) -> str:
     if lines.where == ALWAYS:
         return f"the {lines.sum} of all lines"
-    return f"the {lines.sum} of lines with {described(lines.where, wording)}"
+    return f"the {lines.sum} of lines where {described(lines.where, wording)}"
 
 
 def _of_line_texts(where: Condition, wording: Wording) -> str:
