@@ -188,8 +188,10 @@ class Explainer(Observer):
         for reward in rewards:
             if reward.posting.rule_id == rule.id and reward.posting.type != "challenge.completed":
                 index = _index_of(rule, reward, event.member_id, occurrence)
-                (refused if reward.posting.reason else gave).append(_award(reward, index, note))
-                if reward.posting.reason:
+                if reward.posting.type != "reward.refused":
+                    gave.append(_award(reward, index, note))
+                else:
+                    refused.append(_award(reward, index, note))
                     findings.append(self._refusal(rule, reward, index, note))
         completed = any(
             reward.posting.rule_id == rule.id and reward.posting.type == "challenge.completed" for reward in rewards
