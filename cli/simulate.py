@@ -9,7 +9,8 @@ import typer
 
 from cli.output import JsonFlag, print_json, print_table
 from cli.programme import print_problems
-from schemas.errors import InputError
+from cli.why import print_explanations
+from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
     from operations.simulate import Simulation
@@ -33,6 +34,10 @@ def simulate(
     until: Annotated[
         str | None, typer.Option("--until", metavar="T", help="Move the clock on to this instant.")
     ] = None,
+    why: Annotated[bool, typer.Option("--why", help="Tell for each event and rule why it gave or did not.")] = False,
+    event_id: Annotated[
+        str | None, typer.Option("--event", metavar="ID", help="With --why (which it implies): only this event.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Judge events by a programme in memory and show what they would give; nothing is written.
@@ -47,17 +52,31 @@ def simulate(
 
     until_ms = None if until is None else _instant(until)
     try:
-        simulation = run(programme, events, until_ms)
+        simulation = run(programme, events, until_ms, why=why or event_id is not None)
     except BadProgramme as bad:
         print_problems(bad.problems)
         raise
     print_problems(simulation.warnings)
+    if event_id is not None:
+        _narrow(simulation, event_id)
     for kind in simulation.not_judged:
         typer.echo(f"{kind} events are recorded but not judged by this release", err=True)
     if as_json:
         print_json(simulation.document())
-    else:
-        _print_tables(simulation)
+        return
+    if simulation.explained is not None:
+        print_explanations(event.document() for event in simulation.explained)
+        if event_id is not None:
+            return
+        typer.echo()
+    _print_tables(simulation)
+
+
+def _narrow(simulation: Simulation, event_id: str) -> None:
+    """Leave of what is explained only the event that was asked for."""
+    simulation.explained = [told for told in simulation.explained or () if told.event.event_id == event_id]
+    if not simulation.explained:
+        raise AnswerIsNo(f'no event "{event_id}" was judged; it is not in these files, or it was set aside')
 
 
 def _instant(text: str) -> int:

@@ -18,6 +18,7 @@ from engine import admit
 from engine.evaluate import advance, fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.programme.compile import Judge, compile_programme
+from engine.programme.explain import Explainer
 from engine.programme.fields import EVENT_TRIGGERS
 from engine.programme.load import load_file, refused
 from engine.state import MemberState, Occurrence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from engine.ledger.tiers import Standings
+    from engine.programme.explain import RuleExplanation
     from engine.programme.model import Programme
     from engine.programme.problems import Problem
     from schemas.events import Event
@@ -73,6 +75,26 @@ class Quarantined:
     line: int
 
 
+class Explained(NamedTuple):
+    """Hold what is told of one event: its place in the files' order, and a sentence for each rule."""
+
+    event: Event
+    version: int
+    rules: list[RuleExplanation]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {
+            "event_id": self.event.event_id,
+            "source": self.event.source,
+            "type": TYPE_NAMES[type(self.event)],
+            "member_id": getattr(self.event, "member_id", None),
+            "occurred_at": iso_from_instant(self.event.occurred_at),
+            "rule_version": self.version,
+            "rules": [rule.document() for rule in self.rules],
+        }
+
+
 class _Recorded(NamedTuple):
     """Hold one reward event with its place in the log."""
 
@@ -87,7 +109,10 @@ class _Recorded(NamedTuple):
 
 @dataclass
 class Simulation:
-    """Hold what a run has found; `not_judged` are event types that this release records only, in order of coming."""
+    """Hold what a run has found; `not_judged` are event types that this release records only, in order of coming.
+
+    `explained` tells of each event why rules gave or did not; None where nobody asked.
+    """
 
     recorded: list[_Recorded] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -97,9 +122,11 @@ class Simulation:
     warnings: list[Problem] = field(default_factory=list)
     clock_ms: int = 0
     tiers: list[dict[str, Any]] = field(default_factory=list)
+    explained: list[Explained] | None = None
 
     def document(self) -> dict[str, list[dict[str, Any]]]:
         """Return the run as one JSON document, with the column names of the reward log and the views."""
+        why = {} if self.explained is None else {"why": [event.document() for event in self.explained]}
         return {
             "reward_events": [_reward_row(recorded) for recorded in self.recorded],
             "balances": self.balances(),
@@ -108,6 +135,7 @@ class Simulation:
             "rewards": self.rewards(),
             "codes": [],
             "quarantined": [asdict(event) for event in self.quarantined],
+            **why,
         }
 
     def rewards(self) -> list[dict[str, Any]]:
@@ -125,24 +153,29 @@ class Simulation:
         ]
 
 
-def simulate(programme: Path, events: Iterable[Path | str], until_ms: int | None = None) -> Simulation:
+def simulate(
+    programme: Path, events: Iterable[Path | str], until_ms: int | None = None, *, why: bool = False
+) -> Simulation:
     """Judge the events of JSON lines files, one file after the other, by the programme in `programme`.
 
     Args:
         programme: the file that judges from the first event on.
         events: files of JSON lines, "-" for standard input; an activation line in them changes the programme.
         until_ms: where the clock stands at the end, if that is after the last event.
+        why: explain each event; the reference interpreter then judges, which decides the same and is slower.
 
     Raises:
         BadProgramme: a programme has errors.
         InputError: a file cannot be read, or an activation cannot be followed.
     """
-    return simulate_lines(programme, read_lines(events), until_ms)
+    return simulate_lines(programme, read_lines(events), until_ms, why=why)
 
 
-def simulate_lines(programme: Path | Programme, lines: Iterable[Line], until_ms: int | None = None) -> Simulation:
+def simulate_lines(
+    programme: Path | Programme, lines: Iterable[Line], until_ms: int | None = None, *, why: bool = False
+) -> Simulation:
     """Judge lines by a programme that is checked already, or by the one in a file; see `simulate`."""
-    simulator = _Simulator(programme)
+    simulator = _Simulator(programme, why=why)
     for line in lines:
         simulator.take(line)
     simulator.move_clocks(max(simulator.simulation.clock_ms, until_ms or 0))
@@ -175,15 +208,15 @@ def _lines(name: str, stream: Iterable[bytes]) -> Iterator[Line]:
 class _Simulator:
     """Take lines one by one, as the worker takes events."""
 
-    def __init__(self, programme: Path | Programme) -> None:
-        self.simulation = Simulation()
+    def __init__(self, programme: Path | Programme, *, why: bool) -> None:
+        self.simulation = Simulation(explained=[] if why else None)
         self._version = 0
         self._seqs = [0] * SHARDS
         self._positions = [0] * SHARDS
         self._members: dict[str, MemberState] = {}
         self._digests: dict[bytes, bytes] = {}
         self._orders: dict[tuple[str, str], Purchase] = {}
-        self._judges: dict[int, Judge] = {}
+        self._judges: dict[int, Judge | Explainer] = {}
         self._books: dict[str, MemoryBooks] = {}
         checked = self._loaded(programme, str(programme)) if isinstance(programme, Path) else programme
         self._judge = self._activate(checked)
@@ -266,8 +299,12 @@ class _Simulator:
         books = self._books.setdefault(member_id, MemoryBooks(self._judges.__getitem__))
         if isinstance(event, Purchase):
             books.record(event, self._judge.version)
+        if isinstance(self._judge, Explainer):
+            self._judge.explained = []
         rewards = fold(state, event, occurrence, self._judge, books)
         self._write(member_id, event.event_id, occurrence, rewards)
+        if self.simulation.explained is not None and isinstance(self._judge, Explainer):
+            self.simulation.explained.append(Explained(event, self._version, self._judge.explained))
 
     def _write(self, member_id: str, event_id: str, occurrence: Occurrence, rewards: Iterable[RewardEvent]) -> None:
         shard = shard_of(member_id)
@@ -310,11 +347,14 @@ class _Simulator:
         if programme.digest != before.digest:
             self._judge = self._activate(programme)
 
-    def _activate(self, programme: Programme) -> Judge:
+    def _activate(self, programme: Programme) -> Judge | Explainer:
         """Judge by `programme` from here on; like the worker's, the activation is a source event of every shard."""
         self._version += 1
         self._seqs = [seq + 1 for seq in self._seqs]
-        judge = self._judges[self._version] = compile_programme(programme, self._version)
+        judge: Judge | Explainer = compile_programme(programme, self._version)
+        if self.simulation.explained is not None:
+            judge = Explainer(programme, self._version)
+        self._judges[self._version] = judge
         return judge
 
     def _loaded(self, path: Path, name: str) -> Programme:

@@ -38,6 +38,7 @@ from engine.programme.model import (
     decides,
     in_order,
 )
+from engine.programme.observer import Gate, Observer
 from engine.programme.uses import begins_control, rolling_use, rolling_value_use, value_use
 from engine.state import LimitUse, use_in
 from engine.windows import RollingUse
@@ -58,9 +59,10 @@ if TYPE_CHECKING:
 class Interpreter:
     """Judge events by one programme version, as `compile.Judge` does."""
 
-    def __init__(self, programme: Programme, version: int) -> None:
+    def __init__(self, programme: Programme, version: int, observer: Observer | None = None) -> None:
         self.programme = programme
         self.version = version
+        self._observer = observer or Observer()
         self._rules = in_order(programme.rules)
         self._frozen = frozen_fields(programme)
         self.timed = timed_by(programme)
@@ -69,7 +71,7 @@ class Interpreter:
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member and count it in `state`."""
         rules = [rule for rule in self._rules if isinstance(event, rule.on)]
-        judging = _Judging(self.programme, self.version, event, state, occurrence)  # type: ignore[arg-type]  # rules are on members
+        judging = _Judging(self.programme, self.version, event, state, occurrence, self._observer)  # type: ignore[arg-type]  # rules are on members
         facts = tuple(judging.facts.value_of(each) for each in self._frozen) if isinstance(event, Purchase) else ()
         picked: dict[str, Rule | None] = {}
         for rule in rules:
@@ -103,6 +105,7 @@ class _Judging:
     event: MemberEvent
     state: MemberState
     occurrence: Occurrence
+    observer: Observer
     rewards: list[RewardEvent] = field(default_factory=list)
     given: dict[Phase, int] = field(default_factory=lambda: dict.fromkeys(Phase, 0))
 
@@ -114,30 +117,36 @@ class _Judging:
         """Whether the rule's time, condition, cohort and draw let it give; a first control event is recorded."""
         at_ms, active = self.event.occurred_at, rule.active
         if active.from_ms is not None and at_ms < active.from_ms:
-            return False
+            return self._stopped(rule, Gate.NOT_YET)
         if active.until_ms is not None and at_ms >= active.until_ms:
-            return False
+            return self._stopped(rule, Gate.NO_LONGER)
         if not self.facts.holds(rule.when):
-            return False
+            return self._stopped(rule, Gate.CONDITION)
         if rule.cohort is not None and not is_treated(rule.cohort, self.event.member_id):
             if begins_control(self.state, rule.id):
                 self._refuse(rule, 0, RefusalReason.COHORT_CONTROL, self._award(rule.gives[0].amount))
-            return False
+            return self._stopped(rule, Gate.CONTROL)
         if rule.challenge is not None and not self._completes(rule, rule.challenge):
             return False
-        return rule.draw is None or wins(rule.draw, rule.id, self.event.source, self.event.event_id)
+        won = rule.draw is None or wins(rule.draw, rule.id, self.event.source, self.event.event_id)
+        return won or self._stopped(rule, Gate.DRAW)
+
+    def _stopped(self, rule: Rule, gate: Gate) -> bool:
+        """Tell that the rule ends here: it does not stand."""
+        self.observer.stopped(rule, gate, self.facts)
+        return False
 
     def _completes(self, rule: Rule, challenge: Challenge) -> bool:
         """Whether the event counts for the rule's challenge and completes it, which is recorded."""
         if not self.facts.holds(challenge.where):
-            return False
+            return self._stopped(rule, Gate.COUNTS)
         at_ms = self.event.occurred_at
         from_ms = None if challenge.within is None else self.calendar.before(at_ms, challenge.within)
         by = 1 if challenge.of is None else self.facts.value_of(challenge.of)
         goal = (challenge.goal, challenge.repeats)
         before = completes(self.state, challenge.key(rule.id), by, goal, (from_ms, at_ms))
         if before is None:
-            return False
+            return self._stopped(rule, Gate.CHALLENGE)
         keep_first(self.state, order_of(self.event), rule.id, before, challenge.goal)
         self.rewards.append(completion(completion_posting(rule, self.version), self.event, self.occurrence))
         return True
@@ -145,22 +154,31 @@ class _Judging:
     def pick(self, rules: list[Rule]) -> Rule | None:
         """Return the rule that a group lets give, of those that stand: the first, or the one worth most."""
         picked, best = None, -1
+        stood: list[tuple[Rule, int | None]] = []
         for rule in rules:
             if not self.stands(rule):
                 continue
             assert rule.group is not None  # noqa: S101  they are a group's
             if rule.group.pick is Pick.FIRST:
                 picked = picked or rule
-            elif (worth := self._worth(rule)) > best:
+                stood.append((rule, None))
+                continue
+            worth = self._worth(rule)
+            stood.append((rule, worth))
+            if worth > best:
                 picked, best = rule, worth
+        if picked is not None:
+            self.observer.picked(picked, stood)
         return picked
 
     def give(self, rule: Rule) -> None:
         """Grant what the rule's limits let through and refuse the rest."""
         awards = [self._award(give.amount) for give in rule.gives]
+        self.observer.weighed(rule, awards, self.facts, self.given)
         if not any(awards):
             return
         uses = self._uses(rule)
+        self.observer.limited(rule, uses, self.facts)
         used_up = _is_used_up(rule, uses)
         gave = False
         for index, award in enumerate(awards):
@@ -179,6 +197,7 @@ class _Judging:
 
     def _give_within(self, rule: Rule, index: int, award: int, uses: Uses) -> bool:
         """Grant what the `max` limits leave of one award, refuse the rest, and say whether anything was left."""
+        self.observer.cut(rule, index, uses, self.facts)
         allowed = _take(rule, rule.gives[index], uses, award)
         if allowed:
             self._grant(rule, index, allowed)

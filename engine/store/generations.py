@@ -67,3 +67,27 @@ def version_at(cursor: Cursor, generation: int, shard: int, seq: int) -> int:
     )
     row = cursor.fetchone()
     return 0 if row is None else int(row[0])
+
+
+def schedule(cursor: Cursor, generation: int, shard: int) -> list[tuple[int, int]]:
+    """Return (from_seq, version) pairs, ascending: a version judges the shard's source events after its from_seq."""
+    cursor.execute(
+        """
+        SELECT from_seq, version FROM guerdon.generation_schedule
+        WHERE generation = %s AND shard = %s ORDER BY from_seq
+        """,
+        (generation, shard),
+    )
+    return [(from_seq, version) for from_seq, version in cursor.fetchall()]
+
+
+def held_at(cursor: Cursor, generation: int, shard: int, member_id: str) -> frozenset[int]:
+    """Return at which of their source events a member was held, released since or not."""
+    cursor.execute(
+        """
+        SELECT seq FROM guerdon.generation_fact
+        WHERE generation = %s AND shard = %s AND kind = 'member_held' AND fact->>'member_id' = %s
+        """,
+        (generation, shard, member_id),
+    )
+    return frozenset(seq for (seq,) in cursor.fetchall())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.state import Occurrence
 from engine.store import personal
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
     from schemas.events import Event
 
+ROWS_A_FETCH = 2_000
+
 TOPIC_OF = {kind: topic for topic, kinds in TOPIC_TYPES.items() for kind in kinds}
 
 
 class Recorded(NamedTuple):
-    """Hold one source event as it was recorded; `event` is None for what Guerdon wrote itself."""
+    """Hold one source event as it was recorded; `event` is None for what Guerdon wrote itself.
+
+    `bare` says that its personal fields can no longer be read and are left out of `event`.
+    """
 
     kind: str
     member_id: str
@@ -29,6 +34,7 @@ class Recorded(NamedTuple):
     prev_seq: int
     event: Event | None
     occurrence: Occurrence
+    bare: bool = False
 
 
 class StoredSchemas:
@@ -64,8 +70,8 @@ class History:
         """
         self._cursor.execute(
             """
-            SELECT e.kind::text, e.member_id, e.source, e.event_id, e.prev_seq, e.schema_id, e.payload, e.sealed,
-                   (extract(epoch FROM e.recorded_at) * 1000)::bigint, k.key
+            SELECT e.seq, e.kind::text, e.member_id, e.source, e.event_id, e.prev_seq, e.schema_id, e.payload, e.sealed,
+                   guerdon.ms(e.recorded_at), k.key
             FROM guerdon.source_event e
             LEFT JOIN guerdon.member_key k
                    ON e.sealed IS NOT NULL AND k.shard = e.shard AND k.member_id = e.member_id
@@ -76,15 +82,48 @@ class History:
         row = self._cursor.fetchone()
         if row is None:
             raise LookupError(f"shard {shard} has no source event {seq}")
-        kind, member_id, source, event_id, prev_seq, schema_id, payload, sealed, recorded_ms, key = row
+        return self._recorded(row)
+
+    def _recorded(self, row: tuple[Any, ...]) -> Recorded:
+        """Decode a row of the source log, with the key of what is sealed in it."""
+        seq, kind, member_id, source, event_id, prev_seq, schema_id, payload, sealed, recorded_ms, key = row
         identity = event_identity(source, event_id)
         event: Event | None = None
+        bare = self._bare and sealed is not None and key is None
         if schema_id != personal.OWN_FORMAT:
             _, event = self._decoder.decode(TOPIC_OF[kind], bytes(payload))
         elif kind in TOPIC_OF:
-            secret = None if sealed is None or (self._bare and key is None) else bytes(sealed)
+            secret = None if sealed is None or bare else bytes(sealed)
             event = personal.unseal(kind, bytes(payload), secret, identity, None if key is None else bytes(key))
-        return Recorded(kind, member_id, event_id, prev_seq, event, Occurrence(identity, seq, recorded_ms))
+        return Recorded(kind, member_id, event_id, prev_seq, event, Occurrence(identity, seq, recorded_ms), bare)
+
+    def forward(self, shard: int, last_seq: int) -> Iterator[Recorded]:
+        """Yield a member's source events from their first up to `last_seq`, by one query and without holding them all.
+
+        The chain is walked in PostgreSQL, by positions only, a look-up along the primary key for each event.
+        """
+        with self._cursor.connection.cursor("history") as rows:
+            rows.itersize = ROWS_A_FETCH
+            rows.execute(
+                """
+                WITH RECURSIVE chain (seq, prev_seq) AS (
+                    SELECT seq, prev_seq FROM guerdon.source_event WHERE shard = %(shard)s AND seq = %(last)s
+                    UNION ALL
+                    SELECT e.seq, e.prev_seq FROM chain c
+                    JOIN guerdon.source_event e ON e.shard = %(shard)s AND e.seq = c.prev_seq
+                )
+                SELECT e.seq, e.kind::text, e.member_id, e.source, e.event_id, e.prev_seq, e.schema_id, e.payload,
+                       e.sealed, guerdon.ms(e.recorded_at), k.key
+                FROM chain c
+                JOIN guerdon.source_event e ON e.shard = %(shard)s AND e.seq = c.seq
+                LEFT JOIN guerdon.member_key k
+                       ON e.sealed IS NOT NULL AND k.shard = e.shard AND k.member_id = e.member_id
+                ORDER BY e.seq
+                """,
+                {"shard": shard, "last": last_seq},
+            )
+            for row in rows:
+                yield self._recorded(row)
 
     def of_member(self, shard: int, last_seq: int, first_seq: int = 1) -> Iterator[Recorded]:
         """Yield a member's source events from `last_seq` back to `first_seq`, the newest first."""

@@ -1,0 +1,86 @@
+"""Explain what was decided on a recorded event, rule by rule: `guerdon why`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.output import JsonFlag, print_json
+from schemas.errors import AnswerIsNo, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HELD = "held"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("why")(why)
+
+
+def why(
+    event_id: Annotated[
+        str | None, typer.Argument(metavar="EVENT_ID", help="The event, as its producer calls it.")
+    ] = None,
+    source: Annotated[str, typer.Option("--source", help="The event's producer.")] = "default",
+    reward: Annotated[
+        str | None, typer.Option("--reward", metavar="KEY", help="Explain this reward event, by its key in hex.")
+    ] = None,
+    member: Annotated[
+        str | None, typer.Option("--member", metavar="ID", help="Explain the last events of this member.")
+    ] = None,
+    last: Annotated[int, typer.Option("--last", min=1, help="With --member: so many events.")] = 5,
+    everything: Annotated[bool, typer.Option("--all", help="Name the rules on other events, too.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell for each rule why it gave or did not, as it was when the event was judged, not as it is now.
+
+    The member's recorded history is folded again up to the event, by the versions of the programme that judged it.
+    With --member only the rules that gave or nearly did are told.
+
+    Example: `guerdon why p-7`
+    """
+    from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.why import why_event, why_member, why_reward  # noqa: PLC0415  as above
+
+    if [event_id, reward, member].count(None) != 2:
+        raise InputError("name one thing to explain: EVENT_ID, --reward KEY or --member ID; see `guerdon why --help`")
+    url = load_settings().database_url
+    if member is not None:
+        found: Any = why_member(url, member, last)
+    elif reward is not None:
+        found = why_reward(url, reward, everything=everything)
+    else:
+        found = why_event(url, event_id or "", source, everything=everything)
+    if as_json:
+        print_json(found)
+    if isinstance(found, dict) and found["status"] == HELD:
+        raise AnswerIsNo(found["notes"][0])
+    if not as_json:
+        print_explanations([found] if isinstance(found, dict) else found)
+
+
+def print_explanations(documents: Iterable[dict[str, Any]]) -> None:
+    """Print of each event its heading, what is to be known of it, and a sentence for each rule."""
+    from rich.console import Console  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from rich.text import Text  # noqa: PLC0415  as above
+
+    console = Console(highlight=False)
+    for number, document in enumerate(documents):
+        if number:
+            console.print()
+        console.print(Text(_heading(document), style="bold"), soft_wrap=True)
+        for note in document.get("notes", ()):
+            console.print(Text(f"  {note}", style="yellow"), soft_wrap=True)
+        for rule in document["rules"]:
+            name, sentence = rule["rule"], rule["sentence"].removeprefix(f"{rule['rule']}: ")
+            style = "green" if rule["outcome"] == "gave" else ""
+            console.print(Text.assemble("  ", (name, "bold"), ": ", (sentence, style)), soft_wrap=True)
+
+
+def _heading(document: dict[str, Any]) -> str:
+    of = f" of {document['member_id']}" if document["member_id"] else ""
+    judged = f", judged by version {document['rule_version']}" if document["rule_version"] else ""
+    return f"{document['event_id']}: {document['type']}{of}, occurred {document['occurred_at']}{judged}"

@@ -1,0 +1,227 @@
+"""Tell what a rule's gives came to and what its challenge, group and limits did to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.programme.awards import rounded
+from engine.programme.conditions import ALWAYS, Difference, Duration, Kind, Lines
+from engine.programme.explain_conditions import Finding, described
+from engine.programme.explain_values import day, decimal, duration, percent, quoted
+from engine.programme.facts import MONDAY_OF_DAY_ZERO, period_of
+from engine.programme.metrics import window_sum
+from engine.programme.model import (
+    Every,
+    FixedAmount,
+    MaxLimit,
+    MultipliedAmount,
+    Over,
+    Pick,
+    RatedAmount,
+    Rounding,
+    TimesLimit,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from engine.programme.conditions import Field
+    from engine.programme.explain_values import Wording
+    from engine.programme.facts import Facts
+    from engine.programme.model import Challenge, Give, Limit, LimitScope, Phase, Rule
+    from engine.programme.observer import Uses
+
+_ROUNDED = {Rounding.FLOOR: "floor", Rounding.HALF_UP: "half_up", Rounding.CEIL: "ceil"}
+
+
+def computation(give: Give, facts: Facts, given: Mapping[Phase, int], wording: Wording) -> str | None:
+    """Return how an award came to be, None for a fixed one."""
+    amount = give.amount
+    if isinstance(amount, FixedAmount):
+        return None
+    if isinstance(amount, MultipliedAmount):
+        return _multiplied(amount, facts, given, wording)
+    basis = facts.value_of(amount.basis)
+    if basis is None:
+        return f"{amount.basis.path} is missing"
+    told = f"{_ROUNDED[amount.rounding]} of {_rate(amount, basis, wording, share=give.unit == wording.currency)}"
+    raw = rounded(max(basis, 0) * amount.numerator, amount.denominator, amount.rounding)
+    if amount.most is not None and raw > amount.most:
+        told += f", at most {wording.money(amount.most)}"
+    if amount.share is not None and raw > rounded(max(basis, 0) * amount.share[0], amount.share[1], Rounding.FLOOR):
+        told += f", at most {percent(*amount.share)} of it"
+    return told
+
+
+def nothing(rule: Rule, facts: Facts, given: Mapping[Phase, int], wording: Wording) -> Finding:
+    """Return what is told of a rule all of whose gives came to 0, and what would have brought 1."""
+    amount = rule.gives[0].amount
+    told = computation(rule.gives[0], facts, given, wording) or "0"
+    says = told if told.endswith("is missing") else f"it comes to 0: {told}"
+    if not isinstance(amount, RatedAmount):
+        return Finding(says)
+    basis = facts.value_of(amount.basis)
+    if basis is None:
+        return Finding(says, amount.basis.path, "any value", wording.value(amount.basis.kind, None))
+    least = _least_basis(amount)
+    actual, wanted = wording.number(amount.basis.kind, basis), f"at least {wording.number(amount.basis.kind, least)}"
+    if basis >= least or amount.most == 0 or amount.share == (0, 1):
+        return Finding(says, amount.basis.path, None, actual)
+    missing = f"{wording.number(amount.basis.kind, least - basis)} more"
+    return Finding(f"{says}; {missing} would have been enough for that", amount.basis.path, wanted, actual, missing)
+
+
+def lost_group(rule: Rule, winner: Rule, stood: Sequence[tuple[Rule, int | None]]) -> Finding:
+    """Return what is told of a rule whose group let another give."""
+    assert rule.group is not None  # noqa: S101  it is a group's
+    name = quoted(rule.group.id)
+    if rule.group.pick is Pick.FIRST:
+        says = f"its group {name} lets the first give, which is {winner.id}"
+        return Finding(says, wanted=f"the first of group {name}", actual=f"{winner.id} comes before it")
+    worths = {each.id: worth for each, worth in stood}
+    actual = f"{worths[rule.id]} points, and {winner.id} {worths[winner.id]}"
+    tie = ", and comes first" if worths[winner.id] == worths[rule.id] else ""
+    says = (
+        f"its group {name} lets the best give: {winner.id} is worth {worths[winner.id]} points and this rule "
+        f"{worths[rule.id]}{tie}"
+    )
+    return Finding(says, wanted=f"the most points of group {name}", actual=actual)
+
+
+def unfinished(rule: Rule, challenge: Challenge, facts: Facts, wording: Wording) -> Finding:
+    """Return how far a challenge is that an event counted for and did not complete."""
+    key, kind = challenge.key(rule.id), Kind.INTEGER if challenge.of is None else challenge.of.kind
+    value = 1 if challenge.of is None else facts.value_of(challenge.of)
+    memory = facts.state.memory
+    reached, completions = (0, 0) if memory is None else tuple(memory.counters.get(key, [0, 0]))
+    field = None if challenge.of is None else challenge.of.path
+    if completions and not challenge.repeats:
+        return Finding("its challenge was completed before and does not repeat", field)
+    if challenge.within is not None:
+        reached = window_sum(facts.state, key, facts.calendar.before(facts.at_ms, challenge.within), facts.at_ms)
+    goal = wording.number(kind, challenge.goal) + (" events" if field is None else f" of {field}")
+    wanted = goal + ("" if challenge.within is None else f" within {duration(challenge.within)}")
+    actual, left = wording.number(kind, reached), challenge.goal - reached
+    missing = f"{wording.number(kind, left)} more" if left > 0 else None
+    says = f"its challenge stands at {actual} of {wanted}"
+    if value is None or value <= 0:
+        says += f", and {field} is {wording.value(kind, value)}, which adds nothing"
+    return Finding(says, field, wanted, actual, missing)
+
+
+def used_up(rule: Rule, uses: Uses, facts: Facts, wording: Wording) -> Finding | None:
+    """Return which limit on the number of times is used up, if any."""
+    for limit in rule.limits:
+        if isinstance(limit, TimesLimit) and (times := uses[limit.scope].times) >= limit.times:
+            wanted = f"at most {limit_words(limit, wording)}"
+            actual = f"{_times(times)} {_period(limit.scope, facts, wording)}"
+            return Finding(f"it gives {wanted} and had given {actual}", "limits", wanted, actual)
+    return None
+
+
+def cut_off(rule: Rule, index: int, award: int, uses: Uses, facts: Facts, wording: Wording) -> Finding | None:
+    """Return which limit leaves the least of an award, if any leaves less than all."""
+    give = rule.gives[index]
+    tightest: tuple[int, MaxLimit] | None = None
+    for limit in rule.limits:
+        if isinstance(limit, MaxLimit) and limit.scope.unit == give.unit:
+            left = max(limit.amount - uses[limit.scope].amount, 0)
+            lets = award if award <= left else left if limit.over is Over.TRIM else 0
+            if lets < award and (tightest is None or lets < tightest[0]):
+                tightest = lets, limit
+    if tightest is None:
+        return None
+    _, limit = tightest
+    wanted = f"at most {limit_words(limit, wording)}"
+    used = wording.reward(give.unit, uses[limit.scope].amount, give.item)
+    actual = f"{used} {_period(limit.scope, facts, wording)}"
+    whole = "" if limit.over is Over.TRIM else ", and refuses what does not fit"
+    return Finding(f"it gives {wanted} and had given {actual}{whole}", "limits", wanted, actual)
+
+
+def limit_words(limit: Limit, wording: Wording) -> str:
+    """Return a limit in words: 2 times a day, 500 points a month for each purchase.channel."""
+    if isinstance(limit, TimesLimit):
+        what = _times(limit.times)
+    elif limit.scope.unit in ("points", "status", wording.currency):
+        what = wording.reward(limit.scope.unit, limit.amount, None)
+    else:
+        what = f"{limit.amount} {limit.scope.unit}{'' if limit.amount == 1 else 's'}"
+    every = limit.scope.every
+    if isinstance(every, Duration):
+        what += f" in {duration(every)}"
+    elif every is Every.LIFETIME:
+        what += " in a lifetime"
+    else:
+        what += f" a {every}"
+    return what + ("" if limit.scope.by is None else f" for each {limit.scope.by.path}")
+
+
+def _period(scope: LimitScope, facts: Facts, wording: Wording) -> str:
+    """Return the period of a limit that the event falls into, by its first day."""
+    every = scope.every
+    of = "" if scope.by is None else f" for {wording.value(scope.by.kind, facts.value_of(scope.by))}"
+    if isinstance(every, Duration):
+        return f"since {wording.instant(facts.calendar.before(facts.at_ms, every))}{of}"
+    if every is Every.LIFETIME:
+        return f"so far{of}"
+    period = period_of(every, facts.at_ms, facts.calendar)
+    if every is Every.DAY:
+        return f"on {day(period)}{of}"
+    if every is Every.WEEK:
+        return f"in the week of {day(period * 7 - MONDAY_OF_DAY_ZERO)}{of}"
+    if every is Every.QUARTER:
+        return f"in {period // 4}-Q{period % 4 + 1}{of}"
+    return f"in {period if every is Every.YEAR else f'{period // 12}-{period % 12 + 1:02}'}{of}"
+
+
+def _times(count: int) -> str:
+    return "1 time" if count == 1 else f"{count} times"
+
+
+def _rate(amount: RatedAmount, basis: int, wording: Wording, *, share: bool) -> str:
+    """Return the rational number that is rounded, as rate and basis; cash is a share of money."""
+    kind, told = amount.basis.kind, _basis(amount.basis, basis, wording)
+    if share:
+        return f"{percent(amount.numerator, amount.denominator)} of {told}"
+    per = wording.number(kind, amount.denominator)
+    if amount.numerator == 1 and amount.denominator > wording.unit(kind):
+        return f"{told} / {per}"
+    rate = decimal(amount.numerator * wording.unit(kind), amount.denominator)
+    if "/" in rate:
+        return f"{amount.numerator} * {told} / {per}"
+    return told if rate == "1" else f"{rate} * {told}"
+
+
+def _basis(field: Field, basis: int, wording: Wording) -> str:
+    told = f"{field.path} {wording.number(field.kind, basis)}"
+    if isinstance(field.source, Lines) and field.source.where != ALWAYS:
+        told += f" of lines where {described(field.source.where, wording)}"
+    if isinstance(field.source, Difference):
+        first, *others = field.source.terms
+        terms = "".join(f" {'+' if sign > 0 else '-'} {term.path}" for sign, term in others)
+        told += f" [{'-' if first[0] < 0 else ''}{first[1].path}{terms}]"
+    return told
+
+
+def _least_basis(amount: RatedAmount) -> int:
+    """Return the smallest basis that brings an award of 1."""
+    parts = {Rounding.FLOOR: (1, 1), Rounding.HALF_UP: (1, 2), Rounding.CEIL: (0, 1)}[amount.rounding]
+    least = -(-amount.denominator * parts[0] // (amount.numerator * parts[1]))
+    if amount.share is not None and amount.share[0]:
+        least = max(least, -(-amount.share[1] // amount.share[0]))
+    return max(least, 1)
+
+
+def _multiplied(amount: MultipliedAmount, facts: Facts, given: Mapping[Phase, int], wording: Wording) -> str:
+    base, extra, because = given[amount.phase], amount.extra, ""
+    if amount.key is not None:
+        value = facts.value_of(amount.key)
+        extra = dict(amount.extras).get(value)
+        told = f"{amount.key.path} is {wording.value(amount.key.kind, value)}"
+        if extra is None:
+            return f"{told}, for which there is no factor"
+        because = f", as {told}"
+    assert extra is not None  # noqa: S101  without a key there is a factor
+    points = wording.reward("points", base, None)
+    return f"{_ROUNDED[amount.rounding]} of {points} of phase {amount.phase} * {decimal(*extra)}{because}"

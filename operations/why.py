@@ -1,0 +1,372 @@
+"""Explain what was decided on a recorded event: fold its member again up to it, by the versions that judged it then."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from engine.evaluate import fold
+from engine.ledger.memory_books import MemoryBooks
+from engine.live import load_judge
+from engine.programme.explain import Explainer
+from engine.state import MemberState, Occurrence
+from engine.store import generations, quarantine, source_log
+from engine.store.database import one, transaction
+from engine.store.history import History
+from schemas.canonical import IDENTITY_BYTES, event_identity
+from schemas.errors import AnswerIsNo, InputError
+from schemas.events import Purchase
+from schemas.partitioning import shard_of
+from schemas.scalars import iso_from_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.programme.compile import Judge
+    from engine.programme.explain import RuleExplanation
+    from engine.programme.judge import Judges
+    from engine.store.history import Recorded
+    from schemas.rewards import RewardEvent
+
+EVENTS_TOLD = 5
+KEY_DIGITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Hold one source event as it was judged again; `at_seq` is where its reward events stand in the log.
+
+    `clock_ms` is how far the member's clock was before it; `bare` says that personal fields up to here were erased.
+    """
+
+    recorded: Recorded
+    version: int
+    programme: str
+    at_seq: int
+    clock_ms: int
+    bare: bool
+    rules: Sequence[RuleExplanation]
+    rewards: Sequence[RewardEvent]
+
+
+@dataclass(slots=True)
+class Versions:
+    """Find the programme that judged each source event of a shard."""
+
+    cursor: Cursor
+    generation: int
+    shard: int
+    everything: bool = False
+    schedule: list[tuple[int, int]] = field(init=False)
+    _judges: dict[int, Judge] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.schedule = generations.schedule(self.cursor, self.generation, self.shard)
+
+    def judge_at(self, seq: int) -> Judge:
+        """Return the judge of the source event at `seq`."""
+        return self.judge(self.schedule[bisect_left(self.schedule, (seq, 0)) - 1][1])
+
+    def judge(self, version: int) -> Judge:
+        """Return the judge of a version."""
+        if version not in self._judges:
+            self._judges[version] = load_judge(self.cursor, version)
+        return self._judges[version]
+
+
+def fold_history(
+    history: Iterable[Recorded], versions: Versions, held: frozenset[int], wanted: frozenset[int]
+) -> dict[int, Judged]:
+    """Fold a member's source events, the earliest first, and explain those at the seqs `wanted`.
+
+    A member who was held is judged on from their `release`, as `engine.release` did: in order, each event by the
+    version of its own place. An event that still waits is not in what is returned.
+    """
+    state, is_held, bare = MemberState(), False, False
+    books = MemoryBooks(versions.judge)
+    waiting: list[Recorded] = []
+    told: dict[int, Judged] = {}
+
+    def judge(recorded: Recorded, occurrence: Occurrence) -> None:
+        if recorded.event is None:
+            return
+        seq = recorded.occurrence.seq
+        compiled = versions.judge_at(seq)
+        event: Any = recorded.event  # what has no member has no history
+        if isinstance(event, Purchase):
+            books.record(event, compiled.version)
+        if seq not in wanted:
+            fold(state, event, occurrence, compiled, books)
+            return
+        explainer = Explainer(compiled.programme, compiled.version, everything=versions.everything)
+        judges: Judges = explainer
+        clock_ms, rewards = state.clock_ms, fold(state, event, occurrence, judges, books)
+        version, programme = compiled.version, compiled.programme.id
+        told[seq] = Judged(
+            recorded, version, programme, occurrence.seq, clock_ms, bare, explainer.explained, tuple(rewards)
+        )
+
+    for recorded in history:
+        here = recorded.occurrence
+        bare = bare or recorded.bare
+        if recorded.kind == "release":
+            is_held = False
+            for each in waiting:
+                judge(each, Occurrence(each.occurrence.identity, here.seq, here.recorded_at_ms))
+            waiting = []
+            continue
+        is_held = is_held or here.seq in held
+        if is_held:
+            waiting.append(recorded)
+        else:
+            judge(recorded, here)
+        if len(told) == len(wanted):
+            break
+    return told
+
+
+def why_event(database_url: str, event_id: str, source: str = "default", *, everything: bool = False) -> dict[str, Any]:
+    """Explain the event that `source` sent as `event_id`; with `everything`, name rules on other events, too.
+
+    Raises:
+        AnswerIsNo: there is no such event in the log; the sentence tells where it is instead.
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    with transaction(database_url) as cursor:
+        cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        key = event_identity(source, event_id)[:IDENTITY_BYTES]
+        known = source_log.find_known(cursor, [key]).get(key)
+        if known is None:
+            raise AnswerIsNo(_not_recorded(cursor, event_id, source))
+        return _explained(cursor, known.shard, [known.seq], everything=everything)[0]
+
+
+def why_reward(database_url: str, reward_key: str, *, everything: bool = False) -> dict[str, Any]:
+    """Explain the event that brought about the reward event `reward_key` (hex), with its rule first.
+
+    Raises:
+        InputError: it is no key.
+        AnswerIsNo: the live generation has no such reward event.
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    try:
+        key = bytes.fromhex(reward_key)
+    except ValueError:
+        key = b""
+    if len(key) * 2 != KEY_DIGITS:
+        raise InputError(
+            f"a reward key has {KEY_DIGITS} hex digits; `guerdon member ID --json` and reward.reward_event show them"
+        )
+    with transaction(database_url) as cursor:
+        cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        cursor.execute(
+            """
+            SELECT shard, seq, event_id, rule_id FROM guerdon.reward_event WHERE generation = %s AND reward_key = %s
+            """,
+            (generations.live(cursor), key),
+        )
+        row = cursor.fetchone()
+        if row is None:
+            raise AnswerIsNo(
+                f"the live generation has no reward event {reward_key}; `guerdon member ID --json` shows the keys"
+            )
+        shard, seq, event_id, rule_id = row
+        found = _explained(cursor, shard, [_source_seq(cursor, shard, seq, event_id)], everything=everything)[0]
+    found["rules"].sort(key=lambda told: told["rule"] != rule_id)
+    return {"reward_key": key.hex(), **found}
+
+
+def why_member(database_url: str, member_id: str, last: int = EVENTS_TOLD) -> list[dict[str, Any]]:
+    """Explain the last events of a member, the earliest first, each with the rules that gave or nearly did.
+
+    Raises:
+        AnswerIsNo: no event of this member was ever recorded.
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    shard = shard_of(member_id)
+    with transaction(database_url) as cursor:
+        cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        last_seq = _last_seq(cursor, shard, member_id)
+        if last_seq is None:
+            raise AnswerIsNo(
+                f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
+            )
+        events = (each for each in History(cursor, bare=True).of_member(shard, last_seq) if each.event is not None)
+        seqs = sorted(each.occurrence.seq for each in islice(events, last))
+        return _explained(cursor, shard, seqs, near=True)
+
+
+def _explained(
+    cursor: Cursor, shard: int, seqs: list[int], *, everything: bool = False, near: bool = False
+) -> list[dict[str, Any]]:
+    """Return one document for each of a member's source events; `near` leaves out the rules that were far off."""
+    history, generation = History(cursor, bare=True), generations.live(cursor)
+    member_id = history.at(shard, seqs[-1]).member_id
+    held = generations.held_at(cursor, generation, shard, member_id)
+    last_seq = _last_seq(cursor, shard, member_id) if held else None  # a release may come long after
+    versions = Versions(cursor, generation, shard, everything)
+    told = fold_history(history.forward(shard, last_seq or seqs[-1]), versions, held, frozenset(seqs))
+    documents = []
+    for seq in seqs:
+        if seq not in told:
+            documents.append(_waiting(cursor, shard, history.at(shard, seq)))
+            continue
+        document = _judged(shard, told[seq], agrees=_log_agrees(cursor, generation, shard, told[seq]), near=near)
+        document["notes"] += _rivals(cursor, told[seq].recorded)
+        documents.append(document)
+    return documents
+
+
+def _judged(shard: int, judged: Judged, *, agrees: bool, near: bool) -> dict[str, Any]:
+    rules = [rule.document() for rule in judged.rules if rule.is_near or not near]
+    return {
+        **_heading(shard, judged.recorded),
+        "status": "judged",
+        "programme": judged.programme,
+        "rule_version": judged.version,
+        "log_agrees": agrees,
+        "notes": _notes(judged, agrees=agrees),
+        "rules": rules,
+    }
+
+
+def _notes(judged: Judged, *, agrees: bool) -> list[str]:
+    event, notes = judged.recorded.event, []
+    if event is not None and event.occurred_at < judged.clock_ms:
+        notes.append(
+            f"it came late: an event of {iso_from_instant(judged.clock_ms)} was judged before it; what that counted "
+            "was counted already"
+        )
+    if judged.at_seq != judged.recorded.occurrence.seq:
+        notes.append(f"its member was held; it was judged when they were released, at seq {judged.at_seq}")
+    if not judged.rules:
+        notes.append(f"no rule of version {judged.version} is on {judged.recorded.kind} events")
+    if judged.bare:
+        notes.append("the member was erased: what was personal can no longer be read, and is told as missing")
+    if not agrees and not judged.bare:
+        notes.append("the reward log says otherwise than this release would decide; run `guerdon verify`")
+    return notes
+
+
+def _rivals(cursor: Cursor, recorded: Recorded) -> list[str]:
+    """Return what is to be known of records that came under the same id with other content."""
+    assert recorded.event is not None  # noqa: S101  only events that were received are explained
+    records = quarantine.rows(
+        cursor,
+        "member_id = %s AND event_id = %s AND source = %s AND status = 'open' AND stage <> 'evaluate'",
+        (recorded.member_id, recorded.event_id, recorded.event.source),
+    )
+    return [
+        f"a record under the same id was set aside ({record['reason']}); see `guerdon quarantine show {record['id']}`"
+        for record in records
+    ]
+
+
+def _waiting(cursor: Cursor, shard: int, recorded: Recorded) -> dict[str, Any]:
+    """Return the document of an event whose member is held."""
+    records = quarantine.rows(
+        cursor, "stage = 'evaluate' AND status = 'open' AND member_id = %s", (recorded.member_id,)
+    )
+    record = records[0]
+    note = (
+        f"event {recorded.event_id} is not judged yet: member {recorded.member_id} is held since event "
+        f"{record['event_id']} could not be judged; see `guerdon quarantine show {record['id']}`"
+    )
+    return {
+        **_heading(shard, recorded), "status": "held", "programme": None, "rule_version": None, "log_agrees": None,
+        "notes": [note], "rules": [],
+    }  # fmt: skip
+
+
+def _heading(shard: int, recorded: Recorded) -> dict[str, Any]:
+    event = recorded.event
+    assert event is not None  # noqa: S101  only events that were received are explained
+    return {
+        "event_id": recorded.event_id,
+        "source": event.source,
+        "type": recorded.kind,
+        "member_id": recorded.member_id or None,
+        "shard": shard,
+        "seq": recorded.occurrence.seq,
+        "occurred_at": iso_from_instant(event.occurred_at),
+        "recorded_at": iso_from_instant(recorded.occurrence.recorded_at_ms),
+    }
+
+
+def _log_agrees(cursor: Cursor, generation: int, shard: int, judged: Judged) -> bool:
+    """Whether the log holds, of the rules on this event, exactly the reward events that judging it again gave."""
+    rules = {rule.rule for rule in judged.rules}
+    given = {
+        (reward.reward_key, reward.posting.type, reward.amount)
+        for reward in judged.rewards
+        if reward.posting.rule_id in rules and reward.lot is None  # what lots do later is the ledger's, not the rules'
+    }
+    first_pos = _first_pos(cursor, generation, shard, judged.at_seq)
+    end_pos = _first_pos(cursor, generation, shard, judged.at_seq + 1)
+    cursor.execute(
+        """
+        SELECT reward_key, type::text, amount FROM guerdon.reward_event
+        WHERE generation = %s AND shard = %s AND pos >= %s AND pos < %s AND event_id = %s AND rule_id = ANY(%s)
+          AND lot IS NULL
+        """,
+        (generation, shard, first_pos, end_pos, judged.recorded.event_id, sorted(rules)),
+    )
+    logged = {(bytes(key), kind, amount) for key, kind, amount in cursor.fetchall()}
+    # events of several producers may share an id, and all that waited for a release stand at its seq
+    return given == logged if judged.at_seq == judged.recorded.occurrence.seq else given <= logged
+
+
+def _first_pos(cursor: Cursor, generation: int, shard: int, seq: int) -> int:
+    """Return the first position of the reward log whose source event is at `seq` or later, by bisection.
+
+    The log has no index by seq, and needs none: both rise together.
+    """
+
+    def seq_at(pos: int) -> int:
+        (found,) = one(
+            cursor,
+            "SELECT seq FROM guerdon.reward_event WHERE generation = %s AND shard = %s AND pos = %s",
+            (generation, shard, pos),
+        )
+        return int(found)
+
+    (head,) = one(
+        cursor, "SELECT pos FROM guerdon.generation_head WHERE generation = %s AND shard = %s", (generation, shard)
+    )
+    return bisect_left(range(1, head + 1), seq, key=seq_at) + 1
+
+
+def _source_seq(cursor: Cursor, shard: int, seq: int, event_id: str) -> int:
+    """Return where the event stands that a reward event at `seq` is of: before it, where its member was released."""
+    history = History(cursor, bare=True)
+    recorded = history.at(shard, seq)
+    if recorded.kind != "release":
+        return seq
+    earlier = history.of_member(shard, recorded.prev_seq)
+    return next(each.occurrence.seq for each in earlier if each.event_id == event_id)
+
+
+def _last_seq(cursor: Cursor, shard: int, member_id: str) -> int | None:
+    cursor.execute("SELECT seq FROM guerdon.member_state WHERE shard = %s AND member_id = %s", (shard, member_id))
+    row = cursor.fetchone()
+    return None if row is None else int(row[0])
+
+
+def _not_recorded(cursor: Cursor, event_id: str, source: str) -> str:
+    """Return where an event is that is not in the log: set aside, or nowhere."""
+    records = quarantine.rows(cursor, "event_id = %s AND coalesce(source, %s) = %s", (event_id, source, source))
+    if not records:
+        return (
+            f'no event "{event_id}" of source "{source}" was recorded or set aside; ids are compared as they are, and '
+            "an order that was sent again counts under its first event_id"
+        )
+    record = records[-1]
+    after = "" if record["status"] == "open" else f" and {record['status']}"
+    return (
+        f"event {event_id} is not in the log: it was set aside{after} ({record['reason']}: {record['message']}); "
+        f"see `guerdon quarantine show {record['id']}`"
+    )

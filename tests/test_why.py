@@ -1,0 +1,340 @@
+"""`why` tells what was true when an event was judged, from the recorded history on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine import live
+from engine.batch import Batch
+from engine.store import history
+from engine.store.database import transaction
+from operations import quarantine
+from operations.programmes import activate
+from operations.settings import load_settings
+from operations.why import why_event, why_member, why_reward
+from schemas.errors import AnswerIsNo, InputError
+from schemas.events import Erasure, Event, Refund, Signup, Touch
+from schemas.partitioning import shard_of
+from tests.chaos.batches import admitted, commit, purchase
+from tests.chaos.load import START_MS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.postgres
+
+DAY_MS = 86_400_000
+ENOUGH = "would have been enough for that"
+PROGRAMME = """\
+schema: guerdon/1
+programme: shop
+timezone: America/New_York
+currency: USD
+metrics:
+  buys: {count: purchase}
+rules:
+- {id: app, on: purchase, when: {purchase.channel: app}, give: [{points: 7}]}
+- {id: big, on: purchase, when: {purchase.amount: {gte: 24.00}}, give: [{points: 25}]}
+- {id: daily, on: purchase, give: [{points: 3}], limits: [{times: 2, per: member, every: day}]}
+- {id: loyal, on: purchase, when: {history.buys: {gte: 2}}, give: [{points: 1}]}
+- {id: norse, on: purchase, challenge: {count: 1, repeat: never}, give: [{points: 2}]}
+- {id: welcome, on: signup, when: {event.attributes.city: Oslo}, give: [{points: 100}]}
+"""
+
+
+@pytest.fixture
+def shop(database_url: str, tmp_path: Path) -> str:
+    """Return a database whose programme is the one above, as version 1."""
+    change_programme(database_url, tmp_path, PROGRAMME)
+    return database_url
+
+
+def change_programme(database_url: str, folder: Path, text: str) -> None:
+    path = folder / "programme.yaml"
+    path.write_text(text, encoding="utf-8")
+    activate(database_url, path)
+
+
+def guerdon(database_url: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli", *words]
+    environment = {"GUERDON_DATABASE_URL": database_url, "PATH": ""}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+
+
+def take(database_url: str, *events: Event) -> None:
+    """Have events recorded and judged, as a worker would."""
+    commit(database_url, Batch([admitted(event) for event in events]))
+
+
+def sentences(document: dict[str, Any]) -> dict[str, str]:
+    """Return what is said of each rule, and hold the explanation to be what the reward log says."""
+    assert document["log_agrees"] is True
+    assert [rule["sentence"].split(": ")[0] for rule in document["rules"]] == [r["rule"] for r in document["rules"]]
+    return {rule["rule"]: rule["sentence"].split(": ", 1)[1] for rule in document["rules"]}
+
+
+def test_each_rule_on_the_event_is_told_with_wanted_and_actual(shop: str) -> None:
+    take(shop, purchase(1, channel="store", amount=2_190))
+    found = why_event(shop, "e1")
+    assert sentences(found) == {
+        "app": 'did not give, because purchase.channel is "store" and the rule wants "app"',
+        "big": f"did not give, because purchase.amount is 21.90 and the rule wants at least 24.00; 2.10 more {ENOUGH}",
+        "daily": "gave 3 points",
+        "loyal": f"did not give, because history.buys is 0 and the rule wants at least 2; 2 more {ENOUGH}",
+        "norse": "gave 2 points",
+    }
+    assert {name: found[name] for name in ("event_id", "source", "type", "member_id", "status", "rule_version")} == {
+        "event_id": "e1", "source": "default", "type": "purchase", "member_id": "m1", "status": "judged",
+        "rule_version": 1,
+    }  # fmt: skip
+    assert (found["notes"], found["occurred_at"]) == ([], "2024-05-01T00:00:00.001Z")
+
+
+def test_it_tells_what_was_true_then_whatever_came_after(shop: str) -> None:
+    events = [purchase(number) for number in range(1, 6)]
+    take(shop, *events[:2])
+    before = [why_event(shop, "e1"), why_event(shop, "e2")]
+    take(shop, *events[2:], purchase(9, "m2"))
+    assert [why_event(shop, "e1"), why_event(shop, "e2")] == before
+    assert sentences(why_event(shop, "e3"))["loyal"] == "gave 1 point"
+    assert "purchase" not in sentences(why_event(shop, "e9"))["loyal"]
+    assert sentences(why_event(shop, "e9"))["loyal"].startswith("did not give, because history.buys is 0 ")
+
+
+def test_a_limit_that_is_used_up_is_told_with_its_day_in_local_time(shop: str) -> None:
+    take(shop, *(purchase(number) for number in range(1, 4)))
+    found = why_event(shop, "e3")
+    assert sentences(found)["daily"] == (
+        "did not give, because it gives at most 2 times a day and had given 2 times on 2024-04-30"
+    )
+    (daily,) = (rule for rule in found["rules"] if rule["rule"] == "daily")
+    assert (daily["reason"], daily["wanted"], daily["actual"]) == (
+        "limit_times", "at most 2 times a day", "2 times on 2024-04-30",
+    )  # fmt: skip
+    assert [(award["amount"], award["reason"]) for award in daily["refused"]] == [(3, "limit_times")]
+
+
+def test_a_late_event_is_told_as_late_and_by_the_limits_of_its_own_day(shop: str) -> None:
+    take(shop, *(purchase(number, occurred_at=START_MS + DAY_MS + number) for number in (1, 2)))
+    take(shop, purchase(3, occurred_at=START_MS))
+    found = why_event(shop, "e3")
+    assert sentences(found)["daily"] == "gave 3 points"
+    assert found["notes"] == [
+        "it came late: an event of 2024-05-02T00:00:00.002Z was judged before it; what that counted was counted already"
+    ]
+
+
+def test_an_event_is_explained_by_the_version_that_judged_it(shop: str, tmp_path: Path) -> None:
+    take(shop, purchase(1, channel="store"))
+    before = why_event(shop, "e1")
+    change_programme(shop, tmp_path, PROGRAMME.replace("channel: app", "channel: store"))
+    take(shop, purchase(2, channel="store", occurred_at=START_MS))
+    assert why_event(shop, "e1") == before
+    now = why_event(shop, "e2")
+    assert (before["rule_version"], now["rule_version"]) == (1, 2)
+    assert sentences(before)["app"].startswith("did not give, because purchase.channel is")
+    assert sentences(now)["app"] == "gave 7 points"
+    assert sentences(now)["norse"] == "did not give, because its challenge was completed before and does not repeat"
+
+
+def test_an_event_of_another_producer_is_another_event(shop: str) -> None:
+    take(shop, purchase(1, source="tills", order_id="t1"), purchase(1, amount=5_000))
+    assert why_event(shop, "e1", "tills")["source"] == "tills"
+    assert sentences(why_event(shop, "e1"))["big"] == "gave 25 points"
+
+
+def test_an_id_that_nobody_knows_is_said_so_in_a_sentence(shop: str) -> None:
+    with pytest.raises(AnswerIsNo, match=r'^no event "e1" of source "tills" was recorded or set aside; ids are'):
+        why_event(shop, "e1", "tills")
+    with pytest.raises(AnswerIsNo, match=r'^no event of a member "m1" was recorded'):
+        why_member(shop, "m1")
+
+
+def test_an_event_that_was_set_aside_is_found_in_quarantine(shop: str) -> None:
+    take(shop, purchase(1), purchase(2, order_id="o1", amount=7))
+    with transaction(shop) as cursor:
+        cursor.execute("SELECT id FROM guerdon.quarantine")
+        ((record,),) = cursor.fetchall()
+    told = (
+        rf"^event e2 is not in the log: it was set aside \(id_conflict: .*\); see `guerdon quarantine show {record}`$"
+    )
+    with pytest.raises(AnswerIsNo, match=told):
+        why_event(shop, "e2")
+    quarantine.discard(shop, record, "wrong till")
+    with pytest.raises(AnswerIsNo, match=r"it was set aside and discarded \(id_conflict: "):
+        why_event(shop, "e2")
+
+
+def test_a_record_that_came_under_the_same_id_is_pointed_at(shop: str) -> None:
+    take(shop, purchase(1), purchase(1, amount=5_000))
+    found = why_event(shop, "e1")
+    assert sentences(found)["big"].startswith("did not give, because purchase.amount is 10.00")
+    with transaction(shop) as cursor:
+        cursor.execute("SELECT id FROM guerdon.quarantine")
+        ((record,),) = cursor.fetchall()
+    assert found["notes"] == [
+        f"a record under the same id was set aside (id_conflict); see `guerdon quarantine show {record}`"
+    ]
+
+
+class Refusing:
+    """Judge as the programme says, but fail on one event."""
+
+    def __init__(self, judge: Any) -> None:
+        self._judge = judge
+
+    def judge(self, event: Any, state: Any, occurrence: Any) -> Any:
+        if event.event_id == "e2":
+            raise ZeroDivisionError("as a defect would")
+        return self._judge.judge(event, state, occurrence)
+
+
+def test_an_event_of_a_held_member_is_not_judged_yet_and_is_explained_after_the_release(
+    shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_judge = live.load_judge
+    with monkeypatch.context() as defect:
+        defect.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version)))
+        take(shop, *(purchase(number) for number in range(1, 5)))
+    with transaction(shop) as cursor:
+        cursor.execute("SELECT id FROM guerdon.quarantine")
+        ((record,),) = cursor.fetchall()
+    assert sentences(why_event(shop, "e1"))["daily"] == "gave 3 points"
+    for event_id in ("e2", "e3"):
+        found = why_event(shop, event_id)
+        assert (found["status"], found["rules"]) == ("held", [])
+        assert found["notes"] == [
+            (
+                f"event {event_id} is not judged yet: member m1 is held since event e2 could not be judged; "
+                f"see `guerdon quarantine show {record}`"
+            )
+        ]
+    waiting = guerdon(shop, "why", "e3")
+    assert (waiting.returncode, waiting.stdout, waiting.stderr.count("is not judged yet")) == (1, "", 1)
+    assert json.loads(guerdon(shop, "why", "e3", "--json").stdout)["status"] == "held"
+    quarantine.release(load_settings(database_url=shop), record)
+    take(shop, purchase(5))
+    assert sentences(why_event(shop, "e2"))["daily"] == "gave 3 points"
+    assert sentences(why_event(shop, "e3"))["loyal"] == "gave 1 point"
+    assert why_event(shop, "e3")["notes"] == ["its member was held; it was judged when they were released, at seq 6"]
+    assert sentences(why_event(shop, "e5"))["loyal"] == "gave 1 point"
+    keys = {row["reward_key"] for told in why_member(shop, "m1") for rule in told["rules"] for row in rule["gave"]}
+    assert {why_reward(shop, key)["event_id"] for key in keys} == {"e1", "e2", "e3", "e4", "e5"}
+
+
+def test_a_reward_is_explained_by_its_event_with_its_rule_first(shop: str) -> None:
+    take(shop, purchase(1), purchase(2, amount=5_000))
+    with transaction(shop) as cursor:
+        cursor.execute("SELECT reward_key FROM reward.reward_event WHERE rule_id = 'norse' AND unit = 'points'")
+        ((key,),) = cursor.fetchall()
+    found = why_reward(shop, key.upper())
+    assert (found["reward_key"], found["event_id"]) == (key, "e1")
+    assert [rule["rule"] for rule in found["rules"]] == ["norse", "app", "big", "daily", "loyal"]
+    with pytest.raises(AnswerIsNo, match=r"^the live generation has no reward event 0{64}; `guerdon member"):
+        why_reward(shop, "0" * 64)
+    for wrong in ("zz", "00", ""):
+        with pytest.raises(InputError, match=r"^a reward key has 64 hex digits"):
+            why_reward(shop, wrong)
+
+
+def test_a_member_is_explained_by_the_last_events_and_the_rules_that_were_near(shop: str) -> None:
+    take(shop, *(purchase(number, channel="store") for number in range(1, 5)), purchase(9, "m2"))
+    found = why_member(shop, "m1", 2)
+    assert [told["event_id"] for told in found] == ["e3", "e4"]
+    assert [[rule["rule"] for rule in told["rules"]] for told in found] == [["big", "daily", "loyal", "norse"]] * 2
+    assert [told["event_id"] for told in why_member(shop, "m1", 99)] == ["e1", "e2", "e3", "e4"]
+
+
+def test_rules_on_other_events_are_named_when_asked_for(shop: str) -> None:
+    take(shop, purchase(1))
+    told = sentences(why_event(shop, "e1", everything=True))
+    assert told["welcome"] == "did not give, because it is on signup events"
+
+
+def test_an_event_that_no_rule_is_on_is_said_so(shop: str) -> None:
+    refund = Refund(event_id="r", member_id="m1", occurred_at=START_MS + 9, order_id="o1", refund_id="r1")
+    touch = Touch(event_id="t", occurred_at=START_MS, referral_code="c", visitor="v")
+    take(shop, purchase(1), refund, touch)
+    assert why_event(shop, "r")["notes"] == ["no rule of version 1 is on refund events"]
+    touched = why_event(shop, "t")
+    assert (touched["member_id"], touched["notes"]) == (None, ["no rule of version 1 is on touch events"])
+
+
+def test_after_an_erasure_it_is_told_that_something_cannot_be_read(shop: str) -> None:
+    signup = Signup(event_id="s", member_id="m1", occurred_at=START_MS, attributes={"city": "Oslo"})
+    take(shop, signup, purchase(1))
+    assert sentences(why_event(shop, "s"))["welcome"] == "gave 100 points"
+    take(shop, Erasure(event_id="x", member_id="m1", occurred_at=START_MS + 9))
+    found = why_event(shop, "s")
+    note = "the member was erased: what was personal can no longer be read, and is told as missing"
+    assert (found["log_agrees"], found["notes"]) == (False, [note])
+    assert note in why_event(shop, "e1")["notes"]
+    take(shop, purchase(2, occurred_at=START_MS + 10))
+    with pytest.raises(AnswerIsNo, match="member_erased"):
+        why_event(shop, "e2")
+
+
+def test_a_log_that_says_otherwise_is_told(shop: str) -> None:
+    take(shop, purchase(1), purchase(2))
+    with transaction(shop, role="none") as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute("UPDATE guerdon.reward_event SET amount = 4 WHERE rule_id = 'daily' AND event_id = 'e2'")
+    assert why_event(shop, "e1")["log_agrees"] is True
+    found = why_event(shop, "e2")
+    assert found["log_agrees"] is False
+    assert found["notes"] == ["the reward log says otherwise than this release would decide; run `guerdon verify`"]
+
+
+def test_a_long_history_is_read_by_one_query_in_its_order(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    at = history.History.at
+
+    def counted(self: history.History, shard: int, seq: int) -> history.Recorded:
+        read.append(seq)
+        return at(self, shard, seq)
+
+    monkeypatch.setattr(history, "ROWS_A_FETCH", 7)
+    monkeypatch.setattr(history.History, "at", counted)
+    take(shop, *(purchase(number, occurred_at=START_MS + number * DAY_MS) for number in range(1, 61)))
+    assert sentences(why_event(shop, "e60"))["loyal"] == "gave 1 point"
+    assert len(read) == 1
+    with transaction(shop) as cursor:
+        told = list(history.History(cursor).forward(shard_of("m1"), read[0]))
+    assert [each.event_id for each in told] == [f"e{number}" for number in range(1, 61)]
+
+
+# The command
+
+
+def test_the_command_prints_a_sentence_a_rule_and_says_no_by_its_exit_code(shop: str) -> None:
+    take(shop, purchase(1, channel="store", amount=2_400))
+    told = guerdon(shop, "why", "e1")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.splitlines() == [
+        "e1: purchase of m1, occurred 2024-05-01T00:00:00.001Z, judged by version 1",
+        '  app: did not give, because purchase.channel is "store" and the rule wants "app"',
+        "  big: gave 25 points",
+        "  daily: gave 3 points",
+        f"  loyal: did not give, because history.buys is 0 and the rule wants at least 2; 2 more {ENOUGH}",
+        "  norse: gave 2 points",
+    ]
+    asked = guerdon(shop, "why", "e1", "--json")
+    assert asked.stdout == json.dumps(why_event(shop, "e1"), indent=2, ensure_ascii=False) + "\n"
+    unknown = guerdon(shop, "why", "e7", "--json")
+    assert (unknown.returncode, unknown.stdout, unknown.stderr.count("\n")) == (1, "", 1)
+    both = guerdon(shop, "why", "e1", "--member", "m1")
+    assert (both.returncode, both.stderr) == (
+        2, "guerdon: name one thing to explain: EVENT_ID, --reward KEY or --member ID; see `guerdon why --help`\n",
+    )  # fmt: skip
+    member = guerdon(shop, "why", "--member", "m1", "--last", "1")
+    assert (member.returncode, len(member.stdout.splitlines())) == (0, 5)
+
+
+def test_without_postgresql_it_is_one_sentence_and_exit_code_3() -> None:
+    told = guerdon("postgresql://nobody@127.0.0.1:1/nothing", "why", "e1")
+    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (3, "", 1)
