@@ -125,11 +125,13 @@ _PAST = st.one_of(
         lambda test: st.sampled_from(["history.last_buy", "member.age"]).map(lambda path: f"{path}: {test}")
     ),
     st.sampled_from(["b", "vip"]).map(lambda item: f"member.held.{item}: true"),
-    _birthdays("member.birthday"), _words("member.attributes.size"), _words("member.attributes.colour"),
     st.sampled_from(["{contains: rare}", "{contains: young}", "{contains_any: [rare, new]}", "{exists: false}"]).map(
         lambda test: f"member.segment: {test}"
     ),
 )  # fmt: skip
+_TOLD = st.sampled_from(
+    [_birthdays("member.birthday"), *(_words(f"member.attributes.{name}") for name in ATTRIBUTES)]
+).flatmap(lambda tests: tests)
 METRICS = """metrics:
   buys: {count: purchase, where: {purchase.amount: {gte: 1.00}}}
   buys_2d: {count: purchase, over: 2d}
@@ -159,7 +161,11 @@ def challenges(trigger: str) -> st.SearchStrategy[str]:
 @st.composite
 def conditions(draw: st.DrawFn, trigger: str) -> str:
     """Make an entry of a condition, nested ones among them."""
-    simple = _PAST if draw(st.integers(0, 2)) == 0 else _SIMPLE[trigger]
+    return draw(_entries(draw(st.sampled_from([_PAST, _PAST, _TOLD, *[_SIMPLE[trigger]] * 4]))))
+
+
+@st.composite
+def _entries(draw: st.DrawFn, simple: st.SearchStrategy[str]) -> str:
     shape = draw(st.sampled_from(["plain", "plain", "plain", "all", "any", "not"]))
     tests: list[str] = draw(st.lists(simple, min_size=1, max_size=1 if shape in ("plain", "not") else 3))
     if shape == "plain":
@@ -282,6 +288,25 @@ def programme_texts(draw: st.DrawFn) -> str:
     return "\n".join([*lines, "rules:", *(draw(rules(identifier)) for identifier in identifiers)])
 
 
+@st.composite
+def profile_texts(draw: st.DrawFn) -> str:
+    """Make a programme whose every rule reads what members told about themselves."""
+    lines = ["schema: guerdon/1", "programme: p", f"timezone: {draw(st.sampled_from(TIMEZONES))}", "currency: USD"]
+    lines += ["segments: {told: {any: [{member.birthday: {within: 2d}}, {member.attributes.size: app}]}}", "rules:"]
+    for number in range(draw(st.integers(1, 6))):
+        trigger = draw(st.sampled_from(["purchase", "share", "signup"]))
+        of_signup = [_birthdays("signup.birthday"), _words("signup.identity.email"), _words("signup.attributes.size")]
+        tests = [_TOLD, _TOLD, st.just("member.segment: {contains: told}"), *(of_signup if trigger == "signup" else [])]
+        entry = draw(_entries(draw(st.sampled_from(tests))))
+        lines.append(f"- {{id: r{number}, on: {trigger}, when: {{{entry}}}, give: [{{points: 3}}]}}")
+    lines += [
+        f"- {{id: keyed-{trigger}, on: {trigger}, phase: boost,"
+        " give: [{multiply: {phase: base, key: member.attributes.size, by: {app: 2, NO: 3}}}]}"
+        for trigger in ("purchase", "share")
+    ]
+    return "\n".join(lines)
+
+
 _amounts = st.sampled_from([0, 99, 150, 2_500, INT64_MAX]) | st.integers(0, 4_000) | st.integers(0, INT64_MAX)
 _word = st.sampled_from(WORDS)
 _head: dict[str, Any] = {
@@ -301,38 +326,42 @@ _lines = st.builds(
 )
 _birthday = st.sampled_from(["1990-03-10", "--03-11", "2000-02-29", "--09-09", "1971-12-31"])
 _tenders = st.builds(Tender, kind=st.sampled_from(["card", "cash"]), amount=_amounts)
+_purchases = st.builds(
+    Purchase,
+    **_head,
+    order_id=st.uuids().map(str),
+    currency=st.just("USD"),
+    amount=_amounts,
+    tax=st.none() | _amounts,
+    channel=st.none() | _word,
+    coupons=st.none() | st.lists(_word, max_size=3).map(tuple),
+    tenders=st.none() | st.lists(_tenders, max_size=2).map(tuple),
+    items=st.none() | st.lists(_lines, max_size=3).map(tuple),
+)
+_signups = st.builds(
+    Signup,
+    **_head,
+    channel=st.none() | _word,
+    birthday=st.none() | _birthday,
+    identity=st.none() | st.dictionaries(st.just("email"), _word),
+)
+_profiles = st.builds(
+    Profile,
+    **_head | {"attributes": st.dictionaries(st.sampled_from(ATTRIBUTES), st.none() | _word)},
+    birthday=st.none() | _birthday,
+)
+_activities = st.builds(
+    Activity,
+    **_head,
+    kind=_word,
+    quantity=st.integers(0, 4),
+    score=st.none() | st.integers(-3, 10),
+)
+_shares = st.builds(
+    Share, **_head, object=st.sampled_from(WORDS[:4]), channel=_word, verified=st.none() | st.booleans()
+)
 member_events: st.SearchStrategy[MemberEvent | Profile] = st.one_of(
-    st.builds(
-        Purchase,
-        **_head,
-        order_id=st.uuids().map(str),
-        currency=st.just("USD"),
-        amount=_amounts,
-        tax=st.none() | _amounts,
-        channel=st.none() | _word,
-        coupons=st.none() | st.lists(_word, max_size=3).map(tuple),
-        tenders=st.none() | st.lists(_tenders, max_size=2).map(tuple),
-        items=st.none() | st.lists(_lines, max_size=3).map(tuple),
-    ),
-    st.builds(
-        Signup,
-        **_head,
-        channel=st.none() | _word,
-        birthday=st.none() | _birthday,
-        identity=st.none() | st.dictionaries(st.just("email"), _word),
-    ),
-    st.builds(
-        Profile,
-        **_head | {"attributes": st.dictionaries(st.sampled_from(ATTRIBUTES), st.none() | _word)},
-        birthday=st.none() | _birthday,
-    ),
-    st.builds(
-        Activity,
-        **_head,
-        kind=_word,
-        quantity=st.integers(0, 4),
-        score=st.none() | st.integers(-3, 10),
-    ),
-    st.builds(Share, **_head, object=st.sampled_from(WORDS[:4]), channel=_word, verified=st.none() | st.booleans()),
+    _purchases, _signups, _profiles, _activities, _shares
 )
 histories = st.lists(member_events, min_size=1, max_size=16)
+profile_histories = st.lists(st.one_of(_profiles, _profiles, _signups, _shares, _purchases), min_size=4, max_size=16)

@@ -21,6 +21,7 @@ from operations.settings import Settings, load_settings
 from operations.verify import verify
 from projections.runner import finish
 from schemas.events import Share, Touch
+from tests.books import Refusing
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import PROGRAMME, PROGRAMME_WITHOUT_ORDER, START_MS, Load, activate, make_topics, publish
 from tests.chaos.workers import catch_up, eventually
@@ -218,20 +219,6 @@ def test_of_two_batches_from_the_same_offset_the_second_is_fenced_and_writes_not
 # Errors of evaluation
 
 
-class Refusing:
-    """Judge as the programme says, but fail for events of some members."""
-
-    def __init__(self, judge: Any, members: set[str]) -> None:
-        self._judge = judge
-        self._members = members
-        self.profiled = judge.profiled
-
-    def judge(self, event: Any, state: Any, occurrence: Any) -> Any:
-        if event.member_id in self._members:
-            raise ZeroDivisionError(f"by {event.member_id}\0")
-        return self._judge.judge(event, state, occurrence)
-
-
 @pytest.mark.postgres
 def test_events_that_cannot_be_judged_hold_their_members_however_many_and_nobody_else(
     database_url: str, monkeypatch: pytest.MonkeyPatch
@@ -239,7 +226,11 @@ def test_events_that_cannot_be_judged_hold_their_members_however_many_and_nobody
     activate(database_url)
     load_judge = live.load_judge
     bad = {f"m{number}" for number in range(0, 100, 2)}
-    monkeypatch.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), bad))
+    monkeypatch.setattr(
+        live,
+        "load_judge",
+        lambda cursor, version: Refusing(load_judge(cursor, version), lambda event: event.member_id in bad),
+    )
     events = [admitted(purchase(number, f"m{number % 100}")) for number in range(300)]
     assert totals([commit(database_url, Batch(events))]) == (300, 0, 0)
     with transaction(database_url) as cursor:

@@ -18,7 +18,7 @@ from engine.state import MemberState, Occurrence
 from schemas.canonical import event_identity
 from schemas.events import MemberEvent, Purchase, Signup
 from tests.books import NO_BOOKS
-from tests.programme_strategies import histories, programme_texts
+from tests.programme_strategies import histories, profile_histories, profile_texts, programme_texts
 
 if TYPE_CHECKING:
     from engine.programme.judge import Judges
@@ -56,6 +56,17 @@ def test_compiled_and_interpreted_programmes_give_the_same(text: str, history: l
     assert compiled == judged(Interpreter(found.programme, 3), history)
     for reward in (reward for each in compiled[0] for reward in each):
         event(f"{reward.posting.type} {reward.posting.reason or ''}")
+
+
+@settings(max_examples=200, deadline=None)
+@given(profile_texts(), profile_histories)
+def test_both_read_the_same_of_what_members_told(text: str, history: list[MemberEvent]) -> None:
+    programme = load_programme(text, "programme.yaml").programme
+    if programme is None:
+        return  # tests that contradict each other are refused, as they are meant to be
+    compiled = judged(compile_programme(programme, 3), history)
+    assert compiled == judged(Interpreter(programme, 3), history)
+    event(f"{min(sum(map(len, compiled[0])), 5)} rewards")
 
 
 def test_the_same_version_is_compiled_once() -> None:

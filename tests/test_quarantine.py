@@ -25,6 +25,7 @@ from schemas.events import Erasure, Event, Profile, Purchase, Share, Signup
 from schemas.partitioning import shard_of
 from schemas.rejection import Reason
 from schemas.writer_schemas import committed_ids, current_texts
+from tests.books import Refusing, fails_on_e2
 from tests.chaos.batches import purchase
 from tests.chaos.load import START_MS, Load, activate, make_topics, publish
 from tests.chaos.workers import catch_up
@@ -243,26 +244,15 @@ def test_a_record_is_discarded_with_the_reason_and_never_released_after_that(
         guerdon("quarantine", "show", 99)
 
 
-class Refusing:
-    """Judge as the programme says, but fail on one event."""
-
-    def __init__(self, judge: Any) -> None:
-        self._judge = judge
-        self.profiled = judge.profiled
-
-    def judge(self, event: Any, state: Any, occurrence: Any) -> Any:
-        if event.event_id == "e2":
-            raise ZeroDivisionError("as a defect would")
-        return self._judge.judge(event, state, occurrence)
-
-
 def test_a_member_whose_event_cannot_be_judged_waits_and_is_judged_in_order_after_release(
     ready: Settings, guerdon: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_judge = live.load_judge
     with monkeypatch.context() as defect:
         for module in (live, release):
-            defect.setattr(module, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version)))
+            defect.setattr(
+                module, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
+            )
         load = Load(members=1)
         for number in range(1, 5):
             load.add(purchase(number, amount=15_000), deliveries=1)  # 150 points of at most 300 a day
@@ -275,7 +265,7 @@ def test_a_member_whose_event_cannot_be_judged_waits_and_is_judged_in_order_afte
         assert held["balances"][0]["granted"] == 175
         (row,) = guerdon("quarantine", "list")
         assert (row["stage"], row["reason"], row["message"]) == (
-            "evaluate", "evaluation_failed", "ZeroDivisionError: as a defect would",
+            "evaluate", "evaluation_failed", "ZeroDivisionError: by m1␀",
         )  # fmt: skip
         with pytest.raises(AnswerIsNo, match="refused"):
             guerdon("quarantine", "release", row["id"])

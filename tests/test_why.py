@@ -20,6 +20,7 @@ from operations.why import why_event, why_member, why_reward
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure, Event, Refund, Signup, Touch
 from schemas.partitioning import shard_of
+from tests.books import Refusing, fails_on_e2
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import START_MS
 
@@ -182,24 +183,12 @@ def test_a_record_that_came_under_the_same_id_is_pointed_at(shop: str) -> None:
     ]
 
 
-class Refusing:
-    """Judge as the programme says, but fail on one event."""
-
-    def __init__(self, judge: Any) -> None:
-        self._judge = judge
-
-    def judge(self, event: Any, state: Any, occurrence: Any) -> Any:
-        if event.event_id == "e2":
-            raise ZeroDivisionError("as a defect would")
-        return self._judge.judge(event, state, occurrence)
-
-
 def test_an_event_of_a_held_member_is_not_judged_yet_and_is_explained_after_the_release(
     shop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_judge = live.load_judge
     with monkeypatch.context() as defect:
-        defect.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version)))
+        defect.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2))
         take(shop, *(purchase(number) for number in range(1, 5)))
     with transaction(shop) as cursor:
         cursor.execute("SELECT id FROM guerdon.quarantine")
