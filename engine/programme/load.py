@@ -114,7 +114,8 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
     rules = _rules(entries["rules"], problems, names) if "rules" in entries else ()
     check_rules(rules, currency, problems)
     assert isinstance(tree, Mapping)  # noqa: S101  entries_of has refused everything else
-    SectionReader(names, problems).check(entries, tree)
+    sections = SectionReader(names, problems)
+    sections.check(entries, tree)
     _check_metrics(entries.get("metrics"), names, currency, problems)
     if identifier is None or timezone is None or currency is None:
         return None
@@ -125,6 +126,7 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
         rules,
         canonical_digest(tree),
         tuple(m for m in names.metrics.values() if m is not None),
+        sections.lowest_tier,
     )
 
 

@@ -83,6 +83,7 @@ class SectionReader:
     def __init__(self, names: Names, problems: Problems) -> None:
         self._names = names
         self._problems = problems
+        self.lowest_tier: str | None = None
 
     def check(self, entries: dict[str, Node], places: Mapping) -> None:
         """Check each section that is there, and record that it is not judged where it asks for anything."""
@@ -161,6 +162,8 @@ class SectionReader:
                 continue
             identifier = name_of(entries["id"], "id of a level", self._problems) if "id" in entries else None
             start = self._from(entries["from"], kind) if "from" in entries else None
+            if not seen:
+                self.lowest_tier = identifier
             if start is not None and start <= before:
                 message = f"levels stand in rising order, and {start} is not above {before}; put them in order"
                 self._problems.error(entries["from"].place, Code.CONTRADICTION, message)

@@ -241,7 +241,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Programme:
-    """Hold one programme file; `digest` is the hex sha256 of its canonical form (layout and comments do not count)."""
+    """Hold one programme file; `digest` is the hex sha256 of its canonical form (layout and comments do not count).
+
+    `lowest_tier` is the level in which every member begins, None where there are no tiers.
+    """
 
     id: str
     timezone: str
@@ -249,6 +252,7 @@ class Programme:
     rules: tuple[Rule, ...]
     digest: str
     metrics: tuple[Metric, ...] = ()
+    lowest_tier: str | None = None
 
 
 def in_order(rules: tuple[Rule, ...]) -> list[Rule]:
