@@ -76,6 +76,8 @@ WHERE debit IS NOT NULL;
 CREATE VIEW guerdon.item_movement AS              -- what becomes of coupons, gifts, badges and benefits
 SELECT generation, shard, pos, member_id, unit, item, amount, occurred_at, expires_at,
        coalesce(lot, reward_key) AS lot,
+       coalesce(lot = reward_key, true) AS opens,
+       split_part(type::text, '.', 2) IN ('used', 'revoked', 'expired', 'ended') AS ends,
        CASE split_part(type::text, '.', 2)
            WHEN 'released' THEN 'active'
            WHEN 'used'     THEN 'used'
