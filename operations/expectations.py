@@ -113,7 +113,7 @@ def _compare_refused(wanted: dict[str, list[list[str]]], document: Document) -> 
     found = []
     for member, pairs in wanted.items():
         events = _events(document, member, lambda event: event["type"] == "reward.refused")
-        left = [[event["rule_id"], event["reason"]] for event in events]
+        left = [[event.get("rule_id"), event["reason"]] for event in events]
         for rule_id, reason in sorted(pairs, key=lambda pair: pair.count(ANY)):
             taken = next((r for r in left if rule_id in (ANY, r[0]) and reason in (ANY, r[1])), None)
             if taken is None:

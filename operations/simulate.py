@@ -23,6 +23,8 @@ from engine.programme.fields import EVENT_TRIGGERS
 from engine.programme.load import load_file, refused
 from engine.state import MemberState, Occurrence
 from projections.balance_fold import fold_balances
+from projections.item_fold import fold_items
+from projections.tier_fold import fold_tier_changes
 from schemas.canonical import content_digest, event_identity
 from schemas.errors import InputError
 from schemas.events import TYPE_NAMES, Decision, Erasure, Profile, Purchase, Redemption, Refund, key_of
@@ -38,10 +40,11 @@ if TYPE_CHECKING:
     from engine.programme.explain import RuleExplanation
     from engine.programme.model import Programme
     from engine.programme.problems import Problem
+    from projections.item_fold import HeldItem
     from schemas.events import Event
     from schemas.rewards import RewardEvent
 
-HELD = ("coupon.issued", "gift.awarded", "badge.awarded", "benefit.granted")
+HELD_COLUMNS = ("member_id", "unit", "item", "code", "amount", "status", "granted_at", "expires_at")
 _SECRET = b"guerdon simulate"
 """Digests are compared within one run only, so any fixed key will do."""
 _JUDGED = frozenset((*EVENT_TRIGGERS.values(), Profile, Erasure, Refund, Redemption, Decision))
@@ -104,6 +107,7 @@ class _Recorded(NamedTuple):
     member_id: str
     event_id: str
     recorded_at_ms: int
+    lowest_tier: str | None
     reward: RewardEvent
 
 
@@ -131,6 +135,7 @@ class Simulation:
             "reward_events": [_reward_row(recorded) for recorded in self.recorded],
             "balances": self.balances(),
             "tiers": self.tiers,
+            "tier_history": self.tier_history(),
             "referrals": [],
             "rewards": self.rewards(),
             "codes": [],
@@ -140,15 +145,23 @@ class Simulation:
 
     def rewards(self) -> list[dict[str, Any]]:
         """Return the rows of `member_reward`: every coupon, gift, badge and benefit, in the order of coming."""
-        held = (recorded for recorded in self.recorded if recorded.reward.posting.type in HELD)
-        return [_held_row(recorded, self.clock_ms) for recorded in held]
+        held = fold_items((recorded.member_id, recorded.reward) for recorded in self.recorded)
+        return [_held_row(item, self.clock_ms) for item in held.values()]
+
+    def tier_history(self) -> list[dict[str, Any]]:
+        """Return the rows of `tier_history`, in the order of coming."""
+        changes = fold_tier_changes(
+            (recorded.member_id, recorded.reward, recorded.recorded_at_ms, recorded.lowest_tier)
+            for recorded in self.recorded
+        )
+        return [_plain_times(change._asdict()) for change in changes]
 
     def balances(self) -> list[dict[str, Any]]:
         """Return the rows of `member_balance`, by member and unit."""
         folded = fold_balances((recorded.member_id, recorded.reward) for recorded in self.recorded)
-        unknown = {"next_expiry_at": None, "next_expiry_amount": None, "as_of": iso_from_instant(self.clock_ms)}
+        as_of = iso_from_instant(self.clock_ms)
         return [
-            {"member_id": member_id, "unit": unit, **structs.asdict(balance), **unknown}
+            {"member_id": member_id, "unit": unit, **_plain_times(structs.asdict(balance)), "as_of": as_of}
             for (member_id, unit), balance in sorted(folded.items())
         ]
 
@@ -311,7 +324,8 @@ class _Simulator:
         for reward in rewards:
             self._positions[shard] += 1
             place = (shard, self._positions[shard], occurrence.seq)
-            recorded = _Recorded(*place, member_id, event_id, occurrence.recorded_at_ms, reward)
+            lowest = self._judge.programme.lowest_tier
+            recorded = _Recorded(*place, member_id, event_id, occurrence.recorded_at_ms, lowest, reward)
             self.simulation.recorded.append(recorded)
 
     def finished(self) -> Simulation:
@@ -462,20 +476,16 @@ def _reward_row(recorded: _Recorded) -> dict[str, Any]:
     }
 
 
-def _held_row(recorded: _Recorded, clock_ms: int) -> dict[str, Any]:
+def _held_row(held: HeldItem, clock_ms: int) -> dict[str, Any]:
     """Return the row of `reward.member_reward`; what has run out by the clock is expired."""
-    reward, posting = recorded.reward, recorded.reward.posting
-    expires_ms = reward.expires_at_ms
-    return {
-        "member_id": recorded.member_id,
-        "unit": posting.unit,
-        "item": posting.item,
-        "code": None,
-        "amount": reward.amount,
-        "status": "active" if expires_ms is None or clock_ms < expires_ms else "expired",
-        "granted_at": _iso(reward.occurred_at_ms),
-        "expires_at": _iso(expires_ms),
-    }
+    lapsed = held.status == "active" and held.expires_at_ms is not None and held.expires_at_ms <= clock_ms
+    row = _plain_times(structs.asdict(held) | {"status": "expired" if lapsed else held.status})
+    return {name: row.get(name) for name in HELD_COLUMNS}
+
+
+def _plain_times(row: dict[str, Any]) -> dict[str, Any]:
+    """Return `row` with instants in ms under the names, and in the form, that the views give them."""
+    return {name.removesuffix("_ms"): _iso(value) if name.endswith("_ms") else value for name, value in row.items()}
 
 
 def _iso(at_ms: int | None) -> str | None:

@@ -10,6 +10,7 @@ from engine.store import generations
 from engine.store.binary_copy import pack_bytes, pack_text, timestamp_us
 from engine.store.database import connect
 from engine.store.hash_chain import event_fields, lot_and_times, posting_fields, reward_row, source_row
+from operations import postings
 from projections import runner
 from schemas.rewards import Posting
 
@@ -196,25 +197,30 @@ def _postings(connection: Connection, generation: int) -> tuple[int, str | None]
         )
 
 
-def _balances(connection: Connection, generation: int) -> tuple[int, str | None]:
-    """Hold the balance equations of the contract, and each live projection to be the fold of its log (I7, I12)."""
+def _balances(connection: Connection, _generation: int) -> tuple[int, str | None]:
+    """Hold the balance equations of the contract for every member and unit (I12)."""
     with connection.cursor() as cursor:
-        looked_at, problem = _first(
+        return _first(
             cursor,
             """
             SELECT count(*) OVER (), 'member ' || member_id || ', ' || unit || ': the balance equations do not hold',
                    granted <> pending + active + reserved + spent + expired + settled
-                   OR reversed <> settled + debt OR available <> active - debt OR (debt > 0 AND active <> 0) AS wrong
-            FROM reward.member_balance ORDER BY wrong DESC LIMIT 1
+                   OR reversed <> settled + debt OR available <> active - debt OR (debt > 0 AND active <> 0)
+                   OR least(granted, pending, active, reserved, spent, expired, settled, reversed, debt) < 0 AS wrong
+            FROM reward.member_balance ORDER BY wrong DESC, member_id, unit LIMIT 1
             """,
         )
-        if problem:
-            return looked_at, problem
-        for build in runner.builds_of(cursor, generation):
+
+
+def _projections(connection: Connection, generation: int) -> tuple[int, str | None]:
+    """Hold each live projection to be the fold of its log (I7)."""
+    with connection.cursor() as cursor:
+        builds = runner.builds_of(cursor, generation)
+        for build in builds:
             difference = runner.difference(cursor, build)
             if difference:
-                return looked_at, difference
-        return looked_at, None
+                return len(builds), difference
+        return len(builds), None
 
 
 def _first(cursor: Cursor, query: str, parameters: Any = None) -> tuple[int, str | None]:
@@ -246,6 +252,9 @@ _CHECKS: dict[str, Callable[[Connection, int], tuple[int, str | None]]] = {
     "reward log: gapless, hashes recompute": _reward_chain,
     "offsets: each is accepted, duplicate, quarantined or passed": _offsets,
     "identities: events and rewards are unique": _identities,
+    "movements: each goes from and to the accounts of its type": postings.movements,
+    "lots: no movement takes more than its lot has": postings.lots,
     "postings: no account is negative": _postings,
-    "balances: the equations hold, and they are the fold of the log": _balances,
+    "balances: the equations hold for every member and unit": _balances,
+    "projections: each is the fold of its log": _projections,
 }

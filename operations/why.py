@@ -17,7 +17,7 @@ from engine.store.database import one, transaction
 from engine.store.history import History
 from schemas.canonical import IDENTITY_BYTES, event_identity
 from schemas.errors import AnswerIsNo, InputError
-from schemas.events import Purchase
+from schemas.events import Purchase, Touch
 from schemas.partitioning import shard_of
 from schemas.scalars import iso_from_instant
 
@@ -96,7 +96,7 @@ def fold_history(
             return
         seq = recorded.occurrence.seq
         compiled = versions.judge_at(seq)
-        event: Any = recorded.event  # what has no member has no history
+        event: Any = recorded.event
         if isinstance(event, Purchase):
             books.record(event, compiled.version)
         if seq not in wanted:
@@ -104,7 +104,8 @@ def fold_history(
             return
         explainer = Explainer(compiled.programme, compiled.version, everything=versions.everything)
         judges: Judges = explainer
-        clock_ms, rewards = state.clock_ms, fold(state, event, occurrence, judges, books)
+        clock_ms = state.clock_ms
+        rewards = () if isinstance(event, Touch) else fold(state, event, occurrence, judges, books)
         version, programme = compiled.version, compiled.programme.id
         told[seq] = Judged(
             recorded, version, programme, occurrence.seq, clock_ms, bare, explainer.explained, tuple(rewards)

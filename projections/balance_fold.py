@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Balance(Struct, frozen=True):
-    """Hold the amounts of the view `reward.member_balance` for one member and unit (docs: the ledger's identities)."""
+    """Hold the amounts of the view `reward.member_balance` for one member and unit (docs: the ledger's identities).
+
+    `next_expiry_amount` of the active points lapse at `next_expiry_at_ms`, in ms since 1970, before any others do.
+    """
 
     granted: int = 0
     pending: int = 0
@@ -27,11 +30,14 @@ class Balance(Struct, frozen=True):
     reversed: int = 0
     debt: int = 0
     available: int = 0
+    next_expiry_at_ms: int | None = None
+    next_expiry_amount: int | None = None
 
 
 def fold_balances(rows: Iterable[tuple[str, RewardEvent]]) -> dict[tuple[str, str], Balance]:
     """Return the balance of each (member_id, unit) that anything moved in, after all of `rows` (member_id, event)."""
     accounts: dict[tuple[str, str], dict[str, int]] = {}
+    lapsing: dict[tuple[str, str], dict[int, int]] = {}
     for member_id, reward in rows:
         posting = reward.posting
         if posting.debit is None or posting.credit is None:
@@ -39,10 +45,15 @@ def fold_balances(rows: Iterable[tuple[str, RewardEvent]]) -> dict[tuple[str, st
         sums = accounts.setdefault((member_id, posting.unit), dict.fromkeys(ACCOUNTS, 0))
         sums[posting.debit] -= reward.amount
         sums[posting.credit] += reward.amount
-    return {owner: _balance(sums) for owner, sums in accounts.items()}
+        if reward.expires_at_ms is not None:
+            amounts = lapsing.setdefault((member_id, posting.unit), {})
+            change = reward.amount * ((posting.credit == "active") - (posting.debit == "active"))
+            amounts[reward.expires_at_ms] = amounts.get(reward.expires_at_ms, 0) + change
+    return {owner: _balance(sums, lapsing.get(owner, {})) for owner, sums in accounts.items()}
 
 
-def _balance(sums: dict[str, int]) -> Balance:
+def _balance(sums: dict[str, int], lapsing: dict[int, int]) -> Balance:
+    next_ms = min((at_ms for at_ms, amount in lapsing.items() if amount), default=None)
     return Balance(
         granted=-sums["issued"],
         pending=sums["pending"],
@@ -54,4 +65,6 @@ def _balance(sums: dict[str, int]) -> Balance:
         reversed=sums["reversed"],
         debt=-sums["debt"],
         available=sums["active"] + sums["debt"],
+        next_expiry_at_ms=next_ms,
+        next_expiry_amount=None if next_ms is None else lapsing[next_ms],
     )

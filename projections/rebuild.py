@@ -42,7 +42,7 @@ def rebuild(database_url: str, name: str, progress: Callable[[int], None] = lamb
             _clear(cursor, name, generation, "building")
             build = _begin(cursor, name, generation)
         total = 0
-        while moved := advance(connection, build):
+        while moved := advance(connection, [build]):
             total += moved
             progress(moved)
         with closing(connect(database_url, application="guerdon rebuild", idle_max="0")) as switching:
@@ -85,7 +85,7 @@ def _switch(folding: Connection, switching: Connection, name: str, generation: i
         )
         old = sorted({row[0] for row in cursor.fetchall()})
         while _is_behind(cursor, build, old):
-            moved += advance(folding, build)
+            moved += advance(folding, [build])
         cursor.execute("UPDATE guerdon.projection_build SET status = 'retired' WHERE build = ANY(%s)", (old,))
         cursor.execute("UPDATE guerdon.projection_build SET status = 'live' WHERE build = %s", (build,))
         if cursor.rowcount != 1:
@@ -115,6 +115,7 @@ def _clear(cursor: Cursor, name: str, generation: int, status: str) -> None:
         (name, generation, status),
     )
     for (build,) in cursor.fetchall():
-        PROJECTIONS[name].clear(cursor, build)
+        # the cursors first: that waits for a fold under way, and none can begin after it and leave rows behind
         cursor.execute("DELETE FROM guerdon.projection_cursor WHERE build = %s", (build,))
+        PROJECTIONS[name].clear(cursor, build)
         cursor.execute("DELETE FROM guerdon.projection_build WHERE build = %s", (build,))

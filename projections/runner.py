@@ -11,11 +11,11 @@ import structlog
 
 from engine.store import generations
 from engine.store.database import RETRYABLE, connect, one
-from projections import balances
+from projections import balances, items, tiers
 from schemas.errors import InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
@@ -36,7 +36,7 @@ class Projection(Protocol):
     """Fold a range of positions of each shard into rows of its own."""
 
     def fold(self, cursor: Cursor, build: int, generation: int) -> None:
-        """Fold the ranges in the temporary table `projection_range (shard, after_pos, upto_pos)` into `build`."""
+        """Fold the ranges of `build` in the temporary table `projection_range (build, shard, after_pos, upto_pos)`."""
 
     def clear(self, cursor: Cursor, build: int) -> None:
         """Delete the rows of `build`."""
@@ -45,7 +45,7 @@ class Projection(Protocol):
         """Return the first row of `build` that is not the fold of the log up to its cursor, in a sentence."""
 
 
-PROJECTIONS: dict[str, Projection] = {"member_balance": balances}
+PROJECTIONS: dict[str, Projection] = {"member_balance": balances, "member_reward": items, "tier_history": tiers}
 """Every projection by name."""
 
 
@@ -59,64 +59,65 @@ def connect_to_project(database_url: str) -> Connection:
     return connection
 
 
-def advance(connection: Connection, build: int, observe: Callable[[str], None] = lambda _point: None) -> int:
-    """Fold what the build has not seen yet, at most POSITIONS_MAX a shard, and return how many positions it was.
+def advance(connection: Connection, builds: Sequence[int], observe: Callable[[str], None] = lambda _point: None) -> int:
+    """Fold what `builds` have not seen yet, at most POSITIONS_MAX a shard each, and return how many positions it was.
 
-    A range ends where a transaction of the log ended or, where it must be cut, at the last position of a source event:
-    no reader sees half of one. Shards that another process is folding right now are skipped; of a build that a rebuild
-    has cleared away meanwhile there is nothing to fold.
+    All in one transaction: a projection more costs its fold and no commit, and the views move together. A range ends
+    where a transaction of the log ended or, where it must be cut, at the last position of a source event: no reader
+    sees half of one. Shards that another process is folding right now are skipped; of a build that a rebuild has
+    cleared away meanwhile there is nothing to fold.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT projection, generation FROM guerdon.projection_build WHERE build = %s", (build,))
-        found = cursor.fetchone()
-        if found is None:
-            connection.commit()
-            return 0
-        name, generation = found
-        positions = _lock_ranges(cursor, build, generation)
-        if positions:
+        _lock_ranges(cursor, builds)
+        cursor.execute(
+            """
+            SELECT b.projection, b.build, b.generation, sum(r.upto_pos - r.after_pos)::bigint
+            FROM projection_range r JOIN guerdon.projection_build b USING (build) GROUP BY b.build ORDER BY b.build
+            """
+        )
+        behind = cursor.fetchall()
+        if behind:
             observe("before fold")
-            PROJECTIONS[name].fold(cursor, build, generation)
+            for name, build, generation, _ in behind:
+                PROJECTIONS[name].fold(cursor, build, generation)
             observe("after fold")
             cursor.execute(
                 """
                 UPDATE guerdon.projection_cursor c SET pos = r.upto_pos, as_of = clock_timestamp()
-                FROM projection_range r WHERE c.build = %s AND c.shard = r.shard
-                """,
-                (build,),
+                FROM projection_range r WHERE c.build = r.build AND c.shard = r.shard
+                """
             )
             observe("before project commit")
         connection.commit()
         observe("after project commit")
-    return positions
+    return sum(positions for *_, positions in behind)
 
 
-def _lock_ranges(cursor: Cursor, build: int, generation: int) -> int:
-    """Fill `projection_range` with what to fold, hold those cursors, and return the number of positions."""
+def _lock_ranges(cursor: Cursor, builds: Sequence[int]) -> None:
+    """Fill `projection_range` with what to fold, and hold those cursors."""
     cursor.execute(
         """
         CREATE TEMPORARY TABLE IF NOT EXISTS projection_range
-            (shard smallint, after_pos bigint, upto_pos bigint) ON COMMIT DELETE ROWS;
-        INSERT INTO projection_range (shard, after_pos, upto_pos)
-        SELECT c.shard, c.pos, least(h.pos, c.pos + %(most)s)
-        FROM guerdon.projection_cursor c
-        JOIN guerdon.generation_head h ON h.generation = %(generation)s AND h.shard = c.shard
-        WHERE c.build = %(build)s AND h.pos > c.pos
-        ORDER BY c.shard FOR UPDATE OF c SKIP LOCKED;
+            (build integer, shard smallint, after_pos bigint, upto_pos bigint) ON COMMIT DELETE ROWS;
+        INSERT INTO projection_range (build, shard, after_pos, upto_pos)
+        SELECT c.build, c.shard, c.pos, least(h.pos, c.pos + %(most)s)
+        FROM guerdon.projection_build b
+        JOIN guerdon.projection_cursor c ON c.build = b.build
+        JOIN guerdon.generation_head h ON h.generation = b.generation AND h.shard = c.shard
+        WHERE b.build = ANY(%(builds)s) AND h.pos > c.pos
+        ORDER BY c.build, c.shard FOR UPDATE OF c SKIP LOCKED;
         -- a range that was cut ends with the source event at the cut
         UPDATE projection_range r SET upto_pos = (
-            SELECT max(e.pos) FROM guerdon.reward_event e
-            WHERE e.generation = %(generation)s AND e.shard = r.shard AND e.pos >= r.upto_pos
-              AND e.pos < r.upto_pos + 100000
-              AND e.seq = (SELECT s.seq FROM guerdon.reward_event s
-                           WHERE s.generation = %(generation)s AND s.shard = r.shard AND s.pos = r.upto_pos)
+            SELECT max(e.pos) FROM guerdon.projection_build b
+            JOIN guerdon.reward_event s ON s.generation = b.generation AND s.shard = r.shard AND s.pos = r.upto_pos
+            JOIN guerdon.reward_event e ON e.generation = b.generation AND e.shard = r.shard AND e.seq = s.seq
+             AND e.pos >= r.upto_pos AND e.pos < r.upto_pos + 100000
+            WHERE b.build = r.build
         )
         WHERE r.upto_pos = r.after_pos + %(most)s;
         """,
-        {"build": build, "generation": generation, "most": POSITIONS_MAX},
+        {"builds": list(builds), "most": POSITIONS_MAX},
     )
-    (positions,) = one(cursor, "SELECT coalesce(sum(upto_pos - after_pos), 0)::bigint FROM projection_range")
-    return int(positions)
 
 
 def live_builds(cursor: Cursor) -> list[int]:
@@ -153,7 +154,7 @@ def catch_up(connection: Connection, observe: Callable[[str], None] = lambda _po
         generations.live(cursor)
         builds = live_builds(cursor)
     connection.commit()
-    return sum(advance(connection, build, observe) for build in builds)
+    return advance(connection, builds, observe)
 
 
 def lag(cursor: Cursor) -> int:

@@ -13,12 +13,30 @@ _VERBS = (
 
 REWARD_TYPES = (
     *(f"{unit}.{verb}" for unit in ("points", "status", "cash") for verb in _VERBS),
-    "coupon.issued", "coupon.used", "coupon.revoked", "coupon.expired",
-    "gift.awarded", "gift.revoked", "badge.awarded", "badge.revoked", "benefit.granted", "benefit.ended",
+    "coupon.issued", "coupon.released", "coupon.used", "coupon.revoked", "coupon.expired",
+    "gift.awarded", "gift.released", "gift.revoked", "badge.awarded", "badge.released", "badge.revoked",
+    "benefit.granted", "benefit.released", "benefit.ended",
     "tier.changed", "referral.attributed", "referral.qualified", "referral.rejected", "referral.voided",
     "challenge.completed", "contest.won", "reward.refused",
 )  # fmt: skip
 """Every type of the reward-event log."""
+
+MOVES = {
+    "granted": (("issued", "pending"), ("issued", "active")),
+    "adjusted": (("issued", "pending"), ("issued", "active")),
+    "released": (("pending", "active"),),
+    "reserved": (("active", "reserved"),),
+    "captured": (("reserved", "spent"),),
+    "voided": (("reserved", "active"),),
+    "restored": (("spent", "active"),),
+    "expired": (("active", "expired"),),
+    "reversed": (("pending", "reversed"), ("active", "reversed"), ("expired", "reversed"), ("debt", "reversed")),
+    "settled": (("active", "debt"),),
+}
+"""From which account to which each verb moves points, status or cash (docs: the ledger's table of movements)."""
+
+ITEM_UNITS = ("coupon", "gift", "badge", "benefit")
+"""The units of what is held in pieces and moves between no accounts."""
 
 
 class Posting(Struct, frozen=True, kw_only=True):

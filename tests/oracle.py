@@ -1,7 +1,7 @@
 """Judge a recorded log again, plainly and in memory, and compare everything that Guerdon wrote with it.
 
 Nothing here shares code with the live transaction: it reads the tables row by row, decodes each event, walks the
-programme with the interpreter, and adds up in dictionaries.
+programme with the interpreter, folds members with their books in memory, and adds up in dictionaries.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import msgpack
 
+from engine.evaluate import fold
+from engine.ledger.memory_books import MemoryBooks
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
 from engine.state import MemberState, Occurrence
@@ -21,7 +23,8 @@ from operations import offsets
 from operations.verify import verify
 from schemas.canonical import event_identity
 from schemas.codec import CommittedSchemas, Decoder
-from schemas.events import TOPIC_TYPES, Erasure, Event
+from schemas.events import TOPIC_TYPES, Event, Purchase
+from schemas.rewards import ACCOUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +45,27 @@ class Judged:
     """Hold what the log should have led to: reward rows by shard, in order, and balances by member and unit."""
 
     rewards: dict[int, list[Row]] = field(default_factory=lambda: defaultdict(list))
-    granted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    accounts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+    def post(self, member_id: str, reward: RewardEvent) -> None:
+        """Move the reward event's amount between the member's accounts."""
+        posting = reward.posting
+        for account, amount in ((posting.debit, -reward.amount), (posting.credit, reward.amount)):
+            if account is not None:
+                self.accounts[member_id, posting.unit, account] += amount
+
+    @property
+    def owners(self) -> set[tuple[str, str]]:
+        """Return every member and unit with a balance."""
+        return {(member_id, unit) for member_id, unit, _ in self.accounts}
+
+    def balance(self, member_id: str, unit: str) -> tuple[int, ...]:
+        """Return what the view says of a member and unit."""
+        found = {account: self.accounts[member_id, unit, account] for account in ACCOUNTS}
+        return (
+            -found["issued"], found["pending"], found["active"], found["spent"], found["expired"], found["reversed"],
+            -found["debt"],
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -54,6 +77,7 @@ class ShardJudge:
     programmes: dict[int, Interpreter]
     held_from: set[tuple[int, int]]
     states: dict[str, MemberState] = field(default_factory=dict)
+    books: dict[str, MemoryBooks] = field(default_factory=dict)
     waiting: dict[str, list[tuple[Event, bytes, int]]] = field(default_factory=dict)
     version: int = 0
 
@@ -76,22 +100,22 @@ class ShardJudge:
     def _judge(self, event: Event, occurrence: Occurrence, version: int) -> None:
         member_id: str = event.member_id  # type: ignore[attr-defined]
         state = self.states.setdefault(member_id, MemberState())
-        state.clock_ms = max(state.clock_ms, event.occurred_at)
-        state.erased = state.erased or isinstance(event, Erasure)
-        for reward in self.programmes[version].judge(event, state, occurrence):
+        books = self.books.setdefault(member_id, MemoryBooks(self.programmes.__getitem__))
+        if isinstance(event, Purchase):
+            books.record(event, version)
+        for reward in fold(state, event, occurrence, self.programmes[version], books):  # type: ignore[arg-type]  # touches have no member
             rows = self.judged.rewards[self.shard]
-            rows.append(_reward_row(len(rows) + 1, occurrence, event, reward))
-            if reward.posting.type == f"{reward.posting.unit}.granted":
-                self.judged.granted[member_id, reward.posting.unit] += reward.amount
+            rows.append(_reward_row(len(rows) + 1, member_id, event.event_id, occurrence, reward))
+            self.judged.post(member_id, reward)
 
 
-def _reward_row(pos: int, occurrence: Occurrence, event: Event, reward: RewardEvent) -> Row:
+def _reward_row(pos: int, member_id: str, event_id: str, occurrence: Occurrence, reward: RewardEvent) -> Row:
     posting = reward.posting
     return (
-        pos, occurrence.seq, event.member_id, event.event_id, getattr(event, "order_id", None),  # type: ignore[attr-defined]
+        pos, occurrence.seq, member_id, event_id, reward.order_id,
         posting.type, posting.unit, reward.amount, posting.debit, posting.credit, posting.rule_id,
         posting.rule_version, posting.campaign, posting.reason, reward.reward_key.hex(),
-        event.occurred_at, occurrence.recorded_at_ms,
+        reward.occurred_at_ms, occurrence.recorded_at_ms,
     )  # fmt: skip
 
 
@@ -154,9 +178,11 @@ def assert_judged(cursor: Cursor) -> None:
         assert len(written[shard]) == len(judged.rewards[shard]), (
             f"shard {shard}: reward events are missing or too many"
         )
-    cursor.execute("SELECT member_id, unit, granted, active, available FROM reward.member_balance")
-    balances = {(member_id, unit): numbers for member_id, unit, *numbers in cursor.fetchall()}
-    assert balances == {owner: [amount] * 3 for owner, amount in judged.granted.items()}
+    cursor.execute(
+        "SELECT member_id, unit, granted, pending, active, spent, expired, reversed, debt FROM reward.member_balance"
+    )
+    balances = {(member_id, unit): tuple(map(int, numbers)) for member_id, unit, *numbers in cursor.fetchall()}
+    assert balances == {owner: judged.balance(*owner) for owner in judged.owners}
 
 
 def assert_delivered(cursor: Cursor, messages: Iterable[Message]) -> None:

@@ -47,7 +47,7 @@ def logged(database_url: str) -> str:
 
 def test_a_build_that_was_cleared_away_meanwhile_has_nothing_to_fold(logged: str) -> None:
     with closing(runner.connect_to_project(logged)) as connection:
-        assert runner.advance(connection, build=12_345) == 0
+        assert runner.advance(connection, [12_345]) == 0
 
 
 def test_of_two_rebuilds_at_once_one_is_told_to_wait_and_the_view_is_never_empty(logged: str) -> None:

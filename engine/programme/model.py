@@ -255,6 +255,11 @@ class Programme:
     metrics: tuple[Metric, ...] = ()
     terms: Terms = field(default_factory=Terms)
 
+    @property
+    def lowest_tier(self) -> str | None:
+        """Return the level in which every member begins, None where there are no tiers."""
+        return None if self.terms.tiers is None else self.terms.tiers.levels[0].id
+
 
 def in_order(rules: tuple[Rule, ...]) -> list[Rule]:
     """Return rules as they are evaluated: by phase, then higher priority first, then id."""

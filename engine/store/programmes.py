@@ -79,10 +79,14 @@ def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) ->
     version = 1 if before is None else before.version + 1
     cursor.execute(
         """
-        INSERT INTO guerdon.programme_version (version, programme, currency, digest, tzdata, file_name, body)
-        VALUES (%s, %s, %s, %s, %s, %s, %s)
+        INSERT INTO guerdon.programme_version
+            (version, programme, currency, digest, tzdata, file_name, body, lowest_tier)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
         """,
-        (version, programme.id, programme.currency, programme.digest, package_version("tzdata"), file_name, body),
+        (
+            *(version, programme.id, programme.currency, programme.digest, package_version("tzdata")),
+            *(file_name, body, programme.lowest_tier),
+        ),
     )
     recorded_ms = generations.now_ms(cursor)
     rows = source_log.SourceRows()

@@ -1,0 +1,101 @@
+"""Prove that each movement is one that the ledger knows, and that no lot gives more than it has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.store.database import one
+from schemas.rewards import MOVES
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+
+_WAYS = [
+    f"{unit}.{verb} {debit} {credit}"
+    for unit in ("points", "status", "cash")
+    for verb, ways in MOVES.items()
+    for debit, credit in ways
+]
+
+
+def movements(connection: Connection, generation: int) -> tuple[int, str | None]:
+    """Hold each movement to go from where to where its type says, and nothing else to move anything.
+
+    What leaves one account enters the other, so a member's accounts then sum to zero (I4).
+    """
+    with connection.cursor() as cursor:
+        (looked_at,) = one(
+            cursor,
+            "SELECT count(*) FROM guerdon.reward_event WHERE generation = %s AND debit IS NOT NULL",
+            (generation,),
+        )
+        cursor.execute(
+            """
+            SELECT shard, pos, member_id, type::text,
+                   coalesce(debit::text, 'nowhere'), coalesce(credit::text, 'nowhere')
+            FROM guerdon.reward_event
+            WHERE generation = %s AND CASE
+                WHEN split_part(type::text, '.', 1) IN ('points', 'status', 'cash')
+                THEN concat(type, ' ', debit, ' ', credit) <> ALL(%s)
+                ELSE debit IS NOT NULL OR credit IS NOT NULL
+            END
+            ORDER BY shard, pos LIMIT 1
+            """,
+            (generation, _WAYS),
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return looked_at, None
+    shard, pos, member_id, kind, debit, credit = row
+    return looked_at, (
+        f"reward log, shard {shard}, pos {pos}: {kind} of member {member_id} moves from {debit} to {credit}, which no "
+        "movement of its type does"
+    )
+
+
+def lots(connection: Connection, generation: int) -> tuple[int, str | None]:
+    """Hold every account of every lot to be never below 0 after any movement, and items to end once (I4, I12).
+
+    Only lots that something left are added up: a lot that was granted and not touched has what it was granted.
+    """
+    with connection.cursor() as cursor:
+        (looked_at,) = one(
+            cursor,
+            """
+            SELECT (SELECT count(*) FROM guerdon.reward_event WHERE generation = %(g)s AND debit = 'issued')
+                 + (SELECT count(*) FROM guerdon.item_movement WHERE generation = %(g)s AND opens)
+            """,
+            {"g": generation},
+        )
+        cursor.execute(
+            """
+            WITH taken AS MATERIALIZED (
+                SELECT shard, pos, member_id, unit, coalesce(lot, reward_key) AS lot, debit::text AS account, amount
+                FROM guerdon.reward_event WHERE generation = %(g)s AND debit NOT IN ('issued', 'debt')
+            ), change AS (
+                SELECT shard, pos, member_id, unit, lot, account, -amount AS amount FROM taken
+                UNION ALL
+                SELECT shard, pos, member_id, unit, coalesce(lot, reward_key), credit::text, amount
+                FROM guerdon.reward_event
+                WHERE generation = %(g)s AND credit NOT IN ('issued', 'debt')
+                  AND coalesce(lot, reward_key) IN (SELECT lot FROM taken)
+                UNION ALL
+                SELECT shard, pos, member_id, unit, lot, 'held', CASE WHEN opens THEN amount ELSE -amount END
+                FROM guerdon.item_movement WHERE generation = %(g)s AND (opens OR ends)
+            )
+            SELECT shard, pos, member_id, unit, encode(lot, 'hex'), account, holds FROM (
+                SELECT *, sum(amount) OVER (PARTITION BY shard, member_id, unit, lot, account ORDER BY pos) AS holds
+                FROM change
+            ) AS added_up
+            WHERE holds < 0 ORDER BY shard, pos LIMIT 1
+            """,
+            {"g": generation},
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return looked_at, None
+    shard, pos, member_id, unit, lot, account, holds = row
+    return looked_at, (
+        f"reward log, shard {shard}, pos {pos}: lot {lot} of member {member_id}, {unit}, would have {holds} {account}: "
+        "more was taken than it has"
+    )

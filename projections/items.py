@@ -1,0 +1,75 @@
+"""Project what members hold: each coupon, gift, badge and benefit, and what has become of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+
+def fold(cursor: Cursor, build: int, generation: int) -> None:
+    """Add the items granted in `projection_range` to `build`, and let the last movement of each say its status.
+
+    Of an item that was granted before the range only the status is taken: the rest stands in its row.
+    """
+    cursor.execute(
+        """
+        INSERT INTO guerdon.member_reward
+            (build, shard, member_id, lot, unit, item, amount, granted_at, expires_at, status)
+        SELECT DISTINCT ON (e.shard, e.member_id, e.lot)
+               %(build)s, e.shard, e.member_id, e.lot, e.unit, e.item, e.amount, e.occurred_at, e.expires_at,
+               last_value(e.status) OVER (PARTITION BY e.shard, e.member_id, e.lot ORDER BY e.pos
+                                          ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+        FROM projection_range r
+        JOIN guerdon.item_movement e
+          ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+        WHERE r.build = %(build)s
+        ORDER BY e.shard, e.member_id, e.lot, e.pos
+        ON CONFLICT (build, shard, member_id, lot) DO UPDATE SET status = excluded.status
+        """,
+        {"build": build, "generation": generation},
+    )
+
+
+def clear(cursor: Cursor, build: int) -> None:
+    """Delete the rows of `build`, which no view reads."""
+    cursor.execute("DELETE FROM guerdon.member_reward WHERE build = %s", (build,))
+
+
+def difference(cursor: Cursor, build: int, generation: int) -> str | None:
+    """Return the first item that is not what the log up to the cursor says, in a sentence; None where all are."""
+    cursor.execute(
+        """
+        SELECT coalesce(p.member_id, f.member_id), coalesce(p.item, f.item), p.told, f.told
+        FROM (
+            SELECT shard, member_id, lot, item,
+                   concat_ws(' ', amount, unit, item, status, granted_at, expires_at) AS told
+            FROM guerdon.member_reward WHERE build = %(build)s
+        ) p
+        FULL JOIN (
+            SELECT shard, member_id, lot, item,
+                   concat_ws(' ', amount, unit, item, last, occurred_at, expires_at) AS told
+            FROM (
+                SELECT DISTINCT ON (e.shard, e.member_id, e.lot) e.*,
+                       last_value(e.status) OVER (PARTITION BY e.shard, e.member_id, e.lot ORDER BY e.pos
+                                                  ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS last
+                FROM guerdon.item_movement e
+                JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
+                WHERE e.generation = %(generation)s
+                ORDER BY e.shard, e.member_id, e.lot, e.pos
+            ) folded
+        ) f USING (shard, member_id, lot)
+        WHERE p.told IS DISTINCT FROM f.told
+        ORDER BY 1, 2 LIMIT 1
+        """,
+        {"build": build, "generation": generation},
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    member_id, item, projected, folded = row
+    return (
+        f"member {member_id}, {item}: the projection says {projected or 'nothing'} and the log says "
+        f"{folded or 'nothing'}; run `guerdon projection rebuild member_reward`"
+    )

@@ -1,0 +1,76 @@
+"""Project how the members' tiers changed, each change with the tier before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+
+def fold(cursor: Cursor, build: int, generation: int) -> None:
+    """Append the changes in `projection_range` to `build`.
+
+    The tier before a change is the one of the change before it: in the range, else in what is projected already, else
+    the lowest of the programme version that judged it, in which every member begins without an event.
+    """
+    cursor.execute(
+        """
+        INSERT INTO guerdon.tier_history
+            (build, shard, member_id, pos, tier, previous, reason, occurred_at, recorded_at)
+        SELECT %(build)s, e.shard, e.member_id, e.pos, e.tier,
+               coalesce(
+                   lag(e.tier) OVER (PARTITION BY e.shard, e.member_id ORDER BY e.pos),
+                   (SELECT h.tier FROM guerdon.tier_history h
+                    WHERE h.build = %(build)s AND h.shard = e.shard AND h.member_id = e.member_id
+                    ORDER BY h.pos DESC LIMIT 1),
+                   e.lowest
+               ),
+               e.reason, e.occurred_at, e.recorded_at
+        FROM projection_range r
+        JOIN guerdon.tier_movement e
+          ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+        WHERE r.build = %(build)s
+        """,
+        {"build": build, "generation": generation},
+    )
+
+
+def clear(cursor: Cursor, build: int) -> None:
+    """Delete the rows of `build`, which no view reads."""
+    cursor.execute("DELETE FROM guerdon.tier_history WHERE build = %s", (build,))
+
+
+def difference(cursor: Cursor, build: int, generation: int) -> str | None:
+    """Return the first change that is not what the log up to the cursor says, in a sentence; None where all are."""
+    cursor.execute(
+        """
+        SELECT member_id, p.told, f.told
+        FROM (
+            SELECT shard, member_id, pos,
+                   concat_ws(' ', previous, 'to', tier, reason, occurred_at, 'recorded', recorded_at) AS told
+            FROM guerdon.tier_history WHERE build = %(build)s
+        ) p
+        FULL JOIN (
+            SELECT e.shard, e.member_id, e.pos,
+                   concat_ws(
+                       ' ', coalesce(lag(e.tier) OVER (PARTITION BY e.shard, e.member_id ORDER BY e.pos), e.lowest),
+                       'to', e.tier, e.reason, e.occurred_at, 'recorded', e.recorded_at
+                   ) AS told
+            FROM guerdon.tier_movement e
+            JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
+            WHERE e.generation = %(generation)s
+        ) f USING (shard, member_id, pos)
+        WHERE p.told IS DISTINCT FROM f.told
+        ORDER BY member_id, pos LIMIT 1
+        """,
+        {"build": build, "generation": generation},
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    member_id, projected, folded = row
+    return (
+        f"member {member_id}, tier: the projection says {projected or 'nothing'} and the log says "
+        f"{folded or 'nothing'}; run `guerdon projection rebuild tier_history`"
+    )

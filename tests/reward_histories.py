@@ -1,0 +1,37 @@
+"""Put reward events into the log as a worker does, without the evaluation that leads to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.store import generations, source_log
+from engine.store.binary_copy import pack_text
+from engine.store.database import transaction
+from engine.store.reward_log import PostingFields, RewardRows
+from schemas.partitioning import shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.movement_strategies import Entry
+
+
+def append(database_url: str, entries: Iterable[Entry]) -> list[int]:
+    """Log each entry as one operator's decision, in one transaction, and return when each was recorded, in ms."""
+    history = list(entries)
+    with transaction(database_url) as cursor:
+        generation = generations.live(cursor)
+        heads = source_log.lock_heads(cursor, [shard_of(entry.member_id) for entry in history], generation)
+        recorded_ms = generations.now_ms(cursor)
+        sources, rewards = source_log.SourceRows(), RewardRows(generation, PostingFields())
+        times = []
+        for entry in history:
+            head = heads[shard_of(entry.member_id)]
+            head.record_at(max(head.recorded_ms, recorded_ms))
+            sources.append_own("decision", head, entry.member_id, 0, f"d{head.seq}", b"")
+            rewards.append(entry.rewards, head, pack_text(entry.member_id) + pack_text(f"d{head.seq}"))
+            times.append(head.recorded_ms)
+        sources.write_events(cursor)
+        rewards.write(cursor)
+        source_log.save_heads(cursor, heads.values(), generation)
+    return times
