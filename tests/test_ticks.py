@@ -161,7 +161,7 @@ def test_members_are_moved_in_the_order_of_what_is_due_and_only_so_many_by_one_t
 def test_another_worker_finds_a_shard_of_its_own_and_never_waits(database_url: str, writer: LiveTransaction) -> None:
     names = [f"m{number}" for number in range(40)]
     writer.commit(Batch([admitted(purchase(number, name)) for number, name in enumerate(names)]))
-    busy = []
+    busy: list[Outcome] = []
 
     def look_again(point: str) -> None:
         if point == "after load" and not busy:
