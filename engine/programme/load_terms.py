@@ -171,8 +171,6 @@ class TermsReader:
             for name in ("points", "stock", "min_points")
             if name in entries
         }
-        if numbers.get("stock") is not None:
-            problems.not_judged(entries["stock"].place, "a stock")
         least_minor = None
         if "min_order" in entries:
             least_minor = money_of(entries["min_order"], "min_order", problems, self._names.digits)
@@ -183,8 +181,9 @@ class TermsReader:
         if identifier is None or kind is None or points is None or share is None:
             return None
         return CatalogueReward(
-            identifier, kind, points, money_minor, numbers.get("min_points") or 0, share, least_minor or 0
-        )
+            identifier, kind, points, money_minor, numbers.get("min_points") or 0, share, least_minor or 0,
+            numbers.get("stock"),
+        )  # fmt: skip
 
     def _points_per(self, node: Node) -> tuple[int | None, int]:
         if not isinstance(node, Mapping) or len(node.entries) != 1:
