@@ -286,19 +286,20 @@ _lines = st.builds(
     brand=st.none() | _word,
 )
 _tenders = st.builds(Tender, kind=st.sampled_from(["card", "cash"]), amount=_amounts)
+purchases = st.builds(
+    Purchase,
+    **_head,
+    order_id=st.uuids().map(str),
+    currency=st.just("USD"),
+    amount=_amounts,
+    tax=st.none() | _amounts,
+    channel=st.none() | _word,
+    coupons=st.none() | st.lists(_word, max_size=3).map(tuple),
+    tenders=st.none() | st.lists(_tenders, max_size=2).map(tuple),
+    items=st.none() | st.lists(_lines, max_size=3).map(tuple),
+)
 member_events: st.SearchStrategy[MemberEvent] = st.one_of(
-    st.builds(
-        Purchase,
-        **_head,
-        order_id=st.uuids().map(str),
-        currency=st.just("USD"),
-        amount=_amounts,
-        tax=st.none() | _amounts,
-        channel=st.none() | _word,
-        coupons=st.none() | st.lists(_word, max_size=3).map(tuple),
-        tenders=st.none() | st.lists(_tenders, max_size=2).map(tuple),
-        items=st.none() | st.lists(_lines, max_size=3).map(tuple),
-    ),
+    purchases,
     st.builds(Signup, **_head, channel=st.none() | _word),
     st.builds(
         Activity,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from engine.programme.conditions import Kind
 from engine.programme.entries import entries_of
 from engine.programme.literals import duration_of, instant_of, is_duration, literal_of
+from engine.programme.load_when import HISTORY_PREFIX
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence
 from engine.programme.problems import Code, shown
 from engine.programme.scalars import choice_of, fraction_of, integer_of, kind_of, money_of, name_of, text_of
@@ -138,7 +139,7 @@ class SectionReader:
             known = ["status", *self._names.metrics]
             self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "metric of tiers", name, known)
             return Kind.INTEGER
-        self._names.read.add(name)
+        self._names.read.add(f"{HISTORY_PREFIX}{name}")
         metric = self._names.metrics[name]
         if metric is not None and metric.over is not None:
             message = f'metric "{shown(name)}" has a window of its own; tiers take one without "over"'
@@ -159,7 +160,7 @@ class SectionReader:
             entries = entries_of(item, "a level", self._problems, ("id", "from", "benefits"), required=("id", "from"))
             if entries is None:
                 continue
-            identifier = name_of(entries["id"], "id of a level", self._problems) if "id" in entries else None
+            self._id(entries, "level", seen)
             start = self._from(entries["from"], kind) if "from" in entries else None
             if start is not None and start <= before:
                 message = f"levels stand in rising order, and {start} is not above {before}; put them in order"
@@ -167,11 +168,7 @@ class SectionReader:
             elif start is not None and before == -1 and start != 0:
                 message = "the lowest level begins at 0: every member has one"
                 self._problems.error(entries["from"].place, Code.CONTRADICTION, message)
-            if identifier in seen:
-                message = f'two levels are called "{shown(identifier or "")}"; rename one'
-                self._problems.error(entries["id"].place, Code.CONTRADICTION, message)
             before = before if start is None else start
-            seen += [] if identifier is None else [identifier]
             for benefit in self._list(entries["benefits"], "benefits") if "benefits" in entries else ():
                 name_of(benefit, "a benefit", self._problems)
 
@@ -208,10 +205,10 @@ class SectionReader:
 
     def _catalogue(self, node: Node) -> bool:
         known = ("id", "points", "kind", "stock", "min_order", "points_per", "min_points", "max_share")
+        ids: list[str] = []
         for item in self._list(node, "catalogue"):
             entries = entries_of(item, "a reward", self._problems, known, required=("id", "kind")) or {}
-            if "id" in entries:
-                name_of(entries["id"], "id of a reward", self._problems)
+            self._id(entries, "reward", ids)
             kind = choice_of(entries["kind"], "kind", self._problems, RewardKind) if "kind" in entries else None
             priced = "points_per" if kind is RewardKind.MONEY else "points"
             if kind is not None and priced not in entries:
@@ -229,6 +226,14 @@ class SectionReader:
                 self._points_per(entries["points_per"])
         return True
 
+    def _id(self, entries: dict[str, Node], what: str, seen: list[str]) -> None:
+        """Read the id of one of several and add it to those `seen`, among which it must not be."""
+        identifier = name_of(entries["id"], f"id of a {what}", self._problems) if "id" in entries else None
+        if identifier in seen:
+            message = f'two of these are called "{shown(identifier or "")}"; give each {what} an id of its own'
+            self._problems.error(entries["id"].place, Code.CONTRADICTION, message)
+        seen += [] if identifier is None else [identifier]
+
     def _points_per(self, node: Node) -> None:
         if not isinstance(node, Mapping) or len(node.entries) != 1:
             message = f"points_per says how much money how many points are, such as {{100: 1.00}}, not {kind_of(node)}"
@@ -240,10 +245,10 @@ class SectionReader:
 
     def _contests(self, node: Node) -> bool:
         known = ("id", "metric", "period", "winners")
+        ids: list[str] = []
         for item in self._list(node, "contests"):
             entries = entries_of(item, "a contest", self._problems, known, required=known) or {}
-            if "id" in entries:
-                name_of(entries["id"], "id of a contest", self._problems)
+            self._id(entries, "contest", ids)
             if "metric" in entries:
                 choice_of(entries["metric"], "metric", self._problems, ContestMetric)
             if "winners" in entries:
@@ -258,8 +263,13 @@ class SectionReader:
             if text is not None and text not in _PERIODS[:-1]:
                 self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "period", text, _PERIODS[:-1])
             return
-        for name, bound in (entries_of(node, "period", self._problems, ("from", "until")) or {}).items():
-            instant_of(bound, name, self._problems, self._names.calendar)
+        entries = entries_of(node, "period", self._problems, ("from", "until"), required=("from", "until")) or {}
+        calendar = self._names.calendar
+        bounds = {name: instant_of(bound, name, self._problems, calendar) for name, bound in entries.items()}
+        first, last = bounds.get("from"), bounds.get("until")
+        if first is not None and last is not None and first >= last:
+            message = "the period ends before it begins, as until is exclusive; nobody could win"
+            self._problems.error(node.place, Code.NEVER_MATCHES, message)
 
     def _reserve_for(self, node: Node) -> bool:
         duration_of(node, "reserve_for", self._problems)
