@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from engine.programme.conditions import Duration, Kind, Measure
 from engine.programme.entries import entries_of
 from engine.programme.literals import duration_of, is_duration, literal_of, validity_of
+from engine.programme.load_when import HISTORY_PREFIX
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence
 from engine.programme.problems import Code, shown
 from engine.programme.scalars import choice_of, fraction_of, integer_of, kind_of, money_of, name_of, text_of
@@ -100,7 +101,7 @@ class TermsReader:
             known = ["status", *self._names.metrics]
             self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "metric of tiers", name, known)
             return None
-        self._names.read.add(name)
+        self._names.read.add(f"{HISTORY_PREFIX}{name}")
         metric = self._names.metrics[name]
         if metric is not None and metric.over is not None:
             message = f'metric "{shown(name)}" has a window of its own; tiers take one without "over"'
