@@ -33,7 +33,7 @@ def _database_url() -> str:
 
 
 def member(member_id: Annotated[str, typer.Argument(metavar="ID")], as_json: JsonFlag = False) -> None:
-    """Show a member's balances and last reward events.
+    """Show a member's balances, coupons, gifts, badges and benefits, and last reward events.
 
     Example: `guerdon member household-1`
     """
@@ -50,6 +50,8 @@ def member(member_id: Annotated[str, typer.Argument(metavar="ID")], as_json: Jso
     for held in found["held_because"]:
         typer.echo(f"held: event {held['event_id']} could not be judged; see `guerdon quarantine show {held['id']}`")
     print_rows(found["balances"], as_json=False, empty="no balance yet")
+    if found["rewards"]:
+        print_rows(found["rewards"], as_json=False, empty="")
     shown = ("occurred_at", "type", "unit", "amount", "rule_id", "order_id", "event_id", "reason")
     rows = [[event[name] for name in shown] for event in found["reward_events"]]
     if rows:

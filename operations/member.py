@@ -16,7 +16,7 @@ REWARD_EVENTS_SHOWN = 20
 
 
 def member(database_url: str, member_id: str, reward_events_max: int = REWARD_EVENTS_SHOWN) -> dict[str, Any]:
-    """Return the member's balances, the last reward events, how many events were recorded, and whether they are held.
+    """Return the member's balances, what they were given in pieces, the last events, and why they are held if they are.
 
     Raises:
         AnswerIsNo: no event of this member was ever recorded.
@@ -42,6 +42,11 @@ def member(database_url: str, member_id: str, reward_events_max: int = REWARD_EV
         balances = dictionaries(
             cursor, "SELECT * FROM reward.member_balance WHERE member_id = %s ORDER BY unit", (member_id,)
         )
+        rewards = dictionaries(
+            cursor,
+            "SELECT * FROM reward.member_reward WHERE member_id = %s ORDER BY granted_at, unit, item",
+            (member_id,),
+        )
         events = dictionaries(
             cursor,
             """
@@ -63,6 +68,7 @@ def member(database_url: str, member_id: str, reward_events_max: int = REWARD_EV
         "shard": shard,
         **known[0],
         "balances": balances,
+        "rewards": rewards,
         "held_because": held,
         "reward_events": events,
     }
