@@ -41,7 +41,7 @@ PLACED = ("shard", "pos", "seq", "recorded_at")
 
 
 def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return reward events as both ways must tell them, each member's in order, without the last clock of `simulate`."""
+    """Return reward events as both must tell them, each member's in order, without the last clock of `simulate`."""
     ordered = sorted(rows, key=lambda row: (row["member_id"], row["shard"], row["pos"]))
     judged = [row for row in ordered if not row["event_id"].startswith("tick-")]
     return [{name: value for name, value in row.items() if name not in PLACED} for row in judged]
