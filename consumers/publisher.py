@@ -29,6 +29,10 @@ PAUSE_S = 0.05
 """Least time between two rounds that were not full: a round costs some ms however few events it has."""
 
 FULL_ROUND = 4_000
+GIVE_WAY_S = 2.0
+SHARE_BEHIND = 0.1
+"""While there is a backlog to judge, no more than this part of the time: both need the one interpreter."""
+
 RETRY_S_FIRST = 0.5
 RETRY_S_MAX = 10.0
 HELD_UP_S = 10.0
@@ -47,14 +51,17 @@ class Publisher:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._output: Output | None = None
+        self._give_way_until = 0.0
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     def start(self) -> None:
         """Begin to follow the log."""
         self._thread.start()
 
-    def wake(self) -> None:
-        """Say that something was committed."""
+    def wake(self, *, behind: bool = False) -> None:
+        """Say that something was committed; `behind`: out of a backlog, which goes before the topic for a moment."""
+        if behind:
+            self._give_way_until = time.monotonic() + GIVE_WAY_S
         self._wake.set()
 
     def stop(self) -> None:
@@ -90,6 +97,7 @@ class Publisher:
     def _follow(self, output: Output) -> None:
         waits = _Waits(self._settings.database_url, output)
         while not self._stop.is_set():
+            begun = time.monotonic()
             published = output.advance()
             if not published:
                 waits.note()
@@ -97,8 +105,12 @@ class Publisher:
                 self._wake.clear()
             else:
                 waits.over()
-            if published < FULL_ROUND:
-                self._stop.wait(PAUSE_S)
+            self._stop.wait(self._pause_s(published, time.monotonic() - begun))
+
+    def _pause_s(self, published: int, took_s: float) -> float:
+        if published and time.monotonic() < self._give_way_until:
+            return took_s / SHARE_BEHIND - took_s
+        return PAUSE_S if published < FULL_ROUND else 0.0
 
 
 class _Waits:

@@ -215,7 +215,7 @@ class Worker:
         self._projector.pause_s = pause_ms / 1000
         self._projector.wake()
         if self._publisher is not None:
-            self._publisher.wake()
+            self._publisher.wake(behind=behind)
         self.summary.add(outcome)
         log.info(
             "batch", accepted=outcome.accepted, duplicate=outcome.duplicate, quarantined=outcome.quarantined,
