@@ -136,7 +136,7 @@ class _Waits:
         return False
 
 
-def finish(settings: Settings, stop: threading.Event) -> None:
+def finish(settings: Settings, stop: threading.Event, observe: Callable[[str], None] = lambda _point: None) -> None:
     """Publish until the topic has the whole live log, or told to stop.
 
     Raises:
@@ -144,7 +144,7 @@ def finish(settings: Settings, stop: threading.Event) -> None:
     """
     while not stop.is_set():
         try:
-            with closing(Output(settings, stop, lambda _point: None)) as output:
+            with closing(Output(settings, stop, observe)) as output:
                 waits = _Waits(settings.database_url, output)
                 while not stop.is_set():
                     if output.advance():

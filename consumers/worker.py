@@ -124,9 +124,9 @@ class Worker:
             self._on_revoked,
         )
         self._writer = Writer(settings.database_url, writer_schemas.lookup, self._stop, observe)
-        watch = observe or (lambda _point: None)
-        self._projector = Projector(settings.database_url, observe=watch)
-        self._publisher = Publisher(settings, observe=watch) if settings.publish_rewards else None
+        self._observe = observe or (lambda _point: None)
+        self._projector = Projector(settings.database_url, observe=self._observe)
+        self._publisher = Publisher(settings, observe=self._observe) if settings.publish_rewards else None
         self._writing: Future[Outcome] | None = None
         self._written: Batch | None = None
         self._astray: set[Partition] = set()
@@ -159,7 +159,7 @@ class Worker:
         if self._until_caught_up and not self._stop.is_set():
             finish(self._settings.database_url, self._stop)
             if self._publisher is not None:
-                finish_publishing(self._settings, self._stop)
+                finish_publishing(self._settings, self._stop, self._observe)
         return self.summary
 
     def _receive(self) -> None:
