@@ -30,6 +30,7 @@ class Followed:
     events: list[dict[str, Any]] = field(default_factory=list)
     came: list[Place] = field(default_factory=list)
     generations: set[int] = field(default_factory=set)
+    schema_ids: set[int] = field(default_factory=set)
 
 
 def guide() -> dict[str, Any]:
@@ -65,8 +66,10 @@ def follow(settings: Settings) -> Followed:
 
 
 def _take(message: Message, event: dict[str, Any] | None, partitions: int, followed: Followed) -> None:
-    key, headers = message.key(), dict(message.headers() or [])
+    key, value, headers = message.key(), message.value(), dict(message.headers() or [])
     assert key is not None
+    assert value is not None
+    followed.schema_ids.add(int.from_bytes(value[1:5]))
     place = int(headers["shard"] or 0), int(headers["pos"] or 0)
     followed.came.append(place)
     followed.generations.add(int(headers["generation"] or 0))

@@ -25,10 +25,12 @@ from operations.initialise import OUTPUT_TOPIC, create_topics
 from operations.lag import lag_rows
 from operations.services.state import KAFKA, read_state
 from schemas.errors import InputError, ServiceUnreachable
+from schemas.writer_schemas import committed_ids
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import PROGRAMME_WITHOUT_ORDER, Load, activate, make_topics, publish
 from tests.chaos.workers import catch_up, eventually, running
 from tests.follower import assert_followed, follow, logged
+from tests.test_registry import registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -404,6 +406,27 @@ def test_a_broker_that_is_away_is_one_sentence_and_the_thread_tries_again(
     eventually(lambda: len(tries) > 2, "another try")
     thread.stop()
     assert lag(unreachable) == 10
+
+
+def test_messages_carry_the_schema_id_of_the_registry_or_else_the_committed_one(ready: Settings) -> None:
+    log(ready, 0, 5)
+    rounds(ready)
+    assert assert_followed(ready).schema_ids == {committed_ids()["RewardEvent"]}
+    log(ready, 5, 5)
+    with registry(lambda _method, path, body: (200, {"id": len(path), "version": 1, **body})) as server:
+        rounds(ready.model_copy(update={"schema_registry_url": server.url}))
+        (path,) = {asked.split()[1] for asked in server.asked if "RewardEvent" in asked}
+    assert assert_followed(ready).schema_ids == {committed_ids()["RewardEvent"], len(path)}
+
+
+def test_a_registry_that_is_away_or_lacks_the_schema_stops_the_topic_alone(ready: Settings) -> None:
+    log(ready, 0, 5)
+    missing = 404, {"error_code": 40401, "message": "Subject not found"}
+    with registry(lambda *_: missing) as server, pytest.raises(InputError, match="run `guerdon init`"):
+        rounds(ready.model_copy(update={"schema_registry_url": server.url}))
+    with pytest.raises(ServiceUnreachable, match=r"the Schema Registry at http://127\.0\.0\.1:1 does not answer"):
+        rounds(ready.model_copy(update={"schema_registry_url": "http://127.0.0.1:1"}))
+    assert lag(ready) == 10
 
 
 def test_the_shards_of_a_round_are_those_furthest_behind(ready: Settings) -> None:
