@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,7 +96,7 @@ def _adjust_file(file: str, *, as_json: bool) -> None:
 
     settings = load_settings()
     try:
-        outcomes = adjust_file(settings, file)
+        outcomes = adjust_file(settings, file, _progress if sys.stderr.isatty() else lambda _taken: None)
     except BadFile as bad:
         for problem in bad.problems:
             typer.echo(str(problem), err=True)
@@ -110,6 +111,10 @@ def _adjust_file(file: str, *, as_json: bool) -> None:
     refused = sum(outcome.refused for outcome in outcomes)
     if refused:
         raise AnswerIsNo(f"{refused:,} of {len(outcomes):,} did not take effect, or not whole, as said above")
+
+
+def _progress(taken: int) -> None:
+    typer.echo(f"{taken:,} decisions taken", err=True)
 
 
 def _minor(settings: Settings, text: str, unit: str) -> int:

@@ -12,13 +12,13 @@ from msgspec import msgpack, structs
 
 from engine.batch import Batch, admitted_from
 from engine.live import LiveTransaction
-from engine.store import generations, history, personal, programmes, quarantine, source_log
+from engine.store import generations, personal, programmes, quarantine, source_log
 from engine.store.database import one, transaction
 from operations import decisions
 from operations.decisions import Line, Problem
 from operations.rows import dictionaries
 from projections.runner import catch_up, connect_to_project
-from schemas.canonical import IDENTITY_BYTES
+from schemas.canonical import IDENTITY_BYTES, content_digest
 from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import shard_of
 from schemas.rejection import Reason, Rejected
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.batch import Admitted
+    from engine.store.source_log import Known
     from operations.settings import Settings
     from schemas.events import Decision
 
@@ -197,15 +198,14 @@ def _against_log(settings: Settings, lines: list[Line], terms: _Terms) -> tuple[
             made = [_admitted(line.decision, terms) for line in some]
             known = source_log.find_known(cursor, [each.identity[:IDENTITY_BYTES] for each in made])
             erased = _erased(cursor, made)
-            past = history.History(cursor, bare=True)
+            first_at_ms = _first_at_ms(cursor, known)
             for line, event in zip(some, made, strict=True):
-                found = known.get(event.identity[:IDENTITY_BYTES])
-                first = None if found is None else past.at(found.shard, found.seq)
+                first = known.get(event.identity[:IDENTITY_BYTES])
                 decision = line.decision
                 if not line.dated:
-                    at_ms = terms.now_ms if first is None or first.event is None else first.event.occurred_at
+                    at_ms = terms.now_ms if first is None else first_at_ms[first.shard, first.seq]
                     decision = structs.replace(decision, occurred_at=at_ms)
-                if first is not None and first.event != decision:
+                if first is not None and first.digest != content_digest(decision, terms.secret):
                     why = f"event_id {decision.event_id} stands for something else already; send another event_id"
                     problems.append(line.problem(Reason.ID_CONFLICT, why))
                 elif first is None and decision.member_id in erased:
@@ -214,6 +214,18 @@ def _against_log(settings: Settings, lines: list[Line], terms: _Terms) -> tuple[
                 else:
                     timed.append(Line(line.file, line.number, decision, line.dated))
     return timed, problems
+
+
+def _first_at_ms(cursor: Cursor, known: dict[bytes, Known]) -> dict[tuple[int, int], int]:
+    """Return when each known event happened, as it was recorded, by its place."""
+    cursor.execute(
+        """
+        SELECT e.shard, e.seq, guerdon.ms(e.occurred_at)
+        FROM unnest(%s::smallint[], %s::bigint[]) AS k (shard, seq) JOIN guerdon.source_event e USING (shard, seq)
+        """,
+        ([each.shard for each in known.values()], [each.seq for each in known.values()]),
+    )
+    return {(shard, seq): at_ms for shard, seq, at_ms in cursor.fetchall()}
 
 
 def _erased(cursor: Cursor, made: Sequence[Admitted]) -> set[str]:
