@@ -229,10 +229,14 @@ def _first_at_ms(cursor: Cursor, known: dict[bytes, Known]) -> dict[tuple[int, i
 
 
 def _erased(cursor: Cursor, made: Sequence[Admitted]) -> set[str]:
-    owners = tuple({(event.shard, event.member_id) for event in made})
-    if not owners:
-        return set()
-    cursor.execute("SELECT member_id FROM guerdon.member_key WHERE key IS NULL AND (shard, member_id) IN %s", (owners,))
+    """Return those members who asked for erasure."""
+    cursor.execute(
+        """
+        SELECT k.member_id FROM unnest(%s::smallint[], %s::text[]) AS o (shard, member_id)
+        JOIN guerdon.member_key k USING (shard, member_id) WHERE k.key IS NULL
+        """,
+        ([event.shard for event in made], [event.member_id for event in made]),
+    )
     return {member_id for (member_id,) in cursor.fetchall()}
 
 
@@ -311,8 +315,13 @@ def _rewards(
 
 def _present(cursor: Cursor, made: Sequence[Admitted]) -> set[str]:
     """Return those members of whom something was recorded."""
-    owners = tuple({(event.shard, event.member_id) for event in made})
-    cursor.execute("SELECT member_id FROM guerdon.member_state WHERE (shard, member_id) IN %s", (owners,))
+    cursor.execute(
+        """
+        SELECT s.member_id FROM unnest(%s::smallint[], %s::text[]) AS o (shard, member_id)
+        JOIN guerdon.member_state s USING (shard, member_id)
+        """,
+        ([event.shard for event in made], [event.member_id for event in made]),
+    )
     return {member_id for (member_id,) in cursor.fetchall()}
 
 
