@@ -76,10 +76,10 @@ class Output:
         self._observe = observe
         self._topic = settings.topic_prefix + OUTPUT_TOPIC
         self._encoder = RewardEncoder(_schema_id(settings.registry_url))
-        self._producer = _producer(settings.kafka_config(), self._topic, self._on_failure)
+        self._failures: list[KafkaError] = []
+        self._producer = _producer(settings.kafka_config(), self._topic, self._failures)
         self._reader = publication.LogReader()
         self._generation: int | None = None
-        self._failure: KafkaError | None = None
         self.connection = connect(settings.database_url, application=PUBLISHER)
 
     def close(self) -> None:
@@ -87,6 +87,7 @@ class Output:
         with suppress(KafkaException):  # after a fatal error it does nothing any more
             self._producer.purge()
             self._producer.flush(0)
+        del self._producer  # which ends its threads: they would go on to look for a broker
         self.connection.close()
 
     def lag(self) -> int:
@@ -156,12 +157,8 @@ class Output:
                 raise NotTaken(f"the broker did not take all within {ACKNOWLEDGED_WITHIN_S:.0f} s, or before the stop")
             with self.connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
-        if self._failure is not None:
-            raise NotTaken(self._failure.str())
-
-    def _on_failure(self, error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            self._failure = self._failure or error
+        if self._failures:
+            raise NotTaken(self._failures[0].str())
 
 
 def _schema_id(registry_url: str | None) -> int:
@@ -172,10 +169,14 @@ def _schema_id(registry_url: str | None) -> int:
     return registered_ids(registry_client(registry_url), registry_url)[RECORD]
 
 
-def _producer(
-    kafka: Mapping[str, Any], topic: str, on_failure: Callable[[KafkaError | None, Message], None]
-) -> Producer:
-    producer = Producer({**_TUNING, **kafka, **_FIXED, "on_delivery": on_failure})
+def _producer(kafka: Mapping[str, Any], topic: str, failures: list[KafkaError]) -> Producer:
+    """Return a producer that adds what fails to `failures`: it must not hold the object that holds it."""
+
+    def note(error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            failures.append(error)
+
+    producer = Producer({**_TUNING, **kafka, **_FIXED, "on_delivery": note})
     try:
         known = producer.list_topics(timeout=METADATA_TIMEOUT_S).topics
     except KafkaException as error:
