@@ -17,6 +17,8 @@ from consumers.clock import Clock
 from consumers.intake import Intake
 from consumers.lanes import SILENCE_S, Lanes
 from consumers.positions import Positions
+from consumers.publisher import Publisher
+from consumers.publisher import finish as finish_publishing
 from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
 from consumers.writer import Stopped, Writer
 from engine.batch import Batch
@@ -97,7 +99,8 @@ class Worker:
     Args:
         settings: addresses and bounds.
         writer_schemas: where schemas of messages are looked up.
-        until_caught_up: stop when the end offsets seen at start are taken, what is due is done, and all is projected.
+        until_caught_up: stop when the end offsets seen at start are taken, what is due is done, and all is projected and
+            published.
         clock: which time moves members without events: the wall's, or that of the latest event.
         until_ms: with `until_caught_up`, where the clock of events is moved on to at the end.
         observe: called with the name of each step's start and end in a transaction.
@@ -135,7 +138,9 @@ class Worker:
         self._waits_with_ticks = until_caught_up and clock == "events"
         self._until_ms = until_ms
         self._writer = Writer(settings.database_url, writer_schemas.lookup, self._stop, observe)
-        self._projector = Projector(settings.database_url, observe=observe or (lambda _point: None))
+        self._observe = observe or (lambda _point: None)
+        self._projector = Projector(settings.database_url, observe=self._observe)
+        self._publisher = Publisher(settings, observe=self._observe) if settings.publish_rewards else None
         self._writing: Future[Outcome] | None = None
         self._written: Batch | None = None
         self._astray: set[Partition] = set()
@@ -151,6 +156,8 @@ class Worker:
         ends = self._patiently(self._source.ends) or {} if self._until_caught_up else {}
         _calm_garbage_collector()
         self._projector.start()
+        if self._publisher is not None:
+            self._publisher.start()
         try:
             while not self._stop.is_set():
                 self._find_back()
@@ -166,6 +173,8 @@ class Worker:
             self._leave()
         if self._until_caught_up and not self._stop.is_set():
             finish(self._settings.database_url, self._stop)
+            if self._publisher is not None:
+                finish_publishing(self._settings, self._stop, self._observe)
         return self.summary
 
     def _receive(self) -> None:
@@ -234,6 +243,8 @@ class Worker:
         pause_ms = self._settings.projection_pause_behind_ms if behind else self._settings.projection_pause_ms
         self._projector.pause_s = pause_ms / 1000
         self._projector.wake()
+        if self._publisher is not None:
+            self._publisher.wake(behind=behind)
         log.info(
             "batch", accepted=outcome.accepted, duplicate=outcome.duplicate, quarantined=outcome.quarantined,
             rewards=outcome.rewards, buffered=len(self._lanes),
@@ -245,6 +256,8 @@ class Worker:
         self._clock.ticked(outcome.ticks)
         if outcome.ticks:
             self._projector.wake()
+            if self._publisher is not None:
+                self._publisher.wake()
             log.info("ticks", shards=outcome.ticks, rewards=outcome.rewards)
 
     def _move_on(self) -> None:
@@ -364,6 +377,8 @@ class Worker:
     def _leave(self) -> None:
         self._stop_writing()
         self._projector.stop()
+        if self._publisher is not None:
+            self._publisher.stop()
         self._source.close()
         self._positions.close()
 

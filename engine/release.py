@@ -60,6 +60,7 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
         _judge(books, head, member, recorded, rewards)
     member.standing = standing_of(books.judge(head.version), member.state)
     ledgers.save(cursor, [member])
+    books.save_stock()
     rows.write_events(cursor)
     rewards.write(cursor)
     changed = {}

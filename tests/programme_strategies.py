@@ -326,7 +326,7 @@ _lines = st.builds(
 )
 _birthday = st.sampled_from(["1990-03-10", "--03-11", "2000-02-29", "--09-09", "1971-12-31"])
 _tenders = st.builds(Tender, kind=st.sampled_from(["card", "cash"]), amount=_amounts)
-_purchases = st.builds(
+purchases = st.builds(
     Purchase,
     **_head,
     order_id=st.uuids().map(str),
@@ -361,7 +361,7 @@ _shares = st.builds(
     Share, **_head, object=st.sampled_from(WORDS[:4]), channel=_word, verified=st.none() | st.booleans()
 )
 member_events: st.SearchStrategy[MemberEvent | Profile] = st.one_of(
-    _purchases, _signups, _profiles, _activities, _shares
+    purchases, _signups, _profiles, _activities, _shares
 )
 histories = st.lists(member_events, min_size=1, max_size=16)
-profile_histories = st.lists(st.one_of(_profiles, _profiles, _signups, _shares, _purchases), min_size=4, max_size=16)
+profile_histories = st.lists(st.one_of(_profiles, _profiles, _signups, _shares, purchases), min_size=4, max_size=16)

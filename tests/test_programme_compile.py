@@ -150,9 +150,9 @@ def test_a_bucket_leaves_out_no_other_test_of_its_field(when: str) -> None:
 def test_a_thousand_rules_compile_soon() -> None:
     rule = "- {id: r%d, on: purchase, when: {purchase.store: s%d}, give: [{points: 1}]}\n"
     programme = loaded(HEAD + "".join(rule % (n, n % 200) for n in range(1_000)))
-    began = time.perf_counter()
+    began = time.process_time()
     compile_programme(programme, 1)
-    assert time.perf_counter() - began < 1.5  # 0.15 s on an idle machine
+    assert time.process_time() - began < 1.5  # 0.15 s on an idle machine
 
 
 def test_a_field_is_read_once_however_many_rules_test_it() -> None:

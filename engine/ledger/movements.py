@@ -172,6 +172,18 @@ class Movements:
         held = min(amount, lot.active)
         lot.active -= held
         lot.pending -= amount - held
+        self._tell_item(lot, kind, amount, at_ms, reason)
+        if not lot.active and lot.unit in ("badge", "benefit"):
+            self._let_go(lot)
+
+    def release_item(self, lot: Lot, at_ms: int) -> None:
+        """Hand over an item whose hold has ended."""
+        amount = lot.pending
+        lot.active, lot.pending = lot.active + amount, 0
+        self._tell_item(lot, f"{lot.unit}.released", amount, at_ms, None)
+        self.state.hold_item(lot.unit, lot.item or "", lot.expires_ms)
+
+    def _tell_item(self, lot: Lot, kind: str, amount: int, at_ms: int, reason: str | None) -> None:
         moves = lot.moves = lot.moves or {}
         moves[kind] = moves.get(kind, 0) + 1
         key = movement_key(lot.key, kind, moves[kind])
@@ -179,8 +191,6 @@ class Movements:
         self.rewards.append(
             _moved(posting_of(kind, lot.unit, (None, None), rule, lot.item, reason), amount, key, at_ms, lot)
         )
-        if not lot.active and lot.unit in ("badge", "benefit"):
-            self._let_go(lot)
 
     def _let_go(self, ended: Lot) -> None:
         """Forget that a badge or benefit is held, unless another lot of it still is."""
