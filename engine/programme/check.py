@@ -151,8 +151,10 @@ def branches_of(part: Condition) -> tuple[Condition, ...]:
 
 
 def _active_tests(rule: Rule) -> list[FieldTest]:
-    """Return when a rule is judged as tests of the event's instant."""
-    trigger = TYPE_NAMES[rule.on]
+    """Return when a rule is judged as tests of the event's instant; an occasion that nobody sends has none to test."""
+    trigger = TYPE_NAMES.get(rule.on)
+    if trigger is None:
+        return []
     field, active = FIELDS[trigger][f"{trigger}.occurred_at"], rule.active
     bounds = ((Comparison.GTE, active.from_ms), (Comparison.LT, active.until_ms))
     return [FieldTest(field, comparison, ms, active.place) for comparison, ms in bounds if ms is not None]
