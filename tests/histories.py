@@ -118,6 +118,17 @@ class History:
         return max(self._at_ms.values())
 
 
-def texts(lines: list[dict[str, Any]]) -> str:
-    """Return the lines as a file has them."""
-    return "".join(f"{json.dumps(line)}\n" for line in lines)
+PLACES = ("shard", "pos", "seq", "event_id", "recorded_at")
+"""What says where in the log a reward event stands, and by which source event: ticks may change that."""
+
+
+def compared(document: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return what must be the same wherever ticks stand: each member's reward events in order, all else in any."""
+    found: dict[str, Any] = {"reward_events": {}}
+    for row in document["reward_events"]:
+        kept = {name: value for name, value in row.items() if name not in PLACES}
+        found["reward_events"].setdefault(row["member_id"], []).append(kept)
+    for name in ("balances", "tiers", "rewards"):
+        rows = [{key: value for key, value in row.items() if key != "as_of"} for row in document[name]]
+        found[name] = sorted(rows, key=lambda row: json.dumps(row, sort_keys=True))
+    return found

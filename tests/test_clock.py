@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,11 @@ from schemas.codec import CommittedSchemas, Encoder
 from schemas.errors import InputError
 from schemas.events import key_of
 from schemas.json_events import decode_json
+from schemas.scalars import iso_from_instant
 from tests.chaos.load import TOPIC_OF, Message, activate, make_topics, publish
 from tests.chaos.workers import eventually, running
 from tests.conformance_cases import all_cases, programme_of
-from tests.histories import DAY_MS, HOUR_MS, History, programme
+from tests.histories import DAY_MS, HOUR_MS, History, compared, programme
 
 if TYPE_CHECKING:
     from engine.programme.model import Programme
@@ -36,9 +38,6 @@ TIMELY = (
     "engage-badge-and-benefit", "tier-rolling-year", "tier-rule-and-benefit",
 )  # fmt: skip
 """Acceptance cases in which time passes, and each member's events come in their order."""
-
-PLACES = ("shard", "pos", "seq", "event_id", "recorded_at")
-"""What says where in the log a reward event stands, and by which source event: ticks may change that."""
 
 
 def messages(texts: list[str]) -> list[Message]:
@@ -64,18 +63,6 @@ def viewed(database_url: str) -> dict[str, Any]:
                 "rewards": dictionaries(cursor, "SELECT * FROM reward.member_reward"),
             }
         )
-
-
-def compared(document: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Return what must be the same, by member: reward events in their order, all else in any."""
-    found: dict[str, Any] = {"reward_events": {}}
-    for row in document["reward_events"]:
-        kept = {name: value for name, value in row.items() if name not in PLACES}
-        found["reward_events"].setdefault(row["member_id"], []).append(kept)
-    for name in ("balances", "tiers", "rewards"):
-        rows = [{key: value for key, value in row.items() if key != "as_of"} for row in document[name]]
-        found[name] = sorted(rows, key=lambda row: json.dumps(row, sort_keys=True))
-    return found
 
 
 def work(settings: Settings, until_ms: int, workers: int = 1) -> None:
@@ -125,7 +112,8 @@ def test_a_long_history_comes_out_as_in_memory_whoever_works_it_off(
     assert reasons >= {"lapsed", "refund", "reached", "tier"}
     with transaction(settings.database_url) as cursor:
         cursor.execute("SELECT count(*) FROM guerdon.source_event WHERE kind = 'tick'")
-        assert cursor.fetchone() > (0,)
+        (ticks,) = cursor.fetchone() or (0,)
+    assert ticks > 0
 
 
 @pytest.mark.kafka
@@ -150,3 +138,69 @@ def assert_as_in_memory(settings: Settings, lines: list[dict[str, Any]], until_m
     work(settings.model_copy(update={"max_batch": 50}), until_ms, workers)
     assert viewed(settings.database_url) == simulated(checked, texts, until_ms)
     assert_sound(settings.database_url)
+
+
+# How far time has come
+
+SIGNUPS, PURCHASES = ("signups", 0), ("purchases", 0)
+
+
+@pytest.mark.parametrize(
+    ("wall_ms", "consumed", "time_ms"),
+    [
+        (1_000, {SIGNUPS: (5, 400), PURCHASES: (9, 600)}, 1_000),
+        (None, {SIGNUPS: (5, 400), PURCHASES: (9, 600)}, 600),
+        (1_000, {SIGNUPS: (4, 400), PURCHASES: (9, 600)}, 400),
+        (None, {SIGNUPS: (4, 400), PURCHASES: (8, 600)}, 400),
+        (500, {SIGNUPS: (5, 400), PURCHASES: (8, 600)}, 500),
+        (1_000, {SIGNUPS: (0, 0), PURCHASES: (9, 600)}, None),
+        (1_000, {PURCHASES: (9, 600)}, None),
+        (None, {SIGNUPS: (5, 0), PURCHASES: (9, 0)}, None),
+    ],
+)
+def test_time_goes_no_further_than_what_is_consumed_of_each_partition_that_is_behind(
+    wall_ms: int | None, consumed: dict[tuple[str, int], tuple[int, int]], time_ms: int | None
+) -> None:
+    assert time_of(wall_ms, {SIGNUPS: 5, PURCHASES: 9}, consumed) == time_ms
+
+
+def test_a_topic_that_holds_nothing_keeps_time_from_nothing() -> None:
+    assert time_of(1_000, {SIGNUPS: 0, PURCHASES: 9}, {PURCHASES: (9, 600)}) == 1_000
+
+
+@pytest.mark.kafka
+def test_a_worker_without_traffic_moves_members_who_have_no_event(settings: Settings) -> None:
+    make_topics(settings, 4)
+    activate(settings.database_url, programme())
+    bought_ms = int(time.time() * 1000) - 2 * DAY_MS - HOUR_MS
+    order: dict[str, Any] = {"type": "purchase", "event_id": "e", "member_id": "m1", "order_id": "o", "currency": "USD"}
+    order |= {"amount": 1_000, "occurred_at": iso_from_instant(bought_ms)}
+    publish(settings, messages([json.dumps(order)]))
+
+    def points() -> list[tuple[int, int]]:
+        with transaction(settings.database_url) as cursor:
+            cursor.execute("SELECT pending, active FROM reward.member_balance WHERE unit = 'points'")
+            return cursor.fetchall()
+
+    with running(settings):
+        eventually(lambda: points() == [(0, 10)], "the release of the points by a tick")
+    with transaction(settings.database_url) as cursor:
+        cursor.execute("SELECT kind::text, guerdon.ms(occurred_at) FROM guerdon.source_event ORDER BY shard, seq")
+        ticks = [at_ms for kind, at_ms in cursor.fetchall() if kind == "tick"]
+    now_ms = int(time.time() * 1000)
+    assert [now_ms - DAY_MS < at_ms <= now_ms - settings.lateness_s * 1000 for at_ms in ticks] == [True]
+
+
+@pytest.mark.kafka
+def test_an_old_backlog_on_an_empty_log_asks_for_the_clock_to_be_named(settings: Settings) -> None:
+    topics = topics_of(settings)
+    make_topics(settings, 2)
+    activate(settings.database_url, programme())
+    refuse_old_backlog(settings, topics, CommittedSchemas())
+    history = History(members=2).fill(12)
+    publish(settings, messages([json.dumps(line) for line in history.in_time]))
+    first = history.in_time[0]["occurred_at"]
+    with pytest.raises(InputError, match=rf"the topics hold events since {first}, .*--clock events .*--clock wall"):
+        refuse_old_backlog(settings, topics, CommittedSchemas())
+    work(settings, history.end_ms)
+    refuse_old_backlog(settings, topics, CommittedSchemas())
