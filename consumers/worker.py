@@ -99,8 +99,8 @@ class Worker:
     Args:
         settings: addresses and bounds.
         writer_schemas: where schemas of messages are looked up.
-        until_caught_up: stop when the end offsets seen at start are taken, what is due is done, and all is projected and
-            published.
+        until_caught_up: stop when the end offsets seen at start are taken, what is due is done, and all of it is
+            projected and published.
         clock: which time moves members without events: the wall's, or that of the latest event.
         until_ms: with `until_caught_up`, where the clock of events is moved on to at the end.
         observe: called with the name of each step's start and end in a transaction.
