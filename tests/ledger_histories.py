@@ -130,16 +130,9 @@ _corrections = st.sampled_from((("points", 1), ("points", 1), ("points", -1), ("
 _adjust = st.builds(lambda amount, of: Adjust(amount * of[1], of[0]), st.integers(1, 60), _corrections)
 _again = st.builds(Again, st.integers(0, 9), st.booleans())
 _other = st.builds(Other, st.sampled_from((False, False, True)))
-_weighted: tuple[tuple[st.SearchStrategy[Any], int], ...] = (
-    (_buy, 7),
-    (_return, 3),
-    (_redeem, 3),
-    (_follow, 2),
-    (_adjust, 1),
-    (_again, 1),
-    (_other, 1),
-    (_early, 1),
-)
+_weighted: list[tuple[st.SearchStrategy[Any], int]] = [
+    (_buy, 7), (_return, 3), (_redeem, 3), (_follow, 2), (_adjust, 1), (_again, 1), (_other, 1), (_early, 1),
+]  # fmt: skip
 _act: st.SearchStrategy[Act] = st.sampled_from(
     [strategy for strategy, weight in _weighted for _ in range(weight)]
 ).flatmap(lambda strategy: strategy)
