@@ -24,6 +24,7 @@ STARTS = (
     "2024-10-26T00:30:00Z", "2024-12-31T22:00:00Z",
 )  # fmt: skip
 VERSION_TWO = "two.yaml"
+NEVER_BOUGHT = 5
 Line = dict[str, Any]
 
 
@@ -118,11 +119,13 @@ _amounts = st.sampled_from((1_000, 5_000, 2_190, 6_000, 10_000, 12_345, 33_333))
 _line = st.tuples(_amounts, st.booleans(), st.sampled_from(("1", "2", "0.5")))
 _buy = st.builds(Buy, st.lists(_line, min_size=1, max_size=3).map(tuple), st.booleans())
 _order = st.integers(0, 5)
-_returned_lines = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), min_size=1, max_size=2).map(tuple)
+_returned_lines = st.lists(st.tuples(st.integers(0, NEVER_BOUGHT), st.integers(1, 4)), min_size=1, max_size=2).map(
+    tuple
+)
 _amount_back = st.none() | st.sampled_from((500, 1_000, 2_000, 5_000)) | st.integers(1, 12_000)
 _return = st.builds(Return, _order, _amount_back, st.none() | _returned_lines)
 _early = st.builds(EarlyReturn, st.none() | st.integers(1, 6_000))
-_asked = st.sampled_from((10, 20, 50, 60, 100)) | st.integers(1, 200)
+_asked = st.sampled_from((10, 20, 20, 30, 50, 60, 100)) | st.integers(1, 200)
 _rewards = st.sampled_from((None, None, "pay", "pay", "mug", "five-off", "nothing"))
 _redeem = st.builds(Redeem, st.sampled_from(("spend", "spend", "reserve")), _asked, _rewards, _order)
 _follow = st.builds(Follow, st.sampled_from(("capture", "void", "restore")), st.integers(0, 4), st.none() | _asked)
@@ -138,7 +141,7 @@ _act: st.SearchStrategy[Act] = st.sampled_from(
 ).flatmap(lambda strategy: strategy)
 """Drawn in two steps, as a choice between strategies would take each once only."""
 
-_wait = st.sampled_from((0, 1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9))
+_wait = st.sampled_from((0, 0, 1, 1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 7, 7, 8, 9))
 _late = st.sampled_from((None,) * 12 + (0, 1, 2, 3))
 steps = st.builds(Step, _act, _wait, _late, st.sampled_from(("m1", "m1", "m1", "m2")))
 
@@ -220,7 +223,7 @@ class _Writer:
         return refund if amount is None else refund | {"amount": amount}
 
     def _refund(self, act: Return, orders: list[Line]) -> Line:
-        order = orders[act.order % len(orders)]
+        order = orders[-1 - act.order % len(orders)]
         by_line = act.lines is not None and "items" in order
         refund = self._refunded(order["order_id"], None if by_line else act.amount)
         if act.lines is not None and by_line:
@@ -234,7 +237,7 @@ class _Writer:
         if act.reward is not None:
             made["reward"] = act.reward
             # For an order that was, or the next one.
-            following = act.order % (len(orders) + 1)
+            following = len(orders) - act.order % (len(orders) + 1)
             made["order_id"] = f"{member}-o{following}"
             made["order_amount"] = orders[following]["amount"] if following < len(orders) else 5_000
         return made
@@ -242,7 +245,7 @@ class _Writer:
     def _followed(self, act: Follow, redemptions: list[Line]) -> Line:
         made: Line = {"type": "redemption", "action": act.action, "redemption_id": "unknown"}
         if redemptions:
-            followed = redemptions[act.redemption % len(redemptions)]
+            followed = redemptions[-1 - act.redemption % len(redemptions)]
             made["redemption_id"] = followed["redemption_id"]
             if act.action == "capture" and act.amount is not None and "reward" not in followed:
                 made["amount"] = act.amount
@@ -252,7 +255,7 @@ class _Writer:
         own = [line for line in self.lines if line.get("member_id") == member]
         if not own:
             return None
-        line = own[act.line % len(own)]
+        line = own[-1 - act.line % len(own)]
         if not act.as_new:
             return line
         if line["type"] not in ("refund", "redemption"):
@@ -262,9 +265,9 @@ class _Writer:
 
 def _returned(items: list[Line], which: int, quarters: int) -> Line:
     """Return a line wholly with its quantity, a part by its amount alone, or one that was never bought."""
-    if which >= len(items):
+    if which == NEVER_BOUGHT:
         return {"line_id": "never", "amount": 100}
-    item = items[which]
+    item = items[which % len(items)]
     if quarters == 4:
         return {"line_id": item["line_id"], "quantity": item["quantity"], "amount": item["amount"]}
     return {"line_id": item["line_id"], "amount": item["amount"] * quarters // 4}
@@ -283,8 +286,8 @@ def written(settings: Settings, start: str, drawn: list[Step], rest: int = 0, *,
 
 
 def histories(settings: Settings) -> st.SearchStrategy[History]:
-    """Return histories for a programme, of fifteen steps on average: three short lists, as one is seldom long."""
-    parts = st.tuples(*[st.lists(steps, max_size=14)] * 3)
+    """Return histories for a programme, of twenty steps on average: four short lists, as one is seldom long."""
+    parts = st.tuples(*[st.lists(steps, max_size=14)] * 4)
     drawn = parts.map(lambda lists: [step for part in lists for step in part])
     rests = st.integers(0, len(WAITS_MS) - 1)
     return st.builds(written, st.just(settings), st.sampled_from(STARTS), drawn, rests, joins=st.booleans())

@@ -110,7 +110,7 @@ class Member(Wallet):
         self._rise(event["event_id"], at_ms, order)
         for refund in [refund for refund in self.waiting if refund["order_id"] == event["order_id"]]:
             self.waiting.remove(refund)
-            self._refund(refund, instant_from_iso(refund["occurred_at"], "occurred_at"))
+            self._refund(refund, max(at_ms, instant_from_iso(refund["occurred_at"], "occurred_at")))
 
     def _award(self, event_id: str, rule: str, order: Order, base_given: int) -> Award | None:
         wanted = wanted_by(rule, self.settings.numbers, order.left(), base_given, order.tier)

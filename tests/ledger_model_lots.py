@@ -104,7 +104,7 @@ class Wallet:
             return at_ms
         calendar = self.settings.calendar
         day = calendar.local_day(at_ms)
-        while calendar.instant_of(day * DAY_MS) < at_ms or not self._is_boundary(day):
+        while not self._is_boundary(day) or calendar.instant_of(day * DAY_MS) < at_ms:
             day += 1
         return calendar.instant_of(day * DAY_MS)
 

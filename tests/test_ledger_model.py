@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import hypothesis
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 
 from tests.ledger_comparison import differences, modelled, simulated
@@ -29,7 +29,11 @@ def test_the_product_agrees_with_the_model_after_every_history(tmp_path_factory:
     done = 0
 
     @hypothesis.settings(
-        max_examples=HISTORIES_IN_A_CHUNK, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=HISTORIES_IN_A_CHUNK,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
     )
     @given(st.data())
     def histories_agree(data: st.DataObject) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from schemas.scalars import instant_from_iso, iso_from_instant
@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 START = "2024-03-05T10:00:00Z"
 EVERY_WAIT_BELOW_A_WEEK = 4
-many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+)
 Line = dict[str, Any]
 
 
