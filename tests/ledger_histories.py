@@ -24,7 +24,7 @@ STARTS = (
     "2024-10-26T00:30:00Z", "2024-12-31T22:00:00Z",
 )  # fmt: skip
 VERSION_TWO = "two.yaml"
-NEVER_BOUGHT = 5
+NEVER_BOUGHT = 8
 Line = dict[str, Any]
 
 
@@ -117,13 +117,15 @@ class History:
 
 _amounts = st.sampled_from((1_000, 5_000, 2_190, 6_000, 10_000, 12_345, 33_333)) | st.integers(1, 40_000)
 _line = st.tuples(_amounts, st.booleans(), st.sampled_from(("1", "2", "0.5")))
-_buy = st.builds(Buy, st.lists(_line, min_size=1, max_size=3).map(tuple), st.booleans())
+_mostly = st.sampled_from((True, True, False))
+_buy = st.builds(Buy, st.lists(_line, min_size=1, max_size=3).map(tuple), _mostly)
 _order = st.integers(0, 5)
 _returned_lines = st.lists(st.tuples(st.integers(0, NEVER_BOUGHT), st.integers(1, 4)), min_size=1, max_size=2).map(
     tuple
 )
 _amount_back = st.none() | st.sampled_from((500, 1_000, 2_000, 5_000)) | st.integers(1, 12_000)
-_return = st.builds(Return, _order, _amount_back, st.none() | _returned_lines)
+_by_line = _mostly.flatmap(lambda by_line: _returned_lines if by_line else st.none())
+_return = st.builds(Return, _order, _amount_back, _by_line)
 _early = st.builds(EarlyReturn, st.none() | st.integers(1, 6_000))
 _asked = st.sampled_from((10, 20, 20, 30, 50, 60, 100)) | st.integers(1, 200)
 _rewards = st.sampled_from((None, None, "pay", "pay", "mug", "five-off", "nothing"))
