@@ -55,9 +55,10 @@ class Order:
         lines = []
         for line in self.lines:
             amount, quantity = self.returned.get(line.line_id, (0, Fraction()))
-            lines.append(
-                Line(line.line_id, line.category, (line.amount - amount) * share, (line.quantity - quantity) * share)
-            )
+            kept = line.amount - amount
+            # Of a line whose whole amount came back nothing is left, whether its quantity was told or not.
+            units = line.quantity - quantity if kept else Fraction()
+            lines.append(Line(line.line_id, line.category, kept * share, units * share))
         return Goods(rest, lines)
 
     def gives(self) -> dict[str, int]:
