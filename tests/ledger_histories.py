@@ -335,7 +335,7 @@ def _consistent(settings: Settings) -> Settings:
 programmes: st.SearchStrategy[Settings] = st.builds(
     Settings,
     timezone=st.sampled_from(("UTC", "Europe/Berlin", "America/New_York")),
-    validity=st.sampled_from((None, "30d", "1mo", "12mo")),
+    validity=st.sampled_from((None, "3d", "30d", "1mo", "12mo")),
     round_expiry=st.sampled_from(("none", "none", "day", "month", "year")),
     refund_window=st.sampled_from(("90d", "30d")),
     negative=st.sampled_from(("unlimited", "within_balance", "only_pending")),
