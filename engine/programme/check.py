@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.programme.conditions import NOWHERE, AllOf, AnyOf, Comparison, FieldTest, Lines, Not
+from engine.programme.conditions import NOWHERE, AllOf, AnyOf, Attribute, Comparison, Field, FieldTest, Kind, Lines, Not
+from engine.programme.fields import TRIGGER_NAMES
 from engine.programme.model import FixedAmount, MaxLimit, MultipliedAmount, Over, Phase, RatedAmount, TimesLimit
 from engine.programme.possible import passer_of, tests_in, values_of
 from engine.programme.problems import Code, shown
