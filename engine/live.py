@@ -396,7 +396,7 @@ class LiveTransaction:
         }
         changed |= dict.fromkeys(work.erased, profiles.NOTHING)
         self._tell_standings(work)
-        ledgers.save(cursor, work.touched.values())
+        ledgers.save(cursor, work.touched.values(), work.books.judge)
         work.books.save_stock()
         member_states.save(cursor, work.touched.values(), changed)
         personal.drop_keys(cursor, work.erased)

@@ -36,7 +36,7 @@ programme: p
 timezone: America/New_York
 currency: USD
 points: {validity: 8d}
-refunds: {window: 30d}
+refunds: {window: 3d}
 metrics: {orders: {count: purchase}}
 tiers:
   metric: status
@@ -147,6 +147,19 @@ def test_what_is_stored_and_read_again_says_what_memory_says(
         (largest,) = one(cursor, "SELECT max(length(state)) FROM guerdon.member_state")
     assert pages > 0, f"each batch turns a page of at least {PAGE_LOTS} lots"
     assert largest < 2_048
+
+
+def test_a_ledger_forgets_what_no_refund_and_no_restore_can_need(database_url: str) -> None:
+    """A lot a day for half a year, each gone after 8 days: what is kept is of the last weeks, not of all of it."""
+    activate(database_url, PROGRAMME.replace("- {id: status", "# {id: status"))
+    days = [purchase(n, occurred_at=START_MS + n * DAY_MS, amount=500) for n in range(180)]
+    with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
+        for day in days:
+            worker.commit(Batch([admitted(day)]))
+    with transaction(database_url) as cursor:
+        (parts, size) = one(cursor, "SELECT count(*), sum(length(body)) FROM guerdon.member_ledger")
+    assert parts <= 2 * 18 / PAGE_LOTS + 3, "two lots a day, for 8 days and 10 more in which a refund may come"
+    assert size < 8_000
 
 
 def test_a_worker_that_starts_anew_goes_on_where_another_stopped(database_url: str, tmp_path: Path) -> None:

@@ -41,7 +41,6 @@ class Turn:
         self.judge = judge
         self.books = books
         self.movements = Movements(state, books)
-        self._refused = 0  # keys go by it: what was due before the event, and a tick may have done, must not count
 
     @property
     def rewards(self) -> list[RewardEvent]:
@@ -81,8 +80,8 @@ class Turn:
     ) -> None:
         """Record that something asked for does not happen, and why; nothing has moved."""
         posting = posting_of("reward.refused", unit, (None, None), (None, None, None), item, reason)
-        key = refusal_key(self.occurrence.identity, "", self.member_id, self._refused, reason)
-        self._refused += 1
+        nth = sum(each.posting.type == "reward.refused" and each.posting.reason == reason for each in self.rewards)
+        key = refusal_key(self.occurrence.identity, "", self.member_id, nth, reason)
         self.rewards.append(RewardEvent(posting, min(amount, INT64_MAX), key, at_ms, order_id))
 
     def lots_of_order(self, order_id: str) -> list[Lot]:

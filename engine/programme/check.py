@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.programme.conditions import NOWHERE, AllOf, AnyOf, Comparison, FieldTest, Lines, Not
-from engine.programme.fields import FIELDS
+from engine.programme.conditions import NOWHERE, AllOf, AnyOf, Attribute, Comparison, Field, FieldTest, Kind, Lines, Not
+from engine.programme.fields import TRIGGER_NAMES
 from engine.programme.model import FixedAmount, MaxLimit, MultipliedAmount, Over, Phase, RatedAmount, TimesLimit
 from engine.programme.possible import passer_of, tests_in, values_of
 from engine.programme.problems import Code, shown
-from schemas.events import TYPE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from engine.programme.conditions import Condition, Field, Place
+    from engine.programme.conditions import Condition, Place
     from engine.programme.model import Active, Rule
     from engine.programme.possible import Possibilities
     from engine.programme.problems import Problems
@@ -151,11 +150,9 @@ def branches_of(part: Condition) -> tuple[Condition, ...]:
 
 
 def _active_tests(rule: Rule) -> list[FieldTest]:
-    """Return when a rule is judged as tests of the event's instant; an occasion that nobody sends has none to test."""
-    trigger = TYPE_NAMES.get(rule.on)
-    if trigger is None:
-        return []
-    field, active = FIELDS[trigger][f"{trigger}.occurred_at"], rule.active
+    """Return when a rule is judged as tests of the event's instant."""
+    trigger, active = TRIGGER_NAMES[rule.on], rule.active
+    field = Field(f"{trigger}.occurred_at", Kind.INSTANT, Attribute("occurred_at"), optional=False)
     bounds = ((Comparison.GTE, active.from_ms), (Comparison.LT, active.until_ms))
     return [FieldTest(field, comparison, ms, active.place) for comparison, ms in bounds if ms is not None]
 
