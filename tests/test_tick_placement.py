@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import json
+import random
+import threading
+from contextlib import closing
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from engine.batch import Batch, ClockMove
+from engine.live import LiveTransaction
 from engine.programme.load import load_programme
+from engine.standings import retell
+from engine.store.database import transaction
+from operations.rows import dictionaries
 from operations.simulate import Line, simulate_lines
+from operations.verify import verify
+from projections.runner import finish
+from schemas.json_events import decode_json
+from schemas.partitioning import SHARDS
 from schemas.scalars import instant_from_iso, iso_from_instant
+from tests.chaos.batches import SCHEMAS, admitted
+from tests.chaos.load import activate
 from tests.histories import DAY_MS, WINDOWS, History, compared, programme
 
 if TYPE_CHECKING:
@@ -71,3 +86,71 @@ def test_a_tick_before_every_event_and_none_at_all_come_to_the_same() -> None:
     assert len(with_ticks(lines, places)) == 2 * len(lines)
     for window in WINDOWS:
         assert judged(window, with_ticks(lines, places), until_ms) == judged(window, lines, until_ms)
+
+
+# The live transaction
+
+Ticks = str
+"""When ticks come: never, with `some` of the batches, or with `each` of them, as late as the data allows."""
+
+
+def worked(database_url: str, lines: list[dict[str, Any]], how: tuple[int, Ticks], until_ms: int) -> dict[str, Any]:
+    """Take the lines in batches of a size with ticks before some, move all clocks on, and return what the views say."""
+    size, ticks = how
+    activate(database_url, programme("rolling 60d"))
+    chance = random.Random(5)  # noqa: S311  a test must repeat
+    events = [admitted(decode_json(json.dumps(line).encode())) for line in lines]
+    with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as live:
+        for first in range(0, len(events), size):
+            batch = events[first : first + size]
+            is_ticked = ticks == "each" or (ticks == "some" and chance.random() < 0.3)
+            now_ms = min(event.event.occurred_at for event in batch)
+            live.commit(Batch(batch, clock=ClockMove(now_ms) if is_ticked else None))
+            if is_ticked and chance.random() < 0.5:
+                live.commit(Batch(clock=ClockMove(now_ms, everywhere=True)))
+        while live.commit(Batch(clock=ClockMove(until_ms, everywhere=True, hourly=False))).ticks:
+            pass
+    finish(database_url, threading.Event())
+    for shard in range(SHARDS):
+        retell(database_url, shard, until_ms)
+    assert [finding for finding in verify(database_url) if finding["problem"]] == []
+    return viewed(database_url)
+
+
+def viewed(database_url: str) -> dict[str, Any]:
+    """Return what the views say, as `compared` wants it."""
+    tables = {"balances": "member_balance", "tiers": "member_tier", "rewards": "member_reward"}
+    with transaction(database_url) as cursor:
+        found = {
+            name: dictionaries(cursor, f"SELECT * FROM reward.{view}")  # noqa: S608  names of this test
+            for name, view in tables.items()
+        }
+        found["reward_events"] = dictionaries(cursor, "SELECT * FROM reward.reward_event ORDER BY shard, pos")
+    return compared(found)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "how", [(500, "never"), (500, "each"), (7, "never"), (7, "some"), (7, "each"), (1, "some"), (1, "each")]
+)
+def test_neither_batches_nor_ticks_between_them_change_what_a_history_in_order_comes_to(
+    how: tuple[int, Ticks], database_url: str
+) -> None:
+    history = History(members=12).fill(240)
+    until_ms = history.end_ms + 60 * DAY_MS
+    assert worked(database_url, history.in_time, how, until_ms) == judged("rolling 60d", history.in_time, until_ms)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("size", [500, 7, 1])
+def test_late_events_come_to_the_same_in_batches_of_any_size_where_no_tick_falls_between(
+    size: int, database_url: str
+) -> None:
+    history = History(members=12).fill(240)
+    chance = random.Random(9)  # noqa: S311  a test must repeat
+    late = sorted(history.in_time, key=lambda line: at_ms(line) + chance.choice((0, 0, 0, 20)) * DAY_MS)
+    assert late != history.in_time
+    until_ms = history.end_ms + 60 * DAY_MS
+    found = worked(database_url, late, (size, "never"), until_ms)
+    assert found == judged("rolling 60d", late, until_ms)
+    assert found != judged("rolling 60d", history.in_time, until_ms)

@@ -16,7 +16,7 @@ from operations import quarantine
 from operations.settings import load_settings
 from operations.verify import verify
 from schemas.errors import AnswerIsNo
-from schemas.events import Signup
+from schemas.events import Erasure, Signup
 from schemas.partitioning import shard_of
 from tests.books import Refusing
 from tests.chaos.batches import SCHEMAS, admitted, commit, purchase
@@ -241,4 +241,70 @@ def test_a_member_for_whom_a_tick_fails_is_held_alone_and_goes_on_when_released(
         (held, "points.granted", 7, birthday_ms), (held, "points.granted", 10, birthday_ms + DAY_MS),
     ]  # fmt: skip
     assert commit(database_url, everywhere(birthday_ms + 3 * DAY_MS)).rewards == 1
+    assert_sound(database_url)
+
+
+# Another version of the programme
+
+TIERED = """\
+schema: guerdon/1
+programme: tiered
+timezone: UTC
+currency: USD
+tiers: {metric: status, window: lifetime, levels: [{id: basic, from: 0}, {id: gold, from: 100}]}
+rules:
+- {id: base, on: purchase, give: [{status: {rate: 1, per: 1.00, of: purchase.amount}}]}
+"""
+
+
+def tiers(database_url: str) -> dict[str, str]:
+    return dict(_rows(database_url, "SELECT member_id, tier FROM reward.member_tier"))
+
+
+def due(database_url: str) -> list[int | None]:
+    return [at_ms for (at_ms,) in _rows(database_url, "SELECT guerdon.ms(due_at) FROM guerdon.member_state")]
+
+
+def test_members_without_events_follow_the_levels_of_a_new_version_by_the_ticks_after_it(database_url: str) -> None:
+    activate(database_url, TIERED)
+    amounts = {"m1": 3_000, "m2": 6_000, "m3": 20_000}
+    orders = [purchase(n, name, amount=amounts[name]) for n, name in enumerate(amounts)]
+    commit(database_url, Batch([admitted(order) for order in orders]))
+    assert commit(database_url, everywhere(START_MS + DAY_MS)).ticks == 0
+    assert tiers(database_url) == {"m1": "basic", "m2": "basic", "m3": "gold"}
+    activate(database_url, TIERED.replace("from: 100", "from: 50"))
+    with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as writer:
+        moved = [writer.commit(everywhere(START_MS + 2 * DAY_MS)) for _ in range(2)]
+    assert [outcome.ticks > 0 for outcome in moved] == [True, False]
+    assert tiers(database_url) == {"m1": "basic", "m2": "gold", "m3": "gold"}
+    changes = _rows(
+        database_url,
+        """
+        SELECT member_id, item, amount, reason, rule_version, guerdon.ms(occurred_at), split_part(event_id, '-', 1)
+        FROM reward.reward_event WHERE type = 'tier.changed' AND rule_version = 2
+        """,
+    )
+    assert changes == [("m2", "gold", 60, "programme", 2, START_MS + 2 * DAY_MS, "tick")]
+    assert due(database_url) == [None, None, None]
+    assert_sound(database_url)
+
+
+def test_a_version_whose_tiers_and_days_are_the_same_moves_nobody(database_url: str) -> None:
+    activate(database_url, TIERED)
+    commit(database_url, Batch([admitted(purchase(1))]))
+    activate(database_url, TIERED.replace("rate: 1,", "rate: 2,"))
+    assert due(database_url) == [None]
+    assert commit(database_url, everywhere(START_MS + DAY_MS)).ticks == 0
+
+
+def test_a_version_with_a_rule_on_birthdays_finds_members_who_told_theirs_before(database_url: str) -> None:
+    activate(database_url, TIERED)
+    signup = Signup(event_id="s", occurred_at=START_MS, member_id="m1", birthday="1990-05-20")
+    leaver = Signup(event_id="l", occurred_at=START_MS, member_id="m2", birthday="1990-05-20")
+    erasure = Erasure(event_id="x", occurred_at=START_MS + 1, member_id="m2")
+    commit(database_url, Batch([admitted(event) for event in (signup, leaver, erasure)]))
+    activate(database_url, TIERED + "- {id: birthday, on: birthday, give: [{points: 7}]}\n")
+    assert commit(database_url, everywhere(START_MS + DAY_MS)).rewards == 0
+    assert sorted(due(database_url), key=str) == [START_MS + 19 * DAY_MS, None]
+    assert commit(database_url, everywhere(START_MS + 19 * DAY_MS)).rewards == 1
     assert_sound(database_url)
