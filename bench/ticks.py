@@ -65,6 +65,7 @@ def main() -> None:
         migrate(url)
         _fill(url)
         _tick(url)
+        _activate(url)
     finally:
         server.kill()
         shutil.rmtree(home, ignore_errors=True)
@@ -126,6 +127,19 @@ def _tick(url: str) -> None:
             _print_touched(before, _counts(url))
     shown = ", ".join(f"{seconds * 1000:.0f}" for seconds in times)
     print(f"one tick, {MEMBERS_MAX:,} members: {statistics.median(times) * 1000:.0f} ms ({shown})")
+
+
+def _activate(url: str) -> None:
+    """Time the activation of a version with other tiers, after which every member is due."""
+    body = (
+        PROGRAMME + "tiers: {metric: status, window: lifetime, levels: [{id: basic, from: 0}, {id: gold, from: 9}]}\n"
+    )
+    loaded = load_programme(body, "tiers").programme
+    assert loaded is not None  # noqa: S101  as above
+    begun = time.perf_counter()
+    with transaction(url) as cursor:
+        programmes.activate(cursor, loaded, body, "tiers.yaml")
+    print(f"activation that makes {MEMBERS:,} members due: {time.perf_counter() - begun:.1f} s")
 
 
 def _explain(url: str, until_ms: int) -> None:
