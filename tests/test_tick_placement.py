@@ -28,6 +28,7 @@ from schemas.scalars import instant_from_iso, iso_from_instant
 from tests.chaos.batches import SCHEMAS, admitted
 from tests.chaos.load import activate
 from tests.histories import DAY_MS, WINDOWS, History, compared, programme
+from tests.oracle import assert_judged
 
 if TYPE_CHECKING:
     from engine.programme.model import Programme
@@ -139,6 +140,16 @@ def test_neither_batches_nor_ticks_between_them_change_what_a_history_in_order_c
     history = History(members=12).fill(240)
     until_ms = history.end_ms + 60 * DAY_MS
     assert worked(database_url, history.in_time, how, until_ms) == judged("rolling 60d", history.in_time, until_ms)
+
+
+@pytest.mark.postgres
+def test_the_log_with_its_ticks_leads_to_what_was_written(database_url: str) -> None:
+    """Without signups, as an oracle that reads only the log does not know whose birthday it is."""
+    history = History(members=12).fill(240)
+    lines = [line for line in history.in_time if line["type"] != "signup"]
+    worked(database_url, lines, (7, "some"), history.end_ms)
+    with transaction(database_url) as cursor:
+        assert_judged(cursor)
 
 
 @pytest.mark.postgres
