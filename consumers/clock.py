@@ -54,7 +54,7 @@ class Clock:
     """
 
     def __init__(self, settings: Settings, partitions: list[Partition], positions: Positions, name: ClockName) -> None:
-        self._admin = AdminClient(dict(settings.kafka_config()))
+        self._admin: AdminClient | None = AdminClient(dict(settings.kafka_config()))
         self._partitions = partitions
         self._positions = positions
         self._name = name
@@ -62,6 +62,10 @@ class Clock:
         self._until_ms: int | None = None
         self._read_at = 0.0
         self._is_idle_due = False
+
+    def close(self) -> None:
+        """Let go of the connection to the broker, which would be tried again for as long as this object lives."""
+        self._admin = None
 
     def read(self, now: float) -> None:
         """Read the clock anew when it is time to; while a service is away it stands still, which is never wrong."""
@@ -118,6 +122,7 @@ class Clock:
         """Return the broker's end offsets of all partitions, by one request."""
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         wanted = {TopicPartition(*partition): latest for partition in self._partitions}
+        assert self._admin is not None  # noqa: S101  nobody asks a clock that was closed
         found = self._admin.list_offsets(
             wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWERED_S
         )
