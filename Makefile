@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 FOLDERS := schemas engine projections operations consumers cli bench tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench chaos up down lock clean
+.PHONY: help setup demo test lint format bench chaos soak up down lock clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its l
 
 chaos: $(READY) ## the long form of the tests that kill and stop processes
 	GUERDON_CHAOS=full $(BIN)/pytest -m chaos
+
+soak: $(READY) ## a million steps against the slow model of the ledger
+	GUERDON_SOAK_STEPS=1000000 $(BIN)/pytest --capture=no --timeout=0 tests/test_ledger_model.py
 
 up: $(READY) ## start the local services
 	@$(BIN)/guerdon up

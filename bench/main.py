@@ -109,10 +109,10 @@ def _environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def _start(module: str, settings: Settings, *arguments: str) -> subprocess.Popen[str]:
+def _start(module: str, settings: Settings, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(  # noqa: S603  this interpreter and modules of this project
         [sys.executable, "-m", module, *arguments],
-        env=_environment(settings),
+        env=_environment(settings) | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL if module == "cli" else None,  # a worker logs a line a batch
         text=True,
@@ -138,7 +138,8 @@ def _live(first: Settings, home: Path, workers: int) -> dict[str, Any]:
     settings = _settings(home, first.topic_prefix)
     _prepare(settings)
     before, wal = _server_cpu_s(home), _wal_bytes(settings)
-    answers = [_answer(process) for process in [_start("bench.live", settings) for _ in range(workers)]]
+    alone = {"GUERDON_PUBLISH_REWARDS": "false"}  # measured by itself, below: the floor publishes nothing
+    answers = [_answer(process) for process in [_start("bench.live", settings, **alone) for _ in range(workers)]]
     events = sum(answer["accepted"] for answer in answers)
     seconds = max(answer["seconds"] for answer in answers)
     after = _server_cpu_s(home)
@@ -156,6 +157,22 @@ def _live(first: Settings, home: Path, workers: int) -> dict[str, Any]:
         "receive_us": sum(answer["poll_decode_admit_s"] for answer in answers) / events * 1e6,
         "stages_cpu_us": _per_event(answers, "stages_cpu_s", events),
         "stages_wall_us": _per_event(answers, "stages_wall_s", events),
+        "publishing": _publish(settings, home) if workers == 1 else None,
+    }
+
+
+def _publish(settings: Settings, home: Path) -> dict[str, float]:
+    """Send the reward log that was made to its topic; all numbers are by reward event."""
+    before = _server_cpu_s(home)
+    answer = _answer(_start("bench.publish", settings))
+    after = _server_cpu_s(home)
+    published = answer["published"]
+    return {
+        "per_s": published / answer["seconds"],
+        "cpu_us": answer["cpu_s"] / published * 1e6,
+        "thread_us": answer["thread_s"] / published * 1e6,
+        "postgresql_cpu_us": (after["postgres"] - before["postgres"]) / published * 1e6,
+        "kafka_cpu_us": (after["java"] - before["java"]) / published * 1e6,
     }
 
 
@@ -224,11 +241,21 @@ def _report_cost(lives: list[dict[str, Any]]) -> None:
         f"state {_median(lives, 'state_bytes'):.0f} bytes/member, resident {_median(lives, 'resident_mb'):.0f} MB"
     )
     print(f"  poll + decode + admit + merge: {_median(lives, 'receive_us'):.1f} µs CPU/event, in a thread of its own")
+    _report_publishing([live["publishing"] for live in lives if live["publishing"]])
     print("  transaction and projection, µs/event (CPU of the worker's thread / wall):")
     for stage in lives[0]["stages_cpu_us"]:
         cpu = statistics.median(live["stages_cpu_us"].get(stage, 0.0) for live in lives)
         wall = statistics.median(live["stages_wall_us"].get(stage, 0.0) for live in lives)
         print(f"    {stage:20s} {cpu:5.1f} / {wall:5.1f}")
+
+
+def _report_publishing(found: list[dict[str, Any]]) -> None:
+    if found:
+        print(
+            f"  publishing, by itself: {_median(found, 'per_s'):,.0f} reward events/s; CPU µs each: "
+            f"publisher {_median(found, 'cpu_us'):.1f} ({_median(found, 'thread_us'):.1f} in its thread), PostgreSQL "
+            f"{_median(found, 'postgresql_cpu_us'):.1f}, Kafka {_median(found, 'kafka_cpu_us'):.1f}"
+        )
 
 
 def _rounds(rows: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Offer what operators ask: member, verify, quarantine, projection, offsets."""
+"""Offer what operators ask: verify, quarantine, projection, offsets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ offsets_app = typer.Typer(help="Show how far each partition was taken, and conti
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command("member")(member)
     app.command("verify")(verify)
     app.add_typer(quarantine_app, name="quarantine")
     app.add_typer(projection_app, name="projection")
@@ -30,30 +29,6 @@ def _database_url() -> str:
     from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     return load_settings().database_url
-
-
-def member(member_id: Annotated[str, typer.Argument(metavar="ID")], as_json: JsonFlag = False) -> None:
-    """Show a member's balances and last reward events.
-
-    Example: `guerdon member household-1`
-    """
-    from operations.member import member as show  # noqa: PLC0415  `guerdon --help` must not wait for it
-
-    found = show(_database_url(), member_id)
-    if as_json:
-        print_json(found)
-        return
-    typer.echo(
-        f"{found['member_id']}: last event {found['last_event_id']} ({found['last_type']}), "
-        f"occurred {found['last_occurred_at']}, recorded {found['last_recorded_at']}; shard {found['shard']}"
-    )
-    for held in found["held_because"]:
-        typer.echo(f"held: event {held['event_id']} could not be judged; see `guerdon quarantine show {held['id']}`")
-    print_rows(found["balances"], as_json=False, empty="no balance yet")
-    shown = ("occurred_at", "type", "unit", "amount", "rule_id", "order_id", "event_id", "reason")
-    rows = [[event[name] for name in shown] for event in found["reward_events"]]
-    if rows:
-        print_table(list(shown), rows)
 
 
 def verify(

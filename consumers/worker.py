@@ -16,6 +16,8 @@ from confluent_kafka import KafkaException
 from consumers.intake import Intake
 from consumers.lanes import SILENCE_S, Lanes
 from consumers.positions import Positions
+from consumers.publisher import Publisher
+from consumers.publisher import finish as finish_publishing
 from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
 from consumers.writer import Stopped, Writer
 from engine.store.database import INFRASTRUCTURE, one, transaction
@@ -91,7 +93,7 @@ class Worker:
     Args:
         settings: addresses and bounds.
         writer_schemas: where schemas of messages are looked up.
-        until_caught_up: stop when the end offsets seen at start are taken and projected.
+        until_caught_up: stop when the end offsets seen at start are taken, projected and published.
         observe: called with the name of each step's start and end in a transaction.
 
     Raises:
@@ -122,7 +124,9 @@ class Worker:
             self._on_revoked,
         )
         self._writer = Writer(settings.database_url, writer_schemas.lookup, self._stop, observe)
-        self._projector = Projector(settings.database_url, observe=observe or (lambda _point: None))
+        self._observe = observe or (lambda _point: None)
+        self._projector = Projector(settings.database_url, observe=self._observe)
+        self._publisher = Publisher(settings, observe=self._observe) if settings.publish_rewards else None
         self._writing: Future[Outcome] | None = None
         self._written: Batch | None = None
         self._astray: set[Partition] = set()
@@ -138,6 +142,8 @@ class Worker:
         ends = self._patiently(self._source.ends) or {} if self._until_caught_up else {}
         _calm_garbage_collector()
         self._projector.start()
+        if self._publisher is not None:
+            self._publisher.start()
         try:
             while not self._stop.is_set():
                 self._find_back()
@@ -152,6 +158,8 @@ class Worker:
             self._leave()
         if self._until_caught_up and not self._stop.is_set():
             finish(self._settings.database_url, self._stop)
+            if self._publisher is not None:
+                finish_publishing(self._settings, self._stop, self._observe)
         return self.summary
 
     def _receive(self) -> None:
@@ -206,6 +214,8 @@ class Worker:
         pause_ms = self._settings.projection_pause_behind_ms if behind else self._settings.projection_pause_ms
         self._projector.pause_s = pause_ms / 1000
         self._projector.wake()
+        if self._publisher is not None:
+            self._publisher.wake(behind=behind)
         self.summary.add(outcome)
         log.info(
             "batch", accepted=outcome.accepted, duplicate=outcome.duplicate, quarantined=outcome.quarantined,
@@ -314,6 +324,8 @@ class Worker:
     def _leave(self) -> None:
         self._stop_writing()
         self._projector.stop()
+        if self._publisher is not None:
+            self._publisher.stop()
         self._source.close()
         self._positions.close()
 

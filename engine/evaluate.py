@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from engine.ledger import celebrations, ranks
 from engine.ledger.clock import perform_due
 from engine.ledger.decisions import decide
+from engine.ledger.movements import open_lots
 from engine.ledger.redemptions import redeem
 from engine.ledger.refunds import apply_waiting, refund
 from engine.ledger.turn import Turn
 from engine.profile import profile_after
-from schemas.events import Decision, Erasure, Profile, Purchase, Redemption, Refund, Signup
+from schemas.events import Activity, Decision, Erasure, Profile, Purchase, Redemption, Refund, Share, Signup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from engine.state import MemberState, Occurrence
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
+
+PLAIN_EVENTS = frozenset((Purchase, Share, Activity))
+"""What gives by rules and does nothing else to a member who owes nothing, has nothing due and no tiers to climb."""
 
 LEDGER_EVENTS = (Refund, Redemption, Decision, Erasure)
 """What moves lots, and so needs the member's whole ledger."""
@@ -33,19 +37,34 @@ def fold(
 
     A late event moves no clock back: what it brings about and is due by the clock already is performed at once.
     """
-    turn = Turn(event.member_id, state, occurrence, judge, books)
-    at_ms = event.occurred_at
+    if type(event) in PLAIN_EVENTS and _is_plain(state, judge, event.occurred_at):
+        given = judge.judge(event, state, occurrence)
+        if given:
+            open_lots(state, given)
+        if event.occurred_at > state.clock_ms:  # noqa: PLR1730  max() takes a third of the time of a fold without rules
+            state.clock_ms = event.occurred_at
+        if state.due_ms is None or state.due_ms > state.clock_ms:
+            return given
+        turn = Turn(event.member_id, state, occurrence, judge, books)
+        turn.rewards.extend(given)
+        perform_due(turn, state.clock_ms)
+        return turn.rewards
+    return _take_turn(Turn(event.member_id, state, occurrence, judge, books), event)
+
+
+def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent]:
+    """Perform what is due, then the event and all that follows from it."""
+    state, at_ms, kind = turn.state, event.occurred_at, type(event)
     _move_clock(turn, at_ms)
-    kind = type(event)
     if kind in LEDGER_EVENTS:
         _move_lots(turn, event)
     else:
-        turn.run_rules(event, occurrence.identity)
+        turn.run_rules(event, turn.occurrence.identity)
         if kind is Signup or kind is Profile:
             _enter(turn, event)  # type: ignore[arg-type]  # afterwards: rules read the member as they were before the event
     if state.first_ms is None and not (isinstance(event, Decision) and event.action == "opening"):
         state.first_ms = at_ms
-    if judge.programme.terms.tiers is not None:
+    if turn.judge.tier_clock is not None:
         ranks.count_gained(turn, at_ms, getattr(event, "order_id", None))
     if state.is_waiting and isinstance(event, Purchase):
         apply_waiting(turn, event.order_id, at_ms)
@@ -53,6 +72,18 @@ def fold(
     if state.due_ms is not None and state.due_ms <= state.clock_ms:
         perform_due(turn, state.clock_ms)
     return turn.rewards
+
+
+def _is_plain(state: MemberState, judge: Judges, at_ms: int) -> bool:
+    """Whether an event can do nothing to the member but give: most can, and are spared the ledger's turn."""
+    return (
+        state.version == judge.version
+        and (state.due_ms is None or state.due_ms > at_ms)
+        and not state.debts
+        and not state.is_waiting
+        and judge.tier_clock is None
+        and state.first_ms is not None
+    )
 
 
 def advance(

@@ -40,6 +40,7 @@ from engine.store.database import FROZEN_AFTER, RETRYABLE, WORKER, connect, end_
 from engine.store.member_states import Member, MemberCache
 from engine.store.reward_log import PostingFields, RewardRows
 from engine.store.source_log import Head, SourceRows
+from schemas.events import Redemption
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:
@@ -211,6 +212,7 @@ class LiveTransaction:
         self._load_judges(cursor, {head.version for head in work.heads.values()})
         work.books = StoredBooks(cursor, work.generation, partial(self._judge, cursor))
         ledgers.open_ledgers(cursor, self._movers(work))
+        work.books.lock_stock(self._stocked(work))
         owners = {(event.shard, event.member_id) for event in work.batch.admitted if personal.is_personal(event.event)}
         readers = sorted(owners | self._readers(work))
         profiles.open_profiles(cursor, [work.members[shard][member_id] for shard, member_id in readers])
@@ -228,6 +230,17 @@ class LiveTransaction:
                 if type(event.event) in LEDGER_EVENTS or (due_ms is not None and due_ms <= event.event.occurred_at):
                     found[event.shard, event.member_id] = member
         return list(found.values())
+
+    def _stocked(self, work: Work) -> set[str]:
+        """Return the rewards of which there are only so many and the batch may take one."""
+        found = set()
+        for event in work.batch.admitted:
+            asked = event.event
+            if isinstance(asked, Redemption) and asked.reward is not None and asked.action in ("reserve", "spend"):
+                reward = self._judges[work.heads[event.shard].version].programme.terms.reward(asked.reward)
+                if reward is not None and reward.stock is not None:
+                    found.add(reward.id)
+        return found
 
     def _readers(self, work: Work) -> set[Owner]:
         """Return the members on whose events a rule in force reads the profile; birthdays are due at any event."""
@@ -349,7 +362,8 @@ class LiveTransaction:
         }
         changed |= dict.fromkeys(work.erased, profiles.NOTHING)
         self._tell_standings(work)
-        ledgers.save(cursor, work.touched.values())
+        ledgers.save(cursor, work.touched.values(), work.books.judge)
+        work.books.save_stock()
         member_states.save(cursor, work.touched.values(), changed)
         personal.drop_keys(cursor, work.erased)
 

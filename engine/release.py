@@ -54,7 +54,8 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     for recorded in waiting:
         _judge(books, head, member, recorded, rewards)
     member.standing = standing_of(books.judge(head.version), member.state)
-    ledgers.save(cursor, [member])
+    ledgers.save(cursor, [member], books.judge)
+    books.save_stock()
     rows.write_events(cursor)
     rewards.write(cursor)
     changed = {}

@@ -13,10 +13,17 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
 REWARD_EVENTS_SHOWN = 20
+EXPIRING_WITHIN_S = 30 * 86_400
 
 
-def member(database_url: str, member_id: str, reward_events_max: int = REWARD_EVENTS_SHOWN) -> dict[str, Any]:
-    """Return the member's balances, the last reward events, how many events were recorded, and whether they are held.
+def member(
+    database_url: str,
+    member_id: str,
+    reward_events_max: int = REWARD_EVENTS_SHOWN,
+    *,
+    expiring_within_s: int = EXPIRING_WITHIN_S,
+) -> dict[str, Any]:
+    """Return the member's balances, tier, rewards, what expires soon, last reward events, and whether they are held.
 
     Raises:
         AnswerIsNo: no event of this member was ever recorded.
@@ -39,9 +46,6 @@ def member(database_url: str, member_id: str, reward_events_max: int = REWARD_EV
             raise AnswerIsNo(
                 f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
             )
-        balances = dictionaries(
-            cursor, "SELECT * FROM reward.member_balance WHERE member_id = %s ORDER BY unit", (member_id,)
-        )
         events = dictionaries(
             cursor,
             """
@@ -50,21 +54,60 @@ def member(database_url: str, member_id: str, reward_events_max: int = REWARD_EV
             """,
             (shard, member_id, _recent(cursor, shard, known[0]["last_seq"], reward_events_max), reward_events_max),
         )
-        held = dictionaries(
-            cursor,
-            """
-            SELECT id, event_id, message FROM guerdon.quarantine
-            WHERE member_id = %s AND stage = 'evaluate' AND status = 'open' ORDER BY id
-            """,
-            (member_id,),
-        )
+        shown = _of_views(cursor, member_id, expiring_within_s)
     return {
         "member_id": member_id,
         "shard": shard,
         **known[0],
-        "balances": balances,
-        "held_because": held,
+        **shown,
         "reward_events": events,
+    }
+
+
+def _of_views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, Any]:
+    balances = dictionaries(
+        cursor, "SELECT * FROM reward.member_balance WHERE member_id = %s ORDER BY unit", (member_id,)
+    )
+    tiers = dictionaries(
+        cursor,
+        """
+        SELECT tier, since, until, qualifying, next_tier, to_next_tier FROM reward.member_tier WHERE member_id = %s
+        """,
+        (member_id,),
+    )
+    rewards = dictionaries(
+        cursor,
+        """
+        SELECT unit, item, code, amount, status, granted_at, expires_at
+        FROM reward.member_reward WHERE member_id = %s ORDER BY granted_at, unit, item
+        """,
+        (member_id,),
+    )
+    expiring = dictionaries(
+        cursor,
+        """
+        SELECT unit, next_expiry_at AS "at", next_expiry_amount AS amount,
+               next_expiry_at <= clock_timestamp() AS lapsed
+        FROM reward.member_balance
+        WHERE member_id = %s AND next_expiry_at <= clock_timestamp() + %s * interval '1 second'
+        ORDER BY next_expiry_at, unit
+        """,
+        (member_id, expiring_within_s),
+    )
+    held = dictionaries(
+        cursor,
+        """
+        SELECT id, event_id, message FROM guerdon.quarantine
+        WHERE member_id = %s AND stage = 'evaluate' AND status = 'open' ORDER BY id
+        """,
+        (member_id,),
+    )
+    return {
+        "tier": tiers[0] if tiers else None,
+        "balances": balances,
+        "expiring": expiring,
+        "rewards": rewards,
+        "held_because": held,
     }
 
 

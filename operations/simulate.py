@@ -231,6 +231,7 @@ class _Simulator:
         self._orders: dict[tuple[str, str], Purchase] = {}
         self._judges: dict[int, Judge | Explainer] = {}
         self._books: dict[str, MemoryBooks] = {}
+        self._stock: dict[str, int] = {}
         checked = self._loaded(programme, str(programme)) if isinstance(programme, Path) else programme
         self._judge = self._activate(checked)
 
@@ -309,7 +310,7 @@ class _Simulator:
         return Occurrence(identity, self._seqs[shard], simulation.clock_ms)
 
     def _evaluate(self, event: Any, member_id: str, state: MemberState, occurrence: Occurrence) -> None:
-        books = self._books.setdefault(member_id, MemoryBooks(self._judges.__getitem__))
+        books = self._books.setdefault(member_id, MemoryBooks(self._judges.__getitem__, self._stock))
         if isinstance(event, Purchase):
             books.record(event, self._judge.version)
         if isinstance(self._judge, Explainer):

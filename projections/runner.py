@@ -54,7 +54,10 @@ def connect_to_project(database_url: str) -> Connection:
     connection = connect(database_url, application="guerdon projector")
     with connection, connection.cursor() as cursor:
         cursor.execute(
-            "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; SET work_mem = '64MB'"
+            """
+            SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; SET enable_material = off;
+            SET work_mem = '64MB'
+            """
         )
     return connection
 

@@ -12,6 +12,7 @@ from fastavro import schemaless_reader, schemaless_writer
 from msgspec import ValidationError, convert, to_builtins
 
 from schemas.conversion import prepare_for, rejection_of
+from schemas.events import EVENT_TYPES
 from schemas.rejection import Reason, Rejected
 from schemas.writer_schemas import (
     CommittedSchemas,
@@ -132,7 +133,7 @@ class Encoder:
         self._writing = {
             name: (b"\0" + known[name].to_bytes(4), read_writer_schema(text).avro)
             for name, text in current_texts().items()
-            if name in known
+            if name in known and name.lower() in EVENT_TYPES
         }
 
     def encode(self, event: Event) -> bytes:

@@ -38,6 +38,15 @@ def decode_json(line: str | bytes) -> Event:
     Raises:
         Rejected: undecodable where it is no JSON object, otherwise what `event_from_object` says.
     """
+    return event_from_object(object_of(line))
+
+
+def object_of(line: str | bytes) -> dict[str, object]:
+    """Return one JSON object, whatever it spells; numbers with a point stay exact decimals.
+
+    Raises:
+        Rejected: undecodable where it is no JSON object, wrong_type where a name stands twice in it.
+    """
     try:
         text = line if isinstance(line, str) else line.decode()
         value = json.loads(text, object_pairs_hook=_object, parse_float=_decimal, parse_constant=_refuse_constant)
@@ -51,7 +60,7 @@ def decode_json(line: str | bytes) -> Event:
         raise Rejected(Reason.OUT_OF_RANGE, "a number has more than 4,300 digits") from None
     if not isinstance(value, dict):
         raise Rejected(Reason.UNDECODABLE, f"this is {shown(value)}; an event is a JSON object such as {{…}}")
-    return event_from_object(value)
+    return value
 
 
 def event_from_object(obj: dict[str, object]) -> Event:

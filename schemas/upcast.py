@@ -22,6 +22,7 @@ CURRENT_VERSIONS = {
     "Activity": 1,
     "Redemption": 1,
     "Decision": 1,
+    "RewardEvent": 1,
 }
 """The version of each record that `schemas/avro` writes today."""
 

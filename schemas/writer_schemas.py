@@ -128,7 +128,7 @@ def _record_kind(raw: dict[str, Any]) -> tuple[str, type[Event]]:
     name, namespace = str(raw.get("name")), raw.get("namespace")
     full = name if "." in name or not namespace else f"{namespace}.{name}"
     space, _, short = full.rpartition(".")
-    if space != NAMESPACE or short not in CURRENT_VERSIONS:
+    if space != NAMESPACE or short not in CURRENT_VERSIONS or short.lower() not in EVENT_TYPES:
         raise UnreadableSchema(f"it is a record {full[:100]!r}, which is none of Guerdon's events")
     return short, EVENT_TYPES[short.lower()]
 

@@ -23,7 +23,7 @@ from operations import offsets
 from operations.verify import verify
 from schemas.canonical import event_identity
 from schemas.codec import CommittedSchemas, Decoder
-from schemas.events import TOPIC_TYPES, Event, Purchase
+from schemas.events import EVENT_TYPES, TOPIC_TYPES, Event, Purchase
 from schemas.rewards import ACCOUNTS
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def recorded(cursor: Cursor) -> list[tuple[int, int, int, str, str, Event | None
         event = None
         if schema_id != personal.OWN_FORMAT:
             _, event = decoder.decode(TOPIC_OF[kind], bytes(payload))
-        elif kind in TOPIC_OF:
+        elif kind in EVENT_TYPES:
             event = personal.unseal(kind, bytes(payload), None, b"", None)
         rows.append((shard, seq, recorded_ms, kind, member_id, event, bytes(payload)))
     return rows

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from hypothesis import strategies as st
 
-from schemas.events import INT64_MAX, Activity, Item, MemberEvent, Profile, Purchase, Share, Signup, Tender
+from schemas.events import INT64_MAX, Activity, Item, MemberEvent, Profile, Purchase, Refund, Share, Signup, Tender
 
 TIMEZONES = ["UTC", "America/New_York", "Asia/Shanghai", "Australia/Lord_Howe"]
 WORDS = ["app", "NO", "010", "会员"]
@@ -125,6 +126,7 @@ _PAST = st.one_of(
         lambda test: st.sampled_from(["history.last_buy", "member.age"]).map(lambda path: f"{path}: {test}")
     ),
     st.sampled_from(["b", "vip"]).map(lambda item: f"member.held.{item}: true"),
+    st.sampled_from(["member.tier: high", "member.tier: {ne: low}", "member.tier_rank: {gte: 1}"]),
     st.sampled_from(["{contains: rare}", "{contains: young}", "{contains_any: [rare, new]}", "{exists: false}"]).map(
         lambda test: f"member.segment: {test}"
     ),
@@ -214,6 +216,7 @@ def gives(trigger: str, phase: str) -> st.SearchStrategy[str]:
         by = "attributes.size, by: {app: 2, NO: 1.25}, round: half_up"
         of = st.sampled_from(["event", "member"])
         choices.append(st.tuples(earlier, of).map(lambda t: f"multiply: {{phase: {t[0]}, key: {t[1]}.{by}}}"))
+        choices.append(earlier.map(lambda of: f"multiply: {{phase: {of}, key: member.tier, by: {{high: 1.5}}}}"))
     return st.one_of(choices)
 
 
@@ -275,7 +278,12 @@ def rules(draw: st.DrawFn, identifier: str) -> str:
         parts.append(f"group: {{id: {phase}-{pick}, pick: {pick}}}")
     if draw(st.booleans()):
         parts.append("campaign: spring")
+    if draw(st.integers(0, 3)) == 0:
+        parts.append(f"hold: {draw(st.sampled_from(['6h', '1d', '1mo']))}")
     return f"- {{{', '.join(parts)}}}"
+
+
+_TIER_WINDOWS = ["lifetime", "calendar_year", "anniversary", "rolling 2d"]
 
 
 @st.composite
@@ -285,7 +293,16 @@ def programme_texts(draw: st.DrawFn) -> str:
     lines = ["schema: guerdon/1", "programme: p", f"timezone: {draw(st.sampled_from(TIMEZONES))}", "currency: USD"]
     lines.append("derived: {net: purchase.amount - purchase.tender.card + purchase.tax}")
     lines.append(METRICS)
-    return "\n".join([*lines, "rules:", *(draw(rules(identifier)) for identifier in identifiers)])
+    lines.append(f"points: {{validity: {draw(st.sampled_from(['none', '12h', '3d', '1mo']))}, round_expiry: day}}")
+    written = "\n".join([*lines, "rules:", *(draw(rules(identifier)) for identifier in identifiers)])
+    if draw(st.booleans()):
+        return re.sub(r"member[.]tier(_rank)?: ({[^}]*}|high)", "member.balance: {gte: 0}", written).replace(
+            "key: member.tier, by: {high: 1.5}", "by: 1.5"
+        )
+    metric, window = draw(st.sampled_from(["status", "buys", "spent"])), draw(st.sampled_from(_TIER_WINDOWS))
+    levels = f"[{{id: low, from: 0}}, {{id: high, from: {'2' if metric == 'buys' else '30'}, benefits: [vip]}}]"
+    tiers = f"tiers: {{metric: {metric}, window: {window}, grace: 1d, levels: {levels}}}\n"
+    return tiers + written + "\n- {id: risen, on: tier, when: {tier.to: high}, give: [{points: 9}, {badge: b}]}"
 
 
 @st.composite
@@ -326,10 +343,11 @@ _lines = st.builds(
 )
 _birthday = st.sampled_from(["1990-03-10", "--03-11", "2000-02-29", "--09-09", "1971-12-31"])
 _tenders = st.builds(Tender, kind=st.sampled_from(["card", "cash"]), amount=_amounts)
-_purchases = st.builds(
+_order_ids = st.sampled_from(["o1", "o2"]) | st.uuids().map(str)
+purchases = st.builds(
     Purchase,
     **_head,
-    order_id=st.uuids().map(str),
+    order_id=_order_ids,
     currency=st.just("USD"),
     amount=_amounts,
     tax=st.none() | _amounts,
@@ -360,8 +378,15 @@ _activities = st.builds(
 _shares = st.builds(
     Share, **_head, object=st.sampled_from(WORDS[:4]), channel=_word, verified=st.none() | st.booleans()
 )
+_refunds = st.builds(
+    Refund,
+    **_head,
+    order_id=_order_ids,
+    refund_id=st.uuids().map(str),
+    amount=st.none() | st.integers(0, 3_000),
+)
 member_events: st.SearchStrategy[MemberEvent | Profile] = st.one_of(
-    _purchases, _signups, _profiles, _activities, _shares
+    purchases, purchases, purchases, _signups, _profiles, _activities, _shares, _refunds
 )
 histories = st.lists(member_events, min_size=1, max_size=16)
-profile_histories = st.lists(st.one_of(_profiles, _profiles, _signups, _shares, _purchases), min_size=4, max_size=16)
+profile_histories = st.lists(st.one_of(_profiles, _profiles, _signups, _shares, purchases), min_size=4, max_size=16)

@@ -24,7 +24,6 @@ JUDGED = set(EVENT_TYPES) - {"touch"}
 
 NOT_YET = {
     "limit-campaign-budget-across-members",
-    "redeem-catalogue-price",
     "ref-first-order",
     "ref-below-the-threshold",
     "ref-welcome-for-the-referee",

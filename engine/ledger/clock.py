@@ -39,8 +39,7 @@ def _release(turn: Turn, at_ms: int) -> None:
         if lot.pending and lot.item is None:
             turn.movements.move(lot, "released", lot.pending, at_ms)
         elif lot.pending:
-            lot.active, lot.pending = lot.active + lot.pending, 0
-            turn.state.hold_item(lot.unit, lot.item or "", lot.expires_ms)
+            turn.movements.release_item(lot, at_ms)
 
 
 def _expire(turn: Turn, at_ms: int) -> None:

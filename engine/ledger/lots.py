@@ -20,7 +20,7 @@ _NEVER = 1 << 62
 """Sorts a lot that never expires behind all others."""
 
 
-class Lot(Struct, array_like=True):
+class Lot(Struct, array_like=True, gc=False):
     """Hold one grant; stored as MessagePack, so fields are added at the end.
 
     `amount` is what was granted; `pending`, `active`, `reserved`, `spent` and `expired` say where it lies now, and what

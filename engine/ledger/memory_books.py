@@ -14,12 +14,18 @@ if TYPE_CHECKING:
 
 
 class MemoryBooks:
-    """Hold one member's parts and purchases; `judge` returns the judge of an activated version."""
+    """Hold one member's parts and purchases.
 
-    def __init__(self, judge: Callable[[int], Judges]) -> None:
+    Args:
+        judge: returns the judge of an activated version.
+        stock: counts what was taken of each reward, shared by all members; None where nobody else takes any.
+    """
+
+    def __init__(self, judge: Callable[[int], Judges], stock: dict[str, int] | None = None) -> None:
         self._judge = judge
         self._parts = Parts()
         self._purchases: dict[str, Placed] = {}
+        self._stock: dict[str, int] = {} if stock is None else stock
 
     def record(self, purchase: Purchase, version: int) -> None:
         """Remember a purchase as the source log does; the first of an order stands."""
@@ -36,3 +42,11 @@ class MemoryBooks:
     def judge(self, version: int) -> Judges:
         """Return the judge of an activated version."""
         return self._judge(version)
+
+    def stock_used(self, reward: str) -> int:
+        """Return how many of a reward were taken so far."""
+        return self._stock.get(reward, 0)
+
+    def use_stock(self, reward: str, change: int) -> None:
+        """Count a reward as taken, or with a negative change as given back."""
+        self._stock[reward] = self.stock_used(reward) + change

@@ -68,22 +68,18 @@ class Movements:
 
     def open(self, given: Sequence[RewardEvent]) -> None:
         """Open a lot for each grant among reward events, and let what is active settle a debt."""
+        first = len(self.state.lots)
+        open_lots(self.state, given)
+        if self._all is not None:
+            self._all += self.state.lots[first:]
+        if not self.state.debts:
+            self.rewards += given
+            return
+        opened = {lot.key: lot for lot in self.state.lots[first:]}
         for reward in given:
             self.rewards.append(reward)
-            posting = reward.posting
-            if posting.debit == "issued" or (posting.unit in ITEM_UNITS and posting.type != "reward.refused"):
-                self._opened(_lot_of(reward))
-
-    def _opened(self, lot: Lot) -> None:
-        state = self.state
-        state.lots.append(lot)
-        if self._all is not None:
-            self._all.append(lot)
-        state.is_due(lot.due_ms)
-        if lot.active and lot.item is None:
-            if lot.unit == "points":
-                state.available = min(state.available + lot.active, INT64_MAX)
-            if state.debts:
+            lot = opened.get(reward.reward_key)
+            if lot is not None and lot.item is None:
                 self.settle(lot, lot.granted_ms)
 
     def move(self, lot: Lot, verb: str, amount: int, at_ms: int, reason: str | None = None) -> None:
@@ -172,6 +168,18 @@ class Movements:
         held = min(amount, lot.active)
         lot.active -= held
         lot.pending -= amount - held
+        self._tell_item(lot, kind, amount, at_ms, reason)
+        if not lot.active and lot.unit in ("badge", "benefit"):
+            self._let_go(lot)
+
+    def release_item(self, lot: Lot, at_ms: int) -> None:
+        """Hand over an item whose hold has ended."""
+        amount = lot.pending
+        lot.active, lot.pending = lot.active + amount, 0
+        self._tell_item(lot, f"{lot.unit}.released", amount, at_ms, None)
+        self.state.hold_item(lot.unit, lot.item or "", lot.expires_ms)
+
+    def _tell_item(self, lot: Lot, kind: str, amount: int, at_ms: int, reason: str | None) -> None:
         moves = lot.moves = lot.moves or {}
         moves[kind] = moves.get(kind, 0) + 1
         key = movement_key(lot.key, kind, moves[kind])
@@ -179,8 +187,6 @@ class Movements:
         self.rewards.append(
             _moved(posting_of(kind, lot.unit, (None, None), rule, lot.item, reason), amount, key, at_ms, lot)
         )
-        if not lot.active and lot.unit in ("badge", "benefit"):
-            self._let_go(lot)
 
     def _let_go(self, ended: Lot) -> None:
         """Forget that a badge or benefit is held, unless another lot of it still is."""
@@ -204,15 +210,27 @@ _ACCOUNTS = {
 """Which account each movement leaves, and which it enters."""
 
 
-def _lot_of(reward: RewardEvent) -> Lot:
-    """Return the lot that a grant opens: pending until the end of its hold, where it has one."""
-    posting, amount, at_ms = reward.posting, reward.amount, reward.occurred_at_ms
-    available_ms = at_ms if reward.available_at_ms is None else reward.available_at_ms
-    active, pending = (0, amount) if available_ms > at_ms else (amount, 0)
-    return Lot(
-        reward.reward_key, posting.unit, amount, active, pending, at_ms, available_ms, reward.expires_at_ms,
-        posting.rule_id, posting.rule_version, reward.give, reward.order_id, posting.item, posting.campaign,
-    )  # fmt: skip
+def open_lots(state: MemberState, given: Sequence[RewardEvent]) -> None:
+    """Open a lot for each grant among reward events: pending until the end of its hold, where it has one."""
+    for reward in given:
+        posting = reward.posting
+        if posting.debit != "issued" and (posting.unit not in ITEM_UNITS or posting.type == "reward.refused"):
+            continue
+        amount, at_ms, expires_ms = reward.amount, reward.occurred_at_ms, reward.expires_at_ms
+        available_ms = at_ms if reward.available_at_ms is None else reward.available_at_ms
+        active, pending, due_ms = amount, 0, expires_ms
+        if available_ms > at_ms:
+            active, pending, due_ms = 0, amount, available_ms
+        elif posting.unit == "points":
+            state.available = min(state.available + amount, INT64_MAX)
+        if due_ms is not None and (state.due_ms is None or due_ms < state.due_ms):
+            state.due_ms = due_ms
+        state.lots.append(
+            Lot(
+                reward.reward_key, posting.unit, amount, active, pending, at_ms, available_ms, expires_ms,
+                posting.rule_id, posting.rule_version, reward.give, reward.order_id, posting.item, posting.campaign,
+            )
+        )  # fmt: skip
 
 
 def _moved(posting: Posting, amount: int, key: bytes, occurred_ms: int, lot: Lot) -> RewardEvent:

@@ -123,3 +123,11 @@ class Books(Protocol):
     def judge(self, version: int) -> Judges:
         """Return the judge of an activated version."""
         ...
+
+    def stock_used(self, reward: str) -> int:
+        """Return how many of a catalogue's reward were taken so far, by anybody."""
+        ...
+
+    def use_stock(self, reward: str, change: int) -> None:
+        """Count a reward as taken, or with a negative change as given back."""
+        ...

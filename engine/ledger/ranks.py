@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.movements import posting_of
 from engine.ledger.standing import Standing
+from engine.ledger.tiers import UNEARNED
 from engine.programme.frozen import keep_first
 from engine.programme.occasions import TierChange
 from engine.programme.terms import TierWindow
@@ -84,7 +85,7 @@ def lower(turn: Turn, fallen: int, counted_ms: int, at_ms: int) -> None:
         standing.number -= fallen
     clock.count(standing, -fallen, counted_ms)
     before = standing.level
-    if clock.lower(standing, max(at_ms, turn.state.clock_ms)):
+    if clock.lower(standing, at_ms, max(at_ms, turn.state.clock_ms)):
         change(turn, (before, "refund"), at_ms, None)
     turn.state.is_due(standing.review_ms)
 
@@ -115,7 +116,7 @@ def follow_programme(turn: Turn, at_ms: int) -> None:
     standing.terms = tiers.terms
     if standing.basis != tiers.basis:
         standing.basis, standing.sums, standing.window = tiers.basis, {}, None
-        standing.number, standing.earned = clock.level(standing).start, clock.period(standing, at_ms)
+        standing.number, standing.earned = clock.level(standing).start, UNEARNED
     standing.in_grace = False
     if not is_known:
         standing.level = tiers.levels[0].id

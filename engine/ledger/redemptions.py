@@ -63,6 +63,8 @@ def _reserve(turn: Turn, event: RedemptionEvent) -> None:
     lots = spendable(turn.movements.lots(), unit, max(at_ms, turn.state.clock_ms))
     available = sum(lot.active for lot in lots) - turn.state.debts.get(unit, 0)
     amount, value_minor, reason = _price(event, reward, available)
+    if reason is None and reward is not None and reward.stock is not None:
+        reason = "out_of_stock" if turn.books.stock_used(reward.id) >= reward.stock else None
     if reason is not None:
         _refuse(turn, event, reason)
         return
@@ -72,6 +74,7 @@ def _reserve(turn: Turn, event: RedemptionEvent) -> None:
         lapses_ms=turn.calendar.after(at_ms, turn.terms.reserve_for),
     )  # fmt: skip
     turn.books.parts().redemptions[event.redemption_id] = redemption
+    _count_stock(turn, redemption, 1)
     for lot in lots:
         part = min(amount, lot.active)
         if part:
@@ -160,6 +163,7 @@ def _release(turn: Turn, redemption: Redemption, at_ms: int, reason: str | None)
     for taken in redemption.taken:
         turn.movements.move(lots[taken.lot], "voided", taken.amount, at_ms, reason)
     redemption.taken, redemption.status, redemption.lapses_ms = [], "voided", None
+    _count_stock(turn, redemption, -1)
 
 
 def _restore(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None:
@@ -188,10 +192,17 @@ def give_back(turn: Turn, redemption: Redemption, amount: int, at_ms: int) -> No
             redemption.taken.pop()
     if not redemption.taken:
         redemption.status = "restored"
+        _count_stock(turn, redemption, -1)
         for key in redemption.items:
             lot = lots[key]
             if lot.active or lot.pending:
                 turn.take_back(lot, lot.active + lot.pending, at_ms, "restored")
+
+
+def _count_stock(turn: Turn, redemption: Redemption, change: int) -> None:
+    reward = None if redemption.reward is None else turn.terms.reward(redemption.reward)
+    if reward is not None and reward.stock is not None:
+        turn.books.use_stock(reward.id, change)
 
 
 def _lots_by_key(turn: Turn) -> dict[bytes, Lot]:

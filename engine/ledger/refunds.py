@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import structs
 
 from engine.ledger import ranks
+from engine.ledger.forget import is_forgotten, refunds_close_ms
 from engine.ledger.lots import ITEM_UNITS
 from engine.ledger.parts import Line, OrderFacts, Refunded
 from engine.ledger.redemptions import give_back
@@ -72,9 +73,10 @@ def _refusal(turn: Turn, order: Refunded, event: Refund) -> str | None:
     known = order.refunds.get(event.refund_id)
     if known is not None:
         return "already_refunded" if known == _digest(event) else "id_conflict"
-    programme = turn.books.judge(order.version).programme
-    closes_ms = calendar_of(programme.timezone).after(order.purchase.occurred_at, programme.terms.refunds.window)
-    if event.occurred_at > closes_ms:
+    programme, bought_ms = turn.books.judge(order.version).programme, order.purchase.occurred_at
+    if event.occurred_at > refunds_close_ms(programme, bought_ms):
+        return "refund_window_closed"
+    if is_forgotten(programme, bought_ms, turn.state.clock_ms):  # it came later than anything is kept for
         return "refund_window_closed"
     return "nothing_left" if order.refunds and rest_of(order) is None else None
 

@@ -135,9 +135,8 @@ def earned_by_rest(
         for lot in by_rule[rule.id]:
             award = award_of(facts, rule.gives[lot.give].amount, given) if rule.on is Purchase else lot.amount
             earned[lot.key] = min(award, lot.amount)
-        for lot in by_rule[rule.id]:
-            if lot.unit == "points":
-                given[rule.phase] += earned[lot.key]
+        if rule.on is Purchase:  # what a change of tier gave came after the multipliers
+            given[rule.phase] += sum(earned[lot.key] for lot in by_rule[rule.id] if lot.unit == "points")
     return earned
 
 

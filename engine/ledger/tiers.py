@@ -24,6 +24,10 @@ PERIODS_KEPT = 3
 """So many periods of a year are kept: the one under way, the one that ended, and one for late events."""
 
 
+UNEARNED = -(1 << 45)
+"""Stands for the period of a level that no number earned: brought from elsewhere, or left by a fall of one level."""
+
+
 class Standings(NamedTuple):
     """Say what a member's level would be reported as; times in ms since 1970 UTC, numbers in the metric's unit."""
 
@@ -102,22 +106,24 @@ class TierClock:
 
     def counts_in(self, standing: Standing, at_ms: int) -> bool:
         """Whether an instant lies in the window of the number that earned the level."""
+        if standing.earned == UNEARNED:
+            return False
         if self.tiers.over is None:
             return self.period(standing, at_ms) == standing.earned
         return self._calendar.before(standing.earned, self.tiers.over) < at_ms <= standing.earned
 
     def rise(self, standing: Standing, at_ms: int, clock_ms: int) -> bool:
-        """Raise the level to what the number reaches, and say whether that changed it.
+        """Raise the level to what the number reaches, then or now, and say whether that changed it.
 
         Args:
             standing: changed in place.
             at_ms: the instant of what was counted, which may be late.
             clock_ms: how far the member's time has come.
         """
-        number = self.number(standing, at_ms)
+        number, period_ms = max((self.number(standing, each_ms), each_ms) for each_ms in (at_ms, clock_ms))
         rank = self.earned_by(number)
         if rank > self.rank(standing):
-            self._settle(standing, rank, (number, self.period(standing, at_ms)), (at_ms, clock_ms))
+            self._settle(standing, rank, (number, self.period(standing, period_ms)), (at_ms, clock_ms))
             return True
         if self.tiers.over is not None:
             self.schedule(standing, clock_ms)
@@ -128,20 +134,19 @@ class TierClock:
         rank = self._ranks[level]
         if rank == self.rank(standing):
             return False
-        number = max(self.tiers.levels[rank].start, self.number(standing, at_ms))
-        self._settle(standing, rank, (number, self.period(standing, at_ms)), (at_ms, at_ms))
+        self._settle(standing, rank, (self.tiers.levels[rank].start, UNEARNED), (at_ms, at_ms))
         return True
 
-    def lower(self, standing: Standing, at_ms: int) -> bool:
-        """After a refund, lower the level at once where neither its number nor the current one reaches it."""
-        start, current = self.level(standing).start, self.number(standing, at_ms)
+    def lower(self, standing: Standing, at_ms: int, clock_ms: int) -> bool:
+        """After a refund at an instant, lower the level at once where neither its number nor the current reaches it."""
+        start, current = self.level(standing).start, self.number(standing, clock_ms)
         if standing.number < start <= current:
-            standing.number, standing.earned = current, self.period(standing, at_ms)
+            standing.number, standing.earned = current, self.period(standing, clock_ms)
         if standing.number >= start:
-            self.schedule(standing, at_ms)
+            self.schedule(standing, clock_ms)
             return False
-        kept = max((standing.number, standing.earned), (current, self.period(standing, at_ms)))
-        self._settle(standing, self.earned_by(kept[0]), kept, (at_ms, at_ms))
+        kept = max((standing.number, standing.earned), (current, self.period(standing, clock_ms)))
+        self._settle(standing, self.earned_by(kept[0]), kept, (at_ms, clock_ms))
         return True
 
     def review(self, standing: Standing, at_ms: int) -> bool:
@@ -159,9 +164,11 @@ class TierClock:
             standing.in_grace, standing.ended = True, ended
             standing.review_ms = self._calendar.after(at_ms, self.tiers.grace)
             return False
-        rank = self.earned_by(max(best[0], self.number(standing, at_ms)))
-        if self.tiers.downgrade is Downgrade.ONE_DOWN:
-            rank = max(rank, self.rank(standing) - 1)
+        best = max(best, (self.number(standing, at_ms), self.period(standing, at_ms)))
+        rank = self.earned_by(best[0])
+        if self.tiers.downgrade is Downgrade.ONE_DOWN and rank < self.rank(standing) - 1:
+            rank = self.rank(standing) - 1
+            best = (self.tiers.levels[rank].start, UNEARNED)
         self._settle(standing, rank, best, (at_ms, at_ms))
         return True
 

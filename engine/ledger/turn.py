@@ -80,7 +80,7 @@ class Turn:
     ) -> None:
         """Record that something asked for does not happen, and why; nothing has moved."""
         posting = posting_of("reward.refused", unit, (None, None), (None, None, None), item, reason)
-        nth = len(self.rewards)
+        nth = sum(each.posting.type == "reward.refused" and each.posting.reason == reason for each in self.rewards)
         key = refusal_key(self.occurrence.identity, "", self.member_id, nth, reason)
         self.rewards.append(RewardEvent(posting, min(amount, INT64_MAX), key, at_ms, order_id))
 

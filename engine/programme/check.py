@@ -2,49 +2,126 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.programme.conditions import (
-    NUMBERS,
-    AllOf,
-    AnyOf,
-    Comparison,
-    Duration,
-    FieldTest,
-    Kind,
-    Lines,
-    LocalPart,
-    LocalTime,
-    Not,
-    may_be_negative,
-)
-from engine.programme.facts import compared, passes
-from engine.programme.literals import length_ms
-from engine.programme.model import FixedAmount, MaxLimit, MultipliedAmount, Over, Phase, RatedAmount
+from engine.programme.conditions import NOWHERE, AllOf, AnyOf, Attribute, Comparison, Field, FieldTest, Kind, Lines, Not
+from engine.programme.fields import TRIGGER_NAMES
+from engine.programme.model import FixedAmount, MaxLimit, MultipliedAmount, Over, Phase, RatedAmount, TimesLimit
+from engine.programme.possible import passer_of, tests_in, values_of
 from engine.programme.problems import Code, shown
-from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
-    from engine.programme.conditions import Condition, Field, Literal
-    from engine.programme.model import Rule
+    from engine.programme.conditions import Condition, Place
+    from engine.programme.model import Active, Rule
+    from engine.programme.possible import Possibilities
     from engine.programme.problems import Problems
 
-_TRUE_OF_MISSING = (Comparison.NE, Comparison.NOT_IN, Comparison.EXISTS)
-_MEASURED = NUMBERS | {Kind.DATE, Kind.INSTANT, Kind.AGE}
+
+@dataclass(frozen=True)
+class Checker:
+    """Check the conditions of one programme."""
+
+    possible: Possibilities
+    problems: Problems
+
+    def rules(self, rules: tuple[Rule, ...]) -> None:
+        """Record every contradiction within `rules`."""
+        for rule in rules:
+            self._rule(rule)
+            _check_limits(rule, self.problems)
+            _check_multipliers(rule, rules, self.problems)
+        _check_groups(rules, self.problems)
+
+    def _rule(self, rule: Rule) -> None:
+        active = _active_tests(rule)
+        if self.condition(rule.when, rule.place, active):
+            parts = [*active, *parts_of(rule.when)]
+            self._alternatives(parts)
+            if rule.challenge is not None:
+                self.condition(rule.challenge.where, rule.place, parts)
+        for give in rule.gives:
+            basis = give.amount.basis.source if isinstance(give.amount, RatedAmount) else None
+            if isinstance(basis, Lines):
+                self.condition(basis.where, give.place)
+
+    def condition(self, condition: Condition, place: Place, beside: Sequence[Condition] = ()) -> bool:
+        """Record every contradiction within a condition at about `place`; return whether it can hold at all.
+
+        What stands `beside` it must hold as well, and can.
+        """
+        parts = list(parts_of(condition))
+        by_field: dict[Field, list[FieldTest]] = {}
+        for test in parts:
+            if isinstance(test, FieldTest):
+                by_field.setdefault(test.of, []).append(test)
+        found = [self.condition(branch, place) for part in parts for branch in branches_of(part)]
+        for field in [field for field in by_field if isinstance(field.source, Lines)]:
+            found.append(self.condition(_lines_of(field), place))
+            if not found[-1]:
+                del by_field[field]  # one error is enough: what no line fulfils, no purchase does
+        if self.possible.may_hold(*beside, *parts):
+            for field, tests in by_field.items():
+                self._listed(field, tests)
+            return all(found)
+        found += [self._field(field, tests) for field, tests in by_field.items()]
+        if all(found):
+            self._together([*beside, *parts], place)
+        return False
+
+    def _field(self, field: Field, tests: list[FieldTest]) -> bool:
+        """Record that no value passes all of `tests`; return whether one does."""
+        if self.possible.may_hold(*tests):
+            return True
+        message = f"no value of {field.path} passes all of its tests; this can never hold"
+        if any(test.comparison is Comparison.EXISTS and test.value is False for test in tests):
+            message = f"{field.path} must be missing here and cannot be; this can never hold"
+        self.problems.error(tests[-1].place, Code.NEVER_MATCHES, message)
+        return False
+
+    def _listed(self, field: Field, tests: list[FieldTest]) -> None:
+        """Record values that a list names and the other tests of the field leave out."""
+        if len(tests) > TESTS_COMPARED_MAX:
+            return
+        passers = [passer_of(test, wanted=True) for test in tests]
+        for test in tests:
+            if test.comparison is not Comparison.IN:
+                continue
+            among = frozenset(self.possible.candidates(field, [(test, True)]))
+            if not all(value in among and all(passed(value) for passed in passers) for value in values_of(test)):
+                message = f"not every value listed for {field.path} can pass its other tests; take those out"
+                self.problems.warn(test.place, Code.UNREACHABLE_VALUE, message)
+
+    def _together(self, parts: list[Condition], place: Place) -> None:
+        """Record the first of `parts`, which exclude each other, that cannot hold beside those before it."""
+        least, most = 1, len(parts)
+        while least < most:
+            middle = (least + most) // 2
+            if self.possible.may_hold(*parts[:middle]):
+                least = middle + 1
+            else:
+                most = middle
+        message = "this can never hold beside what else must"
+        where = _place_in(parts[most - 1], place) if parts else place
+        self.problems.error(where, Code.NEVER_MATCHES, message)
+
+    def _alternatives(self, parts: list[Condition]) -> None:
+        """Record the alternatives of an `any` that can never hold beside what else must."""
+        for number, part in enumerate(parts):
+            if not isinstance(part, AnyOf) or self.possible.effort <= 0:
+                continue
+            others = parts[:number] + parts[number + 1 :]
+            for alternative in part.parts:
+                if not self.possible.may_hold(*others, alternative):
+                    message = "this alternative can never hold beside what else must; take it out"
+                    place = _place_in(part, NOWHERE) if part.named_at else _place_in(alternative, NOWHERE)
+                    self.problems.warn(place, Code.UNREACHABLE_VALUE, message)
 
 
-def check_rules(rules: tuple[Rule, ...], currency: str | None, problems: Problems) -> None:
-    """Record every contradiction within `rules`."""
-    for rule in rules:
-        check_condition(rule.when, currency, problems)
-        if rule.challenge is not None:
-            check_condition(rule.challenge.where, currency, problems)
-        _check_limits(rule, problems)
-        _check_multipliers(rule, rules, problems)
-    _check_groups(rules, problems)
+TESTS_COMPARED_MAX = 100
+"""With so many tests of one field no one looks for a listed value that they leave out."""
 
 
 def tests_of(condition: Condition) -> Iterator[FieldTest]:
@@ -56,128 +133,40 @@ def tests_of(condition: Condition) -> Iterator[FieldTest]:
         yield condition
 
 
-def branches_of(condition: Condition) -> Iterator[Condition]:
-    """Yield the conditions within `condition` of which not all must hold."""
-    if isinstance(condition, AllOf):
+def parts_of(condition: Condition) -> Iterator[Condition]:
+    """Yield the parts of a condition that must all hold; what a rule names, a segment, is one."""
+    if isinstance(condition, AllOf) and condition.named_at is None:
         for part in condition.parts:
-            yield from branches_of(part)
-    elif isinstance(condition, AnyOf):
-        yield from condition.parts
-    elif isinstance(condition, Not):
-        yield condition.part
+            yield from parts_of(part)
+    else:
+        yield condition
 
 
-def check_condition(condition: Condition, currency: str | None, problems: Problems) -> None:
-    """Record every contradiction among the tests that must hold together."""
-    by_field: dict[Field, list[FieldTest]] = {}
-    for test in tests_of(condition):
-        by_field.setdefault(test.of, []).append(test)
-        if isinstance(test.of.source, Lines):
-            check_condition(test.of.source.where, currency, problems)
-    for field, tests in by_field.items():
-        _check_field(field, tests, currency, problems)
-    for branch in branches_of(condition):
-        check_condition(branch, currency, problems)
+def branches_of(part: Condition) -> tuple[Condition, ...]:
+    """Return what is written within a part and need not hold; segments are checked where they stand."""
+    if isinstance(part, Not):
+        return (part.part,)
+    return part.parts if isinstance(part, AnyOf) and part.named_at is None else ()
 
 
-def _check_field(field: Field, tests: list[FieldTest], currency: str | None, problems: Problems) -> None:
-    exists = [test for test in tests if test.comparison is Comparison.EXISTS and test.value is False]
-    if exists:
-        needing = [test for test in tests if test.comparison not in _TRUE_OF_MISSING or test.value is True]
-        if needing or not field.optional:
-            message = f"{field.path} must be missing here and cannot be; the rule would never match"
-            problems.error(exists[-1].place, Code.NEVER_MATCHES, message)
-        return
-    listed = next((test for test in tests if test.comparison in (Comparison.EQ, Comparison.IN)), None)
-    candidates = _candidates(field, tests)
-    if field.path == "purchase.currency" and currency is not None and listed is not None:
-        candidates = [value for value in candidates if value == currency]
-    testers = [_tester(test) for test in tests]
-    possible = [value for value in candidates if all(passed(value) for passed in testers)]
-    if not possible and candidates is not _ANYTHING and (candidates or listed is not None):
-        message = f"no value of {field.path} passes all of its tests; the rule would never match"
-        problems.error(tests[-1].place, Code.NEVER_MATCHES, message)
-        return
-    reachable = frozenset(possible)
-    for test in tests:
-        if test.comparison is Comparison.IN and not reachable.issuperset(_values(test)):
-            message = f"not every value listed for {field.path} can pass its other tests; take those out"
-            problems.warn(test.place, Code.UNREACHABLE_VALUE, message)
+def _active_tests(rule: Rule) -> list[FieldTest]:
+    """Return when a rule is judged as tests of the event's instant."""
+    trigger, active = TRIGGER_NAMES[rule.on], rule.active
+    field = Field(f"{trigger}.occurred_at", Kind.INSTANT, Attribute("occurred_at"), optional=False)
+    bounds = ((Comparison.GTE, active.from_ms), (Comparison.LT, active.until_ms))
+    return [FieldTest(field, comparison, ms, active.place) for comparison, ms in bounds if ms is not None]
 
 
-_ANYTHING: list[Literal] = []
-"""Stands for values that cannot be listed and can always be found."""
+def _lines_of(field: Field) -> Condition:
+    assert isinstance(field.source, Lines)  # noqa: S101  the caller has looked
+    return field.source.where
 
 
-def _candidates(field: Field, tests: list[FieldTest]) -> list[Literal]:  # noqa: PLR0911  one answer for each kind
-    """Return values among which there is one that passes all tests, if there is any at all."""
-    least, most = _domain(field)
-    for test in tests:
-        if test.comparison in (Comparison.EQ, Comparison.IN):
-            return [value for value in _values(test) if not isinstance(value, int) or least <= value <= most]
-    if field.kind is Kind.BOOLEAN:
-        return [True, False]
-    if field.kind is Kind.WEEKDAY:
-        return list(range(7))
-    if field.kind is Kind.CLOCK:
-        return [start for test in tests for start in _values(test)[:1]]
-    if field.kind is Kind.TEXT:
-        return _texts(tests)
-    if field.kind not in _MEASURED:
-        return _ANYTHING
-    near = [least, most]
-    for test in tests:
-        for value in _values(test):
-            size = _size(value)
-            near += [size - 1, size, size + 1]
-    return [value for value in near if least <= value <= most]
-
-
-def _texts(tests: list[FieldTest]) -> list[Literal]:
-    """Return the longest beginning that is asked for: what begins so begins with all of them, or nothing does."""
-    beginnings = [str(test.value) for test in tests if test.comparison is Comparison.STARTS_WITH]
-    if len(beginnings) < 2:
-        return _ANYTHING
-    longest = max(beginnings, key=len)
-    wanted = "".join(str(test.value) for test in tests if test.comparison is Comparison.CONTAINS)
-    # The letter that no list can name keeps it apart from what `ne` and `not_in` exclude.
-    return [longest + wanted + "\0"]
-
-
-def _domain(field: Field) -> tuple[int, int]:
-    if isinstance(field.source, LocalTime) and field.kind is Kind.INTEGER:
-        return (1, 31) if field.source.part is LocalPart.DAY else (1, 12)
-    return -INT64_MAX if may_be_negative(field) else 0, INT64_MAX
-
-
-def _values(test: FieldTest) -> tuple[Literal, ...]:
-    return test.value if isinstance(test.value, tuple) else (test.value,)
-
-
-def _size(value: Literal) -> int:
-    if isinstance(value, Duration):
-        return length_ms(value)
-    assert isinstance(value, int)  # noqa: S101  the loader lets only what has a size be measured
-    return value
-
-
-def _tester(test: FieldTest) -> Callable[[Literal], bool]:
-    """Return what tells whether a value passes; a list is searched by hash, as it may be as long as a file."""
-    if test.comparison not in (Comparison.IN, Comparison.NOT_IN):
-        return partial(_passes, test)
-    listed, wanted = frozenset(_values(test)), test.comparison is Comparison.IN
-    return lambda value: (value in listed) is wanted
-
-
-def _passes(test: FieldTest, value: Literal) -> bool:
-    """Whether a value, which is not missing, passes; a length of time is tested by about how long it is."""
-    if test.comparison is Comparison.EXISTS or test.of.kind is not Kind.AGE:
-        return passes(test, value)
-    sizes = tuple(_size(each) for each in _values(test))
-    if test.comparison is Comparison.BETWEEN:
-        return sizes[0] <= _size(value) <= sizes[1]
-    within = test.comparison is Comparison.WITHIN
-    return compared(Comparison.LTE if within else test.comparison, value, sizes[0])
+def _place_in(condition: Condition, otherwise: Place) -> Place:
+    """Return where a condition stands: where it is named, or where its first test is."""
+    if isinstance(condition, (AllOf, AnyOf)) and condition.named_at is not None:
+        return condition.named_at
+    return next((test.place for test in tests_in(condition)), otherwise)
 
 
 def _check_limits(rule: Rule, problems: Problems) -> None:
@@ -192,12 +181,19 @@ def _check_limits(rule: Rule, problems: Problems) -> None:
 
 
 def warn_unbounded(rule: Rule, problems: Problems) -> None:
-    """Record that a rule without a limit gives cash, or points by a basis that nothing bounds."""
-    if any(give.type == "cash.granted" for give in rule.gives):
-        message = f'rule "{shown(rule.id)}" gives cash and has no limit: nothing bounds what it costs'
+    """Record that a rule gives cash, or points by a basis that nothing bounds, and that no limit is on what it gives.
+
+    A limit on how often it gives is one, and so is a `max` of the same unit.
+    """
+    if any(isinstance(limit, TimesLimit) for limit in rule.limits):
+        return
+    capped = [limit.scope.unit for limit in rule.limits]
+    gives = [give for give in rule.gives if give.unit not in capped]
+    if any(give.type == "cash.granted" for give in gives):
+        message = f'rule "{shown(rule.id)}" gives cash and has no limit on it: nothing bounds what it costs'
         problems.warn(rule.place, Code.UNBOUNDED, message)
-    elif any(isinstance(give.amount, RatedAmount) and give.amount.most is None for give in rule.gives):
-        message = f'rule "{shown(rule.id)}" gives by a rate and has no limit: one large order gives without bound'
+    elif any(isinstance(give.amount, RatedAmount) and give.amount.most is None for give in gives):
+        message = f'rule "{shown(rule.id)}" gives by a rate and has no limit on it: one large order gives without bound'
         problems.warn(rule.place, Code.UNBOUNDED, message)
 
 
@@ -238,4 +234,13 @@ def _check_multipliers(rule: Rule, rules: tuple[Rule, ...], problems: Problems) 
 
 
 def _gives_points(rule: Rule, multiplier: Rule, phase: Phase) -> bool:
-    return rule.on is multiplier.on and rule.phase is phase and any(give.unit == "points" for give in rule.gives)
+    if rule.on is not multiplier.on or rule.phase is not phase or not _overlap(rule.active, multiplier.active):
+        return False
+    return any(give.unit == "points" for give in rule.gives)
+
+
+def _overlap(one: Active, other: Active) -> bool:
+    """Whether there is an instant at which both rules are judged."""
+    starts = [active.from_ms for active in (one, other) if active.from_ms is not None]
+    ends = [active.until_ms for active in (one, other) if active.until_ms is not None]
+    return not starts or not ends or max(starts) < min(ends)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Place:
     """Point at a line and a column of the programme file, both counted from 1."""
 
@@ -228,16 +228,18 @@ class FieldTest:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Hold where every part holds; an empty one always does."""
+    """Hold where every part holds; an empty one always does. `named_at` says where a rule names it, if it does so."""
 
     parts: tuple[Condition, ...]
+    named_at: Place | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """Hold where a part holds; there is at least one."""
+    """Hold where a part holds; there is at least one. `named_at` is as in `AllOf`."""
 
     parts: tuple[Condition, ...]
+    named_at: Place | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from engine.programme.chance import TREAT_OF
 from engine.programme.explain_awards import computation, cut_off, lost_group, nothing, unfinished, used_up
 from engine.programme.explain_conditions import Finding, failure
 from engine.programme.explain_values import Wording, percent
-from engine.programme.fields import OCCASION_TRIGGERS, TRIGGERS
+from engine.programme.fields import OCCASION_TRIGGERS, TRIGGER_NAMES
 from engine.programme.interpret import Interpreter
 from engine.programme.model import RefusalReason, in_order
 from engine.programme.observer import Gate, Observer
@@ -36,8 +36,6 @@ GROUP, NOTHING_TO_GIVE, OTHER_EVENT = "group", "nothing_to_give", "other_event"
 _CODES = (*Gate, GROUP, NOTHING_TO_GIVE, *RefusalReason, OTHER_EVENT)
 REASONS = tuple(dict.fromkeys(map(str, _CODES)))
 """Every reason code of an explanation; cohort_control, a gate and a refusal, is there once."""
-
-_TRIGGER_OF = {kind: name for name, kind in TRIGGERS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +206,7 @@ class Explainer(Observer):
         reason = note.reason or (refused[0].reason if refused else None)
         finding = note.finding or (findings[0] if findings else Finding(""))
         return RuleExplanation(
-            rule.id, rule.phase.value, _TRIGGER_OF[rule.on], GAVE if gave else DID_NOT_GIVE, reason,
+            rule.id, rule.phase.value, TRIGGER_NAMES[rule.on], GAVE if gave else DID_NOT_GIVE, reason,
             finding.field, finding.wanted, finding.actual, finding.missing,
             f"{rule.id}: {self._words(note, gave, refused, findings)}",
             finding.any_of, completed, tuple(gave), tuple(refused),
@@ -243,7 +241,7 @@ class Explainer(Observer):
 
 def _elsewhere(rule: Rule) -> RuleExplanation:
     """Tell of a rule that is on another type of event."""
-    on = _TRIGGER_OF[rule.on]
+    on = TRIGGER_NAMES[rule.on]
     says = f"{rule.id}: did not give, because it is on {on} events"
     return RuleExplanation(rule.id, rule.phase.value, on, DID_NOT_GIVE, OTHER_EVENT, "event.type", on, None, None, says)
 

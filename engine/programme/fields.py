@@ -30,6 +30,8 @@ OCCASION_TRIGGERS: dict[str, type[Event]] = {"tier": TierChange, "birthday": Bir
 TRIGGERS = EVENT_TRIGGERS | OCCASION_TRIGGERS
 """Everything that rules of this release may be `on`."""
 
+TRIGGER_NAMES = {kind: name for name, kind in TRIGGERS.items()}
+
 LATER_TRIGGERS = ("referral", "challenge", "contest")
 
 LINE = "line"

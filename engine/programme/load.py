@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from engine.programme.check import check_condition, check_rules
+from engine.programme.check import Checker
 from engine.programme.conditions import NOWHERE
 from engine.programme.currencies import MINOR_DIGITS
 from engine.programme.entries import entries_of
@@ -17,10 +17,11 @@ from engine.programme.load_metric import read_metrics, read_segments
 from engine.programme.load_rule import RuleReader
 from engine.programme.load_sections import SectionReader
 from engine.programme.load_terms import TERM_SECTIONS, TermsReader
-from engine.programme.load_when import Names
+from engine.programme.load_when import DERIVED_PREFIX, HISTORY_PREFIX, SEGMENT_PREFIX, Names
 from engine.programme.localtime import calendar_of, zone_names
 from engine.programme.model import Programme, Rule
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence, plain, read_tree, text_in
+from engine.programme.possible import Possibilities
 from engine.programme.problems import NOT_JUDGED, Code, Problem, Problems, Severity, shown
 from engine.programme.scalars import kind_of, name_of, text_of
 
@@ -36,6 +37,12 @@ EXAMPLES = "tests"
 """The section of golden examples: checked, and no part of what judges."""
 _KNOWN = (*REQUIRED_SECTIONS, "derived", "metrics", "segments", *TERM_SECTIONS, EXAMPLES)
 LATER_SECTIONS = ("referral", "contests")
+_READ_AS = {
+    "derived": (DERIVED_PREFIX, "derived field", "derived.{}"),
+    "metrics": (HISTORY_PREFIX, "metric", "history.{}"),
+    "segments": (SEGMENT_PREFIX, "segment", "it by member.segment: {{contains: {}}}"),
+}
+"""What a section defines: how it stands among what was read, what it is called, how it is read."""
 _DIGITS_UNKNOWN = 18
 """With an unknown currency, amounts are read as precisely as any: the currency alone is the problem."""
 
@@ -127,10 +134,11 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
     if "segments" in entries:
         read_segments(entries["segments"], names, problems)
     rules = _rules(entries["rules"], problems, names) if "rules" in entries else ()
-    check_rules(rules, currency, problems)
+    checker = Checker(Possibilities(currency, names.calendar), problems)
+    checker.rules(rules)
     assert isinstance(tree, Mapping)  # noqa: S101  entries_of has refused everything else
     SectionReader(names, problems).check(entries, tree)
-    _check_metrics(entries.get("metrics"), names, currency, problems)
+    _check_names(entries, names, checker, problems)
     if identifier is None or timezone is None or currency is None:
         return None
     return Programme(
@@ -152,14 +160,20 @@ def _read_names(entries: dict[str, Node], names: Names, problems: Problems) -> N
         read_metrics(entries["metrics"], names, problems, entries.get("derived"))
 
 
-def _check_metrics(node: Node | None, names: Names, currency: str | None, problems: Problems) -> None:
-    """Record metrics that can count nothing, and those that nobody reads."""
+def _check_names(entries: dict[str, Node], names: Names, checker: Checker, problems: Problems) -> None:
+    """Record metrics and segments that nothing can be in, and what no rule reads."""
+    sections = {name: node for name in _READ_AS if isinstance(node := entries.get(name), Mapping)}
     for name, metric in names.metrics.items():
         if metric is not None:
-            check_condition(metric.where, currency, problems)
-        if isinstance(node, Mapping) and name not in names.read:
-            message = f'no rule reads metric "{shown(name)}"; take it out, or read history.{shown(name)}'
-            problems.warn(node.key_places[name], Code.UNREAD, message)
+            checker.condition(metric.where, sections["metrics"].key_places[name])
+    for name, condition in names.segments.items():
+        checker.condition(condition, sections["segments"].key_places[name])
+    for section, node in sections.items():
+        prefix, what, example = _READ_AS[section]
+        for name, place in node.key_places.items():
+            if f"{prefix}{name}" not in names.read:
+                message = f'no rule reads {what} "{shown(name)}"; take it out, or read {example.format(shown(name))}'
+                problems.warn(place, Code.UNREAD, message)
 
 
 def _check_schema(node: Node, problems: Problems) -> None:

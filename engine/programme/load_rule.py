@@ -16,12 +16,14 @@ from engine.programme.load_limit import LimitReader
 from engine.programme.load_metric import challenge_of
 from engine.programme.load_when import WhenReader
 from engine.programme.model import Active, Cohort, Draw, Group, Phase, Pick, Rule
+from engine.programme.nodes import Sequence
 from engine.programme.problems import Code, shown
 from engine.programme.scalars import choice_of, fraction_of, integer_of, name_of, text_of
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Place
     from engine.programme.load_when import Names
+    from engine.programme.model import Limit
     from engine.programme.nodes import Node
     from engine.programme.problems import Problems
 
@@ -73,7 +75,7 @@ class RuleReader:
         if identifier is None or trigger not in TRIGGERS:
             return None
         rule = Rule(identifier, TRIGGERS[trigger], when, gives, place=entries["id"].place, **parts)  # type: ignore[arg-type]
-        if "limits" not in entries:
+        if _all_read(entries.get("limits"), rule.limits):
             warn_unbounded(rule, problems)
         return rule
 
@@ -103,10 +105,11 @@ class RuleReader:
         entries = entries_of(node, "active", self._problems, ("from", "until")) or {}
         calendar = self._names.calendar
         bounds = {name: instant_of(value, name, self._problems, calendar) for name, value in entries.items()}
-        found = Active(bounds.get("from"), bounds.get("until"))
+        found = Active(bounds.get("from"), bounds.get("until"), node.place)
         if found.from_ms is not None and found.until_ms is not None and found.from_ms >= found.until_ms:
             message = "active ends before it begins, as until is exclusive; the rule would never match"
             self._problems.error(node.place, Code.NEVER_MATCHES, message)
+            return Active()
         return found
 
     def _cohort(self, node: Node) -> Cohort | None:
@@ -150,3 +153,8 @@ class RuleReader:
         identifier = name_of(entries["id"], "id of group", self._problems)
         pick = choice_of(entries["pick"], "pick", self._problems, Pick)
         return None if identifier is None or pick is None else Group(identifier, pick, node.place)
+
+
+def _all_read(node: Node | None, limits: tuple[Limit, ...]) -> bool:
+    """Whether every limit that is written was read: of one that is wrong or not judged, nothing is known."""
+    return node is None or (isinstance(node, Sequence) and len(node.items) == len(limits))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from engine.programme.conditions import Duration, Kind, Measure
 from engine.programme.entries import entries_of
 from engine.programme.literals import duration_of, is_duration, literal_of, validity_of
+from engine.programme.load_when import HISTORY_PREFIX
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence
 from engine.programme.problems import Code, shown
 from engine.programme.scalars import choice_of, fraction_of, integer_of, kind_of, money_of, name_of, text_of
@@ -100,7 +101,7 @@ class TermsReader:
             known = ["status", *self._names.metrics]
             self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "metric of tiers", name, known)
             return None
-        self._names.read.add(name)
+        self._names.read.add(f"{HISTORY_PREFIX}{name}")
         metric = self._names.metrics[name]
         if metric is not None and metric.over is not None:
             message = f'metric "{shown(name)}" has a window of its own; tiers take one without "over"'
@@ -171,8 +172,6 @@ class TermsReader:
             for name in ("points", "stock", "min_points")
             if name in entries
         }
-        if numbers.get("stock") is not None:
-            problems.not_judged(entries["stock"].place, "a stock")
         least_minor = None
         if "min_order" in entries:
             least_minor = money_of(entries["min_order"], "min_order", problems, self._names.digits)
@@ -183,8 +182,9 @@ class TermsReader:
         if identifier is None or kind is None or points is None or share is None:
             return None
         return CatalogueReward(
-            identifier, kind, points, money_minor, numbers.get("min_points") or 0, share, least_minor or 0
-        )
+            identifier, kind, points, money_minor, numbers.get("min_points") or 0, share, least_minor or 0,
+            numbers.get("stock"),
+        )  # fmt: skip
 
     def _points_per(self, node: Node) -> tuple[int | None, int]:
         if not isinstance(node, Mapping) or len(node.entries) != 1:

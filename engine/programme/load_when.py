@@ -66,6 +66,8 @@ _EXAMPLES = {Kind.CLOCK: "{from: 17:00, to: 19:00}", Kind.AGE: "{lte: 30d}", Kin
 _ALL_TESTS = tuple(comparison.value for comparison in Comparison if comparison is not _C.CLOCK)
 DERIVED_PREFIX = "derived."
 HISTORY_PREFIX = "history."
+SEGMENT_PREFIX = "member.segment "
+"""Stands before the names of segments among those that were read."""
 SEGMENT_FIELD = Field("member.segment", Kind.TEXTS, MemberValue(MemberPart.HELD), optional=False)
 """Stands for the member's segments while their test is read; none is kept, each is a condition."""
 LEVEL_PATHS = ("member.tier", "tier.to", "tier.from")
@@ -84,6 +86,7 @@ class Names:
     metrics: dict[str, Metric | None] = dataclass_field(default_factory=dict)
     segments: dict[str, Condition] = dataclass_field(default_factory=dict)
     read: set[str] = dataclass_field(default_factory=set)
+    """What was named: history.NAME, derived.NAME, and segments with their prefix."""
     levels: list[str] = dataclass_field(default_factory=list)
     points: PointsTerms = dataclass_field(default_factory=PointsTerms)
 
@@ -125,6 +128,7 @@ class Names:
             known = [f"{DERIVED_PREFIX}{each}" for each in self.derived]
             problems.unknown(place, Code.UNKNOWN_FIELD, "field", path, known)
             return None
+        self.read.add(path)
         found = self.derived[name]
         if found is not None and found[0] != trigger:
             message = f"{path} adds fields of {found[0]} events and this rule is on {trigger}; it could never hold"
@@ -137,7 +141,7 @@ class Names:
             known = [f"{HISTORY_PREFIX}{each}" for each in self.metrics]
             problems.unknown(place, Code.UNKNOWN_FIELD, "field", path, known)
             return None
-        self.read.add(name)
+        self.read.add(path)
         metric = self.metrics[name]
         if metric is None:
             return None
@@ -183,14 +187,17 @@ class WhenReader:
         """Return the conditions of the segments that a test of `member.segment` names."""
         segments = self._names.segments
         if test.comparison is _C.EXISTS:
-            some: Condition = AnyOf(tuple(segments.values())) if segments else Not(ALWAYS)
+            self._names.read.update(f"{SEGMENT_PREFIX}{name}" for name in segments)
+            some: Condition = AnyOf(tuple(segments.values()), test.place) if segments else Not(ALWAYS)
             return some if test.value is True else Not(some)
         named = [str(value) for value in (test.value if isinstance(test.value, tuple) else (test.value,))]
         for name in named:
             if name not in segments:
                 self._problems.unknown(test.place, Code.UNKNOWN_VALUE, "segment", name, segments)
+        self._names.read.update(f"{SEGMENT_PREFIX}{name}" for name in named)
         found = tuple(segments[name] for name in named if name in segments)
-        return AnyOf(found) if test.comparison is _C.CONTAINS_ANY and found else AllOf(found)
+        any_of = test.comparison is _C.CONTAINS_ANY and found
+        return AnyOf(found, test.place) if any_of else AllOf(found, test.place)
 
     def _nested(self, name: str, node: Node) -> list[Condition]:
         if not isinstance(node, Sequence) or not node.items:

@@ -180,6 +180,7 @@ class Active:
 
     from_ms: int | None = None
     until_ms: int | None = None
+    place: Place = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ event, so nesting is bounded before it grows, and aliases are refused before the
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 TEXT_CHARACTERS_MAX = 1_000_000
 DEPTH_MAX = 32
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 NODES_MAX = 100_000
 
 
@@ -68,13 +70,16 @@ class _Unusable(Exception):  # noqa: N818  it ends the reading; the problem is r
 def text_in(path: Path, problems: Problems) -> str | None:
     """Return the text of a file, or None where it cannot be read."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         message = f"the file cannot be read ({error.strerror or 'it is not a file'}); check its path"
         problems.error(NOWHERE, Code.UNREADABLE, message)
+        return None
+    try:
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        message = f"byte {error.start + 1} of the file is not UTF-8; save the file as UTF-8"
-        problems.error(NOWHERE, Code.YAML, message)
+        before = content[: error.start].decode("utf-8-sig")
+        problems.error(place_at(before, len(before)), Code.YAML, "the byte here is not UTF-8; save the file as UTF-8")
     return None
 
 
@@ -92,19 +97,22 @@ def read_tree(text: str, problems: Problems) -> Node | None:
         return None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Place(mark.line + 1, mark.column + 1) if mark else NOWHERE
+        # Where the text ends too early, the mark may be in the line after it.
+        place = min(Place(mark.line + 1, mark.column + 1), place_at(text, len(text))) if mark else NOWHERE
         problems.error(place, Code.YAML, f"this is not YAML: {error.problem or error.context}; correct it here")
     except yaml.reader.ReaderError as error:
-        place = _place_at(text, error.position)
+        before = text.encode()[: error.position].decode(errors="ignore")  # the position counts bytes
+        place = place_at(text, len(before))
         problems.error(place, Code.YAML, "a control character stands here; take it out")
     except UnicodeEncodeError as error:
-        problems.error(_place_at(text, error.start), Code.YAML, "this is not a character; save the file as UTF-8")
+        problems.error(place_at(text, error.start), Code.YAML, "this is not a character; save the file as UTF-8")
     return None
 
 
-def _place_at(text: str, index: int) -> Place:
-    before = text[:index]
-    return Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
+def place_at(text: str, index: int) -> Place:
+    """Return line and column of a character, by what YAML takes for the end of a line."""
+    breaks = [match.end() for match in _LINE_BREAK.finditer(text, 0, index)]
+    return Place(len(breaks) + 1, index - (breaks[-1] if breaks else 0) + 1)
 
 
 def _place(event: yaml.Event) -> Place:

@@ -114,7 +114,8 @@ class CatalogueReward:
     """Hold what points can be spent on.
 
     A gift or coupon costs `points`. A `money` reward pays `money_minor` for each `points`, for at least `least` points
-    and at most the fraction `share` of the order. `order_least_minor` is the smallest order that it can be used for.
+    and at most the fraction `share` of the order. `order_least_minor` is the smallest order that it can be used for,
+    `stock` how many there are in all (None: no end of them).
     """
 
     id: str
@@ -124,6 +125,7 @@ class CatalogueReward:
     least: int = 0
     share: tuple[int, int] = (1, 1)
     order_least_minor: int = 0
+    stock: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,12 @@ NULL = b"\xff\xff\xff\xff"
 
 _LENGTH = Struct(">i").pack
 _BIGINT = Struct(">iq").pack
-_POSTGRES_EPOCH_MS = 946_684_800_000  # 2000-01-01T00:00:00Z, where PostgreSQL counts microseconds from
+POSTGRES_EPOCH_MS = 946_684_800_000  # 2000-01-01T00:00:00Z, where PostgreSQL counts microseconds from
 
 
 def timestamp_us(at_ms: int) -> int:
     """Return PostgreSQL's microseconds since 2000 of an instant in ms since 1970."""
-    return (at_ms - _POSTGRES_EPOCH_MS) * 1000
+    return (at_ms - POSTGRES_EPOCH_MS) * 1000
 
 
 def pack_text(value: str | None) -> bytes:

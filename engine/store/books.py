@@ -10,7 +10,7 @@ from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import INT64_MAX, Purchase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
@@ -34,6 +34,8 @@ class StoredBooks:
         self._member: Member | None = None
         self._upto_seq = INT64_MAX
         self._recorded: dict[tuple[int, str, str], Placed] = {}
+        self._used: dict[str, int] = {}
+        self._changes: dict[str, int] = {}
 
     def of(self, member: Member, upto_seq: int = INT64_MAX) -> StoredBooks:
         """Turn to a member's books, as they are known up to a source event: what was logged later has not happened."""
@@ -64,6 +66,44 @@ class StoredBooks:
         event = history.History(self._cursor).at(known.shard, known.seq).event
         version = generations.version_at(self._cursor, self._generation, known.shard, known.seq)
         return Placed(event, version) if isinstance(event, Purchase) else None
+
+    def lock_stock(self, rewards: Iterable[str]) -> None:
+        """Hold what was taken of these rewards until the transaction ends, in the order in which everybody does.
+
+        A batch that may take the last one must know that nobody else takes it before it commits. Rewards that nobody
+        has taken yet get their row first: a row that is not there cannot be held.
+        """
+        wanted = sorted(set(rewards))
+        if not wanted:
+            return
+        self._cursor.execute(
+            "INSERT INTO guerdon.stock (reward, used) SELECT unnest(%s::text[]), 0 ON CONFLICT DO NOTHING", (wanted,)
+        )
+        self._cursor.execute(
+            "SELECT reward, used FROM guerdon.stock WHERE reward = ANY(%s) ORDER BY reward FOR UPDATE", (wanted,)
+        )
+        self._used |= dict(self._cursor.fetchall())
+
+    def stock_used(self, reward: str) -> int:
+        """Return how many of a reward were taken so far, by anybody."""
+        if reward not in self._used:
+            self.lock_stock([reward])
+        return self._used[reward] + self._changes.get(reward, 0)
+
+    def use_stock(self, reward: str, change: int) -> None:
+        """Count a reward as taken, or with a negative change as given back; written by `save_stock`."""
+        self._changes[reward] = self._changes.get(reward, 0) + change
+
+    def save_stock(self) -> None:
+        """Write what this transaction has taken and given back."""
+        for reward, change in sorted(self._changes.items()):
+            self._cursor.execute(
+                """
+                INSERT INTO guerdon.stock AS s (reward, used) VALUES (%s, %s)
+                ON CONFLICT (reward) DO UPDATE SET used = s.used + excluded.used
+                """,
+                (reward, change),
+            )
 
     def judge_at(self, shard: int, seq: int) -> Judges:
         """Return the judge of the version that judges a source event."""

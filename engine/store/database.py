@@ -22,6 +22,9 @@ ANALYST = "guerdon_analyst"
 WORKER = "guerdon worker"
 """What the connections that write batches are called in `pg_stat_activity`."""
 
+PUBLISHER = "guerdon publisher"
+"""The same of those that read the reward log for its topic."""
+
 MIGRATION_LOCK = 0x6775_6572  # any number that nobody else locks: "guer"
 
 RETRYABLE = (
@@ -93,19 +96,20 @@ def set_limit(cursor: Cursor, name: str, value: str) -> None:
 def end_frozen(database_url: str) -> int:
     """End sessions whose process was stopped half-way through a COPY, and return how many.
 
-    PostgreSQL ends what idles in a transaction, but it waits without limit for the rest of a COPY. Such a session holds
-    a shard's head or a partition's offset until somebody ends it. Its process, if it ever goes on, finds itself fenced.
+    PostgreSQL ends what idles in a transaction, but it waits without limit for the rest of a COPY, or for somebody to
+    read one. Such a session holds a shard's head, a partition's offset or a shard's publication until somebody ends it.
+    Its process, if it ever goes on, finds itself fenced.
     """
     with closing(connect(database_url, role=None)) as connection, connection, connection.cursor() as cursor:
         (ended,) = one(
             cursor,
             """
             SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-            WHERE datname = current_database() AND application_name = %s AND state = 'active'
-              AND wait_event = 'ClientRead' AND query_start < clock_timestamp() - greatest(
+            WHERE datname = current_database() AND application_name = ANY(%s) AND state = 'active'
+              AND wait_event IN ('ClientRead', 'ClientWrite') AND query_start < clock_timestamp() - greatest(
                   current_setting('idle_in_transaction_session_timeout')::interval, interval '1s')
             """,
-            (WORKER,),
+            ([WORKER, PUBLISHER],),
         )
         return int(ended)
 

@@ -8,7 +8,7 @@ from engine.state import Occurrence
 from engine.store import personal
 from schemas.canonical import event_identity
 from schemas.codec import Decoder
-from schemas.events import INT64_MAX, TOPIC_TYPES
+from schemas.events import EVENT_TYPES, INT64_MAX, TOPIC_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ class History:
         bare = self._bare and sealed is not None and key is None
         if schema_id != personal.OWN_FORMAT:
             _, event = self._decoder.decode(TOPIC_OF[kind], bytes(payload))
-        elif kind in TOPIC_OF:
+        elif kind in EVENT_TYPES:
             secret = None if sealed is None or bare else bytes(sealed)
             event = personal.unseal(kind, bytes(payload), secret, identity, None if key is None else bytes(key))
         return Recorded(kind, member_id, event_id, prev_seq, event, Occurrence(identity, seq, recorded_ms), bare)

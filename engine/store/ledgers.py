@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 from msgspec import msgpack
 from psycopg2.extras import execute_values
 
+from engine.ledger.forget import forget
 from engine.ledger.parts import Page, Parts, Redemption, Refunded
 from engine.state import is_full, turn_page
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
 from schemas.events import Refund
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.programme.judge import Judges
     from engine.store.member_states import Member
 
 _ROW = b"\0\4\0\0\0\x02%b"
@@ -56,8 +58,8 @@ def open_ledgers(cursor: Cursor, members: Iterable[Member]) -> None:
         _place(member.parts or Parts(), part, bytes(body))
 
 
-def save(cursor: Cursor, members: Iterable[Member]) -> None:
-    """Turn what states hold too much of into pages, and write the parts that have changed."""
+def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judges]) -> None:
+    """Turn what states hold too much of into pages, forget what nothing can need, and write what has changed."""
     new: list[bytes] = []
     changed: list[tuple[int, str, str, bytes]] = []
     gone: list[tuple[int, str, str]] = []
@@ -66,6 +68,7 @@ def save(cursor: Cursor, members: Iterable[Member]) -> None:
             new.append(_turn_page(member))
         if member.parts is None:
             continue
+        forget(member.parts, member.state.clock_ms, judge)
         bodies = _bodies(member.parts)
         for part, body in bodies.items():
             if member.kept.get(part) != body:

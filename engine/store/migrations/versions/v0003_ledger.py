@@ -31,6 +31,22 @@ CREATE TABLE guerdon.member_ledger (
 );
 GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.member_ledger TO guerdon_writer;
 
+CREATE TABLE guerdon.stock (                      -- of the catalogue's rewards: how many were taken, ever
+    reward text COLLATE "C" NOT NULL PRIMARY KEY,
+    used   bigint NOT NULL
+) WITH (fillfactor = 10);
+GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.stock TO guerdon_writer;
+
+-- a coupon's end moves no account and still names the grant that ended
+CREATE OR REPLACE VIEW reward.reward_event AS
+SELECT shard, pos, encode(reward_key, 'hex') AS reward_key, type::text AS type, member_id, unit, amount,
+       debit::text AS debit, credit::text AS credit,
+       encode(coalesce(lot, CASE WHEN debit IS NOT NULL THEN reward_key END), 'hex') AS lot, item,
+       rule_id, rule_version, campaign, order_id, event_id, seq, reason,
+       available_at, expires_at, occurred_at, recorded_at
+FROM guerdon.reward_event
+WHERE generation = (SELECT generation FROM guerdon.generation WHERE status = 'live');
+
 CREATE VIEW reward.member_tier AS
 SELECT member_id, tier, tier_since AS since, tier_until AS until, qualifying, next_tier, to_next_tier
 FROM guerdon.member_state WHERE tier IS NOT NULL;

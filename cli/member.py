@@ -1,0 +1,106 @@
+"""Show one member: `guerdon member`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from cli.output import JsonFlag, print_json, print_table
+from schemas.errors import InputError
+
+_ALWAYS = ("unit", "granted", "active", "available", "as_of")
+_OTHERWISE = ("pending", "reserved", "spent", "expired", "settled", "reversed", "debt")
+_BALANCE_COLUMNS = (
+    "unit", "granted", "pending", "active", "reserved", "spent", "expired", "settled", "reversed", "debt", "available",
+    "as_of",
+)  # fmt: skip
+_REWARD_COLUMNS = ("unit", "item", "code", "amount", "status", "granted_at", "expires_at")
+_EVENT_COLUMNS = ("occurred_at", "type", "unit", "amount", "rule_id", "order_id", "event_id", "reason")
+_HELD = ("pending", "active")
+_SECONDS = {"h": 3_600, "d": 86_400, "w": 7 * 86_400}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("member")(member)
+
+
+def member(
+    member_id: Annotated[str, typer.Argument(metavar="ID")],
+    expiring_within: Annotated[
+        str, typer.Option("--expiring-within", metavar="DURATION", help="Warn of what expires so soon: 12h, 30d, 8w.")
+    ] = "30d",
+    as_json: JsonFlag = False,
+) -> None:
+    """Show a member's balances, tier, rewards held, what expires soon, and the last reward events.
+
+    Example: `guerdon member household-1 --expiring-within 8w`
+    """
+    from operations.member import member as show  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.settings import load_settings  # noqa: PLC0415  as above
+
+    within_s = _seconds(expiring_within)
+    found = show(load_settings().database_url, member_id, expiring_within_s=within_s)
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(
+        f"{found['member_id']}: last event {found['last_event_id']} ({found['last_type']}), "
+        f"occurred {found['last_occurred_at']}, recorded {found['last_recorded_at']}; shard {found['shard']}"
+    )
+    for held in found["held_because"]:
+        typer.echo(f"held: event {held['event_id']} could not be judged; see `guerdon quarantine show {held['id']}`")
+    if found["tier"] is not None:
+        typer.echo(_tier(found["tier"]))
+    for expiry in found["expiring"]:
+        typer.echo(_expiry(expiry))
+    _print_balances(found["balances"])
+    _print_rewards(found["rewards"])
+    if found["reward_events"]:
+        rows = [[event[name] for name in _EVENT_COLUMNS] for event in found["reward_events"]]
+        print_table(list(_EVENT_COLUMNS), rows)
+
+
+def _seconds(duration: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,5})([hdw])", duration)
+    if found is None:
+        raise InputError(f"--expiring-within: {duration!r} is no duration; write hours, days or weeks: 12h, 30d, 8w")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def _tier(tier: dict[str, Any]) -> str:
+    """Say in which tier the member is, for how long at least, and what is missing to the next."""
+    words = [f"tier {tier['tier']}"]
+    if tier["since"] is not None:
+        words.append(f"since {tier['since']}")
+    if tier["until"] is not None:
+        words.append(f"until {tier['until']} at least")
+    missing = "" if tier["next_tier"] is None else f", {tier['to_next_tier']:,} to {tier['next_tier']}"
+    return f"{' '.join(words)}; qualifying {tier['qualifying'] or 0:,}{missing}"
+
+
+def _expiry(expiry: dict[str, Any]) -> str:
+    verb = "have lapsed since" if expiry["lapsed"] else "expire at"
+    return f"warning: {expiry['amount']:,} {expiry['unit']} {verb} {expiry['at']}"
+
+
+def _print_balances(rows: list[dict[str, Any]]) -> None:
+    """Show every state that anything is in, and those that are always of interest."""
+    if not rows:
+        typer.echo("no balance yet")
+        return
+    used = {name for name in _OTHERWISE if any(row[name] for row in rows)}
+    columns = [name for name in _BALANCE_COLUMNS if name in _ALWAYS or name in used]
+    print_table(columns, [[row[name] for name in columns] for row in rows])
+
+
+def _print_rewards(rows: list[dict[str, Any]]) -> None:
+    held = [row for row in rows if row["status"] in _HELD]
+    gone = len(rows) - len(held)
+    if held:
+        caption = f"{gone:,} more are used, revoked or expired; --json shows them" if gone else None
+        print_table(list(_REWARD_COLUMNS), [[row[name] for name in _REWARD_COLUMNS] for row in held], caption=caption)
+    elif gone:
+        typer.echo(f"no reward is held; {gone:,} are used, revoked or expired (--json shows them)")

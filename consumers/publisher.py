@@ -1,0 +1,158 @@
+"""Keep the topic of reward events at the end of the live log, in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+import psycopg2
+import structlog
+from confluent_kafka import KafkaException
+
+from consumers.output import LEAVE_S, NotTaken, Output
+from engine.store.database import INFRASTRUCTURE, RETRYABLE, end_frozen
+from schemas.errors import InputError, ServiceUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from operations.settings import Settings
+
+log = structlog.get_logger()
+
+IDLE_S = 0.2
+"""How long to wait for a commit of another worker, of which nobody here is told."""
+
+PAUSE_S = 0.05
+"""Least time between two rounds that were not full: a round costs some ms however few events it has."""
+
+FULL_ROUND = 4_000
+GIVE_WAY_S = 2.0
+SHARE_BEHIND = 0.1
+"""While there is a backlog to judge, no more than this part of the time: both need the one interpreter."""
+
+RETRY_S_FIRST = 0.5
+RETRY_S_MAX = 10.0
+HELD_UP_S = 10.0
+"""After so long in which another process holds what is left, look whether that process was stopped."""
+
+MOMENTARY = (NotTaken, ServiceUnreachable, KafkaException, *INFRASTRUCTURE, *RETRYABLE)
+"""What passes by itself: the round is sent again."""
+
+
+class Publisher:
+    """Follow the live log with the topic; whatever becomes of Kafka, nothing else in the worker waits for it."""
+
+    def __init__(self, settings: Settings, *, observe: Callable[[str], None] = lambda _point: None) -> None:
+        self._settings = settings
+        self._observe = observe
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._output: Output | None = None
+        self._give_way_until = 0.0
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow the log."""
+        self._thread.start()
+
+    def wake(self, *, behind: bool = False) -> None:
+        """Say that something was committed; `behind`: out of a backlog, which goes before the topic for a moment."""
+        if behind:
+            self._give_way_until = time.monotonic() + GIVE_WAY_S
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the round under way; where that takes long, without it."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(2 * LEAVE_S)
+        if self._thread.is_alive() and self._output is not None:
+            with suppress(psycopg2.Error):  # closed in this moment
+                self._output.connection.cancel()
+            self._thread.join(LEAVE_S)
+
+    def _run(self) -> None:
+        retry_s = RETRY_S_FIRST
+        while not self._stop.is_set():
+            begun = time.monotonic()
+            try:
+                with closing(Output(self._settings, self._stop, self._observe)) as output:
+                    self._output = output
+                    self._follow(output)
+            except (InputError, *MOMENTARY) as error:
+                why = str(error).strip()
+            except Exception as error:  # noqa: BLE001  a thread that died would leave the topic standing, unseen
+                why = f"{type(error).__name__}: {error}"
+            else:
+                return
+            if self._stop.is_set():
+                return
+            retry_s = RETRY_S_FIRST if time.monotonic() - begun > RETRY_S_MAX else min(2 * retry_s, RETRY_S_MAX)
+            log.warning("publisher pauses", why=why, retry_s=retry_s)
+            self._stop.wait(retry_s)
+
+    def _follow(self, output: Output) -> None:
+        waits = _Waits(self._settings.database_url, output)
+        while not self._stop.is_set():
+            begun = time.monotonic()
+            published = output.advance()
+            if not published:
+                waits.note()
+                self._wake.wait(IDLE_S)
+                self._wake.clear()
+            else:
+                waits.over()
+            self._stop.wait(self._pause_s(published, time.monotonic() - begun))
+
+    def _pause_s(self, published: int, took_s: float) -> float:
+        if published and time.monotonic() < self._give_way_until:
+            return took_s / SHARE_BEHIND - took_s
+        return PAUSE_S if published < FULL_ROUND else 0.0
+
+
+class _Waits:
+    """Notice that another process has held for long what is left to publish, and have it ended if it was stopped."""
+
+    def __init__(self, database_url: str, output: Output) -> None:
+        self._database_url = database_url
+        self._output = output
+        self.over()
+
+    def over(self) -> None:
+        """Begin to count anew."""
+        self._since = time.monotonic()
+
+    def note(self) -> bool:
+        """Note that there was nothing to take, and return whether nothing is left at all."""
+        if not self._output.lag():
+            self.over()
+            return True
+        if time.monotonic() - self._since > HELD_UP_S:
+            end_frozen(self._database_url)
+            self.over()
+        return False
+
+
+def finish(settings: Settings, stop: threading.Event, observe: Callable[[str], None] = lambda _point: None) -> None:
+    """Publish until the topic has the whole live log, or told to stop.
+
+    Raises:
+        InputError: there is no such topic, or the registry does not hold the schema.
+    """
+    while not stop.is_set():
+        try:
+            with closing(Output(settings, stop, observe)) as output:
+                waits = _Waits(settings.database_url, output)
+                while not stop.is_set():
+                    if output.advance():
+                        waits.over()
+                    elif waits.note():
+                        return
+                    else:
+                        stop.wait(PAUSE_S)
+        except MOMENTARY as error:
+            log.warning("publisher pauses", why=str(error).strip(), retry_s=RETRY_S_FIRST)
+            stop.wait(RETRY_S_FIRST)

@@ -1,0 +1,301 @@
+"""Decide whether a condition can hold at all: whether there are values of its fields that pass all of its tests.
+
+The answer no is certain. The answer yes may be wrong where fields depend on each other (lines, metrics), or where
+looking further would take too long: then nothing is reported, and the rule merely never matches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from engine.programme.conditions import (
+    NUMBERS,
+    AllOf,
+    AnyOf,
+    Comparison,
+    Duration,
+    Field,
+    FieldTest,
+    Kind,
+    Lines,
+    LocalPart,
+    LocalTime,
+    Not,
+    may_be_negative,
+)
+from engine.programme.facts import passes
+from engine.programme.localtime import DAY_MS
+from engine.programme.possible_days import days_may_pass
+from schemas.events import INT64_MAX, OCCURRED_AT_MS_END
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from engine.programme.conditions import Condition, Literal
+    from engine.programme.localtime import Calendar
+
+Wanted = tuple[FieldTest, bool]
+"""A test, and whether it has to pass or to fail."""
+
+EFFORT_MAX = 1_000_000
+"""So many tests of values and days are spent on one file; what is left after that is taken to be possible."""
+QUESTION_EFFORT_MAX = 50_000
+"""So many are spent on one question, that no rule uses up what the others need."""
+_SEARCH_EFFORT = 40
+_DAY_EFFORT = 5
+"""An alternative, and a day, take about as long as so many tests of values."""
+_MEASURED = NUMBERS | {Kind.DATE, Kind.INSTANT}
+_LISTED = (Comparison.EQ, Comparison.IN)
+_TRUE_OF_MISSING = (Comparison.NE, Comparison.NOT_IN)
+_OPPOSITES = {
+    Comparison.EQ: Comparison.NE, Comparison.NE: Comparison.EQ, Comparison.IN: Comparison.NOT_IN,
+    Comparison.NOT_IN: Comparison.IN,
+}  # fmt: skip
+_APART = "\0"
+"""Stands between the parts of a made-up text: no part goes on behind it, and no list names a text with it."""
+_ANYTHING: list[Any] = []
+"""Stands for values that cannot be listed and can always be found."""
+_ALTERNATIVES_MAX = 100
+"""So many `any` are gone through one within the other; what more there are is taken to be possible."""
+
+
+@dataclass
+class Possibilities:
+    """Decide for one programme; `effort` counts down, so that no file takes long, as `_left` does for a question."""
+
+    currency: str | None
+    calendar: Calendar
+    effort: int = EFFORT_MAX
+    _left: int = 0
+    _lines: dict[Condition, bool] = field(default_factory=dict)
+    _days: dict[tuple[tuple[Field, tuple[Wanted, ...]], ...], bool] = field(default_factory=dict)
+
+    def may_hold(self, *conditions: Condition) -> bool:
+        """Whether all of `conditions` can hold of one event."""
+        if self.effort <= 0:
+            return True
+        asked_within = self._left  # where the lines of a purchase are asked for, within another question
+        self._left = min(QUESTION_EFFORT_MAX, self.effort)
+        answer = self._search({}, [(condition, True) for condition in conditions], _ALTERNATIVES_MAX)
+        self._left = asked_within
+        return answer
+
+    def spend(self, effort: int) -> bool:
+        """Whether so much is left for this question and this file, from which it is taken."""
+        self._left -= effort
+        self.effort -= effort
+        return self._left > 0 and self.effort > 0
+
+    def _search(self, tests: dict[Field, list[Wanted]], open_: list[tuple[Condition, bool]], deep: int) -> bool:
+        """Whether what is `open_` can be had beside `tests`: each alternative is tried until one can."""
+        tests = {of: list(wanted) for of, wanted in tests.items()}
+        alternatives: list[tuple[Condition, bool]] = []
+        touched: dict[Field, None] = {}
+        for condition, holds in open_:  # which grows while it is gone through
+            if isinstance(condition, Not):
+                open_.append((condition.part, not holds))
+            elif isinstance(condition, FieldTest):
+                wanted = normalised(condition, holds)
+                tests.setdefault(condition.of, []).append(wanted)
+                touched[condition.of] = None
+            elif isinstance(condition, AllOf) is holds:
+                open_ += [(part, holds) for part in condition.parts]
+            else:
+                alternatives.append((condition, holds))
+        enough = self.spend(_SEARCH_EFFORT + len(open_) + sum(map(len, tests.values())))
+        if not all(self._may_pass(of, tests[of]) for of in touched) or not self._may_fall_on_a_day(tests):
+            return False
+        if not (alternatives and deep and enough):
+            return True
+        (first, holds), *rest = alternatives
+        assert isinstance(first, (AllOf, AnyOf))  # noqa: S101  the others are no alternatives
+        return any(self._search(tests, [(part, holds), *rest], deep - 1) for part in first.parts)
+
+    def _may_pass(self, of: Field, tests: list[Wanted]) -> bool:
+        """Whether a value of `of`, or its absence, passes the tests that it has to pass and fails the others."""
+        if of.optional and all(_of_missing(test) is wanted for test, wanted in tests):
+            return True
+        if any(test.comparison is Comparison.EXISTS and (test.value is True) is not wanted for test, wanted in tests):
+            return False
+        if of.kind is Kind.AGE:
+            return _ages_may_pass(tests)
+        candidates = self.candidates(of, tests)
+        if candidates is _ANYTHING or not self.spend(len(candidates) * len(tests)):
+            return True  # nothing is certain, or it would take too long to be
+        passers = [passer_of(test, wanted=wanted) for test, wanted in tests]
+        return any(all(passed(value) for passed in passers) for value in candidates)
+
+    def candidates(self, of: Field, tests: list[Wanted]) -> list[Any]:
+        """Return values among which there is one that does, if there is any at all; it may be missing besides."""
+        least, most = self._domain(of)
+        if of.path == "purchase.currency" and self.currency is not None:
+            return [self.currency]
+        listed = [test for test, wanted in tests if wanted and test.comparison in _LISTED]
+        if listed:
+            values = min((values_of(test) for test in listed), key=len)
+            return [value for value in values if not isinstance(value, int) or least <= value <= most]
+        if of.kind in _MEASURED:
+            near = [least, most]
+            for test, _ in tests:
+                near += [each + by for each in values_of(test) if isinstance(each, int) for by in (-1, 0, 1)]
+            return [value for value in near if least <= value <= most]
+        return _SMALL.get(of.kind, _no_candidates)(tests)
+
+    def _domain(self, of: Field) -> tuple[int, int]:
+        if isinstance(of.source, LocalTime) and of.kind is Kind.INTEGER:
+            return (1, 31) if of.source.part is LocalPart.DAY else (1, 12)
+        if of.kind in (Kind.DATE, Kind.INSTANT):
+            return 0, (OCCURRED_AT_MS_END - 1) // (DAY_MS if of.kind is Kind.DATE else 1)
+        if isinstance(of.source, Lines) and not self._some_line(of.source.where):
+            return 0, 0
+        return -INT64_MAX if may_be_negative(of) else 0, INT64_MAX
+
+    def _some_line(self, where: Condition) -> bool:
+        if where not in self._lines:
+            self._lines[where] = self.may_hold(where)
+        return self._lines[where]
+
+    def _may_fall_on_a_day(self, tests: dict[Field, list[Wanted]]) -> bool:
+        """Whether there is a day on which what is asked of date, weekday, day, month and instant comes together."""
+        dated = {of: wanted for of, wanted in tests.items() if _is_dated(of)}
+        if len(dated) < 2 or not self.spend(_DAY_EFFORT):
+            return True
+        asked = tuple((of, tuple(wanted)) for of, wanted in dated.items())
+        if asked not in self._days:
+            self._days[asked], days = days_may_pass(dated, self.calendar)
+            self.spend(days * _DAY_EFFORT)
+        return self._days[asked]
+
+
+def normalised(test: FieldTest, holds: bool) -> Wanted:  # noqa: FBT001  whether it holds is the question
+    """Return a test that has to fail as its opposite that has to pass, where it has one; both say the same of None."""
+    opposite = _OPPOSITES.get(test.comparison)
+    if holds or opposite is None:
+        return test, holds
+    return FieldTest(test.of, opposite, test.value, test.place), True
+
+
+def tests_in(condition: Condition) -> Iterator[FieldTest]:
+    """Yield every test in a condition, in the order written."""
+    if isinstance(condition, FieldTest):
+        yield condition
+    elif isinstance(condition, Not):
+        yield from tests_in(condition.part)
+    else:
+        for part in condition.parts:
+            yield from tests_in(part)
+
+
+def values_of(test: FieldTest) -> tuple[Literal, ...]:
+    """Return what a test compares with."""
+    return test.value if isinstance(test.value, tuple) else (test.value,)
+
+
+def passer_of(test: FieldTest, *, wanted: bool) -> Callable[[Any], bool]:
+    """Return what tells whether a value does as it is wanted; a long list is searched by hash."""
+    if test.comparison in (Comparison.IN, Comparison.NOT_IN):
+        listed, inside = frozenset(values_of(test)), (test.comparison is Comparison.IN) is wanted
+        return lambda value: (value in listed) is inside
+    return partial(_does, test, wanted)
+
+
+def _does(test: FieldTest, wanted: bool, value: Any) -> bool:  # noqa: FBT001  bound by `partial`
+    return passes(test, value) is wanted
+
+
+def _of_missing(test: FieldTest) -> bool:
+    """Whether a missing value passes."""
+    return test.comparison in _TRUE_OF_MISSING or (test.comparison is Comparison.EXISTS and test.value is False)
+
+
+def _is_dated(of: Field) -> bool:
+    if isinstance(of.source, LocalTime):
+        return of.source.part is not LocalPart.CLOCK
+    return of.kind is Kind.INSTANT
+
+
+def _no_candidates(_: list[Wanted]) -> list[Any]:
+    return _ANYTHING
+
+
+def _clocks(tests: list[Wanted]) -> list[Any]:
+    """Return the instants of a day at which an answer changes."""
+    return [0, *(value % DAY_MS for test, _ in tests for value in values_of(test) if isinstance(value, int))]
+
+
+def _texts(tests: list[Wanted]) -> list[Any]:
+    """Return one text that has what is asked for and as little else as can be.
+
+    What it has beside its `starts_with` and `contains` is the letter between them, so a test that has to fail and
+    passes is within one of them, and there is no text that does better.
+    """
+    asked = [(test.comparison, str(test.value)) for test, wanted in tests if wanted]
+    beginnings = [text for comparison, text in asked if comparison is Comparison.STARTS_WITH]
+    parts = [text for comparison, text in asked if comparison is Comparison.CONTAINS]
+    return [_APART.join([max(beginnings, key=len, default=""), *parts]) + _APART]
+
+
+def _sets(tests: list[Wanted]) -> list[Any]:
+    """Return the sets of what is asked for, without and with all that may be chosen from."""
+    asked = [(test.comparison, values_of(test)) for test, wanted in tests if wanted]
+    barred = [test for test, wanted in tests if not wanted and test.comparison is not Comparison.EXISTS]
+    chosen = [values for comparison, values in asked if comparison is Comparison.CONTAINS_ANY]
+    if chosen and any(test.comparison is Comparison.CONTAINS_ALL for test in barred):
+        return _ANYTHING
+    kept_out = [value for test in barred if test.comparison is not Comparison.CONTAINS_ALL for value in values_of(test)]
+    needing = (Comparison.CONTAINS, Comparison.CONTAINS_ALL)
+    needed = [value for comparison, values in asked if comparison in needing for value in values]
+    extra = [value for values in chosen for value in values if value not in kept_out]
+    return [tuple(needed), tuple(needed + extra)]
+
+
+_SMALL: dict[Kind, Callable[[list[Wanted]], list[Any]]] = {
+    Kind.BOOLEAN: lambda _: [True, False],
+    Kind.WEEKDAY: lambda _: list(range(7)),
+    Kind.CLOCK: _clocks,
+    Kind.TEXT: _texts,
+    Kind.TEXTS: _sets,
+}
+_LOWER = {(Comparison.GT, True): True, (Comparison.GTE, True): False,
+          (Comparison.LTE, False): True, (Comparison.WITHIN, False): True, (Comparison.LT, False): False}  # fmt: skip
+_UPPER = {(Comparison.LT, True): True, (Comparison.LTE, True): False, (Comparison.WITHIN, True): False,
+          (Comparison.GTE, False): True, (Comparison.GT, False): False}  # fmt: skip
+_MONTH_DAYS = (28, 31)
+
+
+def _ages_may_pass(tests: list[Wanted]) -> bool:
+    """Whether no age that has to be reached is certainly longer than one that must not be passed."""
+    lower = list(_bounds(tests, _LOWER, 0))
+    upper = list(_bounds(tests, _UPPER, -1))
+    return not any(_is_longer(low, high, strict or below) for low, strict in lower for high, below in upper)
+
+
+def _bounds(
+    tests: list[Wanted], strict: dict[tuple[Comparison, bool], bool], end: int
+) -> Iterable[tuple[Duration, bool]]:
+    for test, wanted in tests:
+        value = values_of(test)[end]
+        if isinstance(value, Duration):
+            if test.comparison is Comparison.BETWEEN and wanted:
+                yield value, False
+            elif (test.comparison, wanted) in strict:
+                yield value, strict[test.comparison, wanted]
+
+
+def _is_longer(low: Duration, high: Duration, or_equal: bool) -> bool:  # noqa: FBT001  which of two bounds it is
+    """Whether `low` is longer than `high` wherever they begin: months and days vary in length."""
+    lows, highs = (low.months, low.days, low.ms), (high.months, high.days, high.ms)
+    for one, other in zip(lows, highs, strict=True):
+        if one and other:
+            return one > other or (or_equal and one == other)
+    return _shortest_ms(low) > _longest_ms(high)
+
+
+def _shortest_ms(duration: Duration) -> int:
+    return duration.ms + (duration.days * 23 + duration.months * _MONTH_DAYS[0] * 23) * DAY_MS // 24
+
+
+def _longest_ms(duration: Duration) -> int:
+    return duration.ms + (duration.days * 25 + duration.months * _MONTH_DAYS[1] * 25) * DAY_MS // 24

@@ -1,0 +1,200 @@
+"""Read the live reward log for the topic that it is published to, and remember how far that has come.
+
+What is read is the view `reward.reward_event`, so that a message says what the view says. PostgreSQL sends the rows in
+the format of its binary COPY, which is taken apart here: a row costs a third of what the driver's own objects would.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.store.binary_copy import HEADER, POSTGRES_EPOCH_MS
+from engine.store.database import one
+from schemas.reward_codec import PostingTexts, RewardRow, pack_posting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+POSTINGS_KEPT_MAX = 10_000
+
+# what stands for NULL, as a column without has a fixed length, or at least always one
+_NEVER_US = -(2**63)  # '-infinity'
+_NO_LOT = b"-" * 64
+_NUMBERS_AND_KEYS = Struct(">2x4xh4xq4xq4xq4xq4xq4xq4xq4x64s4x64s4x?")
+_LENGTH = Struct(">i")
+_END_BYTES = 2
+
+
+class Range(NamedTuple):
+    """Name positions of one shard: those after `after_pos`, up to `upto_pos`, the last of a source event."""
+
+    shard: int
+    after_pos: int
+    upto_pos: int
+
+
+def begin(cursor: Cursor, generation: int) -> None:
+    """Let every shard of `generation` have a cursor; one that has none yet begins before the first position."""
+    cursor.execute(
+        """
+        INSERT INTO guerdon.publication_cursor (generation, shard, pos)
+        SELECT %s, shard, 0 FROM guerdon.shard_head ON CONFLICT DO NOTHING
+        """,
+        (generation,),
+    )
+
+
+def lock_ranges(cursor: Cursor, generation: int, shards_max: int, positions_max: int) -> list[Range]:
+    """Lock the cursors of the shards that are furthest behind, and return what of each is to be published.
+
+    A shard that another process publishes is skipped, so that no two ever send the same shard's events crosswise. A
+    range of more than `positions_max` is cut after the source event at the cut.
+    """
+    cursor.execute(
+        """
+        SELECT c.shard, c.pos, h.pos
+        FROM guerdon.publication_cursor c
+        JOIN guerdon.generation_head h ON h.generation = c.generation AND h.shard = c.shard
+        WHERE c.generation = %s AND h.pos > c.pos
+        ORDER BY h.pos - c.pos DESC, c.shard LIMIT %s FOR UPDATE OF c SKIP LOCKED
+        """,
+        (generation, shards_max),
+    )
+    # a lock may have been awaited by nobody, but a cursor read before it may have moved to the head meanwhile
+    ranges = [Range(*row) for row in cursor.fetchall() if row[2] > row[1]]
+    return [
+        each._replace(upto_pos=_end_of_event(cursor, generation, each.shard, each.after_pos + positions_max))
+        if each.upto_pos - each.after_pos > positions_max
+        else each
+        for each in ranges
+    ]
+
+
+def _end_of_event(cursor: Cursor, generation: int, shard: int, pos: int) -> int:
+    (end,) = one(
+        cursor,
+        """
+        SELECT max(e.pos) FROM guerdon.reward_event e
+        WHERE e.generation = %(generation)s AND e.shard = %(shard)s AND e.pos >= %(pos)s AND e.pos < %(pos)s + 100000
+          AND e.seq = (SELECT s.seq FROM guerdon.reward_event s
+                       WHERE s.generation = %(generation)s AND s.shard = %(shard)s AND s.pos = %(pos)s)
+        """,
+        {"generation": generation, "shard": shard, "pos": pos},
+    )
+    return int(end)
+
+
+class LogReader:
+    """Read ranges of the live log; what many rows share is packed once."""
+
+    def __init__(self) -> None:
+        self._postings: dict[bytes, bytes] = {}
+
+    def read(self, cursor: Cursor, generation: int, ranges: list[Range]) -> list[RewardRow]:
+        """Return the rows of `ranges`, each shard's in its order; none where `generation` is no longer the live one."""
+        query = cursor.mogrify(
+            """
+            COPY (
+                SELECT e.shard, e.pos, e.seq, e.amount, e.occurred_at, e.recorded_at,
+                       coalesce(e.available_at, '-infinity'), coalesce(e.expires_at, '-infinity'),
+                       e.reward_key, coalesce(e.lot, repeat('-', 64)), e.order_id IS NOT NULL,
+                       e.member_id, e.event_id, coalesce(e.order_id, ''),
+                       record_send(ROW(e.type, e.unit, e.debit, e.credit, e.item, e.rule_id, e.rule_version,
+                                       e.campaign, e.reason))
+                FROM unnest(%(shards)s::smallint[], %(after)s::bigint[], %(upto)s::bigint[]) AS r (shard, after, upto)
+                JOIN reward.reward_event e ON e.shard = r.shard AND e.pos > r.after AND e.pos <= r.upto
+                WHERE EXISTS (SELECT 1 FROM guerdon.generation g
+                              WHERE g.generation = %(generation)s AND g.status = 'live')
+                ORDER BY e.shard, e.pos
+            ) TO STDOUT (FORMAT binary)
+            """,
+            {
+                "generation": generation,
+                "shards": [each.shard for each in ranges],
+                "after": [each.after_pos for each in ranges],
+                "upto": [each.upto_pos for each in ranges],
+            },
+        )
+        copied = BytesIO()
+        cursor.copy_expert(query, copied, size=1 << 20)
+        return list(self._rows(copied.getvalue()))
+
+    def _rows(self, copied: bytes) -> Iterator[RewardRow]:
+        """Take the rows apart, in place: a call for each field would cost as much as all the rest."""
+        at, end = len(HEADER), len(copied) - _END_BYTES
+        unpack, length_at = _NUMBERS_AND_KEYS.unpack_from, _LENGTH.unpack_from
+        while at < end:
+            shard, pos, seq, amount, occurred, recorded, available, expires, key, lot, ordered = unpack(copied, at)
+            begin_ = at + _NUMBERS_AND_KEYS.size + _LENGTH.size
+            at = begin_ + length_at(copied, begin_ - _LENGTH.size)[0]
+            member_id = copied[begin_:at]
+            begin_ = at + _LENGTH.size
+            at = begin_ + length_at(copied, at)[0]
+            event_id = copied[begin_:at]
+            begin_ = at + _LENGTH.size
+            at = begin_ + length_at(copied, at)[0]
+            order_id = copied[begin_:at]
+            begin_ = at + _LENGTH.size
+            at = begin_ + length_at(copied, at)[0]
+            yield RewardRow(
+                shard, pos, seq, amount,
+                occurred // 1000 + POSTGRES_EPOCH_MS, recorded // 1000 + POSTGRES_EPOCH_MS,
+                None if available == _NEVER_US else available // 1000 + POSTGRES_EPOCH_MS,
+                None if expires == _NEVER_US else expires // 1000 + POSTGRES_EPOCH_MS,
+                key, None if lot == _NO_LOT else lot, member_id, event_id,
+                order_id if ordered else None,
+                self._posting(copied[begin_:at]),
+            )  # fmt: skip
+
+    def _posting(self, sent: bytes) -> bytes:
+        found = self._postings.get(sent)
+        if found is None:
+            if len(self._postings) >= POSTINGS_KEPT_MAX:
+                self._postings.clear()
+            found = self._postings[sent] = pack_posting(_unpack_posting(sent))
+        return found
+
+
+def _unpack_posting(sent: bytes) -> PostingTexts:
+    """Take a row apart that `record_send` has packed: the number of columns, then type, length and bytes of each."""
+    at = _LENGTH.size
+    fields: list[bytes | None] = []
+    for _ in PostingTexts._fields:
+        begin_ = at + 2 * _LENGTH.size
+        (length,) = _LENGTH.unpack_from(sent, begin_ - _LENGTH.size)
+        at = begin_ + max(0, length)
+        fields.append(None if length < 0 else sent[begin_:at])
+    kind, unit, debit, credit, item, rule_id, version, campaign, reason = fields
+    number = None if version is None else int.from_bytes(version)
+    return PostingTexts(kind or b"", unit or b"", debit, credit, item, rule_id, number, campaign, reason)
+
+
+def move(cursor: Cursor, generation: int, ranges: list[Range]) -> None:
+    """Note that the topic has all of `ranges`, whose cursors this transaction holds."""
+    cursor.execute(
+        """
+        UPDATE guerdon.publication_cursor c SET pos = r.upto, as_of = clock_timestamp()
+        FROM unnest(%s::smallint[], %s::bigint[]) AS r (shard, upto)
+        WHERE c.generation = %s AND c.shard = r.shard
+        """,
+        ([each.shard for each in ranges], [each.upto_pos for each in ranges], generation),
+    )
+
+
+def lag(cursor: Cursor) -> int:
+    """Return how many reward events of the live log the topic does not have yet, as far as is known."""
+    (behind,) = one(
+        cursor,
+        """
+        SELECT coalesce(sum(h.pos - coalesce(c.pos, 0)), 0)::bigint
+        FROM guerdon.generation g
+        JOIN guerdon.generation_head h USING (generation)
+        LEFT JOIN guerdon.publication_cursor c ON c.generation = h.generation AND c.shard = h.shard
+        WHERE g.status = 'live'
+        """,
+    )
+    return int(behind)

@@ -1,0 +1,92 @@
+"""A sample of the acceptance cases through Kafka and PostgreSQL: the views say what `simulate` says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine.store.database import transaction
+from operations.expectations import differences
+from operations.initialise import create_topics
+from operations.programmes import activate
+from operations.publish import BadLine, Reading, encoder_for, publish_events
+from operations.rows import dictionaries
+from operations.simulate import simulate
+from tests.chaos.workers import catch_up
+from tests.conformance_cases import programme_of, write
+from tests.test_conformance import ALL
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from operations.settings import Settings
+
+pytestmark = pytest.mark.kafka
+
+SAMPLE = [
+    "earn-rounding-modes", "earn-discount-but-not-tender", "earn-missing-field",
+    "stack-multipliers-add-on-the-base", "stack-group-first", "stack-group-best",
+    "limit-month-trims", "limit-over-refuse", "limit-day-is-local", "limit-rolling-hours",
+    "engage-share-once-per-object", "engage-challenge-repeats", "engage-streak-of-days", "engage-segment",
+    "input-exact-duplicate", "input-conflicting-duplicate", "input-late-event-has-its-own-weekday",
+    "input-refund-reasons", "lots-soonest-first", "redeem-capture-less", "redeem-capture-more", "redeem-void",
+    "redeem-restore-after-expiry", "redeem-catalogue-price", "redeem-pay-with-points", "refund-square-amounts",
+    "refund-split-does-not-matter", "refund-yotpo-nobull", "refund-within-balance", "refund-debt-then-settled",
+    "refund-by-line", "limit-gives-back-on-refund", "tier-spend-table", "tier-status-and-distance",
+    "tier-falls-with-a-refund", "tier-rule-and-benefit", "stack-tier-multiplier-from-the-next-event",
+]  # fmt: skip
+PLACED = ("shard", "pos", "seq", "recorded_at")
+"""Where and when the log took a reward event: not the case's business."""
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return reward events as both must tell them, each member's in order, without the last clock of `simulate`."""
+    ordered = sorted(rows, key=lambda row: (row["member_id"], row["shard"], row["pos"]))
+    judged = [row for row in ordered if not row["event_id"].startswith("tick-")]
+    return [{name: value for name, value in row.items() if name not in PLACED} for row in judged]
+
+
+def through_kafka(settings: Settings, programme: Path, events: Path) -> dict[str, Any]:
+    """Publish the events as Avro, let a worker judge them, and return what the views then say."""
+    create_topics(settings, 2)
+    activate(settings.database_url, programme, from_now=True)
+    bad: list[BadLine] = []
+    read = Reading([str(events)], bad.append).events()
+    published = publish_events(
+        settings.kafka_config(), encoder_for(None), list(read), topic_prefix=settings.topic_prefix
+    )
+    assert (published.failed, bad) == (0, [])
+    catch_up(settings)
+    with transaction(settings.database_url) as cursor:
+        return {
+            "balances": dictionaries(cursor, "SELECT * FROM reward.member_balance"),
+            "tiers": dictionaries(cursor, "SELECT * FROM reward.member_tier"),
+            "rewards": dictionaries(cursor, "SELECT * FROM reward.member_reward"),
+            "reward_events": dictionaries(cursor, "SELECT * FROM reward.reward_event"),
+            "quarantined": dictionaries(cursor, "SELECT event_id, reason FROM guerdon.quarantine"),
+        }
+
+
+@pytest.mark.parametrize("case_id", SAMPLE)
+def test_the_views_say_what_the_case_expects_and_what_simulate_says(
+    case_id: str, settings: Settings, tmp_path: Path
+) -> None:
+    case = ALL[case_id]
+    assert programme_of(case).errors == ()
+    programme, events = write(case, tmp_path)
+    seen = through_kafka(settings, programme, events)
+    assert differences(case.expect, seen) == []
+    simulated = simulate(programme, [events]).document()
+    assert in_order(seen["reward_events"]) == in_order(simulated["reward_events"])
+    assert {(row["event_id"], row["reason"]) for row in seen["quarantined"]} == {
+        (row["event_id"], row["reason"]) for row in simulated["quarantined"]
+    }
+
+
+def test_the_sample_is_of_every_kind_and_of_what_only_the_views_can_tell() -> None:
+    assert {case_id.partition("-")[0] for case_id in SAMPLE} == {
+        "earn", "stack", "limit", "engage", "input", "lots", "redeem", "refund", "tier",
+    }  # fmt: skip
+    told = {name for case_id in SAMPLE for name in ALL[case_id].expect}
+    assert told == {"balances", "counts", "refused", "quarantined", "tiers", "rewards"}

@@ -1,0 +1,47 @@
+"""A database of an earlier release is brought to this one with its log, and every view is folded from the beginning."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
+
+from engine.store import migrations
+from engine.store.database import migrate, transaction
+from operations.verify import verify
+from projections.runner import finish
+from tests.movement_strategies import Entry
+from tests.reward_histories import append
+from tests.test_verify_ledger import GRANT, ISSUE, RESERVE, TIER
+
+pytestmark = pytest.mark.postgres
+
+
+def migrate_to(database_url: str, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg2://", 1))
+    with engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA guerdon"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+def test_what_an_earlier_release_logged_is_in_the_views_that_came_after_it(empty_database_url: str) -> None:
+    migrate_to(empty_database_url, "0001")
+    append(empty_database_url, [Entry("m", [GRANT, RESERVE, ISSUE, TIER])])
+    migrate(empty_database_url)
+    finish(empty_database_url, threading.Event())
+    with transaction(empty_database_url) as cursor:
+        cursor.execute("SELECT next_expiry_amount FROM reward.member_balance")
+        assert cursor.fetchall() == [(50,)]
+        cursor.execute("SELECT item, status FROM reward.member_reward")
+        assert cursor.fetchall() == [("five-off", "active")]
+        cursor.execute("SELECT tier, previous FROM reward.tier_history")
+        assert cursor.fetchall() == [("gold", None)]
+    assert [finding for finding in verify(empty_database_url) if finding["problem"]] == []
