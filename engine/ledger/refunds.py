@@ -14,7 +14,7 @@ from engine.ledger.parts import Line, OrderFacts, Refunded
 from engine.ledger.redemptions import give_back
 from engine.ledger.rest import earned_by_rest, exceeds, rest_of, total_left
 from engine.programme.facts import metric_value, millionths
-from engine.programme.frozen import FrozenFacts, frozen_fields
+from engine.programme.frozen import FrozenFacts, frozen_items
 from engine.programme.localtime import calendar_of
 from engine.programme.returned import return_to_limits, take_from_metric
 from engine.programme.terms import Negative
@@ -133,8 +133,7 @@ class _Refunding:
         return _Sides(self._facts(self._order.purchase), None if rest is None else self._facts(rest))
 
     def _facts(self, event: Purchase | Rest) -> FrozenFacts:
-        fields = frozen_fields(self._programme)
-        kept = {field.source: value for field, value in zip(fields, self._kept.facts, strict=False)}
+        kept = dict(zip(frozen_items(self._programme), self._kept.facts, strict=False))
         calendar = calendar_of(self._programme.timezone)
         return FrozenFacts(event, event.occurred_at, calendar, self._turn.state, 0, {}, kept)
 

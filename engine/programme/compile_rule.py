@@ -9,8 +9,9 @@ from engine.programme.awards import completion_posting
 from engine.programme.compile_give import GiveCompiler
 from engine.programme.compile_guard import bucketed, runs_of
 from engine.programme.compile_when import condition_expression
+from engine.programme.conditions import Field, FieldTest
 from engine.programme.fields import TRIGGERS
-from engine.programme.frozen import frozen_fields
+from engine.programme.frozen import Frozen, are_always_kept, frozen_items
 from engine.programme.model import MultipliedAmount, Pick, decides
 from engine.programme.syntax import assign, attribute, both, call, compare, constant, name, pair, run, when
 from schemas.events import Purchase
@@ -59,11 +60,23 @@ class RulesCompiler:
 
     def _keeping_facts(self) -> list[ast.stmt]:
         """Keep, beside what an order has earned, what it stood on and is not the order's own."""
-        fields = frozen_fields(self._programme) if self._kind is Purchase else ()
-        if not fields:
+        items = frozen_items(self._programme) if self._kind is Purchase else ()
+        if not items:
             return []
-        facts = ast.Tuple([self._fields.local(field) for field in fields], ast.Load())
-        return [when(name("rewards"), [run(call(name("keep_facts"), name("state"), name("order"), facts))])]
+        facts = ast.Tuple([self._frozen(item) for item in items], ast.Load())
+        keeping: list[ast.stmt] = [run(call(name("keep_facts"), name("state"), name("order"), facts))]
+        return keeping if are_always_kept(self._programme) else [when(name("rewards"), keeping)]
+
+    def _frozen(self, item: Frozen) -> ast.expr:
+        """Return what is kept of a fact, as `frozen.frozen_value` does."""
+        if isinstance(item, Field):
+            return self._fields.local(item)
+        if isinstance(item, FieldTest):
+            held = condition_expression(item, self._fields.local, self._fields.constant)
+            return constant(value=True) if held is None else held
+        assert item.key is not None  # noqa: S101  without a key there is nothing to keep
+        table = self._fields.constant(dict(item.extras))
+        return call(attribute(table, "get"), self._fields.local(item.key))
 
     def _preamble(self) -> list[ast.stmt]:
         event, occurrence = name("event"), name("occurrence")

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from engine.programme.conditions import Condition, Field, Metric, Source
     from engine.programme.localtime import Calendar
+    from engine.programme.model import MultipliedAmount
     from engine.state import MemberState
 
 MONDAY_OF_DAY_ZERO = 3
@@ -88,6 +89,12 @@ class Facts:
         if field.kind is Kind.RECURRING:
             return days_to_birthday(value, self.calendar.local_day(self.at_ms))
         return value
+
+    def extra_of(self, amount: MultipliedAmount) -> tuple[int, int] | None:
+        """Return what a multiplier adds, less 1; None where its key's value has no factor."""
+        if amount.key is None:
+            return amount.extra
+        return dict(amount.extras).get(self.value_of(amount.key))
 
     def _read(self, source: Source) -> Any:  # noqa: PLR0911  one answer for each source
         if isinstance(source, Attribute):

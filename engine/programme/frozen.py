@@ -1,7 +1,8 @@
 """Keep what an award stood on besides its order, so that a refund can judge the rest of the order as it was judged.
 
-The facts that are not the order's own (history, balance, tier, held rewards and so on) are kept as values, in the
-order of `frozen_fields`; time and the order's own fields are read from the order.
+What is not the order's own (history, balance, tier, held rewards and so on) is kept in the order of `frozen_items`;
+time and the order's own fields are read from the order. Of a field that is personal no value is kept, as states are
+stored in the clear, but whether each test of it held, and which factor it chose.
 """
 
 from __future__ import annotations
@@ -11,18 +12,32 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from engine.ledger.parts import OrderFacts
-from engine.programme.conditions import AllOf, AnyOf, Difference, FieldTest, History, Lines, MemberValue, Not, TierValue
+from engine.programme.conditions import (
+    AllOf,
+    AnyOf,
+    Difference,
+    Field,
+    FieldTest,
+    History,
+    Lines,
+    MemberValue,
+    Not,
+    TierValue,
+)
 from engine.programme.facts import Facts
+from engine.programme.fields import is_personal
 from engine.programme.model import MultipliedAmount, RatedAmount
 from schemas.events import Purchase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.programme.conditions import Condition, Field, Metric, Source
+    from engine.programme.conditions import Condition
     from engine.programme.model import Amount, Programme, Rule
     from engine.state import MemberState
 
+Frozen = Field | FieldTest | MultipliedAmount
+"""What is kept of a fact: a field's value, whether a test held, or a multiplier's factor."""
 
 FROZEN = (History, MemberValue, TierValue)
 """The sources that say what is not the order's own."""
@@ -32,31 +47,47 @@ FROZEN = (History, MemberValue, TierValue)
 class FrozenFacts(Facts):
     """Read the facts of what is left of an order: its own fields from it, all others as they were at the award."""
 
-    kept: dict[Source, Any] = field(default_factory=dict)
+    kept: dict[Frozen, Any] = field(default_factory=dict)
 
-    def _read(self, source: Source) -> Any:
-        if isinstance(source, FROZEN):
-            return self.kept.get(source)
-        return Facts._read(self, source)  # noqa: SLF001  its own class; super() does not work with slots
+    def value_of(self, field: Field) -> Any:
+        """Return the value of a field, as it was at the award where it is not the order's own."""
+        if isinstance(field.source, FROZEN):
+            return self.kept.get(field)
+        return Facts.value_of(self, field)  # its own class by name: super() does not work with slots
+
+    def extra_of(self, amount: MultipliedAmount) -> tuple[int, int] | None:
+        """Return what a multiplier adds, less 1, as its key chose it."""
+        if amount in self.kept:
+            found = self.kept[amount]
+            return None if found is None else (found[0], found[1])
+        return Facts.extra_of(self, amount)
+
+    def _passes(self, test: FieldTest) -> bool:
+        if test in self.kept:
+            return bool(self.kept[test])
+        return Facts._passes(self, test)  # noqa: SLF001  as above
 
 
 @lru_cache(maxsize=64)
-def frozen_fields(programme: Programme) -> tuple[Field, ...]:
-    """Return the fields that are not the order's own and that rules on purchases read, each once."""
-    found: dict[Field, None] = {}
+def frozen_items(programme: Programme) -> tuple[Frozen, ...]:
+    """Return what rules and metrics on purchases read and is not the order's own, each once."""
+    found: dict[Frozen, None] = {}
     for rule in programme.rules:
         if rule.on is Purchase:
             found |= dict.fromkeys(_of_rule(rule))
-    for metric in programme.metrics:
-        if metric.on == "purchase":
-            found |= dict.fromkeys(of_metric(metric))
-    return tuple(found)
+    return tuple(found | dict.fromkeys(_of_metrics(programme)))
 
 
-def of_metric(metric: Metric) -> list[Field]:
-    """Return the fields that a metric reads and that are not the event's own."""
-    fields = list(_of_condition(metric.where))
-    return fields if metric.of is None else fields + list(_not_own(metric.of))
+def are_always_kept(programme: Programme) -> bool:
+    """Whether facts are kept of orders that earned nothing, too: where a metric must know what it took in."""
+    return any(True for _ in _of_metrics(programme))
+
+
+def frozen_value(item: Frozen, facts: Facts) -> Any:
+    """Return what is kept of a fact."""
+    if isinstance(item, Field):
+        return facts.value_of(item)
+    return facts.holds(item) if isinstance(item, FieldTest) else facts.extra_of(item)
 
 
 def keep_facts(state: MemberState, order_id: str, facts: tuple[Any, ...]) -> None:
@@ -75,7 +106,15 @@ def keep_first(state: MemberState, order_id: str | None, rule_id: str, before: i
         facts.first = (facts.first or {}) | {rule_id: (before, goal)}
 
 
-def _of_rule(rule: Rule) -> Iterator[Field]:
+def _of_metrics(programme: Programme) -> Iterator[Frozen]:
+    for metric in programme.metrics:
+        if metric.on == "purchase":
+            yield from _of_condition(metric.where)
+            if metric.of is not None:
+                yield from _not_own(metric.of)
+
+
+def _of_rule(rule: Rule) -> Iterator[Frozen]:
     yield from _of_condition(rule.when)
     if rule.challenge is not None:
         yield from _of_condition(rule.challenge.where)
@@ -88,14 +127,14 @@ def _of_rule(rule: Rule) -> Iterator[Field]:
             yield from _not_own(limit.scope.by)
 
 
-def _of_amount(amount: Amount) -> Iterator[Field]:
+def _of_amount(amount: Amount) -> Iterator[Frozen]:
     if isinstance(amount, RatedAmount):
         yield from _not_own(amount.basis)
     elif isinstance(amount, MultipliedAmount) and amount.key is not None:
-        yield from _not_own(amount.key)
+        yield from (amount,) if is_personal(amount.key, None) else _not_own(amount.key)
 
 
-def _of_condition(condition: Condition) -> Iterator[Field]:
+def _of_condition(condition: Condition) -> Iterator[Frozen]:
     if isinstance(condition, (AllOf, AnyOf)):
         for part in condition.parts:
             yield from _of_condition(part)
@@ -103,10 +142,10 @@ def _of_condition(condition: Condition) -> Iterator[Field]:
         yield from _of_condition(condition.part)
     else:
         assert isinstance(condition, FieldTest)  # noqa: S101  the union has no other member
-        yield from _not_own(condition.of)
+        yield from (condition,) if is_personal(condition.of, None) else _not_own(condition.of)
 
 
-def _not_own(of: Field) -> Iterator[Field]:
+def _not_own(of: Field) -> Iterator[Frozen]:
     if isinstance(of.source, FROZEN):
         yield of
     elif isinstance(of.source, Difference):

@@ -20,7 +20,7 @@ from engine.programme.conditions import Duration
 from engine.programme.expiry import Expiry
 from engine.programme.facts import Facts, metric_value, period_of
 from engine.programme.fields import TRIGGERS
-from engine.programme.frozen import frozen_fields, keep_facts, keep_first
+from engine.programme.frozen import are_always_kept, frozen_items, frozen_value, keep_facts, keep_first
 from engine.programme.judge import tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
 from engine.programme.metrics import completes
@@ -64,7 +64,7 @@ class Interpreter:
         self.version = version
         self._observer = observer or Observer()
         self._rules = in_order(programme.rules)
-        self._frozen = frozen_fields(programme)
+        self._frozen = frozen_items(programme)
         self.timed = timed_by(programme)
         self.tier_clock = tier_clock_of(programme)
 
@@ -72,7 +72,7 @@ class Interpreter:
         """Return what `event` gives its member and count it in `state`."""
         rules = [rule for rule in self._rules if isinstance(event, rule.on)]
         judging = _Judging(self.programme, self.version, event, state, occurrence, self._observer)  # type: ignore[arg-type]  # rules are on members
-        facts = tuple(judging.facts.value_of(each) for each in self._frozen) if isinstance(event, Purchase) else ()
+        facts = tuple(frozen_value(item, judging.facts) for item in self._frozen) if isinstance(event, Purchase) else ()
         picked: dict[str, Rule | None] = {}
         for rule in rules:
             if not decides(rule.group):
@@ -91,7 +91,8 @@ class Interpreter:
                 judging.facts.enter(metric)
                 if tier_metric is not None and metric.key == tier_metric.key:
                     state.gained += metric_value(metric, judging.facts)
-        if isinstance(event, Purchase) and self._frozen and judging.rewards:
+        kept = judging.rewards or are_always_kept(self.programme)
+        if isinstance(event, Purchase) and self._frozen and kept:
             keep_facts(state, event.order_id, facts)
         return judging.rewards or NOTHING
 
@@ -279,9 +280,7 @@ def award_of(facts: Facts, amount: Amount, given: dict[Phase, int]) -> int:
     if isinstance(amount, FixedAmount):
         return amount.amount
     if isinstance(amount, MultipliedAmount):
-        extra = amount.extra
-        if amount.key is not None:
-            extra = dict(amount.extras).get(facts.value_of(amount.key))
+        extra = facts.extra_of(amount)
         return 0 if extra is None else rounded(given[amount.phase] * extra[0], extra[1], amount.rounding)
     basis = facts.value_of(amount.basis)
     if basis is None or basis < 0:

@@ -27,7 +27,7 @@ def _left_out(part: object) -> None:
         raise TypeError(f"a state cannot hold a {type(part).__name__}")
 
 
-_encode = msgpack.Encoder(enc_hook=_left_out).encode
+encode_state = msgpack.Encoder(enc_hook=_left_out).encode
 decode_state = msgpack.Decoder(MemberState).decode
 _COLUMNS = (
     "seq, shard, member_id, state, personal, due_at, tier, tier_since, tier_until, qualifying, next_tier, to_next_tier"
@@ -129,7 +129,7 @@ def save(cursor: Cursor, members: Iterable[Member], profiles: Mapping[tuple[int,
             (
                 _HEAD % (member.seq.to_bytes(8, "big"), member.shard.to_bytes(2, "big")),
                 member.packed_id,
-                pack_bytes(_encode(member.state)),
+                pack_bytes(encode_state(member.state)),
                 pack_bytes(profile) if profile or (profile is not None and member.stored) else NULL,
                 pack_timestamp(member.state.due_ms),
                 _NO_TIER if member.standing is None else _packed(member.standing),
