@@ -49,6 +49,14 @@ def lapse(turn: Turn, at_ms: int) -> None:
             _release(turn, redemption, at_ms, "lapsed")
 
 
+def forget(turn: Turn, at_ms: int) -> None:
+    """Void every reservation of a member who is erased, and let nothing be done with a redemption any more."""
+    for _, redemption in sorted(turn.books.parts().redemptions.items()) if turn.state.is_booked else ():
+        if redemption.status == "reserved":
+            _release(turn, redemption, at_ms, "erased")
+        redemption.status = "erased"
+
+
 def _reserve(turn: Turn, event: RedemptionEvent) -> None:
     """Reserve the price, whole or not at all; `spend` captures it at once."""
     at_ms = event.occurred_at
