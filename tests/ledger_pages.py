@@ -130,6 +130,8 @@ def told(row: dict[str, Any]) -> str:
     words = [row["occurred_at"].removesuffix("Z").replace("T", " "), row["type"], str(row["amount"])]
     if row["debit"] is not None:
         words.append(f"{row['debit']} → {row['credit']}")
+    elif row["type"] == "reward.refused" and row["unit"] != "points":
+        words.append(row["unit"])
     if row["item"] is not None:
         words.append(row["item"])
     if row["rule_id"] is not None:
