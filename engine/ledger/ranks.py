@@ -116,12 +116,13 @@ def follow_programme(turn: Turn, at_ms: int) -> None:
     standing.terms = tiers.terms
     if standing.basis != tiers.basis:
         standing.basis, standing.sums, standing.window = tiers.basis, {}, None
-        standing.number, standing.earned = clock.level(standing).start, UNEARNED
+        standing.number, standing.earned = 0, UNEARNED
     standing.in_grace = False
     if not is_known:
         standing.level = tiers.levels[0].id
     changed = clock.rise(standing, at_ms, at_ms)
-    if not changed and is_known and standing.number < clock.level(standing).start:
+    is_earned = standing.earned == UNEARNED or standing.number >= clock.level(standing).start
+    if not changed and is_known and not is_earned:
         changed = clock.review(standing, at_ms)
     elif not changed:
         clock.schedule(standing, at_ms)
