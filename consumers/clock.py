@@ -40,7 +40,7 @@ READ_AGAIN_S = 10.0
 
 ANSWERED_S = 2.0
 DAY_MS = 86_400_000
-ANSWER_S = 10.0
+ANSWER_S = 30.0
 
 
 class Clock:
