@@ -33,20 +33,27 @@ def redeem(turn: Turn, event: RedemptionEvent) -> None:
         {"capture": _capture, "void": _void, "restore": _restore}[event.action](turn, event, known)
 
 
-def lapses(turn: Turn) -> list[int | None]:
-    """Return when each reservation lapses that nobody has captured."""
-    if not turn.state.is_booked:
-        return []
-    return [each.lapses_ms for each in turn.books.parts().redemptions.values() if each.status == "reserved"]
+def lapses_ms(turn: Turn) -> int | None:
+    """Return when the next reservation lapses that nobody has captured, or None."""
+    return min((each.lapses_ms for _, each in _reserved(turn) if each.lapses_ms is not None), default=None)
 
 
 def lapse(turn: Turn, at_ms: int) -> None:
     """Void the reservations that nobody has captured in time."""
-    if not turn.state.is_booked:
-        return
-    for _, redemption in sorted(turn.books.parts().redemptions.items()):
-        if redemption.status == "reserved" and redemption.lapses_ms is not None and redemption.lapses_ms <= at_ms:
+    for _, redemption in _reserved(turn):
+        if redemption.lapses_ms is not None and redemption.lapses_ms <= at_ms:
             _release(turn, redemption, at_ms, "lapsed")
+
+
+def _reserved(turn: Turn) -> list[tuple[str, Redemption]]:
+    """Return the open reservations, by their ids; of a member's many redemptions few are open, looked for once."""
+    if not turn.state.is_booked:
+        return []
+    known = turn.reserved
+    if known is None:
+        known = sorted(turn.books.parts().redemptions.items())
+    turn.reserved = [(key, redemption) for key, redemption in known if redemption.status == "reserved"]
+    return turn.reserved
 
 
 def _reserve(turn: Turn, event: RedemptionEvent) -> None:
@@ -74,6 +81,7 @@ def _reserve(turn: Turn, event: RedemptionEvent) -> None:
         lapses_ms=turn.calendar.after(at_ms, turn.terms.reserve_for),
     )  # fmt: skip
     turn.books.parts().redemptions[event.redemption_id] = redemption
+    turn.reserved = None
     _count_stock(turn, redemption, 1)
     for lot in lots:
         part = min(amount, lot.active)

@@ -15,7 +15,7 @@ from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
     from engine.ledger.lots import Lot
-    from engine.ledger.parts import Books
+    from engine.ledger.parts import Books, Redemption
     from engine.programme.judge import Judges
     from engine.programme.localtime import Calendar
     from engine.programme.terms import Terms
@@ -41,6 +41,7 @@ class Turn:
         self.judge = judge
         self.books = books
         self.movements = Movements(state, books)
+        self.reserved: list[tuple[str, Redemption]] | None = None
 
     @property
     def rewards(self) -> list[RewardEvent]:
