@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
     from engine.programme.conditions import Metric
     from engine.programme.model import Programme
     from schemas.events import Purchase, Refund
-
-
-class _Sides(NamedTuple):
-    """Hold an order as it was bought and as it is left (None: nothing is), each with the facts of its award."""
-
-    bought: FrozenFacts
-    left: FrozenFacts | None
 
 
 def refund(turn: Turn, event: Refund) -> None:
@@ -112,7 +105,10 @@ class _Refunding:
         self._at_ms = at_ms
         self._programme: Programme = turn.books.judge(after.version).programme
         self._kept = _kept_facts(turn, after.purchase.order_id)
-        self._before, self._after = self._sides(rest_of(before)), self._sides(rest_of(after))
+        self._bought = self._facts(after.purchase)
+        self._left_before, self._left = (
+            None if rest is None else self._facts(rest) for rest in (rest_of(before), rest_of(after))
+        )
 
     def run(self) -> None:
         """Restore, reverse, give back to limits, and count what metrics and tiers lose."""
@@ -129,19 +125,15 @@ class _Refunding:
         self._return_to_limits(lots, taken)
         self._lower(self._take_from_metrics(sum(taken.get(lot.key, 0) for lot in lots if lot.unit == "status")))
 
-    def _sides(self, rest: Rest | None) -> _Sides:
-        return _Sides(self._facts(self._order.purchase), None if rest is None else self._facts(rest))
-
     def _facts(self, event: Purchase | Rest) -> FrozenFacts:
         kept = dict(zip(frozen_items(self._programme), self._kept.facts, strict=False))
         calendar = calendar_of(self._programme.timezone)
         return FrozenFacts(event, event.occurred_at, calendar, self._turn.state, 0, {}, kept)
 
     def _earned(self, lots: list[Lot]) -> dict[bytes, int]:
-        left = self._after.left
-        if left is None:
+        if self._left is None:
             return dict.fromkeys((lot.key for lot in lots), 0)
-        return earned_by_rest(self._programme, lots, left, self._kept, self._tier_left(lots, left))
+        return earned_by_rest(self._programme, lots, self._left, self._kept, self._tier_left(lots, self._left))
 
     def _tier_left(self, lots: list[Lot], left: FrozenFacts) -> int:
         """Return what the rest adds to the number that tiers go by."""
@@ -149,7 +141,7 @@ class _Refunding:
         if tiers is None:
             return 0
         if tiers.metric is not None:
-            return _left_in(tiers.metric, left)
+            return self._counted(tiers.metric, left)
         status = [lot for lot in lots if lot.unit == "status"]
         return sum(earned_by_rest(self._programme, status, left, self._kept, 0).values())
 
@@ -184,20 +176,27 @@ class _Refunding:
             for lot in own:
                 amounts[lot.unit] = amounts.get(lot.unit, 0) + taken.get(lot.key, 0)
             is_gone = all(self._order.reversed.get(lot.key, 0) == lot.amount for lot in own)
-            return_to_limits(self._turn.state, rule, self._before.bought, amounts, int(is_gone))
+            return_to_limits(self._turn.state, rule, self._bought, amounts, int(is_gone))
 
     def _take_from_metrics(self, status: int) -> int:
-        """Take the order's part out of metrics, and return by how much the number falls that tiers go by."""
-        fallen = 0
-        tiers = self._programme.terms.tiers
+        """Take the order's part out of metrics, and return by how much the number falls that tiers go by now.
+
+        A count falls when nothing is left, a sum by value.
+        """
+        tiers, fallen = self._turn.terms.tiers, 0
         for metric in self._programme.metrics:
-            if metric.on != "purchase" or not self._before.bought.holds(metric.where):
-                continue
-            by = _fall(metric, self._before.left, self._after.left)
-            take_from_metric(self._turn.state, metric, by, self._order.purchase.occurred_at)
-            if tiers is not None and tiers.metric is not None and tiers.metric.key == metric.key:
-                fallen = by
+            if metric.on == "purchase":
+                by = self._counted(metric, self._left_before) - self._counted(metric, self._left)
+                take_from_metric(self._turn.state, metric, by, self._order.purchase.occurred_at)
+                if tiers is not None and tiers.metric is not None and tiers.metric.key == metric.key:
+                    fallen = by
         return status if tiers is not None and tiers.metric is None else fallen
+
+    def _counted(self, metric: Metric, left: FrozenFacts | None) -> int:
+        """Return what of the order a metric has counted, as it is left; shares of lines are rounded down."""
+        if left is None or not self._bought.holds(metric.where):
+            return 0
+        return int(metric_value(metric, left))
 
     def _lower(self, fallen: int) -> None:
         if fallen:
@@ -206,28 +205,18 @@ class _Refunding:
     def _repay(self) -> None:
         """Restore the points that paid for the order: money in proportion, gifts and coupons when nothing is left."""
         order, bought = self._order, self._order.purchase.amount
-        left = 0 if self._after.left is None else self._after.left.event.amount
+        left = 0 if self._left is None else self._left.event.amount
         for redemption_id, redemption in sorted(self._turn.books.parts().redemptions.items()):
             if redemption.order_id != order.purchase.order_id or redemption.status != "captured":
                 continue
             paid = order.repaid.get(redemption_id, 0)
             total = paid + sum(taken.amount for taken in redemption.taken)
-            due = total if self._after.left is None else 0
-            if redemption.value_minor and self._after.left is not None and bought:
+            due = total if self._left is None else 0
+            if redemption.value_minor and self._left is not None and bought:
                 due = total * (bought - left) // bought
             if due > paid:
                 give_back(self._turn, redemption, due - paid, self._at_ms)
                 order.repaid[redemption_id] = due
-
-
-def _fall(metric: Metric, before: FrozenFacts | None, after: FrozenFacts | None) -> int:
-    """Return by how much a metric falls: a count when nothing is left, a sum by value."""
-    return _left_in(metric, before) - _left_in(metric, after)
-
-
-def _left_in(metric: Metric, left: FrozenFacts | None) -> int:
-    """Return what an order's rest adds to a metric; shares of lines are rounded down."""
-    return 0 if left is None else int(metric_value(metric, left))
 
 
 def _kept_facts(turn: Turn, order_id: str) -> OrderFacts:
