@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.agenda import Agenda, Held
 from engine.ledger.lots import ITEM_UNITS, Lot, spendable
+from engine.windows import bounded
 from schemas.canonical import movement_key
 from schemas.events import INT64_MAX
 from schemas.rewards import Posting, RewardEvent
@@ -132,7 +133,7 @@ class Movements:
         elif account != "reversed":
             setattr(lot, account, getattr(lot, account) + change)
         if lot.unit == "points" and account in ("active", "debt"):
-            state.available = min(state.available + change, INT64_MAX)
+            state.available = bounded(state.available + change)
 
     def settle(self, lot: Lot, at_ms: int) -> None:
         """Let what of a lot is active pay the unit's debt."""
@@ -157,10 +158,12 @@ class Movements:
                 break
         return amount
 
-    def owe(self, lot: Lot, amount: int, at_ms: int, reason: str | None = None) -> None:
-        """Reverse what no lot covers: it becomes debt."""
-        if amount:
-            self.move(lot, "reversed debt", amount, at_ms, reason)
+    def owe(self, lot: Lot, amount: int, at_ms: int, reason: str | None = None) -> int:
+        """Reverse what no lot covers: it becomes debt. Return what is beyond the most that can be owed."""
+        part = min(amount, INT64_MAX - self.state.debts.get(lot.unit, 0))
+        if part:
+            self.move(lot, "reversed debt", part, at_ms, reason)
+        return amount - part
 
     def close(self, lot: Lot, at_ms: int, reason: str) -> None:
         """Let everything of a lot lapse that is still open, whatever holds it."""

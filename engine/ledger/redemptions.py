@@ -10,6 +10,7 @@ from engine.ledger.movements import posting_of
 from engine.ledger.parts import Redemption, Taken
 from engine.programme.terms import RewardKind
 from schemas.canonical import grant_key
+from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def _price(event: RedemptionEvent, reward: CatalogueReward | None, available: in
     if reward.kind is not RewardKind.MONEY:
         return reward.points, 0, "insufficient" if reward.points > available else None
     steps = max(0, available if asked is None else min(asked, available)) // reward.points
+    steps = min(steps, INT64_MAX // max(reward.points, reward.money_minor))
     if event.order_amount is not None:
         share_minor = event.order_amount * reward.share[0] // reward.share[1]
         steps = min(steps, share_minor // reward.money_minor)

@@ -85,6 +85,13 @@ class Turn:
         key = refusal_key(self.occurrence.identity, "", self.member_id, nth, reason)
         self.rewards.append(RewardEvent(posting, min(amount, INT64_MAX), key, at_ms, order_id))
 
+    def owe(self, lot: Lot, amount: int, at_ms: int, reason: str) -> int:
+        """Let what no lot covers be owed, and return how much is; nobody can owe more than 64 bits hold."""
+        left = self.movements.owe(lot, amount, at_ms, reason)
+        if left:
+            self.refuse("out_of_range", at_ms, left, lot.unit, None, lot.order_id)
+        return amount - left
+
     def lots_of_order(self, order_id: str) -> list[Lot]:
         """Return the lots that an order has earned, in the order of granting."""
         return [lot for lot in self.movements.lots() if lot.order_id == order_id]
