@@ -10,6 +10,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from schemas.events import (
+    ID_CHARACTERS_MAX,
     INT64_MAX,
     Activity,
     Decision,
@@ -99,6 +100,15 @@ def _check_redemption(event: Event, currency: str) -> None:
         )
     if event.unit is not None and event.unit not in {"points", currency}:
         raise Rejected(Reason.WRONG_CURRENCY, f'unit is "{event.unit}"; it is points or {currency}')
+    _check_name("reward", event.reward)
+    _check_name("order_id", event.order_id)
+
+
+def _check_decision(event: Event, _currency: str) -> None:
+    assert isinstance(event, Decision)  # noqa: S101  as above
+    _check_ids(event, "member_id")
+    _check_name("unit", event.unit)
+    _check_name("tier", event.tier)
 
 
 def _checker(*names: str) -> Callable[[Event, str], None]:
@@ -111,6 +121,15 @@ def _checker(*names: str) -> Callable[[Event, str], None]:
 def _check_ids(event: Event, *names: str) -> None:
     for name in ("event_id", "source", *names):
         _check_text(name, getattr(event, name))
+
+
+def _check_name(name: str, value: str | None) -> None:
+    """Refuse what may be left out but, where it is said, comes into the reward log as an id does."""
+    if value is None:
+        return
+    if not 0 < len(value) <= ID_CHARACTERS_MAX:
+        raise Rejected(Reason.OUT_OF_RANGE, f"{name} has {len(value)} characters; 1 to {ID_CHARACTERS_MAX} are allowed")
+    _check_text(name, value)
 
 
 def _check_text(name: str, value: str) -> None:
@@ -133,7 +152,7 @@ _CHECKS: dict[type[Event], Callable[[Event, str], None]] = {
     Share: _checker("member_id", "object", "channel"),
     Activity: _checker("member_id", "kind"),
     Touch: _checker("referral_code", "visitor"),
-    Decision: _checker("member_id"),
+    Decision: _check_decision,
     Signup: _checker("member_id"),
     Profile: _checker("member_id"),
     Erasure: _checker("member_id"),

@@ -22,6 +22,11 @@ VALUES_MAX = 1_000
 """So many values of a field a limit remembers for a member; the first of more is forgotten."""
 
 
+def bounded(value: int) -> int:
+    """Return a sum of amounts, or the most that a signed 64-bit integer holds of it: so much can be stored."""
+    return max(-INT64_MAX, min(value, INT64_MAX))
+
+
 class Window(Struct, array_like=True, gc=False):
     """Hold entries by instant, the earliest first: an amount each, and how often."""
 
@@ -60,7 +65,7 @@ class Window(Struct, array_like=True, gc=False):
             return
         place = bisect_right(instants, at_ms)
         if place and instants[place - 1] == at_ms:
-            self.amounts[place - 1] = min(self.amounts[place - 1] + amount, INT64_MAX)
+            self.amounts[place - 1] = bounded(self.amounts[place - 1] + amount)
             self.times[place - 1] += times
             return
         insort(self.instants, at_ms)
@@ -73,7 +78,7 @@ class Window(Struct, array_like=True, gc=False):
         """Take back from the entry of an instant (merged entries stand at a later one); what is forgotten stays so."""
         place = bisect_left(self.instants, at_ms)
         if place < len(self.instants):
-            self.amounts[place] -= amount
+            self.amounts[place] = bounded(self.amounts[place] - amount)
             self.times[place] = max(self.times[place] - times, 0)
 
     def forget(self, upto_ms: int) -> None:
@@ -86,8 +91,7 @@ class Window(Struct, array_like=True, gc=False):
         half = len(self.instants) // 4 * 2
         self.instants[:half] = self.instants[1:half:2]
         self.amounts[:half] = [
-            min(one + other, INT64_MAX)
-            for one, other in zip(self.amounts[0:half:2], self.amounts[1:half:2], strict=True)
+            bounded(one + other) for one, other in zip(self.amounts[0:half:2], self.amounts[1:half:2], strict=True)
         ]
         self.times[:half] = [one + other for one, other in zip(self.times[0:half:2], self.times[1:half:2], strict=True)]
 

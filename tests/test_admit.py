@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import admit
-from schemas.events import INT64_MAX, TYPE_NAMES, Event, Purchase, Redemption, Refund, RefundItem, Share, key_of
+from schemas.events import (
+    INT64_MAX,
+    TYPE_NAMES,
+    Decision,
+    Event,
+    Purchase,
+    Redemption,
+    Refund,
+    RefundItem,
+    Share,
+    key_of,
+)
 from schemas.rejection import Reason, Rejected
 from tests.chaos.batches import admitted, purchase
 from tests.chaos.load import START_MS
@@ -99,6 +110,13 @@ HEAD: dict[str, Any] = {"event_id": "e", "member_id": "m", "occurred_at": START_
         (Redemption(**HEAD, action="spend", redemption_id="r", unit="points"), None),
         (Redemption(**HEAD, action="spend", redemption_id="r", unit="USD"), None),
         (Redemption(**HEAD, action="spend", redemption_id="r", unit="EUR"), Reason.WRONG_CURRENCY),
+        (Redemption(**HEAD, action="spend", redemption_id="r", reward="mug\0"), Reason.OUT_OF_RANGE),
+        (Redemption(**HEAD, action="spend", redemption_id="r", reward=""), Reason.OUT_OF_RANGE),
+        (Redemption(**HEAD, action="spend", redemption_id="r", reward="m" * 201), Reason.OUT_OF_RANGE),
+        (Redemption(**HEAD, action="spend", redemption_id="r", order_id="o\0"), Reason.OUT_OF_RANGE),
+        (Redemption(**HEAD, action="spend", redemption_id="r", reward="m" * 200, order_id="ö"), None),
+        (Decision(**HEAD, action="adjust", amount=1, unit="points\0"), Reason.OUT_OF_RANGE),
+        (Decision(**HEAD, action="opening", tier=""), Reason.OUT_OF_RANGE),
         (Share(**HEAD, object="o\0", channel="link"), Reason.OUT_OF_RANGE),
     ],
 )

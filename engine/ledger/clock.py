@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger import celebrations, ranks, redemptions
-from engine.ledger.lots import ITEM_UNITS, spending_order
+from engine.ledger.lots import ITEM_UNITS
 from engine.ledger.movements import ENDED
 
 if TYPE_CHECKING:
-    from engine.ledger.lots import Lot
     from engine.ledger.turn import Turn
 
 
@@ -27,15 +26,14 @@ def perform_due(turn: Turn, until_ms: int) -> None:
 def next_due(turn: Turn) -> int | None:
     """Return the next instant at which something happens by itself, or None."""
     state = turn.state
-    found = [lot.due_ms for lot in turn.movements.lots()]
-    found += redemptions.lapses(turn)
+    found = [turn.movements.agenda().next_ms(), redemptions.lapses_ms(turn)]
     found += [None if state.standing is None else state.standing.review_ms, state.birthday_ms, state.anniversary_ms]
     return min((each for each in found if each is not None), default=None)
 
 
 def _release(turn: Turn, at_ms: int) -> None:
     """Release what is pending to the end of its hold; what is released settles a debt."""
-    for lot in _due(turn, at_ms):
+    for lot in turn.movements.agenda().due(at_ms):
         if lot.pending and lot.item is None:
             turn.movements.move(lot, "released", lot.pending, at_ms)
         elif lot.pending:
@@ -44,7 +42,7 @@ def _release(turn: Turn, at_ms: int) -> None:
 
 def _expire(turn: Turn, at_ms: int) -> None:
     """Let lots lapse that nobody has spent in time; coupons, too."""
-    for lot in _due(turn, at_ms):
+    for lot in turn.movements.agenda().due(at_ms):
         if lot.active and lot.item is None:
             turn.movements.move(lot, "expired", lot.active, at_ms)
         elif lot.active and lot.unit == "coupon":
@@ -52,14 +50,9 @@ def _expire(turn: Turn, at_ms: int) -> None:
 
 
 def _end_items(turn: Turn, at_ms: int) -> None:
-    for lot in _due(turn, at_ms):
+    for lot in turn.movements.agenda().due(at_ms):
         if lot.active and lot.unit in ITEM_UNITS:
             turn.movements.end_item(lot, ENDED[lot.unit], lot.active, at_ms)
-
-
-def _due(turn: Turn, at_ms: int) -> list[Lot]:
-    found = [lot for lot in turn.movements.lots() if lot.due_ms is not None and lot.due_ms <= at_ms]
-    return sorted(found, key=spending_order)
 
 
 def _review(turn: Turn, at_ms: int) -> None:

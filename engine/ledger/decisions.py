@@ -38,7 +38,7 @@ def _adjust(turn: Turn, event: Decision) -> None:
     elif amount < 0:
         at_ms = event.occurred_at
         left = turn.movements.reverse_active(unit, -amount, at_ms, "adjusted")
-        turn.movements.owe(_lot_of_nothing(turn, unit, at_ms), left, at_ms, "adjusted")
+        turn.owe(_lot_of_nothing(turn, unit, at_ms), left, at_ms, "adjusted")
         if unit == "status":
             ranks.lower(turn, -amount, at_ms, at_ms)
 
@@ -49,6 +49,9 @@ def _open(turn: Turn, event: Decision) -> None:
     if event.amount:
         if not _is_unit(turn, unit):
             turn.refuse("unknown_unit", event.occurred_at, abs(event.amount), unit)
+            return
+        if event.amount < 0:
+            turn.refuse("out_of_range", event.occurred_at, -event.amount, unit)
             return
         _add(turn, event, unit, event.amount, event.expires_at)
     if event.tier is not None:

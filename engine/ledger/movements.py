@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from engine.ledger.agenda import Agenda, Held
 from engine.ledger.lots import ITEM_UNITS, Lot, spendable
+from engine.windows import bounded
 from schemas.canonical import movement_key
 from schemas.events import INT64_MAX
 from schemas.rewards import Posting, RewardEvent
@@ -58,6 +60,8 @@ class Movements:
         self.rewards: list[RewardEvent] = []
         self._books = books
         self._all: list[Lot] | None = None
+        self._agenda: Agenda | None = None
+        self._held: dict[tuple[str, str | None], Held] = {}
 
     def lots(self) -> list[Lot]:
         """Return all lots of the member, the oldest first; what leaves the state stands in a page."""
@@ -66,21 +70,30 @@ class Movements:
             self._all = paged + self.state.lots
         return self._all
 
+    def agenda(self) -> Agenda:
+        """Return what is due when; it is kept up to date with what opens and moves from now on."""
+        if self._agenda is None:
+            self._agenda = Agenda(self.lots())
+        return self._agenda
+
     def open(self, given: Sequence[RewardEvent]) -> None:
         """Open a lot for each grant among reward events, and let what is active settle a debt."""
         first = len(self.state.lots)
         open_lots(self.state, given)
+        opened = self.state.lots[first:]
         if self._all is not None:
-            self._all += self.state.lots[first:]
+            self._all += opened
+        for lot in opened:
+            self._note(lot)
         if not self.state.debts:
             self.rewards += given
             return
-        opened = {lot.key: lot for lot in self.state.lots[first:]}
+        by_key = {lot.key: lot for lot in opened}
         for reward in given:
             self.rewards.append(reward)
-            lot = opened.get(reward.reward_key)
-            if lot is not None and lot.item is None:
-                self.settle(lot, lot.granted_ms)
+            granted = by_key.get(reward.reward_key)
+            if granted is not None and granted.item is None:
+                self.settle(granted, granted.granted_ms)
 
     def move(self, lot: Lot, verb: str, amount: int, at_ms: int, reason: str | None = None) -> None:
         """Move `amount` of a lot as `verb` says: `released`, `captured` and so on, or `reversed ACCOUNT`."""
@@ -97,6 +110,7 @@ class Movements:
         )
         occurred_ms = max(at_ms, lot.available_ms) if debit != "pending" else at_ms
         self.rewards.append(_moved(posting, amount, key, occurred_ms, lot))
+        self._note(lot)
         if credit == "active":
             self._arrived(lot, occurred_ms)
 
@@ -119,7 +133,7 @@ class Movements:
         elif account != "reversed":
             setattr(lot, account, getattr(lot, account) + change)
         if lot.unit == "points" and account in ("active", "debt"):
-            state.available = min(state.available + change, INT64_MAX)
+            state.available = bounded(state.available + change)
 
     def settle(self, lot: Lot, at_ms: int) -> None:
         """Let what of a lot is active pay the unit's debt."""
@@ -144,10 +158,12 @@ class Movements:
                 break
         return amount
 
-    def owe(self, lot: Lot, amount: int, at_ms: int, reason: str | None = None) -> None:
-        """Reverse what no lot covers: it becomes debt."""
-        if amount:
-            self.move(lot, "reversed debt", amount, at_ms, reason)
+    def owe(self, lot: Lot, amount: int, at_ms: int, reason: str | None = None) -> int:
+        """Reverse what no lot covers: it becomes debt. Return what is beyond the most that can be owed."""
+        part = min(amount, INT64_MAX - self.state.debts.get(lot.unit, 0))
+        if part:
+            self.move(lot, "reversed debt", part, at_ms, reason)
+        return amount - part
 
     def close(self, lot: Lot, at_ms: int, reason: str) -> None:
         """Let everything of a lot lapse that is still open; what was reserved of it has been voided."""
@@ -166,6 +182,7 @@ class Movements:
         held = min(amount, lot.active)
         lot.active -= held
         lot.pending -= amount - held
+        self._note(lot)
         self._tell_item(lot, kind, amount, at_ms, reason)
         if not lot.active and lot.unit in ("badge", "benefit"):
             self._let_go(lot)
@@ -174,6 +191,7 @@ class Movements:
         """Hand over an item whose hold has ended."""
         amount = lot.pending
         lot.active, lot.pending = lot.active + amount, 0
+        self._note(lot)
         self._tell_item(lot, f"{lot.unit}.released", amount, at_ms, None)
         self.state.hold_item(lot.unit, lot.item or "", lot.expires_ms)
 
@@ -186,16 +204,27 @@ class Movements:
             _moved(posting_of(kind, lot.unit, (None, None), rule, lot.item, reason), amount, key, at_ms, lot)
         )
 
+    def _note(self, lot: Lot) -> None:
+        """Put a lot that has opened or moved where it will be looked for."""
+        if self._agenda is not None:
+            self._agenda.add(lot)
+        held = self._held.get((lot.unit, lot.item))
+        if held is not None and lot.active:
+            held.add(lot)
+
     def _let_go(self, ended: Lot) -> None:
         """Forget that a badge or benefit is held, unless another lot of it still is."""
         if self.state.memory is None:
             return
-        others = [lot for lot in self.lots() if lot.unit == ended.unit and lot.item == ended.item and lot.active]
-        if not others:
+        held = self._held.get((ended.unit, ended.item))
+        if held is None:
+            others = [lot for lot in self.lots() if lot.unit == ended.unit and lot.item == ended.item and lot.active]
+            held = self._held[ended.unit, ended.item] = Held(others)
+        until_ms = held.until_ms()
+        if until_ms is None:
             self.state.memory.held.pop(ended.item or "", None)
         else:
-            ends = [lot.expires_ms for lot in others]
-            self.state.memory.held[ended.item or ""] = 0 if None in ends else max(end or 0 for end in ends)
+            self.state.memory.held[ended.item or ""] = until_ms
 
 
 _ACCOUNTS = {

@@ -10,6 +10,7 @@ from engine.ledger.tiers import UNEARNED
 from engine.programme.frozen import keep_first
 from engine.programme.occasions import TierChange
 from engine.programme.terms import TierWindow
+from engine.windows import bounded
 from schemas.canonical import grant_key, occasion_identity
 from schemas.rewards import RewardEvent
 
@@ -58,7 +59,7 @@ def anchor(turn: Turn) -> None:
         standing.anchor_ms = turn.state.signup_ms
         tiers = turn.terms.tiers
         if tiers is not None and tiers.window is TierWindow.ANNIVERSARY:
-            standing.sums = {-1: sum(standing.sums.values())}
+            standing.sums = {-1: bounded(sum(standing.sums.values()))}
             standing.earned = min(standing.earned, 0)
 
 
@@ -82,7 +83,7 @@ def lower(turn: Turn, fallen: int, counted_ms: int, at_ms: int) -> None:
         return
     clock, standing = standing_of(turn, tiers)
     if clock.counts_in(standing, counted_ms):
-        standing.number -= fallen
+        standing.number = bounded(standing.number - fallen)
     clock.count(standing, -fallen, counted_ms)
     before = standing.level
     if clock.lower(standing, at_ms, max(at_ms, turn.state.clock_ms)):
@@ -139,7 +140,8 @@ def change(turn: Turn, how: tuple[str, str], at_ms: int, order_id: str | None, g
     before, reason = how
     identity = occasion_identity("tier", turn.member_id, standing.changes)
     posting = posting_of("tier.changed", "tier", (None, None), (None, turn.judge.version, None), standing.level, reason)
-    turn.rewards.append(RewardEvent(posting, standing.number, identity, at_ms, order_id))
+    # corrections may take more than was gained: the log holds no amount below 0
+    turn.rewards.append(RewardEvent(posting, max(0, standing.number), identity, at_ms, order_id))
     levels = {level.id: level.benefits for level in tiers.levels}
     old, new = levels.get(before, ()), levels[standing.level]
     _change_benefits(turn, (old, new), identity, at_ms)

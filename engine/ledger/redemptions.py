@@ -10,6 +10,7 @@ from engine.ledger.movements import posting_of
 from engine.ledger.parts import Redemption, Taken
 from engine.programme.terms import RewardKind
 from schemas.canonical import grant_key
+from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
@@ -33,19 +34,15 @@ def redeem(turn: Turn, event: RedemptionEvent) -> None:
         {"capture": _capture, "void": _void, "restore": _restore}[event.action](turn, event, known)
 
 
-def lapses(turn: Turn) -> list[int | None]:
-    """Return when each reservation lapses that nobody has captured."""
-    if not turn.state.is_booked:
-        return []
-    return [each.lapses_ms for each in turn.books.parts().redemptions.values() if each.status == "reserved"]
+def lapses_ms(turn: Turn) -> int | None:
+    """Return when the next reservation lapses that nobody has captured, or None."""
+    return min((each.lapses_ms for _, each in _reserved(turn) if each.lapses_ms is not None), default=None)
 
 
 def lapse(turn: Turn, at_ms: int) -> None:
     """Void the reservations that nobody has captured in time."""
-    if not turn.state.is_booked:
-        return
-    for _, redemption in sorted(turn.books.parts().redemptions.items()):
-        if redemption.status == "reserved" and redemption.lapses_ms is not None and redemption.lapses_ms <= at_ms:
+    for _, redemption in _reserved(turn):
+        if redemption.lapses_ms is not None and redemption.lapses_ms <= at_ms:
             _release(turn, redemption, at_ms, "lapsed")
 
 
@@ -55,6 +52,17 @@ def forget(turn: Turn, at_ms: int) -> None:
         if redemption.status == "reserved":
             _release(turn, redemption, at_ms, "erased")
         redemption.status = "erased"
+
+
+def _reserved(turn: Turn) -> list[tuple[str, Redemption]]:
+    """Return the open reservations, by their ids; of a member's many redemptions few are open, looked for once."""
+    if not turn.state.is_booked:
+        return []
+    known = turn.reserved
+    if known is None:
+        known = sorted(turn.books.parts().redemptions.items())
+    turn.reserved = [(key, redemption) for key, redemption in known if redemption.status == "reserved"]
+    return turn.reserved
 
 
 def _reserve(turn: Turn, event: RedemptionEvent) -> None:
@@ -83,6 +91,7 @@ def _reserve(turn: Turn, event: RedemptionEvent) -> None:
         hands_out=None if reward is None or reward.kind is RewardKind.MONEY else reward.kind.value,
     )  # fmt: skip
     turn.books.parts().redemptions[event.redemption_id] = redemption
+    turn.reserved = None
     _count_stock(turn, redemption, 1)
     for lot in lots:
         part = min(amount, lot.active)
@@ -107,6 +116,7 @@ def _price(event: RedemptionEvent, reward: CatalogueReward | None, available: in
     if reward.kind is not RewardKind.MONEY:
         return reward.points, 0, "insufficient" if reward.points > available else None
     steps = max(0, available if asked is None else min(asked, available)) // reward.points
+    steps = min(steps, INT64_MAX // max(reward.points, reward.money_minor))
     if event.order_amount is not None:
         share_minor = event.order_amount * reward.share[0] // reward.share[1]
         steps = min(steps, share_minor // reward.money_minor)

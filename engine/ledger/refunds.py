@@ -165,9 +165,8 @@ class _Refunding:
         if negative is not Negative.ONLY_PENDING or lot.unit == "status":
             left = turn.movements.reverse_active(lot.unit, left, at_ms, "refund")
         if left and (negative is Negative.UNLIMITED or lot.unit == "status"):
-            turn.movements.owe(lot, left, at_ms, "refund")
-            left = 0
-        if left:
+            left -= turn.owe(lot, left, at_ms, "refund")
+        elif left:
             turn.refuse("forgiven", at_ms, left, lot.unit, None, lot.order_id)
         return claim - left
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.programme.conditions import Duration
 from engine.programme.localtime import DAY_MS, DAY_ZERO
 from engine.programme.terms import Downgrade, TierWindow
-from engine.windows import LATE_MS, Window
+from engine.windows import LATE_MS, Window, bounded
 
 if TYPE_CHECKING:
     from engine.ledger.standing import Standing
@@ -93,7 +93,7 @@ class TierClock:
             return
         period = self.period(standing, at_ms)
         sums = standing.sums
-        sums[period] = sums.get(period, 0) + amount
+        sums[period] = bounded(sums.get(period, 0) + amount)
         if len(sums) > PERIODS_KEPT:
             del sums[min(sums)]
 
@@ -101,7 +101,7 @@ class TierClock:
         """Return the number over the window that holds an instant (or ends at it, where it rolls)."""
         if self.tiers.over is not None:
             since_ms = self._calendar.before(at_ms, self.tiers.over)
-            return 0 if standing.window is None else standing.window.amount(since_ms, at_ms)
+            return 0 if standing.window is None else bounded(standing.window.amount(since_ms, at_ms))
         return standing.sums.get(self.period(standing, at_ms), 0)
 
     def counts_in(self, standing: Standing, at_ms: int) -> bool:
@@ -173,6 +173,8 @@ class TierClock:
             rank = self.rank(standing) - 1
             best = (best[0], UNEARNED)
         self._settle(standing, rank, best, (at_ms, at_ms))
+        if standing.review_ms == at_ms:  # it fell one level, and its sum is below the next one, too
+            standing.review_ms = self._falls_further_at(standing, at_ms)
         return True
 
     def schedule(self, standing: Standing, at_ms: int) -> None:
@@ -241,6 +243,17 @@ class TierClock:
             if left < start:
                 return self._leaves(window.instants[index], over)
         return None
+
+    def _falls_further_at(self, standing: Standing, at_ms: int) -> int | None:
+        """Return when a rolling number that is below the level falls next; at the latest a window later, at nothing."""
+        window, over = standing.window, self.tiers.over
+        if over is None:
+            return None
+        instants = [] if window is None else window.instants
+        first = bisect_right(instants, self._calendar.before(at_ms, over))
+        if first < len(instants):
+            return self._leaves(instants[first], over)
+        return self._calendar.after(at_ms, over)
 
     def _leaves(self, entry_ms: int, over: Duration) -> int:
         """Return the first instant whose window no longer holds an entry.

@@ -15,7 +15,7 @@ from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
     from engine.ledger.lots import Lot
-    from engine.ledger.parts import Books
+    from engine.ledger.parts import Books, Redemption
     from engine.programme.judge import Judges
     from engine.programme.localtime import Calendar
     from engine.programme.terms import Terms
@@ -41,6 +41,7 @@ class Turn:
         self.judge = judge
         self.books = books
         self.movements = Movements(state, books)
+        self.reserved: list[tuple[str, Redemption]] | None = None
 
     @property
     def rewards(self) -> list[RewardEvent]:
@@ -83,6 +84,13 @@ class Turn:
         nth = sum(each.posting.type == "reward.refused" and each.posting.reason == reason for each in self.rewards)
         key = refusal_key(self.occurrence.identity, "", self.member_id, nth, reason)
         self.rewards.append(RewardEvent(posting, min(amount, INT64_MAX), key, at_ms, order_id))
+
+    def owe(self, lot: Lot, amount: int, at_ms: int, reason: str) -> int:
+        """Let what no lot covers be owed, and return how much is; nobody can owe more than 64 bits hold."""
+        left = self.movements.owe(lot, amount, at_ms, reason)
+        if left:
+            self.refuse("out_of_range", at_ms, left, lot.unit, None, lot.order_id)
+        return amount - left
 
     def lots_of_order(self, order_id: str) -> list[Lot]:
         """Return the lots that an order has earned, in the order of granting."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.windows import LATE_MS, Window
-from schemas.events import INT64_MAX
+from engine.windows import LATE_MS, Window, bounded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +32,7 @@ def add_total(state: MemberState, key: str, by: int | None) -> None:
     if by is not None:
         counters = state.remembering().counters
         before = counters.get(key)
-        counters[key] = [_bounded(by if before is None else before[0] + by)]
+        counters[key] = [bounded(by if before is None else before[0] + by)]
 
 
 def window_sum(state: MemberState, key: str, from_ms: int, at_ms: int) -> int:
@@ -51,7 +50,7 @@ def add_window(state: MemberState, key: str, by: int | None, from_ms: int, at_ms
         window = memory.windows.get(key)
         if window is None:
             window = memory.windows[key] = Window()
-        window.enter(at_ms, by if -INT64_MAX <= by <= INT64_MAX else _bounded(by), 1, from_ms - LATE_MS)
+        window.enter(at_ms, bounded(by), 1, from_ms - LATE_MS)
 
 
 def last_of(state: MemberState, key: str) -> int | None:
@@ -112,16 +111,12 @@ def completes(
     if counter[1] and not repeats:
         return None
     if from_ms is None:
-        reached = counter[0] = _bounded(counter[0] + by)
+        reached = counter[0] = bounded(counter[0] + by)
     else:
         add_window(state, key, by, from_ms, at_ms)
         reached = window_sum(state, key, from_ms, at_ms)
     if reached < wanted:
         return None
-    memory.counters[key] = [0, _bounded(counter[1] + 1)]
+    memory.counters[key] = [0, bounded(counter[1] + 1)]
     memory.windows.pop(key, None)
     return reached - by
-
-
-def _bounded(value: int) -> int:
-    return max(-INT64_MAX, min(value, INT64_MAX))

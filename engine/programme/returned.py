@@ -8,6 +8,7 @@ from engine.programme.conditions import Duration, Measure
 from engine.programme.facts import period_of
 from engine.programme.model import MaxLimit
 from engine.programme.uses import value_key
+from engine.windows import bounded
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Metric
@@ -73,7 +74,7 @@ def take_from_metric(state: MemberState, metric: Metric, by: int, at_ms: int) ->
     if metric.over is None:
         counter = state.memory.counters.get(metric.key)
         if counter is not None:
-            counter[0] -= by
+            counter[0] = bounded(counter[0] - by)
     else:
         window = state.memory.windows.get(metric.key)
         if window is not None:
