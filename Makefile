@@ -50,6 +50,7 @@ $(VENV)/.engines: bench/requirements.lock $(READY)
 bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its language beside other rule engines
 	@$(BIN)/guerdon bench
 	@$(BIN)/python -m bench.language
+	@$(BIN)/python -m bench.ticks
 
 chaos: $(READY) ## the long form of the tests that kill and stop processes
 	GUERDON_CHAOS=full $(BIN)/pytest -m chaos

@@ -267,7 +267,7 @@ def _report_latency(home: Path, rate_per_s: int, members: int, workers: int) -> 
     for rate, seconds in ((0, 5.0), (rate_per_s, 15.0)):
         settings = _settings(home)
         _prepare(settings)
-        running = [_start("cli", settings, "run") for _ in range(workers)]
+        running = [_start("cli", settings, "run", "--clock", "wall") for _ in range(workers)]
         try:
             latency.visible_after_s(settings, 0, members, WORKER_START_S)
             took = sorted(latency.visible_after_s(settings, rate, members, seconds))

@@ -90,7 +90,9 @@ def _work(settings: Settings, advance: Callable[[int], None]) -> Mapping[str, in
         told_to_stop.append(number)
         worker.stop()
 
-    worker = Worker(settings, writer_schemas(settings.registry_url), until_caught_up=True, observe=observe)
+    worker = Worker(
+        settings, writer_schemas(settings.registry_url), until_caught_up=True, clock="events", observe=observe
+    )
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, stop) for number in numbers]
     try:

@@ -10,6 +10,22 @@ import typer
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 
+def instant(text: str, option: str) -> int:
+    """Return the ms of an ISO-8601 instant with an offset, which `option` was given.
+
+    Raises:
+        InputError: it is none.
+    """
+    from schemas.errors import InputError  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from schemas.rejection import Rejected  # noqa: PLC0415  as above
+    from schemas.scalars import instant_from_iso  # noqa: PLC0415  as above
+
+    try:
+        return instant_from_iso(text, option)
+    except Rejected as rejected:
+        raise InputError(rejected.message) from None
+
+
 def print_json(value: Any) -> None:
     """Print `value` as one JSON document."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

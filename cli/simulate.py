@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_table
+from cli.output import JsonFlag, instant, print_json, print_table
 from cli.programme import print_problems
 from cli.why import print_explanations
-from schemas.errors import AnswerIsNo, InputError
+from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
     from operations.simulate import Simulation
@@ -50,7 +50,7 @@ def simulate(
     from operations.simulate import BadProgramme  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.simulate import simulate as run  # noqa: PLC0415  as above
 
-    until_ms = None if until is None else _instant(until)
+    until_ms = None if until is None else instant(until, "--until")
     try:
         simulation = run(programme, events, until_ms, why=why or event_id is not None)
     except BadProgramme as bad:
@@ -77,16 +77,6 @@ def _narrow(simulation: Simulation, event_id: str) -> None:
     simulation.explained = [told for told in simulation.explained or () if told.event.event_id == event_id]
     if not simulation.explained:
         raise AnswerIsNo(f'no event "{event_id}" was judged; it is not in these files, or it was set aside')
-
-
-def _instant(text: str) -> int:
-    from schemas.rejection import Rejected  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from schemas.scalars import instant_from_iso  # noqa: PLC0415  as above
-
-    try:
-        return instant_from_iso(text, "--until")
-    except Rejected as rejected:
-        raise InputError(rejected.message) from None
 
 
 def _print_tables(simulation: Simulation) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from cli.output import JsonFlag, print_json
+from cli.output import JsonFlag, instant, print_json
+from schemas.errors import InputError
 
 if TYPE_CHECKING:
+    from consumers.clock import ClockName
     from operations.settings import Settings
+
+
+class ClockOption(StrEnum):
+    """Name what moves members who have no events."""
+
+    WALL = "wall"
+    EVENTS = "events"
 
 
 LEAVE_WITHIN_S = 4.5
@@ -47,6 +57,19 @@ def run(
         bool,
         typer.Option("--until-caught-up", help="Stop when all that is in the topics now is taken and projected."),
     ] = False,
+    clock: Annotated[
+        ClockOption | None,
+        typer.Option(
+            "--clock",
+            help="What moves members without events: the wall clock (default), or the time of the latest event.",
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until", metavar="T", help="With --until-caught-up and --clock events: move the clock on to this instant."
+        ),
+    ] = None,
     max_batch: Annotated[int | None, typer.Option(min=1, help="Events in one transaction at most.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -54,24 +77,40 @@ def run(
 
     Start as many as you like, on any machines: they share the partitions, and each event still counts once.
 
-    Example: `guerdon run --until-caught-up`
+    Points are released, expire and so on by the wall clock, but never ahead of events that wait in the topics. To work
+    off old events as they happened, let time go with them: `--clock events`.
+
+    Example: `guerdon run --until-caught-up --clock events --until 2024-12-31T00:00:00Z`
     """
     from operations.settings import load_settings  # noqa: PLC0415  start-up: only what the command needs
 
-    summary = _work(load_settings(max_batch=max_batch), until_caught_up=until_caught_up)
+    until_ms = None if until is None else instant(until, "--until")
+    if until_ms is not None and not (until_caught_up and clock is ClockOption.EVENTS):
+        raise InputError("--until moves the clock of events on: name --until-caught-up and --clock events, too")
+    how = _How(until_caught_up, None if clock is None else clock.value, until_ms)
+    summary = _work(load_settings(max_batch=max_batch), how)
     if as_json:
         print_json(summary)
     else:
         typer.echo("done: " + ", ".join(f"{count:,} {what}" for what, count in summary.items()))
 
 
-def _work(settings: Settings, *, until_caught_up: bool) -> dict[str, int]:
+class _How(NamedTuple):
+    """Say how to run; `clock` is None where none is named."""
+
+    until_caught_up: bool
+    clock: ClockName | None
+    until_ms: int | None
+
+
+def _work(settings: Settings, how: _How) -> dict[str, int]:
     import signal  # noqa: PLC0415  start-up: only what the command needs
     import threading  # noqa: PLC0415  as above
     from dataclasses import asdict  # noqa: PLC0415  as above
 
+    from consumers.clock import refuse_old_backlog  # noqa: PLC0415  as above
     from consumers.logging import log_to_stderr  # noqa: PLC0415  as above
-    from consumers.worker import Worker  # noqa: PLC0415  as above
+    from consumers.worker import Worker, topics_of  # noqa: PLC0415  as above
     from schemas.registry import writer_schemas  # noqa: PLC0415  as above
 
     log_to_stderr()
@@ -87,7 +126,12 @@ def _work(settings: Settings, *, until_caught_up: bool) -> dict[str, int]:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
-    worker = Worker(settings, writer_schemas(settings.registry_url), until_caught_up=until_caught_up)
+    schemas = writer_schemas(settings.registry_url)
+    if how.clock is None:
+        refuse_old_backlog(settings, topics_of(settings), schemas)
+    worker = Worker(
+        settings, schemas, until_caught_up=how.until_caught_up, clock=how.clock or "wall", until_ms=how.until_ms
+    )
     return asdict(worker.run())
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from engine.store import offsets
+from engine import ticks
+from engine.store import generations, offsets
 from engine.store.database import connect
 
 if TYPE_CHECKING:
@@ -63,6 +64,16 @@ class Positions:
         """Return what the table says of `partitions` now."""
         with self._connection, self._connection.cursor() as cursor:
             return offsets.positions(cursor, partitions)
+
+    def consumed(self, partitions: list[Partition]) -> tuple[int, dict[Partition, tuple[int, int]]]:
+        """Return PostgreSQL's time in ms, and what the table says of `partitions` now."""
+        with self._connection, self._connection.cursor() as cursor:
+            return generations.now_ms(cursor), offsets.positions(cursor, partitions)
+
+    def is_any_due(self, until_ms: int) -> bool:
+        """Whether something is due to any member by an instant."""
+        with self._connection, self._connection.cursor() as cursor:
+            return ticks.is_any_due(cursor, until_ms)
 
     def behind(self, ends: Mapping[Partition, int]) -> tuple[list[Partition], dict[int, str]]:
         """Return the partitions not taken up to `ends`, and why numbers are stopped, a sentence each."""

@@ -51,6 +51,7 @@ class Source:
     """Deliver messages of the partitions that the group gives this worker.
 
     `assigned` gets the partitions and returns the offset to begin at for each one to read; `revoked` gets those lost.
+    `partitions` lists all of the topics, whoever reads them.
     """
 
     def __init__(
@@ -75,13 +76,13 @@ class Source:
         missing = [topic for topic in topics if topic not in known]
         if missing:
             raise InputError(f"Kafka has no topic {', '.join(missing)}; run `guerdon init` to create the topics")
-        self._partitions = [(topic, number) for topic in topics for number in sorted(known[topic].partitions)]
+        self.partitions = [(topic, number) for topic in topics for number in sorted(known[topic].partitions)]
         self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
 
     def ends(self) -> dict[Partition, int]:
         """Return the end offset of every partition that holds anything, of all workers' partitions."""
         ends = {}
-        for partition in self._partitions:
+        for partition in self.partitions:
             low, high = self.watermarks(partition)
             if high > low:
                 ends[partition] = high

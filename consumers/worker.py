@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 from confluent_kafka import KafkaException
 
+from consumers.clock import Clock
 from consumers.intake import Intake
 from consumers.lanes import SILENCE_S, Lanes
 from consumers.positions import Positions
@@ -20,6 +21,8 @@ from consumers.publisher import Publisher
 from consumers.publisher import finish as finish_publishing
 from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
 from consumers.writer import Stopped, Writer
+from engine.batch import Batch
+from engine.standings import retell
 from engine.store.database import INFRASTRUCTURE, one, transaction
 from engine.store.offsets import Fenced
 from engine.store.programmes import active
@@ -27,6 +30,7 @@ from operations.offsets import topic_ids
 from projections.runner import Projector, finish
 from schemas.codec import Decoder
 from schemas.errors import AnswerIsNo, ServiceUnreachable
+from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,7 +38,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import KafkaError, Message
 
-    from engine.batch import Admitted, Batch, Partition, SetAside
+    from consumers.clock import ClockName
+    from engine.batch import Admitted, Partition, SetAside
     from engine.live import Outcome
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
@@ -70,13 +75,14 @@ ROOM_AGAIN = 0.5
 
 @dataclass(slots=True)
 class Summary:
-    """Count what a run came to, in events."""
+    """Count what a run came to, in events; `ticks` are those of Guerdon's own."""
 
     accepted: int = 0
     duplicate: int = 0
     quarantined: int = 0
     rewards: int = 0
     batches: int = 0
+    ticks: int = 0
 
     def add(self, outcome: Outcome) -> None:
         """Take in a committed batch."""
@@ -84,7 +90,7 @@ class Summary:
         self.duplicate += outcome.duplicate
         self.quarantined += outcome.quarantined
         self.rewards += outcome.rewards
-        self.batches += 1
+        self.ticks += outcome.ticks
 
 
 class Worker:
@@ -93,7 +99,10 @@ class Worker:
     Args:
         settings: addresses and bounds.
         writer_schemas: where schemas of messages are looked up.
-        until_caught_up: stop when the end offsets seen at start are taken, projected and published.
+        until_caught_up: stop when the end offsets seen at start are taken, what is due is done, and all of it is
+            projected and published.
+        clock: which time moves members without events: the wall's, or that of the latest event.
+        until_ms: with `until_caught_up`, where the clock of events is moved on to at the end.
         observe: called with the name of each step's start and end in a transaction.
 
     Raises:
@@ -107,13 +116,15 @@ class Worker:
         writer_schemas: WriterSchemas,
         *,
         until_caught_up: bool = False,
+        clock: ClockName = "wall",
+        until_ms: int | None = None,
         observe: Callable[[str], None] | None = None,
     ) -> None:
         self.summary = Summary()
         self._settings = settings
         self._until_caught_up = until_caught_up
         self._stop = threading.Event()
-        self._topics = [settings.topic_prefix + topic for topic in TOPICS_IN_RANK]
+        self._topics = topics_of(settings)
         self._intake = _make_intake(settings, writer_schemas)
         self._lanes = Lanes({topic: rank for rank, topic in enumerate(self._topics)})
         self._positions = Positions(settings.database_url)
@@ -123,6 +134,9 @@ class Worker:
             self._on_assigned,
             self._on_revoked,
         )
+        self._clock = Clock(settings, self._source.partitions, self._positions, clock)
+        self._waits_with_ticks = until_caught_up and clock == "events"
+        self._until_ms = until_ms
         self._writer = Writer(settings.database_url, writer_schemas.lookup, self._stop, observe)
         self._observe = observe or (lambda _point: None)
         self._projector = Projector(settings.database_url, observe=self._observe)
@@ -151,6 +165,7 @@ class Worker:
                 self._finish_writing()
                 self._begin_writing()
                 if self._until_caught_up and self._is_caught_up(ends):
+                    self._move_on()
                     break
         except Stopped:
             log.info("told to stop while a service was away")
@@ -190,10 +205,19 @@ class Worker:
             return
         self._lanes.note_ends(self._source.known_end)
         batch = self._lanes.take(self._settings.max_batch, now)
+        if not self._waits_with_ticks:
+            self._clock.read(now)
+            if batch is None:
+                batch = self._clock.idle_batch()
+            else:
+                batch.clock = self._clock.move()
         if batch is not None:
             self._begin_at = now + BATCH_INTERVAL_S
-            self._written = batch
-            self._writing = self._writer.begin(batch)
+            self._write(batch)
+
+    def _write(self, batch: Batch) -> None:
+        self._written = batch
+        self._writing = self._writer.begin(batch)
 
     def _finish_writing(self) -> None:
         """Take note of the transaction that has ended; where it was fenced, read on from where the table stands."""
@@ -210,18 +234,47 @@ class Worker:
             return
         except Stopped:
             return
+        self.summary.add(outcome)
+        if batch.clock is not None and batch.clock.everywhere:
+            self._finish_idle(outcome)
+            return
+        self.summary.batches += 1
         behind = len(batch.admitted) > self._settings.max_batch // CATCHING_UP
         pause_ms = self._settings.projection_pause_behind_ms if behind else self._settings.projection_pause_ms
         self._projector.pause_s = pause_ms / 1000
         self._projector.wake()
         if self._publisher is not None:
             self._publisher.wake(behind=behind)
-        self.summary.add(outcome)
         log.info(
             "batch", accepted=outcome.accepted, duplicate=outcome.duplicate, quarantined=outcome.quarantined,
             rewards=outcome.rewards, buffered=len(self._lanes),
         )  # fmt: skip
         self._report(batch)
+
+    def _finish_idle(self, outcome: Outcome) -> None:
+        """Take note of a transaction that moved the clocks of shards without traffic."""
+        self._clock.ticked(outcome.ticks)
+        if outcome.ticks:
+            self._projector.wake()
+            if self._publisher is not None:
+                self._publisher.wake()
+            log.info("ticks", shards=outcome.ticks, rewards=outcome.rewards)
+
+    def _move_on(self) -> None:
+        """Perform what is due in all shards, by a time that all workers agree on, as nothing is left to consume."""
+        move = self._patiently(lambda: self._clock.last_move(self._until_ms))
+        while move is not None and not self._stop.is_set():
+            ticks_before = self.summary.ticks
+            self._write(Batch(clock=move))
+            wait([] if self._writing is None else [self._writing])
+            self._finish_writing()
+            if self.summary.ticks == ticks_before:
+                if not self._patiently(lambda: self._positions.is_any_due(move.until_ms)):
+                    break
+                self._stop.wait(IDLE_S)  # another worker has the shards that are left
+        if move is not None and self._until_ms is not None:
+            for shard in range(SHARDS):
+                self._patiently(lambda shard=shard: retell(self._settings.database_url, shard, move.until_ms))  # type: ignore[misc]
 
     def _report(self, batch: Batch) -> None:
         self._reported.update({partition: move.next for partition, move in batch.moves.items()})
@@ -339,6 +392,11 @@ class Worker:
                 wait([self._writing])
             self._finish_writing()
         self._writer.close()
+
+
+def topics_of(settings: Settings) -> list[str]:
+    """Return the full names of the input topics, in the order of TOPICS_IN_RANK."""
+    return [settings.topic_prefix + topic for topic in TOPICS_IN_RANK]
 
 
 def _make_intake(settings: Settings, writer_schemas: WriterSchemas) -> Intake:

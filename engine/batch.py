@@ -61,17 +61,30 @@ class OffsetMove(Struct, frozen=True):
     passed: int = 0
 
 
+class ClockMove(Struct, frozen=True):
+    """Let ticks move clocks on to `until_ms`, in the batch's shards or, with `everywhere`, in those nobody works on.
+
+    With `hourly` a shard has its tick only when an hour has passed since its last one, or that one left members due.
+    """
+
+    until_ms: int
+    everywhere: bool = False
+    hourly: bool = True
+
+
 @dataclass(slots=True)
 class Batch:
     """Hold admitted events in their merged order, records to set aside, and the offset moves of all of them.
 
-    `released` is the quarantine record whose event this is, when an operator takes one in after all.
+    `released` is the quarantine record whose event this is, when an operator takes one in after all. `clock` is how far
+    ticks may move the clocks of members before these events; None: no tick.
     """
 
     admitted: list[Admitted] = field(default_factory=list)
     set_aside: list[SetAside] = field(default_factory=list)
     moves: dict[Partition, OffsetMove] = field(default_factory=dict)
     released: int | None = None
+    clock: ClockMove | None = None
 
 
 def admitted_from(event: Event, shard: int, schema_id: int, payload: bytes, secret: bytes) -> Admitted:

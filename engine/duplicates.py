@@ -47,6 +47,8 @@ class LookUps:
 
     def known(self, cursor: Cursor, batch: Batch) -> dict[bytes, Known] | None:
         """Return what the log has of the batch's events and orders; None where it was not asked."""
+        if not batch.admitted:
+            return {}
         if not self._left and len(batch.admitted) > SMALL_BATCH:
             return None
         identities = [event.identity[:IDENTITY_BYTES] for event in batch.admitted]

@@ -8,7 +8,7 @@ from engine.ledger import celebrations, ranks
 from engine.ledger.clock import perform_due
 from engine.ledger.decisions import decide
 from engine.ledger.movements import open_lots
-from engine.ledger.redemptions import redeem
+from engine.ledger.redemptions import forget, redeem
 from engine.ledger.refunds import apply_waiting, refund
 from engine.ledger.turn import Turn
 from engine.profile import profile_after
@@ -125,10 +125,10 @@ def _move_lots(turn: Turn, event: MemberEvent | Profile) -> None:
 def _erase(turn: Turn, at_ms: int) -> None:
     """Let everything open lapse, and forget what the member told."""
     state = turn.state
+    erased_ms = max(at_ms, state.clock_ms)
+    forget(turn, erased_ms)
     for lot in turn.movements.lots():
-        turn.movements.close(lot, max(at_ms, state.clock_ms), "erased")
-    for redemption in turn.books.parts().redemptions.values() if state.is_booked else ():
-        redemption.status = "erased"
+        turn.movements.close(lot, erased_ms, "erased")
     state.erased, state.profile = True, None
     state.due_ms = state.birthday_ms = state.anniversary_ms = None
     state.standing = None

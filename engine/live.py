@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, ClassVar
 import psycopg2
 from psycopg2.errors import LockNotAvailable, UniqueViolation
 
+from engine import ticks
 from engine.batch import Partition, SetAside
 from engine.duplicates import DUPLICATE, LookUps, NotLookedUp, Seen
 from engine.evaluate import LEDGER_EVENTS, fold
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
-from engine.programme.occasions import Birthday
 from engine.state import Occurrence
 from engine.store import (
     generations,
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from engine.programme.judge import Judges
     from engine.state import MemberState
     from engine.store.personal import Owner
+    from engine.ticks import Tick
 
 ATTEMPTS_MAX = 20
 """How often a batch is begun anew after a deadlock or a race; each race has a winner, so the last try is far away."""
@@ -90,6 +91,7 @@ class Work:
     places: dict[int, tuple[int, int]] = field(default_factory=dict)
     held: dict[int, str] = field(default_factory=dict)
     failures: dict[bytes, Exception] = field(default_factory=dict)
+    ticks: list[Tick] = field(default_factory=list)
     counts: dict[Partition, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))
 
     def reject(self, event: Admitted, reason: Reason, message: str) -> None:
@@ -100,12 +102,13 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Say what a committed batch came to, in numbers of events."""
+    """Say what a committed batch came to, in numbers of events; `ticks` counts those of Guerdon's own."""
 
     accepted: int
     duplicate: int
     quarantined: int
     rewards: int
+    ticks: int = 0
 
 
 def _observe_nothing(_point: str) -> None:
@@ -198,7 +201,12 @@ class LiveTransaction:
         work.seen = Seen(cursor, self._look_ups.known(cursor, work.batch))
 
     def _load(self, cursor: Cursor, work: Work) -> None:
-        work.heads = source_log.lock_heads(cursor, {event.shard for event in work.batch.admitted}, work.generation)
+        move = work.batch.clock
+        if move is not None and move.everywhere:
+            work.heads = ticks.lock_due_heads(cursor, move, work.generation)
+        else:
+            work.heads = source_log.lock_heads(cursor, {event.shard for event in work.batch.admitted}, work.generation)
+        work.ticks = ticks.find(cursor, work.heads.values(), move)
         for shard, head in work.heads.items():
             head.record_at(max(head.recorded_ms, work.recorded_ms))
             work.members[shard] = self._cache.of_shard(shard, (work.generation, head.seq))
@@ -206,12 +214,12 @@ class LiveTransaction:
             (event.shard, event.member_id)
             for event in work.batch.admitted
             if event.member_id and event.member_id not in work.members[event.shard]
-        }
+        } | {owner for owner in self._ticked(work) if owner[1] not in work.members[owner[0]]}
         for member in member_states.load(cursor, sorted(missing)):
             work.members[member.shard][member.member_id] = member
         self._load_judges(cursor, {head.version for head in work.heads.values()})
         work.books = StoredBooks(cursor, work.generation, partial(self._judge, cursor))
-        ledgers.open_ledgers(cursor, self._movers(work))
+        ledgers.open_ledgers(cursor, self._movers(work).values())
         work.books.lock_stock(self._stocked(work))
         owners = {(event.shard, event.member_id) for event in work.batch.admitted if personal.is_personal(event.event)}
         readers = sorted(owners | self._readers(work))
@@ -220,16 +228,20 @@ class LiveTransaction:
         work.keys = personal.keys_for(cursor, owners)
 
     @staticmethod
-    def _movers(work: Work) -> list[Member]:
+    def _ticked(work: Work) -> list[Owner]:
+        """Return the members whom the batch's ticks concern."""
+        return [(tick.shard, member_id) for tick in work.ticks for member_id in tick.member_ids]
+
+    def _movers(self, work: Work) -> dict[Owner, Member]:
         """Return the members whose lots the batch is known to move; others' are opened when it shows."""
-        found: dict[Owner, Member] = {}
+        found = {(shard, member_id): work.members[shard][member_id] for shard, member_id in self._ticked(work)}
         for event in work.batch.admitted:
             member = work.members[event.shard].get(event.member_id)
             if member is not None and (member.state.pages or member.state.is_booked):
                 due_ms = member.state.due_ms
                 if type(event.event) in LEDGER_EVENTS or (due_ms is not None and due_ms <= event.event.occurred_at):
                     found[event.shard, event.member_id] = member
-        return list(found.values())
+        return found
 
     def _stocked(self, work: Work) -> set[str]:
         """Return the rewards of which there are only so many and the batch may take one."""
@@ -243,15 +255,15 @@ class LiveTransaction:
         return found
 
     def _readers(self, work: Work) -> set[Owner]:
-        """Return the members on whose events a rule in force reads the profile; birthdays are due at any event."""
+        """Return the members whose profile a rule in force reads; what is due by itself is so at any event."""
         judges = {shard: self._judges[head.version] for shard, head in work.heads.items()}
-        if not any(judge.profiled for judge in judges.values()):
+        if not any(judge.profiled or judge.timed for judge in judges.values()):
             return set()
-        return {
+        return {owner for owner in self._ticked(work) if ticks.reads_profiles(judges[owner[0]])} | {
             (event.shard, event.member_id)
             for event in work.batch.admitted
             if event.member_id
-            and (type(event.event) in judges[event.shard].profiled or Birthday in judges[event.shard].timed)
+            and (type(event.event) in judges[event.shard].profiled or ticks.reads_profiles(judges[event.shard]))
         }
 
     def _load_judges(self, cursor: Cursor, versions: set[int]) -> None:
@@ -268,6 +280,8 @@ class LiveTransaction:
         work.reward_rows = RewardRows(work.generation, self._postings)
         for record in work.batch.set_aside:
             work.counts[record.topic or "", record.partition][QUARANTINED] += 1
+        for tick in work.ticks:
+            self._tick(tick, work, work.reward_rows)
         for event in work.batch.admitted:
             verdict = work.seen.verdict(event)
             member = work.members[event.shard].get(event.member_id)
@@ -288,6 +302,27 @@ class LiveTransaction:
         if work.failures:
             self._unjudgeable |= work.failures
             raise EvaluationFailed
+
+    def _tick(self, tick: Tick, work: Work, reward_rows: RewardRows) -> None:
+        """Append one tick and what it brings about; a member for whom that fails is held."""
+        head = work.heads[tick.shard]
+        judge = self._judges[head.version]
+        tick.append(work.source_rows, head)
+        for member_id in tick.member_ids:
+            member = work.members[tick.shard][member_id]
+            work.touched[tick.shard, member_id] = member
+            failure = ticks.failure_of(member)
+            if failure in self._unjudgeable:
+                self._hold(tick.set_aside(member, self._unjudgeable[failure]), member, work, head)
+                continue
+            try:
+                rewards = tick.advance(member, head, judge, work.books)
+            except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
+                work.failures[failure] = error
+                member.state.held_since = head.seq  # as with an event
+                continue
+            if rewards:
+                reward_rows.append(rewards, head, tick.names(member))
 
     @staticmethod
     def _append_memberless(event: Admitted, work: Work) -> None:
@@ -314,7 +349,9 @@ class LiveTransaction:
             member.state.profile = None
             work.keys[owner] = None
         if event.identity in self._unjudgeable:
-            self._hold(event, member, work, head)
+            error = self._unjudgeable[event.identity]
+            message = f"{type(error).__name__}: {error}".replace("\0", "␀")
+            self._hold(_set_aside(event, "evaluate", Reason.EVALUATION_FAILED, message), member, work, head)
         elif not member.state.held_since:
             judge = self._judges[head.version]
             if event.order_identity is not None:
@@ -329,17 +366,14 @@ class LiveTransaction:
             if rewards:
                 reward_rows.append(rewards, head, member.packed_id + event_id)
 
-    def _hold(self, event: Admitted, member: Member, work: Work, head: Head) -> None:
+    @staticmethod
+    def _hold(record: SetAside, member: Member, work: Work, head: Head) -> None:
+        """Hold a member from the head's last event on, and set aside why."""
         if not member.state.held_since:
             member.state.held_since = head.seq
-        error = self._unjudgeable[event.identity]
-        work.places[len(work.set_aside)] = (event.shard, head.seq)
-        work.held[len(work.set_aside)] = event.member_id
-        work.set_aside.append(
-            _set_aside(
-                event, "evaluate", Reason.EVALUATION_FAILED, f"{type(error).__name__}: {error}".replace("\0", "␀")
-            )
-        )
+        work.places[len(work.set_aside)] = (member.shard, head.seq)
+        work.held[len(work.set_aside)] = member.member_id
+        work.set_aside.append(record)
 
     def _append_source(self, cursor: Cursor, work: Work) -> None:
         for schema_id in sorted({event.schema_id for event in work.batch.admitted} - self._schemas_kept):
@@ -429,4 +463,4 @@ def _set_aside(event: Admitted, stage: str, reason: Reason, message: str) -> Set
 def _outcome(work: Work) -> Outcome:
     totals = [sum(column) for column in zip(*work.counts.values(), strict=True)] or [0, 0, 0]
     accepted, duplicate, quarantined = totals
-    return Outcome(accepted, duplicate, quarantined, len(work.reward_rows or ()))
+    return Outcome(accepted, duplicate, quarantined, len(work.reward_rows or ()), len(work.ticks))

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from msgspec import msgpack
 
-from engine.evaluate import fold
+from engine.evaluate import advance, fold
 from engine.live import load_judge, standing_of
 from engine.state import Occurrence
 from engine.store import generations, history, ledgers, member_states, personal, profiles, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
 from engine.store.reward_log import PostingFields, RewardRows
+from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
@@ -42,15 +43,19 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     if not member.state.held_since:
         raise AnswerIsNo(f'member "{member_id}" is not held; nothing was changed')
     head.record_at(max(head.recorded_ms, recorded_ms))
+    tick_ms = history.tick_at(cursor, shard, member.state.held_since)
     waiting = list(history.History(cursor, bare=True).of_member(shard, member.seq, member.state.held_since))[::-1]
     rows = source_log.SourceRows()
-    payload = msgpack.encode({"held_since": member.state.held_since})
-    rows.append_own("release", head, member_id, member.seq, f"release-{shard}-{head.seq + 1}", payload)
+    held_since = member.state.held_since
+    payload = msgpack.encode({"held_since": held_since})
+    rows.append_own("release", head, member_id, member.seq, _event_id(shard, head.seq + 1), payload)
     member.seq = head.seq
     member.state.held_since = 0
     before = member.state.profile
     rewards = RewardRows(generation, PostingFields())
     books = StoredBooks(cursor, generation, lru_cache(partial(load_judge, cursor)))
+    if tick_ms is not None:
+        _advance(books, head, member, (held_since, tick_ms), rewards)
     for recorded in waiting:
         _judge(books, head, member, recorded, rewards)
     member.standing = standing_of(books.judge(head.version), member.state)
@@ -64,6 +69,26 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     member_states.save(cursor, [member], changed)
     source_log.save_heads(cursor, [head], generation)
     return len(rewards)
+
+
+def _event_id(shard: int, seq: int) -> str:
+    return f"release-{shard}-{seq}"
+
+
+def _advance(books: StoredBooks, head: Head, member: Member, tick: tuple[int, int], rewards: RewardRows) -> None:
+    """Move the member's clock as the tick would have done that failed for them; `tick` is its seq and its time."""
+    seq, until_ms = tick
+    event_id = _event_id(head.shard, head.seq)
+    occurrence = Occurrence(event_identity("guerdon", event_id), head.seq, head.recorded_ms)
+    judge = books.judge_at(head.shard, seq)
+    try:
+        given = advance(member.member_id, member.state, occurrence, judge, books.of(member, seq), until_ms)
+    except Exception as error:
+        raise AnswerIsNo(
+            f"what was due for {member.member_id} still cannot be performed ({type(error).__name__}: {error}); "
+            "nothing was changed: install the release that mends it, then release again"
+        ) from error
+    rewards.append(given, head, member.packed_id + pack_text(event_id))
 
 
 def _judge(books: StoredBooks, head: Head, member: Member, recorded: history.Recorded, rewards: RewardRows) -> None:

@@ -32,6 +32,10 @@ PAYLOAD_BYTES_SHOWN = 256
 _STORED = ("payload", "sealed")
 
 
+class NoEvent(Exception):  # noqa: N818  caught here, never shown
+    """Say that a record is about something that nobody sent."""
+
+
 def listed(database_url: str, *, everything: bool = False) -> list[dict[str, Any]]:
     """Return what is open (or everything), without the payloads."""
     with transaction(database_url) as cursor:
@@ -48,13 +52,16 @@ def shown(settings: Settings, record_id: int) -> dict[str, Any]:
     with transaction(settings.database_url) as cursor:
         record = _record(cursor, record_id)
         payload = bytes(record["payload"] or b"")
+        decoded: dict[str, Any] | str
         try:
             _, event = _event_of(cursor, record, writer_schemas(settings.registry_url), settings)
-            decoded: dict[str, Any] | str = event_to_object(event)
+            decoded = event_to_object(event)
         except Rejected as rejected:
             decoded = f"{rejected.reason}: {rejected.message}"
         except personal.Erased:
             decoded = "the member was erased; what was personal cannot be read by anybody"
+        except NoEvent:
+            decoded = "none: a tick moved the member's clock on, and what was due could not be performed"
     return {
         **_without_payload(record),
         "event": decoded,
@@ -128,6 +135,8 @@ def discard(database_url: str, record_id: int, why: str) -> None:
 
 
 def _event_of(cursor: Cursor, record: dict[str, Any], schemas: WriterSchemas, settings: Settings) -> tuple[int, Event]:
+    if record["kind"] == quarantine.TICK:
+        raise NoEvent
     payload = bytes(record["payload"] or b"")
     if record["schema_id"] == personal.OWN_FORMAT:
         shard, member_id = shard_of(record["member_id"]), record["member_id"]

@@ -83,10 +83,10 @@ def fold_history(
 ) -> dict[int, Judged]:
     """Fold a member's source events, the earliest first, and explain those at the seqs `wanted`.
 
-    A member who was held is judged on from their `release`, as `engine.release` did: in order, each event by the
-    version of its own place. An event that still waits is not in what is returned.
+    A member who was held, by an event of theirs or by a tick, is judged on from their `release`, as `engine.release`
+    did: in order, each event by the version of its own place. An event that still waits is not in what is returned.
     """
-    state, is_held, bare = MemberState(), False, False
+    state, released_seq, bare = MemberState(), 0, False
     books = MemoryBooks(versions.judge)
     waiting: list[Recorded] = []
     told: dict[int, Judged] = {}
@@ -115,13 +115,12 @@ def fold_history(
         here = recorded.occurrence
         bare = bare or recorded.bare
         if recorded.kind == "release":
-            is_held = False
+            released_seq = here.seq
             for each in waiting:
                 judge(each, Occurrence(each.occurrence.identity, here.seq, here.recorded_at_ms))
             waiting = []
             continue
-        is_held = is_held or here.seq in held
-        if is_held:
+        if any(released_seq < seq <= here.seq for seq in held):
             waiting.append(recorded)
         else:
             judge(recorded, here)

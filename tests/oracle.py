@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import msgpack
 
-from engine.evaluate import fold
+from engine.evaluate import advance, fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 TOPIC_OF = {kind: topic for topic, kinds in TOPIC_TYPES.items() for kind in kinds}
 OUR_SOURCE = "guerdon"
+MEMBERS_A_TICK = 1_000
 Row = tuple[Any, ...]
 
 
@@ -88,6 +89,8 @@ class ShardJudge:
         elif kind == "release":
             for earlier, identity, version in self.waiting.pop(member_id):
                 self._judge(earlier, Occurrence(identity, seq, recorded_ms), version)
+        elif kind == "tick":
+            self._tick(seq, recorded_ms, msgpack.decode(own)["until_ms"])
         elif event is not None and member_id:
             identity = event_identity(event.source, event.event_id)
             if (self.shard, seq) in self.held_from:
@@ -103,9 +106,27 @@ class ShardJudge:
         books = self.books.setdefault(member_id, MemoryBooks(self.programmes.__getitem__))
         if isinstance(event, Purchase):
             books.record(event, version)
-        for reward in fold(state, event, occurrence, self.programmes[version], books):  # type: ignore[arg-type]  # touches have no member
+        rewards = fold(state, event, occurrence, self.programmes[version], books)  # type: ignore[arg-type]  # touches have no member
+        self._write(member_id, event.event_id, occurrence, rewards)
+
+    def _tick(self, seq: int, recorded_ms: int, until_ms: int) -> None:
+        """Move the members to whom something is due, the earliest first, and so many at most."""
+        event_id = f"tick-{self.shard}-{seq}"
+        occurrence = Occurrence(event_identity(OUR_SOURCE, event_id), seq, recorded_ms)
+        due = sorted(
+            (state.due_ms, member_id)
+            for member_id, state in self.states.items()
+            if state.due_ms is not None and state.due_ms <= until_ms and member_id not in self.waiting
+        )
+        for _, member_id in due[:MEMBERS_A_TICK]:
+            state, books = self.states[member_id], self.books[member_id]
+            rewards = advance(member_id, state, occurrence, self.programmes[self.version], books, until_ms)
+            self._write(member_id, event_id, occurrence, rewards)
+
+    def _write(self, member_id: str, event_id: str, occurrence: Occurrence, rewards: Iterable[RewardEvent]) -> None:
+        for reward in rewards:
             rows = self.judged.rewards[self.shard]
-            rows.append(_reward_row(len(rows) + 1, member_id, event.event_id, occurrence, reward))
+            rows.append(_reward_row(len(rows) + 1, member_id, event_id, occurrence, reward))
             self.judged.post(member_id, reward)
 
 

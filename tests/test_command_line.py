@@ -130,6 +130,11 @@ def test_help_names_every_command_and_version_the_release() -> None:
         (["run", "--foo"], "no such option: --foo; see `guerdon run --help`"),
         (["member"], "missing argument 'ID'; see `guerdon member --help`"),
         (
+            ["run", "--until", "2024-01-01T00:00:00Z"],
+            "--until moves the clock of events on: name --until-caught-up and --clock events, too",
+        ),
+        (["run", "--until", "soon"], "--until: 'soon' is no time; write it like 2024-05-01T18:30:00+08:00 or …Z"),
+        (
             ["run", "--max-batch", "0"],
             "invalid value for '--max-batch': Input should be greater than or equal to 1; see `guerdon run --help`",
         ),

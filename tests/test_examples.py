@@ -24,7 +24,7 @@ folders = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.n
 
 
 def test_there_are_the_examples_that_people_start_from() -> None:
-    assert {"grocery", "coffee-shop", "mall-cn"} <= {folder.name for folder in FOLDERS}
+    assert {"grocery", "coffee-shop", "hotel", "mall-cn"} <= {folder.name for folder in FOLDERS}
 
 
 @folders

@@ -178,3 +178,11 @@ def test_what_an_event_fulfils_is_possible(data: st.DataObject) -> None:
             for part, test in zip(parts, tests, strict=True)]  # fmt: skip
     assert facts.holds(AllOf(tuple(true)))
     assert Possibilities("USD", calendar_of("America/New_York")).may_hold(*true)
+
+
+@pytest.mark.parametrize("on", ["tier", "birthday", "anniversary"])
+def test_a_rule_on_what_nobody_sends_is_checked_as_any_other(on: str) -> None:
+    assert found("active: {from: 2024-01-01T00:00:00Z}, when: {member.age: {gte: 18y}}", on=on) == []
+    assert found("when: {member.age: {gte: 18y}, all: [{member.age: {lt: 18y}}]}", on=on) == [
+        ("never_matches", "18y}}]}}")
+    ]

@@ -166,13 +166,11 @@ class Movements:
         return amount - part
 
     def close(self, lot: Lot, at_ms: int, reason: str) -> None:
-        """Let everything of a lot lapse that is still open, whatever holds it."""
+        """Let everything of a lot lapse that is still open; what was reserved of it has been voided."""
         if lot.item is not None:
             if lot.active or lot.pending:
                 self.end_item(lot, ENDED[lot.unit], lot.active + lot.pending, at_ms, reason)
             return
-        if lot.reserved:
-            self.move(lot, "voided", lot.reserved, at_ms, reason)
         if lot.pending:
             lot.available_ms = min(lot.available_ms, at_ms)
             self.move(lot, "released", lot.pending, at_ms, reason)

@@ -72,7 +72,8 @@ class Redemption(Struct, array_like=True):
     """Hold what a redemption asked for and what became of it.
 
     `status` is reserved, captured, voided or restored (then nothing is left to give back). `taken` names what it took
-    from lots and still holds or has spent, in the order of taking. `value_minor` is what a `money` reward paid.
+    from lots and still holds or has spent, in the order of taking. `value_minor` is what a `money` reward
+    pays when all of it is captured, `hands_out` the unit of which a gift or coupon reward hands out one.
     """
 
     unit: str
@@ -86,6 +87,7 @@ class Redemption(Struct, array_like=True):
     value_minor: int = 0
     items: list[bytes] = field(default_factory=list)
     moves: int = 0
+    hands_out: str | None = None
 
 
 class Parts(Struct):

@@ -27,7 +27,7 @@ def redeem(turn: Turn, event: RedemptionEvent) -> None:
         if known is None:
             _reserve(turn, event)
         else:
-            _refuse(turn, event, "already_captured" if known.digest == _digest(event) else "id_conflict")
+            _refuse(turn, event, f"already_{known.status}" if known.digest == _digest(event) else "id_conflict")
     elif known is None:
         _refuse(turn, event, "unknown_redemption")
     else:
@@ -57,6 +57,14 @@ def _reserved(turn: Turn) -> list[tuple[str, Redemption]]:
     return turn.reserved
 
 
+def forget(turn: Turn, at_ms: int) -> None:
+    """Void every reservation of a member who is erased, and let nothing be done with a redemption any more."""
+    for _, redemption in sorted(turn.books.parts().redemptions.items()) if turn.state.is_booked else ():
+        if redemption.status == "reserved":
+            _release(turn, redemption, at_ms, "erased")
+        redemption.status = "erased"
+
+
 def _reserve(turn: Turn, event: RedemptionEvent) -> None:
     """Reserve the price, whole or not at all; `spend` captures it at once."""
     at_ms = event.occurred_at
@@ -80,6 +88,7 @@ def _reserve(turn: Turn, event: RedemptionEvent) -> None:
     redemption = Redemption(
         unit, amount, _digest(event), reward=event.reward, order_id=event.order_id, value_minor=value_minor,
         lapses_ms=turn.calendar.after(at_ms, turn.terms.reserve_for),
+        hands_out=None if reward is None or reward.kind is RewardKind.MONEY else reward.kind.value,
     )  # fmt: skip
     turn.books.parts().redemptions[event.redemption_id] = redemption
     turn.reserved = None
@@ -126,6 +135,9 @@ def _capture(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None
     if amount > redemption.amount:
         _refuse(turn, event, "exceeds_reserved")
         return
+    if redemption.hands_out is not None and amount < redemption.amount:
+        _refuse(turn, event, "below_minimum")  # or it would be had below its price
+        return
     _take(turn, event, redemption, amount)
 
 
@@ -143,17 +155,14 @@ def _take(turn: Turn, event: RedemptionEvent, redemption: Redemption, amount: in
             turn.movements.move(lot, "voided", taken.amount - part, at_ms)
     redemption.taken, redemption.status = captured, "captured"
     redemption.amount, redemption.lapses_ms = sum(taken.amount for taken in captured), None
-    reward = None if redemption.reward is None else turn.terms.reward(redemption.reward)
-    if reward is not None and reward.kind is RewardKind.MONEY:
-        redemption.value_minor = redemption.amount // reward.points * reward.money_minor
-    elif reward is not None:
-        _hand_out(turn, event, redemption, reward)
+    if redemption.hands_out is not None:
+        _hand_out(turn, event, redemption, redemption.hands_out)
 
 
-def _hand_out(turn: Turn, event: RedemptionEvent, redemption: Redemption, reward: CatalogueReward) -> None:
-    """Award the gift, or issue the coupon, that was paid for."""
-    kind, unit = ("gift.awarded", "gift") if reward.kind is RewardKind.GIFT else ("coupon.issued", "coupon")
-    posting = posting_of(kind, unit, (None, None), (None, turn.judge.version, None), reward.id, "redeemed")
+def _hand_out(turn: Turn, event: RedemptionEvent, redemption: Redemption, unit: str) -> None:
+    """Award the gift, or issue the coupon, that was paid for, whether the catalogue still has it or not."""
+    kind = "gift.awarded" if unit == "gift" else "coupon.issued"
+    posting = posting_of(kind, unit, (None, None), (None, turn.judge.version, None), redemption.reward, "redeemed")
     key = grant_key(turn.occurrence.identity, "", turn.member_id, 0)
     at_ms = event.occurred_at
     turn.movements.open([RewardEvent(posting, 1, key, at_ms, event.order_id, None, at_ms)])

@@ -37,7 +37,7 @@ def refund(turn: Turn, event: Refund) -> None:
         if placed is None:
             parts.waiting.setdefault(event.order_id, []).append(event)
             turn.state.is_booked = turn.state.is_waiting = True
-            turn.refuse("refund_unmatched", event.occurred_at, event.amount or 0, order_id=event.order_id)
+            _refuse(turn, event, "refund_unmatched")
             return
         order = Refunded(placed.purchase, placed.version)
     reason = _refusal(turn, order, event)
@@ -45,13 +45,18 @@ def refund(turn: Turn, event: Refund) -> None:
         after = _returned(order, event)
         reason = "refund_exceeds" if after is None else None
     if reason is not None or after is None:
-        unit = turn.judge.programme.currency
-        turn.refuse(reason or "", event.occurred_at, event.amount or 0, unit, order_id=event.order_id)
+        _refuse(turn, event, reason or "")
         return
     after.refunds[event.refund_id] = _digest(event)
     turn.state.is_booked = True
     parts.refunded[event.order_id] = after
     _Refunding(turn, order, after, event.occurred_at).run()
+
+
+def _refuse(turn: Turn, event: Refund, reason: str) -> None:
+    """Record that a refund does not happen, with the money that it asked for; 0 where it asked for the whole rest."""
+    asked = event.amount or sum(item.amount for item in event.items or ())
+    turn.refuse(reason, event.occurred_at, asked, turn.judge.programme.currency, order_id=event.order_id)
 
 
 def apply_waiting(turn: Turn, order_id: str, bought_ms: int) -> None:

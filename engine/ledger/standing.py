@@ -11,7 +11,8 @@ class Standing(Struct, array_like=True):
     """Hold a member's place among the tiers; stored as MessagePack, so fields are added at the end.
 
     `terms` and `basis` name the tiers by which it was kept. `level` is held since `since_ms` (None: from the
-    beginning). `number` earned it, in the period or, of a rolling window, up to the instant `earned`. `sums` counts by
+    beginning). `number` earned it, in the period or, of a rolling window, up to the instant `earned`; where `earned` is
+    `tiers.UNEARNED` it is what there was at the change, and earned nothing. `sums` counts by
     period, `window` by instant where it rolls. `review_ms` is the next review, `in_grace` says that it ends a grace,
     `ended` the period at whose end the grace began. `changes` counts the changes of level.
     """

@@ -134,12 +134,15 @@ class TierClock:
         rank = self._ranks[level]
         if rank == self.rank(standing):
             return False
-        self._settle(standing, rank, (self.tiers.levels[rank].start, UNEARNED), (at_ms, at_ms))
+        self._settle(standing, rank, (self.number(standing, at_ms), UNEARNED), (at_ms, at_ms))
         return True
 
     def lower(self, standing: Standing, at_ms: int, clock_ms: int) -> bool:
         """After a refund at an instant, lower the level at once where neither its number nor the current reaches it."""
         start, current = self.level(standing).start, self.number(standing, clock_ms)
+        if standing.earned == UNEARNED:
+            self.schedule(standing, clock_ms)
+            return False
         if standing.number < start <= current:
             standing.number, standing.earned = current, self.period(standing, clock_ms)
         if standing.number >= start:
@@ -168,7 +171,7 @@ class TierClock:
         rank = self.earned_by(best[0])
         if self.tiers.downgrade is Downgrade.ONE_DOWN and rank < self.rank(standing) - 1:
             rank = self.rank(standing) - 1
-            best = (self.tiers.levels[rank].start, UNEARNED)
+            best = (best[0], UNEARNED)
         self._settle(standing, rank, best, (at_ms, at_ms))
         if standing.review_ms == at_ms:  # it fell one level, and its sum is below the next one, too
             standing.review_ms = self._falls_further_at(standing, at_ms)

@@ -134,6 +134,18 @@ class History:
             seq = recorded.prev_seq
 
 
+def tick_at(cursor: Cursor, shard: int, seq: int) -> int | None:
+    """Return to which instant (ms) the source event at `seq` moves clocks; None where it is no tick."""
+    cursor.execute(
+        """
+        SELECT guerdon.ms(occurred_at) FROM guerdon.source_event WHERE shard = %s AND seq = %s AND kind = 'tick'
+        """,
+        (shard, seq),
+    )
+    row = cursor.fetchone()
+    return None if row is None else int(row[0])
+
+
 def keep_schema(cursor: Cursor, schema_id: int, body: str) -> None:
     """Keep a writer schema beside the log that needs it to be read."""
     cursor.execute(

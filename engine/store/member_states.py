@@ -131,7 +131,7 @@ def save(cursor: Cursor, members: Iterable[Member], profiles: Mapping[tuple[int,
                 member.packed_id,
                 pack_bytes(encode_state(member.state)),
                 pack_bytes(profile) if profile or (profile is not None and member.stored) else NULL,
-                pack_timestamp(member.state.due_ms),
+                pack_timestamp(None if member.state.held_since else member.state.due_ms),  # no tick finds who is held
                 _NO_TIER if member.standing is None else _packed(member.standing),
             )
         )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import msgpack
 
+from engine.programme.judge import timed_by
+from engine.programme.load import load_programme
 from engine.store import generations, source_log
 from engine.store.database import one
 from schemas.errors import AnswerIsNo
@@ -58,7 +60,8 @@ def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) ->
     """Store a version, put its activation into every shard, and return its number.
 
     It takes all heads, so it falls between two transactions of every worker: what a shard holds before it was judged by
-    the old version, what comes after it, late events too, by the new one.
+    the old version, what comes after it, late events too, by the new one. Where its tiers or its days differ, the ticks
+    that follow review every member.
 
     Raises:
         AnswerIsNo: it is what is active already, or it counts in another currency than the log.
@@ -95,6 +98,8 @@ def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) ->
         head.record_at(max(head.recorded_ms, recorded_ms))
         head.version = version
         rows.append_own("activation", head, "", 0, f"activation-{version}", payload)
+    if before is not None and _moves_members(before, programme):
+        _review_everybody(cursor)
     rows.write_events(cursor)
     source_log.save_heads(cursor, heads.values(), generation)
     cursor.execute(
@@ -105,3 +110,30 @@ def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) ->
         (generation,),
     )
     return version
+
+
+def _moves_members(before: Version, programme: Programme) -> bool:
+    """Whether members who have no event must follow a new version: by its tiers, or by when their days come."""
+    old = load_programme(before.body, f"version {before.version}").programme
+    return old is None or _what_moves(old) != _what_moves(programme)
+
+
+def _what_moves(programme: Programme) -> tuple[object, ...]:
+    tiers = programme.terms.tiers
+    return (None if tiers is None else tiers.terms, timed_by(programme), programme.timezone)
+
+
+def _review_everybody(cursor: Cursor) -> None:
+    """Let the next ticks find every member; the caller holds all heads.
+
+    They are due from the instant on up to which their shard was moved: everything earlier is done.
+    """
+    for shard in range(SHARDS):
+        cursor.execute(
+            """
+            UPDATE guerdon.member_state m
+            SET due_at = least(m.due_at, coalesce(h.ticked_at, to_timestamp(0)))
+            FROM guerdon.shard_head h WHERE h.shard = %(shard)s AND m.shard = %(shard)s
+            """,
+            {"shard": shard},
+        )

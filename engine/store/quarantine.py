@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from engine.batch import SetAside
     from engine.store.personal import Owner
 
+TICK = "tick"
+"""The kind of a record about a member for whom a tick failed: no event of theirs, as nobody sent it."""
+
 _COLUMNS = (
     "stage", "reason", "message", "topic", "partition", "offset_", "payload", "sealed", "schema_id",
     "shard", "seq", "kind", "member_id", "source", "event_id",
@@ -61,7 +64,7 @@ def add(
                 record.stage, str(record.reason), record.message.replace("\0", "␀"), record.topic,
                 None if record.partition == NO_OFFSET else record.partition,
                 None if record.offset == NO_OFFSET else record.offset,
-                payload, sealed, schema_id, shard, seq, None if event is None else TYPE_NAMES[type(event)],
+                payload, sealed, schema_id, shard, seq, None if event is None else TYPE_NAMES.get(type(event), TICK),
                 _storable(member_id), _storable(getattr(event, "source", None)),
                 _storable(getattr(event, "event_id", None)),
             )

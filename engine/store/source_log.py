@@ -37,13 +37,16 @@ class Known(NamedTuple):
 
 
 class Head:
-    """Hold a shard's head while its row is locked: the last position and hash of both logs."""
+    """Hold a shard's head while its row is locked: the last position and hash of both logs.
 
-    __slots__ = ("hash", "pos", "recorded_ms", "recorded_us", "reward_hash", "seq", "shard", "version")
+    `ticked_ms` is the instant up to which ticks have performed everything that was due; None before the first.
+    """
 
-    def __init__(self, shard: int, source: tuple[int, bytes, int], reward: tuple[int, bytes, int]) -> None:
+    __slots__ = ("hash", "pos", "recorded_ms", "recorded_us", "reward_hash", "seq", "shard", "ticked_ms", "version")
+
+    def __init__(self, shard: int, source: tuple[int, bytes, int, int | None], reward: tuple[int, bytes, int]) -> None:
         self.shard = shard
-        self.seq, self.hash, recorded_ms = source
+        self.seq, self.hash, recorded_ms, self.ticked_ms = source
         self.pos, self.reward_hash, self.version = reward
         self.record_at(recorded_ms)
 
@@ -63,13 +66,14 @@ def lock_heads(cursor: Cursor, shards: Iterable[int], generation: int) -> dict[i
     wanted = sorted(set(shards))
     cursor.execute(
         """
-        SELECT shard, seq, hash, (extract(epoch FROM recorded_at) * 1000)::bigint
+        SELECT shard, seq, hash, guerdon.ms(recorded_at), guerdon.ms(ticked_at)
         FROM guerdon.shard_head WHERE shard = ANY(%s) ORDER BY shard FOR UPDATE
         """,
         (wanted,),
     )
     sources = [
-        (shard, (seq, bytes(last_hash), recorded_ms)) for shard, seq, last_hash, recorded_ms in cursor.fetchall()
+        (shard, (seq, bytes(last_hash), recorded_ms, ticked_ms))
+        for shard, seq, last_hash, recorded_ms, ticked_ms in cursor.fetchall()
     ]
     cursor.execute(
         "SELECT shard, pos, hash, version FROM guerdon.generation_head WHERE generation = %s AND shard = ANY(%s)",
@@ -84,8 +88,11 @@ def save_heads(cursor: Cursor, heads: Iterable[Head], generation: int) -> None:
     rows = list(heads)
     cursor.execute(
         """
-        UPDATE guerdon.shard_head h SET seq = v.seq, hash = v.hash, recorded_at = to_timestamp(v.recorded_ms / 1000.0)
-        FROM unnest(%s::smallint[], %s::bigint[], %s::bytea[], %s::bigint[]) AS v (shard, seq, hash, recorded_ms)
+        UPDATE guerdon.shard_head h
+        SET seq = v.seq, hash = v.hash, recorded_at = to_timestamp(v.recorded_ms / 1000.0),
+            ticked_at = to_timestamp(v.ticked_ms / 1000.0)
+        FROM unnest(%s::smallint[], %s::bigint[], %s::bytea[], %s::bigint[], %s::bigint[])
+            AS v (shard, seq, hash, recorded_ms, ticked_ms)
         WHERE h.shard = v.shard
         """,
         (
@@ -93,6 +100,7 @@ def save_heads(cursor: Cursor, heads: Iterable[Head], generation: int) -> None:
             [head.seq for head in rows],
             [head.hash for head in rows],
             [head.recorded_ms for head in rows],
+            [head.ticked_ms for head in rows],
         ),
     )
     cursor.execute(
@@ -166,13 +174,26 @@ class SourceRows:
         if event.order_identity is not None:
             self._identities.append(place + event.order_identity[:IDENTITY_BYTES])
 
-    def append_own(self, kind: str, head: Head, member_id: str, prev_seq: int, event_id: str, payload: bytes) -> None:
-        """Append what Guerdon itself decided, such as an activation: at the head's time, with no identity to repeat."""
+    def append_own(
+        self,
+        kind: str,
+        head: Head,
+        member_id: str,
+        prev_seq: int,
+        event_id: str,
+        payload: bytes,
+        occurred_ms: int | None = None,
+    ) -> None:
+        """Append what Guerdon itself decided, such as an activation, with no identity to repeat.
+
+        It occurred at `occurred_ms`, or else at the head's time.
+        """
         head.seq += 1
+        occurred_us = head.recorded_us if occurred_ms is None else timestamp_us(occurred_ms)
         row, head.hash = source_row(
             head.hash,
             (
-                head.seq, prev_seq, head.recorded_us, head.recorded_us, NO_OFFSET, NO_OFFSET,
+                head.seq, prev_seq, occurred_us, head.recorded_us, NO_OFFSET, NO_OFFSET,
                 personal.OWN_FORMAT, head.shard,
             ),
             pack_text(kind) + pack_text(member_id) + pack_text("guerdon") + pack_text(event_id),

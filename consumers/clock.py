@@ -1,0 +1,197 @@
+"""Tell how far ticks may move the clocks of members: never ahead of the data that is still to come."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # public, though not listed
+
+from consumers.source import place_of
+from engine.batch import Batch, ClockMove
+from engine.store.database import INFRASTRUCTURE, one, transaction
+from schemas.codec import Decoder
+from schemas.errors import InputError, ServiceUnreachable
+from schemas.rejection import Rejected
+from schemas.scalars import iso_from_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from confluent_kafka import Message
+
+    from consumers.positions import Positions
+    from engine.batch import Partition
+    from operations.settings import Settings
+    from schemas.codec import WriterSchemas
+
+log = structlog.get_logger()
+
+ClockName = Literal["wall", "events"]
+
+READ_EVERY_S = 2.0
+"""How often the clock is read: a query and a request to the broker, a few ms together; a tick an hour is enough."""
+
+READ_AGAIN_S = 10.0
+"""The same after a service did not answer, within ANSWERED_S: the thread that polls waits for it."""
+
+ANSWERED_S = 2.0
+DAY_MS = 86_400_000
+ANSWER_S = 10.0
+
+
+class Clock:
+    """Read how far time has come: the wall's, or the events' own, and no further than what is consumed.
+
+    Args:
+        settings: addresses, and how late events may be.
+        partitions: all of the input topics, other workers' too.
+        positions: where the partitions stand; used by the thread that polls.
+        name: `wall` or `events`.
+    """
+
+    def __init__(self, settings: Settings, partitions: list[Partition], positions: Positions, name: ClockName) -> None:
+        self._admin = AdminClient(dict(settings.kafka_config()))
+        self._partitions = partitions
+        self._positions = positions
+        self._name = name
+        self._lateness_ms = settings.lateness_s * 1000
+        self._until_ms: int | None = None
+        self._read_at = 0.0
+        self._is_idle_due = False
+
+    def read(self, now: float) -> None:
+        """Read the clock anew when it is time to; while a service is away it stands still, which is never wrong."""
+        if now < self._read_at:
+            return
+        self._read_at = now + READ_EVERY_S
+        self._is_idle_due = True
+        try:
+            time_ms = self._time_ms()
+        except (*INFRASTRUCTURE, KafkaException) as error:
+            log.warning("clock pauses", why=str(error).strip())
+            self._read_at = now + READ_AGAIN_S
+            with suppress(*INFRASTRUCTURE, ServiceUnreachable):
+                self._positions.reconnect()
+            return
+        self._until_ms = None if time_ms is None else time_ms - self._lateness_ms
+
+    def move(self) -> ClockMove | None:
+        """Return how far the clocks of a batch's shards may be moved before its events."""
+        return None if self._until_ms is None else ClockMove(self._until_ms)
+
+    def idle_batch(self) -> Batch | None:
+        """Return a batch without events, for shards without traffic; None where none is due yet."""
+        if not self._is_idle_due or self._until_ms is None:
+            return None
+        self._is_idle_due = False
+        return Batch(clock=ClockMove(self._until_ms, everywhere=True))
+
+    def ticked(self, count: int) -> None:
+        """Note how many ticks an idle batch had: where it had any, there may be more, and the next follows at once."""
+        self._is_idle_due = self._is_idle_due or count > 0
+
+    def last_move(self, until_ms: int | None) -> ClockMove | None:
+        """Return how far all clocks are moved where everything is consumed; None where nothing tells.
+
+        That is as far as any tick may, or with `until_ms` to there, or to the latest event, whichever is later.
+
+        Raises:
+            KafkaException, psycopg2.Error: Kafka or PostgreSQL does not answer.
+        """
+        time_ms = self._time_ms()
+        if until_ms is not None:
+            time_ms = max(until_ms, time_ms or 0)
+        elif time_ms is not None:
+            time_ms -= self._lateness_ms
+        return None if time_ms is None else ClockMove(time_ms, everywhere=True, hourly=False)
+
+    def _time_ms(self) -> int | None:
+        ends = self._ends()
+        now_ms, consumed = self._positions.consumed(self._partitions)
+        return time_of(None if self._name == "events" else now_ms, ends, consumed)
+
+    def _ends(self) -> dict[Partition, int]:
+        """Return the broker's end offsets of all partitions, by one request."""
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        wanted = {TopicPartition(*partition): latest for partition in self._partitions}
+        found = self._admin.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWERED_S
+        )
+        return {(each.topic, each.partition): int(future.result().offset) for each, future in found.items()}
+
+
+def time_of(
+    wall_ms: int | None, ends: Mapping[Partition, int], consumed: Mapping[Partition, tuple[int, int]]
+) -> int | None:
+    """Return how far time has come, in ms; None where nothing tells.
+
+    Args:
+        wall_ms: PostgreSQL's clock; None: the latest event counts instead.
+        ends: the end offset of each partition, read before `consumed`.
+        consumed: (next offset, highest occurred_at or 0) of each partition that was ever read.
+    """
+    latest_ms = max((high_ms for _, high_ms in consumed.values()), default=0)
+    times = [latest_ms if wall_ms is None else wall_ms]
+    for partition, end in ends.items():
+        next_offset, high_ms = consumed.get(partition, (0, 0))
+        if next_offset < end:
+            times.append(high_ms)
+    return min(times) or None
+
+
+def refuse_old_backlog(settings: Settings, topics: list[str], schemas: WriterSchemas) -> None:
+    """Refuse to begin by the wall clock, unasked, on a backlog that is older than a day.
+
+    Raises:
+        InputError: nothing was recorded yet, and what waits in the topics happened more than a day ago.
+        ServiceUnreachable: Kafka or PostgreSQL does not answer.
+    """
+    with transaction(settings.database_url) as cursor:
+        (is_empty,) = one(cursor, "SELECT NOT EXISTS (SELECT FROM guerdon.source_event WHERE source <> 'guerdon')")
+    if not is_empty:
+        return
+    oldest_ms = _oldest_ms(settings, topics, Decoder(schemas, settings.message_bytes_max))
+    if oldest_ms is not None and oldest_ms < time.time() * 1000 - DAY_MS:
+        raise InputError(
+            f"nothing was recorded yet and the topics hold events since {iso_from_instant(oldest_ms)}, whose points "
+            "would expire at once by the wall clock: name --clock events to let time go with the events, or "
+            "--clock wall if that is what you want"
+        )
+
+
+def _oldest_ms(settings: Settings, topics: list[str], decoder: Decoder) -> int | None:
+    """Return when the earliest of the partitions' first events occurred; None where there are none to be read."""
+    consumer = Consumer({**settings.kafka_config(), "group.id": settings.group_id, "enable.auto.commit": "false"})
+    try:
+        known = consumer.list_topics(timeout=ANSWER_S).topics
+        waiting: dict[Partition, int] = {}
+        for topic in topics:
+            for number in known[topic].partitions if topic in known else ():
+                low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ANSWER_S)
+                if high > low:
+                    waiting[topic, number] = low
+        consumer.assign([TopicPartition(*partition, low) for partition, low in sorted(waiting.items())])
+        found: list[int] = []
+        deadline = time.monotonic() + ANSWER_S
+        while waiting and time.monotonic() < deadline:
+            message = consumer.poll(0.1)
+            if message is not None and not message.error() and waiting.pop(place_of(message)[0], None) is not None:
+                found += _occurred(message, decoder, len(settings.topic_prefix))
+        return min(found, default=None)
+    except KafkaException as error:
+        raise ServiceUnreachable(f"Kafka did not answer ({error}); start it with `guerdon up`") from error
+    finally:
+        consumer.close()
+
+
+def _occurred(message: Message, decoder: Decoder, prefix_length: int) -> list[int]:
+    """Return when the message's event occurred; nothing of what the worker would set aside."""
+    try:
+        _, event = decoder.decode((message.topic() or "")[prefix_length:], message.value() or b"")
+    except Rejected:
+        return []
+    return [event.occurred_at]

@@ -1,0 +1,83 @@
+"""Tell members' tiers anew as of an instant, where time alone has changed what is told: numbers leave their window."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg2.extras import execute_values
+
+from engine.live import load_judge
+from engine.store import generations, source_log
+from engine.store.database import transaction
+from engine.store.member_states import decode_state
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.ledger.tiers import TierClock
+
+MEMBERS_AT_ONCE = 5_000
+
+_COLUMNS = "tier, tier_since, tier_until, qualifying, next_tier, to_next_tier"
+
+
+def retell(database_url: str, shard: int, at_ms: int) -> int:
+    """Write what `reward.member_tier` says of a shard's members as of an instant, and return how many rows changed.
+
+    States stay as they are: an event or a tick tells a member's tier as of their own clock again.
+
+    Raises:
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    with transaction(database_url) as cursor:
+        generation = generations.lock_live(cursor)
+        (head,) = source_log.lock_heads(cursor, [shard], generation).values()
+        clock = load_judge(cursor, head.version).tier_clock if head.version else None
+        if clock is None:
+            return 0
+        changed, last = 0, ""
+        while True:
+            members = _members_after(cursor, shard, last)
+            if not members:
+                return changed
+            last = members[-1][0]
+            changed += _write(cursor, [(shard, member_id, *_told(clock, body, at_ms)) for member_id, body in members])
+
+
+def _members_after(cursor: Cursor, shard: int, member_id: str) -> list[tuple[str, bytes]]:
+    cursor.execute(
+        """
+        SELECT member_id, state FROM guerdon.member_state
+        WHERE shard = %s AND member_id > %s AND tier IS NOT NULL ORDER BY member_id LIMIT %s
+        """,
+        (shard, member_id, MEMBERS_AT_ONCE),
+    )
+    return [(found, bytes(body)) for found, body in cursor.fetchall()]
+
+
+def _told(clock: TierClock, body: bytes, at_ms: int) -> tuple[object, ...]:
+    state = decode_state(body)
+    return tuple(clock.report(state.standing, max(at_ms, state.clock_ms), state.first_ms))
+
+
+def _write(cursor: Cursor, rows: list[tuple[object, ...]]) -> int:
+    found = execute_values(
+        cursor,
+        f"""
+        UPDATE guerdon.member_state m SET ({_COLUMNS}) = (v.tier, v.since, v.until, v.qualifying, v.next, v.missing)
+        FROM (
+            SELECT shard::smallint, member_id, tier, to_timestamp(since / 1000.0), to_timestamp(until / 1000.0),
+                   qualifying::bigint, next, missing::bigint
+            FROM (VALUES %s) AS r (shard, member_id, tier, since, until, qualifying, next, missing)
+        ) AS v (shard, member_id, tier, since, until, qualifying, next, missing)
+        WHERE m.shard = v.shard AND m.member_id = v.member_id
+          AND (m.tier, m.tier_since, m.tier_until, m.qualifying, m.next_tier, m.to_next_tier) IS DISTINCT FROM
+              (v.tier, v.since, v.until, v.qualifying, v.next, v.missing)
+        RETURNING m.member_id
+        """,  # noqa: S608  names of this module
+        rows,
+        template="(%s, %s, %s, %s::bigint, %s::bigint, %s, %s, %s::bigint)",
+        page_size=MEMBERS_AT_ONCE,
+        fetch=True,
+    )
+    return len(found)

@@ -1,0 +1,171 @@
+"""Tick: move the clocks of members who have no event, by a source event of their shard, within the live transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from msgspec import msgpack
+
+from engine.batch import NO_OFFSET, SetAside
+from engine.evaluate import advance
+from engine.programme.occasions import Anniversary, Birthday, TierChange
+from engine.state import Occurrence
+from engine.store import personal, source_log
+from engine.store.binary_copy import pack_text
+from schemas.canonical import event_identity
+from schemas.events import MemberEvent
+from schemas.rejection import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.batch import ClockMove
+    from engine.programme.compile import Judge
+    from engine.store.books import StoredBooks
+    from engine.store.member_states import Member
+    from engine.store.source_log import Head, SourceRows
+    from schemas.rewards import RewardEvent
+
+HOUR_MS = 3_600_000
+MEMBERS_MAX = 1_000
+"""Members whom one tick moves at most: while more are due, the shard's next transaction carries the next tick."""
+
+SHARDS_MAX = 4
+"""Shards without traffic that one transaction works: it stays short, and other workers find shards of their own."""
+
+_CELEBRATED = frozenset((Birthday, Anniversary, TierChange))
+
+
+class TickOf(MemberEvent, frozen=True, kw_only=True, gc=False):
+    """Name a tick as the event of one of its members, for the quarantine; the log's tick has no member."""
+
+
+@dataclass(slots=True)
+class Tick:
+    """Hold a tick of one shard: how far it moves the clocks, and of which members, in the order of what is due.
+
+    It has its place in the log once it is appended; `event_id` and `identity` are empty until then.
+    """
+
+    shard: int
+    until_ms: int
+    member_ids: list[str]
+    event_id: str = ""
+    identity: bytes = b""
+    payload: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.payload = msgpack.encode({"until_ms": self.until_ms})
+
+    def append(self, rows: SourceRows, head: Head) -> None:
+        """Append the tick at the head's next position."""
+        self.event_id = f"tick-{self.shard}-{head.seq + 1}"
+        self.identity = event_identity("guerdon", self.event_id)
+        rows.append_own("tick", head, "", 0, self.event_id, self.payload, self.until_ms)
+
+    def advance(self, member: Member, head: Head, judge: Judge, books: StoredBooks) -> Sequence[RewardEvent]:
+        """Perform what is due for a member; held and erased ones stay where they are."""
+        if member.state.held_since or member.state.erased:
+            return ()
+        occurrence = Occurrence(self.identity, head.seq, head.recorded_ms)
+        return advance(member.member_id, member.state, occurrence, judge, books.of(member), self.until_ms)
+
+    def names(self, member: Member) -> bytes:
+        """Return member_id and event_id, packed as the reward log has them."""
+        return member.packed_id + pack_text(self.event_id)
+
+    def set_aside(self, member: Member, error: Exception) -> SetAside:
+        """Return the record of a member for whom the tick failed."""
+        event = TickOf(
+            event_id=self.event_id, occurred_at=self.until_ms, member_id=member.member_id, source="guerdon"
+        )  # fmt: skip
+        message = f"{type(error).__name__}: {error}".replace("\0", "␀")
+        return SetAside(
+            "evaluate", Reason.EVALUATION_FAILED, message, None, NO_OFFSET, NO_OFFSET, self.payload, event,
+            personal.OWN_FORMAT,
+        )  # fmt: skip
+
+
+def failure_of(member: Member) -> bytes:
+    """Return under which key the failure of a member's tick is remembered, beside those of events' identities."""
+    return b"tick of " + member.member_id.encode()
+
+
+def find(cursor: Cursor, heads: Iterable[Head], move: ClockMove | None) -> list[Tick]:
+    """Return the ticks that are due in shards whose heads are held, one a shard at most; notes how far each is moved.
+
+    A shard of which every due member was found is moved on to the tick's time. One with more stays where it was, so
+    that its next transaction finds the next ones.
+    """
+    if move is None:
+        return []
+    due = [head for head in heads if _is_due(head, move)]
+    if not due:
+        return []
+    found: dict[int, list[str]] = {head.shard: [] for head in due}
+    cursor.execute(DUE, {"shards": sorted(found), "until_ms": move.until_ms, "members_max": MEMBERS_MAX})
+    for shard, member_id in cursor.fetchall():
+        found[shard].append(member_id)
+    for head in due:
+        if len(found[head.shard]) < MEMBERS_MAX:
+            head.ticked_ms = max(head.ticked_ms or 0, move.until_ms)
+    return [Tick(shard, move.until_ms, member_ids) for shard, member_ids in found.items() if member_ids]
+
+
+def _is_due(head: Head, move: ClockMove) -> bool:
+    return not move.hourly or head.ticked_ms is None or move.until_ms >= head.ticked_ms + HOUR_MS
+
+
+DUE = """
+SELECT w.shard, d.member_id
+FROM unnest(%(shards)s::smallint[]) AS w (shard)
+CROSS JOIN LATERAL (
+    SELECT m.due_at, m.member_id FROM guerdon.member_state m
+    WHERE m.shard = w.shard AND m.due_at <= to_timestamp(%(until_ms)s / 1000.0)
+    ORDER BY m.due_at, m.member_id LIMIT %(members_max)s
+) AS d
+ORDER BY w.shard, d.due_at, d.member_id
+"""
+"""Whom ticks concern: read along the index of what is due, and no further than one tick reaches."""
+
+
+def lock_due_heads(cursor: Cursor, move: ClockMove, generation: int) -> dict[int, Head]:
+    """Lock the heads of some shards in which a tick is due and that nobody else is working on."""
+    cursor.execute(
+        """
+        SELECT h.shard FROM guerdon.shard_head h
+        WHERE (NOT %(hourly)s OR h.ticked_at IS NULL
+               OR h.ticked_at <= to_timestamp((%(until_ms)s - %(hour_ms)s) / 1000.0))
+          AND EXISTS (
+              SELECT FROM guerdon.member_state m
+              WHERE m.shard = h.shard AND m.due_at <= to_timestamp(%(until_ms)s / 1000.0)
+          )
+        ORDER BY h.shard LIMIT %(shards_max)s FOR UPDATE OF h SKIP LOCKED
+        """,
+        {"hourly": move.hourly, "until_ms": move.until_ms, "hour_ms": HOUR_MS, "shards_max": SHARDS_MAX},
+    )
+    shards = [shard for (shard,) in cursor.fetchall()]
+    return source_log.lock_heads(cursor, shards, generation) if shards else {}
+
+
+def is_any_due(cursor: Cursor, until_ms: int) -> bool:
+    """Whether something is due by an instant in any shard."""
+    cursor.execute(
+        """
+        SELECT FROM guerdon.shard_head h
+        WHERE EXISTS (
+            SELECT FROM guerdon.member_state m
+            WHERE m.shard = h.shard AND m.due_at <= to_timestamp(%s / 1000.0)
+        ) LIMIT 1
+        """,
+        (until_ms,),
+    )
+    return cursor.fetchone() is not None
+
+
+def reads_profiles(judge: Judge) -> bool:
+    """Whether a tick needs the profiles of its members: for their birthdays, or for a rule on what it brings about."""
+    return Birthday in judge.timed or not judge.profiled.isdisjoint(_CELEBRATED)
