@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
+from engine.ledger import ranks
 from engine.profile import birthday_of
 from engine.programme.localtime import DAY_MS, DAY_ZERO, yearly_day
 from engine.programme.occasions import Anniversary, Birthday
@@ -38,16 +39,25 @@ def celebrate(turn: Turn, at_ms: int) -> None:
         year = _year(turn.calendar, at_ms)
         state.remembering().counters[_LAST] = [year]
         identity = occasion_identity("birthday", turn.member_id, year)
-        turn.run_rules(Birthday(event_id=identity.hex(), member_id=turn.member_id, occurred_at=at_ms), identity)
+        _run_rules(turn, Birthday(event_id=identity.hex(), member_id=turn.member_id, occurred_at=at_ms), identity)
         state.birthday_ms = _next_birthday(turn, at_ms)
     if state.anniversary_ms is not None and state.anniversary_ms <= at_ms and state.signup_ms is not None:
         years = _year(turn.calendar, at_ms) - _year(turn.calendar, state.signup_ms)
         identity = occasion_identity("anniversary", turn.member_id, years)
-        turn.run_rules(
-            Anniversary(event_id=identity.hex(), member_id=turn.member_id, occurred_at=at_ms, years=years), identity
+        _run_rules(
+            turn,
+            Anniversary(event_id=identity.hex(), member_id=turn.member_id, occurred_at=at_ms, years=years),
+            identity,
         )
         born = date.fromordinal(turn.calendar.local_day(state.signup_ms) + DAY_ZERO)
         state.anniversary_ms = _next(turn.calendar, (born.month, born.day), at_ms, born.year + 1)
+
+
+def _run_rules(turn: Turn, day: Birthday | Anniversary, identity: bytes) -> None:
+    """Judge the rules on a day, and let tiers take in at once what they give: a tick has no event that would do it."""
+    turn.run_rules(day, identity)
+    if turn.judge.tier_clock is not None:
+        ranks.count_gained(turn, day.occurred_at, None)
 
 
 def _next_birthday(turn: Turn, after_ms: int) -> int | None:

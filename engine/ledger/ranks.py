@@ -31,8 +31,15 @@ def standing_of(turn: Turn, tiers: Tiers) -> tuple[TierClock, Standing]:
     return clock, state.standing
 
 
-def count_gained(turn: Turn, at_ms: int, order_id: str | None) -> None:
-    """Count what the event under way adds to the number, and raise the level that it reaches."""
+def count_gained(turn: Turn, at_ms: int, order_id: str | None, before: int = 0) -> None:
+    """Count what was gained since this was done last, as of an instant, and raise the level that is reached.
+
+    Args:
+        turn: of the event under way.
+        at_ms: when it was gained: at the event, or at the birthday or change of tier that came with the time.
+        order_id: the order that brought it.
+        before: what the same order has added already.
+    """
     tiers, state = turn.terms.tiers, turn.state
     if tiers is None:
         return
@@ -40,15 +47,16 @@ def count_gained(turn: Turn, at_ms: int, order_id: str | None) -> None:
     if tiers.metric is None:
         gained = sum(
             reward.amount
-            for reward in turn.rewards
+            for reward in turn.rewards[turn.counted :]
             if reward.posting.unit == "status" and reward.posting.debit == "issued"
         )
+    turn.counted = len(turn.rewards)
     clock, standing = standing_of(turn, tiers)
     if gained:
         clock.count(standing, gained, at_ms)
-    before = standing.level
+    level = standing.level
     if gained and clock.rise(standing, at_ms, max(at_ms, state.clock_ms)):
-        change(turn, (before, "reached"), at_ms, order_id, gained)
+        change(turn, (level, "reached"), at_ms, order_id, before + gained)
     state.is_due(standing.review_ms)
 
 
@@ -155,6 +163,8 @@ def change(turn: Turn, how: tuple[str, str], at_ms: int, order_id: str | None, g
     for reward in turn.rewards[first:]:
         if reward.posting.rule_id is not None:
             keep_first(turn.state, order_id, reward.posting.rule_id, standing.number - gained, start)
+    if len(turn.rewards) > first and tiers.metric is None:
+        count_gained(turn, at_ms, order_id, gained)
 
 
 def _change_benefits(

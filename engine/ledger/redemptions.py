@@ -46,14 +46,6 @@ def lapse(turn: Turn, at_ms: int) -> None:
             _release(turn, redemption, at_ms, "lapsed")
 
 
-def forget(turn: Turn, at_ms: int) -> None:
-    """Void every reservation of a member who is erased, and let nothing be done with a redemption any more."""
-    for _, redemption in sorted(turn.books.parts().redemptions.items()) if turn.state.is_booked else ():
-        if redemption.status == "reserved":
-            _release(turn, redemption, at_ms, "erased")
-        redemption.status = "erased"
-
-
 def _reserved(turn: Turn) -> list[tuple[str, Redemption]]:
     """Return the open reservations, by their ids; of a member's many redemptions few are open, looked for once."""
     if not turn.state.is_booked:
@@ -63,6 +55,14 @@ def _reserved(turn: Turn) -> list[tuple[str, Redemption]]:
         known = sorted(turn.books.parts().redemptions.items())
     turn.reserved = [(key, redemption) for key, redemption in known if redemption.status == "reserved"]
     return turn.reserved
+
+
+def forget(turn: Turn, at_ms: int) -> None:
+    """Void every reservation of a member who is erased, and let nothing be done with a redemption any more."""
+    for _, redemption in sorted(turn.books.parts().redemptions.items()) if turn.state.is_booked else ():
+        if redemption.status == "reserved":
+            _release(turn, redemption, at_ms, "erased")
+        redemption.status = "erased"
 
 
 def _reserve(turn: Turn, event: RedemptionEvent) -> None:

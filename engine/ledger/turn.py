@@ -32,6 +32,10 @@ class Turn:
         occurrence: the source event's place.
         judge: the version in force at that place.
         books: what is needed beyond the state.
+
+    Attributes:
+        counted: how many of the reward events tiers have taken in.
+        reserved: the open reservations, None until they were looked for.
     """
 
     def __init__(self, member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books) -> None:
@@ -41,6 +45,7 @@ class Turn:
         self.judge = judge
         self.books = books
         self.movements = Movements(state, books)
+        self.counted = 0
         self.reserved: list[tuple[str, Redemption]] | None = None
 
     @property

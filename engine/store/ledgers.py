@@ -69,7 +69,7 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
         if member.parts is None:
             continue
         forget(member.parts, member.state.clock_ms, judge)
-        bodies = _bodies(member.parts)
+        bodies = encoded_parts(member.parts)
         for part, body in bodies.items():
             if member.kept.get(part) != body:
                 changed.append((member.shard, member.member_id, part, body))
@@ -122,7 +122,7 @@ def _place(parts: Parts, part: str, body: bytes) -> None:
         others[kind][name] = value
 
 
-def _bodies(parts: Parts) -> dict[str, bytes]:
+def encoded_parts(parts: Parts) -> dict[str, bytes]:
     """Return every part as it is stored, by name."""
     named: dict[str, Any] = {f"{_PAGE}:{number}": page for number, page in parts.pages.items()}
     named |= {f"{_REFUNDED}:{order_id}": order for order_id, order in parts.refunded.items()}
