@@ -77,7 +77,7 @@ rules:
    {{benefit: {{id: B, for: {length()}}}}}, {{gift: {{sku: S, quantity: {INT64_MAX}}}}}]}}
 - {{id: birthday, on: birthday, give: [{{points: 5}}, {{status: 50}}]}}
 - {{id: years, on: anniversary, give: [{{points: 5}}]}}
-- {{id: risen, on: tier, give: [{{points: {{amount: 7, validity: 1m}}}}, {{status: 60}},
+- {{id: risen, on: tier, when: {{tier.to: c}}, give: [{{points: {{amount: 7, validity: 1m}}}}, {{status: 60}},
    {{benefit: {{id: B, for: 1m}}}}]}}
 """
 

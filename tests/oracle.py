@@ -47,6 +47,7 @@ class Judged:
 
     rewards: dict[int, list[Row]] = field(default_factory=lambda: defaultdict(list))
     accounts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    stock: dict[str, int] = field(default_factory=dict)
 
     def post(self, member_id: str, reward: RewardEvent) -> None:
         """Move the reward event's amount between the member's accounts."""
@@ -64,8 +65,8 @@ class Judged:
         """Return what the view says of a member and unit."""
         found = {account: self.accounts[member_id, unit, account] for account in ACCOUNTS}
         return (
-            -found["issued"], found["pending"], found["active"], found["spent"], found["expired"], found["reversed"],
-            -found["debt"],
+            -found["issued"], found["pending"], found["active"], found["reserved"], found["spent"], found["expired"],
+            found["reversed"], -found["debt"],
         )  # fmt: skip
 
 
@@ -103,7 +104,7 @@ class ShardJudge:
     def _judge(self, event: Event, occurrence: Occurrence, version: int) -> None:
         member_id: str = event.member_id  # type: ignore[attr-defined]
         state = self.states.setdefault(member_id, MemberState())
-        books = self.books.setdefault(member_id, MemoryBooks(self.programmes.__getitem__))
+        books = self.books.setdefault(member_id, MemoryBooks(self.programmes.__getitem__, self.judged.stock))
         if isinstance(event, Purchase):
             books.record(event, version)
         rewards = fold(state, event, occurrence, self.programmes[version], books)  # type: ignore[arg-type]  # touches have no member
@@ -136,7 +137,8 @@ def _reward_row(pos: int, member_id: str, event_id: str, occurrence: Occurrence,
         pos, occurrence.seq, member_id, event_id, reward.order_id,
         posting.type, posting.unit, reward.amount, posting.debit, posting.credit, posting.rule_id,
         posting.rule_version, posting.campaign, posting.reason, reward.reward_key.hex(),
-        reward.occurred_at_ms, occurrence.recorded_at_ms,
+        reward.occurred_at_ms, occurrence.recorded_at_ms, posting.item, reward.lot and reward.lot.hex(),
+        reward.available_at_ms, reward.expires_at_ms,
     )  # fmt: skip
 
 
@@ -186,7 +188,8 @@ def assert_judged(cursor: Cursor) -> None:
         """
         SELECT shard, pos, seq, member_id, event_id, order_id, type::text, unit, amount, debit::text, credit::text,
                rule_id, rule_version, campaign, reason, encode(reward_key, 'hex'),
-               guerdon.ms(occurred_at), guerdon.ms(recorded_at)
+               guerdon.ms(occurred_at), guerdon.ms(recorded_at), item, encode(lot, 'hex'),
+               guerdon.ms(available_at), guerdon.ms(expires_at)
         FROM guerdon.reward_event WHERE generation = 1 ORDER BY shard, pos
         """
     )
@@ -200,10 +203,15 @@ def assert_judged(cursor: Cursor) -> None:
             f"shard {shard}: reward events are missing or too many"
         )
     cursor.execute(
-        "SELECT member_id, unit, granted, pending, active, spent, expired, reversed, debt FROM reward.member_balance"
+        """
+        SELECT member_id, unit, granted, pending, active, reserved, spent, expired, reversed, debt
+        FROM reward.member_balance
+        """
     )
     balances = {(member_id, unit): tuple(map(int, numbers)) for member_id, unit, *numbers in cursor.fetchall()}
     assert balances == {owner: judged.balance(*owner) for owner in judged.owners}
+    cursor.execute("SELECT reward, used FROM guerdon.stock")
+    assert dict(cursor.fetchall()) == judged.stock
 
 
 def assert_delivered(cursor: Cursor, messages: Iterable[Message]) -> None:

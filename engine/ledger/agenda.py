@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 from itertools import count
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from engine.ledger.lots import spending_order
@@ -79,6 +80,12 @@ class Held:
         """Take note of a lot that has been handed over."""
         ends_ms = _NEVER_ENDS if lot.expires_ms is None else lot.expires_ms
         heappush(self._entries, (-ends_ms, next(self._numbers), lot))
+
+    def lots(self) -> list[Lot]:
+        """Return the lots that are active."""
+        found = {entry[2].key: entry for entry in self._entries if entry[2].active}
+        self._entries = sorted(found.values(), key=itemgetter(0, 1))
+        return [entry[2] for entry in self._entries]
 
     def until_ms(self) -> int | None:
         """Return when the last of it ends, 0 where it never does, None where nothing of it is active."""

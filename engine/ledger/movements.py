@@ -76,6 +76,14 @@ class Movements:
             self._agenda = Agenda(self.lots())
         return self._agenda
 
+    def held(self, unit: str, item: str | None) -> Held:
+        """Return the active lots of one badge or benefit; they are looked for once."""
+        found = self._held.get((unit, item))
+        if found is None:
+            lots = [lot for lot in self.lots() if lot.unit == unit and lot.item == item and lot.active]
+            found = self._held[unit, item] = Held(lots)
+        return found
+
     def open(self, given: Sequence[RewardEvent]) -> None:
         """Open a lot for each grant among reward events, and let what is active settle a debt."""
         first = len(self.state.lots)
@@ -216,11 +224,7 @@ class Movements:
         """Forget that a badge or benefit is held, unless another lot of it still is."""
         if self.state.memory is None:
             return
-        held = self._held.get((ended.unit, ended.item))
-        if held is None:
-            others = [lot for lot in self.lots() if lot.unit == ended.unit and lot.item == ended.item and lot.active]
-            held = self._held[ended.unit, ended.item] = Held(others)
-        until_ms = held.until_ms()
+        until_ms = self.held(ended.unit, ended.item).until_ms()
         if until_ms is None:
             self.state.memory.held.pop(ended.item or "", None)
         else:

@@ -172,10 +172,11 @@ def _change_benefits(
 ) -> None:
     """End the benefits of the old level that the new one lacks, and grant those that it adds."""
     old, new = benefits
-    ended = [item for item in old if item not in new]
-    if ended:
-        for lot in turn.movements.lots():
-            if lot.unit == "benefit" and lot.rule_id is None and lot.item in ended and lot.active:
+    for item in old:
+        if item in new:
+            continue
+        for lot in turn.movements.held("benefit", item).lots():
+            if lot.rule_id is None:
                 turn.movements.end_item(lot, "benefit.ended", lot.active, at_ms, "tier")
     for index, item in enumerate(new):
         if item not in old:

@@ -70,6 +70,30 @@ rules:
 """The same without limits: what an event gives depends on nothing but the event."""
 
 
+PROGRAMME_OF_LEDGER = (
+    PROGRAMME
+    + """\
+- {id: held, on: purchase, hold: 90m, give: [{points: {amount: 40, validity: 6h}}, {coupon: {template: T, valid: 5h}}]}
+- {id: status, on: purchase, give: [{status: {rate: 1, per: 1.00, of: purchase.amount}}]}
+- {id: tiered, on: purchase, phase: boost, give: [{multiply: {phase: base, key: member.tier, by: {gold: 1.5}}}]}
+- {id: risen, on: tier, when: {tier.to: gold}, give: [{points: 50}, {badge: gold}]}
+points: {validity: 12h}
+refunds: {window: 1d}
+reserve_for: 2h
+tiers:
+  metric: status
+  window: rolling 8h
+  grace: 1h
+  levels: [{id: basic, from: 0}, {id: gold, from: 150, benefits: [lounge]}]
+catalogue:
+- {id: mug, points: 30, kind: gift, stock: 1000000}
+- {id: pay, kind: money, points_per: {10: 0.10}}
+"""
+)
+"""The same with all that a point can go through, in hours: a load is a day or two long. The stock is never used up,
+as which shard takes the last one is not in the source log."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """Hold one message as it is sent, and the reason code with which it must be set aside; None: it must count once."""
@@ -85,7 +109,8 @@ class Message:
 class Load:
     """Make a load of `members` members' events; the same seed makes the same load.
 
-    `bad` adds what must be set aside, `late` events that happened before others of their partition.
+    `bad` adds what must be set aside, `late` events that happened before others of their partition, `ledger` refunds of
+    orders that were made, and redemptions that are reserved, captured, voided and restored.
     """
 
     members: int
@@ -93,11 +118,13 @@ class Load:
     deliveries_max: int = 5
     bad: bool = True
     late: bool = True
+    ledger: bool = False
     messages: list[Message] = field(default_factory=list)
     _random: random.Random = field(init=False)
     _encoder: Encoder = field(default_factory=Encoder)
     _number: int = 0
     _at_ms: int = START_MS
+    _orders: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)  # noqa: S311  a test must repeat
@@ -128,13 +155,32 @@ class Load:
         self.messages.append(Message(topic, key, value, None, reason))
 
     def _event(self, member_id: str) -> Event:
+        if self.ledger and self._random.random() < 0.35:
+            return self._moving(member_id)
         kind = self._random.choices(
             (Purchase, Share, Signup, Profile, Refund, Activity, Redemption, Touch), (10, 3, 2, 1, 1, 1, 1, 1)
         )[0]
         fields = self._fields(member_id)
         if kind is Touch:
             del fields["member_id"]
+        if kind is Purchase:
+            self._orders.setdefault(member_id, []).append(f"o{self._number}")
         return kind(**fields, **self._own_fields(kind, member_id))
+
+    def _moving(self, member_id: str) -> Event:
+        """Return what moves lots: of the member's last orders and redemptions, so that most of it finds them."""
+        fields, chance = self._fields(member_id), self._random
+        order_id = chance.choice(self._orders.get(member_id, ["none"])[-4:])
+        if chance.random() < 0.4:
+            amount = chance.choice((None, chance.randrange(1, 5_000)))
+            return Refund(**fields, order_id=order_id, refund_id=f"r{self._number}", amount=amount)
+        what = chance.choice(({"reward": "mug"}, {"reward": "pay", "order_id": order_id}, {"amount": 20}))
+        return Redemption(
+            **fields,
+            action=chance.choice(("reserve", "capture", "void", "spend", "restore")),
+            redemption_id=f"{member_id}-{chance.randrange(self._number // 400 + 2)}",
+            **what,
+        )
 
     def _fields(self, member_id: str) -> dict[str, Any]:
         self._number += 1

@@ -13,7 +13,7 @@ import pytest
 from engine.live import LiveTransaction
 from operations.settings import Settings, load_settings
 from tests.chaos.conftest import FULL
-from tests.chaos.load import Load, Message, activate, make_topics, publish
+from tests.chaos.load import PROGRAMME_OF_LEDGER, Load, Message, activate, make_topics, publish
 from tests.chaos.workers import catch_up, other_group
 from tests.oracle import assert_whole, prefix
 
@@ -48,14 +48,14 @@ def published(kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory) ->
         database_url="postgresql://nowhere",
     )  # fmt: skip
     make_topics(made)
-    load = Load(members=60).fill(EVENTS)
+    load = Load(members=60, ledger=True).fill(EVENTS)
     publish(made, load.messages)
     return Published(prefix_, load.messages)
 
 
 @pytest.fixture
 def crashing(published: Published, kafka_bootstrap: str, database_url: str, tmp_path: Path) -> Settings:
-    activate(database_url)
+    activate(database_url, PROGRAMME_OF_LEDGER)
     return load_settings(
         bootstrap_servers=kafka_bootstrap, database_url=database_url, topic_prefix=published.topic_prefix,
         group_id=uuid.uuid4().hex, home=tmp_path, max_batch=MAX_BATCH, projection_pause_ms=0,

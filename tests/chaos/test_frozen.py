@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from tests.chaos.conftest import FULL
 from tests.chaos.crashing_worker import IN_COPY
-from tests.chaos.load import Load, activate, make_topics, publish
+from tests.chaos.load import PROGRAMME_OF_LEDGER, Load, activate, make_topics, publish
 from tests.chaos.workers import catch_up, other_group
 from tests.oracle import assert_whole
 
@@ -42,9 +42,9 @@ def test_a_stopped_workers_locks_are_taken_from_it_and_when_it_goes_on_it_is_fen
     point: str, settings: Settings, workers: Workers, *, same_group: bool
 ) -> None:
     make_topics(settings, 2)
-    activate(settings.database_url)
+    activate(settings.database_url, PROGRAMME_OF_LEDGER)
     limit(settings, idle_in_transaction_session_timeout="1s", lock_timeout="1s")
-    load = Load(members=20).fill(400)
+    load = Load(members=20, ledger=True).fill(400)
     publish(settings, load.messages)
     quick = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"}
     small = settings.model_copy(update={"max_batch": 150, "kafka": quick})

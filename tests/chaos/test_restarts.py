@@ -13,7 +13,7 @@ import pytest
 from engine.store.database import migrate, transaction
 from operations.settings import Settings, load_settings
 from tests.chaos.conftest import FULL
-from tests.chaos.load import Load, Message, activate, make_topics, publish
+from tests.chaos.load import PROGRAMME_OF_LEDGER, Load, Message, activate, make_topics, publish
 from tests.chaos.workers import eventually
 from tests.oracle import assert_whole
 
@@ -56,8 +56,8 @@ def parts_of(messages: list[Message], count: int) -> list[list[Message]]:
 def test_workers_that_join_and_leave_every_second_lose_and_double_nothing(settings: Settings, workers: Workers) -> None:
     quick = settings.model_copy(update={"kafka": QUICK, "max_batch": 100})
     make_topics(quick, 4)
-    activate(quick.database_url)
-    load = Load(members=50).fill(EVENTS)
+    activate(quick.database_url, PROGRAMME_OF_LEDGER)
+    load = Load(members=50, ledger=True).fill(EVENTS)
     chance = random.Random(3)  # noqa: S311  a test must repeat
     running = [workers.start(quick) for _ in range(3)]
     started = time.monotonic()
@@ -85,14 +85,14 @@ def own(kafka_service: LocalKafka, postgres_service: LocalPostgres, tmp_path: Pa
         bootstrap_servers=kafka_service.address, database_url=postgres_service.address, home=tmp_path, max_batch=100
     )
     make_topics(found, 2)
-    activate(found.database_url)
+    activate(found.database_url, PROGRAMME_OF_LEDGER)
     return found
 
 
 def test_after_the_broker_and_postgresql_were_killed_under_load_lag_returns_to_nothing_by_itself(
     own: Settings, kafka_service: LocalKafka, postgres_service: LocalPostgres, workers: Workers
 ) -> None:
-    load = Load(members=50).fill(EVENTS)
+    load = Load(members=50, ledger=True).fill(EVENTS)
     first, second, third, fourth = parts_of(load.messages, 4)
     running = [workers.start(own) for _ in range(3)]
     publish(own, first)
