@@ -13,6 +13,7 @@ from engine.state import Occurrence
 from engine.store import generations, history, ledgers, member_states, personal, profiles, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
+from engine.store.budgets import StoredBudgets
 from engine.store.reward_log import PostingFields, RewardRows
 from schemas.errors import AnswerIsNo
 
@@ -50,12 +51,14 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     member.state.held_since = 0
     before = member.state.profile
     rewards = RewardRows(generation, PostingFields())
-    books = StoredBooks(cursor, generation, lru_cache(partial(load_judge, cursor)))
+    budgets = StoredBudgets(cursor, at_once=True)
+    books = StoredBooks(cursor, generation, lru_cache(partial(load_judge, cursor)), budgets)
     for recorded in waiting:
         _judge(books, head, member, recorded, rewards)
     member.standing = standing_of(books.judge(head.version), member.state)
     ledgers.save(cursor, [member], books.judge)
     books.save_stock()
+    budgets.save(generation)
     rows.write_events(cursor)
     rewards.write(cursor)
     changed = {}
