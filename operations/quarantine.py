@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from engine import admit
 from engine.batch import Batch, admitted_from
-from engine.live import LiveTransaction
+from engine.live import ATTEMPTS_MAX, LiveTransaction
 from engine.release import release_member
 from engine.store import personal, programmes, quarantine
-from engine.store.database import one, transaction
+from engine.store.database import RETRYABLE, one, transaction
 from operations.rows import plain
 from schemas.canonical import event_identity
 from schemas.codec import Decoder
