@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec import structs
-from psycopg2.extras import Json, execute_values
+from msgspec import json, structs
+from psycopg2.extras import execute_values
 
 from engine.ledger.memory_budgets import Asking, take_back
 from engine.state import LimitUse
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FACT = "budget"
 """The kind of a `generation_fact` that says where a budget stood in the way."""
+
+_JSON = json.Encoder()
 
 Row = tuple[str, int]
 """A budget's key and the number of a period."""
@@ -194,17 +196,23 @@ class StoredBudgets:
             self._save_facts(generation)
 
     def _save_facts(self, generation: int) -> None:
+        """Write all facts in one statement; an exhausted budget has one for every event that asks for it."""
         numbers: dict[tuple[int, int], int] = {}
-        rows = []
+        shards, seqs, nths, told = [], [], [], []
         for fact in self._facts:
             place = (fact.shard, fact.seq)
-            n = numbers[place] = numbers.get(place, -1) + 1
-            rows.append((generation, *place, n, FACT, Json(_told(fact))))
-        execute_values(
-            self._cursor,
-            "INSERT INTO guerdon.generation_fact (generation, shard, seq, n, kind, fact) VALUES %s",
-            rows,
-            page_size=1_000,
+            nth = numbers[place] = numbers.get(place, -1) + 1
+            shards.append(fact.shard)
+            seqs.append(fact.seq)
+            nths.append(nth)
+            told.append(_JSON.encode(_told(fact)).decode())
+        self._cursor.execute(
+            """
+            INSERT INTO guerdon.generation_fact (generation, shard, seq, n, kind, fact)
+            SELECT %s, f.shard, f.seq, f.n, %s, f.fact
+            FROM unnest(%s::smallint[], %s::bigint[], %s::integer[], %s::jsonb[]) AS f (shard, seq, n, fact)
+            """,
+            (generation, FACT, shards, seqs, nths, told),
         )
 
 
