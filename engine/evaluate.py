@@ -37,6 +37,8 @@ def fold(
 
     A late event moves no clock back: what it brings about and is due by the clock already is performed at once.
     """
+    if judge.has_budgets:
+        occurrence = occurrence.with_budgets(books)
     if type(event) in PLAIN_EVENTS and _is_plain(state, judge, event.occurred_at):
         given = judge.judge(event, state, occurrence)
         if given:
@@ -90,6 +92,8 @@ def advance(
     member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books, until_ms: int
 ) -> Sequence[RewardEvent]:
     """Move the clock of a member who has no event, as a tick does, and return the reward events of what was due."""
+    if judge.has_budgets:
+        occurrence = occurrence.with_budgets(books)
     turn = Turn(member_id, state, occurrence, judge, books)
     _move_clock(turn, until_ms)
     state.clock_ms = max(state.clock_ms, until_ms)

@@ -36,6 +36,7 @@ from engine.store import (
 )
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
+from engine.store.budgets import BudgetsMoved, StoredBudgets
 from engine.store.database import FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, set_limit
 from engine.store.member_states import Member, MemberCache
 from engine.store.reward_log import PostingFields, RewardRows
@@ -44,7 +45,7 @@ from schemas.events import Redemption
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
@@ -53,7 +54,8 @@ if TYPE_CHECKING:
     from engine.profile import MemberProfile
     from engine.programme.compile import Judge
     from engine.programme.judge import Judges
-    from engine.state import MemberState
+    from engine.state import LimitUse, MemberState
+    from engine.store.budgets import Row
     from engine.store.personal import Owner
     from engine.ticks import Tick
 
@@ -77,6 +79,7 @@ class Work:
     batch: Batch
     generation: int = 0
     recorded_ms: int = 0
+    held_budgets: Mapping[Row, LimitUse] | None = None
     seen: Seen = field(init=False)
     heads: dict[int, Head] = field(default_factory=dict)
     members: dict[int, dict[str, Member]] = field(default_factory=dict)
@@ -170,13 +173,9 @@ class LiveTransaction:
         return self._attempt(batch)
 
     def _attempt(self, batch: Batch) -> Outcome:
-        work = Work(batch, set_aside=list(batch.set_aside))
         try:
             with self._connection.cursor() as cursor:
-                for name, step in self.STEPS:
-                    self._observe(f"before {name}")
-                    step(self, cursor, work)
-                    self._observe(f"after {name}")
+                work = self._take_steps(cursor, batch)
             self._observe("before commit")
             self._connection.commit()
             self._observe("after commit")
@@ -191,6 +190,22 @@ class LiveTransaction:
         for member in work.touched.values():
             member.stored = True
         return _outcome(work)
+
+    def _take_steps(self, cursor: Cursor, batch: Batch) -> Work:
+        """Take all steps; where budgets have moved, begin again in the same transaction, which holds them now."""
+        held: Mapping[Row, LimitUse] | None = None
+        while True:
+            work = Work(batch, set_aside=list(batch.set_aside), held_budgets=held)
+            try:
+                for name, step in self.STEPS:
+                    self._observe(f"before {name}")
+                    step(self, cursor, work)
+                    self._observe(f"after {name}")
+            except BudgetsMoved as moved:
+                held = moved.held
+                self._cache.forget()  # the states in it are those of the evaluation that came to nothing
+            else:
+                return work
 
     def _fence(self, cursor: Cursor, work: Work) -> None:
         work.generation = generations.lock_live(cursor)
@@ -218,7 +233,8 @@ class LiveTransaction:
         for member in member_states.load(cursor, sorted(missing)):
             work.members[member.shard][member.member_id] = member
         self._load_judges(cursor, {head.version for head in work.heads.values()})
-        work.books = StoredBooks(cursor, work.generation, partial(self._judge, cursor))
+        budgets = StoredBudgets(cursor, work.held_budgets)
+        work.books = StoredBooks(cursor, work.generation, partial(self._judge, cursor), budgets)
         ledgers.open_ledgers(cursor, self._movers(work).values())
         work.books.lock_stock(self._stocked(work))
         owners = {(event.shard, event.member_id) for event in work.batch.admitted if personal.is_personal(event.event)}
@@ -324,6 +340,9 @@ class LiveTransaction:
             if rewards:
                 reward_rows.append(rewards, head, tick.names(member))
 
+    def _hold_budgets(self, _cursor: Cursor, work: Work) -> None:
+        work.books.budgets.hold()
+
     @staticmethod
     def _append_memberless(event: Admitted, work: Work) -> None:
         """Append a touch, which has no member and no state."""
@@ -398,6 +417,7 @@ class LiveTransaction:
         self._tell_standings(work)
         ledgers.save(cursor, work.touched.values(), work.books.judge)
         work.books.save_stock()
+        work.books.budgets.save(work.generation)
         member_states.save(cursor, work.touched.values(), changed)
         personal.drop_keys(cursor, work.erased)
 
@@ -428,6 +448,7 @@ class LiveTransaction:
         ("look up", _look_up),
         ("load", _load),
         ("evaluate", _evaluate),
+        ("hold budgets", _hold_budgets),
         ("append source", _append_source),
         ("append identities", _append_identities),
         ("append rewards", _append_rewards),

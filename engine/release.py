@@ -13,6 +13,7 @@ from engine.state import Occurrence
 from engine.store import generations, history, ledgers, member_states, personal, profiles, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
+from engine.store.budgets import StoredBudgets
 from engine.store.reward_log import PostingFields, RewardRows
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
@@ -53,7 +54,8 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     member.state.held_since = 0
     before = member.state.profile
     rewards = RewardRows(generation, PostingFields())
-    books = StoredBooks(cursor, generation, lru_cache(partial(load_judge, cursor)))
+    budgets = StoredBudgets(cursor, at_once=True)
+    books = StoredBooks(cursor, generation, lru_cache(partial(load_judge, cursor)), budgets)
     if tick_ms is not None:
         _advance(books, head, member, (held_since, tick_ms), rewards)
     for recorded in waiting:
@@ -61,6 +63,7 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     member.standing = standing_of(books.judge(head.version), member.state)
     ledgers.save(cursor, [member], books.judge)
     books.save_stock()
+    budgets.save(generation)
     rows.write_events(cursor)
     rewards.write(cursor)
     changed = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct, field
 
 from engine.ledger.lots import Lot  # noqa: TC001  msgspec reads the annotations
@@ -9,6 +11,9 @@ from engine.ledger.parts import OrderFacts, Page
 from engine.ledger.standing import Standing  # noqa: TC001  as above
 from engine.profile import MemberProfile  # noqa: TC001  as above
 from engine.windows import Window  # noqa: TC001  as above
+
+if TYPE_CHECKING:
+    from engine.programme.budgets import Budgets
 
 
 class LimitUse(Struct, array_like=True, gc=False):
@@ -109,11 +114,17 @@ class Occurrence(Struct, frozen=True, gc=False):
     """Place an event in the recorded order: what the fold knows besides the event's own fields.
 
     `identity` is the 32-byte event identity, `seq` its position in its shard, times are milliseconds since 1970 UTC.
+    `budgets` tells what all members have used; the fold adds it where the programme has budgets. It is never stored.
     """
 
     identity: bytes
     seq: int
     recorded_at_ms: int
+    budgets: Budgets | None = None
+
+    def with_budgets(self, budgets: Budgets) -> Occurrence:
+        """Return the same place with the budgets as they are there."""
+        return Occurrence(self.identity, self.seq, self.recorded_at_ms, budgets)
 
 
 def use_in(limits: dict[str, LimitUse], key: str, period: int, kept: int) -> LimitUse:

@@ -17,6 +17,7 @@ from msgspec import structs
 from engine import admit
 from engine.evaluate import advance, fold
 from engine.ledger.memory_books import MemoryBooks
+from engine.ledger.memory_budgets import MemoryBudgets
 from engine.programme.compile import Judge, compile_programme
 from engine.programme.explain import Explainer
 from engine.programme.fields import EVENT_TRIGGERS
@@ -232,6 +233,7 @@ class _Simulator:
         self._judges: dict[int, Judge | Explainer] = {}
         self._books: dict[str, MemoryBooks] = {}
         self._stock: dict[str, int] = {}
+        self._budgets = MemoryBudgets()
         checked = self._loaded(programme, str(programme)) if isinstance(programme, Path) else programme
         self._judge = self._activate(checked)
 
@@ -310,7 +312,9 @@ class _Simulator:
         return Occurrence(identity, self._seqs[shard], simulation.clock_ms)
 
     def _evaluate(self, event: Any, member_id: str, state: MemberState, occurrence: Occurrence) -> None:
-        books = self._books.setdefault(member_id, MemoryBooks(self._judges.__getitem__, self._stock))
+        books = self._books.get(member_id)
+        if books is None:
+            books = self._books[member_id] = MemoryBooks(self._judges.__getitem__, self._stock, self._budgets)
         if isinstance(event, Purchase):
             books.record(event, self._judge.version)
         if isinstance(self._judge, Explainer):

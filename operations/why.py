@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from engine.evaluate import fold
 from engine.ledger.memory_books import MemoryBooks
+from engine.ledger.memory_budgets import RecordedBudgets
 from engine.live import load_judge
 from engine.programme.explain import Explainer
 from engine.state import MemberState, Occurrence
-from engine.store import generations, quarantine, source_log
+from engine.store import budgets, generations, quarantine, source_log
 from engine.store.database import one, transaction
 from engine.store.history import History
 from schemas.canonical import IDENTITY_BYTES, event_identity
@@ -22,13 +23,15 @@ from schemas.partitioning import shard_of
 from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.ledger.memory_budgets import Asking
     from engine.programme.compile import Judge
     from engine.programme.explain import RuleExplanation
     from engine.programme.judge import Judges
+    from engine.state import LimitUse
     from engine.store.history import Recorded
     from schemas.rewards import RewardEvent
 
@@ -79,15 +82,21 @@ class Versions:
 
 
 def fold_history(
-    history: Iterable[Recorded], versions: Versions, held: frozenset[int], wanted: frozenset[int]
+    history: Iterable[Recorded],
+    versions: Versions,
+    held: frozenset[int],
+    wanted: frozenset[int],
+    recorded_budgets: Mapping[Asking, LimitUse],
 ) -> dict[int, Judged]:
     """Fold a member's source events, the earliest first, and explain those at the seqs `wanted`.
 
     A member who was held, by an event of theirs or by a tick, is judged on from their `release`, as `engine.release`
     did: in order, each event by the version of its own place. An event that still waits is not in what is returned.
+    What other members had left of budgets no fold of one member can know: `recorded_budgets` says where it was too
+    little.
     """
     state, released_seq, bare = MemberState(), 0, False
-    books = MemoryBooks(versions.judge)
+    books = MemoryBooks(versions.judge, budgets=RecordedBudgets(recorded_budgets))
     waiting: list[Recorded] = []
     told: dict[int, Judged] = {}
 
@@ -209,7 +218,9 @@ def _explained(
     held = generations.held_at(cursor, generation, shard, member_id)
     last_seq = _last_seq(cursor, shard, member_id) if held else None  # a release may come long after
     versions = Versions(cursor, generation, shard, everything)
-    told = fold_history(history.forward(shard, last_seq or seqs[-1]), versions, held, frozenset(seqs))
+    recorded_budgets = budgets.recorded_of(cursor, generation, shard, member_id)
+    forward = history.forward(shard, last_seq or seqs[-1])
+    told = fold_history(forward, versions, held, frozenset(seqs), recorded_budgets)
     documents = []
     for seq in seqs:
         if seq not in told:

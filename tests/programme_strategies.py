@@ -231,7 +231,10 @@ def limits(draw: st.DrawFn, trigger: str, written: list[str]) -> str:
     made: dict[str, str] = {}
     for _ in range(draw(st.integers(1, 2))):
         every, by = draw(st.sampled_from(_EVERY)), draw(st.booleans()) and field
-        scope = f"per: {f'[member, {field}]' if by else 'member'}, every: {every}"
+        per = f"[member, {field}]" if by else "member"
+        if draw(st.integers(0, 2)) == 0:
+            per, every = "campaign", draw(st.sampled_from(_EVERY[:7]))
+        scope = f"per: {per}, every: {every}"
         if draw(st.booleans()):
             made[f"times {scope}"] = f"{{times: {draw(st.integers(1, 3))}, {scope}}}"
             continue

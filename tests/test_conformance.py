@@ -23,7 +23,6 @@ JUDGED = set(EVENT_TYPES) - {"touch"}
 
 
 NOT_YET = {
-    "limit-campaign-budget-across-members",
     "ref-first-order",
     "ref-below-the-threshold",
     "ref-welcome-for-the-referee",

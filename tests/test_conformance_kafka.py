@@ -33,7 +33,8 @@ SAMPLE = [
     "input-refund-reasons", "lots-soonest-first", "redeem-capture-less", "redeem-capture-more", "redeem-void",
     "redeem-restore-after-expiry", "redeem-catalogue-price", "redeem-pay-with-points", "refund-square-amounts",
     "refund-split-does-not-matter", "refund-yotpo-nobull", "refund-within-balance", "refund-debt-then-settled",
-    "refund-by-line", "limit-gives-back-on-refund", "tier-spend-table", "tier-status-and-distance",
+    "refund-by-line", "limit-gives-back-on-refund",
+    "limit-campaign-budget-across-members", "tier-spend-table", "tier-status-and-distance",
     "tier-falls-with-a-refund", "tier-rule-and-benefit", "stack-tier-multiplier-from-the-next-event",
 ]  # fmt: skip
 PLACED = ("shard", "pos", "seq", "recorded_at")

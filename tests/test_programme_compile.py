@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import engine.evaluate
 from engine.evaluate import fold
 from engine.ledger.memory_books import MemoryBooks
+from engine.ledger.memory_budgets import MemoryBudgets
 from engine.programme.compile import compile_programme
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
@@ -38,10 +39,11 @@ def loaded(text: str) -> Programme:
 def judged(judge: Judges, history: list[MemberEvent]) -> tuple[list[list[RewardEvent]], dict[str, MemberState]]:
     members: dict[str, MemberState] = {}
     all_books: dict[str, MemoryBooks] = {}
+    budgets = MemoryBudgets()
     rewards = []
     for seq, event_ in enumerate(history, 1):
         state = members.setdefault(event_.member_id, MemberState())
-        books = all_books.setdefault(event_.member_id, MemoryBooks(lambda _: judge))
+        books = all_books.setdefault(event_.member_id, MemoryBooks(lambda _: judge, budgets=budgets))
         if isinstance(event_, Purchase):
             books.record(event_, judge.version)
         occurrence = Occurrence(event_identity(event_.source, event_.event_id), seq, event_.occurred_at)

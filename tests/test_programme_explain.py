@@ -10,6 +10,8 @@ from hypothesis import event as noted
 from hypothesis import given, settings
 
 from engine.evaluate import fold
+from engine.ledger.memory_books import MemoryBooks
+from engine.ledger.memory_budgets import MemoryBudgets
 from engine.programme.compile import compile_programme
 from engine.programme.explain import GAVE, REASONS, Explainer, RuleExplanation
 from engine.programme.load import load_programme
@@ -17,7 +19,7 @@ from engine.state import MemberState, Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Item, Purchase, Share, Signup, Tender
 from schemas.scalars import instant_from_iso
-from tests.books import NO_BOOKS
+from tests.books import NO_BOOKS, VERSIONS
 from tests.programme_strategies import histories, programme_texts
 
 if TYPE_CHECKING:
@@ -47,9 +49,11 @@ def purchase(number: int = 1, at: str = "2024-03-02T10:00:00-05:00", **fields: A
 
 def explained(programme: Programme, *history: MemberEvent) -> dict[str, RuleExplanation]:
     """Return what is told of the last event of a history, by rule."""
-    explainer, state = Explainer(programme, 1), MemberState()
+    explainer, budgets = Explainer(programme, 1), MemoryBudgets()
+    members = {event.member_id: MemberState() for event in history}
     for seq, event in enumerate(history, 1):
-        fold(state, event, occurrence(seq, event), explainer, NO_BOOKS)
+        books = MemoryBooks(VERSIONS.__getitem__, budgets=budgets)
+        fold(members[event.member_id], event, occurrence(seq, event), explainer, books)
     return {told.rule: told for told in explainer.explained}
 
 
@@ -350,10 +354,11 @@ def test_explanations_agree_with_the_compiled_judge(text: str, history: list[Mem
         return
     judge, explainer = compile_programme(programme, 3), Explainer(programme, 3)
     members: dict[str, tuple[MemberState, MemberState]] = {}
+    books, told_books = MemoryBooks(VERSIONS.__getitem__), MemoryBooks(VERSIONS.__getitem__)
     for seq, each in enumerate(history, 1):
         judged, told = members.setdefault(each.member_id, (MemberState(), MemberState()))
-        rewards = list(fold(judged, each, occurrence(seq, each), judge, NO_BOOKS))
-        assert list(fold(told, each, occurrence(seq, each), explainer, NO_BOOKS)) == rewards
+        rewards = list(fold(judged, each, occurrence(seq, each), judge, books))
+        assert list(fold(told, each, occurrence(seq, each), explainer, told_books)) == rewards
         assert judged == told
         rules = {rule.id for rule in programme.rules if isinstance(each, rule.on)}
         assert sorted(explanation.rule for explanation in explainer.explained) == sorted(rules)
@@ -362,3 +367,19 @@ def test_explanations_agree_with_the_compiled_judge(text: str, history: list[Mem
             assert explanation.reason in (None, *REASONS)
             assert (explanation.reason is None) is (explanation.outcome == GAVE and not explanation.refused)
             noted(f"{explanation.outcome} {explanation.reason}")
+
+
+def test_a_budget_is_told_as_the_campaigns_of_all_members() -> None:
+    others = [purchase(n, member_id=f"m{n}") for n in range(2, 4)]
+    spring = "campaign: spring, give: [{points: 8}], limits: [{max: 10, per: campaign, every: year%s}]"
+    budget = 'the budget of campaign "spring", 10 points a year for all members,'
+    assert says(spring % "", *others) == (
+        f"gave 2 points; 6 points more were refused, because {budget} had 2 points left: 8 points in 2024"
+    )
+    assert says(spring % ", over: refuse", *others) == (
+        f"{budget} had 2 points left, and refuses what does not fit: 8 points in 2024"
+    )
+    assert says(spring % "", *others, purchase(9)) == f"{budget} is used up: 10 points in 2024"
+    assert says("limits: [{times: 2, per: campaign}]", *others, purchase(9)) == (
+        "the budget of rule r, 2 times in a lifetime for all members, is used up: 2 times so far"
+    )

@@ -203,7 +203,7 @@ def test_a_limit_that_cannot_be_meant_is_refused(limit: str, code: str) -> None:
         (HEAD + ONE_RULE % f"when: {{member.referrer: {{exists: true}}}}, {GIVE}", 6),
         ("metrics: {m: {count: refund}}\n" + NO_RULES, 1),
         (HEAD + ONE_RULE % f"draw: {{chance: 1%, commit: {'0a' * 32}}}, {GIVE}", 6),
-        (HEAD + ONE_RULE % f"{GIVE}, limits: [{{max: 1, per: campaign, every: day}}]", 6),
+        (HEAD + ONE_RULE % f"{GIVE}, limits: [{{max: 1, per: campaign, every: 24h}}]", 6),
     ],
 )  # fmt: skip
 def test_language_that_comes_later_is_told_from_mistakes(part: str, place: int) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.ledger.memory_budgets import MemoryBudgets
 from engine.ledger.parts import Parts, Placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.ledger.memory_budgets import RecordedBudgets
+    from engine.programme.budgets import Budget
     from engine.programme.judge import Judges
+    from engine.state import LimitUse, Occurrence
     from schemas.events import Purchase
 
 
@@ -19,13 +23,20 @@ class MemoryBooks:
     Args:
         judge: returns the judge of an activated version.
         stock: counts what was taken of each reward, shared by all members; None where nobody else takes any.
+        budgets: count what campaigns have given, likewise.
     """
 
-    def __init__(self, judge: Callable[[int], Judges], stock: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        judge: Callable[[int], Judges],
+        stock: dict[str, int] | None = None,
+        budgets: MemoryBudgets | RecordedBudgets | None = None,
+    ) -> None:
         self._judge = judge
         self._parts = Parts()
         self._purchases: dict[str, Placed] = {}
         self._stock: dict[str, int] = {} if stock is None else stock
+        self._budgets = MemoryBudgets() if budgets is None else budgets
 
     def record(self, purchase: Purchase, version: int) -> None:
         """Remember a purchase as the source log does; the first of an order stands."""
@@ -50,3 +61,11 @@ class MemoryBooks:
     def use_stock(self, reward: str, change: int) -> None:
         """Count a reward as taken, or with a negative change as given back."""
         self._stock[reward] = self.stock_used(reward) + change
+
+    def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
+        """Return the use of a budget in a calendar period."""
+        return self._budgets.open_budget(budget, period, asked, occurrence)
+
+    def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
+        """Give an amount, or so many times, back to a budget's period."""
+        self._budgets.return_to_budget(key, period, amount, times)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Struct, field
 
 from engine.ledger.lots import Lot  # noqa: TC001  msgspec reads the annotations
+from engine.programme.budgets import Budgets
 from schemas.events import Purchase, Refund  # noqa: TC001  as above
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Placed(Struct):
     version: int
 
 
-class Books(Protocol):
+class Books(Budgets, Protocol):
     """Fetch what a fold needs beyond the member's state, when it needs it."""
 
     def parts(self) -> Parts:
@@ -132,4 +133,8 @@ class Books(Protocol):
 
     def use_stock(self, reward: str, change: int) -> None:
         """Count a reward as taken, or with a negative change as given back."""
+        ...
+
+    def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
+        """Give an amount, or so many times, back to a budget's period; it never falls below 0."""
         ...

@@ -180,7 +180,7 @@ class _Refunding:
             for lot in own:
                 amounts[lot.unit] = amounts.get(lot.unit, 0) + taken.get(lot.key, 0)
             is_gone = all(self._order.reversed.get(lot.key, 0) == lot.amount for lot in own)
-            return_to_limits(self._turn.state, rule, self._bought, amounts, int(is_gone))
+            return_to_limits(self._turn, rule, self._bought, amounts, int(is_gone))
 
     def _take_from_metrics(self, status: int) -> int:
         """Take the order's part out of metrics, and return by how much the number falls that tiers go by now.

@@ -72,7 +72,8 @@ class Turn:
 
     def run_rules(self, event: Event, identity: bytes) -> None:
         """Judge an event, or an occasion that is none of the log's, under its identity, and open what it gives."""
-        occurrence = Occurrence(identity, self.occurrence.seq, self.occurrence.recorded_at_ms)
+        here = self.occurrence
+        occurrence = Occurrence(identity, here.seq, here.recorded_at_ms, here.budgets)
         self.movements.open(self.judge.judge(event, self.state, occurrence))
 
     def refuse(

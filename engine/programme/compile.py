@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.programme import syntax
 from engine.programme.awards import NOTHING, completion, multiplied, refusal
+from engine.programme.budgets import has_budgets, open_budget
 from engine.programme.chance import is_treated, wins
 from engine.programme.compile_fields import FieldReader
 from engine.programme.compile_rule import RulesCompiler
@@ -54,6 +55,7 @@ _CALLED: dict[str, Any] = {
     "completion": completion,
     "min": min,
     "multiplied": multiplied,
+    "open_budget": open_budget,
     "refusal": refusal,
     "rolling_use": rolling_use,
     "rolling_value_use": rolling_value_use,
@@ -68,7 +70,7 @@ _ARGUMENTS = ("event", "state", "occurrence")
 class Judge:
     """Judge events by one compiled programme version; `profiled` are the types on which rules read the profile."""
 
-    __slots__ = ("_functions", "profiled", "programme", "tier_clock", "timed", "version")
+    __slots__ = ("_functions", "has_budgets", "profiled", "programme", "tier_clock", "timed", "version")
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class Judge:
         self.profiled = profiled
         self.timed = timed_by(programme)
         self.tier_clock = tier_clock_of(programme)
+        self.has_budgets = has_budgets(programme)
         self._functions = functions
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from engine.programme import syntax
 from engine.programme.awards import grant_posting, refusal_posting
+from engine.programme.budgets import budget_of, shared_limit
 from engine.programme.conditions import Attribute, Duration, may_be_negative
 from engine.programme.model import (
     KEPT_PERIODS,
+    Every,
     FixedAmount,
     LimitScope,
     MaxLimit,
@@ -68,7 +70,7 @@ class GiveCompiler:
 
     def worth(self, rule: Rule) -> list[ast.stmt]:
         """Set `worth` to the points that the rule would give after its limits, which stay as they are."""
-        uses, opening = self._opened(rule)
+        uses, opening = self._opened(rule, is_weighed=True)
         body: list[ast.stmt] = [assign(f"taken_{index}", constant(0)) for index in range(len(uses))]
         for index, give in enumerate(rule.gives):
             award = name(f"award_{index}")
@@ -124,11 +126,19 @@ class GiveCompiler:
         extra = call(attribute(table, "get"), self._fields.local(amount.key))
         return call(name("multiplied"), base, extra, self._fields.constant(amount.rounding))
 
-    def _opened(self, rule: Rule) -> tuple[dict[LimitScope, str], list[ast.stmt]]:
+    def _opened(self, rule: Rule, *, is_weighed: bool = False) -> tuple[dict[LimitScope, str], list[ast.stmt]]:
         """Name the uses that the rule's limits have, and find them."""
         scopes = list(dict.fromkeys(limit.scope for limit in rule.limits))
         uses = {scope: f"use_{index}" for index, scope in enumerate(scopes)}
-        return uses, [s for scope, local in uses.items() for s in self._open(rule, scope, local)]
+        return uses, [
+            statement
+            for scope, local in uses.items()
+            for statement in (
+                [self._open_budget(rule, scope, local, is_weighed=is_weighed)]
+                if scope.is_shared
+                else self._open(rule, scope, local)
+            )
+        ]
 
     def _limited(self, rule: Rule) -> list[ast.stmt]:
         """Refuse everything where a `times` is used up, else trim to each `max` in turn and count what was given."""
@@ -169,6 +179,20 @@ class GiveCompiler:
         )
         opened = call(name("use_in"), name("limits"), key, period, kept)
         return [assign(local, found), when(stale, [assign(local, opened)])]
+
+    def _open_budget(self, rule: Rule, scope: LimitScope, local: str, *, is_weighed: bool) -> ast.stmt:
+        """Find what everybody has used of a budget, and say how much the rule asks for."""
+        assert isinstance(scope.every, Every)  # noqa: S101  no budget rolls
+        limit = shared_limit(rule, scope)
+        asked: ast.expr = constant(1)
+        if isinstance(limit, MaxLimit):
+            asked = constant(0)
+            for index, give in enumerate(rule.gives):
+                if give.unit == scope.unit:
+                    asked = arithmetic(asked, "+", name(f"award_{index}"))
+        budget = self._fields.constant(budget_of(rule, limit, is_weighed=is_weighed))
+        period = self._fields.period(scope.every)
+        return assign(local, call(name("open_budget"), name("occurrence"), budget, period, asked))
 
     def _refused_whole(self, rule: Rule, index: int, give: Give) -> list[ast.stmt]:
         award = name(f"award_{index}")

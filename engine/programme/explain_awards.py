@@ -115,6 +115,8 @@ def used_up(rule: Rule, uses: Uses, facts: Facts, wording: Wording) -> Finding |
         if isinstance(limit, TimesLimit) and (times := uses[limit.scope].times) >= limit.times:
             wanted = f"at most {limit_words(limit, wording)}"
             actual = f"{_times(times)} {_period(limit.scope, facts, wording)}"
+            if limit.scope.is_shared:
+                return _budget_finding(rule, limit, "is used up", (wanted, actual), wording)
             return Finding(f"it gives {wanted} and had given {actual}", "limits", wanted, actual)
     return None
 
@@ -136,7 +138,19 @@ def cut_off(rule: Rule, index: int, award: int, uses: Uses, facts: Facts, wordin
     used = wording.reward(give.unit, uses[limit.scope].amount, give.item)
     actual = f"{used} {_period(limit.scope, facts, wording)}"
     whole = "" if limit.over is Over.TRIM else ", and refuses what does not fit"
+    if limit.scope.is_shared:
+        left = max(limit.amount - uses[limit.scope].amount, 0)
+        state = f"had {wording.reward(give.unit, left, give.item)} left" if left else "is used up"
+        return _budget_finding(rule, limit, state + whole, (wanted, actual), wording)
     return Finding(f"it gives {wanted} and had given {actual}{whole}", "limits", wanted, actual)
+
+
+def _budget_finding(rule: Rule, limit: Limit, state: str, told: tuple[str, str], wording: Wording) -> Finding:
+    """Return what is told of a budget that all members share: whose it is, how large, and that it is used up."""
+    whose = f"rule {rule.id}" if rule.campaign is None else f"campaign {quoted(rule.campaign)}"
+    wanted, actual = told
+    says = f"the budget of {whose}, {limit_words(limit, wording)} for all members, {state}: {actual}"
+    return Finding(says, "limits", f"{wanted} for all members", actual)
 
 
 def limit_words(limit: Limit, wording: Wording) -> str:

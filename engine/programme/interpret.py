@@ -15,6 +15,7 @@ from engine.programme.awards import (
     refusal_posting,
     rounded,
 )
+from engine.programme.budgets import budget_of, has_budgets, open_budget, shared_limit
 from engine.programme.chance import is_treated, wins
 from engine.programme.conditions import Duration
 from engine.programme.expiry import Expiry
@@ -26,6 +27,7 @@ from engine.programme.localtime import calendar_of
 from engine.programme.metrics import completes
 from engine.programme.model import (
     KEPT_PERIODS,
+    Every,
     FixedAmount,
     MaxLimit,
     MultipliedAmount,
@@ -67,6 +69,7 @@ class Interpreter:
         self._frozen = frozen_items(programme)
         self.timed = timed_by(programme)
         self.tier_clock = tier_clock_of(programme)
+        self.has_budgets = has_budgets(programme)
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member and count it in `state`."""
@@ -178,7 +181,7 @@ class _Judging:
         self.observer.weighed(rule, awards, self.facts, self.given)
         if not any(awards):
             return
-        uses = self._uses(rule)
+        uses = self._uses(rule, awards)
         self.observer.limited(rule, uses, self.facts)
         used_up = _is_used_up(rule, uses)
         gave = False
@@ -211,7 +214,8 @@ class _Judging:
         awards = [self._award(give.amount) for give in rule.gives]
         if not any(awards):
             return 0
-        uses: Uses = {scope: LimitUse(0, use.amount, use.times) for scope, use in self._uses(rule).items()}
+        found = self._uses(rule, awards, is_weighed=True)
+        uses: Uses = {scope: LimitUse(0, use.amount, use.times) for scope, use in found.items()}
         if _is_used_up(rule, uses):
             return 0
         worth = 0
@@ -224,8 +228,21 @@ class _Judging:
     def _award(self, amount: Amount) -> int:
         return award_of(self.facts, amount, self.given)
 
-    def _uses(self, rule: Rule) -> Uses:
-        return {limit.scope: self._use(rule, limit.scope) for limit in rule.limits}
+    def _uses(self, rule: Rule, awards: list[int], *, is_weighed: bool = False) -> Uses:
+        return {
+            scope: self._budget_use(rule, scope, awards, is_weighed=is_weighed)
+            if scope.is_shared
+            else self._use(rule, scope)
+            for scope in dict.fromkeys(limit.scope for limit in rule.limits)
+        }
+
+    def _budget_use(self, rule: Rule, scope: LimitScope, awards: list[int], *, is_weighed: bool) -> LimitUse:
+        limit, asked = shared_limit(rule, scope), 1
+        assert isinstance(scope.every, Every)  # noqa: S101  no budget rolls
+        if isinstance(limit, MaxLimit):
+            asked = sum(award for give, award in zip(rule.gives, awards, strict=True) if give.unit == scope.unit)
+        period = period_of(scope.every, self.event.occurred_at, self.calendar)
+        return open_budget(self.occurrence, budget_of(rule, limit, is_weighed=is_weighed), period, asked)
 
     def _use(self, rule: Rule, scope: LimitScope) -> LimitUse | RollingUse:
         key, at_ms = scope.key(rule.id), self.event.occurred_at

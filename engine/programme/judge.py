@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 class Judges(Protocol):
     """Judge events by one programme version.
 
-    `timed` holds which occasions of the calendar it has rules on, `tier_clock` what moves members between its tiers.
+    `timed` holds which occasions of the calendar it has rules on, `tier_clock` what moves members between its tiers,
+    `has_budgets` whether a rule has a limit that all members share.
     """
 
     programme: Programme
     version: int
     timed: frozenset[type[Event]]
     tier_clock: TierClock | None
+    has_budgets: bool
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member, and count it in `state`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.programme.conditions import Duration
 from engine.programme.entries import entries_of
 from engine.programme.fields import is_personal
 from engine.programme.literals import duration_of, is_duration
@@ -13,7 +14,7 @@ from engine.programme.problems import Code
 from engine.programme.scalars import choice_of, integer_of, kind_of, money_of, text_of
 
 if TYPE_CHECKING:
-    from engine.programme.conditions import Duration, Field
+    from engine.programme.conditions import Field
     from engine.programme.load_when import Names
     from engine.programme.problems import Problems
 
@@ -45,7 +46,7 @@ class LimitReader:
         if ("max" in entries) == ("times" in entries):
             message = 'a limit has either "max" (how much) or "times" (how often); write each as a limit of its own'
             problems.error(node.place, Code.CONTRADICTION, message)
-        per_member, by = self._per(entries["per"]) if "per" in entries else (False, None)
+        per, by = self._per(entries["per"]) if "per" in entries else (None, None)
         every = self._every(entries["every"]) if "every" in entries else Every.LIFETIME
         over = choice_of(entries["over"], "over", problems, Over) if "over" in entries else None
         unit = self._unit(entries)
@@ -54,11 +55,18 @@ class LimitReader:
         if times is not None and over is Over.TRIM:
             message = '"times" counts whole awards and cannot trim one; take out "over" or use "max"'
             problems.error(entries["over"].place, Code.CONTRADICTION, message)
-        if not per_member or every is None or unit is None:
+        if per == "campaign" and isinstance(every, Duration):
+            problems.not_judged(entries["every"].place, "a limit per campaign that rolls")
             return None
+        if per is None or every is None or unit is None:
+            return None
+        if per == "campaign":
+            scope = LimitScope(every, "times" if times is not None else unit, is_shared=True)
+        else:
+            scope = LimitScope(every, unit, by)
         if times is not None:
-            return TimesLimit(LimitScope(every, unit, by), times, node.place)
-        return None if most is None else MaxLimit(LimitScope(every, unit, by), most, over or Over.TRIM, node.place)
+            return TimesLimit(scope, times, node.place)
+        return None if most is None else MaxLimit(scope, most, over or Over.TRIM, node.place)
 
     def _unit(self, entries: dict[str, Node]) -> str | None:
         """Return the unit whose amount is capped; where a rule gives two, the limit must say."""
@@ -83,29 +91,29 @@ class LimitReader:
             return most or None
         return integer_of(node, "max", self._problems, least=1)
 
-    def _per(self, node: Node) -> tuple[bool, Field | None]:
+    def _per(self, node: Node) -> tuple[str | None, Field | None]:
+        """Return whose uses count together, `member` or `campaign`, None where it is wrong, and by which field."""
         if isinstance(node, Sequence):
             return self._per_value(node)
         text = text_of(node, "per", self._problems)
-        if text == "campaign":
-            self._problems.not_judged(node.place, "a limit per campaign")
-        elif text is not None and text != "member":
+        if text is not None and text not in ("member", "campaign"):
             self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "per", text, ["member", "campaign"])
-        return text == "member", None
+            return None, None
+        return text, None
 
-    def _per_value(self, node: Sequence) -> tuple[bool, Field | None]:
+    def _per_value(self, node: Sequence) -> tuple[str | None, Field | None]:
         texts = [text_of(item, "per", self._problems) for item in node.items]
         if len(texts) != 2 or texts[0] != "member" or texts[1] is None:
             message = "per must be member, campaign, or [member, FIELD] with one field, such as [member, share.object]"
             self._problems.error(node.place, Code.WRONG_TYPE, message)
-            return False, None
+            return None, None
         place = node.items[1].place
         field = self._names.field(texts[1], place, self._trigger, self._problems)
         if field is not None and is_personal(field, self._trigger):
             message = f"{field.path} is personal and kept sealed; a limit would remember it, so count by another field"
             self._problems.error(place, Code.WRONG_TYPE, message)
-            return False, None
-        return field is not None, field
+            return None, None
+        return None if field is None else "member", field
 
     def _every(self, node: Node) -> Every | Duration | None:
         if isinstance(node, Scalar) and is_duration(node.text):

@@ -136,11 +136,13 @@ class LimitScope:
     """Name whose use is counted over which period; limits of a rule with the same scope share one count.
 
     `every` is a calendar period or the length of a rolling window; `by` is the field whose values count apart.
+    `is_shared` says that all members use it together: a campaign's budget, whose unit is `times` where it counts them.
     """
 
     every: Every | Duration
     unit: str = "points"
     by: Field | None = None
+    is_shared: bool = False
 
     def key(self, rule_id: str) -> str:
         """Return the name of the rule's count in the member's state: the same in every version of the programme."""

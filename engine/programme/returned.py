@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.programme.budgets import budget_key
 from engine.programme.conditions import Duration, Measure
 from engine.programme.facts import period_of
-from engine.programme.model import MaxLimit
+from engine.programme.model import Every, MaxLimit
 from engine.programme.uses import value_key
 from engine.windows import bounded
 
 if TYPE_CHECKING:
+    from engine.ledger.turn import Turn
     from engine.programme.conditions import Metric
     from engine.programme.facts import Facts
     from engine.programme.model import LimitScope, Rule
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
     from engine.windows import Window
 
 
-def return_to_limits(state: MemberState, rule: Rule, bought: Facts, amounts: dict[str, int], times: int) -> None:
+def return_to_limits(turn: Turn, rule: Rule, bought: Facts, amounts: dict[str, int], times: int) -> None:
     """Give back what a rule's limits had counted of an order.
 
     Args:
-        state: changed in place.
+        turn: whose state, or the budgets that members share, it gives back to.
         rule: whose limits these are.
         bought: the order's facts, at whose time it was counted.
         amounts: what was reversed, by unit.
@@ -32,7 +34,12 @@ def return_to_limits(state: MemberState, rule: Rule, bought: Facts, amounts: dic
         capped = any(isinstance(limit, MaxLimit) and limit.scope == scope for limit in rule.limits)
         timed = any(not isinstance(limit, MaxLimit) and limit.scope == scope for limit in rule.limits)
         amount = amounts.get(scope.unit, 0) if capped else 0
-        _give_back(state, scope, rule.id, bought, (amount, times if timed else 0))
+        back = (amount, times if timed else 0)
+        if not scope.is_shared:
+            _give_back(turn.state, scope, rule.id, bought, back)
+        elif any(back) and isinstance(scope.every, Every):
+            period = period_of(scope.every, bought.at_ms, bought.calendar)
+            turn.books.return_to_budget(budget_key(rule, scope), period, *back)
 
 
 def _give_back(state: MemberState, scope: LimitScope, rule_id: str, bought: Facts, back: tuple[int, int]) -> None:

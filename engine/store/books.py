@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.programme.budgets import Budget
     from engine.programme.judge import Judges
+    from engine.state import LimitUse, Occurrence
+    from engine.store.budgets import StoredBudgets
     from engine.store.member_states import Member
 
 
@@ -25,12 +28,14 @@ class StoredBooks:
         cursor: of the transaction.
         generation: whose schedule says which version judged a purchase.
         judge: compiles an activated version.
+        budgets: counts what members share.
     """
 
-    def __init__(self, cursor: Cursor, generation: int, judge: Callable[[int], Judges]) -> None:
+    def __init__(self, cursor: Cursor, generation: int, judge: Callable[[int], Judges], budgets: StoredBudgets) -> None:
         self._cursor = cursor
         self._generation = generation
         self._judge = judge
+        self.budgets = budgets
         self._member: Member | None = None
         self._upto_seq = INT64_MAX
         self._recorded: dict[tuple[int, str, str], Placed] = {}
@@ -104,6 +109,16 @@ class StoredBooks:
                 """,
                 (reward, change),
             )
+
+    def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
+        """Return the use of a budget in a calendar period, which `budgets` writes."""
+        assert self._member is not None  # noqa: S101  `of` comes first
+        owner = (self._member.shard, self._member.member_id)
+        return self.budgets.open_budget(budget, period, asked, occurrence, owner)
+
+    def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
+        """Give an amount, or so many times, back to a budget's period."""
+        self.budgets.return_to_budget(key, period, amount, times)
 
     def judge_at(self, shard: int, seq: int) -> Judges:
         """Return the judge of the version that judges a source event."""

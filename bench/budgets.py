@@ -1,0 +1,110 @@
+"""Measure what a campaign's budget costs the live transaction: without one, far from its end, and used up.
+
+Workers write batches straight to PostgreSQL, each with shards of its own, so that nothing but the budget is shared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import sql
+
+from bench import load
+from engine.batch import Admitted, Batch, admitted_from
+from engine.live import LiveTransaction
+from engine.store.database import migrate
+from operations.programmes import activate
+from operations.services.postgresql import LocalPostgres
+from schemas.codec import CommittedSchemas, Encoder
+from schemas.partitioning import shard_of
+from schemas.writer_schemas import committed_ids
+
+EVENTS = 40_000
+BATCH = 2_000
+MEMBERS = 4_000
+WORKERS = (1, 2)
+ROUNDS = 3
+OWN = "limits: [{max: 500, per: member, every: day}]"
+KINDS = {
+    "no budget": None,
+    "a budget with enough left": "{max: 1000000000, per: campaign, every: year}",
+    "a budget that ends half-way": "{max: %d, per: campaign}",
+    "a budget that is used up": "{times: 1, per: campaign}",
+}
+
+
+def main() -> None:
+    """Print events per second and CPU time of the workers per event, the median of the rounds."""
+    home = Path(tempfile.mkdtemp(prefix="guerdon-bench-"))
+    home.chmod(0o711)
+    server = LocalPostgres(home)
+    try:
+        server.start()
+        for workers in WORKERS:
+            print(f"\n{workers} workers, {EVENTS:,} events in batches of {BATCH:,}, {ROUNDS} rounds in turns:")
+            rounds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+            for number in range(ROUNDS):
+                for kind, found in rounds.items():
+                    found.append(_round(server.address, f"b{workers}_{number}_{len(kind)}", kind, workers))
+            for kind, found in rounds.items():
+                rate, cpu = (statistics.median(values) for values in zip(*found, strict=True))
+                print(f"  {kind:30s} {rate:10,.0f} events/s {cpu:8.1f} µs of the workers' CPU per event")
+    finally:
+        server.stop()
+        server.erase()
+
+
+def _round(address: str, name: str, kind: str, workers: int) -> tuple[float, float]:
+    """Return events per second and CPU µs per event of a fresh database."""
+    with closing(psycopg2.connect(address)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            cursor.execute("CHECKPOINT")
+    url = f"{address.rpartition('/')[0]}/{name}"
+    migrate(url)
+    with tempfile.TemporaryDirectory() as folder:
+        programme = Path(folder) / "programme.yaml"
+        programme.write_text(_programme(kind), "utf-8")
+        activate(url, programme)
+    with ProcessPoolExecutor(workers) as pool:
+        spent = list(pool.map(_work, [url] * workers, range(workers), [workers] * workers))
+    return EVENTS / max(wall for wall, _ in spent), sum(cpu for _, cpu in spent) / EVENTS * 1e6
+
+
+def _programme(kind: str) -> str:
+    limit = KINDS[kind]
+    if limit is None:
+        return load.PROGRAMME
+    limit = limit % _half() if "%" in limit else limit
+    return load.PROGRAMME.replace(OWN, OWN.replace("]", f", {limit}]"))
+
+
+def _half() -> int:
+    """Return half of the points that the rule would give for all events."""
+    return sum(event.amount // 100 for event in load.purchases(EVENTS, MEMBERS)) // 2
+
+
+def _work(url: str, number: int, workers: int) -> tuple[float, float]:
+    """Write this worker's part of the events; return wall and CPU seconds, without what came before."""
+    encoder, ids = Encoder(), committed_ids()
+    mine: list[Admitted] = []
+    for event in load.purchases(EVENTS, MEMBERS):
+        shard = shard_of(event.member_id)
+        if shard % workers == number:
+            mine.append(admitted_from(event, shard, ids["Purchase"], encoder.encode(event), b"secret"))
+    with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live:
+        began, cpu = time.perf_counter(), time.process_time()
+        for first in range(0, len(mine), BATCH):
+            live.commit(Batch(mine[first : first + BATCH]))
+        return time.perf_counter() - began, time.process_time() - cpu
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Share budgets between workers: read what is left, count in memory, hold the rows before anything is written.
+
+Two workers may read the same rest. So whoever is about to write locks the rows that it touched, in the order of their
+names, and looks again. Where others have used some in between and every award still fits, nothing changes. Where an
+award was cut, or would be now, the batch is judged anew by the true figures, this time under the locks: nobody can take
+anything in between, so the last unit is given, and given once. An abort releases the rows as they were.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import json, structs
+from psycopg2.extras import execute_values
+
+from engine.ledger.memory_budgets import Asking, take_back
+from engine.state import LimitUse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.programme.budgets import Budget
+    from engine.state import Occurrence
+
+FACT = "budget"
+"""The kind of a `generation_fact` that says where a budget stood in the way."""
+
+_JSON = json.Encoder()
+
+Row = tuple[str, int]
+"""A budget's key and the number of a period."""
+
+
+class BudgetsMoved(Exception):  # noqa: N818  caught where the batch is judged anew, never shown
+    """Say that others have used budgets so that awards of this batch come out otherwise."""
+
+    def __init__(self, held: Mapping[Row, LimitUse]) -> None:
+        super().__init__(f"{len(held)} budgets moved")
+        self.held = held
+
+
+class _Touched:
+    """Hold one row of the table as this transaction sees and changes it.
+
+    `spare` is by how much others may use more without an award of this transaction being cut, None while nothing was
+    asked; `is_cut` says that an award was cut, so that it could also come out greater.
+    """
+
+    __slots__ = ("is_cut", "seen", "spare_amount", "spare_times", "use")
+
+    def __init__(self, seen: LimitUse) -> None:
+        self.seen = seen
+        self.use = structs.replace(seen)
+        self.spare_amount: int | None = None
+        self.spare_times: int | None = None
+        self.is_cut = False
+
+    def ask(self, budget: Budget, asked: int) -> bool:
+        """Take note of a question, and return whether the budget has less than was asked for."""
+        spare = budget.left(self.use) - asked
+        if spare < 0:
+            self.is_cut = True
+        elif budget.is_times:
+            self.spare_times = spare if self.spare_times is None else min(self.spare_times, spare)
+        else:
+            self.spare_amount = spare if self.spare_amount is None else min(self.spare_amount, spare)
+        return spare < 0
+
+    def stands(self, now: LimitUse) -> bool:
+        """Whether all that was judged comes out the same when it begins from `now` instead of what was seen."""
+        amount, times = now.amount - self.seen.amount, now.times - self.seen.times
+        if self.is_cut:
+            return amount == 0 and times == 0
+        fits = self.spare_amount is None or amount <= self.spare_amount
+        return fits and (self.spare_times is None or times <= self.spare_times)
+
+
+class _Fact(NamedTuple):
+    """Hold what is recorded of a budget that stood in the way: what was asked, by whose event, and what it let."""
+
+    shard: int
+    seq: int
+    member_id: str
+    asking: Asking
+    allowed: int
+    amount: int
+    times: int
+
+
+class StoredBudgets:
+    """Count budgets within one transaction.
+
+    Args:
+        cursor: of the transaction.
+        held: rows that this transaction has locked already, as they are; None where it judges for the first time.
+        at_once: lock each row when it is read, where nobody can judge again.
+    """
+
+    def __init__(self, cursor: Cursor, held: Mapping[Row, LimitUse] | None = None, *, at_once: bool = False) -> None:
+        self._cursor = cursor
+        self._held: dict[Row, LimitUse] = dict(held or {})
+        self._at_once = at_once
+        self._rows: dict[Row, _Touched] = {}
+        self._facts: list[_Fact] = []
+
+    def open_budget(
+        self, budget: Budget, period: int, asked: int, occurrence: Occurrence, owner: tuple[int, str]
+    ) -> LimitUse:
+        """Return the use of a budget in a period, and record where it has less than is asked; `owner` is the member."""
+        row = self._row((budget.key, period))
+        if row.ask(budget, asked):
+            asking = Asking(occurrence.identity, budget.rule_id, budget.key, period, budget.is_weighed)
+            allowed = budget.left(row.use) if budget.trims else 0
+            place = (owner[0], occurrence.seq, owner[1])
+            self._facts.append(_Fact(*place, asking, allowed, row.use.amount, row.use.times))
+        return row.use
+
+    def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
+        """Give back to a budget's period."""
+        take_back(self._row((key, period)).use, amount, times)
+
+    def _row(self, row: Row) -> _Touched:
+        found = self._rows.get(row)
+        if found is None:
+            if row in self._held:
+                seen = self._held[row]
+            elif self._at_once:
+                seen = self._hold([row])[row]
+            else:
+                seen = self._read(row)
+            found = self._rows[row] = _Touched(seen)
+        return found
+
+    def _read(self, row: Row) -> LimitUse:
+        self._cursor.execute("SELECT amount, times FROM guerdon.budget WHERE budget = %s AND period = %s", row)
+        found = self._cursor.fetchone()
+        return LimitUse(row[1]) if found is None else LimitUse(row[1], *found)
+
+    def hold(self) -> None:
+        """Lock the rows that were touched until the transaction ends.
+
+        Raises:
+            BudgetsMoved: others have used so much, or given so much back, that awards come out otherwise.
+        """
+        held = self._held | self._hold(row for row in self._rows if row not in self._held)
+        if not all(touched.stands(held[row]) for row, touched in self._rows.items()):
+            raise BudgetsMoved(held)
+
+    def _hold(self, rows: Iterable[Row]) -> dict[Row, LimitUse]:
+        """Lock rows in the order in which everybody does; a row that is not there cannot be held, so it is made."""
+        wanted = sorted(rows)
+        if not wanted:
+            return {}
+        keys = ([budget for budget, _ in wanted], [period for _, period in wanted])
+        self._cursor.execute(
+            """
+            INSERT INTO guerdon.budget (budget, period, amount, times)
+            SELECT w.budget, w.period, 0, 0 FROM unnest(%s::text[], %s::bigint[]) AS w (budget, period)
+            WHERE NOT EXISTS (SELECT FROM guerdon.budget AS b WHERE b.budget = w.budget AND b.period = w.period)
+            ORDER BY w.budget COLLATE "C", w.period
+            ON CONFLICT DO NOTHING
+            """,
+            keys,
+        )
+        self._cursor.execute(
+            """
+            SELECT budget, period, amount, times FROM guerdon.budget
+            WHERE (budget, period) IN (SELECT * FROM unnest(%s::text[], %s::bigint[]))
+            ORDER BY budget, period FOR UPDATE
+            """,
+            keys,
+        )
+        return {(budget, period): LimitUse(period, amount, times) for budget, period, amount, times in self._cursor}
+
+    def save(self, generation: int) -> None:
+        """Write what was used and given back, and where budgets stood in the way."""
+        changes = [
+            (*row, touched.use.amount - touched.seen.amount, touched.use.times - touched.seen.times)
+            for row, touched in sorted(self._rows.items())
+        ]
+        changes = [change for change in changes if any(change[2:])]
+        if changes:
+            execute_values(
+                self._cursor,
+                """
+                UPDATE guerdon.budget AS b
+                SET amount = greatest(b.amount + c.amount, 0), times = greatest(b.times + c.times, 0)
+                FROM (VALUES %s) AS c (budget, period, amount, times)
+                WHERE b.budget = c.budget AND b.period = c.period
+                """,
+                changes,
+            )
+        if self._facts:
+            self._save_facts(generation)
+
+    def _save_facts(self, generation: int) -> None:
+        """Write all facts in one statement; an exhausted budget has one for every event that asks for it."""
+        numbers: dict[tuple[int, int], int] = {}
+        shards, seqs, nths, told = [], [], [], []
+        for fact in self._facts:
+            place = (fact.shard, fact.seq)
+            nth = numbers[place] = numbers.get(place, -1) + 1
+            shards.append(fact.shard)
+            seqs.append(fact.seq)
+            nths.append(nth)
+            told.append(_JSON.encode(_told(fact)).decode())
+        self._cursor.execute(
+            """
+            INSERT INTO guerdon.generation_fact (generation, shard, seq, n, kind, fact)
+            SELECT %s, f.shard, f.seq, f.n, %s, f.fact
+            FROM unnest(%s::smallint[], %s::bigint[], %s::integer[], %s::jsonb[]) AS f (shard, seq, n, fact)
+            """,
+            (generation, FACT, shards, seqs, nths, told),
+        )
+
+
+def recorded_of(cursor: Cursor, generation: int, shard: int, member_id: str) -> dict[Asking, LimitUse]:
+    """Return where budgets stood in a member's way, and what was used of them then."""
+    cursor.execute(
+        """
+        SELECT fact FROM guerdon.generation_fact
+        WHERE generation = %s AND shard = %s AND kind = 'budget' AND fact->>'member_id' = %s
+        """,
+        (generation, shard, member_id),
+    )
+    found = {}
+    for (fact,) in cursor.fetchall():
+        asking = Asking(bytes.fromhex(fact["event"]), fact["rule"], fact["budget"], fact["period"], fact["weighed"])
+        found[asking] = LimitUse(fact["period"], fact["amount"], fact["times"])
+    return found
+
+
+def _told(fact: _Fact) -> dict[str, object]:
+    asking = fact.asking
+    return {
+        "member_id": fact.member_id, "event": asking.identity.hex(), "rule": asking.rule_id, "allowed": fact.allowed,
+        "budget": asking.key, "period": asking.period, "amount": fact.amount, "times": fact.times,
+        "weighed": asking.is_weighed,
+    }  # fmt: skip
