@@ -40,7 +40,8 @@ READ_AGAIN_S = 10.0
 
 ANSWERED_S = 2.0
 DAY_MS = 86_400_000
-ANSWER_S = 10.0
+ANSWER_S = 30.0
+ASK_AGAIN_S = 0.1
 
 
 class Clock:
@@ -54,7 +55,7 @@ class Clock:
     """
 
     def __init__(self, settings: Settings, partitions: list[Partition], positions: Positions, name: ClockName) -> None:
-        self._admin = AdminClient(dict(settings.kafka_config()))
+        self._admin: AdminClient | None = AdminClient(dict(settings.kafka_config()))
         self._partitions = partitions
         self._positions = positions
         self._name = name
@@ -62,6 +63,10 @@ class Clock:
         self._until_ms: int | None = None
         self._read_at = 0.0
         self._is_idle_due = False
+
+    def close(self) -> None:
+        """Let go of the connection to the broker, which would be tried again for as long as this object lives."""
+        self._admin = None
 
     def read(self, now: float) -> None:
         """Read the clock anew when it is time to; while a service is away it stands still, which is never wrong."""
@@ -118,6 +123,7 @@ class Clock:
         """Return the broker's end offsets of all partitions, by one request."""
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         wanted = {TopicPartition(*partition): latest for partition in self._partitions}
+        assert self._admin is not None  # noqa: S101  nobody asks a clock that was closed
         found = self._admin.list_offsets(
             wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWERED_S
         )
@@ -166,17 +172,17 @@ def refuse_old_backlog(settings: Settings, topics: list[str], schemas: WriterSch
 def _oldest_ms(settings: Settings, topics: list[str], decoder: Decoder) -> int | None:
     """Return when the earliest of the partitions' first events occurred; None where there are none to be read."""
     consumer = Consumer({**settings.kafka_config(), "group.id": settings.group_id, "enable.auto.commit": "false"})
+    deadline = time.monotonic() + ANSWER_S
     try:
         known = consumer.list_topics(timeout=ANSWER_S).topics
         waiting: dict[Partition, int] = {}
         for topic in topics:
             for number in known[topic].partitions if topic in known else ():
-                low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ANSWER_S)
+                low, high = _watermarks(consumer, TopicPartition(topic, number), deadline)
                 if high > low:
                     waiting[topic, number] = low
         consumer.assign([TopicPartition(*partition, low) for partition, low in sorted(waiting.items())])
         found: list[int] = []
-        deadline = time.monotonic() + ANSWER_S
         while waiting and time.monotonic() < deadline:
             message = consumer.poll(0.1)
             if message is not None and not message.error() and waiting.pop(place_of(message)[0], None) is not None:
@@ -186,6 +192,19 @@ def _oldest_ms(settings: Settings, topics: list[str], decoder: Decoder) -> int |
         raise ServiceUnreachable(f"Kafka did not answer ({error}); start it with `guerdon up`") from error
     finally:
         consumer.close()
+
+
+def _watermarks(consumer: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:
+    """Return the first and the end offset; a topic that was made a moment ago has no leader yet, so ask again."""
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(partition, timeout=ANSWER_S)
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(ASK_AGAIN_S)
+        else:
+            return int(low), int(high)
 
 
 def _occurred(message: Message, decoder: Decoder, prefix_length: int) -> list[int]:

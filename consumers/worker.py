@@ -380,6 +380,7 @@ class Worker:
         if self._publisher is not None:
             self._publisher.stop()
         self._source.close()
+        self._clock.close()
         self._positions.close()
 
     def _stop_writing(self) -> None:

@@ -107,7 +107,7 @@ def test_a_long_history_comes_out_as_in_memory_whoever_works_it_off(
     window: str, workers: int, settings: Settings
 ) -> None:
     history = History(members=30).fill(900)
-    assert_as_in_memory(settings, history.in_time, history.end_ms + 30 * DAY_MS, (window, workers))
+    assert_as_in_memory(settings, history.in_time, history.end_ms + 75 * DAY_MS, (window, workers))
     reasons = {row["reason"] for rows in viewed(settings.database_url)["reward_events"].values() for row in rows}
     assert reasons >= {"lapsed", "refund", "reached", "tier"}
     with transaction(settings.database_url) as cursor:

@@ -15,25 +15,37 @@ SECTIONS = {
     match["code"]: match["text"]
     for match in re.finditer(r"### `(?P<code>\w+)`\n(?P<text>.*?)(?=\n##|\Z)", PAGE, re.DOTALL)
 }
-HEAD = "schema: guerdon/1\nprogramme: shop\ntimezone: UTC\ncurrency: USD\nrules:\n- "
+FIRST = "schema: guerdon/1\nprogramme: shop\ntimezone: UTC\ncurrency: USD\n"
 WITHOUT_EXAMPLE = {Code.UNREADABLE, Code.TOO_LARGE}
 
 
-def example(code: Code) -> str | None:
-    found = re.search(r"```yaml(?P<rule> rule)?\n(?P<text>.*?)```", SECTIONS[code], re.DOTALL)
-    return None if found is None else (HEAD if found["rule"] else "") + found["text"]
+def examples(code: Code) -> list[str]:
+    """Return the examples of a code as whole files."""
+    return [
+        _whole(found["kind"], found["text"])
+        for found in re.finditer(r"```yaml(?P<kind>[a-z ]*)\n(?P<text>.*?)```", SECTIONS[code], re.DOTALL)
+    ]
+
+
+def _whole(kind: str, text: str) -> str:
+    if kind == " rule":
+        return f"{FIRST}rules:\n- {text}"
+    if kind == " part":
+        return FIRST + text + ("" if "rules:" in text else "rules: []\n")
+    assert not kind, f"an example cannot be headed{kind}"
+    return text
 
 
 def test_every_code_has_a_section_and_nothing_else_has() -> None:
     assert set(SECTIONS) == {code.value for code in Code}
-    assert {code for code in Code if example(code) is None} == WITHOUT_EXAMPLE
+    assert {code for code in Code if not examples(code)} == WITHOUT_EXAMPLE
 
 
-@pytest.mark.parametrize("code", [code for code in Code if code not in WITHOUT_EXAMPLE])
-def test_an_example_draws_its_code(code: Code) -> None:
-    problems = load_programme(example(code) or "", "example.yaml").problems
+@pytest.mark.parametrize(("code", "text"), [(code, text) for code in Code for text in examples(code)])
+def test_an_example_draws_its_code(code: Code, text: str) -> None:
+    problems = load_programme(text, "example.yaml").problems
     assert code in [problem.code for problem in problems]
-    if "rules:" in (example(code) or "") and code is not Code.YAML and code is not Code.ANCHOR:
+    if "rules:" in text and code is not Code.YAML and code is not Code.ANCHOR:
         assert {problem.code for problem in problems} == {code}
 
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from engine.programme.localtime import DAY_MS, Calendar, local_day_function, zone_names
@@ -65,6 +65,7 @@ def test_a_steady_offset_tells_the_same_time_of_earlier_days(timezone: str, at_m
     assert at_ms + offset_ms == calendar.local_time(at_ms)
     assert steady_ms - DAY_MS // 2 <= at_ms < until_ms
     earlier_ms = at_ms - days * DAY_MS
+    assume(earlier_ms >= DAY_MS)  # there are no events before 1970, and zones had larger jumps then
     first_ms = calendar.instant_of(calendar.local_time(at_ms) - days * DAY_MS)
     assert earlier_ms < steady_ms or first_ms == earlier_ms
     assert calendar.instant_near(calendar.local_time(at_ms) - days * DAY_MS, offset_ms) == first_ms

@@ -16,7 +16,7 @@ from engine.programme.load import load_programme
 from engine.programme.problems import Code
 from tests.conformance_cases import CASE_FILES
 from tests.programme_strategies import programme_texts
-from tests.test_programme_errors import example
+from tests.test_programme_errors import examples
 
 SCHEMA = json_schema()
 TYPES: dict[str, Any] = {
@@ -96,7 +96,7 @@ def test_whatever_checks_is_valid(text: str) -> None:
     [Code.MISSING_FIELD, Code.UNKNOWN_FIELD, Code.UNKNOWN_VALUE, Code.WRONG_TYPE, Code.WRONG_TEST],
 )
 def test_what_is_misspelt_is_flagged_before_it_is_checked(code: Code) -> None:
-    assert flaws(read(example(code) or ""), SCHEMA) != []
+    assert flaws(read(examples(code)[0]), SCHEMA) != []
 
 
 def test_an_editor_can_complete_every_field_of_an_event() -> None:
@@ -131,3 +131,39 @@ def test_a_misspelt_expectation_in_a_programme_is_flagged(written: str, misspelt
     programme = "{schema: guerdon/1, programme: p, timezone: UTC, currency: USD, rules: []}"
     assert flaws(read(programme) | read(section.format(written)), SCHEMA) == []
     assert flaws(read(programme) | read(section.format(misspelt)), SCHEMA) != []
+
+
+@pytest.mark.parametrize(
+    ("written", "misspelt"),
+    [
+        ("points: {validity: 24mo, round_expiry: year}", "points: {validity: 24mo, round_expiry: years}"),
+        ("points: {validity: none}", "points: {validty: none}"),
+        ("refunds: {negative: only_pending}", "refunds: {negative: pending}"),
+        ("tiers: {metric: status, window: rolling 12mo, levels: [{id: a, from: 0}]}", "tiers: {window: lifetime}"),
+        (
+            "tiers: {metric: m, window: lifetime, downgrade: never, grace: 2mo, levels: [{id: a, from: 0}]}",
+            "tiers: {metric: m, window: lifetime, downgrade: nevr, levels: [{id: a, from: 0}]}",
+        ),
+        (
+            "tiers: {metric: m, window: calendar_year, levels: [{id: a, from: 0, benefits: [b]}]}",
+            "tiers: {metric: m, window: calendar_year, levels: [{id: a, form: 0}]}",
+        ),
+        ("tiers: {metric: m, window: anniversary, levels: [{id: a, from: 0}]}", "tiers: {metric: m, levels: []}"),
+        ("catalogue: [{id: a, kind: gift, points: 5, stock: 1}]", "catalogue: [{id: a, kind: present, points: 5}]"),
+        ("catalogue: [{id: a, kind: money, points_per: {9: 1.00}, max_share: 5%}]", "catalogue: [{id: a, points: 5}]"),
+        ("reserve_for: 7d", "reserve_for: 7 days"),
+        ("rules: [{id: r, on: birthday, give: [{badge: b}]}]", "rules: [{id: r, on: birthdy, give: [{badge: b}]}]"),
+        (
+            "rules: [{id: r, on: tier, when: {tier.to: a, member.tier_rank: {gte: 1}}, give: [{points: 1}]}]",
+            "rules: [{id: r, on: tier, when: {tier.too: a}, give: [{points: 1}]}]",
+        ),
+        (
+            "rules: [{id: r, on: anniversary, when: {anniversary.years: 5}, give: [{points: {amount: 1}}]}]",
+            "rules: [{id: r, on: anniversary, give: [{points: {amount: 1, valdity: none}}]}]",
+        ),
+    ],
+)  # fmt: skip
+def test_terms_and_occasions_are_known_and_what_is_misspelt_in_them_is_flagged(written: str, misspelt: str) -> None:
+    programme = "{schema: guerdon/1, programme: p, timezone: UTC, currency: USD, rules: []}"
+    assert flaws(read(programme) | read(written), SCHEMA) == []
+    assert flaws(read(programme) | read(misspelt), SCHEMA) != []

@@ -213,6 +213,8 @@ class _Refunding:
         for redemption_id, redemption in sorted(self._turn.books.parts().redemptions.items()):
             if redemption.order_id != order.purchase.order_id or redemption.status != "captured":
                 continue
+            if redemption.reward is None:  # only the catalogue's rewards pay towards an order
+                continue
             paid = order.repaid.get(redemption_id, 0)
             total = paid + sum(taken.amount for taken in redemption.taken)
             due = total if self._left is None else 0

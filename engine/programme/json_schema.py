@@ -88,7 +88,7 @@ def _terms() -> dict[str, Schema]:
     }
     tiers: dict[str, Schema] = {
         "metric": {"type": "string"}, "window": window, "downgrade": _choice(Downgrade), "grace": validity,
-        "levels": _list_of(level),
+        "levels": _list_of(level) | {"minItems": 1},
     }  # fmt: skip
     points: dict[str, Schema] = {
         "validity": validity, "round_expiry": _choice(RoundExpiry), "liability_per_point": _NUMBER,

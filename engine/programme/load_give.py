@@ -184,6 +184,8 @@ class GiveReader:
         extras = [(value, self._extra(factor, f"by of {value}")) for value, factor in by.entries.items()]
         if phase is None or rounding is None or field is None:
             return None
+        for value in by.entries:
+            self._names.check_level(field.path, value, by.key_places[value], self._problems)
         found = tuple((value, extra) for value, extra in extras if extra is not None)
         return MultipliedAmount(phase, rounding, None, field, found)
 

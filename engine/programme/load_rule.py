@@ -96,6 +96,9 @@ class RuleReader:
         elif text is not None and text not in TRIGGERS:
             self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "on", text, [*TRIGGERS, *LATER_TRIGGERS])
             return None
+        elif text == "tier" and not self._names.levels:
+            message = 'a rule on tier needs tiers and this programme has none; add a section "tiers"'
+            self._problems.error(node.place, Code.NEVER_MATCHES, message)
         return text
 
     def _priority(self, node: Node) -> int:

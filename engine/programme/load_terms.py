@@ -34,6 +34,11 @@ TERM_SECTIONS = ("points", "refunds", "tiers", "catalogue", "reserve_for")
 _ROLLING = "rolling "
 _WINDOWS = ("lifetime", "calendar_year", "anniversary", "rolling 12mo")
 _LIABILITY_DIGITS = 18
+_PRICED: frozenset[str] = frozenset(("points_per", "min_points", "max_share"))
+_OF_OTHER_KINDS: dict[RewardKind | None, frozenset[str]] = {
+    RewardKind.MONEY: frozenset(("points",)), RewardKind.GIFT: _PRICED, RewardKind.COUPON: _PRICED,
+}  # fmt: skip
+"""What would have no effect on a reward, by its kind."""
 
 
 class TermsReader:
@@ -127,7 +132,10 @@ class TermsReader:
         before = -1
         found: list[Level] = []
         ids: list[str] = []
-        for item in self._list(node, "levels"):
+        items = self._list(node, "levels")
+        if isinstance(node, Sequence) and not items:
+            self._problems.error(node.place, Code.MISSING_VALUE, "tiers need levels, the lowest of which begins at 0")
+        for item in items:
             entries = entries_of(item, "a level", self._problems, ("id", "from", "benefits"), required=("id", "from"))
             if entries is None:
                 continue
@@ -167,6 +175,9 @@ class TermsReader:
         priced = "points_per" if kind is RewardKind.MONEY else "points"
         if kind is not None and priced not in entries:
             problems.error(node.place, Code.MISSING_FIELD, f'a reward of kind {kind} has no "{priced}"; add it')
+        for name in sorted(entries.keys() & _OF_OTHER_KINDS.get(kind, frozenset())):
+            message = f'a reward of kind {kind} takes no "{name}"; take it out'
+            problems.error(entries[name].place, Code.CONTRADICTION, message)
         numbers = {
             name: integer_of(entries[name], name, problems, least=1)
             for name in ("points", "stock", "min_points")
@@ -175,7 +186,7 @@ class TermsReader:
         least_minor = None
         if "min_order" in entries:
             least_minor = money_of(entries["min_order"], "min_order", problems, self._names.digits)
-        share = fraction_of(entries["max_share"], "max_share", problems) if "max_share" in entries else (1, 1)
+        share = self._share(entries["max_share"]) if "max_share" in entries else (1, 1)
         points, money_minor = numbers.get("points"), 0
         if "points_per" in entries:
             points, money_minor = self._points_per(entries["points_per"])
@@ -185,6 +196,12 @@ class TermsReader:
             identifier, kind, points, money_minor, numbers.get("min_points") or 0, share, least_minor or 0,
             numbers.get("stock"),
         )  # fmt: skip
+
+    def _share(self, node: Node) -> tuple[int, int] | None:
+        share = fraction_of(node, "max_share", self._problems)
+        if share is not None and share[0] == 0:
+            self._problems.error(node.place, Code.OUT_OF_RANGE, "max_share must be above 0, or nothing can be paid")
+        return share
 
     def _points_per(self, node: Node) -> tuple[int | None, int]:
         if not isinstance(node, Mapping) or len(node.entries) != 1:

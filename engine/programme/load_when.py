@@ -114,6 +114,11 @@ class Names:
             problems.error(place, Code.OTHER_EVENT, message)
         return None
 
+    def check_level(self, path: str, value: object, place: Place, problems: Problems) -> None:
+        """Record a value of a field of tiers that is none of the programme's levels."""
+        if path in LEVEL_PATHS and self.levels and isinstance(value, str) and value not in self.levels:
+            problems.unknown(place, Code.UNKNOWN_VALUE, "tier", value, self.levels)
+
     def _tier(self, path: str, place: Place, problems: Problems) -> Field | None:
         if not self.levels:
             message = f'{path} needs tiers and this programme has none; add a section "tiers"'
@@ -343,8 +348,7 @@ class WhenReader:
     def _literal(self, field: Field, node: Node) -> Literal | None:
         measures = (self._names.digits, self._names.calendar)
         found = literal_of(field.kind, node, field.path, self._problems, measures)
-        if field.path in LEVEL_PATHS and isinstance(found, str) and found not in self._names.levels:
-            self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "tier", found, self._names.levels)
+        self._names.check_level(field.path, found, node.place, self._problems)
         return found
 
 
