@@ -62,7 +62,7 @@ catalogue:
 - {{id: mug, points: {rng.choice([1, 30, INT64_MAX])}, kind: gift, stock: {rng.choice([1, INT64_MAX])}}}
 - {{id: off, points: 5, kind: coupon, min_order: {money}}}
 - {{id: pay, kind: money, points_per: {{{rng.choice([1, 100, INT64_MAX])}: {money}}},
-   max_share: {rng.choice(["0%", "1/3", "100%"])}, min_points: {rng.choice([1, INT64_MAX])}}}
+   max_share: {rng.choice(["0.01%", "1/3", "100%"])}, min_points: {rng.choice([1, INT64_MAX])}}}
 reserve_for: {length()}
 rules:
 - {{id: base, on: purchase, hold: {length()}, give: [{{points: {{rate: 100, per: 1.00, of: purchase.amount}}}}]}}

@@ -16,6 +16,7 @@ from engine.store.member_states import encode_state
 from operations.simulate import simulate
 from schemas.canonical import event_identity
 from schemas.json_events import event_from_object
+from schemas.scalars import instant_from_iso
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,3 +115,18 @@ def test_a_refund_later_than_anything_is_kept_for_is_refused(balance: Any) -> No
     late = [purchase(1, "2024-05-01", 1_000), purchase(2, "2024-05-30", 100), refund(3, "2024-05-09", 1)]
     assert balance(programme, *late)["available"] == 11
     assert balance(programme, late[0], late[2], late[1])["available"] == 1
+
+
+def test_a_level_that_was_brought_along_is_kept_for_a_window_that_rolls(tmp_path: Path) -> None:
+    tiers = "tiers: {metric: status, window: rolling 30d, levels: [{id: low, from: 0}, {id: gold, from: 1000}]}\n"
+    rule = "rules:\n- {id: base, on: purchase, give: [{status: {rate: 1, per: 1.00, of: purchase.amount}}]}\n"
+    (tmp_path / "p.yaml").write_text(HEAD + tiers + rule, encoding="utf-8")
+    brought = event(1, "decision", "2024-05-01", action="opening", tier="gold", reason="moved in")
+    events = [brought, purchase(2, "2024-05-10", 1_000), refund(3, "2024-05-11", 2)]
+    (tmp_path / "e.jsonl").write_text("\n".join(json.dumps(each) for each in events), encoding="utf-8")
+
+    def tier(until: str) -> str:
+        found = simulate(tmp_path / "p.yaml", [tmp_path / "e.jsonl"], instant_from_iso(until, "until")).document()
+        return str(found["tiers"][0]["tier"])
+
+    assert [tier(f"2024-{day}T10:00:00Z") for day in ("05-12", "05-30", "06-01")] == ["gold", "gold", "low"]

@@ -212,9 +212,12 @@ class TierClock:
         return standing.sums.get(period, 0)
 
     def _next_review(self, standing: Standing, at_ms: int) -> int | None:
-        if self.tiers.over is not None:
-            return self._falls_at(standing, at_ms)
-        return self.end_of(standing, self.period(standing, at_ms))
+        if self.tiers.over is None:
+            return self.end_of(standing, self.period(standing, at_ms))
+        if standing.earned == UNEARNED and self.number(standing, at_ms) < self.level(standing).start:
+            known_ms = standing.review_ms  # no number holds the level, so none decides when it falls
+            return known_ms if known_ms is not None and known_ms > at_ms else self._falls_further_at(standing, at_ms)
+        return self._falls_at(standing, at_ms)
 
     def _until(self, standing: Standing, at_ms: int) -> int | None:
         """Return the next review that could lower the level: the end of the grace that would follow, if any does."""
