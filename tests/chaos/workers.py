@@ -21,6 +21,7 @@ from schemas.codec import CommittedSchemas
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from consumers.clock import ClockName
     from operations.settings import Settings
 
 NEVER = "never"
@@ -38,9 +39,9 @@ def eventually(holds: Callable[[], bool], what: str, deadline_s: float = DEADLIN
     return time.monotonic() - started
 
 
-def catch_up(settings: Settings) -> Summary:
+def catch_up(settings: Settings, clock: ClockName = "wall") -> Summary:
     """Run a worker in this process until it has caught up."""
-    return Worker(settings, CommittedSchemas(), until_caught_up=True).run()
+    return Worker(settings, CommittedSchemas(), until_caught_up=True, clock=clock).run()
 
 
 @contextmanager
