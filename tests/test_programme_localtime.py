@@ -7,7 +7,7 @@ from importlib.resources import files
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.programme.localtime import DAY_MS, Calendar, local_day_function, zone_names
@@ -58,14 +58,13 @@ def test_a_change_of_clocks_at_the_end_of_a_cached_span_counts(timezone: str) ->
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.sampled_from(ODD_ZONES), st.integers(0, OCCURRED_AT_MS_END - 1), st.integers(0, 400))
+@given(st.sampled_from(ODD_ZONES), st.integers(401 * DAY_MS, OCCURRED_AT_MS_END - 1), st.integers(0, 400))
 def test_a_steady_offset_tells_the_same_time_of_earlier_days(timezone: str, at_ms: int, days: int) -> None:
     calendar = Calendar(timezone)
     offset_ms, steady_ms, until_ms = calendar.offset_at(at_ms)
     assert at_ms + offset_ms == calendar.local_time(at_ms)
     assert steady_ms - DAY_MS // 2 <= at_ms < until_ms
     earlier_ms = at_ms - days * DAY_MS
-    assume(earlier_ms >= DAY_MS)  # there are no events before 1970, and zones had larger jumps then
     first_ms = calendar.instant_of(calendar.local_time(at_ms) - days * DAY_MS)
     assert earlier_ms < steady_ms or first_ms == earlier_ms
     assert calendar.instant_near(calendar.local_time(at_ms) - days * DAY_MS, offset_ms) == first_ms

@@ -182,7 +182,8 @@ def test_what_an_event_fulfils_is_possible(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("on", ["tier", "birthday", "anniversary"])
 def test_a_rule_on_what_nobody_sends_is_checked_as_any_other(on: str) -> None:
-    assert found("active: {from: 2024-01-01T00:00:00Z}, when: {member.age: {gte: 18y}}", on=on) == []
-    assert found("when: {member.age: {gte: 18y}, all: [{member.age: {lt: 18y}}]}", on=on) == [
+    tiers = "tiers: {metric: status, window: lifetime, levels: [{id: low, from: 0}, {id: high, from: 10}]}\n"
+    assert found("active: {from: 2024-01-01T00:00:00Z}, when: {member.age: {gte: 18y}}", tiers, on) == []
+    assert found("when: {member.age: {gte: 18y}, all: [{member.age: {lt: 18y}}]}", tiers, on) == [
         ("never_matches", "18y}}]}}")
     ]
