@@ -51,6 +51,7 @@ bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its l
 	@$(BIN)/guerdon bench
 	@$(BIN)/python -m bench.language
 	@$(BIN)/python -m bench.ticks
+	@$(BIN)/python -m bench.budgets
 
 chaos: $(READY) ## the long form of the tests that kill and stop processes
 	GUERDON_CHAOS=full $(BIN)/pytest -m chaos

@@ -62,11 +62,13 @@ class _Touched:
         spare = budget.left(self.use) - asked
         if spare < 0:
             self.is_cut = True
-        elif budget.is_times:
-            self.spare_times = spare if self.spare_times is None else min(self.spare_times, spare)
-        else:
-            self.spare_amount = spare if self.spare_amount is None else min(self.spare_amount, spare)
-        return spare < 0
+            return True
+        if budget.is_times:
+            if self.spare_times is None or spare < self.spare_times:
+                self.spare_times = spare
+        elif self.spare_amount is None or spare < self.spare_amount:
+            self.spare_amount = spare
+        return False
 
     def stands(self, now: LimitUse) -> bool:
         """Whether all that was judged comes out the same when it begins from `now` instead of what was seen."""
@@ -109,7 +111,7 @@ class StoredBudgets:
         self, budget: Budget, period: int, asked: int, occurrence: Occurrence, owner: tuple[int, str]
     ) -> LimitUse:
         """Return the use of a budget in a period, and record where it has less than is asked; `owner` is the member."""
-        row = self._row((budget.key, period))
+        row = self._rows.get((budget.key, period)) or self._row((budget.key, period))
         if row.ask(budget, asked):
             asking = Asking(occurrence.identity, budget.rule_id, budget.key, period, budget.is_weighed)
             allowed = budget.left(row.use) if budget.trims else 0
