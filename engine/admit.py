@@ -29,8 +29,6 @@ from schemas.rejection import Reason, Rejected
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-FUTURE_TOLERANCE_MS = 300_000
-
 
 def check(event: Event, *, currency: str, latest_ms: int | None) -> None:
     """Raise `Rejected` unless `event` can be taken into the source log.
