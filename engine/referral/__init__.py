@@ -1,0 +1,1 @@
+"""Decide who referred whom, once, and carry a referee's events to the referrer."""
