@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from schemas.events import (  # noqa: TC001  msgspec reads the annotations
+from schemas.events import (
     Activity,
     Decision,
     MemberEvent,
