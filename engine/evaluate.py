@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.ledger import celebrations, ranks
+from engine.ledger import celebrations, challenges, contests, ranks
 from engine.ledger.clock import perform_due
 from engine.ledger.decisions import decide
 from engine.ledger.movements import open_lots
@@ -17,6 +17,7 @@ from schemas.events import Activity, Decision, Erasure, Profile, Purchase, Redem
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.ledger.contests import Won
     from engine.ledger.parts import Books
     from engine.programme.judge import Judges
     from engine.state import MemberState, Occurrence
@@ -58,10 +59,13 @@ def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent
     """Perform what is due, then the event and all that follows from it."""
     state, at_ms, kind = turn.state, event.occurred_at, type(event)
     _move_clock(turn, at_ms)
+    first = len(turn.rewards)
     if kind in LEDGER_EVENTS:
         _move_lots(turn, event)
     else:
         turn.run_rules(event, turn.occurrence.identity)
+        if turn.judge.is_followed:
+            challenges.follow(turn, event, first)
         if kind is Signup or kind is Profile:
             _enter(turn, event)  # type: ignore[arg-type]  # afterwards: rules read the member as they were before the event
     if state.first_ms is None and not (isinstance(event, Decision) and event.action == "opening"):
@@ -70,10 +74,18 @@ def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent
         ranks.count_gained(turn, at_ms, getattr(event, "order_id", None))
     if state.is_waiting and isinstance(event, Purchase):
         apply_waiting(turn, event.order_id, at_ms)
+    _catch_up(turn, at_ms)
+    if turn.judge.is_followed:
+        contests.count(turn, event)
+    return turn.rewards
+
+
+def _catch_up(turn: Turn, at_ms: int) -> None:
+    """Move the clock on to an instant, unless it is past it, and perform what is due by the clock."""
+    state = turn.state
     state.clock_ms = max(state.clock_ms, at_ms)
     if state.due_ms is not None and state.due_ms <= state.clock_ms:
         perform_due(turn, state.clock_ms)
-    return turn.rewards
 
 
 def _is_plain(state: MemberState, judge: Judges, at_ms: int) -> bool:
@@ -84,6 +96,7 @@ def _is_plain(state: MemberState, judge: Judges, at_ms: int) -> bool:
         and not state.debts
         and not state.is_waiting
         and judge.tier_clock is None
+        and not judge.is_followed
         and state.first_ms is not None
     )
 
@@ -97,6 +110,22 @@ def advance(
     turn = Turn(member_id, state, occurrence, judge, books)
     _move_clock(turn, until_ms)
     state.clock_ms = max(state.clock_ms, until_ms)
+    if judge.is_followed:
+        contests.count(turn, None)
+    return turn.rewards
+
+
+def award(
+    member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books, won: Won
+) -> Sequence[RewardEvent]:
+    """Hand a member what they have won in a contest that was closed, and return the reward events of it."""
+    if judge.has_budgets:
+        occurrence = occurrence.with_budgets(books)
+    turn = Turn(member_id, state, occurrence, judge, books)
+    _move_clock(turn, won.end_ms)
+    contests.win(turn, won)
+    _catch_up(turn, won.end_ms)
+    contests.count(turn, None)
     return turn.rewards
 
 

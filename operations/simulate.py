@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import structs
 
 from engine import admit
-from engine.evaluate import advance, fold
+from engine.evaluate import advance, award, fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import MemoryBudgets
 from engine.programme.compile import Judge, compile_programme
@@ -23,6 +23,7 @@ from engine.programme.explain import Explainer
 from engine.programme.fields import EVENT_TRIGGERS
 from engine.programme.load import load_file, refused
 from engine.state import MemberState, Occurrence
+from operations.simulate_contests import LATENESS_MS, SimulatedContests
 from projections.balance_fold import fold_balances
 from projections.item_fold import fold_items
 from projections.tier_fold import fold_tier_changes
@@ -234,6 +235,7 @@ class _Simulator:
         self._books: dict[str, MemoryBooks] = {}
         self._stock: dict[str, int] = {}
         self._budgets = MemoryBudgets()
+        self._contests = SimulatedContests()
         checked = self._loaded(programme, str(programme)) if isinstance(programme, Path) else programme
         self._judge = self._activate(checked)
 
@@ -267,6 +269,7 @@ class _Simulator:
         state = MemberState() if member_id is None else self._members.get(member_id, MemberState())
         if state.erased:
             raise Rejected(Reason.MEMBER_ERASED, "the member asked for erasure; nothing more is kept of them")
+        self._close_contests(max(event.occurred_at, self.simulation.clock_ms) - LATENESS_MS)
         occurrence = self._record(event, identity)
         if member_id is not None:
             self._members[member_id] = state
@@ -314,7 +317,9 @@ class _Simulator:
     def _evaluate(self, event: Any, member_id: str, state: MemberState, occurrence: Occurrence) -> None:
         books = self._books.get(member_id)
         if books is None:
-            books = self._books[member_id] = MemoryBooks(self._judges.__getitem__, self._stock, self._budgets)
+            books = self._books[member_id] = MemoryBooks(
+                self._judges.__getitem__, self._stock, self._budgets, self._contests.closed[shard_of(member_id)]
+            )
         if isinstance(event, Purchase):
             books.record(event, self._judge.version)
         if isinstance(self._judge, Explainer):
@@ -354,6 +359,19 @@ class _Simulator:
                 occurrence = Occurrence(event_identity("guerdon", event_id), seq, self.simulation.clock_ms)
                 rewards = advance(member_id, state, occurrence, self._judge, self._books[member_id], until_ms)
                 self._write(member_id, event_id, occurrence, rewards)
+        self._close_contests(until_ms)
+
+    def _close_contests(self, until_ms: int) -> None:
+        """Close what has ended by an instant; as in the worker, a closing is a source event of every shard."""
+        for ended in self._contests.ended(self._judge.programme, self._members, until_ms):
+            self._seqs = [seq + 1 for seq in self._seqs]
+            event_id = f"contest-{ended.contest.id}-{ended.period}"
+            for won in self._contests.close(ended, self._members, self._seqs):
+                state, books = self._members[won.member_id], self._books[won.member_id]
+                seq = self._seqs[shard_of(won.member_id)]
+                occurrence = Occurrence(event_identity("guerdon", event_id), seq, self.simulation.clock_ms)
+                rewards = award(won.member_id, state, occurrence, self._judge, books, won)
+                self._write(won.member_id, event_id, occurrence, rewards)
 
     def _change_programme(self, path: Path, line: Line) -> None:
         before = self._judge.programme

@@ -8,7 +8,7 @@ from engine.ledger.memory_budgets import MemoryBudgets
 from engine.ledger.parts import Parts, Placed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from engine.ledger.memory_budgets import RecordedBudgets
     from engine.programme.budgets import Budget
@@ -24,6 +24,7 @@ class MemoryBooks:
         judge: returns the judge of an activated version.
         stock: counts what was taken of each reward, shared by all members; None where nobody else takes any.
         budgets: count what campaigns have given, likewise.
+        closed: at which place of the member's shard each period of a contest was closed, likewise.
     """
 
     def __init__(
@@ -31,12 +32,14 @@ class MemoryBooks:
         judge: Callable[[int], Judges],
         stock: dict[str, int] | None = None,
         budgets: MemoryBudgets | RecordedBudgets | None = None,
+        closed: Mapping[tuple[str, int], int] | None = None,
     ) -> None:
         self._judge = judge
         self._parts = Parts()
         self._purchases: dict[str, Placed] = {}
         self._stock: dict[str, int] = {} if stock is None else stock
         self._budgets = MemoryBudgets() if budgets is None else budgets
+        self._closed: Mapping[tuple[str, int], int] = {} if closed is None else closed
 
     def record(self, purchase: Purchase, version: int) -> None:
         """Remember a purchase as the source log does; the first of an order stands."""
@@ -61,6 +64,10 @@ class MemoryBooks:
     def use_stock(self, reward: str, change: int) -> None:
         """Count a reward as taken, or with a negative change as given back."""
         self._stock[reward] = self.stock_used(reward) + change
+
+    def is_closed(self, contest: str, period: int, seq: int) -> bool:
+        """Whether a period of a contest was closed before a place in the member's shard."""
+        return self._closed.get((contest, period), seq) < seq
 
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
         """Return the use of a budget in a calendar period."""

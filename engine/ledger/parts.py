@@ -135,6 +135,10 @@ class Books(Budgets, Protocol):
         """Count a reward as taken, or with a negative change as given back."""
         ...
 
+    def is_closed(self, contest: str, period: int, seq: int) -> bool:
+        """Whether a period of a contest was closed before a place in the member's shard: nothing counts for it."""
+        ...
+
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
         """Give an amount, or so many times, back to a budget's period; it never falls below 0."""
         ...

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from engine.ledger import ranks
+from engine.ledger import contests, ranks
 from engine.ledger.forget import is_forgotten, refunds_close_ms
 from engine.ledger.lots import ITEM_UNITS
 from engine.ledger.parts import Line, OrderFacts, Refunded
@@ -128,6 +128,7 @@ class _Refunding:
                 taken[lot.key] = self._take(lot, claim)
                 self._order.reversed[lot.key] = self._order.reversed.get(lot.key, 0) + taken[lot.key]
         self._return_to_limits(lots, taken)
+        self._take_from_contests()
         self._lower(self._take_from_metrics(sum(taken.get(lot.key, 0) for lot in lots if lot.unit == "status")))
 
     def _facts(self, event: Purchase | Rest) -> FrozenFacts:
@@ -181,6 +182,11 @@ class _Refunding:
                 amounts[lot.unit] = amounts.get(lot.unit, 0) + taken.get(lot.key, 0)
             is_gone = all(self._order.reversed.get(lot.key, 0) == lot.amount for lot in own)
             return_to_limits(self._turn, rule, self._bought, amounts, int(is_gone))
+
+    def _take_from_contests(self) -> None:
+        """Take what is returned now from the contests that rank by spend."""
+        before, after = (0 if left is None else left.event.amount for left in (self._left_before, self._left))
+        contests.take_back(self._turn, self._order.purchase.occurred_at, before - after)
 
     def _take_from_metrics(self, status: int) -> int:
         """Take the order's part out of metrics, and return by how much the number falls that tiers go by now.

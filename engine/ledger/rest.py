@@ -11,9 +11,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from engine.programme.facts import millionths
+from engine.programme.frozen import REACTS_TO
 from engine.programme.interpret import award_of
 from engine.programme.model import Phase, in_order
-from engine.programme.occasions import TierChange
+from engine.programme.occasions import ChallengeCompletion, TierChange
 from schemas.events import Purchase, Tender
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def earned_by_rest(
     given = dict.fromkeys(Phase, 0)
     earned: dict[bytes, int] = dict.fromkeys((lot.key for lot in lots), 0)
     for rule in in_order(programme.rules):
-        if rule.id not in by_rule or not _stands(rule, facts, kept, tier_left):
+        if rule.id not in by_rule or not _stands(rule, programme, facts, kept, tier_left):
             continue
         for lot in by_rule[rule.id]:
             award = award_of(facts, rule.gives[lot.give].amount, given) if rule.on is Purchase else lot.amount
@@ -140,16 +141,25 @@ def earned_by_rest(
     return earned
 
 
-def _stands(rule: Rule, facts: FrozenFacts, kept: OrderFacts, tier_left: int) -> bool:
+def _stands(rule: Rule, programme: Programme, facts: FrozenFacts, kept: OrderFacts, tier_left: int) -> bool:
     """Whether the rest still satisfies a rule that gave: its time, cohort, draw and group stay as they were."""
     before, goal = (kept.first or {}).get(rule.id, (0, 0))
     if rule.on is TierChange:
         return before + tier_left >= goal
+    if rule.on is ChallengeCompletion:
+        return _follows(rule, programme, facts, kept)
     if not facts.holds(rule.when):
         return False
     if rule.challenge is None:
         return True
     return facts.holds(rule.challenge.where) and before + counted(rule.challenge, facts) >= goal
+
+
+def _follows(rule: Rule, programme: Programme, facts: FrozenFacts, kept: OrderFacts) -> bool:
+    """Whether the rest still completes a challenge that a rule on challenges has followed."""
+    prefix = f"{rule.id}{REACTS_TO}"
+    followed = [key.removeprefix(prefix) for key in kept.first or {} if key.startswith(prefix)]
+    return any(each.id in followed and _stands(each, programme, facts, kept, 0) for each in programme.rules)
 
 
 def counted(challenge: Challenge, facts: FrozenFacts) -> Any:

@@ -27,7 +27,7 @@ from engine.programme.compile_fields import FieldReader
 from engine.programme.compile_rule import RulesCompiler
 from engine.programme.fields import TRIGGERS
 from engine.programme.frozen import keep_facts, keep_first
-from engine.programme.judge import tier_clock_of, timed_by
+from engine.programme.judge import is_followed, tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
 from engine.programme.metrics import completes
 from engine.programme.model import in_order
@@ -70,7 +70,7 @@ _ARGUMENTS = ("event", "state", "occurrence")
 class Judge:
     """Judge events by one compiled programme version; `profiled` are the types on which rules read the profile."""
 
-    __slots__ = ("_functions", "has_budgets", "profiled", "programme", "tier_clock", "timed", "version")
+    __slots__ = ("_functions", "has_budgets", "is_followed", "profiled", "programme", "tier_clock", "timed", "version")
 
     def __init__(
         self,
@@ -85,6 +85,7 @@ class Judge:
         self.timed = timed_by(programme)
         self.tier_clock = tier_clock_of(programme)
         self.has_budgets = has_budgets(programme)
+        self.is_followed = is_followed(programme)
         self._functions = functions
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:

@@ -116,6 +116,7 @@ class Explainer(Observer):
         self.timed = self._interpreter.timed
         self.tier_clock = self._interpreter.tier_clock
         self.has_budgets = self._interpreter.has_budgets
+        self.is_followed = self._interpreter.is_followed
         self._everything = everything
         self._notes: dict[str, _Note] = {}
         self._cuts: dict[tuple[str, int], Finding] = {}

@@ -16,7 +16,7 @@ from engine.programme.conditions import (
     MemberValue,
     Tender,
 )
-from engine.programme.occasions import Anniversary, Birthday, TierChange
+from engine.programme.occasions import Anniversary, Birthday, ChallengeCompletion, ContestWon, TierChange
 from schemas.events import PERSONAL_FIELDS, Activity, Event, Purchase, Share, Signup
 
 EVENT_TRIGGERS: dict[str, type[Event]] = {
@@ -24,7 +24,10 @@ EVENT_TRIGGERS: dict[str, type[Event]] = {
 }  # fmt: skip
 """The events that rules of this release may be `on`, and metrics about, by the name written in a programme."""
 
-OCCASION_TRIGGERS: dict[str, type[Event]] = {"tier": TierChange, "birthday": Birthday, "anniversary": Anniversary}
+OCCASION_TRIGGERS: dict[str, type[Event]] = {
+    "tier": TierChange, "birthday": Birthday, "anniversary": Anniversary, "contest": ContestWon,
+    "challenge": ChallengeCompletion,
+}  # fmt: skip
 """What else rules may be `on`: what time and the ledger bring about."""
 
 TRIGGERS = EVENT_TRIGGERS | OCCASION_TRIGGERS
@@ -32,7 +35,7 @@ TRIGGERS = EVENT_TRIGGERS | OCCASION_TRIGGERS
 
 TRIGGER_NAMES = {kind: name for name, kind in TRIGGERS.items()}
 
-LATER_TRIGGERS = ("referral", "challenge", "contest")
+LATER_TRIGGERS = ("referral",)
 
 LINE = "line"
 """Stands in the place of a trigger where the fields of one line of a purchase are meant."""
@@ -75,6 +78,11 @@ _OCCASIONS: dict[str, dict[str, Field]] = {
         "tier.from": Field("tier.from", Kind.TEXT, Attribute("before"), optional=False),
     },
     "birthday": {},
+    "contest": {
+        "contest.id": Field("contest.id", Kind.TEXT, Attribute("contest_id"), optional=False),
+        "contest.rank": Field("contest.rank", Kind.INTEGER, Attribute("rank"), optional=False),
+    },
+    "challenge": {"challenge.rule": Field("challenge.rule", Kind.TEXT, Attribute("rule"), optional=False)},
     "anniversary": {"anniversary.years": Field("anniversary.years", Kind.INTEGER, Attribute("years"), optional=False)},
 }
 _LINE: dict[str, tuple[Kind, bool]] = {
@@ -126,7 +134,6 @@ LATER_PATHS = frozenset(
         "refund.order_id", "refund.refund_id", "refund.amount",
         "member.referrer",
         "referral.event", "referral.number", "referral.amount", "referral.age", "referral.spend", "referral.channel",
-        "contest.id", "contest.rank", "challenge.rule",
     )
 )  # fmt: skip
 _LATER_PREFIXES = ("referral.referee.",)

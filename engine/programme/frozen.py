@@ -106,6 +106,18 @@ def keep_first(state: MemberState, order_id: str | None, rule_id: str, before: i
         facts.first = (facts.first or {}) | {rule_id: (before, goal)}
 
 
+REACTS_TO = "\0"
+"""Stands between a rule on challenges and the rule whose challenge it followed, among the facts of an order."""
+
+
+def keep_reaction(state: MemberState, order_id: str | None, rule_id: str, followed: str) -> None:
+    """Keep that a rule on challenges gave because of another rule's challenge, which an order has completed."""
+    if order_id is not None and order_id in state.orders:
+        first = state.orders[order_id].first or {}
+        if followed in first:
+            state.orders[order_id].first = first | {f"{rule_id}{REACTS_TO}{followed}": first[followed]}
+
+
 def _of_metrics(programme: Programme) -> Iterator[Frozen]:
     for metric in programme.metrics:
         if metric.on == "purchase":

@@ -22,7 +22,7 @@ from engine.programme.expiry import Expiry
 from engine.programme.facts import Facts, metric_value, period_of
 from engine.programme.fields import TRIGGERS
 from engine.programme.frozen import are_always_kept, frozen_items, frozen_value, keep_facts, keep_first
-from engine.programme.judge import tier_clock_of, timed_by
+from engine.programme.judge import is_followed, tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
 from engine.programme.metrics import completes
 from engine.programme.model import (
@@ -70,6 +70,7 @@ class Interpreter:
         self.timed = timed_by(programme)
         self.tier_clock = tier_clock_of(programme)
         self.has_budgets = has_budgets(programme)
+        self.is_followed = is_followed(programme)
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member and count it in `state`."""

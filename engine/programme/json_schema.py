@@ -13,10 +13,11 @@ from engine.programme.fields import FIELDS, LATER_PATHS, LATER_TRIGGERS, LINE, M
 from engine.programme.literals import Weekday
 from engine.programme.load import EXAMPLES, LATER_SECTIONS, REQUIRED_SECTIONS, SCHEMA
 from engine.programme.load_cases import ANY, BALANCE_COLUMNS, REFERRAL_COLUMNS, TIER_COLUMNS
+from engine.programme.load_contests import CONTEST_PERIODS
 from engine.programme.load_metric import Repeat
 from engine.programme.load_when import TESTS
 from engine.programme.model import Every, Over, Phase, Pick, Rounding
-from engine.programme.terms import Downgrade, Negative, RewardKind, RoundExpiry
+from engine.programme.terms import ContestMetric, Downgrade, Negative, RewardKind, RoundExpiry
 from schemas.events import EVENT_TYPES
 from schemas.rejection import Reason
 from schemas.rewards import REWARD_TYPES
@@ -93,12 +94,18 @@ def _terms() -> dict[str, Schema]:
     points: dict[str, Schema] = {
         "validity": validity, "round_expiry": _choice(RoundExpiry), "liability_per_point": _NUMBER,
     }  # fmt: skip
+    span = _object({"from": _SCALAR, "until": _SCALAR}, ("from", "until"))
+    contest: dict[str, Schema] = {
+        "id": _SCALAR, "metric": _choice(ContestMetric), "winners": _NUMBER,
+        "period": {"anyOf": [_choice(CONTEST_PERIODS), span]},
+    }  # fmt: skip
     return {
         "points": _object(points),
         "refunds": _object({"window": _DURATION, "negative": _choice(Negative)}),
         "tiers": _object(tiers, ("metric", "window", "levels")),
         "catalogue": _list_of(_object(reward, ("id", "kind"))),
         "reserve_for": _DURATION,
+        "contests": _list_of(_object(contest, contest)),
     }
 
 

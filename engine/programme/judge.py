@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from engine.ledger.tiers import TierClock
 from engine.programme.localtime import calendar_of
-from engine.programme.occasions import Anniversary, Birthday
+from engine.programme.occasions import Anniversary, Birthday, ChallengeCompletion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,8 @@ class Judges(Protocol):
     """Judge events by one programme version.
 
     `timed` holds which occasions of the calendar it has rules on, `tier_clock` what moves members between its tiers,
-    `has_budgets` whether a rule has a limit that all members share.
+    `has_budgets` whether a rule has a limit that all members share, `is_followed` whether contests or rules on
+    challenges look at what an event gave.
     """
 
     programme: Programme
@@ -29,6 +30,7 @@ class Judges(Protocol):
     timed: frozenset[type[Event]]
     tier_clock: TierClock | None
     has_budgets: bool
+    is_followed: bool
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member, and count it in `state`."""
@@ -38,6 +40,11 @@ class Judges(Protocol):
 def timed_by(programme: Programme) -> frozenset[type[Event]]:
     """Return the occasions of the calendar that a programme has rules on."""
     return frozenset(rule.on for rule in programme.rules if rule.on in (Birthday, Anniversary))
+
+
+def is_followed(programme: Programme) -> bool:
+    """Whether contests, or rules on challenges, look at what an event gave."""
+    return bool(programme.terms.contests) or any(rule.on is ChallengeCompletion for rule in programme.rules)
 
 
 def tier_clock_of(programme: Programme) -> TierClock | None:

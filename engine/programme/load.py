@@ -36,7 +36,7 @@ REQUIRED_SECTIONS = ("schema", "programme", "timezone", "currency", "rules")
 EXAMPLES = "tests"
 """The section of golden examples: checked, and no part of what judges."""
 _KNOWN = (*REQUIRED_SECTIONS, "derived", "metrics", "segments", *TERM_SECTIONS, EXAMPLES)
-LATER_SECTIONS = ("referral", "contests")
+LATER_SECTIONS = ("referral",)
 _READ_AS = {
     "derived": (DERIVED_PREFIX, "derived field", "derived.{}"),
     "metrics": (HISTORY_PREFIX, "metric", "history.{}"),

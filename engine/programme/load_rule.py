@@ -99,6 +99,9 @@ class RuleReader:
         elif text == "tier" and not self._names.levels:
             message = 'a rule on tier needs tiers and this programme has none; add a section "tiers"'
             self._problems.error(node.place, Code.NEVER_MATCHES, message)
+        elif text == "contest" and not self._names.contests:
+            message = 'a rule on contest needs contests and this programme has none; add a section "contests"'
+            self._problems.error(node.place, Code.NEVER_MATCHES, message)
         return text
 
     def _priority(self, node: Node) -> int:

@@ -1,4 +1,4 @@
-"""Read the sections that this release checks and does not judge: the referrals' and the contests'.
+"""Read the sections that this release checks and does not judge: the referrals'.
 
 Their grammar is checked to the letter, so that a programme written today needs no correction when they are judged.
 """
@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from engine.programme.entries import entries_of
-from engine.programme.literals import duration_of, instant_of, is_duration
-from engine.programme.nodes import Mapping, Node, Scalar, Sequence
-from engine.programme.problems import Code, shown
-from engine.programme.scalars import choice_of, integer_of, kind_of, name_of, text_of
+from engine.programme.literals import duration_of, is_duration
+from engine.programme.nodes import Mapping, Node, Sequence
+from engine.programme.problems import Code
+from engine.programme.scalars import choice_of, integer_of, kind_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,15 +26,6 @@ class Attribution(StrEnum):
 
     FIRST_TOUCH = "first_touch"
     LAST_TOUCH = "last_touch"
-
-
-class ContestMetric(StrEnum):
-    """Name by what contests rank."""
-
-    POINTS = "points"
-    REFERRALS = "referrals"
-    SHARES = "shares"
-    SPEND = "spend"
 
 
 _BLOCKS = ("self", "existing_member", "same_identity", "cycle")
@@ -52,7 +43,7 @@ class SectionReader:
     def check(self, entries: dict[str, Node], places: Mapping) -> None:
         """Check each section that is there, and record that it is not judged where it asks for anything."""
         readers: dict[str, Callable[[Node], bool]] = {
-            "referral": self._referral, "contests": self._contests,
+            "referral": self._referral,
         }  # fmt: skip
         for name, reader in readers.items():
             if name in entries and reader(entries[name]):
@@ -82,42 +73,6 @@ class SectionReader:
         every = text_of(entries["every"], "every", self._problems) if "every" in entries else None
         if every is not None and every not in _PERIODS and not is_duration(every):
             self._problems.unknown(entries["every"].place, Code.UNKNOWN_VALUE, "every", every, _PERIODS)
-
-    def _id(self, entries: dict[str, Node], what: str, seen: list[str]) -> None:
-        """Read the id of one of several and add it to those `seen`, among which it must not be."""
-        identifier = name_of(entries["id"], f"id of a {what}", self._problems) if "id" in entries else None
-        if identifier in seen:
-            message = f'two of these are called "{shown(identifier or "")}"; give each {what} an id of its own'
-            self._problems.error(entries["id"].place, Code.CONTRADICTION, message)
-        seen += [] if identifier is None else [identifier]
-
-    def _contests(self, node: Node) -> bool:
-        known = ("id", "metric", "period", "winners")
-        ids: list[str] = []
-        for item in self._list(node, "contests"):
-            entries = entries_of(item, "a contest", self._problems, known, required=known) or {}
-            self._id(entries, "contest", ids)
-            if "metric" in entries:
-                choice_of(entries["metric"], "metric", self._problems, ContestMetric)
-            if "winners" in entries:
-                integer_of(entries["winners"], "winners", self._problems, least=1)
-            if "period" in entries:
-                self._contest_period(entries["period"])
-        return True
-
-    def _contest_period(self, node: Node) -> None:
-        if isinstance(node, Scalar):
-            text = text_of(node, "period", self._problems)
-            if text is not None and text not in _PERIODS[:-1]:
-                self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "period", text, _PERIODS[:-1])
-            return
-        entries = entries_of(node, "period", self._problems, ("from", "until"), required=("from", "until")) or {}
-        calendar = self._names.calendar
-        bounds = {name: instant_of(bound, name, self._problems, calendar) for name, bound in entries.items()}
-        first, last = bounds.get("from"), bounds.get("until")
-        if first is not None and last is not None and first >= last:
-            message = "the period ends before it begins, as until is exclusive; nobody could win"
-            self._problems.error(node.place, Code.NEVER_MATCHES, message)
 
     def _list(self, node: Node, what: str) -> list[Node]:
         if isinstance(node, Sequence):

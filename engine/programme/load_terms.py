@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from engine.programme.conditions import Duration, Kind, Measure
 from engine.programme.entries import entries_of
 from engine.programme.literals import duration_of, is_duration, literal_of, validity_of
+from engine.programme.load_contests import ContestReader
 from engine.programme.load_when import HISTORY_PREFIX
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence
 from engine.programme.problems import Code, shown
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from engine.programme.load_when import Names
     from engine.programme.problems import Problems
 
-TERM_SECTIONS = ("points", "refunds", "tiers", "catalogue", "reserve_for")
+TERM_SECTIONS = ("points", "refunds", "tiers", "catalogue", "reserve_for", "contests")
 _ROLLING = "rolling "
 _WINDOWS = ("lifetime", "calendar_year", "anniversary", "rolling 12mo")
 _LIABILITY_DIGITS = 18
@@ -52,7 +53,7 @@ class TermsReader:
         """Return the terms that the sections among `entries` set, the others as the language has them."""
         read = {
             "points": self._points, "refunds": self._refunds, "tiers": self._tiers, "catalogue": self._catalogue,
-            "reserve_for": self._reserve_for,
+            "reserve_for": self._reserve_for, "contests": ContestReader(self._names, self._problems).contests,
         }  # fmt: skip
         found = {name: reader(entries[name]) for name, reader in read.items() if name in entries}
         return Terms(**{name: value for name, value in found.items() if value is not None})  # type: ignore[arg-type]

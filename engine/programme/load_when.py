@@ -88,6 +88,7 @@ class Names:
     read: set[str] = dataclass_field(default_factory=set)
     """What was named: history.NAME, derived.NAME, and segments with their prefix."""
     levels: list[str] = dataclass_field(default_factory=list)
+    contests: list[str] = dataclass_field(default_factory=list)
     points: PointsTerms = dataclass_field(default_factory=PointsTerms)
 
     def field(self, name: str, place: Place, trigger: str | None, problems: Problems) -> Field | None:
@@ -115,9 +116,11 @@ class Names:
         return None
 
     def check_level(self, path: str, value: object, place: Place, problems: Problems) -> None:
-        """Record a value of a field of tiers that is none of the programme's levels."""
+        """Record a value of a field of tiers or contests that is none of the programme's."""
         if path in LEVEL_PATHS and self.levels and isinstance(value, str) and value not in self.levels:
             problems.unknown(place, Code.UNKNOWN_VALUE, "tier", value, self.levels)
+        if path == "contest.id" and self.contests and isinstance(value, str) and value not in self.contests:
+            problems.unknown(place, Code.UNKNOWN_VALUE, "contest", value, self.contests)
 
     def _tier(self, path: str, place: Place, problems: Problems) -> Field | None:
         if not self.levels:

@@ -1,4 +1,4 @@
-"""Hold what rules can be on besides the events that upstream sends: a change of tier, a birthday, an anniversary."""
+"""Hold what rules can be on besides the events that upstream sends: changes of tier, days, contests, challenges."""
 
 from __future__ import annotations
 
@@ -25,3 +25,18 @@ class Anniversary(MemberEvent, frozen=True, kw_only=True, gc=False):
     """Say that the day of a member's signup has come back after `years`, at local midnight."""
 
     years: int
+
+
+class ContestWon(MemberEvent, frozen=True, kw_only=True, gc=False):
+    """Say that a member has won a contest whose period has ended, with the rank (from 1) and the number reached."""
+
+    contest_id: str
+    rank: int
+    value: int
+
+
+class ChallengeCompletion(MemberEvent, frozen=True, kw_only=True, gc=False):
+    """Say that a member has completed the challenge of a rule; `order_id` is the order that did it, if one did."""
+
+    rule: str
+    order_id: str | None = None

@@ -11,6 +11,7 @@ from engine.programme.conditions import Duration
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Metric
+    from engine.programme.model import Every
 
 
 NINETY_DAYS = Duration(days=90)
@@ -128,6 +129,30 @@ class CatalogueReward:
     stock: int | None = None
 
 
+class ContestMetric(StrEnum):
+    """Name by what contests rank."""
+
+    POINTS = "points"
+    REFERRALS = "referrals"
+    SHARES = "shares"
+    SPEND = "spend"
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Rank members by a number over each calendar period, or from one instant up to another; the first `winners` win.
+
+    `every` is None where the contest has one period, from `from_ms` up to but not including `until_ms`.
+    """
+
+    id: str
+    metric: ContestMetric
+    winners: int
+    every: Every | None = None
+    from_ms: int = 0
+    until_ms: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """Hold the terms of a programme; what the file leaves out is as the language says."""
@@ -137,6 +162,7 @@ class Terms:
     tiers: Tiers | None = None
     catalogue: tuple[CatalogueReward, ...] = ()
     reserve_for: Duration = SEVEN_DAYS
+    contests: tuple[Contest, ...] = ()
 
     def reward(self, identifier: str) -> CatalogueReward | None:
         """Return the catalogue's reward of that id, or None."""

@@ -40,6 +40,7 @@ class StoredBooks:
         self._upto_seq = INT64_MAX
         self._recorded: dict[tuple[int, str, str], Placed] = {}
         self._used: dict[str, int] = {}
+        self._closed: dict[int, dict[tuple[str, int], int]] = {}
         self._changes: dict[str, int] = {}
 
     def of(self, member: Member, upto_seq: int = INT64_MAX) -> StoredBooks:
@@ -109,6 +110,15 @@ class StoredBooks:
                 """,
                 (reward, change),
             )
+
+    def is_closed(self, contest: str, period: int, seq: int) -> bool:
+        """Whether a period of a contest was closed before a place in the member's shard."""
+        assert self._member is not None  # noqa: S101  `of` comes first
+        shard = self._member.shard
+        if shard not in self._closed:
+            self._cursor.execute("SELECT contest, period, seq FROM guerdon.contest_closing WHERE shard = %s", (shard,))
+            self._closed[shard] = {(name, number): at_seq for name, number, at_seq in self._cursor.fetchall()}
+        return self._closed[shard].get((contest, period), seq) < seq
 
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
         """Return the use of a budget in a calendar period, which `budgets` writes."""

@@ -1,0 +1,147 @@
+"""Count what contests rank, and hand the winners what they have won."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.ledger import ranks
+from engine.ledger.movements import posting_of
+from engine.programme.contest_periods import period_at
+from engine.programme.occasions import ContestWon
+from engine.programme.terms import ContestMetric
+from schemas.canonical import occasion_identity
+from schemas.events import INT64_MAX, Purchase, Share
+from schemas.rewards import RewardEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from engine.ledger.turn import Turn
+    from engine.programme.contest_periods import Ended
+    from engine.programme.terms import Contest
+    from engine.state import MemberState
+    from schemas.events import Event
+
+_PREFIX = "contest:"
+PERIODS_KEPT = 2
+"""How many periods of a contest a state remembers: the one under way, and the one before it until it is closed."""
+
+
+class Score(NamedTuple):
+    """Hold what a member has reached in a period of a contest, and when."""
+
+    contest: str
+    period: int
+    value: int
+    reached_ms: int
+
+
+class Won(NamedTuple):
+    """Say that a member has won: with the rank, from 1, and the number reached by the end of the period."""
+
+    member_id: str
+    contest: str
+    period: int
+    end_ms: int
+    rank: int
+    value: int
+
+
+def scores_of(state: MemberState) -> Iterator[Score]:
+    """Yield what a member has reached, by contest and period."""
+    if state.memory is not None:
+        for key, (value, reached_ms, *_) in state.memory.counters.items():
+            if key.startswith(_PREFIX):
+                contest, _, period = key.removeprefix(_PREFIX).rpartition(":")
+                yield Score(contest, int(period), value, reached_ms)
+
+
+def count(turn: Turn, event: Event | None) -> None:
+    """Count what an event, where there is one, and the reward events of its turn add to contests."""
+    for contest in turn.terms.contests:
+        for at_ms, by in list(_added(turn, contest.metric, event)):
+            _add(turn, contest, at_ms, by)
+
+
+def take_back(turn: Turn, bought_ms: int, amount: int) -> None:
+    """Take what a refund returns from the contests that rank by spend, in the period of the purchase."""
+    for contest in turn.terms.contests:
+        if contest.metric is ContestMetric.SPEND and amount:
+            _add(turn, contest, bought_ms, -amount)
+
+
+def win(turn: Turn, won: Won) -> None:
+    """Write that the member has won, and judge the rules on it; it counts at the end of the period."""
+    identity = occasion_identity(f"contest {won.contest}", turn.member_id, won.period)
+    rule = (None, turn.judge.version, None)
+    posting = posting_of("contest.won", "contest", (None, None), rule, won.contest, f"rank {won.rank}")
+    turn.rewards.append(RewardEvent(posting, won.value, identity, won.end_ms))
+    event = ContestWon(
+        event_id=identity.hex(), member_id=turn.member_id, occurred_at=won.end_ms, contest_id=won.contest,
+        rank=won.rank, value=won.value,
+    )  # fmt: skip
+    turn.run_rules(event, identity)
+    if turn.judge.tier_clock is not None:
+        ranks.count_gained(turn, won.end_ms, None)
+
+
+def ranked(scores: Iterable[tuple[str, Score]], ended: Ended) -> list[Won]:
+    """Return the winners among members' scores in a period: the highest first, then who reached it first."""
+    best = sorted(
+        ((member_id, score) for member_id, score in scores if score.value > 0),
+        key=lambda each: (-each[1].value, each[1].reached_ms, each[0]),
+    )
+    return [
+        Won(member_id, ended.contest.id, ended.period, ended.end_ms, rank, score.value)
+        for rank, (member_id, score) in enumerate(best[: ended.contest.winners], 1)
+    ]
+
+
+def _added(turn: Turn, metric: ContestMetric, event: Event | None) -> Iterator[tuple[int, int]]:
+    """Yield what is added to a metric, and as of when."""
+    if metric is ContestMetric.SPEND:
+        if isinstance(event, Purchase):
+            yield event.occurred_at, event.amount
+    elif metric is ContestMetric.SHARES:
+        if isinstance(event, Share) and event.verified is True:
+            yield event.occurred_at, 1
+    elif metric is ContestMetric.REFERRALS:
+        for reward in turn.rewards:
+            if reward.posting.type in ("referral.qualified", "referral.voided"):
+                yield reward.occurred_at_ms, 1 if reward.posting.type == "referral.qualified" else -1
+    else:
+        yield from _points(turn)
+
+
+def _points(turn: Turn) -> Iterator[tuple[int, int]]:
+    """Yield the points that were granted, and those reversed as of their grant."""
+    for reward in turn.rewards:
+        if reward.posting.type == "points.granted":
+            yield reward.occurred_at_ms, reward.amount
+        elif reward.posting.type == "points.reversed":
+            lot = next((each for each in turn.movements.lots() if each.key == reward.lot), None)
+            yield reward.occurred_at_ms if lot is None else lot.granted_ms, -reward.amount
+
+
+def _add(turn: Turn, contest: Contest, at_ms: int, by: int) -> None:
+    period = period_at(contest, at_ms, turn.calendar)
+    if period is None or not by:
+        return
+    if turn.books.is_closed(contest.id, period, turn.occurrence.seq):
+        if by > 0:
+            turn.refuse("contest_closed", at_ms, by, "contest", contest.id)
+        return
+    counters = turn.state.remembering().counters
+    key = f"{_PREFIX}{contest.id}:{period}"
+    if key not in counters:
+        _forget_old(counters, contest)
+    value, reached_ms = counters.get(key, (0, at_ms))
+    counters[key] = [min(max(0, value + by), INT64_MAX), max(reached_ms, at_ms) if by > 0 else reached_ms]
+
+
+def _forget_old(counters: dict[str, list[int]], contest: Contest) -> None:
+    """Make room for a period that begins: only the newest of those before it is still wanted."""
+    prefix = f"{_PREFIX}{contest.id}:"
+    periods = sorted(int(key.removeprefix(prefix)) for key in counters if key.startswith(prefix))
+    for period in periods[: max(0, len(periods) - PERIODS_KEPT + 1)]:
+        del counters[f"{prefix}{period}"]

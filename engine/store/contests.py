@@ -1,0 +1,193 @@
+"""Keep what members have reached in contests, and close a period when it has ended in every shard.
+
+A closing is one transaction that holds every shard's head: it ranks once, writes the closing into each shard's source
+log and lets the winners have what they have won. It comes once a period, so that it may hold everybody up for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import msgpack
+from psycopg2.extras import execute_values
+
+from engine.evaluate import award
+from engine.ledger.contests import Won, scores_of
+from engine.programme.contest_periods import Ended, ended_by
+from engine.state import Occurrence
+from engine.store import generations, ledgers, member_states, profiles, source_log
+from engine.store.binary_copy import pack_text
+from engine.store.books import StoredBooks
+from engine.store.budgets import StoredBudgets
+from engine.store.reward_log import PostingFields, RewardRows
+from schemas.canonical import event_identity
+from schemas.partitioning import SHARDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.programme.compile import Judge
+    from engine.programme.judge import Judges
+    from engine.programme.model import Programme
+    from engine.store.member_states import Member
+    from engine.store.source_log import Head
+
+    Tell = Callable[[Judges, Member], None]
+
+
+def save_scores(cursor: Cursor, generation: int, members: Iterable[Member]) -> None:
+    """Write what members have reached; the caller holds their shards' heads."""
+    rows = [
+        (generation, score.contest, score.period, member.shard, member.member_id, score.value, score.reached_ms / 1000)
+        for member in members
+        for score in scores_of(member.state)
+    ]
+    if rows:
+        execute_values(
+            cursor,
+            """
+            INSERT INTO guerdon.contest_score AS s (generation, contest, period, shard, member_id, value, reached_at)
+            VALUES %s
+            ON CONFLICT (generation, contest, period, shard, member_id)
+            DO UPDATE SET value = excluded.value, reached_at = excluded.reached_at
+            WHERE (s.value, s.reached_at) <> (excluded.value, excluded.reached_at)
+            """,
+            sorted(rows),
+            template="(%s, %s, %s, %s, %s, %s, to_timestamp(%s))",
+        )
+
+
+def close_ended(cursor: Cursor, judge_of: Callable[[int], Judge], until_ms: int, tell: Tell) -> int:
+    """Close every period that has ended by an instant and has members in it, and return how many were closed.
+
+    Args:
+        cursor: of a transaction that holds nothing yet.
+        judge_of: compiles an activated version.
+        until_ms: up to where all events have come.
+        tell: sets what is told of a member's tier.
+    """
+    generation = generations.lock_live(cursor)
+    recorded_ms = generations.now_ms(cursor)
+    heads = source_log.lock_heads(cursor, range(SHARDS), generation)
+    for head in heads.values():
+        head.record_at(max(head.recorded_ms, recorded_ms))
+    judges = {shard: judge_of(head.version) for shard, head in heads.items()}
+    newest = judges[max(heads, key=lambda shard: heads[shard].version)]
+    ended = _ended(cursor, generation, newest.programme, until_ms)
+    if ended:
+        closing = _Closing(cursor, generation, heads, judges, judge_of)
+        for each in ended:
+            closing.close(each)
+        closing.save(tell)
+    return len(ended)
+
+
+def _ended(cursor: Cursor, generation: int, programme: Programme, until_ms: int) -> list[Ended]:
+    cursor.execute(
+        """
+        SELECT DISTINCT contest, period FROM guerdon.contest_score s
+        WHERE generation = %s
+          AND NOT EXISTS (
+              SELECT FROM guerdon.contest_closing c WHERE c.contest = s.contest AND c.period = s.period
+          )
+        ORDER BY contest, period
+        """,
+        (generation,),
+    )
+    return ended_by(programme, cursor.fetchall(), until_ms)
+
+
+class _Closing:
+    """Write closings and what they bring the winners, with every shard's head held."""
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        generation: int,
+        heads: dict[int, Head],
+        judges: dict[int, Judge],
+        judge_of: Callable[[int], Judge],
+    ) -> None:
+        self._cursor = cursor
+        self._generation = generation
+        self._heads = heads
+        self._judges = judges
+        self._judge_of = judge_of
+        self._budgets = StoredBudgets(cursor, at_once=True)
+        self._books = StoredBooks(cursor, generation, judge_of, self._budgets)
+        self._rows = source_log.SourceRows()
+        self._rewards = RewardRows(generation, PostingFields())
+        self._members: dict[tuple[int, str], Member] = {}
+
+    def close(self, ended: Ended) -> None:
+        """Append the closing to every shard and let the winners in it have what they have won."""
+        winners = self._winners(ended)
+        payload = msgpack.encode({"contest": ended.contest.id, "period": ended.period})
+        for shard, head in sorted(self._heads.items()):
+            event_id = f"contest-{ended.contest.id}-{ended.period}-{shard}"
+            self._rows.append_own("contest", head, "", 0, event_id, payload, ended.end_ms)
+            occurrence = Occurrence(event_identity("guerdon", event_id), head.seq, head.recorded_ms)
+            for won in winners.get(shard, ()):
+                self._award(won, self._members[shard, won.member_id], occurrence, event_id)
+        execute_values(
+            self._cursor,
+            "INSERT INTO guerdon.contest_closing (contest, period, shard, seq) VALUES %s",
+            [(ended.contest.id, ended.period, shard, head.seq) for shard, head in sorted(self._heads.items())],
+        )
+
+    def save(self, tell: Tell) -> None:
+        """Write both logs, the states and the heads."""
+        members = list(self._members.values())
+        for member in members:
+            tell(self._judges[member.shard], member)
+        ledgers.save(self._cursor, members, self._judge_of)
+        self._books.save_stock()
+        self._budgets.save(self._generation)
+        self._rows.write_events(self._cursor)
+        self._rewards.write(self._cursor)
+        save_scores(self._cursor, self._generation, members)
+        member_states.save(self._cursor, members, {})
+        source_log.save_heads(self._cursor, self._heads.values(), self._generation)
+
+    def _winners(self, ended: Ended) -> dict[int, list[Won]]:
+        """Return the winners by shard; whoever is held or was erased wins nothing, and the next one does."""
+        self._cursor.execute(
+            """
+            SELECT shard, member_id, value FROM guerdon.contest_score
+            WHERE generation = %s AND contest = %s AND period = %s AND value > 0
+            ORDER BY value DESC, reached_at, member_id
+            """,
+            (self._generation, ended.contest.id, ended.period),
+        )
+        found: dict[int, list[Won]] = {}
+        rank = 0
+        ranked = self._cursor.fetchall()
+        for shard, member_id, value in ranked:
+            if rank < ended.contest.winners and self._may_win(shard, member_id):
+                rank += 1
+                won = Won(member_id, ended.contest.id, ended.period, ended.end_ms, rank, value)
+                found.setdefault(shard, []).append(won)
+        return found
+
+    def _may_win(self, shard: int, member_id: str) -> bool:
+        member = self._members.get((shard, member_id))
+        if member is None:
+            (member,) = member_states.load(self._cursor, [(shard, member_id)])
+            profiles.open_profiles(self._cursor, [member])
+            ledgers.open_ledgers(self._cursor, [member])
+        if member.state.held_since or member.state.erased:
+            return False
+        self._members[shard, member_id] = member
+        return True
+
+    def _award(self, won: Won, member: Member, occurrence: Occurrence, event_id: str) -> None:
+        head = self._heads[member.shard]
+        fact = {"member_id": won.member_id, "contest": won.contest, "period": won.period, "rank": won.rank}
+        generations.add_fact(
+            self._cursor, self._generation, (head.shard, head.seq), "contest", fact | {"value": won.value}
+        )
+        books = self._books.of(member)
+        rewards = award(member.member_id, member.state, occurrence, self._judges[member.shard], books, won)
+        self._rewards.append(rewards, head, member.packed_id + pack_text(event_id))
