@@ -23,6 +23,7 @@ from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
 from engine.state import Occurrence
 from engine.store import (
+    contests,
     generations,
     history,
     ledgers,
@@ -138,6 +139,7 @@ class LiveTransaction:
         self._postings = PostingFields()
         self._unjudgeable: dict[bytes, Exception] = {}
         self._look_ups = LookUps()
+        self._closings = contests.Closings()
         with self._connection, self._connection.cursor() as cursor:
             member_states.prepare(cursor)
             set_limit(cursor, "lock_timeout", FROZEN_AFTER)
@@ -172,7 +174,15 @@ class LiveTransaction:
                     end_frozen(self._database_url)
         return self._attempt(batch)
 
+    def _close_contests(self, until_ms: int) -> None:
+        """Close what has ended, in a transaction of its own that holds every shard."""
+        with self._connection, self._connection.cursor() as cursor:
+            contests.close_ended(cursor, partial(self._judge, cursor), until_ms, _tell_standing)
+        self._closings.looked(self._judges, until_ms)
+
     def _attempt(self, batch: Batch) -> Outcome:
+        if batch.clock is not None and self._closings.are_due(self._judges, batch.clock.until_ms):
+            self._close_contests(batch.clock.until_ms)
         try:
             with self._connection.cursor() as cursor:
                 work = self._take_steps(cursor, batch)
@@ -419,12 +429,20 @@ class LiveTransaction:
         work.books.save_stock()
         work.books.budgets.save(work.generation)
         member_states.save(cursor, work.touched.values(), changed)
+        contests.save_scores(cursor, work.generation, self._ranked(work))
         personal.drop_keys(cursor, work.erased)
 
     def _tell_standings(self, work: Work) -> None:
         """Set what `reward.member_tier` says of the members, where the programme has tiers."""
         for (shard, _), member in work.touched.items():
-            member.standing = standing_of(self._judges[work.heads[shard].version], member.state)
+            _tell_standing(self._judges[work.heads[shard].version], member)
+
+    def _ranked(self, work: Work) -> list[Member]:
+        """Return the members whom contests may rank otherwise now."""
+        judges = {shard: self._judges[head.version] for shard, head in work.heads.items()}
+        if not any(judge.is_followed for judge in judges.values()):
+            return []
+        return [member for (shard, _), member in work.touched.items() if judges[shard].is_followed]
 
     def _save_heads(self, cursor: Cursor, work: Work) -> None:
         if work.heads:
@@ -458,6 +476,10 @@ class LiveTransaction:
         ("advance offsets", _advance),
     )
     """The live transaction, in order; each name is a crash point before and after."""
+
+
+def _tell_standing(judge: Judges, member: Member) -> None:
+    member.standing = standing_of(judge, member.state)
 
 
 def standing_of(judge: Judges, state: MemberState) -> Standings | None:

@@ -13,7 +13,7 @@ from psycopg2.extras import execute_values
 
 from engine.evaluate import award
 from engine.ledger.contests import Won, scores_of
-from engine.programme.contest_periods import Ended, ended_by
+from engine.programme.contest_periods import ended_by, next_end
 from engine.state import Occurrence
 from engine.store import generations, ledgers, member_states, profiles, source_log
 from engine.store.binary_copy import pack_text
@@ -24,11 +24,12 @@ from schemas.canonical import event_identity
 from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.programme.compile import Judge
+    from engine.programme.contest_periods import Ended
     from engine.programme.judge import Judges
     from engine.programme.model import Programme
     from engine.store.member_states import Member
@@ -97,6 +98,27 @@ def _ended(cursor: Cursor, generation: int, programme: Programme, until_ms: int)
         (generation,),
     )
     return ended_by(programme, cursor.fetchall(), until_ms)
+
+
+class Closings:
+    """Know when contests are to be looked at: at the start, and when a period of the newest version has ended."""
+
+    def __init__(self) -> None:
+        self._looked_at: tuple[int, int | None] = (0, 0)
+
+    def are_due(self, judges: Mapping[int, Judge], until_ms: int) -> bool:
+        """Whether a period may have ended by an instant; cheap, as it is asked before every batch."""
+        if not judges:
+            return False
+        version, next_ms = max(judges), self._looked_at[1]
+        if not judges[version].programme.terms.contests:
+            return False
+        return version != self._looked_at[0] or (next_ms is not None and until_ms >= next_ms)
+
+    def looked(self, judges: Mapping[int, Judge], until_ms: int) -> None:
+        """Note that everything is closed that has ended by an instant."""
+        version = max(judges)
+        self._looked_at = (version, next_end(judges[version].programme, until_ms))
 
 
 class _Closing:
