@@ -13,7 +13,7 @@ from cli.why import print_explanations
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
-    from operations.simulate import Simulation
+    from operations.simulation import Simulation
 
 SHOWN_ROWS_MAX = 40
 _BALANCE_COLUMNS = ("member_id", "unit", "granted", "active", "spent", "debt", "available")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.ledger import celebrations, challenges, contests, ranks
+from engine.ledger import celebrations, challenges, contests, ranks, referrals
 from engine.ledger.clock import perform_due
 from engine.ledger.decisions import decide
 from engine.ledger.movements import open_lots
@@ -12,6 +12,7 @@ from engine.ledger.redemptions import forget, redeem
 from engine.ledger.refunds import apply_waiting, refund
 from engine.ledger.turn import Turn
 from engine.profile import profile_after
+from engine.referral.facts import Attribution, Forwarded
 from schemas.events import Activity, Decision, Erasure, Profile, Purchase, Redemption, Refund, Share, Signup
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ PLAIN_EVENTS = frozenset((Purchase, Share, Activity))
 
 LEDGER_EVENTS = (Refund, Redemption, Decision, Erasure)
 """What moves lots, and so needs the member's whole ledger."""
+
+OF_REFERRALS = (Attribution, Forwarded)
+"""What Guerdon itself writes of referrals: a member is not there because of it."""
 
 
 def fold(
@@ -58,9 +62,11 @@ def fold(
 def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent]:
     """Perform what is due, then the event and all that follows from it."""
     state, at_ms, kind = turn.state, event.occurred_at, type(event)
+    if state.erased and kind in OF_REFERRALS:
+        return turn.rewards
     _move_clock(turn, at_ms)
     first = len(turn.rewards)
-    if kind in LEDGER_EVENTS:
+    if kind in LEDGER_EVENTS or kind in OF_REFERRALS:
         _move_lots(turn, event)
     else:
         turn.run_rules(event, turn.occurrence.identity)
@@ -68,7 +74,7 @@ def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent
             challenges.follow(turn, event, first)
         if kind is Signup or kind is Profile:
             _enter(turn, event)  # type: ignore[arg-type]  # afterwards: rules read the member as they were before the event
-    if state.first_ms is None and not (isinstance(event, Decision) and event.action == "opening"):
+    if state.first_ms is None and kind not in OF_REFERRALS and not _is_opening(event):
         state.first_ms = at_ms
     if turn.judge.tier_clock is not None:
         ranks.count_gained(turn, at_ms, getattr(event, "order_id", None))
@@ -88,6 +94,10 @@ def _catch_up(turn: Turn, at_ms: int) -> None:
         perform_due(turn, state.clock_ms)
 
 
+def _is_opening(event: MemberEvent | Profile) -> bool:
+    return isinstance(event, Decision) and event.action == "opening"
+
+
 def _is_plain(state: MemberState, judge: Judges, at_ms: int) -> bool:
     """Whether an event can do nothing to the member but give: most can, and are spared the ledger's turn."""
     return (
@@ -97,6 +107,7 @@ def _is_plain(state: MemberState, judge: Judges, at_ms: int) -> bool:
         and not state.is_waiting
         and judge.tier_clock is None
         and not judge.is_followed
+        and (state.referral is None or not state.referral.flagged)
         and state.first_ms is not None
     )
 
@@ -151,6 +162,10 @@ def _move_lots(turn: Turn, event: MemberEvent | Profile) -> None:
         redeem(turn, event)
     elif isinstance(event, Decision):
         decide(turn, event)
+    elif isinstance(event, Forwarded):
+        referrals.follow(turn, event)
+    elif isinstance(event, Attribution):
+        referrals.attribute(turn, event)
     else:
         _erase(turn, event.occurred_at)
 

@@ -10,6 +10,7 @@ from engine.ledger.lots import Lot  # noqa: TC001  msgspec reads the annotations
 from engine.ledger.parts import OrderFacts, Page
 from engine.ledger.standing import Standing  # noqa: TC001  as above
 from engine.profile import MemberProfile  # noqa: TC001  as above
+from engine.referral.facts import Referral  # noqa: TC001  as above
 from engine.windows import Window  # noqa: TC001  as above
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class MemberState(Struct, array_like=True):
     filled so far, `is_booked` whether the ledger has other parts beyond this state, `is_waiting` whether refunds wait
     for their purchase, `first_ms` the first event, `standing` the tier, `gained` what the event under way adds to the
     number that tiers go by (0 between events), `birthday_ms` and `anniversary_ms` when the next ones begin, `version`
-    that of the programme that the member follows.
+    that of the programme that the member follows, `referral` who referred them (None: nobody).
     """
 
     clock_ms: int = 0
@@ -76,6 +77,7 @@ class MemberState(Struct, array_like=True):
     birthday_ms: int | None = None
     anniversary_ms: int | None = None
     version: int = 0
+    referral: Referral | None = None
 
     def is_due(self, at_ms: int | None) -> None:
         """Take note that something happens at an instant; None: nothing."""

@@ -10,8 +10,9 @@ from engine.programme.load import Loaded, load_file, load_programme, load_tree, 
 from engine.programme.load_cases import CaseReader
 from engine.programme.nodes import Scalar, Sequence, read_tree, text_in
 from engine.programme.problems import Code, Problems, Severity, nearest, shown
+from operations.event_lines import Line
 from operations.expectations import Difference, differences
-from operations.simulate import BadProgramme, Line, simulate_lines
+from operations.simulate import BadProgramme, simulate_lines
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from engine.programme.load_cases import Case
     from engine.programme.problems import Problem
-    from operations.simulate import Simulation
+    from operations.simulation import Simulation
 
 SUFFIX = ".cases.yaml"
 SHARED_NAME = f"programme{SUFFIX}"

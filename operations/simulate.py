@@ -6,11 +6,8 @@ recorded at the latest time that the events so far have told.
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
@@ -22,34 +19,33 @@ from engine.programme.compile import Judge, compile_programme
 from engine.programme.explain import Explainer
 from engine.programme.fields import EVENT_TRIGGERS
 from engine.programme.load import load_file, refused
+from engine.referral.facts import Attribution
 from engine.state import MemberState, Occurrence
+from operations.event_lines import activation_in, event_id_in, read_lines, tick_in
 from operations.simulate_contests import LATENESS_MS, SimulatedContests
-from projections.balance_fold import fold_balances
-from projections.item_fold import fold_items
-from projections.tier_fold import fold_tier_changes
+from operations.simulate_referrals import SimulatedReferrals
+from operations.simulation import Explained, Quarantined, Recorded, Simulation, told
 from schemas.canonical import content_digest, event_identity
 from schemas.errors import InputError
-from schemas.events import TYPE_NAMES, Decision, Erasure, Profile, Purchase, Redemption, Refund, key_of
+from schemas.events import TYPE_NAMES, Decision, Erasure, Profile, Purchase, Redemption, Refund, Touch, key_of
 from schemas.json_events import decode_json
 from schemas.partitioning import SHARDS, shard_of
 from schemas.rejection import Reason, Rejected
-from schemas.scalars import instant_from_iso, iso_from_instant
+from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-    from engine.ledger.tiers import Standings
-    from engine.programme.explain import RuleExplanation
     from engine.programme.model import Programme
     from engine.programme.problems import Problem
-    from projections.item_fold import HeldItem
+    from engine.referral.facts import Forwarded
+    from operations.event_lines import Line
     from schemas.events import Event
     from schemas.rewards import RewardEvent
 
-HELD_COLUMNS = ("member_id", "unit", "item", "code", "amount", "status", "granted_at", "expires_at")
 _SECRET = b"guerdon simulate"
 """Digests are compared within one run only, so any fixed key will do."""
-_JUDGED = frozenset((*EVENT_TRIGGERS.values(), Profile, Erasure, Refund, Redemption, Decision))
+_JUDGED = frozenset((*EVENT_TRIGGERS.values(), Profile, Erasure, Refund, Redemption, Decision, Touch))
 
 
 class BadProgramme(InputError):  # noqa: N818  as its siblings in schemas/errors.py
@@ -59,113 +55,6 @@ class BadProgramme(InputError):  # noqa: N818  as its siblings in schemas/errors
         count = "1 error" if errors == 1 else f"{errors} errors"
         super().__init__(f"{file} has {count}; correct the file and run the command again")
         self.problems = problems
-
-
-class Line(NamedTuple):
-    """Hold one line of an events file; `number` counts from 1."""
-
-    file: str
-    number: int
-    text: bytes
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """Name an event that was set aside, why, and where it stands; `event_id` is None where none can be read."""
-
-    event_id: str | None
-    reason: Reason
-    message: str
-    file: str
-    line: int
-
-
-class Explained(NamedTuple):
-    """Hold what is told of one event: its place in the files' order, and a sentence for each rule."""
-
-    event: Event
-    version: int
-    rules: list[RuleExplanation]
-
-    def document(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
-        return {
-            "event_id": self.event.event_id,
-            "source": self.event.source,
-            "type": TYPE_NAMES[type(self.event)],
-            "member_id": getattr(self.event, "member_id", None),
-            "occurred_at": iso_from_instant(self.event.occurred_at),
-            "rule_version": self.version,
-            "rules": [rule.document() for rule in self.rules],
-        }
-
-
-class _Recorded(NamedTuple):
-    """Hold one reward event with its place in the log."""
-
-    shard: int
-    pos: int
-    seq: int
-    member_id: str
-    event_id: str
-    recorded_at_ms: int
-    lowest_tier: str | None
-    reward: RewardEvent
-
-
-@dataclass
-class Simulation:
-    """Hold what a run has found; `not_judged` are event types that this release records only, in order of coming.
-
-    `explained` tells of each event why rules gave or did not; None where nobody asked.
-    """
-
-    recorded: list[_Recorded] = field(default_factory=list)
-    quarantined: list[Quarantined] = field(default_factory=list)
-    accepted: int = 0
-    duplicates: int = 0
-    not_judged: list[str] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
-    clock_ms: int = 0
-    tiers: list[dict[str, Any]] = field(default_factory=list)
-    explained: list[Explained] | None = None
-
-    def document(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the run as one JSON document, with the column names of the reward log and the views."""
-        why = {} if self.explained is None else {"why": [event.document() for event in self.explained]}
-        return {
-            "reward_events": [_reward_row(recorded) for recorded in self.recorded],
-            "balances": self.balances(),
-            "tiers": self.tiers,
-            "tier_history": self.tier_history(),
-            "referrals": [],
-            "rewards": self.rewards(),
-            "codes": [],
-            "quarantined": [asdict(event) for event in self.quarantined],
-            **why,
-        }
-
-    def rewards(self) -> list[dict[str, Any]]:
-        """Return the rows of `member_reward`: every coupon, gift, badge and benefit, in the order of coming."""
-        held = fold_items((recorded.member_id, recorded.reward) for recorded in self.recorded)
-        return [_held_row(item, self.clock_ms) for item in held.values()]
-
-    def tier_history(self) -> list[dict[str, Any]]:
-        """Return the rows of `tier_history`, in the order of coming."""
-        changes = fold_tier_changes(
-            (recorded.member_id, recorded.reward, recorded.recorded_at_ms, recorded.lowest_tier)
-            for recorded in self.recorded
-        )
-        return [_plain_times(change._asdict()) for change in changes]
-
-    def balances(self) -> list[dict[str, Any]]:
-        """Return the rows of `member_balance`, by member and unit."""
-        folded = fold_balances((recorded.member_id, recorded.reward) for recorded in self.recorded)
-        as_of = iso_from_instant(self.clock_ms)
-        return [
-            {"member_id": member_id, "unit": unit, **_plain_times(structs.asdict(balance)), "as_of": as_of}
-            for (member_id, unit), balance in sorted(folded.items())
-        ]
 
 
 def simulate(
@@ -197,29 +86,6 @@ def simulate_lines(
     return simulator.finished()
 
 
-def read_lines(files: Iterable[Path | str]) -> Iterator[Line]:
-    """Yield the lines of `files` that are not blank.
-
-    Raises:
-        InputError: a file cannot be read.
-    """
-    for file in files:
-        try:
-            if str(file) == "-":
-                yield from _lines("-", sys.stdin.buffer)
-            else:
-                with Path(file).open("rb") as stream:
-                    yield from _lines(str(file), stream)
-        except OSError as error:
-            raise InputError(f"{file}: the file cannot be read ({error.strerror}); check its path") from None
-
-
-def _lines(name: str, stream: Iterable[bytes]) -> Iterator[Line]:
-    for number, text in enumerate(stream, 1):
-        if text.strip():
-            yield Line(name, number, text)
-
-
 class _Simulator:
     """Take lines one by one, as the worker takes events."""
 
@@ -236,17 +102,18 @@ class _Simulator:
         self._stock: dict[str, int] = {}
         self._budgets = MemoryBudgets()
         self._contests = SimulatedContests()
+        self._referrals = SimulatedReferrals(_SECRET, self.simulation.codes)
         checked = self._loaded(programme, str(programme)) if isinstance(programme, Path) else programme
         self._judge = self._activate(checked)
 
     def take(self, line: Line) -> None:
         """Judge one event, set it aside, or change the programme."""
-        activated = _activation(line)
+        activated = activation_in(line)
         if activated is not None:
             folder = Path() if line.file == "-" else Path(line.file).parent
             self._change_programme(folder / activated, line)
             return
-        ticked_ms = _tick(line)
+        ticked_ms = tick_in(line)
         if ticked_ms is not None:
             self.move_clocks(ticked_ms)
             return
@@ -256,7 +123,7 @@ class _Simulator:
             self._admit(event)
         except Rejected as rejected:
             where = (line.file, line.number)
-            found = Quarantined(_event_id(line.text), rejected.reason, rejected.message, *where)
+            found = Quarantined(event_id_in(line.text), rejected.reason, rejected.message, *where)
             self.simulation.quarantined.append(found)
 
     def _admit(self, event: Event) -> None:
@@ -266,14 +133,27 @@ class _Simulator:
             self.simulation.duplicates += 1
             return
         member_id: str | None = getattr(event, "member_id", None)  # a touch has none
-        state = MemberState() if member_id is None else self._members.get(member_id, MemberState())
-        if state.erased:
+        if member_id in self._members and self._members[member_id].erased:
             raise Rejected(Reason.MEMBER_ERASED, "the member asked for erasure; nothing more is kept of them")
+        programme = self._judge.programme
         self._close_contests(max(event.occurred_at, self.simulation.clock_ms) - LATENESS_MS)
+        self._take_own(self._referrals.before(event, programme))
         occurrence = self._record(event, identity)
         if member_id is not None:
-            self._members[member_id] = state
-            self._evaluate(event, member_id, state, occurrence)
+            self._evaluate(event, member_id, self._members.setdefault(member_id, MemberState()), occurrence)
+        self._take_own(self._referrals.after(event, programme))
+
+    def _take_own(self, events: Iterable[Attribution | Forwarded]) -> None:
+        """Record and judge what Guerdon itself writes of referrals, each in the shard of its member."""
+        for event in events:
+            shard = shard_of(event.member_id)
+            self._seqs[shard] += 1
+            identity = event_identity(event.source, event.event_id)
+            occurrence = Occurrence(identity, self._seqs[shard], max(self.simulation.clock_ms, event.occurred_at))
+            if isinstance(event, Attribution):
+                self.simulation.attributions[shard, self._seqs[shard]] = event
+            state = self._members.setdefault(event.member_id, MemberState())
+            self._evaluate(event, event.member_id, state, occurrence)
 
     def _is_duplicate(self, event: Event, identity: bytes) -> bool:
         """Whether the same event, or the same order under another event_id, came before.
@@ -326,8 +206,11 @@ class _Simulator:
             self._judge.explained = []
         rewards = fold(state, event, occurrence, self._judge, books)
         self._write(member_id, event.event_id, occurrence, rewards)
-        if self.simulation.explained is not None and isinstance(self._judge, Explainer):
-            self.simulation.explained.append(Explained(event, self._version, self._judge.explained))
+        is_told = self.simulation.explained is not None and type(event) is not Attribution
+        if is_told and isinstance(self._judge, Explainer):
+            self.simulation.explained.append(  # type: ignore[union-attr]  # it is asked for above
+                Explained(event, self._version, self._judge.explained)
+            )
 
     def _write(self, member_id: str, event_id: str, occurrence: Occurrence, rewards: Iterable[RewardEvent]) -> None:
         shard = shard_of(member_id)
@@ -335,7 +218,7 @@ class _Simulator:
             self._positions[shard] += 1
             place = (shard, self._positions[shard], occurrence.seq)
             lowest = self._judge.programme.lowest_tier
-            recorded = _Recorded(*place, member_id, event_id, occurrence.recorded_at_ms, lowest, reward)
+            recorded = Recorded(*place, member_id, event_id, occurrence.recorded_at_ms, lowest, reward)
             self.simulation.recorded.append(recorded)
 
     def finished(self) -> Simulation:
@@ -345,7 +228,7 @@ class _Simulator:
             for member_id, state in sorted(self._members.items()):
                 if not state.erased:
                     row = clock.report(state.standing, at_ms, state.first_ms)
-                    self.simulation.tiers.append({"member_id": member_id, **_told(row)})
+                    self.simulation.tiers.append({"member_id": member_id, **told(row)})
         return self.simulation
 
     def move_clocks(self, until_ms: int) -> None:
@@ -359,6 +242,7 @@ class _Simulator:
                 occurrence = Occurrence(event_identity("guerdon", event_id), seq, self.simulation.clock_ms)
                 rewards = advance(member_id, state, occurrence, self._judge, self._books[member_id], until_ms)
                 self._write(member_id, event_id, occurrence, rewards)
+        self._take_own(self._referrals.decide_waiting(until_ms, self._judge.programme))
         self._close_contests(until_ms)
 
     def _close_contests(self, until_ms: int) -> None:
@@ -403,113 +287,3 @@ class _Simulator:
             raise InputError(refusal)
         self.simulation.warnings += loaded.problems
         return loaded.programme
-
-
-def _activation(line: Line) -> str | None:
-    """Return the file that an activation line names, or None for every other line."""
-    if b'"activation"' not in line.text:
-        return None
-    try:
-        value = json.loads(line.text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict) or value.get("type") != "activation":
-        return None
-    file = value.get("programme")
-    if not isinstance(file, str) or not file or len(value) > 2:
-        raise InputError(
-            f'{line.file}:{line.number}: an activation is {{"type": "activation", "programme": "FILE"}} and nothing '
-            "more; correct the line"
-        )
-    return file
-
-
-def _told(standing: Standings) -> dict[str, Any]:
-    """Return the columns of `reward.member_tier`."""
-    return {
-        "tier": standing.tier,
-        "since": _iso(standing.since_ms),
-        "until": _iso(standing.until_ms),
-        "qualifying": standing.qualifying,
-        "next_tier": standing.next_tier,
-        "to_next_tier": standing.to_next_tier,
-    }
-
-
-def _tick(line: Line) -> int | None:
-    """Return the instant to which a tick line moves every clock, or None for every other line."""
-    if b'"tick"' not in line.text:
-        return None
-    try:
-        value = json.loads(line.text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict) or value.get("type") != "tick":
-        return None
-    why = "it has other fields"
-    if value.keys() == {"type", "occurred_at"}:
-        try:
-            return instant_from_iso(value["occurred_at"], "occurred_at")
-        except Rejected as rejected:
-            why = rejected.message
-    raise InputError(
-        f'{line.file}:{line.number}: a tick is {{"type": "tick", "occurred_at": "2026-01-31T00:00:00Z"}} and '
-        f"nothing more ({why}); correct the line"
-    )
-
-
-def _event_id(text: bytes) -> str | None:
-    """Return the event_id of a line that may be anything."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    found = value.get("event_id") if isinstance(value, dict) else None
-    return found if isinstance(found, str) else None
-
-
-def _reward_row(recorded: _Recorded) -> dict[str, Any]:
-    """Return the row of `reward.reward_event`."""
-    reward, posting = recorded.reward, recorded.reward.posting
-    key = reward.reward_key.hex()
-    own_lot = None if posting.debit is None else key
-    return {
-        "shard": recorded.shard,
-        "pos": recorded.pos,
-        "reward_key": key,
-        "type": posting.type,
-        "member_id": recorded.member_id,
-        "unit": posting.unit,
-        "amount": reward.amount,
-        "debit": posting.debit,
-        "credit": posting.credit,
-        "lot": own_lot if reward.lot is None else reward.lot.hex(),
-        "item": posting.item,
-        "rule_id": posting.rule_id,
-        "rule_version": posting.rule_version,
-        "campaign": posting.campaign,
-        "order_id": reward.order_id,
-        "event_id": recorded.event_id,
-        "seq": recorded.seq,
-        "reason": posting.reason,
-        "available_at": _iso(reward.available_at_ms),
-        "expires_at": _iso(reward.expires_at_ms),
-        "occurred_at": _iso(reward.occurred_at_ms),
-        "recorded_at": _iso(recorded.recorded_at_ms),
-    }
-
-
-def _held_row(held: HeldItem, clock_ms: int) -> dict[str, Any]:
-    """Return the row of `reward.member_reward`; what has run out by the clock is expired."""
-    lapsed = held.status == "active" and held.expires_at_ms is not None and held.expires_at_ms <= clock_ms
-    row = _plain_times(structs.asdict(held) | {"status": "expired" if lapsed else held.status})
-    return {name: row.get(name) for name in HELD_COLUMNS}
-
-
-def _plain_times(row: dict[str, Any]) -> dict[str, Any]:
-    """Return `row` with instants in ms under the names, and in the form, that the views give them."""
-    return {name.removesuffix("_ms"): _iso(value) if name.endswith("_ms") else value for name, value in row.items()}
-
-
-def _iso(at_ms: int | None) -> str | None:
-    return None if at_ms is None else iso_from_instant(at_ms)

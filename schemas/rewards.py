@@ -39,6 +39,27 @@ ITEM_UNITS = ("coupon", "gift", "badge", "benefit")
 """The units of what is held in pieces and moves between no accounts."""
 
 
+_OF_REFEREE = "\x1f"
+"""Stands between an order and the referee whose it is; no id holds it."""
+
+
+def order_key(order_id: str | None, referee_id: str) -> str:
+    """Return the name of a referee's order in the referrer's ledger: the referrer's own order may be called alike."""
+    return f"{order_id or ''}{_OF_REFEREE}{referee_id}"
+
+
+def shown_order(key: str | None) -> str | None:
+    """Return the order_id that the log shows for an order in a ledger."""
+    if key is None or _OF_REFEREE not in key:
+        return key
+    return key.partition(_OF_REFEREE)[0] or None
+
+
+def referee_of(key: str | None) -> str | None:
+    """Return the referee whose order, or other event, a name in the referrer's ledger stands for; None: its own."""
+    return None if key is None or _OF_REFEREE not in key else key.partition(_OF_REFEREE)[2]
+
+
 class Posting(Struct, frozen=True, kw_only=True):
     """Name what a reward event says apart from its amount, member and time; one object per rule and movement."""
 
@@ -56,7 +77,8 @@ class Posting(Struct, frozen=True, kw_only=True):
 class RewardEvent(Struct, frozen=True, gc=False):
     """Say that `amount` of the posting's unit moved (or was refused); `lot` is None where it is the event's own key.
 
-    `give` is the index among the rule's gives; the log does not keep it.
+    `give` is the index among the rule's gives; the log does not keep it. `order_id` names the order as the ledger does,
+    and the log has what `shown_order` says of it.
     """
 
     posting: Posting

@@ -16,13 +16,14 @@ from engine.programme.load import Loaded, load_programme
 from engine.programme.load_cases import Case, CaseReader
 from engine.programme.nodes import Mapping, Scalar, Sequence, read_tree
 from engine.programme.problems import Problems
-from operations.simulate import Line, simulate_lines
+from operations.event_lines import Line
+from operations.simulate import simulate_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from engine.programme.nodes import Node
-    from operations.simulate import Simulation
+    from operations.simulation import Simulation
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {

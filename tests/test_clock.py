@@ -14,8 +14,9 @@ from consumers.worker import Worker, topics_of
 from engine.programme.load import load_programme
 from engine.programme.nodes import plain
 from engine.store.database import ANALYST, transaction
+from operations.event_lines import Line
 from operations.rows import dictionaries
-from operations.simulate import Line, simulate_lines
+from operations.simulate import simulate_lines
 from operations.verify import verify
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.errors import InputError

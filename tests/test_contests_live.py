@@ -9,8 +9,9 @@ import pytest
 
 from engine.programme.load import load_programme
 from engine.store.database import transaction
+from operations.event_lines import Line
 from operations.rows import dictionaries
-from operations.simulate import Line, simulate_lines
+from operations.simulate import simulate_lines
 from schemas.scalars import instant_from_iso
 from tests.chaos.load import activate, make_topics, publish
 from tests.test_clock import assert_sound, messages, work

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer import Typer
@@ -12,9 +12,12 @@ from typer.testing import CliRunner, Result
 
 from cli import programme as programme_commands
 from cli import simulate as simulate_command
-from operations.simulate import BadProgramme, Simulation, simulate
+from operations.simulate import BadProgramme, simulate
 from schemas.errors import InputError
 from schemas.partitioning import shard_of
+
+if TYPE_CHECKING:
+    from operations.simulation import Simulation
 
 GROCERY = Path(__file__).parents[1] / "examples" / "grocery"
 PROGRAMME = """

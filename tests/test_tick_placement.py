@@ -18,8 +18,9 @@ from engine.live import LiveTransaction
 from engine.programme.load import load_programme
 from engine.standings import retell
 from engine.store.database import transaction
+from operations.event_lines import Line
 from operations.rows import dictionaries
-from operations.simulate import Line, simulate_lines
+from operations.simulate import simulate_lines
 from operations.verify import verify
 from projections.runner import finish
 from schemas.json_events import decode_json

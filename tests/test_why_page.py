@@ -16,7 +16,6 @@ from engine.programme.explain import REASONS
 from operations.simulate import simulate
 from schemas.errors import AnswerIsNo
 from tests.conformance_cases import all_cases, write
-from tests.test_conformance import NOT_YET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from engine.programme.load_cases import Case
 
 PAGE = (Path(__file__).parents[1] / "docs" / "programme" / "why.md").read_text(encoding="utf-8")
-JUDGED = [case for case in all_cases() if case.id not in NOT_YET]
+CASES = list(all_cases())
 
 
 def block(language: str) -> str:
@@ -74,7 +73,7 @@ def test_without_the_flag_nothing_is_explained(run: Callable[..., Result]) -> No
     assert [event["event_id"] for event in json.loads(run("--json", "--why").stdout)["why"]] == ["p-1", "p-2"]
 
 
-@pytest.mark.parametrize("case", JUDGED, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_explaining_changes_nothing_of_what_a_case_gives(case: Case, tmp_path: Path) -> None:
     programme, events = write(case, tmp_path)
     plain = simulate(programme, [events]).document()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.ledger import ranks
+from engine.ledger import ranks, referrals
 from engine.ledger.lots import Lot
 from engine.ledger.movements import kind_of_unit, posting_of
 from schemas.canonical import grant_key
@@ -21,6 +21,8 @@ def decide(turn: Turn, event: Decision) -> None:
         _adjust(turn, event)
     elif event.action == "opening" and turn.state.first_ms is None:
         _open(turn, event)
+    elif event.action in ("referral_release", "referral_void"):
+        referrals.moderate_own(turn, event)
     elif event.action == "opening":
         turn.refuse("not_first", event.occurred_at, abs(event.amount or 0), event.unit or "points")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.memory_budgets import MemoryBudgets
 from engine.ledger.parts import Parts, Placed
+from engine.referral.facts import Referred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,6 +69,10 @@ class MemoryBooks:
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
         """Whether a period of a contest was closed before a place in the member's shard."""
         return self._closed.get((contest, period), seq) < seq
+
+    def referred(self, referee_id: str) -> Referred:
+        """Return what became of a referee of the member's."""
+        return self._parts.referred.setdefault(referee_id, Referred())
 
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
         """Return the use of a budget in a calendar period."""

@@ -212,6 +212,11 @@ class Movements:
             _moved(posting_of(kind, lot.unit, (None, None), rule, lot.item, reason), amount, key, at_ms, lot)
         )
 
+    def reschedule(self, lot: Lot) -> None:
+        """Take note that a lot's hold or expiry has changed."""
+        self.state.is_due(lot.due_ms)
+        self._note(lot)
+
     def _note(self, lot: Lot) -> None:
         """Put a lot that has opened or moved where it will be looked for."""
         if self._agenda is not None:

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from engine.ledger.lots import Lot  # noqa: TC001  msgspec reads the annotations
 from engine.programme.budgets import Budgets
+from engine.referral.facts import Referred  # noqa: TC001  as above
 from schemas.events import Purchase, Refund  # noqa: TC001  as above
 
 if TYPE_CHECKING:
@@ -19,14 +20,26 @@ if TYPE_CHECKING:
     from engine.programme.judge import Judges
 
 
+class ReferralFacts(Struct, array_like=True):
+    """Hold what was known of a referee's purchase, besides the order itself, when it was judged."""
+
+    number: int
+    spend: int
+    signup_ms: int | None = None
+    channel: str | None = None
+    referee: tuple[str | None, str | None, str | None, str | None] = (None, None, None, None)
+
+
 class OrderFacts(Struct, array_like=True):
     """Hold what a refund must know as it was at the award: facts in the order of `Judges.frozen`.
 
     `first` says how far each challenge stood before the order that completed it, and each tier's number, by rule.
+    `referral` is what rules on referrals knew of a referee's order: it is None where the order is the member's own.
     """
 
     facts: tuple[Any, ...] = ()
     first: dict[str, tuple[int, int]] | None = None
+    referral: ReferralFacts | None = None
 
 
 class Page(Struct, array_like=True):
@@ -92,12 +105,16 @@ class Redemption(Struct, array_like=True):
 
 
 class Parts(Struct):
-    """Hold all parts of one member's ledger; `waiting` are refunds whose purchase has not come, by order."""
+    """Hold all parts of one member's ledger; `waiting` are refunds whose purchase has not come, by order.
+
+    `referred` are the member's referees of whom something is known.
+    """
 
     pages: dict[int, Page] = field(default_factory=dict)
     refunded: dict[str, Refunded] = field(default_factory=dict)
     redemptions: dict[str, Redemption] = field(default_factory=dict)
     waiting: dict[str, list[Refund]] = field(default_factory=dict)
+    referred: dict[str, Referred] = field(default_factory=dict)
 
     def lots(self) -> Iterator[Lot]:
         """Yield the lots of all pages, the oldest page first."""
@@ -137,6 +154,10 @@ class Books(Budgets, Protocol):
 
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
         """Whether a period of a contest was closed before a place in the member's shard: nothing counts for it."""
+        ...
+
+    def referred(self, referee_id: str) -> Referred:
+        """Return what became of a referee of the member's, the same object each time; what is changed in it is kept."""
         ...
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import structs
 
 from engine.ledger import contests, ranks
 from engine.ledger.forget import is_forgotten, refunds_close_ms
 from engine.ledger.lots import ITEM_UNITS
-from engine.ledger.parts import Line, OrderFacts, Refunded
+from engine.ledger.parts import Line, OrderFacts, ReferralFacts, Refunded
 from engine.ledger.redemptions import give_back
 from engine.ledger.rest import earned_by_rest, exceeds, rest_of, total_left
 from engine.programme.facts import metric_value, millionths
 from engine.programme.frozen import FrozenFacts, frozen_items
 from engine.programme.localtime import calendar_of
+from engine.programme.occasions import ReferralEvent
 from engine.programme.returned import return_to_limits, take_from_metric
 from engine.programme.terms import Negative
+from schemas.events import Purchase
+from schemas.rewards import referee_of
 
 if TYPE_CHECKING:
     from engine.ledger.lots import Lot
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from engine.ledger.turn import Turn
     from engine.programme.conditions import Metric
     from engine.programme.model import Programme
-    from schemas.events import Purchase, Refund
+    from schemas.events import Event, Refund
 
 
 def refund(turn: Turn, event: Refund) -> None:
@@ -47,10 +50,31 @@ def refund(turn: Turn, event: Refund) -> None:
     if reason is not None or after is None:
         _refuse(turn, event, reason or "")
         return
+    _carry_out(turn, (order, after), event, Refunding)
+
+
+def refund_of_referee(turn: Turn, event: Refund, purchase: Purchase, version: int) -> None:
+    """Take back from the referrer what a referee's order has earned them, by the version that awarded it.
+
+    Args:
+        turn: the referrer's.
+        event: the referee's refund.
+        purchase: the order that it returns, with the order's name in the referrer's ledger.
+        version: of the programme that awarded what it earned.
+    """
+    order = turn.books.parts().refunded.get(purchase.order_id) or Refunded(purchase, version)
+    after = None if _refusal(turn, order, event) else _returned(order, event)
+    if after is not None:  # what is refused is told the referee, whose refund it is
+        _carry_out(turn, (order, after), event, ReferralRefunding)
+
+
+def _carry_out(turn: Turn, orders: tuple[Refunded, Refunded], event: Refund, refunding: type[Refunding]) -> None:
+    """Carry out a refund of an order, which is given as it was before and as it is after."""
+    before, after = orders
     after.refunds[event.refund_id] = _digest(event)
     turn.state.is_booked = True
-    parts.refunded[event.order_id] = after
-    _Refunding(turn, order, after, event.occurred_at).run()
+    turn.books.parts().refunded[after.purchase.order_id] = after
+    refunding(turn, before, after, event.occurred_at).run()
 
 
 def _refuse(turn: Turn, event: Refund, reason: str) -> None:
@@ -101,8 +125,10 @@ def _digest(event: Refund) -> bytes:
     return blake2b(f"{event.amount}\0{items}".encode(), digest_size=8).digest()
 
 
-class _Refunding:
+class Refunding:
     """Carry out one refund of an order: give back what it was paid with, then take what the rest no longer earns."""
+
+    KIND: ClassVar[type[Event]] = Purchase
 
     def __init__(self, turn: Turn, before: Refunded, after: Refunded, at_ms: int) -> None:
         self._turn = turn
@@ -131,8 +157,8 @@ class _Refunding:
         self._take_from_contests()
         self._lower(self._take_from_metrics(sum(taken.get(lot.key, 0) for lot in lots if lot.unit == "status")))
 
-    def _facts(self, event: Purchase | Rest) -> FrozenFacts:
-        kept = dict(zip(frozen_items(self._programme), self._kept.facts, strict=False))
+    def _facts(self, event: Purchase | Rest | ReferralEvent) -> FrozenFacts:
+        kept = dict(zip(frozen_items(self._programme, self.KIND), self._kept.facts, strict=False))
         calendar = calendar_of(self._programme.timezone)
         return FrozenFacts(event, event.occurred_at, calendar, self._turn.state, 0, {}, kept)
 
@@ -152,24 +178,7 @@ class _Refunding:
         return sum(earned_by_rest(self._programme, status, left, self._kept, 0).values())
 
     def _take(self, lot: Lot, claim: int) -> int:
-        """Take a claim as far as the programme lets it, and return how much was taken."""
-        turn, at_ms, negative = self._turn, self._at_ms, self._programme.terms.refunds.negative
-        if lot.unit in ITEM_UNITS:
-            held = min(claim, lot.active + lot.pending)
-            if held:
-                turn.take_back(lot, held, at_ms, "refund")
-            return held
-        accounts = ("pending",) if negative is Negative.ONLY_PENDING else ("pending", "active", "expired")
-        if lot.unit == "status":
-            accounts = ("pending", "active", "expired")
-        left = turn.movements.reverse(lot, claim, at_ms, accounts, "refund")
-        if negative is not Negative.ONLY_PENDING or lot.unit == "status":
-            left = turn.movements.reverse_active(lot.unit, left, at_ms, "refund")
-        if left and (negative is Negative.UNLIMITED or lot.unit == "status"):
-            left -= turn.owe(lot, left, at_ms, "refund")
-        elif left:
-            turn.refuse("forgiven", at_ms, left, lot.unit, None, lot.order_id)
-        return claim - left
+        return take(self._turn, lot, claim, (self._at_ms, "refund"), self._programme.terms.refunds.negative)
 
     def _return_to_limits(self, lots: list[Lot], taken: dict[bytes, int]) -> None:
         """Give back to limits what was reversed now, in the period of the purchase."""
@@ -229,6 +238,71 @@ class _Refunding:
             if due > paid:
                 give_back(self._turn, redemption, due - paid, self._at_ms)
                 order.repaid[redemption_id] = due
+
+
+class ReferralRefunding(Refunding):
+    """Carry out the refund of a referee's order in the referrer's account: only what rules on referrals gave counts."""
+
+    KIND: ClassVar[type[Event]] = ReferralEvent
+
+    def _facts(self, event: Purchase | Rest | ReferralEvent) -> FrozenFacts:
+        """Read the order as rules on referrals do: what the referee has spent by then is less by what was returned."""
+        known, bought = self._kept.referral or ReferralFacts(0, 0), self._order.purchase
+        amount = event.amount or 0
+        return super()._facts(referral_event(known, bought, amount, known.spend - bought.amount + amount))
+
+    def _tier_left(self, lots: list[Lot], left: FrozenFacts) -> int:
+        tiers = self._turn.terms.tiers
+        return super()._tier_left(lots, left) if tiers is not None and tiers.metric is None else 0
+
+    def _take_from_metrics(self, status: int) -> int:
+        """Return what tiers by status lose; no metric has counted a referee's order."""
+        tiers = self._turn.terms.tiers
+        return status if tiers is not None and tiers.metric is None else 0
+
+    def _take_from_contests(self) -> None:
+        """Take nothing: the referee's account has counted the order, and loses it."""
+
+
+def referral_event(known: ReferralFacts, purchase: Purchase, amount: int, spend: int) -> ReferralEvent:
+    """Return a referee's purchase as rules on referrals see it."""
+    channel, code, referrer, visitor = known.referee
+    return ReferralEvent(
+        event_id=purchase.event_id, source=purchase.source, member_id=purchase.member_id,
+        occurred_at=purchase.occurred_at, event="purchase", referee_id=referee_of(purchase.order_id) or "",
+        order_id=purchase.order_id, number=known.number, amount=amount, spend=spend, signup_ms=known.signup_ms,
+        channel=known.channel, referee_channel=channel, referee_code=code, referee_referrer=referrer,
+        referee_visitor=visitor,
+    )  # fmt: skip
+
+
+def take(turn: Turn, lot: Lot, claim: int, how: tuple[int, str], negative: Negative) -> int:
+    """Take a claim on a lot as far as the programme lets it, and return how much was taken.
+
+    Args:
+        turn: of the event that claims.
+        lot: what was awarded.
+        claim: how much of it is asked back, in the lot's unit.
+        how: when, and the reason that the log gives.
+        negative: how far the programme lets a balance fall.
+    """
+    at_ms, reason = how
+    if lot.unit in ITEM_UNITS:
+        held = min(claim, lot.active + lot.pending)
+        if held:
+            turn.take_back(lot, held, at_ms, reason)
+        return held
+    accounts = ("pending",) if negative is Negative.ONLY_PENDING else ("pending", "active", "expired")
+    if lot.unit == "status":
+        accounts = ("pending", "active", "expired")
+    left = turn.movements.reverse(lot, claim, at_ms, accounts, reason)
+    if negative is not Negative.ONLY_PENDING or lot.unit == "status":
+        left = turn.movements.reverse_active(lot.unit, left, at_ms, reason)
+    if left and (negative is Negative.UNLIMITED or lot.unit == "status"):
+        left -= turn.owe(lot, left, at_ms, reason)
+    elif left:
+        turn.refuse("forgiven", at_ms, left, lot.unit, None, lot.order_id)
+    return claim - left
 
 
 def _kept_facts(turn: Turn, order_id: str) -> OrderFacts:

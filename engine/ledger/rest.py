@@ -11,11 +11,11 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from engine.programme.facts import millionths
-from engine.programme.frozen import REACTS_TO
+from engine.programme.frozen import ORDERS, REACTS_TO
 from engine.programme.interpret import award_of
 from engine.programme.model import Phase, in_order
 from engine.programme.occasions import ChallengeCompletion, TierChange
-from schemas.events import Purchase, Tender
+from schemas.events import Tender
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,9 +134,9 @@ def earned_by_rest(
         if rule.id not in by_rule or not _stands(rule, programme, facts, kept, tier_left):
             continue
         for lot in by_rule[rule.id]:
-            award = award_of(facts, rule.gives[lot.give].amount, given) if rule.on is Purchase else lot.amount
+            award = award_of(facts, rule.gives[lot.give].amount, given) if rule.on in ORDERS else lot.amount
             earned[lot.key] = min(award, lot.amount)
-        if rule.on is Purchase:  # what a change of tier gave came after the multipliers
+        if rule.on in ORDERS:  # what a change of tier gave came after the multipliers
             given[rule.phase] += sum(earned[lot.key] for lot in by_rule[rule.id] if lot.unit == "points")
     return earned
 

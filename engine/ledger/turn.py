@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.ledger import flagged
 from engine.ledger.lots import ITEM_UNITS
 from engine.ledger.movements import REVOKED, Movements, posting_of
 from engine.programme.expiry import Expiry
@@ -74,7 +75,13 @@ class Turn:
         """Judge an event, or an occasion that is none of the log's, under its identity, and open what it gives."""
         here = self.occurrence
         occurrence = Occurrence(identity, here.seq, here.recorded_at_ms, here.budgets)
-        self.movements.open(self.judge.judge(event, self.state, occurrence))
+        given = self.judge.judge(event, self.state, occurrence)
+        referral = self.state.referral
+        if referral is not None and referral.flagged and not referral.voided:
+            given = flagged.held_back(given, flagged.rules_on_referrer(self.judge.programme))
+        self.movements.open(given)
+        if referral is not None and referral.flagged:
+            flagged.forget_held(self, given)
 
     def refuse(
         self,

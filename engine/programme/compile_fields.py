@@ -24,7 +24,15 @@ from engine.programme.conditions import (
     TierValue,
 )
 from engine.programme.expiry import Expiry
-from engine.programme.facts import MONDAY_OF_DAY_ZERO, holds_item, millionths, tendered, tier_of, tier_rank_of
+from engine.programme.facts import (
+    MONDAY_OF_DAY_ZERO,
+    holds_item,
+    millionths,
+    referrer_of,
+    tendered,
+    tier_of,
+    tier_rank_of,
+)
 from engine.programme.localtime import DAY_MS, DAY_ZERO, days_to_birthday, month_of
 from engine.programme.model import Every
 from engine.programme.syntax import (
@@ -61,6 +69,7 @@ GLOBALS: dict[str, Any] = {
     "date": date,
     "days_to_birthday": days_to_birthday,
     "holds_item": holds_item,
+    "referrer_of": referrer_of,
     "last_of": metrics.last_of,
     "millionths": millionths,
     "month_of": month_of,
@@ -275,6 +284,8 @@ class FieldReader:
         state = name("state")
         if source.part is MemberPart.AGE:
             return attribute(state, "signup_ms")
+        if source.part is MemberPart.REFERRER:
+            return call(name("referrer_of"), state)
         if source.part is MemberPart.BALANCE:
             return attribute(state, "available")
         if source.part is MemberPart.HELD:

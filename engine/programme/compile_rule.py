@@ -11,10 +11,9 @@ from engine.programme.compile_guard import bucketed, runs_of
 from engine.programme.compile_when import condition_expression
 from engine.programme.conditions import Field, FieldTest
 from engine.programme.fields import TRIGGERS
-from engine.programme.frozen import Frozen, are_always_kept, frozen_items
+from engine.programme.frozen import ORDERS, Frozen, are_always_kept, frozen_items
 from engine.programme.model import MultipliedAmount, Pick, decides
 from engine.programme.syntax import assign, attribute, both, call, compare, constant, name, pair, run, when
-from schemas.events import Purchase
 
 if TYPE_CHECKING:
     from engine.programme.compile_fields import FieldReader
@@ -60,12 +59,12 @@ class RulesCompiler:
 
     def _keeping_facts(self) -> list[ast.stmt]:
         """Keep, beside what an order has earned, what it stood on and is not the order's own."""
-        items = frozen_items(self._programme) if self._kind is Purchase else ()
+        items = frozen_items(self._programme, self._kind) if self._kind in ORDERS else ()
         if not items:
             return []
         facts = ast.Tuple([self._frozen(item) for item in items], ast.Load())
         keeping: list[ast.stmt] = [run(call(name("keep_facts"), name("state"), name("order"), facts))]
-        return keeping if are_always_kept(self._programme) else [when(name("rewards"), keeping)]
+        return keeping if are_always_kept(self._programme, self._kind) else [when(name("rewards"), keeping)]
 
     def _frozen(self, item: Frozen) -> ast.expr:
         """Return what is kept of a fact, as `frozen.frozen_value` does."""

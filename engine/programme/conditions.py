@@ -170,6 +170,7 @@ class MemberPart(StrEnum):
     HELD = "held"
     BIRTHDAY = "birthday"
     ATTRIBUTE = "attribute"
+    REFERRER = "referrer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.programme.facts import MONDAY_OF_DAY_ZERO, period_of
 from engine.programme.localtime import DAY_MS, DAY_ZERO, calendar_of
 from engine.programme.model import Every
+from schemas.events import OCCURRED_AT_MS_END
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +38,15 @@ def end_of(contest: Contest, period: int, calendar: Calendar) -> int:
     if contest.every is None:
         return contest.until_ms
     return calendar.instant_of(_first_day_after(contest.every, period) * DAY_MS)
+
+
+def bounds_of(every: Every, at_ms: int, calendar: Calendar) -> tuple[int, int]:
+    """Return the first instant of the calendar period that holds an instant, and the first after it."""
+    if every is Every.LIFETIME:
+        return 0, OCCURRED_AT_MS_END
+    period = period_of(every, at_ms, calendar)
+    first, end = (calendar.instant_of(_first_day_after(every, each) * DAY_MS) for each in (period - 1, period))
+    return first, end
 
 
 def next_end(programme: Programme, after_ms: int) -> int | None:

@@ -143,6 +143,8 @@ class Facts:
     def _member(self, source: MemberValue) -> int | bool | str | None:
         if source.part is MemberPart.AGE:
             return self.state.signup_ms
+        if source.part is MemberPart.REFERRER:
+            return referrer_of(self.state)
         if source.part is MemberPart.BALANCE:
             return self.available
         if source.part is MemberPart.BIRTHDAY:
@@ -256,6 +258,12 @@ def is_held(held: dict[str, int], item: str, at_ms: int) -> bool:
 def holds_item(state: MemberState, item: str, at_ms: int) -> bool:
     """Whether the member holds a badge or benefit."""
     return state.memory is not None and is_held(state.memory.held, item, at_ms)
+
+
+def referrer_of(state: MemberState) -> str | None:
+    """Return who referred the member, None where nobody did or the referral was voided."""
+    referral = state.referral
+    return None if referral is None or referral.voided else referral.referrer_id
 
 
 def tier_rank_of(state: MemberState, levels: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ from engine.programme.conditions import (
     MemberValue,
     Tender,
 )
-from engine.programme.occasions import Anniversary, Birthday, ChallengeCompletion, ContestWon, TierChange
+from engine.programme.occasions import Anniversary, Birthday, ChallengeCompletion, ContestWon, ReferralEvent, TierChange
 from schemas.events import PERSONAL_FIELDS, Activity, Event, Purchase, Share, Signup
 
 EVENT_TRIGGERS: dict[str, type[Event]] = {
@@ -26,7 +26,7 @@ EVENT_TRIGGERS: dict[str, type[Event]] = {
 
 OCCASION_TRIGGERS: dict[str, type[Event]] = {
     "tier": TierChange, "birthday": Birthday, "anniversary": Anniversary, "contest": ContestWon,
-    "challenge": ChallengeCompletion,
+    "challenge": ChallengeCompletion, "referral": ReferralEvent,
 }  # fmt: skip
 """What else rules may be `on`: what time and the ledger bring about."""
 
@@ -34,8 +34,6 @@ TRIGGERS = EVENT_TRIGGERS | OCCASION_TRIGGERS
 """Everything that rules of this release may be `on`."""
 
 TRIGGER_NAMES = {kind: name for name, kind in TRIGGERS.items()}
-
-LATER_TRIGGERS = ("referral",)
 
 LINE = "line"
 """Stands in the place of a trigger where the fields of one line of a purchase are meant."""
@@ -72,6 +70,15 @@ _OWN: dict[str, dict[str, tuple[Kind, bool]]] = {
         "campaign": (_TEXT, True),
     },
 }  # fmt: skip
+_REFERRAL: tuple[tuple[str, Kind, Attribute, bool], ...] = (
+    ("referral.event", _TEXT, Attribute("event"), False), ("referral.number", _INTEGER, Attribute("number"), False),
+    ("referral.amount", _MONEY, Attribute("amount"), True), ("referral.age", Kind.AGE, Attribute("signup_ms"), True),
+    ("referral.spend", _MONEY, Attribute("spend"), False), ("referral.channel", _TEXT, Attribute("channel"), True),
+    ("referral.referee.channel", _TEXT, Attribute("referee_channel"), True),
+    ("referral.referee.referral_code", _TEXT, Attribute("referee_code"), True),
+    ("referral.referee.referrer_id", _TEXT, Attribute("referee_referrer"), True),
+    ("referral.referee.visitor", _TEXT, Attribute("referee_visitor"), True),
+)  # fmt: skip
 _OCCASIONS: dict[str, dict[str, Field]] = {
     "tier": {
         "tier.to": Field("tier.to", Kind.TEXT, Attribute("to"), optional=False),
@@ -82,6 +89,7 @@ _OCCASIONS: dict[str, dict[str, Field]] = {
         "contest.id": Field("contest.id", Kind.TEXT, Attribute("contest_id"), optional=False),
         "contest.rank": Field("contest.rank", Kind.INTEGER, Attribute("rank"), optional=False),
     },
+    "referral": {path: Field(path, kind, source, optional=maybe) for path, kind, source, maybe in _REFERRAL},
     "challenge": {"challenge.rule": Field("challenge.rule", Kind.TEXT, Attribute("rule"), optional=False)},
     "anniversary": {"anniversary.years": Field("anniversary.years", Kind.INTEGER, Attribute("years"), optional=False)},
 }
@@ -102,6 +110,7 @@ TIER_PATHS = ("member.tier", "member.tier_rank")
 MEMBER_FIELDS = {
     "member.age": Field("member.age", Kind.AGE, MemberValue(MemberPart.AGE)),
     "member.birthday": Field("member.birthday", Kind.RECURRING, MemberValue(MemberPart.BIRTHDAY)),
+    "member.referrer": Field("member.referrer", Kind.TEXT, MemberValue(MemberPart.REFERRER)),
     "member.balance": Field("member.balance", _INTEGER, MemberValue(MemberPart.BALANCE), optional=False),
 }
 TIME_FIELDS = {
@@ -129,14 +138,7 @@ def _catalogue() -> dict[str, dict[str, Field]]:
 FIELDS = _catalogue()
 """Every field of an event, by trigger and path."""
 
-LATER_PATHS = frozenset(
-    (
-        "refund.order_id", "refund.refund_id", "refund.amount",
-        "member.referrer",
-        "referral.event", "referral.number", "referral.amount", "referral.age", "referral.spend", "referral.channel",
-    )
-)  # fmt: skip
-_LATER_PREFIXES = ("referral.referee.",)
+LATER_PATHS = frozenset(("refund.order_id", "refund.refund_id", "refund.amount"))
 
 
 def field_of(trigger: str, path: str) -> Field | None:
@@ -189,7 +191,7 @@ def other_trigger_of(path: str) -> str | None:
 
 def is_later(path: str) -> bool:
     """Whether `path` is a field of the language that this release does not judge yet."""
-    return path in LATER_PATHS or any(path.startswith(prefix) and len(path) > len(prefix) for prefix in _LATER_PREFIXES)
+    return path in LATER_PATHS
 
 
 def paths_near(trigger: str) -> list[str]:

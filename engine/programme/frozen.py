@@ -27,6 +27,7 @@ from engine.programme.conditions import (
 from engine.programme.facts import Facts
 from engine.programme.fields import is_personal
 from engine.programme.model import MultipliedAmount, RatedAmount
+from engine.programme.occasions import ReferralEvent
 from schemas.events import Purchase
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from engine.programme.conditions import Condition
     from engine.programme.model import Amount, Programme, Rule
     from engine.state import MemberState
+    from schemas.events import Event
 
 Frozen = Field | FieldTest | MultipliedAmount
 """What is kept of a fact: a field's value, whether a test held, or a multiplier's factor."""
@@ -68,19 +70,23 @@ class FrozenFacts(Facts):
         return Facts._passes(self, test)  # noqa: SLF001  as above
 
 
+ORDERS = (Purchase, ReferralEvent)
+"""What earns for an order: the member's own, or a referee's."""
+
+
 @lru_cache(maxsize=64)
-def frozen_items(programme: Programme) -> tuple[Frozen, ...]:
-    """Return what rules and metrics on purchases read and is not the order's own, each once."""
+def frozen_items(programme: Programme, kind: type[Event]) -> tuple[Frozen, ...]:
+    """Return what rules on a kind of order, and metrics on purchases, read and is not the order's own, each once."""
     found: dict[Frozen, None] = {}
     for rule in programme.rules:
-        if rule.on is Purchase:
+        if rule.on is kind:
             found |= dict.fromkeys(_of_rule(rule))
-    return tuple(found | dict.fromkeys(_of_metrics(programme)))
+    return tuple(found | dict.fromkeys(_of_metrics(programme) if kind is Purchase else ()))
 
 
-def are_always_kept(programme: Programme) -> bool:
+def are_always_kept(programme: Programme, kind: type[Event]) -> bool:
     """Whether facts are kept of orders that earned nothing, too: where a metric must know what it took in."""
-    return any(True for _ in _of_metrics(programme))
+    return kind is Purchase and any(True for _ in _of_metrics(programme))
 
 
 def frozen_value(item: Frozen, facts: Facts) -> Any:

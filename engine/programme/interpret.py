@@ -21,7 +21,7 @@ from engine.programme.conditions import Duration
 from engine.programme.expiry import Expiry
 from engine.programme.facts import Facts, metric_value, period_of
 from engine.programme.fields import TRIGGERS
-from engine.programme.frozen import are_always_kept, frozen_items, frozen_value, keep_facts, keep_first
+from engine.programme.frozen import ORDERS, are_always_kept, frozen_items, frozen_value, keep_facts, keep_first
 from engine.programme.judge import is_followed, tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
 from engine.programme.metrics import completes
@@ -45,12 +45,13 @@ from engine.programme.uses import begins_control, rolling_use, rolling_value_use
 from engine.state import LimitUse, use_in
 from engine.windows import RollingUse
 from schemas.canonical import grant_key
-from schemas.events import INT64_MAX, Purchase
+from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.programme.frozen import Frozen
     from engine.programme.model import Amount, Challenge, Give, LimitScope, Programme, Rule
     from engine.state import MemberState, Occurrence
     from schemas.events import Event, MemberEvent
@@ -66,7 +67,7 @@ class Interpreter:
         self.version = version
         self._observer = observer or Observer()
         self._rules = in_order(programme.rules)
-        self._frozen = frozen_items(programme)
+        self._frozen: dict[type[Event], tuple[Frozen, ...]] = {kind: frozen_items(programme, kind) for kind in ORDERS}
         self.timed = timed_by(programme)
         self.tier_clock = tier_clock_of(programme)
         self.has_budgets = has_budgets(programme)
@@ -76,7 +77,8 @@ class Interpreter:
         """Return what `event` gives its member and count it in `state`."""
         rules = [rule for rule in self._rules if isinstance(event, rule.on)]
         judging = _Judging(self.programme, self.version, event, state, occurrence, self._observer)  # type: ignore[arg-type]  # rules are on members
-        facts = tuple(frozen_value(item, judging.facts) for item in self._frozen) if isinstance(event, Purchase) else ()
+        frozen = self._frozen.get(type(event), ())
+        facts = tuple(frozen_value(item, judging.facts) for item in frozen)
         picked: dict[str, Rule | None] = {}
         for rule in rules:
             if not decides(rule.group):
@@ -95,9 +97,8 @@ class Interpreter:
                 judging.facts.enter(metric)
                 if tier_metric is not None and metric.key == tier_metric.key:
                     state.gained += metric_value(metric, judging.facts)
-        kept = judging.rewards or are_always_kept(self.programme)
-        if isinstance(event, Purchase) and self._frozen and kept:
-            keep_facts(state, event.order_id, facts)
+        if frozen and (judging.rewards or are_always_kept(self.programme, type(event))):
+            keep_facts(state, order_of(event) or "", facts)  # type: ignore[arg-type]  # orders are members'
         return judging.rewards or NOTHING
 
 

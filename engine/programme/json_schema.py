@@ -9,15 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.programme.conditions import Kind, Measure
-from engine.programme.fields import FIELDS, LATER_PATHS, LATER_TRIGGERS, LINE, MEMBER_FIELDS, TIME_FIELDS, TRIGGERS
+from engine.programme.fields import FIELDS, LATER_PATHS, LINE, MEMBER_FIELDS, TIME_FIELDS, TRIGGERS
 from engine.programme.literals import Weekday
-from engine.programme.load import EXAMPLES, LATER_SECTIONS, REQUIRED_SECTIONS, SCHEMA
+from engine.programme.load import EXAMPLES, REQUIRED_SECTIONS, SCHEMA
 from engine.programme.load_cases import ANY, BALANCE_COLUMNS, REFERRAL_COLUMNS, TIER_COLUMNS
 from engine.programme.load_contests import CONTEST_PERIODS
 from engine.programme.load_metric import Repeat
 from engine.programme.load_when import TESTS
 from engine.programme.model import Every, Over, Phase, Pick, Rounding
-from engine.programme.terms import ContestMetric, Downgrade, Negative, RewardKind, RoundExpiry
+from engine.programme.terms import (
+    Block,
+    ContestMetric,
+    Downgrade,
+    Flag,
+    Negative,
+    RewardKind,
+    RoundExpiry,
+    Touches,
+)
 from schemas.events import EVENT_TYPES
 from schemas.rejection import Reason
 from schemas.rewards import REWARD_TYPES
@@ -64,7 +73,7 @@ def json_schema() -> Schema:
         "rules": _list_of(_ref("rule")),
         EXAMPLES: _list_of(_ref("case")),
     }
-    document = _object(sections | _terms() | {name: {} for name in LATER_SECTIONS}, REQUIRED_SECTIONS)
+    document = _object(sections | _terms(), REQUIRED_SECTIONS)
     definitions = {"condition": _condition(), "line": _line(), "rule": _rule(), "give": _give(), "limit": _limit()}
     definitions |= {"case": _case()}
     return {
@@ -94,6 +103,11 @@ def _terms() -> dict[str, Schema]:
     points: dict[str, Schema] = {
         "validity": validity, "round_expiry": _choice(RoundExpiry), "liability_per_point": _NUMBER,
     }  # fmt: skip
+    most = _object({"times": _NUMBER, "every": {"anyOf": [_choice(Every), _DURATION]}}, ("times",))
+    referral: dict[str, Schema] = {
+        "attribution": _choice(Touches), "touch_window": _DURATION, "claim_window": _DURATION,
+        "max_per_referrer": most, "block": _list_of(_choice(Block)), "flag": _list_of(_choice(Flag)),
+    }  # fmt: skip
     span = _object({"from": _SCALAR, "until": _SCALAR}, ("from", "until"))
     contest: dict[str, Schema] = {
         "id": _SCALAR, "metric": _choice(ContestMetric), "winners": _NUMBER,
@@ -105,6 +119,7 @@ def _terms() -> dict[str, Schema]:
         "tiers": _object(tiers, ("metric", "window", "levels")),
         "catalogue": _list_of(_object(reward, ("id", "kind"))),
         "reserve_for": _DURATION,
+        "referral": _object(referral),
         "contests": _list_of(_object(contest, contest)),
     }
 
@@ -198,7 +213,7 @@ def _rule() -> Schema:
     return _object(
         {
             "id": _SCALAR,
-            "on": _choice((*TRIGGERS, *LATER_TRIGGERS)),
+            "on": _choice(TRIGGERS),
             "campaign": _SCALAR,
             "phase": _choice(Phase),
             "active": _object({"from": {"type": "string"}, "until": {"type": "string"}}),

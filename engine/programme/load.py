@@ -15,7 +15,6 @@ from engine.programme.load_cases import CaseReader
 from engine.programme.load_derived import read_derived
 from engine.programme.load_metric import read_metrics, read_segments
 from engine.programme.load_rule import RuleReader
-from engine.programme.load_sections import SectionReader
 from engine.programme.load_terms import TERM_SECTIONS, TermsReader
 from engine.programme.load_when import DERIVED_PREFIX, HISTORY_PREFIX, SEGMENT_PREFIX, Names
 from engine.programme.localtime import calendar_of, zone_names
@@ -36,7 +35,6 @@ REQUIRED_SECTIONS = ("schema", "programme", "timezone", "currency", "rules")
 EXAMPLES = "tests"
 """The section of golden examples: checked, and no part of what judges."""
 _KNOWN = (*REQUIRED_SECTIONS, "derived", "metrics", "segments", *TERM_SECTIONS, EXAMPLES)
-LATER_SECTIONS = ("referral",)
 _READ_AS = {
     "derived": (DERIVED_PREFIX, "derived field", "derived.{}"),
     "metrics": (HISTORY_PREFIX, "metric", "history.{}"),
@@ -118,7 +116,7 @@ def canonical_digest(tree: Mapping) -> str:
 
 
 def _programme(tree: Node, problems: Problems) -> Programme | None:
-    entries = entries_of(tree, "a programme", problems, (*_KNOWN, *LATER_SECTIONS), required=REQUIRED_SECTIONS)
+    entries = entries_of(tree, "a programme", problems, _KNOWN, required=REQUIRED_SECTIONS)
     if entries is None:
         return None
     if "schema" in entries:
@@ -137,7 +135,6 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
     checker = Checker(Possibilities(currency, names.calendar), problems)
     checker.rules(rules)
     assert isinstance(tree, Mapping)  # noqa: S101  entries_of has refused everything else
-    SectionReader(names, problems).check(entries, tree)
     _check_names(entries, names, checker, problems)
     if identifier is None or timezone is None or currency is None:
         return None

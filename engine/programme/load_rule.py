@@ -9,7 +9,7 @@ from engine.programme.chance import TREAT_OF
 from engine.programme.check import warn_unbounded
 from engine.programme.conditions import ALWAYS
 from engine.programme.entries import entries_of
-from engine.programme.fields import LATER_TRIGGERS, TRIGGERS
+from engine.programme.fields import TRIGGERS
 from engine.programme.literals import duration_of, instant_of
 from engine.programme.load_give import GiveReader
 from engine.programme.load_limit import LimitReader
@@ -91,12 +91,10 @@ class RuleReader:
 
     def _trigger(self, node: Node) -> str | None:
         text = text_of(node, "on", self._problems)
-        if text in LATER_TRIGGERS:
-            self._problems.not_judged(node.place, f"on: {text}")
-        elif text is not None and text not in TRIGGERS:
-            self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "on", text, [*TRIGGERS, *LATER_TRIGGERS])
+        if text is not None and text not in TRIGGERS:
+            self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "on", text, TRIGGERS)
             return None
-        elif text == "tier" and not self._names.levels:
+        if text == "tier" and not self._names.levels:
             message = 'a rule on tier needs tiers and this programme has none; add a section "tiers"'
             self._problems.error(node.place, Code.NEVER_MATCHES, message)
         elif text == "contest" and not self._names.contests:

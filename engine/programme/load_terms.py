@@ -8,6 +8,7 @@ from engine.programme.conditions import Duration, Kind, Measure
 from engine.programme.entries import entries_of
 from engine.programme.literals import duration_of, is_duration, literal_of, validity_of
 from engine.programme.load_contests import ContestReader
+from engine.programme.load_referral import referral_of
 from engine.programme.load_when import HISTORY_PREFIX
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence
 from engine.programme.problems import Code, shown
@@ -18,6 +19,7 @@ from engine.programme.terms import (
     Level,
     Negative,
     PointsTerms,
+    ReferralTerms,
     RefundTerms,
     RewardKind,
     RoundExpiry,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from engine.programme.load_when import Names
     from engine.programme.problems import Problems
 
-TERM_SECTIONS = ("points", "refunds", "tiers", "catalogue", "reserve_for", "contests")
+TERM_SECTIONS = ("points", "refunds", "tiers", "catalogue", "reserve_for", "contests", "referral")
 _ROLLING = "rolling "
 _WINDOWS = ("lifetime", "calendar_year", "anniversary", "rolling 12mo")
 _LIABILITY_DIGITS = 18
@@ -54,6 +56,7 @@ class TermsReader:
         read = {
             "points": self._points, "refunds": self._refunds, "tiers": self._tiers, "catalogue": self._catalogue,
             "reserve_for": self._reserve_for, "contests": ContestReader(self._names, self._problems).contests,
+            "referral": self._referral,
         }  # fmt: skip
         found = {name: reader(entries[name]) for name, reader in read.items() if name in entries}
         return Terms(**{name: value for name, value in found.items() if value is not None})  # type: ignore[arg-type]
@@ -78,6 +81,9 @@ class TermsReader:
 
     def _reserve_for(self, node: Node) -> Duration | None:
         return duration_of(node, "reserve_for", self._problems)
+
+    def _referral(self, node: Node) -> ReferralTerms:
+        return referral_of(node, self._problems)
 
     def _tiers(self, node: Node) -> Tiers | None:
         known = ("metric", "window", "downgrade", "grace", "levels")

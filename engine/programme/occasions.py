@@ -1,4 +1,4 @@
-"""Hold what rules can be on besides the events that upstream sends: changes of tier, days, contests, challenges."""
+"""Hold what rules can be on besides the events that upstream sends: tiers, days, contests, challenges, referees."""
 
 from __future__ import annotations
 
@@ -40,3 +40,24 @@ class ChallengeCompletion(MemberEvent, frozen=True, kw_only=True, gc=False):
 
     rule: str
     order_id: str | None = None
+
+
+class ReferralEvent(MemberEvent, frozen=True, kw_only=True, gc=False):
+    """Say, in the referrer's account, what a referee did.
+
+    `event` names the type of the referee's event, `number` and `spend` count as of it, `signup_ms` is when they signed
+    up. `order_id` is a key that no order of the referrer's own can have: `schemas.rewards.order_key` makes it.
+    """
+
+    event: str
+    referee_id: str
+    order_id: str
+    number: int = 0
+    amount: int | None = None
+    spend: int = 0
+    signup_ms: int | None = None
+    channel: str | None = None
+    referee_channel: str | None = None
+    referee_code: str | None = None
+    referee_referrer: str | None = None
+    referee_visitor: str | None = None

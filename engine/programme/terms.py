@@ -129,6 +129,47 @@ class CatalogueReward:
     stock: int | None = None
 
 
+class Touches(StrEnum):
+    """Name which touch counts where a signup brings no code."""
+
+    FIRST_TOUCH = "first_touch"
+    LAST_TOUCH = "last_touch"
+
+
+class Block(StrEnum):
+    """Name what keeps a referral from being attributed."""
+
+    SELF = "self"
+    EXISTING_MEMBER = "existing_member"
+    SAME_IDENTITY = "same_identity"
+    CYCLE = "cycle"
+
+
+class Flag(StrEnum):
+    """Name what holds what a referral earns until an operator has looked at it."""
+
+    SAME_DEVICE = "same_device"
+    SAME_IP_AND_USER_AGENT = "same_ip_and_user_agent"
+    BURST = "burst"
+
+
+@dataclass(frozen=True, slots=True)
+class ReferralTerms:
+    """Say how members are attributed to who referred them.
+
+    `claim_window` is how long after the signup a code may still be claimed (None: not at all), `times` how many
+    referees a referrer may have in each period `every`, or within each rolling duration (None: any number).
+    """
+
+    attribution: Touches = Touches.FIRST_TOUCH
+    touch_window: Duration = NINETY_DAYS
+    claim_window: Duration | None = None
+    times: int | None = None
+    every: Every | Duration | None = None
+    block: tuple[Block, ...] = tuple(Block)
+    flag: tuple[Flag, ...] = ()
+
+
 class ContestMetric(StrEnum):
     """Name by what contests rank."""
 
@@ -163,6 +204,7 @@ class Terms:
     catalogue: tuple[CatalogueReward, ...] = ()
     reserve_for: Duration = SEVEN_DAYS
     contests: tuple[Contest, ...] = ()
+    referral: ReferralTerms | None = None
 
     def reward(self, identifier: str) -> CatalogueReward | None:
         """Return the catalogue's reward of that id, or None."""

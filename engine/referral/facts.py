@@ -59,7 +59,8 @@ class Forwarded(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=F
 
     `number` counts the referee's orders that were not wholly refunded before this one, plus one; `spend` is what the
     referee has spent so far in minor units, this event included. `signup_ms` and `channel` are the referral's,
-    `flagged` says that what it earns is held. `purchase` is the order that a refund returns.
+    `flagged` says that what it earns is held. `purchase` is the order that a refund returns,
+    `referee` what the signup said of channel, referral_code, referrer_id and visitor.
     """
 
     referee_id: str
@@ -70,6 +71,7 @@ class Forwarded(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=F
     channel: str | None = None
     flagged: bool = False
     purchase: Purchase | None = None
+    referee: tuple[str | None, str | None, str | None, str | None] = (None, None, None, None)
 
 
 class Referral(Struct, array_like=True):

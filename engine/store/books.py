@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger.parts import Parts, Placed
+from engine.referral.facts import Referred
 from engine.store import generations, history, ledgers, source_log
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import INT64_MAX, Purchase
@@ -119,6 +120,12 @@ class StoredBooks:
             self._cursor.execute("SELECT contest, period, seq FROM guerdon.contest_closing WHERE shard = %s", (shard,))
             self._closed[shard] = {(name, number): at_seq for name, number, at_seq in self._cursor.fetchall()}
         return self._closed[shard].get((contest, period), seq) < seq
+
+    def referred(self, referee_id: str) -> Referred:
+        """Return what became of a referee of the member's."""
+        assert self._member is not None  # noqa: S101  `of` comes first
+        self._member.state.is_booked = True
+        return self.parts().referred.setdefault(referee_id, Referred())
 
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
         """Return the use of a budget in a calendar period, which `budgets` writes."""

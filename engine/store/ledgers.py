@@ -13,6 +13,7 @@ from psycopg2.extras import execute_values
 
 from engine.ledger.forget import forget
 from engine.ledger.parts import Page, Parts, Redemption, Refunded
+from engine.referral.facts import Referred
 from engine.state import is_full, turn_page
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
 from schemas.events import Refund
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
 
 _ROW = b"\0\4\0\0\0\x02%b"
 _encode = msgpack.Encoder().encode
-_PAGE, _REFUNDED, _REDEMPTION, _WAITING = "page", "order", "redemption", "waiting"
+_PAGE, _REFUNDED, _REDEMPTION, _WAITING, _REFERRED = "page", "order", "redemption", "waiting", "referral"
 _DECODERS: dict[str, msgpack.Decoder[Any]] = {
     _PAGE: msgpack.Decoder(Page),
     _REFUNDED: msgpack.Decoder(Refunded),
     _REDEMPTION: msgpack.Decoder(Redemption),
     _WAITING: msgpack.Decoder(list[Refund]),
+    _REFERRED: msgpack.Decoder(Referred),
 }
 
 
@@ -118,6 +120,7 @@ def _place(parts: Parts, part: str, body: bytes) -> None:
             _REFUNDED: parts.refunded,
             _REDEMPTION: parts.redemptions,
             _WAITING: parts.waiting,
+            _REFERRED: parts.referred,
         }
         others[kind][name] = value
 
@@ -128,4 +131,5 @@ def encoded_parts(parts: Parts) -> dict[str, bytes]:
     named |= {f"{_REFUNDED}:{order_id}": order for order_id, order in parts.refunded.items()}
     named |= {f"{_REDEMPTION}:{identifier}": redemption for identifier, redemption in parts.redemptions.items()}
     named |= {f"{_WAITING}:{order_id}": refunds for order_id, refunds in parts.waiting.items()}
+    named |= {f"{_REFERRED}:{referee_id}": referred for referee_id, referred in parts.referred.items()}
     return {part: _encode(value) for part, value in named.items()}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.store.binary_copy import copy_rows, pack_text, timestamp_us
 from engine.store.hash_chain import REWARD_COLUMNS, event_fields, lot_and_times, posting_fields, reward_row
+from schemas.rewards import shown_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +61,7 @@ class RewardRows:
             if shared != here:
                 shared = here
                 numbers = (head.seq, timestamp_us(here[0]), head.recorded_us, self._generation, head.shard)
-                event = event_fields(numbers, member_and_event + pack_text(here[1]))
+                event = event_fields(numbers, member_and_event + pack_text(shown_order(here[1])))
             when = (reward.lot, reward.available_at_ms, reward.expires_at_ms)
             if timed != when:
                 timed = when

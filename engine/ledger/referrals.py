@@ -1,0 +1,182 @@
+"""Carry out what comes of referrals: who referred whom, what referees do, and what operators decide about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from engine.ledger import challenges, flagged, ranks
+from engine.ledger.movements import posting_of
+from engine.ledger.parts import OrderFacts, ReferralFacts
+from engine.ledger.refunds import refund_of_referee, take
+from engine.programme.facts import Facts
+from engine.programme.occasions import ReferralEvent
+from engine.programme.returned import return_to_limits
+from engine.referral.facts import Attribution, Referral
+from schemas.canonical import completion_key
+from schemas.events import Decision, Purchase, Refund, Signup
+from schemas.rewards import RewardEvent, order_key, referee_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from engine.ledger.lots import Lot
+    from engine.ledger.turn import Turn
+    from engine.programme.model import Rule
+    from engine.referral.facts import Forwarded
+    from schemas.events import MemberEvent
+
+NAMES = {Signup: "signup", Purchase: "purchase", Refund: "refund"}
+
+
+def attribute(turn: Turn, event: Attribution) -> None:
+    """Take note of who referred the member, or that nobody did after all."""
+    if event.status == "rejected":
+        _tell(turn, "referral.rejected", event.referrer_id, event.occurred_at, event.reason)
+        return
+    assert event.referrer_id is not None  # noqa: S101  an attribution names them
+    turn.state.referral = Referral(event.referrer_id, bool(event.flags))
+    _tell(turn, "referral.attributed", event.referrer_id, event.occurred_at, "+".join(event.flags) or None)
+
+
+def follow(turn: Turn, event: Forwarded) -> None:
+    """Judge, in the referrer's account, what a referee has done."""
+    did = event.event
+    if isinstance(did, Decision):
+        _moderate(turn, event.referee_id, did)
+    elif isinstance(did, Refund):
+        _refund(turn, event, did)
+    else:
+        _judge(turn, event, did)
+
+
+def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
+    key = order_key(getattr(did, "order_id", None), event.referee_id)
+    known = ReferralFacts(event.number, event.spend, event.signup_ms, event.channel, event.referee)
+    judged = _seen(turn, event, did, key)
+    first = len(turn.rewards)
+    given = turn.judge.judge(judged, turn.state, turn.occurrence)
+    is_earning = any(flagged.is_grant(reward) for reward in given)
+    if event.flagged and is_earning:
+        given = flagged.held_back(given)
+        turn.books.referred(event.referee_id).flagged = True
+    turn.movements.open(given)
+    flagged.forget_held(turn, given)
+    if isinstance(did, Purchase) and (is_earning or key in turn.state.orders):
+        turn.state.orders.setdefault(key, OrderFacts()).referral = known
+    if turn.judge.is_followed:
+        challenges.follow(turn, judged, first)
+    if is_earning:
+        _qualify(turn, event.referee_id, event.occurred_at)
+
+
+def _seen(turn: Turn, event: Forwarded, did: MemberEvent, key: str) -> ReferralEvent:
+    """Return what a referee has done as rules on referrals see it."""
+    channel, code, referrer, visitor = event.referee
+    return ReferralEvent(
+        event_id=did.event_id, source=did.source, member_id=turn.member_id, occurred_at=event.occurred_at,
+        event=next((name for kind, name in NAMES.items() if isinstance(did, kind)), "activity"),
+        referee_id=event.referee_id, order_id=key, number=event.number,
+        amount=did.amount if isinstance(did, Purchase) else None, spend=event.spend, signup_ms=event.signup_ms,
+        channel=event.channel, referee_channel=channel, referee_code=code, referee_referrer=referrer,
+        referee_visitor=visitor,
+    )  # fmt: skip
+
+
+def _qualify(turn: Turn, referee_id: str, at_ms: int) -> None:
+    """Record, once for ever, that a referral has earned something."""
+    referred = turn.books.referred(referee_id)
+    if not referred.qualified:
+        referred.qualified = True
+        _tell(turn, "referral.qualified", referee_id, at_ms, None)
+
+
+def _refund(turn: Turn, event: Forwarded, did: Refund) -> None:
+    """Take back what a referee's order has earned, and judge the rules on refunds."""
+    key = order_key(did.order_id, event.referee_id)
+    earned = [lot for lot in turn.lots_of_order(key) if lot.rule_id is not None]
+    if earned and event.purchase is not None:
+        purchase = structs.replace(event.purchase, order_id=key)
+        refund_of_referee(turn, structs.replace(did, order_id=key), purchase, earned[0].version or 0)
+    _judge(turn, event, did)
+
+
+def _moderate(turn: Turn, referee_id: str, decision: Decision) -> None:
+    """Carry out, in the referrer's account, what an operator decided about one of the referrals."""
+    referred = turn.books.referred(referee_id)
+    if referred.voided:
+        return
+    lots = [lot for lot in turn.movements.lots() if referee_of(lot.order_id) == referee_id]
+    if decision.action == "referral_release":
+        referred.flagged = False
+        flagged.release(turn, lots, decision.occurred_at)
+        return
+    referred.voided = True
+    _claim_all(turn, lots, decision.occurred_at)
+    _tell(turn, "referral.voided", referee_id, decision.occurred_at, None)
+
+
+def moderate_own(turn: Turn, decision: Decision) -> None:
+    """Carry out, in the referee's account, what an operator decided about who referred them."""
+    referral, at_ms = turn.state.referral, decision.occurred_at
+    if referral is None:
+        turn.refuse("not_referred", at_ms, unit="referral")
+    elif referral.voided:
+        turn.refuse("already_voided", at_ms, unit="referral", item=referral.referrer_id)
+    elif decision.action == "referral_void":
+        referral.voided = True
+        _claim_all(turn, _own_side(turn), at_ms)
+    elif referral.flagged:
+        referral.flagged = False
+        flagged.release(turn, _own_side(turn), at_ms)
+        _tell(turn, "referral.attributed", referral.referrer_id, at_ms, "released")
+    else:
+        turn.refuse("not_flagged", at_ms, unit="referral", item=referral.referrer_id)
+
+
+def _own_side(turn: Turn) -> list[Lot]:
+    """Return the lots of rules that test who referred the member."""
+    return [
+        lot
+        for lot in turn.movements.lots()
+        if lot.rule_id is not None
+        and lot.rule_id in flagged.rules_on_referrer(turn.books.judge(lot.version or 0).programme)
+    ]
+
+
+def _claim_all(turn: Turn, lots: Iterable[Lot], at_ms: int) -> None:
+    """Claim all that some lots have given, less what refunds have claimed already."""
+    refunded = turn.books.parts().refunded
+    for lot in list(lots):
+        order = refunded.get(lot.order_id or "")
+        claim = lot.amount - (0 if order is None else order.claims.get(lot.key, 0))
+        if claim <= 0:
+            continue
+        programme = turn.books.judge(lot.version or 0).programme
+        taken = take(turn, lot, claim, (at_ms, "referral_void"), programme.terms.refunds.negative)
+        if order is not None:
+            order.claims[lot.key] = order.claims.get(lot.key, 0) + claim
+            order.reversed[lot.key] = order.reversed.get(lot.key, 0) + taken
+        rule = next((rule for rule in programme.rules if rule.id == lot.rule_id), None)
+        if rule is not None and rule.limits and taken:
+            _return(turn, rule, lot, taken)
+        if lot.unit == "status" and taken:
+            ranks.lower(turn, taken, lot.granted_ms, at_ms)
+
+
+def _return(turn: Turn, rule: Rule, lot: Lot, taken: int) -> None:
+    """Give back to a rule's limits what was taken of a lot, in the period of its grant; limits by a field keep it."""
+    at_grant = ReferralEvent(
+        event_id="", member_id=turn.member_id, occurred_at=lot.granted_ms, event="", referee_id="", order_id=""
+    )
+    facts = Facts(at_grant, lot.granted_ms, turn.calendar, turn.state, 0, {})
+    plain = replace(rule, limits=tuple(limit for limit in rule.limits if limit.scope.by is None))
+    return_to_limits(turn, plain, facts, {lot.unit: taken}, int(lot.give == 0 and taken == lot.amount))
+
+
+def _tell(turn: Turn, kind: str, item: str | None, at_ms: int, reason: str | None) -> None:
+    posting = posting_of(kind, "referral", (None, None), (None, turn.judge.version, None), item, reason)
+    key = completion_key(turn.occurrence.identity, kind, turn.member_id)
+    turn.rewards.append(RewardEvent(posting, 1, key, at_ms))

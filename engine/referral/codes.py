@@ -1,0 +1,44 @@
+"""Make referral codes that people can read out, that no slip of the pen turns into another, and that nobody guesses."""
+
+from __future__ import annotations
+
+from hmac import digest
+
+ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
+"""31 letters and digits that are not taken for one another (no 0 O, no 1 I L).
+
+It is a prime number of them, so that the check character finds every single wrong character and every swap of two
+neighbours.
+"""
+
+LENGTH = 8
+LENGTH_MAX = 24
+_VALUES = {character: value for value, character in enumerate(ALPHABET)}
+
+
+def code_of(member_id: str, secret: bytes, length: int = LENGTH) -> str:
+    """Return a member's code: made from the member_id with a secret; a longer one where a shorter is another's."""
+    number = int.from_bytes(digest(secret, member_id.encode(), "sha256"), "big")
+    characters = []
+    for _ in range(length - 1):
+        number, value = divmod(number, len(ALPHABET))
+        characters.append(ALPHABET[value])
+    return "".join(characters) + _check_character(characters)
+
+
+def is_well_formed(code: str) -> bool:
+    """Whether a code may be one of ours: its characters, its length and its check character are right."""
+    if not LENGTH <= len(code) <= LENGTH_MAX or any(character not in _VALUES for character in code):
+        return False
+    return _check_character(list(code[:-1])) == code[-1]
+
+
+def normalised(code: str) -> str:
+    """Return a code as it is kept, however it was written down: in capitals, without blanks and hyphens."""
+    return "".join(code.split()).replace("-", "").upper()
+
+
+def _check_character(characters: list[str]) -> str:
+    """Return the character that makes the sum of all, each weighted by its place, a multiple of the prime."""
+    weighted = sum((place + 2) * _VALUES[character] for place, character in enumerate(reversed(characters)))
+    return ALPHABET[-weighted % len(ALPHABET)]

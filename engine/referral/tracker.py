@@ -1,0 +1,165 @@
+"""Follow a referred member at admission: number their orders, add up what they spend, and pass on what they do.
+
+This is no rule's business, so a replay finds it done: what is forwarded stands in the referrer's source log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, field, structs
+
+from engine.referral.facts import (
+    Forwarded,
+    ForwardedActivity,
+    ForwardedDecision,
+    ForwardedPurchase,
+    ForwardedRefund,
+    ForwardedSignup,
+)
+from schemas.events import PERSONAL_FIELDS, Activity, Decision, Purchase, Refund, Signup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from engine.referral.facts import Attribution, Carried
+    from schemas.events import Event
+
+    Purchases = Callable[[str], Purchase | None]
+    """Returns the recorded purchase of the member's order."""
+
+_CARRIED: dict[type[Event], type[Carried]] = {
+    Signup: ForwardedSignup, Purchase: ForwardedPurchase, Refund: ForwardedRefund, Activity: ForwardedActivity,
+    Decision: ForwardedDecision,
+}  # fmt: skip
+FORWARDED = frozenset(_CARRIED)
+"""The types of events that are forwarded; of decisions only those on the referral."""
+MODERATING = ("referral_release", "referral_void")
+LATE_MS = 7 * 86_400_000
+
+
+class Order(Struct, array_like=True):
+    """Count what of an order was returned, in minor units; `closes_ms` is when its refunds close."""
+
+    amount: int
+    closes_ms: int
+    returned: int = 0
+    refunds: list[str] = field(default_factory=list)
+
+
+class Tracker(Struct, array_like=True):
+    """Hold what admission knows of a referred member; stored as MessagePack, so fields are added at the end.
+
+    `count` is the number of orders that are not wholly refunded, `spend` what was spent less what was returned. `early`
+    are refunds whose purchase has not come: they are forwarded right after it.
+    """
+
+    referrer_id: str
+    channel: str | None = None
+    code: str | None = None
+    signup_ms: int | None = None
+    flagged: bool = False
+    voided: bool = False
+    count: int = 0
+    spend: int = 0
+    orders: dict[str, Order] = field(default_factory=dict)
+    early: dict[str, list[Refund]] = field(default_factory=dict)
+    referee: tuple[str | None, str | None, str | None, str | None] = (None, None, None, None)
+
+    @classmethod
+    def of(cls, attribution: Attribution) -> Tracker:
+        """Begin to follow a member who was attributed."""
+        assert attribution.referrer_id is not None  # noqa: S101  an attribution names them
+        return cls(attribution.referrer_id, attribution.channel, attribution.code, flagged=bool(attribution.flags))
+
+    def forward(self, event: Event, purchase_of: Purchases, closes_ms: Callable[[int], int]) -> list[Forwarded]:
+        """Take an event of the member in, and return what is passed on to the referrer.
+
+        Args:
+            event: admitted, in the recorded order.
+            purchase_of: finds the purchase that a refund returns.
+            closes_ms: returns when the refunds of an order close that was bought at an instant.
+        """
+        if isinstance(event, Decision):
+            return self._decided(event)
+        if self.voided or type(event) not in FORWARDED:
+            return []
+        if isinstance(event, Signup):
+            self._joined(event)
+            event = structs.replace(event, **dict.fromkeys(PERSONAL_FIELDS))
+        if isinstance(event, Purchase):
+            return self._bought(event, closes_ms(event.occurred_at))
+        if isinstance(event, Refund):
+            return self._returned(event, purchase_of)
+        return [self._passed_on(event, self.count)]
+
+    def _joined(self, event: Signup) -> None:
+        if self.signup_ms is None:
+            self.signup_ms = event.occurred_at
+            self.referee = (event.channel, event.referral_code, event.referrer_id, event.visitor)
+
+    def _bought(self, event: Purchase, closes_ms: int) -> list[Forwarded]:
+        self._forget(event.occurred_at)
+        self.orders[event.order_id] = Order(event.amount, closes_ms)
+        self.spend += event.amount
+        found = [self._passed_on(event, self.count + 1)]
+        self.count += 1
+        for refund in self.early.pop(event.order_id, ()):
+            after = structs.replace(refund, occurred_at=max(refund.occurred_at, event.occurred_at))
+            found += self._returned(after, lambda _order_id: event)
+        return found
+
+    def _returned(self, event: Refund, purchase_of: Purchases) -> list[Forwarded]:
+        purchase = purchase_of(event.order_id)
+        if purchase is None:
+            self.early.setdefault(event.order_id, []).append(event)
+            return []
+        order = self.orders.get(event.order_id)
+        if order is not None and event.refund_id not in order.refunds and event.occurred_at <= order.closes_ms:
+            self._take_off(order, event)
+        return [structs.replace(self._passed_on(event, self.count), purchase=purchase)]
+
+    def _take_off(self, order: Order, event: Refund) -> None:
+        """Count a refund; one that is larger than what is left will be refused, and counts nothing."""
+        left = order.amount - order.returned
+        asked = left if event.amount is None and event.items is None else event.amount
+        if asked is None:
+            asked = sum(item.amount for item in event.items or ())
+        if asked > left:
+            return
+        order.refunds.append(event.refund_id)
+        order.returned += asked
+        self.spend -= asked
+        is_whole = event.amount is None and event.items is None
+        if (is_whole or asked == left) and (left or is_whole):
+            self.count -= 1
+
+    def _decided(self, event: Decision) -> list[Forwarded]:
+        if event.action not in MODERATING or self.voided:
+            return []
+        if event.action == "referral_void":
+            self.voided = True
+        elif not self.flagged:
+            return []
+        self.flagged = False
+        return [self._passed_on(event, self.count)]
+
+    def _passed_on(self, event: Event, number: int) -> Forwarded:
+        kind = _CARRIED[type(event)]
+        carried = kind(**{name: getattr(event, name) for name in event.__struct_fields__})
+        return Forwarded(
+            event_id=f"forwarded:{event.source}:{event.event_id}", source="guerdon", member_id=self.referrer_id,
+            occurred_at=event.occurred_at, referee_id=event.member_id, event=carried, number=number, spend=self.spend,  # type: ignore[attr-defined]  # touches are not forwarded
+            signup_ms=self.signup_ms, channel=self.channel, flagged=self.flagged, referee=self.referee,
+        )  # fmt: skip
+
+    def _forget(self, at_ms: int) -> None:
+        """Drop orders whose refunds have closed long since."""
+        self.orders = {name: order for name, order in self.orders.items() if order.closes_ms + LATE_MS >= at_ms}
+
+
+def forward_all(
+    tracker: Tracker, events: Sequence[Event], purchase_of: Purchases, closes_ms: Callable[[int], int]
+) -> list[Forwarded]:
+    """Return what is passed on of what a member did before they were attributed."""
+    return [row for event in events for row in tracker.forward(event, purchase_of, closes_ms)]

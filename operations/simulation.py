@@ -1,0 +1,193 @@
+"""Hold what a simulation has found, and tell it with the column names of the reward log and the views."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import structs
+
+from projections.balance_fold import fold_balances
+from projections.item_fold import fold_items
+from projections.referral_fold import fold_referrals
+from projections.tier_fold import fold_tier_changes
+from schemas.events import TYPE_NAMES
+from schemas.rewards import shown_order
+from schemas.scalars import iso_from_instant
+
+if TYPE_CHECKING:
+    from engine.ledger.tiers import Standings
+    from engine.programme.explain import RuleExplanation
+    from engine.programme.problems import Problem
+    from engine.referral.facts import Attribution
+    from projections.item_fold import HeldItem
+    from schemas.events import Event
+    from schemas.rejection import Reason
+    from schemas.rewards import RewardEvent
+
+HELD_COLUMNS = ("member_id", "unit", "item", "code", "amount", "status", "granted_at", "expires_at")
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """Name an event that was set aside, why, and where it stands; `event_id` is None where none can be read."""
+
+    event_id: str | None
+    reason: Reason
+    message: str
+    file: str
+    line: int
+
+
+class Explained(NamedTuple):
+    """Hold what is told of one event: its place in the files' order, and a sentence for each rule."""
+
+    event: Event
+    version: int
+    rules: list[RuleExplanation]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {
+            "event_id": self.event.event_id,
+            "source": self.event.source,
+            "type": TYPE_NAMES.get(type(self.event), "forwarded"),
+            "member_id": getattr(self.event, "member_id", None),
+            "occurred_at": iso_from_instant(self.event.occurred_at),
+            "rule_version": self.version,
+            "rules": [rule.document() for rule in self.rules],
+        }
+
+
+class Recorded(NamedTuple):
+    """Hold one reward event with its place in the log."""
+
+    shard: int
+    pos: int
+    seq: int
+    member_id: str
+    event_id: str
+    recorded_at_ms: int
+    lowest_tier: str | None
+    reward: RewardEvent
+
+
+@dataclass
+class Simulation:
+    """Hold what a run has found; `not_judged` are event types that this release records only, in order of coming.
+
+    `explained` tells of each event why rules gave or did not; None where nobody asked.
+    """
+
+    recorded: list[Recorded] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    accepted: int = 0
+    duplicates: int = 0
+    not_judged: list[str] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    clock_ms: int = 0
+    tiers: list[dict[str, Any]] = field(default_factory=list)
+    explained: list[Explained] | None = None
+    attributions: dict[tuple[int, int], Attribution] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
+
+    def document(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the run as one JSON document, with the column names of the reward log and the views."""
+        why = {} if self.explained is None else {"why": [event.document() for event in self.explained]}
+        return {
+            "reward_events": [_reward_row(recorded) for recorded in self.recorded],
+            "balances": self.balances(),
+            "tiers": self.tiers,
+            "tier_history": self.tier_history(),
+            "referrals": self.referrals(),
+            "rewards": self.rewards(),
+            "codes": [{"member_id": member_id, "code": code} for code, member_id in sorted(self.codes.items())],
+            "quarantined": [asdict(event) for event in self.quarantined],
+            **why,
+        }
+
+    def rewards(self) -> list[dict[str, Any]]:
+        """Return the rows of `member_reward`: every coupon, gift, badge and benefit, in the order of coming."""
+        held = fold_items((recorded.member_id, recorded.reward) for recorded in self.recorded)
+        return [_held_row(item, self.clock_ms) for item in held.values()]
+
+    def referrals(self) -> list[dict[str, Any]]:
+        """Return the rows of `referral`, by referee."""
+        told = (((each.shard, each.seq), each.member_id, each.reward) for each in self.recorded)
+        return [_plain_times(structs.asdict(row)) for row in fold_referrals(told, self.attributions)]
+
+    def tier_history(self) -> list[dict[str, Any]]:
+        """Return the rows of `tier_history`, in the order of coming."""
+        changes = fold_tier_changes(
+            (recorded.member_id, recorded.reward, recorded.recorded_at_ms, recorded.lowest_tier)
+            for recorded in self.recorded
+        )
+        return [_plain_times(change._asdict()) for change in changes]
+
+    def balances(self) -> list[dict[str, Any]]:
+        """Return the rows of `member_balance`, by member and unit."""
+        folded = fold_balances((recorded.member_id, recorded.reward) for recorded in self.recorded)
+        as_of = iso_from_instant(self.clock_ms)
+        return [
+            {"member_id": member_id, "unit": unit, **_plain_times(structs.asdict(balance)), "as_of": as_of}
+            for (member_id, unit), balance in sorted(folded.items())
+        ]
+
+
+def told(standing: Standings) -> dict[str, Any]:
+    """Return the columns of `reward.member_tier`."""
+    return {
+        "tier": standing.tier,
+        "since": _iso(standing.since_ms),
+        "until": _iso(standing.until_ms),
+        "qualifying": standing.qualifying,
+        "next_tier": standing.next_tier,
+        "to_next_tier": standing.to_next_tier,
+    }
+
+
+def _reward_row(recorded: Recorded) -> dict[str, Any]:
+    """Return the row of `reward.reward_event`."""
+    reward, posting = recorded.reward, recorded.reward.posting
+    key = reward.reward_key.hex()
+    own_lot = None if posting.debit is None else key
+    return {
+        "shard": recorded.shard,
+        "pos": recorded.pos,
+        "reward_key": key,
+        "type": posting.type,
+        "member_id": recorded.member_id,
+        "unit": posting.unit,
+        "amount": reward.amount,
+        "debit": posting.debit,
+        "credit": posting.credit,
+        "lot": own_lot if reward.lot is None else reward.lot.hex(),
+        "item": posting.item,
+        "rule_id": posting.rule_id,
+        "rule_version": posting.rule_version,
+        "campaign": posting.campaign,
+        "order_id": shown_order(reward.order_id),
+        "event_id": recorded.event_id,
+        "seq": recorded.seq,
+        "reason": posting.reason,
+        "available_at": _iso(reward.available_at_ms),
+        "expires_at": _iso(reward.expires_at_ms),
+        "occurred_at": _iso(reward.occurred_at_ms),
+        "recorded_at": _iso(recorded.recorded_at_ms),
+    }
+
+
+def _held_row(held: HeldItem, clock_ms: int) -> dict[str, Any]:
+    """Return the row of `reward.member_reward`; what has run out by the clock is expired."""
+    lapsed = held.status == "active" and held.expires_at_ms is not None and held.expires_at_ms <= clock_ms
+    row = _plain_times(structs.asdict(held) | {"status": "expired" if lapsed else held.status})
+    return {name: row.get(name) for name in HELD_COLUMNS}
+
+
+def _plain_times(row: dict[str, Any]) -> dict[str, Any]:
+    """Return `row` with instants in ms under the names, and in the form, that the views give them."""
+    return {name.removesuffix("_ms"): _iso(value) if name.endswith("_ms") else value for name, value in row.items()}
+
+
+def _iso(at_ms: int | None) -> str | None:
+    return None if at_ms is None else iso_from_instant(at_ms)
