@@ -86,14 +86,19 @@ class Clock:
 
     def move(self) -> ClockMove | None:
         """Return how far the clocks of a batch's shards may be moved before its events."""
-        return None if self._until_ms is None else ClockMove(self._until_ms)
+        return (
+            None if self._until_ms is None else ClockMove(self._until_ms, reached_ms=self._until_ms + self._lateness_ms)
+        )
+
+    def _move(self, until_ms: int, *, everywhere: bool = False) -> ClockMove:
+        return ClockMove(until_ms, everywhere=everywhere, reached_ms=until_ms + self._lateness_ms)
 
     def idle_batch(self) -> Batch | None:
         """Return a batch without events, for shards without traffic; None where none is due yet."""
         if not self._is_idle_due or self._until_ms is None:
             return None
         self._is_idle_due = False
-        return Batch(clock=ClockMove(self._until_ms, everywhere=True))
+        return Batch(clock=self._move(self._until_ms, everywhere=True))
 
     def ticked(self, count: int) -> None:
         """Note how many ticks an idle batch had: where it had any, there may be more, and the next follows at once."""
@@ -110,9 +115,10 @@ class Clock:
         time_ms = self._time_ms()
         if until_ms is not None:
             time_ms = max(until_ms, time_ms or 0)
-        elif time_ms is not None:
-            time_ms -= self._lateness_ms
-        return None if time_ms is None else ClockMove(time_ms, everywhere=True, hourly=False)
+            return ClockMove(time_ms, everywhere=True, hourly=False, reached_ms=time_ms)
+        if time_ms is None:
+            return None
+        return ClockMove(time_ms - self._lateness_ms, everywhere=True, hourly=False, reached_ms=time_ms)
 
     def _time_ms(self) -> int | None:
         ends = self._ends()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from consumers.source import Source
-    from engine.batch import Partition
+    from engine.batch import ClockMove, Partition
 
 log = structlog.get_logger()
 
@@ -70,10 +70,10 @@ class Positions:
         with self._connection, self._connection.cursor() as cursor:
             return generations.now_ms(cursor), offsets.positions(cursor, partitions)
 
-    def is_any_due(self, until_ms: int) -> bool:
-        """Whether something is due to any member by an instant."""
+    def is_any_due(self, move: ClockMove) -> bool:
+        """Whether something is due to any member, or waits to be taken in by any shard."""
         with self._connection, self._connection.cursor() as cursor:
-            return ticks.is_any_due(cursor, until_ms)
+            return ticks.is_any_due(cursor, move)
 
     def behind(self, ends: Mapping[Partition, int]) -> tuple[list[Partition], dict[int, str]]:
         """Return the partitions not taken up to `ends`, and why numbers are stopped, a sentence each."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from consumers.clock import ClockName
     from engine.batch import Admitted, Partition, SetAside
-    from engine.live import Outcome
+    from engine.work import Outcome
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
 
@@ -269,7 +269,7 @@ class Worker:
             wait([] if self._writing is None else [self._writing])
             self._finish_writing()
             if self.summary.ticks == ticks_before:
-                if not self._patiently(lambda: self._positions.is_any_due(move.until_ms)):
+                if not self._patiently(lambda: self._positions.is_any_due(move)):
                     break
                 self._stop.wait(IDLE_S)  # another worker has the shards that are left
         if move is not None and self._until_ms is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.batch import Batch
-    from engine.live import Outcome
+    from engine.work import Outcome
 
 log = structlog.get_logger()
 

@@ -65,11 +65,14 @@ class ClockMove(Struct, frozen=True):
     """Let ticks move clocks on to `until_ms`, in the batch's shards or, with `everywhere`, in those nobody works on.
 
     With `hourly` a shard has its tick only when an hour has passed since its last one, or that one left members due.
+    `reached_ms` is how far time has come, `until_ms` where late events are waited for: what was forwarded waits only
+    for the first.
     """
 
     until_ms: int
     everywhere: bool = False
     hourly: bool = True
+    reached_ms: int = 0
 
 
 @dataclass(slots=True)

@@ -6,9 +6,7 @@ rows, a worker that is no longer alone finds them moved, and a shard has one wri
 
 from __future__ import annotations
 
-from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,14 +14,17 @@ import psycopg2
 from psycopg2.errors import LockNotAvailable, UniqueViolation
 
 from engine import ticks
-from engine.batch import Partition, SetAside
+from engine.batch import NO_OFFSET, SetAside
 from engine.duplicates import DUPLICATE, LookUps, NotLookedUp, Seen
 from engine.evaluate import LEDGER_EVENTS, fold
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
+from engine.referral.facts import Attribution
+from engine.referral.tracker import FORWARDED
 from engine.state import Occurrence
 from engine.store import (
     contests,
+    forwards,
     generations,
     history,
     ledgers,
@@ -38,32 +39,35 @@ from engine.store import (
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
 from engine.store.budgets import BudgetsMoved, StoredBudgets
-from engine.store.database import FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, set_limit
+from engine.store.database import FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
 from engine.store.member_states import Member, MemberCache
+from engine.store.referrals import NOTED, Referrals
 from engine.store.reward_log import PostingFields, RewardRows
-from engine.store.source_log import Head, SourceRows
+from engine.work import ACCEPTED, QUARANTINED, REPEATED, Outcome, Work, outcome_of, set_aside
+from schemas.canonical import event_identity
 from schemas.events import Redemption
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.batch import Admitted, Batch
     from engine.ledger.tiers import Standings
-    from engine.profile import MemberProfile
     from engine.programme.compile import Judge
     from engine.programme.judge import Judges
-    from engine.state import LimitUse, MemberState
-    from engine.store.budgets import Row
+    from engine.programme.model import Programme
+    from engine.referral.facts import Forwarded
+    from engine.state import MemberState
+    from engine.store.forwards import Due
     from engine.store.personal import Owner
+    from engine.store.source_log import Head
     from engine.ticks import Tick
+    from schemas.events import Event
 
 ATTEMPTS_MAX = 20
 """How often a batch is begun anew after a deadlock or a race; each race has a winner, so the last try is far away."""
-
-ACCEPTED, REPEATED, QUARANTINED = range(3)
 
 
 _pack_source = lru_cache(1_000)(pack_text)  # a programme has few producers and many events of each
@@ -71,48 +75,6 @@ _pack_source = lru_cache(1_000)(pack_text)  # a programme has few producers and 
 
 class EvaluationFailed(Exception):  # noqa: N818  caught here, never shown
     """Say that the fold could not judge some events; the next attempt sets them aside and holds their members."""
-
-
-@dataclass(slots=True)
-class Work:
-    """Hold what one attempt has found and decided; thrown away with it."""
-
-    batch: Batch
-    generation: int = 0
-    recorded_ms: int = 0
-    held_budgets: Mapping[Row, LimitUse] | None = None
-    seen: Seen = field(init=False)
-    heads: dict[int, Head] = field(default_factory=dict)
-    members: dict[int, dict[str, Member]] = field(default_factory=dict)
-    touched: dict[Owner, Member] = field(default_factory=dict)
-    keys: dict[Owner, bytes | None] = field(default_factory=dict)
-    erased: list[Owner] = field(default_factory=list)
-    profiles: dict[Owner, MemberProfile | None] = field(default_factory=dict)
-    books: StoredBooks = field(init=False)
-    source_rows: SourceRows = field(default_factory=SourceRows)
-    reward_rows: RewardRows | None = None
-    set_aside: list[SetAside] = field(default_factory=list)
-    places: dict[int, tuple[int, int]] = field(default_factory=dict)
-    held: dict[int, str] = field(default_factory=dict)
-    failures: dict[bytes, Exception] = field(default_factory=dict)
-    ticks: list[Tick] = field(default_factory=list)
-    counts: dict[Partition, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))
-
-    def reject(self, event: Admitted, reason: Reason, message: str) -> None:
-        """Set an admitted event aside after all."""
-        self.counts[event.topic, event.partition][QUARANTINED] += 1
-        self.set_aside.append(_set_aside(event, "append", reason, message))
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Say what a committed batch came to, in numbers of events; `ticks` counts those of Guerdon's own."""
-
-    accepted: int
-    duplicate: int
-    quarantined: int
-    rewards: int
-    ticks: int = 0
 
 
 def _observe_nothing(_point: str) -> None:
@@ -140,6 +102,7 @@ class LiveTransaction:
         self._unjudgeable: dict[bytes, Exception] = {}
         self._look_ups = LookUps()
         self._closings = contests.Closings()
+        self._digest_secret: bytes | None = None
         with self._connection, self._connection.cursor() as cursor:
             member_states.prepare(cursor)
             set_limit(cursor, "lock_timeout", FROZEN_AFTER)
@@ -199,21 +162,22 @@ class LiveTransaction:
         self._cache.keep({shard: (work.generation, head.seq) for shard, head in work.heads.items()})
         for member in work.touched.values():
             member.stored = True
-        return _outcome(work)
+        return outcome_of(work)
 
     def _take_steps(self, cursor: Cursor, batch: Batch) -> Work:
         """Take all steps; where budgets have moved, begin again in the same transaction, which holds them now."""
-        held: Mapping[Row, LimitUse] | None = None
+        work = Work(batch, set_aside=list(batch.set_aside))
         while True:
-            work = Work(batch, set_aside=list(batch.set_aside), held_budgets=held)
             try:
                 for name, step in self.STEPS:
                     self._observe(f"before {name}")
                     step(self, cursor, work)
                     self._observe(f"after {name}")
             except BudgetsMoved as moved:
-                held = moved.held
                 self._cache.forget()  # the states in it are those of the evaluation that came to nothing
+                work = Work(
+                    batch, set_aside=list(batch.set_aside), held_budgets=moved.held, drained=work.drained, due=work.due
+                )
             else:
                 return work
 
@@ -231,6 +195,7 @@ class LiveTransaction:
             work.heads = ticks.lock_due_heads(cursor, move, work.generation)
         else:
             work.heads = source_log.lock_heads(cursor, {event.shard for event in work.batch.admitted}, work.generation)
+        self._take_forwarded(cursor, work)
         work.ticks = ticks.find(cursor, work.heads.values(), move)
         for shard, head in work.heads.items():
             head.record_at(max(head.recorded_ms, work.recorded_ms))
@@ -239,10 +204,13 @@ class LiveTransaction:
             (event.shard, event.member_id)
             for event in work.batch.admitted
             if event.member_id and event.member_id not in work.members[event.shard]
-        } | {owner for owner in self._ticked(work) if owner[1] not in work.members[owner[0]]}
+        } | {owner for owner in self._own(work) if owner[1] not in work.members[owner[0]]}
         for member in member_states.load(cursor, sorted(missing)):
             work.members[member.shard][member.member_id] = member
         self._load_judges(cursor, {head.version for head in work.heads.values()})
+        work.referrals = Referrals(cursor, self._secret(cursor), work.members)
+        programmes = [self._judges[version].programme for version in {head.version for head in work.heads.values()}]
+        work.referrals.prepare(work.batch.admitted, work.due or [], programmes)
         budgets = StoredBudgets(cursor, work.held_budgets)
         work.books = StoredBooks(cursor, work.generation, partial(self._judge, cursor), budgets)
         ledgers.open_ledgers(cursor, self._movers(work).values())
@@ -258,9 +226,34 @@ class LiveTransaction:
         """Return the members whom the batch's ticks concern."""
         return [(tick.shard, member_id) for tick in work.ticks for member_id in tick.member_ids]
 
+    def _own(self, work: Work) -> list[Owner]:
+        """Return the members whom ticks, forwarded events and signups that waited concern."""
+        return [
+            *self._ticked(work),
+            *((row.shard, row.event.member_id) for row in work.drained or ()),
+            *((row.shard, row.waiting.signup.member_id) for row in work.due or ()),
+        ]
+
+    @staticmethod
+    def _take_forwarded(cursor: Cursor, work: Work) -> None:
+        """Take in what was forwarded to the shards and has its turn by the batch's last event, or by the clock."""
+        if work.drained is not None:
+            return  # the evaluation is made again, in the same transaction
+        clock = work.batch.clock
+        last_ms = max((event.event.occurred_at for event in work.batch.admitted), default=0)
+        until_ms = max(last_ms, 0 if clock is None else clock.reached_ms)
+        work.drained = forwards.drain(cursor, work.heads, until_ms) if work.heads else []
+        work.due = forwards.take_waiting(cursor, work.heads, until_ms) if work.heads else []
+
+    def _secret(self, cursor: Cursor) -> bytes:
+        if self._digest_secret is None:
+            (found,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
+            self._digest_secret = bytes(found)
+        return self._digest_secret
+
     def _movers(self, work: Work) -> dict[Owner, Member]:
         """Return the members whose lots the batch is known to move; others' are opened when it shows."""
-        found = {(shard, member_id): work.members[shard][member_id] for shard, member_id in self._ticked(work)}
+        found = {(shard, member_id): work.members[shard][member_id] for shard, member_id in self._own(work)}
         for event in work.batch.admitted:
             member = work.members[event.shard].get(event.member_id)
             if member is not None and (member.state.pages or member.state.is_booked):
@@ -285,7 +278,7 @@ class LiveTransaction:
         judges = {shard: self._judges[head.version] for shard, head in work.heads.items()}
         if not any(judge.profiled or judge.timed for judge in judges.values()):
             return set()
-        return {owner for owner in self._ticked(work) if ticks.reads_profiles(judges[owner[0]])} | {
+        return {owner for owner in self._own(work) if ticks.reads_profiles(judges[owner[0]])} | {
             (event.shard, event.member_id)
             for event in work.batch.admitted
             if event.member_id
@@ -308,7 +301,14 @@ class LiveTransaction:
             work.counts[record.topic or "", record.partition][QUARANTINED] += 1
         for tick in work.ticks:
             self._tick(tick, work, work.reward_rows)
+        for due in work.due or ():
+            self._decide(due, work, work.reward_rows)
+        own = iter(work.drained or ())
+        following = next(own, None)
         for event in work.batch.admitted:
+            while following is not None and following.turn_ms <= event.event.occurred_at:
+                self._record_own(following.event, following.shard, work, work.reward_rows)
+                following = next(own, None)
             verdict = work.seen.verdict(event)
             member = work.members[event.shard].get(event.member_id)
             if verdict == DUPLICATE:
@@ -322,9 +322,12 @@ class LiveTransaction:
                 work.seen.add(event)
                 work.counts[event.topic, event.partition][ACCEPTED] += 1
                 if member is None:
-                    self._append_memberless(event, work)
+                    self._append_memberless(event, work, self._judges[work.heads[event.shard].version].programme)
                 else:
                     self._record(event, member, work, work.reward_rows)
+        while following is not None:
+            self._record_own(following.event, following.shard, work, work.reward_rows)
+            following = next(own, None)
         if work.failures:
             self._unjudgeable |= work.failures
             raise EvaluationFailed
@@ -353,9 +356,62 @@ class LiveTransaction:
     def _hold_budgets(self, _cursor: Cursor, work: Work) -> None:
         work.books.budgets.hold()
 
+    def _decide(self, due: Due, work: Work, reward_rows: RewardRows) -> None:
+        """Decide about a signup that waited for its referrer."""
+        head = work.heads[due.shard]
+        clock, programme = work.batch.clock, self._judges[head.version].programme
+        last_ms = max((event.event.occurred_at for event in work.batch.admitted), default=0)
+        decided = work.referrals.decide_waiting(due, max(last_ms, 0 if clock is None else clock.reached_ms), programme)
+        if decided is not None:
+            self._record_own(decided, due.shard, work, reward_rows)
+
+    def _record_own(self, event: Attribution | Forwarded, shard: int, work: Work, reward_rows: RewardRows) -> None:
+        """Append what Guerdon itself writes of referrals, and what it leads to."""
+        head, member = work.heads[shard], work.members[shard][event.member_id]
+        payload, identity = forwards.payload_of(event), event_identity(event.source, event.event_id)
+        kind = forwards.kind_of(event)
+        work.source_rows.append_own(kind, head, event.member_id, member.seq, event.event_id, payload, event.occurred_at)
+        member.seq = head.seq
+        work.touched[shard, event.member_id] = member
+        if isinstance(event, Attribution):
+            work.referrals.attributed(event, (shard, head.seq), self._judges[head.version].programme)
+        failure = self._unjudgeable.get(identity)
+        if failure is not None:
+            message = f"{type(failure).__name__}: {failure}".replace("\0", "␀")
+            record = SetAside(
+                "evaluate", Reason.EVALUATION_FAILED, message, None, NO_OFFSET, NO_OFFSET, payload, event,
+                personal.OWN_FORMAT,
+            )  # fmt: skip
+            self._hold(record, member, work, head)
+        elif not member.state.held_since:
+            self._judge_into(event, identity, member, (work, head, reward_rows), pack_text(event.event_id))
+
+    def _judge_into(
+        self,
+        event: Event,
+        identity: bytes,
+        member: Member,
+        into: tuple[Work, Head, RewardRows],
+        event_id: bytes,
+    ) -> None:
+        """Fold an event and append what it gives; an exception in it voids the attempt, and the next one holds them."""
+        work, head, reward_rows = into
+        judge, books = self._judges[head.version], work.books.of(member)
+        try:
+            occurrence = Occurrence(identity, head.seq, head.recorded_ms)
+            rewards = fold(member.state, event, occurrence, judge, books)  # type: ignore[arg-type]  # a touch has no member
+        except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
+            work.failures[identity] = error
+            member.state.held_since = head.seq  # this attempt is void: find the other members' failures, too
+            return
+        if rewards:
+            reward_rows.append(rewards, head, member.packed_id + event_id)
+
     @staticmethod
-    def _append_memberless(event: Admitted, work: Work) -> None:
+    def _append_memberless(event: Admitted, work: Work, programme: Programme) -> None:
         """Append a touch, which has no member and no state."""
+        head = work.heads[event.shard]
+        work.referrals.before(event.event, (event.shard, head.seq + 1), programme)
         texts = pack_text("") + _pack_source(event.event.source) + pack_text(event.event.event_id)
         work.source_rows.append(event, work.heads[event.shard], 0, texts, None)
 
@@ -363,6 +419,11 @@ class LiveTransaction:
         """Append one event and what it leads to; an event of a held member is appended and waits."""
         head = work.heads[event.shard]
         owner = (event.shard, event.member_id)
+        programme = self._judges[head.version].programme
+        if type(event.event) in NOTED:
+            decided = work.referrals.before(event.event, (event.shard, head.seq + 1), programme)
+            if decided is not None:
+                self._record_own(decided, event.shard, work, reward_rows)
         sealed = None
         if personal.is_personal(event.event):
             sealed = personal.seal(event.event, event.identity, work.keys[owner])
@@ -372,6 +433,8 @@ class LiveTransaction:
         work.source_rows.append(event, head, member.seq, texts, sealed)
         member.seq = head.seq
         work.touched[owner] = member
+        if member.tracker is not None or (programme.terms.referral is not None and type(event.event) in FORWARDED):
+            work.referrals.after(event.event, member, (event.shard, head.seq), programme)
         if event.kind == "erasure":
             work.erased.append(owner)
             member.state.erased = True  # of a held member, too: nothing more is kept of them
@@ -380,20 +443,11 @@ class LiveTransaction:
         if event.identity in self._unjudgeable:
             error = self._unjudgeable[event.identity]
             message = f"{type(error).__name__}: {error}".replace("\0", "␀")
-            self._hold(_set_aside(event, "evaluate", Reason.EVALUATION_FAILED, message), member, work, head)
+            self._hold(set_aside(event, "evaluate", Reason.EVALUATION_FAILED, message), member, work, head)
         elif not member.state.held_since:
-            judge = self._judges[head.version]
             if event.order_identity is not None:
                 work.books.record(member, event.event, head.version)  # type: ignore[arg-type]  # only purchases have one
-            try:
-                occurrence = Occurrence(event.identity, head.seq, head.recorded_ms)
-                rewards = fold(member.state, event.event, occurrence, judge, work.books.of(member))  # type: ignore[arg-type]  # a touch has no member
-            except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
-                work.failures[event.identity] = error
-                member.state.held_since = head.seq  # this attempt is void: find the other members' failures, too
-                return
-            if rewards:
-                reward_rows.append(rewards, head, member.packed_id + event_id)
+            self._judge_into(event.event, event.identity, member, (work, head, reward_rows), event_id)
 
     @staticmethod
     def _hold(record: SetAside, member: Member, work: Work, head: Head) -> None:
@@ -429,6 +483,7 @@ class LiveTransaction:
         work.books.save_stock()
         work.books.budgets.save(work.generation)
         member_states.save(cursor, work.touched.values(), changed)
+        work.referrals.save()
         contests.save_scores(cursor, work.generation, self._ranked(work))
         personal.drop_keys(cursor, work.erased)
 
@@ -494,16 +549,3 @@ def load_judge(cursor: Cursor, version: int) -> Judge:
     if loaded.programme is None:
         raise LookupError(f"version {version} of the programme can no longer be loaded by this release")
     return compile_programme(loaded.programme, version)
-
-
-def _set_aside(event: Admitted, stage: str, reason: Reason, message: str) -> SetAside:
-    return SetAside(
-        stage, reason, message, event.topic or None, event.partition, event.offset, event.payload, event.event,
-        event.schema_id,
-    )  # fmt: skip
-
-
-def _outcome(work: Work) -> Outcome:
-    totals = [sum(column) for column in zip(*work.counts.values(), strict=True)] or [0, 0, 0]
-    accepted, duplicate, quarantined = totals
-    return Outcome(accepted, duplicate, quarantined, len(work.reward_rows or ()), len(work.ticks))

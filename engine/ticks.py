@@ -9,9 +9,9 @@ from msgspec import msgpack
 
 from engine.batch import NO_OFFSET, SetAside
 from engine.evaluate import advance
-from engine.programme.occasions import Anniversary, Birthday, TierChange
+from engine.programme.occasions import Anniversary, Birthday, ChallengeCompletion, ContestWon, ReferralEvent, TierChange
 from engine.state import Occurrence
-from engine.store import personal, source_log
+from engine.store import forwards, personal, source_log
 from engine.store.binary_copy import pack_text
 from schemas.canonical import event_identity
 from schemas.events import MemberEvent
@@ -36,7 +36,7 @@ MEMBERS_MAX = 1_000
 SHARDS_MAX = 4
 """Shards without traffic that one transaction works: it stays short, and other workers find shards of their own."""
 
-_CELEBRATED = frozenset((Birthday, Anniversary, TierChange))
+_CELEBRATED = frozenset((Birthday, Anniversary, TierChange, ChallengeCompletion, ContestWon, ReferralEvent))
 
 
 class TickOf(MemberEvent, frozen=True, kw_only=True, gc=False):
@@ -135,33 +135,41 @@ ORDER BY w.shard, d.due_at, d.member_id
 def lock_due_heads(cursor: Cursor, move: ClockMove, generation: int) -> dict[int, Head]:
     """Lock the heads of some shards in which a tick is due and that nobody else is working on."""
     cursor.execute(
-        """
+        f"""
         SELECT h.shard FROM guerdon.shard_head h
-        WHERE (NOT %(hourly)s OR h.ticked_at IS NULL
+        WHERE (
+              (NOT %(hourly)s OR h.ticked_at IS NULL
                OR h.ticked_at <= to_timestamp((%(until_ms)s - %(hour_ms)s) / 1000.0))
-          AND EXISTS (
-              SELECT FROM guerdon.member_state m
-              WHERE m.shard = h.shard AND m.due_at <= to_timestamp(%(until_ms)s / 1000.0)
-          )
+              AND EXISTS (
+                  SELECT FROM guerdon.member_state m
+                  WHERE m.shard = h.shard AND m.due_at <= to_timestamp(%(until_ms)s / 1000.0)
+              )
+          ) OR {forwards.WAITS}
         ORDER BY h.shard LIMIT %(shards_max)s FOR UPDATE OF h SKIP LOCKED
-        """,
-        {"hourly": move.hourly, "until_ms": move.until_ms, "hour_ms": HOUR_MS, "shards_max": SHARDS_MAX},
+        """,  # noqa: S608  a constant of another module
+        {
+            "hourly": move.hourly,
+            "until_ms": move.until_ms,
+            "hour_ms": HOUR_MS,
+            "shards_max": SHARDS_MAX,
+            "reached_ms": move.reached_ms,
+        },
     )
     shards = [shard for (shard,) in cursor.fetchall()]
     return source_log.lock_heads(cursor, shards, generation) if shards else {}
 
 
-def is_any_due(cursor: Cursor, until_ms: int) -> bool:
-    """Whether something is due by an instant in any shard."""
+def is_any_due(cursor: Cursor, move: ClockMove) -> bool:
+    """Whether something is due by an instant in any shard, or waits to be taken in."""
     cursor.execute(
-        """
+        f"""
         SELECT FROM guerdon.shard_head h
         WHERE EXISTS (
             SELECT FROM guerdon.member_state m
-            WHERE m.shard = h.shard AND m.due_at <= to_timestamp(%s / 1000.0)
-        ) LIMIT 1
-        """,
-        (until_ms,),
+            WHERE m.shard = h.shard AND m.due_at <= to_timestamp(%(until_ms)s / 1000.0)
+        ) OR {forwards.WAITS} LIMIT 1
+        """,  # noqa: S608  a constant of another module
+        {"until_ms": move.until_ms, "reached_ms": move.reached_ms},
     )
     return cursor.fetchone() is not None
 

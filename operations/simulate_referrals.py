@@ -59,7 +59,7 @@ class SimulatedReferrals:
         self._issue(event.member_id)
         if programme.terms.referral is None:
             return []
-        decided = self._attributor(programme).decide(event)
+        decided = self._attributor(programme).decide(event, identities_of(event.identity, self._secret))
         if isinstance(decided, Waiting):
             self._waiting.append(decided)
         return self._take(decided, programme) if isinstance(decided, Attribution) else []
@@ -83,7 +83,7 @@ class SimulatedReferrals:
         """Return what becomes of signups whose referrer has come by now, or will not come any more."""
         found: list[Attribution | Forwarded] = []
         for waiting in list(self._waiting) if programme.terms.referral is not None else ():
-            decided = self._attributor(programme).decide_waiting(waiting.signup, min(at_ms, waiting.until_ms))
+            decided = self._attributor(programme).decide_waiting(waiting, at_ms)
             if decided is not None:
                 self._waiting.remove(waiting)
                 found += self._take(decided, programme)
@@ -101,7 +101,7 @@ class SimulatedReferrals:
 
     def _attributor(self, programme: Programme) -> Attributor:
         assert programme.terms.referral is not None  # noqa: S101  the caller has asked
-        return Attributor(programme.terms.referral, calendar_of(programme.timezone), self, self._secret)
+        return Attributor(programme.terms.referral, calendar_of(programme.timezone), self)
 
     def _issue(self, member_id: str) -> None:
         """Give a member a code who has none; one that is another's is made longer."""

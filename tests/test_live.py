@@ -13,10 +13,10 @@ import pytest
 
 from engine import live
 from engine.batch import Batch, OffsetMove
-from engine.live import Outcome
 from engine.store import offsets
 from engine.store.database import transaction
 from engine.store.offsets import Fenced
+from engine.work import Outcome
 from operations.settings import Settings, load_settings
 from operations.verify import verify
 from projections.runner import finish

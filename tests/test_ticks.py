@@ -9,9 +9,10 @@ import pytest
 
 from engine import live, ticks
 from engine.batch import Batch, ClockMove
-from engine.live import LiveTransaction, Outcome
+from engine.live import LiveTransaction
 from engine.release import release_member
 from engine.store.database import transaction
+from engine.work import Outcome
 from operations import quarantine
 from operations.settings import load_settings
 from operations.verify import verify

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from msgspec import structs
+
 from engine.programme.conditions import Duration
 from engine.programme.contest_periods import bounds_of
 from engine.programme.model import Every
 from engine.programme.terms import Block, Flag, Touches
 from engine.referral.codes import is_well_formed, normalised
 from engine.referral.facts import Attribution
-from engine.referral.identities import Identities, identities_of
-from schemas.events import Purchase, Signup
+from engine.referral.identities import Identities  # noqa: TC001  msgspec reads the annotations
+from schemas.events import PERSONAL_FIELDS, Purchase, Signup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,9 +77,13 @@ class Known(Protocol):
 
 
 class Waiting(NamedTuple):
-    """Hold a signup whose code, or referrer, nobody has yet; it is decided by `until_ms` at the latest."""
+    """Hold a signup whose code, or referrer, nobody has yet; it is decided by `until_ms` at the latest.
+
+    The signup is without what is personal; `identities` are the keyed hashes of what it told.
+    """
 
     signup: Signup
+    identities: Identities
     until_ms: int
 
 
@@ -97,32 +103,34 @@ class Attributor:
         terms: of referrals, in the version in force.
         calendar: of the programme.
         known: what was admitted before.
-        secret: keys the hashes of identities.
     """
 
-    def __init__(self, terms: ReferralTerms, calendar: Calendar, known: Known, secret: bytes) -> None:
+    def __init__(self, terms: ReferralTerms, calendar: Calendar, known: Known) -> None:
         self._terms = terms
         self._calendar = calendar
         self._known = known
-        self._secret = secret
 
-    def decide(self, signup: Signup) -> Attribution | Waiting | None:
+    def decide(self, signup: Signup, identities: Identities) -> Attribution | Waiting | None:
         """Return what becomes of a signup's referral; None where it asks for none."""
         asked = self._asked(signup)
         if asked is None:
             return None
         if asked.owner is None and asked.waits:
             window = self._terms.claim_window or ONE_DAY
-            return Waiting(signup, self._calendar.after(signup.occurred_at, window))
-        return self._decided(signup, asked, signup.occurred_at)
+            bare = structs.replace(signup, **dict.fromkeys(PERSONAL_FIELDS))
+            return Waiting(bare, identities, self._calendar.after(signup.occurred_at, window))
+        return self._decided(signup, asked, identities, signup.occurred_at)
 
-    def decide_waiting(self, signup: Signup, at_ms: int) -> Attribution | None:
-        """Return what becomes of a signup that waited, as of an instant; None where its time is not up."""
+    def decide_waiting(self, waiting: Waiting, at_ms: int) -> Attribution | None:
+        """Return what becomes of a signup that waited, as of an instant; None where it still waits.
+
+        Who was found counts as of the signup, and that nobody was as of the end of the time.
+        """
+        signup, identities, until_ms = waiting
         asked = self._asked(signup)
-        window = self._terms.claim_window or ONE_DAY
-        if asked is None or (asked.owner is None and at_ms < self._calendar.after(signup.occurred_at, window)):
+        if asked is None or (asked.owner is None and at_ms < until_ms):
             return None
-        return self._decided(signup, asked, max(at_ms, signup.occurred_at))
+        return self._decided(signup, asked, identities, until_ms if asked.owner is None else signup.occurred_at)
 
     def _asked(self, signup: Signup) -> _Asked | None:
         if signup.referral_code is not None:
@@ -149,8 +157,7 @@ class Attributor:
             return None
         return found[0 if self._terms.attribution is Touches.FIRST_TOUCH else -1]
 
-    def _decided(self, signup: Signup, asked: _Asked, at_ms: int) -> Attribution:
-        identities = identities_of(signup.identity, self._secret)
+    def _decided(self, signup: Signup, asked: _Asked, identities: Identities, at_ms: int) -> Attribution:
         reason = self._rejection(signup, asked.owner, identities)
         flags = () if reason is not None or asked.owner is None else self._flags(signup, asked.owner, identities)
         return Attribution(
@@ -169,7 +176,7 @@ class Attributor:
             return "self_referral"
         if known.referrer_of(member_id) is not None:
             return "already_referred"
-        if Block.CYCLE in block and self._closes_cycle(member_id, owner):
+        if Block.CYCLE in block and (owner == member_id or self._closes_cycle(member_id, owner)):
             return "cycle"
         earlier = known.earlier(member_id)
         first_ms = _first_signup(earlier)
@@ -184,7 +191,12 @@ class Attributor:
         return "referrer_limit" if self._is_full(owner, signup.occurred_at) else None
 
     def _closes_cycle(self, member_id: str, owner: str) -> bool:
-        """Whether the member is among those by whom, over any number of others, the owner came."""
+        """Whether the member is among those by whom, over any number of others, the owner came.
+
+        Nobody came by a member of whom nothing was admitted before.
+        """
+        if not self._known.exists(member_id):
+            return False
         ancestor: str | None = owner
         while ancestor is not None:
             if ancestor == member_id:

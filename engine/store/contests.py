@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 def save_scores(cursor: Cursor, generation: int, members: Iterable[Member]) -> None:
     """Write what members have reached; the caller holds their shards' heads."""
     rows = [
-        (generation, score.contest, score.period, member.shard, member.member_id, score.value, score.reached_ms / 1000)
+        (generation, score.contest, score.period, member.shard, member.member_id, score.value, score.reached_ms)
         for member in members
         for score in scores_of(member.state)
     ]
@@ -56,7 +56,7 @@ def save_scores(cursor: Cursor, generation: int, members: Iterable[Member]) -> N
             WHERE (s.value, s.reached_at) <> (excluded.value, excluded.reached_at)
             """,
             sorted(rows),
-            template="(%s, %s, %s, %s, %s, %s, to_timestamp(%s))",
+            template="(%s, %s, %s, %s, %s, %s, to_timestamp(%s / 1000.0))",
         )
 
 

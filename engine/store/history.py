@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec import msgpack
+
 from engine.state import Occurrence
 from engine.store import personal
+from engine.store.forwards import OWN_EVENTS
 from schemas.canonical import event_identity
 from schemas.codec import Decoder
 from schemas.events import EVENT_TYPES, INT64_MAX, TOPIC_TYPES
@@ -92,6 +95,8 @@ class History:
         bare = self._bare and sealed is not None and key is None
         if schema_id != personal.OWN_FORMAT:
             _, event = self._decoder.decode(TOPIC_OF[kind], bytes(payload))
+        elif kind in OWN_EVENTS:
+            event = msgpack.decode(bytes(payload), type=OWN_EVENTS[kind])
         elif kind in EVENT_TYPES:
             secret = None if sealed is None or bare else bytes(sealed)
             event = personal.unseal(kind, bytes(payload), secret, identity, None if key is None else bytes(key))

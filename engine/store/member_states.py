@@ -9,8 +9,10 @@ from msgspec import Struct, field, msgpack
 from engine.ledger.parts import Parts  # noqa: TC001  msgspec reads the annotations
 from engine.ledger.tiers import Standings  # noqa: TC001  as above
 from engine.profile import MemberProfile
+from engine.referral.tracker import Tracker  # noqa: TC001  as above
 from engine.state import MemberState
 from engine.store.binary_copy import NULL, copy_rows, pack_bigint, pack_bytes, pack_text, pack_timestamp
+from engine.store.forwards import tracker_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,7 +43,7 @@ class Member(Struct):
 
     `opened` says that the profile in `state` is what is stored; until then it is None, whatever is stored. `parts` are
     those of the ledger, None until they are opened, and `kept` how they are stored. `standing` is what is told of the
-    tier, None where the programme has none.
+    tier, None where the programme has none, `tracker` what admission knows of a member whom somebody referred.
     """
 
     member_id: str
@@ -54,6 +56,7 @@ class Member(Struct):
     parts: Parts | None = None
     kept: dict[str, bytes] = field(default_factory=dict)
     standing: Standings | None = None
+    tracker: Tracker | None = None
 
 
 class MemberCache:
@@ -99,17 +102,20 @@ def load(cursor: Cursor, wanted: Iterable[tuple[int, str]]) -> list[Member]:
         return []
     cursor.execute(
         """
-        SELECT w.shard, w.member_id, m.seq, m.state
+        SELECT w.shard, w.member_id, m.seq, m.state, r.tracker
         FROM unnest(%s::smallint[], %s::text[]) AS w (shard, member_id)
         LEFT JOIN guerdon.member_state m ON m.shard = w.shard AND m.member_id = w.member_id
+        LEFT JOIN guerdon.referee r ON r.member_id = w.member_id
         """,
         ([shard for shard, _ in pairs], [member_id for _, member_id in pairs]),
     )
     return [
-        Member(member_id, shard, pack_text(member_id), seq, decode_state(state), stored=True)
+        Member(
+            member_id, shard, pack_text(member_id), seq, decode_state(state), stored=True, tracker=tracker_of(tracker)
+        )
         if seq
         else Member(member_id, shard, pack_text(member_id), opened=True)
-        for shard, member_id, seq, state in cursor.fetchall()
+        for shard, member_id, seq, state, tracker in cursor.fetchall()
     ]
 
 

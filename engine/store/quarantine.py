@@ -8,6 +8,7 @@ from psycopg2.extras import RealDictCursor, execute_values
 
 from engine.batch import NO_OFFSET
 from engine.store import personal
+from engine.store.forwards import OWN_NAMES
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
 from schemas.events import TYPE_NAMES
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from engine.batch import SetAside
     from engine.store.personal import Owner
+    from schemas.events import Event
 
 TICK = "tick"
 """The kind of a record about a member for whom a tick failed: no event of theirs, as nobody sent it."""
@@ -31,6 +33,11 @@ _COLUMNS = (
 
 
 _INSERT = f"INSERT INTO guerdon.quarantine ({', '.join(_COLUMNS)}) VALUES %s"  # noqa: S608  names of this module
+
+
+def kind_named(event: Event) -> str:
+    """Return how the source log calls an event, sent by upstream or written by Guerdon itself."""
+    return TYPE_NAMES.get(type(event)) or OWN_NAMES.get(type(event), TICK)
 
 
 def personal_owner(record: SetAside) -> Owner | None:
@@ -64,7 +71,7 @@ def add(
                 record.stage, str(record.reason), record.message.replace("\0", "␀"), record.topic,
                 None if record.partition == NO_OFFSET else record.partition,
                 None if record.offset == NO_OFFSET else record.offset,
-                payload, sealed, schema_id, shard, seq, None if event is None else TYPE_NAMES.get(type(event), TICK),
+                payload, sealed, schema_id, shard, seq, None if event is None else kind_named(event),
                 _storable(member_id), _storable(getattr(event, "source", None)),
                 _storable(getattr(event, "event_id", None)),
             )

@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from engine.batch import Admitted, Batch, admitted_from
-from engine.live import LiveTransaction, Outcome
+from engine.live import LiveTransaction
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.events import Event, Purchase, key_of
 from schemas.partitioning import shard_of
@@ -15,6 +15,8 @@ from tests.chaos.load import START_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from engine.work import Outcome
 
 SECRET = b"secret of this test"
 ENCODER = Encoder()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0012"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 CONTESTS = """
 ALTER TYPE guerdon.source_kind ADD VALUE IF NOT EXISTS 'contest';

@@ -1,0 +1,120 @@
+"""Take in what was forwarded to a shard, and signups that waited for their referrer, once their turn has come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import msgpack
+
+from engine.referral.attribution import Waiting
+from engine.referral.facts import Attribution, Forwarded
+from engine.referral.tracker import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from schemas.events import Event
+
+FORWARDS_MAX = 1_000
+"""How many forwarded events a transaction drains of one shard at most."""
+
+OWN_EVENTS: dict[str, type[Attribution | Forwarded]] = {"attribution": Attribution, "forwarded": Forwarded}
+"""What Guerdon itself writes of members' referrals, by the kind in the source log."""
+
+OWN_NAMES: dict[type[Event], str] = {kind: name for name, kind in OWN_EVENTS.items()}
+_encode = msgpack.Encoder().encode
+_decode_tracker = msgpack.Decoder(Tracker).decode
+_decode_forwarded = msgpack.Decoder(Forwarded).decode
+_decode_waiting = msgpack.Decoder(Waiting).decode
+
+
+class Drained(NamedTuple):
+    """Hold a forwarded event whose turn has come; `turn_ms` is when, by its sender's own order."""
+
+    turn_ms: int
+    shard: int
+    event: Forwarded
+
+
+class Due(NamedTuple):
+    """Hold a signup that waited and can be decided."""
+
+    shard: int
+    waiting: Waiting
+
+
+def drain(cursor: Cursor, shards: Iterable[int], until_ms: int) -> list[Drained]:
+    """Take what was forwarded to shards whose heads are held and has its turn by an instant, in its order."""
+    cursor.execute(
+        """
+        WITH due AS (
+            SELECT f.to_shard, f.from_shard, f.from_seq, f.n
+            FROM unnest(%s::smallint[]) AS w (shard)
+            CROSS JOIN LATERAL (
+                SELECT d.to_shard, d.from_shard, d.from_seq, d.n FROM guerdon.forwarded d
+                WHERE d.to_shard = w.shard AND d.occurred_at <= to_timestamp(%s / 1000.0)
+                ORDER BY d.from_shard, d.from_seq, d.n LIMIT %s
+            ) AS f
+        )
+        DELETE FROM guerdon.forwarded f USING due d
+        WHERE (f.to_shard, f.from_shard, f.from_seq, f.n) = (d.to_shard, d.from_shard, d.from_seq, d.n)
+        RETURNING f.to_shard, f.from_shard, f.from_seq, f.n, guerdon.ms(f.occurred_at), f.body
+        """,
+        (sorted(shards), until_ms, FORWARDS_MAX),
+    )
+    found = []
+    latest: dict[tuple[int, int], int] = {}
+    for to_shard, from_shard, from_seq, n, occurred_ms, body in sorted(cursor.fetchall()):
+        turn_ms = latest[to_shard, from_shard] = max(latest.get((to_shard, from_shard), 0), occurred_ms)
+        found.append(((turn_ms, to_shard, from_shard, from_seq, n), _decode_forwarded(body)))
+    found.sort(key=lambda each: each[0])
+    return [Drained(order[0], order[1], event) for order, event in found]
+
+
+DECIDABLE = """
+    (w.until <= to_timestamp(%(reached_ms)s / 1000.0)
+     OR EXISTS (SELECT FROM guerdon.member_code c WHERE c.code = ANY(w.codes))
+     OR EXISTS (
+         SELECT FROM guerdon.member_state m WHERE m.shard = w.referrer_shard AND m.member_id = w.referrer_id
+     ))
+"""
+"""Whether a signup that waits can be decided: its referrer has come, or its time is up."""
+
+
+WAITS = f"""
+    EXISTS (
+        SELECT FROM guerdon.forwarded f
+        WHERE f.to_shard = h.shard AND f.occurred_at <= to_timestamp(%(reached_ms)s / 1000.0)
+    ) OR EXISTS (SELECT FROM guerdon.waiting_referral w WHERE w.shard = h.shard AND {DECIDABLE})
+"""  # noqa: S608  a constant of this module
+"""Whether something waits to be taken in by a shard `h`."""
+
+
+def take_waiting(cursor: Cursor, shards: Iterable[int], reached_ms: int) -> list[Due]:
+    """Take the signups of some shards that waited for their referrer and can be decided now, the oldest first."""
+    cursor.execute(
+        f"""
+        DELETE FROM guerdon.waiting_referral w WHERE w.shard = ANY(%(shards)s) AND {DECIDABLE}
+        RETURNING w.shard, w.body
+        """,  # noqa: S608  a constant of this module
+        {"shards": sorted(shards), "reached_ms": reached_ms},
+    )
+    found = [Due(shard, _decode_waiting(body)) for shard, body in cursor.fetchall()]
+    return sorted(found, key=lambda due: (due.waiting.signup.occurred_at, due.waiting.signup.event_id))
+
+
+def kind_of(event: Attribution | Forwarded) -> str:
+    """Return the kind that the source log gives what Guerdon itself writes of referrals."""
+    return OWN_NAMES[type(event)]
+
+
+def payload_of(event: Attribution | Forwarded) -> bytes:
+    """Return what the source log keeps of it."""
+    return _encode(event)
+
+
+def tracker_of(body: bytes | None) -> Tracker | None:
+    """Return a tracker as it is stored, or None."""
+    return None if body is None else _decode_tracker(body)

@@ -1,0 +1,235 @@
+"""Read what decisions about referrals ask for: for all events of a batch together, before the first is decided."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from engine.programme.terms import Flag
+from engine.referral.attribution import TouchSeen
+from engine.referral.codes import code_of, normalised
+from engine.referral.identities import identities_of
+from engine.referral.tracker import FORWARDED
+from engine.store import history
+from engine.store.database import one
+from schemas.events import Decision, Signup
+from schemas.partitioning import shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.batch import Admitted
+    from engine.programme.model import Programme
+    from engine.store.forwards import Due
+    from engine.store.member_states import Member
+    from schemas.events import Event
+
+CLAIMS_LOCK = 0x636C_6169
+"""Advisory lock of who decides a claim, or about a code that waited: only these can close a cycle."""
+
+
+class StoredReferrals:
+    """Know what was admitted of referrals, by the tables and by what this transaction has decided since.
+
+    Args:
+        cursor: of the transaction, which holds the heads of the members' shards.
+        secret: codes and hashes are made with it.
+        members: those of the batch, by shard.
+    """
+
+    def __init__(self, cursor: Cursor, secret: bytes, members: dict[int, dict[str, Member]]) -> None:
+        self._cursor = cursor
+        self._secret = secret
+        self._members = members
+        self._begun_at: dict[str, int] = {}
+        self._seen: dict[str, list[Event]] = defaultdict(list)
+        self._codes: dict[str, str | None] = {}
+        self._coded: set[str] = set()
+        self._there: dict[str, tuple[bool, bool]] = {}
+        self._first: dict[bytes, str | None] = {}
+        self._theirs: dict[str, set[bytes]] = {}
+        self._touches: dict[str, list[TouchSeen]] = {}
+        self._edges: dict[str, str] = {}
+        self._attributed: dict[str, list[int]] = defaultdict(list)
+
+    def prepare(self, admitted: Sequence[Admitted], due: Sequence[Due], programmes: Iterable[Programme]) -> None:
+        """Read what the events of a batch may ask for, and lock what decisions about them must not race for."""
+        signups = [event.event for event in admitted if isinstance(event.event, Signup)]
+        openings = [
+            event.event for event in admitted if isinstance(event.event, Decision) and event.event.referral_code
+        ]
+        if not signups and not due and not openings:
+            return
+        terms = [found for programme in programmes if (found := programme.terms.referral) is not None]
+        asking = [*signups, *(each.waiting.signup for each in due)] if terms else []
+        for signup in asking:
+            member = self._member(signup.member_id)
+            self._begun_at[signup.member_id] = 0 if member is None else member.seq
+        if due or any(self._is_known(signup) for signup in asking if _names_referrer(signup)):
+            self._cursor.execute("SELECT pg_advisory_xact_lock(%s)", (CLAIMS_LOCK,))
+        if terms:
+            self._read_touches({signup.visitor for signup in asking if signup.visitor is not None})
+        self._read_codes(signups, asking, [opening.referral_code or "" for opening in openings])
+        if not terms:
+            return
+        referrers = {owner for owner in self._codes.values() if owner is not None}
+        referrers |= {signup.referrer_id for signup in asking if signup.referrer_id is not None}
+        if any(found.times is not None or Flag.BURST in found.flag for found in terms):
+            self._lock_referrers(referrers)
+        self._read_members(referrers)
+        self._read_hashes(signups, due, referrers)
+
+    def _is_known(self, signup: Signup) -> bool:
+        member = self._member(signup.member_id)
+        return member is None or bool(member.seq)
+
+    def _read_touches(self, visitors: set[str]) -> None:
+        if visitors:
+            self._cursor.execute(
+                """
+                SELECT visitor, referral_code, guerdon.ms(occurred_at), channel FROM guerdon.touch
+                WHERE visitor = ANY(%s) ORDER BY visitor, occurred_at, shard, seq
+                """,
+                (sorted(visitors),),
+            )
+            for visitor, code, occurred_ms, channel in self._cursor.fetchall():
+                self._touches.setdefault(visitor, []).append(TouchSeen(code, occurred_ms, channel))
+
+    def _read_codes(self, signups: Sequence[Signup], asking: Sequence[Signup], brought: Sequence[str]) -> None:
+        named = [signup.referral_code for signup in asking if signup.referral_code is not None]
+        named += [touch.code for touches in self._touches.values() for touch in touches]
+        own = {signup.member_id: code_of(signup.member_id, self._secret) for signup in signups}
+        wanted = {*named, *map(normalised, named), *own.values(), *brought}
+        self._codes |= dict.fromkeys(wanted)
+        self._cursor.execute(
+            """
+            SELECT code, member_id FROM guerdon.member_code WHERE code = ANY(%s)
+            UNION ALL SELECT code, member_id FROM guerdon.member_code WHERE member_id = ANY(%s)
+            """,
+            (sorted(wanted), sorted(own)),
+        )
+        for code, member_id in self._cursor.fetchall():
+            self._codes[code] = member_id
+            self._coded.add(member_id)
+
+    def _lock_referrers(self, referrers: set[str]) -> None:
+        """Hold referrers of whom are only so many referees allowed, sorted, as everybody does."""
+        rows = sorted(referrers)
+        self._cursor.execute(
+            "INSERT INTO guerdon.referrer (member_id) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING", (rows,)
+        )
+        self._cursor.execute(
+            "SELECT FROM guerdon.referrer WHERE member_id = ANY(%s) ORDER BY member_id FOR UPDATE", (rows,)
+        )
+
+    def _read_members(self, referrers: set[str]) -> None:
+        rows = sorted(referrers)
+        self._cursor.execute(
+            """
+            SELECT w.member_id, m.seq IS NOT NULL, k.erased_at IS NOT NULL
+            FROM unnest(%s::smallint[], %s::text[]) AS w (shard, member_id)
+            LEFT JOIN guerdon.member_state m ON m.shard = w.shard AND m.member_id = w.member_id
+            LEFT JOIN guerdon.member_key k ON k.shard = w.shard AND k.member_id = w.member_id
+            """,
+            ([shard_of(each) for each in rows], rows),
+        )
+        self._there |= {member_id: (there, erased) for member_id, there, erased in self._cursor.fetchall()}
+
+    def _read_hashes(self, signups: Sequence[Signup], due: Sequence[Due], referrers: set[str]) -> None:
+        told = [identities_of(signup.identity, self._secret) for signup in signups]
+        told += [each.waiting.identities for each in due]
+        persons = sorted({each for identities in told for each in identities.persons})
+        if persons:
+            self._first |= dict.fromkeys(persons)
+            self._cursor.execute("SELECT hash, member_id FROM guerdon.identity_hash WHERE hash = ANY(%s)", (persons,))
+            self._first |= {bytes(found): member_id for found, member_id in self._cursor.fetchall()}
+        if any(identities.device or identities.agent for identities in told):
+            wanted = sorted(referrers | {signup.member_id for signup in signups})
+            self._cursor.execute(
+                "SELECT member_id, hash FROM guerdon.member_identity WHERE member_id = ANY(%s)", (wanted,)
+            )
+            for member_id, found in self._cursor.fetchall():
+                self._theirs.setdefault(member_id, set()).add(bytes(found))
+
+    def _member(self, member_id: str) -> Member | None:
+        return self._members.get(shard_of(member_id), {}).get(member_id)
+
+    def owner_of(self, code: str) -> str | None:
+        """Return the member whose code it is."""
+        if code not in self._codes:
+            self._cursor.execute("SELECT member_id FROM guerdon.member_code WHERE code = %s", (code,))
+            row = self._cursor.fetchone()
+            self._codes[code] = None if row is None else row[0]
+        return self._codes[code]
+
+    def exists(self, member_id: str) -> bool:
+        """Whether anything was admitted of a member."""
+        member = self._member(member_id)
+        if member is not None and member.seq:
+            return True
+        return self._there.get(member_id, (False, False))[0]
+
+    def is_erased(self, member_id: str) -> bool:
+        """Whether a member asked for erasure."""
+        member = self._member(member_id)
+        if member is not None:
+            return member.state.erased
+        if member_id not in self._there:
+            self._read_members({member_id})
+        return self._there[member_id][1]
+
+    def referrer_of(self, member_id: str) -> str | None:
+        """Return who referred a member."""
+        if member_id in self._edges:
+            return self._edges[member_id]
+        member = self._member(member_id)
+        if member is not None:
+            return None if member.tracker is None else member.tracker.referrer_id
+        self._cursor.execute("SELECT referrer_id FROM guerdon.referee WHERE member_id = %s", (member_id,))
+        row = self._cursor.fetchone()
+        return None if row is None else str(row[0])
+
+    def first_of(self, identity: bytes) -> str | None:
+        """Return the first member with a keyed hash."""
+        if identity not in self._first:
+            self._cursor.execute("SELECT member_id FROM guerdon.identity_hash WHERE hash = %s", (identity,))
+            row = self._cursor.fetchone()
+            self._first[identity] = None if row is None else row[0]
+        return self._first[identity]
+
+    def identities_of(self, member_id: str) -> frozenset[bytes]:
+        """Return the keyed hashes of a member's devices and agents."""
+        return frozenset(self._theirs.get(member_id, ()))
+
+    def touches_of(self, visitor: str, from_ms: int, until_ms: int) -> Sequence[TouchSeen]:
+        """Return a visitor's touches after one instant and up to another."""
+        return [touch for touch in self._touches.get(visitor, ()) if from_ms < touch.occurred_ms <= until_ms]
+
+    def attributed_times(self, referrer_id: str, from_ms: int, until_ms: int) -> int:
+        """Return how many were attributed to a referrer from one instant up to, not including, another."""
+        (stored,) = one(
+            self._cursor,
+            """
+            SELECT count(*) FROM guerdon.attribution
+            WHERE status = 'attributed' AND referrer_id = %s
+              AND occurred_at >= to_timestamp(%s / 1000.0) AND occurred_at < to_timestamp(%s / 1000.0)
+            """,
+            (referrer_id, from_ms, until_ms),
+        )
+        return int(stored) + sum(from_ms <= at_ms < until_ms for at_ms in self._attributed.get(referrer_id, ()))
+
+    def earlier(self, member_id: str) -> Sequence[Event]:
+        """Return what was admitted of a member and matters here, in the recorded order."""
+        member = self._members[shard_of(member_id)][member_id]
+        before = self._begun_at.get(member_id, 0)
+        recorded: list[Event] = []
+        if before:
+            walked = history.History(self._cursor, bare=True).of_member(member.shard, before)
+            recorded = [each.event for each in walked if each.event is not None and type(each.event) in FORWARDED][::-1]
+        return [*recorded, *self._seen.get(member_id, ())]
+
+
+def _names_referrer(signup: Signup) -> bool:
+    return signup.referral_code is not None or signup.referrer_id is not None or signup.visitor is not None

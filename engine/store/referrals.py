@@ -1,0 +1,280 @@
+"""Attribute signups within the live transaction, and pass on what referees do to their referrers' shards.
+
+What may be asked is read before, for all events of a batch together; what the batch decides is kept beside it and
+written at the end, sorted. Two batches that decide about the same thing meet at a unique row: one begins anew.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import date
+from functools import partial
+from typing import TYPE_CHECKING
+
+from msgspec import msgpack
+from psycopg2.extras import execute_values
+
+from engine.ledger.forget import refunds_close_ms
+from engine.programme.localtime import DAY_ZERO, calendar_of
+from engine.referral.attribution import Attributor, TouchSeen, Waiting
+from engine.referral.codes import LENGTH, code_of, normalised
+from engine.referral.identities import identities_of
+from engine.referral.tracker import FORWARDED, Tracker, forward_all
+from engine.store import history, source_log
+from engine.store.known_referrals import StoredReferrals
+from schemas.canonical import IDENTITY_BYTES, order_identity
+from schemas.events import Decision, Purchase, Share, Signup, Touch
+from schemas.partitioning import shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.programme.model import Programme
+    from engine.referral.facts import Attribution, Forwarded
+    from engine.referral.identities import Identities
+    from engine.referral.tracker import Purchases
+    from engine.store.forwards import Due
+    from engine.store.member_states import Member
+    from schemas.events import Event
+
+    Place = tuple[int, int]
+
+NOTED = frozenset((Signup, Share, Decision))
+"""The events of members that are taken note of before they are appended."""
+
+_encode = msgpack.Encoder().encode
+
+
+class Referrals(StoredReferrals):
+    """Decide and follow referrals for one transaction; it is the `Known` of its own decisions."""
+
+    def __init__(self, cursor: Cursor, secret: bytes, members: dict[int, dict[str, Member]]) -> None:
+        super().__init__(cursor, secret, members)
+        self._new_codes: dict[str, str] = {}
+        self._new_hashes: dict[bytes, str] = {}
+        self._new_identities: set[tuple[str, bytes]] = set()
+        self._new_touches: list[tuple[str, int, int, int, str, str | None]] = []
+        self._new_attributions: list[tuple[object, ...]] = []
+        self._waiting: list[tuple[object, ...]] = []
+        self._forwards: list[tuple[object, ...]] = []
+        self._trackers: dict[str, Tracker] = {}
+        self._funnel: dict[tuple[int, int, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+
+    def before(self, event: Event, place: Place, programme: Programme) -> Attribution | None:
+        """Take note of an event before it is appended, and return the attribution that stands before it."""
+        if isinstance(event, Touch):
+            self._touch(event, place, programme)
+        elif isinstance(event, Share):
+            self._count(place[0], event, event.channel, 0, programme)
+        elif isinstance(event, Decision) and event.action == "opening" and event.referral_code is not None:
+            self._bring(event.referral_code, event.member_id)
+        if not isinstance(event, Signup):
+            return None
+        self._issue(event.member_id)
+        if programme.terms.referral is None:
+            return None
+        identities = identities_of(event.identity, self._secret)
+        decided = self._attributor(programme).decide(event, identities)
+        if isinstance(decided, Waiting):
+            self._wait(place[0], decided)
+            return None
+        return decided
+
+    def attributed(self, decided: Attribution, place: Place, programme: Programme) -> None:
+        """Take note of an attribution at its place, and pass on what its referee did before."""
+        self._new_attributions.append(
+            (*place, decided.member_id, decided.referrer_id, decided.code, decided.channel, decided.status,
+             decided.reason or "+".join(decided.flags) or None, decided.occurred_at)
+        )  # fmt: skip
+        if decided.status == "rejected" or decided.referrer_id is None:
+            return
+        self._edges[decided.member_id] = decided.referrer_id
+        self._attributed[decided.referrer_id].append(decided.occurred_at)
+        tracker = self._trackers[decided.member_id] = Tracker.of(decided)
+        member = self._members[place[0]][decided.member_id]
+        member.tracker = tracker
+        self._count(place[0], decided, decided.channel, 2, programme)
+        earlier = self.earlier(decided.member_id)
+        closes = partial(refunds_close_ms, programme)
+        self._pass_on(
+            place, tracker, forward_all(tracker, earlier, self._purchases(decided.member_id), closes), programme
+        )
+
+    def after(self, event: Event, member: Member, place: Place, programme: Programme) -> None:
+        """Take note of an event at its place, and pass on to the referrer what a referee did."""
+        if programme.terms.referral is not None and type(event) in FORWARDED:
+            self._seen[member.member_id].append(event)
+        identity: dict[str, str] | None = getattr(event, "identity", None)
+        if identity and programme.terms.referral is not None:
+            self._identify(member.member_id, identities_of(identity, self._secret))
+        tracker = member.tracker
+        if tracker is not None and type(event) in FORWARDED:
+            self._trackers[member.member_id] = tracker
+            rows = tracker.forward(event, self._purchases(member.member_id), partial(refunds_close_ms, programme))
+            self._pass_on(place, tracker, rows, programme)
+
+    def decide_waiting(self, due: Due, reached_ms: int, programme: Programme) -> Attribution | None:
+        """Return what becomes of a signup that waited; one that must wait on is put back."""
+        terms = programme.terms.referral
+        decided = None if terms is None else self._attributor(programme).decide_waiting(due.waiting, reached_ms)
+        if decided is None:
+            self._wait(due.shard, due.waiting)
+        return decided
+
+    def _pass_on(self, place: Place, tracker: Tracker, rows: Sequence[Forwarded], programme: Programme) -> None:
+        shard, seq = place
+        for event in rows:
+            n = len(self._forwards)
+            to_shard = shard_of(event.member_id)
+            body = _encode(event)
+            self._forwards.append((to_shard, shard, seq, n, event.occurred_at, event.member_id, body))
+            if isinstance(event.event, Purchase) and tracker.count == 1 and event.number == 1:
+                self._count(shard, event, tracker.channel, 3, programme)
+
+    def _count(self, shard: int, event: Event, channel: str | None, column: int, programme: Programme) -> None:
+        """Count for the funnel; its columns are shares, touches, signups and first purchases."""
+        if programme.terms.referral is not None:
+            day = calendar_of(programme.timezone).local_day(event.occurred_at)
+            self._funnel[shard, day, channel or ""][column] += 1
+
+    def _touch(self, event: Touch, place: Place, programme: Programme) -> None:
+        if programme.terms.referral is None:
+            return
+        self._count(place[0], event, event.channel, 1, programme)
+        row = (event.visitor, event.occurred_at, *place, event.referral_code, event.channel)
+        self._new_touches.append(row)
+        seen = TouchSeen(event.referral_code, event.occurred_at, event.channel)
+        touches = self._touches.setdefault(event.visitor, [])
+        touches.append(seen)
+        touches.sort(key=lambda touch: touch.occurred_ms)
+
+    def _attributor(self, programme: Programme) -> Attributor:
+        assert programme.terms.referral is not None  # noqa: S101  the caller has asked
+        return Attributor(programme.terms.referral, calendar_of(programme.timezone), self)
+
+    def _issue(self, member_id: str) -> None:
+        """Give a member a code who has none; one that is another's is made longer."""
+        if member_id in self._coded:
+            return
+        length = LENGTH
+        while self.owner_of(code := code_of(member_id, self._secret, length)) is not None:
+            length += 1
+        self._bring(code, member_id)
+
+    def _bring(self, code: str, member_id: str) -> None:
+        """Let a code be a member's, unless it is another's."""
+        if self.owner_of(code) is None:
+            self._codes[code] = self._new_codes[code] = member_id
+            self._coded.add(member_id)
+
+    def _wait(self, shard: int, waiting: Waiting) -> None:
+        signup = waiting.signup
+        code, named = signup.referral_code, signup.referrer_id
+        codes = [] if code is None else [code, normalised(code)]
+        self._waiting.append(
+            (shard, signup.member_id, f"{signup.source}:{signup.event_id}", codes,
+             named if code is None else None, None if named is None or codes else shard_of(named),
+             waiting.until_ms, _encode(waiting))
+        )  # fmt: skip
+
+    def _identify(self, member_id: str, told: Identities) -> None:
+        for each in told.persons:
+            if self.first_of(each) is None:
+                self._first[each] = self._new_hashes[each] = member_id
+        theirs = self._theirs.setdefault(member_id, set())
+        for shared in (told.device, told.agent):
+            if shared is not None and shared not in theirs:
+                theirs.add(shared)
+                self._new_identities.add((member_id, shared))
+
+    def save(self) -> None:
+        """Write what was decided, each table sorted, in an order that everybody keeps."""
+        for into, columns, rows in (
+            ("member_code", "code, member_id", sorted(self._new_codes.items())),
+            ("identity_hash", "hash, member_id", sorted(self._new_hashes.items())),
+        ):
+            self._insert(into, columns, rows)
+        _insert_new(self._cursor, "member_identity", "member_id, hash", sorted(self._new_identities))
+        self._insert("touch", "visitor, occurred_at, shard, seq, referral_code, channel", self._new_touches, 1)
+        self._insert(
+            "attribution",
+            "shard, seq, referee_id, referrer_id, code, channel, status, reason, occurred_at",
+            self._new_attributions,
+            8,
+        )
+        self._insert(
+            "waiting_referral",
+            "shard, referee_id, event_id, codes, referrer_id, referrer_shard, until, body",
+            self._waiting,
+            6,
+        )
+        self._insert("forwarded", "to_shard, from_shard, from_seq, n, occurred_at, member_id, body", self._forwards, 4)
+        self._save_trackers()
+        self._save_funnel()
+
+    def _insert(self, table: str, columns: str, rows: Sequence[tuple[object, ...]], time: int | None = None) -> None:
+        """Insert rows, of which one column may be an instant in ms."""
+        if rows:
+            names = columns.split(", ")
+            template = ", ".join("to_timestamp(%s / 1000.0)" if place == time else "%s" for place in range(len(names)))
+            execute_values(
+                self._cursor,
+                f"INSERT INTO guerdon.{table} ({columns}) VALUES %s",  # noqa: S608  constants of this module
+                rows,
+                template=f"({template})",
+                page_size=1_000,
+            )
+
+    def _save_trackers(self) -> None:
+        rows = sorted((who, tracker.referrer_id, _encode(tracker)) for who, tracker in self._trackers.items())
+        if rows:
+            execute_values(
+                self._cursor,
+                """
+                INSERT INTO guerdon.referee AS r (member_id, referrer_id, tracker) VALUES %s
+                ON CONFLICT (member_id) DO UPDATE SET tracker = excluded.tracker
+                """,
+                rows,
+                page_size=1_000,
+            )
+
+    def _save_funnel(self) -> None:
+        rows = [
+            (shard, date.fromordinal(day + DAY_ZERO), channel, *counts)
+            for (shard, day, channel), counts in sorted(self._funnel.items())
+        ]
+        if rows:
+            execute_values(
+                self._cursor,
+                """
+                INSERT INTO guerdon.funnel AS f (shard, day, channel, shares, touches, signups, first_purchases)
+                VALUES %s
+                ON CONFLICT (shard, day, channel) DO UPDATE SET
+                    shares = f.shares + excluded.shares, touches = f.touches + excluded.touches,
+                    signups = f.signups + excluded.signups,
+                    first_purchases = f.first_purchases + excluded.first_purchases
+                """,
+                rows,
+            )
+
+    def _purchases(self, member_id: str) -> Purchases:
+        return partial(self._purchase, member_id)
+
+    def _purchase(self, member_id: str, order_id: str) -> Purchase | None:
+        """Return the recorded purchase of an order, from this batch or the source log."""
+        for event in self._seen[member_id]:
+            if isinstance(event, Purchase) and event.order_id == order_id:
+                return event
+        identity = order_identity(member_id, order_id)[:IDENTITY_BYTES]
+        known = source_log.find_known(self._cursor, [identity]).get(identity)
+        if known is None:
+            return None
+        recorded = history.History(self._cursor).at(known.shard, known.seq).event
+        return recorded if isinstance(recorded, Purchase) else None
+
+
+def _insert_new(cursor: Cursor, table: str, columns: str, rows: Sequence[tuple[object, ...]]) -> None:
+    if rows:
+        execute_values(cursor, f"INSERT INTO guerdon.{table} ({columns}) VALUES %s ON CONFLICT DO NOTHING", rows)  # noqa: S608  constants of this module

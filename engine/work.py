@@ -1,0 +1,91 @@
+"""Hold what one attempt at a live transaction finds and decides, and say what it came to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from engine.batch import SetAside
+from engine.store.source_log import SourceRows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.batch import Admitted, Batch, Partition
+    from engine.duplicates import Seen
+    from engine.profile import MemberProfile
+    from engine.state import LimitUse
+    from engine.store.books import StoredBooks
+    from engine.store.budgets import Row
+    from engine.store.forwards import Drained, Due
+    from engine.store.member_states import Member
+    from engine.store.personal import Owner
+    from engine.store.referrals import Referrals
+    from engine.store.reward_log import RewardRows
+    from engine.store.source_log import Head
+    from engine.ticks import Tick
+    from schemas.rejection import Reason
+
+ACCEPTED, REPEATED, QUARANTINED = range(3)
+
+
+@dataclass(slots=True)
+class Work:
+    """Hold what one attempt has found and decided; thrown away with it."""
+
+    batch: Batch
+    generation: int = 0
+    recorded_ms: int = 0
+    held_budgets: Mapping[Row, LimitUse] | None = None
+    seen: Seen = field(init=False)
+    heads: dict[int, Head] = field(default_factory=dict)
+    members: dict[int, dict[str, Member]] = field(default_factory=dict)
+    touched: dict[Owner, Member] = field(default_factory=dict)
+    keys: dict[Owner, bytes | None] = field(default_factory=dict)
+    erased: list[Owner] = field(default_factory=list)
+    profiles: dict[Owner, MemberProfile | None] = field(default_factory=dict)
+    books: StoredBooks = field(init=False)
+    source_rows: SourceRows = field(default_factory=SourceRows)
+    reward_rows: RewardRows | None = None
+    set_aside: list[SetAside] = field(default_factory=list)
+    places: dict[int, tuple[int, int]] = field(default_factory=dict)
+    held: dict[int, str] = field(default_factory=dict)
+    failures: dict[bytes, Exception] = field(default_factory=dict)
+    ticks: list[Tick] = field(default_factory=list)
+    drained: list[Drained] | None = None
+    due: list[Due] | None = None
+    referrals: Referrals = field(init=False)
+    counts: dict[Partition, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))
+
+    def reject(self, event: Admitted, reason: Reason, message: str) -> None:
+        """Set an admitted event aside after all."""
+        self.counts[event.topic, event.partition][QUARANTINED] += 1
+        self.set_aside.append(set_aside(event, "append", reason, message))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Say what a committed batch came to, in numbers of events; `ticks` counts those of Guerdon's own."""
+
+    accepted: int
+    duplicate: int
+    quarantined: int
+    rewards: int
+    ticks: int = 0
+
+
+def set_aside(event: Admitted, stage: str, reason: Reason, message: str) -> SetAside:
+    """Return the record of an admitted event that cannot be taken after all."""
+    return SetAside(
+        stage, reason, message, event.topic or None, event.partition, event.offset, event.payload, event.event,
+        event.schema_id,
+    )  # fmt: skip
+
+
+def outcome_of(work: Work) -> Outcome:
+    """Say what an attempt that was committed came to."""
+    totals = [sum(column) for column in zip(*work.counts.values(), strict=True)] or [0, 0, 0]
+    accepted, duplicate, quarantined = totals
+    own = len(work.ticks) + len(work.drained or ()) + len(work.due or ())
+    return Outcome(accepted, duplicate, quarantined, len(work.reward_rows or ()), own)
