@@ -7,21 +7,18 @@ rows, a worker that is no longer alone finds them moved, and a shard has one wri
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import psycopg2
 from psycopg2.errors import LockNotAvailable, UniqueViolation
 
 from engine import ticks
-from engine.batch import NO_OFFSET, SetAside
-from engine.duplicates import DUPLICATE, LookUps, NotLookedUp, Seen
-from engine.evaluate import LEDGER_EVENTS, fold
+from engine.duplicates import LookUps, NotLookedUp, Seen
+from engine.evaluate import LEDGER_EVENTS
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
-from engine.referral.facts import Attribution
-from engine.referral.tracker import FORWARDED
-from engine.state import Occurrence
+from engine.recording import Recorder
 from engine.store import (
     contests,
     forwards,
@@ -36,41 +33,29 @@ from engine.store import (
     quarantine,
     source_log,
 )
-from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
 from engine.store.budgets import BudgetsMoved, StoredBudgets
 from engine.store.database import FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
 from engine.store.member_states import Member, MemberCache
-from engine.store.referrals import NOTED, Referrals
+from engine.store.referrals import Referrals
 from engine.store.reward_log import PostingFields, RewardRows
-from engine.work import ACCEPTED, QUARANTINED, REPEATED, Outcome, Work, outcome_of, set_aside
-from schemas.canonical import event_identity
+from engine.work import Outcome, Work, outcome_of
 from schemas.events import Redemption
-from schemas.rejection import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import Admitted, Batch
+    from engine.batch import Batch
     from engine.ledger.tiers import Standings
     from engine.programme.compile import Judge
     from engine.programme.judge import Judges
-    from engine.programme.model import Programme
-    from engine.referral.facts import Forwarded
     from engine.state import MemberState
-    from engine.store.forwards import Due
     from engine.store.personal import Owner
-    from engine.store.source_log import Head
-    from engine.ticks import Tick
-    from schemas.events import Event
 
 ATTEMPTS_MAX = 20
 """How often a batch is begun anew after a deadlock or a race; each race has a winner, so the last try is far away."""
-
-
-_pack_source = lru_cache(1_000)(pack_text)  # a programme has few producers and many events of each
 
 
 class EvaluationFailed(Exception):  # noqa: N818  caught here, never shown
@@ -297,166 +282,13 @@ class LiveTransaction:
 
     def _evaluate(self, _cursor: Cursor, work: Work) -> None:
         work.reward_rows = RewardRows(work.generation, self._postings)
-        for record in work.batch.set_aside:
-            work.counts[record.topic or "", record.partition][QUARANTINED] += 1
-        for tick in work.ticks:
-            self._tick(tick, work, work.reward_rows)
-        for due in work.due or ():
-            self._decide(due, work, work.reward_rows)
-        own = iter(work.drained or ())
-        following = next(own, None)
-        for event in work.batch.admitted:
-            while following is not None and following.turn_ms <= event.event.occurred_at:
-                self._record_own(following.event, following.shard, work, work.reward_rows)
-                following = next(own, None)
-            verdict = work.seen.verdict(event)
-            member = work.members[event.shard].get(event.member_id)
-            if verdict == DUPLICATE:
-                work.counts[event.topic, event.partition][REPEATED] += 1
-            elif verdict:
-                work.reject(event, Reason.ID_CONFLICT, verdict)
-            elif member is not None and member.state.erased:
-                work.seen.must_be_known()
-                work.reject(event, Reason.MEMBER_ERASED, "the member asked for erasure; nothing more is kept of them")
-            else:
-                work.seen.add(event)
-                work.counts[event.topic, event.partition][ACCEPTED] += 1
-                if member is None:
-                    self._append_memberless(event, work, self._judges[work.heads[event.shard].version].programme)
-                else:
-                    self._record(event, member, work, work.reward_rows)
-        while following is not None:
-            self._record_own(following.event, following.shard, work, work.reward_rows)
-            following = next(own, None)
+        Recorder(work, work.reward_rows, self._judges, self._unjudgeable).record_all()
         if work.failures:
             self._unjudgeable |= work.failures
             raise EvaluationFailed
 
-    def _tick(self, tick: Tick, work: Work, reward_rows: RewardRows) -> None:
-        """Append one tick and what it brings about; a member for whom that fails is held."""
-        head = work.heads[tick.shard]
-        judge = self._judges[head.version]
-        tick.append(work.source_rows, head)
-        for member_id in tick.member_ids:
-            member = work.members[tick.shard][member_id]
-            work.touched[tick.shard, member_id] = member
-            failure = ticks.failure_of(member)
-            if failure in self._unjudgeable:
-                self._hold(tick.set_aside(member, self._unjudgeable[failure]), member, work, head)
-                continue
-            try:
-                rewards = tick.advance(member, head, judge, work.books)
-            except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
-                work.failures[failure] = error
-                member.state.held_since = head.seq  # as with an event
-                continue
-            if rewards:
-                reward_rows.append(rewards, head, tick.names(member))
-
     def _hold_budgets(self, _cursor: Cursor, work: Work) -> None:
         work.books.budgets.hold()
-
-    def _decide(self, due: Due, work: Work, reward_rows: RewardRows) -> None:
-        """Decide about a signup that waited for its referrer."""
-        head = work.heads[due.shard]
-        clock, programme = work.batch.clock, self._judges[head.version].programme
-        last_ms = max((event.event.occurred_at for event in work.batch.admitted), default=0)
-        decided = work.referrals.decide_waiting(due, max(last_ms, 0 if clock is None else clock.reached_ms), programme)
-        if decided is not None:
-            self._record_own(decided, due.shard, work, reward_rows)
-
-    def _record_own(self, event: Attribution | Forwarded, shard: int, work: Work, reward_rows: RewardRows) -> None:
-        """Append what Guerdon itself writes of referrals, and what it leads to."""
-        head, member = work.heads[shard], work.members[shard][event.member_id]
-        payload, identity = forwards.payload_of(event), event_identity(event.source, event.event_id)
-        kind = forwards.kind_of(event)
-        work.source_rows.append_own(kind, head, event.member_id, member.seq, event.event_id, payload, event.occurred_at)
-        member.seq = head.seq
-        work.touched[shard, event.member_id] = member
-        if isinstance(event, Attribution):
-            work.referrals.attributed(event, (shard, head.seq), self._judges[head.version].programme)
-        failure = self._unjudgeable.get(identity)
-        if failure is not None:
-            message = f"{type(failure).__name__}: {failure}".replace("\0", "␀")
-            record = SetAside(
-                "evaluate", Reason.EVALUATION_FAILED, message, None, NO_OFFSET, NO_OFFSET, payload, event,
-                personal.OWN_FORMAT,
-            )  # fmt: skip
-            self._hold(record, member, work, head)
-        elif not member.state.held_since:
-            self._judge_into(event, identity, member, (work, head, reward_rows), pack_text(event.event_id))
-
-    def _judge_into(
-        self,
-        event: Event,
-        identity: bytes,
-        member: Member,
-        into: tuple[Work, Head, RewardRows],
-        event_id: bytes,
-    ) -> None:
-        """Fold an event and append what it gives; an exception in it voids the attempt, and the next one holds them."""
-        work, head, reward_rows = into
-        judge, books = self._judges[head.version], work.books.of(member)
-        try:
-            occurrence = Occurrence(identity, head.seq, head.recorded_ms)
-            rewards = fold(member.state, event, occurrence, judge, books)  # type: ignore[arg-type]  # a touch has no member
-        except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
-            work.failures[identity] = error
-            member.state.held_since = head.seq  # this attempt is void: find the other members' failures, too
-            return
-        if rewards:
-            reward_rows.append(rewards, head, member.packed_id + event_id)
-
-    @staticmethod
-    def _append_memberless(event: Admitted, work: Work, programme: Programme) -> None:
-        """Append a touch, which has no member and no state."""
-        head = work.heads[event.shard]
-        work.referrals.before(event.event, (event.shard, head.seq + 1), programme)
-        texts = pack_text("") + _pack_source(event.event.source) + pack_text(event.event.event_id)
-        work.source_rows.append(event, work.heads[event.shard], 0, texts, None)
-
-    def _record(self, event: Admitted, member: Member, work: Work, reward_rows: RewardRows) -> None:
-        """Append one event and what it leads to; an event of a held member is appended and waits."""
-        head = work.heads[event.shard]
-        owner = (event.shard, event.member_id)
-        programme = self._judges[head.version].programme
-        if type(event.event) in NOTED:
-            decided = work.referrals.before(event.event, (event.shard, head.seq + 1), programme)
-            if decided is not None:
-                self._record_own(decided, event.shard, work, reward_rows)
-        sealed = None
-        if personal.is_personal(event.event):
-            sealed = personal.seal(event.event, event.identity, work.keys[owner])
-            work.profiles.setdefault(owner, member.state.profile)
-        event_id = pack_text(event.event.event_id)
-        texts = member.packed_id + _pack_source(event.event.source) + event_id
-        work.source_rows.append(event, head, member.seq, texts, sealed)
-        member.seq = head.seq
-        work.touched[owner] = member
-        if member.tracker is not None or (programme.terms.referral is not None and type(event.event) in FORWARDED):
-            work.referrals.after(event.event, member, (event.shard, head.seq), programme)
-        if event.kind == "erasure":
-            work.erased.append(owner)
-            member.state.erased = True  # of a held member, too: nothing more is kept of them
-            member.state.profile = None
-            work.keys[owner] = None
-        if event.identity in self._unjudgeable:
-            error = self._unjudgeable[event.identity]
-            message = f"{type(error).__name__}: {error}".replace("\0", "␀")
-            self._hold(set_aside(event, "evaluate", Reason.EVALUATION_FAILED, message), member, work, head)
-        elif not member.state.held_since:
-            if event.order_identity is not None:
-                work.books.record(member, event.event, head.version)  # type: ignore[arg-type]  # only purchases have one
-            self._judge_into(event.event, event.identity, member, (work, head, reward_rows), event_id)
-
-    @staticmethod
-    def _hold(record: SetAside, member: Member, work: Work, head: Head) -> None:
-        """Hold a member from the head's last event on, and set aside why."""
-        if not member.state.held_since:
-            member.state.held_since = head.seq
-        work.places[len(work.set_aside)] = (member.shard, head.seq)
-        work.held[len(work.set_aside)] = member.member_id
-        work.set_aside.append(record)
 
     def _append_source(self, cursor: Cursor, work: Work) -> None:
         for schema_id in sorted({event.schema_id for event in work.batch.admitted} - self._schemas_kept):

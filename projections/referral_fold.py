@@ -73,8 +73,8 @@ def _row(told: _Told, attributions: Mapping[Place, Attribution]) -> ReferralRow:
     decided = attributions.get(told.place)
     is_rejected = posting.type == "referral.rejected"
     status = "rejected" if is_rejected else "attributed" if posting.reason is None else "flagged"
-    return ReferralRow(
-        told.member_id, posting.item, None if decided is None else decided.code,
-        None if decided is None else decided.channel, status, posting.reason,
-        None if is_rejected else told.reward.occurred_at_ms,
-    )  # fmt: skip
+    attributed_ms = None if is_rejected else told.reward.occurred_at_ms
+    if decided is None:
+        return ReferralRow(told.member_id, posting.item, None, None, status, posting.reason, attributed_ms)
+    known = (decided.referrer_id, decided.code, decided.channel)
+    return ReferralRow(told.member_id, *known, status, posting.reason, attributed_ms)

@@ -11,7 +11,7 @@ import structlog
 
 from engine.store import generations
 from engine.store.database import RETRYABLE, connect, one
-from projections import balances, items, tiers
+from projections import balances, items, leaderboard, referrals, tiers
 from schemas.errors import InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ class Projection(Protocol):
         """Return the first row of `build` that is not the fold of the log up to its cursor, in a sentence."""
 
 
-PROJECTIONS: dict[str, Projection] = {"member_balance": balances, "member_reward": items, "tier_history": tiers}
+PROJECTIONS: dict[str, Projection] = {
+    "member_balance": balances, "member_reward": items, "tier_history": tiers, "referral": referrals,
+    "leaderboard": leaderboard,
+}  # fmt: skip
 """Every projection by name."""
 
 

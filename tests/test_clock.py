@@ -36,7 +36,7 @@ CASES = {case.id: case for case in all_cases()}
 TIMELY = (
     "lots-soonest-first", "lots-alive-just-before", "lots-expire-at-the-instant", "lots-hold-then-release",
     "lots-month-end", "refund-debt-then-settled", "redeem-restore-after-expiry", "engage-birthday",
-    "engage-badge-and-benefit", "tier-rolling-year", "tier-rule-and-benefit",
+    "engage-badge-and-benefit", "tier-rolling-year", "tier-rule-and-benefit", "ref-hold-cancelled",
 )  # fmt: skip
 """Acceptance cases in which time passes, and each member's events come in their order."""
 

@@ -37,7 +37,7 @@ SAMPLE = [
     "limit-campaign-budget-across-members", "tier-spend-table", "tier-status-and-distance",
     "tier-falls-with-a-refund", "tier-rule-and-benefit", "stack-tier-multiplier-from-the-next-event",
     "ref-first-order", "ref-below-the-threshold", "ref-welcome-for-the-referee", "ref-self-and-unknown",
-    "ref-cycle-of-two", "ref-referrer-limit", "ref-hold-cancelled",
+    "ref-cycle-of-two", "ref-referrer-limit",
 ]  # fmt: skip
 PLACED = ("shard", "pos", "seq", "recorded_at")
 """Where and when the log took a reward event: not the case's business."""
@@ -66,6 +66,7 @@ def through_kafka(settings: Settings, programme: Path, events: Path) -> dict[str
             "balances": dictionaries(cursor, "SELECT * FROM reward.member_balance"),
             "tiers": dictionaries(cursor, "SELECT * FROM reward.member_tier"),
             "rewards": dictionaries(cursor, "SELECT * FROM reward.member_reward"),
+            "referrals": dictionaries(cursor, "SELECT * FROM reward.referral"),
             "reward_events": dictionaries(cursor, "SELECT * FROM reward.reward_event"),
             "quarantined": dictionaries(cursor, "SELECT event_id, reason FROM guerdon.quarantine"),
         }

@@ -34,7 +34,7 @@ NAMES = {Signup: "signup", Purchase: "purchase", Refund: "refund"}
 def attribute(turn: Turn, event: Attribution) -> None:
     """Take note of who referred the member, or that nobody did after all."""
     if event.status == "rejected":
-        _tell(turn, "referral.rejected", event.referrer_id, event.occurred_at, event.reason)
+        _tell(turn, "referral.rejected", event.referrer_id or event.code, event.occurred_at, event.reason)
         return
     assert event.referrer_id is not None  # noqa: S101  an attribution names them
     turn.state.referral = Referral(event.referrer_id, bool(event.flags))

@@ -83,12 +83,12 @@ def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) ->
     cursor.execute(
         """
         INSERT INTO guerdon.programme_version
-            (version, programme, currency, digest, tzdata, file_name, body, lowest_tier)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+            (version, programme, currency, digest, tzdata, file_name, body, lowest_tier, timezone)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
         """,
         (
             *(version, programme.id, programme.currency, programme.digest, package_version("tzdata")),
-            *(file_name, body, programme.lowest_tier),
+            *(file_name, body, programme.lowest_tier, programme.timezone),
         ),
     )
     recorded_ms = generations.now_ms(cursor)

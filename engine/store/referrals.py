@@ -60,6 +60,7 @@ class Referrals(StoredReferrals):
         self._waiting: list[tuple[object, ...]] = []
         self._forwards: list[tuple[object, ...]] = []
         self._trackers: dict[str, Tracker] = {}
+        self._shares: dict[tuple[int, int, str], tuple[int, int]] = {}
         self._funnel: dict[tuple[int, int, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
 
     def before(self, event: Event, place: Place, programme: Programme) -> Attribution | None:
@@ -67,7 +68,7 @@ class Referrals(StoredReferrals):
         if isinstance(event, Touch):
             self._touch(event, place, programme)
         elif isinstance(event, Share):
-            self._count(place[0], event, event.channel, 0, programme)
+            self._share(event, place[0], programme)
         elif isinstance(event, Decision) and event.action == "opening" and event.referral_code is not None:
             self._bring(event.referral_code, event.member_id)
         if not isinstance(event, Signup):
@@ -138,6 +139,14 @@ class Referrals(StoredReferrals):
         if programme.terms.referral is not None:
             day = calendar_of(programme.timezone).local_day(event.occurred_at)
             self._funnel[shard, day, channel or ""][column] += 1
+
+    def _share(self, event: Share, shard: int, programme: Programme) -> None:
+        """Count a share for the funnel, and a verified one for the leaderboard."""
+        self._count(shard, event, event.channel, 0, programme)
+        if event.verified is True:
+            day = calendar_of(programme.timezone).local_day(event.occurred_at)
+            before, reached_ms = self._shares.get((shard, day, event.member_id), (0, 0))
+            self._shares[shard, day, event.member_id] = (before + 1, max(reached_ms, event.occurred_at))
 
     def _touch(self, event: Touch, place: Place, programme: Programme) -> None:
         if programme.terms.referral is None:
@@ -213,6 +222,7 @@ class Referrals(StoredReferrals):
         self._insert("forwarded", "to_shard, from_shard, from_seq, n, occurred_at, member_id, body", self._forwards, 4)
         self._save_trackers()
         self._save_funnel()
+        self._save_shares()
 
     def _insert(self, table: str, columns: str, rows: Sequence[tuple[object, ...]], time: int | None = None) -> None:
         """Insert rows, of which one column may be an instant in ms."""
@@ -237,6 +247,24 @@ class Referrals(StoredReferrals):
                 ON CONFLICT (member_id) DO UPDATE SET tracker = excluded.tracker
                 """,
                 rows,
+                page_size=1_000,
+            )
+
+    def _save_shares(self) -> None:
+        rows = [
+            (shard, date.fromordinal(day + DAY_ZERO), member_id, *counted)
+            for (shard, day, member_id), counted in sorted(self._shares.items())
+        ]
+        if rows:
+            execute_values(
+                self._cursor,
+                """
+                INSERT INTO guerdon.share_day AS s (shard, day, member_id, value, reached_at) VALUES %s
+                ON CONFLICT (shard, day, member_id) DO UPDATE
+                SET value = s.value + excluded.value, reached_at = greatest(s.reached_at, excluded.reached_at)
+                """,
+                rows,
+                template="(%s, %s, %s, %s, to_timestamp(%s / 1000.0))",
                 page_size=1_000,
             )
 

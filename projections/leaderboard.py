@@ -1,0 +1,69 @@
+"""Project the points that members gain a day, from which the leaderboard's months and all time are added up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+_DAYS = """
+    SELECT e.shard, (e.occurred_at AT TIME ZONE z.timezone)::date AS day, e.member_id,
+           sum(CASE WHEN e.debit = 'issued' THEN e.amount ELSE -e.amount END) AS value,
+           max(e.occurred_at) AS reached_at
+"""
+_ZONE = "(SELECT timezone FROM guerdon.programme_version ORDER BY version DESC LIMIT 1)"
+_GAINED = "e.unit = 'points' AND e.type IN ('points.granted', 'points.reversed')"
+
+
+def fold(cursor: Cursor, build: int, generation: int) -> None:
+    """Add the points granted and reversed in `projection_range` to `build`, by the local day on which they were."""
+    cursor.execute(
+        f"""
+        INSERT INTO guerdon.points_day AS p (build, shard, day, member_id, value, reached_at)
+        SELECT %(build)s, f.* FROM (
+            {_DAYS}
+            FROM projection_range r
+            JOIN guerdon.reward_event e
+              ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+            CROSS JOIN {_ZONE} z
+            WHERE r.build = %(build)s AND {_GAINED}
+            GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        ) f
+        ON CONFLICT (build, shard, day, member_id) DO UPDATE
+        SET value = p.value + excluded.value, reached_at = greatest(p.reached_at, excluded.reached_at)
+        """,  # noqa: S608  constants of this module
+        {"build": build, "generation": generation},
+    )
+
+
+def clear(cursor: Cursor, build: int) -> None:
+    """Delete the rows of `build`, which no view reads."""
+    cursor.execute("DELETE FROM guerdon.points_day WHERE build = %s", (build,))
+
+
+def difference(cursor: Cursor, build: int, generation: int) -> str | None:
+    """Return the first day that is not what the log up to the cursor says, in a sentence; None where all are."""
+    cursor.execute(
+        f"""
+        SELECT member_id, day, p.value, f.value
+        FROM (SELECT shard, day, member_id, value FROM guerdon.points_day WHERE build = %(build)s) p
+        FULL JOIN (
+            {_DAYS}
+            FROM guerdon.reward_event e
+            JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
+            CROSS JOIN {_ZONE} z
+            WHERE e.generation = %(generation)s AND {_GAINED} GROUP BY 1, 2, 3
+        ) f USING (shard, day, member_id)
+        WHERE p.value IS DISTINCT FROM f.value ORDER BY member_id, day LIMIT 1
+        """,  # noqa: S608  as above
+        {"build": build, "generation": generation},
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    member_id, day, projected, folded = row
+    return (
+        f"member {member_id}, points of {day}: the projection says {projected} and the log says {folded}; "
+        "run `guerdon projection rebuild leaderboard`"
+    )

@@ -1,0 +1,97 @@
+"""Project what the log says of referrals, and what they have paid their referrers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+_TYPES = "('referral.attributed', 'referral.qualified', 'referral.rejected', 'referral.voided')"
+_EARNED = """
+    SELECT e.shard, e.member_id, e.unit,
+           sum(CASE WHEN e.debit = 'issued' THEN e.amount ELSE -e.amount END) AS amount
+"""
+_FORWARDED = """
+    e.debit IS NOT NULL AND starts_with(e.event_id, 'forwarded:') AND (e.debit = 'issued' OR e.credit = 'reversed')
+"""
+
+
+def fold(cursor: Cursor, build: int, generation: int) -> None:
+    """Append what `projection_range` says of referrals to `build`, and add up what was paid for them.
+
+    Whose account tells it does not matter: the view puts together what two shards say of one referral.
+    """
+    cursor.execute(
+        f"""
+        INSERT INTO guerdon.referral_change (build, shard, pos, seq, type, member_id, item, reason, occurred_at)
+        SELECT %(build)s, e.shard, e.pos, e.seq, e.type::text, e.member_id, e.item, e.reason, e.occurred_at
+        FROM projection_range r
+        JOIN guerdon.reward_event e
+          ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+        WHERE r.build = %(build)s AND e.type IN {_TYPES}
+        """,  # noqa: S608  constants of this module
+        {"build": build, "generation": generation},
+    )
+    cursor.execute(
+        f"""
+        INSERT INTO guerdon.referrer_earning AS p (build, shard, member_id, unit, amount)
+        SELECT %(build)s, f.* FROM (
+            {_EARNED}
+            FROM projection_range r
+            JOIN guerdon.reward_event e
+              ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+            WHERE r.build = %(build)s AND {_FORWARDED}
+            GROUP BY e.shard, e.member_id, e.unit ORDER BY e.shard, e.member_id, e.unit
+        ) f
+        ON CONFLICT (build, shard, member_id, unit) DO UPDATE SET amount = p.amount + excluded.amount
+        """,  # noqa: S608  as above
+        {"build": build, "generation": generation},
+    )
+
+
+def clear(cursor: Cursor, build: int) -> None:
+    """Delete the rows of `build`, which no view reads."""
+    cursor.execute("DELETE FROM guerdon.referral_change WHERE build = %s", (build,))
+    cursor.execute("DELETE FROM guerdon.referrer_earning WHERE build = %s", (build,))
+
+
+def difference(cursor: Cursor, build: int, generation: int) -> str | None:
+    """Return the first member of whom the projection says other than the log up to the cursor; None: nobody."""
+    cursor.execute(
+        f"""
+        WITH told AS (
+            SELECT member_id, concat_ws(' ', type, item, reason, occurred_at) AS line
+            FROM guerdon.referral_change WHERE build = %(build)s
+            UNION ALL
+            SELECT member_id, concat_ws(' ', unit, amount) FROM guerdon.referrer_earning
+            WHERE build = %(build)s AND amount <> 0
+        ), logged AS (
+            SELECT e.member_id, concat_ws(' ', e.type, e.item, e.reason, e.occurred_at) AS line
+            FROM guerdon.reward_event e
+            JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
+            WHERE e.generation = %(generation)s AND e.type IN {_TYPES}
+            UNION ALL
+            SELECT member_id, concat_ws(' ', unit, amount) FROM (
+                {_EARNED}
+                FROM guerdon.reward_event e
+                JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
+                WHERE e.generation = %(generation)s AND {_FORWARDED} GROUP BY e.shard, e.member_id, e.unit
+            ) f WHERE amount <> 0
+        )
+        SELECT coalesce(p.member_id, f.member_id), p.line, f.line
+        FROM (SELECT member_id, line, row_number() OVER (PARTITION BY member_id, line) AS n FROM told) p
+        FULL JOIN (SELECT member_id, line, row_number() OVER (PARTITION BY member_id, line) AS n FROM logged) f
+          USING (member_id, line, n)
+        WHERE p.line IS NULL OR f.line IS NULL ORDER BY 1, 2, 3 LIMIT 1
+        """,  # noqa: S608  as above
+        {"build": build, "generation": generation},
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    member_id, projected, folded = row
+    return (
+        f"member {member_id}, referral: the projection says {projected or 'nothing'} and the log says "
+        f"{folded or 'nothing'}; run `guerdon projection rebuild referral`"
+    )
