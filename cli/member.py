@@ -34,7 +34,7 @@ def member(
     ] = "30d",
     as_json: JsonFlag = False,
 ) -> None:
-    """Show a member's balances, tier, rewards held, what expires soon, and the last reward events.
+    """Show a member's balances, tier, referrals, rewards held, what expires soon, and the last reward events.
 
     Example: `guerdon member household-1 --expiring-within 8w`
     """
@@ -42,7 +42,9 @@ def member(
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     within_s = _seconds(expiring_within)
-    found = show(load_settings().database_url, member_id, expiring_within_s=within_s)
+    settings = load_settings()
+    found = show(settings.database_url, member_id, expiring_within_s=within_s)
+    found["links"] = [settings.referral_link.replace("{code}", code) for code in found["codes"]]
     if as_json:
         print_json(found)
         return
@@ -54,6 +56,8 @@ def member(
         typer.echo(f"held: event {held['event_id']} could not be judged; see `guerdon quarantine show {held['id']}`")
     if found["tier"] is not None:
         typer.echo(_tier(found["tier"]))
+    for line in _referrals(found):
+        typer.echo(line)
     for expiry in found["expiring"]:
         typer.echo(_expiry(expiry))
     _print_balances(found["balances"])
@@ -79,6 +83,21 @@ def _tier(tier: dict[str, Any]) -> str:
         words.append(f"until {tier['until']} at least")
     missing = "" if tier["next_tier"] is None else f", {tier['to_next_tier']:,} to {tier['next_tier']}"
     return f"{' '.join(words)}; qualifying {tier['qualifying'] or 0:,}{missing}"
+
+
+def _referrals(found: dict[str, Any]) -> list[str]:
+    """Say the member's code and link, by whom they came, and what became of those whom they referred."""
+    lines = [f"code {code}, {link}" for code, link in zip(found["codes"], found["links"], strict=True)]
+    for row in found["referred_by"]:
+        reason = "" if row["reason"] is None else f" ({row['reason']})"
+        lines.append(f"referred by {row['referrer_id'] or 'nobody known'}: {row['status']}{reason}")
+    row = found["referrer"]
+    if row is not None:
+        lines.append(
+            f"referred {row['referred']:,}: {row['qualified']:,} qualified, {row['voided']:,} voided; "
+            f"{row['rejected']:,} more were rejected"
+        )
+    return lines
 
 
 def _expiry(expiry: dict[str, Any]) -> str:

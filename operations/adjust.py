@@ -6,7 +6,7 @@ import time
 import uuid
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import msgpack, structs
 
@@ -20,6 +20,7 @@ from operations.rows import dictionaries
 from projections.runner import catch_up, connect_to_project
 from schemas.canonical import IDENTITY_BYTES, content_digest
 from schemas.errors import AnswerIsNo, InputError
+from schemas.events import Decision
 from schemas.partitioning import shard_of
 from schemas.rejection import Reason, Rejected
 
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from engine.batch import Admitted
     from engine.store.source_log import Known
     from operations.settings import Settings
-    from schemas.events import Decision
+
+Moderation = Literal["referral_release", "referral_void"]
+"""What an operator decides about a referral."""
 
 BATCH_EVENTS_MAX = 5_000
 PROJECTED_WITHIN_S = 10.0
@@ -99,6 +102,26 @@ def adjust(
         line = decisions.line_of("", 1, fields, terms.currency, terms.latest_ms)
     except Rejected as rejected:
         raise InputError(rejected.message) from None
+    return _take_one(settings, line, terms)
+
+
+def moderate(settings: Settings, referee_id: str, action: Moderation, why: str) -> Outcome:
+    """Release or void the referral of a member, and return what came of it in their own account.
+
+    The referrer's account hears of it as of anything that a referee does.
+
+    Raises:
+        AnswerIsNo: no programme is active.
+    """
+    terms = _terms(settings)
+    decision = Decision(
+        event_id=f"referral-{uuid.uuid4().hex}", source=decisions.SOURCE, member_id=referee_id,
+        occurred_at=terms.now_ms, action=action, reason=why,
+    )  # fmt: skip
+    return _take_one(settings, Line("", 1, decision, dated=True), terms)
+
+
+def _take_one(settings: Settings, line: Line, terms: _Terms) -> Outcome:
     lines, problems = _against_log(settings, [line], terms)
     if problems:
         raise InputError(problems[0].message)

@@ -102,7 +102,17 @@ def _of_views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[st
         """,
         (member_id,),
     )
+    codes = dictionaries(cursor, "SELECT code FROM reward.member_code WHERE member_id = %s ORDER BY code", (member_id,))
+    referred_by = dictionaries(
+        cursor,
+        "SELECT referrer_id, status, reason, attributed_at FROM reward.referral WHERE referee_id = %s",
+        (member_id,),
+    )
+    referrer = dictionaries(cursor, "SELECT * FROM reward.referrer WHERE referrer_id = %s", (member_id,))
     return {
+        "codes": [row["code"] for row in codes],
+        "referred_by": referred_by,
+        "referrer": referrer[0] if referrer else None,
         "tier": tiers[0] if tiers else None,
         "balances": balances,
         "expiring": expiring,

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     projection_pause_ms: int = Field(50, ge=0, le=60_000, description="between two folds at the tip of the topics")
     projection_pause_behind_ms: int = Field(250, ge=0, le=60_000, description="the same while catching up")
     tombstones: Literal["pass", "quarantine"] = "pass"
+    referral_link: str = Field("/r/{code}", description="where a member's code leads; {code} stands for it")
     publish_rewards: bool = Field(default=True, description="whether reward events go to their topic")
 
     @classmethod

@@ -171,7 +171,8 @@ def test_what_was_set_aside_unasked_is_told(tmp_path: Path) -> None:
 
 
 def test_a_case_beyond_this_release_fails_and_says_why(tmp_path: Path) -> None:
-    later = "  programme: {schema: guerdon/1, programme: p, timezone: UTC, currency: USD, contests: [], rules: []}\n"
+    later = "  programme: {schema: guerdon/1, programme: p, timezone: UTC, currency: USD, "
+    later += "metrics: {m: {count: refund}}, rules: []}\n"
     (outcome,) = run_cases(files(tmp_path, GOOD + later))
     assert not outcome.is_ok
     assert "does not judge" in (outcome.refusal or "")

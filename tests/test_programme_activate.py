@@ -44,12 +44,13 @@ def test_a_first_version_has_no_past_to_miss(database_url: str, tmp_path: Path) 
 
 
 def test_what_is_not_judged_is_refused_with_its_places(tmp_path: Path) -> None:
-    rules = "rules:\n- {id: r, on: purchase, when: {member.referrer: {exists: true}}, give: [{points: 1}]}\n"
-    path = written(tmp_path, HEAD + "referral: {claim_window: 7d}\n" + rules)
+    rule = "- {id: r, on: purchase, give: [{points: 1}], limits: [{max: 1, per: campaign, every: 24h}]}\n"
+    path = written(tmp_path, HEAD + "metrics: {m: {count: refund}}\nrules:\n" + rule)
     with pytest.raises(InputError) as refused:
         activate("postgresql://nobody@localhost:1/nothing", path)
     assert str(refused.value) == (
-        f"{path}: this release does not judge 5:1 (the section referral), 7:32 (the field member.referrer); "
+        f"{path}: this release does not judge 5:22 (a metric of refund events), "
+        "7:86 (a limit per campaign that rolls); "
         "take these out and try again"
     )
 
@@ -57,8 +58,8 @@ def test_what_is_not_judged_is_refused_with_its_places(tmp_path: Path) -> None:
 def test_check_accepts_what_is_not_judged_and_says_so(tmp_path: Path) -> None:
     app = Typer()
     programme_commands.register(app)
-    path = written(tmp_path, PLAIN.replace("on: share", "on: share, when: {member.referrer: ann}"))
+    path = written(tmp_path, "metrics: {m: {count: refund}}\n" + PLAIN)
     told = CliRunner().invoke(app, ["programme", "check", str(path)])
     assert told.exit_code == 0
-    assert ": not judged: the field member.referrer" in told.stderr
+    assert ": not judged: a metric of refund events" in told.stderr
     assert "this release cannot activate it yet" in told.stdout

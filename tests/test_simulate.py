@@ -196,14 +196,6 @@ def test_the_command_shows_people_tables() -> None:
     assert "10 events accepted, 1 duplicate, 1 set aside; 14 reward events" in told.stdout
 
 
-def test_the_command_says_once_what_it_does_not_judge(tmp_path: Path) -> None:
-    touch = {"type": "touch", "occurred_at": AT, "referral_code": "c", "visitor": "v"}
-    run(tmp_path, *({**touch, "event_id": f"r{n}"} for n in range(3)))
-    told = command("simulate", tmp_path / "programme.yaml", tmp_path / "events.jsonl", "--json")
-    assert told.stderr.count("touch events are recorded but not judged by this release") == 1
-    assert json.loads(told.stdout)["reward_events"] == []
-
-
 def test_the_commands_fail_with_every_problem_on_a_line_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text(PROGRAMME.replace("USD", "USB").replace("member, every", "membr, every"))

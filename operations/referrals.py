@@ -1,0 +1,57 @@
+"""Look after referrals: list them, release what flags hold, and void what should not have been."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.store.database import transaction
+from operations.adjust import moderate
+from operations.rows import dictionaries
+from schemas.errors import AnswerIsNo
+
+if TYPE_CHECKING:
+    from operations.adjust import Moderation, Outcome
+    from operations.settings import Settings
+
+SHOWN_MAX = 1_000
+WHY_NOT = {
+    "not_referred": "nobody referred them; `guerdon referral list` shows who was",
+    "already_voided": "their referral is voided already; nothing was changed",
+    "not_flagged": "their referral is not flagged, so nothing is held; nothing was changed",
+}
+"""What the log's reasons mean to an operator."""
+
+
+def referrals(settings: Settings, *, flagged: bool = False) -> list[dict[str, Any]]:
+    """Return the newest rows of `reward.referral`; of those that wait for an operator only, where `flagged`.
+
+    Raises:
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    with transaction(settings.database_url) as cursor:
+        return dictionaries(
+            cursor,
+            """
+            SELECT * FROM reward.referral WHERE NOT %s OR status = 'flagged'
+            ORDER BY attributed_at DESC NULLS LAST, referee_id LIMIT %s
+            """,
+            (flagged, SHOWN_MAX),
+        )
+
+
+def decide(settings: Settings, referee_id: str, action: Moderation, why: str) -> Outcome:
+    """Release or void a referral.
+
+    Raises:
+        AnswerIsNo: there is nothing to release or void, with the reason.
+    """
+    with transaction(settings.database_url) as cursor:
+        cursor.execute("SELECT FROM guerdon.attribution WHERE referee_id = %s LIMIT 1", (referee_id,))
+        known = cursor.fetchone() is not None
+    if not known:
+        raise AnswerIsNo(f"{referee_id}: {WHY_NOT['not_referred']}")
+    outcome = moderate(settings, referee_id, action, why)
+    for event in outcome.reward_events:
+        if event["type"] == "reward.refused" and event["reason"] in WHY_NOT:
+            raise AnswerIsNo(f"{referee_id}: {WHY_NOT[event['reason']]}")
+    return outcome
