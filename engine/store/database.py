@@ -115,7 +115,7 @@ def end_frozen(database_url: str) -> int:
 
 
 @contextmanager
-def transaction(database_url: str, *, role: str = WRITER) -> Iterator[Cursor]:
+def transaction(database_url: str, *, role: str | None = WRITER) -> Iterator[Cursor]:
     """Yield a cursor of one transaction on a connection of its own; commit at the end, roll back on an error."""
     with closing(connect(database_url, role=role)) as connection, connection, connection.cursor() as cursor:
         yield cursor

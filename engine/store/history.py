@@ -37,6 +37,15 @@ class Recorded(NamedTuple):
     bare: bool = False
 
 
+class Logged(NamedTuple):
+    """Hold a row of the source log: its shard, what was recorded, when it occurred (ms) and its bytes as they lie."""
+
+    shard: int
+    recorded: Recorded
+    occurred_ms: int
+    payload: Any
+
+
 class StoredSchemas:
     """Look writer schemas up in PostgreSQL, so that history can be read without a registry."""
 
@@ -124,6 +133,21 @@ class History:
             )
             for row in rows:
                 yield self._recorded(row)
+
+    def page(self, shard: int, after_seq: int, upto_seq: int, rows_max: int) -> list[Logged]:
+        """Return the shard's source events after `after_seq` up to `upto_seq`, `rows_max` at most, in their order."""
+        self._cursor.execute(
+            """
+            SELECT e.seq, e.kind::text, e.member_id, e.source, e.event_id, e.prev_seq, e.schema_id, e.payload, e.sealed,
+                   guerdon.ms(e.recorded_at), k.key, guerdon.ms(e.occurred_at)
+            FROM guerdon.source_event e
+            LEFT JOIN guerdon.member_key k
+                   ON e.sealed IS NOT NULL AND k.shard = e.shard AND k.member_id = e.member_id
+            WHERE e.shard = %s AND e.seq > %s AND e.seq <= %s ORDER BY e.seq
+            """,
+            (shard, after_seq, min(upto_seq, after_seq + rows_max)),
+        )
+        return [Logged(shard, self._recorded(row[:11]), row[11], row[7]) for row in self._cursor.fetchall()]
 
     def of_member(self, shard: int, last_seq: int, first_seq: int = 1) -> Iterator[Recorded]:
         """Yield a member's source events from `last_seq` back to `first_seq`, the newest first."""

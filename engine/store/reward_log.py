@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.store.binary_copy import copy_rows, pack_text, timestamp_us
-from engine.store.hash_chain import REWARD_COLUMNS, event_fields, lot_and_times, posting_fields, reward_row
+from engine.store.hash_chain import (
+    CHAINED_AS,
+    REWARD_COLUMNS,
+    event_fields,
+    fields_in,
+    lot_and_times,
+    posting_fields,
+    reward_row,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,20 +62,23 @@ class RewardRows:
         shared: tuple[int, str | None] | None = None
         timed: tuple[bytes | None, int | None, int | None] | None = None
         event = times = b""
+        stored: bytes | None = None
         for reward in rewards:
             # the rewards of one event differ in little: what they share is packed once
             here = (reward.occurred_at_ms, reward.order_id)
             if shared != here:
                 shared = here
-                numbers = (head.seq, timestamp_us(here[0]), head.recorded_us, self._generation, head.shard)
+                numbers = (head.seq, timestamp_us(here[0]), head.recorded_us, head.shard)
                 event = event_fields(numbers, member_and_event + pack_text(here[1]))
+                if self._generation != CHAINED_AS:
+                    stored = fields_in(event, self._generation)
             when = (reward.lot, reward.available_at_ms, reward.expires_at_ms)
             if timed != when:
                 timed = when
                 times = lot_and_times(*when)
             pos += 1
             row, previous_hash = reward_row(
-                previous_hash, pos, reward.amount, event, posting_of(reward.posting), reward.reward_key, times
+                previous_hash, pos, reward.amount, event, posting_of(reward.posting), reward.reward_key, times, stored
             )
             add(row)
         head.reward_hash, head.pos = previous_hash, pos
