@@ -22,11 +22,9 @@ from engine.live import load_judge, standing_of
 from engine.state import Occurrence, is_full
 from engine.store import generations, history, member_states, personal, shadow_states
 from engine.store.binary_copy import pack_text
-from engine.store.member_states import Member
 from engine.store.programmes import moves_members
 from engine.store.replay_books import Facts, ReplayBooks, copy_facts, read_facts, version_in
 from engine.store.reward_log import PostingFields, RewardRows
-from engine.store.shadow_states import Shard
 from engine.ticks import MEMBERS_MAX
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX, Purchase
@@ -39,6 +37,8 @@ if TYPE_CHECKING:
 
     from engine.programme.compile import Judge
     from engine.store.history import Logged
+    from engine.store.member_states import Member
+    from engine.store.shadow_states import Shard
     from engine.store.shadows import Generation
 
 PAGE_ROWS = 500
@@ -268,8 +268,8 @@ class Replay:
         seq = shard.head.seq
         if self._generation.repeats:
             raise AnswerIsNo(
-                f"shard {shard.number}, seq {seq}, member {member.member_id}: what was judged once cannot be judged now "
-                f"({type(error).__name__}: {error}); nothing more was written: install the release that mends it"
+                f"shard {shard.number}, seq {seq}, member {member.member_id}: what was judged once cannot be judged "
+                f"now ({type(error).__name__}: {error}); nothing more was written: install the release that mends it"
             ) from error
         raise _Failed((shard.number, seq, member.member_id), error) from error
 
@@ -312,11 +312,11 @@ class Replay:
         if self._generation.base is None:
             shard.outside.append((seq, version))
         if shard.head.version == before:
-            ticked_ms = told["ticked_ms"] if "ticked_ms" in told else shard.ticked_ms
-            self._follow(shard, seq, shard.outside_at(seq + 1), ticked_ms or 0)
+            ticked_ms = told.get("ticked_ms", shard.ticked_ms) or 0
+            self._follow(shard, seq, shard.outside_at(seq + 1), ticked_ms)
 
     def _release(self, shard: Shard, recorded: history.Recorded) -> None:
-        """Judge what waited for a member's release, as `engine.release` does; who is not held here waits for nothing."""
+        """Judge what waited for a member's release, as `engine.release` does; here nobody may be held."""
         member, seq = shard.member(recorded.member_id), recorded.occurrence.seq
         held_since = member.state.held_since
         member.seq = seq
