@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 WITH_EVERYTHING = (
-    PROGRAMME_OF_LEDGER.replace("stock: 1000000", "stock: 3")
+    PROGRAMME_OF_LEDGER.replace("stock: 1000000", "stock: 1")
     + """\
 metrics:
   often: {count: purchase, over: 6h}
