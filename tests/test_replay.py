@@ -6,18 +6,22 @@ import os
 import signal
 from contextlib import closing
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from engine.batch import Batch
 from engine.replay import Replay, Stretch
-from engine.store import shadows
+from engine.store import generations, shadows
 from engine.store.database import transaction
+from engine.store.member_states import decode_state
 from operations.replay import Request, connect_to_replay, replay
 from operations.verify import verify
 from schemas.errors import AnswerIsNo, InputError
-from tests.replays import OTHER, WITH_EVERYTHING, differing, events, everything, is_held, repeated, rows, work
+from schemas.partitioning import shard_of
+from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import START_MS, activate
+from tests.replays import OTHER, differing, events, everything, is_held, repeated, rows, work
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +31,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.postgres
 
 HOUR_MS = 3_600_000
+PLAIN = """\
+schema: guerdon/1
+programme: plain
+timezone: UTC
+currency: USD
+rules:
+- {id: r, on: purchase, give: [{points: 1}]}
+"""
 POINTS = (
     "before fold", "after fold", "before append rewards", "before save states", "before save facts",
     "before save heads", "before commit", "after commit",
@@ -79,8 +91,16 @@ def test_a_member_who_is_held_is_held_in_a_repetition_too(database_url: str, mon
         )
         (_, live), (_, mine) = cursor.fetchall()
         assert mine == live
-        cursor.execute(f"SELECT count(*) FROM guerdon.member_state_g{number} WHERE due_at IS NULL")
-        assert cursor.fetchone() != (0,)
+        cursor.execute(
+            """
+            SELECT state, due_at FROM guerdon.generation_state
+            WHERE generation IN (1, %s) AND member_id = 'member-4' ORDER BY generation
+            """,
+            (number,),
+        )
+        (live_state, _), (my_state, due_at) = cursor.fetchall()
+        assert decode_state(my_state).held_since == decode_state(live_state).held_since > 0
+        assert due_at is None  # no tick finds who is held
 
 
 def test_asked_again_a_replay_goes_on_from_where_it_was(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,3 +150,98 @@ def test_killed_at_any_step_a_replay_goes_on_and_gives_the_same_bytes(
     repeated(database_url, into=generation.number)
     assert rows(database_url, generation.number) == rows(database_url, 1)
     assert differing(database_url, generation.number) == 0
+
+
+def written(folder: Path, body: str) -> Path:
+    """Write a programme file."""
+    file = folder / "other.yaml"
+    file.write_text(body, "utf-8")
+    return file
+
+
+def test_a_file_is_judged_by_itself_wherever_it_was_killed(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its budgets and stock are its own, so one process judges all shards in the order in which they were recorded."""
+    everything(database_url, monkeypatch, 450)
+    whole = replay(database_url, Request(written(tmp_path, OTHER)))
+    again = begun(database_url, whole["rule_version"])
+    for number, point in enumerate(POINTS):
+        assert kill_in(database_url, again, point, 2 + number % 3, 37) == -signal.SIGKILL
+    repeated(database_url, into=again.number)
+    assert rows(database_url, again.number) == rows(database_url, whole["generation"])
+    assert differing(database_url, again.number, whole["generation"]) == 0
+    assert rows(database_url, again.number) != rows(database_url, 1)
+    assert [finding for finding in verify(database_url, again.number) if finding["problem"]] == []
+
+
+def test_what_is_outside_of_the_files_time_is_judged_by_the_live_schedule(database_url: str, tmp_path: Path) -> None:
+    activate(database_url, PLAIN)
+    commit(database_url, Batch([admitted(purchase(n, occurred_at=START_MS + n * HOUR_MS)) for n in range(6)]))
+    activate(database_url, PLAIN.replace("points: 1", "points: 2"))
+    commit(database_url, Batch([admitted(purchase(n, occurred_at=START_MS + n * HOUR_MS)) for n in (6, 7, 1_000)]))
+    late = purchase(8, occurred_at=START_MS + 3 * HOUR_MS + 1)
+    commit(database_url, Batch([admitted(late), admitted(purchase(9, occurred_at=START_MS + 9 * HOUR_MS))]))
+    file = written(tmp_path, PLAIN.replace("points: 1", "points: 70"))
+    result = replay(database_url, Request(file, START_MS + 2 * HOUR_MS, START_MS + 7 * HOUR_MS))
+    assert given(database_url, result["generation"]) == [1, 1, 70, 70, 70, 70, 70, 2, 2, 70, 2]
+    assert given(database_url, 1) == [1] * 6 + [2] * 5
+    with transaction(database_url) as cursor:
+        schedule = generations.schedule(cursor, result["generation"], shard_of("m1"))
+    assert [version for _, version in schedule] == [1, 3, 2, 3, 2]
+
+
+def test_a_file_that_changes_nothing_gives_the_live_bytes(database_url: str, tmp_path: Path) -> None:
+    activate(database_url, PLAIN)
+    commit(database_url, Batch([admitted(purchase(n, f"m{n % 9}")) for n in range(40)]))
+    result = replay(database_url, Request(written(tmp_path, PLAIN)))
+    assert result["rule_version"] == 1
+    assert differing(database_url, result["generation"]) == 0
+
+
+def test_processes_share_the_shards_and_come_to_the_same(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything(database_url, monkeypatch, 450)
+    monkeypatch.setattr("operations.replay.ALONE_EVENTS", 0)
+    told: list[tuple[int, int]] = []
+    result = replay(database_url, Request(cores=2), lambda done, total: told.append((done, total)))
+    assert result["shards_that_differ"] == 0
+    assert differing(database_url, result["generation"]) == 0
+    assert told[0][0] == 0
+    assert told == sorted(told)
+    assert told[-1][1] == sum(positions(database_url, 1).values())
+
+
+def positions(database_url: str, number: int) -> dict[int, int]:
+    with transaction(database_url) as cursor:
+        return shadows.positions(cursor, number)
+
+
+def given(database_url: str, number: int) -> list[int]:
+    with transaction(database_url) as cursor:
+        cursor.execute(
+            "SELECT amount FROM guerdon.reward_event WHERE generation = %s AND debit = 'issued' ORDER BY shard, pos",
+            (number,),
+        )
+        return [amount for (amount,) in cursor.fetchall()]
+
+
+def test_two_replays_of_one_generation_do_not_run_at_once(database_url: str) -> None:
+    activate(database_url, PLAIN)
+    generation = begun(database_url)
+    with transaction(database_url) as cursor:
+        shadows.lock(cursor, generation.number)
+        with pytest.raises(AnswerIsNo, match="is being replayed, promoted or discarded already"):
+            repeated(database_url, into=generation.number)
+
+
+def test_what_a_replay_cannot_be_asked_is_said(database_url: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--from and --to say when a programme file judges"):
+        repeated(database_url, from_ms=START_MS)
+    with pytest.raises(InputError, match="there is no generation 7"):
+        repeated(database_url, into=7)
+    with pytest.raises(AnswerIsNo, match="no programme was activated yet"):
+        repeated(database_url, programme=written(tmp_path, PLAIN))
+    with pytest.raises(InputError, match="the programme has errors"):
+        repeated(database_url, programme=written(tmp_path, "rules: 7"))
+    with pytest.raises(AnswerIsNo, match="generation 1 is live"):
+        repeated(database_url, into=1)

@@ -112,6 +112,7 @@ def reward_row(  # noqa: PLR0913  a row has many parts, and an object a row woul
     posting: bytes,
     reward_key: bytes,
     times: bytes,
+    *,
     stored: bytes | None = None,
 ) -> tuple[bytes, bytes]:
     """Pack a row of the reward log.

@@ -78,7 +78,14 @@ class RewardRows:
                 times = lot_and_times(*when)
             pos += 1
             row, previous_hash = reward_row(
-                previous_hash, pos, reward.amount, event, posting_of(reward.posting), reward.reward_key, times, stored
+                previous_hash,
+                pos,
+                reward.amount,
+                event,
+                posting_of(reward.posting),
+                reward.reward_key,
+                times,
+                stored=stored,
             )
             add(row)
         head.reward_hash, head.pos = previous_hash, pos
