@@ -20,14 +20,14 @@ from msgspec import msgpack
 from engine.evaluate import advance, fold
 from engine.live import load_judge, standing_of
 from engine.state import Occurrence, is_full
-from engine.store import generations, history, member_states, personal, shadow_states
+from engine.store import generations, history, member_states, shadow_states
 from engine.store.binary_copy import pack_text
 from engine.store.programmes import moves_members
 from engine.store.replay_books import Facts, ReplayBooks, copy_facts, read_facts, version_in
 from engine.store.reward_log import PostingFields, RewardRows
 from engine.ticks import MEMBERS_MAX
 from schemas.errors import AnswerIsNo
-from schemas.events import INT64_MAX, Purchase
+from schemas.events import INT64_MAX, Profile, Purchase, Signup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from engine.store.member_states import Member
     from engine.store.shadow_states import Shard
     from engine.store.shadows import Generation
+
+_PERSONAL = (Signup, Profile)
 
 PAGE_ROWS = 500
 """Rows that are read ahead of each shard where shards are merged."""
@@ -93,8 +95,9 @@ class Replay:
         self._postings = PostingFields()
         self._failures: dict[tuple[int, int, str], Exception] = {}
         self._facts = Facts()
-        self._cursor: Cursor
-        self._history: history.History
+        self._is_holding = False
+        self._cursor: Cursor = connection.cursor()
+        self._history = history.History(self._cursor, bare=True)
         self._rewards: RewardRows
         self._books = ReplayBooks(generation, self._judge)
         self._held: list[tuple[tuple[int, int], str, str]] = []
@@ -125,22 +128,21 @@ class Replay:
         self._books.forget()
 
     def _attempt(self, stretch: Stretch) -> int:
-        with self._connection.cursor() as self._cursor:
-            self._take_heads()
-            self._history = history.History(self._cursor, bare=True)
-            rows = self._read(stretch)
-            if rows:
-                self._observe("before fold")
-                before = {number: shard.head.seq for number, shard in self._shards.items()}
-                self._facts = self._facts_of(rows)
-                self._books.begin(self._cursor, self._facts)
-                self._rewards = RewardRows(self._generation.number, self._postings)
-                self._held = []
-                for row in rows:
-                    self._fold(row)
-                self._observe("after fold")
-                self._write(before)
-                self._observe("before commit")
+        self._take_heads()
+        rows = self._read(stretch)
+        if rows:
+            self._observe("before fold")
+            before = {number: shard.head.seq for number, shard in self._shards.items()}
+            self._facts = self._facts_of(rows)
+            self._is_holding = bool(self._facts.held or self._failures)
+            self._books.begin(self._cursor, self._facts)
+            self._rewards = RewardRows(self._generation.number, self._postings)
+            self._held = []
+            for row in rows:
+                self._fold(row)
+            self._observe("after fold")
+            self._write(before)
+            self._observe("before commit")
         self._connection.commit()
         self._observe("after commit")
         return len(rows)
@@ -216,14 +218,14 @@ class Replay:
         member = shard.member(recorded.member_id)
         member.seq = seq
         judge = self._judge_now(shard, seq, row.occurred_ms)
-        if personal.is_personal(event):  # type: ignore[arg-type]  # rows without an event come elsewhere
+        if type(event) in _PERSONAL:
             shard.profiles.setdefault(member.member_id, member.state.profile)
         if recorded.kind == "erasure":
             member.state.erased, member.state.profile = True, None
             shard.erased.add(member.member_id)
         if type(event) is Purchase:
             self._books.record(event, seq)
-        if not self._holds(shard, member) and not member.state.held_since:
+        if not (self._is_holding and self._holds(shard, member)) and not member.state.held_since:
             books = self._books.of(member, shard.schedule, seq, (seq, recorded.event_id))
             try:
                 rewards = fold(member.state, event, recorded.occurrence, judge, books)  # type: ignore[arg-type]  # as above
@@ -237,13 +239,13 @@ class Replay:
 
     def _judge_now(self, shard: Shard, seq: int, occurred_ms: int) -> Judge:
         """Return who judges a source event, and note where that changes."""
-        if self._generation.is_judged_by_file(occurred_ms):
-            version = self._generation.file_version or 0
+        if self._generation.file_version is not None and self._generation.is_judged_by_file(occurred_ms):
+            version = self._generation.file_version
         else:
             version = shard.outside_at(seq)
         if version != shard.head.version:
             self._follow(shard, seq - 1, version, shard.ticked_ms)
-        return self._judge(version)
+        return self._judges.get(version) or self._judge(version)
 
     def _follow(self, shard: Shard, from_seq: int, version: int, ticked_ms: int) -> None:
         """Go over to another version; the first time, members who have no event follow at the next ticks."""
@@ -279,7 +281,8 @@ class Replay:
         judge = self._judge_now(shard, occurrence.seq, until_ms)
         self._books.open(member for member in members if member.state.pages or member.state.is_booked)
         for member in members:
-            if not self._holds(shard, member) and not member.state.held_since and not member.state.erased:
+            is_held = self._is_holding and self._holds(shard, member)
+            if not is_held and not member.state.held_since and not member.state.erased:
                 place = (occurrence.seq, row.recorded.event_id)
                 self._advance(shard, member, judge, occurrence, until_ms, place)
             shard.plan(member)

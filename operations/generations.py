@@ -141,26 +141,41 @@ def _next_versions(cursor: Cursor, generation: Generation) -> dict[int, int]:
 def discard(database_url: str, number: int, *, lock_timeout_s: int = LOCK_TIMEOUT_S) -> None:
     """Drop all that a generation has decided and keeps; its number is never used again.
 
+    Interrupted, it goes on where it was when it is asked again.
+
     Raises:
         InputError: there is no such generation.
         AnswerIsNo: it is live, or somebody reads or replays it.
     """
-    try:
-        with transaction(database_url, role=None) as cursor:
-            generation = shadows.get(cursor, number)
-            if generation.status == "live":
-                raise AnswerIsNo(f"generation {number} is live; promote another one first")
-            shadows.lock(cursor, number)
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{lock_timeout_s}s",))
-            cursor.execute(
-                "SELECT projection, build FROM guerdon.projection_build WHERE generation = %s FOR UPDATE", (number,)
-            )
-            for name, build in cursor.fetchall():
-                cursor.execute("DELETE FROM guerdon.projection_cursor WHERE build = %s", (build,))
-                PROJECTIONS[name].clear(cursor, build)
-                cursor.execute("DELETE FROM guerdon.projection_build WHERE build = %s", (build,))
-            cursor.execute("SELECT guerdon.drop_generation(%s)", (number,))
-    except LockNotAvailable as error:
-        raise AnswerIsNo(
-            f"readers held the log for more than {lock_timeout_s} s; nothing was dropped: try again"
-        ) from error
+    with closing(connect(database_url, role=None, application="guerdon discard")) as connection:
+        try:
+            with connection, connection.cursor() as cursor:
+                generation = shadows.get(cursor, number)
+                if generation.status == "live":
+                    raise AnswerIsNo(f"generation {number} is live; promote another one first")
+                shadows.lock(cursor, number)
+                cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{lock_timeout_s}s",))
+            for step in (_drop_builds, _drop_states, _drop_log):
+                with connection, connection.cursor() as cursor:
+                    step(cursor, number)
+        except LockNotAvailable as error:
+            raise AnswerIsNo(
+                f"readers held the log for more than {lock_timeout_s} s; not all was dropped: try again"
+            ) from error
+
+
+def _drop_builds(cursor: Cursor, number: int) -> None:
+    cursor.execute("SELECT projection, build FROM guerdon.projection_build WHERE generation = %s FOR UPDATE", (number,))
+    for name, build in cursor.fetchall():
+        # the cursors first: that waits for a fold under way, and none can begin after it and leave rows behind
+        cursor.execute("DELETE FROM guerdon.projection_cursor WHERE build = %s", (build,))
+        PROJECTIONS[name].clear(cursor, build)
+        cursor.execute("DELETE FROM guerdon.projection_build WHERE build = %s", (build,))
+
+
+def _drop_states(cursor: Cursor, number: int) -> None:
+    cursor.execute("SELECT guerdon.drop_states(%s)", (number,))
+
+
+def _drop_log(cursor: Cursor, number: int) -> None:
+    cursor.execute("SELECT guerdon.drop_generation(%s)", (number,))

@@ -84,6 +84,11 @@ CREATE FUNCTION guerdon.switch_generation(new_live integer) RETURNS void LANGUAG
 DECLARE old_live integer := (SELECT generation FROM guerdon.generation WHERE status = 'live');
         kept text;
 BEGIN
+    -- a reader of `reward.member_tier` locks all partitions, the lowest number first: whoever goes the other way meets
+    -- them crosswise, and PostgreSQL ends one of the two
+    EXECUTE format('LOCK TABLE guerdon.%I, guerdon.%I IN ACCESS EXCLUSIVE MODE',
+                   CASE WHEN old_live < new_live THEN 'member_state' ELSE format('member_state_g%s', new_live) END,
+                   CASE WHEN old_live < new_live THEN format('member_state_g%s', new_live) ELSE 'member_state' END);
     FOREACH kept IN ARRAY ARRAY['member_state', 'member_ledger', 'stock', 'budget'] LOOP
         EXECUTE format('ALTER TABLE guerdon.%I RENAME TO %I', kept, format('%s_g%s', kept, old_live));
         EXECUTE format('ALTER TABLE guerdon.%I RENAME TO %I', format('%s_g%s', kept, new_live), kept);
@@ -95,12 +100,18 @@ BEGIN
     INSERT INTO guerdon.generation_switch (previous, generation) VALUES (old_live, new_live);
 END $$;
 
-CREATE FUNCTION guerdon.drop_generation(number integer) RETURNS void LANGUAGE plpgsql AS $$
+-- in a transaction of its own: who drops partitions of two tables in one meets a reader of both crosswise
+CREATE FUNCTION guerdon.drop_states(number integer) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE kept text;
 BEGIN
-    FOREACH kept IN ARRAY ARRAY['reward_event', 'member_state', 'member_ledger', 'stock', 'budget'] LOOP
-        EXECUTE format('DROP TABLE guerdon.%I', format('%s_g%s', kept, number));
+    FOREACH kept IN ARRAY ARRAY['member_state', 'member_ledger', 'stock', 'budget'] LOOP
+        EXECUTE format('DROP TABLE IF EXISTS guerdon.%I', format('%s_g%s', kept, number));
     END LOOP;
+END $$;
+
+CREATE FUNCTION guerdon.drop_generation(number integer) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('DROP TABLE guerdon.reward_event_g%s', number);
     DELETE FROM guerdon.publication_cursor WHERE generation = number;
     DELETE FROM guerdon.generation_fact WHERE generation = number;
     DELETE FROM guerdon.generation_schedule WHERE generation = number;
@@ -116,5 +127,5 @@ def upgrade() -> None:
     """Give the live states a number and a parent, and make the functions that only the owner may call."""
     for part in (GENERATIONS, STATES, CREATE):
         op.execute(part)
-    for function in ("create_shadow", "switch_generation", "drop_generation"):
+    for function in ("create_shadow", "switch_generation", "drop_states", "drop_generation"):
         op.execute(f"REVOKE EXECUTE ON FUNCTION guerdon.{function} FROM PUBLIC")
