@@ -22,6 +22,7 @@ from engine.live import load_judge, standing_of
 from engine.state import Occurrence, is_full
 from engine.store import generations, history, member_states, shadow_states
 from engine.store.binary_copy import pack_text
+from engine.store.erased_members import Copied, read_copied
 from engine.store.programmes import moves_members
 from engine.store.replay_books import Facts, ReplayBooks, copy_facts, read_facts, version_in
 from engine.store.reward_log import PostingFields, RewardRows
@@ -95,6 +96,7 @@ class Replay:
         self._postings = PostingFields()
         self._failures: dict[tuple[int, int, str], Exception] = {}
         self._facts = Facts()
+        self._copied: dict[int, Copied] = {}
         self._is_holding = False
         self._cursor: Cursor = connection.cursor()
         self._history = history.History(self._cursor, bare=True)
@@ -134,6 +136,7 @@ class Replay:
             self._observe("before fold")
             before = {number: shard.head.seq for number, shard in self._shards.items()}
             self._facts = self._facts_of(rows)
+            self._copied = self._copied_of(rows, before)
             self._is_holding = bool(self._facts.held or self._failures)
             self._books.begin(self._cursor, self._facts)
             self._rewards = RewardRows(self._generation.number, self._postings)
@@ -192,6 +195,21 @@ class Replay:
         first, last = rows[0].recorded.occurrence.seq, rows[-1].recorded.occurrence.seq
         return read_facts(self._cursor, self._generation.base, rows[0].shard, first - 1, last)
 
+    def _copied_of(self, rows: list[Logged], before: dict[int, int]) -> dict[int, Copied]:
+        """Return what is copied of members who were erased since, by shard: from the base, or else the live log."""
+        base = self._generation.base or generations.live(self._cursor)
+        ends = {row.shard: row.recorded.occurrence.seq for row in rows}
+        return {shard: read_copied(self._cursor, base, shard, before[shard], upto) for shard, upto in ends.items()}
+
+    def _copy(self, shard: Shard, member: Member) -> bool:
+        """Append what the log has of a member who was erased since, and say whether the member is one."""
+        copied = self._copied[shard.number]
+        if member.member_id not in copied.members:
+            return False
+        for event_id, reward in copied.rewards.get((shard.head.seq, member.member_id), ()):
+            self._rewards.append([reward], shard.head, member.packed_id + pack_text(event_id))
+        return True
+
     def _judge(self, version: int) -> Judge:
         found = self._judges.get(version)
         if found is None:
@@ -225,7 +243,9 @@ class Replay:
             shard.erased.add(member.member_id)
         if type(event) is Purchase:
             self._books.record(event, seq)
-        if not (self._is_holding and self._holds(shard, member)) and not member.state.held_since:
+        if self._copy(shard, member):
+            member.state.due_ms = None
+        elif not (self._is_holding and self._holds(shard, member)) and not member.state.held_since:
             books = self._books.of(member, shard.schedule, seq, (seq, recorded.event_id))
             try:
                 rewards = fold(member.state, event, recorded.occurrence, judge, books)  # type: ignore[arg-type]  # as above
@@ -277,10 +297,17 @@ class Replay:
 
     def _tick(self, shard: Shard, row: Logged) -> None:
         occurrence, until_ms = row.recorded.occurrence, row.occurred_ms
-        members = shard.take_due(until_ms, MEMBERS_MAX)
+        copied = self._copied[shard.number]
+        erased = sum(member_id in copied.members for member_id in copied.order.get(occurrence.seq, ()))
+        due = [member.member_id for member in shard.take_due(until_ms, MEMBERS_MAX - erased)]
+        members = [shard.member(member_id) for member_id in copied.woven(occurrence.seq, due)]
         judge = self._judge_now(shard, occurrence.seq, until_ms)
         self._books.open(member for member in members if member.state.pages or member.state.is_booked)
         for member in members:
+            if self._copy(shard, member):
+                member.state.due_ms = None
+                shard.plan(member)
+                continue
             is_held = self._is_holding and self._holds(shard, member)
             if not is_held and not member.state.held_since and not member.state.erased:
                 place = (occurrence.seq, row.recorded.event_id)
@@ -323,6 +350,8 @@ class Replay:
         member, seq = shard.member(recorded.member_id), recorded.occurrence.seq
         held_since = member.state.held_since
         member.seq = seq
+        if self._copy(shard, member):
+            member.state.held_since = held_since = 0
         if held_since and (shard.number, seq, member.member_id) not in self._failures:
             tick_ms = history.tick_at(self._cursor, shard.number, held_since)
             earlier = self._history.of_member(shard.number, recorded.prev_seq, held_since)

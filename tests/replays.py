@@ -13,6 +13,7 @@ from engine.release import release_member
 from engine.store import shadows
 from engine.store.database import one, transaction
 from operations.replay import Request, replay
+from schemas.events import Erasure
 from schemas.partitioning import shard_of
 from tests.books import Refusing
 from tests.chaos.batches import SCHEMAS, admitted
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from schemas.events import Event
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
+ERASED = ("member-7", "member-2")
 WITH_EVERYTHING = (
     PROGRAMME_OF_LEDGER.replace("stock: 1000000", "stock: 1")
     + """\
@@ -48,7 +50,7 @@ OTHER = WITH_EVERYTHING.replace("{amount: 40, validity: 6h}", "{amount: 55, vali
 
 
 def events(count: int, seed: int = 7, members: int = 16) -> list[Event]:
-    """Return late and early events of all kinds, without what must be set aside."""
+    """Return late and early events of all kinds; two members ask for erasure, and what comes later of them is refused."""
     made = Load(members, seed, deliveries_max=2, bad=False, ledger=True).fill(count).messages
     seen: set[str] = set()
     found = []
@@ -57,6 +59,11 @@ def events(count: int, seed: int = 7, members: int = 16) -> list[Event]:
         if event.event_id not in seen:
             seen.add(event.event_id)
             found.append(event)
+    for number, member_id in enumerate(ERASED):
+        place = count * (6 + 2 * number) // 10
+        found.insert(
+            place, Erasure(event_id=f"gone-{number}", member_id=member_id, occurred_at=found[place].occurred_at)
+        )
     return found
 
 

@@ -76,7 +76,7 @@ def test_a_replay_without_a_file_gives_the_same_bytes(database_url: str, monkeyp
     assert kinds(database_url) >= {
         "points.granted", "points.released", "points.expired", "points.reversed", "points.captured", "points.restored",
         "tier.changed", "benefit.granted", "coupon.issued", "gift.awarded", "out_of_stock", "limit_max", "limit_times",
-        "budget", "member_held", "release", "tick", "activation", "refund", "redemption",
+        "budget", "member_held", "release", "tick", "activation", "refund", "redemption", "erasure",
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from engine.state import LimitUse, is_full, turn_page
 from engine.store import history, ledgers, source_log
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
 from engine.store.budgets import FACT, StoredBudgets
+from engine.store.reward_log import first_pos
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import INT64_MAX, Purchase
 
@@ -46,6 +47,10 @@ class Facts(NamedTuple):
 def read_facts(cursor: Cursor, base: int, shard: int, after_seq: int, upto_seq: int) -> Facts:
     """Read the facts of source events after `after_seq` up to `upto_seq`; of stock, the log itself tells."""
     where = {"g": base, "shard": shard, "after": after_seq, "upto": upto_seq}
+    where |= {
+        "first": first_pos(cursor, base, shard, after_seq + 1),
+        "end": first_pos(cursor, base, shard, upto_seq + 1),
+    }
     cursor.execute(
         """
         SELECT seq, kind, fact FROM guerdon.generation_fact
@@ -53,7 +58,8 @@ def read_facts(cursor: Cursor, base: int, shard: int, after_seq: int, upto_seq: 
         """,
         where,
     )
-    held, budgets = set(), {}
+    held: set[tuple[int, str]] = set()
+    budgets: dict[Asking, LimitUse] = {}
     for seq, kind, fact in cursor.fetchall():
         if kind == HELD:
             held.add((seq, fact["member_id"]))
@@ -64,7 +70,7 @@ def read_facts(cursor: Cursor, base: int, shard: int, after_seq: int, upto_seq: 
         """
         SELECT seq, event_id, item FROM guerdon.reward_event
         WHERE generation = %(g)s AND shard = %(shard)s AND item IS NOT NULL AND debit IS NULL
-          AND type = 'reward.refused' AND reason = 'out_of_stock' AND seq > %(after)s AND seq <= %(upto)s
+          AND type = 'reward.refused' AND reason = 'out_of_stock' AND pos >= %(first)s AND pos < %(end)s
         """,
         where,
     )

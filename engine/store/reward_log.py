@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from engine.store.binary_copy import copy_rows, pack_text, timestamp_us
+from engine.store.database import one
 from engine.store.hash_chain import (
     CHAINED_AS,
     REWARD_COLUMNS,
@@ -94,3 +96,23 @@ class RewardRows:
         """Copy the rows into the generation's partition, by name: routing each row costs a tenth of the copy."""
         if self._rows:
             copy_rows(cursor, f"guerdon.reward_event_g{self._generation} ({', '.join(REWARD_COLUMNS)})", self._rows)
+
+
+def first_pos(cursor: Cursor, generation: int, shard: int, seq: int) -> int:
+    """Return the first position of the reward log whose source event is at `seq` or later, by bisection.
+
+    The log has no index by seq, and needs none: both rise together.
+    """
+
+    def seq_at(pos: int) -> int:
+        (found,) = one(
+            cursor,
+            "SELECT seq FROM guerdon.reward_event WHERE generation = %s AND shard = %s AND pos = %s",
+            (generation, shard, pos),
+        )
+        return int(found)
+
+    (head,) = one(
+        cursor, "SELECT pos FROM guerdon.generation_head WHERE generation = %s AND shard = %s", (generation, shard)
+    )
+    return bisect_left(range(1, head + 1), seq, key=seq_at) + 1

@@ -16,6 +16,9 @@ ALTER TABLE guerdon.generation
 
 ALTER TABLE guerdon.generation_head ADD COLUMN ticked_at timestamptz;  -- of one that is not live, as in shard_head
 
+-- what a replay cannot fold again and copies
+CREATE INDEX member_key_erased ON guerdon.member_key (shard, member_id) WHERE key IS NULL;
+
 CREATE SEQUENCE guerdon.generation_number START 2;  -- a discarded generation's number is never used again
 GRANT SELECT ON guerdon.generation_number TO guerdon_writer;
 
