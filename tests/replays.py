@@ -38,6 +38,7 @@ metrics:
 - {id: scarce, on: purchase, campaign: spring, give: [{points: 11}], limits: [{max: 900, per: campaign, every: day}]}
 - {id: few, on: share, campaign: autumn, give: [{points: 3}, {coupon: C}], limits: [{times: 40, per: campaign}]}
 - {id: keen, on: purchase, when: {history.often: {gte: 3}}, give: [{points: 2}]}
+- {id: april, on: purchase, when: {member.birthday: {within: 40d}}, give: [{points: 1}]}
 - {id: born, on: birthday, give: [{points: 9}]}
 points: {validity: 12h}""",
 )
@@ -50,7 +51,7 @@ OTHER = WITH_EVERYTHING.replace("{amount: 40, validity: 6h}", "{amount: 55, vali
 
 
 def events(count: int, seed: int = 7, members: int = 16) -> list[Event]:
-    """Return late and early events of all kinds; two members ask for erasure, and what comes later of them is refused."""
+    """Return late and early events of all kinds; two members ask for erasure, and what they send later is refused."""
     made = Load(members, seed, deliveries_max=2, bad=False, ledger=True).fill(count).messages
     seen: set[str] = set()
     found = []

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from contextlib import closing
 from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
+import engine.replay
 from engine.batch import Batch
+from engine.live import load_judge
 from engine.replay import Replay, Stretch
 from engine.store import generations, shadows
 from engine.store.database import transaction
 from engine.store.member_states import decode_state
+from operations.generations import listed, promote
 from operations.replay import Request, connect_to_replay, replay
 from operations.verify import verify
 from schemas.errors import AnswerIsNo, InputError
+from schemas.events import Erasure, Signup
 from schemas.partitioning import shard_of
+from tests.books import Refusing, fails_on_e2
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import START_MS, activate
+from tests.chaos.workers import eventually
 from tests.replays import OTHER, differing, events, everything, is_held, repeated, rows, work
 
 if TYPE_CHECKING:
@@ -39,6 +46,7 @@ currency: USD
 rules:
 - {id: r, on: purchase, give: [{points: 1}]}
 """
+WITH_BIRTHDAY = PLAIN + "- {id: b, on: purchase, when: {member.birthday: {within: 3d}}, give: [{points: 4}]}\n"
 POINTS = (
     "before fold", "after fold", "before append rewards", "before save states", "before save facts",
     "before save heads", "before commit", "after commit",
@@ -209,6 +217,54 @@ def test_processes_share_the_shards_and_come_to_the_same(database_url: str, monk
     assert told[0][0] == 0
     assert told == sorted(told)
     assert told[-1][1] == sum(positions(database_url, 1).values())
+
+
+def test_a_replay_follows_what_workers_write_meanwhile(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything(database_url, monkeypatch, 450)
+    stop, results = threading.Event(), []
+
+    def follow() -> None:
+        results.append(replay(database_url, Request(events_per_s=3_000), follow=stop))
+
+    following = threading.Thread(target=follow)
+    following.start()
+    work(database_url, events(700)[450:])
+    eventually(lambda: len(listed(database_url)) == 2 and listed(database_url)[1]["behind"] == 0, "the live head")
+    stop.set()
+    following.join(30)
+    assert not following.is_alive()
+    number = results[0]["generation"]
+    assert repeated(database_url)["events"] == 0
+    assert differing(database_url, number) == 0
+
+
+def test_of_members_who_were_erased_the_log_is_copied(database_url: str, tmp_path: Path) -> None:
+    """Their birthdays are gone, and so what a rule gave for them can only be copied, by whatever file."""
+    activate(database_url, WITH_BIRTHDAY)
+    join = Signup(event_id="s", member_id="m1", occurred_at=START_MS, birthday="1990-05-01")
+    commit(database_url, Batch([admitted(join), admitted(purchase(1)), admitted(purchase(2, "m2"))]))
+    commit(database_url, Batch([admitted(Erasure(event_id="x", member_id="m1", occurred_at=START_MS + 9))]))
+    assert given(database_url, 1) in ([5, 1], [1, 5])
+    assert differing(database_url, repeated(database_url)["generation"]) == 0
+    file = written(tmp_path, WITH_BIRTHDAY.replace("points: 1}", "points: 2}"))
+    assert sorted(given(database_url, replay(database_url, Request(file))["generation"])) == [2, 5]
+
+
+def test_a_member_whom_only_the_file_cannot_judge_is_held_there_and_keeps_it_from_being_promoted(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    activate(database_url, PLAIN)
+    commit(database_url, Batch([admitted(purchase(n, f"m{n % 3}")) for n in range(9)]))
+    file = written(tmp_path, PLAIN.replace("points: 1", "points: 2"))
+    with monkeypatch.context() as defect:
+        defect.setattr(
+            engine.replay, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
+        )
+        result = replay(database_url, Request(file))
+    assert result["members_held"] == ["m2"]
+    assert given(database_url, result["generation"]) == [2] * 6
+    with pytest.raises(AnswerIsNo, match=r"could not judge members who are judged now \(m2\)"):
+        promote(database_url, result["generation"])
 
 
 def positions(database_url: str, number: int) -> dict[int, int]:
