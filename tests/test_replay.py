@@ -244,10 +244,10 @@ def test_of_members_who_were_erased_the_log_is_copied(database_url: str, tmp_pat
     join = Signup(event_id="s", member_id="m1", occurred_at=START_MS, birthday="1990-05-01")
     commit(database_url, Batch([admitted(join), admitted(purchase(1)), admitted(purchase(2, "m2"))]))
     commit(database_url, Batch([admitted(Erasure(event_id="x", member_id="m1", occurred_at=START_MS + 9))]))
-    assert given(database_url, 1) in ([5, 1], [1, 5])
+    assert sorted(given(database_url, 1)) == [1, 1, 4]
     assert differing(database_url, repeated(database_url)["generation"]) == 0
     file = written(tmp_path, WITH_BIRTHDAY.replace("points: 1}", "points: 2}"))
-    assert sorted(given(database_url, replay(database_url, Request(file))["generation"])) == [2, 5]
+    assert sorted(given(database_url, replay(database_url, Request(file))["generation"])) == [1, 2, 4]
 
 
 def test_a_member_whom_only_the_file_cannot_judge_is_held_there_and_keeps_it_from_being_promoted(
