@@ -19,15 +19,15 @@ from bench import load
 from engine.batch import Admitted, Batch, admitted_from
 from engine.live import LiveTransaction
 from engine.store import shadows
-from engine.store.database import migrate, transaction
+from engine.store.database import as_owner, migrate
 from operations.programmes import activate
 from operations.replay import Request, fold_on, replay
 from operations.services.postgresql import LocalPostgres
-from schemas.codec import CommittedSchemas, Encoder
+from schemas.codec import CommittedSchemas, Decoder, Encoder
 from schemas.partitioning import shard_of
 from schemas.writer_schemas import committed_ids
 
-EVENTS = 400_000
+EVENTS = 200_000
 MEMBERS = 20_000
 BATCH = 5_000
 CORES = (1, 2)
@@ -47,8 +47,10 @@ def main() -> None:
         programme = home / "programme.yaml"
         programme.write_text(load.PROGRAMME, "utf-8")
         activate(server.address, programme)
-        _fill(server.address)
+        rate = _fill(server.address)
         print(f"{EVENTS:,} purchases of {MEMBERS:,} members, {ROUNDS} rounds in turns:")
+        print(f"  {'decoding one of them':30s} {_decode_us():10.1f} µs")
+        print(f"  {'live transactions, 2 at once':30s} {rate:10,.0f} events/s")
         programme.write_text(load.PROGRAMME.replace(OWN, BUDGET), "utf-8")
         rounds: dict[str, list[float]] = {}
         for _ in range(ROUNDS):
@@ -64,16 +66,28 @@ def main() -> None:
         server.erase()
 
 
-def _fill(url: str) -> None:
+def _decode_us() -> float:
+    """Return what fastavro and the conversion take for one purchase, by which machines and days can be compared."""
+    encoder, decoder = Encoder(), Decoder(CommittedSchemas(), 1 << 20)
+    values = [encoder.encode(event) for event in load.purchases(20_000, MEMBERS)]
+    begun = time.process_time()
+    for value in values:
+        decoder.decode("purchases", value)
+    return (time.process_time() - begun) / len(values) * 1e6
+
+
+def _fill(url: str) -> float:
+    """Write the log, and return how many events a second two workers wrote."""
     with ProcessPoolExecutor(2) as pool:
-        list(pool.map(_work, [url] * 2, range(2)))
+        seconds = max(pool.map(_work, [url] * 2, range(2)))
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("VACUUM ANALYZE")
+    return EVENTS / seconds
 
 
-def _work(url: str, number: int) -> None:
+def _work(url: str, number: int) -> float:
     encoder, ids = Encoder(), committed_ids()
     mine: list[Admitted] = []
     for event in load.purchases(EVENTS, MEMBERS):
@@ -81,15 +95,17 @@ def _work(url: str, number: int) -> None:
         if shard % 2 == number:
             mine.append(admitted_from(event, shard, ids["Purchase"], encoder.encode(event), b"secret"))
     with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live:
+        begun = time.perf_counter()
         for first in range(0, len(mine), BATCH):
             live.commit(Batch(mine[first : first + BATCH]))
+        return time.perf_counter() - begun
 
 
 def _replayed(url: str, request: Request) -> float:
     """Return events per second of a replay from the first event on, and drop what it made."""
     empty = replay(url, Request(request.programme, 0, 1)) if request.programme else None
     version = None if empty is None else empty["rule_version"]
-    with transaction(url, role=None) as cursor:
+    with as_owner(url) as connection, connection, connection.cursor() as cursor:
         generation = shadows.get(cursor, shadows.create(cursor, 1, version, (None, None)))
         cursor.execute("SELECT pg_switch_wal()")
     begun = time.perf_counter()

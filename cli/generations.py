@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path  # noqa: TC003  Typer reads the annotation
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,8 +59,8 @@ def replay(
         None if to is None else instant(to, "--to"),
     )
     request = Request(programme, *window, into, cores, throttle)
-    with _progress() as report, _stopping() as stop:
-        result = fold(_database_url(), request, report, follow=stop if follow else None)
+    with _progress() as report, _stopping() if follow else nullcontext() as stop:
+        result = fold(_database_url(), request, report, follow=stop)
     if as_json:
         print_json(result)
         return
@@ -98,14 +98,17 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """Yield what the first Ctrl-C or SIGTERM sets: what is folded by then stays."""
+    """Yield what the first Ctrl-C or SIGTERM sets, so that what is under way is finished; the second interrupts."""
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM,)}
+
+    def ask(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from there", err=True)
-        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.errors import LockNotAvailable
 
 from engine.store import generations, shadows
-from engine.store.database import connect, transaction
+from engine.store.database import as_owner, connect, transaction
 from operations.replay import CHUNK_EVENTS, fold_on, project
 from operations.rows import dictionaries
 from operations.verify import verify
@@ -100,7 +100,7 @@ def _check(database_url: str, generation: Generation) -> None:
 
 def _switch(database_url: str, generation: Generation, lock_timeout_s: int, observe: Callable[[str], None]) -> int:
     """Fold the rest while nobody evaluates, and change places in one transaction; return how many events that were."""
-    with closing(connect(database_url, role=None, application="guerdon promote")) as switching:
+    with as_owner(database_url, application="guerdon promote") as switching:
         try:
             with switching, switching.cursor() as cursor:
                 cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{lock_timeout_s}s",))
@@ -147,7 +147,7 @@ def discard(database_url: str, number: int, *, lock_timeout_s: int = LOCK_TIMEOU
         InputError: there is no such generation.
         AnswerIsNo: it is live, or somebody reads or replays it.
     """
-    with closing(connect(database_url, role=None, application="guerdon discard")) as connection:
+    with as_owner(database_url, application="guerdon discard") as connection:
         try:
             with connection, connection.cursor() as cursor:
                 generation = shadows.get(cursor, number)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from engine.programme.load import load_file, refused
 from engine.replay import Replay, Stretch, shares_anything
 from engine.store import generations, member_states, programmes, shadows
-from engine.store.database import connect, one, transaction
+from engine.store.database import as_owner, connect, one, transaction
 from projections.runner import advance, builds_of, connect_to_project
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 from schemas.events import INT64_MAX
@@ -27,6 +28,7 @@ from schemas.events import INT64_MAX
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from multiprocessing.sharedctypes import Synchronized
+    from multiprocessing.synchronize import Event
     from pathlib import Path
 
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
@@ -138,7 +140,7 @@ def _generation(database_url: str, request: Request) -> Generation:
     if request.from_ms is not None and request.to_ms is not None and request.from_ms >= request.to_ms:
         raise InputError("--from must be before --to")
     window = (request.from_ms, request.to_ms)
-    with transaction(database_url, role=None) as cursor:
+    with as_owner(database_url, application="guerdon replay") as connection, connection, connection.cursor() as cursor:
         base = generations.live(cursor)
         version = None if request.programme is None else _version_of(cursor, request.programme)
         number = shadows.find(cursor, base, version, window)
@@ -276,10 +278,10 @@ def _fold_in_processes(
     """Give each process one shard after the other, the longest first."""
     cores, events_per_s = share
     context = get_context("spawn")
-    counter = context.Value("q", 0)
+    counter, stop = context.Value("q", 0), context.Event()
     rate = None if events_per_s is None else events_per_s / cores
     pool = ProcessPoolExecutor(
-        cores, mp_context=context, initializer=_begin_process, initargs=(database_url, generation, counter, rate)
+        cores, mp_context=context, initializer=_begin_process, initargs=(database_url, generation, counter, stop, rate)
     )
     try:
         with pool:
@@ -292,6 +294,7 @@ def _fold_in_processes(
                     for future in done:
                         future.result()
             finally:
+                stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
     except BrokenProcessPool as error:
         raise ServiceUnreachable(
@@ -306,6 +309,7 @@ class _Process(NamedTuple):
     connection: Connection
     generation: Generation
     counter: Synchronized[int]
+    stop: Event
     throttle: _Throttle
 
 
@@ -313,12 +317,13 @@ _processes: list[_Process] = []
 
 
 def _begin_process(
-    database_url: str, generation: Generation, counter: Synchronized[int], events_per_s: float | None
+    database_url: str, generation: Generation, counter: Synchronized[int], stop: Event, events_per_s: float | None
 ) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the command tells when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
-    _processes.append(_Process(connect_to_replay(database_url), generation, counter, _Throttle(events_per_s)))
+    _processes.append(_Process(connect_to_replay(database_url), generation, counter, stop, _Throttle(events_per_s)))
 
 
 def _end_with_parent() -> None:
@@ -335,6 +340,8 @@ def _fold_shard(shard: int, upto_seq: int) -> None:
     while events := replay_.advance(Stretch({shard: upto_seq}, mine.throttle.chunk)):
         with mine.counter.get_lock():
             mine.counter.value += events
+        if mine.stop.is_set():
+            break
         mine.throttle.took(events)
 
 

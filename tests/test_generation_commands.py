@@ -1,10 +1,15 @@
-"""Replay, list, promote and discard generations on the command line, with sentences for people and JSON for machines."""
+"""Replay, list, promote and discard generations on the command line: sentences for people, JSON for machines."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -12,7 +17,9 @@ from cli.main import app
 from engine.batch import Batch
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import activate
-from tests.test_replay import PLAIN, written
+from tests.chaos.workers import eventually
+from tests.replays import differing
+from tests.test_replay import PLAIN, positions, written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,3 +63,23 @@ def test_a_change_goes_from_the_question_to_promotion_and_back(tmp_path: Path) -
 
 def test_a_repetition_says_whether_it_is_one() -> None:
     assert said("replay").splitlines()[1] == "it repeats generation 1: the same bytes"
+
+
+IN_PROCESSES = "import operations.replay as r; r.ALONE_EVENTS = 0; from cli.main import run; run()"
+
+
+@pytest.mark.chaos
+def test_a_command_that_is_killed_leaves_no_process_behind_and_goes_on_when_it_is_asked_again(
+    database_url: str,
+) -> None:
+    commit(database_url, Batch([admitted(purchase(n, f"m{n}")) for n in range(20, 400)]))
+    words = [sys.executable, "-c", IN_PROCESSES, "replay", "--cores", "2", "--throttle", "100"]
+    with subprocess.Popen(words, env={**os.environ, "GUERDON_DATABASE_URL": database_url}) as command:
+        eventually(lambda: sum(positions(database_url, 2).values()) > 50, "the first chunks")
+        children = psutil.Process(command.pid).children(recursive=True)
+        assert len(children) >= 2
+        os.kill(command.pid, signal.SIGKILL)
+    eventually(lambda: not any(child.is_running() for child in children), "the end of its processes")
+    assert sum(positions(database_url, 2).values()) < 464
+    assert told("replay")["shards_that_differ"] == 0
+    assert differing(database_url, 2) == 0

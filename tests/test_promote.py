@@ -13,7 +13,7 @@ import pytest
 from engine.batch import Batch
 from engine.release import release_member
 from engine.store import generations
-from engine.store.database import connect, one, transaction
+from engine.store.database import as_owner, connect, one, transaction
 from operations import programmes
 from operations.generations import discard, listed, promote
 from operations.replay import Request, replay
@@ -218,7 +218,7 @@ def killed(database_url: str, number: int, point: str) -> int:
 
 def test_a_generation_that_is_not_what_its_log_says_is_not_promoted(database_url: str, tmp_path: Path) -> None:
     number = judged_richly(database_url, tmp_path)
-    with transaction(database_url, role=None) as cursor:
+    with as_owner(database_url) as connection, connection, connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE guerdon.reward_event_g{number} DISABLE TRIGGER append_only")
         cursor.execute("ALTER TABLE guerdon.reward_event DISABLE TRIGGER append_only")
         cursor.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from contextlib import closing
@@ -16,7 +17,7 @@ from engine.batch import Batch
 from engine.live import load_judge
 from engine.replay import Replay, Stretch
 from engine.store import generations, shadows
-from engine.store.database import transaction
+from engine.store.database import as_owner, transaction
 from engine.store.member_states import decode_state
 from operations.generations import listed, promote
 from operations.replay import Request, connect_to_replay, replay
@@ -69,7 +70,7 @@ def kinds(database_url: str) -> set[str]:
 
 def begun(database_url: str, file_version: int | None = None) -> Generation:
     """Make an empty shadow of the live generation."""
-    with transaction(database_url, role=None) as cursor:
+    with as_owner(database_url) as connection, connection, connection.cursor() as cursor:
         return shadows.get(cursor, shadows.create(cursor, 1, file_version, (None, None)))
 
 
@@ -301,3 +302,16 @@ def test_what_a_replay_cannot_be_asked_is_said(database_url: str, tmp_path: Path
         repeated(database_url, programme=written(tmp_path, "rules: 7"))
     with pytest.raises(AnswerIsNo, match="generation 1 is live"):
         repeated(database_url, into=1)
+
+
+def test_who_does_not_own_the_tables_is_told_so(database_url: str) -> None:
+    activate(database_url, PLAIN)
+    with as_owner(database_url) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE clerk_of_replays LOGIN PASSWORD 'x' IN ROLE guerdon_writer")
+    clerk = re.sub(r"//[^@]*@", "//clerk_of_replays:x@", database_url)
+    try:
+        with pytest.raises(InputError, match="this user may not make or change Guerdon's tables"):
+            repeated(clerk)
+    finally:
+        with as_owner(database_url) as connection, connection, connection.cursor() as cursor:
+            cursor.execute("DROP ROLE clerk_of_replays")

@@ -115,10 +115,28 @@ def end_frozen(database_url: str) -> int:
 
 
 @contextmanager
-def transaction(database_url: str, *, role: str | None = WRITER) -> Iterator[Cursor]:
+def transaction(database_url: str, *, role: str = WRITER) -> Iterator[Cursor]:
     """Yield a cursor of one transaction on a connection of its own; commit at the end, roll back on an error."""
     with closing(connect(database_url, role=role)) as connection, connection, connection.cursor() as cursor:
         yield cursor
+
+
+@contextmanager
+def as_owner(database_url: str, *, application: str = "guerdon") -> Iterator[Connection]:
+    """Yield a connection that acts as the user of the URL, for what makes, renames or drops tables.
+
+    Raises:
+        ServiceUnreachable: PostgreSQL does not answer.
+        InputError: the user does not own Guerdon's tables.
+    """
+    with closing(connect(database_url, role=None, application=application)) as connection:
+        try:
+            yield connection
+        except errors.InsufficientPrivilege as error:
+            raise InputError(
+                f"this user may not make or change Guerdon's tables ({str(error).strip().splitlines()[0]}); "
+                "run the command as the database's owner, as `guerdon init` was"
+            ) from error
 
 
 def one(cursor: Cursor, query: str, parameters: Any = None) -> Any:
