@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from psycopg2.errors import LockNotAvailable
+
 from engine.programme.load import load_file, refused
 from engine.replay import Replay, Stretch, shares_anything
 from engine.store import generations, member_states, programmes, shadows
@@ -40,6 +42,9 @@ CHUNK_EVENTS = 5_000
 
 ALONE_EVENTS = 10_000
 """Up to so many a process of its own would cost more than it saves."""
+
+STILL_WITHIN = "5s"
+"""How long workers may be kept waiting for the instant up to which merged shards are folded."""
 
 REPORT_S = 0.2
 FOLLOW_S = 0.5
@@ -182,9 +187,14 @@ def fold_on(
 
     With `is_still` the caller holds the live generation still, so that the log ends for all shards at once.
     """
-    with transaction(database_url) as cursor:
-        done = shadows.positions(cursor, generation.number)
-        goal = _goal(cursor, generation, is_still=is_still)
+    try:
+        with transaction(database_url) as cursor:
+            done = shadows.positions(cursor, generation.number)
+            goal = _goal(cursor, generation, is_still=is_still)
+    except LockNotAvailable as error:
+        raise ServiceUnreachable(
+            f"a worker's transaction was under way for more than {STILL_WITHIN}; run the same command again"
+        ) from error
     behind = {shard: upto - done[shard] for shard, upto in goal.upto.items() if upto > done[shard]}
     total, before = sum(goal.upto.values()), sum(done.values())
 
@@ -213,6 +223,7 @@ def _goal(cursor: Any, generation: Generation, *, is_still: bool) -> _Goal:
     is_merged = shares_anything(cursor, generation, shadows.positions(cursor, live))
     before_ms = INT64_MAX
     if is_merged and not is_still:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", (STILL_WITHIN,))
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (generations.GENERATION_LOCK,))
         before_ms = generations.now_ms(cursor)
     return _Goal(shadows.positions(cursor, live), before_ms, is_merged)
