@@ -243,7 +243,7 @@ class Replay:
             shard.erased.add(member.member_id)
         if type(event) is Purchase:
             self._books.record(event, seq)
-        if self._copy(shard, member):
+        if self._copied[shard.number].members and self._copy(shard, member):
             member.state.due_ms = None
         elif not (self._is_holding and self._holds(shard, member)) and not member.state.held_since:
             books = self._books.of(member, shard.schedule, seq, (seq, recorded.event_id))

@@ -91,8 +91,12 @@ class Shard:
 
     def plan(self, member: Member) -> None:
         """Take note of when something happens next to a member who has changed; no tick finds who is held."""
-        self.reviewed.pop(member.member_id, None)
-        self._is_due(member.member_id, None if member.state.held_since else member.state.due_ms)
+        member_id, state = member.member_id, member.state
+        if self.reviewed:
+            self.reviewed.pop(member_id, None)
+        due_ms = None if state.held_since else state.due_ms
+        if self.due.get(member_id) != due_ms:
+            self._is_due(member_id, due_ms)
 
     def review(self, ticked_ms: int) -> None:
         """Let the next ticks find every member: something in the programme has changed that concerns them all."""
