@@ -96,7 +96,7 @@ def _take(consumer: Consumer, connection: psycopg2.extensions.connection, open_p
                 pos += 1
                 reward_rows.append(
                     _REWARD(len(REWARD_COLUMNS), 8, pos, 8, 45)
-                    + event_fields((seq, at_us, at_us, 1, shard), member + event_id + pack_text(order_id))
+                    + event_fields((seq, at_us, at_us, shard), member + event_id + pack_text(order_id))
                     + _POSTING + _HASH + lot_and_times(None, event.occurred_at, None) + _HASH
                 )  # fmt: skip
             positions[shard] = (seq, pos)

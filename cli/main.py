@@ -10,7 +10,21 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cli import adjust, bench, demo, events, member, operate, programme, referral, services, simulate, why, worker
+from cli import (
+    adjust,
+    bench,
+    demo,
+    events,
+    generations,
+    member,
+    operate,
+    programme,
+    referral,
+    services,
+    simulate,
+    why,
+    worker,
+)
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 
 EXIT_INTERRUPTED = 130
@@ -26,7 +40,9 @@ UNREACHABLE = {
 }
 
 # In the order in which `guerdon --help` names them.
-COMMANDS = (demo, services, worker, programme, events, simulate, member, operate, why, adjust, referral, bench)
+COMMANDS = (
+    demo, services, worker, programme, events, simulate, member, operate, why, adjust, referral, generations, bench,
+)  # fmt: skip
 
 app = typer.Typer(
     name="guerdon",

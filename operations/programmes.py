@@ -36,7 +36,7 @@ def activate(database_url: str, path: Path, *, from_now: bool = False) -> dict[s
         raise InputError(refusal)
     body = path.read_text("utf-8")
     with transaction(database_url) as cursor:
-        new = [] if from_now else _new_metrics(loaded.programme, programmes.versions(cursor))
+        new = [] if from_now else _new_metrics(loaded.programme, programmes.active(cursor))
         if new:
             raise InputError(
                 f"{path}: {', '.join(new)} would need what happened before the activation; activate with --from-now to "
@@ -59,18 +59,19 @@ def body_of(database_url: str, number: int | None) -> str:
         InputError: there is no such version.
     """
     with transaction(database_url) as cursor:
-        for version in reversed(programmes.versions(cursor)):
-            if number in {None, version.version}:
+        active = programmes.active(cursor)
+        for version in programmes.versions(cursor):
+            if version.version == number or (number is None and version == active):
                 return version.body
     wanted = "no programme was activated yet" if number is None else f"there is no version {number}"
     raise InputError(f"{wanted}; `guerdon programme list` shows what there is")
 
 
-def _new_metrics(programme: Programme, versions: list[Version]) -> list[str]:
+def _new_metrics(programme: Programme, before: Version | None) -> list[str]:
     """Return the metrics that the active version has not kept; a first version has no past to miss."""
-    if not versions:
+    if before is None:
         return []
-    active = load_programme(versions[-1].body, "active").programme
+    active = load_programme(before.body, "active").programme
     known = [] if active is None else [metric.key for metric in active.metrics]
     return [f"history.{m.key.rpartition(':')[0]}" for m in programme.metrics if m.key not in known]
 

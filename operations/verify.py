@@ -109,13 +109,13 @@ def _reward_chain(connection: Connection, generation: int) -> tuple[int, str | N
 
 def _reward_hash(previous: bytes, row: tuple[Any, ...]) -> bytes:
     names = ("type", "unit", "debit", "credit", "rule_id", "rule_version", "campaign", "item", "reason")
-    pos, amount, seq, occurred_ms, recorded_ms, generation, shard = row[:7]
+    pos, amount, seq, occurred_ms, recorded_ms, _, shard = row[:7]
     _, row_hash = reward_row(
         previous,
         pos,
         amount,
         event_fields(
-            (seq, timestamp_us(occurred_ms), timestamp_us(recorded_ms), generation, shard),
+            (seq, timestamp_us(occurred_ms), timestamp_us(recorded_ms), shard),
             b"".join(map(pack_text, row[7:10])),
         ),
         posting_fields(Posting(**dict(zip(names, row[10:19], strict=True)))),

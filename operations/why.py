@@ -14,8 +14,9 @@ from engine.live import load_judge
 from engine.programme.explain import Explainer
 from engine.state import MemberState, Occurrence
 from engine.store import budgets, generations, quarantine, source_log
-from engine.store.database import one, transaction
+from engine.store.database import transaction
 from engine.store.history import History
+from engine.store.reward_log import first_pos
 from schemas.canonical import IDENTITY_BYTES, event_identity
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Purchase, Touch
@@ -316,39 +317,19 @@ def _log_agrees(cursor: Cursor, generation: int, shard: int, judged: Judged) -> 
         for reward in judged.rewards
         if reward.posting.rule_id in rules and reward.lot is None  # what lots do later is the ledger's, not the rules'
     }
-    first_pos = _first_pos(cursor, generation, shard, judged.at_seq)
-    end_pos = _first_pos(cursor, generation, shard, judged.at_seq + 1)
+    begin_pos = first_pos(cursor, generation, shard, judged.at_seq)
+    end_pos = first_pos(cursor, generation, shard, judged.at_seq + 1)
     cursor.execute(
         """
         SELECT reward_key, type::text, amount FROM guerdon.reward_event
         WHERE generation = %s AND shard = %s AND pos >= %s AND pos < %s AND event_id = %s AND rule_id = ANY(%s)
           AND lot IS NULL
         """,
-        (generation, shard, first_pos, end_pos, judged.recorded.event_id, sorted(rules)),
+        (generation, shard, begin_pos, end_pos, judged.recorded.event_id, sorted(rules)),
     )
     logged = {(bytes(key), kind, amount) for key, kind, amount in cursor.fetchall()}
     # events of several producers may share an id, and all that waited for a release stand at its seq
     return given == logged if judged.at_seq == judged.recorded.occurrence.seq else given <= logged
-
-
-def _first_pos(cursor: Cursor, generation: int, shard: int, seq: int) -> int:
-    """Return the first position of the reward log whose source event is at `seq` or later, by bisection.
-
-    The log has no index by seq, and needs none: both rise together.
-    """
-
-    def seq_at(pos: int) -> int:
-        (found,) = one(
-            cursor,
-            "SELECT seq FROM guerdon.reward_event WHERE generation = %s AND shard = %s AND pos = %s",
-            (generation, shard, pos),
-        )
-        return int(found)
-
-    (head,) = one(
-        cursor, "SELECT pos FROM guerdon.generation_head WHERE generation = %s AND shard = %s", (generation, shard)
-    )
-    return bisect_left(range(1, head + 1), seq, key=seq_at) + 1
 
 
 def _source_seq(cursor: Cursor, shard: int, seq: int, event_id: str) -> int:

@@ -13,24 +13,27 @@ from typer.testing import CliRunner
 
 from cli import member as member_command
 from cli import referral as referral_commands
+from engine.batch import Batch, ClockMove
 from engine.live import LiveTransaction
 from projections.runner import finish
 from schemas.errors import AnswerIsNo, InputError
 from tests.chaos.batches import SCHEMAS
-from tests.chaos.load import activate
+from tests.chaos.load import START_MS, activate
 from tests.test_referrals import programme
-from tests.test_referrals_live import drain, order, signup, taken_in
+from tests.test_referrals_live import order, signup, taken_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.postgres
-DEVICE = {"identity": {"device": "d"}}
+DEVICE: dict[str, Any] = {"identity": {"device": "d"}}
 
 
 def settle(made: LiveTransaction, database_url: str) -> None:
     """Let both shards take in what was forwarded, and the views follow."""
-    drain(made)
+    now = ClockMove(START_MS, everywhere=True, hourly=False, reached_ms=4_000_000_000_000)
+    while made.commit(Batch(clock=now)).ticks:
+        pass
     finish(database_url, threading.Event())
 
 

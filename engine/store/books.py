@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.parts import Parts, Placed
 from engine.referral.facts import Referred
-from engine.store import generations, history, ledgers, source_log
+from engine.store import closings, generations, history, ledgers, source_log
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import INT64_MAX, Purchase
 
@@ -117,8 +117,7 @@ class StoredBooks:
         assert self._member is not None  # noqa: S101  `of` comes first
         shard = self._member.shard
         if shard not in self._closed:
-            self._cursor.execute("SELECT contest, period, seq FROM guerdon.contest_closing WHERE shard = %s", (shard,))
-            self._closed[shard] = {(name, number): at_seq for name, number, at_seq in self._cursor.fetchall()}
+            self._closed[shard] = closings.closed_in(self._cursor, shard)
         return self._closed[shard].get((contest, period), seq) < seq
 
     def referred(self, referee_id: str) -> Referred:

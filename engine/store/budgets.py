@@ -98,10 +98,19 @@ class StoredBudgets:
         cursor: of the transaction.
         held: rows that this transaction has locked already, as they are; None where it judges for the first time.
         at_once: lock each row when it is read, where nobody can judge again.
+        table: the generation's.
     """
 
-    def __init__(self, cursor: Cursor, held: Mapping[Row, LimitUse] | None = None, *, at_once: bool = False) -> None:
+    def __init__(
+        self,
+        cursor: Cursor,
+        held: Mapping[Row, LimitUse] | None = None,
+        *,
+        at_once: bool = False,
+        table: str = "guerdon.budget",
+    ) -> None:
         self._cursor = cursor
+        self._table = table
         self._held: dict[Row, LimitUse] = dict(held or {})
         self._at_once = at_once
         self._rows: dict[Row, _Touched] = {}
@@ -136,7 +145,10 @@ class StoredBudgets:
         return found
 
     def _read(self, row: Row) -> LimitUse:
-        self._cursor.execute("SELECT amount, times FROM guerdon.budget WHERE budget = %s AND period = %s", row)
+        self._cursor.execute(
+            f"SELECT amount, times FROM {self._table} WHERE budget = %s AND period = %s",  # noqa: S608  of this package
+            row,
+        )
         found = self._cursor.fetchone()
         return LimitUse(row[1]) if found is None else LimitUse(row[1], *found)
 
@@ -157,21 +169,21 @@ class StoredBudgets:
             return {}
         keys = ([budget for budget, _ in wanted], [period for _, period in wanted])
         self._cursor.execute(
-            """
-            INSERT INTO guerdon.budget (budget, period, amount, times)
+            f"""
+            INSERT INTO {self._table} (budget, period, amount, times)
             SELECT w.budget, w.period, 0, 0 FROM unnest(%s::text[], %s::bigint[]) AS w (budget, period)
-            WHERE NOT EXISTS (SELECT FROM guerdon.budget AS b WHERE b.budget = w.budget AND b.period = w.period)
+            WHERE NOT EXISTS (SELECT FROM {self._table} AS b WHERE b.budget = w.budget AND b.period = w.period)
             ORDER BY w.budget COLLATE "C", w.period
             ON CONFLICT DO NOTHING
-            """,
+            """,  # noqa: S608  a name of this package
             keys,
         )
         self._cursor.execute(
-            """
-            SELECT budget, period, amount, times FROM guerdon.budget
+            f"""
+            SELECT budget, period, amount, times FROM {self._table}
             WHERE (budget, period) IN (SELECT * FROM unnest(%s::text[], %s::bigint[]))
             ORDER BY budget, period FOR UPDATE
-            """,
+            """,  # noqa: S608  a name of this package
             keys,
         )
         return {(budget, period): LimitUse(period, amount, times) for budget, period, amount, times in self._cursor}
@@ -186,12 +198,12 @@ class StoredBudgets:
         if changes:
             execute_values(
                 self._cursor,
-                """
-                UPDATE guerdon.budget AS b
+                f"""
+                UPDATE {self._table} AS b
                 SET amount = greatest(b.amount + c.amount, 0), times = greatest(b.times + c.times, 0)
                 FROM (VALUES %s) AS c (budget, period, amount, times)
                 WHERE b.budget = c.budget AND b.period = c.period
-                """,
+                """,  # noqa: S608  a name of this package
                 changes,
             )
         if self._facts:

@@ -206,10 +206,7 @@ class _Closing:
 
     def _award(self, won: Won, member: Member, occurrence: Occurrence, event_id: str) -> None:
         head = self._heads[member.shard]
-        fact = {"member_id": won.member_id, "contest": won.contest, "period": won.period, "rank": won.rank}
-        generations.add_fact(
-            self._cursor, self._generation, (head.shard, head.seq), "contest", fact | {"value": won.value}
-        )
+        generations.add_fact(self._cursor, self._generation, (head.shard, head.seq), "contest", won._asdict())
         books = self._books.of(member)
         rewards = award(member.member_id, member.state, occurrence, self._judges[member.shard], books, won)
         self._rewards.append(rewards, head, member.packed_id + pack_text(event_id))

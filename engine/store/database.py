@@ -121,6 +121,24 @@ def transaction(database_url: str, *, role: str = WRITER) -> Iterator[Cursor]:
         yield cursor
 
 
+@contextmanager
+def as_owner(database_url: str, *, application: str = "guerdon") -> Iterator[Connection]:
+    """Yield a connection that acts as the user of the URL, for what makes, renames or drops tables.
+
+    Raises:
+        ServiceUnreachable: PostgreSQL does not answer.
+        InputError: the user does not own Guerdon's tables.
+    """
+    with closing(connect(database_url, role=None, application=application)) as connection:
+        try:
+            yield connection
+        except errors.InsufficientPrivilege as error:
+            raise InputError(
+                f"this user may not make or change Guerdon's tables ({str(error).strip().splitlines()[0]}); "
+                "run the command as the database's owner, as `guerdon init` was"
+            ) from error
+
+
 def one(cursor: Cursor, query: str, parameters: Any = None) -> Any:
     """Return the single row of `query`, which must have one."""
     cursor.execute(query, parameters)

@@ -1,7 +1,8 @@
 """Chain the rows of a log, so that a changed, missing or added row shows.
 
 A row's hash is sha256(hash of the row before it in its shard ‖ the row's fields as `binary_copy` packs them, in the
-order of its COLUMNS, without the hash itself). The first row follows the empty string.
+order of its COLUMNS, without the hash itself). The first row follows the empty string. In place of a generation's
+number every chain has `CHAINED_AS`: two generations that decided the same then end in the same hash.
 """
 
 from __future__ import annotations
@@ -26,9 +27,13 @@ REWARD_COLUMNS = (
     "reward_key", "lot", "available_at", "expires_at", "hash",
 )  # fmt: skip
 
+CHAINED_AS = 1
+
 _SOURCE_NUMBERS = Struct(">iqiqiqiqiqiiiiih").pack
 _REWARD_NUMBERS = Struct(">iqiq").pack
 _EVENT_NUMBERS = Struct(">iqiqiqiiih").pack
+_NUMBER_AT = 40
+"""Where in packed event fields the generation's number stands."""
 _SOURCE_COUNT = len(SOURCE_COLUMNS).to_bytes(2, "big")
 _REWARD_COUNT = len(REWARD_COLUMNS).to_bytes(2, "big")
 
@@ -83,19 +88,32 @@ def posting_fields(posting: Posting) -> bytes:
     )
 
 
-def event_fields(numbers: tuple[int, int, int, int, int], texts: bytes) -> bytes:
+def event_fields(numbers: tuple[int, int, int, int], texts: bytes) -> bytes:
     """Pack what the reward events of one source event share.
 
     Args:
-        numbers: seq, occurred_at and recorded_at in PostgreSQL's microseconds, generation, shard.
+        numbers: seq, occurred_at and recorded_at in PostgreSQL's microseconds, shard.
         texts: member_id, event_id and order_id, packed.
     """
-    seq, occurred_us, recorded_us, generation, shard = numbers
-    return _EVENT_NUMBERS(8, seq, 8, occurred_us, 8, recorded_us, 4, generation, 2, shard) + texts
+    seq, occurred_us, recorded_us, shard = numbers
+    return _EVENT_NUMBERS(8, seq, 8, occurred_us, 8, recorded_us, 4, CHAINED_AS, 2, shard) + texts
 
 
-def reward_row(
-    previous_hash: bytes, pos: int, amount: int, event: bytes, posting: bytes, reward_key: bytes, times: bytes
+def fields_in(event: bytes, generation: int) -> bytes:
+    """Return what `event_fields` has packed as the log of `generation` stores it."""
+    return b"%b%b%b" % (event[:_NUMBER_AT], generation.to_bytes(4), event[_NUMBER_AT + 4 :])
+
+
+def reward_row(  # noqa: PLR0913  a row has many parts, and an object a row would cost more than the row
+    previous_hash: bytes,
+    pos: int,
+    amount: int,
+    event: bytes,
+    posting: bytes,
+    reward_key: bytes,
+    times: bytes,
+    *,
+    stored: bytes | None = None,
 ) -> tuple[bytes, bytes]:
     """Pack a row of the reward log.
 
@@ -107,12 +125,16 @@ def reward_row(
         posting: from `posting_fields`.
         reward_key: as it is.
         times: from `lot_and_times`.
+        stored: from `fields_in`, where the row is one of another generation than the chain says.
 
     Returns:
         the packed row and its hash.
     """
-    fields = b"%b%b%b\0\0\0\x20%b%b" % (_REWARD_NUMBERS(8, pos, 8, amount), event, posting, reward_key, times)
+    numbers = _REWARD_NUMBERS(8, pos, 8, amount)
+    fields = b"%b%b%b\0\0\0\x20%b%b" % (numbers, event, posting, reward_key, times)
     row_hash = sha256(previous_hash + fields).digest()
+    if stored is not None:
+        fields = b"%b%b%b\0\0\0\x20%b%b" % (numbers, stored, posting, reward_key, times)
     return b"%b%b\0\0\0\x20%b" % (_REWARD_COUNT, fields, row_hash), row_hash
 
 

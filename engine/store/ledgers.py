@@ -38,7 +38,11 @@ _DECODERS: dict[str, msgpack.Decoder[Any]] = {
 }
 
 
-def open_ledgers(cursor: Cursor, members: Iterable[Member]) -> None:
+LIVE = "guerdon.member_ledger"
+"""Where the live generation keeps parts; every other one has a table of its own (`engine.store.shadows`)."""
+
+
+def open_ledgers(cursor: Cursor, members: Iterable[Member], table: str = LIVE) -> None:
     """Put the parts of `members` at hand, where it was not done before; the caller holds their shards' heads."""
     closed = [member for member in members if member.parts is None]
     for member in closed:
@@ -47,11 +51,11 @@ def open_ledgers(cursor: Cursor, members: Iterable[Member]) -> None:
     if not stored:
         return
     cursor.execute(
-        """
+        f"""
         SELECT l.shard, l.member_id, l.part, l.body
         FROM unnest(%s::smallint[], %s::text[]) AS w (shard, member_id)
-        JOIN guerdon.member_ledger l ON l.shard = w.shard AND l.member_id = w.member_id
-        """,
+        JOIN {table} l ON l.shard = w.shard AND l.member_id = w.member_id
+        """,  # noqa: S608  a name of this package
         ([shard for shard, _ in stored], [member_id for _, member_id in stored]),
     )
     for shard, member_id, part, body in cursor.fetchall():
@@ -60,7 +64,7 @@ def open_ledgers(cursor: Cursor, members: Iterable[Member]) -> None:
         _place(member.parts or Parts(), part, bytes(body))
 
 
-def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judges]) -> None:
+def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judges], table: str = LIVE) -> None:
     """Turn what states hold too much of into pages, forget what nothing can need, and write what has changed."""
     new: list[bytes] = []
     changed: list[tuple[int, str, str, bytes]] = []
@@ -78,8 +82,8 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
         gone += [(member.shard, member.member_id, part) for part in member.kept if part not in bodies]
         member.parts, member.kept = None, {}
     if new:
-        copy_rows(cursor, "guerdon.member_ledger (shard, member_id, part, body)", new)
-    _write(cursor, changed, gone)
+        copy_rows(cursor, f"{table} (shard, member_id, part, body)", new)
+    _write(cursor, changed, gone, table)
 
 
 def _turn_page(member: Member) -> bytes:
@@ -89,23 +93,30 @@ def _turn_page(member: Member) -> bytes:
     return b"".join((_ROW % member.shard.to_bytes(2), member.packed_id, part, pack_bytes(_encode(page))))
 
 
-def _write(cursor: Cursor, changed: list[tuple[int, str, str, bytes]], gone: list[tuple[int, str, str]]) -> None:
+def encode_page(page: Page) -> bytes:
+    """Return a page as it is stored."""
+    return _encode(page)
+
+
+def _write(
+    cursor: Cursor, changed: list[tuple[int, str, str, bytes]], gone: list[tuple[int, str, str]], table: str
+) -> None:
     if changed:
         execute_values(
             cursor,
-            """
-            INSERT INTO guerdon.member_ledger (shard, member_id, part, body) VALUES %s
+            f"""
+            INSERT INTO {table} (shard, member_id, part, body) VALUES %s
             ON CONFLICT (shard, member_id, part) DO UPDATE SET body = excluded.body
-            """,
+            """,  # noqa: S608  a name of this package
             changed,
         )
     if gone:
         execute_values(
             cursor,
-            """
-            DELETE FROM guerdon.member_ledger l USING (VALUES %s) AS g (shard, member_id, part)
+            f"""
+            DELETE FROM {table} l USING (VALUES %s) AS g (shard, member_id, part)
             WHERE l.shard = g.shard AND l.member_id = g.member_id AND l.part = g.part
-            """,
+            """,  # noqa: S608  a name of this package
             gone,
         )
 

@@ -29,6 +29,9 @@ def _left_out(part: object) -> None:
         raise TypeError(f"a state cannot hold a {type(part).__name__}")
 
 
+LIVE = "guerdon.member_state"
+"""Where the live generation keeps states; every other one has a table of its own (`engine.store.shadows`)."""
+
 encode_state = msgpack.Encoder(enc_hook=_left_out).encode
 decode_state = msgpack.Decoder(MemberState).decode
 _COLUMNS = (
@@ -119,13 +122,16 @@ def load(cursor: Cursor, wanted: Iterable[tuple[int, str]]) -> list[Member]:
     ]
 
 
-def save(cursor: Cursor, members: Iterable[Member], profiles: Mapping[tuple[int, str], bytes]) -> None:
+def save(
+    cursor: Cursor, members: Iterable[Member], profiles: Mapping[tuple[int, str], bytes], table: str = LIVE
+) -> None:
     """Write members: new ones by COPY, known ones through a staging table; the caller holds their shards' heads.
 
     Args:
         cursor: of the transaction.
         members: whose states are written.
         profiles: by (shard, member_id), sealed profiles that are not what is stored; an empty one is taken away.
+        table: the generation's.
     """
     new: list[bytes] = []
     known: list[bytes] = []
@@ -143,17 +149,17 @@ def save(cursor: Cursor, members: Iterable[Member], profiles: Mapping[tuple[int,
         )
         (known if member.stored else new).append(row)
     if new:
-        copy_rows(cursor, f"guerdon.member_state ({_COLUMNS})", new)
+        copy_rows(cursor, f"{table} ({_COLUMNS})", new)
     if known:
         copy_rows(cursor, f"pending_state ({_COLUMNS})", known)
         cursor.execute(
-            """
-            UPDATE guerdon.member_state m
+            f"""
+            UPDATE {table} m
             SET seq = p.seq, state = p.state, personal = nullif(coalesce(p.personal, m.personal), ''),
                 due_at = p.due_at, tier = p.tier, tier_since = p.tier_since, tier_until = p.tier_until,
                 qualifying = p.qualifying, next_tier = p.next_tier, to_next_tier = p.to_next_tier
             FROM pending_state p WHERE m.shard = p.shard AND m.member_id = p.member_id
-            """
+            """  # noqa: S608  a name of this package
         )
 
 

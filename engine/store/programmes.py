@@ -38,14 +38,21 @@ _SELECT = "SELECT version, programme, currency, digest, file_name, body, activat
 
 
 def versions(cursor: Cursor) -> list[Version]:
-    """Return every version, the oldest first."""
-    cursor.execute(f"{_SELECT} ORDER BY version")
+    """Return every version that was active, the oldest first."""
+    cursor.execute(f"{_SELECT} WHERE NOT replayed ORDER BY version")
     return [Version(*row) for row in cursor.fetchall()]
 
 
 def active(cursor: Cursor) -> Version | None:
-    """Return the newest version, which judges what comes now; None before the first activation."""
-    cursor.execute(f"{_SELECT} ORDER BY version DESC LIMIT 1")
+    """Return the version by which the live generation judges what comes now; None before the first activation."""
+    cursor.execute(
+        f"""
+        {_SELECT} WHERE version = (
+            SELECT h.version FROM guerdon.generation_head h JOIN guerdon.generation g USING (generation)
+            WHERE g.status = 'live' ORDER BY h.shard LIMIT 1
+        )
+        """  # noqa: S608  a text of this module
+    )
     row = cursor.fetchone()
     return None if row is None else Version(*row)
 
@@ -79,24 +86,15 @@ def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) ->
             "a programme keeps its currency: use a database of its own"
         )
     heads = source_log.lock_heads(cursor, range(SHARDS), generation)
-    version = 1 if before is None else before.version + 1
-    cursor.execute(
-        """
-        INSERT INTO guerdon.programme_version
-            (version, programme, currency, digest, tzdata, file_name, body, lowest_tier, timezone)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
-        """,
-        (
-            *(version, programme.id, programme.currency, programme.digest, package_version("tzdata")),
-            *(file_name, body, programme.lowest_tier, programme.timezone),
-        ),
-    )
+    version = add(cursor, programme, body, file_name)
     recorded_ms = generations.now_ms(cursor)
     rows = source_log.SourceRows()
-    payload = msgpack.encode({"version": version, "digest": programme.digest, "tzdata": package_version("tzdata")})
+    told = {"version": version, "digest": programme.digest, "tzdata": package_version("tzdata")}
     for head in heads.values():
         head.record_at(max(head.recorded_ms, recorded_ms))
         head.version = version
+        # how far ticks have come stands in no other row of the log, and a replay reviews members from there on
+        payload = msgpack.encode({**told, "ticked_ms": head.ticked_ms})
         rows.append_own("activation", head, "", 0, f"activation-{version}", payload)
     if before is not None and _moves_members(before, programme):
         _review_everybody(cursor)
@@ -112,10 +110,38 @@ def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) ->
     return version
 
 
+def add(cursor: Cursor, programme: Programme, body: str, file_name: str, *, replayed: bool = False) -> int:
+    """Store a version and return its number; with `replayed` it judges in a replay only, until that is promoted."""
+    (version,) = one(cursor, "SELECT coalesce(max(version), 0) + 1 FROM guerdon.programme_version")
+    cursor.execute(
+        """
+        INSERT INTO guerdon.programme_version
+            (version, programme, currency, digest, tzdata, file_name, body, lowest_tier, timezone, replayed)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        """,
+        (
+            *(version, programme.id, programme.currency, programme.digest, package_version("tzdata")),
+            *(file_name, body, programme.lowest_tier, programme.timezone, replayed),
+        ),
+    )
+    return int(version)
+
+
+def with_digest(cursor: Cursor, digest: str) -> int | None:
+    """Return the newest version with this content, None where there is none."""
+    cursor.execute("SELECT max(version) FROM guerdon.programme_version WHERE digest = %s", (digest,))
+    row = cursor.fetchone()
+    return None if row is None or row[0] is None else int(row[0])
+
+
 def _moves_members(before: Version, programme: Programme) -> bool:
-    """Whether members who have no event must follow a new version: by its tiers, or by when their days come."""
     old = load_programme(before.body, f"version {before.version}").programme
-    return old is None or _what_moves(old) != _what_moves(programme)
+    return old is None or moves_members(old, programme)
+
+
+def moves_members(old: Programme, new: Programme) -> bool:
+    """Whether members who have no event must follow a new version: by its tiers, or by when their days come."""
+    return _what_moves(old) != _what_moves(new)
 
 
 def _what_moves(programme: Programme) -> tuple[object, ...]:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from engine.store.binary_copy import copy_rows, pack_text, timestamp_us
-from engine.store.hash_chain import REWARD_COLUMNS, event_fields, lot_and_times, posting_fields, reward_row
+from engine.store.database import one
+from engine.store.hash_chain import (
+    CHAINED_AS,
+    REWARD_COLUMNS,
+    event_fields,
+    fields_in,
+    lot_and_times,
+    posting_fields,
+    reward_row,
+)
 from schemas.rewards import shown_order
 
 if TYPE_CHECKING:
@@ -55,20 +65,30 @@ class RewardRows:
         shared: tuple[int, str | None] | None = None
         timed: tuple[bytes | None, int | None, int | None] | None = None
         event = times = b""
+        stored: bytes | None = None
         for reward in rewards:
             # the rewards of one event differ in little: what they share is packed once
             here = (reward.occurred_at_ms, reward.order_id)
             if shared != here:
                 shared = here
-                numbers = (head.seq, timestamp_us(here[0]), head.recorded_us, self._generation, head.shard)
+                numbers = (head.seq, timestamp_us(here[0]), head.recorded_us, head.shard)
                 event = event_fields(numbers, member_and_event + pack_text(shown_order(here[1])))
+                if self._generation != CHAINED_AS:
+                    stored = fields_in(event, self._generation)
             when = (reward.lot, reward.available_at_ms, reward.expires_at_ms)
             if timed != when:
                 timed = when
                 times = lot_and_times(*when)
             pos += 1
             row, previous_hash = reward_row(
-                previous_hash, pos, reward.amount, event, posting_of(reward.posting), reward.reward_key, times
+                previous_hash,
+                pos,
+                reward.amount,
+                event,
+                posting_of(reward.posting),
+                reward.reward_key,
+                times,
+                stored=stored,
             )
             add(row)
         head.reward_hash, head.pos = previous_hash, pos
@@ -77,3 +97,23 @@ class RewardRows:
         """Copy the rows into the generation's partition, by name: routing each row costs a tenth of the copy."""
         if self._rows:
             copy_rows(cursor, f"guerdon.reward_event_g{self._generation} ({', '.join(REWARD_COLUMNS)})", self._rows)
+
+
+def first_pos(cursor: Cursor, generation: int, shard: int, seq: int) -> int:
+    """Return the first position of the reward log whose source event is at `seq` or later, by bisection.
+
+    The log has no index by seq, and needs none: both rise together.
+    """
+
+    def seq_at(pos: int) -> int:
+        (found,) = one(
+            cursor,
+            "SELECT seq FROM guerdon.reward_event WHERE generation = %s AND shard = %s AND pos = %s",
+            (generation, shard, pos),
+        )
+        return int(found)
+
+    (head,) = one(
+        cursor, "SELECT pos FROM guerdon.generation_head WHERE generation = %s AND shard = %s", (generation, shard)
+    )
+    return bisect_left(range(1, head + 1), seq, key=seq_at) + 1

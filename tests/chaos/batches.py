@@ -5,10 +5,13 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from msgspec import msgpack
+
 from engine.batch import Admitted, Batch, admitted_from
 from engine.live import LiveTransaction
+from engine.store.personal import OWN_FORMAT
 from schemas.codec import CommittedSchemas, Encoder
-from schemas.events import Event, Purchase, key_of
+from schemas.events import Decision, Event, Purchase, key_of
 from schemas.partitioning import shard_of
 from schemas.writer_schemas import committed_ids
 from tests.chaos.load import START_MS
@@ -24,7 +27,9 @@ SCHEMAS = CommittedSchemas()
 
 
 def admitted(event: Event) -> Admitted:
-    """Return `event` as the worker would hand it over."""
+    """Return `event` as the worker would hand it over, or a decision as an operator's command would."""
+    if isinstance(event, Decision):
+        return admitted_from(event, shard_of(key_of(event)), OWN_FORMAT, msgpack.encode(event), SECRET)
     value = ENCODER.encode(event)
     return admitted_from(event, shard_of(key_of(event)), committed_ids()[type(event).__name__], value, SECRET)
 

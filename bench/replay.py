@@ -1,0 +1,119 @@
+"""Measure a replay into a shadow: the three-rule programme by one and two processes, and one with a budget, merged.
+
+The log is written by the live transaction, as workers write it; then shadows are folded from it in turns, each from
+the first event on, with its projections left out: `projection rebuild` is measured by itself.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+
+from bench import load
+from engine.batch import Admitted, Batch, admitted_from
+from engine.live import LiveTransaction
+from engine.store import shadows
+from engine.store.database import as_owner, migrate
+from operations.programmes import activate
+from operations.replay import Request, fold_on, replay
+from operations.services.postgresql import LocalPostgres
+from schemas.codec import CommittedSchemas, Decoder, Encoder
+from schemas.partitioning import shard_of
+from schemas.writer_schemas import committed_ids
+
+EVENTS = 200_000
+MEMBERS = 20_000
+BATCH = 5_000
+CORES = (1, 2)
+ROUNDS = 3
+OWN = "limits: [{max: 500, per: member, every: day}]"
+BUDGET = OWN.replace("]", ", {max: 1000000000, per: campaign}]")
+
+
+def main() -> None:
+    """Print events per second of each, the median of the rounds."""
+    home = Path(tempfile.mkdtemp(prefix="guerdon-bench-"))
+    home.chmod(0o711)
+    server = LocalPostgres(home)
+    try:
+        server.start()
+        migrate(server.address)
+        programme = home / "programme.yaml"
+        programme.write_text(load.PROGRAMME, "utf-8")
+        activate(server.address, programme)
+        rate = _fill(server.address)
+        print(f"{EVENTS:,} purchases of {MEMBERS:,} members, {ROUNDS} rounds in turns:")
+        print(f"  {'decoding one of them':30s} {_decode_us():10.1f} µs")
+        print(f"  {'live transactions, 2 at once':30s} {rate:10,.0f} events/s")
+        programme.write_text(load.PROGRAMME.replace(OWN, BUDGET), "utf-8")
+        rounds: dict[str, list[float]] = {}
+        for _ in range(ROUNDS):
+            for cores in CORES:
+                name = f"repeated by {cores} {'process' if cores == 1 else 'processes'}"
+                rounds.setdefault(name, []).append(_replayed(server.address, Request(cores=cores)))
+            request = Request(programme, cores=2)
+            rounds.setdefault("a file with a budget, merged", []).append(_replayed(server.address, request))
+        for name, found in rounds.items():
+            print(f"  {name:30s} {statistics.median(found):10,.0f} events/s")
+    finally:
+        server.stop()
+        server.erase()
+
+
+def _decode_us() -> float:
+    """Return what fastavro and the conversion take for one purchase, by which machines and days can be compared."""
+    encoder, decoder = Encoder(), Decoder(CommittedSchemas(), 1 << 20)
+    values = [encoder.encode(event) for event in load.purchases(20_000, MEMBERS)]
+    begun = time.process_time()
+    for value in values:
+        decoder.decode("purchases", value)
+    return (time.process_time() - begun) / len(values) * 1e6
+
+
+def _fill(url: str) -> float:
+    """Write the log, and return how many events a second two workers wrote."""
+    with ProcessPoolExecutor(2) as pool:
+        seconds = max(pool.map(_work, [url] * 2, range(2)))
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM ANALYZE")
+    return EVENTS / seconds
+
+
+def _work(url: str, number: int) -> float:
+    encoder, ids = Encoder(), committed_ids()
+    mine: list[Admitted] = []
+    for event in load.purchases(EVENTS, MEMBERS):
+        shard = shard_of(event.member_id)
+        if shard % 2 == number:
+            mine.append(admitted_from(event, shard, ids["Purchase"], encoder.encode(event), b"secret"))
+    with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live:
+        begun = time.perf_counter()
+        for first in range(0, len(mine), BATCH):
+            live.commit(Batch(mine[first : first + BATCH]))
+        return time.perf_counter() - begun
+
+
+def _replayed(url: str, request: Request) -> float:
+    """Return events per second of a replay from the first event on, and drop what it made."""
+    empty = replay(url, Request(request.programme, 0, 1)) if request.programme else None
+    version = None if empty is None else empty["rule_version"]
+    with as_owner(url) as connection, connection, connection.cursor() as cursor:
+        generation = shadows.get(cursor, shadows.create(cursor, 1, version, (None, None)))
+        cursor.execute("SELECT pg_switch_wal()")
+    begun = time.perf_counter()
+    folded = fold_on(url, generation, request.cores)
+    seconds = time.perf_counter() - begun
+    assert folded > EVENTS  # noqa: S101  the activation is one in each shard
+    return folded / seconds
+
+
+if __name__ == "__main__":
+    main()

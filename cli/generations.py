@@ -1,0 +1,169 @@
+"""Judge history again beside the live log, and decide what becomes of it: replay, generations, promote, discard."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager, nullcontext
+from pathlib import Path  # noqa: TC003  Typer reads the annotation
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import JsonFlag, instant, print_json, print_rows
+from schemas.errors import AnswerIsNo, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+GenerationNumber = Annotated[int, typer.Argument(metavar="GEN", help="A number that `guerdon generations` shows.")]
+LockTimeout = Annotated[int, typer.Option("--lock-timeout", min=1, help="Seconds that others may be kept waiting.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("replay")(replay)
+    app.command("generations")(generations)
+    app.command("promote")(promote)
+    app.command("discard")(discard)
+
+
+def _database_url() -> str:
+    from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    return load_settings().database_url
+
+
+def replay(
+    programme: Annotated[
+        Path | None, typer.Argument(metavar="[PROGRAMME]", help="The file that judges; without it history is repeated.")
+    ] = None,
+    *,
+    from_: Annotated[str | None, typer.Option("--from", help="The file judges what occurred from here on.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="The file judges what occurred before.")] = None,
+    cores: Annotated[int, typer.Option("--cores", min=1, help="Processes that fold at once.")] = 1,
+    throttle: Annotated[int | None, typer.Option("--throttle", min=1, help="Events a second at most.")] = None,
+    into: Annotated[int | None, typer.Option("--into", metavar="GEN", help="Go on with this generation.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Follow the live log until Ctrl-C.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Evaluate the source log into a new generation beside the live one; the same command again goes on with it.
+
+    Example: `guerdon replay next.yaml --from 2026-01-01T00:00:00Z --cores 2`
+    """
+    from operations.replay import Request  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.replay import replay as fold  # noqa: PLC0415  as above
+
+    window = (
+        None if from_ is None else instant(from_, "--from"),
+        None if to is None else instant(to, "--to"),
+    )
+    request = Request(programme, *window, into, cores, throttle)
+    with _progress() as report, _stopping() if follow else nullcontext() as stop:
+        result = fold(_database_url(), request, report, follow=stop)
+    if as_json:
+        print_json(result)
+        return
+    typer.echo(
+        f"generation {result['generation']}: {result['events']:,} source events folded in {result['seconds']:,.1f} s, "
+        f"{result['reward_events']:,} reward events in all"
+    )
+    if result["rule_version"] is None and result["base"] is not None:
+        differing = result["shards_that_differ"]
+        same = "the same bytes" if not differing else f"other bytes in {differing} shards"
+        typer.echo(f"it repeats generation {result['base']}: {same}")
+    if result["members_held"]:
+        typer.echo(f"{len(result['members_held'])} members could not be judged and are held")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Show on standard error how far a replay has come, how fast it goes and what is left."""
+    from rich.console import Console  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (
+        TextColumn("replay"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]} events/s"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("replay", total=None, rate="-")
+
+        def report(done: int, total: int) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=done, total=total, rate="-" if speed is None else f"{speed:,.0f}")
+
+        yield report
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """Yield what the first Ctrl-C or SIGTERM sets, so that what is under way is finished; the second interrupts."""
+    stop = threading.Event()
+
+    def ask(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def generations(as_json: JsonFlag = False) -> None:
+    """List the generations: what each was made from, how far it has come, and which one is live.
+
+    Example: `guerdon generations`
+    """
+    from operations.generations import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    print_rows(listed(_database_url()), as_json=as_json, empty="there are no generations")
+
+
+def promote(
+    generation: GenerationNumber,
+    way: Annotated[str, typer.Option("--as", metavar="swap", help="How: `swap` lets it take the live one's place.")],
+    lock_timeout: LockTimeout = 5,
+    as_json: JsonFlag = False,
+) -> None:
+    """Let a generation take the live one's place, verified and for every reader at once; the old one is kept.
+
+    Example: `guerdon promote 2 --as swap`, and to go back `guerdon promote 1 --as swap`
+    """
+    from operations.generations import promote as switch  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    if way != "swap":
+        raise InputError(f"`{way}` is no way to promote; there is: swap")
+    result = switch(_database_url(), generation, lock_timeout_s=lock_timeout)
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(
+            f"generation {generation} is live; generation {result['previous']} is kept: "
+            f"`guerdon promote {result['previous']} --as swap` brings it back"
+        )
+
+
+def discard(
+    generation: GenerationNumber,
+    yes: Annotated[bool, typer.Option("--yes", help="Without asking.")] = False,
+    lock_timeout: LockTimeout = 5,
+    as_json: JsonFlag = False,
+) -> None:
+    """Drop all that a generation has decided, for good; the live one cannot be dropped.
+
+    Example: `guerdon discard 2 --yes`
+    """
+    from operations.generations import discard as drop  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    if not yes and not typer.confirm(f"drop generation {generation} for good?", err=True):
+        raise AnswerIsNo("nothing was dropped")
+    drop(_database_url(), generation, lock_timeout_s=lock_timeout)
+    if as_json:
+        print_json({"generation": generation, "discarded": True})
+    else:
+        typer.echo(f"generation {generation} is dropped")

@@ -1,0 +1,14 @@
+"""Read which periods of contests were closed, and where in each shard's log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+
+def closed_in(cursor: Cursor, shard: int) -> dict[tuple[str, int], int]:
+    """Return at which source event of a shard each period of a contest was closed."""
+    cursor.execute("SELECT contest, period, seq FROM guerdon.contest_closing WHERE shard = %s", (shard,))
+    return {(contest, period): seq for contest, period, seq in cursor.fetchall()}

@@ -1,0 +1,86 @@
+"""Copy what the log says of members who were erased since: what they once told of themselves nobody can read again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.store.reward_log import first_pos
+from schemas.rewards import Posting, RewardEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+_POSTING = ("type", "unit", "debit", "credit", "rule_id", "rule_version", "campaign", "item", "reason")
+
+
+class Copied(NamedTuple):
+    """Hold what is copied of some source events of one shard.
+
+    `members` were erased since, `rewards` has what each source event led to for one of them, by (seq, member_id), as
+    (event_id, reward event), `order` the members of each such source event in the order of the log.
+    """
+
+    members: frozenset[str] = frozenset()
+    rewards: dict[tuple[int, str], list[tuple[str, RewardEvent]]] = {}  # noqa: RUF012  never changed
+    order: dict[int, list[str]] = {}  # noqa: RUF012  as above
+
+    def woven(self, seq: int, member_ids: Sequence[str]) -> list[str]:
+        """Return the members of a tick in order, those who are erased where the log has them among the others."""
+        found = [member_id for member_id in member_ids if member_id not in self.members]
+        before: str | None = None
+        for member_id in self.order.get(seq, []):
+            if member_id in self.members:
+                found.insert(found.index(before) + 1 if before in found else 0, member_id)
+            if member_id in self.members or member_id in found:
+                before = member_id
+        return found
+
+
+def read_copied(cursor: Cursor, generation: int, shard: int, after_seq: int, upto_seq: int) -> Copied:
+    """Read what `generation` has of erased members from source events after `after_seq` up to `upto_seq`."""
+    cursor.execute("SELECT member_id FROM guerdon.member_key WHERE shard = %s AND key IS NULL", (shard,))
+    members = frozenset(member_id for (member_id,) in cursor.fetchall())
+    if not members:
+        return Copied()
+    where = {
+        "generation": generation,
+        "shard": shard,
+        "first": first_pos(cursor, generation, shard, after_seq + 1),
+        "end": first_pos(cursor, generation, shard, upto_seq + 1),
+        "members": sorted(members),
+    }
+    cursor.execute(
+        """
+        SELECT seq, member_id, event_id, amount, reward_key, guerdon.ms(occurred_at), order_id, lot,
+               guerdon.ms(available_at), guerdon.ms(expires_at), type::text, unit, debit::text, credit::text, rule_id,
+               rule_version, campaign, item, reason
+        FROM guerdon.reward_event
+        WHERE generation = %(generation)s AND shard = %(shard)s AND pos >= %(first)s AND pos < %(end)s
+          AND member_id = ANY(%(members)s)
+        ORDER BY pos
+        """,
+        where,
+    )
+    rewards: dict[tuple[int, str], list[tuple[str, RewardEvent]]] = {}
+    for seq, member_id, event_id, amount, key, occurred_ms, order_id, lot, available_ms, expires_ms, *said in cursor:
+        posting = Posting(**dict(zip(_POSTING, said, strict=True)))
+        times = (occurred_ms, order_id, None if lot is None else bytes(lot), available_ms, expires_ms)
+        rewards.setdefault((seq, member_id), []).append((event_id, RewardEvent(posting, amount, bytes(key), *times)))
+    return Copied(members, rewards, _order(cursor, where, sorted({seq for seq, _ in rewards})))
+
+
+def _order(cursor: Cursor, where: dict[str, object], seqs: list[int]) -> dict[int, list[str]]:
+    cursor.execute(
+        """
+        SELECT seq, array_agg(member_id ORDER BY pos) FROM (
+            SELECT seq, member_id, min(pos) AS pos FROM guerdon.reward_event
+            WHERE generation = %(generation)s AND shard = %(shard)s AND pos >= %(first)s AND pos < %(end)s
+              AND seq = ANY(%(seqs)s)
+            GROUP BY seq, member_id
+        ) AS firsts GROUP BY seq
+        """,
+        {**where, "seqs": seqs},
+    )
+    return dict(cursor.fetchall())

@@ -1,0 +1,237 @@
+"""Keep the members of a generation that is not live: a whole shard in memory, written down at the end of each chunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from psycopg2.extras import execute_values
+
+from engine.store import generations, profiles
+from engine.store.binary_copy import pack_text
+from engine.store.member_states import Member, decode_state
+from engine.store.replay_books import version_in
+from engine.store.source_log import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.profile import MemberProfile
+    from engine.store.shadows import Generation
+
+
+@dataclass(slots=True)
+class Shard:
+    """Hold one shard as far as it is folded.
+
+    `schedule` tells which version judged what here, `outside` which one judges what is not the file's, both as
+    (from_seq, version). `due` says when something happens to a member by itself, as the column `due_at` does, `agenda`
+    has the same as a heap, with what is out of date among it. `touched`, `profiles`, `erased`, `reviewed` and `fresh`
+    are what has changed since the last chunk: states, profiles as they were, who was erased, whom the next tick
+    reviews, rows of the schedule.
+    """
+
+    head: Head
+    schedule: list[tuple[int, int]]
+    outside: list[tuple[int, int]]
+    members: dict[str, Member] = field(default_factory=dict)
+    due: dict[str, int] = field(default_factory=dict)
+    agenda: list[tuple[int, str]] = field(default_factory=list)
+    touched: dict[str, Member] = field(default_factory=dict)
+    profiles: dict[str, MemberProfile | None] = field(default_factory=dict)
+    erased: set[str] = field(default_factory=set)
+    reviewed: dict[str, int] = field(default_factory=dict)
+    fresh: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        """Return the shard's number."""
+        return self.head.shard
+
+    @property
+    def ticked_ms(self) -> int:
+        """Return up to which instant ticks have performed everything that was due."""
+        return self.head.ticked_ms or 0
+
+    def member(self, member_id: str) -> Member:
+        """Return a member who is about to change, made now where they are new."""
+        found = self.members.get(member_id)
+        if found is None:
+            found = self.members[member_id] = Member(member_id, self.number, pack_text(member_id), opened=True)
+        self.touched[member_id] = found
+        return found
+
+    def outside_at(self, seq: int) -> int:
+        """Return which version judges a source event where the file does not."""
+        outside = self.outside
+        if outside and outside[-1][0] < seq:
+            return outside[-1][1]
+        return version_in(outside, seq)
+
+    def change_version(self, from_seq: int, version: int) -> int:
+        """Let a version judge what comes after `from_seq`; return the one before it if that never gave way to it yet.
+
+        Members who have no event must follow such a change; late events at the edge of a file's time make it again and
+        again, and nobody has to follow those.
+        """
+        before = self.head.version
+        versions = [each for _, each in self.schedule]
+        is_first = (before, version) not in pairwise(versions)
+        if self.schedule and self.schedule[-1][0] == from_seq:
+            self.schedule.pop()
+            self.fresh = [row for row in self.fresh if row[0] != from_seq]
+        self.schedule.append((from_seq, version))
+        self.fresh.append((from_seq, version))
+        self.head.version = version
+        return before if is_first else 0
+
+    def plan(self, member: Member) -> None:
+        """Take note of when something happens next to a member who has changed; no tick finds who is held."""
+        member_id, state = member.member_id, member.state
+        if self.reviewed:
+            self.reviewed.pop(member_id, None)
+        due_ms = None if state.held_since else state.due_ms
+        if self.due.get(member_id) != due_ms:
+            self._is_due(member_id, due_ms)
+
+    def review(self, ticked_ms: int) -> None:
+        """Let the next ticks find every member: something in the programme has changed that concerns them all."""
+        for member_id in self.members:
+            due_ms = min(self.due.get(member_id, ticked_ms), ticked_ms)
+            self.reviewed[member_id] = due_ms
+            self._is_due(member_id, due_ms)
+
+    def _is_due(self, member_id: str, due_ms: int | None) -> None:
+        if due_ms is None:
+            self.due.pop(member_id, None)
+        elif self.due.get(member_id) != due_ms:
+            self.due[member_id] = due_ms
+            heappush(self.agenda, (due_ms, member_id))
+
+    def take_due(self, until_ms: int, members_max: int) -> list[Member]:
+        """Return to whom something happens by an instant, in the order in which `engine.ticks` finds them."""
+        found: list[Member] = []
+        agenda, due = self.agenda, self.due
+        while agenda and agenda[0][0] <= until_ms and len(found) < members_max:
+            due_ms, member_id = heappop(agenda)
+            if due.get(member_id) == due_ms:
+                del due[member_id]
+                found.append(self.member(member_id))
+        if len(found) < members_max:
+            self.head.ticked_ms = max(self.ticked_ms, until_ms)
+        return found
+
+
+def lock_heads(cursor: Cursor, generation: Generation, shards: Sequence[int]) -> dict[int, Head]:
+    """Lock the heads of a generation that is not live, and return them; the source log's hash is left out."""
+    cursor.execute(
+        """
+        SELECT shard, seq, pos, hash, version, guerdon.ms(ticked_at) FROM guerdon.generation_head
+        WHERE generation = %s AND shard = ANY(%s) ORDER BY shard FOR UPDATE
+        """,
+        (generation.number, list(shards)),
+    )
+    return {
+        shard: Head(shard, (seq, b"", 0, ticked_ms), (pos, bytes(last_hash), version))
+        for shard, seq, pos, last_hash, version, ticked_ms in cursor.fetchall()
+    }
+
+
+def load(cursor: Cursor, generation: Generation, head: Head) -> Shard:
+    """Read a whole shard with all its members and their profiles."""
+    shard = Shard(head, generations.schedule(cursor, generation.number, head.shard), [])
+    reload_schedule(cursor, generation, shard)
+    cursor.execute(
+        f"""
+        SELECT m.member_id, m.seq, m.state, m.personal, k.key, guerdon.ms(m.due_at)
+        FROM {generation.table("member_state")} m
+        LEFT JOIN guerdon.member_key k
+               ON m.personal IS NOT NULL AND k.shard = m.shard AND k.member_id = m.member_id
+        WHERE m.shard = %s
+        """,  # noqa: S608  a name of this package
+        (head.shard,),
+    )
+    for member_id, seq, body, sealed, key, due_ms in cursor.fetchall():
+        state = decode_state(body)
+        if sealed is not None and key is not None:
+            state.profile = profiles.opened(member_id, bytes(sealed), bytes(key))
+        shard.members[member_id] = Member(
+            member_id, head.shard, pack_text(member_id), seq, state, stored=True, opened=True
+        )
+        if due_ms is not None:
+            shard.due[member_id] = due_ms
+    shard.agenda = sorted((due_ms, member_id) for member_id, due_ms in shard.due.items())
+    return shard
+
+
+def reload_schedule(cursor: Cursor, generation: Generation, shard: Shard) -> None:
+    """Read again which version judges what is not the file's: the base may have another one by now."""
+    if generation.base is not None:
+        shard.outside = generations.schedule(cursor, generation.base, shard.number)
+    elif not shard.outside:
+        shard.outside = list(shard.schedule)
+
+
+def sealed_profiles(cursor: Cursor, shards: Iterable[Shard]) -> dict[tuple[int, str], bytes]:
+    """Return the profiles that have changed, sealed, by (shard, member_id); nothing of a member without a key."""
+    changed = {
+        (shard.number, member_id): shard.members[member_id].state.profile
+        for shard in shards
+        for member_id, before in shard.profiles.items()
+        if shard.members[member_id].state.profile != before
+    }
+    gone = {(shard.number, member_id): profiles.NOTHING for shard in shards for member_id in shard.erased}
+    if not changed:
+        return gone
+    cursor.execute(
+        "SELECT shard, member_id, key FROM guerdon.member_key WHERE key IS NOT NULL AND (shard, member_id) IN %s",
+        (tuple(changed),),
+    )
+    keys = {(shard, member_id): bytes(key) for shard, member_id, key in cursor.fetchall()}
+    return {owner: profiles.sealed(owner[1], profile, keys.get(owner)) for owner, profile in changed.items()} | gone
+
+
+def save(cursor: Cursor, generation: Generation, shards: Sequence[Shard]) -> None:
+    """Write heads, schedules and whom the next tick reviews, after the states, and begin the next chunk."""
+    number = generation.number
+    reviewed = [(s.number, member_id, due_ms) for s in shards for member_id, due_ms in s.reviewed.items()]
+    if reviewed:
+        execute_values(
+            cursor,
+            f"""
+            UPDATE {generation.table("member_state")} m SET due_at = to_timestamp(v.due_ms / 1000.0)
+            FROM (VALUES %s) AS v (shard, member_id, due_ms) WHERE m.shard = v.shard AND m.member_id = v.member_id
+            """,  # noqa: S608  a name of this package
+            reviewed,
+        )
+    fresh = [(number, shard.number, *row) for shard in shards for row in shard.fresh]
+    if fresh:
+        execute_values(
+            cursor,
+            """
+            INSERT INTO guerdon.generation_schedule (generation, shard, from_seq, version) VALUES %s
+            ON CONFLICT (generation, shard, from_seq) DO UPDATE SET version = excluded.version
+            """,
+            fresh,
+        )
+    heads = [(s.number, s.head.seq, s.head.pos, s.head.reward_hash, s.head.version, s.head.ticked_ms) for s in shards]
+    execute_values(
+        cursor,
+        f"""
+        UPDATE guerdon.generation_head h
+        SET seq = v.seq, pos = v.pos, hash = v.hash, version = v.version,
+            ticked_at = to_timestamp(v.ticked_ms::bigint / 1000.0)
+        FROM (VALUES %s) AS v (shard, seq, pos, hash, version, ticked_ms)
+        WHERE h.generation = {number} AND h.shard = v.shard
+        """,  # noqa: S608  a number
+        heads,
+    )
+    for shard in shards:
+        for member in shard.touched.values():
+            member.stored = True
+        for changed in (shard.touched, shard.profiles, shard.erased, shard.reviewed, shard.fresh):
+            changed.clear()

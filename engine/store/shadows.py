@@ -1,0 +1,184 @@
+"""Make generations beside the live one, tell how each of them judges, and let one take the live one's place.
+
+The live generation's states lie in `member_state`, `member_ledger`, `stock` and `budget`; those of generation 7 in
+`member_state_g7` and so on. Promotion exchanges the names, so whoever evaluates never asks which generation is live.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.store.database import one
+from schemas.errors import AnswerIsNo, InputError
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+REPLAY_LOCK = 0x7265_706C
+"""Advisory lock with a generation's number: one replay at a time folds into it."""
+
+
+class Generation(NamedTuple):
+    """Hold what a generation was made from.
+
+    `base` is the one whose schedule holds where the file does not, None for a generation that was live and goes by its
+    own. `file_version` judges events that occurred from `from_ms` on, before `to_ms`; None: the base is repeated.
+    """
+
+    number: int
+    status: str
+    base: int | None
+    file_version: int | None
+    from_ms: int | None
+    to_ms: int | None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it decides nothing itself: what its base decided across members is given to it as facts."""
+        return self.base is not None and self.file_version is None
+
+    def is_judged_by_file(self, occurred_ms: int) -> bool:
+        """Whether the file judges what occurred at an instant."""
+        return (
+            self.base is not None
+            and self.file_version is not None
+            and (self.from_ms is None or occurred_ms >= self.from_ms)
+            and (self.to_ms is None or occurred_ms < self.to_ms)
+        )
+
+    def table(self, kept: str) -> str:
+        """Return where it keeps one of `member_state`, `member_ledger`, `stock`, `budget` while it is not live."""
+        return f"guerdon.{kept}_g{self.number}"
+
+
+_SELECT = """
+SELECT generation, status, base, file_version, guerdon.ms(from_at), guerdon.ms(to_at) FROM guerdon.generation
+"""
+
+
+def get(cursor: Cursor, number: int) -> Generation:
+    """Return a generation.
+
+    Raises:
+        InputError: there is no such generation.
+    """
+    cursor.execute(f"{_SELECT} WHERE generation = %s", (number,))
+    row = cursor.fetchone()
+    if row is None:
+        raise InputError(f"there is no generation {number}; `guerdon generations` shows them")
+    return Generation(*row)
+
+
+def find(cursor: Cursor, base: int, file_version: int | None, window: tuple[int | None, int | None]) -> int | None:
+    """Return the newest shadow that was begun with the same base, file and times (ms), None where there is none."""
+    cursor.execute(
+        f"""
+        {_SELECT}
+        WHERE status = 'shadow' AND base = %s
+          AND (file_version, guerdon.ms(from_at), guerdon.ms(to_at)) IS NOT DISTINCT FROM (%s, %s, %s)
+        ORDER BY generation DESC LIMIT 1
+        """,
+        (base, file_version, *window),
+    )
+    row = cursor.fetchone()
+    return None if row is None else int(row[0])
+
+
+def create(cursor: Cursor, base: int, file_version: int | None, window: tuple[int | None, int | None]) -> int:
+    """Make an empty shadow with tables of its own and return its number; the database's owner calls it."""
+    (number,) = one(
+        cursor,
+        "SELECT guerdon.create_shadow(%s, %s, to_timestamp(%s / 1000.0), to_timestamp(%s / 1000.0))",
+        (base, file_version, *window),
+    )
+    return int(number)
+
+
+def lock(cursor: Cursor, number: int) -> None:
+    """Keep everybody else from folding into a generation or dropping it, until the connection is closed.
+
+    Raises:
+        AnswerIsNo: somebody does so already.
+    """
+    (alone,) = one(cursor, "SELECT pg_try_advisory_lock(%s, %s)", (REPLAY_LOCK, number))
+    if not alone:
+        raise AnswerIsNo(f"generation {number} is being replayed, promoted or discarded already; wait for its end")
+
+
+def positions(cursor: Cursor, number: int) -> dict[int, int]:
+    """Return up to which seq a generation has judged each shard's source log."""
+    cursor.execute("SELECT shard, seq FROM guerdon.generation_head WHERE generation = %s ORDER BY shard", (number,))
+    return dict(cursor.fetchall())
+
+
+def difference(cursor: Cursor, number: int, other: int) -> int:
+    """Return in how many shards two generations that judged the same events have not decided the same, to the byte."""
+    (shards,) = one(
+        cursor,
+        """
+        SELECT count(*) FROM guerdon.generation_head a JOIN guerdon.generation_head b USING (shard)
+        WHERE a.generation = %s AND b.generation = %s AND a.seq = b.seq AND (a.pos, a.hash) <> (b.pos, b.hash)
+        """,
+        (number, other),
+    )
+    return int(shards)
+
+
+def held(cursor: Cursor, generation: Generation) -> list[str]:
+    """Return the members whom a generation that is not live holds, and the live one does not."""
+    cursor.execute(
+        """
+        SELECT DISTINCT f.fact->>'member_id' FROM guerdon.generation_fact f
+        WHERE f.generation = %s AND f.kind = 'member_held'
+          AND NOT EXISTS (
+              SELECT FROM guerdon.source_event e
+              WHERE e.shard = f.shard AND e.seq > f.seq AND e.kind = 'release' AND e.member_id = f.fact->>'member_id'
+          )
+          AND NOT EXISTS (
+              SELECT FROM guerdon.quarantine q
+              WHERE q.stage = 'evaluate' AND q.status = 'open' AND q.member_id = f.fact->>'member_id'
+          )
+        ORDER BY 1
+        """,
+        (generation.number,),
+    )
+    return [member_id for (member_id,) in cursor.fetchall()]
+
+
+def copy_shared(cursor: Cursor, generation: Generation) -> None:
+    """Let a repetition, which counts nothing across members, have the live generation's budgets and stock."""
+    for kept in ("stock", "budget"):
+        cursor.execute(f"DELETE FROM {generation.table(kept)}")  # noqa: S608  a name of this module
+        cursor.execute(f"INSERT INTO {generation.table(kept)} SELECT * FROM guerdon.{kept}")  # noqa: S608  as above
+
+
+def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) -> None:
+    """Let a generation that has judged everything take the live one's place; the database's owner calls it.
+
+    Args:
+        cursor: of the transaction that holds the live generation still.
+        generation: which one.
+        versions: by which version each shard's next event is judged.
+    """
+    cursor.execute(
+        """
+        WITH changed AS (
+            UPDATE guerdon.generation_head h SET version = v.version
+            FROM unnest(%(shards)s::smallint[], %(versions)s::integer[]) AS v (shard, version)
+            WHERE h.generation = %(generation)s AND h.shard = v.shard AND h.version <> v.version
+            RETURNING h.generation, h.shard, h.seq, h.version
+        )
+        INSERT INTO guerdon.generation_schedule AS s (generation, shard, from_seq, version)
+        SELECT * FROM changed
+        ON CONFLICT (generation, shard, from_seq) DO UPDATE SET version = excluded.version
+        """,
+        {"generation": generation.number, "shards": list(versions), "versions": list(versions.values())},
+    )
+    cursor.execute(
+        """
+        UPDATE guerdon.programme_version SET replayed = false, activated_at = clock_timestamp()
+        WHERE version = %s AND replayed
+        """,
+        (generation.file_version,),
+    )
+    cursor.execute("SELECT guerdon.switch_generation(%s)", (generation.number,))

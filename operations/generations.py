@@ -1,0 +1,181 @@
+"""List generations, let one take the live one's place, and discard what is not needed any more."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from psycopg2.errors import LockNotAvailable
+
+from engine.store import generations, shadows
+from engine.store.database import as_owner, connect, transaction
+from operations.replay import CHUNK_EVENTS, fold_on, project
+from operations.rows import dictionaries
+from operations.verify import verify
+from projections.runner import PROJECTIONS
+from schemas.errors import AnswerIsNo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.store.shadows import Generation
+
+LOCK_TIMEOUT_S = 5
+"""How long workers and readers may be kept waiting for a switch before it is given up."""
+
+
+def listed(database_url: str) -> list[dict[str, Any]]:
+    """Return every generation: what it was made from, how far it has come, and how much it has decided."""
+    with transaction(database_url) as cursor:
+        return dictionaries(
+            cursor,
+            """
+            SELECT g.generation, g.status, g.base, g.file_version AS rule_version, v.file_name AS file,
+                   g.from_at AS "from", g.to_at AS "to", g.created_at, sum(h.seq)::bigint AS events,
+                   sum(s.seq - h.seq)::bigint AS behind, sum(h.pos)::bigint AS reward_events
+            FROM guerdon.generation g
+            JOIN guerdon.generation_head h USING (generation)
+            JOIN guerdon.shard_head s USING (shard)
+            LEFT JOIN guerdon.programme_version v ON v.version = g.file_version
+            GROUP BY g.generation, v.file_name ORDER BY g.generation
+            """,
+        )
+
+
+def promote(
+    database_url: str,
+    number: int,
+    *,
+    lock_timeout_s: int = LOCK_TIMEOUT_S,
+    observe: Callable[[str], None] = lambda _point: None,
+) -> dict[str, Any]:
+    """Let a generation take the live one's place, whole and for every reader at once.
+
+    First it is brought to the live head and verified, while workers go on. Then nobody evaluates until it has folded
+    the rest and the places are changed. The old generation stays; promoting it brings it back.
+
+    Raises:
+        InputError: there is no such generation.
+        AnswerIsNo: it is live, it is not what it should be, or a lock was not to be had in time; nothing was changed.
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    with closing(connect(database_url, application="guerdon promote")) as holding:
+        with holding, holding.cursor() as cursor:
+            generation = shadows.get(cursor, number)
+            if generation.status == "live":
+                raise AnswerIsNo(f"generation {number} is live already")
+            shadows.lock(cursor, number)
+            old = generations.live(cursor)
+        while fold_on(database_url, generation) >= CHUNK_EVENTS:
+            pass
+        project(database_url, number)
+        _check(database_url, generation)
+        observe("before switch")
+        folded = _switch(database_url, generation, lock_timeout_s, observe)
+    return {"generation": number, "previous": old, "folded_while_still": folded}
+
+
+def _check(database_url: str, generation: Generation) -> None:
+    """Refuse a generation that is not what its log says, not what it repeats, or that holds members."""
+    for finding in verify(database_url, generation.number):
+        if finding["problem"]:
+            raise AnswerIsNo(f"generation {generation.number} is not sound and was not promoted: {finding['problem']}")
+    with transaction(database_url) as cursor:
+        if generation.repeats and generation.base is not None:
+            differing = shadows.difference(cursor, generation.number, generation.base)
+            if differing:
+                raise AnswerIsNo(
+                    f"generation {generation.number} repeats {generation.base} and differs from it in {differing} "
+                    "shards; it was not promoted: see `guerdon diff`"
+                )
+        held = shadows.held(cursor, generation)
+    if held:
+        raise AnswerIsNo(
+            f"generation {generation.number} could not judge members who are judged now ({', '.join(held[:5])}); it "
+            "was not promoted: install the release that mends it, discard it and replay again"
+        )
+
+
+def _switch(database_url: str, generation: Generation, lock_timeout_s: int, observe: Callable[[str], None]) -> int:
+    """Fold the rest while nobody evaluates, and change places in one transaction; return how many events that were."""
+    with as_owner(database_url, application="guerdon promote") as switching:
+        try:
+            with switching, switching.cursor() as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{lock_timeout_s}s",))
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", (generations.GENERATION_LOCK,))
+                observe("after lock")
+                folded = fold_on(database_url, generation, is_still=True)
+                project(database_url, generation.number)
+                observe("after drain")
+                _change_places(cursor, generation)
+                observe("before commit")
+        except LockNotAvailable as error:
+            raise AnswerIsNo(
+                f"workers or readers held what the switch needs for more than {lock_timeout_s} s; nothing was changed: "
+                "try again, or with a longer --lock-timeout"
+            ) from error
+    return folded
+
+
+def _change_places(cursor: Cursor, generation: Generation) -> None:
+    live = generations.live(cursor)
+    if shadows.positions(cursor, generation.number) != shadows.positions(cursor, live):
+        raise AnswerIsNo(f"generation {generation.number} did not reach the live head; nothing was changed: try again")
+    if generation.repeats:
+        shadows.copy_shared(cursor, generation)
+    shadows.make_live(cursor, generation, _next_versions(cursor, generation))
+
+
+def _next_versions(cursor: Cursor, generation: Generation) -> dict[int, int]:
+    """Return by which version each shard's next event is judged: the file's, where its time is now."""
+    of = generation.number if generation.base is None else generation.base
+    cursor.execute("SELECT shard, version FROM guerdon.generation_head WHERE generation = %s", (of,))
+    versions: dict[int, int] = dict(cursor.fetchall())
+    if generation.is_judged_by_file(generations.now_ms(cursor)):
+        return dict.fromkeys(versions, generation.file_version or 0)
+    return versions
+
+
+def discard(database_url: str, number: int, *, lock_timeout_s: int = LOCK_TIMEOUT_S) -> None:
+    """Drop all that a generation has decided and keeps; its number is never used again.
+
+    Interrupted, it goes on where it was when it is asked again.
+
+    Raises:
+        InputError: there is no such generation.
+        AnswerIsNo: it is live, or somebody reads or replays it.
+    """
+    with as_owner(database_url, application="guerdon discard") as connection:
+        try:
+            with connection, connection.cursor() as cursor:
+                generation = shadows.get(cursor, number)
+                if generation.status == "live":
+                    raise AnswerIsNo(f"generation {number} is live; promote another one first")
+                shadows.lock(cursor, number)
+                cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{lock_timeout_s}s",))
+            for step in (_drop_builds, _drop_states, _drop_log):
+                with connection, connection.cursor() as cursor:
+                    step(cursor, number)
+        except LockNotAvailable as error:
+            raise AnswerIsNo(
+                f"readers held the log for more than {lock_timeout_s} s; not all was dropped: try again"
+            ) from error
+
+
+def _drop_builds(cursor: Cursor, number: int) -> None:
+    cursor.execute("SELECT projection, build FROM guerdon.projection_build WHERE generation = %s FOR UPDATE", (number,))
+    for name, build in cursor.fetchall():
+        # the cursors first: that waits for a fold under way, and none can begin after it and leave rows behind
+        cursor.execute("DELETE FROM guerdon.projection_cursor WHERE build = %s", (build,))
+        PROJECTIONS[name].clear(cursor, build)
+        cursor.execute("DELETE FROM guerdon.projection_build WHERE build = %s", (build,))
+
+
+def _drop_states(cursor: Cursor, number: int) -> None:
+    cursor.execute("SELECT guerdon.drop_states(%s)", (number,))
+
+
+def _drop_log(cursor: Cursor, number: int) -> None:
+    cursor.execute("SELECT guerdon.drop_generation(%s)", (number,))

@@ -1,0 +1,371 @@
+"""Replay the source log into a generation beside the live one: by shard over processes, or merged where members share.
+
+Every chunk is a transaction of its own, so a replay may be killed at any point: the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psycopg2.errors import LockNotAvailable
+
+from engine.programme.load import load_file, refused
+from engine.replay import Replay, Stretch, shares_anything
+from engine.store import generations, member_states, programmes, shadows
+from engine.store.database import as_owner, connect, one, transaction
+from projections.runner import advance, builds_of, connect_to_project
+from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
+from schemas.events import INT64_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from multiprocessing.sharedctypes import Synchronized
+    from multiprocessing.synchronize import Event
+    from pathlib import Path
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+
+    from engine.store.shadows import Generation
+
+CHUNK_EVENTS = 5_000
+"""Source events that one transaction folds at most: what a kill costs, and what is in memory besides the states."""
+
+ALONE_EVENTS = 10_000
+"""Up to so many a process of its own would cost more than it saves."""
+
+STILL_WITHIN = "5s"
+"""How long workers may be kept waiting for the instant up to which merged shards are folded."""
+
+REPORT_S = 0.2
+FOLLOW_S = 0.5
+
+
+@dataclass(frozen=True)
+class Request:
+    """Hold what is asked of a replay; times in ms, `into` goes on with a generation that there is."""
+
+    programme: Path | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+    into: int | None = None
+    cores: int = 1
+    events_per_s: int | None = None
+
+
+class _Goal(NamedTuple):
+    """Say up to where to fold: per shard, and before which recorded time where shards are merged."""
+
+    upto: dict[int, int]
+    before_ms: int
+    is_merged: bool
+
+
+def replay(
+    database_url: str,
+    request: Request,
+    report: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
+    follow: threading.Event | None = None,
+) -> dict[str, Any]:
+    """Fold the source log up to the live head into a shadow and return what it came to; asked again, it goes on.
+
+    Args:
+        database_url: of Guerdon's database; its user must own the tables.
+        request: the file, its times, and how much of the machine to take.
+        report: is told how many source events are folded, of how many.
+        follow: with it the replay follows the live head until the event is set.
+
+    Raises:
+        InputError: the programme cannot be used, or there is no such generation.
+        AnswerIsNo: another process folds into it, its base is not live, or a repetition came out otherwise.
+        ServiceUnreachable: PostgreSQL does not answer, or a process was ended from outside.
+    """
+    begun = time.monotonic()
+    generation = _generation(database_url, request)
+    events = 0
+    with closing(connect(database_url, application="guerdon replay")) as holding:
+        with holding, holding.cursor() as cursor:
+            shadows.lock(cursor, generation.number)
+        while True:
+            folded = fold_on(database_url, generation, request.cores, request.events_per_s, report)
+            project(database_url, generation.number)
+            events += folded
+            if follow is None and folded < CHUNK_EVENTS:
+                break
+            if follow is not None and follow.wait(FOLLOW_S):
+                break
+    return _result(database_url, generation, events, time.monotonic() - begun)
+
+
+def _result(database_url: str, generation: Generation, events: int, seconds: float) -> dict[str, Any]:
+    with transaction(database_url) as cursor:
+        (rewards,) = one(
+            cursor,
+            "SELECT sum(pos)::bigint FROM guerdon.generation_head WHERE generation = %s",
+            (generation.number,),
+        )
+        differing = None
+        if generation.base is not None:
+            differing = shadows.difference(cursor, generation.number, generation.base)
+        held = shadows.held(cursor, generation)
+    return {
+        "generation": generation.number,
+        "base": generation.base,
+        "rule_version": generation.file_version,
+        "events": events,
+        "reward_events": int(rewards),
+        "seconds": round(seconds, 3),
+        "shards_that_differ": differing,
+        "members_held": held,
+    }
+
+
+def _generation(database_url: str, request: Request) -> Generation:
+    """Return the generation to fold into: the one named, one begun by the same command before, or a new one."""
+    if request.into is not None:
+        if request.programme is not None or request.from_ms is not None or request.to_ms is not None:
+            raise InputError("--into goes on with a generation as it was begun; leave out the programme and its times")
+        with transaction(database_url) as cursor:
+            found = shadows.get(cursor, request.into)
+        if found.status == "live":
+            raise AnswerIsNo(f"generation {found.number} is live: the worker folds it")
+        return found
+    if request.programme is None and (request.from_ms is not None or request.to_ms is not None):
+        raise InputError("--from and --to say when a programme file judges; name the file")
+    if request.from_ms is not None and request.to_ms is not None and request.from_ms >= request.to_ms:
+        raise InputError("--from must be before --to")
+    window = (request.from_ms, request.to_ms)
+    with as_owner(database_url, application="guerdon replay") as connection, connection, connection.cursor() as cursor:
+        base = generations.live(cursor)
+        version = None if request.programme is None else _version_of(cursor, request.programme)
+        number = shadows.find(cursor, base, version, window)
+        if number is None:
+            number = shadows.create(cursor, base, version, window)
+        return shadows.get(cursor, number)
+
+
+def _version_of(cursor: Any, path: Path) -> int:
+    """Return the number of the version that the file is, stored now where it is new."""
+    loaded = load_file(path)
+    if loaded.programme is None:
+        raise InputError("the programme has errors and was not replayed:\n" + "\n".join(map(str, loaded.problems)))
+    refusal = refused(loaded, str(path))
+    if refusal is not None:
+        raise InputError(refusal)
+    cursor.execute("SELECT EXISTS (SELECT FROM guerdon.contest_closing)")
+    if loaded.programme.terms.contests or cursor.fetchone() == (True,):
+        raise AnswerIsNo(
+            f"{path}: contests are ranked over all members and this release does not rank them again under another "
+            "programme; a replay without a file repeats them"
+        )
+    cursor.execute("LOCK TABLE guerdon.programme_version IN SHARE ROW EXCLUSIVE MODE")
+    active = programmes.active(cursor)
+    if active is None:
+        raise AnswerIsNo("no programme was activated yet: there is nothing to judge again")
+    if active.currency != loaded.programme.currency:
+        raise AnswerIsNo(f"the log counts in {active.currency} and the file in {loaded.programme.currency}")
+    known = programmes.with_digest(cursor, loaded.programme.digest)
+    if known is not None:
+        return known
+    return programmes.add(cursor, loaded.programme, path.read_text("utf-8"), path.name, replayed=True)
+
+
+def fold_on(
+    database_url: str,
+    generation: Generation,
+    cores: int = 1,
+    events_per_s: int | None = None,
+    report: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
+    is_still: bool = False,
+) -> int:
+    """Fold up to where the live generation stands now, and return how many source events that were.
+
+    With `is_still` the caller holds the live generation still, so that the log ends for all shards at once.
+    """
+    try:
+        with transaction(database_url) as cursor:
+            done = shadows.positions(cursor, generation.number)
+            goal = _goal(cursor, generation, is_still=is_still)
+    except LockNotAvailable as error:
+        raise ServiceUnreachable(
+            f"a worker's transaction was under way for more than {STILL_WITHIN}; run the same command again"
+        ) from error
+    behind = {shard: upto - done[shard] for shard, upto in goal.upto.items() if upto > done[shard]}
+    total, before = sum(goal.upto.values()), sum(done.values())
+
+    def tell(folded: int) -> None:
+        report(before + folded, total)
+
+    tell(0)
+    if goal.is_merged or cores == 1 or sum(behind.values()) < ALONE_EVENTS:
+        shards = [list(done)] if goal.is_merged else [[shard] for shard in behind]
+        return _fold_here(database_url, generation, goal, shards, events_per_s, tell)
+    return _fold_in_processes(database_url, generation, goal, behind, (cores, events_per_s), tell)
+
+
+def _goal(cursor: Any, generation: Generation, *, is_still: bool) -> _Goal:
+    """Return up to where to fold.
+
+    Merged shards are folded up to an instant at which no transaction of a worker was under way: one that is may have
+    taken an earlier time for its rows than another that has committed.
+    """
+    live = generations.live(cursor)
+    if generation.base not in {None, live}:
+        raise AnswerIsNo(
+            f"generation {generation.number} was replayed beside generation {generation.base}, and {live} is live now; "
+            f"discard it and replay again, or promote {generation.base} first"
+        )
+    is_merged = shares_anything(cursor, generation, shadows.positions(cursor, live))
+    before_ms = INT64_MAX
+    if is_merged and not is_still:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", (STILL_WITHIN,))
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (generations.GENERATION_LOCK,))
+        before_ms = generations.now_ms(cursor)
+    return _Goal(shadows.positions(cursor, live), before_ms, is_merged)
+
+
+class _Throttle:
+    """Keep to so many events a second, on the average since it was made."""
+
+    def __init__(self, events_per_s: float | None) -> None:
+        self._events_per_s = events_per_s
+        self._begun = time.monotonic()
+        self._events = 0
+
+    @property
+    def chunk(self) -> int:
+        """Return how many events one transaction may fold."""
+        return CHUNK_EVENTS if self._events_per_s is None else max(1, min(CHUNK_EVENTS, int(self._events_per_s)))
+
+    def took(self, events: int) -> None:
+        """Wait as long as so many events were too fast."""
+        self._events += events
+        if self._events_per_s is not None:
+            ahead_s = self._events / self._events_per_s - (time.monotonic() - self._begun)
+            if ahead_s > 0:
+                time.sleep(ahead_s)
+
+
+def connect_to_replay(database_url: str) -> Connection:
+    """Open a connection for `engine.replay`."""
+    connection = connect(database_url, application="guerdon replay", idle_max="0")
+    with connection, connection.cursor() as cursor:
+        member_states.prepare(cursor)
+    return connection
+
+
+def _fold_here(
+    database_url: str,
+    generation: Generation,
+    goal: _Goal,
+    shards: list[list[int]],
+    events_per_s: float | None,
+    tell: Callable[[int], None],
+) -> int:
+    throttle, folded = _Throttle(events_per_s), 0
+    with closing(connect_to_replay(database_url)) as connection:
+        for together in shards:
+            replay_ = Replay(connection, generation, together)
+            while events := replay_.advance(Stretch(goal.upto, throttle.chunk, goal.before_ms)):
+                folded += events
+                tell(folded)
+                throttle.took(events)
+    return folded
+
+
+def _fold_in_processes(
+    database_url: str,
+    generation: Generation,
+    goal: _Goal,
+    behind: Mapping[int, int],
+    share: tuple[int, int | None],
+    tell: Callable[[int], None],
+) -> int:
+    """Give each process one shard after the other, the longest first."""
+    cores, events_per_s = share
+    context = get_context("spawn")
+    counter, stop = context.Value("q", 0), context.Event()
+    rate = None if events_per_s is None else events_per_s / cores
+    pool = ProcessPoolExecutor(
+        cores, mp_context=context, initializer=_begin_process, initargs=(database_url, generation, counter, stop, rate)
+    )
+    try:
+        with pool:
+            ordered = sorted(behind, key=lambda shard: -behind[shard])
+            waiting = {pool.submit(_fold_shard, shard, goal.upto[shard]) for shard in ordered}
+            try:
+                while waiting:
+                    done, waiting = wait(waiting, REPORT_S, FIRST_COMPLETED)
+                    tell(counter.value)
+                    for future in done:
+                        future.result()
+            finally:
+                stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+    except BrokenProcessPool as error:
+        raise ServiceUnreachable(
+            "a process of the replay was ended from outside; run the same command again, it goes on from there"
+        ) from error
+    return int(counter.value)
+
+
+class _Process(NamedTuple):
+    """Hold what a process of the pool works with."""
+
+    connection: Connection
+    generation: Generation
+    counter: Synchronized[int]
+    stop: Event
+    throttle: _Throttle
+
+
+_processes: list[_Process] = []
+
+
+def _begin_process(
+    database_url: str, generation: Generation, counter: Synchronized[int], stop: Event, events_per_s: float | None
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the command tells when to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
+    _processes.append(_Process(connect_to_replay(database_url), generation, counter, stop, _Throttle(events_per_s)))
+
+
+def _end_with_parent() -> None:
+    """End at once where the command was killed: nobody would ever tell this process to stop."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _fold_shard(shard: int, upto_seq: int) -> None:
+    (mine,) = _processes
+    replay_ = Replay(mine.connection, mine.generation, [shard])
+    while events := replay_.advance(Stretch({shard: upto_seq}, mine.throttle.chunk)):
+        with mine.counter.get_lock():
+            mine.counter.value += events
+        if mine.stop.is_set():
+            break
+        mine.throttle.took(events)
+
+
+def project(database_url: str, number: int) -> None:
+    """Fold what a generation has decided into its own builds of the projections."""
+    with closing(connect_to_project(database_url)) as connection:
+        with connection, connection.cursor() as cursor:
+            builds = builds_of(cursor, number)
+        while advance(connection, builds):
+            pass
