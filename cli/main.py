@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cli import adjust, bench, demo, events, member, operate, programme, services, simulate, why, worker
+from cli import adjust, bench, demo, difference, events, member, operate, programme, services, simulate, why, worker
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 
 EXIT_INTERRUPTED = 130
@@ -26,7 +26,7 @@ UNREACHABLE = {
 }
 
 # In the order in which `guerdon --help` names them.
-COMMANDS = (demo, services, worker, programme, events, simulate, member, operate, why, adjust, bench)
+COMMANDS = (demo, services, worker, programme, events, simulate, member, operate, difference, why, adjust, bench)
 
 app = typer.Typer(
     name="guerdon",
