@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
 def diff(
     generation: Annotated[int, typer.Argument(metavar="GEN", help="The generation that is asked about.")],
     other: Annotated[int | None, typer.Argument(metavar="[OTHER]", help="Compared with; else the live one.")] = None,
+    *,
     members: Annotated[bool, typer.Option("--members", help="List who gains, loses or changes tier.")] = False,
     member: Annotated[
         str | None, typer.Option("--member", metavar="ID", help="Show this member's reward events of both sides.")

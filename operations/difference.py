@@ -25,14 +25,13 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
-_KEPT = "('pending', 'active', 'reserved', 'spent', 'debt')"
-_ADD_UP = f"""
+_ADD_UP = """
 CREATE TEMPORARY TABLE difference_part ON COMMIT DROP AS
 WITH moved AS (
     SELECT generation, shard, member_id, unit, rule_id, campaign, reward_key, lot,
            CASE WHEN debit IS NOT NULL THEN
-                    CASE WHEN credit IN {_KEPT} THEN amount ELSE 0 END
-                  - CASE WHEN debit IN {_KEPT} THEN amount ELSE 0 END
+                    CASE WHEN credit IN ('pending', 'active', 'reserved', 'spent', 'debt') THEN amount ELSE 0 END
+                  - CASE WHEN debit IN ('pending', 'active', 'reserved', 'spent', 'debt') THEN amount ELSE 0 END
                 WHEN coalesce(lot = reward_key, true) THEN amount
                 WHEN split_part(type::text, '.', 2) IN ('revoked', 'expired', 'ended') THEN -amount
                 ELSE 0 END AS kept,

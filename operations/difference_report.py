@@ -38,21 +38,23 @@ def report(document: dict[str, Any], members: Iterable[dict[str, Any]]) -> str:
     """Return the page."""
     title = f"Generation {document['after']} compared with {document['before']}"
     liability = document["liability"]
-    parts = [
-        f"<h1>{title}</h1><p>Change is what generation {document['after']} lets members keep, less what generation "
-        f"{document['before']} does. Money is in minor units of its currency.</p>",
-        *(_sentence(unit) for unit in document["units"]),
+    heading = (
+        f"<h1>{title}</h1><p>A change is what members keep by generation {document['after']}, less what they keep by "
+        f"generation {document['before']}. Money is in minor units of its currency.</p>"
+    )
+    still = (
         f"<p>Points that members may still spend: {liability['points_before']:,} before, "
-        f"{liability['points_after']:,} after{_cost(liability)}.</p>",
-    ]
+        f"{liability['points_after']:,} after{_cost(liability)}.</p>"
+    )
+    parts = [heading, *(_sentence(unit) for unit in document["units"]), still]
     for unit in (row["unit"] for row in document["units"]):
         for name, label in (("distribution", _class), ("tiers", _tier), ("campaigns", _campaign), ("rules", _rule)):
             rows = [row for row in document[name] if row["unit"] == unit]
             value = "members" if name == "distribution" else "change"
             bars = [(label(row), row[value], row.get("sign", row["change"])) for row in rows]
-            heading = "gains and losses, members" if name == "distribution" else f"change by {name[:-1]}"
+            told = "gains and losses, members" if name == "distribution" else f"change by {name[:-1]}"
             if bars:
-                parts.append(f"<h2>{escape(unit)}: {heading}</h2>{_chart(bars)}")
+                parts.append(f"<h2>{escape(unit)}: {told}</h2>{_chart(bars)}")
     first = [row | {"rules": _rules(row)} for row in islice(members, MEMBERS_MAX)]
     parts += ["<h2>Changes of tier</h2>", _table(document["tier_changes"])]
     parts += [f"<h2>Affected most (at most {MEMBERS_MAX})</h2>", _table(first)]
@@ -65,8 +67,8 @@ def report(document: dict[str, Any], members: Iterable[dict[str, Any]]) -> str:
 def _sentence(unit: dict[str, Any]) -> str:
     return (
         f"<p><b>{escape(unit['unit'])}</b>: {unit['gain']:,} members gain {unit['gained']:,}, {unit['lose']:,} lose "
-        f"{unit['lost']:,}, {unit['same']:,} stay as they are; in all {unit['change']:+,}. Already spent, and not given "
-        f"any more: {unit['spent_not_given']:,}.</p>"
+        f"{unit['lost']:,}, {unit['same']:,} stay as they are; in all {unit['change']:+,}. Already spent, and not "
+        f"given any more: {unit['spent_not_given']:,}.</p>"
     )
 
 
@@ -122,4 +124,4 @@ def _table(rows: list[dict[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f'<td class="n">{value:,}</td>'
-    return f"<td>{'–' if value is None else escape(str(value))}</td>"
+    return f"<td>{'-' if value is None else escape(str(value))}</td>"
