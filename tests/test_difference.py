@@ -206,18 +206,18 @@ def test_the_list_is_the_same_as_csv_and_parquet_and_the_report_needs_no_network
 
 
 def test_the_command_says_by_its_code_whether_generations_differ_and_refuses_what_is_none(
-    two_generations: tuple[str, Simulation, Simulation],
+    two_generations: tuple[str, Simulation, Simulation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = two_generations[0]
-    told = guerdon("diff", "2", "--json", "--members", "--exit-code", GUERDON_DATABASE_URL=url)
+    monkeypatch.setenv("GUERDON_DATABASE_URL", two_generations[0])
+    told = guerdon("diff", "2", "--json", "--members", "--exit-code")
     assert told.returncode == 1, told.stderr
     assert json.loads(told.stdout)["differs"] is True
-    told = guerdon("diff", "2", "--members", "--member", "m5", GUERDON_DATABASE_URL=url)
+    told = guerdon("diff", "2", "--members", "--member", "m5")
     assert told.returncode == 0, told.stderr
     assert "generation 2 compared with 1" in told.stdout
-    told = guerdon("diff", "1", GUERDON_DATABASE_URL=url)
+    told = guerdon("diff", "1")
     assert told.returncode == 2
     assert "compared with itself" in told.stderr
-    told = guerdon("diff", "7", GUERDON_DATABASE_URL=url)
+    told = guerdon("diff", "7")
     assert told.returncode == 2
     assert "there is no generation 7" in told.stderr
