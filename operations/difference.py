@@ -100,7 +100,7 @@ GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
 _DISTRIBUTION = """
 SELECT unit, sign(change)::integer AS sign, length(abs(change)::text) AS digits, count(*) AS members,
        sum(change) AS change
-FROM difference_member WHERE change <> 0 GROUP BY 1, 2, 3 ORDER BY 1, sign(change) * length(abs(change)::text)
+FROM difference_member WHERE change <> 0 GROUP BY 1, 2, 3 ORDER BY 1, min(change)
 """
 _PAIRS = """
 SELECT count(*) FILTER (WHERE a.reward_key IS NULL) AS only_before,
