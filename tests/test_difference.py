@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections import Counter
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from pyarrow import parquet
 
 from engine.programme.load import load_programme
 from engine.store.binary_copy import pack_text
-from engine.store.database import transaction
+from engine.store.database import connect, transaction
 from engine.store.reward_log import PostingFields, RewardRows
 from engine.store.source_log import Head
 from operations.difference import compared
@@ -105,12 +106,9 @@ def two_generations(database_url: str) -> tuple[str, Simulation, Simulation]:
     sides = simulation_of(OLD), simulation_of(NEW)
     activate(database_url, OLD)
     activate(database_url, NEW)
-    import psycopg2  # noqa: PLC0415  only the owner may make a generation
-
-    connection = psycopg2.connect(database_url)
-    with connection, connection.cursor() as cursor:
+    # only the owner may make a generation
+    with closing(connect(database_url, role=None)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("SELECT guerdon.create_generation(2, 'shadow')")
-    connection.close()
     for number, side in enumerate(sides, 1):
         write(database_url, number, side, number)
     return database_url, *sides
