@@ -14,6 +14,7 @@ from cli import (
     adjust,
     bench,
     demo,
+    difference,
     events,
     generations,
     member,
@@ -41,7 +42,8 @@ UNREACHABLE = {
 
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
-    demo, services, worker, programme, events, simulate, member, operate, why, adjust, referral, generations, bench,
+    demo, services, worker, programme, events, simulate, member, operate, why, adjust, referral, generations, difference,
+    bench,
 )  # fmt: skip
 
 app = typer.Typer(

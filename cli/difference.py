@@ -1,0 +1,103 @@
+"""Compare a generation with another: `guerdon diff`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.output import JsonFlag, print_json, print_rows
+
+if TYPE_CHECKING:
+    from operations.difference import Difference
+
+FileOption = Path | None
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("diff")(diff)
+
+
+def diff(
+    generation: Annotated[int, typer.Argument(metavar="GEN", help="The generation that is asked about.")],
+    other: Annotated[int | None, typer.Argument(metavar="[OTHER]", help="Compared with; else the live one.")] = None,
+    *,
+    members: Annotated[bool, typer.Option("--members", help="List who gains, loses or changes tier.")] = False,
+    member: Annotated[
+        str | None, typer.Option("--member", metavar="ID", help="Show this member's reward events of both sides.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the list of members to this file.")] = None,
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="The same as Parquet.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a report with charts to this file.")] = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Leave with 1 where they differ.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell who gains and who loses where one generation takes the place of another, by which rules, at what cost.
+
+    Example: `guerdon diff 2 --members --html report.html`
+    """
+    from operations.difference import compared  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.settings import load_settings  # noqa: PLC0415  as above
+
+    with compared(load_settings().database_url, generation, other) as difference:
+        document = difference.document()
+        _write(difference, document, csv, parquet, html)
+        if members and as_json:
+            document["members"] = list(difference.members())
+        pairs = None if member is None else difference.member(member)
+        if as_json:
+            print_json(document if pairs is None else document | {"member": pairs})
+        else:
+            _print(document)
+            if members:
+                print_rows([_told(row) for row in difference.members()], as_json=False, empty="nobody is affected")
+            if pairs is not None:
+                print_rows([_side_by_side(pair) for pair in pairs], as_json=False, empty="no reward events")
+    if exit_code and document["differs"]:
+        raise typer.Exit(1)
+
+
+def _write(
+    difference: Difference, document: dict[str, Any], csv: FileOption, parquet: FileOption, html: FileOption
+) -> None:
+    from operations.difference_files import write_csv, write_parquet  # noqa: PLC0415  as above
+    from operations.difference_report import write_html  # noqa: PLC0415  as above
+
+    if csv is not None:
+        write_csv(csv, difference.members())
+    if parquet is not None:
+        write_parquet(parquet, difference.members())
+    if html is not None:
+        write_html(html, document, difference.members())
+
+
+def _print(document: dict[str, Any]) -> None:
+    events, liability = document["reward_events"], document["liability"]
+    typer.echo(
+        f"generation {document['after']} compared with {document['before']}: of the reward events {events['same']:,} "
+        f"are the same, {events['differ']:,} differ, {events['only_before']:,} are gone, {events['only_after']:,} new"
+    )
+    for name in ("units", "rules", "campaigns", "tiers", "tier_changes"):
+        if document[name]:
+            typer.echo(name.replace("_", " "))
+            print_rows(document[name], as_json=False, empty="")
+    cost = liability["cost_change"]
+    money = "" if cost is None else f", {cost} {liability['currency']}"
+    change = liability["points_after"] - liability["points_before"]
+    typer.echo(f"liability: {change:+,} points that members may still spend{money}")
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    rules = ", ".join(f"{rule['rule_id'] or 'no rule'} {rule['change']:+,}" for rule in row["rules"])
+    return row | {"rules": rules}
+
+
+def _side_by_side(pair: dict[str, Any]) -> dict[str, Any]:
+    before, after = pair["before"], pair["after"]
+    one = before or after
+    return {
+        "reward_key": pair["reward_key"][:12], "type": one["type"], "unit": one["unit"], "rule_id": one["rule_id"],
+        "event_id": one["event_id"], "before": before and before["amount"], "after": after and after["amount"],
+    }  # fmt: skip

@@ -1,0 +1,264 @@
+"""Compare two generations: what each rule gave, who gains and who loses, and what that costs.
+
+What counts is what a member *keeps*: granted, less what was reversed and what expired; of items, those not revoked or
+expired. `before` is the generation compared with, `after` the one that is asked about; a change is after less before.
+PostgreSQL adds up; only lists that somebody asked for come row by row.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from engine.store import generations
+from engine.store.database import connect, one
+from operations.rows import dictionaries, plain
+from schemas.errors import InputError
+from schemas.partitioning import shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+
+_ADD_UP = """
+CREATE TEMPORARY TABLE difference_part ON COMMIT DROP AS
+WITH moved AS (
+    SELECT generation, shard, member_id, unit, rule_id, campaign, reward_key, lot,
+           CASE WHEN debit IS NOT NULL THEN
+                    CASE WHEN credit IN ('pending', 'active', 'reserved', 'spent', 'debt') THEN amount ELSE 0 END
+                  - CASE WHEN debit IN ('pending', 'active', 'reserved', 'spent', 'debt') THEN amount ELSE 0 END
+                WHEN coalesce(lot = reward_key, true) THEN amount
+                WHEN split_part(type::text, '.', 2) IN ('revoked', 'expired', 'ended') THEN -amount
+                ELSE 0 END AS kept,
+           CASE WHEN credit = 'spent' THEN amount WHEN debit = 'spent' THEN -amount ELSE 0 END AS spent
+    FROM guerdon.reward_event
+    WHERE generation IN (%(before)s, %(after)s) AND type <> 'reward.refused'
+      AND (debit IS NOT NULL OR (item IS NOT NULL AND unit IN ('coupon', 'gift', 'badge', 'benefit')))
+), origin AS (
+    SELECT generation, shard, reward_key, rule_id, campaign FROM moved WHERE lot IS NULL OR lot = reward_key
+)
+SELECT m.shard, m.member_id, m.unit, coalesce(o.rule_id, m.rule_id) AS rule_id,
+       coalesce(o.campaign, m.campaign) AS campaign,
+       coalesce(sum(m.kept) FILTER (WHERE m.generation = %(before)s), 0) AS before,
+       coalesce(sum(m.kept) FILTER (WHERE m.generation = %(after)s), 0) AS after,
+       coalesce(sum(m.spent) FILTER (WHERE m.generation = %(before)s), 0) AS spent_before,
+       coalesce(sum(m.spent) FILTER (WHERE m.generation = %(after)s), 0) AS spent_after
+FROM moved m
+LEFT JOIN origin o ON o.generation = m.generation AND o.shard = m.shard AND o.reward_key = m.lot
+WHERE m.kept <> 0 OR m.spent <> 0
+GROUP BY 1, 2, 3, 4, 5
+"""
+_TIERS = """
+CREATE TEMPORARY TABLE difference_tier ON COMMIT DROP AS
+WITH last AS (
+    SELECT DISTINCT ON (generation, shard, member_id) generation, shard, member_id, tier
+    FROM guerdon.tier_movement WHERE generation IN (%(before)s, %(after)s)
+    ORDER BY generation, shard, member_id, pos DESC
+), member AS (
+    SELECT shard, member_id FROM last UNION SELECT shard, member_id FROM difference_part
+)
+SELECT m.shard, m.member_id, coalesce(b.tier, %(lowest_before)s) AS before, coalesce(a.tier, %(lowest_after)s) AS after
+FROM member m
+LEFT JOIN last b ON b.generation = %(before)s AND b.shard = m.shard AND b.member_id = m.member_id
+LEFT JOIN last a ON a.generation = %(after)s AND a.shard = m.shard AND a.member_id = m.member_id
+"""
+_MEMBERS = """
+CREATE TEMPORARY TABLE difference_member ON COMMIT DROP AS
+SELECT shard, member_id, unit, sum(before) AS before, sum(after) AS after, sum(after) - sum(before) AS change,
+       sum(spent_before) AS spent_before, sum(spent_after) AS spent_after,
+       greatest(sum(spent_before) - greatest(sum(after), 0), 0) AS spent_not_given
+FROM difference_part GROUP BY shard, member_id, unit
+"""
+_UNITS = """
+SELECT unit, sum(before) AS before, sum(after) AS after, sum(change) AS change,
+       count(*) FILTER (WHERE change > 0) AS gain, count(*) FILTER (WHERE change < 0) AS lose,
+       count(*) FILTER (WHERE change = 0) AS same,
+       coalesce(sum(change) FILTER (WHERE change > 0), 0) AS gained,
+       coalesce(-sum(change) FILTER (WHERE change < 0), 0) AS lost,
+       sum(spent_before) AS spent_before, sum(spent_after) AS spent_after, sum(spent_not_given) AS spent_not_given
+FROM difference_member GROUP BY unit ORDER BY unit
+"""
+_BY = """
+SELECT {column} AS {name}, unit, sum(before) AS before, sum(after) AS after, sum(after - before) AS change
+FROM difference_part GROUP BY 1, 2 ORDER BY abs(sum(after - before)) DESC, 1, 2
+"""
+_BY_TIER = """
+SELECT t.before AS tier, m.unit, count(*) AS members, sum(m.before) AS before, sum(m.after) AS after,
+       sum(m.change) AS change
+FROM difference_member m JOIN difference_tier t USING (shard, member_id) GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_TIER_CHANGES = """
+SELECT before, after, count(*) AS members FROM difference_tier WHERE before IS DISTINCT FROM after
+GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
+"""
+# classes by the power of ten of the change: a manager reads "lost 100 to 999", and no outlier flattens the chart
+_DISTRIBUTION = """
+SELECT unit, sign(change)::integer AS sign, length(abs(change)::text) AS digits, count(*) AS members,
+       sum(change) AS change
+FROM difference_member WHERE change <> 0 GROUP BY 1, 2, 3 ORDER BY 1, min(change)
+"""
+_PAIRS = """
+SELECT count(*) FILTER (WHERE a.reward_key IS NULL) AS only_before,
+       count(*) FILTER (WHERE b.reward_key IS NULL) AS only_after,
+       count(*) FILTER (WHERE (b.amount, b.type, b.item, b.available_at, b.expires_at)
+                              IS DISTINCT FROM (a.amount, a.type, a.item, a.available_at, a.expires_at)
+                        AND a.reward_key IS NOT NULL AND b.reward_key IS NOT NULL) AS differ,
+       count(*) FILTER (WHERE (b.amount, b.type, b.item, b.available_at, b.expires_at)
+                              IS NOT DISTINCT FROM (a.amount, a.type, a.item, a.available_at, a.expires_at)) AS same
+FROM (SELECT * FROM guerdon.reward_event WHERE generation = %(before)s) b
+FULL JOIN (SELECT * FROM guerdon.reward_event WHERE generation = %(after)s) a
+    ON a.shard = b.shard AND a.reward_key = b.reward_key
+"""
+_LIST = """
+SELECT m.member_id, m.unit, m.before, m.after, m.change, t.before AS tier_before, t.after AS tier_after,
+       m.spent_not_given, coalesce(r.rules, '[]'::jsonb) AS rules
+FROM (
+    SELECT * FROM difference_member
+    UNION ALL
+    SELECT shard, member_id, 'tier', 0, 0, 0, 0, 0, 0 FROM difference_tier
+    WHERE before IS DISTINCT FROM after AND NOT EXISTS (
+        SELECT 1 FROM difference_member d
+        WHERE d.shard = difference_tier.shard AND d.member_id = difference_tier.member_id)
+) m
+JOIN difference_tier t USING (shard, member_id)
+LEFT JOIN (
+    SELECT shard, member_id, unit,
+           jsonb_agg(jsonb_build_object('rule_id', rule_id, 'change', change) ORDER BY abs(change) DESC, rule_id)
+               AS rules
+    FROM (SELECT shard, member_id, unit, rule_id, sum(after - before) AS change FROM difference_part
+          GROUP BY 1, 2, 3, 4) AS by_rule
+    WHERE change <> 0 GROUP BY 1, 2, 3
+) r USING (shard, member_id, unit)
+WHERE (m.change <> 0 OR m.spent_not_given > 0 OR t.before IS DISTINCT FROM t.after)
+ORDER BY abs(m.change) DESC, m.member_id COLLATE "C", m.unit
+"""
+_SIDE = """
+SELECT encode(reward_key, 'hex') AS reward_key, type::text AS type, unit, amount, debit::text AS debit,
+       credit::text AS credit, item, rule_id, rule_version, campaign, event_id, reason, available_at, expires_at,
+       occurred_at
+FROM guerdon.reward_event WHERE generation = %s AND shard = %s AND member_id = %s ORDER BY pos
+"""
+
+
+class Difference:
+    """Answer questions on two generations, all from one snapshot of the database."""
+
+    def __init__(self, connection: Connection, after: int, before: int | None) -> None:
+        self._connection = connection
+        self._cursor: Cursor = connection.cursor()
+        self.after = after
+        self.before = generations.live(self._cursor) if before is None else before
+        for number in (self.after, self.before):
+            generations.check_exists(self._cursor, number)
+        if self.after == self.before:
+            raise InputError(
+                f"generation {after} would be compared with itself; name another, `guerdon diff {after} OTHER`"
+            )
+        self._terms = {number: _terms_of(self._cursor, number) for number in (self.before, self.after)}
+        places = {
+            "before": self.before,
+            "after": self.after,
+            "lowest_before": self._terms[self.before][0],
+            "lowest_after": self._terms[self.after][0],
+        }
+        for statement in (_ADD_UP, _TIERS, _MEMBERS):
+            self._cursor.execute(statement, places)
+
+    def document(self) -> dict[str, Any]:
+        """Return totals per unit, rule, campaign and tier, and what the change costs, as JSON can hold it."""
+        rows, places = self._rows, {"before": self.before, "after": self.after}
+        units = rows(_UNITS)
+        found: dict[str, Any] = {
+            **places,
+            "reward_events": dictionaries(self._cursor, _PAIRS, places)[0],
+            "units": units,
+            "rules": rows(_BY.format(column="rule_id", name="rule_id")),
+            "campaigns": rows(_BY.format(column="campaign", name="campaign")),
+            "tiers": rows(_BY_TIER),
+            "tier_changes": rows(_TIER_CHANGES),
+            "distribution": rows(_DISTRIBUTION),
+            "liability": self._liability(units),
+        }
+        events = found["reward_events"]
+        found["differs"] = any(events[name] for name in ("only_before", "only_after", "differ"))
+        return found
+
+    def members(self) -> Iterator[dict[str, Any]]:
+        """Yield who gains, loses or changes tier, the largest change first, with the rules that did it."""
+        with self._connection.cursor("difference_list") as cursor:
+            cursor.itersize = 5_000
+            cursor.execute(_LIST)
+            names: list[str] = []
+            for row in cursor:
+                names = names or [column.name for column in cursor.description or ()]
+                yield dict(zip(names, map(plain, row), strict=True))
+
+    def member(self, member_id: str) -> list[dict[str, Any]]:
+        """Return the reward events of a member on both sides, paired by their key; one that a side lacks is None."""
+        place = (shard_of(member_id), member_id)
+        sides = [
+            {row.pop("reward_key"): row for row in dictionaries(self._cursor, _SIDE, (number, *place))}
+            for number in (self.before, self.after)
+        ]
+        before, after = sides
+        return [
+            {"reward_key": key, "before": before.get(key), "after": after.get(key)}
+            for key in (*before, *(key for key in after if key not in before))
+        ]
+
+    def _rows(self, query: str) -> list[dict[str, Any]]:
+        return dictionaries(self._cursor, query)
+
+    def _liability(self, units: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the points that members may still spend, and what they cost; money as a decimal string, or None."""
+        points = next((unit for unit in units if unit["unit"] == "points"), None)
+        told: dict[str, Any] = {}
+        costs: list[Decimal | None] = []
+        for side, number in (("before", self.before), ("after", self.after)):
+            open_points = 0 if points is None else points[side] - points[f"spent_{side}"]
+            _, each, currency = self._terms[number]
+            costs.append(None if each is None else each * open_points)
+            told["currency"] = currency or told.get("currency")
+            told[f"points_{side}"] = open_points
+            told[f"cost_{side}"] = _money(costs[-1])
+        known = [cost for cost in costs if cost is not None]
+        told["cost_change"] = _money(known[1] - known[0]) if len(known) == 2 else None
+        return told
+
+
+@contextmanager
+def compared(database_url: str, after: int, before: int | None = None) -> Iterator[Difference]:
+    """Yield the difference that generation `after` makes to `before`, the live one where None.
+
+    Raises:
+        InputError: there is no such generation, or both are the same.
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    # a reader may look at a long list for as long as they like: nothing that others write waits for it
+    with closing(connect(database_url, idle_max="0")) as connection:
+        connection.set_session(isolation_level="REPEATABLE READ")
+        with connection:
+            yield Difference(connection, after, before)
+
+
+def _terms_of(cursor: Cursor, generation: int) -> tuple[str | None, Decimal | None, str | None]:
+    """Return the lowest tier, what a point may cost, and the currency, by the newest version that judges there."""
+    (version,) = one(cursor, "SELECT max(version) FROM guerdon.generation_head WHERE generation = %s", (generation,))
+    cursor.execute("SELECT lowest_tier, currency, body FROM guerdon.programme_version WHERE version = %s", (version,))
+    row = cursor.fetchone()
+    if row is None:
+        return None, None, None
+    lowest, currency, body = row
+    # BaseLoader keeps numbers as they are written: money is never a binary fraction
+    points = yaml.load(body, Loader=yaml.BaseLoader).get("points")  # noqa: S506  it makes strings, lists, maps only
+    each = points.get("liability_per_point") if isinstance(points, dict) else None
+    return lowest, None if each is None else Decimal(each), currency
+
+
+def _money(value: Decimal | None) -> str | None:
+    return None if value is None else f"{value:f}"
