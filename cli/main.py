@@ -42,8 +42,8 @@ UNREACHABLE = {
 
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
-    demo, services, worker, programme, events, simulate, member, operate, why, adjust, referral, generations, difference,
-    bench,
+    demo, services, worker, programme, events, simulate, member, operate, why, adjust, referral, generations,
+    difference, bench,
 )  # fmt: skip
 
 app = typer.Typer(

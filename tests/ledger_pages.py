@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {
     name: (DOCS / name).read_text(encoding="utf-8")
-    for name in ("ledger.md", "programme/terms.md", "programme/occasions.md")
+    for name in ("ledger.md", "programme/terms.md", "programme/occasions.md", "programme/referrals.md")
 }
 FRAME = {"schema": "guerdon/1", "programme": "shop", "timezone": "UTC", "currency": "EUR", "rules": "[]"}
 EXECUTED = ("yaml", "json", "text")

@@ -20,13 +20,16 @@ from engine.store.source_log import Head
 from operations.difference import compared
 from operations.difference_files import COLUMNS, write_csv, write_parquet
 from operations.difference_report import write_html
-from operations.simulate import Line, Simulation, simulate_lines
+from operations.event_lines import Line
+from operations.simulate import simulate_lines
 from schemas.errors import InputError
 from tests.chaos.load import activate
 from tests.test_command_line import guerdon
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from operations.simulation import Simulation
 
 pytestmark = pytest.mark.postgres
 

@@ -199,6 +199,13 @@ def test_the_same_email_is_one_person_and_the_same_device_is_looked_at(run: Any)
     assert status(run(programme(flags), ann, office), "bob") == [("attributed", None)]
 
 
+def test_a_claim_that_says_nothing_does_not_hide_what_the_signup_said(run: Any) -> None:
+    ann = signup(1, "ann", "03-01", identity=IDENTITY)
+    same = signup(2, "bob", "03-02", identity={"email": "h1"})
+    claim = signup(3, "bob", "03-03", referrer_id="ann")
+    assert status(run(programme(), ann, same, claim), "bob") == [("rejected", "same_identity")]
+
+
 def test_the_sixth_referee_within_an_hour_is_flagged_and_the_one_after_it_is_not(run: Any) -> None:
     many = [signup(n, f"b{n}", f"2024-03-02T10:0{n - 2}:00Z", referrer_id="ann") for n in range(2, 8)]
     later = signup(8, "b8", "2024-03-02T12:00:00Z", referrer_id="ann")

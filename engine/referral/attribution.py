@@ -184,9 +184,8 @@ class Attributor:
             return "existing_member"
         if first_ms is not None and self._is_late(signup, first_ms):
             return "claim_too_late"
-        if Block.SAME_IDENTITY in block and any(
-            known.first_of(each) not in (None, member_id) for each in identities.persons
-        ):
+        told = {*identities.persons, *known.identities_of(member_id)}  # a claim may leave out what the signup said
+        if Block.SAME_IDENTITY in block and any(known.first_of(each) not in (None, member_id) for each in sorted(told)):
             return "same_identity"
         return "referrer_limit" if self._is_full(owner, signup.occurred_at) else None
 

@@ -145,13 +145,10 @@ class StoredReferrals:
             self._first |= dict.fromkeys(persons)
             self._cursor.execute("SELECT hash, member_id FROM guerdon.identity_hash WHERE hash = ANY(%s)", (persons,))
             self._first |= {bytes(found): member_id for found, member_id in self._cursor.fetchall()}
-        if any(identities.device or identities.agent for identities in told):
-            wanted = sorted(referrers | {signup.member_id for signup in signups})
-            self._cursor.execute(
-                "SELECT member_id, hash FROM guerdon.member_identity WHERE member_id = ANY(%s)", (wanted,)
-            )
-            for member_id, found in self._cursor.fetchall():
-                self._theirs.setdefault(member_id, set()).add(bytes(found))
+        wanted = sorted(referrers | {signup.member_id for signup in signups})
+        self._cursor.execute("SELECT member_id, hash FROM guerdon.member_identity WHERE member_id = ANY(%s)", (wanted,))
+        for member_id, found in self._cursor.fetchall():
+            self._theirs.setdefault(member_id, set()).add(bytes(found))
 
     def _member(self, member_id: str) -> Member | None:
         return self._members.get(shard_of(member_id), {}).get(member_id)
@@ -200,7 +197,7 @@ class StoredReferrals:
         return self._first[identity]
 
     def identities_of(self, member_id: str) -> frozenset[bytes]:
-        """Return the keyed hashes of a member's devices and agents."""
+        """Return the keyed hashes of what a member's signups and profiles told."""
         return frozenset(self._theirs.get(member_id, ()))
 
     def touches_of(self, visitor: str, from_ms: int, until_ms: int) -> Sequence[TouchSeen]:

@@ -193,10 +193,10 @@ class Referrals(StoredReferrals):
             if self.first_of(each) is None:
                 self._first[each] = self._new_hashes[each] = member_id
         theirs = self._theirs.setdefault(member_id, set())
-        for shared in (told.device, told.agent):
-            if shared is not None and shared not in theirs:
-                theirs.add(shared)
-                self._new_identities.add((member_id, shared))
+        for told_of in told.all():
+            if told_of not in theirs:
+                theirs.add(told_of)
+                self._new_identities.add((member_id, told_of))
 
     def save(self) -> None:
         """Write what was decided, each table sorted, in an order that everybody keeps."""

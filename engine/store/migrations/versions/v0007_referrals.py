@@ -29,7 +29,7 @@ CREATE TABLE guerdon.identity_hash (              -- keyed hashes: the first mem
     hash      bytea NOT NULL PRIMARY KEY,
     member_id text COLLATE "C" NOT NULL
 );
-CREATE TABLE guerdon.member_identity (            -- keyed hashes of devices and of addresses with a user agent
+CREATE TABLE guerdon.member_identity (            -- keyed hashes of all that a member's signups told
     member_id text COLLATE "C" NOT NULL,
     hash      bytea NOT NULL,
     PRIMARY KEY (member_id, hash)
