@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SHOWN_ROWS_MAX = 40
 _BALANCE_COLUMNS = ("member_id", "unit", "granted", "active", "spent", "debt", "available")
 _REWARD_COLUMNS = ("occurred_at", "member_id", "type", "amount", "rule_id", "reason")
+_REFERRAL_COLUMNS = ("referee_id", "referrer_id", "code", "channel", "status", "reason")
 _QUARANTINE_COLUMNS = ("line", "event_id", "reason", "message")
 
 ProgrammeFile = Annotated[Path, typer.Argument(metavar="PROGRAMME", help="The programme file.")]
@@ -59,8 +60,6 @@ def simulate(
     print_problems(simulation.warnings)
     if event_id is not None:
         _narrow(simulation, event_id)
-    for kind in simulation.not_judged:
-        typer.echo(f"{kind} events are recorded but not judged by this release", err=True)
     if as_json:
         print_json(simulation.document())
         return
@@ -83,6 +82,8 @@ def _print_tables(simulation: Simulation) -> None:
     """Show people balances, the last reward events, and what was set aside."""
     document = simulation.document()
     _print_table("balances", _BALANCE_COLUMNS, document["balances"])
+    if document["referrals"]:
+        _print_table("referrals", _REFERRAL_COLUMNS, document["referrals"])
     _print_table("reward events", _REWARD_COLUMNS, document["reward_events"])
     if document["quarantined"]:
         set_aside = [{**event, "line": f"{event['file']}:{event['line']}"} for event in document["quarantined"]]

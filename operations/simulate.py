@@ -17,7 +17,6 @@ from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import MemoryBudgets
 from engine.programme.compile import Judge, compile_programme
 from engine.programme.explain import Explainer
-from engine.programme.fields import EVENT_TRIGGERS
 from engine.programme.load import load_file, refused
 from engine.referral.facts import Attribution
 from engine.state import MemberState, Occurrence
@@ -27,7 +26,7 @@ from operations.simulate_referrals import SimulatedReferrals
 from operations.simulation import Explained, Quarantined, Recorded, Simulation, told
 from schemas.canonical import content_digest, event_identity
 from schemas.errors import InputError
-from schemas.events import TYPE_NAMES, Decision, Erasure, Profile, Purchase, Redemption, Refund, Touch, key_of
+from schemas.events import Purchase, key_of
 from schemas.json_events import decode_json
 from schemas.partitioning import SHARDS, shard_of
 from schemas.rejection import Reason, Rejected
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 
 _SECRET = b"guerdon simulate"
 """Digests are compared within one run only, so any fixed key will do."""
-_JUDGED = frozenset((*EVENT_TRIGGERS.values(), Profile, Erasure, Refund, Redemption, Decision, Touch))
 
 
 class BadProgramme(InputError):  # noqa: N818  as its siblings in schemas/errors.py
@@ -187,9 +185,6 @@ class _Simulator:
         self._digests[identity] = content_digest(event, _SECRET)
         if isinstance(event, Purchase):
             self._orders[event.member_id, event.order_id] = event
-        kind = TYPE_NAMES[type(event)]
-        if type(event) not in _JUDGED and kind not in simulation.not_judged:
-            simulation.not_judged.append(kind)
         shard = shard_of(key_of(event))
         self._seqs[shard] += 1
         return Occurrence(identity, self._seqs[shard], simulation.clock_ms)

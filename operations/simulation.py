@@ -74,16 +74,12 @@ class Recorded(NamedTuple):
 
 @dataclass
 class Simulation:
-    """Hold what a run has found; `not_judged` are event types that this release records only, in order of coming.
-
-    `explained` tells of each event why rules gave or did not; None where nobody asked.
-    """
+    """Hold what a run has found; `explained` tells of each event why rules gave or did not, None where nobody asked."""
 
     recorded: list[Recorded] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     accepted: int = 0
     duplicates: int = 0
-    not_judged: list[str] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     clock_ms: int = 0
     tiers: list[dict[str, Any]] = field(default_factory=list)

@@ -85,6 +85,13 @@ def test_points_count_less_what_a_refund_takes_back_of_them_in_the_month_of_thei
     assert won(rows) == [("bob", "rank 1", 30)]
 
 
+def test_a_metric_beside_a_contest_is_no_score(run: Any) -> None:
+    counted = contest("spend").replace("rules:", "metrics: {often: {count: purchase}}\nrules:")
+    counted += "- {id: keen, on: purchase, when: {history.often: {gte: 1}}, give: [{points: 1}]}\n"
+    rows = run(counted, [purchase(1, "ann", "2024-03-10T10:00:00Z", 900)], "2024-04-15T00:00:00Z")
+    assert won(rows) == [("ann", "rank 1", 900)]
+
+
 def test_only_verified_shares_count(run: Any) -> None:
     share = {"object": "post", "channel": "wechat"}
     rows = run(

@@ -50,10 +50,10 @@ class Won(NamedTuple):
 def scores_of(state: MemberState) -> Iterator[Score]:
     """Yield what a member has reached, by contest and period."""
     if state.memory is not None:
-        for key, (value, reached_ms, *_) in state.memory.counters.items():
+        for key, counted in state.memory.counters.items():
             if key.startswith(_PREFIX):
                 contest, _, period = key.removeprefix(_PREFIX).rpartition(":")
-                yield Score(contest, int(period), value, reached_ms)
+                yield Score(contest, int(period), counted[0], counted[1])
 
 
 def count(turn: Turn, event: Event | None) -> None:
