@@ -200,9 +200,8 @@ def _notes(case: Case, simulation: Simulation) -> list[str]:
     """Tell what the case does not ask about and its author may not have meant."""
     asked = case.expect.get("quarantined")
     known = asked if isinstance(asked, dict) else {}
-    notes = [
+    return [
         f"{event.file}:{event.line}: event {event.event_id} was set aside as {event.reason}: {event.message}"
         for event in simulation.quarantined
         if event.event_id not in known
     ]
-    return notes + [f"{kind} events are recorded but not judged by this release" for kind in simulation.not_judged]

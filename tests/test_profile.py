@@ -256,4 +256,3 @@ def test_simulate_folds_profiles_and_judges_by_them(tmp_path: Path) -> None:
     (tmp_path / "e.jsonl").write_text("\n".join(map(json.dumps, events)), encoding="utf-8")
     simulation = simulate(tmp_path / "p.yaml", [tmp_path / "e.jsonl"])
     assert [row["event_id"] for row in simulation.document()["reward_events"]] == ["h2", "x"]
-    assert simulation.not_judged == []
