@@ -52,6 +52,7 @@ bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its l
 	@$(BIN)/python -m bench.language
 	@$(BIN)/python -m bench.ticks
 	@$(BIN)/python -m bench.budgets
+	@$(BIN)/python -m bench.referrals
 	@$(BIN)/python -m bench.replay
 
 chaos: $(READY) ## the long form of the tests that kill and stop processes

@@ -154,8 +154,12 @@ class Tracker(Struct, array_like=True):
         )  # fmt: skip
 
     def _forget(self, at_ms: int) -> None:
-        """Drop orders whose refunds have closed long since."""
-        self.orders = {name: order for name, order in self.orders.items() if order.closes_ms + LATE_MS >= at_ms}
+        """Drop orders whose refunds have closed long since, the oldest first."""
+        while self.orders:
+            oldest = next(iter(self.orders))
+            if self.orders[oldest].closes_ms + LATE_MS >= at_ms:
+                return
+            del self.orders[oldest]
 
 
 def forward_all(

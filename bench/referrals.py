@@ -1,0 +1,126 @@
+"""Measure what referrals cost the live transaction: a mix of signups, shares and purchases of which some are forwarded.
+
+One worker writes batches straight to PostgreSQL and takes in, with later batches and at the end, what was forwarded.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import sql
+
+from bench import load
+from engine.batch import Admitted, Batch, ClockMove, admitted_from
+from engine.live import LiveTransaction
+from engine.store.database import migrate
+from operations.programmes import activate
+from operations.services.postgresql import LocalPostgres
+from schemas.codec import CommittedSchemas, Encoder
+from schemas.events import Event, Purchase, Share, Signup
+from schemas.partitioning import shard_of
+from schemas.writer_schemas import committed_ids
+
+EVENTS = 40_000
+BATCH = 2_000
+MEMBERS = 4_000
+ROUNDS = 3
+REFERRED = 5
+"""One member in so many was referred, and so is one purchase in so many."""
+
+FRIEND = """\
+- id: friend
+  on: referral
+  when: {referral.event: purchase, referral.number: {lte: 3}}
+  give: [{points: 20}]
+  limits: [{times: 100, per: member, every: year}]
+"""
+FAR_MS = 30_000_000_000_000
+
+
+def main() -> None:
+    """Print events per second, the median of the rounds, and the ratio to purchases alone."""
+    home = Path(tempfile.mkdtemp(prefix="guerdon-bench-"))
+    home.chmod(0o711)
+    server = LocalPostgres(home)
+    kinds = {"purchases alone": False, "a mix with referrals": True}
+    try:
+        server.start()
+        rounds: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for number in range(ROUNDS):
+            for kind, mixed in kinds.items():
+                rounds[kind].append(_round(server.address, f"r{number}_{int(mixed)}", mixed=mixed))
+        rates = {kind: statistics.median(found) for kind, found in rounds.items()}
+        print(f"one worker, {EVENTS:,} events in batches of {BATCH:,}, {ROUNDS} rounds in turns:")
+        for kind, rate in rates.items():
+            print(f"  {kind:24s} {rate:10,.0f} events/s, {rate / rates['purchases alone']:.2f} of purchases alone")
+    finally:
+        server.stop()
+        server.erase()
+
+
+def _round(address: str, name: str, *, mixed: bool) -> float:
+    """Return events per second on a fresh database."""
+    with closing(psycopg2.connect(address)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            cursor.execute("CHECKPOINT")
+    url = f"{address.rpartition('/')[0]}/{name}"
+    migrate(url)
+    with tempfile.TemporaryDirectory() as folder:
+        programme = Path(folder) / "programme.yaml"
+        text = load.PROGRAMME.replace("rules:\n", "referral: {claim_window: 7d}\nrules:\n" + FRIEND, 1)
+        programme.write_text(text if mixed else load.PROGRAMME, "utf-8")
+        activate(url, programme)
+    batches = _batches(_mix() if mixed else list(load.purchases(EVENTS, MEMBERS)))
+    with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live:
+        began = time.perf_counter()
+        for batch in batches:
+            live.commit(batch)
+        while live.commit(Batch(clock=ClockMove(0, everywhere=True, hourly=False, reached_ms=FAR_MS))).ticks:
+            pass
+        return EVENTS / (time.perf_counter() - began)
+
+
+def _batches(events: list[Event]) -> list[Batch]:
+    encoder, ids = Encoder(), committed_ids()
+    made: list[Admitted] = []
+    for event in events:
+        shard = shard_of(event.member_id)  # type: ignore[attr-defined]  # all are of members
+        made.append(admitted_from(event, shard, ids[type(event).__name__], encoder.encode(event), b"secret"))
+    return [Batch(made[first : first + BATCH]) for first in range(0, len(made), BATCH)]
+
+
+def _mix() -> list[Event]:
+    """Return 5 % signups and 5 % shares among 90 % purchases, a fifth of them by members who were referred."""
+    found: list[Event] = []
+    joined = shared = 0
+    for number, event in enumerate(load.purchases(EVENTS, MEMBERS)):
+        if number % 20 == 0:
+            at = {"event_id": f"s{joined}", "member_id": f"new-{joined}", "occurred_at": event.occurred_at}
+            by = f"new-{joined - 1 - joined % REFERRED}" if joined % REFERRED and joined > REFERRED else None
+            found.append(Signup(**at, referrer_id=by))  # type: ignore[arg-type]  # each by its name
+            joined += 1
+        elif number % 20 == 10:
+            at = {"event_id": f"h{shared}", "member_id": event.member_id, "occurred_at": event.occurred_at}
+            found.append(Share(**at, object=f"o{shared}", channel="link", verified=True))  # type: ignore[arg-type]  # as above
+            shared += 1
+        elif number % REFERRED == 0 and joined > REFERRED:
+            found.append(_by(event, f"new-{1 + number % (joined - 1)}"))
+        else:
+            found.append(event)
+    return found
+
+
+def _by(event: Purchase, member_id: str) -> Purchase:
+    fields = {name: getattr(event, name) for name in event.__struct_fields__}
+    return Purchase(**(fields | {"member_id": member_id}))
+
+
+if __name__ == "__main__":
+    main()
