@@ -75,7 +75,7 @@ ROOM_AGAIN = 0.5
 
 @dataclass(slots=True)
 class Summary:
-    """Count what a run came to, in events; `ticks` are those of Guerdon's own."""
+    """Count what a run came to, in events; `ticks` are those of Guerdon's own, `retried` transactions."""
 
     accepted: int = 0
     duplicate: int = 0
@@ -83,6 +83,7 @@ class Summary:
     rewards: int = 0
     batches: int = 0
     ticks: int = 0
+    retried: int = 0
 
     def add(self, outcome: Outcome) -> None:
         """Take in a committed batch."""
@@ -91,6 +92,7 @@ class Summary:
         self.quarantined += outcome.quarantined
         self.rewards += outcome.rewards
         self.ticks += outcome.ticks
+        self.retried += outcome.retried
 
 
 class Worker:
@@ -247,7 +249,7 @@ class Worker:
             self._publisher.wake(behind=behind)
         log.info(
             "batch", accepted=outcome.accepted, duplicate=outcome.duplicate, quarantined=outcome.quarantined,
-            rewards=outcome.rewards, buffered=len(self._lanes),
+            rewards=outcome.rewards, buffered=len(self._lanes), retried=outcome.retried,
         )  # fmt: skip
         self._report(batch)
 

@@ -7,6 +7,7 @@ rows, a worker that is no longer alone finds them moved, and a shard has one wri
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -108,19 +109,23 @@ class LiveTransaction:
             engine.store.offsets.Fenced: another worker has taken these offsets; nothing was written.
             psycopg2.Error: PostgreSQL is away; whether the transaction took effect, the offsets will tell.
         """
-        for _ in range(ATTEMPTS_MAX - 1):
+        for retried in range(ATTEMPTS_MAX):
             try:
-                return self._attempt(batch)
-            except EvaluationFailed:
-                continue
-            except NotLookedUp:
-                self._look_ups.insert_failed()
-            except RETRYABLE as error:
-                if isinstance(error, UniqueViolation):
-                    self._look_ups.insert_failed()
-                elif isinstance(error, LockNotAvailable):
-                    end_frozen(self._database_url)
-        return self._attempt(batch)
+                outcome = self._attempt(batch)
+            except (EvaluationFailed, NotLookedUp, *RETRYABLE) as error:
+                if retried == ATTEMPTS_MAX - 1:
+                    raise
+                self._learn(error)
+            else:
+                return replace(outcome, retried=retried) if retried else outcome
+        raise AssertionError("the last attempt has returned or raised")
+
+    def _learn(self, error: Exception) -> None:
+        """Take from a failed attempt what the next one must do otherwise."""
+        if isinstance(error, NotLookedUp | UniqueViolation):
+            self._look_ups.insert_failed()
+        elif isinstance(error, LockNotAvailable):
+            end_frozen(self._database_url)
 
     def _close_contests(self, until_ms: int) -> None:
         """Close what has ended, in a transaction of its own that holds every shard."""

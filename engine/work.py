@@ -66,13 +66,17 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Say what a committed batch came to, in numbers of events; `ticks` counts those of Guerdon's own."""
+    """Say what a committed batch came to, in numbers of events; `ticks` counts those of Guerdon's own.
+
+    `retried` is how often the transaction was begun anew, after a deadlock or a race: nothing of it shows elsewhere.
+    """
 
     accepted: int
     duplicate: int
     quarantined: int
     rewards: int
     ticks: int = 0
+    retried: int = 0
 
 
 def set_aside(event: Admitted, stage: str, reason: Reason, message: str) -> SetAside:

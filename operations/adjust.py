@@ -221,6 +221,7 @@ def _against_log(settings: Settings, lines: list[Line], terms: _Terms) -> tuple[
             made = [_admitted(line.decision, terms) for line in some]
             known = source_log.find_known(cursor, [each.identity[:IDENTITY_BYTES] for each in made])
             erased = _erased(cursor, made)
+            owners = _owners(cursor, some)
             first_at_ms = _first_at_ms(cursor, known)
             for line, event in zip(some, made, strict=True):
                 first = known.get(event.identity[:IDENTITY_BYTES])
@@ -230,6 +231,11 @@ def _against_log(settings: Settings, lines: list[Line], terms: _Terms) -> tuple[
                     decision = structs.replace(decision, occurred_at=at_ms)
                 if first is not None and first.digest != content_digest(decision, terms.secret):
                     why = f"event_id {decision.event_id} stands for something else already; send another event_id"
+                    problems.append(line.problem(Reason.ID_CONFLICT, why))
+                elif (
+                    first is None and owners.get(decision.referral_code or "", decision.member_id) != decision.member_id
+                ):
+                    why = f'referral_code "{decision.referral_code}" is another member\'s already; bring another one'
                     problems.append(line.problem(Reason.ID_CONFLICT, why))
                 elif first is None and decision.member_id in erased:
                     why = f'member "{decision.member_id}" asked for erasure; nothing more is kept of them'
@@ -249,6 +255,13 @@ def _first_at_ms(cursor: Cursor, known: dict[bytes, Known]) -> dict[tuple[int, i
         ([each.shard for each in known.values()], [each.seq for each in known.values()]),
     )
     return {(shard, seq): at_ms for shard, seq, at_ms in cursor.fetchall()}
+
+
+def _owners(cursor: Cursor, lines: Sequence[Line]) -> dict[str, str]:
+    """Return whose the codes are already that openings bring, by code."""
+    codes = [line.decision.referral_code for line in lines if line.decision.referral_code is not None]
+    cursor.execute("SELECT code, member_id FROM guerdon.member_code WHERE code = ANY(%s)", (codes,))
+    return dict(cursor.fetchall())
 
 
 def _erased(cursor: Cursor, made: Sequence[Admitted]) -> set[str]:

@@ -19,11 +19,13 @@ from projections.runner import finish
 from schemas.errors import AnswerIsNo, InputError
 from tests.chaos.batches import SCHEMAS
 from tests.chaos.load import START_MS, activate
+from tests.test_command_line import guerdon
 from tests.test_referrals import programme
 from tests.test_referrals_live import order, signup, taken_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.postgres
 DEVICE: dict[str, Any] = {"identity": {"device": "d"}}
@@ -90,3 +92,13 @@ def test_member_shows_code_and_link_and_both_sides_of_a_referral(worker: LiveTra
     assert "https://shop.example/r/" in referrer.stdout
     assert "referred 1: 1 qualified, 0 voided" in referrer.stdout
     assert "referred by ann: flagged (same_device)" in command("member", "bob").stdout
+
+
+def test_an_opening_that_brings_a_code_of_another_member_is_refused(worker: LiveTransaction, tmp_path: Path) -> None:
+    assert worker is not None
+    brought = {"action": "opening", "referral_code": "OLD-7"}
+    for member_id, code in (("cat", 0), ("dan", 2)):
+        (tmp_path / "o.jsonl").write_text(json.dumps({"member_id": member_id, **brought}), encoding="utf-8")
+        told = guerdon("adjust", "--file", str(tmp_path / "o.jsonl"))
+        assert told.returncode == code, told.stderr
+    assert "another member's already" in told.stderr
