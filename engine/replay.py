@@ -323,7 +323,7 @@ class Replay:
         place = (occurrence.seq, row.recorded.event_id)
         for won in self._facts.won.get(occurrence.seq, ()):
             member = shard.member(won.member_id)
-            if not self._copy(shard, member):
+            if not self._copy(shard, member) and not (self._is_holding and self._holds(shard, member)):
                 books = self._books.of(member, shard.schedule, occurrence.seq, place)
                 rewards = award(member.member_id, member.state, occurrence, judge, books, won)
                 self._rewards.append(rewards, shard.head, member.packed_id + pack_text(place[1]))

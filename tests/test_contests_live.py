@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.batch import Batch, ClockMove
+from engine.evaluate import award
+from engine.live import LiveTransaction
 from engine.programme.load import load_programme
+from engine.release import release_member
+from engine.store import contests
 from engine.store.database import transaction
 from operations.event_lines import Line
 from operations.rows import dictionaries
 from operations.simulate import simulate_lines
+from schemas.events import Purchase
+from schemas.partitioning import shard_of
 from schemas.scalars import instant_from_iso
+from tests.chaos.batches import SCHEMAS, admitted
 from tests.chaos.load import activate, make_topics, publish
 from tests.test_clock import assert_sound, messages, work
 
@@ -97,3 +106,31 @@ def test_what_comes_after_the_closing_changes_nothing_and_says_so(settings: Sett
         ("points.granted", None, 9_000), ("reward.refused", "contest_closed", 900_000),
     ]  # fmt: skip
     assert_sound(settings.database_url)
+
+
+@pytest.mark.postgres
+def test_a_prize_that_cannot_be_judged_holds_its_winner_and_stops_nobody_else(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(member_id: str, *rest: Any) -> Any:
+        if member_id == "ann":
+            raise ZeroDivisionError
+        return award(member_id, *rest)
+
+    activate(database_url, PROGRAMME)
+    at_ms = instant_from_iso("2024-03-10T10:00:00Z", "at")
+    orders = [
+        Purchase(event_id=who, member_id=who, order_id="o", currency="EUR", amount=5_000, occurred_at=at_ms)
+        for who in ("ann", "bob")
+    ]
+    monkeypatch.setattr(contests, "award", failing)
+    with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
+        worker.commit(Batch([admitted(each) for each in orders]))
+        worker.commit(Batch(clock=ClockMove(UNTIL_MS, everywhere=True, reached_ms=UNTIL_MS)))
+    with transaction(database_url) as cursor:
+        cursor.execute("SELECT member_id FROM reward.reward_event WHERE type = 'contest.won'")
+        assert cursor.fetchall() == [("bob",)]
+        cursor.execute("SELECT member_id, stage FROM guerdon.quarantine")
+        assert cursor.fetchall() == [("ann", "evaluate")]
+        assert release_member(cursor, shard_of("ann"), "ann") == 0
+    assert_sound(database_url)

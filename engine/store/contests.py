@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING
 from msgspec import msgpack
 from psycopg2.extras import execute_values
 
+from engine.batch import NO_OFFSET, SetAside
 from engine.evaluate import award
 from engine.ledger.contests import Won, scores_of
 from engine.programme.contest_periods import ended_by, next_end
+from engine.programme.occasions import ContestWon
 from engine.state import Occurrence
-from engine.store import generations, ledgers, member_states, profiles, source_log
+from engine.store import generations, ledgers, member_states, personal, profiles, quarantine, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
 from engine.store.budgets import StoredBudgets
 from engine.store.reward_log import PostingFields, RewardRows
 from schemas.canonical import event_identity
-from schemas.partitioning import SHARDS
+from schemas.partitioning import SHARDS, shard_of
+from schemas.rejection import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -208,5 +211,34 @@ class _Closing:
         head = self._heads[member.shard]
         generations.add_fact(self._cursor, self._generation, (head.shard, head.seq), "contest", won._asdict())
         books = self._books.of(member)
-        rewards = award(member.member_id, member.state, occurrence, self._judges[member.shard], books, won)
+        try:
+            rewards = award(member.member_id, member.state, occurrence, self._judges[member.shard], books, won)
+        except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
+            self._hold(won, error, event_id)
+            return
         self._rewards.append(rewards, head, member.packed_id + pack_text(event_id))
+
+    def _hold(self, won: Won, error: Exception, event_id: str) -> None:
+        """Hold a winner whose prize could not be judged, as they were before it, and set aside why."""
+        shard = shard_of(won.member_id)
+        head = self._heads[shard]
+        (member,) = member_states.load(self._cursor, [(shard, won.member_id)])
+        profiles.open_profiles(self._cursor, [member])
+        ledgers.open_ledgers(self._cursor, [member])
+        member.state.held_since = head.seq
+        self._members[shard, won.member_id] = member
+        message = f"{type(error).__name__}: {error}; the prize of {won.contest} is to be given by hand".replace(
+            "\0", "␀"
+        )
+        event = ContestWon(
+            event_id=event_id, source="guerdon", member_id=won.member_id, occurred_at=won.end_ms,
+            contest_id=won.contest, rank=won.rank, value=won.value,
+        )  # fmt: skip
+        record = SetAside(
+            "evaluate", Reason.EVALUATION_FAILED, message, None, NO_OFFSET, NO_OFFSET, msgpack.encode(won._asdict()),
+            event, personal.OWN_FORMAT,
+        )  # fmt: skip
+        place = (shard, head.seq)
+        quarantine.add(self._cursor, [record], {}, {0: place})
+        held: dict[str, object] = {"member_id": won.member_id, "reason": message}
+        generations.add_fact(self._cursor, self._generation, place, "member_held", held)
