@@ -63,6 +63,7 @@ def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent
     """Perform what is due, then the event and all that follows from it."""
     state, at_ms, kind = turn.state, event.occurred_at, type(event)
     if state.erased and kind in OF_REFERRALS:
+        referrals.tell_of_erased(turn, event)
         return turn.rewards
     _move_clock(turn, at_ms)
     first = len(turn.rewards)
@@ -77,7 +78,7 @@ def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent
     if state.first_ms is None and kind not in OF_REFERRALS and not _is_opening(event):
         state.first_ms = at_ms
     if turn.judge.tier_clock is not None:
-        ranks.count_gained(turn, at_ms, getattr(event, "order_id", None))
+        ranks.count_gained(turn, at_ms, _order_of(event))
     if state.is_waiting and isinstance(event, Purchase):
         apply_waiting(turn, event.order_id, at_ms)
     _catch_up(turn, at_ms)
@@ -92,6 +93,11 @@ def _catch_up(turn: Turn, at_ms: int) -> None:
     state.clock_ms = max(state.clock_ms, at_ms)
     if state.due_ms is not None and state.due_ms <= state.clock_ms:
         perform_due(turn, state.clock_ms)
+
+
+def _order_of(event: MemberEvent | Profile) -> str | None:
+    """Return the order that an event is about, by its name in the member's ledger."""
+    return referrals.order_of(event) if isinstance(event, Forwarded) else getattr(event, "order_id", None)
 
 
 def _is_opening(event: MemberEvent | Profile) -> bool:

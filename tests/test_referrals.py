@@ -342,3 +342,57 @@ def test_limits_of_a_rule_on_referrals_count_in_the_referrers_account(run: Any) 
     assert points(document, "ann")["granted"] == 250
     again = run(programme(rules=rules), ANN, BOB, FIRST, refund(6, "bob", "03-04", "o3"), *others)
     assert points(again, "ann")["available"] == 300
+
+
+VOID = decision(9, "bob", "03-09", "referral_void")
+
+
+def test_a_refund_after_a_void_claims_nothing_again(run: Any) -> None:
+    document = run(programme(), ANN, BOB, FIRST, VOID, refund(10, "bob", "03-10", "o3"))
+    assert (points(document, "bob")["reversed"], points(document, "bob")["debt"]) == (50, 0)
+
+
+@pytest.mark.parametrize("first", [(), (refund(5, "bob", "03-05", "o3", 400),)])
+def test_a_void_gives_the_limit_back_whatever_a_refund_took_before(run: Any, first: tuple[Event, ...]) -> None:
+    limit = "limits: [{times: 1, per: [member, referral.channel], every: year}]}"
+    rules = RULES.replace("of: referral.amount}}]}", f"of: referral.amount}}}}], {limit}")
+    bob = signup(2, "bob", "03-02", referrer_id="ann", channel="link")
+    cat = signup(11, "cat", "03-10", referrer_id="ann", channel="link")
+    document = run(programme(rules=rules), ANN, bob, FIRST, *first, VOID, cat, purchase(12, "cat", "03-11", 3000))
+    assert points(document, "ann")["available"] == 300
+
+
+STATUS = (
+    "rules:\n- {id: friend, on: referral, when: {referral.event: purchase}, give: [{status: 900}]}\n"
+    "- {id: up, on: tier, when: {tier.to: high}, give: [{points: 100}]}\n"
+)
+
+
+def tiers(metric: str, start: str) -> str:
+    levels = f"[{{id: low, from: 0}}, {{id: high, from: {start}}}]"
+    return f"tiers: {{metric: {metric}, window: lifetime, levels: {levels}}}\n"
+
+
+def test_a_void_lowers_only_tiers_that_go_by_status(run: Any) -> None:
+    by_spend = programme(rules="metrics: {spent: {sum: purchase.amount}}\n" + tiers("spent", "10.00") + STATUS)
+    own = purchase(4, "ann", "03-03", 1500)
+    for after in (VOID, refund(10, "bob", "03-10", "o3")):
+        (row,) = (row for row in run(by_spend, ANN, BOB, own, FIRST, after)["tiers"] if row["member_id"] == "ann")
+        assert (row["tier"], row["qualifying"]) == ("high", 1500)
+
+
+@pytest.mark.parametrize("after", [VOID, refund(10, "bob", "03-10", "o3")])
+def test_what_a_tier_gave_goes_with_the_referees_order_that_reached_it(run: Any, after: Event) -> None:
+    by_status = programme(rules=tiers("status", "500") + STATUS)
+    reached = run(by_status, ANN, BOB, FIRST)
+    assert points(reached, "ann")["available"] == 100
+    document = run(by_status, ANN, BOB, FIRST, after)
+    assert points(document, "ann")["available"] == 0
+    (row,) = (row for row in document["tiers"] if row["member_id"] == "ann")
+    assert (row["tier"], row["qualifying"]) == ("low", 0)
+    assert {row["order_id"] for row in document["reward_events"] if row["type"] == "tier.changed"} <= {"o3", None}
+
+
+def test_a_void_of_an_erased_referrers_referral_is_told(run: Any) -> None:
+    document = run(programme(), ANN, BOB, FIRST, event(8, "erasure", "ann", "03-08"), VOID)
+    assert status(document, "bob")[0][0] == "voided"

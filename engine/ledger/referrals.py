@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from engine.ledger import challenges, flagged, ranks
 from engine.ledger.movements import posting_of
-from engine.ledger.parts import OrderFacts, ReferralFacts
-from engine.ledger.refunds import refund_of_referee, take
+from engine.ledger.parts import OrderFacts, ReferralFacts, Refunded
+from engine.ledger.refunds import ReferralRefunding, Refunding, kept_facts, refund_of_referee, take
 from engine.programme.facts import Facts
 from engine.programme.occasions import ReferralEvent
 from engine.programme.returned import return_to_limits
-from engine.referral.facts import Attribution, Referral
+from engine.referral.facts import Attribution, Forwarded, Referral
 from schemas.canonical import completion_key
 from schemas.events import Decision, Purchase, Refund, Signup
 from schemas.rewards import RewardEvent, order_key, referee_of
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.lots import Lot
     from engine.ledger.turn import Turn
-    from engine.programme.model import Rule
-    from engine.referral.facts import Forwarded
-    from schemas.events import MemberEvent
+    from schemas.events import MemberEvent, Profile
 
 NAMES = {Signup: "signup", Purchase: "purchase", Refund: "refund"}
 
@@ -52,8 +49,20 @@ def follow(turn: Turn, event: Forwarded) -> None:
         _judge(turn, event, did)
 
 
+def order_of(event: Forwarded) -> str | None:
+    """Return the name that a referee's purchase has in the referrer's ledger; None for anything else they did."""
+    did = event.event
+    return order_key(did.order_id, event.referee_id) if isinstance(did, Purchase) else None
+
+
+def tell_of_erased(turn: Turn, event: MemberEvent | Profile) -> None:
+    """Record that a referral of a member who was erased is void: nothing else can be told of them, or taken."""
+    if isinstance(event, Forwarded) and isinstance(event.event, Decision) and event.event.action == "referral_void":
+        _tell(turn, "referral.voided", event.referee_id, event.occurred_at, None)
+
+
 def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
-    key = order_key(getattr(did, "order_id", None), event.referee_id)
+    key = order_of(event) or order_key(None, event.referee_id)
     known = ReferralFacts(event.number, event.spend, event.signup_ms, event.channel, event.referee)
     judged = _seen(turn, event, did, key)
     first = len(turn.rewards)
@@ -148,32 +157,66 @@ def _own_side(turn: Turn) -> list[Lot]:
 
 def _claim_all(turn: Turn, lots: Iterable[Lot], at_ms: int) -> None:
     """Claim all that some lots have given, less what refunds have claimed already."""
-    refunded = turn.books.parts().refunded
+    by_rule: dict[tuple[str | None, str | None], list[Lot]] = {}
     for lot in list(lots):
-        order = refunded.get(lot.order_id or "")
-        claim = lot.amount - (0 if order is None else order.claims.get(lot.key, 0))
-        if claim <= 0:
-            continue
-        programme = turn.books.judge(lot.version or 0).programme
-        taken = take(turn, lot, claim, (at_ms, "referral_void"), programme.terms.refunds.negative)
+        by_rule.setdefault((lot.order_id, lot.rule_id), []).append(lot)
+    for (order_id, _), own in by_rule.items():
+        _claim(turn, own, _refunded(turn, order_id), at_ms)
+
+
+def _refunded(turn: Turn, order_id: str | None) -> Refunded | None:
+    """Return what was returned of an order; of the member's own, begun now: a later refund must know of the void."""
+    refunded = turn.books.parts().refunded
+    found = refunded.get(order_id or "")
+    if found is None and order_id is not None and referee_of(order_id) is None:
+        placed = turn.books.purchase(order_id)
+        if placed is not None:
+            turn.state.is_booked = True
+            found = refunded[order_id] = Refunded(placed.purchase, placed.version)
+    return found
+
+
+def _claim(turn: Turn, lots: list[Lot], order: Refunded | None, at_ms: int) -> None:
+    """Claim what one rule has given for one order, and give back to its limits what was taken."""
+    programme = turn.books.judge(lots[0].version or 0).programme
+    amounts: dict[str, int] = {}
+    is_gone = True
+    for lot in lots:
+        claimed = 0 if order is None else order.claims.get(lot.key, 0)
+        taken = 0 if order is None else order.reversed.get(lot.key, 0)
+        if lot.amount > claimed:
+            now = take(turn, lot, lot.amount - claimed, (at_ms, "referral_void"), programme.terms.refunds.negative)
+            amounts[lot.unit] = amounts.get(lot.unit, 0) + now
+            taken += now
         if order is not None:
-            order.claims[lot.key] = order.claims.get(lot.key, 0) + claim
-            order.reversed[lot.key] = order.reversed.get(lot.key, 0) + taken
-        rule = next((rule for rule in programme.rules if rule.id == lot.rule_id), None)
-        if rule is not None and rule.limits and taken:
-            _return(turn, rule, lot, taken)
-        if lot.unit == "status" and taken:
-            ranks.lower(turn, taken, lot.granted_ms, at_ms)
+            order.claims[lot.key], order.reversed[lot.key] = lot.amount, taken
+        is_gone = is_gone and taken == lot.amount
+        if lot.unit == "status" and amounts.get("status") and _goes_by_status(turn):
+            ranks.lower(turn, amounts["status"], lot.granted_ms, at_ms)
+    rule = next((rule for rule in programme.rules if rule.id == lots[0].rule_id), None)
+    if rule is not None and rule.limits and any(amounts.values()):
+        return_to_limits(turn, rule, _at_grant(turn, lots[0], order, at_ms), amounts, int(is_gone))
 
 
-def _return(turn: Turn, rule: Rule, lot: Lot, taken: int) -> None:
-    """Give back to a rule's limits what was taken of a lot, in the period of its grant; limits by a field keep it."""
-    at_grant = ReferralEvent(
-        event_id="", member_id=turn.member_id, occurred_at=lot.granted_ms, event="", referee_id="", order_id=""
-    )
-    facts = Facts(at_grant, lot.granted_ms, turn.calendar, turn.state, 0, {})
-    plain = replace(rule, limits=tuple(limit for limit in rule.limits if limit.scope.by is None))
-    return_to_limits(turn, plain, facts, {lot.unit: taken}, int(lot.give == 0 and taken == lot.amount))
+def _goes_by_status(turn: Turn) -> bool:
+    tiers = turn.terms.tiers
+    return tiers is not None and tiers.metric is None
+
+
+def _at_grant(turn: Turn, lot: Lot, order: Refunded | None, at_ms: int) -> Facts:
+    """Return the facts that a rule gave a lot by, as far as its limits may ask for them."""
+    if order is not None:
+        kind = Refunding if referee_of(lot.order_id) is None else ReferralRefunding
+        return kind(turn, order, order, at_ms).bought
+    known = kept_facts(turn, lot.order_id or "").referral or ReferralFacts(0, 0)
+    channel, code, referrer, visitor = known.referee
+    event = ReferralEvent(
+        event_id="", member_id=turn.member_id, occurred_at=lot.granted_ms, event="purchase",
+        referee_id=referee_of(lot.order_id) or "", order_id=lot.order_id or "", number=known.number,
+        spend=known.spend, signup_ms=known.signup_ms, channel=known.channel, referee_channel=channel,
+        referee_code=code, referee_referrer=referrer, referee_visitor=visitor,
+    )  # fmt: skip
+    return Facts(event, lot.granted_ms, turn.calendar, turn.state, 0, {})
 
 
 def _tell(turn: Turn, kind: str, item: str | None, at_ms: int, reason: str | None) -> None:

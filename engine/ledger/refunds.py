@@ -135,8 +135,8 @@ class Refunding:
         self._order = after
         self._at_ms = at_ms
         self._programme: Programme = turn.books.judge(after.version).programme
-        self._kept = _kept_facts(turn, after.purchase.order_id)
-        self._bought = self._facts(after.purchase)
+        self._kept = kept_facts(turn, after.purchase.order_id)
+        self.bought = self._facts(after.purchase)
         self._left_before, self._left = (
             None if rest is None else self._facts(rest) for rest in (rest_of(before), rest_of(after))
         )
@@ -190,7 +190,7 @@ class Refunding:
             for lot in own:
                 amounts[lot.unit] = amounts.get(lot.unit, 0) + taken.get(lot.key, 0)
             is_gone = all(self._order.reversed.get(lot.key, 0) == lot.amount for lot in own)
-            return_to_limits(self._turn, rule, self._bought, amounts, int(is_gone))
+            return_to_limits(self._turn, rule, self.bought, amounts, int(is_gone))
 
     def _take_from_contests(self) -> None:
         """Take what is returned now from the contests that rank by spend."""
@@ -213,7 +213,7 @@ class Refunding:
 
     def _counted(self, metric: Metric, left: FrozenFacts | None) -> int:
         """Return what of the order a metric has counted, as it is left; shares of lines are rounded down."""
-        if left is None or not self._bought.holds(metric.where):
+        if left is None or not self.bought.holds(metric.where):
             return 0
         return int(metric_value(metric, left))
 
@@ -305,7 +305,7 @@ def take(turn: Turn, lot: Lot, claim: int, how: tuple[int, str], negative: Negat
     return claim - left
 
 
-def _kept_facts(turn: Turn, order_id: str) -> OrderFacts:
+def kept_facts(turn: Turn, order_id: str) -> OrderFacts:
     """Return the facts that were kept of an order's award."""
     found = turn.state.orders.get(order_id)
     if found is not None:
