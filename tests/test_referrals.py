@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.programme.load import load_programme
 from engine.referral.codes import ALPHABET, LENGTH, code_of, is_well_formed, normalised
 from operations.simulate import simulate
 from schemas.scalars import instant_from_iso
@@ -396,3 +397,10 @@ def test_what_a_tier_gave_goes_with_the_referees_order_that_reached_it(run: Any,
 def test_a_void_of_an_erased_referrers_referral_is_told(run: Any) -> None:
     document = run(programme(), ANN, BOB, FIRST, event(8, "erasure", "ann", "03-08"), VOID)
     assert status(document, "bob")[0][0] == "voided"
+
+
+def test_a_misspelt_event_of_a_referee_is_told_with_the_right_one() -> None:
+    loaded = load_programme(programme(rules=RULES.replace("referral.event: purchase", "referral.event: purchse")), "p")
+    assert [problem.message for problem in loaded.errors] == [
+        'unknown event of a referee "purchse"; did you mean "purchase"?'
+    ]

@@ -70,6 +70,8 @@ SEGMENT_PREFIX = "member.segment "
 """Stands before the names of segments among those that were read."""
 SEGMENT_FIELD = Field("member.segment", Kind.TEXTS, MemberValue(MemberPart.HELD), optional=False)
 """Stands for the member's segments while their test is read; none is kept, each is a condition."""
+REFERRAL_EVENTS = ("signup", "purchase", "refund", "activity")
+"""What of a referee's doings rules on referrals are judged for."""
 LEVEL_PATHS = ("member.tier", "tier.to", "tier.from")
 """Fields whose values are levels of the programme's tiers."""
 _QUANTIFIERS = ("some", "all", "none", "sum")
@@ -116,9 +118,11 @@ class Names:
         return None
 
     def check_level(self, path: str, value: object, place: Place, problems: Problems) -> None:
-        """Record a value of a field of tiers or contests that is none of the programme's."""
+        """Record a value that a field of tiers, contests or referrals can never have."""
         if path in LEVEL_PATHS and self.levels and isinstance(value, str) and value not in self.levels:
             problems.unknown(place, Code.UNKNOWN_VALUE, "tier", value, self.levels)
+        if path == "referral.event" and isinstance(value, str) and value not in REFERRAL_EVENTS:
+            problems.unknown(place, Code.UNKNOWN_VALUE, "event of a referee", value, REFERRAL_EVENTS)
         if path == "contest.id" and self.contests and isinstance(value, str) and value not in self.contests:
             problems.unknown(place, Code.UNKNOWN_VALUE, "contest", value, self.contests)
 
