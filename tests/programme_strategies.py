@@ -7,6 +7,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from engine.referral.facts import (
+    Attribution,
+    Forwarded,
+    ForwardedActivity,
+    ForwardedPurchase,
+    ForwardedSignup,
+)
 from schemas.events import INT64_MAX, Activity, Item, MemberEvent, Profile, Purchase, Refund, Share, Signup, Tender
 
 TIMEZONES = ["UTC", "America/New_York", "Asia/Shanghai", "Australia/Lord_Howe"]
@@ -327,6 +334,30 @@ def profile_texts(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
+_OF_REFEREES = st.one_of(
+    numbers("referral.number", st.integers(1, 3).map(str)), numbers("referral.amount", _money),
+    numbers("referral.spend", _money), _words("referral.channel"), _words("referral.referee.channel"), _TIMES,
+    st.sampled_from(["purchase", "[signup, activity]", "{ne: refund}"]).map(lambda test: f"referral.event: {test}"),
+    st.sampled_from(["{lte: 1d}", "{gt: 6h}", "{exists: false}"]).map(lambda test: f"referral.age: {test}"),
+)  # fmt: skip
+
+
+@st.composite
+def referral_texts(draw: st.DrawFn) -> str:
+    """Make a programme with rules on what referees do, and on who referred a member."""
+    lines = ["schema: guerdon/1", "programme: p", f"timezone: {draw(st.sampled_from(TIMEZONES))}", "currency: USD"]
+    lines += ["referral: {claim_window: 7d}", "metrics: {buys: {count: purchase}}", "rules:"]
+    for number in range(draw(st.integers(1, 5))):
+        entry = draw(_entries(_OF_REFEREES | numbers("history.buys", st.integers(0, 3).map(str))))
+        give = draw(_fixed | st.just("points: {rate: 3, per: 1.00, of: referral.amount}") | st.just("badge: b"))
+        limit = draw(st.sampled_from(["", ", limits: [{times: 2, per: [member, referral.channel], every: week}]"]))
+        hold = draw(st.sampled_from(["", ", hold: 6h"]))
+        lines.append(f"- {{id: r{number}, on: referral, when: {{{entry}}}, give: [{{{give}}}]{limit}{hold}}}")
+    of = draw(st.sampled_from(["m2", "{exists: true}", "{ne: m2}", "{exists: false}"]))
+    lines.append(f"- {{id: own, on: purchase, when: {{member.referrer: {of}}}, give: [{{points: 5}}]}}")
+    return "\n".join(lines)
+
+
 _amounts = st.sampled_from([0, 99, 150, 2_500, INT64_MAX]) | st.integers(0, 4_000) | st.integers(0, INT64_MAX)
 _word = st.sampled_from(WORDS)
 _head: dict[str, Any] = {
@@ -393,3 +424,32 @@ member_events: st.SearchStrategy[MemberEvent | Profile] = st.one_of(
 )
 histories = st.lists(member_events, min_size=1, max_size=16)
 profile_histories = st.lists(st.one_of(_profiles, _profiles, _signups, _shares, purchases), min_size=4, max_size=16)
+
+_attributions = st.builds(
+    Attribution, **_head, status=st.just("attributed"), referrer_id=st.sampled_from(["m2", "m3"]),
+    flags=st.sampled_from([(), ("burst",)]),
+)  # fmt: skip
+
+
+def _carried(event: MemberEvent) -> ForwardedPurchase | ForwardedActivity | ForwardedSignup:
+    kinds: dict[type[MemberEvent], Any] = {
+        Purchase: ForwardedPurchase, Activity: ForwardedActivity, Signup: ForwardedSignup,
+    }  # fmt: skip
+    carried: ForwardedPurchase | ForwardedActivity | ForwardedSignup
+    carried = kinds[type(event)](**{name: getattr(event, name) for name in event.__struct_fields__})
+    return carried  # noqa: RET504  it has a type by its name
+
+
+_forwarded = st.builds(
+    lambda event, flagged, signup_ms, channel, counted: Forwarded(
+        event_id=f"forwarded:{event.event_id}", member_id="m1", occurred_at=event.occurred_at, referee_id="r",
+        event=_carried(event), number=counted[0], spend=counted[1], signup_ms=signup_ms, channel=channel,
+        flagged=flagged, referee=(channel, None, None, None),
+    ),
+    st.one_of(purchases, purchases, _activities, _signups),
+    st.booleans(),
+    st.none() | st.integers(FIRST_MS, FIRST_MS + DAY_MS),
+    st.none() | _word,
+    st.tuples(st.integers(1, 3), st.integers(0, 5_000)),
+)  # fmt: skip
+referral_histories = st.lists(st.one_of(_forwarded, _forwarded, _attributions, purchases), min_size=2, max_size=16)

@@ -20,7 +20,14 @@ from engine.programme.load import load_programme
 from engine.state import MemberState, Occurrence
 from schemas.canonical import event_identity
 from schemas.events import MemberEvent, Purchase, Signup
-from tests.programme_strategies import histories, profile_histories, profile_texts, programme_texts
+from tests.programme_strategies import (
+    histories,
+    profile_histories,
+    profile_texts,
+    programme_texts,
+    referral_histories,
+    referral_texts,
+)
 
 if TYPE_CHECKING:
     from engine.programme.judge import Judges
@@ -89,6 +96,19 @@ def test_both_read_the_same_of_what_members_told(text: str, history: list[Member
     compiled = judged(compile_programme(programme, 3), history)
     assert compiled == judged(Interpreter(programme, 3), history)
     event(f"{min(sum(map(len, compiled[0])), 5)} rewards")
+
+
+@settings(max_examples=200, deadline=None)
+@given(referral_texts(), referral_histories)
+def test_both_read_the_same_of_what_referees_did(text: str, history: list[MemberEvent]) -> None:
+    found = load_programme(text, "programme.yaml")
+    assert {problem.code for problem in found.errors} <= {"never_matches", "never_gives"}
+    if found.programme is None:
+        return
+    compiled = judged(compile_programme(found.programme, 3), history)
+    assert compiled == judged(Interpreter(found.programme, 3), history)
+    for reward in (reward for each in compiled[0] for reward in each):
+        event(reward.posting.type)
 
 
 def test_the_same_version_is_compiled_once() -> None:
