@@ -437,7 +437,7 @@ def _carried(event: MemberEvent) -> ForwardedPurchase | ForwardedActivity | Forw
     }  # fmt: skip
     carried: ForwardedPurchase | ForwardedActivity | ForwardedSignup
     carried = kinds[type(event)](**{name: getattr(event, name) for name in event.__struct_fields__})
-    return carried  # noqa: RET504  it has a type by its name
+    return carried
 
 
 _forwarded = st.builds(
