@@ -8,11 +8,10 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
 _DAYS = """
-    SELECT e.shard, (e.occurred_at AT TIME ZONE z.timezone)::date AS day, e.member_id,
+    SELECT e.shard, (e.occurred_at AT TIME ZONE v.timezone)::date AS day, e.member_id,
            sum(CASE WHEN e.debit = 'issued' THEN e.amount ELSE -e.amount END) AS value,
            max(e.occurred_at) AS reached_at
 """
-_ZONE = "(SELECT timezone FROM guerdon.programme_version ORDER BY version DESC LIMIT 1)"
 _GAINED = "e.unit = 'points' AND e.type IN ('points.granted', 'points.reversed')"
 
 
@@ -26,7 +25,7 @@ def fold(cursor: Cursor, build: int, generation: int) -> None:
             FROM projection_range r
             JOIN guerdon.reward_event e
               ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
-            CROSS JOIN {_ZONE} z
+            JOIN guerdon.programme_version v ON v.version = e.rule_version
             WHERE r.build = %(build)s AND {_GAINED}
             GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
         ) f
@@ -47,15 +46,15 @@ def difference(cursor: Cursor, build: int, generation: int) -> str | None:
     cursor.execute(
         f"""
         SELECT member_id, day, p.value, f.value
-        FROM (SELECT shard, day, member_id, value FROM guerdon.points_day WHERE build = %(build)s) p
+        FROM (SELECT shard, day, member_id, value, reached_at FROM guerdon.points_day WHERE build = %(build)s) p
         FULL JOIN (
             {_DAYS}
             FROM guerdon.reward_event e
             JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
-            CROSS JOIN {_ZONE} z
+            JOIN guerdon.programme_version v ON v.version = e.rule_version
             WHERE e.generation = %(generation)s AND {_GAINED} GROUP BY 1, 2, 3
         ) f USING (shard, day, member_id)
-        WHERE p.value IS DISTINCT FROM f.value ORDER BY member_id, day LIMIT 1
+        WHERE (p.value, p.reached_at) IS DISTINCT FROM (f.value, f.reached_at) ORDER BY member_id, day LIMIT 1
         """,  # noqa: S608  as above
         {"build": build, "generation": generation},
     )
@@ -64,6 +63,6 @@ def difference(cursor: Cursor, build: int, generation: int) -> str | None:
         return None
     member_id, day, projected, folded = row
     return (
-        f"member {member_id}, points of {day}: the projection says {projected} and the log says {folded}; "
-        "run `guerdon projection rebuild leaderboard`"
+        f"member {member_id}, points of {day}: the projection says {projected} and the log says {folded}, "
+        "or at another time; run `guerdon projection rebuild leaderboard`"
     )

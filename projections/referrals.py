@@ -14,6 +14,9 @@ _EARNED = """
 """
 _FORWARDED = """
     e.debit IS NOT NULL AND starts_with(e.event_id, 'forwarded:') AND (e.debit = 'issued' OR e.credit = 'reversed')
+    AND EXISTS (
+        SELECT FROM guerdon.source_event s WHERE s.shard = e.shard AND s.seq = e.seq AND s.kind = 'forwarded'
+    )
 """
 
 
@@ -24,11 +27,13 @@ def fold(cursor: Cursor, build: int, generation: int) -> None:
     """
     cursor.execute(
         f"""
-        INSERT INTO guerdon.referral_change (build, shard, pos, seq, type, member_id, item, reason, occurred_at)
-        SELECT %(build)s, e.shard, e.pos, e.seq, e.type::text, e.member_id, e.item, e.reason, e.occurred_at
+        INSERT INTO guerdon.referral_change (build, shard, pos, seq, type, member_id, item, reason, occurred_at, day)
+        SELECT %(build)s, e.shard, e.pos, e.seq, e.type::text, e.member_id, e.item, e.reason, e.occurred_at,
+               (e.occurred_at AT TIME ZONE v.timezone)::date
         FROM projection_range r
         JOIN guerdon.reward_event e
           ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+        JOIN guerdon.programme_version v ON v.version = e.rule_version
         WHERE r.build = %(build)s AND e.type IN {_TYPES}
         """,  # noqa: S608  constants of this module
         {"build": build, "generation": generation},

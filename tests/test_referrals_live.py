@@ -272,6 +272,34 @@ def test_an_operator_voids_a_referral_and_both_shards_hear_of_it(database_url: s
     assert taken_back == {"ann": 250, "bob": 50}
 
 
+def test_views_believe_no_name_and_take_nothing_from_who_earned_it(database_url: str) -> None:
+    """A void of what never qualified costs nothing, and an own event called like a forwarded one pays none."""
+    activate(database_url, PROGRAMME)
+    named = Purchase(
+        event_id="forwarded:mine", member_id="ann", occurred_at=START_MS + 3 * MINUTE_MS, order_id="x", currency="USD",
+        amount=9_900,
+    )  # fmt: skip
+    void = Decision(
+        event_id="v", source="operator", member_id="cat", occurred_at=START_MS + 9 * MINUTE_MS, action="referral_void",
+        reason="one person",
+    )  # fmt: skip
+    rules = PROGRAMME.replace("rules:\n", "rules:\n- {id: own, on: purchase, give: [{points: 7}]}\n")
+    activate(database_url, rules.replace("timezone: UTC", "timezone: Pacific/Auckland"))
+    with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
+        joined = [signup(n, who, n, referrer_id="ann") for n, who in enumerate(("bob", "cat"), 2)]
+        taken_in(worker, signup(1, "ann"), *joined, order(3, "bob", 4), named)
+        drain(worker)
+        taken_in(worker, void)
+        drain(worker)
+    assert_sound(database_url)
+    with transaction(database_url, role=ANALYST) as cursor:
+        cursor.execute("SELECT points FROM reward.referrer WHERE referrer_id = 'ann'")
+        assert cursor.fetchall() == [(250,)]
+        cursor.execute("SELECT period, value FROM reward.leaderboard WHERE metric = 'referrals' ORDER BY period")
+        day = iso_from_instant(START_MS + 12 * 3_600_000)[:10]  # twelve hours ahead in May
+        assert cursor.fetchall() == [("all", 1), (f"day:{day}", 1), (f"month:{day[:7]}", 1)]
+
+
 def test_the_funnel_counts_shares_touches_signups_and_first_purchases(settings: Settings) -> None:
     assert "referral.number: 1" in RULES
     make_topics(settings, 1)

@@ -107,8 +107,10 @@ def _added(turn: Turn, metric: ContestMetric, event: Event | None) -> Iterator[t
             yield event.occurred_at, 1
     elif metric is ContestMetric.REFERRALS:
         for reward in turn.rewards:
-            if reward.posting.type in ("referral.qualified", "referral.voided"):
-                yield reward.occurred_at_ms, 1 if reward.posting.type == "referral.qualified" else -1
+            if reward.posting.type == "referral.qualified":
+                yield reward.occurred_at_ms, 1
+            elif reward.posting.type == "referral.voided" and turn.books.referred(reward.posting.item or "").qualified:
+                yield reward.occurred_at_ms, -1
     else:
         yield from _points(turn)
 

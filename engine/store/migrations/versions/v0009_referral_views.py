@@ -20,6 +20,7 @@ CREATE TABLE guerdon.referral_change (            -- what the log says of referr
     item        text COLLATE "C",
     reason      text,
     occurred_at timestamptz NOT NULL,
+    day         date NOT NULL,                    -- in the time zone of the version that judged it
     PRIMARY KEY (build, shard, pos)
 );
 CREATE INDEX referral_change_member ON guerdon.referral_change (build, member_id, type);
@@ -123,11 +124,12 @@ WITH counted AS (
     UNION ALL
     SELECT 'shares', day, member_id, value, reached_at FROM guerdon.share_day
     UNION ALL
-    SELECT 'referrals', (c.occurred_at AT TIME ZONE z.timezone)::date, c.member_id,
-           sum(CASE WHEN c.type = 'referral.qualified' THEN 1 ELSE -1 END), max(c.occurred_at)
+    SELECT 'referrals', c.day, c.member_id, count(*), max(c.occurred_at)
     FROM guerdon.referral_change c JOIN guerdon.live_build b ON b.projection = 'referral' AND b.build = c.build
-    CROSS JOIN (SELECT timezone FROM guerdon.programme_version ORDER BY version DESC LIMIT 1) z
-    WHERE c.type IN ('referral.qualified', 'referral.voided') GROUP BY 2, 3
+    WHERE c.type = 'referral.qualified' AND NOT EXISTS (
+        SELECT FROM guerdon.referral_change v
+        WHERE v.build = c.build AND v.item = c.item AND v.type = 'referral.voided' AND v.member_id = c.member_id
+    ) GROUP BY c.day, c.member_id
 ), summed AS (
     SELECT 'day:' || day AS period, metric, member_id, sum(value) AS value, max(reached_at) AS reached_at
     FROM counted GROUP BY day, metric, member_id
