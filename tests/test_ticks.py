@@ -225,7 +225,7 @@ def test_a_member_for_whom_a_tick_fails_is_held_alone_and_goes_on_when_released(
     commit(database_url, Batch([admitted(signup) for signup in signups]))
     with monkeypatch.context() as defect:
         refuse(defect, held)
-        assert commit(database_url, everywhere(birthday_ms)) == Outcome(0, 0, 0, 1, 1)
+        assert commit(database_url, everywhere(birthday_ms)) == Outcome(0, 0, 0, 1, 1, retried=1)
         assert commit(database_url, everywhere(birthday_ms + 2 * HOUR_MS)).ticks == 0
         commit(database_url, Batch([admitted(purchase(1, held, occurred_at=birthday_ms + DAY_MS))]))
         (record,) = quarantine.listed(database_url)
