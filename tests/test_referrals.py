@@ -119,8 +119,7 @@ def test_a_code_is_issued_at_signup_and_names_its_owner(run: Any) -> None:
 def test_a_code_that_was_brought_over_keeps_working_and_no_other_is_issued(run: Any) -> None:
     brought = event(1, "decision", "ann", "03-01", action="opening", referral_code="OLD#7")
     document = run(programme(), brought, signup(2, "ann", "03-01"), signup(3, "bob", "03-02", referral_code="OLD#7"))
-    assert document["codes"][0] == {"member_id": "ann", "code": "OLD#7"} or len(document["codes"]) == 2
-    assert [row["member_id"] for row in document["codes"]].count("ann") == 1
+    assert [row["code"] for row in document["codes"] if row["member_id"] == "ann"] == ["OLD#7"]
     assert status(document, "bob") == [("attributed", None)]
 
 
@@ -308,7 +307,7 @@ def test_a_void_takes_back_what_was_paid_on_both_sides_less_what_refunds_took(ru
         document = run(flagged, ANN_AT, BOB_AT, FIRST, voided, purchase(10, "bob", "03-10", 9000))
         assert [points(document, who)["reversed"] for who in ("ann", "bob")] == [250, 50]
         assert [points(document, who)["available"] for who in ("ann", "bob")] == [0, 0]
-        assert status(document, "bob") == [("voided", None)] or status(document, "bob")[0][0] == "voided"
+        assert [told for told, _ in status(document, "bob")] == ["voided"]
     part = run(programme(), ANN, BOB, FIRST, refund(4, "bob", "03-04", "o3", 400), voided)
     assert points(part, "ann")["reversed"] == 250
     assert points(part, "ann")["debt"] == 0
@@ -380,6 +379,15 @@ def test_a_void_lowers_only_tiers_that_go_by_status(run: Any) -> None:
     for after in (VOID, refund(10, "bob", "03-10", "o3")):
         (row,) = (row for row in run(by_spend, ANN, BOB, own, FIRST, after)["tiers"] if row["member_id"] == "ann")
         assert (row["tier"], row["qualifying"]) == ("high", 1500)
+
+
+def test_a_void_of_two_gives_of_status_lowers_the_number_by_each_once(run: Any) -> None:
+    two = STATUS.replace("give: [{status: 900}]", "give: [{status: 300}, {status: 200}]")
+    own = "- {id: own, on: purchase, give: [{status: 1000}]}\n"
+    text = programme(rules=tiers("status", "500") + two + own)
+    document = run(text, ANN, BOB, purchase(4, "ann", "03-03", 100), FIRST, VOID)
+    (row,) = (row for row in document["tiers"] if row["member_id"] == "ann")
+    assert (row["tier"], row["qualifying"]) == ("high", 1000)
 
 
 @pytest.mark.parametrize("after", [VOID, refund(10, "bob", "03-10", "o3")])

@@ -61,7 +61,7 @@ def test_a_repetition_of_referrals_and_contests_has_the_same_bytes(database_url:
         "referral.attributed", "referral.qualified", "referral.voided", "points.reversed", "contest.won",
     }  # fmt: skip
     result = repeated(database_url)
-    assert result["shards_that_differ"] in (0, [], None) or result["shards_that_differ"] == []
+    assert result["shards_that_differ"] == 0
     assert rows(database_url, result["generation"]) == rows(database_url, 1)
     other = tmp_path / "other.yaml"
     other.write_text(PROGRAMME.replace("points: 77", "points: 78"), encoding="utf-8")

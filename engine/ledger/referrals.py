@@ -188,11 +188,11 @@ def _claim(turn: Turn, lots: list[Lot], order: Refunded | None, at_ms: int) -> N
             now = take(turn, lot, lot.amount - claimed, (at_ms, "referral_void"), programme.terms.refunds.negative)
             amounts[lot.unit] = amounts.get(lot.unit, 0) + now
             taken += now
+            if lot.unit == "status" and now and _goes_by_status(turn):
+                ranks.lower(turn, now, lot.granted_ms, at_ms)
         if order is not None:
             order.claims[lot.key], order.reversed[lot.key] = lot.amount, taken
         is_gone = is_gone and taken == lot.amount
-        if lot.unit == "status" and amounts.get("status") and _goes_by_status(turn):
-            ranks.lower(turn, amounts["status"], lot.granted_ms, at_ms)
     rule = next((rule for rule in programme.rules if rule.id == lots[0].rule_id), None)
     if rule is not None and rule.limits and any(amounts.values()):
         return_to_limits(turn, rule, _at_grant(turn, lots[0], order, at_ms), amounts, int(is_gone))
