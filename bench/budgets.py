@@ -6,21 +6,14 @@ Workers write batches straight to PostgreSQL, each with shards of its own, so th
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from pathlib import Path
-
-import psycopg2
-from psycopg2 import sql
 
 from bench import load
+from bench.databases import fresh, server
 from engine.batch import Admitted, Batch, admitted_from
 from engine.live import LiveTransaction
-from engine.store.database import migrate
-from operations.programmes import activate
-from operations.services.postgresql import LocalPostgres
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.partitioning import shard_of
 from schemas.writer_schemas import committed_ids
@@ -41,38 +34,21 @@ KINDS = {
 
 def main() -> None:
     """Print events per second and CPU time of the workers per event, the median of the rounds."""
-    home = Path(tempfile.mkdtemp(prefix="guerdon-bench-"))
-    home.chmod(0o711)
-    server = LocalPostgres(home)
-    try:
-        server.start()
+    with server() as address:
         for workers in WORKERS:
             print(f"\n{workers} workers, {EVENTS:,} events in batches of {BATCH:,}, {ROUNDS} rounds in turns:")
             rounds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
             for number in range(ROUNDS):
                 for kind, found in rounds.items():
-                    found.append(_round(server.address, f"b{workers}_{number}_{len(kind)}", kind, workers))
+                    found.append(_round(address, f"b{workers}_{number}_{len(kind)}", kind, workers))
             for kind, found in rounds.items():
                 rate, cpu = (statistics.median(values) for values in zip(*found, strict=True))
                 print(f"  {kind:30s} {rate:10,.0f} events/s {cpu:8.1f} µs of the workers' CPU per event")
-    finally:
-        server.stop()
-        server.erase()
 
 
 def _round(address: str, name: str, kind: str, workers: int) -> tuple[float, float]:
     """Return events per second and CPU µs per event of a fresh database."""
-    with closing(psycopg2.connect(address)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-            cursor.execute("CHECKPOINT")
-    url = f"{address.rpartition('/')[0]}/{name}"
-    migrate(url)
-    with tempfile.TemporaryDirectory() as folder:
-        programme = Path(folder) / "programme.yaml"
-        programme.write_text(_programme(kind), "utf-8")
-        activate(url, programme)
+    url = fresh(address, name, _programme(kind))
     with ProcessPoolExecutor(workers) as pool:
         spent = list(pool.map(_work, [url] * workers, range(workers), [workers] * workers))
     return EVENTS / max(wall for wall, _ in spent), sum(cpu for _, cpu in spent) / EVENTS * 1e6

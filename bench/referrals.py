@@ -6,20 +6,13 @@ One worker writes batches straight to PostgreSQL and takes in, with later batche
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from contextlib import closing
-from pathlib import Path
-
-import psycopg2
-from psycopg2 import sql
 
 from bench import load
+from bench.databases import fresh, server
 from engine.batch import Admitted, Batch, ClockMove, admitted_from
 from engine.live import LiveTransaction
-from engine.store.database import migrate
-from operations.programmes import activate
-from operations.services.postgresql import LocalPostgres
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.events import Event, Purchase, Share, Signup
 from schemas.partitioning import shard_of
@@ -44,39 +37,22 @@ FAR_MS = 30_000_000_000_000
 
 def main() -> None:
     """Print events per second, the median of the rounds, and the ratio to purchases alone."""
-    home = Path(tempfile.mkdtemp(prefix="guerdon-bench-"))
-    home.chmod(0o711)
-    server = LocalPostgres(home)
     kinds = {"purchases alone": False, "a mix with referrals": True}
-    try:
-        server.start()
+    with server() as address:
         rounds: dict[str, list[float]] = {kind: [] for kind in kinds}
         for number in range(ROUNDS):
             for kind, mixed in kinds.items():
-                rounds[kind].append(_round(server.address, f"r{number}_{int(mixed)}", mixed=mixed))
+                rounds[kind].append(_round(address, f"r{number}_{int(mixed)}", mixed=mixed))
         rates = {kind: statistics.median(found) for kind, found in rounds.items()}
         print(f"one worker, {EVENTS:,} events in batches of {BATCH:,}, {ROUNDS} rounds in turns:")
         for kind, rate in rates.items():
             print(f"  {kind:24s} {rate:10,.0f} events/s, {rate / rates['purchases alone']:.2f} of purchases alone")
-    finally:
-        server.stop()
-        server.erase()
 
 
 def _round(address: str, name: str, *, mixed: bool) -> float:
     """Return events per second on a fresh database."""
-    with closing(psycopg2.connect(address)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-            cursor.execute("CHECKPOINT")
-    url = f"{address.rpartition('/')[0]}/{name}"
-    migrate(url)
-    with tempfile.TemporaryDirectory() as folder:
-        programme = Path(folder) / "programme.yaml"
-        text = load.PROGRAMME.replace("rules:\n", "referral: {claim_window: 7d}\nrules:\n" + FRIEND, 1)
-        programme.write_text(text if mixed else load.PROGRAMME, "utf-8")
-        activate(url, programme)
+    text = load.PROGRAMME.replace("rules:\n", "referral: {claim_window: 7d}\nrules:\n" + FRIEND, 1)
+    url = fresh(address, name, text if mixed else load.PROGRAMME)
     batches = _batches(_mix() if mixed else list(load.purchases(EVENTS, MEMBERS)))
     with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live:
         began = time.perf_counter()

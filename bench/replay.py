@@ -16,13 +16,12 @@ from pathlib import Path
 import psycopg2
 
 from bench import load
+from bench.databases import fresh, server
 from engine.batch import Admitted, Batch, admitted_from
 from engine.live import LiveTransaction
 from engine.store import shadows
-from engine.store.database import as_owner, migrate
-from operations.programmes import activate
+from engine.store.database import as_owner
 from operations.replay import Request, fold_on, replay
-from operations.services.postgresql import LocalPostgres
 from schemas.codec import CommittedSchemas, Decoder, Encoder
 from schemas.partitioning import shard_of
 from schemas.writer_schemas import committed_ids
@@ -38,32 +37,23 @@ BUDGET = OWN.replace("]", ", {max: 1000000000, per: campaign}]")
 
 def main() -> None:
     """Print events per second of each, the median of the rounds."""
-    home = Path(tempfile.mkdtemp(prefix="guerdon-bench-"))
-    home.chmod(0o711)
-    server = LocalPostgres(home)
-    try:
-        server.start()
-        migrate(server.address)
-        programme = home / "programme.yaml"
-        programme.write_text(load.PROGRAMME, "utf-8")
-        activate(server.address, programme)
-        rate = _fill(server.address)
+    with server() as address, tempfile.TemporaryDirectory() as folder:
+        url = fresh(address, "replayed", load.PROGRAMME)
+        rate = _fill(url)
         print(f"{EVENTS:,} purchases of {MEMBERS:,} members, {ROUNDS} rounds in turns:")
         print(f"  {'decoding one of them':30s} {_decode_us():10.1f} µs")
         print(f"  {'live transactions, 2 at once':30s} {rate:10,.0f} events/s")
+        programme = Path(folder) / "programme.yaml"
         programme.write_text(load.PROGRAMME.replace(OWN, BUDGET), "utf-8")
         rounds: dict[str, list[float]] = {}
         for _ in range(ROUNDS):
             for cores in CORES:
                 name = f"repeated by {cores} {'process' if cores == 1 else 'processes'}"
-                rounds.setdefault(name, []).append(_replayed(server.address, Request(cores=cores)))
+                rounds.setdefault(name, []).append(_replayed(url, Request(cores=cores)))
             request = Request(programme, cores=2)
-            rounds.setdefault("a file with a budget, merged", []).append(_replayed(server.address, request))
+            rounds.setdefault("a file with a budget, merged", []).append(_replayed(url, request))
         for name, found in rounds.items():
             print(f"  {name:30s} {statistics.median(found):10,.0f} events/s")
-    finally:
-        server.stop()
-        server.erase()
 
 
 def _decode_us() -> float:

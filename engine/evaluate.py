@@ -118,13 +118,16 @@ def _is_plain(state: MemberState, judge: Judges, at_ms: int) -> bool:
     )
 
 
+def _begun(member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books) -> Turn:
+    """Begin the turn of a member who has no event of their own."""
+    return Turn(member_id, state, occurrence.with_budgets(books) if judge.has_budgets else occurrence, judge, books)
+
+
 def advance(
     member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books, until_ms: int
 ) -> Sequence[RewardEvent]:
     """Move the clock of a member who has no event, as a tick does, and return the reward events of what was due."""
-    if judge.has_budgets:
-        occurrence = occurrence.with_budgets(books)
-    turn = Turn(member_id, state, occurrence, judge, books)
+    turn = _begun(member_id, state, occurrence, judge, books)
     _move_clock(turn, until_ms)
     state.clock_ms = max(state.clock_ms, until_ms)
     if judge.is_followed:
@@ -136,9 +139,7 @@ def award(
     member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books, won: Won
 ) -> Sequence[RewardEvent]:
     """Hand a member what they have won in a contest that was closed, and return the reward events of it."""
-    if judge.has_budgets:
-        occurrence = occurrence.with_budgets(books)
-    turn = Turn(member_id, state, occurrence, judge, books)
+    turn = _begun(member_id, state, occurrence, judge, books)
     _move_clock(turn, won.end_ms)
     contests.win(turn, won)
     _catch_up(turn, won.end_ms)

@@ -229,11 +229,8 @@ class LiveTransaction:
         """Take in what was forwarded to the shards and has its turn by the batch's last event, or by the clock."""
         if work.drained is not None:
             return  # the evaluation is made again, in the same transaction
-        clock = work.batch.clock
-        last_ms = max((event.event.occurred_at for event in work.batch.admitted), default=0)
-        until_ms = max(last_ms, 0 if clock is None else clock.reached_ms)
-        work.drained = forwards.drain(cursor, work.heads, until_ms) if work.heads else []
-        work.due = forwards.take_waiting(cursor, work.heads, until_ms) if work.heads else []
+        work.drained = forwards.drain(cursor, work.heads, work.reached_ms) if work.heads else []
+        work.due = forwards.take_waiting(cursor, work.heads, work.reached_ms) if work.heads else []
 
     def _secret(self, cursor: Cursor) -> bytes:
         if self._digest_secret is None:

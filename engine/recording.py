@@ -121,10 +121,7 @@ class Recorder:
 
     def _decide(self, due: Due) -> None:
         """Decide about a signup that waited for its referrer."""
-        clock, admitted = self._work.batch.clock, self._work.batch.admitted
-        last_ms = max((event.event.occurred_at for event in admitted), default=0)
-        reached_ms = max(last_ms, 0 if clock is None else clock.reached_ms)
-        decided = self._work.referrals.decide_waiting(due, reached_ms, self._programme(due.shard))
+        decided = self._work.referrals.decide_waiting(due, self._work.reached_ms, self._programme(due.shard))
         if decided is not None:
             self._record_own(decided, due.shard)
 

@@ -55,8 +55,14 @@ class Work:
     ticks: list[Tick] = field(default_factory=list)
     drained: list[Drained] | None = None
     due: list[Due] | None = None
+    reached_ms: int = field(init=False)
     referrals: Referrals = field(init=False)
     counts: dict[Partition, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))
+
+    def __post_init__(self) -> None:
+        """Say how far time has come for what was forwarded: to the batch's last event, or the clock."""
+        last_ms = max((event.event.occurred_at for event in self.batch.admitted), default=0)
+        self.reached_ms = max(last_ms, 0 if self.batch.clock is None else self.batch.clock.reached_ms)
 
     def reject(self, event: Admitted, reason: Reason, message: str) -> None:
         """Set an admitted event aside after all."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from engine.ledger.forget import refunds_close_ms
 from engine.programme.localtime import calendar_of
 from engine.referral.attribution import Attributor, TouchSeen, Waiting
-from engine.referral.codes import LENGTH, code_of
+from engine.referral.codes import free_code
 from engine.referral.facts import Attribution
 from engine.referral.identities import identities_of
 from engine.referral.tracker import Tracker, forward_all
@@ -108,10 +108,7 @@ class SimulatedReferrals:
         if member_id in self._owners:
             return
         self._owners.add(member_id)
-        length = LENGTH
-        while (code := code_of(member_id, self._secret, length)) in self._codes:
-            length += 1
-        self._codes[code] = member_id
+        self._codes[free_code(member_id, self._secret, self.owner_of)] = member_id
 
     def _identify(self, member_id: str, identity: dict[str, str] | None) -> None:
         hashes = identities_of(identity, self._secret)

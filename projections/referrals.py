@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from projections.differences import sentence
+
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
@@ -96,7 +98,4 @@ def difference(cursor: Cursor, build: int, generation: int) -> str | None:
     if row is None:
         return None
     member_id, projected, folded = row
-    return (
-        f"member {member_id}, referral: the projection says {projected or 'nothing'} and the log says "
-        f"{folded or 'nothing'}; run `guerdon projection rebuild referral`"
-    )
+    return sentence(f"member {member_id}, referral", projected, folded, "referral")

@@ -9,9 +9,15 @@ from msgspec import structs
 from engine.ledger import challenges, flagged, ranks
 from engine.ledger.movements import posting_of
 from engine.ledger.parts import OrderFacts, ReferralFacts, Refunded
-from engine.ledger.refunds import ReferralRefunding, Refunding, kept_facts, refund_of_referee, take
+from engine.ledger.refunds import (
+    ReferralRefunding,
+    Refunding,
+    kept_facts,
+    referral_event,
+    refund_of_referee,
+    take,
+)
 from engine.programme.facts import Facts
-from engine.programme.occasions import ReferralEvent
 from engine.programme.returned import return_to_limits
 from engine.referral.facts import Attribution, Forwarded, Referral
 from schemas.canonical import completion_key
@@ -64,13 +70,14 @@ def tell_of_erased(turn: Turn, event: MemberEvent | Profile) -> None:
 def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
     key = order_of(event) or order_key(None, event.referee_id)
     known = ReferralFacts(event.number, event.spend, event.signup_ms, event.channel, event.referee)
-    judged = _seen(turn, event, did, key)
+    head = (did.event_id, did.source, turn.member_id, event.occurred_at)
+    amount = did.amount if isinstance(did, Purchase) else None
+    judged = referral_event(known, head, (_name_of(did), key), amount, event.spend)
     first = len(turn.rewards)
     given = turn.judge.judge(judged, turn.state, turn.occurrence)
     is_earning = any(flagged.is_grant(reward) for reward in given)
     if event.flagged and is_earning:
         given = flagged.held_back(given)
-        turn.books.referred(event.referee_id).flagged = True
     turn.movements.open(given)
     flagged.forget_held(turn, given)
     if isinstance(did, Purchase) and (is_earning or key in turn.state.orders):
@@ -81,17 +88,8 @@ def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
         _qualify(turn, event.referee_id, event.occurred_at)
 
 
-def _seen(turn: Turn, event: Forwarded, did: MemberEvent, key: str) -> ReferralEvent:
-    """Return what a referee has done as rules on referrals see it."""
-    channel, code, referrer, visitor = event.referee
-    return ReferralEvent(
-        event_id=did.event_id, source=did.source, member_id=turn.member_id, occurred_at=event.occurred_at,
-        event=next((name for kind, name in NAMES.items() if isinstance(did, kind)), "activity"),
-        referee_id=event.referee_id, order_id=key, number=event.number,
-        amount=did.amount if isinstance(did, Purchase) else None, spend=event.spend, signup_ms=event.signup_ms,
-        channel=event.channel, referee_channel=channel, referee_code=code, referee_referrer=referrer,
-        referee_visitor=visitor,
-    )  # fmt: skip
+def _name_of(did: MemberEvent) -> str:
+    return next((name for kind, name in NAMES.items() if isinstance(did, kind)), "activity")
 
 
 def _qualify(turn: Turn, referee_id: str, at_ms: int) -> None:
@@ -119,7 +117,6 @@ def _moderate(turn: Turn, referee_id: str, decision: Decision) -> None:
         return
     lots = [lot for lot in turn.movements.lots() if referee_of(lot.order_id) == referee_id]
     if decision.action == "referral_release":
-        referred.flagged = False
         flagged.release(turn, lots, decision.occurred_at)
         return
     referred.voided = True
@@ -209,13 +206,8 @@ def _at_grant(turn: Turn, lot: Lot, order: Refunded | None, at_ms: int) -> Facts
         kind = Refunding if referee_of(lot.order_id) is None else ReferralRefunding
         return kind(turn, order, order, at_ms).bought
     known = kept_facts(turn, lot.order_id or "").referral or ReferralFacts(0, 0)
-    channel, code, referrer, visitor = known.referee
-    event = ReferralEvent(
-        event_id="", member_id=turn.member_id, occurred_at=lot.granted_ms, event="purchase",
-        referee_id=referee_of(lot.order_id) or "", order_id=lot.order_id or "", number=known.number,
-        spend=known.spend, signup_ms=known.signup_ms, channel=known.channel, referee_channel=channel,
-        referee_code=code, referee_referrer=referrer, referee_visitor=visitor,
-    )  # fmt: skip
+    head = ("", "guerdon", turn.member_id, lot.granted_ms)
+    event = referral_event(known, head, ("purchase", lot.order_id or ""), None, known.spend)
     return Facts(event, lot.granted_ms, turn.calendar, turn.state, 0, {})
 
 

@@ -249,7 +249,9 @@ class ReferralRefunding(Refunding):
         """Read the order as rules on referrals do: what the referee has spent by then is less by what was returned."""
         known, bought = self._kept.referral or ReferralFacts(0, 0), self._order.purchase
         amount = event.amount or 0
-        return super()._facts(referral_event(known, bought, amount, known.spend - bought.amount + amount))
+        head = (bought.event_id, bought.source, bought.member_id, bought.occurred_at)
+        spend = known.spend - bought.amount + amount
+        return super()._facts(referral_event(known, head, ("purchase", bought.order_id), amount, spend))
 
     def _tier_left(self, lots: list[Lot], left: FrozenFacts) -> int:
         tiers = self._turn.terms.tiers
@@ -264,15 +266,26 @@ class ReferralRefunding(Refunding):
         """Take nothing: the referee's account has counted the order, and loses it."""
 
 
-def referral_event(known: ReferralFacts, purchase: Purchase, amount: int, spend: int) -> ReferralEvent:
-    """Return a referee's purchase as rules on referrals see it."""
+def referral_event(
+    known: ReferralFacts, head: tuple[str, str, str, int], did: tuple[str, str], amount: int | None, spend: int
+) -> ReferralEvent:
+    """Return what a referee has done as rules on referrals see it.
+
+    Args:
+        known: of the referee by then.
+        head: event_id and source of the referee's event, the referrer, and when it occurred.
+        did: the type of the event, and the name that the order has in the referrer's ledger.
+        amount: of the order, or of what is left of it.
+        spend: what the referee has spent by then.
+    """
+    event_id, source, member_id, occurred_ms = head
+    event, order_id = did
     channel, code, referrer, visitor = known.referee
     return ReferralEvent(
-        event_id=purchase.event_id, source=purchase.source, member_id=purchase.member_id,
-        occurred_at=purchase.occurred_at, event="purchase", referee_id=referee_of(purchase.order_id) or "",
-        order_id=purchase.order_id, number=known.number, amount=amount, spend=spend, signup_ms=known.signup_ms,
-        channel=known.channel, referee_channel=channel, referee_code=code, referee_referrer=referrer,
-        referee_visitor=visitor,
+        event_id=event_id, source=source, member_id=member_id, occurred_at=occurred_ms, event=event,
+        referee_id=referee_of(order_id) or "", order_id=order_id, number=known.number, amount=amount, spend=spend,
+        signup_ms=known.signup_ms, channel=known.channel, referee_channel=channel, referee_code=code,
+        referee_referrer=referrer, referee_visitor=visitor,
     )  # fmt: skip
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from hmac import digest
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 """31 letters and digits that are not taken for one another (no 0 O, no 1 I L).
@@ -24,6 +29,11 @@ def code_of(member_id: str, secret: bytes, length: int = LENGTH) -> str:
         number, value = divmod(number, len(ALPHABET))
         characters.append(ALPHABET[value])
     return "".join(characters) + _check_character(characters)
+
+
+def free_code(member_id: str, secret: bytes, owner_of: Callable[[str], str | None]) -> str:
+    """Return the shortest code of a member's that is nobody's yet."""
+    return next(code for length in count(LENGTH) if owner_of(code := code_of(member_id, secret, length)) is None)
 
 
 def is_well_formed(code: str) -> bool:

@@ -87,4 +87,3 @@ class Referred(Struct, array_like=True):
 
     qualified: bool = False
     voided: bool = False
-    flagged: bool = False

@@ -6,6 +6,7 @@ log and lets the winners have what they have won. It comes once a period, so tha
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from msgspec import msgpack
@@ -187,25 +188,27 @@ class _Closing:
             (self._generation, ended.contest.id, ended.period),
         )
         found: dict[int, list[Won]] = {}
-        rank = 0
-        ranked = self._cursor.fetchall()
-        for shard, member_id, value in ranked:
-            if rank < ended.contest.winners and self._may_win(shard, member_id):
-                rank += 1
-                won = Won(member_id, ended.contest.id, ended.period, ended.end_ms, rank, value)
-                found.setdefault(shard, []).append(won)
+        able = (row for row in self._cursor.fetchall() if self._may_win(row[0], row[1]))
+        for rank, (shard, member_id, value) in enumerate(islice(able, ended.contest.winners), 1):
+            won = Won(member_id, ended.contest.id, ended.period, ended.end_ms, rank, value)
+            found.setdefault(shard, []).append(won)
         return found
 
     def _may_win(self, shard: int, member_id: str) -> bool:
         member = self._members.get((shard, member_id))
         if member is None:
-            (member,) = member_states.load(self._cursor, [(shard, member_id)])
-            profiles.open_profiles(self._cursor, [member])
-            ledgers.open_ledgers(self._cursor, [member])
+            member = self._loaded(shard, member_id)
         if member.state.held_since or member.state.erased:
             return False
         self._members[shard, member_id] = member
         return True
+
+    def _loaded(self, shard: int, member_id: str) -> Member:
+        """Return a member as they are stored, with everything at hand."""
+        (member,) = member_states.load(self._cursor, [(shard, member_id)])
+        profiles.open_profiles(self._cursor, [member])
+        ledgers.open_ledgers(self._cursor, [member])
+        return member
 
     def _award(self, won: Won, member: Member, occurrence: Occurrence, event_id: str) -> None:
         head = self._heads[member.shard]
@@ -222,9 +225,7 @@ class _Closing:
         """Hold a winner whose prize could not be judged, as they were before it, and set aside why."""
         shard = shard_of(won.member_id)
         head = self._heads[shard]
-        (member,) = member_states.load(self._cursor, [(shard, won.member_id)])
-        profiles.open_profiles(self._cursor, [member])
-        ledgers.open_ledgers(self._cursor, [member])
+        member = self._loaded(shard, won.member_id)
         member.state.held_since = head.seq
         self._members[shard, won.member_id] = member
         message = f"{type(error).__name__}: {error}; the prize of {won.contest} is to be given by hand".replace(

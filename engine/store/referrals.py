@@ -17,7 +17,7 @@ from psycopg2.extras import execute_values
 from engine.ledger.forget import refunds_close_ms
 from engine.programme.localtime import DAY_ZERO, calendar_of
 from engine.referral.attribution import Attributor, TouchSeen, Waiting
-from engine.referral.codes import LENGTH, code_of, normalised
+from engine.referral.codes import free_code, normalised
 from engine.referral.identities import identities_of
 from engine.referral.tracker import FORWARDED, Tracker, forward_all
 from engine.store import history, source_log
@@ -167,10 +167,7 @@ class Referrals(StoredReferrals):
         """Give a member a code who has none; one that is another's is made longer."""
         if member_id in self._coded:
             return
-        length = LENGTH
-        while self.owner_of(code := code_of(member_id, self._secret, length)) is not None:
-            length += 1
-        self._bring(code, member_id)
+        self._bring(free_code(member_id, self._secret, self.owner_of), member_id)
 
     def _bring(self, code: str, member_id: str) -> None:
         """Let a code be a member's, unless it is another's."""
