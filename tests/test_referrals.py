@@ -412,3 +412,17 @@ def test_a_misspelt_event_of_a_referee_is_told_with_the_right_one() -> None:
     assert [problem.message for problem in loaded.errors] == [
         'unknown event of a referee "purchse"; did you mean "purchase"?'
     ]
+
+
+def test_a_referrer_is_judged_by_the_tier_they_have_when_the_referee_buys(run: Any) -> None:
+    """1,000 of status in 2024 are gold until the end of 2025 at most; in 2026 ann is low again."""
+    levels = "[{id: low, from: 0}, {id: gold, from: 1000}]"
+    text = programme(
+        rules=f"tiers: {{metric: status, window: calendar_year, levels: {levels}}}\n"
+        "rules:\n- {id: own, on: purchase, give: [{status: 1000}]}\n"
+        "- {id: friend, on: referral, when: {referral.event: purchase, member.tier: gold}, give: [{points: 7}]}\n"
+    )
+    own = purchase(4, "ann", "03-03", 100)
+    assert points(run(text, ANN, BOB, own, FIRST), "ann")["granted"] == 7
+    years_later = purchase(5, "bob", "2026-03-03T10:00:00Z", 2500)
+    assert points(run(text, ANN, BOB, own, years_later), "ann")["granted"] == 0

@@ -21,7 +21,7 @@ from operations.rows import dictionaries
 from operations.simulate import simulate_lines
 from operations.verify import verify
 from projections.runner import finish
-from schemas.events import Decision, Event, Purchase, Refund, Signup
+from schemas.events import Decision, Event, Purchase, Refund, Share, Signup
 from schemas.scalars import iso_from_instant
 from tests.chaos.batches import SCHEMAS, admitted
 from tests.chaos.load import START_MS, activate, make_topics, publish
@@ -298,6 +298,34 @@ def test_views_believe_no_name_and_take_nothing_from_who_earned_it(database_url:
         cursor.execute("SELECT period, value FROM reward.leaderboard WHERE metric = 'referrals' ORDER BY period")
         day = iso_from_instant(START_MS + 12 * 3_600_000)[:10]  # twelve hours ahead in May
         assert cursor.fetchall() == [("all", 1), (f"day:{day}", 1), (f"month:{day[:7]}", 1)]
+
+
+def test_the_leaderboard_ranks_points_and_verified_shares_by_day_month_and_all_time(database_url: str) -> None:
+    activate(database_url, PROGRAMME.replace("rules:\n", "rules:\n- {id: own, on: purchase, give: [{points: 7}]}\n"))
+    day = 24 * 60
+    shares = [
+        Share(
+            event_id=f"h{n}", member_id=who, occurred_at=START_MS + at * MINUTE_MS, object="x", channel="link",
+            verified=verified,
+        )
+        for n, (who, at, verified) in enumerate((("bob", 0, True), ("ann", 1, True), ("ann", 2, False)))
+    ]  # fmt: skip
+    orders = [order(1, "ann", 0), order(2, "bob", 5), order(3, "bob", day)]
+    with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
+        taken_in(worker, *shares, *orders)
+    assert_sound(database_url)
+    first, second = (iso_from_instant(START_MS + n * day * MINUTE_MS)[:10] for n in (0, 1))
+    with transaction(database_url, role=ANALYST) as cursor:
+        cursor.execute("SELECT metric, period, rank, member_id, value FROM reward.leaderboard ORDER BY 1, 2, 3")
+        assert cursor.fetchall() == [
+            ("points", "all", 1, "bob", 14), ("points", "all", 2, "ann", 7),
+            ("points", f"day:{first}", 1, "ann", 7), ("points", f"day:{first}", 2, "bob", 7),
+            ("points", f"day:{second}", 1, "bob", 7),
+            ("points", f"month:{first[:7]}", 1, "bob", 14), ("points", f"month:{first[:7]}", 2, "ann", 7),
+            ("shares", "all", 1, "bob", 1), ("shares", "all", 2, "ann", 1),
+            ("shares", f"day:{first}", 1, "bob", 1), ("shares", f"day:{first}", 2, "ann", 1),
+            ("shares", f"month:{first[:7]}", 1, "bob", 1), ("shares", f"month:{first[:7]}", 2, "ann", 1),
+        ]  # fmt: skip
 
 
 def test_the_funnel_counts_shares_touches_signups_and_first_purchases(settings: Settings) -> None:
