@@ -94,9 +94,9 @@ class History:
         row = self._cursor.fetchone()
         if row is None:
             raise LookupError(f"shard {shard} has no source event {seq}")
-        return self._recorded(row)
+        return self.recorded(row)
 
-    def _recorded(self, row: tuple[Any, ...]) -> Recorded:
+    def recorded(self, row: tuple[Any, ...]) -> Recorded:
         """Decode a row of the source log, with the key of what is sealed in it."""
         seq, kind, member_id, source, event_id, prev_seq, schema_id, payload, sealed, recorded_ms, key = row
         identity = event_identity(source, event_id)
@@ -137,7 +137,7 @@ class History:
                 {"shard": shard, "last": last_seq},
             )
             for row in rows:
-                yield self._recorded(row)
+                yield self.recorded(row)
 
     def page(self, shard: int, after_seq: int, upto_seq: int, rows_max: int) -> list[Logged]:
         """Return the shard's source events after `after_seq` up to `upto_seq`, `rows_max` at most, in their order.
@@ -158,7 +158,7 @@ class History:
             """,
             (shard, after_seq, min(upto_seq, after_seq + rows_max)),
         )
-        return [Logged(shard, self._recorded(row[:11]), row[11], row[7]) for row in self._cursor.fetchall()]
+        return [Logged(shard, self.recorded(row[:11]), row[11], row[7]) for row in self._cursor.fetchall()]
 
     def of_member(self, shard: int, last_seq: int, first_seq: int = 1) -> Iterator[Recorded]:
         """Yield a member's source events from `last_seq` back to `first_seq`, the newest first."""

@@ -1,0 +1,152 @@
+"""Read the source log of whole shards fast: by COPY, in the order of seq, decoded as what was admitted before.
+
+`History.page` gives the same rows. Nothing is locked, and a page of each shard is all that is in memory.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from heapq import merge
+from io import BytesIO
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+from engine.state import Occurrence
+from engine.store import personal
+from engine.store.binary_copy import HEADER, NULL, POSTGRES_EPOCH_MS
+from engine.store.history import TOPIC_OF, History, Logged, Recorded, StoredSchemas
+from schemas.admitted_values import reader_of
+from schemas.canonical import event_identity
+from schemas.codec import Decoder
+from schemas.events import INT64_MAX, TYPE_NAMES, Touch
+from schemas.writer_schemas import UnreadableSchema, read_writer_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from schemas.events import Event
+
+PAGE_ROWS = 5_000
+"""Rows that are read at once."""
+
+MERGED_PAGE_ROWS = 500
+"""The same of each shard where all of them are merged."""
+
+# An upstream event names its member, source and event_id itself, so these columns come for our own format alone.
+_SELECT = """
+COPY (
+    SELECT e.seq, e.prev_seq, e.occurred_at, e.recorded_at, e.schema_id, e.payload,
+           CASE WHEN e.schema_id = %(own)s THEN e.kind::text END,
+           CASE WHEN e.schema_id = %(own)s THEN e.member_id END,
+           CASE WHEN e.schema_id = %(own)s THEN e.source END,
+           CASE WHEN e.schema_id = %(own)s THEN e.event_id END,
+           e.sealed,
+           CASE WHEN e.sealed IS NOT NULL THEN (
+               SELECT k.key FROM guerdon.member_key k WHERE k.shard = e.shard AND k.member_id = e.member_id
+           ) END
+    FROM guerdon.source_event e
+    WHERE e.shard = %(shard)s AND e.seq > %(after)s AND e.seq <= %(upto)s ORDER BY e.seq
+) TO STDOUT (FORMAT binary)
+"""
+_NUMBERS = Struct(">hiqiqiqiqiii")
+_OWN_COLUMNS = 6
+_NULLS = NULL * _OWN_COLUMNS
+_END = b"\xff\xff"
+
+
+class WholeLog:
+    """Read pages of any shard on one cursor; personal fields of members who were erased are left out."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self._schemas = StoredSchemas(cursor)
+        self._decoder = Decoder(self._schemas, bytes_max=INT64_MAX)
+        self._history = History(cursor, bare=True)
+        self._readers: dict[int, Callable[[bytes], Event]] = {}
+
+    def page(self, shard: int, after_seq: int, upto_seq: int, rows_max: int = PAGE_ROWS) -> list[Logged]:
+        """Return the shard's source events after `after_seq` up to `upto_seq`, `rows_max` at most, in their order."""
+        upto = min(upto_seq, after_seq + rows_max)
+        if upto <= after_seq:
+            return []
+        copied = BytesIO()
+        where = {"own": personal.OWN_FORMAT, "shard": shard, "after": after_seq, "upto": upto}
+        self._cursor.copy_expert(self._cursor.mogrify(_SELECT, where).decode(), copied, size=1 << 20)
+        return self._rows(shard, copied.getvalue())
+
+    def shard(self, shard: int, upto_seq: int, after_seq: int = 0, rows_max: int = PAGE_ROWS) -> Iterator[Logged]:
+        """Yield the shard's source events after `after_seq` up to `upto_seq`, page by page."""
+        while after_seq < upto_seq:
+            page = self.page(shard, after_seq, upto_seq, rows_max)
+            if not page:
+                return
+            yield from page
+            after_seq += rows_max
+
+    def merged(self, upto: Mapping[int, int]) -> Iterator[Logged]:
+        """Yield the source events of several shards up to a seq of each, by (recorded_at, shard, seq)."""
+        shards = (self.shard(shard, seq, 0, MERGED_PAGE_ROWS) for shard, seq in sorted(upto.items()))
+        return merge(*shards, key=place)
+
+    def _rows(self, shard: int, copied: bytes) -> list[Logged]:
+        """Take the rows apart: numbers first, then the payload, then six columns that most rows do not have."""
+        found: list[Logged] = []
+        unpack, size, readers = _NUMBERS.unpack_from, _NUMBERS.size, self._readers
+        at = len(HEADER)
+        while copied[at : at + 2] != _END:
+            _, _, seq, _, prev_seq, _, occurred_us, _, recorded_us, _, schema_id, length = unpack(copied, at)
+            at += size
+            payload = copied[at : at + length]
+            at += length
+            recorded_ms = recorded_us // 1000 + POSTGRES_EPOCH_MS
+            if copied.startswith(_NULLS, at):
+                at += len(_NULLS)
+                event: Any = (readers.get(schema_id) or self._reader(schema_id))(payload)
+                kind = type(event)
+                recorded = Recorded(
+                    TYPE_NAMES[kind], "" if kind is Touch else event.member_id, event.event_id, prev_seq, event,
+                    Occurrence(event_identity(event.source, event.event_id), seq, recorded_ms),
+                )  # fmt: skip
+            else:
+                columns, at = _columns(copied, at)
+                names = [str(column, "utf-8") for column in columns[:4]]
+                row = (seq, *names, prev_seq, schema_id, payload, columns[4], recorded_ms, columns[5])
+                recorded = self._history.recorded(row)
+            found.append(Logged(shard, recorded, occurred_us // 1000 + POSTGRES_EPOCH_MS, payload))
+        return found
+
+    def _reader(self, schema_id: int) -> Callable[[bytes], Event]:
+        """Return what decodes payloads of a writer schema; an old version is decoded as it was when it came."""
+        text = self._schemas.lookup(schema_id)
+        try:
+            schema = None if text is None else read_writer_schema(text)
+        except UnreadableSchema:
+            schema = None
+        found = None if schema is None else reader_of(schema)
+        if found is None:
+            # the decoder itself says what is wrong with a schema that is not there or cannot be read
+            found = partial(self._decode, "" if schema is None else TOPIC_OF[TYPE_NAMES[schema.kind]])
+        self._readers[schema_id] = found
+        return found
+
+    def _decode(self, topic: str, payload: bytes) -> Event:
+        return self._decoder.decode(topic, payload)[1]
+
+
+def place(row: Logged) -> tuple[int, int, int]:
+    """Return where a row stands among those of all shards."""
+    occurrence = row.recorded.occurrence
+    return (occurrence.recorded_at_ms, row.shard, occurrence.seq)
+
+
+def _columns(copied: bytes, at: int) -> tuple[list[Any], int]:
+    """Return the columns of our own format, None where one is NULL, and the place behind them."""
+    columns: list[Any] = []
+    for _ in range(_OWN_COLUMNS):
+        length = int.from_bytes(copied[at : at + 4], "big", signed=True)
+        at += 4
+        columns.append(None if length < 0 else copied[at : at + length])
+        at += max(length, 0)
+    return columns, at
