@@ -26,6 +26,7 @@ from engine.store.erased_members import Copied, read_copied
 from engine.store.programmes import moves_members
 from engine.store.replay_books import Facts, ReplayBooks, copy_facts, read_facts, version_in
 from engine.store.reward_log import PostingFields, RewardRows
+from engine.store.whole_log import MERGED_PAGE_ROWS, WholeLog, place
 from engine.ticks import MEMBERS_MAX
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX, Profile, Purchase, Signup
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
     from engine.store.shadows import Generation
 
 _PERSONAL = (Signup, Profile)
-
-PAGE_ROWS = 500
-"""Rows that are read ahead of each shard where shards are merged."""
 
 
 class _Moved(Exception):  # noqa: N818  caught in this module
@@ -100,6 +98,7 @@ class Replay:
         self._is_holding = False
         self._cursor: Cursor = connection.cursor()
         self._history = history.History(self._cursor, bare=True)
+        self._log = WholeLog(self._cursor)
         self._rewards: RewardRows
         self._books = ReplayBooks(generation, self._judge)
         self._held: list[tuple[tuple[int, int], str, str]] = []
@@ -167,8 +166,8 @@ class Replay:
         if len(self._numbers) == 1:
             (number,) = self._numbers
             shard = self._shards[number]
-            return self._history.page(number, shard.head.seq, stretch.upto[number], stretch.events_max)
-        merged = merge(*(self._stream(number, stretch.upto[number]) for number in self._numbers), key=_place)
+            return self._log.page(number, shard.head.seq, stretch.upto[number], stretch.events_max)
+        merged = merge(*(self._stream(number, stretch.upto[number]) for number in self._numbers), key=place)
         early = takewhile(lambda row: row.recorded.occurrence.recorded_at_ms < stretch.before_ms, merged)
         rows = list(islice(early, stretch.events_max))
         taken: dict[int, int] = defaultdict(int)
@@ -183,7 +182,7 @@ class Replay:
         while True:
             if index == len(ahead):
                 last = ahead[-1].recorded.occurrence.seq if ahead else self._shards[number].head.seq
-                ahead += self._history.page(number, last, upto_seq, PAGE_ROWS) if last < upto_seq else []
+                ahead += self._log.page(number, last, upto_seq, MERGED_PAGE_ROWS)
                 if index == len(ahead):
                     return
             yield ahead[index]
@@ -416,20 +415,14 @@ class Replay:
         if any(self._judge(shard.head.version).is_followed for shard in changed if shard.head.version):
             contests.save_scores(cursor, generation.number, members)
         self._observe("before save facts")
-        for place, member_id, why in self._held:
+        for at, member_id, why in self._held:
             held: dict[str, object] = {"member_id": member_id, "reason": why}
-            generations.add_fact(cursor, generation.number, place, "member_held", held)
+            generations.add_fact(cursor, generation.number, at, "member_held", held)
         for shard in changed:
             if generation.repeats:
                 copy_facts(cursor, generation, shard.number, before[shard.number], shard.head.seq)
         self._observe("before save heads")
         shadow_states.save(cursor, generation, changed)
-
-
-def _place(row: Logged) -> tuple[int, int, int]:
-    """Return where a row stands among those of all shards."""
-    occurrence = row.recorded.occurrence
-    return (occurrence.recorded_at_ms, row.shard, occurrence.seq)
 
 
 def versions_used(cursor: Cursor, generation: Generation, upto: Mapping[int, int]) -> set[int]:

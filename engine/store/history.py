@@ -139,27 +139,6 @@ class History:
             for row in rows:
                 yield self.recorded(row)
 
-    def page(self, shard: int, after_seq: int, upto_seq: int, rows_max: int) -> list[Logged]:
-        """Return the shard's source events after `after_seq` up to `upto_seq`, `rows_max` at most, in their order.
-
-        `date_part` counts in double precision, a tenth of the cost of `guerdon.ms` and exact to the ms, and keys are
-        looked up only for what is sealed.
-        """
-        self._cursor.execute(
-            """
-            SELECT e.seq, e.kind::text, e.member_id, e.source, e.event_id, e.prev_seq, e.schema_id, e.payload, e.sealed,
-                   (date_part('epoch', e.recorded_at) * 1000)::bigint,
-                   CASE WHEN e.sealed IS NOT NULL THEN (
-                       SELECT k.key FROM guerdon.member_key k WHERE k.shard = e.shard AND k.member_id = e.member_id
-                   ) END,
-                   (date_part('epoch', e.occurred_at) * 1000)::bigint
-            FROM guerdon.source_event e
-            WHERE e.shard = %s AND e.seq > %s AND e.seq <= %s ORDER BY e.seq
-            """,
-            (shard, after_seq, min(upto_seq, after_seq + rows_max)),
-        )
-        return [Logged(shard, self.recorded(row[:11]), row[11], row[7]) for row in self._cursor.fetchall()]
-
     def of_member(self, shard: int, last_seq: int, first_seq: int = 1) -> Iterator[Recorded]:
         """Yield a member's source events from `last_seq` back to `first_seq`, the newest first."""
         seq = last_seq

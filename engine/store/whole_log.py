@@ -1,6 +1,6 @@
 """Read the source log of whole shards fast: by COPY, in the order of seq, decoded as what was admitted before.
 
-`History.page` gives the same rows. Nothing is locked, and a page of each shard is all that is in memory.
+`History.at` gives the same, one by one. Nothing is locked, and a page of each shard is all that is in memory.
 """
 
 from __future__ import annotations
