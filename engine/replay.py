@@ -1,7 +1,6 @@
 """Fold the source log once more, into a generation that is not live: in memory, written down a chunk at a time.
 
-What the live transaction did with an event is done here in the same order, by whichever version the generation's
-schedule names. Each chunk is one transaction: reward events, states, parts, facts and heads, all or nothing. So a
+Each chunk is one transaction: reward events, states, parts, facts and heads, all or nothing. So a
 replay that is killed at any point goes on where its last chunk ended, and ends with the same bytes.
 """
 
@@ -9,27 +8,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import suppress
-from functools import lru_cache, partial
 from heapq import merge
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg2
-from msgspec import msgpack
 
-from engine.evaluate import advance, award, fold
 from engine.live import load_judge, standing_of
-from engine.state import Occurrence, is_full
-from engine.store import contests, generations, history, member_states, shadow_states
+from engine.log_fold import Failed, LogFold
+from engine.store import contests, generations, member_states, shadow_states
 from engine.store.binary_copy import pack_text
 from engine.store.erased_members import Copied, read_copied
-from engine.store.programmes import moves_members
-from engine.store.replay_books import Facts, ReplayBooks, copy_facts, read_facts, version_in
+from engine.store.replay_books import ReplayBooks
+from engine.store.replay_facts import Facts, copy_facts, read_facts
 from engine.store.reward_log import PostingFields, RewardRows
 from engine.store.whole_log import MERGED_PAGE_ROWS, WholeLog, place
-from engine.ticks import MEMBERS_MAX
-from schemas.errors import AnswerIsNo
-from schemas.events import INT64_MAX, Profile, Purchase, Signup
+from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,21 +36,11 @@ if TYPE_CHECKING:
     from engine.store.member_states import Member
     from engine.store.shadow_states import Shard
     from engine.store.shadows import Generation
-
-_PERSONAL = (Signup, Profile)
+    from schemas.rewards import RewardEvent
 
 
 class _Moved(Exception):  # noqa: N818  caught in this module
     """Say that a generation's heads are not where this process left them."""
-
-
-class _Failed(Exception):  # noqa: N818  caught in this module
-    """Say that a member's event could not be judged: the chunk is begun anew, and the member held."""
-
-    def __init__(self, at: tuple[int, int, str], error: Exception) -> None:
-        super().__init__(str(error))
-        self.at = at
-        self.error = error
 
 
 class Stretch(NamedTuple):
@@ -67,7 +51,7 @@ class Stretch(NamedTuple):
     before_ms: int = INT64_MAX
 
 
-class Replay:
+class Replay(LogFold):
     """Fold shards of a generation on, on a connection that nobody else uses.
 
     Args:
@@ -84,24 +68,15 @@ class Replay:
         shards: Sequence[int],
         observe: Callable[[str], None] = lambda _point: None,
     ) -> None:
+        super().__init__(connection.cursor(), generation)
         self._connection = connection
-        self._generation = generation
         self._numbers = sorted(shards)
         self._observe = observe
-        self._shards: dict[int, Shard] = {}
         self._ahead: dict[int, list[Logged]] = defaultdict(list)
-        self._judges: dict[int, Judge] = {}
         self._postings = PostingFields()
-        self._failures: dict[tuple[int, int, str], Exception] = {}
-        self._facts = Facts()
-        self._copied: dict[int, Copied] = {}
-        self._is_holding = False
-        self._cursor: Cursor = connection.cursor()
-        self._history = history.History(self._cursor, bare=True)
         self._log = WholeLog(self._cursor)
         self._rewards: RewardRows
-        self._books = ReplayBooks(generation, self._judge)
-        self._held: list[tuple[tuple[int, int], str, str]] = []
+        self._books: ReplayBooks = ReplayBooks(generation, self._judge)
 
     def advance(self, stretch: Stretch) -> int:
         """Fold at most `events_max` source events in one transaction and return how many it were.
@@ -112,7 +87,7 @@ class Replay:
         while True:
             try:
                 return self._attempt(stretch)
-            except _Failed as failed:
+            except Failed as failed:
                 self._forget()
                 self._failures[failed.at] = failed.error
             except _Moved:
@@ -200,202 +175,8 @@ class Replay:
         ends = {row.shard: row.recorded.occurrence.seq for row in rows}
         return {shard: read_copied(self._cursor, base, shard, before[shard], upto) for shard, upto in ends.items()}
 
-    def _copy(self, shard: Shard, member: Member) -> bool:
-        """Append what the log has of a member who was erased since, and say whether the member is one."""
-        copied = self._copied[shard.number]
-        if member.member_id not in copied.members:
-            return False
-        for event_id, reward in copied.rewards.get((shard.head.seq, member.member_id), ()):
-            self._rewards.append([reward], shard.head, member.packed_id + pack_text(event_id))
-        return True
-
-    def _judge(self, version: int) -> Judge:
-        found = self._judges.get(version)
-        if found is None:
-            found = self._judges[version] = load_judge(self._cursor, version)
-        return found
-
-    def _fold(self, row: Logged) -> None:
-        shard, recorded = self._shards[row.shard], row.recorded
-        shard.head.seq = recorded.occurrence.seq
-        shard.head.record_at(recorded.occurrence.recorded_at_ms)
-        if recorded.event is not None:
-            if recorded.member_id:  # a touch has none
-                self._fold_event(shard, row)
-        elif recorded.kind == "tick":
-            self._tick(shard, row)
-        elif recorded.kind == "activation":
-            self._activate(shard, msgpack.decode(bytes(row.payload)))
-        elif recorded.kind == "release":
-            self._release(shard, recorded)
-        elif recorded.kind == "contest":
-            self._close(shard, row)
-
-    def _fold_event(self, shard: Shard, row: Logged) -> None:
-        recorded = row.recorded
-        event, seq = recorded.event, recorded.occurrence.seq
-        member = shard.member(recorded.member_id)
-        member.seq = seq
-        judge = self._judge_now(shard, seq, row.occurred_ms)
-        if type(event) in _PERSONAL:
-            shard.profiles.setdefault(member.member_id, member.state.profile)
-        if recorded.kind == "erasure":
-            member.state.erased, member.state.profile = True, None
-            shard.erased.add(member.member_id)
-        if type(event) is Purchase:
-            self._books.record(event, seq)
-        if self._copied[shard.number].members and self._copy(shard, member):
-            member.state.due_ms = None
-        elif not (self._is_holding and self._holds(shard, member)) and not member.state.held_since:
-            books = self._books.of(member, shard.schedule, seq, (seq, recorded.event_id))
-            try:
-                rewards = fold(member.state, event, recorded.occurrence, judge, books)  # type: ignore[arg-type]  # as above
-            except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
-                self._fail(shard, member, error)
-            if rewards:
-                self._rewards.append(rewards, shard.head, member.packed_id + pack_text(recorded.event_id))
-            if is_full(member.state):
-                self._books.turn_page(member)
-        shard.plan(member)
-
-    def _judge_now(self, shard: Shard, seq: int, occurred_ms: int) -> Judge:
-        """Return who judges a source event, and note where that changes."""
-        if self._generation.file_version is not None and self._generation.is_judged_by_file(occurred_ms):
-            version = self._generation.file_version
-        else:
-            version = shard.outside_at(seq)
-        if version != shard.head.version:
-            self._follow(shard, seq - 1, version, shard.ticked_ms)
-        return self._judges.get(version) or self._judge(version)
-
-    def _follow(self, shard: Shard, from_seq: int, version: int, ticked_ms: int) -> None:
-        """Go over to another version; the first time, members who have no event follow at the next ticks."""
-        before = shard.change_version(from_seq, version)
-        if before and moves_members(self._judge(before).programme, self._judge(version).programme):
-            shard.review(ticked_ms)
-
-    def _holds(self, shard: Shard, member: Member) -> bool:
-        """Hold a member from here on where the base did, or where this fold has failed before."""
-        seq = shard.head.seq
-        error = self._failures.get((shard.number, seq, member.member_id))
-        if error is None and (seq, member.member_id) not in self._facts.held:
-            return False
-        if not member.state.held_since:
-            member.state.held_since = seq
-        if error is not None:
-            why = f"{type(error).__name__}: {error}".replace("\0", "␀")
-            self._held.append(((shard.number, seq), member.member_id, why))
-        return True
-
-    def _fail(self, shard: Shard, member: Member, error: Exception) -> NoReturn:
-        seq = shard.head.seq
-        if self._generation.repeats:
-            raise AnswerIsNo(
-                f"shard {shard.number}, seq {seq}, member {member.member_id}: what was judged once cannot be judged "
-                f"now ({type(error).__name__}: {error}); nothing more was written: install the release that mends it"
-            ) from error
-        raise _Failed((shard.number, seq, member.member_id), error) from error
-
-    def _tick(self, shard: Shard, row: Logged) -> None:
-        occurrence, until_ms = row.recorded.occurrence, row.occurred_ms
-        copied = self._copied[shard.number]
-        erased = sum(member_id in copied.members for member_id in copied.order.get(occurrence.seq, ()))
-        due = [member.member_id for member in shard.take_due(until_ms, MEMBERS_MAX - erased)]
-        members = [shard.member(member_id) for member_id in copied.woven(occurrence.seq, due)]
-        judge = self._judge_now(shard, occurrence.seq, until_ms)
-        self._books.open(member for member in members if member.state.pages or member.state.is_booked)
-        for member in members:
-            if self._copy(shard, member):
-                member.state.due_ms = None
-                shard.plan(member)
-                continue
-            is_held = self._is_holding and self._holds(shard, member)
-            if not is_held and not member.state.held_since and not member.state.erased:
-                place = (occurrence.seq, row.recorded.event_id)
-                self._advance(shard, member, judge, occurrence, until_ms, place)
-            shard.plan(member)
-
-    def _close(self, shard: Shard, row: Logged) -> None:
-        """Let the winners of a contest have what they have won; who they are is a fact of the base."""
-        occurrence = row.recorded.occurrence
-        judge = self._judge_now(shard, occurrence.seq, row.occurred_ms)
-        place = (occurrence.seq, row.recorded.event_id)
-        for won in self._facts.won.get(occurrence.seq, ()):
-            member = shard.member(won.member_id)
-            if not self._copy(shard, member) and not (self._is_holding and self._holds(shard, member)):
-                books = self._books.of(member, shard.schedule, occurrence.seq, place)
-                rewards = award(member.member_id, member.state, occurrence, judge, books, won)
-                self._rewards.append(rewards, shard.head, member.packed_id + pack_text(place[1]))
-                if is_full(member.state):
-                    self._books.turn_page(member)
-            shard.plan(member)
-
-    def _advance(
-        self,
-        shard: Shard,
-        member: Member,
-        judge: Judge,
-        occurrence: Occurrence,
-        until_ms: int,
-        place: tuple[int, str],
-        upto_seq: int = INT64_MAX,
-    ) -> None:
-        """Move a member's clock; `place` is the seq and event_id of the reward events."""
-        books = self._books.of(member, shard.schedule, min(upto_seq, place[0]), place)
-        try:
-            rewards = advance(member.member_id, member.state, occurrence, judge, books, until_ms)
-        except Exception as error:  # noqa: BLE001  as with an event
-            self._fail(shard, member, error)
-        if rewards:
-            self._rewards.append(rewards, shard.head, member.packed_id + pack_text(place[1]))
-        if is_full(member.state):
-            self._books.turn_page(member)
-
-    def _activate(self, shard: Shard, told: dict[str, int | None]) -> None:
-        """Let a version that was activated judge what is not the file's."""
-        seq, version = shard.head.seq, int(told["version"] or 0)
-        before = shard.outside_at(seq)
-        if self._generation.base is None:
-            shard.outside.append((seq, version))
-        if shard.head.version == before:
-            ticked_ms = told.get("ticked_ms", shard.ticked_ms) or 0
-            self._follow(shard, seq, shard.outside_at(seq + 1), ticked_ms)
-
-    def _release(self, shard: Shard, recorded: history.Recorded) -> None:
-        """Judge what waited for a member's release, as `engine.release` does; here nobody may be held."""
-        member, seq = shard.member(recorded.member_id), recorded.occurrence.seq
-        held_since = member.state.held_since
-        member.seq = seq
-        if self._copy(shard, member):
-            member.state.held_since = held_since = 0
-        if held_since and (shard.number, seq, member.member_id) not in self._failures:
-            tick_ms = history.tick_at(self._cursor, shard.number, held_since)
-            earlier = self._history.of_member(shard.number, recorded.prev_seq, held_since)
-            waiting = list(earlier)[::-1]
-            member.state.held_since = 0
-            shard.profiles.setdefault(member.member_id, member.state.profile)
-            if tick_ms is not None:
-                occurrence = Occurrence(recorded.occurrence.identity, seq, recorded.occurrence.recorded_at_ms)
-                judge = self._judge(version_in(shard.schedule, held_since))
-                self._advance(shard, member, judge, occurrence, tick_ms, (seq, recorded.event_id), held_since)
-            for each in waiting:
-                self._judge_waiting(shard, member, each)
-        shard.plan(member)
-
-    def _judge_waiting(self, shard: Shard, member: Member, recorded: history.Recorded) -> None:
-        if recorded.event is None:
-            return
-        seq, own_seq = shard.head.seq, recorded.occurrence.seq
-        judge = self._judge(version_in(shard.schedule, own_seq))
-        books = self._books.of(member, shard.schedule, own_seq, (seq, recorded.event_id))
-        occurrence = Occurrence(recorded.occurrence.identity, seq, shard.head.recorded_ms)
-        try:
-            rewards = fold(member.state, recorded.event, occurrence, judge, books)  # type: ignore[arg-type]  # a touch has no member
-        except Exception as error:  # noqa: BLE001  as with an event
-            self._fail(shard, member, error)
-        self._rewards.append(rewards, shard.head, member.packed_id + pack_text(recorded.event_id))
-        if is_full(member.state):
-            self._books.turn_page(member)
+    def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:
+        self._rewards.append(rewards, shard.head, member.packed_id + pack_text(event_id))
 
     def _write(self, before: dict[int, int]) -> None:
         """Write the chunk down."""
@@ -436,13 +217,17 @@ def versions_used(cursor: Cursor, generation: Generation, upto: Mapping[int, int
     return found
 
 
-def shares_anything(cursor: Cursor, generation: Generation, upto: Mapping[int, int]) -> bool:
-    """Whether members share a budget or stock, so that one process must judge all shards in the order of the log."""
+def shares_anything(
+    cursor: Cursor, generation: Generation, upto: Mapping[int, int], judges: Mapping[int, Judge] | None = None
+) -> bool:
+    """Whether members share a budget or stock, so that one process must judge all shards in the order of the log.
+
+    `judges` are versions that are not stored, or at hand already.
+    """
     if generation.repeats:
         return False
-    judge = lru_cache(partial(load_judge, cursor))
     for version in sorted(versions_used(cursor, generation, upto)):
-        found = judge(version)
+        found = (judges or {}).get(version) or load_judge(cursor, version)
         catalogue = found.programme.terms.catalogue
         if found.has_budgets or any(reward.stock is not None for reward in catalogue):
             return True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import engine.replay
+import engine.log_fold
 from engine.batch import Batch
 from engine.live import load_judge
 from engine.replay import Replay, Stretch
@@ -259,7 +259,7 @@ def test_a_member_whom_only_the_file_cannot_judge_is_held_there_and_keeps_it_fro
     file = written(tmp_path, PLAIN.replace("points: 1", "points: 2"))
     with monkeypatch.context() as defect:
         defect.setattr(
-            engine.replay, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
+            engine.log_fold, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
         )
         result = replay(database_url, Request(file))
     assert result["members_held"] == ["m2"]

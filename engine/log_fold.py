@@ -1,0 +1,271 @@
+"""Fold logged source events once more, in memory: what the live transaction did with each, in the same order.
+
+Each is judged by whichever version the generation's schedule names. What becomes of the reward events is another's
+matter: `engine.replay` writes them down, `engine.backtest` adds them up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from msgspec import msgpack
+
+from engine.evaluate import advance, award, fold
+from engine.live import load_judge
+from engine.state import Occurrence, is_full
+from engine.store import history
+from engine.store.fold_books import version_in
+from engine.store.programmes import moves_members
+from engine.store.replay_facts import Facts
+from engine.ticks import MEMBERS_MAX
+from schemas.errors import AnswerIsNo
+from schemas.events import INT64_MAX, Profile, Purchase, Signup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.programme.compile import Judge
+    from engine.store.erased_members import Copied
+    from engine.store.fold_books import FoldBooks
+    from engine.store.history import Logged
+    from engine.store.member_states import Member
+    from engine.store.shadow_states import Shard
+    from engine.store.shadows import Generation
+    from schemas.rewards import RewardEvent
+
+_PERSONAL = (Signup, Profile)
+
+
+class Failed(Exception):  # noqa: N818  caught by who folds
+    """Say that a member's event could not be judged: what was folded is worthless, and the member is held next time."""
+
+    def __init__(self, at: tuple[int, int, str], error: Exception) -> None:
+        super().__init__(str(error))
+        self.at = at
+        self.error = error
+
+
+class LogFold:
+    """Fold source events of shards that are in memory.
+
+    Args:
+        cursor: reads what lies further back, where a refund or a release needs it.
+        generation: how it is judged.
+    """
+
+    _books: FoldBooks
+
+    def __init__(self, cursor: Cursor, generation: Generation) -> None:
+        self._cursor = cursor
+        self._generation = generation
+        self._judges: dict[int, Judge] = {}
+        self._history = history.History(cursor, bare=True)
+        self._shards: dict[int, Shard] = {}
+        self._failures: dict[tuple[int, int, str], Exception] = {}
+        self._facts = Facts()
+        self._copied: dict[int, Copied] = {}
+        self._is_holding = False
+        self._held: list[tuple[tuple[int, int], str, str]] = []
+
+    def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:
+        """Take what the shard's last source event has brought a member."""
+        raise NotImplementedError
+
+    def _copy(self, shard: Shard, member: Member) -> bool:
+        """Append what the log has of a member who was erased since, and say whether the member is one."""
+        copied = self._copied[shard.number]
+        if member.member_id not in copied.members:
+            return False
+        for event_id, reward in copied.rewards.get((shard.head.seq, member.member_id), ()):
+            self._take(shard, member, event_id, (reward,))
+        return True
+
+    def _judge(self, version: int) -> Judge:
+        found = self._judges.get(version)
+        if found is None:
+            found = self._judges[version] = load_judge(self._cursor, version)
+        return found
+
+    def _fold(self, row: Logged) -> None:
+        shard, recorded = self._shards[row.shard], row.recorded
+        shard.head.seq = recorded.occurrence.seq
+        shard.head.record_at(recorded.occurrence.recorded_at_ms)
+        if recorded.event is not None:
+            if recorded.member_id:  # a touch has none
+                self._fold_event(shard, row)
+        elif recorded.kind == "tick":
+            self._tick(shard, row)
+        elif recorded.kind == "activation":
+            self._activate(shard, msgpack.decode(bytes(row.payload)))
+        elif recorded.kind == "release":
+            self._release(shard, recorded)
+        elif recorded.kind == "contest":
+            self._close(shard, row)
+
+    def _fold_event(self, shard: Shard, row: Logged) -> None:
+        recorded = row.recorded
+        event, seq = recorded.event, recorded.occurrence.seq
+        member = shard.member(recorded.member_id)
+        member.seq = seq
+        judge = self._judge_now(shard, seq, row.occurred_ms)
+        if type(event) in _PERSONAL:
+            shard.profiles.setdefault(member.member_id, member.state.profile)
+        if recorded.kind == "erasure":
+            member.state.erased, member.state.profile = True, None
+            shard.erased.add(member.member_id)
+        if type(event) is Purchase:
+            self._books.record(event, seq)
+        if self._copied[shard.number].members and self._copy(shard, member):
+            member.state.due_ms = None
+        elif not (self._is_holding and self._holds(shard, member)) and not member.state.held_since:
+            books = self._books.of(member, shard.schedule, seq, (seq, recorded.event_id))
+            try:
+                rewards = fold(member.state, event, recorded.occurrence, judge, books)  # type: ignore[arg-type]  # as above
+            except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
+                self._fail(shard, member, error)
+            if rewards:
+                self._take(shard, member, recorded.event_id, rewards)
+            if is_full(member.state):
+                self._books.turn_page(member)
+        shard.plan(member)
+
+    def _judge_now(self, shard: Shard, seq: int, occurred_ms: int) -> Judge:
+        """Return who judges a source event, and note where that changes."""
+        if self._generation.file_version is not None and self._generation.is_judged_by_file(occurred_ms):
+            version = self._generation.file_version
+        else:
+            version = shard.outside_at(seq)
+        if version != shard.head.version:
+            self._follow(shard, seq - 1, version, shard.ticked_ms)
+        return self._judges.get(version) or self._judge(version)
+
+    def _follow(self, shard: Shard, from_seq: int, version: int, ticked_ms: int) -> None:
+        """Go over to another version; the first time, members who have no event follow at the next ticks."""
+        before = shard.change_version(from_seq, version)
+        if before and moves_members(self._judge(before).programme, self._judge(version).programme):
+            shard.review(ticked_ms)
+
+    def _holds(self, shard: Shard, member: Member) -> bool:
+        """Hold a member from here on where the base did, or where this fold has failed before."""
+        seq = shard.head.seq
+        error = self._failures.get((shard.number, seq, member.member_id))
+        if error is None and (seq, member.member_id) not in self._facts.held:
+            return False
+        if not member.state.held_since:
+            member.state.held_since = seq
+        if error is not None:
+            why = f"{type(error).__name__}: {error}".replace("\0", "␀")
+            self._held.append(((shard.number, seq), member.member_id, why))
+        return True
+
+    def _fail(self, shard: Shard, member: Member, error: Exception) -> NoReturn:
+        seq = shard.head.seq
+        if self._generation.repeats:
+            raise AnswerIsNo(
+                f"shard {shard.number}, seq {seq}, member {member.member_id}: what was judged once cannot be judged "
+                f"now ({type(error).__name__}: {error}); nothing more was written: install the release that mends it"
+            ) from error
+        raise Failed((shard.number, seq, member.member_id), error) from error
+
+    def _tick(self, shard: Shard, row: Logged) -> None:
+        occurrence, until_ms = row.recorded.occurrence, row.occurred_ms
+        copied = self._copied[shard.number]
+        erased = sum(member_id in copied.members for member_id in copied.order.get(occurrence.seq, ()))
+        due = [member.member_id for member in shard.take_due(until_ms, MEMBERS_MAX - erased)]
+        members = [shard.member(member_id) for member_id in copied.woven(occurrence.seq, due)]
+        judge = self._judge_now(shard, occurrence.seq, until_ms)
+        self._books.open(member for member in members if member.state.pages or member.state.is_booked)
+        for member in members:
+            if self._copy(shard, member):
+                member.state.due_ms = None
+                shard.plan(member)
+                continue
+            is_held = self._is_holding and self._holds(shard, member)
+            if not is_held and not member.state.held_since and not member.state.erased:
+                place = (occurrence.seq, row.recorded.event_id)
+                self._advance(shard, member, judge, occurrence, until_ms, place)
+            shard.plan(member)
+
+    def _close(self, shard: Shard, row: Logged) -> None:
+        """Let the winners of a contest have what they have won; who they are is a fact of the base."""
+        occurrence = row.recorded.occurrence
+        judge = self._judge_now(shard, occurrence.seq, row.occurred_ms)
+        place = (occurrence.seq, row.recorded.event_id)
+        for won in self._facts.won.get(occurrence.seq, ()):
+            member = shard.member(won.member_id)
+            if not self._copy(shard, member) and not (self._is_holding and self._holds(shard, member)):
+                books = self._books.of(member, shard.schedule, occurrence.seq, place)
+                rewards = award(member.member_id, member.state, occurrence, judge, books, won)
+                self._take(shard, member, place[1], rewards)
+                if is_full(member.state):
+                    self._books.turn_page(member)
+            shard.plan(member)
+
+    def _advance(
+        self,
+        shard: Shard,
+        member: Member,
+        judge: Judge,
+        occurrence: Occurrence,
+        until_ms: int,
+        place: tuple[int, str],
+        upto_seq: int = INT64_MAX,
+    ) -> None:
+        """Move a member's clock; `place` is the seq and event_id of the reward events."""
+        books = self._books.of(member, shard.schedule, min(upto_seq, place[0]), place)
+        try:
+            rewards = advance(member.member_id, member.state, occurrence, judge, books, until_ms)
+        except Exception as error:  # noqa: BLE001  as with an event
+            self._fail(shard, member, error)
+        if rewards:
+            self._take(shard, member, place[1], rewards)
+        if is_full(member.state):
+            self._books.turn_page(member)
+
+    def _activate(self, shard: Shard, told: dict[str, int | None]) -> None:
+        """Let a version that was activated judge what is not the file's."""
+        seq, version = shard.head.seq, int(told["version"] or 0)
+        before = shard.outside_at(seq)
+        if self._generation.base is None:
+            shard.outside.append((seq, version))
+        if shard.head.version == before:
+            ticked_ms = told.get("ticked_ms", shard.ticked_ms) or 0
+            self._follow(shard, seq, shard.outside_at(seq + 1), ticked_ms)
+
+    def _release(self, shard: Shard, recorded: history.Recorded) -> None:
+        """Judge what waited for a member's release, as `engine.release` does; here nobody may be held."""
+        member, seq = shard.member(recorded.member_id), recorded.occurrence.seq
+        held_since = member.state.held_since
+        member.seq = seq
+        if self._copy(shard, member):
+            member.state.held_since = held_since = 0
+        if held_since and (shard.number, seq, member.member_id) not in self._failures:
+            tick_ms = history.tick_at(self._cursor, shard.number, held_since)
+            earlier = self._history.of_member(shard.number, recorded.prev_seq, held_since)
+            waiting = list(earlier)[::-1]
+            member.state.held_since = 0
+            shard.profiles.setdefault(member.member_id, member.state.profile)
+            if tick_ms is not None:
+                occurrence = Occurrence(recorded.occurrence.identity, seq, recorded.occurrence.recorded_at_ms)
+                judge = self._judge(version_in(shard.schedule, held_since))
+                self._advance(shard, member, judge, occurrence, tick_ms, (seq, recorded.event_id), held_since)
+            for each in waiting:
+                self._judge_waiting(shard, member, each)
+        shard.plan(member)
+
+    def _judge_waiting(self, shard: Shard, member: Member, recorded: history.Recorded) -> None:
+        if recorded.event is None:
+            return
+        seq, own_seq = shard.head.seq, recorded.occurrence.seq
+        judge = self._judge(version_in(shard.schedule, own_seq))
+        books = self._books.of(member, shard.schedule, own_seq, (seq, recorded.event_id))
+        occurrence = Occurrence(recorded.occurrence.identity, seq, shard.head.recorded_ms)
+        try:
+            rewards = fold(member.state, recorded.event, occurrence, judge, books)  # type: ignore[arg-type]  # a touch has no member
+        except Exception as error:  # noqa: BLE001  as with an event
+            self._fail(shard, member, error)
+        self._take(shard, member, recorded.event_id, rewards)
+        if is_full(member.state):
+            self._books.turn_page(member)

@@ -1,0 +1,149 @@
+"""Fetch for a fold of the log what it needs beyond a member's state, as it was known at a place in the log."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from engine.ledger.parts import Parts, Placed
+from engine.referral.facts import Referred
+from engine.store import closings, history, source_log
+from engine.store.replay_facts import Facts
+from schemas.canonical import IDENTITY_BYTES, order_identity
+from schemas.events import INT64_MAX, Purchase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Self
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.programme.budgets import Budget
+    from engine.programme.judge import Judges
+    from engine.state import LimitUse, Occurrence
+    from engine.store.member_states import Member
+    from engine.store.shadows import Generation
+
+
+class FoldBooks:
+    """Open the books of one member after the other; purchases and closings are read from the log on `cursor`.
+
+    Where parts, budgets and stock are kept is the concern of who inherits.
+
+    Args:
+        generation: that is folded; one that repeats answers by its base's facts, every other one counts for itself.
+        judge: returns the judge of a version.
+    """
+
+    def __init__(self, generation: Generation, judge: Callable[[int], Judges]) -> None:
+        self._generation = generation
+        self._judge = judge
+        self._facts = Facts()
+        self._cursor: Cursor | None = None
+        self._member: Member | None = None
+        self._schedule: list[tuple[int, int]] = []
+        self._upto_seq = 0
+        self._place = (0, "")
+        self._recorded: dict[tuple[str, str], tuple[int, Purchase]] = {}
+        self._closed: dict[int, dict[tuple[str, int], int]] = {}
+
+    def _turn_to_log(self, cursor: Cursor, facts: Facts) -> None:
+        """Read the log on this cursor from here on, and forget what was at hand of it."""
+        self._cursor, self._facts = cursor, facts
+        self._recorded.clear()
+        self._closed.clear()
+
+    def of(self, member: Member, schedule: list[tuple[int, int]], upto_seq: int, place: tuple[int, str]) -> Self:
+        """Turn to a member's books as they were known at `upto_seq`.
+
+        `schedule` tells which version judged what of the shard, `place` where reward events come to stand: at which
+        seq, and of which event_id.
+        """
+        self._member, self._schedule, self._upto_seq, self._place = member, schedule, upto_seq, place
+        return self
+
+    def record(self, purchase: Purchase, seq: int) -> None:
+        """Remember a purchase at hand, so that a refund soon after it needs no look-up."""
+        self._recorded[purchase.member_id, purchase.order_id] = (seq, purchase)
+
+    def parts(self) -> Parts:
+        """Return the member's parts, read when they are asked for first."""
+        assert self._member is not None  # noqa: S101  `of` comes first
+        if self._member.parts is None:
+            self.open([self._member])
+        return self._member.parts or Parts()
+
+    def purchase(self, order_id: str) -> Placed | None:
+        """Return the purchase of the member's order, as far as it was logged by then."""
+        assert self._member is not None  # noqa: S101  `of` comes first
+        assert self._cursor is not None  # noqa: S101  `begin` comes first
+        recorded = self._recorded.get((self._member.member_id, order_id))
+        if recorded is None:
+            identity = order_identity(self._member.member_id, order_id)[:IDENTITY_BYTES]
+            known = source_log.find_known(self._cursor, [identity]).get(identity)
+            if known is None or known.seq > self._upto_seq:
+                return None
+            event = history.History(self._cursor).at(known.shard, known.seq).event
+            if not isinstance(event, Purchase):
+                return None
+            recorded = (known.seq, event)
+        seq, purchase = recorded
+        return None if seq > self._upto_seq else Placed(purchase, version_in(self._schedule, seq))
+
+    def judge(self, version: int) -> Judges:
+        """Return the judge of a version."""
+        return self._judge(version)
+
+    def referred(self, referee_id: str) -> Referred:
+        """Return what became of a referee of the member's."""
+        assert self._member is not None  # noqa: S101  `of` comes first
+        self._member.state.is_booked = True
+        return self.parts().referred.setdefault(referee_id, Referred())
+
+    def is_closed(self, contest: str, period: int, seq: int) -> bool:
+        """Whether a period of a contest was closed before a place in the member's shard."""
+        assert self._member is not None  # noqa: S101  `of` comes first
+        assert self._cursor is not None  # noqa: S101  `begin` comes first
+        shard = self._member.shard
+        if shard not in self._closed:
+            self._closed[shard] = closings.closed_in(self._cursor, shard)
+        return self._closed[shard].get((contest, period), seq) < seq
+
+    def open(self, members: Iterable[Member]) -> None:
+        """Put the parts of members at hand."""
+        raise NotImplementedError
+
+    def turn_page(self, member: Member) -> None:
+        """Turn the page of a state that is full."""
+        raise NotImplementedError
+
+    def stock_used(self, reward: str) -> int:
+        """Return how many of a reward were taken so far; of a repetition, whether the base had any left."""
+        if self._generation.repeats:
+            return INT64_MAX if (*self._place, reward) in self._facts.sold_out else -1
+        return self._stock_used(reward)
+
+    def use_stock(self, reward: str, change: int) -> None:
+        """Count a reward as taken, or with a negative change as given back; a repetition counts nothing."""
+        if not self._generation.repeats:
+            self._use_stock(reward, change)
+
+    def _stock_used(self, reward: str) -> int:
+        raise NotImplementedError
+
+    def _use_stock(self, reward: str, change: int) -> None:
+        raise NotImplementedError
+
+    def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
+        """Return the use of a budget in a calendar period."""
+        raise NotImplementedError
+
+    def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
+        """Give an amount, or so many times, back to a budget's period."""
+        raise NotImplementedError
+
+
+def version_in(schedule: list[tuple[int, int]], seq: int) -> int:
+    """Return which version judges the source event at `seq`, by (from_seq, version) pairs; 0 before the first."""
+    index = bisect_left(schedule, (seq, 0)) - 1
+    return 0 if index < 0 else schedule[index][1]
