@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  Typer reads the annotation
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,9 +10,7 @@ import typer
 from cli.output import JsonFlag, print_json, print_rows
 
 if TYPE_CHECKING:
-    from operations.difference import Difference
-
-FileOption = Path | None
+    from operations.difference import Figures
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +41,11 @@ def diff(
 
     with compared(load_settings().database_url, generation, other) as difference:
         document = difference.document()
-        _write(difference, document, csv, parquet, html)
+        write_members(difference, csv, parquet)
+        if html is not None:
+            from operations.difference_report import write_html  # noqa: PLC0415  as above
+
+            write_html(html, document, difference.members())
         if members and as_json:
             document["members"] = list(difference.members())
         pairs = None if member is None else difference.member(member)
@@ -52,33 +54,40 @@ def diff(
         else:
             _print(document)
             if members:
-                print_rows([_told(row) for row in difference.members()], as_json=False, empty="nobody is affected")
+                print_members(difference)
             if pairs is not None:
                 print_rows([_side_by_side(pair) for pair in pairs], as_json=False, empty="no reward events")
     if exit_code and document["differs"]:
         raise typer.Exit(1)
 
 
-def _write(
-    difference: Difference, document: dict[str, Any], csv: FileOption, parquet: FileOption, html: FileOption
-) -> None:
-    from operations.difference_files import write_csv, write_parquet  # noqa: PLC0415  as above
-    from operations.difference_report import write_html  # noqa: PLC0415  as above
+def write_members(figures: Figures, csv: Path | None, parquet: Path | None) -> None:
+    """Write the list of members to the files that are named."""
+    from operations.difference_files import write_csv, write_parquet  # noqa: PLC0415  `guerdon --help` must not wait
 
     if csv is not None:
-        write_csv(csv, difference.members())
+        write_csv(csv, figures.members())
     if parquet is not None:
-        write_parquet(parquet, difference.members())
-    if html is not None:
-        write_html(html, document, difference.members())
+        write_parquet(parquet, figures.members())
+
+
+def print_members(figures: Figures) -> None:
+    """Show who gains, loses or changes tier."""
+    print_rows([_told(row) for row in figures.members()], as_json=False, empty="nobody is affected")
 
 
 def _print(document: dict[str, Any]) -> None:
-    events, liability = document["reward_events"], document["liability"]
+    events = document["reward_events"]
     typer.echo(
         f"generation {document['after']} compared with {document['before']}: of the reward events {events['same']:,} "
         f"are the same, {events['differ']:,} differ, {events['only_before']:,} are gone, {events['only_after']:,} new"
     )
+    print_figures(document)
+
+
+def print_figures(document: dict[str, Any]) -> None:
+    """Show totals per unit, rule, campaign and tier, and what the change costs."""
+    liability = document["liability"]
     for name in ("units", "rules", "campaigns", "tiers", "tier_changes"):
         if document[name]:
             typer.echo(name.replace("_", " "))

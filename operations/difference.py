@@ -8,64 +8,46 @@ PostgreSQL adds up; only lists that somebody asked for come row by row.
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from engine.store import generations
 from engine.store.database import connect, one
+from operations.difference_sides import MAKE, add_generation, terms_of
 from operations.rows import dictionaries, plain
 from schemas.errors import InputError
 from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from decimal import Decimal
 
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
-_ADD_UP = """
+    from operations.difference_sides import Terms
+
+_PART = """
 CREATE TEMPORARY TABLE difference_part ON COMMIT DROP AS
-WITH moved AS (
-    SELECT generation, shard, member_id, unit, rule_id, campaign, reward_key, lot,
-           CASE WHEN debit IS NOT NULL THEN
-                    CASE WHEN credit IN ('pending', 'active', 'reserved', 'spent', 'debt') THEN amount ELSE 0 END
-                  - CASE WHEN debit IN ('pending', 'active', 'reserved', 'spent', 'debt') THEN amount ELSE 0 END
-                WHEN coalesce(lot = reward_key, true) THEN amount
-                WHEN split_part(type::text, '.', 2) IN ('revoked', 'expired', 'ended') THEN -amount
-                ELSE 0 END AS kept,
-           CASE WHEN credit = 'spent' THEN amount WHEN debit = 'spent' THEN -amount ELSE 0 END AS spent
-    FROM guerdon.reward_event
-    WHERE generation IN (%(before)s, %(after)s) AND type <> 'reward.refused'
-      AND (debit IS NOT NULL OR (item IS NOT NULL AND unit IN ('coupon', 'gift', 'badge', 'benefit')))
-), origin AS (
-    SELECT generation, shard, reward_key, rule_id, campaign FROM moved WHERE lot IS NULL OR lot = reward_key
-)
-SELECT m.shard, m.member_id, m.unit, coalesce(o.rule_id, m.rule_id) AS rule_id,
-       coalesce(o.campaign, m.campaign) AS campaign,
-       coalesce(sum(m.kept) FILTER (WHERE m.generation = %(before)s), 0) AS before,
-       coalesce(sum(m.kept) FILTER (WHERE m.generation = %(after)s), 0) AS after,
-       coalesce(sum(m.spent) FILTER (WHERE m.generation = %(before)s), 0) AS spent_before,
-       coalesce(sum(m.spent) FILTER (WHERE m.generation = %(after)s), 0) AS spent_after
-FROM moved m
-LEFT JOIN origin o ON o.generation = m.generation AND o.shard = m.shard AND o.reward_key = m.lot
-WHERE m.kept <> 0 OR m.spent <> 0
-GROUP BY 1, 2, 3, 4, 5
+SELECT shard, member_id, unit, rule_id, campaign,
+       coalesce(sum(kept) FILTER (WHERE NOT is_after), 0) AS before,
+       coalesce(sum(kept) FILTER (WHERE is_after), 0) AS after,
+       coalesce(sum(spent) FILTER (WHERE NOT is_after), 0) AS spent_before,
+       coalesce(sum(spent) FILTER (WHERE is_after), 0) AS spent_after,
+       coalesce(sum(awards) FILTER (WHERE NOT is_after), 0) AS awards_before,
+       coalesce(sum(awards) FILTER (WHERE is_after), 0) AS awards_after,
+       coalesce(sum(given) FILTER (WHERE NOT is_after), 0) AS given_before,
+       coalesce(sum(given) FILTER (WHERE is_after), 0) AS given_after
+FROM difference_side GROUP BY shard, member_id, unit, rule_id, campaign
 """
 _TIERS = """
 CREATE TEMPORARY TABLE difference_tier ON COMMIT DROP AS
-WITH last AS (
-    SELECT DISTINCT ON (generation, shard, member_id) generation, shard, member_id, tier
-    FROM guerdon.tier_movement WHERE generation IN (%(before)s, %(after)s)
-    ORDER BY generation, shard, member_id, pos DESC
-), member AS (
-    SELECT shard, member_id FROM last UNION SELECT shard, member_id FROM difference_part
+WITH member AS (
+    SELECT shard, member_id FROM difference_standing UNION SELECT shard, member_id FROM difference_part
 )
 SELECT m.shard, m.member_id, coalesce(b.tier, %(lowest_before)s) AS before, coalesce(a.tier, %(lowest_after)s) AS after
 FROM member m
-LEFT JOIN last b ON b.generation = %(before)s AND b.shard = m.shard AND b.member_id = m.member_id
-LEFT JOIN last a ON a.generation = %(after)s AND a.shard = m.shard AND a.member_id = m.member_id
+LEFT JOIN difference_standing b ON NOT b.is_after AND b.shard = m.shard AND b.member_id = m.member_id
+LEFT JOIN difference_standing a ON a.is_after AND a.shard = m.shard AND a.member_id = m.member_id
 """
 _MEMBERS = """
 CREATE TEMPORARY TABLE difference_member ON COMMIT DROP AS
@@ -84,7 +66,11 @@ SELECT unit, sum(before) AS before, sum(after) AS after, sum(change) AS change,
 FROM difference_member GROUP BY unit ORDER BY unit
 """
 _BY = """
-SELECT {column} AS {name}, unit, sum(before) AS before, sum(after) AS after, sum(after - before) AS change
+SELECT {column} AS {name}, unit, sum(before) AS before, sum(after) AS after, sum(after - before) AS change,
+       sum(awards_before) AS awards_before, sum(awards_after) AS awards_after,
+       sum(given_before) AS given_before, sum(given_after) AS given_after,
+       count(DISTINCT (shard, member_id)) FILTER (WHERE awards_before > 0) AS members_before,
+       count(DISTINCT (shard, member_id)) FILTER (WHERE awards_after > 0) AS members_after
 FROM difference_part GROUP BY 1, 2 ORDER BY abs(sum(after - before)) DESC, 1, 2
 """
 _BY_TIER = """
@@ -145,37 +131,22 @@ FROM guerdon.reward_event WHERE generation = %s AND shard = %s AND member_id = %
 """
 
 
-class Difference:
-    """Answer questions on two generations, all from one snapshot of the database."""
+class Figures:
+    """Answer questions on two sides that were added up, in the transaction that did it."""
 
-    def __init__(self, connection: Connection, after: int, before: int | None) -> None:
+    def __init__(self, connection: Connection, before: Terms, after: Terms) -> None:
         self._connection = connection
         self._cursor: Cursor = connection.cursor()
-        self.after = after
-        self.before = generations.live(self._cursor) if before is None else before
-        for number in (self.after, self.before):
-            generations.check_exists(self._cursor, number)
-        if self.after == self.before:
-            raise InputError(
-                f"generation {after} would be compared with itself; name another, `guerdon diff {after} OTHER`"
-            )
-        self._terms = {number: _terms_of(self._cursor, number) for number in (self.before, self.after)}
-        places = {
-            "before": self.before,
-            "after": self.after,
-            "lowest_before": self._terms[self.before][0],
-            "lowest_after": self._terms[self.after][0],
-        }
-        for statement in (_ADD_UP, _TIERS, _MEMBERS):
-            self._cursor.execute(statement, places)
+        self._terms = {"before": before, "after": after}
+        lowest = {"lowest_before": before.lowest_tier, "lowest_after": after.lowest_tier}
+        for statement in (_PART, _TIERS, _MEMBERS):
+            self._cursor.execute(statement, lowest)
 
-    def document(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Return totals per unit, rule, campaign and tier, and what the change costs, as JSON can hold it."""
-        rows, places = self._rows, {"before": self.before, "after": self.after}
+        rows = self._rows
         units = rows(_UNITS)
-        found: dict[str, Any] = {
-            **places,
-            "reward_events": dictionaries(self._cursor, _PAIRS, places)[0],
+        return {
             "units": units,
             "rules": rows(_BY.format(column="rule_id", name="rule_id")),
             "campaigns": rows(_BY.format(column="campaign", name="campaign")),
@@ -184,9 +155,6 @@ class Difference:
             "distribution": rows(_DISTRIBUTION),
             "liability": self._liability(units),
         }
-        events = found["reward_events"]
-        found["differs"] = any(events[name] for name in ("only_before", "only_after", "differ"))
-        return found
 
     def members(self) -> Iterator[dict[str, Any]]:
         """Yield who gains, loses or changes tier, the largest change first, with the rules that did it."""
@@ -197,6 +165,55 @@ class Difference:
             for row in cursor:
                 names = names or [column.name for column in cursor.description or ()]
                 yield dict(zip(names, map(plain, row), strict=True))
+
+    def _rows(self, query: str) -> list[dict[str, Any]]:
+        return dictionaries(self._cursor, query)
+
+    def _liability(self, units: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the points that members may still spend, and what they cost; money as a decimal string, or None."""
+        points = next((unit for unit in units if unit["unit"] == "points"), None)
+        told: dict[str, Any] = {}
+        costs: list[Decimal | None] = []
+        for side, (_, each, currency) in self._terms.items():
+            open_points = 0 if points is None else points[side] - points[f"spent_{side}"]
+            costs.append(None if each is None else each * open_points)
+            told["currency"] = currency or told.get("currency")
+            told[f"points_{side}"] = open_points
+            told[f"cost_{side}"] = _money(costs[-1])
+        known = [cost for cost in costs if cost is not None]
+        told["cost_change"] = _money(known[1] - known[0]) if len(known) == 2 else None
+        return told
+
+
+class Difference(Figures):
+    """Answer questions on two generations, all from one snapshot of the database."""
+
+    def __init__(self, connection: Connection, after: int, before: int | None) -> None:
+        cursor = connection.cursor()
+        self.after = after
+        self.before = generations.live(cursor) if before is None else before
+        for number in (self.after, self.before):
+            generations.check_exists(cursor, number)
+        if self.after == self.before:
+            raise InputError(
+                f"generation {after} would be compared with itself; name another, `guerdon diff {after} OTHER`"
+            )
+        cursor.execute(MAKE)
+        (since,) = one(
+            cursor,
+            "SELECT coalesce(from_at::text, '-infinity') FROM guerdon.generation WHERE generation = %s",
+            (after,),
+        )
+        for number in (self.before, self.after):
+            add_generation(cursor, number, since, is_after=number == self.after)
+        super().__init__(connection, terms_of(cursor, self.before), terms_of(cursor, self.after))
+
+    def document(self) -> dict[str, Any]:
+        """Return the figures, and how the reward events of both sides pair, as JSON can hold it."""
+        places = {"before": self.before, "after": self.after}
+        events = dictionaries(self._cursor, _PAIRS, places)[0]
+        differs = any(events[name] for name in ("only_before", "only_after", "differ"))
+        return {**places, "reward_events": events, **self.figures(), "differs": differs}
 
     def member(self, member_id: str) -> list[dict[str, Any]]:
         """Return the reward events of a member on both sides, paired by their key; one that a side lacks is None."""
@@ -210,25 +227,6 @@ class Difference:
             {"reward_key": key, "before": before.get(key), "after": after.get(key)}
             for key in (*before, *(key for key in after if key not in before))
         ]
-
-    def _rows(self, query: str) -> list[dict[str, Any]]:
-        return dictionaries(self._cursor, query)
-
-    def _liability(self, units: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return the points that members may still spend, and what they cost; money as a decimal string, or None."""
-        points = next((unit for unit in units if unit["unit"] == "points"), None)
-        told: dict[str, Any] = {}
-        costs: list[Decimal | None] = []
-        for side, number in (("before", self.before), ("after", self.after)):
-            open_points = 0 if points is None else points[side] - points[f"spent_{side}"]
-            _, each, currency = self._terms[number]
-            costs.append(None if each is None else each * open_points)
-            told["currency"] = currency or told.get("currency")
-            told[f"points_{side}"] = open_points
-            told[f"cost_{side}"] = _money(costs[-1])
-        known = [cost for cost in costs if cost is not None]
-        told["cost_change"] = _money(known[1] - known[0]) if len(known) == 2 else None
-        return told
 
 
 @contextmanager
@@ -244,20 +242,6 @@ def compared(database_url: str, after: int, before: int | None = None) -> Iterat
         connection.set_session(isolation_level="REPEATABLE READ")
         with connection:
             yield Difference(connection, after, before)
-
-
-def _terms_of(cursor: Cursor, generation: int) -> tuple[str | None, Decimal | None, str | None]:
-    """Return the lowest tier, what a point may cost, and the currency, by the newest version that judges there."""
-    (version,) = one(cursor, "SELECT max(version) FROM guerdon.generation_head WHERE generation = %s", (generation,))
-    cursor.execute("SELECT lowest_tier, currency, body FROM guerdon.programme_version WHERE version = %s", (version,))
-    row = cursor.fetchone()
-    if row is None:
-        return None, None, None
-    lowest, currency, body = row
-    # BaseLoader keeps numbers as they are written: money is never a binary fraction
-    points = yaml.load(body, Loader=yaml.BaseLoader).get("points")  # noqa: S506  it makes strings, lists, maps only
-    each = points.get("liability_per_point") if isinstance(points, dict) else None
-    return lowest, None if each is None else Decimal(each), currency
 
 
 def _money(value: Decimal | None) -> str | None:

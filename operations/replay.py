@@ -5,16 +5,9 @@ Every chunk is a transaction of its own, so a replay may be killed at any point:
 
 from __future__ import annotations
 
-import gc
-import os
-import signal
-import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg2.errors import LockNotAvailable
@@ -23,19 +16,22 @@ from engine.programme.load import load_file, refused
 from engine.replay import Replay, Stretch, shares_anything
 from engine.store import generations, member_states, programmes, shadows
 from engine.store.database import as_owner, connect, one, transaction
+from operations import shard_pool
 from projections.runner import advance, builds_of, connect_to_project
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Mapping
-    from multiprocessing.sharedctypes import Synchronized
-    from multiprocessing.synchronize import Event
     from pathlib import Path
 
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
+    from engine.programme.model import Programme
     from engine.store.shadows import Generation
+    from operations.shard_pool import Shared
 
 CHUNK_EVENTS = 5_000
 """Source events that one transaction folds at most: what a kill costs, and what is in memory besides the states."""
@@ -46,7 +42,6 @@ ALONE_EVENTS = 10_000
 STILL_WITHIN = "5s"
 """How long workers may be kept waiting for the instant up to which merged shards are folded."""
 
-REPORT_S = 0.2
 FOLLOW_S = 0.5
 
 
@@ -154,11 +149,26 @@ def _generation(database_url: str, request: Request) -> Generation:
         return shadows.get(cursor, number)
 
 
-def _version_of(cursor: Any, path: Path) -> int:
+def _version_of(cursor: Cursor, path: Path) -> int:
     """Return the number of the version that the file is, stored now where it is new."""
+    programme = programme_to_judge(cursor, path, "replayed")
+    cursor.execute("LOCK TABLE guerdon.programme_version IN SHARE ROW EXCLUSIVE MODE")
+    known = programmes.with_digest(cursor, programme.digest)
+    if known is not None:
+        return known
+    return programmes.add(cursor, programme, path.read_text("utf-8"), path.name, replayed=True)
+
+
+def programme_to_judge(cursor: Cursor, path: Path, doing: str) -> Programme:
+    """Return the programme in a file, if history can be judged by it; `doing` says what for, in the past tense.
+
+    Raises:
+        InputError: the file has errors, or cannot be activated.
+        AnswerIsNo: this history cannot be judged by it.
+    """
     loaded = load_file(path)
     if loaded.programme is None:
-        raise InputError("the programme has errors and was not replayed:\n" + "\n".join(map(str, loaded.problems)))
+        raise InputError(f"the programme has errors and was not {doing}:\n" + "\n".join(map(str, loaded.problems)))
     refusal = refused(loaded, str(path))
     if refusal is not None:
         raise InputError(refusal)
@@ -168,16 +178,12 @@ def _version_of(cursor: Any, path: Path) -> int:
             f"{path}: contests are ranked over all members and this release does not rank them again under another "
             "programme; a replay without a file repeats them"
         )
-    cursor.execute("LOCK TABLE guerdon.programme_version IN SHARE ROW EXCLUSIVE MODE")
     active = programmes.active(cursor)
     if active is None:
         raise AnswerIsNo("no programme was activated yet: there is nothing to judge again")
     if active.currency != loaded.programme.currency:
         raise AnswerIsNo(f"the log counts in {active.currency} and the file in {loaded.programme.currency}")
-    known = programmes.with_digest(cursor, loaded.programme.digest)
-    if known is not None:
-        return known
-    return programmes.add(cursor, loaded.programme, path.read_text("utf-8"), path.name, replayed=True)
+    return loaded.programme
 
 
 def fold_on(
@@ -214,7 +220,7 @@ def fold_on(
     return _fold_in_processes(database_url, generation, goal, behind, (cores, events_per_s), tell)
 
 
-def _goal(cursor: Any, generation: Generation, *, is_still: bool) -> _Goal:
+def _goal(cursor: Cursor, generation: Generation, *, is_still: bool) -> _Goal:
     """Return up to where to fold.
 
     Merged shards are folded up to an instant at which no transaction of a worker was under way: one that is may have
@@ -294,30 +300,11 @@ def _fold_in_processes(
 ) -> int:
     """Give each process one shard after the other, the longest first."""
     cores, events_per_s = share
-    context = get_context("spawn")
-    counter, stop = context.Value("q", 0), context.Event()
     rate = None if events_per_s is None else events_per_s / cores
-    pool = ProcessPoolExecutor(
-        cores, mp_context=context, initializer=_begin_process, initargs=(database_url, generation, counter, stop, rate)
-    )
-    try:
-        with pool:
-            ordered = sorted(behind, key=lambda shard: -behind[shard])
-            waiting = {pool.submit(_fold_shard, shard, goal.upto[shard]) for shard in ordered}
-            try:
-                while waiting:
-                    done, waiting = wait(waiting, REPORT_S, FIRST_COMPLETED)
-                    tell(counter.value)
-                    for future in done:
-                        future.result()
-            finally:
-                stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-    except BrokenProcessPool as error:
-        raise ServiceUnreachable(
-            "a process of the replay was ended from outside; run the same command again, it goes on from there"
-        ) from error
-    return int(counter.value)
+    ordered = sorted(behind, key=lambda shard: -behind[shard])
+    pieces = [(shard, goal.upto[shard]) for shard in ordered]
+    begin = (_begin_process, (database_url, generation, rate))
+    return sum(shard_pool.work(cores, begin, _fold_shard, pieces, tell))
 
 
 class _Process(NamedTuple):
@@ -325,41 +312,28 @@ class _Process(NamedTuple):
 
     connection: Connection
     generation: Generation
-    counter: Synchronized[int]
-    stop: Event
+    shared: Shared
     throttle: _Throttle
 
 
 _processes: list[_Process] = []
 
 
-def _begin_process(
-    database_url: str, generation: Generation, counter: Synchronized[int], stop: Event, events_per_s: float | None
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the command tells when to stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 100)
-    _processes.append(_Process(connect_to_replay(database_url), generation, counter, stop, _Throttle(events_per_s)))
+def _begin_process(shared: Shared, database_url: str, generation: Generation, events_per_s: float | None) -> None:
+    _processes.append(_Process(connect_to_replay(database_url), generation, shared, _Throttle(events_per_s)))
 
 
-def _end_with_parent() -> None:
-    """End at once where the command was killed: nobody would ever tell this process to stop."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _fold_shard(shard: int, upto_seq: int) -> None:
+def _fold_shard(shard: int, upto_seq: int) -> int:
     (mine,) = _processes
-    replay_ = Replay(mine.connection, mine.generation, [shard])
-    while events := replay_.advance(Stretch({shard: upto_seq}, mine.throttle.chunk)):
-        with mine.counter.get_lock():
-            mine.counter.value += events
-        if mine.stop.is_set():
+    replay_, folded = Replay(mine.connection, mine.generation, [shard]), 0
+    while not mine.shared.stop.is_set():
+        events = replay_.advance(Stretch({shard: upto_seq}, mine.throttle.chunk))
+        if not events:
             break
+        folded += events
+        mine.shared.took(events)
         mine.throttle.took(events)
+    return folded
 
 
 def project(database_url: str, number: int) -> None:

@@ -1,0 +1,141 @@
+"""Fold the source log once more in memory, from the first event on: nothing is written, nothing is locked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.ledger.memory_budgets import MemoryBudgets, RecordedBudgets
+from engine.ledger.parts import Parts
+from engine.log_fold import Failed, LogFold
+from engine.state import is_full, turn_page
+from engine.store import generations
+from engine.store.erased_members import read_copied
+from engine.store.fold_books import FoldBooks
+from engine.store.replay_facts import Facts, read_facts
+from engine.store.shadow_states import Shard
+from engine.store.source_log import Head
+from engine.store.whole_log import WholeLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.ledger.parts import Page
+    from engine.programme.budgets import Budget
+    from engine.programme.compile import Judge
+    from engine.state import LimitUse, Occurrence
+    from engine.store.history import Logged
+    from engine.store.member_states import Member
+    from engine.store.shadows import Generation
+
+TOLD_EVERY = 1_000
+"""Source events after which it is told how far a fold has come."""
+
+
+class MemoryFoldBooks(FoldBooks):
+    """Keep parts with their members, and budgets and stock in dictionaries."""
+
+    def begin(self, cursor: Cursor, facts: Facts) -> None:
+        """Begin with nothing granted, taken or used."""
+        self._turn_to_log(cursor, facts)
+        self._pages: dict[str, dict[int, Page]] = {}
+        self._stock: dict[str, int] = {}
+        recorded = RecordedBudgets(facts.budgets)
+        self._budgets: RecordedBudgets | MemoryBudgets = recorded if self._generation.repeats else MemoryBudgets()
+
+    def open(self, members: Iterable[Member]) -> None:
+        """Put the parts of members at hand; from then on they stay there."""
+        for member in members:
+            if member.parts is None:
+                member.parts = Parts(pages=self._pages.pop(member.member_id, {}))
+
+    def turn_page(self, member: Member) -> None:
+        """Turn the page of a state that is full."""
+        while is_full(member.state):
+            page, number = turn_page(member.state), member.state.pages
+            pages = self._pages.setdefault(member.member_id, {}) if member.parts is None else member.parts.pages
+            pages[number] = page
+
+    def _stock_used(self, reward: str) -> int:
+        return self._stock.get(reward, 0)
+
+    def _use_stock(self, reward: str, change: int) -> None:
+        self._stock[reward] = self._stock_used(reward) + change
+
+    def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
+        """Return the use of a budget in a calendar period."""
+        return self._budgets.open_budget(budget, period, asked, occurrence)
+
+    def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
+        """Give an amount, or so many times, back to a budget's period."""
+        self._budgets.return_to_budget(key, period, amount, times)
+
+
+class MemoryFold(LogFold):
+    """Fold shards from their first source event on; who inherits takes what comes of it.
+
+    Args:
+        cursor: reads the log; its transaction decides what of it is seen.
+        generation: how it is judged; a number of its own is not needed.
+        judges: versions that are not stored, or at hand already.
+    """
+
+    def __init__(self, cursor: Cursor, generation: Generation, judges: Mapping[int, Judge]) -> None:
+        super().__init__(cursor, generation)
+        self._judges |= judges
+        self._books: MemoryFoldBooks = MemoryFoldBooks(generation, self._judge)
+
+    def run(self, upto: Mapping[int, int], tell: Callable[[int], None] = lambda _events: None) -> None:
+        """Fold the shards in `upto` up to a seq of each; several are merged by (recorded_at, shard, seq).
+
+        `tell` is told of so many events more; after a failure they are told once more, with the same ones taken back.
+
+        Raises:
+            AnswerIsNo: a repetition comes out otherwise than its base.
+        """
+        while True:
+            told = 0
+            try:
+                self._begin(upto)
+                for events, row in enumerate(self._rows(upto), 1):
+                    self._see(row)
+                    self._fold(row)
+                    if events - told == TOLD_EVERY:
+                        tell(TOLD_EVERY)
+                        told = events
+            except Failed as failed:
+                self._failures[failed.at] = failed.error
+                tell(-told)
+            else:
+                tell(sum(upto.values()) - told)
+                return
+
+    def _begin(self, upto: Mapping[int, int]) -> None:
+        """Forget everything, and read what the base has decided."""
+        base = self._generation.base
+        assert base is not None  # noqa: S101  a fold in memory is always of another generation's log
+        self._shards = {number: _empty(self._cursor, base, number) for number in upto}
+        self._held = []
+        if self._generation.repeats:
+            assert len(upto) == 1  # noqa: S101  facts are by seq
+            ((shard, last),) = upto.items()
+            self._facts = read_facts(self._cursor, base, shard, 0, last)
+        self._copied = {shard: read_copied(self._cursor, base, shard, 0, last) for shard, last in upto.items()}
+        self._is_holding = bool(self._facts.held or self._failures)
+        self._books.begin(self._cursor, self._facts)
+
+    def _rows(self, upto: Mapping[int, int]) -> Iterable[Logged]:
+        log = WholeLog(self._cursor)
+        if len(upto) > 1:
+            return log.merged(upto)
+        ((shard, last),) = upto.items()
+        return log.shard(shard, last)
+
+    def _see(self, row: Logged) -> None:
+        """Take note of a source event before it is judged."""
+
+
+def _empty(cursor: Cursor, base: int, number: int) -> Shard:
+    head = Head(number, (0, b"", 0, None), (0, b"", 0))
+    return Shard(head, [], generations.schedule(cursor, base, number))

@@ -1,0 +1,107 @@
+"""Add up what members have by one side of a comparison: by a generation in PostgreSQL, or by a fold in memory.
+
+Both sides become rows of the same temporary tables, so that one set of questions does for all comparisons.
+"""
+
+from __future__ import annotations
+
+import csv
+from decimal import Decimal
+from io import StringIO
+from typing import TYPE_CHECKING, NamedTuple
+
+import yaml
+
+from engine.store.database import one
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+MAKE = """
+SET LOCAL work_mem = '256MB';
+CREATE TEMPORARY TABLE difference_side (
+    is_after boolean DEFAULT true, shard smallint, member_id text COLLATE "C", unit text, rule_id text, campaign text,
+    kept numeric, spent numeric, awards bigint, given numeric
+) ON COMMIT DROP;
+CREATE TEMPORARY TABLE difference_standing (
+    is_after boolean DEFAULT true, shard smallint, member_id text COLLATE "C", tier text
+) ON COMMIT DROP;
+"""
+
+# a movement names the rule and the campaign of the lot that moves, so nobody has to look for the grant
+_ADD_UP = """
+INSERT INTO difference_side
+SELECT %(is_after)s, shard, member_id, unit, rule_id, campaign, sum(kept), sum(spent),
+       count(*) FILTER (WHERE is_award AND occurred_at >= %(since)s),
+       coalesce(sum(amount) FILTER (WHERE is_award AND occurred_at >= %(since)s), 0)
+FROM (
+    SELECT shard, member_id, unit, rule_id, campaign, amount, occurred_at,
+           debit = 'issued' OR (debit IS NULL AND coalesce(lot = reward_key, true)) AS is_award,
+           CASE WHEN debit IS NOT NULL THEN
+                    CASE WHEN credit IN ('pending', 'active', 'reserved', 'spent', 'debt') THEN amount ELSE 0 END
+                  - CASE WHEN debit IN ('pending', 'active', 'reserved', 'spent', 'debt') THEN amount ELSE 0 END
+                WHEN coalesce(lot = reward_key, true) THEN amount
+                WHEN split_part(type::text, '.', 2) IN ('revoked', 'expired', 'ended') THEN -amount
+                ELSE 0 END AS kept,
+           CASE WHEN credit = 'spent' THEN amount WHEN debit = 'spent' THEN -amount ELSE 0 END AS spent
+    FROM guerdon.reward_event
+    WHERE generation = %(generation)s AND type <> 'reward.refused'
+      AND (debit IS NOT NULL OR (item IS NOT NULL AND unit IN ('coupon', 'gift', 'badge', 'benefit')))
+) moved
+WHERE kept <> 0 OR spent <> 0
+GROUP BY shard, member_id, unit, rule_id, campaign
+"""
+_STANDINGS = """
+INSERT INTO difference_standing
+SELECT DISTINCT ON (shard, member_id) %(is_after)s, shard, member_id, tier
+FROM guerdon.tier_movement WHERE generation = %(generation)s ORDER BY shard, member_id, pos DESC
+"""
+
+
+class Terms(NamedTuple):
+    """Say what a programme has to do with figures: its lowest tier, what a point may cost, and the currency."""
+
+    lowest_tier: str | None = None
+    liability_per_point: Decimal | None = None
+    currency: str | None = None
+
+
+def terms_in(body: str, lowest_tier: str | None, currency: str) -> Terms:
+    """Return the terms of a programme file that is known to be right."""
+    # BaseLoader keeps numbers as they are written: money is never a binary fraction
+    points = yaml.load(body, Loader=yaml.BaseLoader).get("points")  # noqa: S506  it makes strings, lists, maps only
+    each = points.get("liability_per_point") if isinstance(points, dict) else None
+    return Terms(lowest_tier, None if each is None else Decimal(each), currency)
+
+
+def terms_of(cursor: Cursor, generation: int) -> Terms:
+    """Return the terms of the newest version that judges in a generation."""
+    (version,) = one(cursor, "SELECT max(version) FROM guerdon.generation_head WHERE generation = %s", (generation,))
+    cursor.execute("SELECT body, lowest_tier, currency FROM guerdon.programme_version WHERE version = %s", (version,))
+    row = cursor.fetchone()
+    return Terms() if row is None else terms_in(*row)
+
+
+def add_generation(cursor: Cursor, generation: int, since: str, *, is_after: bool) -> None:
+    """Add up what a generation has decided; `since` is an instant as PostgreSQL reads it, for what is `given`."""
+    where = {"generation": generation, "is_after": is_after, "since": since}
+    cursor.execute(_ADD_UP, where)
+    cursor.execute(_STANDINGS, where)
+
+
+def csv_of(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as PostgreSQL's COPY reads CSV; None is NULL, and no text in them is empty."""
+    written = StringIO()
+    csv.writer(written, lineterminator="\n").writerows(rows)
+    return written.getvalue()
+
+
+def add_folded(cursor: Cursor, parts: str, standings: str) -> None:
+    """Take what a fold in memory came to as the side that is asked about, as CSV without `is_after`."""
+    columns = "shard, member_id, unit, rule_id, campaign, kept, spent, awards, given"
+    cursor.copy_expert(f"COPY difference_side ({columns}) FROM STDIN (FORMAT csv)", StringIO(parts), size=1 << 20)
+    cursor.copy_expert(
+        "COPY difference_standing (shard, member_id, tier) FROM STDIN (FORMAT csv)", StringIO(standings), size=1 << 20
+    )
