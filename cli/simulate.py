@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, instant, print_json, print_table
+from cli.output import JsonFlag, instant, print_json, print_table, progress
 from cli.programme import print_problems
 from cli.why import print_explanations
-from schemas.errors import AnswerIsNo
+from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
     from operations.simulation import Simulation
@@ -31,7 +31,13 @@ def register(app: typer.Typer) -> None:
 
 def simulate(
     programme: ProgrammeFile,
-    events: Annotated[list[str], typer.Argument(metavar="EVENTS...", help="Files of JSON lines; - is standard input.")],
+    events: Annotated[
+        list[str] | None, typer.Argument(metavar="[EVENTS...]", help="Files of JSON lines; - is standard input.")
+    ] = None,
+    *,
+    from_log: Annotated[
+        bool, typer.Option("--from-log", help="Take the source log in its recorded order, instead of files.")
+    ] = False,
     until: Annotated[
         str | None, typer.Option("--until", metavar="T", help="Move the clock on to this instant.")
     ] = None,
@@ -46,14 +52,15 @@ def simulate(
     Events are taken in the order of the files. A line {"type": "activation", "programme": "FILE"} changes the
     programme from there on. The exit code is 0 even where events were set aside: the answer names them.
 
+    With --from-log the events are those of the source log, in the order that counts, with its ticks; where the file is
+    what has judged them all, the answer is what the views say.
+
     Example: `guerdon simulate examples/grocery/programme.yaml examples/grocery/events.jsonl`
     """
     from operations.simulate import BadProgramme  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.simulate import simulate as run  # noqa: PLC0415  as above
 
-    until_ms = None if until is None else instant(until, "--until")
     try:
-        simulation = run(programme, events, until_ms, why=why or event_id is not None)
+        simulation = _simulated(programme, events or [], until, from_log=from_log, why=why or event_id is not None)
     except BadProgramme as bad:
         print_problems(bad.problems)
         raise
@@ -69,6 +76,22 @@ def simulate(
             return
         typer.echo()
     _print_tables(simulation)
+
+
+def _simulated(programme: Path, events: list[str], until: str | None, *, from_log: bool, why: bool) -> Simulation:
+    if from_log:
+        if events or until is not None:
+            raise InputError("--from-log takes the events and the ticks of the source log: leave out files and --until")
+        from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
+        from operations.simulate_log import simulate_log  # noqa: PLC0415  as above
+
+        with progress("simulate", "events") as report:
+            return simulate_log(load_settings().database_url, programme, report, why=why)
+    if not events:
+        raise InputError("there is nothing to judge: name files of JSON lines, - for standard input, or use --from-log")
+    from operations.simulate import simulate as run  # noqa: PLC0415  as above
+
+    return run(programme, events, None if until is None else instant(until, "--until"), why=why)
 
 
 def _narrow(simulation: Simulation, event_id: str) -> None:

@@ -172,8 +172,18 @@ def programme_to_judge(cursor: Cursor, path: Path, doing: str) -> Programme:
     refusal = refused(loaded, str(path))
     if refusal is not None:
         raise InputError(refusal)
+    check_history(cursor, loaded.programme, path)
+    return loaded.programme
+
+
+def check_history(cursor: Cursor, programme: Programme, path: Path) -> None:
+    """Refuse a programme, from the file `path`, by which this history cannot be judged anew.
+
+    Raises:
+        AnswerIsNo: it cannot.
+    """
     cursor.execute("SELECT EXISTS (SELECT FROM guerdon.contest_closing)")
-    if loaded.programme.terms.contests or cursor.fetchone() == (True,):
+    if programme.terms.contests or cursor.fetchone() == (True,):
         raise AnswerIsNo(
             f"{path}: contests are ranked over all members and this release does not rank them again under another "
             "programme; a replay without a file repeats them"
@@ -181,9 +191,8 @@ def programme_to_judge(cursor: Cursor, path: Path, doing: str) -> Programme:
     active = programmes.active(cursor)
     if active is None:
         raise AnswerIsNo("no programme was activated yet: there is nothing to judge again")
-    if active.currency != loaded.programme.currency:
-        raise AnswerIsNo(f"the log counts in {active.currency} and the file in {loaded.programme.currency}")
-    return loaded.programme
+    if active.currency != programme.currency:
+        raise AnswerIsNo(f"the log counts in {active.currency} and the file in {programme.currency}")
 
 
 def fold_on(

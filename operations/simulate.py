@@ -35,6 +35,7 @@ from schemas.scalars import iso_from_instant
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from engine.programme.load import Loaded
     from engine.programme.model import Programme
     from engine.programme.problems import Problem
     from engine.referral.facts import Forwarded
@@ -274,11 +275,23 @@ class _Simulator:
         return judge
 
     def _loaded(self, path: Path, name: str) -> Programme:
-        loaded = load_file(path)
-        if loaded.programme is None:
-            raise BadProgramme(name, loaded.problems, len(loaded.errors))
-        refusal = refused(loaded, name)
-        if refusal is not None:
-            raise InputError(refusal)
+        loaded = load_checked(path, name)
+        assert loaded.programme is not None  # noqa: S101  it is checked
         self.simulation.warnings += loaded.problems
         return loaded.programme
+
+
+def load_checked(path: Path, name: str) -> Loaded:
+    """Load a programme file that can judge, with its warnings; `name` is what it is called in an error.
+
+    Raises:
+        BadProgramme: it has errors.
+        InputError: it uses what this release does not judge.
+    """
+    loaded = load_file(path)
+    if loaded.programme is None:
+        raise BadProgramme(name, loaded.problems, len(loaded.errors))
+    refusal = refused(loaded, name)
+    if refusal is not None:
+        raise InputError(refusal)
+    return loaded

@@ -74,7 +74,10 @@ class Recorded(NamedTuple):
 
 @dataclass
 class Simulation:
-    """Hold what a run has found; `explained` tells of each event why rules gave or did not, None where nobody asked."""
+    """Hold what a run has found; `explained` tells of each event why rules gave or did not, None where nobody asked.
+
+    `is_moved_on` says that all members' clocks stand at `clock_ms`; the source log moves each shard's by its own ticks.
+    """
 
     recorded: list[Recorded] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -82,6 +85,7 @@ class Simulation:
     duplicates: int = 0
     warnings: list[Problem] = field(default_factory=list)
     clock_ms: int = 0
+    is_moved_on: bool = True
     tiers: list[dict[str, Any]] = field(default_factory=list)
     explained: list[Explained] | None = None
     attributions: dict[tuple[int, int], Attribution] = field(default_factory=dict)
@@ -105,7 +109,7 @@ class Simulation:
     def rewards(self) -> list[dict[str, Any]]:
         """Return the rows of `member_reward`: every coupon, gift, badge and benefit, in the order of coming."""
         held = fold_items((recorded.member_id, recorded.reward) for recorded in self.recorded)
-        return [_held_row(item, self.clock_ms) for item in held.values()]
+        return [_held_row(item, self.clock_ms if self.is_moved_on else 0) for item in held.values()]
 
     def referrals(self) -> list[dict[str, Any]]:
         """Return the rows of `referral`, by referee."""

@@ -1,0 +1,153 @@
+"""Simulate on what is recorded: judge the source log in memory, in the order that counts, and write nothing."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from engine.live import standing_of
+from engine.memory_fold import MemoryFold
+from engine.programme.compile import compile_programme
+from engine.programme.explain import Explainer
+from engine.referral.facts import Attribution
+from engine.replay import shares_anything
+from engine.store import generations, programmes, shadows
+from engine.store.database import connect, one
+from engine.store.shadows import Generation
+from operations.replay import check_history
+from operations.simulate import load_checked
+from operations.simulation import Explained, Recorded, Simulation, told
+from schemas.events import EVENT_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.programme.model import Programme
+    from engine.store.history import Logged
+    from engine.store.member_states import Member
+    from engine.store.shadow_states import Shard
+    from schemas.rewards import RewardEvent
+
+
+def simulate_log(
+    database_url: str,
+    programme: Path,
+    report: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
+    why: bool = False,
+) -> Simulation:
+    """Judge all events of the source log by the programme in a file, as they are recorded.
+
+    Where the file is what has judged the log all the time, what was decided across members (budgets, stock, contests)
+    is repeated, and the result is what the views say. Another file decides that for itself, in the log's order.
+
+    Args:
+        database_url: of Guerdon's database.
+        programme: the file that judges.
+        report: is told how many source events are folded, of how many.
+        why: explain each event; the reference interpreter then judges, which decides the same and is slower.
+
+    Raises:
+        BadProgramme: the programme has errors.
+        AnswerIsNo: this history cannot be judged by it.
+    """
+    loaded = load_checked(programme, str(programme))
+    assert loaded.programme is not None  # noqa: S101  it is checked
+    simulation = Simulation(explained=[] if why else None, warnings=list(loaded.problems), is_moved_on=False)
+    with closing(connect(database_url, application="guerdon simulate", idle_max="0")) as connection:
+        connection.set_session(isolation_level="REPEATABLE READ")
+        with connection, connection.cursor() as cursor:
+            generation = _generation(cursor, loaded.programme, programme)
+            version, upto = _version(cursor, loaded.programme), shadows.positions(cursor, generation.base or 0)
+            judge: Any = Explainer(loaded.programme, version) if why else compile_programme(loaded.programme, version)
+            is_merged = shares_anything(cursor, generation, upto, {version: judge})
+            done, total = 0, sum(upto.values())
+            for shards in [upto] if is_merged else [{shard: last} for shard, last in upto.items()]:
+                _Simulating(cursor, generation, {version: judge}, simulation).run(shards)
+                done += sum(shards.values())
+                report(done, total)
+            cursor.execute("SELECT code, member_id FROM guerdon.member_code")
+            simulation.codes.update(cursor.fetchall())
+    simulation.recorded.sort(key=lambda each: (each.recorded_at_ms, each.shard, each.pos))
+    simulation.tiers.sort(key=lambda row: str(row["member_id"]))
+    return simulation
+
+
+def _generation(cursor: Cursor, programme: Programme, path: Path) -> Generation:
+    """Return how the log is judged: as it was, where nothing else than this programme ever judged it."""
+    base = generations.live(cursor)
+    cursor.execute(
+        """
+        SELECT v.digest FROM guerdon.programme_version v
+        WHERE v.version IN (SELECT version FROM guerdon.generation_schedule WHERE generation = %s)
+        """,
+        (base,),
+    )
+    if cursor.fetchall() == [(programme.digest,)]:
+        return Generation(0, "shadow", base, None, None, None)
+    check_history(cursor, programme, path)
+    return Generation(0, "shadow", base, _version(cursor, programme), None, None)
+
+
+def _version(cursor: Cursor, programme: Programme) -> int:
+    """Return the number that a programme has, or would have if it became the next version."""
+    known = programmes.with_digest(cursor, programme.digest)
+    if known is not None:
+        return known
+    (newest,) = one(cursor, "SELECT max(version) FROM guerdon.programme_version")
+    return int(newest) + 1
+
+
+class _Simulating(MemoryFold):
+    """Put what a fold in memory brings into a simulation."""
+
+    def __init__(
+        self, cursor: Cursor, generation: Generation, judges: Mapping[int, Any], simulation: Simulation
+    ) -> None:
+        super().__init__(cursor, generation, judges)
+        self._simulation = simulation
+
+    def run(self, upto: Mapping[int, int], tell: Callable[[int], None] = lambda _events: None) -> None:
+        """Fold the shards, and report the tier of each of their members."""
+        super().run(upto, tell)
+        for shard in self._shards.values():
+            judge = self._judge(shard.head.version) if shard.head.version else None
+            for member_id, member in shard.members.items():
+                standing = None if judge is None else standing_of(judge, member.state)
+                if standing is not None:
+                    self._simulation.tiers.append({"member_id": member_id, **told(standing)})
+
+    def _begin(self, upto: Mapping[int, int]) -> None:
+        """Begin anew, and forget what these shards have brought before a member could not be judged."""
+        super()._begin(upto)
+        found = self._simulation
+        found.recorded = [each for each in found.recorded if each.shard not in upto]
+        found.attributions = {place: each for place, each in found.attributions.items() if place[0] not in upto}
+
+    def _fold(self, row: Logged) -> None:
+        recorded, found = row.recorded, self._simulation
+        explainers = [judge for judge in self._judges.values() if isinstance(judge, Explainer)]
+        for explainer in explainers:
+            explainer.explained = []
+        super()._fold(row)
+        found.clock_ms = max(found.clock_ms, row.occurred_ms)
+        found.accepted += recorded.kind in EVENT_TYPES
+        if isinstance(recorded.event, Attribution):
+            found.attributions[row.shard, recorded.occurrence.seq] = recorded.event
+        elif found.explained is not None and recorded.event is not None and recorded.member_id:
+            version = self._shards[row.shard].head.version
+            told_of = [each for explainer in explainers for each in explainer.explained]
+            found.explained.append(Explained(recorded.event, version, told_of))
+
+    def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:
+        head = shard.head
+        lowest = self._judge(head.version).programme.lowest_tier if head.version else None
+        for reward in rewards:
+            head.pos += 1
+            place = (shard.number, head.pos, head.seq)
+            self._simulation.recorded.append(
+                Recorded(*place, member.member_id, event_id, head.recorded_ms, lowest, reward)
+            )
