@@ -14,9 +14,8 @@ from engine.evaluate import advance, award, fold
 from engine.live import load_judge
 from engine.state import Occurrence, is_full
 from engine.store import history
-from engine.store.fold_books import version_in
 from engine.store.programmes import moves_members
-from engine.store.replay_facts import Facts
+from engine.store.replay_facts import Facts, version_in
 from engine.ticks import MEMBERS_MAX
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX, Profile, Purchase, Signup

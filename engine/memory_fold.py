@@ -11,7 +11,7 @@ from engine.state import is_full, turn_page
 from engine.store import generations
 from engine.store.erased_members import read_copied
 from engine.store.fold_books import FoldBooks
-from engine.store.replay_facts import Facts, read_facts
+from engine.store.replay_facts import Facts, read_facts, read_redeemed
 from engine.store.shadow_states import Shard
 from engine.store.source_log import Head
 from engine.store.whole_log import WholeLog
@@ -121,6 +121,8 @@ class MemoryFold(LogFold):
             assert len(upto) == 1  # noqa: S101  facts are by seq
             ((shard, last),) = upto.items()
             self._facts = read_facts(self._cursor, base, shard, 0, last)
+        else:
+            self._facts = read_redeemed(self._cursor, base, {shard: (0, last) for shard, last in upto.items()})
         self._copied = {shard: read_copied(self._cursor, base, shard, 0, last) for shard, last in upto.items()}
         self._is_holding = bool(self._facts.held or self._failures)
         self._books.begin(self._cursor, self._facts)

@@ -20,7 +20,7 @@ from engine.store import contests, generations, member_states, shadow_states
 from engine.store.binary_copy import pack_text
 from engine.store.erased_members import Copied, read_copied
 from engine.store.replay_books import ReplayBooks
-from engine.store.replay_facts import Facts, copy_facts, read_facts
+from engine.store.replay_facts import Facts, copy_facts, read_facts, read_redeemed
 from engine.store.reward_log import PostingFields, RewardRows
 from engine.store.whole_log import MERGED_PAGE_ROWS, WholeLog, place
 from schemas.events import INT64_MAX
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from engine.store.shadow_states import Shard
     from engine.store.shadows import Generation
     from schemas.rewards import RewardEvent
+
+
+_REDEEMING = frozenset(("redemption", "release"))
+"""Where a redemption may be decided: when it comes, or when the member is released."""
 
 
 class _Moved(Exception):  # noqa: N818  caught in this module
@@ -109,7 +113,7 @@ class Replay(LogFold):
         if rows:
             self._observe("before fold")
             before = {number: shard.head.seq for number, shard in self._shards.items()}
-            self._facts = self._facts_of(rows)
+            self._facts = self._facts_of(rows, before)
             self._copied = self._copied_of(rows, before)
             self._is_holding = bool(self._facts.held or self._failures)
             self._books.begin(self._cursor, self._facts)
@@ -163,9 +167,14 @@ class Replay(LogFold):
             yield ahead[index]
             index += 1
 
-    def _facts_of(self, rows: list[Logged]) -> Facts:
+    def _facts_of(self, rows: list[Logged], before: dict[int, int]) -> Facts:
         if not self._generation.repeats or self._generation.base is None:
-            return Facts()
+            spans = {
+                row.shard: (before[row.shard], row.recorded.occurrence.seq)
+                for row in rows
+                if row.recorded.kind in _REDEEMING
+            }
+            return read_redeemed(self._cursor, generations.live(self._cursor), spans)
         first, last = rows[0].recorded.occurrence.seq, rows[-1].recorded.occurrence.seq
         return read_facts(self._cursor, self._generation.base, rows[0].shard, first - 1, last)
 

@@ -66,6 +66,9 @@ class MemoryBooks:
         """Count a reward as taken, or with a negative change as given back."""
         self._stock[reward] = self.stock_used(reward) + change
 
+    def redeemed(self) -> None:
+        """Return None: a redemption is decided by the fold at hand."""
+
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
         """Whether a period of a contest was closed before a place in the member's shard."""
         return self._closed.get((contest, period), seq) < seq

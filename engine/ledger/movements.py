@@ -84,7 +84,7 @@ class Movements:
             found = self._held[unit, item] = Held(lots)
         return found
 
-    def open(self, given: Sequence[RewardEvent]) -> None:
+    def open(self, given: Sequence[RewardEvent], *, settles: bool = True) -> None:
         """Open a lot for each grant among reward events, and let what is active settle a debt."""
         first = len(self.state.lots)
         open_lots(self.state, given)
@@ -93,7 +93,7 @@ class Movements:
             self._all += opened
         for lot in opened:
             self._note(lot)
-        if not self.state.debts:
+        if not self.state.debts or not settles:
             self.rewards += given
             return
         by_key = {lot.key: lot for lot in opened}

@@ -5,7 +5,7 @@ The newest lots lie in the state, where a grant finds them at hand; full pages o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
@@ -129,6 +129,17 @@ class Placed(Struct):
     version: int
 
 
+class Redeemed(NamedTuple):
+    """Say what became of a redemption where it was live: `amount` was reserved, or why it was refused.
+
+    Members have had the gift or the money since, so no other generation decides it again. `version` judged it then.
+    """
+
+    amount: int
+    refused: str | None
+    version: int
+
+
 class Books(Budgets, Protocol):
     """Fetch what a fold needs beyond the member's state, when it needs it."""
 
@@ -150,6 +161,10 @@ class Books(Budgets, Protocol):
 
     def use_stock(self, reward: str, change: int) -> None:
         """Count a reward as taken, or with a negative change as given back."""
+        ...
+
+    def redeemed(self) -> Redeemed | None:
+        """Return what became of the redemption at hand where it was live; None where it is decided now."""
         ...
 
     def is_closed(self, contest: str, period: int, seq: int) -> bool:

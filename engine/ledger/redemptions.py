@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from engine.ledger.lots import spendable
-from engine.ledger.movements import posting_of
+from engine.ledger.movements import kind_of_unit, posting_of
 from engine.ledger.parts import Redemption, Taken
 from engine.programme.terms import RewardKind
 from schemas.canonical import grant_key
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from engine.ledger.turn import Turn
     from engine.programme.terms import CatalogueReward
     from schemas.events import Redemption as RedemptionEvent
+
+
+_HONOURED = 1
+"""The index in the key of a lot that covers what was redeemed; that of an item handed out is 0."""
 
 
 def redeem(turn: Turn, event: RedemptionEvent) -> None:
@@ -67,54 +71,82 @@ def forget(turn: Turn, at_ms: int) -> None:
 
 def _reserve(turn: Turn, event: RedemptionEvent) -> None:
     """Reserve the price, whole or not at all; `spend` captures it at once."""
-    at_ms = event.occurred_at
-    unit = event.unit or "points"
-    reward = None if event.reward is None else turn.terms.reward(event.reward)
-    if event.reward is not None and reward is None:
-        _refuse(turn, event, "unknown_reward")
-        return
-    if unit not in ("points", turn.judge.programme.currency) or (reward is not None and unit != "points"):
-        _refuse(turn, event, "unknown_unit")
-        return
+    at_ms, unit = event.occurred_at, event.unit or "points"
+    decided = turn.books.redeemed()
+    terms = turn.terms if decided is None else turn.books.judge(decided.version).programme.terms
+    reward = None if event.reward is None else terms.reward(event.reward)
     lots = spendable(turn.movements.lots(), unit, max(at_ms, turn.state.clock_ms))
     available = sum(lot.active for lot in lots) - turn.state.debts.get(unit, 0)
-    amount, value_minor, reason = _price(event, reward, available)
-    if reason is None and reward is not None and reward.stock is not None:
-        reason = "out_of_stock" if turn.books.stock_used(reward.id) >= reward.stock else None
+    if decided is None:
+        amount, reason = _asked(turn, event, reward, available)
+    else:
+        amount, reason = decided.amount, decided.refused
     if reason is not None:
         _refuse(turn, event, reason)
         return
     turn.state.is_booked = True
+    is_money = reward is not None and reward.kind is RewardKind.MONEY
     redemption = Redemption(
-        unit, amount, _digest(event), reward=event.reward, order_id=event.order_id, value_minor=value_minor,
-        lapses_ms=turn.calendar.after(at_ms, turn.terms.reserve_for),
-        hands_out=None if reward is None or reward.kind is RewardKind.MONEY else reward.kind.value,
+        unit, amount, _digest(event), reward=event.reward, order_id=event.order_id,
+        value_minor=amount // reward.points * reward.money_minor if reward is not None and is_money else 0,
+        lapses_ms=turn.calendar.after(at_ms, terms.reserve_for),
+        hands_out=None if reward is None or is_money else reward.kind.value,
     )  # fmt: skip
     turn.books.parts().redemptions[event.redemption_id] = redemption
     turn.reserved = None
     _count_stock(turn, redemption, 1)
+    shortfall = amount - max(available, 0)
+    if shortfall > 0:
+        lots.append(_cover(turn, unit, shortfall, at_ms))
     for lot in lots:
         part = min(amount, lot.active)
         if part:
             turn.movements.move(lot, "reserved", part, at_ms)
             redemption.taken.append(Taken(lot.key, part))
             amount -= part
+    if shortfall > 0:
+        turn.owe(lots[-1], shortfall, at_ms, "honoured")
     turn.state.is_due(redemption.lapses_ms)
     if event.action == "spend":
         _take(turn, event, redemption, redemption.amount)
 
 
-def _price(event: RedemptionEvent, reward: CatalogueReward | None, available: int) -> tuple[int, int, str | None]:
-    """Return how many points it takes, what money they are worth, and why not, if not."""
+def _asked(
+    turn: Turn, event: RedemptionEvent, reward: CatalogueReward | None, available: int
+) -> tuple[int, str | None]:
+    """Return how much a redemption takes, or 0 and why not."""
+    unit = event.unit or "points"
+    if event.reward is not None and reward is None:
+        return 0, "unknown_reward"
+    if unit not in ("points", turn.judge.programme.currency) or (reward is not None and unit != "points"):
+        return 0, "unknown_unit"
+    amount, reason = _price(event, reward, available)
+    if reason is None and reward is not None and reward.stock is not None:
+        reason = "out_of_stock" if turn.books.stock_used(reward.id) >= reward.stock else None
+    return amount, reason
+
+
+def _cover(turn: Turn, unit: str, amount: int, at_ms: int) -> Lot:
+    """Open a lot for what a redemption took where it was live and the member does not have here; it settles no debt."""
+    rule = (None, turn.judge.version, None)
+    posting = posting_of(f"{kind_of_unit(unit)}.adjusted", unit, ("issued", "active"), rule, None, "honoured")
+    key = grant_key(turn.occurrence.identity, "", turn.member_id, _HONOURED)
+    expires_ms = turn.expiry_ms(at_ms) if unit == "points" else None
+    turn.movements.open([RewardEvent(posting, amount, key, at_ms, None, None, at_ms, expires_ms)], settles=False)
+    return turn.movements.lots()[-1]
+
+
+def _price(event: RedemptionEvent, reward: CatalogueReward | None, available: int) -> tuple[int, str | None]:
+    """Return how many points it takes, or 0 and why not."""
     asked = event.amount
     if reward is None:
         if not asked:
-            return 0, 0, "missing_amount"
-        return asked, 0, "insufficient" if asked > available else None
+            return 0, "missing_amount"
+        return asked, "insufficient" if asked > available else None
     if reward.order_least_minor and (event.order_amount or 0) < reward.order_least_minor:
-        return 0, 0, "below_minimum"
+        return 0, "below_minimum"
     if reward.kind is not RewardKind.MONEY:
-        return reward.points, 0, "insufficient" if reward.points > available else None
+        return reward.points, "insufficient" if reward.points > available else None
     steps = max(0, available if asked is None else min(asked, available)) // reward.points
     steps = min(steps, INT64_MAX // max(reward.points, reward.money_minor))
     if event.order_amount is not None:
@@ -123,8 +155,8 @@ def _price(event: RedemptionEvent, reward: CatalogueReward | None, available: in
     points = steps * reward.points
     if points < max(reward.least, 1):
         enough = asked is None or asked >= max(reward.least, reward.points)
-        return 0, 0, "insufficient" if enough and available < max(reward.least, reward.points) else "below_minimum"
-    return points, steps * reward.money_minor, None
+        return 0, "insufficient" if enough and available < max(reward.least, reward.points) else "below_minimum"
+    return points, None
 
 
 def _capture(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None:

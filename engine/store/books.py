@@ -112,6 +112,9 @@ class StoredBooks:
                 (reward, change),
             )
 
+    def redeemed(self) -> None:
+        """Return None: a redemption is decided by the fold at hand."""
+
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
         """Whether a period of a contest was closed before a place in the member's shard."""
         assert self._member is not None  # noqa: S101  `of` comes first

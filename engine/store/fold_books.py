@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from engine.ledger.parts import Parts, Placed
+from engine.ledger.parts import Parts, Placed, Redeemed
 from engine.referral.facts import Referred
 from engine.store import closings, history, source_log
-from engine.store.replay_facts import Facts
+from engine.store.replay_facts import Facts, version_in
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import INT64_MAX, Purchase
 
@@ -100,6 +99,11 @@ class FoldBooks:
         self._member.state.is_booked = True
         return self.parts().referred.setdefault(referee_id, Referred())
 
+    def redeemed(self) -> Redeemed | None:
+        """Return what became of the redemption at hand where it was live; a repetition decides as its base did."""
+        assert self._member is not None  # noqa: S101  `of` comes first
+        return self._facts.redeemed.get((self._member.shard, *self._place))
+
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
         """Whether a period of a contest was closed before a place in the member's shard."""
         assert self._member is not None  # noqa: S101  `of` comes first
@@ -141,9 +145,3 @@ class FoldBooks:
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
         """Give an amount, or so many times, back to a budget's period."""
         raise NotImplementedError
-
-
-def version_in(schedule: list[tuple[int, int]], seq: int) -> int:
-    """Return which version judges the source event at `seq`, by (from_seq, version) pairs; 0 before the first."""
-    index = bisect_left(schedule, (seq, 0)) - 1
-    return 0 if index < 0 else schedule[index][1]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger.contests import Won
 from engine.ledger.memory_budgets import Asking
+from engine.ledger.parts import Redeemed
 from engine.state import LimitUse
+from engine.store import generations
 from engine.store.budgets import FACT
 from engine.store.reward_log import first_pos
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.store.shadows import Generation
@@ -27,13 +32,15 @@ class Facts(NamedTuple):
     """Hold what the base decided across members at some source events of one shard.
 
     `held` has (seq, member_id), `budgets` what was used where a budget stood in the way, `sold_out` the redemptions
-    that found no stock, as (seq, event_id, reward), `won` the winners of contests that were closed at a seq.
+    that found no stock, as (seq, event_id, reward), `won` the winners of contests that were closed at a seq. `redeemed`
+    is for generations that decide for themselves: what became of redemptions, by (shard, seq, event_id).
     """
 
     held: frozenset[tuple[int, str]] = frozenset()
     budgets: dict[Asking, LimitUse] = {}  # noqa: RUF012  never changed
     sold_out: frozenset[tuple[int, str, str]] = frozenset()
     won: dict[int, list[Won]] = {}  # noqa: RUF012  never changed
+    redeemed: dict[tuple[int, int, str], Redeemed] = {}  # noqa: RUF012  never changed
 
 
 def read_facts(cursor: Cursor, base: int, shard: int, after_seq: int, upto_seq: int) -> Facts:
@@ -72,6 +79,27 @@ def read_facts(cursor: Cursor, base: int, shard: int, after_seq: int, upto_seq: 
     return Facts(frozenset(held), budgets, frozenset(cursor.fetchall()), won)
 
 
+def read_redeemed(cursor: Cursor, live: int, spans: Mapping[int, tuple[int, int]]) -> Facts:
+    """Read what became of redemptions in the live generation, from source events of each shard within (after, upto]."""
+    found: dict[tuple[int, int, str], Redeemed] = {}
+    for shard, (after_seq, upto_seq) in spans.items():
+        schedule = generations.schedule(cursor, live, shard)
+        cursor.execute(
+            """
+            SELECT seq, event_id, coalesce(sum(amount) FILTER (WHERE type <> 'reward.refused'), 0)::bigint, max(reason)
+            FROM guerdon.reward_event
+            WHERE generation = %s AND shard = %s AND pos >= %s AND pos < %s
+              AND (type IN ('points.reserved', 'cash.reserved') OR (type = 'reward.refused' AND rule_id IS NULL))
+            GROUP BY seq, event_id
+            """,
+            (live, shard, first_pos(cursor, live, shard, after_seq + 1), first_pos(cursor, live, shard, upto_seq + 1)),
+        )
+        for seq, event_id, amount, reason in cursor.fetchall():
+            version = version_in(schedule, seq)
+            found[shard, seq, event_id] = Redeemed(amount, None if amount else reason, version)
+    return Facts(redeemed=found)
+
+
 def copy_facts(cursor: Cursor, generation: Generation, shard: int, after_seq: int, upto_seq: int) -> None:
     """Let a repetition have its base's facts of these source events as its own."""
     cursor.execute(
@@ -82,3 +110,9 @@ def copy_facts(cursor: Cursor, generation: Generation, shard: int, after_seq: in
         """,
         (generation.number, generation.base, shard, after_seq, upto_seq),
     )
+
+
+def version_in(schedule: list[tuple[int, int]], seq: int) -> int:
+    """Return which version judges the source event at `seq`, by (from_seq, version) pairs; 0 before the first."""
+    index = bisect_left(schedule, (seq, 0)) - 1
+    return 0 if index < 0 else schedule[index][1]
