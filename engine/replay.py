@@ -18,9 +18,10 @@ import psycopg2
 from msgspec import msgpack
 
 from engine.evaluate import advance, award, fold
+from engine.ledger.adjustments import counts
 from engine.live import load_judge, standing_of
 from engine.state import Occurrence, is_full
-from engine.store import contests, generations, history, member_states, shadow_states
+from engine.store import adjustments, contests, generations, history, member_states, shadow_states
 from engine.store.binary_copy import pack_text
 from engine.store.erased_members import Copied, read_copied
 from engine.store.programmes import moves_members
@@ -98,6 +99,7 @@ class Replay:
         self._facts = Facts()
         self._copied: dict[int, Copied] = {}
         self._is_holding = False
+        self._counted: frozenset[int] = frozenset()
         self._cursor: Cursor = connection.cursor()
         self._history = history.History(self._cursor, bare=True)
         self._rewards: RewardRows
@@ -137,6 +139,7 @@ class Replay:
             before = {number: shard.head.seq for number, shard in self._shards.items()}
             self._facts = self._facts_of(rows)
             self._copied = self._copied_of(rows, before)
+            self._counted = adjustments.counted_in(self._cursor, self._generation)
             self._is_holding = bool(self._facts.held or self._failures)
             self._books.begin(self._cursor, self._facts)
             self._rewards = RewardRows(self._generation.number, self._postings)
@@ -247,6 +250,8 @@ class Replay:
             self._books.record(event, seq)
         if self._copied[shard.number].members and self._copy(shard, member):
             member.state.due_ms = None
+        elif not counts(event, self._counted):
+            pass
         elif not (self._is_holding and self._holds(shard, member)) and not member.state.held_since:
             books = self._books.of(member, shard.schedule, seq, (seq, recorded.event_id))
             try:
@@ -384,7 +389,7 @@ class Replay:
         shard.plan(member)
 
     def _judge_waiting(self, shard: Shard, member: Member, recorded: history.Recorded) -> None:
-        if recorded.event is None:
+        if recorded.event is None or not counts(recorded.event, self._counted):
             return
         seq, own_seq = shard.head.seq, recorded.occurrence.seq
         judge = self._judge(version_in(shard.schedule, own_seq))

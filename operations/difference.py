@@ -166,8 +166,8 @@ class Difference:
             "lowest_before": self._terms[self.before][0],
             "lowest_after": self._terms[self.after][0],
         }
-        for statement in (_ADD_UP, _TIERS, _MEMBERS):
-            self._cursor.execute(statement, places)
+        add_up(self._cursor, self.before, self.after)
+        self._cursor.execute(_TIERS, places)
 
     def document(self) -> dict[str, Any]:
         """Return totals per unit, rule, campaign and tier, and what the change costs, as JSON can hold it."""
@@ -229,6 +229,12 @@ class Difference:
         known = [cost for cost in costs if cost is not None]
         told["cost_change"] = _money(known[1] - known[0]) if len(known) == 2 else None
         return told
+
+
+def add_up(cursor: Cursor, before: int, after: int) -> None:
+    """Make the table `difference_member` of this transaction: by member and unit what they keep on both sides."""
+    for statement in (_ADD_UP, _MEMBERS):
+        cursor.execute(statement, {"before": before, "after": after})
 
 
 @contextmanager
