@@ -173,14 +173,15 @@ def promote(
 
 
 def _adjust(generation: int, lock_timeout: int, *, keep_losses: bool, dry_run: bool, as_json: bool) -> None:
-    from operations.adjustments import planned, promote_as_adjustments  # noqa: PLC0415  as above
+    from operations.adjustments import Times, planned, promote_as_adjustments  # noqa: PLC0415  as above
+    from operations.settings import load_settings  # noqa: PLC0415  as above
 
+    settings = load_settings()
     if dry_run:
-        result = planned(_database_url(), generation, keep_losses=keep_losses)
+        result = planned(settings.database_url, generation, keep_losses=keep_losses)
     else:
-        result = promote_as_adjustments(
-            _database_url(), generation, keep_losses=keep_losses, lock_timeout_s=lock_timeout
-        )
+        times = Times(lock_timeout, settings.lateness_s * 1000)
+        result = promote_as_adjustments(settings.database_url, generation, keep_losses=keep_losses, times=times)
     if as_json:
         print_json(result)
         return

@@ -127,6 +127,16 @@ class LiveTransaction:
         """
         return self._until_committed(partial(self._attempt_together, batches))[0]
 
+    def hold_still(self, lock_timeout_s: int) -> None:
+        """Let nobody else evaluate until this connection is closed.
+
+        Raises:
+            psycopg2.errors.LockNotAvailable: somebody's transaction was under way for so long.
+        """
+        with self._connection, self._connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{lock_timeout_s}s",))
+            cursor.execute("SELECT pg_advisory_lock(%s)", (generations.GENERATION_LOCK,))
+
     def _until_committed(self, attempt: Callable[[], Done]) -> tuple[Done, int]:
         """Return what an attempt came to in the end, and how often it was begun anew."""
         for retried in range(ATTEMPTS_MAX):
@@ -217,7 +227,8 @@ class LiveTransaction:
         if move is not None and move.everywhere:
             work.heads = ticks.lock_due_heads(cursor, move, work.generation)
         else:
-            work.heads = source_log.lock_heads(cursor, {event.shard for event in work.batch.admitted}, work.generation)
+            shards = {event.shard for event in work.batch.admitted} | set(() if move is None else move.shards)
+            work.heads = source_log.lock_heads(cursor, shards, work.generation)
         self._take_forwarded(cursor, work)
         work.ticks = ticks.find(cursor, work.heads.values(), move)
         for shard, head in work.heads.items():

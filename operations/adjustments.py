@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import msgpack
 from psycopg2.errors import LockNotAvailable
 
-from engine.batch import Admitted, Batch
+from engine.batch import Admitted, Batch, ClockMove
 from engine.ledger.adjustments import KIND, adjustment
 from engine.ledger.lots import ITEM_UNITS
 from engine.live import LiveTransaction
-from engine.store import adjustments, generations, personal, shadows
-from engine.store.database import connect, one
+from engine.store import adjustments, generations, personal, quarantine, shadows
+from engine.store.database import connect, one, transaction
 from operations.difference import add_up
 from operations.generations import LOCK_TIMEOUT_S, bring_up, check_held, locked_out
 from operations.replay import fold_on, project
@@ -51,6 +51,17 @@ _JOINS = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan")
 """What a worker's connection forgoes, as it looks up few rows; sums over both logs need it."""
 
 
+class Times(NamedTuple):
+    """Say how long workers may be kept waiting for the promotion to begin, and how far ticks stay behind events."""
+
+    lock_timeout_s: int = LOCK_TIMEOUT_S
+    lateness_ms: int = 900_000
+
+
+TIMES = Times()
+"""What holds where nothing else is said."""
+
+
 @dataclass
 class Totals:
     """Count by unit how many members gain and lose, and how much."""
@@ -76,7 +87,7 @@ def promote_as_adjustments(
     number: int,
     *,
     keep_losses: bool = False,
-    lock_timeout_s: int = LOCK_TIMEOUT_S,
+    times: Times = TIMES,
     observe: Callable[[str], None] = lambda _point: None,
 ) -> dict[str, Any]:
     """Let members of the live generation have what a shadow gives them, and return what was written.
@@ -95,10 +106,9 @@ def promote_as_adjustments(
         if done is None:
             bring_up(database_url, generation)
             observe("before adjusting")
-            promotion = _Promotion(
-                database_url, generation, observe, keep_losses=keep_losses, lock_timeout_s=lock_timeout_s
-            )
             with closing(LiveTransaction(database_url, lambda _schema_id: None, observe=observe)) as live:
+                at_ms = _stand_still(database_url, generation, live, times, observe)
+                promotion = _Promotion(generation, at_ms, observe, keep_losses=keep_losses)
                 live.commit_together(promotion.batches)
             told = promotion.fact
         else:
@@ -124,6 +134,7 @@ def planned(database_url: str, number: int, *, keep_losses: bool = False) -> dic
             bring_up(database_url, generation)
             with holding, holding.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                _check_all_are_judged(cursor, generation)
                 add_up(cursor, base, number)
                 cursor.execute(_WANTED, _parameters(None, keep_losses=keep_losses))
                 for member_id, unit, change in cursor:
@@ -158,6 +169,17 @@ def _begin(holding: Any, number: int, *, keep_losses: bool) -> tuple[Generation,
     return generation, live, done
 
 
+def _check_all_are_judged(cursor: Cursor, generation: Generation) -> None:
+    """Refuse where what a member has is not known yet on one of the two sides."""
+    check_held(cursor, generation)
+    held = quarantine.held(cursor)
+    if held:
+        raise AnswerIsNo(
+            f"members are held whose events wait ({', '.join(held[:5])}), so that what they have is not known yet; "
+            "nothing was written: see `guerdon quarantine list` and release them first"
+        )
+
+
 def _losses(*, keep_losses: bool) -> str:
     return "keep" if keep_losses else "take"
 
@@ -170,22 +192,49 @@ def _parameters(is_status: bool | None, *, keep_losses: bool) -> dict[str, Any]:
     return {"items": list(ITEM_UNITS), "is_status": is_status, "keep_losses": keep_losses}
 
 
+def _stand_still(
+    database_url: str, generation: Generation, live: LiveTransaction, times: Times, observe: Callable[[str], None]
+) -> int:
+    """Let nobody else evaluate, bring both generations to one place in the log and in time, and return when that is.
+
+    What is due by itself is performed in both of them, by ticks: else a lot that has lapsed in one of them only counts
+    as something that the member keeps in the other.
+    """
+    try:
+        live.hold_still(times.lock_timeout_s)
+    except LockNotAvailable as error:
+        raise locked_out(times.lock_timeout_s) from error
+    observe("after lock")
+    fold_on(database_url, generation, is_still=True)
+    with transaction(database_url) as cursor:
+        at_ms = adjustments.reached_ms(cursor, times.lateness_ms)
+        due = adjustments.due(cursor, generation, at_ms)
+    while due:
+        for shard in due:
+            live.commit(Batch(clock=ClockMove(at_ms, hourly=False, reached_ms=at_ms, shards=(shard,))))
+        observe("after ticks")
+        fold_on(database_url, generation, is_still=True)
+        before = sum(due.values())
+        with transaction(database_url) as cursor:
+            due = adjustments.due(cursor, generation, at_ms)
+        if sum(due.values()) >= before:
+            raise AnswerIsNo(
+                f"what is due for members of shard {min(due)} could not be performed; nothing was written: see "
+                "`guerdon quarantine list`"
+            )
+    observe("after drain")
+    return at_ms
+
+
 class _Promotion:
     """Yield the adjustments of one promotion, within the transaction that writes them."""
 
     def __init__(
-        self,
-        database_url: str,
-        generation: Generation,
-        observe: Callable[[str], None],
-        *,
-        keep_losses: bool,
-        lock_timeout_s: int,
+        self, generation: Generation, at_ms: int, observe: Callable[[str], None], *, keep_losses: bool
     ) -> None:
-        self._database_url = database_url
         self._generation = generation
+        self._at_ms = at_ms
         self._keep_losses = keep_losses
-        self._lock_timeout_s = lock_timeout_s
         self._observe = observe
         self.fact: dict[str, Any] = {}
 
@@ -193,51 +242,30 @@ class _Promotion:
         """Yield the batches, and keep at the end what they came to.
 
         Raises:
-            AnswerIsNo: workers did not stop in time, or the generation is not what it was.
+            AnswerIsNo: what members have is not known on one of the two sides.
         """
-        live = self._hold_still(cursor)
+        live, number = generations.live(cursor), self._generation.number
+        if shadows.positions(cursor, number) != shadows.positions(cursor, live):
+            raise AnswerIsNo(f"generation {number} did not reach the live head; nothing was written: try again")
+        _check_all_are_judged(cursor, self._generation)
         (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
-        at_ms, totals = adjustments.reached_ms(cursor), Totals()
+        totals = Totals()
         # status first: a tier that is reached by it may give points by a rule, and these must not be given twice
         for is_status in (True, False):
-            for batch in self._differing(cursor, live, at_ms, bytes(secret), is_status=is_status):
+            for batch in self._differing(cursor, live, bytes(secret), is_status=is_status):
                 for each in batch.admitted:
                     totals.add(each.event.unit, each.event.amount)  # type: ignore[attr-defined]  # an adjustment
                 yield batch
             self._observe(f"after {'status' if is_status else 'balances'}")
         self.fact = {
-            "towards": self._generation.number,
+            "towards": number,
             "rule_version": self._generation.file_version,
             "losses": _losses(keep_losses=self._keep_losses),
             **totals.document(),
         }
         adjustments.record(cursor, live, self.fact)
 
-    def _hold_still(self, cursor: Cursor) -> int:
-        """Let nobody else evaluate, fold the rest, and return the live generation."""
-        generation = self._generation
-        cursor.execute(
-            """
-            SELECT set_config('lock_timeout', %s, true), set_config('idle_in_transaction_session_timeout', '0', true)
-            """,
-            (f"{self._lock_timeout_s}s",),
-        )
-        try:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (generations.GENERATION_LOCK,))
-        except LockNotAvailable as error:
-            raise locked_out(self._lock_timeout_s) from error
-        self._observe("after lock")
-        fold_on(self._database_url, generation, is_still=True)
-        self._observe("after drain")
-        live = generations.live(cursor)
-        if shadows.positions(cursor, generation.number) != shadows.positions(cursor, live):
-            raise AnswerIsNo(
-                f"generation {generation.number} did not reach the live head; nothing was written: try again"
-            )
-        check_held(cursor, generation)
-        return live
-
-    def _differing(self, cursor: Cursor, live: int, at_ms: int, secret: bytes, *, is_status: bool) -> Iterator[Batch]:
+    def _differing(self, cursor: Cursor, live: int, secret: bytes, *, is_status: bool) -> Iterator[Batch]:
         """Yield the adjustments of status, or of all else, by the difference as it stands when they are asked for."""
         _set_joins(cursor, "on")
         cursor.execute("DROP TABLE IF EXISTS difference_part, difference_member")
@@ -247,12 +275,12 @@ class _Promotion:
             rows.execute(_WANTED, _parameters(is_status, keep_losses=self._keep_losses))
             _set_joins(cursor, "off")
             while found := rows.fetchmany(BATCH_EVENTS):
-                yield Batch([self._admitted(row, at_ms, secret) for row in found])
+                yield Batch([self._admitted(row, secret) for row in found])
 
-    def _admitted(self, row: tuple[str, str, Decimal], at_ms: int, secret: bytes) -> Admitted:
+    def _admitted(self, row: tuple[str, str, Decimal], secret: bytes) -> Admitted:
         member_id, unit, change = row
         amount = max(-INT64_MAX, min(INT64_MAX, int(change)))
-        event = adjustment(self._generation.number, member_id, unit, amount, at_ms)
+        event = adjustment(self._generation.number, member_id, unit, amount, self._at_ms)
         return Admitted(
             event,
             KIND,

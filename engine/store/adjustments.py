@@ -73,22 +73,36 @@ def copy(cursor: Cursor, generation: Generation) -> None:
     )
 
 
-def reached_ms(cursor: Cursor) -> int:
-    """Return how far time has come in the log: to the last tick or event, and never past PostgreSQL's clock.
+def reached_ms(cursor: Cursor, lateness_ms: int) -> int:
+    """Return how far ticks may go: to the last one, or `lateness_ms` before the last event, never past the clock.
 
     The clock itself would be years ahead where a history is read in, and let everything expire that is open there.
     """
     (found,) = one(
         cursor,
         """
-        SELECT guerdon.ms(greatest(max(h.ticked_at), max(e.occurred_at)))
+        SELECT guerdon.ms(greatest(max(h.ticked_at), max(e.occurred_at) - %s * interval '1 ms'))
         FROM guerdon.shard_head h
         LEFT JOIN LATERAL (
             SELECT max(s.occurred_at) AS occurred_at FROM guerdon.source_event s
             JOIN guerdon.topic_of_kind USING (kind) WHERE s.shard = h.shard AND s.seq > h.seq - %s
         ) e ON true
         """,
-        (ROWS_LOOKED_BACK,),
+        (lateness_ms, ROWS_LOOKED_BACK),
     )
     now_ms = generations.now_ms(cursor)
     return now_ms if found is None else min(int(found), now_ms)
+
+
+def due(cursor: Cursor, generation: Generation, until_ms: int) -> dict[int, int]:
+    """Return for how many members something is due by an instant, live or in a generation that is not, by shard."""
+    cursor.execute(
+        f"""
+        SELECT shard, count(*) FROM (
+            SELECT shard, due_at FROM guerdon.member_state UNION ALL
+            SELECT shard, due_at FROM {generation.table("member_state")}
+        ) s WHERE due_at <= to_timestamp(%s / 1000.0) GROUP BY shard ORDER BY shard
+        """,  # noqa: S608  a name of this package
+        (until_ms,),
+    )
+    return dict(cursor.fetchall())
