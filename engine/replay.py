@@ -199,10 +199,21 @@ class Replay:
         return read_facts(self._cursor, self._generation.base, rows[0].shard, first - 1, last)
 
     def _copied_of(self, rows: list[Logged], before: dict[int, int]) -> dict[int, Copied]:
-        """Return what is copied of members who were erased since, by shard: from the base, or else the live log."""
+        """Return what is copied of members who were erased since, by shard: from the base, or else the live log.
+
+        Whom the file, or a schedule of its own, has judged before their erasure has lots of its own here: a copy would
+        move others. They are judged on, and no repetition has any that are not the base's.
+        """
         base = self._generation.base or generations.live(self._cursor)
         ends = {row.shard: row.recorded.occurrence.seq for row in rows}
-        return {shard: read_copied(self._cursor, base, shard, before[shard], upto) for shard, upto in ends.items()}
+        found = {shard: read_copied(self._cursor, base, shard, before[shard], upto) for shard, upto in ends.items()}
+        if self._generation.repeats:
+            return found
+        return {shard: copied._replace(members=self._never_judged(shard, copied)) for shard, copied in found.items()}
+
+    def _never_judged(self, shard: int, copied: Copied) -> frozenset[str]:
+        known = self._shards[shard].members
+        return frozenset(each for each in copied.members if each not in known or not known[each].state.version)
 
     def _copy(self, shard: Shard, member: Member) -> bool:
         """Append what the log has of a member who was erased since, and say whether the member is one."""
