@@ -6,11 +6,16 @@ import os
 import signal
 import threading
 from contextlib import closing
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import engine.live
+import engine.replay
 from engine.batch import Batch
+from engine.live import load_judge
+from engine.release import release_member
 from engine.store import generations
 from engine.store.database import connect, transaction
 from engine.store.history import History
@@ -26,6 +31,8 @@ from operations.settings import load_settings
 from operations.why import why_event
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure
+from schemas.partitioning import shard_of
+from tests.books import Refusing
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import START_MS, activate
 from tests.replays import OTHER, differing, events, everything, repeated, rows, work
@@ -231,6 +238,36 @@ def test_a_generation_that_a_file_made_ignores_adjustments_and_not_what_operator
     assert 1_000 in given(database_url, anew)
     assert changes(database_url, anew) == {}
     assert promote_as_adjustments(database_url, anew)["adjustments"] == 0
+
+
+def test_one_that_waited_for_a_release_is_ignored_too(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = judged_by_amount(database_url, tmp_path)
+    promote_as_adjustments(database_url, number)
+    with monkeypatch.context() as defect:
+        refuse(defect, engine.live, "e26")
+        commit(database_url, Batch([admitted(purchase(26, "m2"))]))
+    with transaction(database_url) as cursor:
+        assert release_member(cursor, shard_of("m2"), "m2") == 1
+    discard(database_url, number)
+    with monkeypatch.context() as defect:
+        refuse(defect, engine.replay, "e2")
+        anew = replay(database_url, Request(tmp_path / "other.yaml"))
+    assert anew["members_held"] == []
+    told = [(row[4], row[15], row[16]) for row in rows(database_url, anew["generation"])]
+    assert [event for member, event, _ in told if member == "m2"] == ["e2", "e10", "e18", "e26"]
+    assert {reason for _, _, reason in told} == {None}
+
+
+def refuse(defect: pytest.MonkeyPatch, module: Any, event_id: str) -> None:
+    """Let rules fail on an event, the first time that it is judged."""
+    calls = count()
+
+    def fails(event: Any) -> bool:
+        return bool(event.event_id == event_id and next(calls) == 0)
+
+    defect.setattr(module, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails))
 
 
 def test_a_repetition_applies_them_also_once_it_is_live(database_url: str, tmp_path: Path) -> None:
