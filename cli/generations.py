@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GenerationNumber = Annotated[int, typer.Argument(metavar="GEN", help="A number that `guerdon generations` shows.")]
+CHANGES_SHOWN_MAX = 20
 LockTimeout = Annotated[int, typer.Option("--lock-timeout", min=1, help="Seconds that others may be kept waiting.")]
 
 
@@ -106,18 +107,41 @@ def generations(as_json: JsonFlag = False) -> None:
 
 def promote(
     generation: GenerationNumber,
-    way: Annotated[str, typer.Option("--as", metavar="swap", help="How: `swap` lets it take the live one's place.")],
+    way: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            metavar="swap|adjust",
+            help="`swap` lets it take the live one's place; `adjust` gives or takes what members have by it.",
+        ),
+    ],
+    *,
+    losses: Annotated[
+        str | None,
+        typer.Option("--losses", metavar="take|keep", help="With adjust: `keep` leaves no member worse off."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With adjust: list what would be written.")] = False,
     lock_timeout: LockTimeout = 5,
     as_json: JsonFlag = False,
 ) -> None:
-    """Let a generation take the live one's place, verified and for every reader at once; the old one is kept.
+    """Let a generation take the live one's place for every reader at once, or let members have what they have by it.
 
-    Example: `guerdon promote 2 --as swap`, and to go back `guerdon promote 1 --as swap`
+    `swap` keeps the old generation, `adjust` keeps the history and writes each member's difference into it, once.
+
+    Examples: `guerdon promote 2 --as swap`, and to go back `guerdon promote 1 --as swap`;
+    `guerdon promote 2 --as adjust --losses keep --dry-run`
     """
     from operations.generations import promote as switch  # noqa: PLC0415  `guerdon --help` must not wait for it
 
-    if way != "swap":
-        raise InputError(f"`{way}` is no way to promote; there is: swap")
+    if way not in ("swap", "adjust"):
+        raise InputError(f"`{way}` is no way to promote; there are: swap, adjust")
+    if losses not in (None, "take", "keep"):
+        raise InputError(f"--losses is take or keep, and not {losses}")
+    if way == "adjust":
+        _adjust(generation, lock_timeout, keep_losses=losses == "keep", dry_run=dry_run, as_json=as_json)
+        return
+    if losses is not None or dry_run:
+        raise InputError("--losses and --dry-run belong to `--as adjust`; `guerdon diff GEN` shows what a swap changes")
     result = switch(_database_url(), generation, lock_timeout_s=lock_timeout)
     if as_json:
         print_json(result)
@@ -126,6 +150,34 @@ def promote(
             f"generation {generation} is live; generation {result['previous']} is kept: "
             f"`guerdon promote {result['previous']} --as swap` brings it back"
         )
+
+
+def _adjust(generation: int, lock_timeout: int, *, keep_losses: bool, dry_run: bool, as_json: bool) -> None:
+    from operations.adjustments import Times, planned, promote_as_adjustments  # noqa: PLC0415  as above
+    from operations.settings import load_settings  # noqa: PLC0415  as above
+
+    settings = load_settings()
+    if dry_run:
+        result = planned(settings.database_url, generation, keep_losses=keep_losses)
+    else:
+        times = Times(lock_timeout, settings.lateness_s * 1000)
+        result = promote_as_adjustments(settings.database_url, generation, keep_losses=keep_losses, times=times)
+    if as_json:
+        print_json(result)
+        return
+    count, of = f"{result['adjustments']:,}", f"towards generation {generation}"
+    if dry_run and result["already"]:
+        typer.echo(f"members were adjusted {of} before; nothing would be written")
+    elif dry_run:
+        typer.echo(f"{count} adjustments {of} would be written")
+        if result["changes"]:
+            print_rows(result["changes"][:CHANGES_SHOWN_MAX], as_json=False, empty="")
+    elif result["already"]:
+        typer.echo(f"members were adjusted {of} before, by {count} adjustments; nothing was written now")
+    else:
+        typer.echo(f"{count} adjustments {of} were written; `guerdon diff {generation}` shows what remains")
+    if result["units"]:
+        print_rows(result["units"], as_json=False, empty="")
 
 
 def discard(

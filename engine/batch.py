@@ -65,6 +65,7 @@ class ClockMove(Struct, frozen=True):
     """Let ticks move clocks on to `until_ms`, in the batch's shards or, with `everywhere`, in those nobody works on.
 
     With `hourly` a shard has its tick only when an hour has passed since its last one, or that one left members due.
+    Those of `shards` have one even where nothing is due: it may be due in a generation that is not live.
     `reached_ms` is how far time has come, `until_ms` where late events are waited for: what was forwarded waits only
     for the first.
     """
@@ -73,6 +74,7 @@ class ClockMove(Struct, frozen=True):
     everywhere: bool = False
     hourly: bool = True
     reached_ms: int = 0
+    shards: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)

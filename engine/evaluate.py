@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger import celebrations, challenges, contests, ranks, referrals
+from engine.ledger.adjustments import Adjustment
 from engine.ledger.clock import perform_due
-from engine.ledger.decisions import decide
+from engine.ledger.decisions import adjust, decide
 from engine.ledger.movements import open_lots
 from engine.ledger.redemptions import forget, redeem
 from engine.ledger.refunds import apply_waiting, refund
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
 PLAIN_EVENTS = frozenset((Purchase, Share, Activity))
 """What gives by rules and does nothing else to a member who owes nothing, has nothing due and no tiers to climb."""
 
-LEDGER_EVENTS = (Refund, Redemption, Decision, Erasure)
+LEDGER_EVENTS = (Refund, Redemption, Decision, Erasure, Adjustment)
 """What moves lots, and so needs the member's whole ledger."""
 
 OF_REFERRALS = (Attribution, Forwarded)
-"""What Guerdon itself writes of referrals: a member is not there because of it."""
+"""What Guerdon itself writes of referrals."""
+
+_NOT_BEGINNING = (*OF_REFERRALS, Adjustment)
+"""What Guerdon itself writes: a member is not there because of it."""
 
 
 def fold(
@@ -75,7 +79,7 @@ def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent
             challenges.follow(turn, event, first)
         if kind is Signup or kind is Profile:
             _enter(turn, event)  # type: ignore[arg-type]  # afterwards: rules read the member as they were before the event
-    if state.first_ms is None and kind not in OF_REFERRALS and not _is_opening(event):
+    if state.first_ms is None and kind not in _NOT_BEGINNING and not _is_opening(event):
         state.first_ms = at_ms
     if turn.judge.tier_clock is not None:
         ranks.count_gained(turn, at_ms, _order_of(event))
@@ -169,6 +173,8 @@ def _move_lots(turn: Turn, event: MemberEvent | Profile) -> None:
         redeem(turn, event)
     elif isinstance(event, Decision):
         decide(turn, event)
+    elif isinstance(event, Adjustment):
+        adjust(turn, event)
     elif isinstance(event, Forwarded):
         referrals.follow(turn, event)
     elif isinstance(event, Attribution):

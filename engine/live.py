@@ -6,10 +6,10 @@ rows, a worker that is no longer alone finds them moved, and a shard has one wri
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import psycopg2
 from psycopg2.errors import LockNotAvailable, UniqueViolation
@@ -44,7 +44,7 @@ from engine.work import Outcome, Work, outcome_of
 from schemas.events import Redemption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
@@ -57,6 +57,9 @@ if TYPE_CHECKING:
 
 ATTEMPTS_MAX = 20
 """How often a batch is begun anew after a deadlock or a race; each race has a winner, so the last try is far away."""
+
+
+Done = TypeVar("Done")
 
 
 class EvaluationFailed(Exception):  # noqa: N818  caught here, never shown
@@ -109,15 +112,40 @@ class LiveTransaction:
             engine.store.offsets.Fenced: another worker has taken these offsets; nothing was written.
             psycopg2.Error: PostgreSQL is away; whether the transaction took effect, the offsets will tell.
         """
+        outcome, retried = self._until_committed(partial(self._attempt, batch))
+        return replace(outcome, retried=retried) if retried else outcome
+
+    def commit_together(self, batches: Callable[[Cursor], Iterable[Batch]]) -> list[Outcome]:
+        """Write several batches in one transaction, one after the other, and return what became of each.
+
+        Args:
+            batches: yields them, and may use the transaction's cursor; the batches before are written then. It is
+                called again where the transaction is begun anew.
+
+        Raises:
+            psycopg2.Error: as `commit`.
+        """
+        return self._until_committed(partial(self._attempt_together, batches))[0]
+
+    def hold_still(self, lock_timeout_s: int) -> None:
+        """Let nobody else evaluate until this connection is closed.
+
+        Raises:
+            psycopg2.errors.LockNotAvailable: somebody's transaction was under way for so long.
+        """
+        with self._connection, self._connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{lock_timeout_s}s",))
+            cursor.execute("SELECT pg_advisory_lock(%s)", (generations.GENERATION_LOCK,))
+
+    def _until_committed(self, attempt: Callable[[], Done]) -> tuple[Done, int]:
+        """Return what an attempt came to in the end, and how often it was begun anew."""
         for retried in range(ATTEMPTS_MAX):
             try:
-                outcome = self._attempt(batch)
+                return attempt(), retried
             except (EvaluationFailed, NotLookedUp, *RETRYABLE) as error:
                 if retried == ATTEMPTS_MAX - 1:
                     raise
                 self._learn(error)
-            else:
-                return replace(outcome, retried=retried) if retried else outcome
         raise AssertionError("the last attempt has returned or raised")
 
     def _learn(self, error: Exception) -> None:
@@ -136,9 +164,28 @@ class LiveTransaction:
     def _attempt(self, batch: Batch) -> Outcome:
         if batch.clock is not None and self._closings.are_due(self._judges, batch.clock.until_ms):
             self._close_contests(batch.clock.until_ms)
+        with self._committing() as cursor:
+            work = self._take_steps(cursor, batch)
+        self._cache.keep({shard: (work.generation, head.seq) for shard, head in work.heads.items()})
+        for member in work.touched.values():
+            member.stored = True
+        return outcome_of(work)
+
+    def _attempt_together(self, batches: Callable[[Cursor], Iterable[Batch]]) -> list[Outcome]:
+        outcomes = []
+        with self._committing() as cursor:
+            for batch in batches(cursor):
+                outcomes.append(outcome_of(self._take_steps(cursor, batch)))
+                member_states.begin_again(cursor)
+        self._cache.forget()
+        return outcomes
+
+    @contextmanager
+    def _committing(self) -> Iterator[Cursor]:
+        """Yield the cursor of a transaction that is committed at the end, and leaves nothing in memory if it fails."""
         try:
             with self._connection.cursor() as cursor:
-                work = self._take_steps(cursor, batch)
+                yield cursor
             self._observe("before commit")
             self._connection.commit()
             self._observe("after commit")
@@ -149,10 +196,6 @@ class LiveTransaction:
                 self._connection.rollback()
             raise
         self._unjudgeable.clear()
-        self._cache.keep({shard: (work.generation, head.seq) for shard, head in work.heads.items()})
-        for member in work.touched.values():
-            member.stored = True
-        return outcome_of(work)
 
     def _take_steps(self, cursor: Cursor, batch: Batch) -> Work:
         """Take all steps; where budgets have moved, begin again in the same transaction, which holds them now."""
@@ -184,7 +227,8 @@ class LiveTransaction:
         if move is not None and move.everywhere:
             work.heads = ticks.lock_due_heads(cursor, move, work.generation)
         else:
-            work.heads = source_log.lock_heads(cursor, {event.shard for event in work.batch.admitted}, work.generation)
+            shards = {event.shard for event in work.batch.admitted} | set(() if move is None else move.shards)
+            work.heads = source_log.lock_heads(cursor, shards, work.generation)
         self._take_forwarded(cursor, work)
         work.ticks = ticks.find(cursor, work.heads.values(), move)
         for shard, head in work.heads.items():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from msgspec import msgpack
 
 from engine.evaluate import advance, award, fold
+from engine.ledger.adjustments import counts
 from engine.live import load_judge
 from engine.state import Occurrence, is_full
 from engine.store import history
@@ -66,6 +67,7 @@ class LogFold:
         self._facts = Facts()
         self._copied: dict[int, Copied] = {}
         self._is_holding = False
+        self._counted: frozenset[int] = frozenset()
         self._held: list[tuple[tuple[int, int], str, str]] = []
 
     def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:
@@ -118,6 +120,8 @@ class LogFold:
             self._books.record(event, seq)
         if self._copied[shard.number].members and self._copy(shard, member):
             member.state.due_ms = None
+        elif not counts(event, self._counted):
+            pass
         elif not (self._is_holding and self._holds(shard, member)) and not member.state.held_since:
             books = self._books.of(member, shard.schedule, seq, (seq, recorded.event_id))
             try:
@@ -255,7 +259,7 @@ class LogFold:
         shard.plan(member)
 
     def _judge_waiting(self, shard: Shard, member: Member, recorded: history.Recorded) -> None:
-        if recorded.event is None:
+        if recorded.event is None or not counts(recorded.event, self._counted):
             return
         seq, own_seq = shard.head.seq, recorded.occurrence.seq
         judge = self._judge(version_in(shard.schedule, own_seq))

@@ -8,7 +8,7 @@ from engine.ledger.memory_budgets import MemoryBudgets, RecordedBudgets
 from engine.ledger.parts import Parts
 from engine.log_fold import Failed, LogFold
 from engine.state import is_full, turn_page
-from engine.store import generations
+from engine.store import adjustments, generations
 from engine.store.erased_members import read_copied
 from engine.store.fold_books import FoldBooks
 from engine.store.replay_facts import Facts, read_facts, read_redeemed
@@ -124,6 +124,7 @@ class MemoryFold(LogFold):
         else:
             self._facts = read_redeemed(self._cursor, base, {shard: (0, last) for shard, last in upto.items()})
         self._copied = {shard: read_copied(self._cursor, base, shard, 0, last) for shard, last in upto.items()}
+        self._counted = adjustments.counted_in(self._cursor, self._generation)
         self._is_holding = bool(self._facts.held or self._failures)
         self._books.begin(self._cursor, self._facts)
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from msgspec import msgpack
 
 from engine.evaluate import advance, fold
+from engine.ledger.adjustments import counts
 from engine.live import load_judge, standing_of
 from engine.state import Occurrence
-from engine.store import generations, history, ledgers, member_states, personal, profiles, source_log
+from engine.store import adjustments, generations, history, ledgers, member_states, personal, profiles, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
 from engine.store.budgets import StoredBudgets
@@ -58,8 +59,10 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     books = StoredBooks(cursor, generation, lru_cache(partial(load_judge, cursor)), budgets)
     if tick_ms is not None:
         _advance(books, head, member, (held_since, tick_ms), rewards)
+    counted = adjustments.counted(cursor, generation)
     for recorded in waiting:
-        _judge(books, head, member, recorded, rewards)
+        if counts(recorded.event, counted):
+            _judge(books, head, member, recorded, rewards)
     member.standing = standing_of(books.judge(head.version), member.state)
     ledgers.save(cursor, [member], books.judge)
     books.save_stock()

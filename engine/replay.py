@@ -16,7 +16,7 @@ import psycopg2
 
 from engine.live import load_judge, standing_of
 from engine.log_fold import Failed, LogFold
-from engine.store import contests, generations, member_states, shadow_states
+from engine.store import adjustments, contests, generations, member_states, shadow_states
 from engine.store.binary_copy import pack_text
 from engine.store.erased_members import Copied, read_copied
 from engine.store.replay_books import ReplayBooks
@@ -115,6 +115,7 @@ class Replay(LogFold):
             before = {number: shard.head.seq for number, shard in self._shards.items()}
             self._facts = self._facts_of(rows, before)
             self._copied = self._copied_of(rows, before)
+            self._counted = adjustments.counted_in(self._cursor, self._generation)
             self._is_holding = bool(self._facts.held or self._failures)
             self._books.begin(self._cursor, self._facts)
             self._rewards = RewardRows(self._generation.number, self._postings)
@@ -179,10 +180,21 @@ class Replay(LogFold):
         return read_facts(self._cursor, self._generation.base, rows[0].shard, first - 1, last)
 
     def _copied_of(self, rows: list[Logged], before: dict[int, int]) -> dict[int, Copied]:
-        """Return what is copied of members who were erased since, by shard: from the base, or else the live log."""
+        """Return what is copied of members who were erased since, by shard: from the base, or else the live log.
+
+        Whom the file, or a schedule of its own, has judged before their erasure has lots of its own here: a copy would
+        move others. They are judged on, and no repetition has any that are not the base's.
+        """
         base = self._generation.base or generations.live(self._cursor)
         ends = {row.shard: row.recorded.occurrence.seq for row in rows}
-        return {shard: read_copied(self._cursor, base, shard, before[shard], upto) for shard, upto in ends.items()}
+        found = {shard: read_copied(self._cursor, base, shard, before[shard], upto) for shard, upto in ends.items()}
+        if self._generation.repeats:
+            return found
+        return {shard: copied._replace(members=self._never_judged(shard, copied)) for shard, copied in found.items()}
+
+    def _never_judged(self, shard: int, copied: Copied) -> frozenset[str]:
+        known = self._shards[shard].members
+        return frozenset(each for each in copied.members if each not in known or not known[each].state.version)
 
     def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:
         self._rewards.append(rewards, shard.head, member.packed_id + pack_text(event_id))

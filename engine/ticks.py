@@ -112,7 +112,8 @@ def find(cursor: Cursor, heads: Iterable[Head], move: ClockMove | None) -> list[
     for head in due:
         if len(found[head.shard]) < MEMBERS_MAX:
             head.ticked_ms = max(head.ticked_ms or 0, move.until_ms)
-    return [Tick(shard, move.until_ms, member_ids) for shard, member_ids in found.items() if member_ids]
+    ticked = {shard: member_ids for shard, member_ids in found.items() if member_ids or shard in move.shards}
+    return [Tick(shard, move.until_ms, member_ids) for shard, member_ids in ticked.items()]
 
 
 def _is_due(head: Head, move: ClockMove) -> bool:

@@ -16,7 +16,7 @@ from engine.store import generations, programmes, shadows
 from engine.store.database import connect, one
 from engine.store.shadows import Generation
 from operations import shard_pool
-from operations.difference import Figures
+from operations.difference import Figures, sum_up
 from operations.difference_sides import MAKE, Terms, add_folded, add_generation, csv_of, terms_in, terms_of
 from operations.replay import ALONE_EVENTS, connect_to_replay, programme_to_judge
 from schemas.scalars import iso_from_instant
@@ -130,6 +130,7 @@ def backtested(
                 given.result()
             for piece in pieces:
                 add_folded(cursor, piece.parts, piece.standings)
+            sum_up(cursor)
             told: dict[str, Any] = {
                 "programme": str(question.programme),
                 "since": None if question.since_ms is None else since,

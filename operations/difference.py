@@ -139,8 +139,7 @@ class Figures:
         self._cursor: Cursor = connection.cursor()
         self._terms = {"before": before, "after": after}
         lowest = {"lowest_before": before.lowest_tier, "lowest_after": after.lowest_tier}
-        for statement in (_PART, _TIERS, _MEMBERS):
-            self._cursor.execute(statement, lowest)
+        self._cursor.execute(_TIERS, lowest)
 
     def figures(self) -> dict[str, Any]:
         """Return totals per unit, rule, campaign and tier, and what the change costs, as JSON can hold it."""
@@ -198,14 +197,12 @@ class Difference(Figures):
             raise InputError(
                 f"generation {after} would be compared with itself; name another, `guerdon diff {after} OTHER`"
             )
-        cursor.execute(MAKE)
         (since,) = one(
             cursor,
             "SELECT coalesce(from_at::text, '-infinity') FROM guerdon.generation WHERE generation = %s",
             (after,),
         )
-        for number in (self.before, self.after):
-            add_generation(cursor, number, since, is_after=number == self.after)
+        add_up(cursor, self.before, self.after, since)
         super().__init__(connection, terms_of(cursor, self.before), terms_of(cursor, self.after))
 
     def document(self) -> dict[str, Any]:
@@ -227,6 +224,20 @@ class Difference(Figures):
             {"reward_key": key, "before": before.get(key), "after": after.get(key)}
             for key in (*before, *(key for key in after if key not in before))
         ]
+
+
+def add_up(cursor: Cursor, before: int, after: int, since: str = "-infinity") -> None:
+    """Make the temporary tables of this transaction in which both generations are added up, member by member."""
+    cursor.execute(MAKE)
+    for number in (before, after):
+        add_generation(cursor, number, since, is_after=number == after)
+    sum_up(cursor)
+
+
+def sum_up(cursor: Cursor) -> None:
+    """Bring both sides together: what each rule gave a member of a unit, and what each member has of it."""
+    for statement in (_PART, _MEMBERS):
+        cursor.execute(statement)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
 MAKE = """
+DROP TABLE IF EXISTS difference_side, difference_standing, difference_part, difference_member;
 SET LOCAL work_mem = '256MB';
 CREATE TEMPORARY TABLE difference_side (
     is_after boolean DEFAULT true, shard smallint, member_id text COLLATE "C", unit text, rule_id text, campaign text,

@@ -68,13 +68,22 @@ def promote(
                 raise AnswerIsNo(f"generation {number} is live already")
             shadows.lock(cursor, number)
             old = generations.live(cursor)
-        while fold_on(database_url, generation) >= CHUNK_EVENTS:
-            pass
-        project(database_url, number)
-        _check(database_url, generation)
+        bring_up(database_url, generation)
         observe("before switch")
         folded = _switch(database_url, generation, lock_timeout_s, observe)
     return {"generation": number, "previous": old, "folded_while_still": folded}
+
+
+def bring_up(database_url: str, generation: Generation) -> None:
+    """Bring a generation to the live head while workers go on, and verify it.
+
+    Raises:
+        AnswerIsNo: it cannot follow the live one, or it is not what it should be.
+    """
+    while fold_on(database_url, generation) >= CHUNK_EVENTS:
+        pass
+    project(database_url, generation.number)
+    _check(database_url, generation)
 
 
 def _check(database_url: str, generation: Generation) -> None:
@@ -90,7 +99,16 @@ def _check(database_url: str, generation: Generation) -> None:
                     f"generation {generation.number} repeats {generation.base} and differs from it in {differing} "
                     "shards; it was not promoted: see `guerdon diff`"
                 )
-        held = shadows.held(cursor, generation)
+        check_held(cursor, generation)
+
+
+def check_held(cursor: Cursor, generation: Generation) -> None:
+    """Refuse a generation that holds members whom the live one does not.
+
+    Raises:
+        AnswerIsNo: it names some of them.
+    """
+    held = shadows.held(cursor, generation)
     if held:
         raise AnswerIsNo(
             f"generation {generation.number} could not judge members who are judged now ({', '.join(held[:5])}); it "
@@ -112,11 +130,16 @@ def _switch(database_url: str, generation: Generation, lock_timeout_s: int, obse
                 _change_places(cursor, generation)
                 observe("before commit")
         except LockNotAvailable as error:
-            raise AnswerIsNo(
-                f"workers or readers held what the switch needs for more than {lock_timeout_s} s; nothing was changed: "
-                "try again, or with a longer --lock-timeout"
-            ) from error
+            raise locked_out(lock_timeout_s) from error
     return folded
+
+
+def locked_out(lock_timeout_s: int) -> AnswerIsNo:
+    """Return the error that a promotion ends with which has waited too long for a lock."""
+    return AnswerIsNo(
+        f"workers or readers held what the switch needs for more than {lock_timeout_s} s; nothing was changed: "
+        "try again, or with a longer --lock-timeout"
+    )
 
 
 def _change_places(cursor: Cursor, generation: Generation) -> None:

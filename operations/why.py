@@ -8,12 +8,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from engine.evaluate import fold
+from engine.ledger.adjustments import Adjustment, counts
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import RecordedBudgets
 from engine.live import load_judge
 from engine.programme.explain import Explainer
 from engine.state import MemberState, Occurrence
-from engine.store import budgets, generations, quarantine, source_log
+from engine.store import adjustments, budgets, generations, quarantine, source_log
 from engine.store.database import transaction
 from engine.store.history import History
 from engine.store.reward_log import first_pos
@@ -220,10 +221,15 @@ def _explained(
     last_seq = _last_seq(cursor, shard, member_id) if held else None  # a release may come long after
     versions = Versions(cursor, generation, shard, everything)
     recorded_budgets = budgets.recorded_of(cursor, generation, shard, member_id)
+    counted = adjustments.counted(cursor, generation)
     forward = history.forward(shard, last_seq or seqs[-1])
-    told = fold_history(forward, versions, held, frozenset(seqs), recorded_budgets)
+    judged = (each for each in forward if counts(each.event, counted))
+    told = fold_history(judged, versions, held, frozenset(seqs), recorded_budgets)
     documents = []
     for seq in seqs:
+        if seq not in told and not counts((recorded := history.at(shard, seq)).event, counted):
+            documents.append(_not_counted(shard, recorded))
+            continue
         if seq not in told:
             documents.append(_waiting(cursor, shard, history.at(shard, seq)))
             continue
@@ -255,7 +261,12 @@ def _notes(judged: Judged, *, agrees: bool) -> list[str]:
         )
     if judged.at_seq != judged.recorded.occurrence.seq:
         notes.append(f"its member was held; it was judged when they were released, at seq {judged.at_seq}")
-    if not judged.rules:
+    if isinstance(event, Adjustment):
+        notes.append(
+            f"a promotion adjusted the member by {event.amount:+,} of {event.unit}, to what generation {event.towards} "
+            f"gave them; see `guerdon diff {event.towards} --member {event.member_id}`"
+        )
+    elif not judged.rules:
         notes.append(f"no rule of version {judged.version} is on {judged.recorded.kind} events")
     if judged.bare:
         notes.append("the member was erased: what was personal can no longer be read, and is told as missing")
@@ -291,6 +302,15 @@ def _waiting(cursor: Cursor, shard: int, recorded: Recorded) -> dict[str, Any]:
     return {
         **_heading(shard, recorded), "status": "held", "programme": None, "rule_version": None, "log_agrees": None,
         "notes": [note], "rules": [],
+    }  # fmt: skip
+
+
+def _not_counted(shard: int, recorded: Recorded) -> dict[str, Any]:
+    """Return the document of an adjustment of another generation than the live one."""
+    note = "a promotion adjusted what members had by the generation that was live then; in this one it does nothing"
+    return {
+        **_heading(shard, recorded), "status": "not counted", "programme": None, "rule_version": None,
+        "log_agrees": None, "notes": [note], "rules": [],
     }  # fmt: skip
 
 

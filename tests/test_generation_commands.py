@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from engine.batch import Batch
+from schemas.errors import InputError
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import activate
 from tests.chaos.workers import eventually
@@ -83,3 +85,33 @@ def test_a_command_that_is_killed_leaves_no_process_behind_and_goes_on_when_it_i
     assert sum(positions(database_url, 2).values()) < 464
     assert told("replay")["shards_that_differ"] == 0
     assert differing(database_url, 2) == 0
+
+
+def test_members_are_adjusted_once_and_it_is_said_by_how_much(tmp_path: Path) -> None:
+    told("replay", str(written(tmp_path, PLAIN.replace("points: 1", "points: 3"))))
+    planned = said("promote", "2", "--as", "adjust", "--dry-run").splitlines()
+    assert planned[0] == "5 adjustments towards generation 2 would be written"
+    assert sum(line.split()[1:] == ["points", "8"] for line in planned) == 5
+    written_now = told("promote", "2", "--as", "adjust")
+    assert written_now["units"] == [{"unit": "points", "gain": 5, "lose": 0, "gained": 40, "lost": 0}]
+    assert said("promote", "2", "--as", "adjust").startswith(
+        "members were adjusted towards generation 2 before, by 5 adjustments; nothing was written now\n"
+    )
+    assert said("promote", "2", "--as", "adjust", "--dry-run").startswith(
+        "members were adjusted towards generation 2 before; nothing would be written\n"
+    )
+    assert [row["status"] for row in told("generations")] == ["live", "shadow"]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--as", "wish"], "`wish` is no way to promote; there are: swap, adjust"),
+        (["--as", "adjust", "--losses", "some"], "--losses is take or keep, and not some"),
+        (["--as", "swap", "--losses", "keep"], "--losses and --dry-run belong to `--as adjust`"),
+        (["--as", "swap", "--dry-run"], "--losses and --dry-run belong to `--as adjust`"),
+    ],
+)
+def test_how_one_cannot_promote_is_said(words: list[str], why: str) -> None:
+    with pytest.raises(InputError, match=re.escape(why)):
+        CliRunner().invoke(app, ["promote", "2", *words], catch_exceptions=False)

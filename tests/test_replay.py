@@ -23,7 +23,7 @@ from operations.generations import listed, promote
 from operations.replay import Request, connect_to_replay, replay
 from operations.verify import verify
 from schemas.errors import AnswerIsNo, InputError
-from schemas.events import Erasure, Signup
+from schemas.events import Erasure, Profile, Signup
 from schemas.partitioning import shard_of
 from tests.books import Refusing, fails_on_e2
 from tests.chaos.batches import admitted, commit, purchase
@@ -249,6 +249,23 @@ def test_of_members_who_were_erased_the_log_is_copied(database_url: str, tmp_pat
     assert differing(database_url, repeated(database_url)["generation"]) == 0
     file = written(tmp_path, WITH_BIRTHDAY.replace("points: 1}", "points: 2}"))
     assert sorted(given(database_url, replay(database_url, Request(file))["generation"])) == [1, 2, 4]
+
+
+def test_members_who_are_erased_after_a_file_has_judged_them_are_judged_on(database_url: str, tmp_path: Path) -> None:
+    """What is open of them lapses as they have it there, and not as they have it in the live generation."""
+    activate(database_url, WITH_BIRTHDAY)
+    join = Signup(event_id="s", member_id="m1", occurred_at=START_MS, birthday="1990-05-01")
+    commit(database_url, Batch([admitted(join), admitted(purchase(1)), admitted(purchase(2, "m2"))]))
+    file = written(tmp_path, WITH_BIRTHDAY.replace("points: 1}", "points: 2}"))
+    number = replay(database_url, Request(file))["generation"]
+    profile = Profile(event_id="p", member_id="m1", occurred_at=START_MS + 3, birthday="1990-05-02")
+    commit(database_url, Batch([admitted(profile), admitted(purchase(4))]))
+    commit(database_url, Batch([admitted(Erasure(event_id="x", member_id="m1", occurred_at=START_MS + 9))]))
+    replay(database_url, Request(into=number))
+    assert sorted(given(database_url, number)) == [2, 2, 2, 4]  # no birthday for the last: it cannot be read any more
+    assert [finding for finding in verify(database_url, number) if finding["problem"]] == []
+    promote(database_url, number)
+    assert differing(database_url, repeated(database_url)["generation"], number) == 0
 
 
 def test_a_member_whom_only_the_file_cannot_judge_is_held_there_and_keeps_it_from_being_promoted(

@@ -1,4 +1,4 @@
-"""Carry out what an operator decided: corrections, and what a member brings from another system."""
+"""Carry out corrections, an operator's or a promotion's, and what a member brings from another system."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from schemas.canonical import grant_key
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
+    from engine.ledger.adjustments import Adjustment
     from engine.ledger.turn import Turn
-    from schemas.events import Decision
+    from schemas.events import Decision, MemberEvent
 
 
 def decide(turn: Turn, event: Decision) -> None:
     """Carry a decision out, or refuse it and say why."""
     if event.action == "adjust":
-        _adjust(turn, event)
+        _adjust(turn, event, "adjusted", event.expires_at)
     elif event.action == "opening" and turn.state.first_ms is None:
         _open(turn, event)
     elif event.action in ("referral_release", "referral_void"):
@@ -27,20 +28,24 @@ def decide(turn: Turn, event: Decision) -> None:
         turn.refuse("not_first", event.occurred_at, abs(event.amount or 0), event.unit or "points")
 
 
-def _adjust(turn: Turn, event: Decision) -> None:
+def adjust(turn: Turn, event: Adjustment) -> None:
+    """Let a member have what another generation gives them, whatever brought that about there."""
+    _adjust(turn, event, event.reason)
+
+
+def _adjust(turn: Turn, event: Decision | Adjustment, reason: str, expires_ms: int | None = None) -> None:
     """Add a lot that lasts as long as any, or take from what is active; what no lot covers becomes debt."""
     amount, unit = event.amount or 0, event.unit or "points"
     if not _is_unit(turn, unit):
         turn.refuse("unknown_unit", event.occurred_at, abs(amount), unit)
     elif amount > 0:
-        expires_ms = event.expires_at
         if expires_ms is None and unit == "points":
             expires_ms = turn.expiry_ms(event.occurred_at)
-        _add(turn, event, unit, amount, expires_ms)
+        _add(turn, event, (unit, amount, reason), expires_ms)
     elif amount < 0:
         at_ms = event.occurred_at
-        left = turn.movements.reverse_active(unit, -amount, at_ms, "adjusted")
-        turn.owe(_lot_of_nothing(turn, unit, at_ms), left, at_ms, "adjusted")
+        left = turn.movements.reverse_active(unit, -amount, at_ms, reason)
+        turn.owe(_lot_of_nothing(turn, unit, at_ms), left, at_ms, reason)
         if unit == "status":
             ranks.lower(turn, -amount, at_ms, at_ms)
 
@@ -55,17 +60,17 @@ def _open(turn: Turn, event: Decision) -> None:
         if event.amount < 0:
             turn.refuse("out_of_range", event.occurred_at, -event.amount, unit)
             return
-        _add(turn, event, unit, event.amount, event.expires_at)
+        _add(turn, event, (unit, event.amount, "opening"), event.expires_at)
     if event.tier is not None:
         ranks.bring(turn, event.tier, event.occurred_at)
 
 
-def _add(turn: Turn, event: Decision, unit: str, amount: int, expires_ms: int | None) -> None:
-    at_ms = event.occurred_at
+def _add(turn: Turn, event: MemberEvent, what: tuple[str, int, str], expires_ms: int | None) -> None:
+    """Open a lot; `what` is the unit, the amount and the reason."""
+    (unit, amount, reason), at_ms = what, event.occurred_at
     if expires_ms is not None and expires_ms <= at_ms:
         turn.refuse("expired", at_ms, amount, unit)
         return
-    reason = "adjusted" if event.action == "adjust" else "opening"
     rule = (None, turn.judge.version, None)
     posting = posting_of(f"{kind_of_unit(unit)}.adjusted", unit, ("issued", "active"), rule, None, reason)
     key = grant_key(turn.occurrence.identity, "", turn.member_id, 0)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import msgpack
 
+from engine.ledger import adjustments
+from engine.ledger.adjustments import Adjustment
 from engine.referral.attribution import Waiting
 from engine.referral.facts import Attribution, Forwarded
 from engine.referral.tracker import Tracker
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
 FORWARDS_MAX = 1_000
 """How many forwarded events a transaction drains of one shard at most."""
 
-OWN_EVENTS: dict[str, type[Attribution | Forwarded]] = {"attribution": Attribution, "forwarded": Forwarded}
-"""What Guerdon itself writes of members' referrals, by the kind in the source log."""
+OWN_EVENTS: dict[str, type[Attribution | Forwarded | Adjustment]] = {
+    "attribution": Attribution,
+    "forwarded": Forwarded,
+    adjustments.KIND: Adjustment,
+}
+"""What Guerdon itself writes of members, by the kind in the source log."""
 
 OWN_NAMES: dict[type[Event], str] = {kind: name for name, kind in OWN_EVENTS.items()}
 _encode = msgpack.Encoder().encode

@@ -177,6 +177,11 @@ def _packed(standing: Standings) -> bytes:
     )
 
 
+def begin_again(cursor: Cursor) -> None:
+    """Empty the staging table, so that one transaction can save members more than once."""
+    cursor.execute("TRUNCATE pending_state")
+
+
 def prepare(cursor: Cursor) -> None:
     """Make the staging table and keep the planner on the primary keys: it has no statistics of a staging table."""
     cursor.execute(

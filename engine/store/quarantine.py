@@ -99,6 +99,14 @@ def rows(cursor: Cursor, where: str = "status = 'open'", parameters: tuple[Any, 
         return [dict(row) for row in dictionaries.fetchall()]
 
 
+def held(cursor: Cursor) -> list[str]:
+    """Return the members who are held: what comes for them is recorded, and judged after a release."""
+    cursor.execute(
+        "SELECT DISTINCT member_id FROM guerdon.quarantine WHERE stage = 'evaluate' AND status = 'open' ORDER BY 1"
+    )
+    return [member_id for (member_id,) in cursor.fetchall()]
+
+
 def resolve(cursor: Cursor, record_id: int, status: str, why: str | None) -> None:
     """Mark an open record as released or discarded.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.store import adjustments
 from engine.store.database import one
 from schemas.errors import AnswerIsNo, InputError
 
@@ -146,10 +147,11 @@ def held(cursor: Cursor, generation: Generation) -> list[str]:
 
 
 def copy_shared(cursor: Cursor, generation: Generation) -> None:
-    """Let a repetition, which counts nothing across members, have the live generation's budgets and stock."""
+    """Let a repetition, which counts nothing across members, have the live one's budgets, stock and adjustments."""
     for kept in ("stock", "budget"):
         cursor.execute(f"DELETE FROM {generation.table(kept)}")  # noqa: S608  a name of this module
         cursor.execute(f"INSERT INTO {generation.table(kept)} SELECT * FROM guerdon.{kept}")  # noqa: S608  as above
+    adjustments.copy(cursor, generation)
 
 
 def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.batch import NO_OFFSET
+from engine.ledger import adjustments
 from engine.store import personal
 from engine.store.binary_copy import NULL, copy_rows, pack_bytes, pack_text, timestamp_us
 from engine.store.hash_chain import SOURCE_COLUMNS, source_row
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 TARGET = f"guerdon.source_event ({', '.join(SOURCE_COLUMNS)})"
 IDENTITY_TARGET = "guerdon.event_identity (digest, seq, shard, identity)"
-_KINDS = {kind: pack_text(kind) for kind in EVENT_TYPES}
+_KINDS = {kind: pack_text(kind) for kind in (*EVENT_TYPES, adjustments.KIND)}
 _IDENTITY_ROW = b"\0\4\0\0\0\x10%b\0\0\0\x08%b\0\0\0\x02%b\0\0\0\x10"
 
 

@@ -1,0 +1,50 @@
+"""Hold the source event by which a promotion lets members have what another generation gives them."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from schemas.events import MemberEvent
+
+if TYPE_CHECKING:
+    from schemas.events import Event
+
+KIND = "adjustment"
+"""How the source log calls it."""
+
+SOURCE = "guerdon"
+_NAME_DIGITS = 32
+
+
+class Adjustment(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """Add to what a member has of a unit, or with a minus take from it, so that it is what generation `towards` gives.
+
+    It counts in the generation that was live when it was written, and in those that repeat it; in no other.
+    """
+
+    towards: int
+    unit: str
+    amount: int
+
+    @property
+    def reason(self) -> str:
+        """Return the reason that its reward events give."""
+        return f"generation_{self.towards}"
+
+
+def adjustment(towards: int, member_id: str, unit: str, amount: int, at_ms: int) -> Adjustment:
+    """Return a generation's adjustment of a member's unit; its id says whose it is, so it is the same event again.
+
+    The member's name stands in it as a digest, as an id has 200 characters at most and so may the name have.
+    """
+    name = sha256(member_id.encode()).hexdigest()[:_NAME_DIGITS]
+    return Adjustment(
+        event_id=f"{KIND}-{towards}-{unit}-{name}", source=SOURCE, member_id=member_id, occurred_at=at_ms,
+        towards=towards, unit=unit, amount=amount,
+    )  # fmt: skip
+
+
+def counts(event: Event | None, counted: frozenset[int]) -> bool:
+    """Whether an event counts in a generation in which the adjustments towards those in `counted` do."""
+    return type(event) is not Adjustment or event.towards in counted

@@ -1,0 +1,108 @@
+"""Keep towards which generations members were adjusted, and tell which adjustments count in a generation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.store import generations
+from engine.store.database import one
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.store.shadows import Generation
+
+FACT = "adjusted"
+"""The kind of a `generation_fact` that says towards which generation members were adjusted."""
+
+WHOLE = (0, 0)
+"""The place of a fact about a generation as a whole: before every source event of the first shard."""
+
+ROWS_LOOKED_BACK = 100
+"""How many of each shard's last source events are asked how far time has come; some are Guerdon's own."""
+
+
+def record(cursor: Cursor, generation: int, fact: dict[str, object]) -> None:
+    """Keep that members were adjusted towards `fact["towards"]` while `generation` was live."""
+    generations.add_fact(cursor, generation, WHOLE, FACT, fact)
+
+
+def recorded(cursor: Cursor, generation: int, towards: int) -> dict[str, Any] | None:
+    """Return what was kept of an adjustment towards another generation, None where there was none."""
+    cursor.execute(
+        """
+        SELECT fact FROM guerdon.generation_fact
+        WHERE generation = %s AND (shard, seq) = %s AND kind = %s AND (fact->>'towards')::integer = %s
+        """,
+        (generation, WHOLE, FACT, towards),
+    )
+    row = cursor.fetchone()
+    return None if row is None else dict(row[0])
+
+
+def counted(cursor: Cursor, generation: int) -> frozenset[int]:
+    """Return the adjustments that count in a generation which is or was live, by the generation they are towards."""
+    cursor.execute(
+        """
+        SELECT (fact->>'towards')::integer FROM guerdon.generation_fact
+        WHERE generation = %s AND (shard, seq) = %s AND kind = %s
+        """,
+        (generation, WHOLE, FACT),
+    )
+    return frozenset(towards for (towards,) in cursor.fetchall())
+
+
+def counted_in(cursor: Cursor, generation: Generation) -> frozenset[int]:
+    """Return the adjustments that count in a generation: a repetition's are its base's, one that a file made has none.
+
+    A generation keeps what was counted while it was live, also where another one is live now.
+    """
+    repeated = generation.base if generation.repeats else None
+    return counted(cursor, generation.number if repeated is None else repeated)
+
+
+def copy(cursor: Cursor, generation: Generation) -> None:
+    """Let a repetition that becomes live have its base's as its own."""
+    cursor.execute(
+        """
+        INSERT INTO guerdon.generation_fact (generation, shard, seq, n, kind, fact)
+        SELECT %s, shard, seq, n, kind, fact FROM guerdon.generation_fact
+        WHERE generation = %s AND (shard, seq) = %s AND kind = %s
+        """,
+        (generation.number, generation.base, WHOLE, FACT),
+    )
+
+
+def reached_ms(cursor: Cursor, lateness_ms: int) -> int:
+    """Return how far ticks may go: to the last one, or `lateness_ms` before the last event, never past the clock.
+
+    The clock itself would be years ahead where a history is read in, and let everything expire that is open there.
+    """
+    (found,) = one(
+        cursor,
+        """
+        SELECT guerdon.ms(greatest(max(h.ticked_at), max(e.occurred_at) - %s * interval '1 ms'))
+        FROM guerdon.shard_head h
+        LEFT JOIN LATERAL (
+            SELECT max(s.occurred_at) AS occurred_at FROM guerdon.source_event s
+            JOIN guerdon.topic_of_kind USING (kind) WHERE s.shard = h.shard AND s.seq > h.seq - %s
+        ) e ON true
+        """,
+        (lateness_ms, ROWS_LOOKED_BACK),
+    )
+    now_ms = generations.now_ms(cursor)
+    return now_ms if found is None else min(int(found), now_ms)
+
+
+def due(cursor: Cursor, generation: Generation, until_ms: int) -> dict[int, int]:
+    """Return for how many members something is due by an instant, live or in a generation that is not, by shard."""
+    cursor.execute(
+        f"""
+        SELECT shard, count(*) FROM (
+            SELECT shard, due_at FROM guerdon.member_state UNION ALL
+            SELECT shard, due_at FROM {generation.table("member_state")}
+        ) s WHERE due_at <= to_timestamp(%s / 1000.0) GROUP BY shard ORDER BY shard
+        """,  # noqa: S608  a name of this package
+        (until_ms,),
+    )
+    return dict(cursor.fetchall())

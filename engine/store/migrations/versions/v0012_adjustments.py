@@ -1,0 +1,13 @@
+"""Name the source event by which a promotion adjusts what members have."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0012"
+down_revision = "0010"
+
+
+def upgrade() -> None:
+    """Add the kind of source event."""
+    op.execute("ALTER TYPE guerdon.source_kind ADD VALUE IF NOT EXISTS 'adjustment'")

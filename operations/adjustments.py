@@ -1,0 +1,298 @@
+"""Promote a generation as adjustments: members keep the history that they have, and get what the other one would give.
+
+Everything is one transaction, while nobody else evaluates: the difference, the source events that make it up, what they
+lead to, and the fact that it was done. A kill at any point leaves all of it or nothing.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import msgpack
+from psycopg2.errors import LockNotAvailable
+
+from engine.batch import Admitted, Batch, ClockMove
+from engine.ledger.adjustments import KIND, adjustment
+from engine.ledger.lots import ITEM_UNITS
+from engine.live import LiveTransaction
+from engine.store import adjustments, generations, personal, quarantine, shadows
+from engine.store.database import connect, one, transaction
+from operations.difference import add_up
+from operations.generations import LOCK_TIMEOUT_S, bring_up, check_held, locked_out
+from operations.replay import fold_on, project
+from schemas.canonical import content_digest, event_identity
+from schemas.errors import AnswerIsNo
+from schemas.events import INT64_MAX
+from schemas.partitioning import shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from decimal import Decimal
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.store.shadows import Generation
+
+BATCH_EVENTS = 2_000
+"""How many adjustments are judged in memory at once, of the one transaction that writes them all."""
+
+_WANTED = """
+SELECT m.member_id, m.unit, m.change FROM difference_member m
+WHERE m.change <> 0 AND m.unit <> ALL(%(items)s) AND (%(is_status)s IS NULL OR (m.unit = 'status') = %(is_status)s)
+  AND (m.change > 0 OR NOT %(keep_losses)s)
+  AND NOT EXISTS (
+      SELECT FROM guerdon.member_key k WHERE k.shard = m.shard AND k.member_id = m.member_id AND k.key IS NULL
+  )
+ORDER BY m.shard, m.member_id COLLATE "C", m.unit
+"""
+_JOINS = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan")
+"""What a worker's connection forgoes, as it looks up few rows; sums over both logs need it."""
+
+
+class Times(NamedTuple):
+    """Say how long workers may be kept waiting for the promotion to begin, and how far ticks stay behind events."""
+
+    lock_timeout_s: int = LOCK_TIMEOUT_S
+    lateness_ms: int = 900_000
+
+
+TIMES = Times()
+"""What holds where nothing else is said."""
+
+
+@dataclass
+class Totals:
+    """Count by unit how many members gain and lose, and how much."""
+
+    adjustments: int = 0
+    units: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, unit: str, change: int) -> None:
+        """Count one adjustment."""
+        self.adjustments += 1
+        told = self.units.setdefault(unit, {"gain": 0, "lose": 0, "gained": 0, "lost": 0})
+        told["gain" if change > 0 else "lose"] += 1
+        told["gained" if change > 0 else "lost"] += abs(change)
+
+    def document(self) -> dict[str, Any]:
+        """Return them as JSON can hold them, the units by their names."""
+        units = [{"unit": unit, **self.units[unit]} for unit in sorted(self.units)]
+        return {"adjustments": self.adjustments, "units": units}
+
+
+def promote_as_adjustments(
+    database_url: str,
+    number: int,
+    *,
+    keep_losses: bool = False,
+    times: Times = TIMES,
+    observe: Callable[[str], None] = lambda _point: None,
+) -> dict[str, Any]:
+    """Let members of the live generation have what a shadow gives them, and return what was written.
+
+    With `keep_losses` nobody is left worse off: what a member would lose is not taken. Asked again, it writes nothing.
+
+    Raises:
+        InputError: there is no such generation.
+        AnswerIsNo: it cannot be compared with the live one, it is not what it should be, it was promoted so otherwise
+            before, or a lock was not to be had in time; nothing was written.
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    with closing(connect(database_url, application="guerdon promote")) as holding:
+        generation, base, done = _begin(holding, number, keep_losses=keep_losses)
+        told: dict[str, Any]
+        if done is None:
+            bring_up(database_url, generation)
+            observe("before adjusting")
+            with closing(LiveTransaction(database_url, lambda _schema_id: None, observe=observe)) as live:
+                at_ms = _stand_still(database_url, generation, live, times, observe)
+                promotion = _Promotion(generation, at_ms, observe, keep_losses=keep_losses)
+                live.commit_together(promotion.batches)
+            told = promotion.fact
+        else:
+            told = done
+    project(database_url, base)
+    return {"generation": number, "adjusted": base, "already": done is not None, **_without_name(told)}
+
+
+def planned(database_url: str, number: int, *, keep_losses: bool = False) -> dict[str, Any]:
+    """Return what `promote_as_adjustments` would write, and for whom, the largest change first.
+
+    The shadow is brought up to the live head, nothing else is written. What comes meanwhile may be missing in it, and
+    what a tier gives that only the adjusted status reaches is not foreseen.
+
+    Raises:
+        InputError, AnswerIsNo, ServiceUnreachable: as `promote_as_adjustments`.
+    """
+    with closing(connect(database_url, application="guerdon promote", idle_max="0")) as holding:
+        generation, base, done = _begin(holding, number, keep_losses=keep_losses)
+        changes: list[dict[str, Any]] = []
+        totals = Totals()
+        if done is None:
+            bring_up(database_url, generation)
+            with holding, holding.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                _check_all_are_judged(cursor, generation)
+                add_up(cursor, base, number)
+                cursor.execute(_WANTED, _parameters(None, keep_losses=keep_losses))
+                for member_id, unit, change in cursor:
+                    totals.add(unit, int(change))
+                    changes.append({"member_id": member_id, "unit": unit, "change": int(change)})
+    changes.sort(key=lambda row: -abs(row["change"]))
+    told = {"losses": _losses(keep_losses=keep_losses), **totals.document(), "changes": changes}
+    return {"generation": number, "adjusted": base, "already": done is not None, **told}
+
+
+def _begin(holding: Any, number: int, *, keep_losses: bool) -> tuple[Generation, int, dict[str, Any] | None]:
+    """Hold a generation for this connection; return it, the live one, and what was written towards it before."""
+    with holding, holding.cursor() as cursor:
+        generation = shadows.get(cursor, number)
+        live = generations.live(cursor)
+        if generation.status == "live":
+            raise AnswerIsNo(f"generation {number} is live: members have what it gives; name a shadow")
+        if generation.base is None:
+            raise AnswerIsNo(
+                f"generation {number} was live before, and may have adjustments of its own; `--as swap` brings it back "
+                "or replay the programme by which it went and promote that"
+            )
+        if generation.repeats:
+            raise AnswerIsNo(f"generation {number} repeats generation {generation.base}: there is nothing to adjust")
+        shadows.lock(cursor, number)
+        done = adjustments.recorded(cursor, live, number)
+    if done is not None and done["losses"] != _losses(keep_losses=keep_losses):
+        raise AnswerIsNo(
+            f"generation {number} was promoted as adjustments before, with `--losses {done['losses']}`; to compare "
+            f"anew, discard it and replay its file again"
+        )
+    return generation, live, done
+
+
+def _check_all_are_judged(cursor: Cursor, generation: Generation) -> None:
+    """Refuse where what a member has is not known yet on one of the two sides."""
+    check_held(cursor, generation)
+    held = quarantine.held(cursor)
+    if held:
+        raise AnswerIsNo(
+            f"members are held whose events wait ({', '.join(held[:5])}), so that what they have is not known yet; "
+            "nothing was written: see `guerdon quarantine list` and release them first"
+        )
+
+
+def _losses(*, keep_losses: bool) -> str:
+    return "keep" if keep_losses else "take"
+
+
+def _without_name(fact: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fact.items() if name not in {"towards", "rule_version"}}
+
+
+def _parameters(is_status: bool | None, *, keep_losses: bool) -> dict[str, Any]:  # noqa: FBT001  None: all units
+    return {"items": list(ITEM_UNITS), "is_status": is_status, "keep_losses": keep_losses}
+
+
+def _stand_still(
+    database_url: str, generation: Generation, live: LiveTransaction, times: Times, observe: Callable[[str], None]
+) -> int:
+    """Let nobody else evaluate, bring both generations to one place in the log and in time, and return when that is.
+
+    What is due by itself is performed in both of them, by ticks: else a lot that has lapsed in one of them only counts
+    as something that the member keeps in the other.
+    """
+    try:
+        live.hold_still(times.lock_timeout_s)
+    except LockNotAvailable as error:
+        raise locked_out(times.lock_timeout_s) from error
+    observe("after lock")
+    fold_on(database_url, generation, is_still=True)
+    with transaction(database_url) as cursor:
+        at_ms = adjustments.reached_ms(cursor, times.lateness_ms)
+        due = adjustments.due(cursor, generation, at_ms)
+    while due:
+        for shard in due:
+            live.commit(Batch(clock=ClockMove(at_ms, hourly=False, reached_ms=at_ms, shards=(shard,))))
+        observe("after ticks")
+        fold_on(database_url, generation, is_still=True)
+        before = sum(due.values())
+        with transaction(database_url) as cursor:
+            due = adjustments.due(cursor, generation, at_ms)
+        if sum(due.values()) >= before:
+            raise AnswerIsNo(
+                f"what is due for members of shard {min(due)} could not be performed; nothing was written: see "
+                "`guerdon quarantine list`"
+            )
+    observe("after drain")
+    return at_ms
+
+
+class _Promotion:
+    """Yield the adjustments of one promotion, within the transaction that writes them."""
+
+    def __init__(
+        self, generation: Generation, at_ms: int, observe: Callable[[str], None], *, keep_losses: bool
+    ) -> None:
+        self._generation = generation
+        self._at_ms = at_ms
+        self._keep_losses = keep_losses
+        self._observe = observe
+        self.fact: dict[str, Any] = {}
+
+    def batches(self, cursor: Cursor) -> Iterator[Batch]:
+        """Yield the batches, and keep at the end what they came to.
+
+        Raises:
+            AnswerIsNo: what members have is not known on one of the two sides.
+        """
+        live, number = generations.live(cursor), self._generation.number
+        if shadows.positions(cursor, number) != shadows.positions(cursor, live):
+            raise AnswerIsNo(f"generation {number} did not reach the live head; nothing was written: try again")
+        _check_all_are_judged(cursor, self._generation)
+        (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
+        totals = Totals()
+        # status first: a tier that is reached by it may give points by a rule, and these must not be given twice
+        for is_status in (True, False):
+            for batch in self._differing(cursor, live, bytes(secret), is_status=is_status):
+                for each in batch.admitted:
+                    totals.add(each.event.unit, each.event.amount)  # type: ignore[attr-defined]  # an adjustment
+                yield batch
+            self._observe(f"after {'status' if is_status else 'balances'}")
+        self.fact = {
+            "towards": number,
+            "rule_version": self._generation.file_version,
+            "losses": _losses(keep_losses=self._keep_losses),
+            **totals.document(),
+        }
+        adjustments.record(cursor, live, self.fact)
+
+    def _differing(self, cursor: Cursor, live: int, secret: bytes, *, is_status: bool) -> Iterator[Batch]:
+        """Yield the adjustments of status, or of all else, by the difference as it stands when they are asked for."""
+        _set_joins(cursor, "on")
+        add_up(cursor, live, self._generation.number)
+        with cursor.connection.cursor("adjustments") as rows:
+            rows.itersize = BATCH_EVENTS
+            rows.execute(_WANTED, _parameters(is_status, keep_losses=self._keep_losses))
+            _set_joins(cursor, "off")
+            while found := rows.fetchmany(BATCH_EVENTS):
+                yield Batch([self._admitted(row, secret) for row in found])
+
+    def _admitted(self, row: tuple[str, str, Decimal], secret: bytes) -> Admitted:
+        member_id, unit, change = row
+        amount = max(-INT64_MAX, min(INT64_MAX, int(change)))
+        event = adjustment(self._generation.number, member_id, unit, amount, self._at_ms)
+        return Admitted(
+            event,
+            KIND,
+            member_id,
+            shard_of(member_id),
+            event_identity(event.source, event.event_id),
+            content_digest(event, secret),
+            None,
+            personal.OWN_FORMAT,
+            msgpack.encode(event),
+        )
+
+
+def _set_joins(cursor: Cursor, value: str) -> None:
+    for name in _JOINS:
+        cursor.execute("SELECT set_config(%s, %s, true)", (name, value))
