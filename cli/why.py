@@ -24,6 +24,7 @@ def why(
     event_id: Annotated[
         str | None, typer.Argument(metavar="EVENT_ID", help="The event, as its producer calls it.")
     ] = None,
+    *,
     source: Annotated[str, typer.Option("--source", help="The event's producer.")] = "default",
     reward: Annotated[
         str | None, typer.Option("--reward", metavar="KEY", help="Explain this reward event, by its key in hex.")
@@ -32,6 +33,9 @@ def why(
         str | None, typer.Option("--member", metavar="ID", help="Explain the last events of this member.")
     ] = None,
     last: Annotated[int, typer.Option("--last", min=1, help="With --member: so many events.")] = 5,
+    generation: Annotated[
+        int | None, typer.Option("--generation", metavar="GEN", help="As this generation judged it; else the live one.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Name the rules on other events, too.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -49,11 +53,11 @@ def why(
         raise InputError("name one thing to explain: EVENT_ID, --reward KEY or --member ID; see `guerdon why --help`")
     url = load_settings().database_url
     if member is not None:
-        found: Any = why_member(url, member, last)
+        found: Any = why_member(url, member, last, generation=generation)
     elif reward is not None:
-        found = why_reward(url, reward, everything=everything)
+        found = why_reward(url, reward, everything=everything, generation=generation)
     else:
-        found = why_event(url, event_id or "", source, everything=everything)
+        found = why_event(url, event_id or "", source, everything=everything, generation=generation)
     if as_json:
         print_json(found)
     if isinstance(found, dict) and found["status"] == HELD:
@@ -78,6 +82,8 @@ def print_explanations(documents: Iterable[dict[str, Any]]) -> None:
             name, sentence = rule["rule"], rule["sentence"].removeprefix(f"{rule['rule']}: ")
             style = "green" if rule["outcome"] == "gave" else ""
             console.print(Text.assemble("  ", (name, "bold"), ": ", (sentence, style)), soft_wrap=True)
+        if document["tier"] is not None:
+            console.print(Text(f"  after it: {document['tier']['sentence']}"), soft_wrap=True)
 
 
 def _heading(document: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from psycopg2.errors import LockNotAvailable, UniqueViolation
 from engine import ticks
 from engine.duplicates import LookUps, NotLookedUp, Seen
 from engine.evaluate import LEDGER_EVENTS
+from engine.ledger.tiers import report_of
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
 from engine.recording import Recorder
@@ -49,10 +50,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.batch import Batch
-    from engine.ledger.tiers import Standings
     from engine.programme.compile import Judge
     from engine.programme.judge import Judges
-    from engine.state import MemberState
     from engine.store.personal import Owner
 
 ATTEMPTS_MAX = 20
@@ -412,13 +411,7 @@ class LiveTransaction:
 
 
 def _tell_standing(judge: Judges, member: Member) -> None:
-    member.standing = standing_of(judge, member.state)
-
-
-def standing_of(judge: Judges, state: MemberState) -> Standings | None:
-    """Return what is told of a member's tier, or None where the programme has no tiers."""
-    clock = judge.tier_clock
-    return None if clock is None or state.erased else clock.report(state.standing, state.clock_ms, state.first_ms)
+    member.standing = report_of(judge, member.state)
 
 
 def load_judge(cursor: Cursor, version: int) -> Judge:

@@ -9,7 +9,8 @@ from msgspec import msgpack
 
 from engine.evaluate import advance, fold
 from engine.ledger.adjustments import counts
-from engine.live import load_judge, standing_of
+from engine.ledger.tiers import report_of
+from engine.live import load_judge
 from engine.state import Occurrence
 from engine.store import adjustments, generations, history, ledgers, member_states, personal, profiles, source_log
 from engine.store.binary_copy import pack_text
@@ -63,7 +64,7 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     for recorded in waiting:
         if counts(recorded.event, counted):
             _judge(books, head, member, recorded, rewards)
-    member.standing = standing_of(books.judge(head.version), member.state)
+    member.standing = report_of(books.judge(head.version), member.state)
     ledgers.save(cursor, [member], books.judge)
     books.save_stock()
     budgets.save(generation)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg2
 
-from engine.live import load_judge, standing_of
+from engine.ledger.tiers import report_of
+from engine.live import load_judge
 from engine.log_fold import Failed, LogFold
 from engine.store import adjustments, contests, generations, member_states, shadow_states
 from engine.store.binary_copy import pack_text
@@ -207,7 +208,7 @@ class Replay(LogFold):
         for shard in changed:
             judge = self._judge(shard.head.version) if shard.head.version else None
             for member in shard.touched.values():
-                member.standing = None if judge is None else standing_of(judge, member.state)
+                member.standing = None if judge is None else report_of(judge, member.state)
         self._observe("before append rewards")
         self._rewards.write(cursor)
         self._observe("before save states")

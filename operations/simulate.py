@@ -15,8 +15,10 @@ from engine import admit
 from engine.evaluate import advance, award, fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import MemoryBudgets
+from engine.ledger.tiers import report_of
 from engine.programme.compile import Judge, compile_programme
 from engine.programme.explain import Explainer
+from engine.programme.explain_tier import explain_tier
 from engine.programme.load import load_file, refused
 from engine.referral.facts import Attribution
 from engine.state import MemberState, Occurrence
@@ -204,8 +206,9 @@ class _Simulator:
         self._write(member_id, event.event_id, occurrence, rewards)
         is_told = self.simulation.explained is not None and type(event) is not Attribution
         if is_told and isinstance(self._judge, Explainer):
+            tier = explain_tier(self._judge.programme, report_of(self._judge, state))
             self.simulation.explained.append(  # type: ignore[union-attr]  # it is asked for above
-                Explained(event, self._version, self._judge.explained)
+                Explained(event, self._version, self._judge.explained, tier)
             )
 
     def _write(self, member_id: str, event_id: str, occurrence: Occurrence, rewards: Iterable[RewardEvent]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from engine.live import standing_of
+from engine.ledger.tiers import report_of
 from engine.memory_fold import MemoryFold
 from engine.programme.compile import compile_programme
 from engine.programme.explain import Explainer
+from engine.programme.explain_tier import explain_tier
 from engine.referral.facts import Attribution
 from engine.replay import shares_anything
 from engine.store import generations, programmes, shadows
@@ -116,7 +117,7 @@ class _Simulating(MemoryFold):
         for shard in self._shards.values():
             judge = self._judge(shard.head.version) if shard.head.version else None
             for member_id, member in shard.members.items():
-                standing = None if judge is None else standing_of(judge, member.state)
+                standing = None if judge is None else report_of(judge, member.state)
                 if standing is not None:
                     self._simulation.tiers.append({"member_id": member_id, **told(standing)})
 
@@ -138,9 +139,11 @@ class _Simulating(MemoryFold):
         if isinstance(recorded.event, Attribution):
             found.attributions[row.shard, recorded.occurrence.seq] = recorded.event
         elif found.explained is not None and recorded.event is not None and recorded.member_id:
-            version = self._shards[row.shard].head.version
+            shard = self._shards[row.shard]
+            judge = self._judge(shard.head.version)
             told_of = [each for explainer in explainers for each in explainer.explained]
-            found.explained.append(Explained(recorded.event, version, told_of))
+            tier = explain_tier(judge.programme, report_of(judge, shard.members[recorded.member_id].state))
+            found.explained.append(Explained(recorded.event, shard.head.version, told_of, tier))
 
     def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:
         head = shard.head

@@ -18,6 +18,7 @@ from schemas.scalars import iso_from_instant
 if TYPE_CHECKING:
     from engine.ledger.tiers import Standings
     from engine.programme.explain import RuleExplanation
+    from engine.programme.explain_tier import TierExplanation
     from engine.programme.problems import Problem
     from engine.referral.facts import Attribution
     from projections.item_fold import HeldItem
@@ -40,11 +41,12 @@ class Quarantined:
 
 
 class Explained(NamedTuple):
-    """Hold what is told of one event: its place in the files' order, and a sentence for each rule."""
+    """Hold what is told of one event, in the order of judging: a sentence for each rule, and the tier after it."""
 
     event: Event
     version: int
     rules: list[RuleExplanation]
+    tier: TierExplanation | None
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -56,6 +58,7 @@ class Explained(NamedTuple):
             "occurred_at": iso_from_instant(self.event.occurred_at),
             "rule_version": self.version,
             "rules": [rule.document() for rule in self.rules],
+            "tier": None if self.tier is None else self.tier.document(),
         }
 
 

@@ -11,13 +11,17 @@ from engine.evaluate import fold
 from engine.ledger.adjustments import Adjustment, counts
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import RecordedBudgets
+from engine.ledger.tiers import report_of
 from engine.live import load_judge
 from engine.programme.explain import Explainer
+from engine.programme.explain_tier import explain_tier
 from engine.state import MemberState, Occurrence
-from engine.store import adjustments, budgets, generations, quarantine, source_log
+from engine.store import adjustments, budgets, generations, quarantine, shadows, source_log
 from engine.store.database import transaction
 from engine.store.history import History
+from engine.store.replay_facts import redeemed_by
 from engine.store.reward_log import first_pos
+from operations.why_own import explain_own, find_reward
 from schemas.canonical import IDENTITY_BYTES, event_identity
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Purchase, Touch
@@ -30,8 +34,10 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.ledger.memory_budgets import Asking
+    from engine.ledger.parts import Redeemed
     from engine.programme.compile import Judge
     from engine.programme.explain import RuleExplanation
+    from engine.programme.explain_tier import TierExplanation
     from engine.programme.judge import Judges
     from engine.state import LimitUse
     from engine.store.history import Recorded
@@ -56,6 +62,7 @@ class Judged:
     bare: bool
     rules: Sequence[RuleExplanation]
     rewards: Sequence[RewardEvent]
+    tier: TierExplanation | None
 
 
 @dataclass(slots=True)
@@ -88,26 +95,26 @@ def fold_history(
     versions: Versions,
     held: frozenset[int],
     wanted: frozenset[int],
-    recorded_budgets: Mapping[Asking, LimitUse],
+    recorded: tuple[Mapping[Asking, LimitUse], Mapping[tuple[int, str], Redeemed]],
 ) -> dict[int, Judged]:
     """Fold a member's source events, the earliest first, and explain those at the seqs `wanted`.
 
     A member who was held, by an event of theirs or by a tick, is judged on from their `release`, as `engine.release`
     did: in order, each event by the version of its own place. An event that still waits is not in what is returned.
-    What other members had left of budgets no fold of one member can know: `recorded_budgets` says where it was too
-    little.
+    What other members had left of budgets and stock no fold of one member can know: `recorded` says where a budget had
+    too little, and what became of redemptions.
     """
     state, released_seq, bare = MemberState(), 0, False
-    books = MemoryBooks(versions.judge, budgets=RecordedBudgets(recorded_budgets))
+    books = MemoryBooks(versions.judge, budgets=RecordedBudgets(recorded[0]), redeemed=recorded[1])
     waiting: list[Recorded] = []
     told: dict[int, Judged] = {}
 
-    def judge(recorded: Recorded, occurrence: Occurrence) -> None:
-        if recorded.event is None:
+    def judge(judged: Recorded, occurrence: Occurrence) -> None:
+        if judged.event is None:
             return
-        seq = recorded.occurrence.seq
+        seq = judged.occurrence.seq
         compiled = versions.judge_at(seq)
-        event: Any = recorded.event
+        event: Any = judged.event
         if isinstance(event, Purchase):
             books.record(event, compiled.version)
         if seq not in wanted:
@@ -118,30 +125,40 @@ def fold_history(
         clock_ms = state.clock_ms
         rewards = () if isinstance(event, Touch) else fold(state, event, occurrence, judges, books)
         version, programme = compiled.version, compiled.programme.id
+        tier = explain_tier(compiled.programme, report_of(compiled, state))
         told[seq] = Judged(
-            recorded, version, programme, occurrence.seq, clock_ms, bare, explainer.explained, tuple(rewards)
+            judged, version, programme, occurrence.seq, clock_ms, bare, explainer.explained, tuple(rewards), tier
         )
 
-    for recorded in history:
-        here = recorded.occurrence
-        bare = bare or recorded.bare
-        if recorded.kind == "release":
+    for each_event in history:
+        here = each_event.occurrence
+        bare = bare or each_event.bare
+        if each_event.kind == "release":
             released_seq = here.seq
             for each in waiting:
                 judge(each, Occurrence(each.occurrence.identity, here.seq, here.recorded_at_ms))
             waiting = []
             continue
         if any(released_seq < seq <= here.seq for seq in held):
-            waiting.append(recorded)
+            waiting.append(each_event)
         else:
-            judge(recorded, here)
+            judge(each_event, here)
         if len(told) == len(wanted):
             break
     return told
 
 
-def why_event(database_url: str, event_id: str, source: str = "default", *, everything: bool = False) -> dict[str, Any]:
+def why_event(
+    database_url: str,
+    event_id: str,
+    source: str = "default",
+    *,
+    everything: bool = False,
+    generation: int | None = None,
+) -> dict[str, Any]:
     """Explain the event that `source` sent as `event_id`; with `everything`, name rules on other events, too.
+
+    `generation` says by which one it was judged; None: the live one.
 
     Raises:
         AnswerIsNo: there is no such event in the log; the sentence tells where it is instead.
@@ -153,11 +170,16 @@ def why_event(database_url: str, event_id: str, source: str = "default", *, ever
         known = source_log.find_known(cursor, [key]).get(key)
         if known is None:
             raise AnswerIsNo(_not_recorded(cursor, event_id, source))
-        return _explained(cursor, known.shard, [known.seq], everything=everything)[0]
+        of = _generation(cursor, generation)
+        return _explained(cursor, of, known.shard, [known.seq], everything=everything)[0]
 
 
-def why_reward(database_url: str, reward_key: str, *, everything: bool = False) -> dict[str, Any]:
+def why_reward(
+    database_url: str, reward_key: str, *, everything: bool = False, generation: int | None = None
+) -> dict[str, Any]:
     """Explain the event that brought about the reward event `reward_key` (hex), with its rule first.
+
+    What no event brought about (a tick, a contest that was closed) is told in a sentence of its own.
 
     Raises:
         InputError: it is no key.
@@ -174,24 +196,26 @@ def why_reward(database_url: str, reward_key: str, *, everything: bool = False) 
         )
     with transaction(database_url) as cursor:
         cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
-        cursor.execute(
-            """
-            SELECT shard, seq, event_id, rule_id FROM guerdon.reward_event WHERE generation = %s AND reward_key = %s
-            """,
-            (generations.live(cursor), key),
-        )
-        row = cursor.fetchone()
+        of = _generation(cursor, generation)
+        row = find_reward(cursor, of, key)
         if row is None:
             raise AnswerIsNo(
-                f"the live generation has no reward event {reward_key}; `guerdon member ID --json` shows the keys"
+                f"{'the live generation' if generation is None else f'generation {generation}'} has no reward event "
+                f"{reward_key}; `guerdon member ID --json` shows the keys of the live one"
             )
-        shard, seq, event_id, rule_id = row
-        found = _explained(cursor, shard, [_source_seq(cursor, shard, seq, event_id)], everything=everything)[0]
-    found["rules"].sort(key=lambda told: told["rule"] != rule_id)
+        history = History(cursor, bare=True)
+        recorded = history.at(row.shard, row.seq)
+        if recorded.event is None and recorded.kind != "release":
+            return {"reward_key": key.hex(), **explain_own(cursor, of, row, recorded)}
+        seq = _source_seq(cursor, row.shard, row.seq, row.event_id)
+        found = _explained(cursor, of, row.shard, [seq], everything=everything)[0]
+    found["rules"].sort(key=lambda told: told["rule"] != row.rule_id)
     return {"reward_key": key.hex(), **found}
 
 
-def why_member(database_url: str, member_id: str, last: int = EVENTS_TOLD) -> list[dict[str, Any]]:
+def why_member(
+    database_url: str, member_id: str, last: int = EVENTS_TOLD, *, generation: int | None = None
+) -> list[dict[str, Any]]:
     """Explain the last events of a member, the earliest first, each with the rules that gave or nearly did.
 
     Raises:
@@ -208,23 +232,38 @@ def why_member(database_url: str, member_id: str, last: int = EVENTS_TOLD) -> li
             )
         events = (each for each in History(cursor, bare=True).of_member(shard, last_seq) if each.event is not None)
         seqs = sorted(each.occurrence.seq for each in islice(events, last))
-        return _explained(cursor, shard, seqs, near=True)
+        return _explained(cursor, _generation(cursor, generation), shard, seqs, near=True)
+
+
+def _generation(cursor: Cursor, generation: int | None) -> int:
+    """Return the generation that is asked about."""
+    if generation is None:
+        return generations.live(cursor)
+    generations.check_exists(cursor, generation)
+    return generation
 
 
 def _explained(
-    cursor: Cursor, shard: int, seqs: list[int], *, everything: bool = False, near: bool = False
+    cursor: Cursor, generation: int, shard: int, seqs: list[int], *, everything: bool = False, near: bool = False
 ) -> list[dict[str, Any]]:
     """Return one document for each of a member's source events; `near` leaves out the rules that were far off."""
-    history, generation = History(cursor, bare=True), generations.live(cursor)
+    judged_seq = shadows.positions(cursor, generation)[shard]
+    if seqs[-1] > judged_seq:
+        raise AnswerIsNo(
+            f"generation {generation} has not come so far: it has judged shard {shard} up to seq {judged_seq}, and the "
+            f"event is at {seqs[-1]}; `guerdon replay --into {generation}` goes on with it"
+        )
+    history = History(cursor, bare=True)
     member_id = history.at(shard, seqs[-1]).member_id
     held = generations.held_at(cursor, generation, shard, member_id)
     last_seq = _last_seq(cursor, shard, member_id) if held else None  # a release may come long after
     versions = Versions(cursor, generation, shard, everything)
     recorded_budgets = budgets.recorded_of(cursor, generation, shard, member_id)
-    counted = adjustments.counted(cursor, generation)
+    redeemed = redeemed_by(cursor, generation, shard, member_id)
+    counted = adjustments.counted_in(cursor, shadows.get(cursor, generation))
     forward = history.forward(shard, last_seq or seqs[-1])
     judged = (each for each in forward if counts(each.event, counted))
-    told = fold_history(judged, versions, held, frozenset(seqs), recorded_budgets)
+    told = fold_history(judged, versions, held, frozenset(seqs), (recorded_budgets, redeemed))
     documents = []
     for seq in seqs:
         if seq not in told and not counts((recorded := history.at(shard, seq)).event, counted):
@@ -249,6 +288,7 @@ def _judged(shard: int, judged: Judged, *, agrees: bool, near: bool) -> dict[str
         "log_agrees": agrees,
         "notes": _notes(judged, agrees=agrees),
         "rules": rules,
+        "tier": None if judged.tier is None else judged.tier.document(),
     }
 
 
@@ -301,7 +341,7 @@ def _waiting(cursor: Cursor, shard: int, recorded: Recorded) -> dict[str, Any]:
     )
     return {
         **_heading(shard, recorded), "status": "held", "programme": None, "rule_version": None, "log_agrees": None,
-        "notes": [note], "rules": [],
+        "notes": [note], "rules": [], "tier": None,
     }  # fmt: skip
 
 
@@ -310,7 +350,7 @@ def _not_counted(shard: int, recorded: Recorded) -> dict[str, Any]:
     note = "a promotion adjusted what members had by the generation that was live then; in this one it does nothing"
     return {
         **_heading(shard, recorded), "status": "not counted", "programme": None, "rule_version": None,
-        "log_agrees": None, "notes": [note], "rules": [],
+        "log_agrees": None, "notes": [note], "rules": [], "tier": None,
     }  # fmt: skip
 
 

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine import live
-from engine.batch import Batch
+from engine.batch import Batch, ClockMove
 from engine.store import history
 from engine.store.database import transaction
 from operations import quarantine
 from operations.programmes import activate
+from operations.replay import Request, replay
 from operations.settings import load_settings
 from operations.why import why_event, why_member, why_reward
 from schemas.errors import AnswerIsNo, InputError
-from schemas.events import Erasure, Event, Refund, Signup, Touch
+from schemas.events import Erasure, Event, Redemption, Refund, Signup, Touch
 from schemas.partitioning import shard_of
 from tests.books import Refusing, fails_on_e2
 from tests.chaos.batches import admitted, commit, purchase
@@ -229,6 +230,80 @@ def test_a_reward_is_explained_by_its_event_with_its_rule_first(shop: str) -> No
     for wrong in ("zz", "00", ""):
         with pytest.raises(InputError, match=r"^a reward key has 64 hex digits"):
             why_reward(shop, wrong)
+
+
+def test_what_came_by_itself_is_explained_by_what_it_happened_to(database_url: str, tmp_path: Path) -> None:
+    """A hold ends, points lapse, a reservation is not captured: ticks do it, and no event."""
+    programme = PROGRAMME.replace("give: [{points: 25}]", "hold: 1d, give: [{points: {amount: 25, validity: 2d}}]")
+    change_programme(database_url, tmp_path, programme)
+    take(database_url, purchase(1, amount=5_000))
+    everywhere = ClockMove(START_MS + 5 * DAY_MS, everywhere=True)
+    while commit(database_url, Batch(clock=everywhere)).ticks:
+        pass
+    with transaction(database_url) as cursor:
+        cursor.execute(
+            "SELECT type, reward_key FROM reward.reward_event WHERE rule_id = 'big' AND type <> 'points.granted'"
+        )
+        keys = dict(cursor.fetchall())
+    assert set(keys) == {"points.released", "points.expired"}
+    released, expired = (why_reward(database_url, keys[f"points.{verb}"]) for verb in ("released", "expired"))
+    assert (released["status"], released["type"], released["rules"]) == ("by itself", "tick", [])
+    assert released["notes"] == [
+        "25 points became available: their hold ended at 2024-05-01 20:00:00; they came with event e1, by rule big"
+    ]
+    assert expired["notes"][0].startswith("25 points lapsed: they were valid until 2024-05-0")
+    told = guerdon(database_url, "why", "--reward", keys["points.expired"])
+    assert (told.returncode, "they came with event e1" in told.stdout) == (0, True)
+
+
+def test_the_tier_after_an_event_is_told_with_what_is_missing_to_the_next(database_url: str, tmp_path: Path) -> None:
+    levels = "[{id: blue, from: 0}, {id: gold, from: 40.00}]"
+    tiers = f"  spent: {{sum: purchase.amount}}\ntiers: {{metric: spent, window: calendar_year, levels: {levels}}}\n"
+    change_programme(database_url, tmp_path, PROGRAMME.replace("rules:\n", f"{tiers}rules:\n"))
+    take(database_url, purchase(1, amount=2_800), purchase(2, amount=1_200))
+    first, second = (why_event(database_url, event_id)["tier"] for event_id in ("e1", "e2"))
+    assert (first["tier"], first["next_tier"], first["to_next_tier"]) == ("blue", "gold", 1_200)
+    assert first["sentence"] == "tier blue, at 28.00: 12.00 more would have reached gold"
+    assert second["sentence"] == "tier gold, at 40.00: the highest"
+    assert f"after it: {first['sentence']}\n" in guerdon(database_url, "why", "e1").stdout
+
+
+def test_another_generation_explains_as_it_judged(shop: str, tmp_path: Path) -> None:
+    take(shop, purchase(1, amount=2_400), purchase(2, amount=2_400))
+    path = tmp_path / "next.yaml"
+    path.write_text(PROGRAMME.replace("gte: 24.00", "gte: 30.00"), "utf-8")
+    generation = replay(shop, Request(path))["generation"]
+    assert sentences(why_event(shop, "e1"))["big"] == "gave 25 points"
+    there = why_event(shop, "e1", generation=generation)
+    assert (there["rule_version"], there["log_agrees"]) == (2, True)
+    assert "did not give" in sentences(there)["big"]
+    told = guerdon(shop, "why", "e1", "--generation", str(generation))
+    assert "6.00 more" in told.stdout
+    assert [each["rule_version"] for each in why_member(shop, "m1", generation=generation)] == [2, 2]
+    with transaction(shop) as cursor:
+        cursor.execute(
+            "SELECT encode(reward_key, 'hex') FROM guerdon.reward_event WHERE generation = %s AND rule_id = 'norse'",
+            (generation,),
+        )
+        key = cursor.fetchall()[0][0]
+    assert why_reward(shop, key, generation=generation)["rule_version"] == 2
+    take(shop, purchase(3))
+    with pytest.raises(AnswerIsNo, match=rf"has not come so far.*guerdon replay --into {generation}"):
+        why_event(shop, "e3", generation=generation)
+    assert guerdon(shop, "why", "e1", "--generation", "9").returncode == 2
+
+
+def test_a_redemption_that_was_honoured_is_explained_as_accepted(shop: str, tmp_path: Path) -> None:
+    spend = Redemption(
+        event_id="x", member_id="m1", occurred_at=START_MS + 5, action="spend", redemption_id="r", amount=30
+    )
+    take(shop, purchase(1, amount=2_400), spend, purchase(6))
+    path = tmp_path / "next.yaml"
+    path.write_text(PROGRAMME.replace("gte: 24.00", "gte: 30.00"), "utf-8")
+    generation = replay(shop, Request(path))["generation"]
+    after = why_event(shop, "e6", generation=generation)
+    assert after["log_agrees"] is True
+    assert why_event(shop, "x", generation=generation)["log_agrees"] is True
 
 
 def test_a_member_is_explained_by_the_last_events_and_the_rules_that_were_near(shop: str) -> None:

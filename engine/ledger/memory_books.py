@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from engine.ledger.memory_budgets import RecordedBudgets
+    from engine.ledger.parts import Redeemed
     from engine.programme.budgets import Budget
     from engine.programme.judge import Judges
     from engine.state import LimitUse, Occurrence
@@ -26,6 +27,7 @@ class MemoryBooks:
         stock: counts what was taken of each reward, shared by all members; None where nobody else takes any.
         budgets: count what campaigns have given, likewise.
         closed: at which place of the member's shard each period of a contest was closed, likewise.
+        redeemed: what became of redemptions where they were live, by seq and event_id; others are decided now.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class MemoryBooks:
         stock: dict[str, int] | None = None,
         budgets: MemoryBudgets | RecordedBudgets | None = None,
         closed: Mapping[tuple[str, int], int] | None = None,
+        redeemed: Mapping[tuple[int, str], Redeemed] | None = None,
     ) -> None:
         self._judge = judge
         self._parts = Parts()
@@ -41,6 +44,7 @@ class MemoryBooks:
         self._stock: dict[str, int] = {} if stock is None else stock
         self._budgets = MemoryBudgets() if budgets is None else budgets
         self._closed: Mapping[tuple[str, int], int] = {} if closed is None else closed
+        self._redeemed: Mapping[tuple[int, str], Redeemed] = {} if redeemed is None else redeemed
 
     def record(self, purchase: Purchase, version: int) -> None:
         """Remember a purchase as the source log does; the first of an order stands."""
@@ -66,8 +70,9 @@ class MemoryBooks:
         """Count a reward as taken, or with a negative change as given back."""
         self._stock[reward] = self.stock_used(reward) + change
 
-    def redeemed(self) -> None:
-        """Return None: a redemption is decided by the fold at hand."""
+    def redeemed(self, seq: int, event_id: str) -> Redeemed | None:
+        """Return what became of a redemption where it was live."""
+        return self._redeemed.get((seq, event_id))
 
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
         """Whether a period of a contest was closed before a place in the member's shard."""

@@ -163,8 +163,8 @@ class Books(Budgets, Protocol):
         """Count a reward as taken, or with a negative change as given back."""
         ...
 
-    def redeemed(self) -> Redeemed | None:
-        """Return what became of the redemption at hand where it was live; None where it is decided now."""
+    def redeemed(self, seq: int, event_id: str) -> Redeemed | None:
+        """Return what became of a redemption where it was live, judged at `seq`; None where it is decided now."""
         ...
 
     def is_closed(self, contest: str, period: int, seq: int) -> bool:

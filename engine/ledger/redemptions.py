@@ -72,7 +72,7 @@ def forget(turn: Turn, at_ms: int) -> None:
 def _reserve(turn: Turn, event: RedemptionEvent) -> None:
     """Reserve the price, whole or not at all; `spend` captures it at once."""
     at_ms, unit = event.occurred_at, event.unit or "points"
-    decided = turn.books.redeemed()
+    decided = turn.books.redeemed(turn.occurrence.seq, event.event_id)
     terms = turn.terms if decided is None else turn.books.judge(decided.version).programme.terms
     reward = None if event.reward is None else terms.reward(event.reward)
     lots = spendable(turn.movements.lots(), unit, max(at_ms, turn.state.clock_ms))

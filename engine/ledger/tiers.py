@@ -16,8 +16,10 @@ from engine.windows import LATE_MS, Window, bounded
 
 if TYPE_CHECKING:
     from engine.ledger.standing import Standing
+    from engine.programme.judge import Judges
     from engine.programme.localtime import Calendar
     from engine.programme.terms import Level, Tiers
+    from engine.state import MemberState
 
 YEAR_MONTHS = 12
 PERIODS_KEPT = 3
@@ -276,3 +278,9 @@ class TierClock:
 
     def _anniversary(self, anchor_ms: int, years: int) -> int:
         return anchor_ms if years <= 0 else self._calendar.after(anchor_ms, Duration(months=YEAR_MONTHS * years))
+
+
+def report_of(judge: Judges, state: MemberState) -> Standings | None:
+    """Return what is told of a member's tier, or None where the programme has no tiers."""
+    clock = judge.tier_clock
+    return None if clock is None or state.erased else clock.report(state.standing, state.clock_ms, state.first_ms)

@@ -112,8 +112,8 @@ class StoredBooks:
                 (reward, change),
             )
 
-    def redeemed(self) -> None:
-        """Return None: a redemption is decided by the fold at hand."""
+    def redeemed(self, seq: int, event_id: str) -> None:
+        """Return None: what is live decides redemptions itself."""
 
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
         """Whether a period of a contest was closed before a place in the member's shard."""

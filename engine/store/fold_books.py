@@ -99,10 +99,10 @@ class FoldBooks:
         self._member.state.is_booked = True
         return self.parts().referred.setdefault(referee_id, Referred())
 
-    def redeemed(self) -> Redeemed | None:
-        """Return what became of the redemption at hand where it was live; a repetition decides as its base did."""
+    def redeemed(self, seq: int, event_id: str) -> Redeemed | None:
+        """Return what became of a redemption where it was live; a repetition decides it as its base did."""
         assert self._member is not None  # noqa: S101  `of` comes first
-        return self._facts.redeemed.get((self._member.shard, *self._place))
+        return self._facts.redeemed.get((self._member.shard, seq, event_id))
 
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
         """Whether a period of a contest was closed before a place in the member's shard."""

@@ -79,25 +79,42 @@ def read_facts(cursor: Cursor, base: int, shard: int, after_seq: int, upto_seq: 
     return Facts(frozenset(held), budgets, frozenset(cursor.fetchall()), won)
 
 
+_REDEEMED = """
+SELECT seq, event_id, coalesce(sum(amount) FILTER (WHERE type <> 'reward.refused'), 0)::bigint, max(reason)
+FROM guerdon.reward_event
+WHERE generation = %(generation)s AND shard = %(shard)s AND {which}
+  AND (type IN ('points.reserved', 'cash.reserved') OR (type = 'reward.refused' AND rule_id IS NULL))
+GROUP BY seq, event_id
+"""
+
+
 def read_redeemed(cursor: Cursor, live: int, spans: Mapping[int, tuple[int, int]]) -> Facts:
     """Read what became of redemptions in the live generation, from source events of each shard within (after, upto]."""
     found: dict[tuple[int, int, str], Redeemed] = {}
     for shard, (after_seq, upto_seq) in spans.items():
-        schedule = generations.schedule(cursor, live, shard)
-        cursor.execute(
-            """
-            SELECT seq, event_id, coalesce(sum(amount) FILTER (WHERE type <> 'reward.refused'), 0)::bigint, max(reason)
-            FROM guerdon.reward_event
-            WHERE generation = %s AND shard = %s AND pos >= %s AND pos < %s
-              AND (type IN ('points.reserved', 'cash.reserved') OR (type = 'reward.refused' AND rule_id IS NULL))
-            GROUP BY seq, event_id
-            """,
-            (live, shard, first_pos(cursor, live, shard, after_seq + 1), first_pos(cursor, live, shard, upto_seq + 1)),
-        )
-        for seq, event_id, amount, reason in cursor.fetchall():
-            version = version_in(schedule, seq)
-            found[shard, seq, event_id] = Redeemed(amount, None if amount else reason, version)
+        where = {
+            "first": first_pos(cursor, live, shard, after_seq + 1),
+            "end": first_pos(cursor, live, shard, upto_seq + 1),
+        }
+        redeemed = _redeemed(cursor, live, shard, "pos >= %(first)s AND pos < %(end)s", where)
+        found |= {(shard, *place): each for place, each in redeemed.items()}
     return Facts(redeemed=found)
+
+
+def redeemed_by(cursor: Cursor, generation: int, shard: int, member_id: str) -> dict[tuple[int, str], Redeemed]:
+    """Read what became of a member's redemptions in a generation, by (seq, event_id)."""
+    return _redeemed(cursor, generation, shard, "member_id = %(member)s", {"member": member_id})
+
+
+def _redeemed(
+    cursor: Cursor, generation: int, shard: int, which: str, where: Mapping[str, object]
+) -> dict[tuple[int, str], Redeemed]:
+    schedule = generations.schedule(cursor, generation, shard)
+    cursor.execute(_REDEEMED.format(which=which), {"generation": generation, "shard": shard, **where})
+    return {
+        (seq, event_id): Redeemed(amount, None if amount else reason, version_in(schedule, seq))
+        for seq, event_id, amount, reason in cursor.fetchall()
+    }
 
 
 def copy_facts(cursor: Cursor, generation: Generation, shard: int, after_seq: int, upto_seq: int) -> None:

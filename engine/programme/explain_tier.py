@@ -1,0 +1,57 @@
+"""Tell in words where a member stands among the tiers, and what would have been needed for the next one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.programme.conditions import Kind, Measure
+from engine.programme.explain_values import Wording
+
+if TYPE_CHECKING:
+    from engine.ledger.tiers import Standings
+    from engine.programme.model import Programme
+    from engine.programme.terms import Tiers
+
+
+@dataclass(frozen=True, slots=True)
+class TierExplanation:
+    """Say where a member stands after an event; numbers are in the metric's unit, money in minor units."""
+
+    tier: str
+    qualifying: int
+    next_tier: str | None
+    to_next_tier: int | None
+    sentence: str
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return asdict(self)
+
+
+def explain_tier(programme: Programme, standing: Standings | None) -> TierExplanation | None:
+    """Return where a standing is and what is missing to the next tier; None where the programme has no tiers."""
+    tiers = programme.terms.tiers
+    if tiers is None or standing is None:
+        return None
+    wording, kind = Wording.of(programme), _kind_of(tiers)
+    unit = " status" if tiers.metric is None else ""
+
+    def told(number: int) -> str:
+        return f"{wording.number(kind, number)}{unit}"
+
+    here = f"tier {standing.tier}, at {told(standing.qualifying)}"
+    if standing.next_tier is None or standing.to_next_tier is None:
+        sentence = f"{here}: the highest"
+    elif standing.to_next_tier:
+        sentence = f"{here}: {told(standing.to_next_tier)} more would have reached {standing.next_tier}"
+    else:
+        sentence = f"{here}: enough for {standing.next_tier} at the next review"
+    return TierExplanation(standing.tier, standing.qualifying, standing.next_tier, standing.to_next_tier, sentence)
+
+
+def _kind_of(tiers: Tiers) -> Kind:
+    """Return of which kind the number is that tiers go by: what a sum adds up, or a whole number."""
+    metric = tiers.metric
+    is_sum = metric is not None and metric.measure is Measure.SUM and metric.of is not None
+    return metric.of.kind if is_sum else Kind.INTEGER  # type: ignore[union-attr]  # a sum is of a field
