@@ -12,7 +12,9 @@ from msgspec import msgpack
 
 from engine.evaluate import advance, award, fold
 from engine.ledger.adjustments import counts
+from engine.ledger.contests import ranked, scores_of
 from engine.live import load_judge
+from engine.programme.contest_periods import ended_by
 from engine.state import Occurrence, is_full
 from engine.store import history
 from engine.store.programmes import moves_members
@@ -20,12 +22,14 @@ from engine.store.replay_facts import Facts, version_in
 from engine.ticks import MEMBERS_MAX
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX, Profile, Purchase, Signup
+from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.ledger.contests import Won
     from engine.programme.compile import Judge
     from engine.store.erased_members import Copied
     from engine.store.fold_books import FoldBooks
@@ -69,6 +73,8 @@ class LogFold:
         self._is_holding = False
         self._counted: frozenset[int] = frozenset()
         self._held: list[tuple[tuple[int, int], str, str]] = []
+        self._ranked: dict[tuple[str, int], dict[int, list[Won]]] = {}
+        self._won: list[tuple[tuple[int, int], Won]] = []
 
     def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:
         """Take what the shard's last source event has brought a member."""
@@ -192,19 +198,56 @@ class LogFold:
             shard.plan(member)
 
     def _close(self, shard: Shard, row: Logged) -> None:
-        """Let the winners of a contest have what they have won; who they are is a fact of the base."""
+        """Let the winners of a contest have what they have won."""
         occurrence = row.recorded.occurrence
         judge = self._judge_now(shard, occurrence.seq, row.occurred_ms)
         place = (occurrence.seq, row.recorded.event_id)
-        for won in self._facts.won.get(occurrence.seq, ()):
+        for won in self._winners(shard, row, judge):
             member = shard.member(won.member_id)
             if not self._copy(shard, member) and not (self._is_holding and self._holds(shard, member)):
                 books = self._books.of(member, shard.schedule, occurrence.seq, place)
-                rewards = award(member.member_id, member.state, occurrence, judge, books, won)
+                try:
+                    rewards = award(member.member_id, member.state, occurrence, judge, books, won)
+                except Exception as error:  # noqa: BLE001  as with an event
+                    self._fail(shard, member, error)
                 self._take(shard, member, place[1], rewards)
                 if is_full(member.state):
                     self._books.turn_page(member)
             shard.plan(member)
+
+    def _winners(self, shard: Shard, row: Logged, judge: Judge) -> Sequence[Won]:
+        """Return who of a shard has won a contest: a fact of the base, or ranked at the first row of the closing.
+
+        A closing has a row in every shard, all of one transaction; where members are ranked anew, all shards are here.
+        """
+        seq = row.recorded.occurrence.seq
+        if self._generation.repeats:
+            return self._facts.won.get(seq, ())
+        told = msgpack.decode(bytes(row.payload))
+        closing = (told["contest"], told["period"])
+        if closing not in self._ranked:
+            self._ranked[closing] = self._rank(judge, closing, row.occurred_ms)
+        winners = self._ranked[closing].get(shard.number, [])
+        self._won += [((shard.number, seq), won) for won in winners]
+        return winners
+
+    def _rank(self, judge: Judge, closing: tuple[str, int], end_ms: int) -> dict[int, list[Won]]:
+        """Return the winners of a period by shard; who is held or was erased wins nothing, and the next one does."""
+        ended = ended_by(judge.programme, [closing], end_ms)
+        if not ended or ended[0].end_ms != end_ms:
+            return {}  # the contest is not this programme's, or has other periods
+        scores = (
+            (member_id, score)
+            for shard in self._shards.values()
+            for member_id, member in shard.members.items()
+            if not member.state.held_since and not member.state.erased
+            for score in scores_of(member.state)
+            if (score.contest, score.period) == closing
+        )
+        found: dict[int, list[Won]] = {}
+        for won in ranked(scores, ended[0]):
+            found.setdefault(shard_of(won.member_id), []).append(won)
+        return found
 
     def _advance(
         self,

@@ -116,7 +116,8 @@ class MemoryFold(LogFold):
         base = self._generation.base
         assert base is not None  # noqa: S101  a fold in memory is always of another generation's log
         self._shards = {number: _empty(self._cursor, base, number) for number in upto}
-        self._held = []
+        self._held, self._won = [], []
+        self._ranked.clear()
         if self._generation.repeats:
             assert len(upto) == 1  # noqa: S101  facts are by seq
             ((shard, last),) = upto.items()

@@ -6,7 +6,7 @@ replay that is killed at any point goes on where its last chunk ended, and ends 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import suppress
 from heapq import merge
 from itertools import islice, takewhile
@@ -21,10 +21,11 @@ from engine.store import adjustments, contests, generations, member_states, shad
 from engine.store.binary_copy import pack_text
 from engine.store.erased_members import Copied, read_copied
 from engine.store.replay_books import ReplayBooks
-from engine.store.replay_facts import Facts, copy_facts, read_facts, read_redeemed
+from engine.store.replay_facts import WON, Facts, copy_facts, read_facts, read_redeemed
 from engine.store.reward_log import PostingFields, RewardRows
 from engine.store.whole_log import MERGED_PAGE_ROWS, WholeLog, place
 from schemas.events import INT64_MAX
+from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -120,7 +121,8 @@ class Replay(LogFold):
             self._is_holding = bool(self._facts.held or self._failures)
             self._books.begin(self._cursor, self._facts)
             self._rewards = RewardRows(self._generation.number, self._postings)
-            self._held = []
+            self._held, self._won = [], []
+            self._ranked.clear()
             for row in rows:
                 self._fold(row)
             self._observe("after fold")
@@ -150,7 +152,7 @@ class Replay(LogFold):
             return self._log.page(number, shard.head.seq, stretch.upto[number], stretch.events_max)
         merged = merge(*(self._stream(number, stretch.upto[number]) for number in self._numbers), key=place)
         early = takewhile(lambda row: row.recorded.occurrence.recorded_at_ms < stretch.before_ms, merged)
-        rows = list(islice(early, stretch.events_max))
+        rows = _with_whole_closings(early, stretch.events_max)
         taken: dict[int, int] = defaultdict(int)
         for row in rows:
             taken[row.shard] += 1
@@ -221,11 +223,25 @@ class Replay(LogFold):
         for at, member_id, why in self._held:
             held: dict[str, object] = {"member_id": member_id, "reason": why}
             generations.add_fact(cursor, generation.number, at, "member_held", held)
+        for at, won in self._won:
+            generations.add_fact(cursor, generation.number, at, WON, won._asdict())
         for shard in changed:
             if generation.repeats:
                 copy_facts(cursor, generation, shard.number, before[shard.number], shard.head.seq)
         self._observe("before save heads")
         shadow_states.save(cursor, generation, changed)
+
+
+def _with_whole_closings(rows: Iterator[Logged], rows_max: int) -> list[Logged]:
+    """Return the next rows, and more than `rows_max` rather than a part of a contest's closing: it is ranked once."""
+    found = list(islice(rows, rows_max))
+    open_shards = Counter(bytes(row.payload) for row in found if row.recorded.kind == "contest")
+    while any(count % SHARDS for count in open_shards.values()):
+        row = next(rows)
+        found.append(row)
+        if row.recorded.kind == "contest":
+            open_shards[bytes(row.payload)] += 1
+    return found
 
 
 def versions_used(cursor: Cursor, generation: Generation, upto: Mapping[int, int]) -> set[int]:
@@ -242,7 +258,7 @@ def versions_used(cursor: Cursor, generation: Generation, upto: Mapping[int, int
 def shares_anything(
     cursor: Cursor, generation: Generation, upto: Mapping[int, int], judges: Mapping[int, Judge] | None = None
 ) -> bool:
-    """Whether members share a budget or stock, so that one process must judge all shards in the order of the log.
+    """Whether members share a budget, stock or a contest, so that one process must judge all shards in the log's order.
 
     `judges` are versions that are not stored, or at hand already.
     """
@@ -250,7 +266,7 @@ def shares_anything(
         return False
     for version in sorted(versions_used(cursor, generation, upto)):
         found = (judges or {}).get(version) or load_judge(cursor, version)
-        catalogue = found.programme.terms.catalogue
-        if found.has_budgets or any(reward.stock is not None for reward in catalogue):
+        terms = found.programme.terms
+        if found.has_budgets or terms.contests or any(reward.stock is not None for reward in terms.catalogue):
             return True
     return False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg2.errors import LockNotAvailable
 
-from engine.programme.load import load_file, refused
+from engine.programme.load import load_file, load_programme, refused
 from engine.replay import Replay, Stretch, shares_anything
 from engine.store import generations, member_states, programmes, shadows
 from engine.store.database import as_owner, connect, one, transaction
@@ -182,17 +182,25 @@ def check_history(cursor: Cursor, programme: Programme, path: Path) -> None:
     Raises:
         AnswerIsNo: it cannot.
     """
-    cursor.execute("SELECT EXISTS (SELECT FROM guerdon.contest_closing)")
-    if programme.terms.contests or cursor.fetchone() == (True,):
-        raise AnswerIsNo(
-            f"{path}: contests are ranked over all members and this release does not rank them again under another "
-            "programme; a replay without a file repeats them"
-        )
     active = programmes.active(cursor)
     if active is None:
         raise AnswerIsNo("no programme was activated yet: there is nothing to judge again")
     if active.currency != programme.currency:
         raise AnswerIsNo(f"the log counts in {active.currency} and the file in {programme.currency}")
+    live = load_programme(programmes.body_of(cursor, active.version), f"version {active.version}").programme
+    periods = {} if live is None else _periods(live)
+    for contest, period in _periods(programme).items():
+        if periods.get(contest) != period:
+            raise AnswerIsNo(
+                f"{path}: contest {contest} is not in the programme that is live, or has other periods there, so the "
+                "log does not say when they ended; leave it out of what judges history, or activate the programme first"
+            )
+
+
+def _periods(programme: Programme) -> dict[str, tuple[object, ...]]:
+    """Return by contest what decides when its periods end."""
+    zone = programme.timezone
+    return {each.id: (zone, each.every, each.from_ms, each.until_ms) for each in programme.terms.contests}
 
 
 def fold_on(

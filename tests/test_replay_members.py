@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from engine.batch import Batch, ClockMove
 from engine.live import LiveTransaction
-from engine.store.database import transaction
-from operations.replay import Request, replay
+from engine.replay import Replay, Stretch
+from engine.store import shadows
+from engine.store.database import as_owner, transaction
+from operations.backtest import Question, backtested
+from operations.difference import compared
+from operations.generations import promote
+from operations.replay import Request, connect_to_replay, replay
 from schemas.errors import AnswerIsNo
 from schemas.events import Decision
 from tests.chaos.batches import SCHEMAS
@@ -52,7 +57,7 @@ def lived(database_url: str) -> None:
     assert_sound(database_url)
 
 
-def test_a_repetition_of_referrals_and_contests_has_the_same_bytes(database_url: str, tmp_path: Path) -> None:
+def test_a_repetition_of_referrals_and_contests_has_the_same_bytes(database_url: str) -> None:
     lived(database_url)
     with transaction(database_url) as cursor:
         cursor.execute("SELECT DISTINCT type::text FROM guerdon.reward_event")
@@ -63,7 +68,67 @@ def test_a_repetition_of_referrals_and_contests_has_the_same_bytes(database_url:
     result = repeated(database_url)
     assert result["shards_that_differ"] == 0
     assert rows(database_url, result["generation"]) == rows(database_url, 1)
-    other = tmp_path / "other.yaml"
-    other.write_text(PROGRAMME.replace("points: 77", "points: 78"), encoding="utf-8")
-    with pytest.raises(AnswerIsNo, match="contests are ranked over all members"):
-        replay(database_url, Request(other))
+
+
+def test_a_file_ranks_contests_anew_and_the_same_file_finds_the_same_winners(database_url: str, tmp_path: Path) -> None:
+    lived(database_url)
+    file = tmp_path / "same.yaml"
+    file.write_text(PROGRAMME, encoding="utf-8")
+    again = replay(database_url, Request(file))
+    assert rows(database_url, again["generation"]) == rows(database_url, 1)
+    assert again["shards_that_differ"] == 0
+    facts = won_in(database_url, 1)
+    assert facts
+    assert won_in(database_url, again["generation"]) == facts
+    other = PROGRAMME.replace("winners: 5", "winners: 2").replace("points: 77", "points: 78")
+    file.write_text(other, encoding="utf-8")
+    fewer = replay(database_url, Request(file))["generation"]
+    best = [(place, won) for place, won in facts if won["rank"] <= 2]
+    assert won_in(database_url, fewer) == best
+    with backtested(database_url, Question(file)) as tested, compared(database_url, fewer) as difference:
+        assert tested.document()["units"] == difference.document()["units"]
+    promote(database_url, fewer)
+    assert_sound(database_url)
+    assert repeated(database_url)["shards_that_differ"] == 0
+
+
+def won_in(database_url: str, generation: int) -> list[tuple[tuple[int, int], dict[str, Any]]]:
+    with transaction(database_url) as cursor:
+        cursor.execute(
+            """
+            SELECT shard, seq, fact FROM guerdon.generation_fact WHERE generation = %s AND kind = 'contest'
+            ORDER BY fact->>'contest', fact->>'period', (fact->>'rank')::integer
+            """,
+            (generation,),
+        )
+        return [((shard, seq), fact) for shard, seq, fact in cursor.fetchall()]
+
+
+def test_a_replay_with_contests_that_is_killed_goes_on_to_the_same_winners(database_url: str, tmp_path: Path) -> None:
+    """Chunks of seven events: a closing is never torn."""
+    lived(database_url)
+    file = tmp_path / "same.yaml"
+    file.write_text(PROGRAMME, encoding="utf-8")
+    number = replay(database_url, Request(file))["generation"]
+    with transaction(database_url) as cursor:
+        first, upto = shadows.get(cursor, number), shadows.positions(cursor, 1)
+    with as_owner(database_url) as connection, connection, connection.cursor() as cursor:
+        generation = shadows.get(cursor, shadows.create(cursor, 1, first.file_version, (None, None)))
+    while True:
+        with closing(connect_to_replay(database_url)) as connection:
+            if not Replay(connection, generation, list(upto)).advance(Stretch(upto, 7)):
+                break
+    assert rows(database_url, generation.number) == rows(database_url, 1)
+    assert won_in(database_url, generation.number) == won_in(database_url, 1)
+
+
+def test_a_contest_whose_ends_the_log_does_not_know_is_refused(database_url: str, tmp_path: Path) -> None:
+    lived(database_url)
+    file = tmp_path / "other.yaml"
+    for other in (PROGRAMME.replace("period: day", "period: week"), PROGRAMME.replace("id: recruiters", "id: others")):
+        file.write_text(other, encoding="utf-8")
+        with pytest.raises(AnswerIsNo, match="the log does not say when they ended"):
+            replay(database_url, Request(file))
+    file.write_text(PROGRAMME.partition("contests:")[0].replace("- {id: first", "# - {id: first"), encoding="utf-8")
+    none = replay(database_url, Request(file))["generation"]
+    assert won_in(database_url, none) == []

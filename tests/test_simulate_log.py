@@ -88,10 +88,10 @@ def test_another_programme_decides_as_its_replay_does(
     assert sorted(told) == stored
 
 
-def test_contests_are_not_ranked_anew_under_another_programme(database_url: str, tmp_path: Path) -> None:
+def test_a_contest_whose_ends_the_log_does_not_know_is_refused(database_url: str, tmp_path: Path) -> None:
     lived(database_url)
-    with pytest.raises(AnswerIsNo, match="contests are ranked over all members"):
-        simulate_log(database_url, file_of(tmp_path, PROGRAMME.replace("points: 77", "points: 78")))
+    with pytest.raises(AnswerIsNo, match="the log does not say when they ended"):
+        simulate_log(database_url, file_of(tmp_path, PROGRAMME.replace("period: day", "period: month")))
 
 
 def test_the_command_explains_an_event_of_the_log_and_refuses_files_beside_it(
