@@ -99,3 +99,39 @@ def lots(connection: Connection, generation: int) -> tuple[int, str | None]:
         f"reward log, shard {shard}, pos {pos}: lot {lot} of member {member_id}, {unit}, would have {holds} {account}: "
         "more was taken than it has"
     )
+
+
+def accounts(connection: Connection, generation: int) -> tuple[int, str | None]:
+    """Hold the accounts that must not be negative to be so after any movement, per member and unit (I4, I12).
+
+    Sums tell which accounts are below 0 at the end; below 0 on the way is some lot of theirs, which `lots` finds.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH change AS MATERIALIZED (
+                SELECT shard, pos, member_id, unit, credit AS account, amount
+                FROM guerdon.reward_event WHERE generation = %(g)s AND credit IS NOT NULL
+                UNION ALL
+                SELECT shard, pos, member_id, unit, debit, -amount
+                FROM guerdon.reward_event WHERE generation = %(g)s AND debit IS NOT NULL
+            ), summed AS MATERIALIZED (
+                SELECT shard, member_id, unit, account, sum(amount) < 0 AND account NOT IN ('issued', 'debt') AS wrong
+                FROM change GROUP BY shard, member_id, unit, account
+            )
+            SELECT (SELECT count(*) FROM summed), first.* FROM (SELECT) AS always LEFT JOIN LATERAL (
+                SELECT shard, pos, member_id, unit, account::text, holds FROM (
+                    SELECT c.*, sum(c.amount) OVER (PARTITION BY shard, member_id, unit, account ORDER BY pos) AS holds
+                    FROM change c JOIN summed s USING (shard, member_id, unit, account) WHERE s.wrong
+                ) added_up
+                WHERE holds < 0 ORDER BY shard, pos LIMIT 1
+            ) first ON true
+            """,
+            {"g": generation},
+        )
+        looked_at, shard, pos, member_id, unit, account, holds = cursor.fetchone() or (0, *[None] * 6)
+    if pos is None:
+        return looked_at, None
+    return looked_at, (
+        f"reward log, shard {shard}, pos {pos}: member {member_id}, {unit}: account {account} would stand at {holds}"
+    )
