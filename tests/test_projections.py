@@ -103,7 +103,7 @@ def test_readers_see_no_balance_go_back_or_vanish_while_it_is_rebuilt(
     finish(logged, threading.Event())
     seen: list[Balances] = [balances(logged)]
 
-    def progress(_positions: int) -> None:
+    def progress(_done: int, _total: int) -> None:
         seen.append(balances(logged))
         if len(seen) < 6:
             log(logged, 50 * len(seen), 50)  # the log goes on, and so does the build that is read
@@ -119,7 +119,7 @@ def test_readers_see_no_balance_go_back_or_vanish_while_it_is_rebuilt(
 
 
 def test_a_rebuild_that_was_interrupted_is_cleared_away_by_the_next(logged: str) -> None:
-    def interrupt(_positions: int) -> None:
+    def interrupt(_done: int, _total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -375,8 +375,8 @@ BESIDE = {
     "an event that waits and comes from nowhere": (
         "INSERT INTO guerdon.forwarded VALUES (3, %s, 12, 0, now(), 'm9', '')",
         (
-            f"source log, shard {SHARD}, seq 12: an event waits from there for member m9 in shard 3, and the log ends at "
-            "seq 11"
+            f"source log, shard {SHARD}, seq 12: an event waits from there for member m9 in shard 3, and the log ends "
+            "at seq 11"
         ),
     ),
     "an attribution that is a purchase": (
