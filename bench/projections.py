@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
 
 ROWS = 2_000_000
-ROUNDS = 1
+ROUNDS = 3
 FOLDED_AT_ONCE = 5_000
 """Positions of all shards that one incremental fold takes in: a worker's batch."""
 
-INCREMENTAL_FOLDS = 20
+FOLDS = 20
 
 GRANTS = "(0, 39, 'points.granted', 'points', 'issued', 'active', NULL, '', 17, false)"
 EVERYTHING = """
@@ -49,16 +49,17 @@ _FILL = """
 INSERT INTO guerdon.reward_event
     (pos, seq, amount, occurred_at, recorded_at, expires_at, generation, shard, type, unit, debit, credit, rule_id,
      rule_version, item, reason, member_id, event_id, order_id, reward_key, hash)
-SELECT row_number() OVER (PARTITION BY shard ORDER BY n), n / 2, k.amount, at, at,
+SELECT h.pos + row_number() OVER (PARTITION BY shard ORDER BY n), n / 2, k.amount, at, at,
        CASE WHEN k.lapses THEN date_trunc('month', at + interval '13 months') END, 1, shard,
        k.type::guerdon.reward_type, k.unit, k.debit::guerdon.account, k.credit::guerdon.account, 'point-a-dollar', 1,
        k.item, NULL, 'member-' || member, k.event || 'e-' || n / 2, 'o-' || n / 2, sha256(n::text::bytea), sha256('')
 FROM (
     SELECT n, (hashint8(n / 2) & 2147483647) %% %(members)s AS member,
            ((hashint8(n / 2) & 2147483647) %% %(members)s) %% 64 AS shard,
-           '2024-01-01Z'::timestamptz + n * (interval '1 year' / %(rows)s) AS at
-    FROM generate_series(1, %(rows)s) AS n
+           '2024-01-01Z'::timestamptz + n * (interval '1 year' / %(year)s) AS at
+    FROM generate_series(%(after)s + 1, %(after)s + %(rows)s) AS n
 ) drawn
+JOIN guerdon.generation_head h USING (shard)
 JOIN (VALUES {kinds}) AS k (low, high, type, unit, debit, credit, item, event, amount, lapses)
   ON (hashint8(n) & 2147483647) %% 40 BETWEEN k.low AND k.high
 ORDER BY n
@@ -69,8 +70,7 @@ INSERT INTO guerdon.source_event
      payload, hash)
 SELECT DISTINCT seq, 0, occurred_at, recorded_at, -1, -1, 0, shard, 'forwarded'::guerdon.source_kind, member_id,
        'guerdon', event_id, ''::bytea, sha256('')
-FROM guerdon.reward_event WHERE starts_with(event_id, 'forwarded:')
-ON CONFLICT DO NOTHING
+FROM guerdon.reward_event WHERE starts_with(event_id, 'forwarded:') AND debit IS NOT NULL
 """
 _HEADS = """
 UPDATE guerdon.generation_head h SET pos = e.pos, seq = e.seq
@@ -93,23 +93,25 @@ def main() -> None:
             url = fresh(address, f"folded_{number}", PROGRAMME)
             with closing(psycopg2.connect(url)) as connection:
                 connection.autocommit = True
-                _fill(connection, kinds, members)
                 print(f"{ROWS:,} reward events of {members:,} members, {name}, {ROUNDS} rounds in turns:")
-                _report(_measured(connection, url))
+                _fill(connection, kinds, members, 0, ROWS)
+                with connection.cursor() as cursor:
+                    cursor.execute(_FORWARDED)
+                    cursor.execute("VACUUM ANALYZE")
+                found = _rebuilt(connection, url)
+                found["folded as it comes, all five"] = [_followed(connection, url, kinds, members)]
+                _report(found)
 
 
-def _fill(connection: Connection, kinds: str, members: int) -> None:
+def _fill(connection: Connection, kinds: str, members: int, after: int, rows: int) -> None:
     with connection.cursor() as cursor:
-        # the heads say where the log that `fresh` made ends: at its activation, without a reward
-        cursor.execute(sql.SQL(_FILL).format(kinds=sql.SQL(kinds)), {"members": members, "rows": ROWS})
-        cursor.execute(_FORWARDED)
+        drawn = {"members": members, "after": after, "rows": rows, "year": ROWS}
+        cursor.execute(sql.SQL(_FILL).format(kinds=sql.SQL(kinds)), drawn)
         cursor.execute(_HEADS)
-        cursor.execute("VACUUM ANALYZE")
-        cursor.execute("CHECKPOINT")
 
 
-def _measured(connection: Connection, url: str) -> dict[str, list[float]]:
-    """Return rows per second of the floor, each rebuild and incremental folds, a figure a round."""
+def _rebuilt(connection: Connection, url: str) -> dict[str, list[float]]:
+    """Return rows per second of the floor and of each rebuild, a figure a round."""
     found: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         begun = time.perf_counter()
@@ -117,28 +119,32 @@ def _measured(connection: Connection, url: str) -> dict[str, list[float]]:
             one(cursor, FLOOR)
         found.setdefault("floor: GROUP BY", []).append(ROWS / (time.perf_counter() - begun))
         for name in runner.PROJECTIONS:
+            with connection.cursor() as cursor:
+                cursor.execute("CHECKPOINT")
             begun = time.perf_counter()
             rows = rebuild(url, name)
             found.setdefault(f"rebuild {name}", []).append(rows / (time.perf_counter() - begun))
-            with connection.cursor() as cursor:
-                cursor.execute("CHECKPOINT")
-    found["incremental, all projections"] = [_incremental(connection, url)]
     return found
 
 
-def _incremental(connection: Connection, url: str) -> float:
-    """Return rows per second of folds as a worker makes them, all projections at once, from half of the log on."""
-    positions = FOLDED_AT_ONCE // 64
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE guerdon.projection_build SET status = 'retired'")
-    return positions
+def _followed(connection: Connection, url: str, kinds: str, members: int) -> float:
+    """Return rows per second of folds as a worker makes them, of a batch each and of all projections at once."""
+    seconds = 0.0
+    with closing(runner.connect_to_project(url)) as following:
+        for number in range(FOLDS):
+            _fill(connection, kinds, members, ROWS + number * FOLDED_AT_ONCE, FOLDED_AT_ONCE)
+            begun = time.perf_counter()
+            folded = runner.catch_up(following)
+            seconds += time.perf_counter() - begun
+            assert folded == FOLDED_AT_ONCE * len(runner.PROJECTIONS)  # noqa: S101  or something else was measured
+    return FOLDED_AT_ONCE * FOLDS / seconds
 
 
 def _report(found: dict[str, list[float]]) -> None:
     floor = statistics.median(found["floor: GROUP BY"])
     for name, rates in found.items():
         rate = statistics.median(rates)
-        print(f"  {name:32s} {rate:12,.0f} rows/s   {rate / floor:6.1%} of the floor")
+        print(f"  {name:32s} {rate:12,.0f} rows/s   {rate / floor:7.1%} of the floor")
 
 
 if __name__ == "__main__":

@@ -20,78 +20,82 @@ _SUMS = ", ".join(
 _ADDED = ", ".join(f"{account} = b.{account} + excluded.{account}" for account in ACCOUNTS)
 
 
+_RANGE = """
+    FROM projection_range r
+    JOIN guerdon.reward_event e
+      ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+    WHERE r.build = %(build)s AND e.debit IS NOT NULL
+"""
+_ACTIVE = "sum(CASE WHEN credit = 'active' THEN amount ELSE -amount END)"
+
+
 def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
     """Add the movements in `projection_range` to the balances of `build`, each member's in one update.
 
     Rows are written in the order of the primary key, so two processes that fold different shards never wait crosswise.
     They are summed by the way they went first, of which a member has few: a sum a row instead of one an account.
-    What lapses is folded only where a movement of the range is one of points that do: the others pay nothing for it.
     """
     where = {"build": build, "generation": generation}
-    add = "" if is_first else f"ON CONFLICT (build, shard, member_id, unit) DO UPDATE SET {_ADDED}"
-    cursor.execute(
-        f"""
-        WITH way AS (
-            SELECT e.shard, e.member_id, e.unit, e.debit, e.credit, sum(e.amount) AS amount,
-                   count(e.expires_at) AS lapsing
-            FROM projection_range r
-            JOIN guerdon.reward_event e
-              ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
-            WHERE r.build = %(build)s AND e.debit IS NOT NULL
-            GROUP BY e.shard, e.member_id, e.unit, e.debit, e.credit
-        ), moved AS MATERIALIZED (
-            SELECT shard, member_id, unit, {_SUMS}, sum(lapsing) AS lapsing
-            FROM way GROUP BY shard, member_id, unit ORDER BY shard, member_id, unit
-        ), written AS (
-            INSERT INTO guerdon.member_balance AS b (build, shard, member_id, unit, {_NAMES})
-            SELECT %(build)s, shard, member_id, unit, {_NAMES} FROM moved
-            {add}
-        )
-        SELECT coalesce(sum(lapsing), 0) > 0 FROM moved
-        """,  # noqa: S608  constants of this module
-        where,
-    )
-    if cursor.fetchone() == (True,):
-        _fold_expiry(cursor, where, is_first=is_first)
-
-
-_LAPSING = """
-    SELECT e.shard, e.member_id, e.unit, e.expires_at,
-           sum(CASE WHEN e.credit = 'active' THEN e.amount ELSE -e.amount END) AS active
-    FROM projection_range r
-    JOIN guerdon.reward_event e
-      ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
-    WHERE r.build = %(build)s AND e.expires_at IS NOT NULL AND (e.credit = 'active' OR e.debit = 'active')
-    GROUP BY e.shard, e.member_id, e.unit, e.expires_at
-    HAVING sum(CASE WHEN e.credit = 'active' THEN e.amount ELSE -e.amount END) <> 0
-    ORDER BY e.shard, e.member_id, e.unit, e.expires_at
-"""
-
-
-def _fold_expiry(cursor: Cursor, where: dict[str, int], *, is_first: bool) -> None:
-    """Add to how much lapses when; what falls to 0 is deleted, or a reader would walk over all that ever lapsed."""
     if is_first:
-        cursor.execute(
-            f"""
-            INSERT INTO guerdon.member_expiry (build, shard, member_id, unit, expires_at, active)
-            SELECT %(build)s, l.* FROM ({_LAPSING}) l
-            """,  # noqa: S608  a constant of this module
-            where,
-        )
+        cursor.execute(_FILL, where)
         return
-    cursor.execute(
-        f"""
-        MERGE INTO guerdon.member_expiry x
-        USING ({_LAPSING}) m
-        ON x.build = %(build)s AND x.shard = m.shard AND x.member_id = m.member_id AND x.unit = m.unit
-           AND x.expires_at = m.expires_at
-        WHEN MATCHED AND x.active + m.active = 0 THEN DELETE
-        WHEN MATCHED THEN UPDATE SET active = x.active + m.active
-        WHEN NOT MATCHED THEN INSERT (build, shard, member_id, unit, expires_at, active)
-             VALUES (%(build)s, m.shard, m.member_id, m.unit, m.expires_at, m.active)
-        """,  # noqa: S608  as above
-        where,
-    )
+    cursor.execute(_ADD, where)
+    if cursor.fetchone() == (True,):
+        cursor.execute(_ADD_EXPIRY, where)
+
+
+_FILL = f"""
+WITH way AS MATERIALIZED (
+    SELECT e.shard, e.member_id, e.unit, e.debit, e.credit, e.expires_at, sum(e.amount) AS amount {_RANGE}
+    GROUP BY e.shard, e.member_id, e.unit, e.debit, e.credit, e.expires_at
+), lapsing AS (
+    INSERT INTO guerdon.member_expiry (build, shard, member_id, unit, expires_at, active)
+    SELECT %(build)s, shard, member_id, unit, expires_at, {_ACTIVE} FROM way
+    WHERE expires_at IS NOT NULL AND (credit = 'active' OR debit = 'active')
+    GROUP BY shard, member_id, unit, expires_at HAVING {_ACTIVE} <> 0
+    ORDER BY shard, member_id, unit, expires_at
+)
+INSERT INTO guerdon.member_balance (build, shard, member_id, unit, {_NAMES})
+SELECT %(build)s, shard, member_id, unit, {_SUMS} FROM way
+GROUP BY shard, member_id, unit ORDER BY shard, member_id, unit
+"""  # noqa: S608  constants of this module
+"""What is new in both tables; the log is read once for them."""
+
+_ADD = f"""
+WITH way AS (
+    SELECT e.shard, e.member_id, e.unit, e.debit, e.credit, sum(e.amount) AS amount,
+           count(e.expires_at) AS lapsing {_RANGE}
+    GROUP BY e.shard, e.member_id, e.unit, e.debit, e.credit
+), moved AS MATERIALIZED (
+    SELECT shard, member_id, unit, {_SUMS}, sum(lapsing) AS lapsing
+    FROM way GROUP BY shard, member_id, unit ORDER BY shard, member_id, unit
+), written AS (
+    INSERT INTO guerdon.member_balance AS b (build, shard, member_id, unit, {_NAMES})
+    SELECT %(build)s, shard, member_id, unit, {_NAMES} FROM moved
+    ON CONFLICT (build, shard, member_id, unit) DO UPDATE SET {_ADDED}
+)
+SELECT coalesce(sum(lapsing), 0) > 0 FROM moved
+"""  # noqa: S608  as above
+"""Add to balances; whether anything of it lapses: what does not pays nothing for it."""
+
+_ADD_EXPIRY = f"""
+MERGE INTO guerdon.member_expiry x
+USING (
+    SELECT shard, member_id, unit, expires_at, {_ACTIVE} AS active FROM (
+        SELECT e.shard, e.member_id, e.unit, e.expires_at, e.credit, e.amount {_RANGE}
+        AND e.expires_at IS NOT NULL AND (e.credit = 'active' OR e.debit = 'active')
+    ) lapsing
+    GROUP BY shard, member_id, unit, expires_at HAVING {_ACTIVE} <> 0
+    ORDER BY shard, member_id, unit, expires_at
+) m
+ON x.build = %(build)s AND x.shard = m.shard AND x.member_id = m.member_id AND x.unit = m.unit
+   AND x.expires_at = m.expires_at
+WHEN MATCHED AND x.active + m.active = 0 THEN DELETE
+WHEN MATCHED THEN UPDATE SET active = x.active + m.active
+WHEN NOT MATCHED THEN INSERT (build, shard, member_id, unit, expires_at, active)
+     VALUES (%(build)s, m.shard, m.member_id, m.unit, m.expires_at, m.active)
+"""  # noqa: S608  as above
+"""Add to how much lapses when; what falls to 0 is deleted, or a reader would walk over all that ever lapsed."""
 
 
 def clear(cursor: Cursor, build: int) -> None:
