@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import JsonFlag, instant, print_json, print_rows
+from cli.progress import progress
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 GenerationNumber = Annotated[int, typer.Argument(metavar="GEN", help="A number that `guerdon generations` shows.")]
 LockTimeout = Annotated[int, typer.Option("--lock-timeout", min=1, help="Seconds that others may be kept waiting.")]
@@ -59,7 +60,7 @@ def replay(
         None if to is None else instant(to, "--to"),
     )
     request = Request(programme, *window, into, cores, throttle)
-    with _progress() as report, _stopping() if follow else nullcontext() as stop:
+    with progress("replay", "events") as report, _stopping() if follow else nullcontext() as stop:
         result = fold(_database_url(), request, report, follow=stop)
     if as_json:
         print_json(result)
@@ -74,26 +75,6 @@ def replay(
         typer.echo(f"it repeats generation {result['base']}: {same}")
     if result["members_held"]:
         typer.echo(f"{len(result['members_held'])} members could not be judged and are held")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show on standard error how far a replay has come, how fast it goes and what is left."""
-    from rich.console import Console  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    columns = (
-        TextColumn("replay"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]} events/s"),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("replay", total=None, rate="-")
-
-        def report(done: int, total: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, rate="-" if speed is None else f"{speed:,.0f}")
-
-        yield report
 
 
 @contextmanager
