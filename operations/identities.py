@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
+
+from fastavro import parse_schema, schemaless_reader
 
 from engine.store.database import one
 from engine.store.history import StoredSchemas
 from schemas.canonical import IDENTITY_BYTES, order_identity
-from schemas.codec import Decoder
-from schemas.events import EVENT_TYPES, INT64_MAX, Purchase
-from schemas.rejection import Rejected
+from schemas.codec import FRAME_BYTES
+from schemas.events import EVENT_TYPES
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
@@ -27,10 +30,14 @@ _LOGGED = """
 """Each event that was admitted, with its identity as `schemas.canonical.event_identity` makes it."""
 
 _EVENTS = f"""
-SELECT l.shard, l.seq, l.source, l.event_id, i.shard, i.seq
-FROM ({_LOGGED}) l LEFT JOIN guerdon.event_identity i USING (identity)
-WHERE (i.shard, i.seq) IS DISTINCT FROM (l.shard, l.seq) ORDER BY l.shard, l.seq LIMIT 1
+WITH elsewhere AS MATERIALIZED (
+    SELECT l.shard, l.seq, l.source, l.event_id, i.shard AS there, i.seq AS there_seq
+    FROM ({_LOGGED}) l LEFT JOIN guerdon.event_identity i USING (identity)
+    WHERE (i.shard, i.seq) IS DISTINCT FROM (l.shard, l.seq)
+)
+SELECT * FROM elsewhere ORDER BY shard, seq LIMIT 1
 """  # noqa: S608  constants of this module
+"""The first event that its identity does not name: all are looked for at once, as to look for one is no faster."""
 
 _ORDERS = f"""
 WITH logged AS MATERIALIZED ({_LOGGED}), other AS (
@@ -60,10 +67,7 @@ def unique(connection: Connection, generation: int) -> tuple[int, str | None]:
             """,
             (generation,),
         )
-        problem = (
-            _repeated_event(cursor) or _event_elsewhere(cursor) or _order_elsewhere(connection)
-            or _repeated_reward(cursor, generation)
-        )  # fmt: skip
+        problem = _event_elsewhere(cursor) or _order_elsewhere(connection) or _repeated_reward(cursor, generation)
     return looked_at, problem
 
 
@@ -87,7 +91,7 @@ def _repeated_event(cursor: Cursor) -> str | None:
 
 
 def _event_elsewhere(cursor: Cursor) -> str | None:
-    """Name the first event whose identity is missing or says that it stands elsewhere."""
+    """Name the first event whose identity is missing or says that it stands elsewhere, as of one that came twice."""
     cursor.execute(_EVENTS, _kinds())
     row = cursor.fetchone()
     if row is None:
@@ -96,28 +100,25 @@ def _event_elsewhere(cursor: Cursor) -> str | None:
     where = f"{_place(shard, seq)}: the identity of event {event_id} of source {source}"
     if there is None:
         return f"{where} is missing: the event would be taken again"
-    return f"{where} says shard {there}, seq {there_seq}"
+    return _repeated_event(cursor) or f"{where} says shard {there}, seq {there_seq}"
 
 
 def _order_elsewhere(connection: Connection) -> str | None:
-    """Name the first place at which not exactly the order of a purchase has an identity beside that of an event.
-
-    Only the payload tells which order it is, so purchases are decoded, in the order in which they are read.
-    """
+    """Name the first place at which not exactly the order of a purchase has an identity beside that of an event."""
     found: tuple[int, int, str] | None = None
     with connection.cursor() as schemas, connection.cursor("orders") as rows:
-        decoder = Decoder(StoredSchemas(schemas), bytes_max=INT64_MAX)
+        order_ids = _OrderIds(StoredSchemas(schemas))
         rows.itersize = ROWS_A_FETCH
         rows.execute(_ORDERS, _kinds())
         for shard, seq, *order in rows:
-            problem = _order_problem(decoder, *order)
+            problem = _order_problem(order_ids, *order)
             if problem is not None and (found is None or (shard, seq) < found[:2]):
                 found = (shard, seq, problem)
     return None if found is None else f"{_place(*found[:2])}: {found[2]}"
 
 
 def _order_problem(
-    decoder: Decoder, identity: str | None, identities: int | None, same: Any, member_id: str | None, payload: Any
+    order_ids: _OrderIds, identity: str | None, identities: int | None, same: Any, member_id: str | None, payload: Any
 ) -> str | None:
     """Say what is wrong with the identities of orders at a place; without `member_id` no purchase is there."""
     if member_id is None:
@@ -126,19 +127,44 @@ def _order_problem(
         return "the identity of its order is missing: the order would be taken again"
     if identities != 1:
         return f"{identities} identities of orders stand where one should"
-    order_id = _order_of(decoder, bytes(payload))
+    order_id = order_ids.of(bytes(payload))
+    if order_id is None:
+        return "the purchase cannot be read, so that nothing tells which order it is"
     if identity.replace("-", "") != order_identity(member_id, order_id)[:IDENTITY_BYTES].hex():
         return f"the identity of order {order_id} is missing, and {identity} stands in its place"
     return None if same else f"order {order_id} and its event have different digests"
 
 
-def _order_of(decoder: Decoder, payload: bytes) -> str:
-    """Return the order_id of a purchase; of one that cannot be read, why."""
-    try:
-        _, event = decoder.decode("purchases", payload)
-    except Rejected as rejected:
-        return f"(unreadable: {rejected.message})"
-    return event.order_id if isinstance(event, Purchase) else "(of an event that is no purchase)"
+class _OrderIds:
+    """Read the order_id of purchases, which only their bytes hold.
+
+    A record is its fields one after the other, so it can be read up to a field by a schema that ends there, and that
+    takes a tenth of the time.
+    """
+
+    def __init__(self, schemas: StoredSchemas) -> None:
+        self._schemas = schemas
+        self._read_by: dict[int, Any] = {}
+
+    def of(self, payload: bytes) -> str | None:
+        """Return the order_id in the bytes of a purchase; None where they cannot be read."""
+        schema_id = int.from_bytes(payload[1:FRAME_BYTES])
+        try:
+            schema = self._read_by.get(schema_id) or self._read(schema_id)
+            body = BytesIO(payload)
+            body.seek(FRAME_BYTES)
+            record: Any = schemaless_reader(body, schema, None)
+            return str(record["order_id"])
+        except Exception:  # noqa: BLE001  fastavro raises anything on bad bytes or a bad schema, and those are the cause
+            return None
+
+    def _read(self, schema_id: int) -> Any:
+        """Return the writer's schema up to its order_id."""
+        record = json.loads(self._schemas.lookup(schema_id) or "")
+        names = [field["name"] for field in record["fields"]]
+        first = record | {"fields": record["fields"][: names.index("order_id") + 1]}
+        found = self._read_by[schema_id] = parse_schema(first)
+        return found
 
 
 def _repeated_reward(cursor: Cursor, generation: int) -> str | None:
