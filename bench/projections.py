@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from contextlib import closing
-from typing import TYPE_CHECKING
+from contextlib import closing, suppress
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
+import psutil
 import psycopg2
 from psycopg2 import sql
 
@@ -22,6 +24,8 @@ from projections import runner
 from projections.rebuild import rebuild
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
 
 ROWS = 2_000_000
@@ -49,7 +53,7 @@ _FILL = """
 INSERT INTO guerdon.reward_event
     (pos, seq, amount, occurred_at, recorded_at, expires_at, generation, shard, type, unit, debit, credit, rule_id,
      rule_version, item, reason, member_id, event_id, order_id, reward_key, hash)
-SELECT h.pos + row_number() OVER (PARTITION BY shard ORDER BY n), n / 2, k.amount, at, at,
+SELECT h.pos + row_number() OVER (PARTITION BY shard ORDER BY n), n / 2 + 2, k.amount, at, at,
        CASE WHEN k.lapses THEN date_trunc('month', at + interval '13 months') END, 1, shard,
        k.type::guerdon.reward_type, k.unit, k.debit::guerdon.account, k.credit::guerdon.account, 'point-a-dollar', 1,
        k.item, NULL, 'member-' || member, k.event || 'e-' || n / 2, 'o-' || n / 2, sha256(n::text::bytea), sha256('')
@@ -68,7 +72,8 @@ _FORWARDED = """
 INSERT INTO guerdon.source_event
     (seq, prev_seq, occurred_at, recorded_at, offset_, partition, schema_id, shard, kind, member_id, source, event_id,
      payload, hash)
-SELECT DISTINCT seq, 0, occurred_at, recorded_at, -1, -1, 0, shard, 'forwarded'::guerdon.source_kind, member_id,
+SELECT DISTINCT ON (shard, seq)
+       seq, 0, occurred_at, recorded_at, -1, -1, 0, shard, 'forwarded'::guerdon.source_kind, member_id,
        'guerdon', event_id, ''::bytea, sha256('')
 FROM guerdon.reward_event WHERE starts_with(event_id, 'forwarded:') AND debit IS NOT NULL
 """
@@ -86,6 +91,16 @@ SELECT count(*) FROM (
 """What any fold does at least: read every row and group it by member; PostgreSQL takes both cores for it."""
 
 
+_FLOOR_NAME = "floor: GROUP BY"
+
+
+class Taken(NamedTuple):
+    """Say how long something took, and how much of PostgreSQL's CPU: on a shared machine only the latter is its own."""
+
+    seconds: float
+    cpu_s: float
+
+
 def main() -> None:
     """Print log rows per second of each, the median of the rounds, and their ratio to the floor."""
     with server() as address:
@@ -98,9 +113,7 @@ def main() -> None:
                 with connection.cursor() as cursor:
                     cursor.execute(_FORWARDED)
                     cursor.execute("VACUUM ANALYZE")
-                found = _rebuilt(connection, url)
-                found["folded as it comes, all five"] = [_followed(connection, url, kinds, members)]
-                _report(found)
+                _report(_rebuilt(connection, url), _followed(connection, url, kinds, members))
 
 
 def _fill(connection: Connection, kinds: str, members: int, after: int, rows: int) -> None:
@@ -110,21 +123,46 @@ def _fill(connection: Connection, kinds: str, members: int, after: int, rows: in
         cursor.execute(_HEADS)
 
 
-def _rebuilt(connection: Connection, url: str) -> dict[str, list[float]]:
-    """Return rows per second of the floor and of each rebuild, a figure a round."""
-    found: dict[str, list[float]] = {}
+def _rebuilt(connection: Connection, url: str) -> dict[str, list[Taken]]:
+    """Return what the floor and each rebuild took, a figure a round."""
+    postgres = _server(connection)
+    found: dict[str, list[Taken]] = {}
     for _ in range(ROUNDS):
-        begun = time.perf_counter()
         with connection.cursor() as cursor:
-            one(cursor, FLOOR)
-        found.setdefault("floor: GROUP BY", []).append(ROWS / (time.perf_counter() - begun))
+            found.setdefault(_FLOOR_NAME, []).append(_taken(postgres, partial(one, cursor, FLOOR)))
         for name in runner.PROJECTIONS:
             with connection.cursor() as cursor:
                 cursor.execute("CHECKPOINT")
-            begun = time.perf_counter()
-            rows = rebuild(url, name)
-            found.setdefault(f"rebuild {name}", []).append(rows / (time.perf_counter() - begun))
+            found.setdefault(f"rebuild {name}", []).append(_taken(postgres, partial(rebuild, url, name)))
     return found
+
+
+def _server(connection: Connection) -> psutil.Process:
+    """Return the process whose children do the work of every connection."""
+    with connection.cursor() as cursor:
+        (pid,) = one(cursor, "SELECT pg_backend_pid()")
+    parent = psutil.Process(pid).parent()
+    assert parent is not None  # noqa: S101  a backend has one
+    return parent
+
+
+def _taken(postgres: psutil.Process, work: Callable[[], object]) -> Taken:
+    before, begun = _cpu_s(postgres), time.perf_counter()
+    work()
+    seconds = time.perf_counter() - begun
+    time.sleep(0.3)  # a backend tells what it took when it has ended
+    return Taken(seconds, _cpu_s(postgres) - before)
+
+
+def _cpu_s(postgres: psutil.Process) -> float:
+    """Return the CPU seconds of all of PostgreSQL's processes, those that have ended too."""
+    own = postgres.cpu_times()
+    spent = float(own.children_user + own.children_system)
+    for child in postgres.children():
+        with suppress(psutil.NoSuchProcess):
+            times = child.cpu_times()
+            spent += times.user + times.system
+    return spent
 
 
 def _followed(connection: Connection, url: str, kinds: str, members: int) -> float:
@@ -140,11 +178,16 @@ def _followed(connection: Connection, url: str, kinds: str, members: int) -> flo
     return FOLDED_AT_ONCE * FOLDS / seconds
 
 
-def _report(found: dict[str, list[float]]) -> None:
-    floor = statistics.median(found["floor: GROUP BY"])
-    for name, rates in found.items():
-        rate = statistics.median(rates)
-        print(f"  {name:32s} {rate:12,.0f} rows/s   {rate / floor:7.1%} of the floor")
+def _report(found: dict[str, list[Taken]], followed: float) -> None:
+    floor_s = statistics.median(taken.seconds for taken in found[_FLOOR_NAME])
+    for name, rounds in found.items():
+        seconds = statistics.median(taken.seconds for taken in rounds)
+        cpu_us = statistics.median(taken.cpu_s for taken in rounds) / ROWS * 1e6
+        print(
+            f"  {name:24s} {ROWS / seconds:12,.0f} rows/s  {floor_s / seconds:7.0%} of the floor  "
+            f"{cpu_us:6.2f} µs of CPU a row"
+        )
+    print(f"  {'folded as it comes, all':24s} {followed:12,.0f} rows/s  {followed * floor_s / ROWS:7.1%} of the floor")
 
 
 if __name__ == "__main__":
