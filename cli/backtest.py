@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from cli.difference import print_figures, print_members, write_members
-from cli.output import JsonFlag, instant, print_json, progress
+from cli.output import JsonFlag, instant, print_json
+from cli.progress import progress
 
 
 def register(app: typer.Typer) -> None:

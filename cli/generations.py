@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, instant, print_json, print_rows, progress
+from cli.output import JsonFlag, instant, print_json, print_rows
+from cli.progress import progress
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import JsonFlag, print_json, print_rows, print_table
+from cli.progress import progress, steps
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
@@ -37,11 +38,13 @@ def verify(
 ) -> None:
     """Recompute hashes, positions, postings and balances; exit code 1 where anything is wrong.
 
-    Example: `guerdon verify`
+    Example: `guerdon verify`, and of a shadow `guerdon verify 2`
     """
-    from operations.verify import verify as check  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.verify import CHECKS  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.verify import verify as check  # noqa: PLC0415  as above
 
-    findings = check(_database_url(), generation)
+    with steps("verify", len(CHECKS)) as report:
+        findings = check(_database_url(), generation, report)
     if as_json:
         print_json(findings)
     else:
@@ -160,14 +163,19 @@ def projection_list(as_json: JsonFlag = False) -> None:
 
 
 @projection_app.command("rebuild")
-def projection_rebuild(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: JsonFlag = False) -> None:
+def projection_rebuild(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    cores: Annotated[int, typer.Option("--cores", min=1, max=16, help="Processes of PostgreSQL that fold.")] = 2,
+    as_json: JsonFlag = False,
+) -> None:
     """Fold the whole log anew beside what is read now, and switch when it has caught up; readers go on.
 
     Example: `guerdon projection rebuild member_balance`
     """
     from operations.projections import rebuild  # noqa: PLC0415  `guerdon --help` must not wait for it
 
-    positions = rebuild(_database_url(), name)
+    with progress("rebuild", "reward events") as report:
+        positions = rebuild(_database_url(), name, report, cores=cores)
     if as_json:
         print_json({"projection": name, "positions": positions})
     else:
@@ -182,7 +190,8 @@ def projection_verify(name: Annotated[str, typer.Argument(metavar="NAME")], as_j
     """
     from operations.projections import difference  # noqa: PLC0415  `guerdon --help` must not wait for it
 
-    found = difference(_database_url(), name)
+    with progress("verify", "reward events") as report:
+        found = difference(_database_url(), name, report)
     if as_json:
         print_json({"projection": name, "difference": found})
     if found:

@@ -1,15 +1,11 @@
-"""Print for a person or for a machine: tables, or one JSON document; and show how far long work has come."""
+"""Print for a person or for a machine: tables, or one JSON document."""
 
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
@@ -73,28 +69,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return escape(str(value))
-
-
-@contextmanager
-def progress(name: str, counted: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield what is to be told how much is done, of how much; shown are a bar, the rate and the time left.
-
-    Args:
-        name: of the work.
-        counted: what is counted, in the plural.
-    """
-    from rich.console import Console  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    columns = (
-        TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn(f"{{task.fields[rate]}} {counted}/s"),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=None, rate="-")
-
-        def report(done: int, total: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, rate="-" if speed is None else f"{speed:,.0f}")
-
-        yield report

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, instant, print_json, print_table, progress
+from cli.output import JsonFlag, instant, print_json, print_table
 from cli.programme import print_problems
+from cli.progress import progress
 from cli.why import print_explanations
 from schemas.errors import AnswerIsNo, InputError
 

@@ -9,6 +9,7 @@ from schemas.rewards import MOVES
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
 _WAYS = [
     f"{unit}.{verb} {debit} {credit}"
@@ -99,3 +100,46 @@ def lots(connection: Connection, generation: int) -> tuple[int, str | None]:
         f"reward log, shard {shard}, pos {pos}: lot {lot} of member {member_id}, {unit}, would have {holds} {account}: "
         "more was taken than it has"
     )
+
+
+_CHANGE = """
+    SELECT shard, pos, member_id, unit, credit AS account, amount
+    FROM guerdon.reward_event WHERE generation = %(g)s AND credit IS NOT NULL
+    UNION ALL
+    SELECT shard, pos, member_id, unit, debit, -amount
+    FROM guerdon.reward_event WHERE generation = %(g)s AND debit IS NOT NULL
+"""
+
+
+def accounts(connection: Connection, generation: int) -> tuple[int, str | None]:
+    """Hold the accounts that must not be negative to be so, per member and unit (I4, I12).
+
+    Sums tell which accounts are below 0 at the end; below 0 on the way is some lot of theirs, which `lots` finds.
+    """
+    with connection.cursor() as cursor:
+        looked_at, is_wrong = one(
+            cursor,
+            f"""
+            SELECT count(*), bool_or(holds < 0 AND account NOT IN ('issued', 'debt')) FROM (
+                SELECT account, sum(amount) AS holds FROM ({_CHANGE}) change GROUP BY shard, member_id, unit, account
+            ) summed
+            """,  # noqa: S608  a constant of this module
+            {"g": generation},
+        )
+        return looked_at, _first_below(cursor, generation) if is_wrong else None
+
+
+def _first_below(cursor: Cursor, generation: int) -> str:
+    """Name the first movement after which an account is below 0."""
+    shard, pos, member_id, unit, account, holds = one(
+        cursor,
+        f"""
+        SELECT shard, pos, member_id, unit, account::text, holds FROM (
+            SELECT *, sum(amount) OVER (PARTITION BY shard, member_id, unit, account ORDER BY pos) AS holds
+            FROM ({_CHANGE}) change
+        ) added_up
+        WHERE holds < 0 AND account NOT IN ('issued', 'debt') ORDER BY shard, pos LIMIT 1
+        """,  # noqa: S608  as above
+        {"g": generation},
+    )
+    return f"reward log, shard {shard}, pos {pos}: member {member_id}, {unit}: account {account} would stand at {holds}"

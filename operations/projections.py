@@ -9,8 +9,11 @@ from operations.rows import dictionaries
 from projections import runner
 from projections.rebuild import rebuild
 from schemas.errors import InputError
+from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
 __all__ = ["difference", "listed", "rebuild"]
@@ -28,15 +31,34 @@ def listed(database_url: str) -> list[dict[str, Any]]:
         )
 
 
-def difference(database_url: str, name: str) -> str | None:
+SHARDS_AT_ONCE = 16
+"""Shards that are compared in one step: after each it can be said how far it is."""
+
+
+def difference(
+    database_url: str, name: str, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> str | None:
     """Return in a sentence the first row of `name` that is not the fold of its log; None where all are.
+
+    `progress` is told how many positions are compared, and how many there are.
 
     Raises:
         InputError: there is no such projection.
     """
     with transaction(database_url) as cursor:
         cursor.connection.set_session(isolation_level="REPEATABLE READ")
-        return runner.difference(cursor, _live_build(cursor, name))
+        build = _live_build(cursor, name)
+        cursor.execute("SELECT shard, pos FROM guerdon.projection_cursor WHERE build = %s", (build,))
+        positions: dict[int, int] = dict(cursor.fetchall())
+        done, total = 0, sum(positions.values())
+        for first in range(0, SHARDS, SHARDS_AT_ONCE):
+            shards = range(first, first + SHARDS_AT_ONCE)
+            found = runner.difference(cursor, build, shards)
+            if found:
+                return found
+            done += sum(positions.get(shard, 0) for shard in shards)
+            progress(done, total)
+    return None
 
 
 def _live_build(cursor: Cursor, name: str) -> int:

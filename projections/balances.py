@@ -7,71 +7,95 @@ from typing import TYPE_CHECKING
 from schemas.rewards import ACCOUNTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
 
-def fold(cursor: Cursor, build: int, generation: int) -> None:
+_NAMES = ", ".join(ACCOUNTS)
+_SUMS = ", ".join(
+    f"sum(CASE WHEN credit = '{account}' THEN amount WHEN debit = '{account}' THEN -amount ELSE 0 END) AS {account}"
+    for account in ACCOUNTS
+)
+_ADDED = ", ".join(f"{account} = b.{account} + excluded.{account}" for account in ACCOUNTS)
+
+
+_RANGE = """
+    FROM projection_range r
+    JOIN guerdon.reward_event e
+      ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+    WHERE r.build = %(build)s AND e.debit IS NOT NULL
+"""
+_ACTIVE = "sum(CASE WHEN credit = 'active' THEN amount ELSE -amount END)"
+
+
+def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
     """Add the movements in `projection_range` to the balances of `build`, each member's in one update.
 
     Rows are written in the order of the primary key, so two processes that fold different shards never wait crosswise.
-    What lapses is folded only where a movement of the range is one of points that do: the others pay nothing for it.
+    They are summed by the way they went first, of which a member has few: a sum a row instead of one an account.
     """
     where = {"build": build, "generation": generation}
-    cursor.execute(
-        """
-        WITH moved AS MATERIALIZED (
-            SELECT e.shard, e.member_id, e.unit, sum(e.issued) AS issued, sum(e.pending) AS pending,
-                   sum(e.active) AS active, sum(e.reserved) AS reserved, sum(e.spent) AS spent,
-                   sum(e.expired) AS expired, sum(e.reversed) AS reversed, sum(e.debt) AS debt,
-                   count(e.expires_at) AS lapsing
-            FROM projection_range r
-            JOIN guerdon.movement e
-              ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
-            WHERE r.build = %(build)s
-            GROUP BY e.shard, e.member_id, e.unit
-            ORDER BY e.shard, e.member_id, e.unit
-        ), written AS (
-            INSERT INTO guerdon.member_balance AS b
-                (build, shard, member_id, unit, issued, pending, active, reserved, spent, expired, reversed, debt)
-            SELECT %(build)s, shard, member_id, unit, issued, pending, active, reserved, spent, expired, reversed, debt
-            FROM moved
-            ON CONFLICT (build, shard, member_id, unit) DO UPDATE SET
-                issued = b.issued + excluded.issued, pending = b.pending + excluded.pending,
-                active = b.active + excluded.active, reserved = b.reserved + excluded.reserved,
-                spent = b.spent + excluded.spent, expired = b.expired + excluded.expired,
-                reversed = b.reversed + excluded.reversed, debt = b.debt + excluded.debt
-        )
-        SELECT coalesce(sum(lapsing), 0) > 0 FROM moved
-        """,
-        where,
-    )
+    if is_first:
+        cursor.execute(_FILL, where)
+        return
+    cursor.execute(_ADD, where)
     if cursor.fetchone() == (True,):
-        _fold_expiry(cursor, where)
+        cursor.execute(_ADD_EXPIRY, where)
 
 
-def _fold_expiry(cursor: Cursor, where: dict[str, int]) -> None:
-    """Add to how much lapses when; what falls to 0 is deleted, or a reader would walk over all that ever lapsed."""
-    cursor.execute(
-        """
-        MERGE INTO guerdon.member_expiry x
-        USING (
-            SELECT e.shard, e.member_id, e.unit, e.expires_at, sum(e.active) AS active
-            FROM projection_range r
-            JOIN guerdon.movement e
-              ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
-            WHERE r.build = %(build)s AND e.expires_at IS NOT NULL
-            GROUP BY e.shard, e.member_id, e.unit, e.expires_at HAVING sum(e.active) <> 0
-            ORDER BY e.shard, e.member_id, e.unit, e.expires_at
-        ) m
-        ON x.build = %(build)s AND x.shard = m.shard AND x.member_id = m.member_id AND x.unit = m.unit
-           AND x.expires_at = m.expires_at
-        WHEN MATCHED AND x.active + m.active = 0 THEN DELETE
-        WHEN MATCHED THEN UPDATE SET active = x.active + m.active
-        WHEN NOT MATCHED THEN INSERT (build, shard, member_id, unit, expires_at, active)
-             VALUES (%(build)s, m.shard, m.member_id, m.unit, m.expires_at, m.active)
-        """,
-        where,
-    )
+_FILL = f"""
+WITH way AS MATERIALIZED (
+    SELECT e.shard, e.member_id, e.unit, e.debit, e.credit, e.expires_at, sum(e.amount) AS amount {_RANGE}
+    GROUP BY e.shard, e.member_id, e.unit, e.debit, e.credit, e.expires_at
+), lapsing AS (
+    INSERT INTO guerdon.member_expiry (build, shard, member_id, unit, expires_at, active)
+    SELECT %(build)s, shard, member_id, unit, expires_at, {_ACTIVE} FROM way
+    WHERE expires_at IS NOT NULL AND (credit = 'active' OR debit = 'active')
+    GROUP BY shard, member_id, unit, expires_at HAVING {_ACTIVE} <> 0
+    ORDER BY shard, member_id, unit, expires_at
+)
+INSERT INTO guerdon.member_balance (build, shard, member_id, unit, {_NAMES})
+SELECT %(build)s, shard, member_id, unit, {_SUMS} FROM way
+GROUP BY shard, member_id, unit ORDER BY shard, member_id, unit
+"""  # noqa: S608  constants of this module
+"""What is new in both tables; the log is read once for them."""
+
+_ADD = f"""
+WITH way AS (
+    SELECT e.shard, e.member_id, e.unit, e.debit, e.credit, sum(e.amount) AS amount,
+           count(e.expires_at) AS lapsing {_RANGE}
+    GROUP BY e.shard, e.member_id, e.unit, e.debit, e.credit
+), moved AS MATERIALIZED (
+    SELECT shard, member_id, unit, {_SUMS}, sum(lapsing) AS lapsing
+    FROM way GROUP BY shard, member_id, unit ORDER BY shard, member_id, unit
+), written AS (
+    INSERT INTO guerdon.member_balance AS b (build, shard, member_id, unit, {_NAMES})
+    SELECT %(build)s, shard, member_id, unit, {_NAMES} FROM moved
+    ON CONFLICT (build, shard, member_id, unit) DO UPDATE SET {_ADDED}
+)
+SELECT coalesce(sum(lapsing), 0) > 0 FROM moved
+"""  # noqa: S608  as above
+"""Add to balances; whether anything of it lapses: what does not pays nothing for it."""
+
+_ADD_EXPIRY = f"""
+MERGE INTO guerdon.member_expiry x
+USING (
+    SELECT shard, member_id, unit, expires_at, {_ACTIVE} AS active FROM (
+        SELECT e.shard, e.member_id, e.unit, e.expires_at, e.credit, e.amount {_RANGE}
+        AND e.expires_at IS NOT NULL AND (e.credit = 'active' OR e.debit = 'active')
+    ) lapsing
+    GROUP BY shard, member_id, unit, expires_at HAVING {_ACTIVE} <> 0
+    ORDER BY shard, member_id, unit, expires_at
+) m
+ON x.build = %(build)s AND x.shard = m.shard AND x.member_id = m.member_id AND x.unit = m.unit
+   AND x.expires_at = m.expires_at
+WHEN MATCHED AND x.active + m.active = 0 THEN DELETE
+WHEN MATCHED THEN UPDATE SET active = x.active + m.active
+WHEN NOT MATCHED THEN INSERT (build, shard, member_id, unit, expires_at, active)
+     VALUES (%(build)s, m.shard, m.member_id, m.unit, m.expires_at, m.active)
+"""  # noqa: S608  as above
+"""Add to how much lapses when; what falls to 0 is deleted, or a reader would walk over all that ever lapsed."""
 
 
 def clear(cursor: Cursor, build: int) -> None:
@@ -80,7 +104,7 @@ def clear(cursor: Cursor, build: int) -> None:
     cursor.execute("DELETE FROM guerdon.member_expiry WHERE build = %s", (build,))
 
 
-def difference(cursor: Cursor, build: int, generation: int) -> str | None:
+def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
     """Return the first balance that is not the sum of the log up to the cursor, in a sentence; None where all are."""
     cursor.execute(
         """
@@ -88,7 +112,7 @@ def difference(cursor: Cursor, build: int, generation: int) -> str | None:
         FROM (
             SELECT shard, member_id, unit,
                    ARRAY[issued, pending, active, reserved, spent, expired, reversed, debt] AS sums
-            FROM guerdon.member_balance WHERE build = %(build)s
+            FROM guerdon.member_balance WHERE build = %(build)s AND coalesce(shard = ANY(%(shards)s), true)
         ) b
         FULL JOIN (
             SELECT m.shard, m.member_id, m.unit,
@@ -96,17 +120,18 @@ def difference(cursor: Cursor, build: int, generation: int) -> str | None:
                          sum(m.spent), sum(m.expired), sum(m.reversed), sum(m.debt)] AS sums
             FROM guerdon.movement m
             JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = m.shard AND m.pos <= c.pos
+             AND coalesce(c.shard = ANY(%(shards)s), true)
             WHERE m.generation = %(generation)s
             GROUP BY m.shard, m.member_id, m.unit
         ) f USING (shard, member_id, unit)
         WHERE b.sums IS DISTINCT FROM f.sums
         ORDER BY 1, 2 LIMIT 1
         """,
-        {"build": build, "generation": generation},
+        {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()
     if row is None:
-        return _expiry_difference(cursor, build, generation)
+        return _expiry_difference(cursor, build, generation, shards)
     member_id, unit, projected, folded = row
     return (
         f"member {member_id}, {unit}: the projection says {_accounts(projected)} and the log says {_accounts(folded)}; "
@@ -114,23 +139,24 @@ def difference(cursor: Cursor, build: int, generation: int) -> str | None:
     )
 
 
-def _expiry_difference(cursor: Cursor, build: int, generation: int) -> str | None:
+def _expiry_difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
     cursor.execute(
         """
         SELECT member_id, unit, to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
                coalesce(x.active, 0), coalesce(f.active, 0)
-        FROM (SELECT * FROM guerdon.member_expiry WHERE build = %(build)s) x
+        FROM (SELECT * FROM guerdon.member_expiry WHERE build = %(build)s AND coalesce(shard = ANY(%(shards)s), true)) x
         FULL JOIN (
             SELECT m.shard, m.member_id, m.unit, m.expires_at, sum(m.active) AS active
             FROM guerdon.movement m
             JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = m.shard AND m.pos <= c.pos
+             AND coalesce(c.shard = ANY(%(shards)s), true)
             WHERE m.generation = %(generation)s AND m.expires_at IS NOT NULL
             GROUP BY m.shard, m.member_id, m.unit, m.expires_at HAVING sum(m.active) <> 0
         ) f USING (shard, member_id, unit, expires_at)
         WHERE x.active IS DISTINCT FROM f.active
         ORDER BY member_id, unit, expires_at LIMIT 1
         """,
-        {"build": build, "generation": generation},
+        {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()
     if row is None:

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 from projections.differences import sentence
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
 
-def fold(cursor: Cursor, build: int, generation: int) -> None:
+def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
     """Add the items granted in `projection_range` to `build`, and let the last movement of each say its status.
 
     Of an item that was granted before the range only the status is taken: the rest stands in its row.
     """
+    change = "" if is_first else "ON CONFLICT (build, shard, member_id, lot) DO UPDATE SET status = excluded.status"
     cursor.execute(
-        """
+        f"""
         INSERT INTO guerdon.member_reward
             (build, shard, member_id, lot, unit, item, amount, granted_at, expires_at, status)
         SELECT DISTINCT ON (e.shard, e.member_id, e.lot)
@@ -28,8 +31,8 @@ def fold(cursor: Cursor, build: int, generation: int) -> None:
           ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
         WHERE r.build = %(build)s
         ORDER BY e.shard, e.member_id, e.lot, e.pos
-        ON CONFLICT (build, shard, member_id, lot) DO UPDATE SET status = excluded.status
-        """,
+        {change}
+        """,  # noqa: S608  a constant of this function
         {"build": build, "generation": generation},
     )
 
@@ -39,7 +42,7 @@ def clear(cursor: Cursor, build: int) -> None:
     cursor.execute("DELETE FROM guerdon.member_reward WHERE build = %s", (build,))
 
 
-def difference(cursor: Cursor, build: int, generation: int) -> str | None:
+def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
     """Return the first item that is not what the log up to the cursor says, in a sentence; None where all are."""
     cursor.execute(
         """
@@ -47,7 +50,7 @@ def difference(cursor: Cursor, build: int, generation: int) -> str | None:
         FROM (
             SELECT shard, member_id, lot, item,
                    concat_ws(' ', amount, unit, item, status, granted_at, expires_at) AS told
-            FROM guerdon.member_reward WHERE build = %(build)s
+            FROM guerdon.member_reward WHERE build = %(build)s AND coalesce(shard = ANY(%(shards)s), true)
         ) p
         FULL JOIN (
             SELECT shard, member_id, lot, item,
@@ -58,6 +61,7 @@ def difference(cursor: Cursor, build: int, generation: int) -> str | None:
                                                   ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS last
                 FROM guerdon.item_movement e
                 JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
+                 AND coalesce(c.shard = ANY(%(shards)s), true)
                 WHERE e.generation = %(generation)s
                 ORDER BY e.shard, e.member_id, e.lot, e.pos
             ) folded
@@ -65,7 +69,7 @@ def difference(cursor: Cursor, build: int, generation: int) -> str | None:
         WHERE p.told IS DISTINCT FROM f.told
         ORDER BY 1, 2 LIMIT 1
         """,
-        {"build": build, "generation": generation},
+        {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()
     if row is None:

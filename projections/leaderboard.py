@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
 _DAYS = """
@@ -12,11 +14,16 @@ _DAYS = """
            sum(CASE WHEN e.debit = 'issued' THEN e.amount ELSE -e.amount END) AS value,
            max(e.occurred_at) AS reached_at
 """
+_ADD = """
+        ON CONFLICT (build, shard, day, member_id) DO UPDATE
+        SET value = p.value + excluded.value, reached_at = greatest(p.reached_at, excluded.reached_at)
+"""
 _GAINED = "e.unit = 'points' AND e.type IN ('points.granted', 'points.reversed')"
 
 
-def fold(cursor: Cursor, build: int, generation: int) -> None:
+def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
     """Add the points granted and reversed in `projection_range` to `build`, by the local day on which they were."""
+    add = "" if is_first else _ADD
     cursor.execute(
         f"""
         INSERT INTO guerdon.points_day AS p (build, shard, day, member_id, value, reached_at)
@@ -29,8 +36,7 @@ def fold(cursor: Cursor, build: int, generation: int) -> None:
             WHERE r.build = %(build)s AND {_GAINED}
             GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
         ) f
-        ON CONFLICT (build, shard, day, member_id) DO UPDATE
-        SET value = p.value + excluded.value, reached_at = greatest(p.reached_at, excluded.reached_at)
+        {add}
         """,  # noqa: S608  constants of this module
         {"build": build, "generation": generation},
     )
@@ -41,22 +47,26 @@ def clear(cursor: Cursor, build: int) -> None:
     cursor.execute("DELETE FROM guerdon.points_day WHERE build = %s", (build,))
 
 
-def difference(cursor: Cursor, build: int, generation: int) -> str | None:
+def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
     """Return the first day that is not what the log up to the cursor says, in a sentence; None where all are."""
     cursor.execute(
         f"""
         SELECT member_id, day, p.value, f.value
-        FROM (SELECT shard, day, member_id, value, reached_at FROM guerdon.points_day WHERE build = %(build)s) p
+        FROM (
+            SELECT shard, day, member_id, value, reached_at FROM guerdon.points_day
+            WHERE build = %(build)s AND coalesce(shard = ANY(%(shards)s), true)
+        ) p
         FULL JOIN (
             {_DAYS}
             FROM guerdon.reward_event e
             JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
+             AND coalesce(c.shard = ANY(%(shards)s), true)
             JOIN guerdon.programme_version v ON v.version = e.rule_version
             WHERE e.generation = %(generation)s AND {_GAINED} GROUP BY 1, 2, 3
         ) f USING (shard, day, member_id)
         WHERE (p.value, p.reached_at) IS DISTINCT FROM (f.value, f.reached_at) ORDER BY member_id, day LIMIT 1
         """,  # noqa: S608  as above
-        {"build": build, "generation": generation},
+        {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()
     if row is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.store import generations
 from engine.store.database import connect, one
+from projections.folders import CORES, Folders
 from projections.runner import PROJECTIONS, advance, connect_to_project
 from schemas.errors import AnswerIsNo, InputError
 
@@ -21,11 +22,18 @@ REBUILD_LOCK = 0x6275_696C
 """Advisory lock, held by a rebuild to its end: a second one would clear away what the first is folding."""
 
 
-def rebuild(database_url: str, name: str, progress: Callable[[int], None] = lambda _positions: None) -> int:
+def rebuild(
+    database_url: str,
+    name: str,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
+    cores: int = CORES,
+) -> int:
     """Fold the whole log into a new build of `name`, let the views read it, and return the number of positions.
 
     Readers go on all the while: until the switch they read the old build, after it the new one, never a mixture. An
-    earlier rebuild that was interrupted is cleared away first.
+    earlier rebuild that was interrupted is cleared away first. Of PostgreSQL as many processes fold as `cores` says,
+    each some of the shards. `progress` is told how many positions are folded, and how many there were at the start.
 
     Raises:
         InputError: there is no such projection.
@@ -41,10 +49,16 @@ def rebuild(database_url: str, name: str, progress: Callable[[int], None] = lamb
             generation = generations.live(cursor)
             _clear(cursor, name, generation, "building")
             build = _begin(cursor, name, generation)
-        total = 0
+            (positions,) = one(
+                cursor,
+                "SELECT coalesce(sum(pos), 0)::bigint FROM guerdon.generation_head WHERE generation = %s",
+                (generation,),
+            )
+        with Folders(database_url, build, positions, progress) as folders:
+            total = folders.fold(cores)
         while moved := advance(connection, [build]):
             total += moved
-            progress(moved)
+            progress(total, positions)
         with closing(connect(database_url, application="guerdon rebuild", idle_max="0")) as switching:
             total += _switch(connection, switching, name, generation, build)
         with connection, connection.cursor() as cursor:

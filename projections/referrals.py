@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from projections.differences import sentence
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
 _TYPES = "('referral.attributed', 'referral.qualified', 'referral.rejected', 'referral.voided')"
@@ -14,6 +16,7 @@ _EARNED = """
     SELECT e.shard, e.member_id, e.unit,
            sum(CASE WHEN e.debit = 'issued' THEN e.amount ELSE -e.amount END) AS amount
 """
+_ADD = "ON CONFLICT (build, shard, member_id, unit) DO UPDATE SET amount = p.amount + excluded.amount"
 _FORWARDED = """
     e.debit IS NOT NULL AND starts_with(e.event_id, 'forwarded:') AND (e.debit = 'issued' OR e.credit = 'reversed')
     AND EXISTS (
@@ -22,7 +25,7 @@ _FORWARDED = """
 """
 
 
-def fold(cursor: Cursor, build: int, generation: int) -> None:
+def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
     """Append what `projection_range` says of referrals to `build`, and add up what was paid for them.
 
     Whose account tells it does not matter: the view puts together what two shards say of one referral.
@@ -40,6 +43,7 @@ def fold(cursor: Cursor, build: int, generation: int) -> None:
         """,  # noqa: S608  constants of this module
         {"build": build, "generation": generation},
     )
+    add = "" if is_first else _ADD
     cursor.execute(
         f"""
         INSERT INTO guerdon.referrer_earning AS p (build, shard, member_id, unit, amount)
@@ -51,7 +55,7 @@ def fold(cursor: Cursor, build: int, generation: int) -> None:
             WHERE r.build = %(build)s AND {_FORWARDED}
             GROUP BY e.shard, e.member_id, e.unit ORDER BY e.shard, e.member_id, e.unit
         ) f
-        ON CONFLICT (build, shard, member_id, unit) DO UPDATE SET amount = p.amount + excluded.amount
+        {add}
         """,  # noqa: S608  as above
         {"build": build, "generation": generation},
     )
@@ -63,26 +67,28 @@ def clear(cursor: Cursor, build: int) -> None:
     cursor.execute("DELETE FROM guerdon.referrer_earning WHERE build = %s", (build,))
 
 
-def difference(cursor: Cursor, build: int, generation: int) -> str | None:
+def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
     """Return the first member of whom the projection says other than the log up to the cursor; None: nobody."""
     cursor.execute(
         f"""
         WITH told AS (
             SELECT member_id, concat_ws(' ', type, item, reason, occurred_at) AS line
-            FROM guerdon.referral_change WHERE build = %(build)s
+            FROM guerdon.referral_change WHERE build = %(build)s AND coalesce(shard = ANY(%(shards)s), true)
             UNION ALL
             SELECT member_id, concat_ws(' ', unit, amount) FROM guerdon.referrer_earning
-            WHERE build = %(build)s AND amount <> 0
+            WHERE build = %(build)s AND coalesce(shard = ANY(%(shards)s), true) AND amount <> 0
         ), logged AS (
             SELECT e.member_id, concat_ws(' ', e.type, e.item, e.reason, e.occurred_at) AS line
             FROM guerdon.reward_event e
             JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
+             AND coalesce(c.shard = ANY(%(shards)s), true)
             WHERE e.generation = %(generation)s AND e.type IN {_TYPES}
             UNION ALL
             SELECT member_id, concat_ws(' ', unit, amount) FROM (
                 {_EARNED}
                 FROM guerdon.reward_event e
                 JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
+                 AND coalesce(c.shard = ANY(%(shards)s), true)
                 WHERE e.generation = %(generation)s AND {_FORWARDED} GROUP BY e.shard, e.member_id, e.unit
             ) f WHERE amount <> 0
         )
@@ -92,7 +98,7 @@ def difference(cursor: Cursor, build: int, generation: int) -> str | None:
           USING (member_id, line, n)
         WHERE p.line IS NULL OR f.line IS NULL ORDER BY 1, 2, 3 LIMIT 1
         """,  # noqa: S608  as above
-        {"build": build, "generation": generation},
+        {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()
     if row is None:

@@ -13,6 +13,7 @@ from engine.store import generations
 from engine.store.database import RETRYABLE, connect, one
 from projections import balances, items, leaderboard, referrals, tiers
 from schemas.errors import InputError, ServiceUnreachable
+from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,14 +36,17 @@ LEAVE_S = 1.0
 class Projection(Protocol):
     """Fold a range of positions of each shard into rows of its own."""
 
-    def fold(self, cursor: Cursor, build: int, generation: int) -> None:
-        """Fold the ranges of `build` in the temporary table `projection_range (build, shard, after_pos, upto_pos)`."""
+    def fold(self, cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
+        """Fold the ranges of `build` in the temporary table `projection_range (build, shard, after_pos, upto_pos)`.
+
+        `is_first` says that `build` has no rows of these shards yet, so that there is nothing to add to.
+        """
 
     def clear(self, cursor: Cursor, build: int) -> None:
         """Delete the rows of `build`."""
 
-    def difference(self, cursor: Cursor, build: int, generation: int) -> str | None:
-        """Return the first row of `build` that is not the fold of the log up to its cursor, in a sentence."""
+    def difference(self, cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
+        """Return the first row of `build` that is not the fold of the log up to its cursor; None: all shards."""
 
 
 PROJECTIONS: dict[str, Projection] = {
@@ -65,7 +69,20 @@ def connect_to_project(database_url: str) -> Connection:
     return connection
 
 
-def advance(connection: Connection, builds: Sequence[int], observe: Callable[[str], None] = lambda _point: None) -> int:
+def connect_to_rebuild(database_url: str) -> Connection:
+    """Open a connection to fold much of a log at once: the planner may read it from end to end."""
+    connection = connect(database_url, application="guerdon rebuild")
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SET work_mem = '128MB'")
+    return connection
+
+
+def advance(
+    connection: Connection,
+    builds: Sequence[int],
+    observe: Callable[[str], None] = lambda _point: None,
+    shards: Sequence[int] = range(SHARDS),
+) -> int:
     """Fold what `builds` have not seen yet, at most POSITIONS_MAX a shard each, and return how many positions it was.
 
     All in one transaction: a projection more costs its fold and no commit, and the views move together. A range ends
@@ -74,18 +91,18 @@ def advance(connection: Connection, builds: Sequence[int], observe: Callable[[st
     cleared away meanwhile there is nothing to fold.
     """
     with connection.cursor() as cursor:
-        _lock_ranges(cursor, builds)
+        _lock_ranges(cursor, builds, shards)
         cursor.execute(
             """
-            SELECT b.projection, b.build, b.generation, sum(r.upto_pos - r.after_pos)::bigint
+            SELECT b.projection, b.build, b.generation, max(r.after_pos) = 0, sum(r.upto_pos - r.after_pos)::bigint
             FROM projection_range r JOIN guerdon.projection_build b USING (build) GROUP BY b.build ORDER BY b.build
             """
         )
         behind = cursor.fetchall()
         if behind:
             observe("before fold")
-            for name, build, generation, _ in behind:
-                PROJECTIONS[name].fold(cursor, build, generation)
+            for name, build, generation, is_first, _ in behind:
+                PROJECTIONS[name].fold(cursor, build, generation, is_first=is_first)
             observe("after fold")
             cursor.execute(
                 """
@@ -99,7 +116,7 @@ def advance(connection: Connection, builds: Sequence[int], observe: Callable[[st
     return sum(positions for *_, positions in behind)
 
 
-def _lock_ranges(cursor: Cursor, builds: Sequence[int]) -> None:
+def _lock_ranges(cursor: Cursor, builds: Sequence[int], shards: Sequence[int]) -> None:
     """Fill `projection_range` with what to fold, and hold those cursors."""
     cursor.execute(
         """
@@ -110,7 +127,7 @@ def _lock_ranges(cursor: Cursor, builds: Sequence[int]) -> None:
         FROM guerdon.projection_build b
         JOIN guerdon.projection_cursor c ON c.build = b.build
         JOIN guerdon.generation_head h ON h.generation = b.generation AND h.shard = c.shard
-        WHERE b.build = ANY(%(builds)s) AND h.pos > c.pos
+        WHERE b.build = ANY(%(builds)s) AND c.shard = ANY(%(shards)s) AND h.pos > c.pos
         ORDER BY c.build, c.shard FOR UPDATE OF c SKIP LOCKED;
         -- a range that was cut ends with the source event at the cut
         UPDATE projection_range r SET upto_pos = (
@@ -122,7 +139,7 @@ def _lock_ranges(cursor: Cursor, builds: Sequence[int]) -> None:
         )
         WHERE r.upto_pos = r.after_pos + %(most)s;
         """,
-        {"builds": list(builds), "most": POSITIONS_MAX},
+        {"builds": list(builds), "shards": list(shards), "most": POSITIONS_MAX},
     )
 
 
@@ -146,12 +163,12 @@ def builds_of(cursor: Cursor, generation: int) -> list[int]:
     return [build for (build,) in cursor.fetchall()]
 
 
-def difference(cursor: Cursor, build: int) -> str | None:
-    """Return in a sentence where `build` is not the fold of the log up to its cursors; None where it is."""
+def difference(cursor: Cursor, build: int, shards: Sequence[int] | None = None) -> str | None:
+    """Return in a sentence where `build`, or some shards of it, is not the fold of the log; None where it is."""
     name, generation = one(
         cursor, "SELECT projection, generation FROM guerdon.projection_build WHERE build = %s", (build,)
     )
-    return PROJECTIONS[name].difference(cursor, build, generation)
+    return PROJECTIONS[name].difference(cursor, build, generation, None if shards is None else list(shards))
 
 
 def catch_up(connection: Connection, observe: Callable[[str], None] = lambda _point: None) -> int:

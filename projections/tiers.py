@@ -7,25 +7,32 @@ from typing import TYPE_CHECKING
 from projections.differences import sentence
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
 
-def fold(cursor: Cursor, build: int, generation: int) -> None:
+_BEFORE = """
+    (SELECT h.tier FROM guerdon.tier_history h
+     WHERE h.build = %(build)s AND h.shard = e.shard AND h.member_id = e.member_id ORDER BY h.pos DESC LIMIT 1)
+"""
+
+
+def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
     """Append the changes in `projection_range` to `build`.
 
     The tier before a change is the one of the change before it: in the range, else in what is projected already, else
     the lowest of the programme version that judged it, in which every member begins without an event.
     """
+    before = "NULL" if is_first else _BEFORE
     cursor.execute(
-        """
+        f"""
         INSERT INTO guerdon.tier_history
             (build, shard, member_id, pos, tier, previous, reason, occurred_at, recorded_at)
         SELECT %(build)s, e.shard, e.member_id, e.pos, e.tier,
                coalesce(
                    lag(e.tier) OVER (PARTITION BY e.shard, e.member_id ORDER BY e.pos),
-                   (SELECT h.tier FROM guerdon.tier_history h
-                    WHERE h.build = %(build)s AND h.shard = e.shard AND h.member_id = e.member_id
-                    ORDER BY h.pos DESC LIMIT 1),
+                   {before},
                    e.lowest
                ),
                e.reason, e.occurred_at, e.recorded_at
@@ -33,7 +40,7 @@ def fold(cursor: Cursor, build: int, generation: int) -> None:
         JOIN guerdon.tier_movement e
           ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
         WHERE r.build = %(build)s
-        """,
+        """,  # noqa: S608  a constant of this module
         {"build": build, "generation": generation},
     )
 
@@ -43,7 +50,7 @@ def clear(cursor: Cursor, build: int) -> None:
     cursor.execute("DELETE FROM guerdon.tier_history WHERE build = %s", (build,))
 
 
-def difference(cursor: Cursor, build: int, generation: int) -> str | None:
+def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
     """Return the first change that is not what the log up to the cursor says, in a sentence; None where all are."""
     cursor.execute(
         """
@@ -51,7 +58,7 @@ def difference(cursor: Cursor, build: int, generation: int) -> str | None:
         FROM (
             SELECT shard, member_id, pos,
                    concat_ws(' ', previous, 'to', tier, reason, occurred_at, 'recorded', recorded_at) AS told
-            FROM guerdon.tier_history WHERE build = %(build)s
+            FROM guerdon.tier_history WHERE build = %(build)s AND coalesce(shard = ANY(%(shards)s), true)
         ) p
         FULL JOIN (
             SELECT e.shard, e.member_id, e.pos,
@@ -61,12 +68,13 @@ def difference(cursor: Cursor, build: int, generation: int) -> str | None:
                    ) AS told
             FROM guerdon.tier_movement e
             JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
+             AND coalesce(c.shard = ANY(%(shards)s), true)
             WHERE e.generation = %(generation)s
         ) f USING (shard, member_id, pos)
         WHERE p.told IS DISTINCT FROM f.told
         ORDER BY member_id, pos LIMIT 1
         """,
-        {"build": build, "generation": generation},
+        {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()
     if row is None:

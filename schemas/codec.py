@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CommittedSchemas", "Decoder", "Encoder", "WriterSchemas"]
 
-_FRAME_BYTES = 5
+FRAME_BYTES = 5
 _SCHEMAS_KEPT_MAX = 10_000
 
 
@@ -56,14 +56,14 @@ class Decoder:
         """
         if len(value) > self._bytes_max:
             raise Rejected(Reason.TOO_LARGE, f"the value has {len(value):,} bytes; {self._bytes_max:,} are taken")
-        if len(value) < _FRAME_BYTES or value[0]:
+        if len(value) < FRAME_BYTES or value[0]:
             raise Rejected(Reason.UNDECODABLE, _framing(value))
         schema_id = int.from_bytes(value[1:5])
         reading = self._known.get(schema_id) or self._read_schema(schema_id)
         if topic not in reading.topics:
             raise Rejected(Reason.UNKNOWN_SCHEMA, reading.not_on(topic, schema_id))
         body = BytesIO(value)
-        body.seek(_FRAME_BYTES)
+        body.seek(FRAME_BYTES)
         try:
             record: Any = schemaless_reader(body, reading.avro, None)
         except MemoryError:

@@ -8,7 +8,10 @@ from engine.store import generations, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.database import transaction
 from engine.store.reward_log import PostingFields, RewardRows
+from operations.decisions import SOURCE
+from schemas.events import Decision
 from schemas.partitioning import shard_of
+from tests.chaos.batches import admitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,10 +31,16 @@ def append(database_url: str, entries: Iterable[Entry]) -> list[int]:
         for entry in history:
             head = heads[shard_of(entry.member_id)]
             head.record_at(max(head.recorded_ms, recorded_ms))
-            sources.append_own("decision", head, entry.member_id, 0, f"d{head.seq}", b"")
-            rewards.append(entry.rewards, head, pack_text(entry.member_id) + pack_text(f"d{head.seq}"))
+            event_id = f"d{head.shard}-{head.seq}"
+            names = pack_text(entry.member_id), pack_text(SOURCE), pack_text(event_id)
+            decision = Decision(
+                event_id=event_id, member_id=entry.member_id, occurred_at=recorded_ms, action="adjust", source=SOURCE
+            )
+            sources.append(admitted(decision), head, 0, b"".join(names), None)
+            rewards.append(entry.rewards, head, names[0] + names[2])
             times.append(head.recorded_ms)
         sources.write_events(cursor)
+        sources.write_identities(cursor)
         rewards.write(cursor)
         source_log.save_heads(cursor, heads.values(), generation)
     return times

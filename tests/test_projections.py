@@ -13,7 +13,8 @@ import pytest
 from engine.batch import Batch
 from engine.store.database import one, transaction
 from operations import projections
-from projections import runner
+from projections import balances as balance_projection
+from projections import folders, runner
 from projections.rebuild import rebuild
 from projections.runner import advance, connect_to_project, finish, live_builds
 from schemas.errors import InputError
@@ -103,7 +104,7 @@ def test_readers_see_no_balance_go_back_or_vanish_while_it_is_rebuilt(
     finish(logged, threading.Event())
     seen: list[Balances] = [balances(logged)]
 
-    def progress(_positions: int) -> None:
+    def progress(_done: int, _total: int) -> None:
         seen.append(balances(logged))
         if len(seen) < 6:
             log(logged, 50 * len(seen), 50)  # the log goes on, and so does the build that is read
@@ -119,7 +120,7 @@ def test_readers_see_no_balance_go_back_or_vanish_while_it_is_rebuilt(
 
 
 def test_a_rebuild_that_was_interrupted_is_cleared_away_by_the_next(logged: str) -> None:
-    def interrupt(_positions: int) -> None:
+    def interrupt(_done: int, _total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -132,6 +133,53 @@ def test_a_rebuild_that_was_interrupted_is_cleared_away_by_the_next(logged: str)
         assert cursor.fetchall() == [("live",)]
         cursor.execute("SELECT count(DISTINCT build) FROM guerdon.member_balance")
         assert cursor.fetchone() == (1,)
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+@pytest.mark.parametrize("ranges_read_through", [0, 4])
+def test_a_rebuild_by_any_number_of_processes_is_the_fold_of_the_log(
+    cores: int, ranges_read_through: int, logged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "READ_THROUGH", ranges_read_through)
+    monkeypatch.setattr(runner, "POSITIONS_MAX", 7)  # some shards in one range, others in more
+    told: list[tuple[int, int]] = []
+    for name in runner.PROJECTIONS:
+        told.clear()
+        positions = rebuild(logged, name, lambda done, total: told.append((done, total)), cores=cores)
+        assert told[-1] == (positions, positions)
+        assert [done for done, _ in told] == sorted(done for done, _ in told)
+        assert projections.difference(logged, name) is None
+
+
+def test_what_is_told_of_a_comparison_ends_with_all_positions(logged: str) -> None:
+    finish(logged, threading.Event())
+    told: list[tuple[int, int]] = []
+    assert projections.difference(logged, NAME, lambda done, total: told.append((done, total))) is None
+    with transaction(logged) as cursor:
+        (positions,) = one(cursor, "SELECT count(*) FROM guerdon.reward_event")
+    assert told[-1] == (positions, positions)
+    assert len(told) == 64 // projections.SHARDS_AT_ONCE
+
+
+def test_a_rebuild_whose_folding_fails_leaves_the_old_rows_and_ends_every_connection(
+    logged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(logged, threading.Event())
+    before = balances(logged)
+
+    def fails(*_: object, **__: object) -> None:
+        raise LookupError("made by this test")
+
+    with monkeypatch.context() as defect:
+        defect.setattr(balance_projection, "fold", fails)
+        with pytest.raises(LookupError, match="made by this test"):
+            rebuild(logged, NAME)
+    assert balances(logged) == before
+    with transaction(logged) as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'guerdon rebuild'")
+        assert cursor.fetchone() == (0,)
+    rebuild(logged, NAME)
+    assert projections.difference(logged, NAME) is None
 
 
 def test_a_projection_that_is_not_the_fold_of_its_log_is_told_and_mended(logged: str) -> None:

@@ -1,0 +1,102 @@
+"""Prove that what is projected of a generation is the fold of its log, and that its balances are balances."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from projections import runner
+from schemas.partitioning import SHARDS
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+
+
+def balances(connection: Connection, generation: int) -> tuple[int, str | None]:
+    """Hold the balance equations of the contract for every member and unit of the generation's own build (I12).
+
+    Accounts are as they are stored: `issued` is minus `granted`, `debt` minus the view's `debt`.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT count(*) OVER (), member_id, unit,
+                   issued + pending + active + reserved + spent + expired + reversed + debt <> 0
+                   OR (debt < 0 AND active <> 0)
+                   OR least(-issued, pending, active, reserved, spent, expired, reversed, -debt, reversed + debt) < 0
+                   AS wrong
+            FROM guerdon.member_balance
+            WHERE build IN (
+                SELECT build FROM guerdon.projection_build
+                WHERE projection = 'member_balance' AND status = 'live' AND generation = %s
+            )
+            ORDER BY wrong DESC, member_id, unit LIMIT 1
+            """,
+            (generation,),
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return 0, None
+    looked_at, member_id, unit, wrong = row
+    return looked_at, f"member {member_id}, {unit}: the balance equations do not hold" if wrong else None
+
+
+def projected(connection: Connection, generation: int) -> tuple[int, str | None]:
+    """Hold each projection of the generation to be the fold of its log up to its cursors (I7)."""
+    with connection.cursor() as cursor:
+        builds = runner.builds_of(cursor, generation)
+        problem = _missing(cursor, generation) or _cursor_misplaced(cursor, generation)
+        for build in builds:
+            problem = problem or runner.difference(cursor, build)
+        return len(builds), problem
+
+
+def _missing(cursor: Cursor, generation: int) -> str | None:
+    """Name the first projection that the generation has not, or that has no cursor for a shard."""
+    cursor.execute(
+        """
+        SELECT name, b.build, min(shard) FROM unnest(%(names)s) AS name CROSS JOIN generate_series(0, %(last)s) AS shard
+        LEFT JOIN guerdon.projection_build b
+               ON b.projection = name AND b.status = 'live' AND b.generation = %(generation)s
+        LEFT JOIN guerdon.projection_cursor c USING (build, shard)
+        WHERE c.build IS NULL GROUP BY name, b.build ORDER BY name LIMIT 1
+        """,
+        {"names": list(runner.PROJECTIONS), "last": SHARDS - 1, "generation": generation},
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    name, build, shard = row
+    if build is None:
+        return f"generation {generation} has no projection {name}"
+    return f"projection {name}, shard {shard}: its cursor is missing; run `guerdon projection rebuild {name}`"
+
+
+def _cursor_misplaced(cursor: Cursor, generation: int) -> str | None:
+    """Name the first cursor that stands beyond the log, or in the midst of a source event."""
+    cursor.execute(
+        """
+        SELECT b.projection, c.shard, c.pos, h.pos FROM guerdon.projection_build b
+        JOIN guerdon.projection_cursor c USING (build)
+        JOIN guerdon.generation_head h ON h.generation = b.generation AND h.shard = c.shard
+        WHERE b.generation = %(generation)s AND b.status = 'live' AND (
+            c.pos NOT BETWEEN 0 AND h.pos OR EXISTS (
+                SELECT FROM guerdon.reward_event last JOIN guerdon.reward_event next
+                  ON next.generation = last.generation AND next.shard = last.shard AND next.pos = last.pos + 1
+                WHERE last.generation = %(generation)s AND last.shard = c.shard AND last.pos = c.pos
+                  AND last.seq = next.seq
+            )
+        )
+        ORDER BY b.projection, c.shard LIMIT 1
+        """,
+        {"generation": generation},
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    name, shard, pos, head = row
+    what = f"the log ends at pos {head}" if not 0 <= pos <= head else "that is in the midst of a source event"
+    return (
+        f"projection {name}, shard {shard}: its cursor stands at pos {pos}, and {what}; "
+        f"run `guerdon projection rebuild {name}`"
+    )
