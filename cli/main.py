@@ -12,6 +12,7 @@ import typer
 
 from cli import (
     adjust,
+    archive,
     bench,
     demo,
     difference,
@@ -43,7 +44,7 @@ UNREACHABLE = {
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
     demo, services, worker, programme, events, simulate, member, operate, why, adjust, referral, generations,
-    difference, bench,
+    difference, archive, bench,
 )  # fmt: skip
 
 app = typer.Typer(
