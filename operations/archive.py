@@ -88,7 +88,7 @@ def export(
             _check_continues(cursor, folder, old, ends)
         remove_unnamed(folder, old)
         observe("before log")
-        shards = _export_log(connection, folder, old, ends, report)
+        shards = _LogExport(connection, folder, report, observe).run(old, ends)
         observe("before beside")
         manifest = _export_beside(connection, folder, (old, shards, until_ms), generation)
         observe("before keys")
@@ -122,61 +122,66 @@ def _check_continues(cursor: Cursor, folder: Path, old: Manifest | None, ends: l
         if not is_ours or here is None or here.hex() != shard.hash:
             raise InputError(f"{folder} holds the archive of another database; name a new folder")
         if end.seq < shard.seq:
-            raise InputError(
-                f"{folder} has more of the log than was recorded by then; leave out --until, or name a new folder"
-            )
+            raise InputError(f"{folder} has later events already; leave out --until, or name a new folder")
 
 
-def _export_log(
-    connection: Connection,
-    folder: Path,
-    old: Manifest | None,
-    ends: list[End],
-    report: Callable[[int, int], None],
-) -> list[Shard]:
+class _LogExport:
     """Write what is new in each shard to files of its own."""
-    before = [()] * SHARDS if old is None else [shard.segments for shard in old.shards]
-    done, total = sum(segments[-1].last_seq for segments in before if segments), sum(end.seq for end in ends)
-    report(done, total)
-    shards = []
-    for number, end in enumerate(ends):
-        segments = list(before[number])
-        rows = _counted(connection, number, segments[-1].last_seq if segments else 0, end.seq)
-        while (first := next(rows, None)) is not None:
-            segments.append(_write_segment(folder, number, first, rows, segments))
-            report(done + segments[-1].last_seq, total)
-        done += end.seq
-        shards.append(_shard(end, segments))
-        if segments and (segments[-1].last_seq, segments[-1].last_hash) != (end.seq, end.hash.hex()):
-            raise AnswerIsNo(
-                f"source log, shard {number}: the head says seq {end.seq}, the log ends elsewhere; see `guerdon verify`"
-            )
-    return shards
 
+    def __init__(
+        self,
+        connection: Connection,
+        folder: Path,
+        report: Callable[[int, int], None],
+        observe: Callable[[str], None],
+    ) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._report = report
+        self._observe = observe
 
-def _counted(connection: Connection, shard: int, after_seq: int, upto_seq: int) -> Iterator[SourceRow]:
-    """Yield a shard's rows, none of which may be missing."""
-    expected = after_seq
-    if after_seq < upto_seq:
-        for rows in archives.source_rows(connection, shard, after_seq, upto_seq):
+    def run(self, old: Manifest | None, ends: list[End]) -> list[Shard]:
+        """Return what the manifest says of each shard, the files that were there and the new ones."""
+        before: list[tuple[Segment, ...]] = [()] * SHARDS if old is None else [shard.segments for shard in old.shards]
+        done, total = 0 if old is None else old.events, sum(end.seq for end in ends)
+        self._report(done, total)
+        shards = []
+        for number, end in enumerate(ends):
+            segments = list(before[number])
+            rows = self._rows(number, segments[-1].last_seq if segments else 0, end.seq)
+            while (first := next(rows, None)) is not None:
+                segments.append(self._write(number, first, rows, segments))
+                done += segments[-1].rows
+                self._report(done, total)
+            if segments and (segments[-1].last_seq, segments[-1].last_hash) != (end.seq, end.hash.hex()):
+                raise AnswerIsNo(
+                    f"source log, shard {number}: the head says seq {end.seq}, and the log ends elsewhere; see "
+                    "`guerdon verify`"
+                )
+            shards.append(_shard(end, segments))
+        return shards
+
+    def _rows(self, shard: int, after_seq: int, upto_seq: int) -> Iterator[SourceRow]:
+        """Yield a shard's rows, none of which may be missing."""
+        expected = after_seq
+        if after_seq == upto_seq:
+            return
+        for rows in archives.source_rows(self._connection, shard, after_seq, upto_seq):
             for row in rows:
                 expected += 1
                 if row.seq != expected:
                     raise AnswerIsNo(f"source log, shard {shard}: seq {expected} is missing; see `guerdon verify`")
                 yield row
 
-
-def _write_segment(
-    folder: Path, shard: int, first: SourceRow, rows: Iterator[SourceRow], segments: list[Segment]
-) -> Segment:
-    path = folder / segment_path(shard, first.seq)
-    with new_file(path) as file:
-        writer = SegmentWriter(file, bytes.fromhex(segments[-1].last_hash) if segments else b"")
-        writer.write(first)
-        while writer.rows < ROWS_A_FILE and (row := next(rows, None)) is not None:
-            writer.write(row)
-        writer.close()
-    return Segment(first.seq, writer.last_seq, writer.last_hash.hex(), path.stat().st_size, digest_of(path))
+    def _write(self, shard: int, first: SourceRow, rows: Iterator[SourceRow], segments: list[Segment]) -> Segment:
+        path = self._folder / segment_path(shard, first.seq)
+        previous_hash = bytes.fromhex(segments[-1].last_hash) if segments else b""
+        with new_file(path) as file, SegmentWriter(file, previous_hash) as writer:
+            writer.write(first)
+            self._observe("in file")
+            while writer.rows < ROWS_A_FILE and (row := next(rows, None)) is not None:
+                writer.write(row)
+        return Segment(first.seq, writer.last_seq, writer.last_hash.hex(), path.stat().st_size, digest_of(path))
 
 
 def _shard(end: End, segments: list[Segment]) -> Shard:

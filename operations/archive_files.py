@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import msgspec
 from msgspec import Struct
@@ -342,9 +342,12 @@ class SegmentWriter:
         self._rows.clear()
         self._bytes = 0
 
-    def close(self) -> None:
-        """Write the rest and the file's end."""
-        if self._rows:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write the rest and the file's end; after an error nobody will read what there is."""
+        if self._rows and kind is None:
             self._flush()
         self._writer.close()
 

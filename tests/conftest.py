@@ -182,8 +182,7 @@ def database_url(postgres_admin_url: str, template_database: str) -> Iterator[st
 def other_database_url(postgres_admin_url: str, template_database: str) -> Iterator[str]:
     """Return the URL of a second migrated database, with a secret of its own as every one that `init` makes."""
     with _database(postgres_admin_url, template_database) as url:
-        secret = "UPDATE guerdon.setting SET value = sha256('another') WHERE name = 'digest_secret'"
-        _execute(url, secret)
+        _execute(url, "UPDATE guerdon.setting SET value = sha256('another') WHERE name = 'digest_secret'")
         yield url
 
 

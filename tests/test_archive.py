@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
+import json
+import re
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
+from msgspec import structs
+from pyarrow import parquet
+from typer.testing import CliRunner
 
-from engine.store import archives
-from engine.store.database import one, transaction
+from cli.main import app
+from engine.batch import Batch, ClockMove, OffsetMove, SetAside
+from engine.live import LiveTransaction
+from engine.store import archives, generations, offsets
+from engine.store.database import as_owner, one, transaction
+from operations import archive, archive_files
 from operations.archive import export, verify
 from operations.archive_import import restore
 from operations.verify import verify as verify_database
-from tests.replays import everything, rows
+from schemas.errors import AnswerIsNo, InputError
+from schemas.events import Erasure, Signup
+from schemas.partitioning import shard_of
+from schemas.rejection import Reason
+from tests.chaos.batches import SCHEMAS, admitted, commit, purchase
+from tests.chaos.load import START_MS, activate
+from tests.replays import everything, repeated, rows
+from tests.test_contests_live import PROGRAMME as RACE
+from tests.test_referrals_live import PROGRAMME, crossing, drain, signup, statuses, taken_in
+from tests.test_replay import PLAIN, WITH_BIRTHDAY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.postgres
 
+
 SAME = {
-    "source_event": "shard, seq, payload, sealed, hash",
+    "source_event": "shard, seq, prev_seq, payload, sealed, hash",
     "event_identity": "identity, digest, shard, seq",
     "shard_head": "shard, seq, hash, recorded_at, ticked_at",
     "generation_schedule": "shard, from_seq, version",
     "generation_fact": "shard, seq, n, kind, fact",
-    "programme_version": "version, digest, body, activated_at",
+    "publication_cursor": "shard, pos",
     "member_key": "shard, member_id, key, erased_at",
-    "consumer_offset": "topic, partition, next_offset, accepted",
-    "quarantine": "id, stage, payload, status",
-    "budget": "budget, period, amount, times",
-    "stock": "reward, used",
+    "contest_score": "contest, period, shard, member_id, value, reached_at",
+    **{name: "t.*" for name in archives.KEPT[5:] if name not in ("generation_fact", "publication_cursor")},
+    "programme_version": "t.*",
+    "writer_schema": "t.*",
 }
+"""Tables that must come back as they were, and by which columns; the number of the live generation may be another."""
 
 
 def table(database_url: str, name: str, columns: str) -> list[tuple[Any, ...]]:
@@ -38,33 +65,478 @@ def table(database_url: str, name: str, columns: str) -> list[tuple[Any, ...]]:
         where = ""
         if "generation" in archives.columns(cursor, name):
             where = " WHERE generation = (SELECT generation FROM guerdon.generation WHERE status = 'live')"
-        cursor.execute(f"SELECT ({columns})::text FROM guerdon.{name}{where} ORDER BY 1")
+        cursor.execute(f"SELECT ({columns})::text FROM guerdon.{name} t{where} ORDER BY 1")  # noqa: S608  names of this module
         return cursor.fetchall()
 
 
 def live(database_url: str) -> int:
     with transaction(database_url) as cursor:
-        (number,) = one(cursor, "SELECT generation FROM guerdon.generation WHERE status = 'live'")
-        return int(number)
+        return generations.live(cursor)
 
 
-def states(database_url: str) -> list[tuple[Any, ...]]:
-    with transaction(database_url) as cursor:
-        cursor.execute("SELECT shard, member_id, seq, state, due_at, tier FROM guerdon.member_state ORDER BY 1, 2")
-        return [(*row[:3], bytes(row[3]), *row[4:]) for row in cursor.fetchall()]
+def assert_same(database_url: str, other: str) -> None:
+    """Hold the second database to have all that the first has, and to be sound."""
+    assert rows(other, live(other)) == rows(database_url, live(database_url))
+    for name, columns in SAME.items():
+        assert table(other, name, columns) == table(database_url, name, columns), name
+    assert [finding for finding in verify_database(other) if finding["problem"]] == []
+
+
+def given(database_url: str) -> list[tuple[Any, ...]]:
+    """Return what was decided, without when it was recorded and what follows from that."""
+    return [(*row[:20], row[21]) for row in rows(database_url, live(database_url))]
+
+
+def bought(database_url: str, *numbers: int) -> None:
+    commit(database_url, Batch([admitted(purchase(number, f"m{number % 5}")) for number in numbers]))
+
+
+def consumed(database_url: str, first: int, count: int) -> None:
+    """Take purchases from a partition of a topic, and set one message aside."""
+    found = []
+    for number in range(first, first + count):
+        event = admitted(purchase(number, f"m{number % 3}"))
+        event.topic, event.partition, event.offset = "guerdon.purchases", 0, number
+        found.append(event)
+    end = first + count
+    bad = SetAside("decode", Reason.UNDECODABLE, "no Avro", "guerdon.purchases", 0, end, b"?")
+    if first == 0:
+        with transaction(database_url) as cursor:
+            offsets.add_partitions(cursor, {("guerdon.purchases", 0): 0})
+    moves = {("guerdon.purchases", 0): OffsetMove(first, end + 1, START_MS)}
+    outcome = commit(database_url, Batch(found, [bad], moves))
+    assert (outcome.accepted, outcome.quarantined) == (count, 1)
 
 
 def test_an_archive_brings_back_both_logs_to_the_byte(
     database_url: str, other_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    everything(database_url, monkeypatch)
+    everything(database_url, monkeypatch, 500)
     told = export(database_url, tmp_path / "archive", keys=tmp_path / "keys")
     assert verify(tmp_path / "archive")["digest"] == told["digest"]
     restored = restore(other_database_url, tmp_path / "archive", keys=tmp_path / "keys")
-    assert restored["digest"] == told["digest"]
-    assert restored["goes_on"]
-    assert rows(other_database_url, live(other_database_url)) == rows(database_url, 1)
-    for name, columns in SAME.items():
-        assert table(other_database_url, name, columns) == table(database_url, name, columns), name
-    assert states(other_database_url) == states(database_url)
+    assert (restored["digest"], restored["goes_on"]) == (told["digest"], True)
+    assert_same(database_url, other_database_url)
+    assert repeated(other_database_url)["shards_that_differ"] == 0
+
+
+def test_a_worker_goes_on_in_the_new_database_and_loses_and_doubles_nothing(
+    database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, PLAIN)
+    consumed(database_url, 0, 30)
+    copied(database_url, other_database_url, tmp_path)
+    assert_same(database_url, other_database_url)
+    for url in (database_url, other_database_url):
+        again = admitted(purchase(7, "m1"))
+        assert commit(url, Batch([again])).duplicate == 1
+        consumed(url, 31, 10)
+    assert given(other_database_url) == given(database_url)
+    with pytest.raises(offsets.Fenced):
+        consumed(other_database_url, 31, 10)
     assert [finding for finding in verify_database(other_database_url) if finding["problem"]] == []
+
+
+def test_referrals_that_wait_between_shards_go_on_in_the_new_database(
+    database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, PROGRAMME)
+    events = crossing(80, 3)
+    with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
+        taken_in(worker, signup(900, "early", 0, referrer_id="nobody-yet"))
+        for event in events[:120]:
+            taken_in(worker, event)
+    assert table(database_url, "forwarded", "t.*")
+    assert table(database_url, "waiting_referral", "t.*")
+    copied(database_url, other_database_url, tmp_path)
+    assert_same(database_url, other_database_url)
+    for url in (database_url, other_database_url):
+        with closing(LiveTransaction(url, SCHEMAS.lookup)) as worker:
+            for event in events[120:]:
+                taken_in(worker, event)
+            taken_in(worker, signup(901, "nobody-yet", 5_000))
+            drain(worker)
+    assert given(other_database_url) == given(database_url)
+    assert {kind for _, _, _, kind, *_ in given(database_url)} >= {"referral.qualified", "referral.attributed"}
+    assert statuses(other_database_url) == statuses(database_url)
+
+
+def test_a_contest_that_is_closed_stays_so_and_the_next_one_has_the_same_winners(
+    database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, RACE)
+    month_ms = 31 * 24 * 3_600_000
+    with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
+        for month in range(2):
+            race(worker, month)
+            if month == 0:
+                worker.commit(Batch(clock=ClockMove(START_MS + month_ms, everywhere=True)))
+    assert table(database_url, "contest_closing", "t.*")
+    copied(database_url, other_database_url, tmp_path)
+    assert_same(database_url, other_database_url)
+    for url in (database_url, other_database_url):
+        with closing(LiveTransaction(url, SCHEMAS.lookup)) as worker:
+            race(worker, 2)
+            worker.commit(Batch(clock=ClockMove(START_MS + 3 * month_ms, everywhere=True)))
+    assert given(other_database_url) == given(database_url)
+    assert len([row for row in given(database_url) if row[3] == "contest.won"]) >= 6
+
+
+def race(worker: LiveTransaction, month: int) -> None:
+    """Let twelve members buy in a month."""
+    found = [
+        purchase(100 * month + number, f"m{number}", currency="EUR", amount=1_000 * (1 + number % 5),
+                 occurred_at=START_MS + month * 31 * 24 * 3_600_000 + number)
+        for number in range(12)
+    ]  # fmt: skip
+    worker.commit(Batch([admitted(event) for event in found]))
+
+
+def copied(database_url: str, other: str, folder: Path, **options: Any) -> dict[str, Any]:
+    export(database_url, folder / "archive", keys=folder / "keys")
+    return restore(other, folder / "archive", keys=folder / "keys", **options)
+
+
+# Exporting again
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return each file of an archive, by whom it cannot be confused with one that was written anew."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_exporting_again_adds_files_and_changes_none_of_the_log(
+    database_url: str, other_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "ROWS_A_FILE", 4)
+    monkeypatch.setattr(archive_files, "ROWS_A_GROUP", 3)
+    activate(database_url, PLAIN)
+    bought(database_url, *range(40))
+    export(database_url, tmp_path / "archive")
+    before = files(tmp_path / "archive")
+    bought(database_url, *range(40, 60))
+    told = export(database_url, tmp_path / "archive", keys=tmp_path / "keys")
+    after = files(tmp_path / "archive")
+    assert told["new_events"] == 20
+    source = {name: file for name, file in before.items() if name.startswith("source/")}
+    assert {name: after[name] for name in source} == source
+    assert len(after) > len(before)
+    assert {name.split("/")[1] for name in after if name.startswith("beside/")} == {"0002"}
+    again = export(database_url, tmp_path / "archive")
+    assert again["new_events"] == 0
+    restore(other_database_url, tmp_path / "archive", keys=tmp_path / "keys")
+    assert_same(database_url, other_database_url)
+
+
+def test_the_archive_of_another_database_is_not_added_to(
+    database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    for url in (database_url, other_database_url):
+        activate(url, PLAIN)
+        bought(url, 1)
+    export(database_url, tmp_path / "archive")
+    with pytest.raises(InputError, match="holds the archive of another database"):
+        export(other_database_url, tmp_path / "archive")
+
+
+def test_a_folder_of_something_else_is_left_alone(database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear", encoding="utf-8")
+    with pytest.raises(InputError, match=r"is no archive: it has no manifest.json and holds letter.txt"):
+        export(database_url, tmp_path)
+    with pytest.raises(InputError, match="is no archive"):
+        verify(tmp_path)
+    with pytest.raises(InputError, match="holds no archive"):
+        restore(database_url, tmp_path / "nothing")
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from operations.archive import export
+def observe(point):
+    if point == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+export(sys.argv[1], Path(sys.argv[2]), keys=Path(sys.argv[2]).parent / "keys", observe=observe)
+"""
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("point", ["in file", "before beside", "before keys", "before manifest", "after manifest"])
+def test_an_export_that_is_killed_leaves_the_archive_that_was_there(
+    point: str, database_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "archive"
+    activate(database_url, PLAIN)
+    bought(database_url, *range(5))
+    first = export(database_url, folder)
+    bought(database_url, *range(5, 9))
+    killed = subprocess.run([sys.executable, "-c", KILLED, database_url, str(folder), point], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    found = verify(folder)
+    if point != "after manifest":
+        assert found["digest"] == first["digest"]
+    last = export(database_url, folder)
+    assert verify(folder)["digest"] == last["digest"]
+    assert last["events"] == first["events"] + 4
+    assert len(files(folder)) == last["files"] + 1  # and the manifest
+
+
+# What is not as it was written
+
+
+def damaged(folder: Path, pattern: str, damage: Callable[[bytes], bytes]) -> Path:
+    path = max(folder.glob(pattern), key=lambda each: each.stat().st_size)
+    path.write_bytes(damage(path.read_bytes()))
+    return path
+
+
+def flipped(body: bytes) -> bytes:
+    return body[: len(body) // 2] + bytes([body[len(body) // 2] ^ 1]) + body[len(body) // 2 + 1 :]
+
+
+@pytest.mark.parametrize("pattern", ["source/*/*.parquet", "beside/0001/programme_version.csv", "manifest.json"])
+@pytest.mark.parametrize("damage", [flipped, lambda body: body[:-7]], ids=["flipped", "cut off"])
+def test_a_file_that_was_changed_is_named_and_nothing_is_imported(
+    pattern: str, damage: Callable[[bytes], bytes], database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, PLAIN)
+    bought(database_url, *range(10))
+    export(database_url, tmp_path / "archive")
+    path = damaged(tmp_path / "archive", pattern, damage)
+    for attempt in (verify, lambda folder: restore(other_database_url, folder)):
+        with pytest.raises(AnswerIsNo, match=re.escape(str(path))):
+            attempt(tmp_path / "archive")
+    with transaction(other_database_url) as cursor:
+        assert archives.is_empty(cursor)
+
+
+def test_a_file_that_is_missing_is_named(database_url: str, tmp_path: Path) -> None:
+    activate(database_url, PLAIN)
+    export(database_url, tmp_path)
+    path = tmp_path / "source/07/000000000001.parquet"
+    path.unlink()
+    with pytest.raises(AnswerIsNo, match=re.escape(f"{path} is missing")):
+        verify(tmp_path)
+
+
+def test_a_row_that_somebody_changed_with_all_digests_made_anew_is_named_by_its_seq(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Whoever writes files and manifest anew cannot write the hashes anew that the log's head ends in."""
+    activate(database_url, PLAIN)
+    bought(database_url, 1, 6)
+    export(database_url, tmp_path)
+    manifest = archive_files.need_manifest(tmp_path)
+    number = shard_of("m1")
+    (segment,) = manifest.shards[number].segments
+    path = tmp_path / manifest.segment_path(number, segment)
+    whole = parquet.read_table(path)
+    index = whole.schema.get_field_index("member_id")
+    parquet.write_table(whole.set_column(index, whole.schema.field(index), pa.array(["", "m9", "m1"])), path)
+    body = path.read_bytes()
+    resealed = structs.replace(segment, bytes=len(body), sha256=sha256(body).hexdigest())
+    shard = structs.replace(manifest.shards[number], segments=(resealed,))
+    shards = (*manifest.shards[:number], shard, *manifest.shards[number + 1 :])
+    archive_files.write_manifest(tmp_path, structs.replace(manifest, shards=shards).sealed())
+    with pytest.raises(AnswerIsNo, match=re.escape(f"{path}, seq 2: the row is not what was exported")):
+        verify(tmp_path)
+
+
+def test_a_log_that_was_tampered_with_is_not_archived(database_url: str, tmp_path: Path) -> None:
+    activate(database_url, PLAIN)
+    bought(database_url, 1, 6)
+    with as_owner(database_url) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE guerdon.source_event DISABLE TRIGGER append_only")
+        cursor.execute("UPDATE guerdon.source_event SET event_id = 'x' WHERE kind = 'purchase' AND seq = 2")
+    place = f"source log, shard {shard_of('m1')}, seq 2: the row is not what was written"
+    with pytest.raises(AnswerIsNo, match=place):
+        export(database_url, tmp_path / "archive")
+    assert not (tmp_path / "archive/manifest.json").exists()
+
+
+# Coming back
+
+
+def test_only_an_empty_database_is_filled(database_url: str, tmp_path: Path) -> None:
+    activate(database_url, PLAIN)
+    export(database_url, tmp_path)
+    with pytest.raises(InputError, match="the database is not empty"):
+        restore(database_url, tmp_path)
+
+
+KILLED_IMPORT = """
+import os, signal, sys
+from pathlib import Path
+from operations.archive_import import restore
+def observe(point):
+    if point == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+folder = Path(sys.argv[2])
+restore(sys.argv[1], folder, keys=folder.parent / "keys", observe=observe)
+"""
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(
+    "point", ["before log is in", "after log is in", "after fold", "before switch", "before opening"]
+)
+def test_an_import_that_is_killed_goes_on_and_until_then_nobody_may_add(
+    point: str, database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, PLAIN)
+    bought(database_url, *range(10))
+    export(database_url, tmp_path / "archive", keys=tmp_path / "keys")
+    words = [sys.executable, "-c", KILLED_IMPORT, other_database_url, str(tmp_path / "archive"), point]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    if point != "before log is in":
+        with pytest.raises(AnswerIsNo, match="run `guerdon archive import` again"):
+            bought(other_database_url, 77)
+    restore(other_database_url, tmp_path / "archive", keys=tmp_path / "keys")
+    assert_same(database_url, other_database_url)
+    bought(other_database_url, 77)
+
+
+def test_an_archive_that_was_cut_comes_back_for_questions_only_and_can_be_completed(
+    database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, PLAIN)
+    bought(database_url, *range(10))
+    with transaction(database_url) as cursor:
+        until_ms = generations.now_ms(cursor) + 1
+        cursor.execute("SELECT pg_sleep(0.01)")
+    before = rows(database_url, 1)
+    bought(database_url, *range(10, 20))
+    told = export(database_url, tmp_path / "archive", until_ms=until_ms, keys=tmp_path / "keys")
+    assert (told["events"], told["whole"]) == (74, False)
+    result = restore(other_database_url, tmp_path / "archive", keys=tmp_path / "keys")
+    assert not result["goes_on"]
+    assert rows(other_database_url, live(other_database_url)) == before
+    assert [finding for finding in verify_database(other_database_url) if finding["problem"]] == []
+    with pytest.raises(AnswerIsNo, match="its log was cut at 20"):
+        bought(other_database_url, 30)
+    assert repeated(other_database_url)["shards_that_differ"] == 0
+    with pytest.raises(AnswerIsNo, match="its log was cut at 20"):
+        export(other_database_url, tmp_path / "again")
+    assert export(database_url, tmp_path / "archive")["new_events"] == 10
+    with pytest.raises(InputError, match="has later events already"):
+        export(database_url, tmp_path / "archive", until_ms=until_ms)
+
+
+def test_without_keys_what_rules_do_not_read_comes_back_and_what_they_read_does_not_go_live(
+    database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, PLAIN)
+    born = Signup(event_id="s", member_id="m1", occurred_at=START_MS, birthday="05-01")
+    commit(database_url, Batch([admitted(born)]))
+    bought(database_url, 1)
+    export(database_url, tmp_path / "plain")
+    assert not restore(other_database_url, tmp_path / "plain")["goes_on"]
+    assert rows(other_database_url, live(other_database_url)) == rows(database_url, 1)
+    with pytest.raises(AnswerIsNo, match="it came without the members' keys"):
+        bought(other_database_url, 2)
+
+
+def test_without_keys_rules_that_read_birthdays_do_not_go_live(
+    database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, WITH_BIRTHDAY)
+    born = Signup(event_id="s", member_id="m1", occurred_at=START_MS, birthday="05-01")
+    commit(database_url, Batch([admitted(born)]))
+    bought(database_url, 1)
+    assert {row[11] for row in rows(database_url, 1)} == {"r", "b"}
+    export(database_url, tmp_path / "archive", keys=tmp_path / "keys")
+    body = b"".join(path.read_bytes() for path in (tmp_path / "archive").rglob("*") if path.is_file())
+    with transaction(database_url) as cursor:
+        (key,) = one(cursor, "SELECT key FROM guerdon.member_key")
+        secret = archives.secret(cursor)
+    for hidden in (bytes(key), secret, bytes(key).hex().encode(), secret.hex().encode(), b"05-01"):
+        assert hidden not in body
+    assert (tmp_path / "keys").stat().st_mode & 0o077 == 0
+    with pytest.raises(AnswerIsNo, match=r"comes out otherwise in 1 shards .* --keys FILE"):
+        restore(other_database_url, tmp_path / "archive")
+
+
+def test_a_key_that_was_dropped_stays_so_whatever_old_file_of_keys_is_given(
+    database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, WITH_BIRTHDAY)
+    born = [Signup(event_id=f"s{who}", member_id=who, occurred_at=START_MS, birthday="05-01") for who in ("m1", "m2")]
+    commit(database_url, Batch([admitted(event) for event in born]))
+    bought(database_url, 1, 2)
+    export(database_url, tmp_path / "archive", keys=tmp_path / "keys")
+    gone = Erasure(event_id="gone", member_id="m1", occurred_at=START_MS + 60_000)
+    commit(database_url, Batch([admitted(gone)]))
+    export(database_url, tmp_path / "archive")
+    assert restore(other_database_url, tmp_path / "archive", keys=tmp_path / "keys")["goes_on"]
+    assert_same(database_url, other_database_url)
+    with transaction(other_database_url) as cursor:
+        assert one(cursor, "SELECT count(*) FROM guerdon.member_key WHERE key IS NOT NULL") == (1,)
+
+
+def test_the_keys_do_not_lie_in_the_archive(database_url: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lies in the archive"):
+        export(database_url, tmp_path / "archive", keys=tmp_path / "archive/keys")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "is no file of keys"),
+        (b'{"database": "0", "secret": "00"}\n', "has the keys of another database"),
+        (b"{first}\nnonsense\n", "line 2: this is no key"),
+    ],
+)
+def test_a_file_that_has_no_keys_of_the_archive_is_refused(
+    body: bytes, said: str, database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, PLAIN)
+    export(database_url, tmp_path / "archive", keys=tmp_path / "keys")
+    first = (tmp_path / "keys").read_bytes().splitlines()[0]
+    (tmp_path / "keys").write_bytes(body.replace(b"{first}", first))
+    with pytest.raises(InputError, match=said):
+        restore(other_database_url, tmp_path / "archive", keys=tmp_path / "keys")
+
+
+def test_every_table_is_kept_or_made_anew(database_url: str) -> None:
+    with transaction(database_url) as cursor:
+        cursor.execute(
+            """
+            SELECT relname FROM pg_class
+            WHERE relnamespace = 'guerdon'::regnamespace AND relkind = 'r' AND NOT relname LIKE 'reward_event_g%'
+            UNION SELECT 'reward_event'
+            """
+        )
+        found = sorted(name for (name,) in cursor.fetchall())
+    assert found == sorted((*archives.KEPT, *archives.SPECIAL, *archives.FOLDED))
+
+
+def test_the_commands_say_what_they_did(
+    database_url: str, other_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activate(database_url, PLAIN)
+    bought(database_url, 1)
+    folder, keys = str(tmp_path / "archive"), str(tmp_path / "keys")
+    monkeypatch.setenv("GUERDON_DATABASE_URL", database_url)
+    told = said("archive", "export", folder, "--keys", keys).splitlines()
+    digest = told[0].removeprefix("archive ")
+    assert told[1].startswith("65 source events added; 65 in ")
+    assert said("archive", "verify", folder).splitlines()[0] == f"archive {digest}"
+    monkeypatch.setenv("GUERDON_DATABASE_URL", other_database_url)
+    told = said("archive", "import", folder, "--keys", keys).splitlines()
+    assert told == [
+        f"archive {digest}",
+        "65 source events restored; generation 2 is live with the same 1 reward events, to the byte",
+    ]
+    again = json.loads(said("archive", "verify", folder, "--json"))
+    assert (again["digest"], again["events"], again["whole"]) == (digest, 65, True)
+
+
+def said(*words: str) -> str:
+    told = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert told.exit_code == 0
+    return told.stdout
