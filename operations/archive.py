@@ -78,6 +78,7 @@ def export(
     with closing(connect(database_url, application="guerdon archive", idle_max="0")) as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
+            archives.speak_plainly(cursor)
             (alone,) = one(cursor, "SELECT pg_try_advisory_lock(%s)", (archives.EXPORT_LOCK,))
             if not alone:
                 raise AnswerIsNo("another export of this database is under way; wait for its end")

@@ -8,7 +8,7 @@ its place. Until then, and where the archive was cut or comes without keys also 
 from __future__ import annotations
 
 import csv
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -66,7 +66,12 @@ def restore(
         "import` again, it goes on where it was"
     )
     with as_owner(database_url, application="guerdon archive") as connection, connection, connection.cursor() as cursor:
-        if not _is_under_way(cursor, under_way):
+        if _is_under_way(cursor, under_way):
+            if keys is not None and _is_keyless(cursor, manifest):
+                raise InputError(
+                    "the log is in the database without keys already; make a new one and import with --keys"
+                )
+        else:
             _take_in(cursor, folder, manifest, keys, lambda done, total: report("log", done, total))
             generations.mark_restored(cursor, under_way)
             observe("before log is in")
@@ -75,7 +80,10 @@ def restore(
         is_placed = generations.live(cursor) != ARCHIVED
     if not is_placed:
         _fold(database_url, manifest, cores, report, observe)
-    with suppress(InputError):  # an earlier attempt has dropped it
+    with transaction(database_url) as cursor:
+        cursor.execute("SELECT FROM guerdon.generation WHERE generation = %s", (ARCHIVED,))
+        is_left = cursor.fetchone() is not None
+    if is_left:
         discard(database_url, ARCHIVED)
     observe("before opening")
     return _open(database_url, manifest)
@@ -106,6 +114,7 @@ def _take_in(
             f"{folder} was exported at revision {manifest.revision} and the database is at {here}; install that "
             "release or a newer one, and run `guerdon init`"
         )
+    archives.speak_plainly(cursor)
     for table, beside in manifest.beside.items():
         path = checked(folder, manifest.beside_path(table), beside)
         known = archives.columns(cursor, table) if table in archives.KEPT else []
@@ -122,6 +131,8 @@ def _take_in(
     log = archives.SourceLog(cursor)
     for rows in rows_of(folder, manifest, report):
         log.write(rows)
+    if keys is not None and (missing := archives.members_without_key(cursor)):
+        raise InputError(f"{keys} has no key of {missing:,} members; export once more with --keys, and import that")
     archives.set_heads(cursor, {number: shard.end() for number, shard in enumerate(manifest.shards)})
 
 

@@ -20,11 +20,14 @@ from typer.testing import CliRunner
 from cli.main import app
 from engine.batch import Batch, ClockMove, OffsetMove, SetAside
 from engine.live import LiveTransaction
-from engine.store import archives, generations, offsets
+from engine.release import release_member
+from engine.store import archives, generations, offsets, publication
 from engine.store.database import as_owner, one, transaction
 from operations import archive, archive_files
 from operations.archive import export, verify
 from operations.archive_import import restore
+from operations.generations import promote
+from operations.replay import Request, replay
 from operations.verify import verify as verify_database
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure, Signup
@@ -35,7 +38,7 @@ from tests.chaos.load import START_MS, activate
 from tests.replays import everything, repeated, rows
 from tests.test_contests_live import PROGRAMME as RACE
 from tests.test_referrals_live import PROGRAMME, crossing, drain, signup, statuses, taken_in
-from tests.test_replay import PLAIN, WITH_BIRTHDAY
+from tests.test_replay import PLAIN, WITH_BIRTHDAY, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,6 +121,10 @@ def test_an_archive_brings_back_both_logs_to_the_byte(
     assert (restored["digest"], restored["goes_on"]) == (told["digest"], True)
     assert_same(database_url, other_database_url)
     assert repeated(other_database_url)["shards_that_differ"] == 0
+    for url in (database_url, other_database_url):
+        with transaction(url) as cursor:
+            release_member(cursor, shard_of("member-4"), "member-4")
+    assert given(other_database_url) == given(database_url)
 
 
 def test_a_worker_goes_on_in_the_new_database_and_loses_and_doubles_nothing(
@@ -125,6 +132,9 @@ def test_a_worker_goes_on_in_the_new_database_and_loses_and_doubles_nothing(
 ) -> None:
     activate(database_url, PLAIN)
     consumed(database_url, 0, 30)
+    with transaction(database_url) as cursor:
+        publication.begin(cursor, 1)
+        cursor.execute("UPDATE guerdon.publication_cursor SET pos = 3 WHERE shard = %s", (shard_of("m1"),))
     copied(database_url, other_database_url, tmp_path)
     assert_same(database_url, other_database_url)
     for url in (database_url, other_database_url):
@@ -135,6 +145,20 @@ def test_a_worker_goes_on_in_the_new_database_and_loses_and_doubles_nothing(
     with pytest.raises(offsets.Fenced):
         consumed(other_database_url, 31, 10)
     assert [finding for finding in verify_database(other_database_url) if finding["problem"]] == []
+
+
+def test_a_generation_that_was_promoted_comes_back_as_it_judged(
+    database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, PLAIN)
+    bought(database_url, *range(20))
+    file = written(tmp_path, PLAIN.replace("points: 1", "points: 3"))
+    number = replay(database_url, Request(file, START_MS + 5, START_MS + 15))["generation"]
+    promote(database_url, number)
+    bought(database_url, *range(20, 30))
+    assert {row[12] for row in rows(database_url, number)} == {1, 2}
+    copied(database_url, other_database_url, tmp_path)
+    assert_same(database_url, other_database_url)
 
 
 def test_referrals_that_wait_between_shards_go_on_in_the_new_database(
@@ -476,6 +500,18 @@ def test_a_key_that_was_dropped_stays_so_whatever_old_file_of_keys_is_given(
     assert_same(database_url, other_database_url)
     with transaction(other_database_url) as cursor:
         assert one(cursor, "SELECT count(*) FROM guerdon.member_key WHERE key IS NOT NULL") == (1,)
+
+
+def test_a_file_of_keys_that_is_older_than_a_member_is_refused(
+    database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, PLAIN)
+    export(database_url, tmp_path / "archive", keys=tmp_path / "keys")
+    born = Signup(event_id="s", member_id="m1", occurred_at=START_MS, birthday="05-01")
+    commit(database_url, Batch([admitted(born)]))
+    export(database_url, tmp_path / "archive")
+    with pytest.raises(InputError, match="has no key of 1 members"):
+        restore(other_database_url, tmp_path / "archive", keys=tmp_path / "keys")
 
 
 def test_the_keys_do_not_lie_in_the_archive(database_url: str, tmp_path: Path) -> None:

@@ -244,6 +244,11 @@ def kept_tables(*, is_whole: bool) -> tuple[str, ...]:
     return KEPT if is_whole else (*_ALWAYS, *_LOGGED)
 
 
+def speak_plainly(cursor: Cursor) -> None:
+    """Let CSV come as every other server reads it, whatever this one is set to."""
+    cursor.execute("SET DateStyle = ISO; SET TimeZone = 'UTC'; SET bytea_output = hex; SET client_encoding = 'UTF8'")
+
+
 def copy_out(cursor: Cursor, table: str, generation: int, upto: Iterable[End], file: BinaryIO) -> int:
     """Write what travels of a table as CSV with a line of names, and return how many rows that is."""
     seqs = [end.seq for end in upto]
@@ -262,7 +267,11 @@ def _selection(cursor: Cursor, table: str) -> str:
     query = f"SELECT {listed} FROM guerdon.{table} t"  # noqa: S608  a name of this module
     if table in _LOGGED or table == "generation_schedule":
         query += f" JOIN {_UPTO} ON u.shard = t.shard AND t.{'seq' if table in _LOGGED else 'from_seq'} <= u.seq"
-    conditions = {"member_key": "t.key IS NULL", "programme_version": "NOT t.replayed"}
+    conditions = {
+        "member_key": "t.key IS NULL",
+        "programme_version": "NOT t.replayed OR t.version IN "
+        "(SELECT s.version FROM guerdon.generation_schedule s WHERE s.generation = %(generation)s)",
+    }
     if table in _OF_GENERATION:
         conditions[table] = "t.generation = %(generation)s"
     return query + (f" WHERE {conditions[table]}" if table in conditions else "")
@@ -381,6 +390,20 @@ def add_keys(cursor: Cursor, found: Iterable[tuple[int, str, bytes]]) -> None:
         found,
         page_size=1_000,
     )
+
+
+def members_without_key(cursor: Cursor) -> int:
+    """Return of how many members something is sealed that no key opens, although they were not erased."""
+    (count,) = one(
+        cursor,
+        """
+        SELECT count(*) FROM (
+            SELECT shard, member_id FROM guerdon.source_event WHERE sealed IS NOT NULL
+            EXCEPT SELECT shard, member_id FROM guerdon.member_key
+        ) AS without
+        """,
+    )
+    return int(count)
 
 
 def set_secret(cursor: Cursor, value: bytes) -> None:
