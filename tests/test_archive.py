@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import sys
 from contextlib import closing
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pytest
-from msgspec import structs
-from pyarrow import parquet
 from typer.testing import CliRunner
 
 from cli.main import app
-from engine.batch import Batch, ClockMove, OffsetMove, SetAside
+from engine.batch import Batch, ClockMove
 from engine.live import LiveTransaction
 from engine.release import release_member
 from engine.store import archives, generations, offsets, publication
-from engine.store.database import as_owner, one, transaction
-from operations import archive, archive_files
+from engine.store.database import one, transaction
 from operations.archive import export, verify
 from operations.archive_import import restore
 from operations.generations import promote
@@ -32,7 +26,7 @@ from operations.verify import verify as verify_database
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure, Signup
 from schemas.partitioning import shard_of
-from schemas.rejection import Reason
+from tests.archives import assert_same, bought, consumed, copied, given, live, table
 from tests.chaos.batches import SCHEMAS, admitted, commit, purchase
 from tests.chaos.load import START_MS, activate
 from tests.replays import everything, repeated, rows
@@ -41,74 +35,9 @@ from tests.test_referrals_live import PROGRAMME, crossing, drain, signup, status
 from tests.test_replay import PLAIN, WITH_BIRTHDAY, written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.postgres
-
-
-SAME = {
-    "source_event": "shard, seq, prev_seq, payload, sealed, hash",
-    "event_identity": "identity, digest, shard, seq",
-    "shard_head": "shard, seq, hash, recorded_at, ticked_at",
-    "generation_schedule": "shard, from_seq, version",
-    "generation_fact": "shard, seq, n, kind, fact",
-    "publication_cursor": "shard, pos",
-    "member_key": "shard, member_id, key, erased_at",
-    "contest_score": "contest, period, shard, member_id, value, reached_at",
-    **{name: "t.*" for name in archives.KEPT[5:] if name not in ("generation_fact", "publication_cursor")},
-    "programme_version": "t.*",
-    "writer_schema": "t.*",
-}
-"""Tables that must come back as they were, and by which columns; the number of the live generation may be another."""
-
-
-def table(database_url: str, name: str, columns: str) -> list[tuple[Any, ...]]:
-    with transaction(database_url) as cursor:
-        where = ""
-        if "generation" in archives.columns(cursor, name):
-            where = " WHERE generation = (SELECT generation FROM guerdon.generation WHERE status = 'live')"
-        cursor.execute(f"SELECT ({columns})::text FROM guerdon.{name} t{where} ORDER BY 1")  # noqa: S608  names of this module
-        return cursor.fetchall()
-
-
-def live(database_url: str) -> int:
-    with transaction(database_url) as cursor:
-        return generations.live(cursor)
-
-
-def assert_same(database_url: str, other: str) -> None:
-    """Hold the second database to have all that the first has, and to be sound."""
-    assert rows(other, live(other)) == rows(database_url, live(database_url))
-    for name, columns in SAME.items():
-        assert table(other, name, columns) == table(database_url, name, columns), name
-    assert [finding for finding in verify_database(other) if finding["problem"]] == []
-
-
-def given(database_url: str) -> list[tuple[Any, ...]]:
-    """Return what was decided, without when it was recorded and what follows from that."""
-    return [(*row[:20], row[21]) for row in rows(database_url, live(database_url))]
-
-
-def bought(database_url: str, *numbers: int) -> None:
-    commit(database_url, Batch([admitted(purchase(number, f"m{number % 5}")) for number in numbers]))
-
-
-def consumed(database_url: str, first: int, count: int) -> None:
-    """Take purchases from a partition of a topic, and set one message aside."""
-    found = []
-    for number in range(first, first + count):
-        event = admitted(purchase(number, f"m{number % 3}"))
-        event.topic, event.partition, event.offset = "guerdon.purchases", 0, number
-        found.append(event)
-    end = first + count
-    bad = SetAside("decode", Reason.UNDECODABLE, "no Avro", "guerdon.purchases", 0, end, b"?")
-    if first == 0:
-        with transaction(database_url) as cursor:
-            offsets.add_partitions(cursor, {("guerdon.purchases", 0): 0})
-    moves = {("guerdon.purchases", 0): OffsetMove(first, end + 1, START_MS)}
-    outcome = commit(database_url, Batch(found, [bad], moves))
-    assert (outcome.accepted, outcome.quarantined) == (count, 1)
 
 
 def test_an_archive_brings_back_both_logs_to_the_byte(
@@ -214,173 +143,6 @@ def race(worker: LiveTransaction, month: int) -> None:
         for number in range(12)
     ]  # fmt: skip
     worker.commit(Batch([admitted(event) for event in found]))
-
-
-def copied(database_url: str, other: str, folder: Path, **options: Any) -> dict[str, Any]:
-    export(database_url, folder / "archive", keys=folder / "keys")
-    return restore(other, folder / "archive", keys=folder / "keys", **options)
-
-
-# Exporting again
-
-
-def files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return each file of an archive, by whom it cannot be confused with one that was written anew."""
-    return {
-        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
-def test_exporting_again_adds_files_and_changes_none_of_the_log(
-    database_url: str, other_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(archive, "ROWS_A_FILE", 4)
-    monkeypatch.setattr(archive_files, "ROWS_A_GROUP", 3)
-    activate(database_url, PLAIN)
-    bought(database_url, *range(40))
-    export(database_url, tmp_path / "archive")
-    before = files(tmp_path / "archive")
-    bought(database_url, *range(40, 60))
-    told = export(database_url, tmp_path / "archive", keys=tmp_path / "keys")
-    after = files(tmp_path / "archive")
-    assert told["new_events"] == 20
-    source = {name: file for name, file in before.items() if name.startswith("source/")}
-    assert {name: after[name] for name in source} == source
-    assert len(after) > len(before)
-    assert {name.split("/")[1] for name in after if name.startswith("beside/")} == {"0002"}
-    again = export(database_url, tmp_path / "archive")
-    assert again["new_events"] == 0
-    restore(other_database_url, tmp_path / "archive", keys=tmp_path / "keys")
-    assert_same(database_url, other_database_url)
-
-
-def test_the_archive_of_another_database_is_not_added_to(
-    database_url: str, other_database_url: str, tmp_path: Path
-) -> None:
-    for url in (database_url, other_database_url):
-        activate(url, PLAIN)
-        bought(url, 1)
-    export(database_url, tmp_path / "archive")
-    with pytest.raises(InputError, match="holds the archive of another database"):
-        export(other_database_url, tmp_path / "archive")
-
-
-def test_a_folder_of_something_else_is_left_alone(database_url: str, tmp_path: Path) -> None:
-    (tmp_path / "letter.txt").write_text("dear", encoding="utf-8")
-    with pytest.raises(InputError, match=r"is no archive: it has no manifest.json and holds letter.txt"):
-        export(database_url, tmp_path)
-    with pytest.raises(InputError, match="is no archive"):
-        verify(tmp_path)
-    with pytest.raises(InputError, match="holds no archive"):
-        restore(database_url, tmp_path / "nothing")
-    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from operations.archive import export
-def observe(point):
-    if point == sys.argv[3]:
-        os.kill(os.getpid(), signal.SIGKILL)
-export(sys.argv[1], Path(sys.argv[2]), keys=Path(sys.argv[2]).parent / "keys", observe=observe)
-"""
-
-
-@pytest.mark.chaos
-@pytest.mark.parametrize("point", ["in file", "before beside", "before keys", "before manifest", "after manifest"])
-def test_an_export_that_is_killed_leaves_the_archive_that_was_there(
-    point: str, database_url: str, tmp_path: Path
-) -> None:
-    folder = tmp_path / "archive"
-    activate(database_url, PLAIN)
-    bought(database_url, *range(5))
-    first = export(database_url, folder)
-    bought(database_url, *range(5, 9))
-    killed = subprocess.run([sys.executable, "-c", KILLED, database_url, str(folder), point], check=False)
-    assert killed.returncode == -signal.SIGKILL
-    found = verify(folder)
-    if point != "after manifest":
-        assert found["digest"] == first["digest"]
-    last = export(database_url, folder)
-    assert verify(folder)["digest"] == last["digest"]
-    assert last["events"] == first["events"] + 4
-    assert len(files(folder)) == last["files"] + 1  # and the manifest
-
-
-# What is not as it was written
-
-
-def damaged(folder: Path, pattern: str, damage: Callable[[bytes], bytes]) -> Path:
-    path = max(folder.glob(pattern), key=lambda each: each.stat().st_size)
-    path.write_bytes(damage(path.read_bytes()))
-    return path
-
-
-def flipped(body: bytes) -> bytes:
-    return body[: len(body) // 2] + bytes([body[len(body) // 2] ^ 1]) + body[len(body) // 2 + 1 :]
-
-
-@pytest.mark.parametrize("pattern", ["source/*/*.parquet", "beside/0001/programme_version.csv", "manifest.json"])
-@pytest.mark.parametrize("damage", [flipped, lambda body: body[:-7]], ids=["flipped", "cut off"])
-def test_a_file_that_was_changed_is_named_and_nothing_is_imported(
-    pattern: str, damage: Callable[[bytes], bytes], database_url: str, other_database_url: str, tmp_path: Path
-) -> None:
-    activate(database_url, PLAIN)
-    bought(database_url, *range(10))
-    export(database_url, tmp_path / "archive")
-    path = damaged(tmp_path / "archive", pattern, damage)
-    for attempt in (verify, lambda folder: restore(other_database_url, folder)):
-        with pytest.raises(AnswerIsNo, match=re.escape(str(path))):
-            attempt(tmp_path / "archive")
-    with transaction(other_database_url) as cursor:
-        assert archives.is_empty(cursor)
-
-
-def test_a_file_that_is_missing_is_named(database_url: str, tmp_path: Path) -> None:
-    activate(database_url, PLAIN)
-    export(database_url, tmp_path)
-    path = tmp_path / "source/07/000000000001.parquet"
-    path.unlink()
-    with pytest.raises(AnswerIsNo, match=re.escape(f"{path} is missing")):
-        verify(tmp_path)
-
-
-def test_a_row_that_somebody_changed_with_all_digests_made_anew_is_named_by_its_seq(
-    database_url: str, tmp_path: Path
-) -> None:
-    """Whoever writes files and manifest anew cannot write the hashes anew that the log's head ends in."""
-    activate(database_url, PLAIN)
-    bought(database_url, 1, 6)
-    export(database_url, tmp_path)
-    manifest = archive_files.need_manifest(tmp_path)
-    number = shard_of("m1")
-    (segment,) = manifest.shards[number].segments
-    path = tmp_path / manifest.segment_path(number, segment)
-    whole = parquet.read_table(path)
-    index = whole.schema.get_field_index("member_id")
-    parquet.write_table(whole.set_column(index, whole.schema.field(index), pa.array(["", "m9", "m1"])), path)
-    body = path.read_bytes()
-    resealed = structs.replace(segment, bytes=len(body), sha256=sha256(body).hexdigest())
-    shard = structs.replace(manifest.shards[number], segments=(resealed,))
-    shards = (*manifest.shards[:number], shard, *manifest.shards[number + 1 :])
-    archive_files.write_manifest(tmp_path, structs.replace(manifest, shards=shards).sealed())
-    with pytest.raises(AnswerIsNo, match=re.escape(f"{path}, seq 2: the row is not what was exported")):
-        verify(tmp_path)
-
-
-def test_a_log_that_was_tampered_with_is_not_archived(database_url: str, tmp_path: Path) -> None:
-    activate(database_url, PLAIN)
-    bought(database_url, 1, 6)
-    with as_owner(database_url) as connection, connection, connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE guerdon.source_event DISABLE TRIGGER append_only")
-        cursor.execute("UPDATE guerdon.source_event SET event_id = 'x' WHERE kind = 'purchase' AND seq = 2")
-    place = f"source log, shard {shard_of('m1')}, seq 2: the row is not what was written"
-    with pytest.raises(AnswerIsNo, match=place):
-        export(database_url, tmp_path / "archive")
-    assert not (tmp_path / "archive/manifest.json").exists()
 
 
 # Coming back
