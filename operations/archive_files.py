@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -35,6 +36,12 @@ BYTES_A_GROUP = 16 << 20
 """Of payloads; a group is what is in memory at once, when it is written and when it is read."""
 
 _READ_BYTES = 1 << 20
+
+_OURS = re.compile(
+    rf"manifest\.json{UNFINISHED}|source|source/\d\d|source/\d\d/\d{{12}}\.parquet({UNFINISHED})?"
+    rf"|beside|beside/\d{{4}}|beside/\d{{4}}/\w+\.csv({UNFINISHED})?"
+)
+"""What an export may leave behind that was killed; nothing else in a folder is ever removed."""
 
 
 class Segment(Struct, frozen=True):
@@ -78,6 +85,12 @@ class Beside(Struct, frozen=True):
     rows: int
     bytes: int
     sha256: str
+
+
+class _Format(Struct, frozen=True):
+    """Hold what every manifest says, whichever release wrote it."""
+
+    format: int
 
 
 class Secret(Struct, frozen=True):
@@ -166,8 +179,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         text = path.read_bytes()
     except FileNotFoundError:
-        foreign = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        foreign = [name for name in foreign if name not in {"source", "beside"} and not name.endswith(UNFINISHED)]
+        foreign = [name for name in _names(folder) if not _OURS.fullmatch(name)]
         if foreign:
             raise InputError(
                 f"{folder} is no archive: it has no {MANIFEST} and holds {foreign[0]}; name a new folder"
@@ -176,14 +188,21 @@ def read_manifest(folder: Path) -> Manifest | None:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     try:
+        found = msgspec.json.decode(text, type=_Format).format
+        if found != FORMAT:
+            raise InputError(f"{path}: the archive has format {found}, and this release reads {FORMAT}")
         manifest = msgspec.json.decode(text, type=Manifest)
     except msgspec.MsgspecError as error:
         raise AnswerIsNo(f"{path}: this is no manifest of an archive, or not all of it ({error})") from None
-    if manifest.format != FORMAT:
-        raise InputError(f"{path}: the archive has format {manifest.format}, and this release reads {FORMAT}")
-    if not manifest.is_sealed or len(manifest.shards) != SHARDS:
+    is_named_well = all(name.isidentifier() for name in manifest.beside)
+    if not manifest.is_sealed or len(manifest.shards) != SHARDS or not is_named_well:
         raise AnswerIsNo(f"{path}: the manifest was changed; its digest is not that of what it says")
     return manifest
+
+
+def _names(folder: Path) -> list[str]:
+    """Return what lies in a folder and below it, by names from the folder on."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.is_dir() else []
 
 
 def need_manifest(folder: Path) -> Manifest:
@@ -207,14 +226,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def remove_unnamed(folder: Path, manifest: Manifest | None) -> None:
     """Remove what an export left behind that was killed, and what the manifest names no more."""
-    named = set() if manifest is None else {folder / name for name in manifest.files()}
-    for part in ("source", "beside"):
-        for path in sorted((folder / part).rglob("*"), reverse=True):
-            if path.is_dir():
-                if not any(path.iterdir()):
-                    path.rmdir()
-            elif path not in named and path.suffix in {".parquet", ".csv", UNFINISHED}:
+    named = set() if manifest is None else set(manifest.files())
+    for name in reversed(_names(folder)):  # what is in a folder before the folder
+        path = folder / name
+        if _OURS.fullmatch(name) and name not in named:
+            if not path.is_dir():
                 path.unlink()
+            elif not any(path.iterdir()):
+                path.rmdir()
 
 
 @contextmanager

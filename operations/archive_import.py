@@ -91,7 +91,8 @@ def restore(
 
 def _is_under_way(cursor: Cursor, under_way: str) -> bool:
     """Whether the log of this very archive is in; nobody else's may be."""
-    cursor.execute("LOCK TABLE guerdon.setting IN SHARE ROW EXCLUSIVE MODE")  # one import at a time
+    # one import at a time, and nobody activates or records anything meanwhile
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (generations.GENERATION_LOCK,))
     try:
         generations.refuse_restored(cursor)
     except AnswerIsNo as other:

@@ -89,6 +89,30 @@ def test_a_folder_of_something_else_is_left_alone(database_url: str, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
+@pytest.mark.parametrize("name", ["source/sales.csv", "source/07/notes.parquet", "beside/a.csv"])
+def test_files_of_somebody_else_in_folders_called_as_ours_are_left_alone(
+    name: str, database_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="is no archive"):
+        export(database_url, tmp_path)
+    assert path.read_text(encoding="utf-8") == "mine"
+    path.rename(tmp_path.parent / "aside")
+    export(database_url, tmp_path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path.parent / "aside").rename(path)
+    export(database_url, tmp_path)
+    assert path.read_text(encoding="utf-8") == "mine"
+
+
+def test_an_archive_of_a_later_format_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"format": 2, "chapters": []}', encoding="utf-8")
+    with pytest.raises(InputError, match="the archive has format 2, and this release reads 1"):
+        verify(tmp_path)
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -192,3 +216,20 @@ def test_a_log_that_was_tampered_with_is_not_archived(database_url: str, tmp_pat
     with pytest.raises(AnswerIsNo, match=place):
         export(database_url, tmp_path / "archive")
     assert not (tmp_path / "archive/manifest.json").exists()
+
+
+def test_a_file_that_the_manifest_leaves_out_is_missed(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "ROWS_A_FILE", 2)
+    activate(database_url, PLAIN)
+    bought(database_url, *range(1, 40, 5))
+    export(database_url, tmp_path)
+    manifest = archive_files.need_manifest(tmp_path)
+    number = shard_of("m1")
+    first, _, *rest = manifest.shards[number].segments
+    shard = structs.replace(manifest.shards[number], segments=(first, *rest))
+    shards = (*manifest.shards[:number], shard, *manifest.shards[number + 1 :])
+    archive_files.write_manifest(tmp_path, structs.replace(manifest, shards=shards).sealed())
+    with pytest.raises(AnswerIsNo, match=r"begins at seq 5, and seq 3 is missing"):
+        verify(tmp_path)
