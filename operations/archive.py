@@ -17,6 +17,7 @@ from engine.store import archives, generations
 from engine.store.database import connect, one
 from operations.archive_files import (
     ROWS_A_FILE,
+    ROWS_A_GROUP,
     Beside,
     Key,
     Manifest,
@@ -140,20 +141,22 @@ class _LogExport:
         self._folder = folder
         self._report = report
         self._observe = observe
+        self._done = 0
+        self._total = 0
 
     def run(self, old: Manifest | None, ends: list[End]) -> list[Shard]:
         """Return what the manifest says of each shard, the files that were there and the new ones."""
         before: list[tuple[Segment, ...]] = [()] * SHARDS if old is None else [shard.segments for shard in old.shards]
-        done, total = 0 if old is None else old.events, sum(end.seq for end in ends)
-        self._report(done, total)
+        self._done, self._total = 0 if old is None else old.events, sum(end.seq for end in ends)
+        self._report(self._done, self._total)
         shards = []
         for number, end in enumerate(ends):
             segments = list(before[number])
             rows = self._rows(number, segments[-1].last_seq if segments else 0, end.seq)
             while (first := next(rows, None)) is not None:
                 segments.append(self._write(number, first, rows, segments))
-                done += segments[-1].rows
-                self._report(done, total)
+                self._done += segments[-1].rows
+                self._report(self._done, self._total)
             if segments and (segments[-1].last_seq, segments[-1].last_hash) != (end.seq, end.hash.hex()):
                 raise AnswerIsNo(
                     f"source log, shard {number}: the head says seq {end.seq}, and the log ends elsewhere; see "
@@ -182,6 +185,8 @@ class _LogExport:
             self._observe("in file")
             while writer.rows < ROWS_A_FILE and (row := next(rows, None)) is not None:
                 writer.write(row)
+                if writer.rows % ROWS_A_GROUP == 0:
+                    self._report(self._done + writer.rows, self._total)
         return Segment(first.seq, writer.last_seq, writer.last_hash.hex(), path.stat().st_size, digest_of(path))
 
 

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from consumers.worker import Worker
 from engine.batch import Batch, ClockMove
 from engine.live import LiveTransaction
 from engine.release import release_member
@@ -22,6 +23,7 @@ from operations.archive import export, verify
 from operations.archive_import import restore
 from operations.generations import promote
 from operations.replay import Request, replay
+from operations.settings import load_settings
 from operations.verify import verify as verify_database
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure, Signup
@@ -205,6 +207,8 @@ def test_an_archive_that_was_cut_comes_back_for_questions_only_and_can_be_comple
     assert [finding for finding in verify_database(other_database_url) if finding["problem"]] == []
     with pytest.raises(AnswerIsNo, match="its log was cut at 20"):
         bought(other_database_url, 30)
+    with pytest.raises(AnswerIsNo, match="its log was cut at 20"):
+        Worker(load_settings(database_url=other_database_url, home=tmp_path), SCHEMAS)
     assert repeated(other_database_url)["shards_that_differ"] == 0
     with pytest.raises(AnswerIsNo, match="its log was cut at 20"):
         export(other_database_url, tmp_path / "again")

@@ -54,7 +54,9 @@ def test_exporting_again_adds_files_and_changes_none_of_the_log(
     export(database_url, tmp_path / "archive")
     before = files(tmp_path / "archive")
     bought(database_url, *range(40, 60))
-    told = export(database_url, tmp_path / "archive", keys=tmp_path / "keys")
+    seen: list[tuple[int, int]] = []
+    told = export(database_url, tmp_path / "archive", keys=tmp_path / "keys", report=lambda *each: seen.append(each))
+    assert (seen[0], seen[-1]) == ((104, 124), (124, 124))
     after = files(tmp_path / "archive")
     assert told["new_events"] == 20
     source = {name: file for name, file in before.items() if name.startswith("source/")}
