@@ -12,6 +12,7 @@ import typer
 
 from cli import (
     adjust,
+    archive,
     backtest,
     bench,
     demo,
@@ -44,7 +45,7 @@ UNREACHABLE = {
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
     demo, services, worker, programme, events, simulate, member, operate, why, adjust, referral, generations,
-    difference, backtest, bench,
+    difference, backtest, archive, bench,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -24,6 +24,7 @@ from consumers.writer import Stopped, Writer
 from engine.batch import Batch
 from engine.standings import retell
 from engine.store.database import INFRASTRUCTURE, one, transaction
+from engine.store.generations import refuse_restored
 from engine.store.offsets import Fenced
 from engine.store.programmes import active
 from operations.offsets import topic_ids
@@ -404,6 +405,7 @@ def topics_of(settings: Settings) -> list[str]:
 
 def _make_intake(settings: Settings, writer_schemas: WriterSchemas) -> Intake:
     with transaction(settings.database_url) as cursor:
+        refuse_restored(cursor)
         programme = active(cursor)
         (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
     if programme is None:

@@ -179,6 +179,14 @@ def database_url(postgres_admin_url: str, template_database: str) -> Iterator[st
 
 
 @pytest.fixture
+def other_database_url(postgres_admin_url: str, template_database: str) -> Iterator[str]:
+    """Return the URL of a second migrated database, with a secret of its own as every one that `init` makes."""
+    with _database(postgres_admin_url, template_database) as url:
+        _execute(url, "UPDATE guerdon.setting SET value = sha256('another') WHERE name = 'digest_secret'")
+        yield url
+
+
+@pytest.fixture
 def empty_database_url(postgres_admin_url: str) -> Iterator[str]:
     """Return the URL of a database without tables made for this test and dropped after it."""
     with _database(postgres_admin_url, "template0") as url:

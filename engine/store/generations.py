@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from psycopg2.extras import Json
 
 from engine.store.database import one
-from schemas.errors import InputError
+from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
@@ -17,11 +17,38 @@ GENERATION_LOCK = 0x6C69_7665
 
 
 def lock_live(cursor: Cursor) -> int:
-    """Hold the live generation in its place until the transaction ends, and return its number."""
+    """Hold the live generation in its place until the transaction ends, and return its number.
+
+    Raises:
+        AnswerIsNo: the database was restored from an archive, and nothing may be added to its log.
+    """
     cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", (GENERATION_LOCK,))
     # a statement of its own: it must see what was committed while the lock was awaited
-    (generation,) = one(cursor, "SELECT generation FROM guerdon.generation WHERE status = 'live'")
+    generation, why = one(
+        cursor,
+        """
+        SELECT generation, (SELECT convert_from(value, 'UTF8') FROM guerdon.setting WHERE name = 'restored')
+        FROM guerdon.generation WHERE status = 'live'
+        """,
+    )
+    if why is not None:
+        raise AnswerIsNo(why)
     return int(generation)
+
+
+def refuse_restored(cursor: Cursor) -> None:
+    """Raise `AnswerIsNo` where the database was restored from an archive and nothing may be added to its log."""
+    cursor.execute("SELECT convert_from(value, 'UTF8') FROM guerdon.setting WHERE name = 'restored'")
+    row = cursor.fetchone()
+    if row is not None:
+        raise AnswerIsNo(row[0])
+
+
+def mark_restored(cursor: Cursor, why: str | None) -> None:
+    """Let nobody add to the log, for the reason that a sentence gives, or with None let them again."""
+    cursor.execute("DELETE FROM guerdon.setting WHERE name = 'restored'")
+    if why is not None:
+        cursor.execute("INSERT INTO guerdon.setting (name, value) VALUES ('restored', convert_to(%s, 'UTF8'))", (why,))
 
 
 def live(cursor: Cursor) -> int:

@@ -1,0 +1,104 @@
+"""Let history leave PostgreSQL and come back: `guerdon archive export`, `verify`, `import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.output import JsonFlag, instant, print_json
+from cli.progress import stages
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The archive's folder.")]
+
+commands = typer.Typer(help="Copy the source log to Parquet, prove the copy, bring it back.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.add_typer(commands, name="archive")
+
+
+def _database_url() -> str:
+    from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    return load_settings().database_url
+
+
+@commands.command("export")
+def export(
+    folder: Folder,
+    *,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="T", help="Leave out what was recorded from here on.")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option("--keys", metavar="FILE", help="Write the members' keys there, outside DIR.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the source log and what a replay needs to DIR; done again, it adds what is new.
+
+    Example: `guerdon archive export /backup/guerdon --keys /safe/guerdon.keys`
+    """
+    from operations.archive import export as write  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    until_ms = None if until is None else instant(until, "--until")
+    with stages() as report:
+        result = write(
+            _database_url(), folder, until_ms=until_ms, keys=keys, report=lambda done, of: report("export", done, of)
+        )
+    _tell(result, f"{result['new_events']:,} source events added", as_json=as_json)
+
+
+@commands.command("verify")
+def verify(folder: Folder, as_json: JsonFlag = False) -> None:
+    """Read every file of the archive in DIR and recompute digests and hashes; exit code 1 where one is not right.
+
+    Example: `guerdon archive verify /backup/guerdon`
+    """
+    from operations.archive import verify as read  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    with stages() as report:
+        result = read(folder, lambda done, of: report("verify", done, of))
+    _tell(result, "every file and every hash is right", as_json=as_json)
+
+
+@commands.command("import")
+def import_(
+    folder: Folder,
+    *,
+    keys: Annotated[
+        Path | None, typer.Option("--keys", metavar="FILE", help="The members' keys, as an export wrote them.")
+    ] = None,
+    cores: Annotated[int, typer.Option("--cores", min=1, help="Processes that fold at once.")] = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fill an empty database from the archive in DIR and fold the live generation anew, to the same bytes.
+
+    Example: `guerdon archive import /backup/guerdon --keys /safe/guerdon.keys`
+    """
+    from operations.archive_import import restore  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    with stages() as report:
+        result = restore(_database_url(), folder, keys=keys, cores=cores, report=report)
+    if as_json:
+        print_json(result)
+        return
+    typer.echo(f"archive {result['digest']}")
+    typer.echo(
+        f"{result['events']:,} source events restored; generation {result['generation']} is live with the same "
+        f"{result['reward_events']:,} reward events, to the byte"
+    )
+    if not result["goes_on"]:
+        typer.echo("for replays and questions only: a worker needs a whole archive, imported with --keys")
+
+
+def _tell(result: dict[str, Any], done: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+        return
+    typer.echo(f"archive {result['digest']}")
+    until = "" if result["whole"] else ", cut by --until"
+    typer.echo(f"{done}; {result['events']:,} in {result['files']:,} files, {result['bytes']:,} bytes{until}")

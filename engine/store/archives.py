@@ -1,0 +1,429 @@
+"""Read all that an archive keeps from one snapshot of a database, and write it into an empty one.
+
+Every table is one of three: its rows travel (`KEPT`), it is folded anew from what travels (`FOLDED`), or its rows
+travel in a form of their own (`SPECIAL`). A test holds that there is no fourth.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from psycopg2.extras import execute_values
+
+from engine.store import generations, source_log
+from engine.store.binary_copy import copy_rows, pack_bigint, pack_bytes, pack_text, timestamp_us
+from engine.store.database import one
+from engine.store.hash_chain import REWARD_COLUMNS, source_row
+from engine.store.history import StoredSchemas
+from engine.store.personal import OWN_FORMAT
+from engine.store.replay_facts import version_in
+from engine.store.reward_log import first_pos
+from schemas.canonical import IDENTITY_BYTES, event_identity, order_identity
+from schemas.codec import Decoder
+from schemas.events import INT64_MAX, Purchase
+from schemas.partitioning import SHARDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+
+ROWS_A_FETCH = 500
+"""A payload may be a megabyte: so many are in memory at once."""
+
+EXPORT_LOCK = 0x6172_6368
+"""Advisory lock: one export of a database at a time."""
+
+_UPTO = "unnest(%(shards)s::smallint[], %(seqs)s::bigint[]) AS u (shard, seq)"
+
+_LOGGED = ("generation_fact", "contest_closing", "attribution")
+"""Tables whose rows belong to a source event: they can be cut where the log is."""
+
+_WHOLE = (
+    "consumer_offset", "consumer_topic", "consumer_reset", "quarantine", "member_code", "referee", "referrer",
+    "identity_hash", "member_identity", "touch", "waiting_referral", "forwarded", "funnel", "share_day", "stock",
+    "budget", "publication_cursor",
+)  # fmt: skip
+"""Tables that say how things stand now: an archive that ends earlier than the log cannot have them."""
+
+_ALWAYS = ("programme_version", "writer_schema", "generation_schedule", "member_key", "reward_event")
+
+KEPT = (*_ALWAYS, *_LOGGED, *_WHOLE)
+"""Tables whose rows, or some of them, lie in an archive as CSV."""
+
+SPECIAL = ("source_event", "event_identity", "shard_head", "generation", "generation_head", "setting")
+"""Tables that the manifest, the Parquet files and the file of keys bring back."""
+
+FOLDED = (
+    "member_state", "member_ledger", "contest_score", "projection_build", "projection_cursor", "member_balance",
+    "member_expiry", "member_reward", "tier_history", "referral_change", "referrer_earning", "points_day",
+    "generation_switch", "topic_of_kind", "alembic_version",
+)  # fmt: skip
+"""Tables that follow from the log, or from the migrations; which generation was live before is nobody's concern now."""
+
+_OF_GENERATION = ("generation_schedule", "generation_fact", "publication_cursor")
+
+ARCHIVED = 1
+"""The number under which an archived generation lies in the new database until it is repeated."""
+
+_AS = {
+    "pos": "row_number() OVER (PARTITION BY r.shard ORDER BY r.pos) AS pos",
+    "generation": f"{ARCHIVED} AS generation",
+}
+
+_DECIDED = f"""
+SELECT {", ".join(_AS.get(name, f"r.{name}") for name in REWARD_COLUMNS)}
+FROM guerdon.reward_event r JOIN {_UPTO} ON u.shard = r.shard AND r.seq <= u.seq
+LEFT JOIN (
+    SELECT DISTINCT e.shard, e.seq FROM guerdon.reward_event e
+    JOIN guerdon.member_key k ON k.shard = e.shard AND k.member_id = e.member_id AND k.key IS NULL
+    WHERE e.generation = %(generation)s
+) AS of_erased ON of_erased.shard = r.shard AND of_erased.seq = r.seq
+WHERE r.generation = %(generation)s
+  AND (of_erased.seq IS NOT NULL OR (r.type = 'reward.refused' AND r.reason = 'out_of_stock'))
+"""  # noqa: S608  names of this package
+"""What no repetition can find out by itself: what members had who were erased since, and what was sold out.
+
+The rows are counted anew: a replay looks for them by bisection, which wants positions without gaps.
+"""
+
+
+class End(NamedTuple):
+    """Say where an archive ends in one shard: both logs, and up to where ticks have come (None: not known)."""
+
+    seq: int
+    hash: bytes
+    recorded_ms: int
+    ticked_ms: int | None
+    reward_pos: int
+    reward_hash: bytes
+    version: int
+
+
+class SourceRow(NamedTuple):
+    """Hold one row of the source log, times in ms since 1970, with the digest by which repetitions are known."""
+
+    seq: int
+    prev_seq: int
+    occurred_ms: int
+    recorded_ms: int
+    offset: int
+    partition: int
+    schema_id: int
+    shard: int
+    kind: str
+    member_id: str
+    source: str
+    event_id: str
+    payload: bytes
+    sealed: bytes | None
+    hash: bytes
+    digest: bytes | None = None
+
+    def packed(self, previous_hash: bytes) -> tuple[bytes, bytes]:
+        """Return the row as it is copied into the log, and the hash that it must have after the one before it."""
+        return source_row(
+            previous_hash,
+            (
+                self.seq, self.prev_seq, timestamp_us(self.occurred_ms), timestamp_us(self.recorded_ms), self.offset,
+                self.partition, self.schema_id, self.shard,
+            ),
+            b"".join(map(pack_text, self[8:12])),
+            pack_bytes(self.payload),
+            pack_bytes(self.sealed),
+        )  # fmt: skip
+
+
+def database_name(cursor: Cursor) -> str:
+    """Return by what a database is known: a digest of its secret, from which nobody can tell the secret."""
+    return sha256(b"guerdon database\0" + secret(cursor)).hexdigest()[:32]
+
+
+def secret(cursor: Cursor) -> bytes:
+    """Return the secret under which the database's digests are made."""
+    (found,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
+    return bytes(found)
+
+
+def revision(cursor: Cursor) -> str:
+    """Return which migration a database is at."""
+    (found,) = one(cursor, "SELECT version_num FROM guerdon.alembic_version")
+    return str(found)
+
+
+def ends(cursor: Cursor, generation: int, until_ms: int | None) -> list[End]:
+    """Return where each shard ends, or with `until_ms` its last source event that was recorded before that."""
+    cursor.execute("SELECT seq, guerdon.ms(recorded_at), guerdon.ms(ticked_at) FROM guerdon.shard_head ORDER BY shard")
+    found = []
+    for shard, (head, recorded_ms, ticked_ms) in enumerate(cursor.fetchall()):
+        seq = head if until_ms is None else _last_before(cursor, shard, head, until_ms)
+        pos = first_pos(cursor, generation, shard, seq + 1) - 1
+        times = (recorded_ms, ticked_ms)
+        if seq < head:
+            (last_ms,) = _at(cursor, shard, seq, "guerdon.ms(recorded_at)") or (0,)
+            times = (last_ms, None)
+        (source_hash,) = _at(cursor, shard, seq, "hash") or (b"",)
+        version = version_in(generations.schedule(cursor, generation, shard), seq + 1)
+        reward_hash = _reward_hash(cursor, generation, shard, pos)
+        found.append(End(seq, bytes(source_hash), *times, pos, reward_hash, version))
+    return found
+
+
+def hash_at(cursor: Cursor, shard: int, seq: int) -> bytes | None:
+    """Return the hash of a source event, None where there is none; the log begins with the empty string."""
+    if seq == 0:
+        return b""
+    row = _at(cursor, shard, seq, "hash")
+    return None if row is None else bytes(row[0])
+
+
+def _at(cursor: Cursor, shard: int, seq: int, what: str) -> tuple[Any, ...] | None:
+    cursor.execute(f"SELECT {what} FROM guerdon.source_event WHERE shard = %s AND seq = %s", (shard, seq))  # noqa: S608  a constant of this module
+    return cursor.fetchone()
+
+
+def _last_before(cursor: Cursor, shard: int, head: int, until_ms: int) -> int:
+    """Return the last seq that was recorded before an instant, by bisection: that time never falls within a shard."""
+    low, high = 0, head
+    while low < high:
+        middle = (low + high + 1) // 2
+        recorded = _at(cursor, shard, middle, "guerdon.ms(recorded_at)")
+        if recorded is None or recorded[0] >= until_ms:
+            high = middle - 1
+        else:
+            low = middle
+    return low
+
+
+def _reward_hash(cursor: Cursor, generation: int, shard: int, pos: int) -> bytes:
+    cursor.execute(
+        "SELECT hash FROM guerdon.reward_event WHERE generation = %s AND shard = %s AND pos = %s",
+        (generation, shard, pos),
+    )
+    row = cursor.fetchone()
+    return b"" if row is None else bytes(row[0])
+
+
+def source_rows(connection: Connection, shard: int, after_seq: int, upto_seq: int) -> Iterator[list[SourceRow]]:
+    """Yield a shard's source events in their order, some at a time, each with its digest."""
+    with connection.cursor("archive") as rows, connection.cursor() as cursor:
+        rows.itersize = ROWS_A_FETCH
+        rows.execute(
+            """
+            SELECT seq, prev_seq, (date_part('epoch', occurred_at) * 1000)::bigint,
+                   (date_part('epoch', recorded_at) * 1000)::bigint, offset_, partition, schema_id, shard,
+                   kind::text, member_id, source, event_id, payload, sealed, hash
+            FROM guerdon.source_event WHERE shard = %s AND seq > %s AND seq <= %s ORDER BY seq
+            """,
+            (shard, after_seq, upto_seq),
+        )
+        while found := rows.fetchmany(ROWS_A_FETCH):
+            plain = [SourceRow(*row[:12], *map(_plain, row[12:])) for row in found]
+            yield _with_digests(cursor, plain)
+
+
+def _plain(value: memoryview | None) -> Any:
+    return None if value is None else bytes(value)
+
+
+def _with_digests(cursor: Cursor, rows: list[SourceRow]) -> list[SourceRow]:
+    identities = [event_identity(row.source, row.event_id)[:IDENTITY_BYTES] for row in rows]
+    known = source_log.find_known(cursor, identities)
+    return [
+        row._replace(digest=found.digest)
+        if (found := known.get(identity)) is not None and (found.shard, found.seq) == (row.shard, row.seq)
+        else row
+        for row, identity in zip(rows, identities, strict=True)
+    ]
+
+
+def kept_tables(*, is_whole: bool) -> tuple[str, ...]:
+    """Return which tables an archive has that is whole, or that ends before the log does."""
+    return KEPT if is_whole else (*_ALWAYS, *_LOGGED)
+
+
+def speak_plainly(cursor: Cursor) -> None:
+    """Let CSV come as every other server reads it, whatever this one is set to."""
+    cursor.execute("SET DateStyle = ISO; SET TimeZone = 'UTC'; SET bytea_output = hex; SET client_encoding = 'UTF8'")
+
+
+def copy_out(cursor: Cursor, table: str, generation: int, upto: Iterable[End], file: BinaryIO) -> int:
+    """Write what travels of a table as CSV with a line of names, and return how many rows that is."""
+    seqs = [end.seq for end in upto]
+    where = {"generation": generation, "shards": list(range(SHARDS)), "seqs": seqs}
+    query = cursor.mogrify(_selection(cursor, table), where).decode()
+    cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", file, size=1 << 20)
+    return cursor.rowcount
+
+
+def _selection(cursor: Cursor, table: str) -> str:
+    """Return the query of what travels of a table; a generation's rows under the number that they will have."""
+    if table == "reward_event":
+        return _DECIDED
+    names = [name for name in columns(cursor, table) if (table, name) != ("member_key", "key")]
+    listed = ", ".join(f"{ARCHIVED} AS generation" if name == "generation" else f"t.{name}" for name in names)
+    query = f"SELECT {listed} FROM guerdon.{table} t"  # noqa: S608  a name of this module
+    if table in _LOGGED or table == "generation_schedule":
+        query += f" JOIN {_UPTO} ON u.shard = t.shard AND t.{'seq' if table in _LOGGED else 'from_seq'} <= u.seq"
+    conditions = {
+        "member_key": "t.key IS NULL",
+        "programme_version": "NOT t.replayed OR t.version IN "
+        "(SELECT s.version FROM guerdon.generation_schedule s WHERE s.generation = %(generation)s)",
+    }
+    if table in _OF_GENERATION:
+        conditions[table] = "t.generation = %(generation)s"
+    return query + (f" WHERE {conditions[table]}" if table in conditions else "")
+
+
+def columns(cursor: Cursor, table: str) -> list[str]:
+    """Return the names of a table's columns in their order."""
+    cursor.execute(
+        """
+        SELECT attname FROM pg_attribute
+        WHERE attrelid = to_regclass('guerdon.' || %s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+        """,
+        (table,),
+    )
+    return [name for (name,) in cursor.fetchall()]
+
+
+def keys(connection: Connection) -> Iterator[tuple[int, str, bytes]]:
+    """Yield the key of every member who was not erased, as shard, member_id and key."""
+    with connection.cursor("keys") as rows:
+        rows.itersize = ROWS_A_FETCH
+        rows.execute("SELECT shard, member_id, key FROM guerdon.member_key WHERE key IS NOT NULL ORDER BY 1, 2")
+        for shard, member_id, key in rows:
+            yield shard, member_id, bytes(key)
+
+
+def is_empty(cursor: Cursor) -> bool:
+    """Whether nothing was ever recorded, activated, consumed or replayed in a database."""
+    (found,) = one(
+        cursor,
+        """
+        SELECT EXISTS (SELECT FROM guerdon.shard_head WHERE seq > 0)
+            OR EXISTS (SELECT FROM guerdon.programme_version)
+            OR EXISTS (SELECT FROM guerdon.consumer_offset)
+            OR EXISTS (SELECT FROM guerdon.quarantine)
+            OR EXISTS (SELECT FROM guerdon.member_key)
+            OR EXISTS (SELECT FROM guerdon.generation WHERE generation <> %s)
+        """,
+        (ARCHIVED,),
+    )
+    return not found
+
+
+def copy_in(cursor: Cursor, table: str, names: list[str], file: BinaryIO) -> int:
+    """Read rows of a table from CSV with a line of names, and return how many that were."""
+    into = f"guerdon.reward_event_g{ARCHIVED}" if table == "reward_event" else f"guerdon.{table}"
+    cursor.copy_expert(f"COPY {into} ({', '.join(names)}) FROM STDIN (FORMAT csv, HEADER)", file, size=1 << 20)
+    return cursor.rowcount
+
+
+class SourceLog:
+    """Write source events as they were, with the identities by which repetitions of them are known.
+
+    The writer schemas must be there already: of a purchase its order's identity is made anew.
+    """
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self._decoder = Decoder(StoredSchemas(cursor), bytes_max=INT64_MAX)
+
+    def write(self, rows: list[tuple[SourceRow, bytes]]) -> None:
+        """Write rows, each with its packed bytes."""
+        copy_rows(self._cursor, source_log.TARGET, [packed for _, packed in rows])
+        identities = sorted((identity, row) for row, _ in rows for identity in self._identities(row))
+        copy_rows(self._cursor, source_log.IDENTITY_TARGET, [_identity_row(*each) for each in identities])
+
+    def _identities(self, row: SourceRow) -> Iterator[bytes]:
+        if row.digest is None:
+            return
+        yield event_identity(row.source, row.event_id)
+        if row.kind == "purchase" and row.schema_id != OWN_FORMAT:
+            _, event = self._decoder.decode("purchases", row.payload)
+            if isinstance(event, Purchase):
+                yield order_identity(event.member_id, event.order_id)
+
+
+def _identity_row(identity: bytes, row: SourceRow) -> bytes:
+    shard = b"\0\0\0\2" + row.shard.to_bytes(2)
+    return b"\0\4" + pack_bytes(row.digest) + pack_bigint(row.seq) + shard + pack_bytes(identity[:IDENTITY_BYTES])
+
+
+def set_heads(cursor: Cursor, where: Mapping[int, End]) -> None:
+    """Let both logs end where the archive does; the archived generation has only what a repetition looks up in it."""
+    execute_values(
+        cursor,
+        """
+        UPDATE guerdon.shard_head h
+        SET seq = v.seq, hash = v.hash, recorded_at = to_timestamp(v.recorded_ms::bigint / 1000.0),
+            ticked_at = to_timestamp(v.ticked_ms::bigint / 1000.0)
+        FROM (VALUES %s) AS v (shard, seq, hash, recorded_ms, ticked_ms) WHERE h.shard = v.shard
+        """,
+        [(shard, end.seq, end.hash, end.recorded_ms, end.ticked_ms) for shard, end in where.items()],
+    )
+    execute_values(
+        cursor,
+        f"""
+        UPDATE guerdon.generation_head h
+        SET seq = v.seq, version = v.version, pos = (
+            SELECT count(*) FROM guerdon.reward_event_g{ARCHIVED} r WHERE r.shard = h.shard
+        )
+        FROM (VALUES %s) AS v (shard, seq, version) WHERE h.generation = {ARCHIVED} AND h.shard = v.shard
+        """,  # noqa: S608  a number
+        [(shard, end.seq, end.version) for shard, end in where.items()],
+    )
+    cursor.execute(
+        "SELECT setval(pg_get_serial_sequence('guerdon.quarantine', 'id'), max(id)) FROM guerdon.quarantine"
+        " HAVING max(id) IS NOT NULL"
+    )
+
+
+def add_keys(cursor: Cursor, found: Iterable[tuple[int, str, bytes]]) -> None:
+    """Give members their keys back, but none to a member who was erased."""
+    execute_values(
+        cursor,
+        "INSERT INTO guerdon.member_key (shard, member_id, key) VALUES %s ON CONFLICT DO NOTHING",
+        found,
+        page_size=1_000,
+    )
+
+
+def members_without_key(cursor: Cursor) -> int:
+    """Return of how many members something is sealed that no key opens, although they were not erased."""
+    (count,) = one(
+        cursor,
+        """
+        SELECT count(*) FROM (
+            SELECT shard, member_id FROM guerdon.source_event WHERE sealed IS NOT NULL
+            EXCEPT SELECT shard, member_id FROM guerdon.member_key
+        ) AS without
+        """,
+    )
+    return int(count)
+
+
+def set_secret(cursor: Cursor, value: bytes) -> None:
+    """Let digests be made as in the database that the archive is of."""
+    cursor.execute("UPDATE guerdon.setting SET value = %s WHERE name = 'digest_secret'", (value,))
+
+
+def differing(cursor: Cursor, generation: int, where: Mapping[int, End]) -> list[int]:
+    """Return the shards in which a generation has not decided what the archived one had, to the byte."""
+    cursor.execute("SELECT shard, pos, hash FROM guerdon.generation_head WHERE generation = %s", (generation,))
+    return sorted(
+        shard
+        for shard, pos, found in cursor.fetchall()
+        if (pos, bytes(found)) != (where[shard].reward_pos, where[shard].reward_hash)
+    )
+
+
+def take_place(cursor: Cursor, generation: int) -> None:
+    """Let the repetition have what the archived generation had published, and forget that there was another one."""
+    cursor.execute(
+        "UPDATE guerdon.publication_cursor SET generation = %s WHERE generation = %s", (generation, ARCHIVED)
+    )
+    cursor.execute("DELETE FROM guerdon.generation_switch")

@@ -1,0 +1,246 @@
+"""Bring an archive back into an empty database: the log as it was, and the live generation by folding it.
+
+The log and what lies beside it come in one transaction, all or nothing. The archived generation then has its heads,
+schedule and facts and no states; a repetition of it is folded by the replay, held to end in the same hashes, and takes
+its place. Until then, and where the archive was cut or comes without keys also after it, nobody may add to the log.
+"""
+
+from __future__ import annotations
+
+import csv
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from engine.store import archives, generations, shadows
+from engine.store.archives import ARCHIVED
+from engine.store.database import as_owner, connect, one, transaction
+from operations.archive import rows_of
+from operations.archive_files import Key, Secret, checked, need_manifest
+from operations.generations import discard
+from operations.replay import fold_on, project
+from schemas.errors import AnswerIsNo, InputError
+from schemas.scalars import iso_from_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.store.shadows import Generation
+    from operations.archive_files import Manifest
+
+REPETITION = (ARCHIVED, None, (None, None))
+"""Of which base, by which file and between which times the new live generation judges: all as it was."""
+
+
+def restore(
+    database_url: str,
+    folder: Path,
+    *,
+    keys: Path | None = None,
+    cores: int = 1,
+    report: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
+    observe: Callable[[str], None] = lambda _point: None,
+) -> dict[str, Any]:
+    """Fill an empty database from an archive; asked again after an interruption, go on.
+
+    Args:
+        database_url: of a migrated database in which nothing was recorded yet; its user must own the tables.
+        folder: where the archive is.
+        keys: the file of keys that an export has written.
+        cores: processes that fold at once.
+        report: is told of each step how many source events are done, of how many.
+        observe: is told each step.
+
+    Raises:
+        InputError: there is no archive, the database is not empty, or the keys are not the archive's.
+        AnswerIsNo: the archive is not what was exported, or the log is judged otherwise than it was.
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    manifest = need_manifest(folder)
+    under_way = (
+        f"this database is being restored from archive {manifest.digest[:12]} and is not ready; run `guerdon archive "
+        "import` again, it goes on where it was"
+    )
+    with as_owner(database_url, application="guerdon archive") as connection, connection, connection.cursor() as cursor:
+        if _is_under_way(cursor, under_way):
+            if keys is not None and _is_keyless(cursor, manifest):
+                raise InputError(
+                    "the log is in the database without keys already; make a new one and import with --keys"
+                )
+        else:
+            _take_in(cursor, folder, manifest, keys, lambda done, total: report("log", done, total))
+            generations.mark_restored(cursor, under_way)
+            observe("before log is in")
+    observe("after log is in")
+    with transaction(database_url) as cursor:
+        is_placed = generations.live(cursor) != ARCHIVED
+    if not is_placed:
+        _fold(database_url, manifest, cores, report, observe)
+    with transaction(database_url) as cursor:
+        cursor.execute("SELECT FROM guerdon.generation WHERE generation = %s", (ARCHIVED,))
+        is_left = cursor.fetchone() is not None
+    if is_left:
+        discard(database_url, ARCHIVED)
+    observe("before opening")
+    return _open(database_url, manifest)
+
+
+def _is_under_way(cursor: Cursor, under_way: str) -> bool:
+    """Whether the log of this very archive is in; nobody else's may be."""
+    # one import at a time, and nobody activates or records anything meanwhile
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (generations.GENERATION_LOCK,))
+    try:
+        generations.refuse_restored(cursor)
+    except AnswerIsNo as other:
+        if str(other) == under_way:
+            return True
+        raise
+    if not archives.is_empty(cursor):
+        raise InputError(
+            "the database is not empty; an archive comes into a new one: make it and run `guerdon init` there"
+        )
+    return False
+
+
+def _take_in(
+    cursor: Cursor, folder: Path, manifest: Manifest, keys: Path | None, report: Callable[[int, int], None]
+) -> None:
+    here = archives.revision(cursor)
+    if manifest.revision > here:
+        raise InputError(
+            f"{folder} was exported at revision {manifest.revision} and the database is at {here}; install that "
+            "release or a newer one, and run `guerdon init`"
+        )
+    archives.speak_plainly(cursor)
+    for table, beside in manifest.beside.items():
+        path = checked(folder, manifest.beside_path(table), beside)
+        known = archives.columns(cursor, table) if table in archives.KEPT else []
+        with path.open(encoding="utf-8", newline="") as text:
+            names = next(csv.reader(text), [])
+        if not names or not set(names) <= set(known):
+            raise InputError(f"{path}: this release does not know what is in it; install the one that exported it")
+        with path.open("rb") as file:
+            archives.copy_in(cursor, table, names, file)
+    if keys is not None:
+        with _reading(keys) as lines:
+            archives.set_secret(cursor, _secret(next(lines, b""), keys, manifest))
+            archives.add_keys(cursor, _keys(lines, keys))
+    log = archives.SourceLog(cursor)
+    for rows in rows_of(folder, manifest, report):
+        log.write(rows)
+    if keys is not None and (missing := archives.members_without_key(cursor)):
+        raise InputError(f"{keys} has no key of {missing:,} members; export once more with --keys, and import that")
+    archives.set_heads(cursor, {number: shard.end() for number, shard in enumerate(manifest.shards)})
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Iterator[bytes]]:
+    try:
+        with path.open("rb") as file:
+            yield iter(file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _secret(line: bytes, path: Path, manifest: Manifest) -> bytes:
+    try:
+        first = msgspec.json.decode(line, type=Secret)
+        found = bytes.fromhex(first.secret)
+    except ValueError:
+        raise InputError(f"{path} is no file of keys; give the one that an export has written") from None
+    if first.database != manifest.database:
+        raise InputError(f"{path} has the keys of another database; give the file that this one's export has written")
+    return found
+
+
+def _keys(lines: Iterator[bytes], path: Path) -> Iterator[tuple[int, str, bytes]]:
+    for number, line in enumerate(lines, 2):
+        try:
+            found = msgspec.json.decode(line, type=Key)
+            yield found.shard, found.member_id, bytes.fromhex(found.key)
+        except ValueError:
+            raise InputError(f"{path}, line {number}: this is no key; take the file from a copy") from None
+
+
+def _fold(
+    database_url: str,
+    manifest: Manifest,
+    cores: int,
+    report: Callable[[str, int, int], None],
+    observe: Callable[[str], None],
+) -> None:
+    """Fold the live generation anew, and let it take the archived one's place where it is the same to the byte."""
+    with as_owner(database_url, application="guerdon archive") as connection, connection, connection.cursor() as cursor:
+        number = shadows.find(cursor, *REPETITION) or shadows.create(cursor, *REPETITION)
+        generation = shadows.get(cursor, number)
+    with closing(connect(database_url, application="guerdon archive")) as holding:
+        with holding, holding.cursor() as cursor:
+            shadows.lock(cursor, number)
+        fold_on(database_url, generation, cores, report=lambda done, total: report("fold", done, total), is_still=True)
+        observe("after fold")
+        project(database_url, number)
+        _check_same(database_url, manifest, generation)
+    with as_owner(database_url, application="guerdon archive") as connection, connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (generations.GENERATION_LOCK,))
+        shadows.copy_shared(cursor, generation)
+        shadows.make_live(cursor, generation, {shard: each.version for shard, each in enumerate(manifest.shards)})
+        archives.take_place(cursor, number)
+        observe("before switch")
+
+
+def _check_same(database_url: str, manifest: Manifest, generation: Generation) -> None:
+    with transaction(database_url) as cursor:
+        ends = {number: shard.end() for number, shard in enumerate(manifest.shards)}
+        differing = archives.differing(cursor, generation.number, ends)
+        keyless = _is_keyless(cursor, manifest)
+    if not differing:
+        return
+    way_out = (
+        "rules read what only the members' keys open: import into a new database with --keys FILE"
+        if keyless
+        else "install the release that exported it and run the same command again"
+    )
+    raise AnswerIsNo(
+        f"the source log is restored to the byte, but judged again it comes out otherwise in {len(differing)} shards "
+        f"(the first is {differing[0]}), so nothing went live; {way_out}"
+    )
+
+
+def _is_keyless(cursor: Cursor, manifest: Manifest) -> bool:
+    return archives.database_name(cursor) != manifest.database
+
+
+def _open(database_url: str, manifest: Manifest) -> dict[str, Any]:
+    """Let workers go on where the archive has all that they need, and say what was restored."""
+    with transaction(database_url) as cursor:
+        number = generations.live(cursor)
+        (rewards,) = one(
+            cursor, "SELECT sum(pos)::bigint FROM guerdon.generation_head WHERE generation = %s", (number,)
+        )
+        why = _why_not_on(cursor, manifest)
+        generations.mark_restored(cursor, why)
+    return {
+        "digest": manifest.digest,
+        "events": manifest.events,
+        "generation": number,
+        "reward_events": int(rewards),
+        "goes_on": why is None,
+    }
+
+
+def _why_not_on(cursor: Cursor, manifest: Manifest) -> str | None:
+    """Return why nothing may be added to what was restored, in a sentence; None where workers can go on."""
+    if manifest.until_ms is not None:
+        why = f"its log was cut at {iso_from_instant(manifest.until_ms)}"
+    elif _is_keyless(cursor, manifest):
+        why = "it came without the members' keys"
+    else:
+        return None
+    return (
+        f"this database was restored from an archive and is for replays and questions only, as {why}; to go on, import "
+        "a whole archive with --keys into a new database"
+    )
