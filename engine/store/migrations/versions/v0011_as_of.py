@@ -1,0 +1,314 @@
+"""Tell balances as of an instant, past or to come, as they were known at another."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+
+# Only generations that are or were live are asked about a member: a shadow is folded without the index, and gets it when
+# it is promoted (decision 0017).
+INDEX = """
+CREATE FUNCTION guerdon.index_members(number integer) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('CREATE INDEX IF NOT EXISTS reward_event_g%s_member ON guerdon.reward_event_g%s (member_id)',
+                   number, number);
+END $$;
+REVOKE EXECUTE ON FUNCTION guerdon.index_members FROM PUBLIC;
+SELECT guerdon.index_members(generation) FROM guerdon.generation WHERE status <> 'shadow';
+"""
+
+GENERATION = """
+CREATE FUNCTION guerdon.generation_at(known_at timestamptz) RETURNS integer   -- NULL: the log had not begun
+STABLE LANGUAGE plpgsql AS $$
+DECLARE
+    number integer := coalesce(
+        (SELECT s.previous FROM guerdon.generation_switch s WHERE s.at > known_at ORDER BY s.at LIMIT 1),
+        (SELECT g.generation FROM guerdon.generation g WHERE g.status = 'live')
+    );
+BEGIN
+    IF EXISTS (
+        SELECT FROM guerdon.generation g WHERE g.generation = number
+        AND (g.status = 'live' OR to_regclass(format('guerdon.member_state_g%s', number)) IS NOT NULL)
+    ) THEN
+        RETURN number;
+    ELSIF NOT EXISTS (SELECT FROM guerdon.source_event e WHERE e.seq = 1 AND e.recorded_at <= known_at) THEN
+        RETURN NULL;
+    END IF;
+    RAISE EXCEPTION 'what was known at % was decided by generation %, which was discarded', known_at, number
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'Ask as known at an instant at which a generation was live that is kept: '
+                     '`guerdon generations` lists them.';
+END $$;
+"""
+
+# The engine keeps states and redemptions as MessagePack. Nothing but these functions reads it in SQL, and they read the
+# few fields that no column holds.
+MESSAGEPACK = """
+CREATE FUNCTION guerdon.packed_integer(body bytea, at integer, bytes integer, signed boolean) RETURNS bigint
+IMMUTABLE LANGUAGE sql AS $$
+    SELECT CASE WHEN signed AND bytes < 8 AND get_byte(body, at) > 127 THEN read - (1::bigint << (8 * bytes)) ELSE read END
+    FROM (SELECT ('x' || lpad(encode(substring(body FROM at + 1 FOR bytes), 'hex'), 16, '0'))::bit(64)::bigint AS read)
+$$;
+
+CREATE FUNCTION guerdon.packed_end(body bytea, at integer) RETURNS integer    -- where the value at an offset ends
+IMMUTABLE LANGUAGE plpgsql AS $$
+DECLARE
+    values_left integer := 1;
+    tag integer;
+BEGIN
+    WHILE values_left > 0 LOOP
+        tag := get_byte(body, at);
+        at := at + 1;
+        values_left := values_left - 1;
+        IF tag < 128 OR tag >= 224 OR tag IN (192, 194, 195) THEN
+            CONTINUE;
+        ELSIF tag < 144 THEN
+            values_left := values_left + 2 * (tag & 15);
+        ELSIF tag < 160 THEN
+            values_left := values_left + (tag & 15);
+        ELSIF tag < 192 THEN
+            at := at + (tag & 31);
+        ELSIF tag IN (196, 197, 198, 217, 218, 219) THEN
+            tag := CASE WHEN tag < 200 THEN 1 << (tag - 196) ELSE 1 << (tag - 217) END;
+            at := at + tag + guerdon.packed_integer(body, at, tag, false)::integer;
+        ELSIF tag BETWEEN 202 AND 211 THEN
+            at := at + CASE WHEN tag < 204 THEN 4 << (tag - 202) ELSE 1 << (tag & 3) END;
+        ELSIF tag BETWEEN 220 AND 223 THEN
+            values_left := values_left
+                + (CASE WHEN tag < 222 THEN 1 ELSE 2 END) * guerdon.packed_integer(body, at, 2 << (tag & 1), false)::integer;
+            at := at + (2 << (tag & 1));
+        ELSE
+            RAISE EXCEPTION 'a state holds the tag %, which MessagePack has not or the engine does not write', tag;
+        END IF;
+    END LOOP;
+    RETURN at;
+END $$;
+
+CREATE FUNCTION guerdon.unpacked(body bytea, INOUT at integer, OUT value jsonb)  -- bytes as hex, keys as text
+IMMUTABLE LANGUAGE plpgsql AS $$
+DECLARE
+    tag integer := get_byte(body, at);
+    size integer;
+    items jsonb[] := '{}';
+    name jsonb;
+    item jsonb;
+BEGIN
+    at := at + 1;
+    IF tag < 128 OR tag >= 224 THEN
+        value := to_jsonb(CASE WHEN tag < 128 THEN tag ELSE tag - 256 END);
+    ELSIF tag = 192 THEN
+        value := 'null';
+    ELSIF tag IN (194, 195) THEN
+        value := to_jsonb(tag = 195);
+    ELSIF tag BETWEEN 204 AND 211 THEN
+        value := to_jsonb(guerdon.packed_integer(body, at, 1 << (tag & 3), tag >= 208));
+        at := at + (1 << (tag & 3));
+    ELSIF tag < 160 OR tag BETWEEN 220 AND 223 THEN
+        IF tag < 160 THEN
+            size := tag & 15;
+        ELSE
+            size := guerdon.packed_integer(body, at, 2 << (tag & 1), false);
+            at := at + (2 << (tag & 1));
+        END IF;
+        IF tag BETWEEN 144 AND 159 OR tag IN (220, 221) THEN
+            FOR n IN 1..size LOOP
+                SELECT u.at, u.value INTO at, item FROM guerdon.unpacked(body, at) u;
+                items := items || item;
+            END LOOP;
+            value := to_jsonb(items);
+        ELSE
+            value := '{}';
+            FOR n IN 1..size LOOP
+                SELECT u.at, u.value INTO at, name FROM guerdon.unpacked(body, at) u;
+                SELECT u.at, u.value INTO at, item FROM guerdon.unpacked(body, at) u;
+                value := value || jsonb_build_object(name #>> '{}', item);
+            END LOOP;
+        END IF;
+    ELSE
+        IF tag < 192 THEN
+            size := tag & 31;
+        ELSE
+            size := 1 << (CASE WHEN tag < 200 THEN tag - 196 ELSE tag - 217 END);
+            at := at + size;
+            size := guerdon.packed_integer(body, at - size, size, false);
+        END IF;
+        value := CASE WHEN tag BETWEEN 196 AND 198
+                      THEN to_jsonb(encode(substring(body FROM at + 1 FOR size), 'hex'))
+                      ELSE to_jsonb(convert_from(substring(body FROM at + 1 FOR size), 'UTF8')) END;
+        at := at + size;
+    END IF;
+END $$;
+
+CREATE FUNCTION guerdon.packed_items(body bytea, wanted integer[]) RETURNS jsonb  -- some items of an array, by index
+IMMUTABLE LANGUAGE plpgsql AS $$
+DECLARE
+    at integer := CASE WHEN get_byte(body, 0) = 220 THEN 3 ELSE 1 END;
+    found jsonb[] := '{}';
+BEGIN
+    body := body || ''::bytea;  -- unpacked once, or each look at a byte would decompress all of it
+    FOR n IN 0..(SELECT max(w) FROM unnest(wanted) w) LOOP
+        IF n = ANY(wanted) THEN
+            found := found || (SELECT u.value FROM guerdon.unpacked(body, at) u);
+        END IF;
+        at := guerdon.packed_end(body, at);
+    END LOOP;
+    RETURN to_jsonb(found);
+END $$;
+
+CREATE FUNCTION guerdon.instant(ms bigint) RETURNS timestamptz IMMUTABLE LANGUAGE sql AS $$
+    SELECT timestamptz '1970-01-01 00:00:00Z' + ms * interval '1 millisecond'
+$$;
+"""
+
+# What becomes of a reservation does not stand in the log by its name, so its end is told from the ledger: only where
+# that is what was known then.
+RESERVATIONS = """
+CREATE FUNCTION guerdon.is_last_word(generation integer, member_id text, known_at timestamptz) RETURNS boolean
+STABLE LANGUAGE sql AS $$
+    SELECT NOT EXISTS (
+        SELECT FROM guerdon.generation_state s JOIN guerdon.source_event e USING (shard, seq)
+        WHERE s.generation = $1 AND s.member_id = $2 AND e.recorded_at > $3
+    ) AND NOT EXISTS (
+        SELECT FROM guerdon.reward_event r WHERE r.generation = $1 AND r.member_id = $2 AND r.recorded_at > $3
+    )
+$$;
+
+CREATE FUNCTION guerdon.ending_reservations(number integer, of text, until timestamptz, known_at timestamptz)
+RETURNS TABLE (lapses_at timestamptz, n bigint, lot bytea, amount bigint) STABLE LANGUAGE plpgsql AS $$
+DECLARE
+    ledger text := format('guerdon.member_ledger_g%s', number);
+BEGIN
+    IF NOT guerdon.is_last_word(number, of, known_at) THEN
+        RETURN;
+    END IF;
+    RETURN QUERY EXECUTE format($query$
+        SELECT guerdon.instant((r.items->>1)::bigint), row_number() OVER (ORDER BY r.part, t.n),
+               decode(t.taken->>0, 'hex'), (t.taken->>1)::bigint
+        FROM (
+            SELECT l.part, guerdon.packed_items(l.body, '{3,6,7}') AS items
+            FROM guerdon.generation_state s JOIN %s l USING (shard, member_id)
+            WHERE s.generation = $1 AND s.member_id = $2 AND l.part LIKE 'redemption:%%'
+              AND position('\\xa87265736572766564'::bytea IN l.body) > 0  -- the word: most are spent
+        ) r CROSS JOIN LATERAL jsonb_array_elements(r.items->2) WITH ORDINALITY AS t (taken, n)
+        WHERE r.items->>0 = 'reserved' AND guerdon.instant((r.items->>1)::bigint) <= $3
+    $query$, CASE WHEN to_regclass(ledger) IS NULL THEN 'guerdon.member_ledger' ELSE ledger END)
+    USING number, of, until;
+END $$;
+"""
+
+BALANCE = """
+CREATE FUNCTION guerdon.lots_at(number integer, of text, until timestamptz, known_at timestamptz)
+RETURNS TABLE (
+    unit text, lot bytea, granted_at timestamptz, available_at timestamptz, expires_at timestamptz, granted numeric,
+    pending numeric, active numeric, reserved numeric, spent numeric, expired numeric, reversed numeric, debt numeric
+) STABLE ROWS 10000 LANGUAGE sql AS $$
+    WITH moved AS MATERIALIZED (
+        SELECT e.pos, e.unit, coalesce(e.lot, e.reward_key) AS lot, e.amount, e.debit, e.credit, e.occurred_at,
+               e.available_at, e.expires_at
+        FROM guerdon.reward_event e
+        WHERE e.generation = $1 AND e.member_id = $2 AND e.recorded_at <= $4 AND e.debit IS NOT NULL
+    ), counted AS MATERIALIZED (
+        SELECT unit, lot, min(occurred_at) FILTER (WHERE debit = 'issued') AS granted_at,
+               max(available_at) AS available_at, max(expires_at) AS expires_at, ACCOUNTS
+        FROM moved WHERE occurred_at <= $3
+        GROUP BY unit, lot
+    ), astray AS MATERIALIZED (
+        SELECT lot FROM counted WHERE least(pending, active, reserved, spent, expired) < 0
+    ), in_order AS (
+        SELECT m.*, max(m.occurred_at) OVER (PARTITION BY m.lot ORDER BY m.pos) AS counts_at
+        FROM moved m JOIN astray USING (lot)
+    )
+    SELECT unit, lot, granted_at, available_at, expires_at, granted, pending, active, reserved, spent, expired,
+           reversed, debt
+    FROM counted WHERE lot NOT IN (SELECT lot FROM astray)
+    UNION ALL
+    SELECT unit, lot, min(occurred_at) FILTER (WHERE debit = 'issued'), max(available_at), max(expires_at), ACCOUNTS
+    FROM in_order WHERE counts_at <= $3
+    GROUP BY unit, lot
+$$;
+
+CREATE FUNCTION reward.balance_as_of(member_id text, effective_at timestamptz, known_at timestamptz DEFAULT now())
+RETURNS SETOF reward.member_balance
+STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog SET jit = off LANGUAGE sql AS $$
+    WITH lots AS MATERIALIZED (
+        SELECT l.* FROM guerdon.generation_at($3) AS number, guerdon.lots_at(number, $1, $2, $3) l
+    ), units AS MATERIALIZED (                    -- `debt` is below 0 where it was settled by what counts later
+        SELECT unit, sum(granted) AS granted, sum(reversed) AS reversed, sum(pending) AS pending,
+               sum(reserved) AS reserved, sum(spent) AS spent, sum(expired) AS expired, sum(debt) AS debt
+        FROM lots GROUP BY unit
+    ), ending AS MATERIALIZED (
+        SELECT r.* FROM (SELECT FROM units WHERE reserved > 0 LIMIT 1) AS any_reserved, guerdon.generation_at($3) AS number,
+             guerdon.ending_reservations(number, $1, $2, $3) r
+    ), arrivals AS (                              -- what is active, or becomes so until then, in the order of coming
+        SELECT unit, lot, granted_at, expires_at, '-infinity'::timestamptz AS at, 0 AS n, active AS amount
+        FROM lots WHERE active > 0
+        UNION ALL
+        SELECT unit, lot, granted_at, expires_at, available_at, 0, pending
+        FROM lots WHERE pending > 0 AND available_at <= $2 AND available_at < '3000-01-01 00:00:00Z'
+        UNION ALL
+        SELECT l.unit, l.lot, l.granted_at, l.expires_at, e.lapses_at, e.n, e.amount FROM ending e JOIN lots l USING (lot)
+    ), paying AS (
+        SELECT a.*, u.debt, sum(a.amount) OVER (
+                   PARTITION BY unit ORDER BY a.at, a.n, a.expires_at NULLS LAST, a.granted_at, a.lot
+                   ROWS UNBOUNDED PRECEDING
+               ) AS so_far
+        FROM arrivals a JOIN units u USING (unit)
+        WHERE u.debt > 0 AND (a.expires_at <= a.at) IS NOT TRUE
+    ), arrived AS (
+        SELECT a.unit, a.lot, a.at, a.n, a.expires_at, a.amount - greatest(0, least(a.amount, a.debt - a.so_far + a.amount))
+                   AS amount
+        FROM paying a
+        UNION ALL
+        SELECT a.unit, a.lot, a.at, a.n, a.expires_at, a.amount
+        FROM arrivals a JOIN units u USING (unit)
+        WHERE u.debt <= 0 OR a.expires_at <= a.at
+    ), lapsing AS (
+        SELECT unit, expires_at, (expires_at <= $2) IS TRUE AS has_lapsed, sum(amount) AS amount
+        FROM arrived GROUP BY unit, expires_at
+    ), sums AS (
+        SELECT unit, sum(amount) FILTER (WHERE has_lapsed) AS lapsed,
+               min(expires_at) FILTER (WHERE NOT has_lapsed AND amount > 0) AS next_at
+        FROM lapsing GROUP BY unit
+    ), came AS (
+        SELECT unit, sum(amount) FILTER (WHERE n = 0 AND at > '-infinity') AS released,
+               sum(amount) FILTER (WHERE n > 0) AS voided
+        FROM arrivals GROUP BY unit
+    ), owned AS (
+        SELECT u.unit, u.granted, u.reversed, u.spent, u.pending - coalesce(c.released, 0) AS pending,
+               u.reserved - coalesce(c.voided, 0) AS reserved, u.expired + coalesce(s.lapsed, 0) AS expired, s.next_at
+        FROM units u LEFT JOIN sums s USING (unit) LEFT JOIN came c USING (unit)
+    )
+    SELECT $1, o.unit, o.granted, o.pending, greatest(a.available, 0), o.reserved, o.spent, o.expired,
+           o.reversed - greatest(-a.available, 0), o.reversed, greatest(-a.available, 0), a.available,
+           o.next_at, l.amount, $2
+    FROM owned o
+    CROSS JOIN LATERAL (
+        -- all that was granted lies in one of the accounts, or was taken back
+        SELECT o.granted - o.pending - o.reserved - o.spent - o.expired - o.reversed AS available
+    ) a
+    LEFT JOIN lapsing l ON l.unit = o.unit AND l.expires_at = o.next_at
+$$;
+REVOKE EXECUTE ON FUNCTION reward.balance_as_of FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION reward.balance_as_of TO guerdon_analyst, guerdon_writer;
+"""
+
+
+def _account(name: str) -> str:
+    return (
+        f"coalesce(sum(amount) FILTER (WHERE credit = '{name}'), 0) "
+        f"- coalesce(sum(amount) FILTER (WHERE debit = '{name}'), 0)"
+    )
+
+
+def _accounts() -> str:
+    names = ("pending", "active", "reserved", "spent", "expired", "reversed")
+    sums = [f"{_account(name)} AS {name}" for name in names]
+    return ", ".join([f"-({_account('issued')}) AS granted", *sums, f"-({_account('debt')}) AS debt"])
+
+
+def upgrade() -> None:
+    """Add functions, and an index by member to the log of each generation that was ever live."""
+    for part in (INDEX, GENERATION, MESSAGEPACK, RESERVATIONS, BALANCE.replace("ACCOUNTS", _accounts())):
+        op.execute(part)
