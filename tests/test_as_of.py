@@ -20,7 +20,7 @@ from operations.replay import Request, replay
 from operations.rows import dictionaries
 from operations.simulate import simulate
 from projections.runner import finish
-from schemas.events import Decision, Redemption, Refund
+from schemas.events import Decision, Redemption, Refund, key_of
 from schemas.json_events import event_to_object
 from schemas.scalars import iso_from_instant
 from tests import replays
@@ -71,6 +71,10 @@ def of_member(document: dict[str, list[Row]], member_id: str) -> list[Row]:
     return [{name: row[name] for name in names} for row in document["balances"] if row["member_id"] == member_id]
 
 
+def members_of(events: list[Event]) -> list[str]:
+    return sorted({key_of(event) for event in events})
+
+
 def record(database_url: str, events: list[Event], size: int = 7) -> list[tuple[int, Any]]:
     """Take events in batches; return after each how many there were, and an instant before the next was recorded."""
     taken = []
@@ -104,13 +108,13 @@ def test_what_will_be_is_what_the_time_brings_about_when_nothing_else_happens(
     last_ms = events[-1].occurred_at
     pending = reserved = lapsed = 0
     with transaction(database_url, role=ANALYST) as cursor:
-        for member_id in sorted({event.member_id for event in events}):
+        for member_id in members_of(events):
             now = balances(cursor, member_id, last_ms)
             pending += sum(row["pending"] for row in now)
             reserved += sum(row["reserved"] for row in now)
         for later_ms in (0, HOUR_MS, DAY_MS, 30 * HOUR_MS, 2 * DAY_MS, 5 * DAY_MS, 9 * DAY_MS, 400 * DAY_MS):
             document = simulated(tmp_path, PROGRAMME, events, last_ms + later_ms)
-            for member_id in sorted({event.member_id for event in events}):
+            for member_id in members_of(events):
                 told = balances(cursor, member_id, last_ms + later_ms)
                 assert told == of_member(document, member_id)
                 lapsed += sum(row["expired"] for row in told)
@@ -188,7 +192,7 @@ def test_the_past_is_told_as_it_was_known_then(database_url: str, tmp_path: Path
                 upto = chance.randrange(len(known))
                 at_ms = known[upto].occurred_at
                 document = simulated(tmp_path, PROGRAMME, known[: upto + 1], at_ms)
-                for member_id in sorted({event.member_id for event in known}):
+                for member_id in members_of(known):
                     assert balances(cursor, member_id, at_ms, known_at) == of_member(document, member_id)
 
 

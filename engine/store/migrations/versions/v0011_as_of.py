@@ -7,8 +7,8 @@ from alembic import op
 revision = "0011"
 down_revision = "0010"
 
-# Only generations that are or were live are asked about a member: a shadow is folded without the index, and gets it when
-# it is promoted (decision 0017).
+# Only generations that are or were live are asked about a member: a shadow is folded without the index, and gets it
+# when it is promoted (decision 0017).
 INDEX = """
 CREATE FUNCTION guerdon.index_members(number integer) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -48,7 +48,7 @@ END $$;
 MESSAGEPACK = """
 CREATE FUNCTION guerdon.packed_integer(body bytea, at integer, bytes integer, signed boolean) RETURNS bigint
 IMMUTABLE LANGUAGE sql AS $$
-    SELECT CASE WHEN signed AND bytes < 8 AND get_byte(body, at) > 127 THEN read - (1::bigint << (8 * bytes)) ELSE read END
+    SELECT read - CASE WHEN signed AND bytes < 8 AND get_byte(body, at) > 127 THEN 1::bigint << (8 * bytes) ELSE 0 END
     FROM (SELECT ('x' || lpad(encode(substring(body FROM at + 1 FOR bytes), 'hex'), 16, '0'))::bit(64)::bigint AS read)
 $$;
 
@@ -76,8 +76,8 @@ BEGIN
         ELSIF tag BETWEEN 202 AND 211 THEN
             at := at + CASE WHEN tag < 204 THEN 4 << (tag - 202) ELSE 1 << (tag & 3) END;
         ELSIF tag BETWEEN 220 AND 223 THEN
-            values_left := values_left
-                + (CASE WHEN tag < 222 THEN 1 ELSE 2 END) * guerdon.packed_integer(body, at, 2 << (tag & 1), false)::integer;
+            values_left := values_left + guerdon.packed_integer(body, at, 2 << (tag & 1), false)::integer
+                                         * CASE WHEN tag < 222 THEN 1 ELSE 2 END;
             at := at + (2 << (tag & 1));
         ELSE
             RAISE EXCEPTION 'a state holds the tag %, which MessagePack has not or the engine does not write', tag;
@@ -176,7 +176,8 @@ STABLE LANGUAGE sql AS $$
 $$;
 
 CREATE FUNCTION guerdon.ending_reservations(number integer, of text, until timestamptz, known_at timestamptz)
-RETURNS TABLE (lapses_at timestamptz, n bigint, lot bytea, amount bigint) STABLE LANGUAGE plpgsql AS $$
+RETURNS TABLE (lapses_at timestamptz, n bigint, unit text, expires_at timestamptz, amount bigint)
+STABLE LANGUAGE plpgsql AS $$
 DECLARE
     ledger text := format('guerdon.member_ledger_g%s', number);
 BEGIN
@@ -184,93 +185,98 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY EXECUTE format($query$
-        SELECT guerdon.instant((r.items->>1)::bigint), row_number() OVER (ORDER BY r.part, t.n),
-               decode(t.taken->>0, 'hex'), (t.taken->>1)::bigint
+        WITH taken AS MATERIALIZED (
+            SELECT guerdon.instant((r.items->>1)::bigint) AS lapses_at, row_number() OVER (ORDER BY r.part, t.n) AS n,
+                   decode(t.taken->>0, 'hex') AS lot, (t.taken->>1)::bigint AS amount
+            FROM (
+                SELECT l.part, guerdon.packed_items(l.body, '{3,6,7}') AS items
+                FROM guerdon.generation_state s JOIN %s l USING (shard, member_id)
+                WHERE s.generation = $1 AND s.member_id = $2 AND l.part LIKE 'redemption:%%'
+                  AND position('\\xa87265736572766564'::bytea IN l.body) > 0  -- the word: most are spent
+            ) r CROSS JOIN LATERAL jsonb_array_elements(r.items->2) WITH ORDINALITY AS t (taken, n)
+            WHERE r.items->>0 = 'reserved' AND guerdon.instant((r.items->>1)::bigint) <= $3
+        )
+        SELECT t.lapses_at, t.n, e.unit, e.expires_at, t.amount
         FROM (
-            SELECT l.part, guerdon.packed_items(l.body, '{3,6,7}') AS items
-            FROM guerdon.generation_state s JOIN %s l USING (shard, member_id)
-            WHERE s.generation = $1 AND s.member_id = $2 AND l.part LIKE 'redemption:%%'
-              AND position('\\xa87265736572766564'::bytea IN l.body) > 0  -- the word: most are spent
-        ) r CROSS JOIN LATERAL jsonb_array_elements(r.items->2) WITH ORDINALITY AS t (taken, n)
-        WHERE r.items->>0 = 'reserved' AND guerdon.instant((r.items->>1)::bigint) <= $3
+            SELECT DISTINCT ON (e.lot) e.lot, e.unit, e.expires_at FROM guerdon.reward_event e
+            WHERE e.generation = $1 AND e.member_id = $2 AND e.credit = 'reserved' AND e.lot IN (SELECT lot FROM taken)
+        ) e JOIN taken t USING (lot)
     $query$, CASE WHEN to_regclass(ledger) IS NULL THEN 'guerdon.member_ledger' ELSE ledger END)
     USING number, of, until;
 END $$;
 """
 
-BALANCE = """
-CREATE FUNCTION guerdon.lots_at(number integer, of text, until timestamptz, known_at timestamptz)
+# Lots that are released together and lapse together are one class: which of them moves changes no sum. Where that
+# cannot be, as something counts before what it follows, movements are put in order lot by lot.
+MOVED = """
+CREATE FUNCTION guerdon.moved_by(number integer, of text, until timestamptz, known_at timestamptz, in_order boolean)
 RETURNS TABLE (
-    unit text, lot bytea, granted_at timestamptz, available_at timestamptz, expires_at timestamptz, granted numeric,
-    pending numeric, active numeric, reserved numeric, spent numeric, expired numeric, reversed numeric, debt numeric
+    unit text, debit guerdon.account, credit guerdon.account, amount bigint, available_at timestamptz,
+    expires_at timestamptz
 ) STABLE ROWS 10000 LANGUAGE sql AS $$
-    WITH moved AS MATERIALIZED (
-        SELECT e.pos, e.unit, coalesce(e.lot, e.reward_key) AS lot, e.amount, e.debit, e.credit, e.occurred_at,
-               e.available_at, e.expires_at
-        FROM guerdon.reward_event e
-        WHERE e.generation = $1 AND e.member_id = $2 AND e.recorded_at <= $4 AND e.debit IS NOT NULL
-    ), counted AS MATERIALIZED (
-        SELECT unit, lot, min(occurred_at) FILTER (WHERE debit = 'issued') AS granted_at,
-               max(available_at) AS available_at, max(expires_at) AS expires_at, ACCOUNTS
-        FROM moved WHERE occurred_at <= $3
-        GROUP BY unit, lot
-    ), astray AS MATERIALIZED (
-        SELECT lot FROM counted WHERE least(pending, active, reserved, spent, expired) < 0
-    ), in_order AS (
-        SELECT m.*, max(m.occurred_at) OVER (PARTITION BY m.lot ORDER BY m.pos) AS counts_at
-        FROM moved m JOIN astray USING (lot)
-    )
-    SELECT unit, lot, granted_at, available_at, expires_at, granted, pending, active, reserved, spent, expired,
-           reversed, debt
-    FROM counted WHERE lot NOT IN (SELECT lot FROM astray)
+    SELECT e.unit, e.debit, e.credit, e.amount, e.available_at, e.expires_at
+    FROM guerdon.reward_event e
+    WHERE NOT $5 AND e.generation = $1 AND e.member_id = $2 AND e.recorded_at <= $4 AND e.debit IS NOT NULL
+      AND e.occurred_at <= $3
     UNION ALL
-    SELECT unit, lot, min(occurred_at) FILTER (WHERE debit = 'issued'), max(available_at), max(expires_at), ACCOUNTS
-    FROM in_order WHERE counts_at <= $3
-    GROUP BY unit, lot
+    SELECT m.unit, m.debit, m.credit, m.amount, max(m.available_at) OVER of_lot, max(m.expires_at) OVER of_lot
+    FROM (
+        SELECT e.*, coalesce(e.lot, e.reward_key) AS of,
+               max(e.occurred_at) OVER (PARTITION BY coalesce(e.lot, e.reward_key) ORDER BY e.pos) AS counts_at
+        FROM guerdon.reward_event e
+        WHERE $5 AND e.generation = $1 AND e.member_id = $2 AND e.recorded_at <= $4 AND e.debit IS NOT NULL
+    ) m
+    WHERE m.counts_at <= $3
+    WINDOW of_lot AS (PARTITION BY m.of)
 $$;
+"""
 
-CREATE FUNCTION reward.balance_as_of(member_id text, effective_at timestamptz, known_at timestamptz DEFAULT now())
-RETURNS SETOF reward.member_balance
-STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog SET jit = off LANGUAGE sql AS $$
-    WITH lots AS MATERIALIZED (
-        SELECT l.* FROM guerdon.generation_at($3) AS number, guerdon.lots_at(number, $1, $2, $3) l
+BALANCE = """
+CREATE FUNCTION guerdon.balances_at(number integer, of text, until timestamptz, known_at timestamptz, in_order boolean)
+RETURNS TABLE (balance reward.member_balance, is_astray boolean) STABLE LANGUAGE sql AS $$
+    WITH moved AS MATERIALIZED (
+        SELECT * FROM guerdon.moved_by($1, $2, $3, $4, $5)
     ), units AS MATERIALIZED (                    -- `debt` is below 0 where it was settled by what counts later
-        SELECT unit, sum(granted) AS granted, sum(reversed) AS reversed, sum(pending) AS pending,
-               sum(reserved) AS reserved, sum(spent) AS spent, sum(expired) AS expired, sum(debt) AS debt
-        FROM lots GROUP BY unit
+        SELECT unit, ACCOUNTS
+        FROM (SELECT unit, debit, credit, sum(amount) AS amount FROM moved GROUP BY unit, debit, credit)
+        GROUP BY unit
+    ), classes AS MATERIALIZED (
+        SELECT unit, available_at, expires_at,
+               sum(CASE WHEN credit = 'pending' THEN amount WHEN debit = 'pending' THEN -amount END) AS pending,
+               sum(CASE WHEN credit = 'active' THEN amount WHEN debit = 'active' THEN -amount END) AS active
+        FROM moved GROUP BY unit, available_at, expires_at
+    ), astray AS (
+        SELECT EXISTS (SELECT FROM classes WHERE pending < 0 OR active < 0)
+            OR EXISTS (SELECT FROM units WHERE least(reserved, spent, expired) < 0) AS is_astray
     ), ending AS MATERIALIZED (
-        SELECT r.* FROM (SELECT FROM units WHERE reserved > 0 LIMIT 1) AS any_reserved, guerdon.generation_at($3) AS number,
-             guerdon.ending_reservations(number, $1, $2, $3) r
-    ), arrivals AS (                              -- what is active, or becomes so until then, in the order of coming
-        SELECT unit, lot, granted_at, expires_at, '-infinity'::timestamptz AS at, 0 AS n, active AS amount
-        FROM lots WHERE active > 0
+        SELECT r.* FROM (SELECT FROM units WHERE reserved > 0 LIMIT 1) AS any_reserved,
+             guerdon.ending_reservations($1, $2, $3, $4) r
+    ), owing AS (
+        SELECT unit, debt FROM units WHERE debt > 0
+    ), arrivals AS (                              -- what becomes active until then, in the order of coming
+        SELECT unit, expires_at, available_at AS at, 0 AS n, pending AS amount
+        FROM classes WHERE pending > 0 AND available_at <= $3 AND available_at < '3000-01-01 00:00:00Z'
         UNION ALL
-        SELECT unit, lot, granted_at, expires_at, available_at, 0, pending
-        FROM lots WHERE pending > 0 AND available_at <= $2 AND available_at < '3000-01-01 00:00:00Z'
+        SELECT unit, expires_at, lapses_at, n, amount FROM ending
         UNION ALL
-        SELECT l.unit, l.lot, l.granted_at, l.expires_at, e.lapses_at, e.n, e.amount FROM ending e JOIN lots l USING (lot)
+        SELECT unit, expires_at, '-infinity', 0, active FROM classes JOIN owing USING (unit) WHERE active > 0
     ), paying AS (
-        SELECT a.*, u.debt, sum(a.amount) OVER (
-                   PARTITION BY unit ORDER BY a.at, a.n, a.expires_at NULLS LAST, a.granted_at, a.lot
-                   ROWS UNBOUNDED PRECEDING
+        SELECT a.*, o.debt, sum(a.amount) OVER (
+                   PARTITION BY unit ORDER BY a.at, a.n, a.expires_at NULLS LAST ROWS UNBOUNDED PRECEDING
                ) AS so_far
-        FROM arrivals a JOIN units u USING (unit)
-        WHERE u.debt > 0 AND (a.expires_at <= a.at) IS NOT TRUE
-    ), arrived AS (
-        SELECT a.unit, a.lot, a.at, a.n, a.expires_at, a.amount - greatest(0, least(a.amount, a.debt - a.so_far + a.amount))
-                   AS amount
-        FROM paying a
+        FROM arrivals a JOIN owing o USING (unit)
+        WHERE (a.expires_at <= a.at) IS NOT TRUE
+    ), lasting AS NOT MATERIALIZED (              -- what is active from then on until it lapses
+        SELECT unit, expires_at, amount - greatest(0, least(amount, debt - so_far + amount)) AS amount FROM paying
         UNION ALL
-        SELECT a.unit, a.lot, a.at, a.n, a.expires_at, a.amount
-        FROM arrivals a JOIN units u USING (unit)
-        WHERE u.debt <= 0 OR a.expires_at <= a.at
-    ), lapsing AS (
-        SELECT unit, expires_at, (expires_at <= $2) IS TRUE AS has_lapsed, sum(amount) AS amount
-        FROM arrived GROUP BY unit, expires_at
+        SELECT unit, expires_at, amount
+        FROM arrivals WHERE expires_at <= at OR unit NOT IN (SELECT unit FROM owing)
+        UNION ALL
+        SELECT unit, expires_at, active FROM classes WHERE active > 0 AND unit NOT IN (SELECT unit FROM owing)
     ), sums AS (
-        SELECT unit, sum(amount) FILTER (WHERE has_lapsed) AS lapsed,
-               min(expires_at) FILTER (WHERE NOT has_lapsed AND amount > 0) AS next_at
-        FROM lapsing GROUP BY unit
+        SELECT unit, sum(amount) FILTER (WHERE expires_at <= $3) AS lapsed,
+               min(expires_at) FILTER (WHERE expires_at > $3 AND amount > 0) AS next_at
+        FROM lasting GROUP BY unit
     ), came AS (
         SELECT unit, sum(amount) FILTER (WHERE n = 0 AND at > '-infinity') AS released,
                sum(amount) FILTER (WHERE n > 0) AS voided
@@ -280,35 +286,50 @@ STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog SET jit = off LANGUA
                u.reserved - coalesce(c.voided, 0) AS reserved, u.expired + coalesce(s.lapsed, 0) AS expired, s.next_at
         FROM units u LEFT JOIN sums s USING (unit) LEFT JOIN came c USING (unit)
     )
-    SELECT $1, o.unit, o.granted, o.pending, greatest(a.available, 0), o.reserved, o.spent, o.expired,
-           o.reversed - greatest(-a.available, 0), o.reversed, greatest(-a.available, 0), a.available,
-           o.next_at, l.amount, $2
-    FROM owned o
-    CROSS JOIN LATERAL (
+    SELECT ROW(
+        $2, o.unit, o.granted, o.pending, greatest(a.available, 0), o.reserved, o.spent, o.expired,
+        o.reversed - greatest(-a.available, 0), o.reversed, greatest(-a.available, 0), a.available, o.next_at,
+        (SELECT sum(l.amount) FROM lasting l WHERE l.unit = o.unit AND l.expires_at = o.next_at), $3
+    )::reward.member_balance, astray.is_astray
+    FROM owned o CROSS JOIN astray CROSS JOIN LATERAL (
         -- all that was granted lies in one of the accounts, or was taken back
         SELECT o.granted - o.pending - o.reserved - o.spent - o.expired - o.reversed AS available
     ) a
-    LEFT JOIN lapsing l ON l.unit = o.unit AND l.expires_at = o.next_at
 $$;
+
+CREATE FUNCTION reward.balance_as_of(member_id text, effective_at timestamptz, known_at timestamptz DEFAULT now())
+RETURNS SETOF reward.member_balance
+STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog SET jit = off SET work_mem = '16MB' ROWS 3
+LANGUAGE plpgsql AS $$
+DECLARE
+    number integer := guerdon.generation_at($3);
+    told reward.member_balance[];
+    is_astray boolean;
+BEGIN
+    SELECT array_agg(b.balance), bool_or(b.is_astray) INTO told, is_astray
+    FROM guerdon.balances_at(number, $1, $2, $3, false) b;
+    IF is_astray THEN
+        SELECT array_agg(b.balance) INTO told FROM guerdon.balances_at(number, $1, $2, $3, true) b;
+    END IF;
+    RETURN QUERY SELECT * FROM unnest(told);
+END $$;
 REVOKE EXECUTE ON FUNCTION reward.balance_as_of FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION reward.balance_as_of TO guerdon_analyst, guerdon_writer;
 """
 
 
 def _account(name: str) -> str:
-    return (
-        f"coalesce(sum(amount) FILTER (WHERE credit = '{name}'), 0) "
-        f"- coalesce(sum(amount) FILTER (WHERE debit = '{name}'), 0)"
-    )
+    """Return the SQL of an account's sum: what has entered it, less what has left it."""
+    return f"coalesce(sum(CASE WHEN credit = '{name}' THEN amount WHEN debit = '{name}' THEN -amount END), 0)"
 
 
 def _accounts() -> str:
-    names = ("pending", "active", "reserved", "spent", "expired", "reversed")
+    names = ("pending", "reserved", "spent", "expired", "reversed")
     sums = [f"{_account(name)} AS {name}" for name in names]
-    return ", ".join([f"-({_account('issued')}) AS granted", *sums, f"-({_account('debt')}) AS debt"])
+    return ", ".join([f"-{_account('issued')} AS granted", *sums, f"-{_account('debt')} AS debt"])
 
 
 def upgrade() -> None:
     """Add functions, and an index by member to the log of each generation that was ever live."""
-    for part in (INDEX, GENERATION, MESSAGEPACK, RESERVATIONS, BALANCE.replace("ACCOUNTS", _accounts())):
+    for part in (INDEX, GENERATION, MESSAGEPACK, RESERVATIONS, MOVED, BALANCE.replace("ACCOUNTS", _accounts())):
         op.execute(part)
