@@ -1,4 +1,4 @@
-"""Measure `balance_as_of` for a member with 10,000 rewards in a log of a million, and what its index costs the writers.
+"""Measure `balance_as_of` and `tier_as_of` for a member with 10,000 rewards, and what their index costs the writers.
 
 A part of `make bench`.
 """
@@ -11,10 +11,13 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import psutil
 import psycopg2
+from msgspec import structs
 
 from bench import load
 from bench.databases import fresh, server
+from bench.replay import decode_us
 from engine.batch import Admitted, Batch, admitted_from
 from engine.live import LiveTransaction
 from engine.store.database import one
@@ -35,37 +38,45 @@ BATCH = 2_000
 WORKERS = 2
 ROUNDS = 4
 BUSY = "busy"
-PROGRAMME = load.PROGRAMME.replace("rules:", "points: {validity: 12mo}\nrules:")
+PROGRAMME = load.PROGRAMME.replace(
+    "rules:",
+    "points: {validity: 12mo}\n"
+    "tiers: {metric: status, window: rolling 90d, levels: [{id: low, from: 0}, {id: high, from: 1000}]}\n"
+    "rules:\n- {id: status, on: purchase, give: [{status: 10}]}",
+)
 FILL = """
 INSERT INTO guerdon.reward_event_g1
     (pos, seq, amount, occurred_at, recorded_at, available_at, expires_at, generation, shard, type, unit, debit, credit,
      rule_id, rule_version, member_id, event_id, order_id, reward_key, lot, hash)
-SELECT n, n, 10, at, at, granted_at, granted_at + interval '1 year', 1, %(shard)s, kind, 'points', debit, credit,
+SELECT n + 10, n + 10, 10, at, at, granted_at, CASE WHEN unit = 'points' THEN granted_at + interval '1 year' END, 1,
+       %(shard)s, kind, unit, debit, credit,
        'base', 1, CASE WHEN n %% %(every)s = 0 THEN %(busy)s ELSE 'member-' || n::bigint * 7919 %% %(others)s END,
        'e' || n, 'o' || n, sha256(n::text::bytea), lot, sha256(n::text::bytea)
 FROM (
-    SELECT n, timestamptz '2026-01-01 00:00:00Z' + n * interval '20 seconds' AS at,
-           timestamptz '2026-01-01 00:00:00Z' + (n - spent * %(every)s) * interval '20 seconds' AS granted_at,
-           CASE spent WHEN 0 THEN 'points.granted' WHEN 1 THEN 'points.reserved' ELSE 'points.captured' END
-               ::guerdon.reward_type AS kind,
+    SELECT n, CASE WHEN n / %(every)s %% 12 = 0 THEN 'status' ELSE 'points' END AS unit,
+           timestamptz '2030-01-01 00:00:00Z' + n * interval '20 seconds' AS at,
+           timestamptz '2030-01-01 00:00:00Z' + (n - spent * %(every)s) * interval '20 seconds' AS granted_at,
+           CASE WHEN n / %(every)s %% 12 = 0 THEN 'status.granted' WHEN spent = 0 THEN 'points.granted'
+                WHEN spent = 1 THEN 'points.reserved' ELSE 'points.captured' END::guerdon.reward_type AS kind,
            CASE spent WHEN 0 THEN 'issued' WHEN 1 THEN 'active' ELSE 'reserved' END::guerdon.account AS debit,
            CASE spent WHEN 0 THEN 'active' WHEN 1 THEN 'reserved' ELSE 'spent' END::guerdon.account AS credit,
            CASE WHEN spent > 0 THEN sha256((n - spent * %(every)s)::text::bytea) END AS lot
     FROM (SELECT n, greatest(n / %(every)s %% 12 - 9, 0) AS spent FROM generate_series(1, %(log)s) AS n)
 )
 """
-"""Of the busy member's rewards ten in twelve are grants, and two say that a grant was spent."""
+"""Of twelve rewards of the busy member nine are grants of points, one is of status, two say that a grant was spent."""
 
 ASKED = {
-    "at the end of the log": ("2026-10-06T00:00:00Z", "infinity"),
-    "half of it effective": ("2026-05-20T00:00:00Z", "infinity"),
-    "half of it known": ("2026-10-06T00:00:00Z", "2026-05-20T00:00:00Z"),
-    "in a year, half of it expired": ("2027-05-20T00:00:00Z", "infinity"),
+    "at the end of the log": ("2030-10-06T00:00:00Z", "infinity"),
+    "half of it effective": ("2030-05-20T00:00:00Z", "infinity"),
+    "half of it known": ("2030-10-06T00:00:00Z", "2030-05-20T00:00:00Z"),
+    "in a year, half of it expired": ("2031-05-20T00:00:00Z", "infinity"),
 }
 
 
 def main() -> None:
     """Print the milliseconds of each query, and what writers do a second with and without the index, in turns."""
+    print(f"decoding a purchase, by which machines and days can be compared: {decode_us():.1f} µs")
     with server() as address:
         _ask(fresh(address, "asked", PROGRAMME))
         for members in MEMBERS:
@@ -75,6 +86,7 @@ def main() -> None:
 def _ask(url: str) -> None:
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
+        _join(url)
         every = LOG // (GRANTS * 12 // 10)
         cursor.execute(FILL, {"shard": shard_of(BUSY), "every": every, "busy": BUSY, "others": OTHERS, "log": LOG})
         cursor.execute("VACUUM ANALYZE")
@@ -82,16 +94,33 @@ def _ask(url: str) -> None:
         print(
             f"one of {OTHERS:,} members, with {rows[0] - rows[1]:,} grants and {rows[1]:,} movements, of {LOG:,} rows:"
         )
-        for name, times in ASKED.items():
-            found = [_took_ms(cursor, times) for _ in range(RUNS)]
-            print(f"  {name:30s} {statistics.median(found):7.1f} ms, {max(found):7.1f} at most")
+        for function, rows in (("balance_as_of", 2), ("tier_as_of", 1)):
+            for name, times in ASKED.items():
+                found = [_took_ms(cursor, function, times, rows) for _ in range(RUNS)]
+                wall, cpu = zip(*found, strict=True)
+                print(
+                    f"  {function:14s} {name:30s} {statistics.median(wall):7.1f} ms, {max(wall):.1f} at most; "
+                    f"{statistics.mean(cpu):.1f} ms of PostgreSQL's CPU"
+                )
 
 
-def _took_ms(cursor: Cursor, times: tuple[str, str]) -> float:
-    begun = time.perf_counter()
-    cursor.execute("SELECT * FROM reward.balance_as_of(%s, %s, %s)", (BUSY, *times))
-    assert cursor.rowcount == 1  # noqa: S101  or nothing was measured
-    return (time.perf_counter() - begun) * 1000
+def _join(url: str) -> None:
+    """Let the busy member have a state, from one purchase at the beginning."""
+    bought = next(load.purchases(1, 1))
+    event = structs.replace(bought, member_id=BUSY)
+    value = Encoder().encode(event)
+    with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live:
+        live.commit(Batch([admitted_from(event, shard_of(BUSY), committed_ids()["Purchase"], value, b"secret")]))
+
+
+def _took_ms(cursor: Cursor, function: str, times: tuple[str, str], rows: int) -> tuple[float, float]:
+    """Return the wall time of a query and the CPU time of the server's process, which a busy machine stretches less."""
+    server_process = psutil.Process(cursor.connection.info.backend_pid)
+    begun, cpu = time.perf_counter(), sum(server_process.cpu_times()[:2])
+    cursor.execute(f"SELECT * FROM reward.{function}(%s, %s, %s)", (BUSY, *times))  # noqa: S608  one of two
+    assert cursor.rowcount == rows, cursor.fetchall()  # noqa: S101  or something else was measured
+    spent = sum(server_process.cpu_times()[:2]) - cpu
+    return (time.perf_counter() - begun) * 1000, spent * 1000
 
 
 def _write(address: str, members: int) -> None:

@@ -101,7 +101,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION guerdon.packed_items(body bytea, wanted integer[]) RETURNS jsonb  -- some items of an array, by index
-IMMUTABLE LANGUAGE plpgsql AS $$
+IMMUTABLE STRICT LANGUAGE plpgsql AS $$
 DECLARE
     at integer := CASE WHEN get_byte(body, 0) = 220 THEN 3 ELSE 1 END;
     found jsonb[] := '{}';

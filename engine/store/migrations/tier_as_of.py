@@ -283,15 +283,17 @@ CREATE FUNCTION guerdon.logged_standing(
     known_at timestamptz
 ) RETURNS jsonb STABLE LANGUAGE sql AS $$
     WITH known AS MATERIALIZED (
-        SELECT e.* FROM guerdon.reward_event e
+        SELECT e.pos, e.seq, e.type, e.item, e.amount, e.debit, e.credit, e.reason, e.occurred_at,
+               min(e.occurred_at) FILTER (WHERE e.debit = 'issued')
+                   OVER (PARTITION BY coalesce(e.lot, e.reward_key)) AS granted_at
+        FROM guerdon.reward_event e
         WHERE e.generation = $1 AND e.member_id = $2 AND e.recorded_at <= $9 AND e.occurred_at <= $8
           AND (e.unit = 'status' AND e.debit IS NOT NULL OR e.type = 'tier.changed')
     ), entries AS MATERIALIZED (
-        SELECT guerdon.ms(CASE WHEN e.credit = 'reversed' AND e.reason IS DISTINCT FROM 'adjusted'
-                               THEN coalesce(g.occurred_at, e.occurred_at) ELSE e.occurred_at END) AS at,
-               CASE WHEN e.credit = 'reversed' THEN -e.amount ELSE e.amount END AS amount
-        FROM known e LEFT JOIN known g ON g.reward_key = e.lot AND g.debit = 'issued'
-        WHERE (e.debit = 'issued' OR e.credit = 'reversed') AND e.seq > $5
+        SELECT guerdon.ms(CASE WHEN credit = 'reversed' AND reason IS DISTINCT FROM 'adjusted'
+                               THEN coalesce(granted_at, occurred_at) ELSE occurred_at END) AS at,
+               CASE WHEN credit = 'reversed' THEN -amount ELSE amount END AS amount
+        FROM known WHERE (debit = 'issued' OR credit = 'reversed') AND seq > $5
     ), instants AS (
         SELECT at, sum(amount) AS amount FROM entries GROUP BY at
     ), last_change AS (
