@@ -292,3 +292,24 @@ def test_analysts_only_read_by_it(database_url: str) -> None:
         (volatility, config) = one(cursor, "SELECT provolatile, proconfig FROM pg_proc WHERE proname = 'balance_as_of'")
     assert volatility == "s"
     assert "search_path=pg_catalog" in config
+
+
+def test_a_late_spend_waits_for_what_it_takes(database_url: str) -> None:
+    """Points that were reserved and given back were spent by an event from before: only what followed can have them."""
+    activate(database_url, PROGRAMME.replace("hold: 36h, ", ""))
+    steps = [("r", "reserve", 2), ("r", "void", 4), ("s", "spend", 1)]
+    made = [
+        Redemption(
+            event_id=f"e-{action}", member_id="m1", occurred_at=START_MS + hours * HOUR_MS, action=action,  # type: ignore[arg-type]  # one of the five
+            redemption_id=name, amount=10 if action != "void" else None,
+        )
+        for name, action, hours in steps
+    ]  # fmt: skip
+    commit(database_url, Batch([admitted(event) for event in (purchase(1), *made)]))
+    with transaction(database_url, role=ANALYST) as cursor:
+        told = []
+        for hours in (1, 3, 4):
+            rows = balances(cursor, "m1", START_MS + hours * HOUR_MS)
+            assert broken_equations(rows) == []
+            told.append(tuple(rows[0][name] for name in ("active", "reserved", "spent")))
+    assert told == [(10, 0, 0), (0, 10, 0), (0, 0, 10)]

@@ -165,48 +165,66 @@ BEGIN
 END $$;
 """
 
-# Lots that are released together and lapse together are one class: which of them moves changes no sum. Where that
-# cannot be, as something counts before what it follows, movements are put in order lot by lot.
+# Lots that are released together and lapse together are one class: which of them moves changes no sum. Where something
+# came late, or a lot has changed its class, movements are looked at lot by lot: those of a lot that would have taken
+# what was not there count in the order of the log.
 MOVED = """
-CREATE FUNCTION guerdon.moved_by(number integer, of text, until timestamptz, known_at timestamptz, in_order boolean)
+CREATE FUNCTION guerdon.moved_by(number integer, of text, until timestamptz, known_at timestamptz)
 RETURNS TABLE (
     unit text, debit guerdon.account, credit guerdon.account, amount bigint, available_at timestamptz,
-    expires_at timestamptz
+    expires_at timestamptz, counts boolean, is_late boolean
 ) STABLE ROWS 10000 LANGUAGE sql AS $$
-    SELECT e.unit, e.debit, e.credit, e.amount, e.available_at, e.expires_at
+    SELECT e.unit, e.debit, e.credit, e.amount, e.available_at, e.expires_at, e.occurred_at <= $3,
+           e.occurred_at < max(e.occurred_at) OVER (ORDER BY e.pos)
     FROM guerdon.reward_event e
-    WHERE NOT $5 AND e.generation = $1 AND e.member_id = $2 AND e.recorded_at <= $4 AND e.debit IS NOT NULL
-      AND e.occurred_at <= $3
-    UNION ALL
-    SELECT m.unit, m.debit, m.credit, m.amount, max(m.available_at) OVER of_lot, max(m.expires_at) OVER of_lot
-    FROM (
-        SELECT e.*, coalesce(e.lot, e.reward_key) AS of,
-               max(e.occurred_at) OVER (PARTITION BY coalesce(e.lot, e.reward_key) ORDER BY e.pos) AS counts_at
-        FROM guerdon.reward_event e
-        WHERE $5 AND e.generation = $1 AND e.member_id = $2 AND e.recorded_at <= $4 AND e.debit IS NOT NULL
-    ) m
-    WHERE m.counts_at <= $3
-    WINDOW of_lot AS (PARTITION BY m.of)
+    WHERE e.generation = $1 AND e.member_id = $2 AND e.recorded_at <= $4 AND e.debit IS NOT NULL
+$$;
+
+CREATE FUNCTION guerdon.moved_by_lot(number integer, of text, until timestamptz, known_at timestamptz)
+RETURNS TABLE (
+    unit text, debit guerdon.account, credit guerdon.account, amount bigint, available_at timestamptz,
+    expires_at timestamptz, counts boolean, is_late boolean
+) STABLE ROWS 10000 LANGUAGE sql AS $$
+    WITH known AS MATERIALIZED (
+        SELECT e.pos, e.unit, e.debit, e.credit, e.amount, e.occurred_at, k.lot,
+               max(e.available_at) OVER of_lot AS available_at, max(e.expires_at) OVER of_lot AS expires_at,
+               max(e.occurred_at) OVER (of_lot ORDER BY e.pos) AS in_turn_at
+        FROM guerdon.reward_event e CROSS JOIN LATERAL (SELECT coalesce(e.lot, e.reward_key) AS lot) k
+        WHERE e.generation = $1 AND e.member_id = $2 AND e.recorded_at <= $4 AND e.debit IS NOT NULL
+        WINDOW of_lot AS (PARTITION BY k.lot)
+    ), astray AS MATERIALIZED (
+        SELECT DISTINCT lot FROM (
+            SELECT lot, ASTRAY AS is_astray FROM known
+            WHERE lot IN (SELECT lot FROM known WHERE occurred_at < in_turn_at)
+            WINDOW by_time AS (PARTITION BY lot ORDER BY occurred_at, pos)
+        ) WHERE is_astray
+    )
+    SELECT unit, debit, credit, amount, available_at, expires_at,
+           CASE WHEN lot IN (SELECT lot FROM astray) THEN in_turn_at ELSE occurred_at END <= $3, false
+    FROM known
 $$;
 """
 
 BALANCE = """
-CREATE FUNCTION guerdon.balances_at(number integer, of text, until timestamptz, known_at timestamptz, in_order boolean)
+CREATE FUNCTION guerdon.balances_at(number integer, of text, until timestamptz, known_at timestamptz, by_lot boolean)
 RETURNS TABLE (balance reward.member_balance, is_astray boolean) STABLE LANGUAGE sql AS $$
     WITH moved AS MATERIALIZED (
-        SELECT * FROM guerdon.moved_by($1, $2, $3, $4, $5)
+        SELECT * FROM guerdon.moved_by($1, $2, $3, $4) WHERE NOT $5
+        UNION ALL
+        SELECT * FROM guerdon.moved_by_lot($1, $2, $3, $4) WHERE $5
     ), units AS MATERIALIZED (                    -- `debt` is below 0 where it was settled by what counts later
         SELECT unit, ACCOUNTS
-        FROM (SELECT unit, debit, credit, sum(amount) AS amount FROM moved GROUP BY unit, debit, credit)
+        FROM (SELECT unit, debit, credit, sum(amount) AS amount FROM moved WHERE counts
+              GROUP BY unit, debit, credit)
         GROUP BY unit
     ), classes AS MATERIALIZED (
         SELECT unit, available_at, expires_at,
                sum(CASE WHEN credit = 'pending' THEN amount WHEN debit = 'pending' THEN -amount END) AS pending,
                sum(CASE WHEN credit = 'active' THEN amount WHEN debit = 'active' THEN -amount END) AS active
-        FROM moved GROUP BY unit, available_at, expires_at
+        FROM moved WHERE counts GROUP BY unit, available_at, expires_at
     ), astray AS (
         SELECT EXISTS (SELECT FROM classes WHERE pending < 0 OR active < 0)
-            OR EXISTS (SELECT FROM units WHERE least(reserved, spent, expired) < 0) AS is_astray
+            OR EXISTS (SELECT FROM moved WHERE is_late) AS is_astray
     ), ending AS MATERIALIZED (
         SELECT r.* FROM (SELECT FROM units WHERE reserved > 0 LIMIT 1) AS any_reserved,
              guerdon.ending_reservations($1, $2, $3, $4) r
@@ -277,9 +295,13 @@ GRANT EXECUTE ON FUNCTION reward.balance_as_of TO guerdon_analyst, guerdon_write
 """
 
 
+def _moved(name: str) -> str:
+    """Return the SQL of what a movement adds to an account."""
+    return f"CASE WHEN credit = '{name}' THEN amount WHEN debit = '{name}' THEN -amount END"
+
+
 def _account(name: str) -> str:
-    """Return the SQL of an account's sum: what has entered it, less what has left it."""
-    return f"coalesce(sum(CASE WHEN credit = '{name}' THEN amount WHEN debit = '{name}' THEN -amount END), 0)"
+    return f"coalesce(sum({_moved(name)}), 0)"
 
 
 def _accounts() -> str:
@@ -288,5 +310,12 @@ def _accounts() -> str:
     return ", ".join([f"-{_account('issued')} AS granted", *sums, f"-{_account('debt')} AS debt"])
 
 
-PARTS = (MESSAGEPACK, RESERVATIONS, MOVED, BALANCE.replace("ACCOUNTS", _accounts()))
+def _astray() -> str:
+    """Return the SQL of whether an account of a lot is below 0 after some movement, all taken by their times."""
+    names = ("pending", "active", "reserved", "spent", "expired")
+    sums = [f"sum({_moved(name)}) OVER by_time" for name in names]
+    return f"least({', '.join(sums)}) < 0"
+
+
+PARTS = (MESSAGEPACK, RESERVATIONS, MOVED.replace("ASTRAY", _astray()), BALANCE.replace("ACCOUNTS", _accounts()))
 """In the order in which they are made."""

@@ -399,12 +399,12 @@ BEGIN
     rank := standing->>'rank';
     IF program.tiers->'metric' <> 'null' THEN
         IF until > known_at AND until_ms > facts_until AND rank > 0 AND program.tiers->>'downgrade' <> 'never' THEN
-            RETURN ROW(of, NULL, NULL, NULL, NULL, NULL, NULL);
+            RETURN ROW(of, NULL, NULL, NULL, NULL, NULL, NULL)::reward.member_tier;
         END IF;
         RETURN ROW(
             of, program.tiers->'levels'->rank->>0, guerdon.instant((standing->>'since')::bigint), NULL, NULL,
             program.tiers->'levels'->(rank + 1)->>0, NULL
-        );
+        )::reward.member_tier;
     END IF;
     facts_until := least(facts_until, until_ms);
     standing := guerdon.tier_scheduled(
