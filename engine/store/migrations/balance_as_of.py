@@ -172,10 +172,10 @@ MOVED = """
 CREATE FUNCTION guerdon.moved_by(number integer, of text, until timestamptz, known_at timestamptz)
 RETURNS TABLE (
     unit text, debit guerdon.account, credit guerdon.account, amount bigint, available_at timestamptz,
-    expires_at timestamptz, counts boolean, is_late boolean
+    expires_at timestamptz, counts boolean, pos bigint, occurred_at timestamptz, lot bytea
 ) STABLE ROWS 10000 LANGUAGE sql AS $$
-    SELECT e.unit, e.debit, e.credit, e.amount, e.available_at, e.expires_at, e.occurred_at <= $3,
-           e.occurred_at < max(e.occurred_at) OVER (ORDER BY e.pos)
+    SELECT e.unit, e.debit, e.credit, e.amount, e.available_at, e.expires_at, e.occurred_at <= $3, e.pos, e.occurred_at,
+           e.lot
     FROM guerdon.reward_event e
     WHERE e.generation = $1 AND e.member_id = $2 AND e.recorded_at <= $4 AND e.debit IS NOT NULL
 $$;
@@ -183,25 +183,33 @@ $$;
 CREATE FUNCTION guerdon.moved_by_lot(number integer, of text, until timestamptz, known_at timestamptz)
 RETURNS TABLE (
     unit text, debit guerdon.account, credit guerdon.account, amount bigint, available_at timestamptz,
-    expires_at timestamptz, counts boolean, is_late boolean
+    expires_at timestamptz, counts boolean
 ) STABLE ROWS 10000 LANGUAGE sql AS $$
     WITH known AS MATERIALIZED (
-        SELECT e.pos, e.unit, e.debit, e.credit, e.amount, e.occurred_at, k.lot,
-               max(e.available_at) OVER of_lot AS available_at, max(e.expires_at) OVER of_lot AS expires_at,
-               max(e.occurred_at) OVER (of_lot ORDER BY e.pos) AS in_turn_at
-        FROM guerdon.reward_event e CROSS JOIN LATERAL (SELECT coalesce(e.lot, e.reward_key) AS lot) k
+        SELECT e.pos, e.unit, e.debit, e.credit, e.amount, e.occurred_at, e.available_at, e.expires_at,
+               coalesce(e.lot, e.reward_key) AS lot, e.lot IS NOT NULL AS follows
+        FROM guerdon.reward_event e
         WHERE e.generation = $1 AND e.member_id = $2 AND e.recorded_at <= $4 AND e.debit IS NOT NULL
-        WINDOW of_lot AS (PARTITION BY k.lot)
+    ), touched AS MATERIALIZED (
+        SELECT DISTINCT lot FROM known WHERE follows
+    ), followed AS MATERIALIZED (
+        SELECT pos, unit, debit, credit, amount, occurred_at, lot, max(available_at) OVER of_lot AS available_at,
+               max(expires_at) OVER of_lot AS expires_at, max(occurred_at) OVER (of_lot ORDER BY pos) AS in_turn_at
+        FROM known WHERE lot IN (SELECT lot FROM touched)
+        WINDOW of_lot AS (PARTITION BY lot)
     ), astray AS MATERIALIZED (
         SELECT DISTINCT lot FROM (
-            SELECT lot, ASTRAY AS is_astray FROM known
-            WHERE lot IN (SELECT lot FROM known WHERE occurred_at < in_turn_at)
+            SELECT lot, ASTRAY AS is_astray FROM followed
+            WHERE lot IN (SELECT lot FROM followed WHERE occurred_at < in_turn_at)
             WINDOW by_time AS (PARTITION BY lot ORDER BY occurred_at, pos)
         ) WHERE is_astray
     )
     SELECT unit, debit, credit, amount, available_at, expires_at,
-           CASE WHEN lot IN (SELECT lot FROM astray) THEN in_turn_at ELSE occurred_at END <= $3, false
-    FROM known
+           CASE WHEN lot IN (SELECT lot FROM astray) THEN in_turn_at ELSE occurred_at END <= $3
+    FROM followed
+    UNION ALL
+    SELECT unit, debit, credit, amount, available_at, expires_at, occurred_at <= $3
+    FROM known WHERE lot NOT IN (SELECT lot FROM touched)
 $$;
 """
 
@@ -211,7 +219,7 @@ RETURNS TABLE (balance reward.member_balance, is_astray boolean) STABLE LANGUAGE
     WITH moved AS MATERIALIZED (
         SELECT * FROM guerdon.moved_by($1, $2, $3, $4) WHERE NOT $5
         UNION ALL
-        SELECT * FROM guerdon.moved_by_lot($1, $2, $3, $4) WHERE $5
+        SELECT l.*, NULL, NULL, NULL FROM guerdon.moved_by_lot($1, $2, $3, $4) l WHERE $5
     ), units AS MATERIALIZED (                    -- `debt` is below 0 where it was settled by what counts later
         SELECT unit, ACCOUNTS
         FROM (SELECT unit, debit, credit, sum(amount) AS amount FROM moved WHERE counts
@@ -224,7 +232,12 @@ RETURNS TABLE (balance reward.member_balance, is_astray boolean) STABLE LANGUAGE
         FROM moved WHERE counts GROUP BY unit, available_at, expires_at
     ), astray AS (
         SELECT EXISTS (SELECT FROM classes WHERE pending < 0 OR active < 0)
-            OR EXISTS (SELECT FROM moved WHERE is_late) AS is_astray
+            OR EXISTS (
+                SELECT FROM (
+                    SELECT occurred_at < max(occurred_at) OVER (ORDER BY pos) AS is_late
+                    FROM moved WHERE lot IS NOT NULL  -- what follows a grant
+                ) WHERE is_late
+            ) AS is_astray
     ), ending AS MATERIALIZED (
         SELECT r.* FROM (SELECT FROM units WHERE reserved > 0 LIMIT 1) AS any_reserved,
              guerdon.ending_reservations($1, $2, $3, $4) r
