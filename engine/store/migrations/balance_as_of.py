@@ -289,7 +289,7 @@ $$;
 
 CREATE FUNCTION reward.balance_as_of(member_id text, effective_at timestamptz, known_at timestamptz DEFAULT now())
 RETURNS SETOF reward.member_balance
-STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog SET jit = off SET work_mem = '16MB' ROWS 3
+STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '16MB' ROWS 3
 LANGUAGE plpgsql AS $$
 DECLARE
     number integer := guerdon.generation_at($3);

@@ -432,7 +432,7 @@ $$;
 
 CREATE FUNCTION reward.tier_as_of(member_id text, effective_at timestamptz, known_at timestamptz DEFAULT now())
 RETURNS SETOF reward.member_tier
-STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog SET jit = off ROWS 1 LANGUAGE sql AS $$
+STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off ROWS 1 LANGUAGE sql AS $$
     SELECT t.* FROM guerdon.tier_at(guerdon.generation_at($3), $1, $2, $3) t WHERE t.member_id IS NOT NULL
 $$;
 REVOKE EXECUTE ON FUNCTION reward.tier_as_of FROM PUBLIC;
