@@ -55,6 +55,7 @@ bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its l
 	@$(BIN)/python -m bench.referrals
 	@$(BIN)/python -m bench.replay
 	@$(BIN)/python -m bench.projections
+	@$(BIN)/python -m bench.as_of
 
 chaos: $(READY) ## the long form of the tests that kill and stop processes
 	GUERDON_CHAOS=full $(BIN)/pytest -m chaos

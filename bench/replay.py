@@ -41,7 +41,7 @@ def main() -> None:
         url = fresh(address, "replayed", load.PROGRAMME)
         rate = _fill(url)
         print(f"{EVENTS:,} purchases of {MEMBERS:,} members, {ROUNDS} rounds in turns:")
-        print(f"  {'decoding one of them':30s} {_decode_us():10.1f} µs")
+        print(f"  {'decoding one of them':30s} {decode_us():10.1f} µs")
         print(f"  {'live transactions, 2 at once':30s} {rate:10,.0f} events/s")
         programme = Path(folder) / "programme.yaml"
         programme.write_text(load.PROGRAMME.replace(OWN, BUDGET), "utf-8")
@@ -56,7 +56,7 @@ def main() -> None:
             print(f"  {name:30s} {statistics.median(found):10,.0f} events/s")
 
 
-def _decode_us() -> float:
+def decode_us() -> float:
     """Return what fastavro and the conversion take for one purchase, by which machines and days can be compared."""
     encoder, decoder = Encoder(), Decoder(CommittedSchemas(), 1 << 20)
     values = [encoder.encode(event) for event in load.purchases(20_000, MEMBERS)]

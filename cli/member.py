@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_table
+from cli.output import JsonFlag, instant, print_json, print_table
 from schemas.errors import InputError
 
 _ALWAYS = ("unit", "granted", "active", "available", "as_of")
@@ -32,12 +32,28 @@ def member(
     expiring_within: Annotated[
         str, typer.Option("--expiring-within", metavar="DURATION", help="Warn of what expires so soon: 12h, 30d, 8w.")
     ] = "30d",
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of", metavar="T", help="Balances and tier as of then, past or to come; ISO-8601 with an offset."
+        ),
+    ] = None,
+    known_at: Annotated[
+        str | None,
+        typer.Option("--known-at", metavar="T", help="Use only what was recorded by then; alone, it is --as-of too."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show a member's balances, tier, referrals, rewards held, what expires soon, and the last reward events.
 
-    Example: `guerdon member household-1 --expiring-within 8w`
+    With --as-of or --known-at: balances and tier as of an instant, as they were known at another.
+
+    Examples: `guerdon member household-1 --expiring-within 8w`,
+    `guerdon member household-1 --as-of 2027-01-01T00:00:00Z --known-at 2026-11-30T18:00:00+01:00`
     """
+    if as_of is not None or known_at is not None:
+        _as_of(member_id, as_of, known_at, expiring_within, as_json=as_json)
+        return
     from operations.member import member as show  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
@@ -65,6 +81,40 @@ def member(
     if found["reward_events"]:
         rows = [[event[name] for name in _EVENT_COLUMNS] for event in found["reward_events"]]
         print_table(list(_EVENT_COLUMNS), rows)
+
+
+def _as_of(member_id: str, as_of: str | None, known_at: str | None, expiring_within: str, *, as_json: bool) -> None:
+    """Show balances and tier as of an instant."""
+    from operations.as_of import member_as_of  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.settings import load_settings  # noqa: PLC0415  as above
+
+    times = (
+        None if text is None else instant(text, option)
+        for text, option in ((as_of, "--as-of"), (known_at, "--known-at"))
+    )
+    within_s = _seconds(expiring_within)
+    found = member_as_of(load_settings().database_url, member_id, *times, expiring_within_s=within_s)
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(
+        f"{found['member_id']} as of {found['as_of']}, as known at {found['known_at']} by generation "
+        f"{found['generation']}"
+    )
+    if found["tier"] is not None:
+        typer.echo(_tier_as_of(found["tier"]))
+    for expiry in found["expiring"]:
+        typer.echo(_expiry(expiry))
+    _print_balances(found["balances"])
+
+
+def _tier_as_of(tier: dict[str, Any]) -> str:
+    """Say as much of a tier as can be told: one that goes by a metric has a past of which the log holds the changes."""
+    if tier["tier"] is None:
+        return "the tier cannot be told: it goes by a metric, and more was recorded since (docs/as-of.md)"
+    if tier["qualifying"] is None:
+        return f"tier {tier['tier']} since {tier['since']}; by which number cannot be told (docs/as-of.md)"
+    return _tier(tier)
 
 
 def _seconds(duration: str) -> int:

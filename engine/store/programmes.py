@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from importlib.metadata import version as package_version
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import msgpack
+from psycopg2.extras import Json
 
 from engine.programme.judge import timed_by
 from engine.programme.load import load_programme
@@ -113,18 +115,34 @@ def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) ->
 def add(cursor: Cursor, programme: Programme, body: str, file_name: str, *, replayed: bool = False) -> int:
     """Store a version and return its number; with `replayed` it judges in a replay only, until that is promoted."""
     (version,) = one(cursor, "SELECT coalesce(max(version), 0) + 1 FROM guerdon.programme_version")
+    tiers = tiers_document(programme)
     cursor.execute(
         """
         INSERT INTO guerdon.programme_version
-            (version, programme, currency, digest, tzdata, file_name, body, lowest_tier, timezone, replayed)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            (version, programme, currency, digest, tzdata, file_name, body, lowest_tier, tiers, timezone, replayed)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
         """,
         (
             *(version, programme.id, programme.currency, programme.digest, package_version("tzdata")),
-            *(file_name, body, programme.lowest_tier, programme.timezone, replayed),
+            *(file_name, body, programme.lowest_tier, tiers and Json(tiers), programme.timezone, replayed),
         ),
     )
     return int(version)
+
+
+def tiers_document(programme: Programme) -> dict[str, Any] | None:
+    """Return what decides tiers, as `reward.tier_as_of` reads it; None where there are none."""
+    tiers = programme.terms.tiers
+    if tiers is None:
+        return None
+    return {
+        "metric": None if tiers.metric is None else tiers.metric.key,
+        "window": tiers.window.value,
+        "over": None if tiers.over is None else asdict(tiers.over),
+        "downgrade": tiers.downgrade.value,
+        "grace": None if tiers.grace is None else asdict(tiers.grace),
+        "levels": [[level.id, level.start] for level in tiers.levels],
+    }
 
 
 def with_digest(cursor: Cursor, digest: str) -> int | None:

@@ -146,6 +146,14 @@ def held(cursor: Cursor, generation: Generation) -> list[str]:
     return [member_id for (member_id,) in cursor.fetchall()]
 
 
+def index_members(cursor: Cursor, number: int) -> None:
+    """Index the log of a generation by member, for what is asked of one that is or was live; the owner calls it.
+
+    A shadow is folded without the index. Building it holds up nobody but whoever folds into the generation.
+    """
+    cursor.execute("SELECT guerdon.index_members(%s)", (number,))
+
+
 def copy_shared(cursor: Cursor, generation: Generation) -> None:
     """Let a repetition, which counts nothing across members, have the live one's budgets, stock and adjustments."""
     for kept in ("stock", "budget"):

@@ -1,0 +1,90 @@
+"""Show a member as of an instant, past or to come, as they were known at another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg2.errors import ObjectNotInPrerequisiteState
+
+from engine.store.database import one, transaction
+from operations.member import EXPIRING_WITHIN_S
+from operations.rows import dictionaries, plain
+from schemas.errors import AnswerIsNo
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+
+def member_as_of(
+    database_url: str,
+    member_id: str,
+    as_of_ms: int | None,
+    known_at_ms: int | None,
+    *,
+    expiring_within_s: int = EXPIRING_WITHIN_S,
+) -> dict[str, Any]:
+    """Return the member's balances, their tier and what expires soon after.
+
+    Args:
+        database_url: where the tables are.
+        member_id: whose.
+        as_of_ms: what counts by then; None: the same as `known_at_ms`.
+        known_at_ms: only what was recorded by then is used; None: everything that is.
+        expiring_within_s: what is active then and expires so soon is told apart.
+
+    Raises:
+        AnswerIsNo: nothing of this member was known then, or the generation that was live is gone.
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    with transaction(database_url) as cursor:
+        cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        known_at, as_of = one(
+            cursor,
+            """
+            SELECT known_at, coalesce(to_timestamp(%s / 1000.0), known_at)
+            FROM (SELECT coalesce(to_timestamp(%s / 1000.0), now()) AS known_at) k
+            """,
+            (as_of_ms, known_at_ms),
+        )
+        when = {"member": member_id, "as_of": as_of, "known_at": known_at, "within": expiring_within_s}
+        try:
+            found = _told(cursor, when)
+        except ObjectNotInPrerequisiteState as error:
+            said = error.diag
+            raise AnswerIsNo(f"{said.message_primary}; {said.message_hint}") from error
+    if not found["balances"] and found["tier"] is None:
+        raise AnswerIsNo(
+            f'of a member "{member_id}" nothing that counts by {plain(as_of)} was known at {plain(known_at)}; '
+            "without --as-of and --known-at the command shows what is known now"
+        )
+    return {"member_id": member_id, "as_of": plain(as_of), "known_at": plain(known_at), **found}
+
+
+def _told(cursor: Cursor, when: dict[str, Any]) -> dict[str, Any]:
+    (generation,) = one(cursor, "SELECT guerdon.generation_at(%(known_at)s)", when)
+    balances = dictionaries(
+        cursor, "SELECT * FROM reward.balance_as_of(%(member)s, %(as_of)s, %(known_at)s) ORDER BY unit", when
+    )
+    tiers = dictionaries(
+        cursor,
+        """
+        SELECT tier, since, until, qualifying, next_tier, to_next_tier
+        FROM reward.tier_as_of(%(member)s, %(as_of)s, %(known_at)s)
+        """,
+        when,
+    )
+    expiring = dictionaries(
+        cursor,
+        """
+        SELECT unit, next_expiry_at AS "at", next_expiry_amount AS amount, false AS lapsed
+        FROM reward.balance_as_of(%(member)s, %(as_of)s, %(known_at)s)
+        WHERE next_expiry_at <= %(as_of)s + %(within)s * interval '1 second' ORDER BY next_expiry_at, unit
+        """,
+        when,
+    )
+    return {
+        "generation": generation,
+        "tier": tiers[0] if tiers else None,
+        "balances": balances,
+        "expiring": expiring,
+    }
