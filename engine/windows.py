@@ -28,11 +28,15 @@ def bounded(value: int) -> int:
 
 
 class Window(Struct, array_like=True, gc=False):
-    """Hold entries by instant, the earliest first: an amount each, and how often."""
+    """Hold entries by instant, the earliest first: an amount each, and how often.
+
+    Entries up to `forgotten_ms` were dropped; fields are added at the end, as windows are stored.
+    """
 
     instants: list[int] = field(default_factory=list)
     amounts: list[int] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
+    forgotten_ms: int = 0
 
     def total(self, from_ms: int, at_ms: int) -> tuple[int, int]:
         """Return amount and times within `(from_ms, at_ms]`."""
@@ -54,6 +58,7 @@ class Window(Struct, array_like=True, gc=False):
         if instants and instants[0] <= keep_from_ms:
             if len(instants) > 1 and instants[1] > keep_from_ms:
                 del instants[0], self.amounts[0], self.times[0]  # as most do that enter in turn: one in, one out
+                self.forgotten_ms = keep_from_ms
             else:
                 self.forget(keep_from_ms)
         if not instants or at_ms > instants[-1]:
@@ -77,7 +82,7 @@ class Window(Struct, array_like=True, gc=False):
     def take(self, at_ms: int, amount: int, times: int = 0) -> None:
         """Take back from the entry of an instant (merged entries stand at a later one); what is forgotten stays so."""
         place = bisect_left(self.instants, at_ms)
-        if place < len(self.instants):
+        if place < len(self.instants) and at_ms > self.forgotten_ms:
             self.amounts[place] = bounded(self.amounts[place] - amount)
             self.times[place] = max(self.times[place] - times, 0)
 
@@ -85,6 +90,7 @@ class Window(Struct, array_like=True, gc=False):
         """Drop the entries up to an instant."""
         gone = bisect_right(self.instants, upto_ms)
         if gone:
+            self.forgotten_ms = upto_ms
             del self.instants[:gone], self.amounts[:gone], self.times[:gone]
 
     def _merge(self) -> None:

@@ -130,3 +130,20 @@ def test_a_level_that_was_brought_along_is_kept_for_a_window_that_rolls(tmp_path
         return str(found["tiers"][0]["tier"])
 
     assert [tier(f"2024-{day}T10:00:00Z") for day in ("05-12", "05-30", "06-01")] == ["gold", "gold", "low"]
+
+
+def test_a_refund_of_what_a_rolling_window_has_forgotten_takes_nothing_from_what_it_still_counts(
+    tmp_path: Path,
+) -> None:
+    """20.00 in January left the window of 30 days long ago; their refund in April leaves 94.00 of March and April."""
+    (tmp_path / "p.yaml").write_text(
+        HEAD + "metrics: {spent: {sum: purchase.amount}}\nrefunds: {window: 400d}\n"
+        "tiers: {metric: spent, window: rolling 30d, levels: [{id: low, from: 0}, {id: gold, from: 500.00}]}\n"
+        f"rules:\n- {{id: base, on: purchase, give: [{RATE}]}}\n",
+        encoding="utf-8",
+    )
+    days = [(1, "2024-01-01", 2_000), (2, "2024-03-20", 5_000), (3, "2024-04-05", 4_400)]
+    events = [*(purchase(*day) for day in days), refund(4, "2024-04-06", 1)]
+    (tmp_path / "e.jsonl").write_text("\n".join(json.dumps(each) for each in events), encoding="utf-8")
+    (tier,) = simulate(tmp_path / "p.yaml", [tmp_path / "e.jsonl"]).document()["tiers"]
+    assert tier["qualifying"] == 9_400
