@@ -5,12 +5,16 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+from msgspec import msgpack
+
 from engine import admit
 from engine.batch import Batch, admitted_from
 from engine.live import ATTEMPTS_MAX, LiveTransaction
 from engine.release import release_member
 from engine.store import personal, programmes, quarantine
 from engine.store.database import RETRYABLE, one, transaction
+from engine.store.forwards import OWN_EVENTS
 from operations.rows import plain
 from schemas.canonical import event_identity
 from schemas.codec import Decoder
@@ -61,13 +65,21 @@ def shown(settings: Settings, record_id: int) -> dict[str, Any]:
         except personal.Erased:
             decoded = "the member was erased; what was personal cannot be read by anybody"
         except NoEvent:
-            decoded = "none: a tick moved the member's clock on, and what was due could not be performed"
+            decoded = _told_of_own(str(record["kind"]), payload)
     return {
         **_without_payload(record),
         "event": decoded,
         "payload_bytes": len(payload),
         "payload_hex": payload[:PAYLOAD_BYTES_SHOWN].hex(" "),
     }
+
+
+def _told_of_own(kind: str, payload: bytes) -> dict[str, Any] | str:
+    """Return what is to be known of a record that is about something Guerdon itself has written."""
+    if not payload:
+        return "none: a tick moved the member's clock on, and what was due could not be performed"
+    event = OWN_EVENTS.get(kind)
+    return dict(msgspec.to_builtins(msgpack.decode(payload, type=event or dict[str, Any])))
 
 
 def release(settings: Settings, record_id: int) -> str:
@@ -148,7 +160,7 @@ def discard(database_url: str, record_id: int, why: str) -> None:
 
 
 def _event_of(cursor: Cursor, record: dict[str, Any], schemas: WriterSchemas, settings: Settings) -> tuple[int, Event]:
-    if record["kind"] == quarantine.TICK:
+    if record["kind"] == quarantine.TICK or record["kind"] in OWN_EVENTS:
         raise NoEvent
     payload = bytes(record["payload"] or b"")
     if record["schema_id"] == personal.OWN_FORMAT:

@@ -15,8 +15,10 @@ from engine.programme.load import load_programme
 from engine.release import release_member
 from engine.store import contests
 from engine.store.database import transaction
+from operations import quarantine
 from operations.event_lines import Line
 from operations.rows import dictionaries
+from operations.settings import load_settings
 from operations.simulate import simulate_lines
 from schemas.events import Purchase
 from schemas.partitioning import shard_of
@@ -130,7 +132,11 @@ def test_a_prize_that_cannot_be_judged_holds_its_winner_and_stops_nobody_else(
     with transaction(database_url) as cursor:
         cursor.execute("SELECT member_id FROM reward.reward_event WHERE type = 'contest.won'")
         assert cursor.fetchall() == [("bob",)]
-        cursor.execute("SELECT member_id, stage FROM guerdon.quarantine")
-        assert cursor.fetchall() == [("ann", "evaluate")]
+        cursor.execute("SELECT id, member_id, stage FROM guerdon.quarantine")
+        ((record, *about),) = cursor.fetchall()
+        assert about == ["ann", "evaluate"]
+    shown = quarantine.shown(load_settings(database_url=database_url), record)
+    assert (shown["event"]["member_id"], shown["event"]["rank"]) == ("ann", 1)
+    with transaction(database_url) as cursor:
         assert release_member(cursor, shard_of("ann"), "ann") == 0
     assert_sound(database_url)
