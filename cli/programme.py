@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import JsonFlag, print_json, print_rows
+from cli.progress import progress
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
@@ -145,6 +147,9 @@ def schema() -> None:
 def activate(
     file: ProgrammeFile,
     from_now: Annotated[bool, typer.Option("--from-now", help="Let new metrics begin empty.")] = False,
+    backfill: Annotated[
+        bool, typer.Option("--backfill", help="Count new metrics from the first event on, while workers go on.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Let a programme judge what comes from now on; what was judged before stays as it is.
@@ -153,7 +158,10 @@ def activate(
     """
     from operations.programmes import activate as put_in_force  # noqa: PLC0415  `guerdon --help` must not wait for it
 
-    done = put_in_force(_database_url(), file, from_now=from_now)
+    if from_now and backfill:
+        raise InputError("--from-now lets new metrics begin empty and --backfill counts their past: give one of them")
+    with progress("backfill", "events") if backfill else nullcontext(lambda _done, _total: None) as report:
+        done = put_in_force(_database_url(), file, from_now=from_now, backfill=backfill, report=report)
     if as_json:
         print_json(done)
         return

@@ -19,7 +19,6 @@ from engine.duplicates import LookUps, NotLookedUp, Seen
 from engine.evaluate import LEDGER_EVENTS
 from engine.ledger.tiers import report_of
 from engine.programme.compile import compile_programme
-from engine.programme.load import load_programme
 from engine.recording import Recorder
 from engine.store import (
     contests,
@@ -316,6 +315,8 @@ class LiveTransaction:
         }
 
     def _load_judges(self, cursor: Cursor, versions: set[int]) -> None:
+        if max(versions, default=0) > max(self._judges, default=0):
+            self._judges.clear()  # what is activated later may have metrics that earlier versions count from now on
         for version in sorted(versions):
             self._judge(cursor, version)
 
@@ -415,8 +416,5 @@ def _tell_standing(judge: Judges, member: Member) -> None:
 
 
 def load_judge(cursor: Cursor, version: int) -> Judge:
-    """Compile the programme that was activated as `version`."""
-    loaded = load_programme(programmes.body_of(cursor, version), f"version {version}")
-    if loaded.programme is None:
-        raise LookupError(f"version {version} of the programme can no longer be loaded by this release")
-    return compile_programme(loaded.programme, version)
+    """Compile the programme that was activated as `version`, with what later versions have counted from the start."""
+    return compile_programme(programmes.judged_as(cursor, version), version)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.ledger.parts import Page
     from engine.programme.budgets import Budget
     from engine.programme.compile import Judge
+    from engine.programme.judge import Judges
     from engine.state import LimitUse, Occurrence
     from engine.store.history import Logged
     from engine.store.member_states import Member
@@ -36,13 +37,24 @@ TOLD_EVERY = 1_000
 class MemoryFoldBooks(FoldBooks):
     """Keep parts with their members, and budgets and stock in dictionaries."""
 
-    def begin(self, cursor: Cursor, facts: Facts) -> None:
-        """Begin with nothing granted, taken or used."""
-        self._turn_to_log(cursor, facts)
+    def __init__(self, generation: Generation, judge: Callable[[int], Judges]) -> None:
+        super().__init__(generation, judge)
         self._pages: dict[str, dict[int, Page]] = {}
         self._stock: dict[str, int] = {}
-        recorded = RecordedBudgets(facts.budgets)
-        self._budgets: RecordedBudgets | MemoryBudgets = recorded if self._generation.repeats else MemoryBudgets()
+        self._budgets: RecordedBudgets | MemoryBudgets = MemoryBudgets()
+
+    def begin(self, cursor: Cursor, facts: Facts) -> None:
+        """Begin with nothing granted, taken or used."""
+        self._pages.clear()
+        self._stock.clear()
+        self._budgets = MemoryBudgets()
+        self.go_on(cursor, facts)
+
+    def go_on(self, cursor: Cursor, facts: Facts) -> None:
+        """Go on with what is in memory; a repetition answers by these facts from here on."""
+        self._turn_to_log(cursor, facts)
+        if self._generation.repeats:
+            self._budgets = RecordedBudgets(facts.budgets)
 
     def open(self, members: Iterable[Member]) -> None:
         """Put the parts of members at hand; from then on they stay there."""
@@ -115,7 +127,7 @@ class MemoryFold(LogFold):
         """Forget everything, and read what the base has decided."""
         base = self._generation.base
         assert base is not None  # noqa: S101  a fold in memory is always of another generation's log
-        self._shards = {number: _empty(self._cursor, base, number) for number in upto}
+        self._shards = {number: empty_shard(self._cursor, base, number) for number in upto}
         self._held, self._won = [], []
         self._ranked.clear()
         if self._generation.repeats:
@@ -140,6 +152,7 @@ class MemoryFold(LogFold):
         """Take note of a source event before it is judged."""
 
 
-def _empty(cursor: Cursor, base: int, number: int) -> Shard:
+def empty_shard(cursor: Cursor, base: int, number: int) -> Shard:
+    """Return a shard of which nothing is folded yet, with the schedule of a base."""
     head = Head(number, (0, b"", 0, None), (0, b"", 0))
     return Shard(head, [], generations.schedule(cursor, base, number))

@@ -7,20 +7,32 @@ from typing import TYPE_CHECKING, Any
 from engine.programme.load import load_file, load_programme, refused
 from engine.store import programmes
 from engine.store.database import transaction
+from operations.backfill import activate_with_past, metric_name
 from operations.rows import plain
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from engine.programme.conditions import Metric
     from engine.programme.model import Programme
     from engine.store.programmes import Version
 
 
-def activate(database_url: str, path: Path, *, from_now: bool = False) -> dict[str, Any]:
+def activate(
+    database_url: str,
+    path: Path,
+    *,
+    from_now: bool = False,
+    backfill: bool = False,
+    report: Callable[[int, int], None] = lambda _done, _total: None,
+    observe: Callable[[str], None] = lambda _point: None,
+) -> dict[str, Any]:
     """Check the file at `path` and let it judge what comes from now on; return the version.
 
-    Metrics that the active version does not have need a past; with `from_now` they begin empty.
+    Metrics that the active version does not have need a past; with `from_now` they begin empty, with `backfill` they
+    are counted from the first event on, of which `report` and `observe` are told.
 
     Raises:
         InputError: the file cannot be read, the check finds errors (the message has one line for each), the
@@ -37,12 +49,17 @@ def activate(database_url: str, path: Path, *, from_now: bool = False) -> dict[s
     body = path.read_text("utf-8")
     with transaction(database_url) as cursor:
         new = [] if from_now else _new_metrics(loaded.programme, programmes.active(cursor))
-        if new:
-            raise InputError(
-                f"{path}: {', '.join(new)} would need what happened before the activation; activate with --from-now to "
-                "let them begin empty"
-            )
-        version = programmes.activate(cursor, loaded.programme, body, path.name)
+    if new and not backfill:
+        raise InputError(
+            f"{path}: {', '.join(map(metric_name, new))} would need what happened before the activation; activate with "
+            "--backfill to count it from the first event on, or with --from-now to let them begin empty"
+        )
+    if new:
+        file = (body, path.name)
+        version = activate_with_past(database_url, loaded.programme, file, new, report, observe)
+    else:
+        with transaction(database_url) as cursor:
+            version = programmes.activate(cursor, loaded.programme, body, path.name)
     return {"version": version, "programme": loaded.programme.id, "warnings": [str(each) for each in loaded.problems]}
 
 
@@ -67,13 +84,13 @@ def body_of(database_url: str, number: int | None) -> str:
     raise InputError(f"{wanted}; `guerdon programme list` shows what there is")
 
 
-def _new_metrics(programme: Programme, before: Version | None) -> list[str]:
+def _new_metrics(programme: Programme, before: Version | None) -> list[Metric]:
     """Return the metrics that the active version has not kept; a first version has no past to miss."""
     if before is None:
         return []
     active = load_programme(before.body, "active").programme
     known = [] if active is None else [metric.key for metric in active.metrics]
-    return [f"history.{m.key.rpartition(':')[0]}" for m in programme.metrics if m.key not in known]
+    return [metric for metric in programme.metrics if metric.key not in known]
 
 
 def _row(version: Version) -> dict[str, Any]:

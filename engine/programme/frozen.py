@@ -33,7 +33,7 @@ from schemas.events import Purchase
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.programme.conditions import Condition
+    from engine.programme.conditions import Condition, Metric
     from engine.programme.model import Amount, Programme, Rule
     from engine.state import MemberState
     from schemas.events import Event
@@ -122,6 +122,12 @@ def keep_reaction(state: MemberState, order_id: str | None, rule_id: str, follow
         first = state.orders[order_id].first or {}
         if followed in first:
             state.orders[order_id].first = first | {f"{rule_id}{REACTS_TO}{followed}": first[followed]}
+
+
+def reads_only_its_event(metric: Metric) -> bool:
+    """Whether a metric counts by nothing but the event itself, so that no rule's decision can change it."""
+    others = [*_of_condition(metric.where), *(() if metric.of is None else _not_own(metric.of))]
+    return not others
 
 
 def _of_metrics(programme: Programme) -> Iterator[Frozen]:

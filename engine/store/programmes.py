@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,7 @@ from schemas.errors import AnswerIsNo
 from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
@@ -65,12 +66,66 @@ def body_of(cursor: Cursor, version: int) -> str:
     return str(body)
 
 
-def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) -> int:
+def judged_as(cursor: Cursor, version: int) -> Programme:
+    """Return the programme of a version, and beside its metrics those that a later version has had from the start.
+
+    Raises:
+        LookupError: the version can no longer be loaded.
+    """
+    programme = _loaded(body_of(cursor, version), version)
+    cursor.execute(
+        """
+        SELECT version, body, backfilled FROM guerdon.programme_version
+        WHERE version > %s AND backfilled <> '{}' ORDER BY version
+        """,
+        (version,),
+    )
+    counted, more = {metric.key for metric in programme.metrics}, []
+    for later, body, backfilled in cursor.fetchall():
+        for metric in _loaded(body, later).metrics:
+            if metric.key in backfilled and metric.key not in counted:
+                counted.add(metric.key)
+                more.append(metric)
+    return replace(programme, metrics=(*programme.metrics, *more)) if more else programme
+
+
+def _loaded(body: str, version: int) -> Programme:
+    programme = load_programme(body, f"version {version}").programme
+    if programme is None:
+        raise LookupError(f"version {version} of the programme can no longer be loaded by this release")
+    return programme
+
+
+def metrics_known(cursor: Cursor, generation: int) -> frozenset[str]:
+    """Return the keys of all metrics that any version in a generation's schedule has counted."""
+    cursor.execute(
+        "SELECT DISTINCT version FROM guerdon.generation_schedule WHERE generation = %s ORDER BY version", (generation,)
+    )
+    versions_ = [version for (version,) in cursor.fetchall()]
+    return frozenset(metric.key for version in versions_ for metric in judged_as(cursor, version).metrics)
+
+
+def activate(
+    cursor: Cursor,
+    programme: Programme,
+    body: str,
+    file_name: str,
+    backfilled: Sequence[str] = (),
+    join: Callable[[dict[int, int]], None] = lambda _upto: None,
+) -> int:
     """Store a version, put its activation into every shard, and return its number.
 
     It takes all heads, so it falls between two transactions of every worker: what a shard holds before it was judged by
     the old version, what comes after it, late events too, by the new one. Where its tiers or its days differ, the ticks
     that follow review every member.
+
+    Args:
+        cursor: of the transaction.
+        programme: what is to judge.
+        body: its file.
+        file_name: what the file is called.
+        backfilled: keys of metrics that are counted from the first event on.
+        join: is called with every head held, and the seq of each; it brings those metrics into the states.
 
     Raises:
         AnswerIsNo: it is what is active already, or it counts in another currency than the log.
@@ -78,17 +133,15 @@ def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) ->
     generation = generations.lock_live(cursor)
     cursor.execute("LOCK TABLE guerdon.programme_version IN SHARE ROW EXCLUSIVE MODE")  # one activation at a time
     before = active(cursor)
-    if before is not None and before.digest == programme.digest:
-        raise AnswerIsNo(
-            f"version {before.version} is this very programme and is active already; edit the file to change it"
-        )
-    if before is not None and before.currency != programme.currency:
-        raise AnswerIsNo(
-            f"the log counts in {before.currency} and the file in {programme.currency}; "
-            "a programme keeps its currency: use a database of its own"
-        )
+    if before is not None:
+        _check_follows(before, programme)
     heads = source_log.lock_heads(cursor, range(SHARDS), generation)
+    join({head.shard: head.seq for head in heads.values()})
     version = add(cursor, programme, body, file_name)
+    if backfilled:
+        cursor.execute(
+            "UPDATE guerdon.programme_version SET backfilled = %s WHERE version = %s", (list(backfilled), version)
+        )
     recorded_ms = generations.now_ms(cursor)
     rows = source_log.SourceRows()
     told = {"version": version, "digest": programme.digest, "tzdata": package_version("tzdata")}
@@ -110,6 +163,19 @@ def activate(cursor: Cursor, programme: Programme, body: str, file_name: str) ->
         (generation,),
     )
     return version
+
+
+def _check_follows(before: Version, programme: Programme) -> None:
+    """Refuse what is active already, or counts in another currency."""
+    if before.digest == programme.digest:
+        raise AnswerIsNo(
+            f"version {before.version} is this very programme and is active already; edit the file to change it"
+        )
+    if before.currency != programme.currency:
+        raise AnswerIsNo(
+            f"the log counts in {before.currency} and the file in {programme.currency}; "
+            "a programme keeps its currency: use a database of its own"
+        )
 
 
 def add(cursor: Cursor, programme: Programme, body: str, file_name: str, *, replayed: bool = False) -> int:

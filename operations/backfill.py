@@ -1,0 +1,116 @@
+"""Activate a programme whose new metrics are counted from the first event on."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from engine.backfill import Backfill
+from engine.programme.frozen import reads_only_its_event
+from engine.store import generations, programmes, shadows
+from engine.store.database import transaction
+from operations.replay import connect_to_replay
+from schemas.errors import AnswerIsNo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.programme.conditions import Metric
+    from engine.programme.model import Programme
+
+NEAR_EVENTS = 2_000
+"""So near to the live heads workers are made to wait for the rest."""
+
+
+def check(cursor: Cursor, metrics: Sequence[Metric]) -> None:
+    """Refuse metrics whose past cannot be had, and while there are shadows that have folded it without them.
+
+    Raises:
+        AnswerIsNo: and why.
+    """
+    live = generations.live(cursor)
+    known = programmes.metrics_known(cursor, live)
+    for metric in metrics:
+        name = metric_name(metric)
+        if not reads_only_its_event(metric):
+            raise AnswerIsNo(
+                f"{name} counts by what was known of the member (history, balance, tier, held rewards and so on), and "
+                "that is not kept of the past; let it begin empty with --from-now, or count by the event alone"
+            )
+        if metric.key in known:
+            raise AnswerIsNo(
+                f"{name} was counted by an earlier version from its activation on; give the metric another name to "
+                "count it from the start"
+            )
+    cursor.execute("SELECT generation FROM guerdon.generation WHERE status = 'shadow' ORDER BY generation")
+    shadows_ = [str(number) for (number,) in cursor.fetchall()]
+    if shadows_:
+        raise AnswerIsNo(
+            f"generation {', '.join(shadows_)} has folded the past without these metrics; `guerdon discard` it first, "
+            "and replay again after the activation"
+        )
+
+
+def metric_name(metric: Metric) -> str:
+    """Return how a programme reads a metric."""
+    return f"history.{metric.key.rpartition(':')[0]}"
+
+
+def activate_with_past(
+    database_url: str,
+    programme: Programme,
+    file: tuple[str, str],
+    metrics: Sequence[Metric],
+    report: Callable[[int, int], None] = lambda _done, _total: None,
+    observe: Callable[[str], None] = lambda _point: None,
+) -> int:
+    """Count metrics from the first event on, and activate the programme with them; return its version.
+
+    All members are in memory meanwhile, in this process. Workers go on, but for the last events and the writing.
+
+    Args:
+        database_url: of Guerdon's database.
+        programme: what is to judge.
+        file: its text, and its name.
+        metrics: which of its metrics are new.
+        report: is told how many source events are folded, of how many.
+        observe: is told each step.
+
+    Raises:
+        AnswerIsNo: a metric's past cannot be had, or the programme cannot be activated.
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    with closing(connect_to_replay(database_url)) as reading:
+        with reading, reading.cursor() as cursor:
+            check(cursor, metrics)
+            live = generations.live(cursor)
+            folds = [Backfill(reading.cursor(), live, shard, metrics) for shard in shadows.positions(cursor, live)]
+        while True:
+            with reading, reading.cursor() as cursor:
+                upto = shadows.positions(cursor, live)
+                if sum(upto[fold.number] - fold.seq for fold in folds) <= NEAR_EVENTS:
+                    break
+                for fold in folds:
+                    fold.advance(upto[fold.number])
+                    report(sum(each.seq for each in folds), sum(upto.values()))
+        observe("before activation")
+        with transaction(database_url) as cursor:
+
+            def join(heads: dict[int, int]) -> None:
+                check(cursor, metrics)
+                if generations.live(cursor) != live:
+                    raise AnswerIsNo("another generation has become live meanwhile; run the same command again")
+                with reading:
+                    for fold in folds:
+                        fold.advance(heads[fold.number])
+                for fold in folds:
+                    fold.join(cursor)
+                report(sum(heads.values()), sum(heads.values()))
+                observe("after join")
+
+            keys = [metric.key for metric in metrics]
+            version = programmes.activate(cursor, programme, *file, backfilled=keys, join=join)
+            observe("before commit")
+        return version
