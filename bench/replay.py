@@ -1,4 +1,4 @@
-"""Measure a replay into a shadow: the three-rule programme by one and two processes, and one with a budget, merged.
+"""Measure replays into shadows and back-tests: three rules by one and two processes, and with a budget, merged.
 
 The log is written by the live transaction, as workers write it; then shadows are folded from it in turns, each from
 the first event on, with its projections left out: `projection rebuild` is measured by itself.
@@ -20,7 +20,9 @@ from bench.databases import fresh, server
 from engine.batch import Admitted, Batch, admitted_from
 from engine.live import LiveTransaction
 from engine.store import shadows
-from engine.store.database import as_owner
+from engine.store.database import as_owner, transaction
+from engine.store.whole_log import WholeLog
+from operations.backtest import Question, backtested
 from operations.replay import Request, fold_on, replay
 from schemas.codec import CommittedSchemas, Decoder, Encoder
 from schemas.partitioning import shard_of
@@ -41,10 +43,12 @@ def main() -> None:
         url = fresh(address, "replayed", load.PROGRAMME)
         rate = _fill(url)
         print(f"{EVENTS:,} purchases of {MEMBERS:,} members, {ROUNDS} rounds in turns:")
-        print(f"  {'decoding one of them':30s} {decode_us():10.1f} µs")
-        print(f"  {'live transactions, 2 at once':30s} {rate:10,.0f} events/s")
+        print(f"  {'decoding one of them':32s} {decode_us():10.1f} µs")
+        print(f"  {'live transactions, 2 at once':32s} {rate:10,.0f} events/s")
         programme = Path(folder) / "programme.yaml"
         programme.write_text(load.PROGRAMME.replace(OWN, BUDGET), "utf-8")
+        other = Path(folder) / "other.yaml"
+        other.write_text(load.PROGRAMME.replace("points: 25", "points: 26"), "utf-8")
         rounds: dict[str, list[float]] = {}
         for _ in range(ROUNDS):
             for cores in CORES:
@@ -52,8 +56,13 @@ def main() -> None:
                 rounds.setdefault(name, []).append(_replayed(url, Request(cores=cores)))
             request = Request(programme, cores=2)
             rounds.setdefault("a file with a budget, merged", []).append(_replayed(url, request))
+            for cores in CORES:
+                name = f"back-test by {cores} {'process' if cores == 1 else 'processes'}"
+                rounds.setdefault(name, []).append(_tested(url, other, cores))
+            rounds.setdefault("back-test with a budget, merged", []).append(_tested(url, programme, 1))
+            rounds.setdefault("the log read and decoded", []).append(_read(url))
         for name, found in rounds.items():
-            print(f"  {name:30s} {statistics.median(found):10,.0f} events/s")
+            print(f"  {name:32s} {statistics.median(found):10,.0f} events/s")
 
 
 def decode_us() -> float:
@@ -89,6 +98,23 @@ def _work(url: str, number: int) -> float:
         for first in range(0, len(mine), BATCH):
             live.commit(Batch(mine[first : first + BATCH]))
         return time.perf_counter() - begun
+
+
+def _tested(url: str, programme: Path, cores: int) -> float:
+    """Return events per second of a back-test, the comparison with what was given included."""
+    begun = time.perf_counter()
+    with backtested(url, Question(programme, cores=cores)) as tested:
+        events = int(tested.document()["events"])
+    return events / (time.perf_counter() - begun)
+
+
+def _read(url: str) -> float:
+    """Return rows per second of reading the whole log in one process, which nothing in it can be faster than."""
+    with transaction(url) as cursor:
+        upto, log = shadows.positions(cursor, 1), WholeLog(cursor)
+        begun = time.perf_counter()
+        rows = sum(1 for shard, seq in upto.items() for _ in log.shard(shard, seq))
+        return rows / (time.perf_counter() - begun)
 
 
 def _replayed(url: str, request: Request) -> float:

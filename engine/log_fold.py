@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from msgspec import msgpack
 
 from engine.evaluate import advance, award, fold
-from engine.ledger.adjustments import counts
+from engine.ledger.adjustments import Adjustment, counts
 from engine.ledger.contests import ranked, scores_of
 from engine.live import load_judge
 from engine.programme.contest_periods import ended_by
@@ -126,7 +126,7 @@ class LogFold:
             self._books.record(event, seq)
         if self._copied[shard.number].members and self._copy(shard, member):
             member.state.due_ms = None
-        elif not counts(event, self._counted):
+        elif type(event) is Adjustment and not counts(event, self._counted):
             pass
         elif not (self._is_holding and self._holds(shard, member)) and not member.state.held_since:
             books = self._books.of(member, shard.schedule, seq, (seq, recorded.event_id))

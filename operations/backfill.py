@@ -10,6 +10,7 @@ from engine.programme.frozen import reads_only_its_event
 from engine.store import generations, programmes, shadows
 from engine.store.database import transaction
 from operations.replay import connect_to_replay
+from operations.shard_pool import seldom_collected
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def activate_with_past(
         AnswerIsNo: a metric's past cannot be had, or the programme cannot be activated.
         ServiceUnreachable: PostgreSQL does not answer.
     """
-    with closing(connect_to_replay(database_url)) as reading:
+    with closing(connect_to_replay(database_url)) as reading, seldom_collected():
         with reading, reading.cursor() as cursor:
             check(cursor, metrics)
             live = generations.live(cursor)

@@ -171,7 +171,12 @@ def _fold(
 
     report(0, total)
     if is_merged or cores == 1 or total < ALONE_EVENTS:
-        with closing(connect_to_replay(database_url)) as connection, connection, connection.cursor() as cursor:
+        with (
+            closing(connect_to_replay(database_url)) as connection,
+            connection,
+            connection.cursor() as cursor,
+            shard_pool.seldom_collected(),
+        ):
             shards = [trial.upto] if is_merged else [{shard: upto} for shard, upto in trial.upto.items()]
             for upto in shards:
                 yield _folded(cursor, trial._replace(upto=upto), trial.judges(), tell)

@@ -297,7 +297,7 @@ def _fold_here(
     tell: Callable[[int], None],
 ) -> int:
     throttle, folded = _Throttle(events_per_s), 0
-    with closing(connect_to_replay(database_url)) as connection:
+    with closing(connect_to_replay(database_url)) as connection, shard_pool.seldom_collected():
         for together in shards:
             replay_ = Replay(connection, generation, together)
             while events := replay_.advance(Stretch(goal.upto, throttle.chunk, goal.before_ms)):

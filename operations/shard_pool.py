@@ -8,6 +8,7 @@ import signal
 import threading
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -79,9 +80,25 @@ def work(
 def _begin(shared: Shared, initialise: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the command tells when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _collect_seldom()
+    initialise(shared, *arguments)
+
+
+def _collect_seldom() -> None:
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
-    initialise(shared, *arguments)
+
+
+@contextmanager
+def seldom_collected() -> Iterator[None]:
+    """Let the garbage collector look seldom while members pile up in memory: it would find nothing, again and again."""
+    before = gc.get_threshold()
+    _collect_seldom()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _end_with_parent() -> None:

@@ -16,6 +16,7 @@ from engine.store import generations, programmes, shadows
 from engine.store.database import connect, one
 from engine.store.shadows import Generation
 from operations.replay import check_history
+from operations.shard_pool import seldom_collected
 from operations.simulate import load_checked
 from operations.simulation import Explained, Recorded, Simulation, told
 from schemas.events import EVENT_TYPES
@@ -58,7 +59,7 @@ def simulate_log(
     loaded = load_checked(programme, str(programme))
     assert loaded.programme is not None  # noqa: S101  it is checked
     simulation = Simulation(explained=[] if why else None, warnings=list(loaded.problems), is_moved_on=False)
-    with closing(connect(database_url, application="guerdon simulate", idle_max="0")) as connection:
+    with closing(connect(database_url, application="guerdon simulate", idle_max="0")) as connection, seldom_collected():
         connection.set_session(isolation_level="REPEATABLE READ")
         with connection, connection.cursor() as cursor:
             generation = _generation(cursor, loaded.programme, programme)
