@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.difference import print_figures, print_members, write_members
-from cli.output import JsonFlag, instant, print_json
+from cli.output import JsonFlag, counted, instant, print_json
 from cli.progress import progress
 
 
@@ -61,5 +61,6 @@ def _print(document: dict[str, Any]) -> None:
         f"were), {members['affected']:,} would have more or less, or another tier"
     )
     if document["members_held"]:
-        typer.echo(f"{len(document['members_held'])} members could not be judged: {document['members_held'][0]} first")
+        held = document["members_held"]
+        typer.echo(f"{counted(len(held), 'member')} could not be judged: {held[0]} first")
     print_figures(document)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, instant, print_json, print_rows
+from cli.output import JsonFlag, counted, instant, print_json, print_rows
 from cli.progress import progress
 from schemas.errors import AnswerIsNo, InputError
 
@@ -75,7 +75,8 @@ def replay(
         same = "the same bytes" if not differing else f"other bytes in {differing} shards"
         typer.echo(f"it repeats generation {result['base']}: {same}")
     if result["members_held"]:
-        typer.echo(f"{len(result['members_held'])} members could not be judged and are held")
+        held = result["members_held"]
+        typer.echo(f"{counted(len(held), 'member')} could not be judged: {held[0]} first")
 
 
 @contextmanager
@@ -166,17 +167,17 @@ def _adjust(generation: int, lock_timeout: int, *, keep_losses: bool, dry_run: b
     if as_json:
         print_json(result)
         return
-    count, of = f"{result['adjustments']:,}", f"towards generation {generation}"
+    count, of = counted(result["adjustments"], "adjustment"), f"towards generation {generation}"
     if dry_run and result["already"]:
         typer.echo(f"members were adjusted {of} before; nothing would be written")
     elif dry_run:
-        typer.echo(f"{count} adjustments {of} would be written")
+        typer.echo(f"{count} {of} would be written")
         if result["changes"]:
             print_rows(result["changes"][:CHANGES_SHOWN_MAX], as_json=False, empty="")
     elif result["already"]:
-        typer.echo(f"members were adjusted {of} before, by {count} adjustments; nothing was written now")
+        typer.echo(f"members were adjusted {of} before, by {count}; nothing was written now")
     else:
-        typer.echo(f"{count} adjustments {of} were written; `guerdon diff {generation}` shows what remains")
+        typer.echo(f"members were adjusted {of}, by {count}; `guerdon diff {generation}` shows what remains")
     if result["units"]:
         print_rows(result["units"], as_json=False, empty="")
 

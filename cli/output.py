@@ -26,6 +26,11 @@ def instant(text: str, option: str) -> int:
         raise InputError(rejected.message) from None
 
 
+def counted(count: int, noun: str) -> str:
+    """Return the number with its noun, which takes an s where it is not one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def print_json(value: Any) -> None:
     """Print `value` as one JSON document."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

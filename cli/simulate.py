@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, instant, print_json, print_table
+from cli.output import JsonFlag, counted, instant, print_json, print_table
 from cli.programme import print_problems
 from cli.progress import progress
 from cli.why import print_explanations
@@ -113,8 +113,8 @@ def _print_tables(simulation: Simulation) -> None:
         set_aside = [{**event, "line": f"{event['file']}:{event['line']}"} for event in document["quarantined"]]
         _print_table("set aside", _QUARANTINE_COLUMNS, set_aside)
     typer.echo(
-        f"{_counted(simulation.accepted, 'event')} accepted, {_counted(simulation.duplicates, 'duplicate')}, "
-        f"{len(simulation.quarantined):,} set aside; {_counted(len(simulation.recorded), 'reward event')}"
+        f"{counted(simulation.accepted, 'event')} accepted, {counted(simulation.duplicates, 'duplicate')}, "
+        f"{len(simulation.quarantined):,} set aside; {counted(len(simulation.recorded), 'reward event')}"
     )
 
 
@@ -123,7 +123,3 @@ def _print_table(title: str, columns: tuple[str, ...], rows: list[dict[str, obje
     caption = f"the last {SHOWN_ROWS_MAX}; {hidden:,} more come before, --json shows all" if hidden > 0 else None
     shown = [[row[column] for column in columns] for row in rows[-SHOWN_ROWS_MAX:]]
     print_table(list(columns), shown, title=title, caption=caption)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

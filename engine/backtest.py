@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.memory_fold import MemoryFold
-from schemas.rewards import ITEM_UNITS
+from schemas.rewards import HONOURED, ITEM_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -115,7 +115,8 @@ def _counted(posting: Posting) -> tuple[int, int, bool]:
         return 0, 0, False
     if posting.debit is not None:
         kept = (posting.credit in _KEPT) - (posting.debit in _KEPT)
-        return kept, (posting.credit == "spent") - (posting.debit == "spent"), posting.debit == "issued"
+        is_award = posting.debit == "issued" and posting.reason != HONOURED
+        return kept, (posting.credit == "spent") - (posting.debit == "spent"), is_award
     if posting.unit not in ITEM_UNITS or posting.item is None:
         return 0, 0, False
     verb = posting.type.partition(".")[2]

@@ -154,8 +154,8 @@ def _begin(holding: Any, number: int, *, keep_losses: bool) -> tuple[Generation,
             raise AnswerIsNo(f"generation {number} is live: members have what it gives; name a shadow")
         if generation.base is None:
             raise AnswerIsNo(
-                f"generation {number} was live before, and may have adjustments of its own; `--as swap` brings it back "
-                "or replay the programme by which it went and promote that"
+                f"generation {number} was live before, and may have adjustments of its own; `--as swap` brings it "
+                "back; to adjust, replay its file anew and promote what comes out"
             )
         if generation.repeats:
             raise AnswerIsNo(f"generation {number} repeats generation {generation.base}: there is nothing to adjust")

@@ -71,7 +71,9 @@ SELECT {column} AS {name}, unit, sum(before) AS before, sum(after) AS after, sum
        sum(given_before) AS given_before, sum(given_after) AS given_after,
        count(DISTINCT (shard, member_id)) FILTER (WHERE awards_before > 0) AS members_before,
        count(DISTINCT (shard, member_id)) FILTER (WHERE awards_after > 0) AS members_after
-FROM difference_part GROUP BY 1, 2 ORDER BY abs(sum(after - before)) DESC, 1, 2
+FROM difference_part GROUP BY 1, 2
+HAVING count(*) FILTER (WHERE before <> 0 OR after <> 0 OR awards_before <> 0 OR awards_after <> 0) > 0
+ORDER BY abs(sum(after - before)) DESC, 1, 2
 """
 _BY_TIER = """
 SELECT t.before AS tier, m.unit, count(*) AS members, sum(m.before) AS before, sum(m.after) AS after,

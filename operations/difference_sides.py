@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import yaml
 
 from engine.store.database import one
+from schemas.rewards import HONOURED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,7 +40,8 @@ SELECT %(is_after)s, shard, member_id, unit, rule_id, campaign, sum(kept), sum(s
        coalesce(sum(amount) FILTER (WHERE is_award AND occurred_at >= %(since)s), 0)
 FROM (
     SELECT shard, member_id, unit, rule_id, campaign, amount, occurred_at,
-           debit = 'issued' OR (debit IS NULL AND coalesce(lot = reward_key, true)) AS is_award,
+           (debit = 'issued' AND reason IS DISTINCT FROM %(honoured)s)
+           OR (debit IS NULL AND coalesce(lot = reward_key, true)) AS is_award,
            CASE WHEN debit IS NOT NULL THEN
                     CASE WHEN credit IN ('pending', 'active', 'reserved', 'spent', 'debt') THEN amount ELSE 0 END
                   - CASE WHEN debit IN ('pending', 'active', 'reserved', 'spent', 'debt') THEN amount ELSE 0 END
@@ -87,7 +89,7 @@ def terms_of(cursor: Cursor, generation: int) -> Terms:
 
 def add_generation(cursor: Cursor, generation: int, since: str, *, is_after: bool) -> None:
     """Add up what a generation has decided; `since` is an instant as PostgreSQL reads it, for what is `given`."""
-    where = {"generation": generation, "is_after": is_after, "since": since}
+    where = {"generation": generation, "is_after": is_after, "since": since, "honoured": HONOURED}
     cursor.execute(_ADD_UP, where)
     cursor.execute(_STANDINGS, where)
 

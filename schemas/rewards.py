@@ -39,6 +39,9 @@ ITEM_UNITS = ("coupon", "gift", "badge", "benefit")
 """The units of what is held in pieces and moves between no accounts."""
 
 
+HONOURED = "honoured"
+"""The reason of the lot for what a redemption took and this history does not give, and of its equal reversal."""
+
 _OF_REFEREE = "\x1f"
 """Stands between an order and the referee whose it is; no id holds it."""
 

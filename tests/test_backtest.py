@@ -111,7 +111,7 @@ def test_what_was_given_since_is_counted_by_rule_with_its_members(history: str, 
         cursor.execute(
             """
             SELECT generation, rule_id, unit, amount, member_id FROM guerdon.reward_event
-            WHERE occurred_at >= %s AND type <> 'reward.refused'
+            WHERE occurred_at >= %s AND type <> 'reward.refused' AND reason IS DISTINCT FROM 'honoured'
               AND (debit = 'issued'
                    OR type::text IN ('coupon.issued', 'badge.awarded', 'gift.awarded', 'benefit.granted'))
             """,

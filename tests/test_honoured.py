@@ -170,9 +170,22 @@ def test_a_backtest_and_a_diff_tell_the_debt_as_points_spent_and_not_given(datab
     with compared(database_url, generation) as difference:
         told = difference.document()
     with backtested(database_url, Question(tmp_path / "next.yaml")) as tested:
-        assert tested.document()["units"] == told["units"]
+        asked = tested.document()
+    assert [asked[name] for name in ("units", "rules", "campaigns")] == [
+        told[name] for name in ("units", "rules", "campaigns")
+    ]
     (points,) = [row for row in told["units"] if row["unit"] == "points"]
     assert (points["before"], points["after"], points["spent_not_given"]) == (100, 50, 30)
+    given = {row["rule_id"]: row["given_after"] for row in told["rules"] if row["unit"] == "points"}
+    assert given == {"base": 50}
+
+
+def test_who_only_owes_what_was_honoured_was_given_nothing(database_url: str, tmp_path: Path) -> None:
+    lived(database_url, purchase(1), redemption(2, "spend", amount=60))
+    judged(database_url, tmp_path, NOTHING)
+    with backtested(database_url, Question(tmp_path / "next.yaml")) as tested:
+        members = tested.document()["members"]
+    assert members == {"active": 1, "awarded_before": 1, "awarded_after": 0, "affected": 1}
 
 
 def test_the_generation_that_was_live_honours_what_the_new_one_accepts(database_url: str, tmp_path: Path) -> None:

@@ -364,6 +364,10 @@ BESIDE = {
         "INSERT INTO guerdon.generation_fact VALUES (1, %s, 12, 0, 'budget', '{}')",
         f"generation 1, shard {SHARD}, seq 12: there is a fact (budget), and judged is up to seq 11",
     ),
+    "a fact of a whole generation at an event": (
+        "INSERT INTO guerdon.generation_fact VALUES (1, %s, 5, 0, 'adjusted', '{}')",
+        f"generation 1, shard {SHARD}, seq 5: there is a fact (adjusted), and judged is up to seq 11",
+    ),
     "a fact before which one is missing": (
         "INSERT INTO guerdon.generation_fact VALUES (1, %s, 5, 1, 'budget', '{}')",
         f"generation 1, shard {SHARD}, seq 5: fact 0 is missing, and fact 1 is there",

@@ -11,7 +11,7 @@ from engine.ledger.parts import Redemption, Taken
 from engine.programme.terms import RewardKind
 from schemas.canonical import grant_key
 from schemas.events import INT64_MAX
-from schemas.rewards import RewardEvent
+from schemas.rewards import HONOURED, RewardEvent
 
 if TYPE_CHECKING:
     from engine.ledger.lots import Lot
@@ -105,7 +105,7 @@ def _reserve(turn: Turn, event: RedemptionEvent) -> None:
             redemption.taken.append(Taken(lot.key, part))
             amount -= part
     if shortfall > 0:
-        turn.owe(lots[-1], shortfall, at_ms, "honoured")
+        turn.owe(lots[-1], shortfall, at_ms, HONOURED)
     turn.state.is_due(redemption.lapses_ms)
     if event.action == "spend":
         _take(turn, event, redemption, redemption.amount)
@@ -129,7 +129,7 @@ def _asked(
 def _cover(turn: Turn, unit: str, amount: int, at_ms: int) -> Lot:
     """Open a lot for what a redemption took where it was live and the member does not have here; it settles no debt."""
     rule = (None, turn.judge.version, None)
-    posting = posting_of(f"{kind_of_unit(unit)}.adjusted", unit, ("issued", "active"), rule, None, "honoured")
+    posting = posting_of(f"{kind_of_unit(unit)}.adjusted", unit, ("issued", "active"), rule, None, HONOURED)
     key = grant_key(turn.occurrence.identity, "", turn.member_id, _HONOURED)
     expires_ms = turn.expiry_ms(at_ms) if unit == "points" else None
     turn.movements.open([RewardEvent(posting, amount, key, at_ms, None, None, at_ms, expires_ms)], settles=False)
