@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastavro import parse_schema, schemaless_reader
 
+from engine.ledger import adjustments
 from engine.store.database import one
 from engine.store.history import StoredSchemas
 from schemas.canonical import IDENTITY_BYTES, order_identity
@@ -189,7 +190,7 @@ def _repeated_reward(cursor: Cursor, generation: int) -> str | None:
 
 
 def _kinds() -> dict[str, list[str]]:
-    return {"kinds": list(EVENT_TYPES)}
+    return {"kinds": [*EVENT_TYPES, adjustments.KIND]}
 
 
 def _place(shard: int, seq: int) -> str:
