@@ -17,8 +17,9 @@ from engine.live import load_judge
 from engine.programme.contest_periods import ended_by
 from engine.state import Occurrence, is_full
 from engine.store import history
+from engine.store.generations import version_in
 from engine.store.programmes import moves_members
-from engine.store.replay_facts import Facts, version_in
+from engine.store.replay_facts import Facts
 from engine.ticks import MEMBERS_MAX
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX, Profile, Purchase, Signup

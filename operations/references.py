@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.store import adjustments, live_schedule
 from engine.store.database import one
 
 if TYPE_CHECKING:
@@ -49,10 +50,11 @@ def _fact(cursor: Cursor, generation: int) -> str | None:
             FROM guerdon.generation_fact WHERE generation = %(g)s
         ) f
         LEFT JOIN guerdon.generation_head h ON h.generation = %(g)s AND h.shard = f.shard
-        WHERE h.seq IS NULL OR f.seq NOT BETWEEN 1 AND h.seq OR f.n <> f.nth
+        WHERE h.seq IS NULL OR f.seq > h.seq OR f.n <> f.nth
+           OR (f.seq < 1 AND ((f.shard, f.seq) <> %(whole)s OR f.kind <> ALL(%(of_whole)s)))
         ORDER BY f.shard, f.seq, f.n LIMIT 1
         """,
-        {"g": generation},
+        {"g": generation, "whole": adjustments.WHOLE, "of_whole": [adjustments.FACT, live_schedule.FACT]},
     )
     row = cursor.fetchone()
     if row is None:

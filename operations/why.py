@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -81,7 +80,7 @@ class Versions:
 
     def judge_at(self, seq: int) -> Judge:
         """Return the judge of the source event at `seq`."""
-        return self.judge(self.schedule[bisect_left(self.schedule, (seq, 0)) - 1][1])
+        return self.judge(generations.version_in(self.schedule, seq))
 
     def judge(self, version: int) -> Judge:
         """Return the judge of a version."""
@@ -207,7 +206,7 @@ def why_reward(
         recorded = history.at(row.shard, row.seq)
         if recorded.event is None and recorded.kind != "release":
             return {"reward_key": key.hex(), **explain_own(cursor, of, row, recorded)}
-        seq = _source_seq(cursor, row.shard, row.seq, row.event_id)
+        seq = history.seq_of(row.shard, row.seq, row.event_id)
         found = _explained(cursor, of, row.shard, [seq], everything=everything)[0]
     found["rules"].sort(key=lambda told: told["rule"] != row.rule_id)
     return {"reward_key": key.hex(), **found}
@@ -390,16 +389,6 @@ def _log_agrees(cursor: Cursor, generation: int, shard: int, judged: Judged) -> 
     logged = {(bytes(key), kind, amount) for key, kind, amount in cursor.fetchall()}
     # events of several producers may share an id, and all that waited for a release stand at its seq
     return given == logged if judged.at_seq == judged.recorded.occurrence.seq else given <= logged
-
-
-def _source_seq(cursor: Cursor, shard: int, seq: int, event_id: str) -> int:
-    """Return where the event stands that a reward event at `seq` is of: before it, where its member was released."""
-    history = History(cursor, bare=True)
-    recorded = history.at(shard, seq)
-    if recorded.kind != "release":
-        return seq
-    earlier = history.of_member(shard, recorded.prev_seq)
-    return next(each.occurrence.seq for each in earlier if each.event_id == event_id)
 
 
 def _last_seq(cursor: Cursor, shard: int, member_id: str) -> int | None:
