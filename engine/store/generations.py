@@ -115,6 +115,20 @@ def version_in(schedule: list[tuple[int, int]], seq: int) -> int:
     return 0 if index < 0 else schedule[index][1]
 
 
+def held_why(cursor: Cursor, generation: int, shard: int, member_id: str) -> str:
+    """Return why a generation holds a member, the last time that it came to it."""
+    (why,) = one(
+        cursor,
+        """
+        SELECT fact->>'reason' FROM guerdon.generation_fact
+        WHERE generation = %s AND shard = %s AND kind = 'member_held' AND fact->>'member_id' = %s
+        ORDER BY seq DESC LIMIT 1
+        """,
+        (generation, shard, member_id),
+    )
+    return str(why)
+
+
 def held_at(cursor: Cursor, generation: int, shard: int, member_id: str) -> frozenset[int]:
     """Return at which of their source events a member was held, released since or not."""
     cursor.execute(
