@@ -12,24 +12,25 @@ from msgspec import msgpack
 
 from engine.evaluate import advance, award, fold
 from engine.ledger.adjustments import Adjustment, counts
-from engine.ledger.contests import ranked, scores_of
+from engine.ledger.contests import has_won, ranked, scores_of
 from engine.live import load_judge
 from engine.programme.contest_periods import ended_by
 from engine.state import Occurrence, is_full
 from engine.store import history
+from engine.store.generations import version_in
 from engine.store.programmes import moves_members
-from engine.store.replay_facts import Facts, version_in
+from engine.store.replay_facts import Facts
 from engine.ticks import MEMBERS_MAX
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX, Profile, Purchase, Signup
 from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.ledger.contests import Won
+    from engine.ledger.contests import Score, Won
     from engine.programme.compile import Judge
     from engine.store.erased_members import Copied
     from engine.store.fold_books import FoldBooks
@@ -232,11 +233,31 @@ class LogFold:
         return winners
 
     def _rank(self, judge: Judge, closing: tuple[str, int], end_ms: int) -> dict[int, list[Won]]:
-        """Return the winners of a period by shard; who is held or was erased wins nothing, and the next one does."""
+        """Return the winners of a period by shard; who is held or was erased wins nothing, and the next one does.
+
+        Who was erased since and is copied keeps the rank that the log has, under any file.
+        """
+        winners = self._copied_winners(closing)
         ended = ended_by(judge.programme, [closing], end_ms)
-        if not ended or ended[0].end_ms != end_ms:
-            return {}  # the contest is not this programme's, or has other periods
-        scores = (
+        if ended and ended[0].end_ms == end_ms:  # else the contest is not this programme's, or has other periods
+            winners += ranked(self._scores(closing), ended[0], {won.rank for won in winners})
+        found: dict[int, list[Won]] = {}
+        for won in sorted(winners, key=lambda won: won.rank):
+            found.setdefault(shard_of(won.member_id), []).append(won)
+        return found
+
+    def _copied_winners(self, closing: tuple[str, int]) -> list[Won]:
+        return [
+            won
+            for copied in self._copied.values()
+            for (_, member_id), rewards in copied.rewards.items()
+            if member_id in copied.members
+            for _, reward in rewards
+            if reward.posting.type == "contest.won" and (won := has_won(member_id, *closing, reward)) is not None
+        ]
+
+    def _scores(self, closing: tuple[str, int]) -> Iterator[tuple[str, Score]]:
+        return (
             (member_id, score)
             for shard in self._shards.values()
             for member_id, member in shard.members.items()
@@ -244,10 +265,6 @@ class LogFold:
             for score in scores_of(member.state)
             if (score.contest, score.period) == closing
         )
-        found: dict[int, list[Won]] = {}
-        for won in ranked(scores, ended[0]):
-            found.setdefault(shard_of(won.member_id), []).append(won)
-        return found
 
     def _advance(
         self,

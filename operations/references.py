@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.store import adjustments
+from engine.store import adjustments, live_schedule
 from engine.store.database import one
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def _fact(cursor: Cursor, generation: int) -> str | None:
         ) f
         LEFT JOIN guerdon.generation_head h ON h.generation = %(g)s AND h.shard = f.shard
         WHERE h.seq IS NULL OR f.n <> f.nth
-           OR CASE WHEN f.kind = %(of_whole)s THEN (f.shard, f.seq) <> %(whole)s
+           OR CASE WHEN f.kind = ANY(%(of_whole)s) THEN (f.shard, f.seq) <> %(whole)s
                    ELSE f.seq NOT BETWEEN 1 AND h.seq END
         ORDER BY f.shard, f.seq, f.n LIMIT 1
         """,
-        {"g": generation, "of_whole": adjustments.FACT, "whole": adjustments.WHOLE},
+        {"g": generation, "whole": adjustments.WHOLE, "of_whole": [adjustments.FACT, live_schedule.FACT]},
     )
     row = cursor.fetchone()
     if row is None:

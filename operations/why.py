@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from engine.programme.explain_tier import explain_tier
 from engine.state import MemberState, Occurrence
 from engine.store import adjustments, budgets, generations, quarantine, shadows, source_log
 from engine.store.database import transaction
+from engine.store.erased_members import is_erased
 from engine.store.history import History
 from engine.store.replay_facts import redeemed_by
 from engine.store.reward_log import first_pos
@@ -41,10 +41,16 @@ if TYPE_CHECKING:
     from engine.programme.judge import Judges
     from engine.state import LimitUse
     from engine.store.history import Recorded
+    from engine.store.shadows import Generation
     from schemas.rewards import RewardEvent
 
 EVENTS_TOLD = 5
 KEY_DIGITS = 64
+OTHERWISE = "the reward log says otherwise than this release would decide; run `guerdon verify`"
+COPIED = (
+    "the member was erased before this generation came to it: what the generation before had of it was copied, and is "
+    "not judged by the file"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ class Versions:
 
     def judge_at(self, seq: int) -> Judge:
         """Return the judge of the source event at `seq`."""
-        return self.judge(self.schedule[bisect_left(self.schedule, (seq, 0)) - 1][1])
+        return self.judge(generations.version_in(self.schedule, seq))
 
     def judge(self, version: int) -> Judge:
         """Return the judge of a version."""
@@ -207,7 +213,7 @@ def why_reward(
         recorded = history.at(row.shard, row.seq)
         if recorded.event is None and recorded.kind != "release":
             return {"reward_key": key.hex(), **explain_own(cursor, of, row, recorded)}
-        seq = _source_seq(cursor, row.shard, row.seq, row.event_id)
+        seq = history.seq_of(row.shard, row.seq, row.event_id)
         found = _explained(cursor, of, row.shard, [seq], everything=everything)[0]
     found["rules"].sort(key=lambda told: told["rule"] != row.rule_id)
     return {"reward_key": key.hex(), **found}
@@ -260,19 +266,23 @@ def _explained(
     versions = Versions(cursor, generation, shard, everything)
     recorded_budgets = budgets.recorded_of(cursor, generation, shard, member_id)
     redeemed = redeemed_by(cursor, generation, shard, member_id)
-    counted = adjustments.counted_in(cursor, shadows.get(cursor, generation))
+    by = shadows.get(cursor, generation)
+    counted = adjustments.counted_in(cursor, by)
     forward = history.forward(shard, last_seq or seqs[-1])
     judged = (each for each in forward if counts(each.event, counted))
     told = fold_history(judged, versions, held, frozenset(seqs), (recorded_budgets, redeemed))
     documents = []
+    is_copied = by.file_version is not None and is_erased(cursor, shard, member_id)
     for seq in seqs:
         if seq not in told and not counts((recorded := history.at(shard, seq)).event, counted):
             documents.append(_not_counted(shard, recorded))
             continue
         if seq not in told:
-            documents.append(_waiting(cursor, shard, history.at(shard, seq)))
+            documents.append(_waiting(cursor, by, shard, history.at(shard, seq)))
             continue
         document = _judged(shard, told[seq], agrees=_log_agrees(cursor, generation, shard, told[seq]), near=near)
+        if is_copied and not document["log_agrees"]:
+            document["notes"][:] = [note for note in document["notes"] if note != OTHERWISE] + [COPIED]
         document["notes"] += _rivals(cursor, told[seq].recorded)
         documents.append(document)
     return documents
@@ -311,7 +321,7 @@ def _notes(judged: Judged, *, agrees: bool) -> list[str]:
     if judged.bare:
         notes.append("the member was erased: what was personal can no longer be read, and is told as missing")
     if not agrees and not judged.bare:
-        notes.append("the reward log says otherwise than this release would decide; run `guerdon verify`")
+        notes.append(OTHERWISE)
     return notes
 
 
@@ -329,16 +339,19 @@ def _rivals(cursor: Cursor, recorded: Recorded) -> list[str]:
     ]
 
 
-def _waiting(cursor: Cursor, shard: int, recorded: Recorded) -> dict[str, Any]:
-    """Return the document of an event whose member is held."""
-    records = quarantine.rows(
-        cursor, "stage = 'evaluate' AND status = 'open' AND member_id = %s", (recorded.member_id,)
-    )
-    record = records[0]
-    note = (
-        f"event {recorded.event_id} is not judged yet: member {recorded.member_id} is held since event "
-        f"{record['event_id']} could not be judged; see `guerdon quarantine show {record['id']}`"
-    )
+def _waiting(cursor: Cursor, by: Generation, shard: int, recorded: Recorded) -> dict[str, Any]:
+    """Return the document of an event whose member is held, by what is live or by the generation alone."""
+    member_id = recorded.member_id
+    records = quarantine.rows(cursor, "stage = 'evaluate' AND status = 'open' AND member_id = %s", (member_id,))
+    note = f"event {recorded.event_id} is not judged yet: "
+    if records:
+        note += (
+            f"member {member_id} is held since event {records[0]['event_id']} could not be judged; see "
+            f"`guerdon quarantine show {records[0]['id']}`"
+        )
+    else:
+        why = generations.held_why(cursor, by.number, shard, member_id)
+        note += f"generation {by.number} holds member {member_id}, as an event could not be judged by it ({why})"
     return {
         **_heading(shard, recorded), "status": "held", "programme": None, "rule_version": None, "log_agrees": None,
         "notes": [note], "rules": [], "tier": None,
@@ -390,16 +403,6 @@ def _log_agrees(cursor: Cursor, generation: int, shard: int, judged: Judged) -> 
     logged = {(bytes(key), kind, amount) for key, kind, amount in cursor.fetchall()}
     # events of several producers may share an id, and all that waited for a release stand at its seq
     return given == logged if judged.at_seq == judged.recorded.occurrence.seq else given <= logged
-
-
-def _source_seq(cursor: Cursor, shard: int, seq: int, event_id: str) -> int:
-    """Return where the event stands that a reward event at `seq` is of: before it, where its member was released."""
-    history = History(cursor, bare=True)
-    recorded = history.at(shard, seq)
-    if recorded.kind != "release":
-        return seq
-    earlier = history.of_member(shard, recorded.prev_seq)
-    return next(each.occurrence.seq for each in earlier if each.event_id == event_id)
 
 
 def _last_seq(cursor: Cursor, shard: int, member_id: str) -> int | None:

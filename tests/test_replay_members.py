@@ -16,9 +16,10 @@ from operations.backtest import Question, backtested
 from operations.difference import compared
 from operations.generations import promote
 from operations.replay import Request, connect_to_replay, replay
+from operations.verify import verify
 from schemas.errors import AnswerIsNo
-from schemas.events import Decision
-from tests.chaos.batches import SCHEMAS
+from schemas.events import Decision, Erasure
+from tests.chaos.batches import SCHEMAS, admitted, commit
 from tests.chaos.load import START_MS, activate
 from tests.replays import repeated, rows
 from tests.test_referrals import programme
@@ -90,6 +91,28 @@ def test_a_file_ranks_contests_anew_and_the_same_file_finds_the_same_winners(dat
     promote(database_url, fewer)
     assert_sound(database_url)
     assert repeated(database_url)["shards_that_differ"] == 0
+
+
+def test_a_winner_who_was_erased_since_keeps_prize_and_rank_under_any_file(database_url: str, tmp_path: Path) -> None:
+    lived(database_url)
+    facts = won_in(database_url, 1)
+    erased = facts[1][1]["member_id"]
+    commit(database_url, Batch([admitted(Erasure(event_id="gone", member_id=erased, occurred_at=END_MS + 1))]))
+    others = (
+        PROGRAMME.replace("points: 77", "points: 78"),
+        PROGRAMME.partition("contests:")[0].partition("- {id: first")[0],
+    )
+    for body, expected in zip(others, (facts, [won for won in facts if won[1]["member_id"] == erased]), strict=True):
+        file = tmp_path / "other.yaml"
+        file.write_text(body, encoding="utf-8")
+        number = replay(database_url, Request(file))["generation"]
+        assert won_in(database_url, number) == expected
+        assert [row[2:-1] for row in rows(database_url, number) if row[4] == erased] == [
+            row[2:-1] for row in rows(database_url, 1) if row[4] == erased
+        ]
+        assert [finding for finding in verify(database_url, number) if finding["problem"]] == []
+        with backtested(database_url, Question(file)) as tested, compared(database_url, number) as difference:
+            assert tested.document()["units"] == difference.document()["units"]
 
 
 def won_in(database_url: str, generation: int) -> list[tuple[tuple[int, int], dict[str, Any]]]:

@@ -372,6 +372,10 @@ BESIDE = {
         "INSERT INTO guerdon.generation_fact VALUES (1, %s, 5, 1, 'budget', '{}')",
         f"generation 1, shard {SHARD}, seq 5: fact 0 is missing, and fact 1 is there",
     ),
+    "a fact before the first event": (
+        "INSERT INTO guerdon.generation_fact VALUES (1, %s, 0, 0, 'budget', '{}')",
+        f"generation 1, shard {SHARD}, seq 0: there is a fact (budget), and judged is up to seq 11",
+    ),
     "a version that is not kept": (
         "INSERT INTO guerdon.generation_schedule VALUES (1, %s, 9, 7)",
         f"generation 1, shard {SHARD}: from seq 9 on version 7 judges, which is not kept",

@@ -293,6 +293,37 @@ def test_another_generation_explains_as_it_judged(shop: str, tmp_path: Path) -> 
     assert guerdon(shop, "why", "e1", "--generation", "9").returncode == 2
 
 
+def test_an_event_whose_member_only_a_file_holds_is_told_with_the_reason(
+    shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(shop, purchase(1), purchase(2), purchase(3))
+    path = tmp_path / "next.yaml"
+    path.write_text(PROGRAMME.replace("gte: 24.00", "gte: 30.00"), "utf-8")
+    load_judge = live.load_judge
+    with monkeypatch.context() as defect:
+        defect.setattr(
+            "engine.log_fold.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
+        )
+        generation = replay(shop, Request(path))["generation"]
+    assert why_event(shop, "e1", generation=generation)["status"] == "judged"
+    found = why_event(shop, "e3", generation=generation)
+    assert found["status"] == "held"
+    assert f"is not judged yet: generation {generation} holds member m1, as an event could not" in found["notes"][0]
+    assert why_event(shop, "e3")["status"] == "judged"
+    assert guerdon(shop, "why", "e3", "--generation", str(generation)).returncode == 1
+
+
+def test_what_was_copied_of_a_member_who_was_erased_is_told_as_copied(shop: str, tmp_path: Path) -> None:
+    take(shop, purchase(1, amount=2_400))
+    take(shop, Erasure(event_id="gone", member_id="m1", occurred_at=START_MS + DAY_MS))
+    path = tmp_path / "next.yaml"
+    path.write_text(PROGRAMME.replace("points: 25", "points: 26"), "utf-8")
+    generation = replay(shop, Request(path))["generation"]
+    (note,) = why_event(shop, "e1", generation=generation)["notes"]
+    assert note.startswith("the member was erased before this generation came to it")
+    assert why_event(shop, "e1")["notes"] == []
+
+
 def test_a_redemption_that_was_honoured_is_explained_as_accepted(shop: str, tmp_path: Path) -> None:
     spend = Redemption(
         event_id="x", member_id="m1", occurred_at=START_MS + 5, action="spend", redemption_id="r", amount=30

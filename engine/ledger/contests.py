@@ -14,7 +14,7 @@ from schemas.events import INT64_MAX, Purchase, Share
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from engine.ledger.turn import Turn
     from engine.programme.contest_periods import Ended
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from schemas.events import Event
 
 _PREFIX = "contest:"
+_RANK = "rank "
 PERIODS_KEPT = 2
 """How many periods of a contest a state remembers: the one under way, and the one before it until it is closed."""
 
@@ -72,9 +73,9 @@ def take_back(turn: Turn, bought_ms: int, amount: int) -> None:
 
 def win(turn: Turn, won: Won) -> None:
     """Write that the member has won, and judge the rules on it; it counts at the end of the period."""
-    identity = occasion_identity(f"contest {won.contest}", turn.member_id, won.period)
+    identity = _identity(won.contest, turn.member_id, won.period)
     rule = (None, turn.judge.version, None)
-    posting = posting_of("contest.won", "contest", (None, None), rule, won.contest, f"rank {won.rank}")
+    posting = posting_of("contest.won", "contest", (None, None), rule, won.contest, f"{_RANK}{won.rank}")
     turn.rewards.append(RewardEvent(posting, won.value, identity, won.end_ms))
     event = ContestWon(
         event_id=identity.hex(), member_id=turn.member_id, occurred_at=won.end_ms, contest_id=won.contest,
@@ -85,15 +86,31 @@ def win(turn: Turn, won: Won) -> None:
         ranks.count_gained(turn, won.end_ms, None)
 
 
-def ranked(scores: Iterable[tuple[str, Score]], ended: Ended) -> list[Won]:
-    """Return the winners among members' scores in a period: the highest first, then who reached it first."""
+def has_won(member_id: str, contest: str, period: int, reward: RewardEvent) -> Won | None:
+    """Return what a member has won in a period where a reward event says so."""
+    if reward.reward_key != _identity(contest, member_id, period):
+        return None
+    rank = int((reward.posting.reason or "").removeprefix(_RANK))
+    return Won(member_id, contest, period, reward.occurred_at_ms, rank, reward.amount)
+
+
+def _identity(contest: str, member_id: str, period: int) -> bytes:
+    return occasion_identity(f"contest {contest}", member_id, period)
+
+
+def ranked(scores: Iterable[tuple[str, Score]], ended: Ended, kept: Collection[int] = ()) -> list[Won]:
+    """Return the winners among members' scores in a period: the highest first, then who reached it first.
+
+    The ranks in `kept` are others' already.
+    """
+    free = [rank for rank in range(1, ended.contest.winners + 1) if rank not in kept]
     best = sorted(
         ((member_id, score) for member_id, score in scores if score.value > 0),
         key=lambda each: (-each[1].value, each[1].reached_ms, each[0]),
     )
     return [
         Won(member_id, ended.contest.id, ended.period, ended.end_ms, rank, score.value)
-        for rank, (member_id, score) in enumerate(best[: ended.contest.winners], 1)
+        for rank, (member_id, score) in zip(free, best, strict=False)
     ]
 
 

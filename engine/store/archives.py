@@ -14,10 +14,10 @@ from psycopg2.extras import execute_values
 from engine.store import generations, source_log
 from engine.store.binary_copy import copy_rows, pack_bigint, pack_bytes, pack_text, timestamp_us
 from engine.store.database import one
+from engine.store.generations import version_in
 from engine.store.hash_chain import REWARD_COLUMNS, source_row
 from engine.store.history import StoredSchemas
 from engine.store.personal import OWN_FORMAT
-from engine.store.replay_facts import version_in
 from engine.store.reward_log import first_pos
 from schemas.canonical import IDENTITY_BYTES, event_identity, order_identity
 from schemas.codec import Decoder

@@ -38,6 +38,14 @@ class Copied(NamedTuple):
         return found
 
 
+def is_erased(cursor: Cursor, shard: int, member_id: str) -> bool:
+    """Whether a member has asked for erasure."""
+    cursor.execute(
+        "SELECT 1 FROM guerdon.member_key WHERE shard = %s AND member_id = %s AND key IS NULL", (shard, member_id)
+    )
+    return cursor.fetchone() is not None
+
+
 def read_copied(cursor: Cursor, generation: int, shard: int, after_seq: int, upto_seq: int) -> Copied:
     """Read what `generation` has of erased members from source events after `after_seq` up to `upto_seq`."""
     cursor.execute("SELECT member_id FROM guerdon.member_key WHERE shard = %s AND key IS NULL", (shard,))

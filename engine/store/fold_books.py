@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from engine.ledger.parts import Parts, Placed, Redeemed
 from engine.referral.facts import Referred
 from engine.store import closings, history, source_log
-from engine.store.replay_facts import Facts, version_in
+from engine.store.generations import version_in
+from engine.store.replay_facts import Facts, redeemed_by
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import INT64_MAX, Purchase
 
@@ -100,9 +101,17 @@ class FoldBooks:
         return self.parts().referred.setdefault(referee_id, Referred())
 
     def redeemed(self, seq: int, event_id: str) -> Redeemed | None:
-        """Return what became of a redemption where it was live; a repetition decides it as its base did."""
+        """Return what became of a redemption where it was live; a repetition decides anew what its base decided."""
         assert self._member is not None  # noqa: S101  `of` comes first
-        return self._facts.redeemed.get((self._member.shard, seq, event_id))
+        assert self._cursor is not None  # noqa: S101  `begin` comes first
+        shard, facts = self._member.shard, self._facts
+        if self._upto_seq == seq:
+            return facts.redeemed.get((shard, seq, event_id))
+        if seq > facts.redeemed_upto:
+            return None
+        # it waited for this release: where it was live it may have been judged long before, or at the release, too
+        known = redeemed_by(self._cursor, facts.redeemed_by, shard, self._member.member_id)
+        return known.get((self._upto_seq, event_id))
 
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
         """Whether a period of a contest was closed before a place in the member's shard."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from psycopg2.extras import Json
@@ -106,6 +107,26 @@ def schedule(cursor: Cursor, generation: int, shard: int) -> list[tuple[int, int
         (generation, shard),
     )
     return [(from_seq, version) for from_seq, version in cursor.fetchall()]
+
+
+def version_in(schedule: list[tuple[int, int]], seq: int) -> int:
+    """Return which version judges the source event at `seq`, by (from_seq, version) pairs; 0 before the first."""
+    index = bisect_left(schedule, (seq, 0)) - 1
+    return 0 if index < 0 else schedule[index][1]
+
+
+def held_why(cursor: Cursor, generation: int, shard: int, member_id: str) -> str:
+    """Return why a generation holds a member, the last time that it came to it."""
+    (why,) = one(
+        cursor,
+        """
+        SELECT fact->>'reason' FROM guerdon.generation_fact
+        WHERE generation = %s AND shard = %s AND kind = 'member_held' AND fact->>'member_id' = %s
+        ORDER BY seq DESC LIMIT 1
+        """,
+        (generation, shard, member_id),
+    )
+    return str(why)
 
 
 def held_at(cursor: Cursor, generation: int, shard: int, member_id: str) -> frozenset[int]:

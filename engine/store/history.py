@@ -147,6 +147,14 @@ class History:
             yield recorded
             seq = recorded.prev_seq
 
+    def seq_of(self, shard: int, seq: int, event_id: str) -> int:
+        """Return where the event stands that was judged at `seq`: before it, where its member was released there."""
+        recorded = self.at(shard, seq)
+        if recorded.kind != "release":
+            return seq
+        earlier = self.of_member(shard, recorded.prev_seq)
+        return next(each.occurrence.seq for each in earlier if each.event_id == event_id)
+
 
 def tick_at(cursor: Cursor, shard: int, seq: int) -> int | None:
     """Return to which instant (ms) the source event at `seq` moves clocks; None where it is no tick."""

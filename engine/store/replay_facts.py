@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger.contests import Won
 from engine.ledger.memory_budgets import Asking
 from engine.ledger.parts import Redeemed
 from engine.state import LimitUse
-from engine.store import generations
+from engine.store import generations, live_schedule
 from engine.store.budgets import FACT
+from engine.store.history import History
 from engine.store.reward_log import first_pos
+from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,8 @@ class Facts(NamedTuple):
 
     `held` has (seq, member_id), `budgets` what was used where a budget stood in the way, `sold_out` the redemptions
     that found no stock, as (seq, event_id, reward), `won` the winners of contests that were closed at a seq. `redeemed`
-    is for generations that decide for themselves: what became of redemptions, by (shard, seq, event_id).
+    says what became of redemptions that are not decided again, by (shard, seq, event_id): `redeemed_by` has judged
+    them, before `redeemed_upto`.
     """
 
     held: frozenset[tuple[int, str]] = frozenset()
@@ -41,6 +43,8 @@ class Facts(NamedTuple):
     sold_out: frozenset[tuple[int, str, str]] = frozenset()
     won: dict[int, list[Won]] = {}  # noqa: RUF012  never changed
     redeemed: dict[tuple[int, int, str], Redeemed] = {}  # noqa: RUF012  never changed
+    redeemed_by: int = 0
+    redeemed_upto: int = 0
 
 
 def read_facts(cursor: Cursor, base: int, shard: int, after_seq: int, upto_seq: int) -> Facts:
@@ -76,7 +80,12 @@ def read_facts(cursor: Cursor, base: int, shard: int, after_seq: int, upto_seq: 
         """,
         where,
     )
-    return Facts(frozenset(held), budgets, frozenset(cursor.fetchall()), won)
+    sold_out = frozenset(cursor.fetchall())
+    # what is older than the generation's turn was decided by another one, and honoured here
+    redeemed = read_redeemed(
+        cursor, base, {shard: (after_seq, upto_seq)}, live_schedule.other_upto(cursor, base, shard)
+    )
+    return redeemed._replace(held=frozenset(held), budgets=budgets, sold_out=sold_out, won=won)
 
 
 _REDEEMED = """
@@ -88,33 +97,70 @@ GROUP BY seq, event_id
 """
 
 
-def read_redeemed(cursor: Cursor, live: int, spans: Mapping[int, tuple[int, int]]) -> Facts:
-    """Read what became of redemptions in the live generation, from source events of each shard within (after, upto]."""
+_LATER = """
+SELECT DISTINCT r.seq FROM guerdon.generation_fact f
+CROSS JOIN LATERAL (
+    SELECT e.seq FROM guerdon.source_event e
+    WHERE e.shard = f.shard AND e.seq > f.seq AND e.kind = 'release' AND e.member_id = f.fact->>'member_id'
+    ORDER BY e.seq LIMIT 1
+) r
+WHERE f.generation = %(generation)s AND f.shard = %(shard)s AND f.kind = 'member_held' AND f.seq <= %(upto)s
+  AND r.seq > %(upto)s
+"""
+"""Where members were released later of whom something waited by then."""
+
+
+def read_redeemed(
+    cursor: Cursor, generation: int, spans: Mapping[int, tuple[int, int]], upto_seq: int = INT64_MAX
+) -> Facts:
+    """Read what became of redemptions in a generation, of source events of each shard within (after, upto].
+
+    What it has judged after `upto_seq` is its own decision, which nobody is to repeat.
+    """
     found: dict[tuple[int, int, str], Redeemed] = {}
-    for shard, (after_seq, upto_seq) in spans.items():
-        where = {
-            "first": first_pos(cursor, live, shard, after_seq + 1),
-            "end": first_pos(cursor, live, shard, upto_seq + 1),
-        }
-        redeemed = _redeemed(cursor, live, shard, "pos >= %(first)s AND pos < %(end)s", where)
-        found |= {(shard, *place): each for place, each in redeemed.items()}
-    return Facts(redeemed=found)
+    for shard, (after, upto) in spans.items():
+        cursor.execute(_LATER, {"generation": generation, "shard": shard, "upto": upto})
+        later = [(seq - 1, seq) for (seq,) in cursor.fetchall() if seq <= upto_seq]
+        for after_seq, last_seq in [(after, min(upto, upto_seq)), *later]:
+            if after_seq < last_seq:
+                where = {
+                    "first": first_pos(cursor, generation, shard, after_seq + 1),
+                    "end": first_pos(cursor, generation, shard, last_seq + 1),
+                }
+                redeemed = _redeemed(cursor, generation, shard, "pos >= %(first)s AND pos < %(end)s", where)
+                found |= {(shard, *place): each for place, each in redeemed.items()}
+    return Facts(redeemed=found, redeemed_by=generation, redeemed_upto=upto_seq)
 
 
 def redeemed_by(cursor: Cursor, generation: int, shard: int, member_id: str) -> dict[tuple[int, str], Redeemed]:
-    """Read what became of a member's redemptions in a generation, by (seq, event_id)."""
+    """Read what became of a member's redemptions in a generation, by event_id and the seq of each or of its release."""
     return _redeemed(cursor, generation, shard, "member_id = %(member)s", {"member": member_id})
 
 
 def _redeemed(
     cursor: Cursor, generation: int, shard: int, which: str, where: Mapping[str, object]
 ) -> dict[tuple[int, str], Redeemed]:
-    schedule = generations.schedule(cursor, generation, shard)
+    """Return what became of redemptions, by their own places and by the releases that judged some of them.
+
+    The version is that of their own place, by what was live then.
+    """
     cursor.execute(_REDEEMED.format(which=which), {"generation": generation, "shard": shard, **where})
-    return {
-        (seq, event_id): Redeemed(amount, None if amount else reason, version_in(schedule, seq))
-        for seq, event_id, amount, reason in cursor.fetchall()
-    }
+    rows = cursor.fetchall()
+    if not rows:
+        return {}
+    schedule = live_schedule.of(cursor, generations.live(cursor), shard)
+    cursor.execute(
+        "SELECT seq FROM guerdon.source_event WHERE shard = %s AND seq = ANY(%s) AND kind = 'release'",
+        (shard, [seq for seq, *_ in rows]),
+    )
+    releases = {seq for (seq,) in cursor.fetchall()}
+    history = History(cursor, bare=True)
+    found = {}
+    for judged_seq, event_id, amount, reason in rows:
+        seq = history.seq_of(shard, judged_seq, event_id) if judged_seq in releases else judged_seq
+        version = generations.version_in(schedule, seq)
+        found[seq, event_id] = found[judged_seq, event_id] = Redeemed(amount, None if amount else reason, version)
+    return found
 
 
 def copy_facts(cursor: Cursor, generation: Generation, shard: int, after_seq: int, upto_seq: int) -> None:
@@ -127,9 +173,3 @@ def copy_facts(cursor: Cursor, generation: Generation, shard: int, after_seq: in
         """,
         (generation.number, generation.base, shard, after_seq, upto_seq),
     )
-
-
-def version_in(schedule: list[tuple[int, int]], seq: int) -> int:
-    """Return which version judges the source event at `seq`, by (from_seq, version) pairs; 0 before the first."""
-    index = bisect_left(schedule, (seq, 0)) - 1
-    return 0 if index < 0 else schedule[index][1]

@@ -11,8 +11,8 @@ from psycopg2.extras import execute_values
 
 from engine.store import generations, profiles
 from engine.store.binary_copy import pack_text
+from engine.store.generations import version_in
 from engine.store.member_states import Member, decode_state
-from engine.store.replay_facts import version_in
 from engine.store.source_log import Head
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.store import adjustments
+from engine.store import adjustments, generations, live_schedule
 from engine.store.database import one
 from schemas.errors import AnswerIsNo, InputError
 
@@ -170,6 +170,7 @@ def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) 
         generation: which one.
         versions: by which version each shard's next event is judged.
     """
+    live_schedule.record(cursor, generations.live(cursor), generation.number)
     cursor.execute(
         """
         WITH changed AS (

@@ -1,0 +1,63 @@
+"""Tell by which version each source event was judged where it was live, whichever generation was live then.
+
+A promotion writes it down for what is older, as a fact of the generation that becomes live; that one's own schedule
+tells the rest. So it outlasts generations that are discarded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.store import generations
+from engine.store.adjustments import WHOLE
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+FACT = "went_live"
+"""The kind of a `generation_fact` that says up to where another generation was live, and what judged until then."""
+
+
+def record(cursor: Cursor, old: int, new: int) -> None:
+    """Keep what has judged where it was live up to now, as `new` takes the place of `old`; nobody evaluates."""
+    cursor.execute("SELECT shard, seq FROM guerdon.shard_head ORDER BY shard")
+    upto: dict[int, int] = dict(cursor.fetchall())
+    schedules = {shard: of(cursor, old, shard) for shard in upto}
+    generations.add_fact(cursor, new, WHOLE, FACT, {"upto": upto, "schedules": schedules})
+
+
+def of(cursor: Cursor, live: int, shard: int) -> list[tuple[int, int]]:
+    """Return (from_seq, version) pairs of a shard, ascending, as `generations.schedule` does of one generation."""
+    own = generations.schedule(cursor, live, shard)
+    before = _before(cursor, live, shard)
+    if before is None:
+        return own
+    earlier = [(from_seq, version) for from_seq, version in before.schedule if from_seq < before.upto]
+    later = [(from_seq, version) for from_seq, version in own if from_seq > before.upto]
+    return [*earlier, (before.upto, generations.version_in(own, before.upto + 1)), *later]
+
+
+def other_upto(cursor: Cursor, generation: int, shard: int) -> int:
+    """Return up to which seq of a shard another generation was live, 0 where it has always been this one."""
+    before = _before(cursor, generation, shard)
+    return 0 if before is None else before.upto
+
+
+class _Before(NamedTuple):
+    """Say up to which seq of a shard others were live, and what judged until then."""
+
+    upto: int
+    schedule: list[tuple[int, int]]
+
+
+def _before(cursor: Cursor, generation: int, shard: int) -> _Before | None:
+    """Return what was before the last time that a generation has become live, None where it is the first one ever."""
+    cursor.execute(
+        """
+        SELECT (fact->'upto'->>%(shard)s)::bigint, fact->'schedules'->%(shard)s FROM guerdon.generation_fact
+        WHERE generation = %(generation)s AND (shard, seq) = %(whole)s AND kind = %(kind)s ORDER BY n DESC LIMIT 1
+        """,
+        {"generation": generation, "whole": WHOLE, "kind": FACT, "shard": str(shard)},
+    )
+    row = cursor.fetchone()
+    return None if row is None else _Before(*row)
