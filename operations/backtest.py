@@ -19,6 +19,7 @@ from operations import shard_pool
 from operations.difference import Figures, sum_up
 from operations.difference_sides import MAKE, Terms, add_folded, add_generation, csv_of, terms_in, terms_of
 from operations.replay import ALONE_EVENTS, connect_to_replay, programme_to_judge
+from schemas.errors import AnswerIsNo
 from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:
@@ -126,7 +127,11 @@ def backtested(
             since = "-infinity" if question.since_ms is None else iso_from_instant(question.since_ms)
             with ThreadPoolExecutor(1) as beside:
                 given = beside.submit(add_generation, cursor, base, since, is_after=False)
-                pieces = list(_fold(database_url, trial, question.cores, report, is_merged=is_merged))
+                try:
+                    pieces = list(_fold(database_url, trial, question.cores, report, is_merged=is_merged))
+                except BaseException:
+                    connection.cancel()  # else the end of this would wait for a sum that nobody wants any more
+                    raise
                 given.result()
             for piece in pieces:
                 add_folded(cursor, piece.parts, piece.standings)
@@ -214,5 +219,11 @@ def _begin_process(shared: Shared, database_url: str, trial: _Trial) -> None:
 def _fold_shard(shard: int) -> _Piece:
     (mine,) = _processes
     trial = mine.trial._replace(upto={shard: mine.trial.upto[shard]})
+
+    def tell(events: int) -> None:
+        mine.shared.took(events)
+        if mine.shared.stop.is_set():
+            raise AnswerIsNo("the back-test was interrupted")
+
     with mine.connection, mine.connection.cursor() as cursor:
-        return _folded(cursor, trial, mine.judges, mine.shared.took)
+        return _folded(cursor, trial, mine.judges, tell)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
 REPORT_S = 0.2
+_failures: list[Exception] = []
+"""Why this process could not begin, where it could not."""
 
 
 class Shared(NamedTuple):
@@ -52,6 +54,7 @@ def work(
 
     Raises:
         ServiceUnreachable: a process was ended from outside.
+        Exception: what `begin` or a task has raised.
     """
     context = get_context("spawn")
     shared = Shared(context.Value("q", 0), context.Event())
@@ -61,7 +64,7 @@ def work(
     )
     try:
         with pool:
-            waiting = {pool.submit(task, *piece) for piece in pieces}
+            waiting = {pool.submit(_perform, task, *piece) for piece in pieces}
             try:
                 while waiting:
                     done, waiting = wait(waiting, REPORT_S, FIRST_COMPLETED)
@@ -81,7 +84,17 @@ def _begin(shared: Shared, initialise: Callable[..., None], arguments: tuple[Any
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the command tells when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _collect_seldom()
-    initialise(shared, *arguments)
+    try:
+        initialise(shared, *arguments)
+    except Exception as error:  # noqa: BLE001  a pool would print it with its traceback, and say only that it is broken
+        _failures.append(error)
+
+
+def _perform(task: Callable[..., Any], *piece: Any) -> Any:
+    """Perform a task, or say why this process could not begin."""
+    for failure in _failures:
+        raise failure
+    return task(*piece)
 
 
 def _collect_seldom() -> None:

@@ -162,6 +162,24 @@ def test_a_file_that_cannot_judge_this_history_is_refused_in_a_sentence(history:
         asked(history, file)
 
 
+@pytest.mark.parametrize("cores", [1, 2])
+def test_who_interrupts_it_has_the_prompt_back_and_it_can_be_asked_again(
+    history: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(backtest, "ALONE_EVENTS", 0)
+    file = tmp_path / "next.yaml"
+    file.write_text(ALONE, "utf-8")
+
+    def interrupt(done: int, _total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), backtested(history, Question(file, None, cores), interrupt):
+        raise AssertionError("it went on")
+    document, _ = asked(history, file)
+    assert document["members_held"] == []
+
+
 def test_the_command_tells_people_and_machines(history: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GUERDON_DATABASE_URL", history)
     file, listed = tmp_path / "next.yaml", tmp_path / "members.csv"

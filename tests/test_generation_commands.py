@@ -20,7 +20,8 @@ from schemas.errors import InputError
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import activate
 from tests.chaos.workers import eventually
-from tests.replays import differing
+from tests.replays import WITH_EVERYTHING, differing
+from tests.test_command_line import guerdon
 from tests.test_replay import PLAIN, positions, written
 
 if TYPE_CHECKING:
@@ -115,3 +116,17 @@ def test_members_are_adjusted_once_and_it_is_said_by_how_much(tmp_path: Path) ->
 def test_how_one_cannot_promote_is_said(words: list[str], why: str) -> None:
     with pytest.raises(InputError, match=re.escape(why)):
         CliRunner().invoke(app, ["promote", "2", *words], catch_exceptions=False)
+
+
+def test_a_database_that_nobody_has_initialised_is_told_from_a_defect(
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUERDON_DATABASE_URL", empty_database_url)
+    file = tmp_path / "next.yaml"
+    file.write_text(WITH_EVERYTHING, "utf-8")
+    for command in (
+        ("replay", str(file)), ("replay",), ("backtest", str(file)), ("simulate", str(file), "--from-log"),
+        ("promote", "2", "--as", "swap"), ("discard", "2", "--yes"), ("diff", "2"), ("why", "e1"),
+    ):  # fmt: skip
+        told = guerdon(*command)
+        assert (told.returncode, "run `guerdon init` first" in told.stderr) == (2, True), (command, told.stderr)

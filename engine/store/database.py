@@ -79,10 +79,14 @@ def connect(
 
 def _act_as(connection: Connection, role: str, idle_max: str) -> None:
     with connection, connection.cursor() as cursor:
-        if one(cursor, "SELECT to_regclass('guerdon.shard_head') IS NULL") == (True,):
-            raise InputError("the database has no tables of Guerdon's yet; run `guerdon init` first")
+        _refuse_empty(cursor)
         cursor.execute(f"SET SESSION ROLE {role}")
         set_limit(cursor, "idle_in_transaction_session_timeout", idle_max)
+
+
+def _refuse_empty(cursor: Cursor) -> None:
+    if one(cursor, "SELECT to_regclass('guerdon.shard_head') IS NULL") == (True,):
+        raise InputError("the database has no tables of Guerdon's yet; run `guerdon init` first")
 
 
 def set_limit(cursor: Cursor, name: str, value: str) -> None:
@@ -127,10 +131,12 @@ def as_owner(database_url: str, *, application: str = "guerdon") -> Iterator[Con
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
-        InputError: the user does not own Guerdon's tables.
+        InputError: the user does not own Guerdon's tables, or there are none.
     """
     with closing(connect(database_url, role=None, application=application)) as connection:
         try:
+            with connection, connection.cursor() as cursor:
+                _refuse_empty(cursor)
             yield connection
         except errors.InsufficientPrivilege as error:
             raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import lru_cache
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,6 +90,7 @@ def judged_as(cursor: Cursor, version: int) -> Programme:
     return replace(programme, metrics=(*programme.metrics, *more)) if more else programme
 
 
+@lru_cache(maxsize=32)
 def _loaded(body: str, version: int) -> Programme:
     programme = load_programme(body, f"version {version}").programme
     if programme is None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from heapq import merge
 from io import BytesIO
 from struct import Struct
@@ -120,19 +120,25 @@ class WholeLog:
     def _reader(self, schema_id: int) -> Callable[[bytes], Event]:
         """Return what decodes payloads of a writer schema; an old version is decoded as it was when it came."""
         text = self._schemas.lookup(schema_id)
-        try:
-            schema = None if text is None else read_writer_schema(text)
-        except UnreadableSchema:
-            schema = None
-        found = None if schema is None else reader_of(schema)
+        kind, found = ("", None) if text is None else _read_schema(text)
         if found is None:
             # the decoder itself says what is wrong with a schema that is not there or cannot be read
-            found = partial(self._decode, "" if schema is None else TOPIC_OF[TYPE_NAMES[schema.kind]])
+            found = partial(self._decode, TOPIC_OF.get(kind, ""))
         self._readers[schema_id] = found
         return found
 
     def _decode(self, topic: str, payload: bytes) -> Event:
         return self._decoder.decode(topic, payload)[1]
+
+
+@lru_cache(maxsize=256)
+def _read_schema(text: str) -> tuple[str, Callable[[bytes], Event] | None]:
+    """Return the type of event that a writer schema is of, and its reader; a schema is read once in a process."""
+    try:
+        schema = read_writer_schema(text)
+    except UnreadableSchema:
+        return "", None
+    return TYPE_NAMES[schema.kind], reader_of(schema)
 
 
 def place(row: Logged) -> tuple[int, int, int]:
