@@ -152,10 +152,7 @@ def backtested(
 def _trial(cursor: Cursor, question: Question) -> tuple[_Trial, Terms]:
     programme = programme_to_judge(cursor, question.programme, "tested")
     base = generations.live(cursor)
-    version = programmes.with_digest(cursor, programme.digest)
-    if version is None:
-        (newest,) = one(cursor, "SELECT max(version) FROM guerdon.programme_version")
-        version = int(newest) + 1
+    version = programmes.number_for(cursor, programme)
     body = question.programme.read_text("utf-8")
     generation = Generation(0, "shadow", base, version, question.since_ms, None)
     terms = terms_in(body, programme.lowest_tier, programme.currency)

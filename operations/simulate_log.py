@@ -13,7 +13,7 @@ from engine.programme.explain_tier import explain_tier
 from engine.referral.facts import Attribution
 from engine.replay import shares_anything
 from engine.store import generations, programmes, shadows
-from engine.store.database import connect, one
+from engine.store.database import connect
 from engine.store.shadows import Generation
 from operations.replay import check_history
 from operations.shard_pool import seldom_collected
@@ -63,7 +63,10 @@ def simulate_log(
         connection.set_session(isolation_level="REPEATABLE READ")
         with connection, connection.cursor() as cursor:
             generation = _generation(cursor, loaded.programme, programme)
-            version, upto = _version(cursor, loaded.programme), shadows.positions(cursor, generation.base or 0)
+            version, upto = (
+                programmes.number_for(cursor, loaded.programme),
+                shadows.positions(cursor, generation.base or 0),
+            )
             judge: Any = Explainer(loaded.programme, version) if why else compile_programme(loaded.programme, version)
             is_merged = shares_anything(cursor, generation, upto, {version: judge})
             done, total = 0, sum(upto.values())
@@ -91,16 +94,7 @@ def _generation(cursor: Cursor, programme: Programme, path: Path) -> Generation:
     if cursor.fetchall() == [(programme.digest,)]:
         return Generation(0, "shadow", base, None, None, None)
     check_history(cursor, programme, path)
-    return Generation(0, "shadow", base, _version(cursor, programme), None, None)
-
-
-def _version(cursor: Cursor, programme: Programme) -> int:
-    """Return the number that a programme has, or would have if it became the next version."""
-    known = programmes.with_digest(cursor, programme.digest)
-    if known is not None:
-        return known
-    (newest,) = one(cursor, "SELECT max(version) FROM guerdon.programme_version")
-    return int(newest) + 1
+    return Generation(0, "shadow", base, programmes.number_for(cursor, programme), None, None)
 
 
 class _Simulating(MemoryFold):

@@ -220,6 +220,15 @@ def with_digest(cursor: Cursor, digest: str) -> int | None:
     return None if row is None or row[0] is None else int(row[0])
 
 
+def number_for(cursor: Cursor, programme: Programme) -> int:
+    """Return the number that a programme has, or would have if it became the next version."""
+    known = with_digest(cursor, programme.digest)
+    if known is not None:
+        return known
+    (newest,) = one(cursor, "SELECT coalesce(max(version), 0) FROM guerdon.programme_version")
+    return int(newest) + 1
+
+
 def _moves_members(before: Version, programme: Programme) -> bool:
     old = load_programme(before.body, f"version {before.version}").programme
     return old is None or moves_members(old, programme)
