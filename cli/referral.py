@@ -31,6 +31,7 @@ def _group() -> None:
 @referral.command("list")
 def listed(
     flagged: Annotated[bool, typer.Option("--flagged", help="Only those that wait for an operator.")] = False,
+    last: Annotated[int, typer.Option("--last", min=1, help="So many, the newest first.")] = 1_000,
     as_json: JsonFlag = False,
 ) -> None:
     """Show the newest referrals, with what became of each and why.
@@ -40,7 +41,9 @@ def listed(
     from operations.referrals import referrals  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
-    rows = referrals(load_settings(), flagged=flagged)
+    rows = referrals(load_settings(), flagged=flagged, last=last)
+    if len(rows) == last:
+        typer.echo(f"these are the newest {last:,}; there may be more: --last shows so many", err=True)
     if as_json:
         print_json(rows)
     elif rows:

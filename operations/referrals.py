@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from operations.adjust import Moderation, Outcome
     from operations.settings import Settings
 
-SHOWN_MAX = 1_000
+SHOWN = 1_000
 WHY_NOT = {
     "not_referred": "nobody referred them; `guerdon referral list` shows who was",
     "already_voided": "their referral is voided already; nothing was changed",
@@ -22,8 +22,8 @@ WHY_NOT = {
 """What the log's reasons mean to an operator."""
 
 
-def referrals(settings: Settings, *, flagged: bool = False) -> list[dict[str, Any]]:
-    """Return the newest rows of `reward.referral`; of those that wait for an operator only, where `flagged`.
+def referrals(settings: Settings, *, flagged: bool = False, last: int = SHOWN) -> list[dict[str, Any]]:
+    """Return the `last` rows of `reward.referral`, the newest first; `flagged`: of those that wait for an operator.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
@@ -35,7 +35,7 @@ def referrals(settings: Settings, *, flagged: bool = False) -> list[dict[str, An
             SELECT * FROM reward.referral WHERE NOT %s OR status = 'flagged'
             ORDER BY attributed_at DESC NULLS LAST, referee_id LIMIT %s
             """,
-            (flagged, SHOWN_MAX),
+            (flagged, last),
         )
 
 

@@ -76,6 +76,14 @@ def test_a_flagged_referral_is_listed_released_and_voided(worker: LiveTransactio
     assert isinstance(command("referral", "void", "bob", "--why", "again").exception, AnswerIsNo)
 
 
+def test_a_list_that_may_not_be_whole_says_so(worker: LiveTransaction, database_url: str) -> None:
+    taken_in(worker, signup(4, "cat", 3, referrer_id="ann"))
+    settle(worker, database_url)
+    assert [referee for referee, _ in listed("--last", "1")] == ["cat"]
+    assert "--last shows so many" in command("referral", "list", "--last", "1").stderr
+    assert command("referral", "list").stderr == ""
+
+
 def test_what_cannot_be_decided_is_told_with_the_way_out(worker: LiveTransaction) -> None:
     assert worker is not None
     nobody = command("referral", "void", "ann", "--why", "x").exception
