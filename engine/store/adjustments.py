@@ -62,14 +62,14 @@ def counted_in(cursor: Cursor, generation: Generation) -> frozenset[int]:
 
 
 def copy(cursor: Cursor, generation: Generation) -> None:
-    """Let a repetition that becomes live have its base's as its own."""
+    """Let a repetition that becomes live have as its own what is kept of its base as a whole."""
     cursor.execute(
         """
         INSERT INTO guerdon.generation_fact (generation, shard, seq, n, kind, fact)
         SELECT %s, shard, seq, n, kind, fact FROM guerdon.generation_fact
-        WHERE generation = %s AND (shard, seq) = %s AND kind = %s
+        WHERE generation = %s AND (shard, seq) = %s
         """,
-        (generation.number, generation.base, WHOLE, FACT),
+        (generation.number, generation.base, WHOLE),
     )
 
 

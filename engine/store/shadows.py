@@ -155,7 +155,10 @@ def index_members(cursor: Cursor, number: int) -> None:
 
 
 def copy_shared(cursor: Cursor, generation: Generation) -> None:
-    """Let a repetition, which counts nothing across members, have the live one's budgets, stock and adjustments."""
+    """Let a repetition, which counts nothing across members, have the live one's budgets and stock.
+
+    What is kept of the live one as a whole, adjustments and since when it is live, becomes the repetition's, too.
+    """
     for kept in ("stock", "budget"):
         cursor.execute(f"DELETE FROM {generation.table(kept)}")  # noqa: S608  a name of this module
         cursor.execute(f"INSERT INTO {generation.table(kept)} SELECT * FROM guerdon.{kept}")  # noqa: S608  as above
@@ -170,7 +173,8 @@ def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) 
         generation: which one.
         versions: by which version each shard's next event is judged.
     """
-    live_schedule.record(cursor, generations.live(cursor), generation.number)
+    if not generation.repeats:  # else it is as if it had been its base all the time
+        live_schedule.record(cursor, generations.live(cursor), generation.number)
     cursor.execute(
         """
         WITH changed AS (
