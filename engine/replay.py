@@ -233,14 +233,20 @@ class Replay(LogFold):
 
 
 def _with_whole_closings(rows: Iterator[Logged], rows_max: int) -> list[Logged]:
-    """Return the next rows, and more than `rows_max` rather than a part of a contest's closing: it is ranked once."""
+    """Return the next rows, and more than `rows_max` rather than a part of a contest's closing: it is ranked once.
+
+    Where the rest of a closing is not to be had yet, what comes before it is returned.
+    """
     found = list(islice(rows, rows_max))
-    open_shards = Counter(bytes(row.payload) for row in found if row.recorded.kind == "contest")
-    while any(count % SHARDS for count in open_shards.values()):
-        row = next(rows)
+    seen = Counter(bytes(row.payload) for row in found if row.recorded.kind == "contest")
+    while any(count % SHARDS for count in seen.values()):
+        row = next(rows, None)
+        if row is None:
+            torn = {payload for payload, count in seen.items() if count % SHARDS}
+            return found[: next(place for place, each in enumerate(found) if bytes(each.payload) in torn)]
         found.append(row)
         if row.recorded.kind == "contest":
-            open_shards[bytes(row.payload)] += 1
+            seen[bytes(row.payload)] += 1
     return found
 
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import engine.replay as replay_module
 from engine.batch import Batch, ClockMove
 from engine.live import LiveTransaction
 from engine.replay import Replay, Stretch
 from engine.store import shadows
 from engine.store.database import as_owner, transaction
+from engine.store.whole_log import WholeLog
 from operations.backtest import Question, backtested
 from operations.difference import compared
 from operations.generations import promote
@@ -143,6 +145,18 @@ def test_a_replay_with_contests_that_is_killed_goes_on_to_the_same_winners(datab
                 break
     assert rows(database_url, generation.number) == rows(database_url, 1)
     assert won_in(database_url, generation.number) == won_in(database_url, 1)
+
+
+def test_a_closing_of_which_a_part_is_not_to_be_had_yet_is_left_for_later(database_url: str) -> None:
+    """Its rows may bear different times, where a clock was set back; the place that a pass ends at may lie between."""
+    lived(database_url)
+    with transaction(database_url) as cursor:
+        upto = shadows.positions(cursor, 1)
+        merged = list(WholeLog(cursor).merged(upto))
+    closing_rows = [place for place, row in enumerate(merged) if row.recorded.kind == "contest"]
+    first = closing_rows[0]
+    assert replay_module._with_whole_closings(iter(merged[: first + 5]), 10_000) == merged[:first]  # noqa: SLF001  it reads no log
+    assert replay_module._with_whole_closings(iter(merged), first + 5) == merged[: first + 64]  # noqa: SLF001  as above
 
 
 def test_a_contest_whose_ends_the_log_does_not_know_is_refused(database_url: str, tmp_path: Path) -> None:
