@@ -76,10 +76,10 @@ def shown(settings: Settings, record_id: int) -> dict[str, Any]:
 
 def _told_of_own(kind: str, payload: bytes) -> dict[str, Any] | str:
     """Return what is to be known of a record that is about something Guerdon itself has written."""
-    if not payload:
+    told = dict(msgspec.to_builtins(msgpack.decode(payload, type=OWN_EVENTS.get(kind) or dict[str, Any])))
+    if "until_ms" in told:
         return "none: a tick moved the member's clock on, and what was due could not be performed"
-    event = OWN_EVENTS.get(kind)
-    return dict(msgspec.to_builtins(msgpack.decode(payload, type=event or dict[str, Any])))
+    return told
 
 
 def release(settings: Settings, record_id: int) -> str:
