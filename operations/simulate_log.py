@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from engine.store.history import Logged
     from engine.store.member_states import Member
     from engine.store.shadow_states import Shard
+    from schemas.events import Event
     from schemas.rewards import RewardEvent
 
 
@@ -63,10 +64,8 @@ def simulate_log(
         connection.set_session(isolation_level="REPEATABLE READ")
         with connection, connection.cursor() as cursor:
             generation = _generation(cursor, loaded.programme, programme)
-            version, upto = (
-                programmes.number_for(cursor, loaded.programme),
-                shadows.positions(cursor, generation.base or 0),
-            )
+            version = programmes.number_for(cursor, loaded.programme)
+            upto = shadows.positions(cursor, generation.base or 0)
             judge: Any = Explainer(loaded.programme, version) if why else compile_programme(loaded.programme, version)
             is_merged = shares_anything(cursor, generation, upto, {version: judge})
             done, total = 0, sum(upto.values())
@@ -105,40 +104,49 @@ class _Simulating(MemoryFold):
     ) -> None:
         super().__init__(cursor, generation, judges)
         self._simulation = simulation
+        self._found = Simulation()
+        self._explainers = [judge for judge in judges.values() if isinstance(judge, Explainer)]
 
     def run(self, upto: Mapping[int, int], tell: Callable[[int], None] = lambda _events: None) -> None:
         """Fold the shards, and report the tier of each of their members."""
         super().run(upto, tell)
+        whole, found = self._simulation, self._found
+        whole.recorded += found.recorded
+        whole.attributions |= found.attributions
+        whole.accepted += found.accepted
+        whole.clock_ms = max(whole.clock_ms, found.clock_ms)
+        if whole.explained is not None:
+            whole.explained += found.explained or []
         for shard in self._shards.values():
             judge = self._judge(shard.head.version) if shard.head.version else None
             for member_id, member in shard.members.items():
                 standing = None if judge is None else report_of(judge, member.state)
                 if standing is not None:
-                    self._simulation.tiers.append({"member_id": member_id, **told(standing)})
+                    whole.tiers.append({"member_id": member_id, **told(standing)})
 
     def _begin(self, upto: Mapping[int, int]) -> None:
         """Begin anew, and forget what these shards have brought before a member could not be judged."""
         super()._begin(upto)
-        found = self._simulation
-        found.recorded = [each for each in found.recorded if each.shard not in upto]
-        found.attributions = {place: each for place, each in found.attributions.items() if place[0] not in upto}
+        self._found = Simulation(explained=[])
 
     def _fold(self, row: Logged) -> None:
-        recorded, found = row.recorded, self._simulation
-        explainers = [judge for judge in self._judges.values() if isinstance(judge, Explainer)]
-        for explainer in explainers:
+        recorded, found = row.recorded, self._found
+        for explainer in self._explainers:
             explainer.explained = []
         super()._fold(row)
         found.clock_ms = max(found.clock_ms, row.occurred_ms)
         found.accepted += recorded.kind in EVENT_TYPES
         if isinstance(recorded.event, Attribution):
             found.attributions[row.shard, recorded.occurrence.seq] = recorded.event
-        elif found.explained is not None and recorded.event is not None and recorded.member_id:
-            shard = self._shards[row.shard]
-            judge = self._judge(shard.head.version)
-            told_of = [each for explainer in explainers for each in explainer.explained]
-            tier = explain_tier(judge.programme, report_of(judge, shard.members[recorded.member_id].state))
-            found.explained.append(Explained(recorded.event, shard.head.version, told_of, tier))
+        elif self._explainers and recorded.event is not None and recorded.member_id:
+            self._explain(self._shards[row.shard], recorded.event, recorded.member_id)
+
+    def _explain(self, shard: Shard, event: Event, member_id: str) -> None:
+        judge = self._judge(shard.head.version)
+        told_of = [each for explainer in self._explainers for each in explainer.explained]
+        tier = explain_tier(judge.programme, report_of(judge, shard.members[member_id].state))
+        assert self._found.explained is not None  # noqa: S101  `_begin` comes first
+        self._found.explained.append(Explained(event, shard.head.version, told_of, tier))
 
     def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:
         head = shard.head
@@ -146,6 +154,4 @@ class _Simulating(MemoryFold):
         for reward in rewards:
             head.pos += 1
             place = (shard.number, head.pos, head.seq)
-            self._simulation.recorded.append(
-                Recorded(*place, member.member_id, event_id, head.recorded_ms, lowest, reward)
-            )
+            self._found.recorded.append(Recorded(*place, member.member_id, event_id, head.recorded_ms, lowest, reward))

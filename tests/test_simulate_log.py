@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import operations.simulate_log
+from engine.programme.compile import compile_programme
 from engine.store.database import ANALYST, transaction
 from operations.replay import Request, replay
 from operations.rows import dictionaries
 from operations.simulate_log import simulate_log
 from projections.runner import finish
 from schemas.errors import AnswerIsNo
+from tests.books import Refusing
 from tests.chaos.load import activate
 from tests.replays import OTHER, WITH_EVERYTHING, events, everything, rows, work
 from tests.test_command_line import guerdon
@@ -86,6 +89,29 @@ def test_another_programme_decides_as_its_replay_does(
     told = [(row["shard"], row["pos"], row["seq"], row["type"], row["amount"], row["reward_key"]) for row in found]
     stored = [(*row[:4], row[6], row[-2]) for row in rows(database_url, generation)]
     assert sorted(told) == stored
+
+
+def test_what_is_folded_again_for_a_member_who_cannot_be_judged_counts_once(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activate(database_url, WITH_EVERYTHING)
+    work(database_url, events(60))
+    file = file_of(tmp_path, OTHER)
+    whole = simulate_log(database_url, file)
+
+    def fails(event: Any) -> bool:
+        return bool(event.member_id == "member-9")
+
+    def failing(programme: Any, version: int) -> Any:
+        return Refusing(compile_programme(programme, version), fails)
+
+    monkeypatch.setattr(operations.simulate_log, "compile_programme", failing)
+    found = simulate_log(database_url, file)
+    assert (found.accepted, found.clock_ms) == (whole.accepted, whole.clock_ms)
+    others = [each for each in whole.document()["balances"] if each["member_id"] != "member-9"]
+    assert {row["member_id"] for row in found.document()["balances"]} == {row["member_id"] for row in others}
+    places = [(each.shard, each.pos) for each in found.recorded]
+    assert len(set(places)) == len(places)
 
 
 def test_a_contest_whose_ends_the_log_does_not_know_is_refused(database_url: str, tmp_path: Path) -> None:
