@@ -16,9 +16,9 @@ import psycopg2
 from msgspec import structs
 
 from bench import load
-from bench.databases import fresh, server
+from bench.databases import fresh, server, write_share
 from bench.replay import decode_us
-from engine.batch import Admitted, Batch, admitted_from
+from engine.batch import Batch, admitted_from
 from engine.live import LiveTransaction
 from engine.store.database import one
 from schemas.codec import CommittedSchemas, Encoder
@@ -149,17 +149,7 @@ def _round(address: str, name: str, members: int, kind: str) -> tuple[float, flo
 
 
 def _work(url: str, number: int, members: int) -> float:
-    encoder, ids = Encoder(), committed_ids()
-    mine: list[Admitted] = []
-    for event in load.purchases(EVENTS, members):
-        shard = shard_of(event.member_id)
-        if shard % WORKERS == number:
-            mine.append(admitted_from(event, shard, ids["Purchase"], encoder.encode(event), b"secret"))
-    with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live:
-        begun = time.perf_counter()
-        for first in range(0, len(mine), BATCH):
-            live.commit(Batch(mine[first : first + BATCH]))
-        return time.perf_counter() - begun
+    return write_share(url, (number, WORKERS), load.purchases(EVENTS, members), BATCH)[0]
 
 
 if __name__ == "__main__":

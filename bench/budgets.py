@@ -6,17 +6,10 @@ Workers write batches straight to PostgreSQL, each with shards of its own, so th
 from __future__ import annotations
 
 import statistics
-import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
 
 from bench import load
-from bench.databases import fresh, server
-from engine.batch import Admitted, Batch, admitted_from
-from engine.live import LiveTransaction
-from schemas.codec import CommittedSchemas, Encoder
-from schemas.partitioning import shard_of
-from schemas.writer_schemas import committed_ids
+from bench.databases import fresh, server, write_share
 
 EVENTS = 40_000
 BATCH = 2_000
@@ -68,18 +61,7 @@ def _half() -> int:
 
 
 def _work(url: str, number: int, workers: int) -> tuple[float, float]:
-    """Write this worker's part of the events; return wall and CPU seconds, without what came before."""
-    encoder, ids = Encoder(), committed_ids()
-    mine: list[Admitted] = []
-    for event in load.purchases(EVENTS, MEMBERS):
-        shard = shard_of(event.member_id)
-        if shard % workers == number:
-            mine.append(admitted_from(event, shard, ids["Purchase"], encoder.encode(event), b"secret"))
-    with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live:
-        began, cpu = time.perf_counter(), time.process_time()
-        for first in range(0, len(mine), BATCH):
-            live.commit(Batch(mine[first : first + BATCH]))
-        return time.perf_counter() - began, time.process_time() - cpu
+    return write_share(url, (number, workers), load.purchases(EVENTS, MEMBERS), BATCH)
 
 
 if __name__ == "__main__":

@@ -16,17 +16,13 @@ from pathlib import Path
 import psycopg2
 
 from bench import load
-from bench.databases import fresh, server
-from engine.batch import Admitted, Batch, admitted_from
-from engine.live import LiveTransaction
+from bench.databases import fresh, server, write_share
 from engine.store import shadows
 from engine.store.database import as_owner, transaction
 from engine.store.whole_log import WholeLog
 from operations.backtest import Question, backtested
 from operations.replay import Request, fold_on, replay
 from schemas.codec import CommittedSchemas, Decoder, Encoder
-from schemas.partitioning import shard_of
-from schemas.writer_schemas import committed_ids
 
 EVENTS = 200_000
 MEMBERS = 20_000
@@ -87,17 +83,7 @@ def _fill(url: str) -> float:
 
 
 def _work(url: str, number: int) -> float:
-    encoder, ids = Encoder(), committed_ids()
-    mine: list[Admitted] = []
-    for event in load.purchases(EVENTS, MEMBERS):
-        shard = shard_of(event.member_id)
-        if shard % 2 == number:
-            mine.append(admitted_from(event, shard, ids["Purchase"], encoder.encode(event), b"secret"))
-    with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live:
-        begun = time.perf_counter()
-        for first in range(0, len(mine), BATCH):
-            live.commit(Batch(mine[first : first + BATCH]))
-        return time.perf_counter() - begun
+    return write_share(url, (number, 2), load.purchases(EVENTS, MEMBERS), BATCH)[0]
 
 
 def _tested(url: str, programme: Path, cores: int) -> float:

@@ -7,14 +7,12 @@ the same history counts them likewise (`engine.store.programmes.judged_as`).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from engine.live import load_judge
 from engine.log_fold import LogFold
 from engine.memory_fold import MemoryFoldBooks, empty_shard
 from engine.programme.compile import compile_programme
-from engine.store import adjustments
+from engine.store import adjustments, programmes
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
 from engine.store.erased_members import read_copied
 from engine.store.member_states import decode_state, encode_state
@@ -83,12 +81,8 @@ class Backfill(LogFold):
     def _judge(self, version: int) -> Judge:
         found = self._judges.get(version)
         if found is None:
-            programme = load_judge(self._cursor, version).programme
-            counted = {metric.key for metric in programme.metrics}
-            more = tuple(metric for metric in self._metrics if metric.key not in counted)
-            found = self._judges[version] = compile_programme(
-                replace(programme, metrics=programme.metrics + more), version
-            )
+            programme = programmes.with_metrics(programmes.judged_as(self._cursor, version), self._metrics)
+            found = self._judges[version] = compile_programme(programme, version)
         return found
 
     def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:

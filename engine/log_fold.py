@@ -6,6 +6,8 @@ matter: `engine.replay` writes them down, `engine.backtest` adds them up.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import msgpack
@@ -26,7 +28,7 @@ from schemas.events import INT64_MAX, Profile, Purchase, Signup
 from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
@@ -52,7 +54,7 @@ class Failed(Exception):  # noqa: N818  caught by who folds
         self.error = error
 
 
-class LogFold:
+class LogFold(ABC):
     """Fold source events of shards that are in memory.
 
     Args:
@@ -77,9 +79,9 @@ class LogFold:
         self._ranked: dict[tuple[str, int], dict[int, list[Won]]] = {}
         self._won: list[tuple[tuple[int, int], Won]] = []
 
+    @abstractmethod
     def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:
         """Take what the shard's last source event has brought a member."""
-        raise NotImplementedError
 
     def _copy(self, shard: Shard, member: Member) -> bool:
         """Append what the log has of a member who was erased since, and say whether the member is one."""
@@ -207,13 +209,8 @@ class LogFold:
             member = shard.member(won.member_id)
             if not self._copy(shard, member) and not (self._is_holding and self._holds(shard, member)):
                 books = self._books.of(member, shard.schedule, occurrence.seq, place)
-                try:
-                    rewards = award(member.member_id, member.state, occurrence, judge, books, won)
-                except Exception as error:  # noqa: BLE001  as with an event
-                    self._fail(shard, member, error)
-                self._take(shard, member, place[1], rewards)
-                if is_full(member.state):
-                    self._books.turn_page(member)
+                given = partial(award, member.member_id, member.state, occurrence, judge, books, won)
+                self._bring(shard, member, place[1], given)
             shard.plan(member)
 
     def _winners(self, shard: Shard, row: Logged, judge: Judge) -> Sequence[Won]:
@@ -278,12 +275,17 @@ class LogFold:
     ) -> None:
         """Move a member's clock; `place` is the seq and event_id of the reward events."""
         books = self._books.of(member, shard.schedule, min(upto_seq, place[0]), place)
+        given = partial(advance, member.member_id, member.state, occurrence, judge, books, until_ms)
+        self._bring(shard, member, place[1], given)
+
+    def _bring(self, shard: Shard, member: Member, event_id: str, given: Callable[[], Sequence[RewardEvent]]) -> None:
+        """Bring a member what a step of the fold gives; `_fold_event` does the same in line, as most events pass it."""
         try:
-            rewards = advance(member.member_id, member.state, occurrence, judge, books, until_ms)
+            rewards = given()
         except Exception as error:  # noqa: BLE001  as with an event
             self._fail(shard, member, error)
         if rewards:
-            self._take(shard, member, place[1], rewards)
+            self._take(shard, member, event_id, rewards)
         if is_full(member.state):
             self._books.turn_page(member)
 
@@ -325,10 +327,5 @@ class LogFold:
         judge = self._judge(version_in(shard.schedule, own_seq))
         books = self._books.of(member, shard.schedule, own_seq, (seq, recorded.event_id))
         occurrence = Occurrence(recorded.occurrence.identity, seq, shard.head.recorded_ms)
-        try:
-            rewards = fold(member.state, recorded.event, occurrence, judge, books)  # type: ignore[arg-type]  # a touch has no member
-        except Exception as error:  # noqa: BLE001  as with an event
-            self._fail(shard, member, error)
-        self._take(shard, member, recorded.event_id, rewards)
-        if is_full(member.state):
-            self._books.turn_page(member)
+        given = partial(fold, member.state, recorded.event, occurrence, judge, books)  # type: ignore[arg-type]  # a touch has no member
+        self._bring(shard, member, recorded.event_id, given)

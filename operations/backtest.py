@@ -179,9 +179,9 @@ def _fold(
             connection.cursor() as cursor,
             shard_pool.seldom_collected(),
         ):
-            shards = [trial.upto] if is_merged else [{shard: upto} for shard, upto in trial.upto.items()]
-            for upto in shards:
-                yield _folded(cursor, trial._replace(upto=upto), trial.judges(), tell)
+            judges = trial.judges()
+            for upto in [trial.upto] if is_merged else [{shard: upto} for shard, upto in trial.upto.items()]:
+                yield _folded(cursor, trial._replace(upto=upto), judges, tell)
         return
     longest_first = sorted(trial.upto, key=lambda shard: -trial.upto[shard])
     pieces = [(shard,) for shard in longest_first]

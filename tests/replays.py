@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ from tests.chaos.batches import SCHEMAS, admitted
 from tests.chaos.load import PROGRAMME_OF_LEDGER, START_MS, Load, activate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
     from schemas.events import Event
@@ -148,3 +152,14 @@ def differing(database_url: str, generation: int, other: int = 1) -> int:
     with transaction(database_url) as cursor:
         assert shadows.positions(cursor, generation) == shadows.positions(cursor, other)
         return shadows.difference(cursor, generation, other)
+
+
+def killed(act: Callable[[Callable[[str], None]], Any], point: str) -> int:
+    """Act in a process that kills itself at `point`, of which `act` tells what it is given; return how it ended."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        act(lambda here: os.kill(os.getpid(), signal.SIGKILL * (here == point)))
+    finally:
+        os._exit(1)

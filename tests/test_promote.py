@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from contextlib import closing
@@ -25,6 +24,7 @@ from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import START_MS, activate
 from tests.chaos.workers import eventually
 from tests.replays import OTHER, differing, events, everything, repeated, rows, work
+from tests.replays import killed as killed_at
 from tests.test_replay import HOUR_MS, PLAIN, given, positions, written
 
 if TYPE_CHECKING:
@@ -207,13 +207,7 @@ def test_killed_at_any_step_a_switch_leaves_the_old_generation_whole(database_ur
 
 def killed(database_url: str, number: int, point: str) -> int:
     """Promote in a process that kills itself at `point`, and return how it ended."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    try:
-        promote(database_url, number, observe=lambda here: os.kill(os.getpid(), signal.SIGKILL * (here == point)))
-    finally:
-        os._exit(1)
+    return killed_at(lambda observe: promote(database_url, number, observe=observe), point)
 
 
 def test_a_generation_that_is_not_what_its_log_says_is_not_promoted(database_url: str, tmp_path: Path) -> None:

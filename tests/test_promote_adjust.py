@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from contextlib import closing
@@ -36,6 +35,7 @@ from tests.books import Refusing
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import START_MS, activate
 from tests.replays import OTHER, differing, events, everything, repeated, rows, work
+from tests.replays import killed as killed_at
 from tests.test_promote import RICHER, TIERED, buys, judged_richly, sound
 from tests.test_replay import HOUR_MS, PLAIN, given, positions, written
 
@@ -323,15 +323,7 @@ def test_killed_at_any_step_it_leaves_all_or_nothing(database_url: str, tmp_path
 
 def killed(database_url: str, number: int, point: str) -> int:
     """Promote in a process that kills itself at `point`, and return how it ended."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    try:
-        promote_as_adjustments(
-            database_url, number, observe=lambda here: os.kill(os.getpid(), signal.SIGKILL * (here == point))
-        )
-    finally:
-        os._exit(1)
+    return killed_at(lambda observe: promote_as_adjustments(database_url, number, observe=observe), point)
 
 
 def test_workers_go_on_meanwhile_and_each_member_is_adjusted_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from engine.ledger.parts import Parts, Placed, Redeemed
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from engine.store.shadows import Generation
 
 
-class FoldBooks:
+class FoldBooks(ABC):
     """Open the books of one member after the other; purchases and closings are read from the log on `cursor`.
 
     Where parts, budgets and stock are kept is the concern of who inherits.
@@ -122,13 +123,13 @@ class FoldBooks:
             self._closed[shard] = closings.closed_in(self._cursor, shard)
         return self._closed[shard].get((contest, period), seq) < seq
 
+    @abstractmethod
     def open(self, members: Iterable[Member]) -> None:
         """Put the parts of members at hand."""
-        raise NotImplementedError
 
+    @abstractmethod
     def turn_page(self, member: Member) -> None:
         """Turn the page of a state that is full."""
-        raise NotImplementedError
 
     def stock_used(self, reward: str) -> int:
         """Return how many of a reward were taken so far; of a repetition, whether the base had any left."""
@@ -141,16 +142,18 @@ class FoldBooks:
         if not self._generation.repeats:
             self._use_stock(reward, change)
 
+    @abstractmethod
     def _stock_used(self, reward: str) -> int:
-        raise NotImplementedError
+        """Return how many of a reward were taken so far, as this fold counts them."""
 
+    @abstractmethod
     def _use_stock(self, reward: str, change: int) -> None:
-        raise NotImplementedError
+        """Count a reward as taken, or with a negative change as given back."""
 
+    @abstractmethod
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
         """Return the use of a budget in a calendar period."""
-        raise NotImplementedError
 
+    @abstractmethod
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
         """Give an amount, or so many times, back to a budget's period."""
-        raise NotImplementedError

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.programme.conditions import Metric
     from engine.programme.model import Programme
 
 
@@ -81,13 +82,16 @@ def judged_as(cursor: Cursor, version: int) -> Programme:
         """,
         (version,),
     )
-    counted, more = {metric.key for metric in programme.metrics}, []
     for later, body, backfilled in cursor.fetchall():
-        for metric in _loaded(body, later).metrics:
-            if metric.key in backfilled and metric.key not in counted:
-                counted.add(metric.key)
-                more.append(metric)
-    return replace(programme, metrics=(*programme.metrics, *more)) if more else programme
+        programme = with_metrics(programme, [each for each in _loaded(body, later).metrics if each.key in backfilled])
+    return programme
+
+
+def with_metrics(programme: Programme, metrics: Sequence[Metric]) -> Programme:
+    """Return a programme that counts metrics beside its own, where it does not have them."""
+    own = {metric.key for metric in programme.metrics}
+    more = tuple(metric for metric in metrics if metric.key not in own)
+    return replace(programme, metrics=programme.metrics + more) if more else programme
 
 
 @lru_cache(maxsize=32)
