@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 from sqlalchemy.exc import OperationalError
 
 from cli import main, operate
+from cli.progress import progress
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 HEAVY = ["confluent_kafka", "sqlalchemy", "psycopg2", "pydantic", "fastavro", "alembic", "psutil", "pyarrow", "yaml"]
@@ -232,6 +233,15 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     command = f"{sys.executable} -c 'from cli.main import run; run()' --help | true"
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
     assert done.stderr == ""
+
+
+def test_long_work_shows_how_far_it_is_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("replay", "events") as report:
+        report(0, 10)
+        report(5, 10)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert all(part in shown.err for part in ("replay", "5/10", "events/s"))
 
 
 def test_every_module_of_commands_can_be_registered() -> None:
