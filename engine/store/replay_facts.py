@@ -81,10 +81,9 @@ def read_facts(cursor: Cursor, base: int, shard: int, after_seq: int, upto_seq: 
         where,
     )
     sold_out = frozenset(cursor.fetchall())
-    # what is older than the generation's turn was decided by another one, and honoured here
-    redeemed = read_redeemed(
-        cursor, base, {shard: (after_seq, upto_seq)}, live_schedule.other_upto(cursor, base, shard)
-    )
+    # what is older than the generation's turn was decided by another one, and honoured here; most have no such past
+    other_upto = live_schedule.other_upto(cursor, base, shard)
+    redeemed = read_redeemed(cursor, base, {shard: (after_seq, upto_seq)}, other_upto) if other_upto else Facts()
     return redeemed._replace(held=frozenset(held), budgets=budgets, sold_out=sold_out, won=won)
 
 
