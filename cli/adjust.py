@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_table
+from cli.output import JsonFlag, print_json, print_table, say
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _adjust_file(file: str, *, as_json: bool) -> None:
         outcomes = adjust_file(settings, file, _progress if sys.stderr.isatty() else lambda _taken: None)
     except BadFile as bad:
         for problem in bad.problems:
-            typer.echo(str(problem), err=True)
+            say(str(problem), err=True)
         raise
     found = _balances(settings, outcomes)
     if as_json:
@@ -114,7 +114,7 @@ def _adjust_file(file: str, *, as_json: bool) -> None:
 
 
 def _progress(taken: int) -> None:
-    typer.echo(f"{taken:,} decisions taken", err=True)
+    say(f"{taken:,} decisions taken", err=True)
 
 
 def _minor(settings: Settings, text: str, unit: str) -> int:
@@ -156,23 +156,23 @@ def _row(outcome: Outcome) -> dict[str, Any]:
 
 def _print_one(outcome: Outcome) -> None:
     decision = outcome.line.decision
-    typer.echo(f"{decision.event_id}: {outcome.result}")
+    say(f"{decision.event_id}: {outcome.result}")
     if outcome.new_member:
-        typer.echo(f'nothing was recorded of a member "{decision.member_id}" before; ids are compared as they are')
+        say(f'nothing was recorded of a member "{decision.member_id}" before; ids are compared as they are')
     if outcome.result == "held":
-        typer.echo(f"member {decision.member_id} is held: it is judged after `guerdon quarantine release`")
+        say(f"member {decision.member_id} is held: it is judged after `guerdon quarantine release`")
     if outcome.reward_events:
         rows = [[event[name] for name in _EVENT_COLUMNS] for event in outcome.reward_events]
         print_table(list(_EVENT_COLUMNS), rows)
     elif outcome.result == "accepted":
-        typer.echo("it led to no reward event")
+        say("it led to no reward event")
 
 
 def _print_file(outcomes: list[Outcome]) -> None:
     results = Counter(outcome.result for outcome in outcomes)
     counts = [f"{results.pop(name, 0):,} {name}" for name in ("accepted", "duplicate")]
     counts += [f"{count:,} {name}" for name, count in sorted(results.items())]
-    typer.echo(f"{len(outcomes):,} decision{'' if len(outcomes) == 1 else 's'}: {', '.join(counts)}")
+    say(f"{len(outcomes):,} decision{'' if len(outcomes) == 1 else 's'}: {', '.join(counts)}")
     sums: dict[tuple[str, str, str], list[int]] = {}
     for outcome in outcomes:
         for event in outcome.reward_events:

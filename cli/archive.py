@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, instant, print_json
+from cli.output import JsonFlag, instant, print_json, say
 from cli.progress import stages
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The archive's folder.")]
@@ -86,19 +86,19 @@ def import_(
     if as_json:
         print_json(result)
         return
-    typer.echo(f"archive {result['digest']}")
-    typer.echo(
+    say(f"archive {result['digest']}")
+    say(
         f"{result['events']:,} source events restored; generation {result['generation']} is live with the same "
         f"{result['reward_events']:,} reward events, to the byte"
     )
     if not result["goes_on"]:
-        typer.echo("for replays and questions only: a worker needs a whole archive, imported with --keys")
+        say("for replays and questions only: a worker needs a whole archive, imported with --keys")
 
 
 def _tell(result: dict[str, Any], done: str, *, as_json: bool) -> None:
     if as_json:
         print_json(result)
         return
-    typer.echo(f"archive {result['digest']}")
+    say(f"archive {result['digest']}")
     until = "" if result["whole"] else ", cut by --until"
-    typer.echo(f"{done}; {result['events']:,} in {result['files']:,} files, {result['bytes']:,} bytes{until}")
+    say(f"{done}; {result['events']:,} in {result['files']:,} files, {result['bytes']:,} bytes{until}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.difference import print_figures, print_members, write_members
-from cli.output import JsonFlag, counted, instant, print_json
+from cli.output import JsonFlag, counted, instant, print_json, say
 from cli.progress import progress
 
 
@@ -54,7 +54,7 @@ def backtest(
 
 def _print(document: dict[str, Any]) -> None:
     members, since = document["members"], document["since"]
-    typer.echo(
+    say(
         f"{document['events']:,} source events judged by {document['programme']}"
         f"{'' if since is None else f' from {since} on'} in {document['seconds']:,.1f} s: of {members['active']:,} "
         f"active members {members['awarded_after']:,} would have been given something ({members['awarded_before']:,} "
@@ -62,5 +62,5 @@ def _print(document: dict[str, Any]) -> None:
     )
     if document["members_held"]:
         held = document["members_held"]
-        typer.echo(f"{counted(len(held), 'member')} could not be judged: {held[0]} first")
+        say(f"{counted(len(held), 'member')} could not be judged: {held[0]} first")
     print_figures(document)

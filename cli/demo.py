@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_table
+from cli.output import JsonFlag, print_json, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -49,18 +49,19 @@ def demo(
 
 
 def _print(shown: dict[str, Any]) -> None:
-    typer.echo("\ntop members")
+    say()
+    say("top members")
     print_table(list(_TOP_COLUMNS), [[row[name] for name in _TOP_COLUMNS] for row in shown["top_members"]])
     person = shown["member"]
-    typer.echo(f"the last reward events of {person['member_id']}, {person['why']}")
+    say(f"the last reward events of {person['member_id']}, {person['why']}")
     print_table(list(_MEMBER_COLUMNS), [[row[name] for name in _MEMBER_COLUMNS] for row in person["reward_events"]])
-    typer.echo("verify")
+    say("verify")
     print_table(
         ["check", "looked_at", "result"],
         [[row["check"], row["looked_at"], row["problem"] or "ok"] for row in shown["verify"]],
     )
     check, worked = shown["check"], shown["worked"]
-    typer.echo(
+    say(
         f"{check['points']:,} points of {check['members']:,} members agree with the independent computation; "
         f"{worked['accepted']:,} events went from Kafka to the views at {worked['events_per_s']:,} events/s"
     )
@@ -76,9 +77,10 @@ def _work(settings: Settings, advance: Callable[[int], None]) -> Mapping[str, in
 
     from consumers.logging import log_to_stderr  # noqa: PLC0415  as above
     from consumers.worker import Worker  # noqa: PLC0415  as above
+    from operations.settings import known_secrets  # noqa: PLC0415  as above
     from schemas.registry import writer_schemas  # noqa: PLC0415  as above
 
-    log_to_stderr()
+    log_to_stderr(known_secrets())
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     told_to_stop: list[int] = []
 
@@ -110,7 +112,7 @@ class _OnStandardError:
 
     def stage(self, name: str, sentence: str) -> None:
         """Write what a stage came to."""
-        typer.echo(f"{name:<9} {sentence}", err=True)
+        say(f"{name:<9} {sentence}", err=True)
 
     @contextmanager
     def progress(self, name: str, total: int) -> Iterator[Callable[[int], None]]:

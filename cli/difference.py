@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_rows
+from cli.output import JsonFlag, print_json, print_rows, say
 
 if TYPE_CHECKING:
     from operations.difference import Figures
@@ -78,7 +78,7 @@ def print_members(figures: Figures) -> None:
 
 def _print(document: dict[str, Any]) -> None:
     events = document["reward_events"]
-    typer.echo(
+    say(
         f"generation {document['after']} compared with {document['before']}: of the reward events {events['same']:,} "
         f"are the same, {events['differ']:,} differ, {events['only_before']:,} are gone, {events['only_after']:,} new"
     )
@@ -90,12 +90,12 @@ def print_figures(document: dict[str, Any]) -> None:
     liability = document["liability"]
     for name in ("units", "rules", "campaigns", "tiers", "tier_changes"):
         if document[name]:
-            typer.echo(name.replace("_", " "))
+            say(name.replace("_", " "))
             print_rows(document[name], as_json=False, empty="")
     cost = liability["cost_change"]
     money = "" if cost is None else f", {cost} {liability['currency']}"
     change = liability["points_after"] - liability["points_before"]
-    typer.echo(f"liability: {change:+,} points that members may still spend{money}")
+    say(f"liability: {change:+,} points that members may still spend{money}")
 
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:

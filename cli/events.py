@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.output import print_json, say
+from schemas.display import visible
 from schemas.errors import InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ def publish(
             on_progress=lambda sent: advance(sent, reading),
         )
     if as_json:
-        typer.echo(json.dumps(_document(outcome, bad), indent=2))
+        print_json(_document(outcome, bad))
     else:
-        typer.echo(f"published {_events(outcome.published)}")
+        say(f"published {_events(outcome.published)}")
     _conclude(outcome, reading.bad)
 
 
@@ -72,7 +73,7 @@ def _conclude(outcome: Published, bad: int) -> None:
             f"{outcome.published:,}; mend that and publish again: what arrived already counts once"
         )
     if outcome.interrupted:
-        typer.echo("guerdon: interrupted; publish again to send the rest: what arrived already counts once", err=True)
+        say("guerdon: interrupted; publish again to send the rest: what arrived already counts once", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
     if bad:
         lines = "1 line was" if bad == 1 else f"{bad:,} lines were"
@@ -105,7 +106,7 @@ def _progress() -> AbstractContextManager[tuple[Callable[[str], None], Callable[
 
 
 def _no_bar() -> Iterator[tuple[Callable[[str], None], Callable[[int, Reading], None]]]:
-    yield (lambda line: typer.echo(line, err=True)), (lambda _sent, _reading: None)
+    yield (lambda line: say(line, err=True)), (lambda _sent, _reading: None)
 
 
 def _bar() -> Iterator[tuple[Callable[[str], None], Callable[[int, Reading], None]]]:
@@ -116,10 +117,10 @@ def _bar() -> Iterator[tuple[Callable[[str], None], Callable[[int, Reading], Non
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("publish", total=None, sent=0)
 
-        def say(line: str) -> None:
-            progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        def say_above(line: str) -> None:
+            progress.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
         def advance(sent: int, reading: Reading) -> None:
             progress.update(task, total=reading.bytes_total, completed=reading.bytes_read, sent=sent)
 
-        yield say, advance
+        yield say_above, advance

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, counted, instant, print_json, print_rows
+from cli.output import JsonFlag, counted, instant, print_json, print_rows, say
 from cli.progress import progress
 from schemas.errors import AnswerIsNo, InputError
 
@@ -66,17 +66,17 @@ def replay(
     if as_json:
         print_json(result)
         return
-    typer.echo(
+    say(
         f"generation {result['generation']}: {result['events']:,} source events folded in {result['seconds']:,.1f} s, "
         f"{result['reward_events']:,} reward events in all"
     )
     if result["rule_version"] is None and result["base"] is not None:
         differing = result["shards_that_differ"]
         same = "the same bytes" if not differing else f"other bytes in {differing} shards"
-        typer.echo(f"it repeats generation {result['base']}: {same}")
+        say(f"it repeats generation {result['base']}: {same}")
     if result["members_held"]:
         held = result["members_held"]
-        typer.echo(f"{counted(len(held), 'member')} could not be judged: {held[0]} first")
+        say(f"{counted(len(held), 'member')} could not be judged: {held[0]} first")
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def promote(
     if as_json:
         print_json(result)
     else:
-        typer.echo(
+        say(
             f"generation {generation} is live; generation {result['previous']} is kept: "
             f"`guerdon promote {result['previous']} --as swap` brings it back"
         )
@@ -169,15 +169,15 @@ def _adjust(generation: int, lock_timeout: int, *, keep_losses: bool, dry_run: b
         return
     count, of = counted(result["adjustments"], "adjustment"), f"towards generation {generation}"
     if dry_run and result["already"]:
-        typer.echo(f"members were adjusted {of} before; nothing would be written")
+        say(f"members were adjusted {of} before; nothing would be written")
     elif dry_run:
-        typer.echo(f"{count} {of} would be written")
+        say(f"{count} {of} would be written")
         if result["changes"]:
             print_rows(result["changes"][:CHANGES_SHOWN_MAX], as_json=False, empty="")
     elif result["already"]:
-        typer.echo(f"members were adjusted {of} before, by {count}; nothing was written now")
+        say(f"members were adjusted {of} before, by {count}; nothing was written now")
     else:
-        typer.echo(f"members were adjusted {of}, by {count}; `guerdon diff {generation}` shows what remains")
+        say(f"members were adjusted {of}, by {count}; `guerdon diff {generation}` shows what remains")
     if result["units"]:
         print_rows(result["units"], as_json=False, empty="")
 
@@ -200,4 +200,4 @@ def discard(
     if as_json:
         print_json({"generation": generation, "discarded": True})
     else:
-        typer.echo(f"generation {generation} is dropped")
+        say(f"generation {generation} is dropped")

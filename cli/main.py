@@ -28,6 +28,7 @@ from cli import (
     why,
     worker,
 )
+from cli.output import print_as_it_is, say
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 
 EXIT_INTERRUPTED = 130
@@ -62,7 +63,7 @@ for commands in COMMANDS:
 def _print_version(asked: bool) -> None:
     if asked:
         metadata = importlib.import_module("importlib.metadata")
-        typer.echo(f"guerdon {metadata.version('guerdon')}")
+        say(f"guerdon {metadata.version('guerdon')}")
         raise typer.Exit
 
 
@@ -112,7 +113,7 @@ def _fail_usage(error: Any) -> NoReturn:
     told = " ".join(error.format_message().split())
     if type(error).__name__ == "NoArgsIsHelpError":
         if told:
-            typer.echo(error.format_message())
+            print_as_it_is(f"{error.format_message()}\n")
         sys.exit(EXIT_USAGE)
     place = error.ctx.command_path if error.ctx else "guerdon"
     if told == "Missing command.":
@@ -122,7 +123,11 @@ def _fail_usage(error: Any) -> NoReturn:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    typer.echo(f"guerdon: {sentence}", err=True)
+    from operations.secrets import hidden  # noqa: PLC0415  only after an error
+    from operations.settings import known_secrets  # noqa: PLC0415  as above
+
+    for line in hidden(f"guerdon: {sentence}", known_secrets()).splitlines():
+        say(line, err=True)
     sys.exit(code)
 
 
@@ -156,7 +161,8 @@ def _is_read_only(cause: BaseException) -> bool:
 
 
 def _database_place() -> str:
-    from operations.settings import load_settings, without_password  # noqa: PLC0415  only after an error
+    from operations.secrets import without_password  # noqa: PLC0415  only after an error
+    from operations.settings import load_settings  # noqa: PLC0415  as above
 
     try:
         return f" at {without_password(load_settings().database_url)}"
@@ -173,8 +179,11 @@ def _report(error: Exception) -> str:
 
     import platformdirs  # noqa: PLC0415  as above
 
+    from operations.secrets import hidden  # noqa: PLC0415  as above
+    from operations.settings import known_secrets  # noqa: PLC0415  as above
+
     home = Path(os.environ.get("GUERDON_HOME") or platformdirs.user_data_path("guerdon"))
-    text = f"{' '.join(sys.argv)}\n{''.join(traceback.format_exception(error))}"
+    text = hidden(f"{' '.join(sys.argv)}\n{''.join(traceback.format_exception(error))}", known_secrets())
     name = f"defect-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
     for folder in (home / "logs", Path(tempfile.gettempdir())):
         try:

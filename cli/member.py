@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, instant, print_json, print_table
+from cli.output import JsonFlag, instant, print_json, print_table, say
 from schemas.errors import InputError
 
 _ALWAYS = ("unit", "granted", "active", "available", "as_of")
@@ -64,18 +64,18 @@ def member(
     if as_json:
         print_json(found)
         return
-    typer.echo(
+    say(
         f"{found['member_id']}: last event {found['last_event_id']} ({found['last_type']}), "
         f"occurred {found['last_occurred_at']}, recorded {found['last_recorded_at']}; shard {found['shard']}"
     )
     for held in found["held_because"]:
-        typer.echo(f"held: event {held['event_id']} could not be judged; see `guerdon quarantine show {held['id']}`")
+        say(f"held: event {held['event_id']} could not be judged; see `guerdon quarantine show {held['id']}`")
     if found["tier"] is not None:
-        typer.echo(_tier(found["tier"]))
+        say(_tier(found["tier"]))
     for line in _referrals(found):
-        typer.echo(line)
+        say(line)
     for expiry in found["expiring"]:
-        typer.echo(_expiry(expiry))
+        say(_expiry(expiry))
     _print_balances(found["balances"])
     _print_rewards(found["rewards"])
     if found["reward_events"]:
@@ -97,14 +97,14 @@ def _as_of(member_id: str, as_of: str | None, known_at: str | None, expiring_wit
     if as_json:
         print_json(found)
         return
-    typer.echo(
+    say(
         f"{found['member_id']} as of {found['as_of']}, as known at {found['known_at']} by generation "
         f"{found['generation']}"
     )
     if found["tier"] is not None:
-        typer.echo(_tier_as_of(found["tier"]))
+        say(_tier_as_of(found["tier"]))
     for expiry in found["expiring"]:
-        typer.echo(_expiry(expiry))
+        say(_expiry(expiry))
     _print_balances(found["balances"])
 
 
@@ -158,7 +158,7 @@ def _expiry(expiry: dict[str, Any]) -> str:
 def _print_balances(rows: list[dict[str, Any]]) -> None:
     """Show every state that anything is in, and those that are always of interest."""
     if not rows:
-        typer.echo("no balance yet")
+        say("no balance yet")
         return
     used = {name for name in _OTHERWISE if any(row[name] for row in rows)}
     columns = [name for name in _BALANCE_COLUMNS if name in _ALWAYS or name in used]
@@ -172,4 +172,4 @@ def _print_rewards(rows: list[dict[str, Any]]) -> None:
         caption = f"{gone:,} more are used, revoked or expired; --json shows them" if gone else None
         print_table(list(_REWARD_COLUMNS), [[row[name] for name in _REWARD_COLUMNS] for row in held], caption=caption)
     elif gone:
-        typer.echo(f"no reward is held; {gone:,} are used, revoked or expired (--json shows them)")
+        say(f"no reward is held; {gone:,} are used, revoked or expired (--json shows them)")

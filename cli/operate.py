@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_rows, print_table
+from cli.output import JsonFlag, print_json, print_rows, print_table, say
 from cli.progress import progress, steps
 from schemas.errors import AnswerIsNo, InputError
 
@@ -144,7 +144,7 @@ def _each(records: list[int], act: Callable[[int], str], *, as_json: bool) -> No
         print_json(results)
     else:
         for result in results:
-            typer.echo(f"{result['id']}: {result['result']}")
+            say(f"{result['id']}: {result['result']}")
     refused = [result for result in results if not result["done"]]
     if refused:
         sentence = f"{len(refused)} of {len(records)} were refused, as said above"
@@ -179,7 +179,7 @@ def projection_rebuild(
     if as_json:
         print_json({"projection": name, "positions": positions})
     else:
-        typer.echo(f"{name} is rebuilt from {positions:,} reward events")
+        say(f"{name} is rebuilt from {positions:,} reward events")
 
 
 @projection_app.command("verify")
@@ -197,7 +197,7 @@ def projection_verify(name: Annotated[str, typer.Argument(metavar="NAME")], as_j
     if found:
         raise AnswerIsNo(found)
     if not as_json:
-        typer.echo(f"{name} is the fold of its log")
+        say(f"{name} is the fold of its log")
 
 
 @offsets_app.command("list")

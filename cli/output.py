@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from schemas.display import visible, visible_in_json
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 
@@ -31,9 +33,19 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def say(sentence: str = "", *, err: bool = False) -> None:
+    """Print one line for a person, on standard error with `err`; what is foreign in it cannot command the terminal."""
+    typer.echo(visible(sentence), err=err)
+
+
+def print_as_it_is(text: str) -> None:
+    """Print text of an operator's own, to be kept byte for byte or of several lines."""
+    typer.echo(text, nl=False)
+
+
 def print_json(value: Any) -> None:
     """Print `value` as one JSON document."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(visible_in_json(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool, empty: str) -> None:
@@ -52,9 +64,11 @@ def print_table(
     """Print a table; numbers to the right, an absent value as a dash."""
     from rich.box import SIMPLE  # noqa: PLC0415  `guerdon --help` must not wait for it
     from rich.console import Console  # noqa: PLC0415  as above
+    from rich.markup import escape  # noqa: PLC0415  as above
     from rich.table import Table  # noqa: PLC0415  as above
 
-    table = Table(box=SIMPLE, title=title, caption=caption, title_justify="left")
+    above, below = (None if text is None else escape(visible(text)) for text in (title, caption))
+    table = Table(box=SIMPLE, title=above, caption=below, title_justify="left")
     for index, column in enumerate(columns):
         numeric = any(isinstance(row[index], int) for row in rows)
         table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
@@ -73,4 +87,4 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return escape(str(value))
+    return escape(visible(str(value)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_rows
+from cli.output import JsonFlag, print_as_it_is, print_json, print_rows, say
 from cli.progress import progress
 from schemas.errors import AnswerIsNo, InputError
 
@@ -65,7 +65,7 @@ def check(
     if not as_json:
         rules = len(loaded.programme.rules)
         told = f"{file}: programme {loaded.programme.id}, {'1 rule' if rules == 1 else f'{rules} rules'}, no error"
-        typer.echo(f"{told}; this release cannot activate it yet" if loaded.not_judged else told)
+        say(f"{told}; this release cannot activate it yet" if loaded.not_judged else told)
 
 
 @programme.command("test")
@@ -100,7 +100,7 @@ def run_examples(
         for outcome in outcomes:
             print_outcome(outcome)
         total = f"{len(outcomes):,} {'case' if len(outcomes) == 1 else 'cases'}"
-        typer.echo(f"{total}: {len(outcomes) - failed:,} ok, {failed:,} failed")
+        say(f"{total}: {len(outcomes) - failed:,} ok, {failed:,} failed")
     if failed:
         ways = "correct the programme, or what the cases expect"
         raise AnswerIsNo(f"{failed:,} of {len(outcomes):,} cases failed; {ways}")
@@ -127,7 +127,7 @@ def diff(
     elif changes:
         print_changes(changes)
     else:
-        typer.echo("no difference")
+        say("no difference")
     if changes and exit_code:
         raise typer.Exit(AnswerIsNo.exit_code)
 
@@ -166,8 +166,8 @@ def activate(
         print_json(done)
         return
     for warning in done["warnings"]:
-        typer.echo(warning, err=True)
-    typer.echo(f"programme {done['programme']} is active as version {done['version']}")
+        say(warning, err=True)
+    say(f"programme {done['programme']} is active as version {done['version']}")
 
 
 @programme.command("list")
@@ -192,23 +192,23 @@ def show(
     """
     from operations.programmes import body_of  # noqa: PLC0415  `guerdon --help` must not wait for it
 
-    typer.echo(body_of(_database_url(), version), nl=False)
+    print_as_it_is(body_of(_database_url(), version))
 
 
 def print_outcome(outcome: Outcome) -> None:
     """Print a case's result, each difference, and the last reward events that led to it."""
-    typer.echo(f"{'ok' if outcome.is_ok else 'failed':8}{outcome.case.id}")
+    say(f"{'ok' if outcome.is_ok else 'failed':8}{outcome.case.id}")
     if outcome.refusal is not None:
-        typer.echo(f"  {outcome.refusal}")
+        say(f"  {outcome.refusal}")
     for difference in outcome.differences:
-        typer.echo(f"  {difference}")
+        say(f"  {difference}")
         hidden = len(difference.because) - SHOWN_EVENTS_MAX
         if hidden > 0:
-            typer.echo(f"    {hidden:,} earlier reward events; --json shows all")
+            say(f"    {hidden:,} earlier reward events; --json shows all")
         for event in difference.because[-SHOWN_EVENTS_MAX:]:
-            typer.echo("    " + "  ".join(map(str, event.values())))
+            say("    " + "  ".join(map(str, event.values())))
     for note in outcome.notes:
-        typer.echo(f"  note: {note}")
+        say(f"  note: {note}")
 
 
 def print_changes(changes: Iterable[Change]) -> None:
@@ -216,13 +216,13 @@ def print_changes(changes: Iterable[Change]) -> None:
     subject = None
     for change in changes:
         if change.part is None:
-            typer.echo(f"{change.subject}: {change.kind}")
+            say(f"{change.subject}: {change.kind}")
         elif change.subject != subject:
-            typer.echo(f"{change.subject}: changed")
+            say(f"{change.subject}: changed")
         subject = change.subject
         for mark, node in (("-", change.before), ("+", change.after)):
             if node is not None:
-                typer.echo(f"  {mark} {f'{change.part}: ' if change.part else ''}{_written(node)}")
+                say(f"  {mark} {f'{change.part}: ' if change.part else ''}{_written(node)}")
 
 
 def _written(node: Node) -> str:
@@ -251,4 +251,4 @@ def _database_url() -> str:
 def print_problems(problems: Iterable[Problem]) -> None:
     """Print each problem on a line of its own, on standard error."""
     for problem in problems:
-        typer.echo(str(problem), err=True)
+        say(str(problem), err=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_table
+from cli.output import JsonFlag, print_json, print_table, say
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def listed(
 
     rows = referrals(load_settings(), flagged=flagged, last=last)
     if len(rows) == last:
-        typer.echo(f"these are the newest {last:,}; there may be more: --last shows so many", err=True)
+        say(f"these are the newest {last:,}; there may be more: --last shows so many", err=True)
     if as_json:
         print_json(rows)
     elif rows:
         print_table(list(COLUMNS), [[row[name] for name in COLUMNS] for row in rows])
     else:
-        typer.echo("no referral waits for an operator" if flagged else "no referral yet")
+        say("no referral waits for an operator" if flagged else "no referral yet")
 
 
 @referral.command("release")
@@ -89,4 +89,4 @@ def _decide(referee: str, action: Moderation, why: str, *, as_json: bool) -> Non
         print_json({"referee_id": referee, "action": action, "reward_events": outcome.reward_events})
         return
     done = "released" if action == "referral_release" else "voided"
-    typer.echo(f"{done} the referral of {referee}; the referrer's account follows with the worker's next batch")
+    say(f"{done} the referral of {referee}; the referrer's account follows with the worker's next batch")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_table
+from cli.output import JsonFlag, print_json, print_table, say
 from schemas.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def up(
 
     outcome = bring_up(load_settings(home=home), local=local)
     for note in outcome.notes:
-        typer.echo(note, err=True)
+        say(note, err=True)
     if as_json:
         print_json([_row(service) for service in outcome.services])
     else:
@@ -64,9 +64,9 @@ def down(
         print_json({"ended": ended, "data_deleted": volumes})
     else:
         what = " and ".join(TITLES[name] for name in ended)
-        typer.echo(f"ended {what}" if ended else "nothing was running here")
+        say(f"ended {what}" if ended else "nothing was running here")
         if volumes:
-            typer.echo("data deleted")
+            say("data deleted")
 
 
 def status(home: HomeFlag = None, as_json: JsonFlag = False) -> None:
@@ -103,7 +103,7 @@ def _row(service: ServiceState) -> dict[str, Any]:
 
 
 def _without_password(address: str) -> str:
-    from operations.settings import without_password  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.secrets import without_password  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     return without_password(address)
 

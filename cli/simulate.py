@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, counted, instant, print_json, print_table
+from cli.output import JsonFlag, counted, instant, print_json, print_table, say
 from cli.programme import print_problems
 from cli.progress import progress
 from cli.why import print_explanations
@@ -75,7 +75,7 @@ def simulate(
         print_explanations(event.document() for event in simulation.explained)
         if event_id is not None:
             return
-        typer.echo()
+        say()
     _print_tables(simulation)
 
 
@@ -112,7 +112,7 @@ def _print_tables(simulation: Simulation) -> None:
     if document["quarantined"]:
         set_aside = [{**event, "line": f"{event['file']}:{event['line']}"} for event in document["quarantined"]]
         _print_table("set aside", _QUARANTINE_COLUMNS, set_aside)
-    typer.echo(
+    say(
         f"{counted(simulation.accepted, 'event')} accepted, {counted(simulation.duplicates, 'duplicate')}, "
         f"{len(simulation.quarantined):,} set aside; {counted(len(simulation.recorded), 'reward event')}"
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.output import JsonFlag, print_json
+from schemas.display import visible
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
@@ -75,15 +76,17 @@ def print_explanations(documents: Iterable[dict[str, Any]]) -> None:
     for number, document in enumerate(documents):
         if number:
             console.print()
-        console.print(Text(_heading(document), style="bold"), soft_wrap=True)
+        console.print(Text(visible(_heading(document)), style="bold"), soft_wrap=True)
         for note in document.get("notes", ()):
-            console.print(Text(f"  {note}", style="yellow"), soft_wrap=True)
+            console.print(Text(visible(f"  {note}"), style="yellow"), soft_wrap=True)
         for rule in document["rules"]:
             name, sentence = rule["rule"], rule["sentence"].removeprefix(f"{rule['rule']}: ")
             style = "green" if rule["outcome"] == "gave" else ""
-            console.print(Text.assemble("  ", (name, "bold"), ": ", (sentence, style)), soft_wrap=True)
+            console.print(
+                Text.assemble("  ", (visible(name), "bold"), ": ", (visible(sentence), style)), soft_wrap=True
+            )
         if document["tier"] is not None:
-            console.print(Text(f"  after it: {document['tier']['sentence']}"), soft_wrap=True)
+            console.print(Text(visible(f"  after it: {document['tier']['sentence']}")), soft_wrap=True)
 
 
 def _heading(document: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from cli.output import JsonFlag, instant, print_json
+from cli.output import JsonFlag, instant, print_json, say
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def init(
         print_json(done)
         return
     for what, result in done.items():
-        typer.echo(f"{what}: {result}")
+        say(f"{what}: {result}")
 
 
 def run(
@@ -92,7 +92,7 @@ def run(
     if as_json:
         print_json(summary)
     else:
-        typer.echo("done: " + ", ".join(f"{count:,} {what}" for what, count in summary.items()))
+        say("done: " + ", ".join(f"{count:,} {what}" for what, count in summary.items()))
 
 
 class _How(NamedTuple):
@@ -111,9 +111,10 @@ def _work(settings: Settings, how: _How) -> dict[str, int]:
     from consumers.clock import refuse_old_backlog  # noqa: PLC0415  as above
     from consumers.logging import log_to_stderr  # noqa: PLC0415  as above
     from consumers.worker import Worker, topics_of  # noqa: PLC0415  as above
+    from operations.settings import known_secrets  # noqa: PLC0415  as above
     from schemas.registry import writer_schemas  # noqa: PLC0415  as above
 
-    log_to_stderr()
+    log_to_stderr(known_secrets())
     worker: Worker | None = None
 
     def leave(*_: object) -> None:
@@ -139,5 +140,5 @@ def _leave_at_once() -> None:
     """End a worker that a silent service keeps from leaving; what it did not commit is read again."""
     import os  # noqa: PLC0415  start-up: only what the command needs
 
-    typer.echo("guerdon: left without waiting longer for a service that does not answer; nothing is lost", err=True)
+    say("guerdon: left without waiting longer for a service that does not answer; nothing is lost", err=True)
     os._exit(3)

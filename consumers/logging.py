@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 import structlog
 
+from operations.secrets import hidden
+from schemas.display import visible
 
-def log_to_stderr() -> None:
-    """Configure structlog; one line a batch, never one an event."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from structlog.typing import EventDict
+
+
+def log_to_stderr(secrets: Sequence[str] = ()) -> None:
+    """Configure structlog; one line a batch, never one an event, and none of `secrets` in any."""
+
+    def cleaned(_logger: object, _method: str, line: EventDict) -> EventDict:
+        """Hide passwords that a library's words may quote, and show what could command a terminal."""
+        return {
+            name: visible(hidden(value, secrets)) if isinstance(value, str) else value for name, value in line.items()
+        }
+
     renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            cleaned,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

@@ -7,6 +7,7 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from schemas.display import cell
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ _ROWS_AT_ONCE = 10_000
 def write_csv(path: Path, members: Iterable[dict[str, Any]]) -> None:
     """Write one line a member and unit under a line of names; `rules` as JSON.
 
+    An id that a spreadsheet would take for a formula has an apostrophe before it.
+
     Raises:
         InputError: the file cannot be written.
     """
@@ -30,7 +33,7 @@ def write_csv(path: Path, members: Iterable[dict[str, Any]]) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows(map(_flat, members))
+            writer.writerows({name: cell(value) for name, value in _flat(member).items()} for member in members)
     except OSError as error:
         raise _not_written(path, error) from None
 

@@ -13,13 +13,25 @@ import platformdirs
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from operations.secrets import found_in, without_password
 from operations.services import processes
 from operations.services.state import KAFKA, POSTGRESQL, REGISTRY, ServiceRecord, read_state
-from schemas.errors import InputError, ServiceUnreachable
+from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 
 FILE = "guerdon.toml"
 PORT_MAX = 65_535
 KAFKA_PREFIX = "KAFKA__"
+SECRET_NAMES = ("password", "secret", "token", "jaas", "key.pem")
+"""What the names of librdkafka's settings hold where their values are secrets."""
+
+RUNS_CODE = frozenset(
+    ("plugin.library.paths", "ssl.engine.location", "ssl.engine.id", "ssl.providers", "sasl.kerberos.kinit.cmd")
+)
+"""librdkafka's settings that load a library or run a program: only the environment may name them.
+
+The file is read from the folder in which a command happens to be run, and that may be somebody else's.
+"""
+
 # Names that the environment knows otherwise than by GUERDON_ and the setting's own name.
 ENVIRONMENT = {
     "kafka_bootstrap_servers": "KAFKA_BOOTSTRAP_SERVERS",
@@ -143,6 +155,19 @@ def load_settings(**flags: Any) -> Settings:
         raise InputError(f"{_place(name, given)}: {name} = {first['input']!r} cannot be used: {reason}") from error
 
 
+def known_secrets() -> list[str]:
+    """Return the passwords that the settings and the environment hold, the longest first, to be kept off the screen."""
+    values = [os.environ.get(name, "") for name in ("GUERDON_DATABASE_URL", "SCHEMA_REGISTRY_URL", "PGPASSWORD")]
+    try:
+        settings = load_settings()
+        values += [settings.guerdon_database_url or "", settings.schema_registry_url or ""]
+        values += [value for name, value in settings.kafka.items() if any(word in name for word in SECRET_NAMES)]
+        values.append(settings.database_url)
+    except GuerdonError:
+        pass  # what is wrong with the settings is being told, or will be
+    return found_in(values)
+
+
 def _canonical(name: str) -> str:
     return {"bootstrap_servers": "kafka_bootstrap_servers", "database_url": "guerdon_database_url"}.get(name, name)
 
@@ -192,6 +217,13 @@ def _from_file(text: str) -> dict[str, Any]:
     if not isinstance(found.get("kafka", {}), dict):
         raise InputError(f"{FILE}:{_line('kafka', text)}: `kafka` is a table of librdkafka's settings; write `[kafka]`")
     found["kafka"] = dict(_flattened(found.get("kafka", {})))
+    for name in sorted(RUNS_CODE.intersection(found["kafka"])):
+        last = name.rsplit(".", 1)[-1]
+        line = next((number for number, words in enumerate(text.splitlines(), 1) if last in words), 1)
+        raise InputError(
+            f"{FILE}:{line}: `{name}` would load or run a program, and whoever may write to this folder may write the "
+            f"file; take it out, and set {KAFKA_PREFIX}{name.upper().replace('.', '_')} where you mean it"
+        )
     return found
 
 
@@ -245,8 +277,3 @@ def _line(key: str, text: str) -> int:
 
 def _has_ended(record: ServiceRecord) -> bool:
     return record.origin == "local" and processes.find(record.pid, record.created_at_s) is None
-
-
-def without_password(address: str) -> str:
-    """Return a URL fit for a screen: its password left out."""
-    return re.sub(r"://([^:/@]+):[^@]*@", r"://\1@", address)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from operations.secrets import without_password
 from operations.services import compose, processes, state
 from operations.services.kafka import LocalKafka
 from operations.services.postgresql import LocalPostgres
@@ -65,7 +66,8 @@ def bring_up(settings: Settings, *, local: bool = False) -> Outcome:
     for service in services:
         if not service.answers:
             raise ServiceUnreachable(
-                f"{TITLES[service.name]} does not answer at {service.address}: {_way_out(service)}"
+                f"{TITLES[service.name]} does not answer at {without_password(service.address or '-')}: "
+                f"{_way_out(service)}"
             )
     return Outcome(services, notes)
 
