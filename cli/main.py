@@ -22,6 +22,7 @@ from cli import (
     member,
     operate,
     programme,
+    quarantine,
     referral,
     services,
     simulate,
@@ -45,8 +46,8 @@ UNREACHABLE = {
 
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
-    demo, services, worker, programme, events, simulate, member, operate, why, adjust, referral, generations,
-    difference, backtest, archive, bench,
+    demo, services, worker, programme, events, simulate, member, operate, quarantine, why, adjust, referral,
+    generations, difference, backtest, archive, bench,
 )  # fmt: skip
 
 app = typer.Typer(

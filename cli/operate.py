@@ -1,19 +1,15 @@
-"""Offer what operators ask: verify, quarantine, projection, offsets."""
+"""Offer what operators ask: verify, projection, offsets."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cli.output import JsonFlag, print_json, print_rows, print_table, say
 from cli.progress import progress, steps
-from schemas.errors import AnswerIsNo, InputError
+from schemas.errors import AnswerIsNo
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-quarantine_app = typer.Typer(help="Show, release and discard events that were set aside.")
 projection_app = typer.Typer(help="List, rebuild and verify the projections.")
 offsets_app = typer.Typer(help="Show how far each partition was taken, and continue stopped ones.")
 
@@ -21,7 +17,6 @@ offsets_app = typer.Typer(help="Show how far each partition was taken, and conti
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command("verify")(verify)
-    app.add_typer(quarantine_app, name="quarantine")
     app.add_typer(projection_app, name="projection")
     app.add_typer(offsets_app, name="offsets")
 
@@ -53,102 +48,6 @@ def verify(
     problems = [each["problem"] for each in findings if each["problem"]]
     if problems:
         raise AnswerIsNo(f"{problems[0]}; stop the workers and compare with a backup")
-
-
-@quarantine_app.command("list")
-def quarantine_list(
-    everything: Annotated[bool, typer.Option("--all", help="Released and discarded ones, too.")] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """List what is set aside, the oldest first.
-
-    Example: `guerdon quarantine list`
-    """
-    from operations.quarantine import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
-
-    rows = listed(_database_url(), everything=everything)
-    if not as_json:
-        shown = ("id", "stage", "reason", "member_id", "event_id", "message", "status", "quarantined_at")
-        rows = [{name: row[name] for name in shown} for row in rows]
-    print_rows(rows, as_json=as_json, empty="nothing is set aside")
-
-
-@quarantine_app.command("show")
-def quarantine_show(record: Annotated[int, typer.Argument(metavar="ID")], as_json: JsonFlag = False) -> None:
-    """Show one record with its event and the first bytes of its payload.
-
-    Example: `guerdon quarantine show 17`
-    """
-    from operations.quarantine import shown  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
-
-    found = shown(load_settings(), record)
-    if as_json:
-        print_json(found)
-    else:
-        print_table(["field", "value"], [[name, str(value)] for name, value in found.items() if value is not None])
-
-
-@quarantine_app.command("release")
-def quarantine_release(
-    records: Annotated[list[int], typer.Argument(metavar="ID...")], as_json: JsonFlag = False
-) -> None:
-    """Take records in after all, by the same checks as any event; a held member is judged from there on.
-
-    Example: `guerdon quarantine release 17 18`
-    """
-    from operations.quarantine import release  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
-
-    settings = load_settings()
-    _each(records, lambda record: release(settings, record), as_json=as_json)
-
-
-@quarantine_app.command("discard")
-def quarantine_discard(
-    records: Annotated[list[int], typer.Argument(metavar="ID...")],
-    why: Annotated[str, typer.Option("--why", help="For who asks later.")],
-    as_json: JsonFlag = False,
-) -> None:
-    """Put records away for good.
-
-    Example: `guerdon quarantine discard 17 --why "test data of the tills"`
-    """
-    from operations.quarantine import discard  # noqa: PLC0415  `guerdon --help` must not wait for it
-
-    database_url = _database_url()
-
-    def put_away(record: int) -> str:
-        discard(database_url, record, why)
-        return "discarded"
-
-    _each(records, put_away, as_json=as_json)
-
-
-def _each(records: list[int], act: Callable[[int], str], *, as_json: bool) -> None:
-    """Do `act` to each record; one that refuses stops no other.
-
-    Raises:
-        InputError: there is no such record for at least one of them.
-        AnswerIsNo: all are there, and at least one refused.
-    """
-    results = []
-    unknown = False
-    for record in records:
-        try:
-            results.append({"id": record, "done": True, "result": act(record)})
-        except (AnswerIsNo, InputError) as error:
-            unknown = unknown or isinstance(error, InputError)
-            results.append({"id": record, "done": False, "result": str(error)})
-    if as_json:
-        print_json(results)
-    else:
-        for result in results:
-            say(f"{result['id']}: {result['result']}")
-    refused = [result for result in results if not result["done"]]
-    if refused:
-        sentence = f"{len(refused)} of {len(records)} were refused, as said above"
-        raise InputError(sentence) if unknown else AnswerIsNo(sentence)
 
 
 @projection_app.command("list")

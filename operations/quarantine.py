@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import msgpack
@@ -15,10 +15,11 @@ from engine.release import release_member
 from engine.store import personal, programmes, quarantine
 from engine.store.database import RETRYABLE, one, transaction
 from engine.store.forwards import OWN_EVENTS
-from operations.rows import plain
+from engine.store.quarantine import Chosen
+from operations.rows import dictionaries, plain
 from schemas.canonical import event_identity
 from schemas.codec import Decoder
-from schemas.errors import AnswerIsNo, InputError
+from schemas.errors import AnswerIsNo, GuerdonError, InputError
 from schemas.events import key_of
 from schemas.json_events import event_to_object
 from schemas.partitioning import shard_of
@@ -26,8 +27,12 @@ from schemas.registry import writer_schemas
 from schemas.rejection import Rejected
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.batch import Admitted
+    from engine.work import Outcome
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
     from schemas.events import Event
@@ -36,15 +41,50 @@ PAYLOAD_BYTES_SHOWN = 256
 _STORED = ("payload", "sealed")
 
 
+RECORDS_AT_ONCE = 1_000
+"""How many records one transaction takes in or puts away at most."""
+
+
+class Result(NamedTuple):
+    """Say what became of a record, in words; `refused` where it stays as it was."""
+
+    record_id: int
+    told: str
+    refused: GuerdonError | None = None
+
+
 class NoEvent(Exception):  # noqa: N818  caught here, never shown
     """Say that a record is about something that nobody sent."""
 
 
-def listed(database_url: str, *, everything: bool = False) -> list[dict[str, Any]]:
-    """Return what is open (or everything), without the payloads."""
+def listed(database_url: str, chosen: Chosen | None = None, *, most: int | None = None) -> list[dict[str, Any]]:
+    """Return what is open, or what fits `chosen`, the oldest first and without the payloads."""
+    wanted = chosen or Chosen()
     with transaction(database_url) as cursor:
-        found = quarantine.rows(cursor, "true" if everything else "status = 'open'")
+        found = quarantine.rows(cursor, wanted.where, wanted.parameters, most=most)
     return [_without_payload(row) for row in found]
+
+
+def summary(database_url: str, chosen: Chosen | None = None) -> list[dict[str, Any]]:
+    """Return how many records there are of each reason, stage and topic, and of when; the most first."""
+    wanted = chosen or Chosen()
+    with transaction(database_url) as cursor:
+        return dictionaries(
+            cursor,
+            f"""
+            SELECT reason, stage, topic, count(*)::bigint AS records, min(quarantined_at) AS oldest,
+                   max(quarantined_at) AS newest
+            FROM guerdon.quarantine WHERE {wanted.where}
+            GROUP BY reason, stage, topic ORDER BY records DESC, reason, stage, topic
+            """,  # noqa: S608  the words of `Chosen`
+            wanted.parameters,
+        )
+
+
+def chosen_ids(database_url: str, chosen: Chosen) -> list[int]:
+    """Return the numbers of the records that fit now; what is set aside later is not among them."""
+    with transaction(database_url) as cursor:
+        return quarantine.ids(cursor, chosen)
 
 
 def shown(settings: Settings, record_id: int) -> dict[str, Any]:
@@ -89,43 +129,137 @@ def release(settings: Settings, record_id: int) -> str:
         InputError: there is no such record.
         AnswerIsNo: it is not open, or it is still not admitted; the record stays as it was.
     """
+    (result,) = release_all(settings, [record_id])
+    if result.refused is not None:
+        raise result.refused
+    return result.told
+
+
+def release_all(
+    settings: Settings, record_ids: Sequence[int], report: Callable[[int, int], None] = lambda _done, _total: None
+) -> list[Result]:
+    """Take records in after all, many in a transaction; one that is refused stays as it was and stops no other.
+
+    Args:
+        settings: addresses and bounds.
+        record_ids: in the order in which they are to be recorded.
+        report: called with how many are done, and of how many.
+
+    Raises:
+        AnswerIsNo: no programme is active.
+        ServiceUnreachable, psycopg2.OperationalError: PostgreSQL or the registry is away; what was done before stands.
+    """
+    schemas = writer_schemas(settings.registry_url)
+    judged: set[str] = set()
+    results: list[Result] = []
+    with closing(LiveTransaction(settings.database_url, schemas.lookup)) as live:
+        for at in range(0, len(record_ids), RECORDS_AT_ONCE):
+            part = list(dict.fromkeys(record_ids[at : at + RECORDS_AT_ONCE]))
+            done = _judge_held(settings, part, judged)
+            done |= _admit_again(settings, schemas, live, [each for each in part if each not in done])
+            results += [done[record_id] for record_id in part]
+            report(at + len(part), len(record_ids))
+    return results
+
+
+def _judge_held(settings: Settings, record_ids: Sequence[int], judged: set[str]) -> dict[int, Result]:
+    """Judge the events of each member whom one of the records holds; `judged` gains those who are held no more."""
+    with transaction(settings.database_url) as cursor:
+        held = quarantine.rows(cursor, "stage = 'evaluate' AND id = ANY(%s)", (list(record_ids),))
+    results = {}
+    for record in held:
+        member_id, record_id = record["member_id"], record["id"]
+        try:
+            told = f"member {member_id} is judged again"
+            if member_id not in judged:
+                told = _judge_again(settings, record_id)
+                judged.add(member_id)
+            results[record_id] = Result(record_id, told)
+        except AnswerIsNo as refused:
+            results[record_id] = Result(record_id, str(refused), refused)
+    return results
+
+
+def _judge_again(settings: Settings, record_id: int) -> str:
+    """Judge the events of the member who is held by the record."""
     for attempt in range(1, ATTEMPTS_MAX + 1):
         try:
-            released = _judge_again(settings, record_id)
+            with transaction(settings.database_url) as cursor:
+                record = _open_record(cursor, record_id)
+                rewards = release_member(cursor, record["shard"], record["member_id"])
+                for held in quarantine.rows(
+                    cursor, "status = 'open' AND stage = 'evaluate' AND member_id = %s", (record["member_id"],)
+                ):
+                    quarantine.resolve(cursor, held["id"], "released", None)
+                return f"member {record['member_id']} is judged again: {rewards} reward events"
         except RETRYABLE:  # a worker held a budget that the member takes from, and waited for another of them
             if attempt == ATTEMPTS_MAX:
                 raise
-        else:
-            break
-    return _admit_again(settings, record_id) if released is None else released
+    raise AssertionError("the last attempt has returned or raised")
 
 
-def _judge_again(settings: Settings, record_id: int) -> str | None:
-    """Judge the events of a member who is held by the record; None where nobody is."""
+def _admit_again(
+    settings: Settings, schemas: WriterSchemas, live: LiveTransaction, record_ids: Sequence[int]
+) -> dict[int, Result]:
+    """Check events anew and record them, all in one transaction, or one by one where that fails."""
+    results: dict[int, Result] = {}
+    batches: list[Batch] = []
     with transaction(settings.database_url) as cursor:
-        record = _open_record(cursor, record_id)
-        if record["stage"] != "evaluate":
-            return None
-        rewards = release_member(cursor, record["shard"], record["member_id"])
-        for held in quarantine.rows(
-            cursor, "status = 'open' AND stage = 'evaluate' AND member_id = %s", (record["member_id"],)
-        ):
-            quarantine.resolve(cursor, held["id"], "released", None)
-        return f"member {record['member_id']} is judged again: {rewards} reward events"
+        checks = _Checks(cursor, schemas, settings)
+        for record_id in record_ids:
+            try:
+                batches.append(Batch(admitted=[checks.admitted(record_id)], released=record_id))
+            except (AnswerIsNo, InputError) as refused:
+                results[record_id] = Result(record_id, str(refused), refused)
+    try:
+        outcomes = live.commit_together(lambda _cursor: batches) if batches else []
+        results |= {each.record_id: each for each in map(_result, batches, outcomes)}
+    except AnswerIsNo:  # somebody else has resolved one of them meanwhile
+        for batch in batches:
+            try:
+                each = _result(batch, live.commit(batch))
+            except AnswerIsNo as refused:
+                each = Result(batch.released or 0, str(refused), refused)
+            results[each.record_id] = each
+    return results
 
 
-def _admit_again(settings: Settings, record_id: int) -> str:
-    schemas = writer_schemas(settings.registry_url)
-    with transaction(settings.database_url) as cursor:
-        record = _open_record(cursor, record_id)
+def _result(batch: Batch, outcome: Outcome) -> Result:
+    record_id = batch.released or 0
+    if outcome.quarantined:
+        refused = AnswerIsNo(f"record {record_id} is still in conflict with what came before; discard it")
+        return Result(record_id, str(refused), refused)
+    return Result(record_id, "admitted" if outcome.accepted else "it was a duplicate of what came meanwhile")
+
+
+class _Checks:
+    """Check what was set aside by the rules of admission as they are now.
+
+    Raises:
+        AnswerIsNo: no programme is active.
+    """
+
+    def __init__(self, cursor: Cursor, schemas: WriterSchemas, settings: Settings) -> None:
         programme = programmes.active(cursor)
         if programme is None:
             raise AnswerIsNo("no programme is active; run `guerdon programme activate FILE` first")
         (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
         (now_ms,) = one(cursor, "SELECT guerdon.ms(clock_timestamp())")
+        self._cursor, self._schemas, self._settings = cursor, schemas, settings
+        self._secret, self._currency = bytes(secret), programme.currency
+        self._latest_ms = int(now_ms) + settings.future_tolerance_s * 1000
+
+    def admitted(self, record_id: int) -> Admitted:
+        """Return the event of a record.
+
+        Raises:
+            InputError: there is no such record.
+            AnswerIsNo: it is not open, or its event is still not admitted.
+        """
+        record = _open_record(self._cursor, record_id)
         try:
-            schema_id, event = _event_of(cursor, record, schemas, settings)
-            admit.check(event, currency=programme.currency, latest_ms=int(now_ms) + settings.future_tolerance_s * 1000)
+            schema_id, event = _event_of(self._cursor, record, self._schemas, self._settings)
+            admit.check(event, currency=self._currency, latest_ms=self._latest_ms)
         except Rejected as rejected:
             raise AnswerIsNo(
                 f"record {record_id} is still not admitted ({rejected.reason}: {rejected.message}); "
@@ -133,13 +267,7 @@ def _admit_again(settings: Settings, record_id: int) -> str:
             ) from None
         except personal.Erased:
             raise AnswerIsNo(f"record {record_id} belongs to an erased member; discard it") from None
-    admitted = admitted_from(event, shard_of(key_of(event)), schema_id, bytes(record["payload"]), bytes(secret))
-    batch = Batch(admitted=[admitted], released=record_id)
-    with closing(LiveTransaction(settings.database_url, schemas.lookup)) as live:
-        outcome = live.commit(batch)
-    if outcome.quarantined:
-        raise AnswerIsNo(f"record {record_id} is still in conflict with what came before; discard it")
-    return "admitted" if outcome.accepted else "it was a duplicate of what came meanwhile"
+        return admitted_from(event, shard_of(key_of(event)), schema_id, bytes(record["payload"]), self._secret)
 
 
 def discard(database_url: str, record_id: int, why: str) -> None:
@@ -149,14 +277,40 @@ def discard(database_url: str, record_id: int, why: str) -> None:
         InputError: there is no such record.
         AnswerIsNo: it is not open, or its member is held by it, and only a release ends that.
     """
-    with transaction(database_url) as cursor:
+    (result,) = discard_all(database_url, [record_id], why)
+    if result.refused is not None:
+        raise result.refused
+
+
+def discard_all(
+    database_url: str,
+    record_ids: Sequence[int],
+    why: str,
+    report: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[Result]:
+    """Put records away for good, with the reason, many in a transaction; one that is refused stops no other."""
+    results = []
+    for at in range(0, len(record_ids), RECORDS_AT_ONCE):
+        part = list(dict.fromkeys(record_ids[at : at + RECORDS_AT_ONCE]))
+        with transaction(database_url) as cursor:
+            put_away = quarantine.discard(cursor, part, why)
+            for record_id in part:
+                refused = None if record_id in put_away else _not_discarded(cursor, record_id)
+                results.append(Result(record_id, "discarded" if refused is None else str(refused), refused))
+        report(at + len(part), len(record_ids))
+    return results
+
+
+def _not_discarded(cursor: Cursor, record_id: int) -> GuerdonError:
+    """Return why a record cannot be put away."""
+    try:
         record = _open_record(cursor, record_id)
-        if record["stage"] == "evaluate":
-            raise AnswerIsNo(
-                f"record {record_id} holds member {record['member_id']}: its event is in the log already and cannot be "
-                f"discarded; run `guerdon quarantine release {record_id}`"
-            )
-        quarantine.resolve(cursor, record_id, "discarded", why)
+    except (AnswerIsNo, InputError) as error:
+        return error
+    return AnswerIsNo(
+        f"record {record_id} holds member {record['member_id']}: its event is in the log already and cannot be "
+        f"discarded; run `guerdon quarantine release {record_id}`"
+    )
 
 
 def _event_of(cursor: Cursor, record: dict[str, Any], schemas: WriterSchemas, settings: Settings) -> tuple[int, Event]:

@@ -14,8 +14,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from sqlalchemy.exc import OperationalError
 
-from cli import main, operate
+from cli import main, quarantine
 from cli.progress import progress
+from operations.quarantine import Result
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 HEAVY = ["confluent_kafka", "sqlalchemy", "psycopg2", "pydantic", "fastavro", "alembic", "psutil", "pyarrow", "yaml"]
@@ -213,13 +214,10 @@ def test_a_record_that_is_not_there_stops_no_other_and_is_wrong_input(
 
 
 def test_a_record_that_refuses_stops_no_other_and_makes_the_answer_no(capsys: pytest.CaptureFixture[str]) -> None:
-    def act(record: int) -> str:
-        if record == 2:
-            raise AnswerIsNo("it was discarded already")
-        return "released"
-
+    refused = Result(2, "it was discarded already", AnswerIsNo("it was discarded already"))
+    results = [Result(1, "released"), refused, Result(3, "released")]
     with pytest.raises(AnswerIsNo, match=r"^1 of 3 were refused"):
-        operate._each([1, 2, 3], act, as_json=False)  # noqa: SLF001  the commands around it need a database
+        quarantine._conclude(results, "taken in", by_number=True, as_json=False)  # noqa: SLF001  no database is needed
     assert capsys.readouterr().out == "1: released\n2: it was discarded already\n3: released\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import RealDictCursor, execute_values
@@ -33,6 +34,46 @@ _COLUMNS = (
 
 
 _INSERT = f"INSERT INTO guerdon.quarantine ({', '.join(_COLUMNS)}) VALUES %s"  # noqa: S608  names of this module
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Say which records are meant: those that fit all that is named; None leaves each as it is.
+
+    `topics` are full names; `since_ms` and `until_ms` bound when a record was set aside, the second exclusive; `after`
+    is the last record of the page before. Resolved records fit only with `everything`.
+    """
+
+    reason: str | None = None
+    topics: tuple[str, ...] | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    after: int = 0
+    everything: bool = False
+
+    @property
+    def where(self) -> str:
+        """Return the condition in SQL, to be filled with `parameters`."""
+        parts = ["id > %(after)s"]
+        if not self.everything:
+            parts.append("status = 'open'")
+        if self.reason is not None:
+            parts.append("reason = %(reason)s")
+        if self.topics is not None:
+            parts.append("topic = ANY(%(topics)s)")
+        if self.since_ms is not None:
+            parts.append("quarantined_at >= to_timestamp(%(since_ms)s / 1000.0)")
+        if self.until_ms is not None:
+            parts.append("quarantined_at < to_timestamp(%(until_ms)s / 1000.0)")
+        return " AND ".join(parts)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Return what fills `where`."""
+        return {
+            "after": self.after, "reason": self.reason, "topics": list(self.topics or ()), "since_ms": self.since_ms,
+            "until_ms": self.until_ms,
+        }  # fmt: skip
 
 
 def kind_named(event: Event) -> str:
@@ -85,18 +126,41 @@ def _storable(text: str | None) -> str | None:
     return None if text is None else text.replace("\0", "␀").encode("utf-8", "replace").decode()
 
 
-def rows(cursor: Cursor, where: str = "status = 'open'", parameters: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
-    """Return quarantined records as dictionaries, the oldest first."""
+def rows(
+    cursor: Cursor, where: str = "status = 'open'", parameters: Any = (), *, most: int | None = None
+) -> list[dict[str, Any]]:
+    """Return quarantined records as dictionaries, the oldest first, `most` of them where that is named."""
     with cursor.connection.cursor(cursor_factory=RealDictCursor) as dictionaries:
         dictionaries.execute(
             f"""
             SELECT id, stage, reason, message, topic, partition, offset_ AS "offset", shard, seq, kind, member_id,
                    source, event_id, status, quarantined_at, resolved_at, resolved_why, schema_id, payload, sealed
-            FROM guerdon.quarantine WHERE {where} ORDER BY id
+            FROM guerdon.quarantine WHERE {where} ORDER BY id {"" if most is None else f"LIMIT {most:d}"}
             """,  # noqa: S608  `where` is one of this module's callers' constants
             parameters,
         )
         return [dict(row) for row in dictionaries.fetchall()]
+
+
+def ids(cursor: Cursor, chosen: Chosen) -> list[int]:
+    """Return the numbers of the records that fit, the oldest first."""
+    cursor.execute(
+        f"SELECT id FROM guerdon.quarantine WHERE {chosen.where} ORDER BY id",  # noqa: S608  this module's own words
+        chosen.parameters,
+    )
+    return [record_id for (record_id,) in cursor.fetchall()]
+
+
+def discard(cursor: Cursor, record_ids: Sequence[int], why: str) -> set[int]:
+    """Put those of the records away that are open and not in the log, and return which these were."""
+    cursor.execute(
+        """
+        UPDATE guerdon.quarantine SET status = 'discarded', resolved_at = clock_timestamp(), resolved_why = %s
+        WHERE id = ANY(%s) AND status = 'open' AND stage <> 'evaluate' RETURNING id
+        """,
+        (why, list(record_ids)),
+    )
+    return {record_id for (record_id,) in cursor.fetchall()}
 
 
 def held(cursor: Cursor) -> list[str]:

@@ -1,0 +1,234 @@
+"""Offer `guerdon quarantine`: list, show, release and discard what was set aside."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.output import JsonFlag, counted, instant, print_json, print_rows, print_table, say
+from cli.progress import progress
+from schemas.errors import AnswerIsNo, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.store.quarantine import Chosen
+    from operations.quarantine import Result
+    from operations.settings import Settings
+
+quarantine_app = typer.Typer(help="Show, release and discard events that were set aside.")
+
+PAGE = 100
+REFUSALS_SHOWN = 20
+
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", metavar="R", help="Those of one reason, such as unknown_schema.")
+]
+TopicOption = Annotated[
+    str | None, typer.Option("--topic", metavar="T", help="Those of one topic; guerdon.purchases or just purchases.")
+]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", metavar="T", help="Those set aside at this instant or later (ISO 8601).")
+]
+UntilOption = Annotated[str | None, typer.Option("--until", metavar="T", help="Those set aside before this instant.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.add_typer(quarantine_app, name="quarantine")
+
+
+@quarantine_app.command("list")
+def quarantine_list(
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Released and discarded ones, too.")] = False,
+    reason: ReasonOption = None,
+    topic: TopicOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Count them by reason, stage and topic.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Records on a page.")] = PAGE,
+    after: Annotated[int, typer.Option("--after", metavar="ID", help="Go on behind this record.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """List what is set aside, the oldest first, a page at a time.
+
+    Example: `guerdon quarantine list --reason unknown_schema --topic purchases`, and first of all `guerdon quarantine
+    list --summary`
+    """
+    from operations import quarantine  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    settings = _settings()
+    chosen = _chosen(settings, reason, topic, since, until, after=after, everything=everything)
+    if summary:
+        counts = quarantine.summary(settings.database_url, chosen)
+        print_rows(counts, as_json=as_json, empty="nothing is set aside")
+        return
+    rows = quarantine.listed(settings.database_url, chosen, most=limit + 1)
+    is_more, rows = len(rows) > limit, rows[:limit]
+    shown = rows if as_json else [_short(row, everything=everything) for row in rows]
+    print_rows(shown, as_json=as_json, empty="nothing is set aside")
+    if is_more:
+        last = rows[-1]["id"]
+        say(f"these are {counted(limit, 'record')}, and there are more: --after {last} shows the next page", err=True)
+
+
+def _short(row: dict[str, Any], *, everything: bool) -> dict[str, Any]:
+    """Return what a line of the list shows of a record: as much as a terminal of 80 columns can hold."""
+    place = None if row["topic"] is None else f"{row['topic']}/{row['partition']}"
+    short = {"id": row["id"], "reason": row["reason"], "topic/partition": place}
+    short |= {name: row[name] for name in ("member_id", "event_id", "message")}
+    return short | ({"status": row["status"]} if everything else {})
+
+
+@quarantine_app.command("show")
+def quarantine_show(record: Annotated[int, typer.Argument(metavar="ID")], as_json: JsonFlag = False) -> None:
+    """Show one record with its event and the first bytes of its payload.
+
+    Example: `guerdon quarantine show 17`
+    """
+    from operations.quarantine import shown  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    found = shown(_settings(), record)
+    if as_json:
+        print_json(found)
+    else:
+        print_table(["field", "value"], [[name, str(value)] for name, value in found.items() if value is not None])
+
+
+@quarantine_app.command("release")
+def quarantine_release(
+    records: Annotated[list[int] | None, typer.Argument(metavar="[ID...]")] = None,
+    reason: ReasonOption = None,
+    topic: TopicOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take records in after all, by the same checks as any event; a held member is judged from there on.
+
+    Name the records, or choose all that are open and fit a reason, a topic and a time: they are taken in batches, and
+    one that is refused stays as it was and stops no other.
+
+    Example: `guerdon quarantine release 17 18`, and after a schema was registered late `guerdon quarantine release
+    --reason unknown_schema --topic purchases`
+    """
+    from operations.quarantine import release_all  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    settings = _settings()
+    wanted = _wanted(settings, records, reason, topic, since, until)
+    with nullcontext(_silent) if records else progress("release", "records") as report:
+        results = release_all(settings, wanted, report)
+    _conclude(results, "taken in", by_number=bool(records), as_json=as_json)
+
+
+@quarantine_app.command("discard")
+def quarantine_discard(
+    why: Annotated[str, typer.Option("--why", help="For who asks later.")],
+    records: Annotated[list[int] | None, typer.Argument(metavar="[ID...]")] = None,
+    reason: ReasonOption = None,
+    topic: TopicOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put records away for good: those named, or all that are open and fit a reason, a topic and a time.
+
+    Example: `guerdon quarantine discard 17 --why "test data of the tills"`
+    """
+    from operations.quarantine import discard_all  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    settings = _settings()
+    wanted = _wanted(settings, records, reason, topic, since, until)
+    with nullcontext(_silent) if records else progress("discard", "records") as report:
+        results = discard_all(settings.database_url, wanted, why, report)
+    _conclude(results, "put away", by_number=bool(records), as_json=as_json)
+
+
+def _silent(_done: int, _total: int) -> None:
+    """Show no progress: a few records that were named are done at once."""
+
+
+def _settings() -> Settings:
+    from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    return load_settings()
+
+
+def _chosen(
+    settings: Settings,
+    reason: str | None,
+    topic: str | None,
+    since: str | None,
+    until: str | None,
+    **more: Any,
+) -> Chosen:
+    """Return the choice that the options name.
+
+    Raises:
+        InputError: there is no such reason, or an instant is none.
+    """
+    import difflib  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    from engine.store.quarantine import Chosen  # noqa: PLC0415  as above
+    from schemas.rejection import Reason  # noqa: PLC0415  as above
+
+    if reason is not None and reason not in list(Reason):
+        near = difflib.get_close_matches(reason, list(Reason), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(Reason)}"
+        raise InputError(f"--reason: there is no reason `{reason}`; {hint}")
+    return Chosen(
+        reason,
+        None if topic is None else (topic, settings.topic_prefix + topic),
+        None if since is None else instant(since, "--since"),
+        None if until is None else instant(until, "--until"),
+        **more,
+    )
+
+
+def _wanted(
+    settings: Settings,
+    records: list[int] | None,
+    reason: str | None,
+    topic: str | None,
+    since: str | None,
+    until: str | None,
+) -> list[int]:
+    """Return the records that are named, or the open ones that are chosen.
+
+    Raises:
+        InputError: neither, or both.
+    """
+    from operations.quarantine import chosen_ids  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    is_chosen = any(option is not None for option in (reason, topic, since, until))
+    if bool(records) == is_chosen:
+        raise InputError("name the records by their ID, or choose them by --reason, --topic, --since and --until")
+    return records or chosen_ids(settings.database_url, _chosen(settings, reason, topic, since, until))
+
+
+def _conclude(results: Sequence[Result], done: str, *, by_number: bool, as_json: bool) -> None:
+    """Print what became of the records, and leave with the exit code that it calls for.
+
+    Raises:
+        InputError: there is no such record for at least one of them.
+        AnswerIsNo: all are there, and at least one was refused.
+    """
+    refused = [result for result in results if result.refused is not None]
+    if as_json:
+        print_json([{"id": each.record_id, "done": each.refused is None, "result": each.told} for each in results])
+    elif by_number:
+        for result in results:
+            say(f"{result.record_id}: {result.told}")
+    else:
+        for result in refused[:REFUSALS_SHOWN]:
+            say(f"{result.record_id}: {result.told}")
+        if len(refused) > REFUSALS_SHOWN:
+            say(f"and {len(refused) - REFUSALS_SHOWN:,} more were refused; --json shows them all")
+        say(f"{counted(len(results) - len(refused), 'record')} {done}, {len(refused):,} refused")
+    if refused:
+        sentence = f"{len(refused):,} of {len(results):,} were refused, as said above"
+        is_unknown = any(isinstance(result.refused, InputError) for result in refused)
+        raise InputError(sentence) if is_unknown else AnswerIsNo(sentence)
