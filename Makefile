@@ -57,7 +57,7 @@ bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its l
 	@$(BIN)/python -m bench.projections
 	@$(BIN)/python -m bench.as_of
 
-chaos: $(READY) ## the long form of the tests that kill and stop processes
+chaos: $(READY) ## the long form of the tests in which processes, networks, disks and clocks fail
 	GUERDON_CHAOS=full $(BIN)/pytest -m chaos
 
 soak: $(READY) ## a million steps against the slow model of the ledger
