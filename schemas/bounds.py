@@ -286,12 +286,9 @@ class _Writing:
 
     def record(self, kind: type[Struct], bounds: Mapping[str, Bound], of: str, indent: str) -> None:
         """Return False from the function where a field of a record of `kind`, called `of`, needs a closer look."""
-        fields = {field.name: field for field in structs.fields(kind)}
-        required = {name for name, field in fields.items() if field.default is not None}
+        required = {field.name: field.type for field in structs.fields(kind) if field.default is not None}
         sure = [
-            f"{of}.{name}.isprintable()"
-            if bound == ID and fields[name].type == Id
-            else self._text(f"{of}.{name}", bound)
+            self._text(f"{of}.{name}", bound, is_measured=bound == ID and required[name] == Id)
             for name, bound in bounds.items()
             if name in required and isinstance(bound, Text)
         ]
@@ -328,7 +325,9 @@ class _Writing:
             self.record(bound.kind, PARTS[bound.kind], "r", f"{indent} ")
 
     @staticmethod
-    def _text(of: str, bound: Text) -> str:
+    def _text(of: str, bound: Text, *, is_measured: bool = False) -> str:
+        if is_measured:
+            return f"{of}.isprintable()"
         length = f"0 < len({of}) <= {bound.most}" if bound.least else f"len({of}) <= {bound.most}"
         return f"{of}.isprintable() and {length}"
 

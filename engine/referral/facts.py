@@ -26,7 +26,8 @@ def own_id(kind: str, source: str, event_id: str) -> str:
     name = f"{kind}:{source}:{event_id}"
     if len(name) <= ID_CHARACTERS_MAX:
         return name
-    return f"{kind}:{sha256(f'{source}\0{event_id}'.encode()).hexdigest()}"
+    origin = f"{source}\0{event_id}"
+    return f"{kind}:{sha256(origin.encode()).hexdigest()}"
 
 
 class Attribution(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
