@@ -162,8 +162,8 @@ class Attributor:
         flags = () if reason is not None or asked.owner is None else self._flags(signup, asked.owner, identities)
         return Attribution(
             event_id=own_id("attribution", signup.source, signup.event_id), source="guerdon",
-            member_id=signup.member_id, occurred_at=at_ms, status="attributed" if reason is None else "rejected", referrer_id=asked.owner,
-            code=asked.code, channel=asked.channel, reason=reason, flags=flags,
+            member_id=signup.member_id, occurred_at=at_ms, status="attributed" if reason is None else "rejected",
+            referrer_id=asked.owner, code=asked.code, channel=asked.channel, reason=reason, flags=flags,
             origin_source=signup.source, origin_event_id=signup.event_id,
         )  # fmt: skip
 
