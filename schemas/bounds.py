@@ -93,6 +93,7 @@ class Instant(NamedTuple):
 class Decoded(NamedTuple):
     """Name a bound that decoding holds already, by the field's type: numbers, decimals, words of a list."""
 
+    kind: str
     says: str
 
     def words(self) -> str:
@@ -111,13 +112,13 @@ TEXT = Text(0, TEXT_CHARACTERS_MAX)
 ATTRIBUTES = TextMap(ENTRIES_MAX, ID_OR_EMPTY, TEXT)
 IDENTITY = TextMap(ENTRIES_MAX, CODE_OR_EMPTY, TEXT)
 AT = Instant()
-AMOUNT = Decoded("0 to 9,223,372,036,854,775,807 minor units")
-COUNT = Decoded("0 to 9,223,372,036,854,775,807")
-SIGNED = Decoded("-9,223,372,036,854,775,807 to 9,223,372,036,854,775,807")
-SCORE = Decoded("-9,223,372,036,854,775,808 to 9,223,372,036,854,775,807")
-QUANTITY = Decoded("a decimal of 0 or more, at most 12 digits before the point and 6 behind it")
-BIRTHDAY = Decoded("`YYYY-MM-DD` or `--MM-DD`, a day of the calendar")
-FLAG = Decoded("true or false")
+AMOUNT = Decoded("integer", "0 to 9,223,372,036,854,775,807 minor units")
+COUNT = Decoded("integer", "0 to 9,223,372,036,854,775,807")
+SIGNED = Decoded("integer", "-9,223,372,036,854,775,807 to 9,223,372,036,854,775,807")
+SCORE = Decoded("integer", "-9,223,372,036,854,775,808 to 9,223,372,036,854,775,807")
+QUANTITY = Decoded("decimal", "a decimal of 0 or more, at most 12 digits before the point and 6 behind it")
+BIRTHDAY = Decoded("text", "`YYYY-MM-DD` or `--MM-DD`, a day of the calendar")
+FLAG = Decoded("boolean", "true or false")
 
 _EVENT: dict[str, Bound] = {"event_id": ID, "occurred_at": AT, "source": ID, "attributes": ATTRIBUTES}
 _OF_MEMBER: dict[str, Bound] = {**_EVENT, "member_id": ID}
@@ -182,7 +183,7 @@ FIELDS: Mapping[str, dict[str, Bound]] = {
     },
     "redemption": {
         **_OF_MEMBER,
-        "action": Decoded("`reserve`, `capture`, `void`, `spend` or `restore`"),
+        "action": Decoded("word", "`reserve`, `capture`, `void`, `spend` or `restore`"),
         "redemption_id": ID,
         "reward": ID,
         "amount": AMOUNT,
@@ -192,7 +193,7 @@ FIELDS: Mapping[str, dict[str, Bound]] = {
     },
     "decision": {
         **_OF_MEMBER,
-        "action": Decoded("`adjust`, `opening`, `referral_release` or `referral_void`"),
+        "action": Decoded("word", "`adjust`, `opening`, `referral_release` or `referral_void`"),
         "amount": SIGNED,
         "unit": CODE,
         "reason": TEXT,

@@ -31,6 +31,7 @@ _WORDS = {
     "`bool | null`": "true or false",
     "`object | null`": "an object",
     "`array | null`": "a list",
+    "`bytes`": "bytes",
     "`float`": "a number that is no integer",
     "`decimal`": "a number that is no integer",
     "`null`": "null",
