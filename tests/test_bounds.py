@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from engine import admit
+from engine.programme.load import load_programme
 from operations.decisions import line_of
+from operations.event_lines import Line
+from operations.simulate import simulate_lines
 from schemas.bounds import (
     CODE_CHARACTERS_MAX,
     FIELDS,
@@ -266,6 +269,20 @@ def test_an_admitted_event_of_an_earlier_release_is_read_as_it_was() -> None:
 def test_no_other_place_knows_how_long_a_text_may_be() -> None:
     assert {bound.most for _, _, bound in _TEXT_FIELDS} == {ID.most, CODE_CHARACTERS_MAX, TEXT_CHARACTERS_MAX}
     assert all(unicodedata.category(chr(code)) == "Cc" for code in (*range(32), *range(127, 160)))
+
+
+def test_a_simulation_warns_of_an_event_that_moves_every_clock_on_by_centuries() -> None:
+    programme = load_programme(
+        "schema: guerdon/1\nprogramme: p\ntimezone: UTC\ncurrency: USD\nrules: []\n", "p"
+    ).programme
+    assert programme is not None
+    spelt = [SIGNUP, PURCHASE, PURCHASE | {"event_id": "q", "order_id": "q", "occurred_at": "2999-11-20T10:03:00Z"}]
+    lines = [Line("e.jsonl", at, json.dumps(each).encode()) for at, each in enumerate(spelt, 1)]
+    (leap,) = simulate_lines(programme, lines).leaps
+    assert leap.startswith(
+        "e.jsonl:3: warning: this event is dated 2999-11-20T10:03:00Z, 973 years after all before it"
+    )
+    assert simulate_lines(programme, lines[:2]).leaps == []
 
 
 # --- small messages that grow ---------------------------------------------------------------------------------------

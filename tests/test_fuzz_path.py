@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.chaos]
 
 PROGRAMME = """\
 schema: guerdon/1
@@ -112,7 +112,7 @@ rules:
 """  # noqa: E501  a programme has lines of its own length
 
 LATEST_MS = START_MS + 100 * DAY_MS
-EXAMPLES, EVENTS_A_BATCH = (400, 40) if FULL else (14, 30)
+EXAMPLES, EVENTS_A_BATCH = (250, 40) if FULL else (14, 30)
 LATER_THAN_ADMISSION = (Reason.ID_CONFLICT, Reason.MEMBER_ERASED)
 TOPIC_OF = {kind: topic for topic, kinds in TOPIC_TYPES.items() for kind in kinds}
 WITNESS = "witness"
@@ -199,6 +199,7 @@ class WholePath:
         return admitted_from(event, shard_of(key_of(event)), schema_id, value, SECRET)
 
 
+@pytest.mark.timeout(3_600 if FULL else 300)
 def test_whatever_is_sent_is_accounted_for_and_stops_nobody(database_url: str, tmp_path: Path) -> None:
     activate(database_url, PROGRAMME)
     with closing(WholePath(database_url)) as path:
