@@ -138,3 +138,30 @@ def test_an_own_name_stays_as_it_is_up_to_the_length_of_an_id() -> None:
     digested = own_id("forwarded", "default", "e" * 183)
     assert digested == "forwarded:ed16d571437d8566b37d877aec7a9b422e444aaa9e90ae1171f21f12152b6b9c"
     assert own_id("forwarded", "a" * 100, "b" * 100) != own_id("forwarded", "a" * 99, f"a{'b' * 100}")
+
+
+def test_two_events_whose_source_and_id_read_alike_are_two(database_url: str, tmp_path: Path) -> None:
+    """A source may hold a colon: `a:b` and `c` are not `a` and `b:c`, neither passed on nor while a signup waits."""
+    activate(database_url, PROGRAMME)
+    events: list[Event] = [
+        Signup(event_id="b", member_id=BOB, occurred_at=START_MS, referrer_id="ann"),
+        Signup(event_id="c:d", source="b", member_id=BOB, occurred_at=START_MS, referrer_id="ann"),
+        Signup(event_id="d", source="b:c", member_id=BOB, occurred_at=START_MS, referrer_id="ann"),
+        Signup(event_id="a", member_id="ann", occurred_at=START_MS + 1),
+    ]
+    for at, (source, event_id) in enumerate((("x", "y:z"), ("x:y", "z")), 1):
+        events.append(Purchase(
+            source=source, event_id=event_id, member_id=BOB, occurred_at=START_MS + at * MINUTE_MS, order_id=f"o{at}",
+            currency="USD", amount=9_900,
+        ))  # fmt: skip
+    with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
+        for event in events:
+            taken_in(worker, event)
+        drain(worker)
+    assert_sound(database_url)
+    assert repeated(database_url)["shards_that_differ"] == 0
+    with transaction(database_url) as cursor:
+        passed_on = one(
+            cursor, "SELECT count(DISTINCT event_id), count(*) FROM guerdon.source_event WHERE kind = 'forwarded'"
+        )
+    assert passed_on == (5, 5)

@@ -21,10 +21,11 @@ from schemas.events import (
 def own_id(kind: str, source: str, event_id: str) -> str:
     """Return the event_id of what Guerdon writes because of an upstream event: `kind`, its source and its event_id.
 
-    Where that is longer than an id may be, `kind` and a SHA-256 in hex: views find these events by their beginning.
+    Where that is longer than an id may be, `kind` and a SHA-256 in hex: views find these events by their beginning. So,
+    too, where the source has a colon: `a:b` and `c` would read as `a` and `b:c`, and two events are never one.
     """
     name = f"{kind}:{source}:{event_id}"
-    if len(name) <= ID_CHARACTERS_MAX:
+    if len(name) <= ID_CHARACTERS_MAX and ":" not in source:
         return name
     origin = f"{source}\0{event_id}"
     return f"{kind}:{sha256(origin.encode()).hexdigest()}"
