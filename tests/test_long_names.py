@@ -140,7 +140,7 @@ def test_an_own_name_stays_as_it_is_up_to_the_length_of_an_id() -> None:
     assert own_id("forwarded", "a" * 100, "b" * 100) != own_id("forwarded", "a" * 99, f"a{'b' * 100}")
 
 
-def test_two_events_whose_source_and_id_read_alike_are_two(database_url: str, tmp_path: Path) -> None:
+def test_two_events_whose_source_and_id_read_alike_are_two(database_url: str) -> None:
     """A source may hold a colon: `a:b` and `c` are not `a` and `b:c`, neither passed on nor while a signup waits."""
     activate(database_url, PROGRAMME)
     events: list[Event] = [
