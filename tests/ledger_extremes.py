@@ -116,7 +116,8 @@ def event(rng: Random, number: int, at_ms: int) -> MemberEvent | Profile:
             **head, action=rng.choice(["adjust", "adjust", "opening", "referral_void"]),
             amount=rng.choice([None, -1, -500, -INT64_MAX, *AMOUNTS]),
             unit=rng.choice([None, "points", "status", "USD", "EUR"]),
-            expires_at=rng.choice([None, OCCURRED_AT_MS_FIRST, OCCURRED_AT_MS_END - 1]), tier=rng.choice([None, "c", "unknown"]),
+            expires_at=rng.choice([None, OCCURRED_AT_MS_FIRST, OCCURRED_AT_MS_END - 1]),
+            tier=rng.choice([None, "c", "unknown"]),
         )  # fmt: skip
     birthday = rng.choice([None, "1980-02-29", "--06-01", "2999-12-31"])
     return (Signup if kind == "signup" else Profile)(**head, birthday=birthday)
