@@ -66,6 +66,8 @@ def simulate(
         print_problems(bad.problems)
         raise
     print_problems(simulation.warnings)
+    for leap in simulation.leaps:
+        typer.echo(leap, err=True)
     if event_id is not None:
         _narrow(simulation, event_id)
     if as_json:

@@ -41,7 +41,7 @@ class Window(Struct, array_like=True, gc=False):
     def total(self, from_ms: int, at_ms: int) -> tuple[int, int]:
         """Return amount and times within `(from_ms, at_ms]`."""
         first, end = bisect_right(self.instants, from_ms), bisect_right(self.instants, at_ms)
-        return sum(self.amounts[first:end]), sum(self.times[first:end])
+        return bounded(sum(self.amounts[first:end])), sum(self.times[first:end])
 
     def amount(self, from_ms: int, at_ms: int) -> int:
         """Return the amount within `(from_ms, at_ms]`; most windows end at their last entry."""
@@ -49,8 +49,11 @@ class Window(Struct, array_like=True, gc=False):
         if not instants or from_ms >= instants[-1]:
             return 0
         if at_ms >= instants[-1]:
-            return sum(self.amounts if from_ms < instants[0] else self.amounts[bisect_right(instants, from_ms) :])
-        return sum(self.amounts[bisect_right(instants, from_ms) : bisect_right(instants, at_ms)])
+            inside = self.amounts if from_ms < instants[0] else self.amounts[bisect_right(instants, from_ms) :]
+            total = sum(inside)
+        else:
+            total = sum(self.amounts[bisect_right(instants, from_ms) : bisect_right(instants, at_ms)])
+        return total if -INT64_MAX <= total <= INT64_MAX else bounded(total)
 
     def enter(self, at_ms: int, amount: int, times: int, keep_from_ms: int) -> None:
         """Add an entry and forget those up to `keep_from_ms`; what a late event would forget is gone already."""
@@ -79,11 +82,15 @@ class Window(Struct, array_like=True, gc=False):
         if len(self.instants) > ENTRIES_MAX:
             self._merge()
 
-    def take(self, at_ms: int, amount: int, times: int = 0) -> None:
-        """Take back from the entry of an instant (merged entries stand at a later one); what is forgotten stays so."""
+    def take(self, at_ms: int, amount: int, times: int = 0, least: int = -INT64_MAX) -> None:
+        """Take back from the entry of an instant (merged entries stand at a later one); what is forgotten stays so.
+
+        `least` is what the entry cannot fall below: an entry that has reached the most that can be stored has
+        forgotten what was beyond it, so that more may be taken back than it says.
+        """
         place = bisect_left(self.instants, at_ms)
         if place < len(self.instants) and at_ms > self.forgotten_ms:
-            self.amounts[place] = bounded(self.amounts[place] - amount)
+            self.amounts[place] = max(least, bounded(self.amounts[place] - amount))
             self.times[place] = max(self.times[place] - times, 0)
 
     def forget(self, upto_ms: int) -> None:

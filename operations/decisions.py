@@ -35,6 +35,7 @@ COLUMNS = (
 """The columns that a CSV file may have, in any order."""
 
 _WITHOUT_TIME = "1970-01-01T00:00:00Z"
+"""What a line without a time is read with, and takes its event_id from; it is judged and written as of another."""
 
 
 class Problem(NamedTuple):
@@ -179,7 +180,7 @@ def line_of(file: str, number: int, found: dict[str, Any], currency: str, latest
     assert isinstance(event, Decision)  # noqa: S101  its type says so
     if not named:
         event = structs.replace(event, event_id=f"line-{content_digest(event, b'').hex()}")
-    check(event, currency, latest_ms)
+    check(event if dated else structs.replace(event, occurred_at=latest_ms), currency, latest_ms)
     return Line(file, number, event, dated)
 
 

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 _SECRET = b"guerdon simulate"
 """Digests are compared within one run only, so any fixed key will do."""
 
+YEAR_MS = 365 * 86_400_000
+LEAP_MS = 10 * YEAR_MS
+
 
 class BadProgramme(InputError):  # noqa: N818  as its siblings in schemas/errors.py
     """Say that a programme file has errors, and carry everything that was found in it."""
@@ -121,11 +124,22 @@ class _Simulator:
         try:
             event = decode_json(line.text)
             admit.check(event, currency=self._judge.programme.currency, latest_ms=None)
+            self._note_leap(event, line)
             self._admit(event)
         except Rejected as rejected:
             where = (line.file, line.number)
             found = Quarantined(event_id_in(line.text), rejected.reason, rejected.message, *where)
             self.simulation.quarantined.append(found)
+
+    def _note_leap(self, event: Event, line: Line) -> None:
+        """Warn of an event years after all before it: all that is due in between is so at once."""
+        before_ms = self.simulation.clock_ms
+        if before_ms and event.occurred_at - before_ms > LEAP_MS:
+            self.simulation.leaps.append(
+                f"{line.file}:{line.number}: warning: this event is dated {iso_from_instant(event.occurred_at)}, "
+                f"{(event.occurred_at - before_ms) // YEAR_MS} years after all before it, and moves every clock on to "
+                "it; correct its time if that is not meant"
+            )
 
     def _admit(self, event: Event) -> None:
         """Drop a duplicate, refuse a conflict, record and judge the rest."""

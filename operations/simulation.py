@@ -79,7 +79,8 @@ class Recorded(NamedTuple):
 class Simulation:
     """Hold what a run has found; `explained` tells of each event why rules gave or did not, None where nobody asked.
 
-    `is_moved_on` says that all members' clocks stand at `clock_ms`; the source log moves each shard's by its own ticks.
+    `leaps` are sentences on events that moved every clock on by many years. `is_moved_on` says that all members' clocks
+    stand at `clock_ms`; the source log moves each shard's by its own ticks.
     """
 
     recorded: list[Recorded] = field(default_factory=list)
@@ -87,6 +88,7 @@ class Simulation:
     accepted: int = 0
     duplicates: int = 0
     warnings: list[Problem] = field(default_factory=list)
+    leaps: list[str] = field(default_factory=list)
     clock_ms: int = 0
     is_moved_on: bool = True
     tiers: list[dict[str, Any]] = field(default_factory=list)

@@ -21,7 +21,7 @@ from engine.store.erased_members import is_erased
 from engine.store.history import History
 from engine.store.replay_facts import redeemed_by
 from engine.store.reward_log import first_pos
-from operations.why_own import explain_own, find_reward
+from operations.why_own import explain_own, find_reward, origin_of
 from schemas.canonical import IDENTITY_BYTES, event_identity
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Purchase, Touch
@@ -318,6 +318,7 @@ def _notes(judged: Judged, *, agrees: bool) -> list[str]:
         )
     elif not judged.rules:
         notes.append(f"no rule of version {judged.version} is on {judged.recorded.kind} events")
+    notes += origin_of(event)
     if judged.bare:
         notes.append("the member was erased: what was personal can no longer be read, and is told as missing")
     if not agrees and not judged.bare:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.live import load_judge
 from engine.programme.explain_values import Wording, quoted
+from engine.referral.facts import Attribution, Forwarded
 from engine.store import generations
 from operations.rows import plain
 from schemas.scalars import iso_from_instant
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.store.history import Recorded
+    from schemas.events import Event
 
 
 class Reward(NamedTuple):
@@ -63,6 +65,16 @@ def explain_own(cursor: Cursor, generation: int, reward: Reward, recorded: Recor
         "rule_version": reward.rule_version, "log_agrees": None, "notes": [_sentence(cursor, generation, reward)],
         "rules": [], "tier": None,
     }  # fmt: skip
+
+
+def origin_of(event: Event | None) -> list[str]:
+    """Return for which upstream event Guerdon wrote this one: its own event_id may be a digest of that."""
+    if isinstance(event, Forwarded):
+        did = event.event
+        return [f'it passes on what referee "{event.referee_id}" did: event "{did.event_id}" of source "{did.source}"']
+    if isinstance(event, Attribution) and event.origin_event_id is not None:
+        return [f'it decides on the signup: event "{event.origin_event_id}" of source "{event.origin_source}"']
+    return []
 
 
 _BY_ITSELF = {

@@ -40,7 +40,7 @@ def reader_of(schema: WriterSchema) -> Callable[[bytes], Event] | None:
 
     The function raises ValueError, IndexError or Rejected on bytes that are cut off.
     """
-    if schema.upcasts or schema.millis_divisors:
+    if schema.upcasts or schema.millis_divisors or schema.quantity_scale is not None:
         return None
     writing = _Writing()
     try:

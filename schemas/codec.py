@@ -5,6 +5,7 @@ A value is byte 0, four bytes of schema id (big endian), then the record as its 
 
 from __future__ import annotations
 
+from decimal import Decimal
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["CommittedSchemas", "Decoder", "Encoder", "WriterSchemas"]
 
 FRAME_BYTES = 5
+DECIMAL_BYTES_MAX = 16
 _SCHEMAS_KEPT_MAX = 10_000
 
 
@@ -107,7 +109,8 @@ class _Reading:
         self.kind = schema.kind
         self.topics = schema.topics
         self.prepare = prepare_for(schema.kind)
-        self.older = _older(schema) if schema.upcasts or schema.millis_divisors else None
+        is_older = schema.upcasts or schema.millis_divisors or schema.quantity_scale is not None
+        self.older = _older(schema) if is_older else None
         self.why = f"a {schema.kind.__name__} does not belong on it"
 
     def not_on(self, topic: str, schema_id: int) -> str:
@@ -162,9 +165,28 @@ def _older(schema: WriterSchema) -> Callable[[dict[str, Any]], dict[str, Any]]:
                 record[field] //= divisor
         for step in schema.upcasts:
             record = step(record)
+        if schema.quantity_scale is not None:
+            _read_quantities(record, schema.quantity_scale)
         return record
 
     return to_current
+
+
+def _read_quantities(record: dict[str, Any], scale: int) -> None:
+    """Make decimals of the quantities of lines, which were written as the bytes of an unscaled integer."""
+    lines = record.get("items")
+    for at, line in enumerate(lines if isinstance(lines, list) else ()):
+        quantity = line.get("quantity") if isinstance(line, dict) else None
+        if not isinstance(quantity, bytes):
+            continue
+        if len(quantity) > DECIMAL_BYTES_MAX:
+            raise Rejected(
+                Reason.OUT_OF_RANGE,
+                f"items[{at}].quantity: a decimal of {len(quantity):,} bytes; at most {DECIMAL_BYTES_MAX} are read",
+            )
+        unscaled = int.from_bytes(quantity, signed=True)
+        digits = tuple(int(digit) for digit in str(abs(unscaled)))
+        line["quantity"] = Decimal((int(unscaled < 0), digits, -scale))
 
 
 def _framing(value: bytes) -> str:

@@ -31,6 +31,7 @@ _WORDS = {
     "`bool | null`": "true or false",
     "`object | null`": "an object",
     "`array | null`": "a list",
+    "`bytes`": "bytes",
     "`float`": "a number that is no integer",
     "`decimal`": "a number that is no integer",
     "`null`": "null",
@@ -80,7 +81,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def _out_of_range(path: str, what: str) -> str:
     if path.endswith(("occurred_at", "expires_at")):
-        return "the year is not between 1970 and 2999"
+        return "the year is not between 1972 and 2999"
     return _in_words(what)
 
 

@@ -63,9 +63,13 @@ class MemberEvent(Event, frozen=True, omit_defaults=True, kw_only=True, gc=False
 
 
 class Purchase(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """Record an order that was paid; `amount` is after discounts, before tenders, without shipping."""
+    """Record an order that was paid; `amount` is after discounts, before tenders, without shipping.
 
-    order_id: Id
+    A referrer's ledger knows a referee's order by `rewards.order_key`, which is longer than an id: only admission
+    bounds `order_id`, or what was stored could not be read again.
+    """
+
+    order_id: str
     currency: str
     amount: Amount
     gross: Amount | None = None
@@ -80,9 +84,12 @@ class Purchase(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
 
 
 class Refund(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """Record goods returned: by items, by amount, or (with neither) the whole rest of the order."""
+    """Record goods returned: by items, by amount, or (with neither) the whole rest of the order.
 
-    order_id: Id
+    Its `order_id` is bounded as that of a purchase.
+    """
+
+    order_id: str
     refund_id: Id
     amount: Amount | None = None
     items: tuple[RefundItem, ...] | None = None

@@ -13,11 +13,13 @@ from typing import Any, NoReturn
 from msgspec import structs, to_builtins
 from msgspec.msgpack import encode as to_bytes
 
+from schemas.bounds import refuse_beyond
 from schemas.conversion import did_you_mean, event_from_fields
 from schemas.events import EVENT_TYPES, TYPE_NAMES, Event, Item, Purchase, Refund, RefundItem, Tender
 from schemas.rejection import Reason, Rejected
 from schemas.scalars import instant_from_iso, iso_from_instant, shown
 
+_BYTE_ORDER_MARK = "\ufeff"
 _TIME_FIELDS = ("occurred_at", "expires_at")
 
 
@@ -49,6 +51,10 @@ def object_of(line: str | bytes) -> dict[str, object]:
     """
     try:
         text = line if isinstance(line, str) else line.decode()
+        if text.startswith(_BYTE_ORDER_MARK):
+            raise Rejected(
+                Reason.UNDECODABLE, "the line begins with a byte order mark (U+FEFF); save the file as UTF-8 without it"
+            )
         value = json.loads(text, object_pairs_hook=_object, parse_float=_decimal, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise Rejected(Reason.UNDECODABLE, f"byte {error.start + 1} is no UTF-8; save the file as UTF-8") from None
@@ -82,7 +88,8 @@ def event_from_object(obj: dict[str, object]) -> Event:
     try:
         to_bytes(event)
     except UnicodeEncodeError:
-        raise Rejected(Reason.UNDECODABLE, "a text holds half of a UTF-16 pair (\\ud800 to \\udfff)") from None
+        refuse_beyond(event)
+        raise
     return event
 
 

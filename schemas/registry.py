@@ -15,6 +15,7 @@ with warnings.catch_warnings(record=True):  # authlib tells every user which HTT
     from confluent_kafka.schema_registry import RegisteredSchema, Schema, SchemaRegistryClient, SchemaRegistryError
 
 from schemas.errors import InputError, ServiceUnreachable
+from schemas.references import REFERENCES_MAX, inlined
 from schemas.writer_schemas import NAMESPACE, CommittedSchemas, WriterSchemas, current_texts
 
 if TYPE_CHECKING:
@@ -84,13 +85,35 @@ class RegistrySchemas:
     def _ask(self, schema_id: int) -> str | None:
         try:
             schema = self._client.get_schema(schema_id)
+            definitions = self._referred_to(schema)
         except SchemaRegistryError as error:
             if _is_registrys_not_found(error):
                 return None
             raise _unreachable(self._place, error) from None
         except Exception as error:  # noqa: BLE001  the client raises anything on what is no registry's answer
             raise _unreachable(self._place, error) from None
-        return schema.schema_str if schema.schema_type == "AVRO" else None
+        text = schema.schema_str if schema.schema_type == "AVRO" else None
+        if text is None or not definitions:
+            return text
+        try:
+            return inlined(text, definitions)
+        except (ValueError, RecursionError):
+            return text  # whoever reads it says what is wrong with it
+
+    def _referred_to(self, schema: Schema) -> dict[str, str]:
+        """Return the schemas that one refers to, and those that these do, by the names under which they do it."""
+        found: dict[str, str] = {}
+        left = list(schema.references or ())
+        while left and len(found) < REFERENCES_MAX:
+            reference = left.pop()
+            name, subject, version = reference.name, reference.subject, reference.version
+            if name is None or name in found or subject is None or version is None:
+                continue
+            referred = self._client.get_version(subject, version).schema
+            if referred is not None and referred.schema_str is not None:
+                found[name] = referred.schema_str
+                left += referred.references or ()
+        return found
 
 
 def writer_schemas(url: str | None) -> WriterSchemas:

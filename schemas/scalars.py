@@ -79,7 +79,8 @@ def instant_from_iso(value: object, path: str) -> int:
     """Return the milliseconds since 1970 UTC of an ISO-8601 time with offset; finer digits are cut off.
 
     Raises:
-        Rejected: wrong_type where it is no such time, out_of_range where its year is not 1970 to 2999.
+        Rejected: wrong_type where it is no such time, out_of_range where it lies before 1970 or after 2999
+            (admission begins in 1972, `schemas.bounds`).
     """
     found = _INSTANT.fullmatch(value) if isinstance(value, str) else None
     if not isinstance(value, str) or found is None:
@@ -91,13 +92,13 @@ def instant_from_iso(value: object, path: str) -> int:
             Reason.WRONG_TYPE, f"{path}: {shown(value)} has no offset; append Z for UTC, or one such as +08:00"
         )
     if found["year"] == "0000":
-        raise Rejected(Reason.OUT_OF_RANGE, f"{path}: the year of {shown(value)} is not between 1970 and 2999")
+        raise Rejected(Reason.OUT_OF_RANGE, f"{path}: the year of {shown(value)} is not between 1972 and 2999")
     try:
         at_ms = (datetime.fromisoformat(value.upper()) - _EPOCH) // _MILLISECOND
     except ValueError as error:
         raise Rejected(Reason.WRONG_TYPE, f"{path}: {shown(value)} is no time: {error}") from None
     if not 0 <= at_ms < OCCURRED_AT_MS_END:
-        raise Rejected(Reason.OUT_OF_RANGE, f"{path}: the year of {shown(value)} is not between 1970 and 2999")
+        raise Rejected(Reason.OUT_OF_RANGE, f"{path}: the year of {shown(value)} is not between 1972 and 2999")
     return at_ms
 
 

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fastavro import parse_schema
 
@@ -25,7 +25,11 @@ SCHEMA_CHARACTERS_MAX = 1_000_000
 DEPTH_MAX = 32
 STEPS_MAX = 2_000
 """Fields and branches that one record may hold outside of lists and maps, counted through the records in it."""
+STEPS_A_BYTE_MAX = 4
+"""Values that an entry of a list or map may hold for each byte that it takes: a value then holds at most so many for
+each of its bytes, and `STEPS_MAX` more, whatever its schema says."""
 
+SCALE_MAX = 38
 _MILLIS_PER = {"timestamp-millis": 1, "timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
 _TIME_FIELDS = ("occurred_at", "expires_at")
 _PRIMITIVES = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
@@ -55,6 +59,8 @@ class WriterSchema:
     topics: frozenset[str]
     millis_divisors: tuple[tuple[str, int], ...]
     upcasts: tuple[Upcast, ...]
+    quantity_scale: int | None = None
+    """Of quantities of lines that are written as `decimal`; they are read as bytes."""
 
 
 class CommittedSchemas:
@@ -121,7 +127,7 @@ def read_writer_schema(text: str) -> WriterSchema:
         raise UnreadableSchema(f"its schema is no valid Avro: {type(error).__name__}: {error}"[:300]) from None
     type_name = name.lower()
     topics = frozenset(topic for topic, types in TOPIC_TYPES.items() if type_name in types)
-    return WriterSchema(avro, kind, topics, _millis_divisors(raw), upcasts)
+    return WriterSchema(avro, kind, topics, _millis_divisors(raw), upcasts, _quantity_scale(raw))
 
 
 def _record_kind(raw: dict[str, Any]) -> tuple[str, type[Event]]:
@@ -148,57 +154,102 @@ def _millis_divisors(raw: dict[str, Any]) -> tuple[tuple[str, int], ...]:
     return tuple(divisors)
 
 
+def _quantity_scale(raw: dict[str, Any]) -> int | None:
+    """Return the scale of the quantities of lines where they are decimals, else None."""
+    lines = _type_of_field(raw, "items")
+    line = lines.get("items") if isinstance(lines, dict) else None
+    quantity = _type_of_field(line, "quantity") if isinstance(line, dict) else None
+    if not isinstance(quantity, dict) or quantity.get("logicalType") != "decimal":
+        return None
+    scale = quantity.get("scale", 0)
+    if not isinstance(scale, int) or not 0 <= scale <= SCALE_MAX:
+        raise UnreadableSchema(f"the scale of its quantities is none from 0 to {SCALE_MAX}")
+    return scale
+
+
+def _type_of_field(record: dict[str, Any], name: str) -> Any:
+    """Return the type of a record's field, the first that is not null where it is a union."""
+    kind = next((field["type"] for field in record.get("fields", ()) if field["name"] == name), None)
+    return next((branch for branch in kind if branch != "null"), None) if isinstance(kind, list) else kind
+
+
 def _without_logical_types(schema: Any) -> Any:
-    """Return `schema` without logical types but decimal: a long is read faster than a datetime, and text is text."""
+    """Return `schema` without logical types: a long is read faster than a datetime, and text is text.
+
+    Decimals are read as bytes, too: to make a number of a megabyte takes minutes.
+    """
     if isinstance(schema, list):
         return [_without_logical_types(branch) for branch in schema]
     if not isinstance(schema, dict):
         return schema
-    decimal = schema.get("logicalType") == "decimal"
     return {
         key: _without_logical_types(value) if key in ("type", "items", "values", "fields") else value
         for key, value in schema.items()
-        if decimal or key != "logicalType"
+        if key != "logicalType"
     }
+
+
+class _Size(NamedTuple):
+    """Say of a type how few bytes a value takes, how many steps it is at most, and how many beyond what its bytes pay.
+
+    A step is a field, a branch or a value. Each byte pays for `STEPS_A_BYTE_MAX` of them; lists and maps are left out
+    of `steps`, as their entries have to pay for themselves.
+    """
+
+    bytes_min: int
+    steps: int
+    unpaid: int
+
+
+def _sized(bytes_min: int) -> _Size:
+    return _Size(bytes_min, 1, 1 - STEPS_A_BYTE_MAX * bytes_min)
 
 
 class _Measure:
     """Walk a schema once, and refuse what makes reading unbounded.
 
     A record that holds itself overflows the C stack of the Avro reader and ends the process; a list whose items take
-    no bytes says a billion items in five bytes; records nested in fan-out do the same by their sheer number.
+    no bytes says a billion items in five bytes, and one whose items are a boolean and two thousand nulls takes a
+    gigabyte of memory for each megabyte; records nested in fan-out do the same by their sheer number.
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[int, int]] = {}
+        self._known: dict[str, _Size] = {}
         self._open: set[str] = set()
 
-    def of(self, schema: Any, namespace: str, depth: int) -> tuple[int, int]:
-        """Return the fewest bytes and the most steps that one value takes."""
+    def of(self, schema: Any, namespace: str, depth: int) -> _Size:
+        """Return what one value takes."""
         if depth > DEPTH_MAX:
             raise UnreadableSchema(f"its schema nests deeper than {DEPTH_MAX}")
         if isinstance(schema, list):
             branches = [self.of(branch, namespace, depth + 1) for branch in schema]
-            return 1, 1 + max((steps for _, steps in branches), default=0)
+            steps = max((size.steps for size in branches), default=0)
+            unpaid = max((size.unpaid for size in branches), default=0)
+            return _Size(1, 1 + steps, _sized(1).unpaid + unpaid)
         if isinstance(schema, str):
             return self._named(schema, namespace)
         kind = schema["type"]
         if kind in ("record", "error"):
             return self._record(schema, namespace, depth)
         if kind in ("enum", "fixed"):
-            size = (1 if kind == "enum" else int(schema["size"]), 1)
+            size = _sized(1 if kind == "enum" else int(schema["size"]))
             self._known[_full_name(schema, namespace)] = size
             return size
         if kind in ("array", "map"):
-            bytes_min, _ = self.of(schema["items" if kind == "array" else "values"], namespace, depth + 1)
-            if kind == "array" and bytes_min == 0:
+            entry = self.of(schema["items" if kind == "array" else "values"], namespace, depth + 1)
+            if kind == "array" and entry.bytes_min == 0:
                 raise UnreadableSchema("its schema has a list whose items take no bytes")
-            return 1, 1
+            if entry.unpaid + (_sized(1).unpaid if kind == "map" else 0) > 0:
+                raise UnreadableSchema(
+                    f"its schema has a {'list' if kind == 'array' else 'map'} whose entries hold more than "
+                    f"{STEPS_A_BYTE_MAX} values for each byte that they take"
+                )
+            return _sized(1)
         return self.of(kind, namespace, depth + 1)
 
-    def _named(self, name: str, namespace: str) -> tuple[int, int]:
+    def _named(self, name: str, namespace: str) -> _Size:
         if name in _PRIMITIVES:
-            return _PRIMITIVES[name], 1
+            return _sized(_PRIMITIVES[name])
         full = name if "." in name or not namespace else f"{namespace}.{name}"
         for candidate in (full, name):
             if candidate in self._open:
@@ -207,16 +258,17 @@ class _Measure:
                 return self._known[candidate]
         raise UnreadableSchema(f"its schema names {full}, which it does not define")
 
-    def _record(self, schema: dict[str, Any], namespace: str, depth: int) -> tuple[int, int]:
+    def _record(self, schema: dict[str, Any], namespace: str, depth: int) -> _Size:
         full = _full_name(schema, namespace)
         self._open.add(full)
         sizes = [self.of(field["type"], full.rpartition(".")[0], depth + 1) for field in schema["fields"]]
         self._open.discard(full)
-        bytes_min, steps = sum(size[0] for size in sizes), 1 + sum(size[1] for size in sizes)
+        steps = 1 + sum(size.steps for size in sizes)
         if steps > STEPS_MAX:
             raise UnreadableSchema(f"its record {full} holds more than {STEPS_MAX:,} fields")
-        self._known[full] = bytes_min, steps
-        return bytes_min, steps
+        size = _Size(sum(size.bytes_min for size in sizes), steps, 1 + sum(size.unpaid for size in sizes))
+        self._known[full] = size
+        return size
 
 
 def _full_name(schema: dict[str, Any], namespace: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from schemas.bounds import OCCURRED_AT_MS_FIRST
 from schemas.events import (
     INT64_MAX,
     OCCURRED_AT_MS_END,
@@ -86,9 +87,9 @@ def next_ms(rng: Random, at_ms: int) -> int:
     """Return the time of the next event: mostly later, at times at either end of what is allowed."""
     chance = rng.random()
     if chance < 0.05:
-        return rng.choice([0, OCCURRED_AT_MS_END - 1])
+        return rng.choice([OCCURRED_AT_MS_FIRST, OCCURRED_AT_MS_END - 1])
     if chance < 0.2:
-        return max(0, at_ms - rng.choice([1, DAY_MS, 40 * DAY_MS, 4_000 * DAY_MS]))
+        return max(OCCURRED_AT_MS_FIRST, at_ms - rng.choice([1, DAY_MS, 40 * DAY_MS, 4_000 * DAY_MS]))
     return min(OCCURRED_AT_MS_END - 1, at_ms + rng.choice([0, 1, 1_000, 3_600_000, DAY_MS, 31 * DAY_MS, 366 * DAY_MS]))
 
 
@@ -115,7 +116,8 @@ def event(rng: Random, number: int, at_ms: int) -> MemberEvent | Profile:
             **head, action=rng.choice(["adjust", "adjust", "opening", "referral_void"]),
             amount=rng.choice([None, -1, -500, -INT64_MAX, *AMOUNTS]),
             unit=rng.choice([None, "points", "status", "USD", "EUR"]),
-            expires_at=rng.choice([None, 0, OCCURRED_AT_MS_END - 1]), tier=rng.choice([None, "c", "unknown"]),
+            expires_at=rng.choice([None, OCCURRED_AT_MS_FIRST, OCCURRED_AT_MS_END - 1]),
+            tier=rng.choice([None, "c", "unknown"]),
         )  # fmt: skip
     birthday = rng.choice([None, "1980-02-29", "--06-01", "2999-12-31"])
     return (Signup if kind == "signup" else Profile)(**head, birthday=birthday)

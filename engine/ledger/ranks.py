@@ -50,6 +50,7 @@ def count_gained(turn: Turn, at_ms: int, order_id: str | None, before: int = 0) 
             for reward in turn.rewards[turn.counted :]
             if reward.posting.unit == "status" and reward.posting.debit == "issued"
         )
+    gained = bounded(gained)
     turn.counted = len(turn.rewards)
     clock, standing = standing_of(turn, tiers)
     if gained:

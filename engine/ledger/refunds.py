@@ -92,13 +92,14 @@ def apply_waiting(turn: Turn, order_id: str, bought_ms: int) -> None:
 
 
 def _refusal(turn: Turn, order: Refunded, event: Refund) -> str | None:
+    programme, bought_ms = turn.books.judge(order.version).programme, order.purchase.occurred_at
+    # First: whether what is known of the order has been dropped already differs between the live fold and a replay.
+    if is_forgotten(programme, bought_ms, turn.state.clock_ms):
+        return "refund_window_closed"
     known = order.refunds.get(event.refund_id)
     if known is not None:
         return "already_refunded" if known == _digest(event) else "id_conflict"
-    programme, bought_ms = turn.books.judge(order.version).programme, order.purchase.occurred_at
     if event.occurred_at > refunds_close_ms(programme, bought_ms):
-        return "refund_window_closed"
-    if is_forgotten(programme, bought_ms, turn.state.clock_ms):  # it came later than anything is kept for
         return "refund_window_closed"
     return "nothing_left" if order.refunds and rest_of(order) is None else None
 

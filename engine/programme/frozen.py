@@ -28,6 +28,7 @@ from engine.programme.facts import Facts
 from engine.programme.fields import is_personal
 from engine.programme.model import MultipliedAmount, RatedAmount
 from engine.programme.occasions import ReferralEvent
+from engine.windows import bounded
 from schemas.events import Purchase
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def keep_first(state: MemberState, order_id: str | None, rule_id: str, before: i
     """Keep how far a challenge, or a tier's number, stood before the order that reached its goal."""
     if order_id is not None:
         facts = state.orders.setdefault(order_id, OrderFacts())
-        facts.first = (facts.first or {}) | {rule_id: (before, goal)}
+        facts.first = (facts.first or {}) | {rule_id: (bounded(before), goal)}
 
 
 REACTS_TO = "\0"

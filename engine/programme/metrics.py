@@ -105,6 +105,7 @@ def completes(
     """
     if by is None or by <= 0:
         return None
+    by = bounded(by)
     (wanted, repeats), (from_ms, at_ms) = goal, span
     memory = state.remembering()
     counter = memory.counters.setdefault(key, [0, 0])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.programme.budgets import budget_key
-from engine.programme.conditions import Duration, Measure
+from engine.programme.conditions import Duration, Measure, may_be_negative
 from engine.programme.facts import period_of
 from engine.programme.model import Every, MaxLimit
 from engine.programme.uses import value_key
 from engine.windows import bounded
+from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
     from engine.ledger.turn import Turn
@@ -49,7 +50,7 @@ def _give_back(state: MemberState, scope: LimitScope, rule_id: str, bought: Fact
     if isinstance(scope.every, Duration):
         window = _window_of(state, key, value)
         if window is not None and (amount or times):
-            window.take(bought.at_ms, amount, times)
+            window.take(bought.at_ms, amount, times, least=0)
         return
     use = _use_of(state, key, value, period_of(scope.every, bought.at_ms, bought.calendar))
     if use is not None:
@@ -75,14 +76,19 @@ def _use_of(state: MemberState, key: str, value: str | None, period: int) -> Lim
 
 
 def take_from_metric(state: MemberState, metric: Metric, by: int, at_ms: int) -> None:
-    """Take from a count or a sum what an order had entered at an instant; `last` and `streak` stay."""
+    """Take from a count or a sum what an order had entered at an instant; `last` and `streak` stay.
+
+    A sum that has reached the most that can be stored has forgotten what was beyond it: what is taken back lowers it
+    from there, and a sum of what is never negative stops at 0.
+    """
     if not by or state.memory is None or metric.measure not in (Measure.COUNT, Measure.SUM):
         return
+    least = -INT64_MAX if metric.of is not None and may_be_negative(metric.of) else 0
     if metric.over is None:
         counter = state.memory.counters.get(metric.key)
         if counter is not None:
-            counter[0] = bounded(counter[0] - by)
+            counter[0] = max(least, bounded(counter[0] - by))
     else:
         window = state.memory.windows.get(metric.key)
         if window is not None:
-            window.take(at_ms, by)
+            window.take(at_ms, by, least=least)

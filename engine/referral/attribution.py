@@ -11,7 +11,7 @@ from engine.programme.contest_periods import bounds_of
 from engine.programme.model import Every
 from engine.programme.terms import Block, Flag, Touches
 from engine.referral.codes import is_well_formed, normalised
-from engine.referral.facts import Attribution
+from engine.referral.facts import Attribution, own_id
 from engine.referral.identities import Identities  # noqa: TC001  msgspec reads the annotations
 from schemas.events import PERSONAL_FIELDS, Purchase, Signup
 
@@ -161,9 +161,10 @@ class Attributor:
         reason = self._rejection(signup, asked.owner, identities)
         flags = () if reason is not None or asked.owner is None else self._flags(signup, asked.owner, identities)
         return Attribution(
-            event_id=f"attribution:{signup.source}:{signup.event_id}", source="guerdon", member_id=signup.member_id,
-            occurred_at=at_ms, status="attributed" if reason is None else "rejected", referrer_id=asked.owner,
-            code=asked.code, channel=asked.channel, reason=reason, flags=flags,
+            event_id=own_id("attribution", signup.source, signup.event_id), source="guerdon",
+            member_id=signup.member_id, occurred_at=at_ms, status="attributed" if reason is None else "rejected",
+            referrer_id=asked.owner, code=asked.code, channel=asked.channel, reason=reason, flags=flags,
+            origin_source=signup.source, origin_event_id=signup.event_id,
         )  # fmt: skip
 
     def _rejection(self, signup: Signup, owner: str | None, identities: Identities) -> str | None:  # noqa: PLR0911  one for each reason, in their order

@@ -16,8 +16,9 @@ from engine.referral.facts import (
     ForwardedPurchase,
     ForwardedRefund,
     ForwardedSignup,
+    own_id,
 )
-from schemas.events import PERSONAL_FIELDS, Activity, Decision, Purchase, Refund, Signup
+from schemas.events import INT64_MAX, PERSONAL_FIELDS, Activity, Decision, Purchase, Refund, Signup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,8 +51,9 @@ class Order(Struct, array_like=True):
 class Tracker(Struct, array_like=True):
     """Hold what admission knows of a referred member; stored as MessagePack, so fields are added at the end.
 
-    `count` is the number of orders that are not wholly refunded, `spend` what was spent less what was returned. `early`
-    are refunds whose purchase has not come: they are forwarded right after it.
+    `count` is the number of orders that are not wholly refunded, `spend` what was spent less what was returned; it
+    stops at the most that 64 bits hold, and what is returned then lowers it from there, at the least to 0. `early` are
+    refunds whose purchase has not come: they are forwarded right after it.
     """
 
     referrer_id: str
@@ -101,7 +103,7 @@ class Tracker(Struct, array_like=True):
     def _bought(self, event: Purchase, closes_ms: int) -> list[Forwarded]:
         self._forget(event.occurred_at)
         self.orders[event.order_id] = Order(event.amount, closes_ms)
-        self.spend += event.amount
+        self.spend = min(self.spend + event.amount, INT64_MAX)
         found = [self._passed_on(event, self.count + 1)]
         self.count += 1
         for refund in self.early.pop(event.order_id, ()):
@@ -129,7 +131,7 @@ class Tracker(Struct, array_like=True):
             return
         order.refunds.append(event.refund_id)
         order.returned += asked
-        self.spend -= asked
+        self.spend = max(0, self.spend - asked)
         is_whole = event.amount is None and event.items is None
         if (is_whole or asked == left) and (left or is_whole):
             self.count -= 1
@@ -148,7 +150,7 @@ class Tracker(Struct, array_like=True):
         kind = _CARRIED[type(event)]
         carried = kind(**{name: getattr(event, name) for name in event.__struct_fields__})
         return Forwarded(
-            event_id=f"forwarded:{event.source}:{event.event_id}", source="guerdon", member_id=self.referrer_id,
+            event_id=own_id("forwarded", event.source, event.event_id), source="guerdon", member_id=self.referrer_id,
             occurred_at=event.occurred_at, referee_id=event.member_id, event=carried, number=number, spend=self.spend,  # type: ignore[attr-defined]  # touches are not forwarded
             signup_ms=self.signup_ms, channel=self.channel, flagged=self.flagged, referee=self.referee,
         )  # fmt: skip

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec import msgpack
+from msgspec import msgpack, structs
 
 from engine.ledger import adjustments
 from engine.ledger.adjustments import Adjustment
 from engine.referral.attribution import Waiting
-from engine.referral.facts import Attribution, Forwarded
+from engine.referral.facts import Attribution, Forwarded, own_id
 from engine.referral.tracker import Tracker
+from schemas.events import ID_CHARACTERS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,9 +75,18 @@ def drain(cursor: Cursor, shards: Iterable[int], until_ms: int) -> list[Drained]
     latest: dict[tuple[int, int], int] = {}
     for to_shard, from_shard, from_seq, n, occurred_ms, body in sorted(cursor.fetchall()):
         turn_ms = latest[to_shard, from_shard] = max(latest.get((to_shard, from_shard), 0), occurred_ms)
-        found.append(((turn_ms, to_shard, from_shard, from_seq, n), _decode_forwarded(body)))
+        found.append(((turn_ms, to_shard, from_shard, from_seq, n), _forwarded(body)))
     found.sort(key=lambda each: each[0])
     return [Drained(order[0], order[1], event) for order, event in found]
+
+
+def _forwarded(body: bytes) -> Forwarded:
+    """Return what was forwarded; what an earlier release gave too long a name is renamed before it is logged."""
+    forwarded = _decode_forwarded(body)
+    if len(forwarded.event_id) <= ID_CHARACTERS_MAX:
+        return forwarded
+    origin = forwarded.event
+    return structs.replace(forwarded, event_id=own_id("forwarded", origin.source, origin.event_id))
 
 
 DECIDABLE = """

@@ -18,6 +18,7 @@ from engine.ledger.forget import refunds_close_ms
 from engine.programme.localtime import DAY_ZERO, calendar_of
 from engine.referral.attribution import Attributor, TouchSeen, Waiting
 from engine.referral.codes import free_code, normalised
+from engine.referral.facts import own_id
 from engine.referral.identities import identities_of
 from engine.referral.tracker import FORWARDED, Tracker, forward_all
 from engine.store import history, source_log
@@ -180,7 +181,7 @@ class Referrals(StoredReferrals):
         code, named = signup.referral_code, signup.referrer_id
         codes = [] if code is None else [code, normalised(code)]
         self._waiting.append(
-            (shard, signup.member_id, f"{signup.source}:{signup.event_id}", codes,
+            (shard, signup.member_id, own_id("signup", signup.source, signup.event_id), codes,
              named if code is None else None, None if named is None or codes else shard_of(named),
              waiting.until_ms, _encode(waiting))
         )  # fmt: skip
