@@ -9,12 +9,14 @@ import msgspec
 from msgspec import msgpack
 
 from engine import admit
-from engine.batch import Batch, admitted_from
+from engine.batch import Batch, Portion, admitted_from
 from engine.live import ATTEMPTS_MAX, LiveTransaction
 from engine.release import release_member
+from engine.safety_net import still_failing
 from engine.store import personal, programmes, quarantine
 from engine.store.database import RETRYABLE, one, transaction
-from engine.store.forwards import OWN_EVENTS
+from engine.store.failures import StepFailed, is_data
+from engine.store.forwards import OWN_EVENTS, ROWS, Forwarding, row_of
 from operations.rows import plain
 from schemas.canonical import event_identity
 from schemas.codec import Decoder
@@ -76,6 +78,9 @@ def shown(settings: Settings, record_id: int) -> dict[str, Any]:
 
 def _told_of_own(kind: str, payload: bytes) -> dict[str, Any] | str:
     """Return what is to be known of a record that is about something Guerdon itself has written."""
+    if kind in ROWS.values():
+        row = row_of(kind, payload)
+        return {**row._asdict(), "body": msgspec.to_builtins(msgpack.decode(row.body))}
     told = dict(msgspec.to_builtins(msgpack.decode(payload, type=OWN_EVENTS.get(kind) or dict[str, Any])))
     if "until_ms" in told:
         return "none: a tick moved the member's clock on, and what was due could not be performed"
@@ -95,23 +100,45 @@ def release(settings: Settings, record_id: int) -> str:
         except RETRYABLE:  # a worker held a budget that the member takes from, and waited for another of them
             if attempt == ATTEMPTS_MAX:
                 raise
+        except Exception as error:
+            if not is_data(error):
+                raise
+            raise still_failing(record_id, StepFailed("release", error)) from error
         else:
             break
-    return _admit_again(settings, record_id) if released is None else released
+    if released is not None:
+        return released
+    return _take_row_again(settings, record_id) or _admit_again(settings, record_id)
 
 
 def _judge_again(settings: Settings, record_id: int) -> str | None:
     """Judge the events of a member who is held by the record; None where nobody is."""
     with transaction(settings.database_url) as cursor:
         record = _open_record(cursor, record_id)
-        if record["stage"] != "evaluate":
+        if record["seq"] is None:
             return None
         rewards = release_member(cursor, record["shard"], record["member_id"])
-        for held in quarantine.rows(
-            cursor, "status = 'open' AND stage = 'evaluate' AND member_id = %s", (record["member_id"],)
-        ):
+        for held in quarantine.rows(cursor, f"{quarantine.HOLDS} AND member_id = %s", (record["member_id"],)):
             quarantine.resolve(cursor, held["id"], "released", None)
         return f"member {record['member_id']} is judged again: {rewards} reward events"
+
+
+def _take_row_again(settings: Settings, record_id: int) -> str | None:
+    """Take in what one shard told another, or a signup that waited, from the record that keeps its row; None: neither.
+
+    A worker would do so at its turn; here it is done at once, so that it shows whether it can be.
+    """
+    with transaction(settings.database_url) as cursor:
+        record = _open_record(cursor, record_id)
+    if record["kind"] not in ROWS.values():
+        return None
+    row = row_of(record["kind"], bytes(record["payload"]))
+    portion = Portion(forwarded=(row,)) if isinstance(row, Forwarding) else Portion(undecided=(row,))
+    with closing(LiveTransaction(settings.database_url, lambda _schema_id: None)) as live:
+        outcome = live.commit(Batch(released=record_id, portion=portion))
+    if outcome.quarantined:
+        return f"it is taken in, and member {record['member_id']} is held, as it could not be judged"
+    return f"it is taken in: {outcome.rewards} reward events"
 
 
 def _admit_again(settings: Settings, record_id: int) -> str:
@@ -133,8 +160,12 @@ def _admit_again(settings: Settings, record_id: int) -> str:
             ) from None
         except personal.Erased:
             raise AnswerIsNo(f"record {record_id} belongs to an erased member; discard it") from None
+        except Exception as error:
+            if not is_data(error):
+                raise
+            raise still_failing(record_id, StepFailed(str(record["stage"]), error)) from error
     admitted = admitted_from(event, shard_of(key_of(event)), schema_id, bytes(record["payload"]), bytes(secret))
-    batch = Batch(admitted=[admitted], released=record_id)
+    batch = Batch(admitted=[admitted], released=record_id, portion=Portion())
     with closing(LiveTransaction(settings.database_url, schemas.lookup)) as live:
         outcome = live.commit(batch)
     if outcome.quarantined:
@@ -151,7 +182,7 @@ def discard(database_url: str, record_id: int, why: str) -> None:
     """
     with transaction(database_url) as cursor:
         record = _open_record(cursor, record_id)
-        if record["stage"] == "evaluate":
+        if record["seq"] is not None:
             raise AnswerIsNo(
                 f"record {record_id} holds member {record['member_id']}: its event is in the log already and cannot be "
                 f"discarded; run `guerdon quarantine release {record_id}`"
@@ -160,7 +191,7 @@ def discard(database_url: str, record_id: int, why: str) -> None:
 
 
 def _event_of(cursor: Cursor, record: dict[str, Any], schemas: WriterSchemas, settings: Settings) -> tuple[int, Event]:
-    if record["kind"] == quarantine.TICK or record["kind"] in OWN_EVENTS:
+    if record["kind"] == quarantine.TICK or record["kind"] in OWN_EVENTS or record["kind"] in ROWS.values():
         raise NoEvent
     payload = bytes(record["payload"] or b"")
     if record["schema_id"] == personal.OWN_FORMAT:

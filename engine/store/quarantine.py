@@ -8,7 +8,7 @@ from psycopg2.extras import RealDictCursor, execute_values
 
 from engine.batch import NO_OFFSET
 from engine.store import personal
-from engine.store.forwards import OWN_NAMES
+from engine.store.forwards import OWN_NAMES, ROWS
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
 from schemas.events import TYPE_NAMES
@@ -35,9 +35,13 @@ _COLUMNS = (
 _INSERT = f"INSERT INTO guerdon.quarantine ({', '.join(_COLUMNS)}) VALUES %s"  # noqa: S608  names of this module
 
 
+HOLDS = "status = 'open' AND seq IS NOT NULL"
+"""The records that hold a member: their event is in the log, at whichever step it failed."""
+
+
 def kind_named(event: Event) -> str:
     """Return how the source log calls an event, sent by upstream or written by Guerdon itself."""
-    return TYPE_NAMES.get(type(event)) or OWN_NAMES.get(type(event), TICK)
+    return TYPE_NAMES.get(type(event)) or OWN_NAMES.get(type(event)) or ROWS.get(type(event), TICK)
 
 
 def personal_owner(record: SetAside) -> Owner | None:
@@ -68,7 +72,7 @@ def add(
         shard, seq = (places or {}).get(index, (None, None))
         rows.append(
             (
-                record.stage, str(record.reason), record.message.replace("\0", "␀"), record.topic,
+                record.stage, str(record.reason), _storable(record.message), record.topic,
                 None if record.partition == NO_OFFSET else record.partition,
                 None if record.offset == NO_OFFSET else record.offset,
                 payload, sealed, schema_id, shard, seq, None if event is None else kind_named(event),
@@ -101,9 +105,7 @@ def rows(cursor: Cursor, where: str = "status = 'open'", parameters: tuple[Any, 
 
 def held(cursor: Cursor) -> list[str]:
     """Return the members who are held: what comes for them is recorded, and judged after a release."""
-    cursor.execute(
-        "SELECT DISTINCT member_id FROM guerdon.quarantine WHERE stage = 'evaluate' AND status = 'open' ORDER BY 1"
-    )
+    cursor.execute(f"SELECT DISTINCT member_id FROM guerdon.quarantine WHERE {HOLDS} ORDER BY 1")  # noqa: S608  a constant
     return [member_id for (member_id,) in cursor.fetchall()]
 
 
