@@ -11,7 +11,7 @@ from cli.progress import progress, steps
 from schemas.errors import AnswerIsNo
 
 projection_app = typer.Typer(help="List, rebuild and verify the projections.")
-offsets_app = typer.Typer(help="Show how far each partition was taken, and continue stopped ones.")
+offsets_app = typer.Typer(help="Show how far each partition was taken, continue stopped ones, let one record pass.")
 
 
 def register(app: typer.Typer) -> None:
@@ -127,3 +127,28 @@ def offsets_reset(
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     print_rows(reset(load_settings(), topic, why), as_json=as_json, empty="nothing was stopped")
+
+
+@offsets_app.command("pass")
+def offsets_pass(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC")],
+    partition: Annotated[int, typer.Argument(metavar="PARTITION", min=0)],
+    offset: Annotated[int, typer.Argument(metavar="OFFSET", min=0)],
+    why: Annotated[str, typer.Option("--why", help="What the record was, and who decided to do without it.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Let exactly one record pass, unread, as the last resort where nothing else gets by it.
+
+    It counts as passed, and the reason is kept. Workers that run go on without it; those that are stopped do so when
+    they are started.
+
+    Example: `guerdon offsets pass guerdon.purchases 3 4711 --why "ends the worker; the tills send it again"`
+    """
+    from operations.offsets import let_pass  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.settings import load_settings  # noqa: PLC0415  as above
+
+    done = let_pass(load_settings(), topic, partition, offset, why)
+    if as_json:
+        print_json(done)
+    else:
+        typer.echo(f"offset {offset} of {topic} partition {partition} is let pass; it stands at {done['stands_at']}")

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from engine import admit
 from engine.batch import Admitted, SetAside, admitted_from
+from engine.in_a_row import IN_A_ROW_MAX, ours
+from engine.store.failures import StepFailed, is_data, told
+from schemas.errors import CannotGoOn
 from schemas.events import key_of
 from schemas.partitioning import shard_of
-from schemas.rejection import Rejected
+from schemas.rejection import Reason, Rejected
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -41,12 +44,14 @@ class Intake:
         self._future_tolerance_ms = future_tolerance_ms
         self._tombstones_pass = tombstones == "pass"
         self._shards: dict[str, int] = {}
+        self._failed_in_a_row = 0
 
     def take(self, message: Message, place: tuple[Partition, int]) -> Admitted | SetAside | None:
         """Return what `message` is; None for a tombstone, which the policy lets pass: it only says that a key is gone.
 
         Raises:
             schemas.errors.ServiceUnreachable: the Schema Registry is away; ask again later.
+            CannotGoOn: so many messages fail one after another that the fault must be ours, or memory is out.
         """
         value = message.value()
         if value is None:
@@ -62,11 +67,26 @@ class Intake:
             stage = "admit"
             latest_ms = int(time.time() * 1000) + self._future_tolerance_ms
             admit.check(event, currency=self._currency, latest_ms=latest_ms)
+            record = admitted_from(event, self._shard(event), schema_id, value, self._secret)
         except Rejected as rejected:
             return SetAside(
                 stage, rejected.reason, rejected.message, topic, partition, offset, value, event, schema_id
             )  # fmt: skip
-        record = admitted_from(event, self._shard(event), schema_id, value, self._secret)
+        except MemoryError as error:
+            raise CannotGoOn(
+                f"{topic} partition {partition}, offset {offset}: this process has no memory left to read it: give it "
+                "more; if no memory is enough, `guerdon offsets pass` lets this record pass"
+            ) from error
+        except Exception as error:
+            if not is_data(error):
+                raise
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row > IN_A_ROW_MAX:
+                raise ours(
+                    f"{self._failed_in_a_row} messages in a row cannot be read", StepFailed(stage, error)
+                ) from error
+            return SetAside(stage, Reason.FAILED, told(error), topic, partition, offset, value, event, schema_id)
+        self._failed_in_a_row = 0
         record.topic = topic
         record.partition = partition
         record.offset = offset

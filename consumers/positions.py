@@ -20,11 +20,15 @@ log = structlog.get_logger()
 
 
 class Positions:
-    """Read and set positions in PostgreSQL, on a connection of the polling thread's own."""
+    """Read and set positions in PostgreSQL, on a connection of the polling thread's own.
+
+    `passing` holds the offsets that operators let pass, as they were when the partitions' positions were last asked.
+    """
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
         self._connection = connect(database_url, application="guerdon worker positions")
+        self.passing: dict[Partition, frozenset[int]] = {}
 
     def close(self) -> None:
         """Close the connection."""
@@ -57,12 +61,14 @@ class Positions:
                 offsets.stop(cursor, partition, why)
                 log.error("partition stopped", topic=partition[0], partition=partition[1], why=why)
             offsets.clear_stops(cursor, sorted(set(assigned) - stopped.keys()))
+            self.passing |= offsets.passing(cursor, assigned)
         numbers = {number for _, number in stopped}
         return {partition: start for partition, start in found.items() if partition[1] not in numbers}
 
     def of(self, partitions: list[Partition]) -> dict[Partition, tuple[int, int]]:
         """Return what the table says of `partitions` now."""
         with self._connection, self._connection.cursor() as cursor:
+            self.passing |= offsets.passing(cursor, partitions)
             return offsets.positions(cursor, partitions)
 
     def consumed(self, partitions: list[Partition]) -> tuple[int, dict[Partition, tuple[int, int]]]:

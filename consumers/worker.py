@@ -194,7 +194,8 @@ class Worker:
             partition, offset = place = place_of(message)
             error = message.error()
             if error is None:
-                self._lanes.add(partition, offset, self._take(message, place), now)
+                passes = offset in self._positions.passing.get(partition, ())
+                self._lanes.add(partition, offset, None if passes else self._take(message, place), now)
             elif error.code() == END_OF_PARTITION:
                 self._lanes.reached_end(partition, offset, now)
             else:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import psycopg2
 import structlog
 
 from engine.live import LiveTransaction
-from engine.store.database import INFRASTRUCTURE
+from engine.store.failures import cannot_go_on, passes
 from schemas.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -69,12 +70,16 @@ class Writer:
         while True:
             try:
                 return self._connected().commit(batch)
-            except (*INFRASTRUCTURE, ServiceUnreachable) as error:
+            except (psycopg2.Error, ServiceUnreachable) as error:
+                if isinstance(error, psycopg2.Error) and not passes(error):
+                    raise cannot_go_on(error) from error
                 self._disconnect()
                 log.warning("writer pauses", why=str(error).strip(), retry_s=back_off_s)
                 if self._stop.wait(back_off_s):
                     raise Stopped from error
                 back_off_s = min(2 * back_off_s, BACK_OFF_S_MAX)
+            except MemoryError as error:
+                raise cannot_go_on(error) from error
 
     def _connected(self) -> LiveTransaction:
         if self._transaction is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
@@ -11,6 +11,8 @@ from schemas.canonical import content_digest, event_identity, order_identity
 from schemas.events import TYPE_NAMES, Purchase, Touch
 
 if TYPE_CHECKING:
+    from engine.store.forwards import Forwarding, Undecided
+    from engine.ticks import Tick
     from schemas.events import Event
     from schemas.rejection import Reason
 
@@ -77,12 +79,28 @@ class ClockMove(Struct, frozen=True):
     shards: tuple[int, ...] = ()
 
 
+class Portion(NamedTuple):
+    """Name what a part of a batch takes in of Guerdon's own work, where not all that is due; time has come so far."""
+
+    ticks: tuple[Tick, ...] = ()
+    forwarded: tuple[Forwarding, ...] = ()
+    undecided: tuple[Undecided, ...] = ()
+    reached_ms: int = 0
+
+    @property
+    def shards(self) -> set[int]:
+        """Return whose work it is."""
+        own = {tick.shard for tick in self.ticks} | {row.to_shard for row in self.forwarded}
+        return own | {row.shard for row in self.undecided}
+
+
 @dataclass(slots=True)
 class Batch:
     """Hold admitted events in their merged order, records to set aside, and the offset moves of all of them.
 
     `released` is the quarantine record whose event this is, when an operator takes one in after all. `clock` is how far
-    ticks may move the clocks of members before these events; None: no tick.
+    ticks may move the clocks of members before these events; None: no tick. With a `portion`, that and nothing else of
+    Guerdon's own work is taken in.
     """
 
     admitted: list[Admitted] = field(default_factory=list)
@@ -90,6 +108,7 @@ class Batch:
     moves: dict[Partition, OffsetMove] = field(default_factory=dict)
     released: int | None = None
     clock: ClockMove | None = None
+    portion: Portion | None = None
 
 
 def admitted_from(event: Event, shard: int, schema_id: int, payload: bytes, secret: bytes) -> Admitted:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import psycopg2
 from psycopg2.errors import LockNotAvailable, UniqueViolation
 
-from engine import ticks
+from engine import concerned, ticks
 from engine.duplicates import LookUps, NotLookedUp, Seen
-from engine.evaluate import LEDGER_EVENTS
+from engine.in_a_row import InARow
 from engine.ledger.tiers import report_of
 from engine.programme.compile import compile_programme
 from engine.recording import Recorder
+from engine.safety_net import SafetyNet, Trial, still_failing
 from engine.store import (
     contests,
     forwards,
@@ -37,11 +38,13 @@ from engine.store import (
 from engine.store.books import StoredBooks
 from engine.store.budgets import BudgetsMoved, StoredBudgets
 from engine.store.database import FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
+from engine.store.failures import StepFailed, is_data
 from engine.store.member_states import Member, MemberCache
+from engine.store.offsets import Fenced
 from engine.store.referrals import Referrals
 from engine.store.reward_log import PostingFields, RewardRows
-from engine.work import Outcome, Work, outcome_of
-from schemas.events import Redemption
+from engine.work import EvaluationFailed, Outcome, Work, outcome_of
+from schemas.errors import CannotGoOn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -51,17 +54,14 @@ if TYPE_CHECKING:
     from engine.batch import Batch
     from engine.programme.compile import Judge
     from engine.programme.judge import Judges
-    from engine.store.personal import Owner
+
+    Step = Callable[["LiveTransaction", Cursor, Work], None]
 
 ATTEMPTS_MAX = 20
 """How often a batch is begun anew after a deadlock or a race; each race has a winner, so the last try is far away."""
 
 
 Done = TypeVar("Done")
-
-
-class EvaluationFailed(Exception):  # noqa: N818  caught here, never shown
-    """Say that the fold could not judge some events; the next attempt sets them aside and holds their members."""
 
 
 def _observe_nothing(_point: str) -> None:
@@ -87,6 +87,7 @@ class LiveTransaction:
         self._judges: dict[int, Judge] = {}
         self._postings = PostingFields()
         self._unjudgeable: dict[bytes, Exception] = {}
+        self._in_a_row = InARow()
         self._look_ups = LookUps()
         self._closings = contests.Closings()
         self._digest_secret: bytes | None = None
@@ -104,13 +105,20 @@ class LiveTransaction:
         self._connection.close()
 
     def commit(self, batch: Batch) -> Outcome:
-        """Write `batch` and return what became of it.
+        """Write `batch` and return what became of it; what cannot be written is set aside, everything else is taken.
 
         Raises:
             engine.store.offsets.Fenced: another worker has taken these offsets; nothing was written.
             psycopg2.Error: PostgreSQL is away; whether the transaction took effect, the offsets will tell.
+            AnswerIsNo: a record that is being released fails again; nothing was written.
+            CannotGoOn: so much cannot be written that the fault must be ours; nothing was written.
         """
-        outcome, retried = self._until_committed(partial(self._attempt, batch))
+        try:
+            outcome, retried = self._until_committed(partial(self._attempt, batch))
+        except StepFailed as failure:
+            if batch.released is not None:
+                raise still_failing(batch.released, failure) from failure
+            outcome, retried = self._until_committed(partial(self._attempt_in_parts, batch))
         return replace(outcome, retried=retried) if retried else outcome
 
     def commit_together(self, batches: Callable[[Cursor], Iterable[Batch]]) -> list[Outcome]:
@@ -122,8 +130,12 @@ class LiveTransaction:
 
         Raises:
             psycopg2.Error: as `commit`.
+            CannotGoOn: something of it cannot be written; nothing was.
         """
-        return self._until_committed(partial(self._attempt_together, batches))[0]
+        try:
+            return self._until_committed(partial(self._attempt_together, batches))[0]
+        except StepFailed as failure:
+            raise CannotGoOn(f"what was to be written cannot be ({failure}); nothing was written") from failure
 
     def hold_still(self, lock_timeout_s: int) -> None:
         """Let nobody else evaluate until this connection is closed.
@@ -140,6 +152,10 @@ class LiveTransaction:
         for retried in range(ATTEMPTS_MAX):
             try:
                 return attempt(), retried
+            except StepFailed as failure:
+                if not failure.may_be_race or retried == ATTEMPTS_MAX - 1:
+                    raise
+                self._learn(failure.error)
             except (EvaluationFailed, NotLookedUp, *RETRYABLE) as error:
                 if retried == ATTEMPTS_MAX - 1:
                     raise
@@ -164,10 +180,20 @@ class LiveTransaction:
             self._close_contests(batch.clock.until_ms)
         with self._committing() as cursor:
             work = self._take_steps(cursor, batch)
+            self._in_a_row.look_at(work, self._unjudgeable)
         self._cache.keep({shard: (work.generation, head.seq) for shard, head in work.heads.items()})
         for member in work.touched.values():
             member.stored = True
         return outcome_of(work)
+
+    def _attempt_in_parts(self, batch: Batch) -> Outcome:
+        """Take a batch that failed as a whole part by part, in one transaction, so that only what fails goes aside."""
+        with self._committing() as cursor:
+            outcome = SafetyNet(
+                cursor, batch, Trial(self._take_steps, self._forget, self._learn, self._unjudgeable), self._in_a_row
+            ).take()
+        self._cache.forget()
+        return outcome
 
     def _attempt_together(self, batches: Callable[[Cursor], Iterable[Batch]]) -> list[Outcome]:
         outcomes = []
@@ -188,12 +214,17 @@ class LiveTransaction:
             self._connection.commit()
             self._observe("after commit")
         except BaseException:
-            self._cache.forget()
-            self._schemas_kept = {personal.OWN_FORMAT}
+            self._forget()
             with suppress(psycopg2.Error):  # a broken connection has nothing left to roll back
                 self._connection.rollback()
             raise
         self._unjudgeable.clear()
+        self._in_a_row.settle()
+
+    def _forget(self) -> None:
+        """Believe nothing that was done in memory since the last commit, or the last savepoint."""
+        self._cache.forget()
+        self._schemas_kept = {personal.OWN_FORMAT}
 
     def _take_steps(self, cursor: Cursor, batch: Batch) -> Work:
         """Take all steps; where budgets have moved, begin again in the same transaction, which holds them now."""
@@ -202,7 +233,7 @@ class LiveTransaction:
             try:
                 for name, step in self.STEPS:
                     self._observe(f"before {name}")
-                    step(self, cursor, work)
+                    self._take_step(name, step, cursor, work)
                     self._observe(f"after {name}")
             except BudgetsMoved as moved:
                 self._cache.forget()  # the states in it are those of the evaluation that came to nothing
@@ -212,23 +243,29 @@ class LiveTransaction:
             else:
                 return work
 
+    def _take_step(self, name: str, step: Step, cursor: Cursor, work: Work) -> None:
+        """Take one step; where what it writes is at fault, say so, with the step's name."""
+        try:
+            step(self, cursor, work)
+        except (BudgetsMoved, EvaluationFailed, Fenced, NotLookedUp):
+            raise
+        except Exception as error:
+            if is_data(error):
+                raise StepFailed(name, error) from error
+            raise
+
     def _fence(self, cursor: Cursor, work: Work) -> None:
         work.generation = generations.lock_live(cursor)
-        offsets.compare_and_set(cursor, work.batch.moves)
+        if to_pass := offsets.compare_and_set(cursor, work.batch.moves):
+            offsets.refuse_passing(to_pass, work.batch)
         work.recorded_ms = generations.now_ms(cursor)
 
     def _look_up(self, cursor: Cursor, work: Work) -> None:
         work.seen = Seen(cursor, self._look_ups.known(cursor, work.batch))
 
     def _load(self, cursor: Cursor, work: Work) -> None:
-        move = work.batch.clock
-        if move is not None and move.everywhere:
-            work.heads = ticks.lock_due_heads(cursor, move, work.generation)
-        else:
-            shards = {event.shard for event in work.batch.admitted} | set(() if move is None else move.shards)
-            work.heads = source_log.lock_heads(cursor, shards, work.generation)
-        self._take_forwarded(cursor, work)
-        work.ticks = ticks.find(cursor, work.heads.values(), move)
+        work.heads = ticks.lock_heads_of(cursor, work.batch, work.generation)
+        self._take_own(cursor, work)
         for shard, head in work.heads.items():
             head.record_at(max(head.recorded_ms, work.recorded_ms))
             work.members[shard] = self._cache.of_shard(shard, (work.generation, head.seq))
@@ -236,7 +273,7 @@ class LiveTransaction:
             (event.shard, event.member_id)
             for event in work.batch.admitted
             if event.member_id and event.member_id not in work.members[event.shard]
-        } | {owner for owner in self._own(work) if owner[1] not in work.members[owner[0]]}
+        } | {owner for owner in concerned.own(work) if owner[1] not in work.members[owner[0]]}
         for member in member_states.load(cursor, sorted(missing)):
             work.members[member.shard][member.member_id] = member
         self._load_judges(cursor, {head.version for head in work.heads.values()})
@@ -245,74 +282,32 @@ class LiveTransaction:
         work.referrals.prepare(work.batch.admitted, work.due or [], programmes)
         budgets = StoredBudgets(cursor, work.held_budgets)
         work.books = StoredBooks(cursor, work.generation, partial(self._judge, cursor), budgets)
-        ledgers.open_ledgers(cursor, self._movers(work).values())
-        work.books.lock_stock(self._stocked(work))
+        ledgers.open_ledgers(cursor, concerned.movers(work).values())
+        work.books.lock_stock(concerned.stocked(work, self._judges))
         owners = {(event.shard, event.member_id) for event in work.batch.admitted if personal.is_personal(event.event)}
-        readers = sorted(owners | self._readers(work))
+        readers = sorted(owners | concerned.readers(work, self._judges))
         profiles.open_profiles(cursor, [work.members[shard][member_id] for shard, member_id in readers])
         owners |= {owner for record in work.set_aside if (owner := quarantine.personal_owner(record)) is not None}
         work.keys = personal.keys_for(cursor, owners)
 
     @staticmethod
-    def _ticked(work: Work) -> list[Owner]:
-        """Return the members whom the batch's ticks concern."""
-        return [(tick.shard, member_id) for tick in work.ticks for member_id in tick.member_ids]
-
-    def _own(self, work: Work) -> list[Owner]:
-        """Return the members whom ticks, forwarded events and signups that waited concern."""
-        return [
-            *self._ticked(work),
-            *((row.shard, row.event.member_id) for row in work.drained or ()),
-            *((row.shard, row.waiting.signup.member_id) for row in work.due or ()),
-        ]
-
-    @staticmethod
-    def _take_forwarded(cursor: Cursor, work: Work) -> None:
-        """Take in what was forwarded to the shards and has its turn by the batch's last event, or by the clock."""
-        if work.drained is not None:
-            return  # the evaluation is made again, in the same transaction
-        work.drained = forwards.drain(cursor, work.heads, work.reached_ms) if work.heads else []
-        work.due = forwards.take_waiting(cursor, work.heads, work.reached_ms) if work.heads else []
+    def _take_own(cursor: Cursor, work: Work) -> None:
+        """Take in Guerdon's own work: ticks, and what has its turn by the batch's last event, or by the clock."""
+        portion = work.batch.portion
+        if portion is not None:
+            work.ticks = [replace(tick) for tick in portion.ticks]
+            work.drained, work.due = forwards.drained(portion.forwarded), forwards.due(portion.undecided)
+            return
+        if work.drained is None:  # else the evaluation is made again, in the same transaction
+            work.drained = forwards.drained(forwards.drain(cursor, work.heads, work.reached_ms)) if work.heads else []
+            work.due = forwards.due(forwards.take_waiting(cursor, work.heads, work.reached_ms)) if work.heads else []
+        work.ticks = ticks.find(cursor, work.heads.values(), work.batch.clock)
 
     def _secret(self, cursor: Cursor) -> bytes:
         if self._digest_secret is None:
             (found,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
             self._digest_secret = bytes(found)
         return self._digest_secret
-
-    def _movers(self, work: Work) -> dict[Owner, Member]:
-        """Return the members whose lots the batch is known to move; others' are opened when it shows."""
-        found = {(shard, member_id): work.members[shard][member_id] for shard, member_id in self._own(work)}
-        for event in work.batch.admitted:
-            member = work.members[event.shard].get(event.member_id)
-            if member is not None and (member.state.pages or member.state.is_booked):
-                due_ms = member.state.due_ms
-                if type(event.event) in LEDGER_EVENTS or (due_ms is not None and due_ms <= event.event.occurred_at):
-                    found[event.shard, event.member_id] = member
-        return found
-
-    def _stocked(self, work: Work) -> set[str]:
-        """Return the rewards of which there are only so many and the batch may take one."""
-        found = set()
-        for event in work.batch.admitted:
-            asked = event.event
-            if isinstance(asked, Redemption) and asked.reward is not None and asked.action in ("reserve", "spend"):
-                reward = self._judges[work.heads[event.shard].version].programme.terms.reward(asked.reward)
-                if reward is not None and reward.stock is not None:
-                    found.add(reward.id)
-        return found
-
-    def _readers(self, work: Work) -> set[Owner]:
-        """Return the members whose profile a rule in force reads; what is due by itself is so at any event."""
-        judges = {shard: self._judges[head.version] for shard, head in work.heads.items()}
-        if not any(judge.profiled or judge.timed for judge in judges.values()):
-            return set()
-        return {owner for owner in self._own(work) if ticks.reads_profiles(judges[owner[0]])} | {
-            (event.shard, event.member_id)
-            for event in work.batch.admitted
-            if event.member_id
-            and (type(event.event) in judges[event.shard].profiled or ticks.reads_profiles(judges[event.shard]))
-        }
 
     def _load_judges(self, cursor: Cursor, versions: set[int]) -> None:
         if max(versions, default=0) > max(self._judges, default=0):
@@ -394,7 +389,7 @@ class LiveTransaction:
     def _advance(self, cursor: Cursor, work: Work) -> None:
         offsets.advance(cursor, work.batch.moves, work.counts)
 
-    STEPS: ClassVar[tuple[tuple[str, Callable[[LiveTransaction, Cursor, Work], None]], ...]] = (
+    STEPS: ClassVar[tuple[tuple[str, Step], ...]] = (
         ("fence", _fence),
         ("look up", _look_up),
         ("load", _load),

@@ -19,6 +19,7 @@ from engine.live import load_judge
 from engine.programme.contest_periods import ended_by
 from engine.state import Occurrence, is_full
 from engine.store import history
+from engine.store.failures import is_judging
 from engine.store.generations import version_in
 from engine.store.programmes import moves_members
 from engine.store.replay_facts import Facts
@@ -173,6 +174,8 @@ class LogFold(ABC):
         return True
 
     def _fail(self, shard: Shard, member: Member, error: Exception) -> NoReturn:
+        if not is_judging(error):
+            raise error  # PostgreSQL went away while it was asked: that is nobody's fault here
         seq = shard.head.seq
         if self._generation.repeats:
             raise AnswerIsNo(

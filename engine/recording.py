@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from engine import ticks
-from engine.batch import NO_OFFSET, SetAside
 from engine.duplicates import DUPLICATE
 from engine.evaluate import fold
 from engine.referral.facts import Attribution
@@ -14,15 +13,16 @@ from engine.referral.tracker import FORWARDED
 from engine.state import Occurrence
 from engine.store import forwards, personal
 from engine.store.binary_copy import pack_text
+from engine.store.failures import is_judging
 from engine.store.referrals import NOTED
-from engine.work import ACCEPTED, QUARANTINED, REPEATED, set_aside
+from engine.work import ACCEPTED, QUARANTINED, REPEATED, failed, set_aside, verdict_on
 from schemas.canonical import event_identity
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from engine.batch import Admitted
+    from engine.batch import Admitted, SetAside
     from engine.programme.compile import Judge
     from engine.programme.model import Programme
     from engine.referral.facts import Forwarded
@@ -106,13 +106,15 @@ class Recorder:
         for member_id in tick.member_ids:
             member = work.members[tick.shard][member_id]
             work.touched[tick.shard, member_id] = member
-            failure = ticks.failure_of(member)
+            failure = ticks.failure_of(member_id)
             if failure in self._unjudgeable:
-                self._hold(tick.set_aside(member, self._unjudgeable[failure]), member, head)
+                self._hold(tick.set_aside(member_id, self._unjudgeable[failure]), member, head)
                 continue
             try:
                 rewards = tick.advance(member, head, judge, work.books)
-            except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
+            except Exception as error:
+                if not is_judging(error):
+                    raise
                 work.failures[failure] = error
                 member.state.held_since = head.seq  # as with an event
                 continue
@@ -123,10 +125,10 @@ class Recorder:
         """Decide about a signup that waited for its referrer."""
         decided = self._work.referrals.decide_waiting(due, self._work.reached_ms, self._programme(due.shard))
         if decided is not None:
-            self._record_own(decided, due.shard)
+            self._record_own(decided, due.shard, self._unjudgeable.get(forwards.failure_of(due)))
 
-    def _record_own(self, event: Attribution | Forwarded, shard: int) -> None:
-        """Append what Guerdon itself writes of referrals, and what it leads to."""
+    def _record_own(self, event: Attribution | Forwarded, shard: int, failure: Exception | None = None) -> None:
+        """Append what Guerdon itself writes of referrals, and what it leads to, or with a `failure` hold the member."""
         work = self._work
         head, member = work.heads[shard], work.members[shard][event.member_id]
         payload, identity = forwards.payload_of(event), event_identity(event.source, event.event_id)
@@ -136,13 +138,9 @@ class Recorder:
         work.touched[shard, event.member_id] = member
         if isinstance(event, Attribution):
             work.referrals.attributed(event, (shard, head.seq), self._programme(shard))
-        failure = self._unjudgeable.get(identity)
+        failure = failure or self._unjudgeable.get(identity)
         if failure is not None:
-            record = SetAside(
-                "evaluate", Reason.EVALUATION_FAILED, _told(failure), None, NO_OFFSET, NO_OFFSET, payload, event,
-                personal.OWN_FORMAT,
-            )  # fmt: skip
-            self._hold(record, member, head)
+            self._hold(failed(failure, payload, event), member, head)
         elif not member.state.held_since:
             self._judge(event, identity, member, head, pack_text(event.event_id))
 
@@ -152,7 +150,9 @@ class Recorder:
         try:
             occurrence = Occurrence(identity, head.seq, head.recorded_ms)
             rewards = fold(member.state, event, occurrence, judge, books)  # type: ignore[arg-type]  # a touch has no member
-        except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
+        except Exception as error:
+            if not is_judging(error):
+                raise
             self._work.failures[identity] = error
             member.state.held_since = head.seq  # this attempt is void: find the other members' failures, too
             return
@@ -191,8 +191,7 @@ class Recorder:
             member.state.profile = None
             work.keys[owner] = None
         if event.identity in self._unjudgeable:
-            message = _told(self._unjudgeable[event.identity])
-            self._hold(set_aside(event, "evaluate", Reason.EVALUATION_FAILED, message), member, head)
+            self._hold(set_aside(event, *verdict_on(self._unjudgeable[event.identity])), member, head)
         elif not member.state.held_since:
             if event.order_identity is not None:
                 work.books.record(member, event.event, head.version)  # type: ignore[arg-type]  # only purchases have one
@@ -206,7 +205,3 @@ class Recorder:
         work.places[len(work.set_aside)] = (member.shard, head.seq)
         work.held[len(work.set_aside)] = member.member_id
         work.set_aside.append(record)
-
-
-def _told(failure: Exception) -> str:
-    return f"{type(failure).__name__}: {failure}".replace("\0", "␀")

@@ -16,6 +16,7 @@ from engine.store import adjustments, generations, history, ledgers, member_stat
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
 from engine.store.budgets import StoredBudgets
+from engine.store.failures import is_data
 from engine.store.reward_log import PostingFields, RewardRows
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
@@ -91,6 +92,8 @@ def _advance(books: StoredBooks, head: Head, member: Member, tick: tuple[int, in
     try:
         given = advance(member.member_id, member.state, occurrence, judge, books.of(member, seq), until_ms)
     except Exception as error:
+        if not is_data(error):
+            raise
         raise AnswerIsNo(
             f"what was due for {member.member_id} still cannot be performed ({type(error).__name__}: {error}); "
             "nothing was changed: install the release that mends it, then release again"
@@ -107,6 +110,8 @@ def _judge(books: StoredBooks, head: Head, member: Member, recorded: history.Rec
     try:
         given = fold(member.state, recorded.event, occurrence, judge, books.of(member, seq))  # type: ignore[arg-type]  # a touch has no member
     except Exception as error:
+        if not is_data(error):
+            raise
         raise AnswerIsNo(
             f"event {recorded.event_id} still cannot be judged ({type(error).__name__}: {error}); "
             "nothing was changed: install the release that mends it, then release again"

@@ -7,22 +7,21 @@ from typing import TYPE_CHECKING
 
 from msgspec import msgpack
 
-from engine.batch import NO_OFFSET, SetAside
 from engine.evaluate import advance
 from engine.programme.occasions import Anniversary, Birthday, ChallengeCompletion, ContestWon, ReferralEvent, TierChange
 from engine.state import Occurrence
-from engine.store import forwards, personal, source_log
+from engine.store import forwards, source_log
 from engine.store.binary_copy import pack_text
+from engine.work import failed
 from schemas.canonical import event_identity
 from schemas.events import MemberEvent
-from schemas.rejection import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import ClockMove
+    from engine.batch import Batch, ClockMove, SetAside
     from engine.programme.compile import Judge
     from engine.store.books import StoredBooks
     from engine.store.member_states import Member
@@ -77,21 +76,17 @@ class Tick:
         """Return member_id and event_id, packed as the reward log has them."""
         return member.packed_id + pack_text(self.event_id)
 
-    def set_aside(self, member: Member, error: Exception) -> SetAside:
+    def set_aside(self, member_id: str, error: Exception) -> SetAside:
         """Return the record of a member for whom the tick failed."""
         event = TickOf(
-            event_id=self.event_id, occurred_at=self.until_ms, member_id=member.member_id, source="guerdon"
+            event_id=self.event_id, occurred_at=self.until_ms, member_id=member_id, source="guerdon"
         )  # fmt: skip
-        message = f"{type(error).__name__}: {error}".replace("\0", "␀")
-        return SetAside(
-            "evaluate", Reason.EVALUATION_FAILED, message, None, NO_OFFSET, NO_OFFSET, self.payload, event,
-            personal.OWN_FORMAT,
-        )  # fmt: skip
+        return failed(error, self.payload, event)
 
 
-def failure_of(member: Member) -> bytes:
+def failure_of(member_id: str) -> bytes:
     """Return under which key the failure of a member's tick is remembered, beside those of events' identities."""
-    return b"tick of " + member.member_id.encode()
+    return b"tick of " + member_id.encode()
 
 
 def find(cursor: Cursor, heads: Iterable[Head], move: ClockMove | None) -> list[Tick]:
@@ -158,6 +153,16 @@ def lock_due_heads(cursor: Cursor, move: ClockMove, generation: int) -> dict[int
     )
     shards = [shard for (shard,) in cursor.fetchall()]
     return source_log.lock_heads(cursor, shards, generation) if shards else {}
+
+
+def lock_heads_of(cursor: Cursor, batch: Batch, generation: int) -> dict[int, Head]:
+    """Lock the heads of the shards that a batch works on."""
+    move, portion = batch.clock, batch.portion
+    if move is not None and move.everywhere:
+        return lock_due_heads(cursor, move, generation)
+    shards = {event.shard for event in batch.admitted} | set(() if move is None else move.shards)
+    shards |= set() if portion is None else portion.shards
+    return source_log.lock_heads(cursor, shards, generation)
 
 
 def is_any_due(cursor: Cursor, move: ClockMove) -> bool:

@@ -6,11 +6,14 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from engine.batch import SetAside
+from engine.batch import NO_OFFSET, SetAside
+from engine.store import personal
+from engine.store.failures import StepFailed, told
 from engine.store.source_log import SourceRows
+from schemas.rejection import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from engine.batch import Admitted, Batch, Partition
     from engine.duplicates import Seen
@@ -25,9 +28,13 @@ if TYPE_CHECKING:
     from engine.store.reward_log import RewardRows
     from engine.store.source_log import Head
     from engine.ticks import Tick
-    from schemas.rejection import Reason
+    from schemas.events import Event
 
 ACCEPTED, REPEATED, QUARANTINED = range(3)
+
+
+class EvaluationFailed(Exception):  # noqa: N818  caught where the batch is begun anew, never shown
+    """Say that the fold could not judge some events; the next attempt sets them aside and holds their members."""
 
 
 @dataclass(slots=True)
@@ -63,6 +70,8 @@ class Work:
         """Say how far time has come for what was forwarded: to the batch's last event, or the clock."""
         last_ms = max((event.event.occurred_at for event in self.batch.admitted), default=0)
         self.reached_ms = max(last_ms, 0 if self.batch.clock is None else self.batch.clock.reached_ms)
+        if self.batch.portion is not None:
+            self.reached_ms = max(self.reached_ms, self.batch.portion.reached_ms)
 
     def reject(self, event: Admitted, reason: Reason, message: str) -> None:
         """Set an admitted event aside after all."""
@@ -91,6 +100,29 @@ def set_aside(event: Admitted, stage: str, reason: Reason, message: str) -> SetA
         stage, reason, message, event.topic or None, event.partition, event.offset, event.payload, event.event,
         event.schema_id,
     )  # fmt: skip
+
+
+def verdict_on(failure: Exception) -> tuple[str, Reason, str]:
+    """Return the stage, reason and sentence under which the quarantine keeps what failed."""
+    if isinstance(failure, StepFailed):
+        return failure.step, Reason.FAILED, told(failure.error)
+    return "evaluate", Reason.EVALUATION_FAILED, told(failure)
+
+
+def failed(failure: Exception, payload: bytes, event: Event) -> SetAside:
+    """Return the record of an event of Guerdon's own that failed."""
+    return SetAside(*verdict_on(failure), None, NO_OFFSET, NO_OFFSET, payload, event, personal.OWN_FORMAT)
+
+
+def together(outcomes: Sequence[Outcome]) -> Outcome:
+    """Add up what the parts of a batch came to."""
+    return Outcome(
+        sum(each.accepted for each in outcomes),
+        sum(each.duplicate for each in outcomes),
+        sum(each.quarantined for each in outcomes),
+        sum(each.rewards for each in outcomes),
+        sum(each.ticks for each in outcomes),
+    )
 
 
 def outcome_of(work: Work) -> Outcome:

@@ -363,5 +363,5 @@ def _present(cursor: Cursor, made: Sequence[Admitted]) -> set[str]:
 
 def _waiting(cursor: Cursor, members: Sequence[str]) -> set[str]:
     """Return those of `members` that are held: what comes for them is recorded, and judged after a release."""
-    held = quarantine.rows(cursor, "status = 'open' AND stage = 'evaluate' AND member_id = ANY(%s)", (list(members),))
+    held = quarantine.rows(cursor, "status = 'open' AND seq IS NOT NULL AND member_id = ANY(%s)", (list(members),))
     return {row["member_id"] for row in held}

@@ -26,7 +26,7 @@ _KEPT = """
         FROM guerdon.source_event s JOIN guerdon.topic_of_kind t USING (kind) WHERE s.partition >= 0
         UNION ALL
         SELECT q.topic, q.partition, q.offset_, format('quarantine %s', q.id), false
-        FROM guerdon.quarantine q WHERE q.stage <> 'evaluate' AND q.topic IS NOT NULL AND q.offset_ IS NOT NULL
+        FROM guerdon.quarantine q WHERE q.seq IS NULL AND q.topic IS NOT NULL AND q.offset_ IS NOT NULL
     ), placed AS (
         SELECT coalesce(t.topic, k.ending) AS topic, k.partition, k.offset_, k.place, k.is_event,
                t.lowest, t.beyond, t.went_back

@@ -98,7 +98,7 @@ def _of_views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[st
         cursor,
         """
         SELECT id, event_id, message FROM guerdon.quarantine
-        WHERE member_id = %s AND stage = 'evaluate' AND status = 'open' ORDER BY id
+        WHERE member_id = %s AND seq IS NOT NULL AND status = 'open' ORDER BY id
         """,
         (member_id,),
     )

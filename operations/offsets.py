@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from engine.store import offsets
 from engine.store.database import transaction
 from operations.rows import dictionaries
-from schemas.errors import InputError, ServiceUnreachable
+from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +26,11 @@ def listed(settings: Settings) -> list[dict[str, Any]]:
         rows = dictionaries(
             cursor,
             """
-            SELECT topic, partition, next_offset, accepted, duplicate, quarantined, passed, high_at, stopped
-            FROM guerdon.consumer_offset ORDER BY topic, partition
+            SELECT topic, partition, next_offset, accepted, duplicate, quarantined, passed, high_at, stopped, (
+                       SELECT string_agg(format('%s: %s', p.offset_, p.why), '; ' ORDER BY p.offset_)
+                       FROM guerdon.consumer_pass p WHERE (p.topic, p.partition) = (o.topic, o.partition)
+                   ) AS let_pass
+            FROM guerdon.consumer_offset o ORDER BY topic, partition
             """,
         )
     ends = _ends(settings, [(row["topic"], row["partition"]) for row in rows])
@@ -64,6 +67,33 @@ def reset(settings: Settings, topic: str, why: str) -> list[dict[str, Any]]:
             row["continues_at"] = low
         offsets.keep_topic_id(cursor, topic, identifier)
     return stopped
+
+
+def let_pass(settings: Settings, topic: str, partition: int, offset: int, why: str) -> dict[str, Any]:
+    """Let one record pass that nothing else gets by; it is counted as passed, and the reason is kept.
+
+    Workers need not be stopped: whoever has read the record already is fenced, and reads on without it.
+
+    Raises:
+        InputError: nothing was read of the partition yet, or it ends before the offset.
+        AnswerIsNo: the offset was taken already, or is let pass already; nothing was changed.
+    """
+    place = (topic, partition)
+    with transaction(settings.database_url) as cursor:
+        if not dictionaries(cursor, "SELECT 1 FROM guerdon.consumer_offset WHERE (topic, partition) = (%s, %s)", place):
+            raise InputError(f"nothing was read of {topic} partition {partition} yet; `guerdon offsets list` shows all")
+        _, end = _ends(settings, [place])[place]
+        if offset >= end:
+            raise InputError(f"{topic} partition {partition} ends at {end}, before offset {offset}")
+        if offset in offsets.passing(cursor, [place]).get(place, ()):
+            raise AnswerIsNo(f"{topic} partition {partition}: offset {offset} is let pass already; nothing was changed")
+        stands_at = offsets.let_pass(cursor, place, offset, why)
+        if stands_at is None:
+            raise AnswerIsNo(
+                f"{topic} partition {partition}: offset {offset} was taken already; nothing was changed: see "
+                "`guerdon quarantine list` and `guerdon why`"
+            )
+    return {"topic": topic, "partition": partition, "offset": offset, "stands_at": stands_at, "why": why}
 
 
 def topic_ids(kafka: Mapping[str, Any], topics: list[str]) -> dict[str, str]:

@@ -9,17 +9,19 @@ import msgspec
 from msgspec import msgpack
 
 from engine import admit
-from engine.batch import Batch, admitted_from
+from engine.batch import Batch, Portion, admitted_from
 from engine.live import ATTEMPTS_MAX, LiveTransaction
 from engine.release import release_member
+from engine.safety_net import still_failing
 from engine.store import personal, programmes, quarantine
 from engine.store.database import RETRYABLE, one, transaction
-from engine.store.forwards import OWN_EVENTS
+from engine.store.failures import StepFailed, is_data
+from engine.store.forwards import OWN_EVENTS, ROWS, Forwarding, row_of
 from engine.store.quarantine import Chosen
 from operations.rows import dictionaries, plain
 from schemas.canonical import event_identity
 from schemas.codec import Decoder
-from schemas.errors import AnswerIsNo, GuerdonError, InputError
+from schemas.errors import AnswerIsNo, CannotGoOn, GuerdonError, InputError
 from schemas.events import key_of
 from schemas.json_events import event_to_object
 from schemas.partitioning import shard_of
@@ -116,6 +118,9 @@ def shown(settings: Settings, record_id: int) -> dict[str, Any]:
 
 def _told_of_own(kind: str, payload: bytes) -> dict[str, Any] | str:
     """Return what is to be known of a record that is about something Guerdon itself has written."""
+    if kind in ROWS.values():
+        row = row_of(kind, payload)
+        return {**row._asdict(), "body": msgspec.to_builtins(msgpack.decode(row.body))}
     told = dict(msgspec.to_builtins(msgpack.decode(payload, type=OWN_EVENTS.get(kind) or dict[str, Any])))
     if "until_ms" in told:
         return "none: a tick moved the member's clock on, and what was due could not be performed"
@@ -165,7 +170,7 @@ def release_all(
 def _judge_held(settings: Settings, record_ids: Sequence[int], judged: set[str]) -> dict[int, Result]:
     """Judge the events of each member whom one of the records holds; `judged` gains those who are held no more."""
     with transaction(settings.database_url) as cursor:
-        held = quarantine.rows(cursor, "stage = 'evaluate' AND id = ANY(%s)", (list(record_ids),))
+        held = quarantine.rows(cursor, "seq IS NOT NULL AND id = ANY(%s)", (list(record_ids),))
     results = {}
     for record in held:
         member_id, record_id = record["member_id"], record["id"]
@@ -187,14 +192,16 @@ def _judge_again(settings: Settings, record_id: int) -> str:
             with transaction(settings.database_url) as cursor:
                 record = _open_record(cursor, record_id)
                 rewards = release_member(cursor, record["shard"], record["member_id"])
-                for held in quarantine.rows(
-                    cursor, "status = 'open' AND stage = 'evaluate' AND member_id = %s", (record["member_id"],)
-                ):
+                for held in quarantine.rows(cursor, f"{quarantine.HOLDS} AND member_id = %s", (record["member_id"],)):
                     quarantine.resolve(cursor, held["id"], "released", None)
                 return f"member {record['member_id']} is judged again: {rewards} reward events"
         except RETRYABLE:  # a worker held a budget that the member takes from, and waited for another of them
             if attempt == ATTEMPTS_MAX:
                 raise
+        except Exception as error:
+            if not is_data(error):
+                raise
+            raise still_failing(record_id, StepFailed("release", error)) from error
     raise AssertionError("the last attempt has returned or raised")
 
 
@@ -208,13 +215,13 @@ def _admit_again(
         checks = _Checks(cursor, schemas, settings)
         for record_id in record_ids:
             try:
-                batches.append(Batch(admitted=[checks.admitted(record_id)], released=record_id))
+                batches.append(checks.batch(record_id))
             except (AnswerIsNo, InputError) as refused:
                 results[record_id] = Result(record_id, str(refused), refused)
     try:
         outcomes = live.commit_together(lambda _cursor: batches) if batches else []
         results |= {each.record_id: each for each in map(_result, batches, outcomes)}
-    except AnswerIsNo:  # somebody else has resolved one of them meanwhile
+    except (AnswerIsNo, CannotGoOn):  # somebody else has resolved one of them meanwhile, or one fails once more
         for batch in batches:
             try:
                 each = _result(batch, live.commit(batch))
@@ -226,6 +233,9 @@ def _admit_again(
 
 def _result(batch: Batch, outcome: Outcome) -> Result:
     record_id = batch.released or 0
+    if not batch.admitted:
+        held = ", and its member is held, as it could not be judged" if outcome.quarantined else ""
+        return Result(record_id, f"it is taken in{held}")
     if outcome.quarantined:
         refused = AnswerIsNo(f"record {record_id} is still in conflict with what came before; discard it")
         return Result(record_id, str(refused), refused)
@@ -249,14 +259,22 @@ class _Checks:
         self._secret, self._currency = bytes(secret), programme.currency
         self._latest_ms = int(now_ms) + settings.future_tolerance_s * 1000
 
-    def admitted(self, record_id: int) -> Admitted:
-        """Return the event of a record.
+    def batch(self, record_id: int) -> Batch:
+        """Return what takes a record in: its event, or the row that it keeps for a worker's turn that never came.
 
         Raises:
             InputError: there is no such record.
             AnswerIsNo: it is not open, or its event is still not admitted.
         """
         record = _open_record(self._cursor, record_id)
+        if record["kind"] in ROWS.values():
+            row = row_of(record["kind"], bytes(record["payload"]))
+            portion = Portion(forwarded=(row,)) if isinstance(row, Forwarding) else Portion(undecided=(row,))
+            return Batch(released=record_id, portion=portion)
+        return Batch(admitted=[self._admitted(record)], released=record_id, portion=Portion())
+
+    def _admitted(self, record: dict[str, Any]) -> Admitted:
+        record_id = record["id"]
         try:
             schema_id, event = _event_of(self._cursor, record, self._schemas, self._settings)
             admit.check(event, currency=self._currency, latest_ms=self._latest_ms)
@@ -267,6 +285,10 @@ class _Checks:
             ) from None
         except personal.Erased:
             raise AnswerIsNo(f"record {record_id} belongs to an erased member; discard it") from None
+        except Exception as error:
+            if not is_data(error):
+                raise
+            raise still_failing(record_id, StepFailed(str(record["stage"]), error)) from error
         return admitted_from(event, shard_of(key_of(event)), schema_id, bytes(record["payload"]), self._secret)
 
 
@@ -314,7 +336,7 @@ def _not_discarded(cursor: Cursor, record_id: int) -> GuerdonError:
 
 
 def _event_of(cursor: Cursor, record: dict[str, Any], schemas: WriterSchemas, settings: Settings) -> tuple[int, Event]:
-    if record["kind"] == quarantine.TICK or record["kind"] in OWN_EVENTS:
+    if record["kind"] == quarantine.TICK or record["kind"] in OWN_EVENTS or record["kind"] in ROWS.values():
         raise NoEvent
     payload = bytes(record["payload"] or b"")
     if record["schema_id"] == personal.OWN_FORMAT:

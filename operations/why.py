@@ -331,7 +331,7 @@ def _rivals(cursor: Cursor, recorded: Recorded) -> list[str]:
     assert recorded.event is not None  # noqa: S101  only events that were received are explained
     records = quarantine.rows(
         cursor,
-        "member_id = %s AND event_id = %s AND source = %s AND status = 'open' AND stage <> 'evaluate'",
+        "member_id = %s AND event_id = %s AND source = %s AND status = 'open' AND seq IS NULL",
         (recorded.member_id, recorded.event_id, recorded.event.source),
     )
     return [
@@ -343,7 +343,7 @@ def _rivals(cursor: Cursor, recorded: Recorded) -> list[str]:
 def _waiting(cursor: Cursor, by: Generation, shard: int, recorded: Recorded) -> dict[str, Any]:
     """Return the document of an event whose member is held, by what is live or by the generation alone."""
     member_id = recorded.member_id
-    records = quarantine.rows(cursor, "stage = 'evaluate' AND status = 'open' AND member_id = %s", (member_id,))
+    records = quarantine.rows(cursor, "seq IS NOT NULL AND status = 'open' AND member_id = %s", (member_id,))
     note = f"event {recorded.event_id} is not judged yet: "
     if records:
         note += (

@@ -5,7 +5,8 @@
     GuerdonError
     ├── InputError            2  the file, flag or event is wrong; the message names the place and the way out
     ├── AnswerIsNo            1  the check ran and the answer is no
-    └── ServiceUnreachable    3  Kafka, PostgreSQL or the Schema Registry did not answer
+    ├── ServiceUnreachable    3  Kafka, PostgreSQL or the Schema Registry did not answer
+    └── CannotGoOn            3  a worker ends, as neither waiting nor setting events aside would help
 """
 
 from __future__ import annotations
@@ -31,5 +32,11 @@ class AnswerIsNo(GuerdonError):  # noqa: N818  it is an answer, not a fault
 
 class ServiceUnreachable(GuerdonError):  # noqa: N818  reads as a sentence where it is raised
     """Say which service did not answer, and how to bring it up."""
+
+    exit_code = 3
+
+
+class CannotGoOn(GuerdonError):  # noqa: N818  as above
+    """Say why a worker ends that neither waiting nor setting events aside would help, and what to mend."""
 
     exit_code = 3

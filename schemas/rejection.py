@@ -21,6 +21,7 @@ class Reason(StrEnum):
     ID_CONFLICT = "id_conflict"
     MEMBER_ERASED = "member_erased"
     EVALUATION_FAILED = "evaluation_failed"
+    FAILED = "failed"
 
 
 class Rejected(Exception):  # noqa: N818  a verdict about data, not a fault of ours

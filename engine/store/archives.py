@@ -42,9 +42,9 @@ _LOGGED = ("generation_fact", "contest_closing", "attribution")
 """Tables whose rows belong to a source event: they can be cut where the log is."""
 
 _WHOLE = (
-    "consumer_offset", "consumer_topic", "consumer_reset", "quarantine", "member_code", "referee", "referrer",
-    "identity_hash", "member_identity", "touch", "waiting_referral", "forwarded", "funnel", "share_day", "stock",
-    "budget", "publication_cursor",
+    "consumer_offset", "consumer_topic", "consumer_reset", "consumer_pass", "quarantine", "member_code", "referee",
+    "referrer", "identity_hash", "member_identity", "touch", "waiting_referral", "forwarded", "funnel", "share_day",
+    "stock", "budget", "publication_cursor",
 )  # fmt: skip
 """Tables that say how things stand now: an archive that ends earlier than the log cannot have them."""
 

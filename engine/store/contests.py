@@ -22,6 +22,7 @@ from engine.store import generations, ledgers, member_states, personal, profiles
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
 from engine.store.budgets import StoredBudgets
+from engine.store.failures import is_judging
 from engine.store.reward_log import PostingFields, RewardRows
 from schemas.canonical import event_identity
 from schemas.partitioning import SHARDS, shard_of
@@ -216,7 +217,9 @@ class _Closing:
         books = self._books.of(member)
         try:
             rewards = award(member.member_id, member.state, occurrence, self._judges[member.shard], books, won)
-        except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
+        except Exception as error:
+            if not is_judging(error):
+                raise
             self._hold(won, error, event_id)
             return
         self._rewards.append(rewards, head, member.packed_id + pack_text(event_id))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from msgspec import msgpack, structs
+from msgspec import DecodeError, msgpack, structs
 
 from engine.ledger import adjustments
 from engine.ledger.adjustments import Adjustment
 from engine.referral.attribution import Waiting
 from engine.referral.facts import Attribution, Forwarded, own_id
 from engine.referral.tracker import Tracker
-from schemas.events import ID_CHARACTERS_MAX
+from schemas.canonical import event_identity
+from schemas.events import ID_CHARACTERS_MAX, MemberEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,10 +32,63 @@ OWN_EVENTS: dict[str, type[Attribution | Forwarded | Adjustment]] = {
 """What Guerdon itself writes of members, by the kind in the source log."""
 
 OWN_NAMES: dict[type[Event], str] = {kind: name for name, kind in OWN_EVENTS.items()}
+Own = TypeVar("Own", bound=Attribution | Forwarded)
 _encode = msgpack.Encoder().encode
 _decode_tracker = msgpack.Decoder(Tracker).decode
 _decode_forwarded = msgpack.Decoder(Forwarded).decode
 _decode_waiting = msgpack.Decoder(Waiting).decode
+
+
+class Forwarding(NamedTuple):
+    """Hold a row of `forwarded` as the table has it; `turn_ms` is when it has its turn, by its sender's own order."""
+
+    turn_ms: int
+    to_shard: int
+    from_shard: int
+    from_seq: int
+    n: int
+    body: bytes
+
+    def event(self) -> Forwarded:
+        """Return the event that it carries.
+
+        Raises:
+            ValueError: the log could not be read again with it.
+        """
+        try:
+            return _readable(_renamed(_decode_forwarded(self.body)))
+        except DecodeError as error:
+            raise ValueError(str(error)) from error
+
+
+class Undecided(NamedTuple):
+    """Hold a signup that waited and can be decided, as the table has it."""
+
+    shard: int
+    body: bytes
+
+    def waiting(self) -> Waiting:
+        """Return the signup with what was asked.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        try:
+            return _decode_waiting(self.body)
+        except DecodeError as error:
+            raise ValueError(str(error)) from error
+
+
+class ForwardedRow(MemberEvent, frozen=True, kw_only=True, gc=False):
+    """Name a forwarded row by the event that it comes from, for the quarantine that keeps it."""
+
+
+class UndecidedRow(MemberEvent, frozen=True, kw_only=True, gc=False):
+    """Name a signup that waited, for the quarantine that keeps it."""
+
+
+ROWS: dict[type[Event], str] = {ForwardedRow: "forwarded row", UndecidedRow: "undecided row"}
+"""What the quarantine calls rows that it keeps until they are released."""
 
 
 class Drained(NamedTuple):
@@ -52,7 +106,7 @@ class Due(NamedTuple):
     waiting: Waiting
 
 
-def drain(cursor: Cursor, shards: Iterable[int], until_ms: int) -> list[Drained]:
+def drain(cursor: Cursor, shards: Iterable[int], until_ms: int) -> list[Forwarding]:
     """Take what was forwarded to shards whose heads are held and has its turn by an instant, in its order."""
     cursor.execute(
         """
@@ -75,14 +129,12 @@ def drain(cursor: Cursor, shards: Iterable[int], until_ms: int) -> list[Drained]
     latest: dict[tuple[int, int], int] = {}
     for to_shard, from_shard, from_seq, n, occurred_ms, body in sorted(cursor.fetchall()):
         turn_ms = latest[to_shard, from_shard] = max(latest.get((to_shard, from_shard), 0), occurred_ms)
-        found.append(((turn_ms, to_shard, from_shard, from_seq, n), _forwarded(body)))
-    found.sort(key=lambda each: each[0])
-    return [Drained(order[0], order[1], event) for order, event in found]
+        found.append(Forwarding(turn_ms, to_shard, from_shard, from_seq, n, bytes(body)))
+    return sorted(found)
 
 
-def _forwarded(body: bytes) -> Forwarded:
+def _renamed(forwarded: Forwarded) -> Forwarded:
     """Return what was forwarded; what an earlier release gave too long a name is renamed before it is logged."""
-    forwarded = _decode_forwarded(body)
     if len(forwarded.event_id) <= ID_CHARACTERS_MAX:
         return forwarded
     origin = forwarded.event
@@ -108,7 +160,7 @@ WAITS = f"""
 """Whether something waits to be taken in by a shard `h`."""
 
 
-def take_waiting(cursor: Cursor, shards: Iterable[int], reached_ms: int) -> list[Due]:
+def take_waiting(cursor: Cursor, shards: Iterable[int], reached_ms: int) -> list[Undecided]:
     """Take the signups of some shards that waited for their referrer and can be decided now, the oldest first."""
     cursor.execute(
         f"""
@@ -117,8 +169,18 @@ def take_waiting(cursor: Cursor, shards: Iterable[int], reached_ms: int) -> list
         """,  # noqa: S608  a constant of this module
         {"shards": sorted(shards), "reached_ms": reached_ms},
     )
-    found = [Due(shard, _decode_waiting(body)) for shard, body in cursor.fetchall()]
-    return sorted(found, key=lambda due: (due.waiting.signup.occurred_at, due.waiting.signup.event_id))
+    return [Undecided(shard, bytes(body)) for shard, body in cursor.fetchall()]
+
+
+def drained(rows: Iterable[Forwarding]) -> list[Drained]:
+    """Return the events that rows carry, in the rows' order."""
+    return [Drained(row.turn_ms, row.to_shard, row.event()) for row in rows]
+
+
+def due(rows: Iterable[Undecided]) -> list[Due]:
+    """Return the signups that waited, the oldest first."""
+    found = [Due(row.shard, row.waiting()) for row in rows]
+    return sorted(found, key=lambda each: (each.waiting.signup.occurred_at, each.waiting.signup.event_id))
 
 
 def kind_of(event: Attribution | Forwarded) -> str:
@@ -127,8 +189,46 @@ def kind_of(event: Attribution | Forwarded) -> str:
 
 
 def payload_of(event: Attribution | Forwarded) -> bytes:
-    """Return what the source log keeps of it."""
-    return _encode(event)
+    """Return what the source log keeps of it.
+
+    Raises:
+        ValueError: the log could not be read again with it.
+    """
+    return _encode(_readable(event))
+
+
+def _readable(event: Own) -> Own:
+    """Refuse a name that a reader of the log would refuse: who writes what it cannot read has no log any more."""
+    if len(event.event_id) > ID_CHARACTERS_MAX:
+        raise ValueError(f"event_id would have {len(event.event_id)} characters; {ID_CHARACTERS_MAX} are allowed")
+    return event
+
+
+def failure_of(due: Due) -> bytes:
+    """Return under which key the failure of a signup that waited is remembered, beside those of events' identities."""
+    return b"waiting " + event_identity(due.waiting.signup.source, due.waiting.signup.event_id)
+
+
+def row_of(kind: str, payload: bytes) -> Forwarding | Undecided:
+    """Return the row that the quarantine keeps under a kind of `ROWS`."""
+    row = msgpack.decode(payload)
+    return Forwarding(**row) if kind == ROWS[ForwardedRow] else Undecided(**row)
+
+
+def kept(row: Forwarding | Undecided) -> tuple[bytes, ForwardedRow | UndecidedRow]:
+    """Return what the quarantine keeps of a row, and the name under which: that of the event that it comes from.
+
+    A row that the log cannot take tells its names all the same: it is read here without its bounds.
+    """
+    told: Any = msgpack.decode(row.body)
+    origin = told["event"] if isinstance(row, Forwarding) else told[0]
+    kind = ForwardedRow if isinstance(row, Forwarding) else UndecidedRow
+    member_id = told["member_id"] if isinstance(row, Forwarding) else origin["member_id"]
+    named = kind(
+        event_id=origin["event_id"], source=origin.get("source", "default"), member_id=member_id,
+        occurred_at=origin["occurred_at"],
+    )  # fmt: skip
+    return msgpack.encode(row._asdict()), named
 
 
 def tracker_of(body: bytes | None) -> Tracker | None:

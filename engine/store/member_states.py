@@ -163,6 +163,13 @@ def save(
         )
 
 
+def let_wait(cursor: Cursor, shard: int, member_id: str) -> None:
+    """Let no tick find a member any more, whose state cannot be read or written."""
+    cursor.execute(
+        "UPDATE guerdon.member_state SET due_at = NULL WHERE shard = %s AND member_id = %s", (shard, member_id)
+    )
+
+
 def _packed(standing: Standings) -> bytes:
     """Pack what `reward.member_tier` tells."""
     return b"".join(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import OffsetMove, Partition
+    from engine.batch import Batch, OffsetMove, Partition
 
 
 class Fenced(Exception):  # noqa: N818  a verdict: another worker has these partitions
@@ -47,8 +47,36 @@ def positions(cursor: Cursor, partitions: Iterable[Partition]) -> dict[Partition
     }
 
 
-def compare_and_set(cursor: Cursor, moves: Mapping[Partition, OffsetMove]) -> None:
-    """Move every offset of `moves`, or none.
+def passing(cursor: Cursor, partitions: Iterable[Partition]) -> dict[Partition, frozenset[int]]:
+    """Return the offsets that an operator lets pass, of those of `partitions` that have any."""
+    cursor.execute(
+        "SELECT topic, partition, passing FROM guerdon.consumer_offset WHERE passing IS NOT NULL AND topic = ANY(%s)",
+        (sorted({topic for topic, _ in partitions}),),
+    )
+    return {(topic, partition): frozenset(found) for topic, partition, found in cursor.fetchall()}
+
+
+def let_pass(cursor: Cursor, partition: Partition, offset: int, why: str) -> int | None:
+    """Let the record at `offset` pass, and return where its partition stands; None if that is beyond it, or nowhere."""
+    cursor.execute(
+        """
+        UPDATE guerdon.consumer_offset SET passing = array_append(passing, %s)
+        WHERE topic = %s AND partition = %s AND next_offset <= %s RETURNING next_offset
+        """,
+        (offset, *partition, offset),
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    cursor.execute(
+        "INSERT INTO guerdon.consumer_pass (topic, partition, offset_, why) VALUES (%s, %s, %s, %s)",
+        (*partition, offset, why),
+    )
+    return int(row[0])
+
+
+def compare_and_set(cursor: Cursor, moves: Mapping[Partition, OffsetMove]) -> set[tuple[str, int, int]]:
+    """Move every offset of `moves`, or none; return which of those that they go over an operator lets pass.
 
     This is the fence. A worker that was stopped, or that Kafka has replaced without its noticing, still believes that
     it owns its partitions. It may have polled, decoded and be about to append what its successor appended long ago.
@@ -60,21 +88,40 @@ def compare_and_set(cursor: Cursor, moves: Mapping[Partition, OffsetMove]) -> No
         Fenced: another worker was here.
     """
     if not moves:
-        return
+        return set()
     ordered = sorted(moves.items())
     cursor.execute(
         """
-        SELECT topic, partition, next_offset FROM guerdon.consumer_offset
+        SELECT topic, partition, next_offset, passing FROM guerdon.consumer_offset
         WHERE (topic, partition) IN %s ORDER BY topic, partition FOR UPDATE
         """,
         (tuple(partition for partition, _ in ordered),),
     )
-    found = {(topic, partition): next_offset for topic, partition, next_offset in cursor.fetchall()}
+    rows = cursor.fetchall()
+    found = {(topic, partition): next_offset for topic, partition, next_offset, _ in rows}
     for partition, move in ordered:
         if found.get(partition) != move.expected:
             raise Fenced(
                 f"{partition[0]} partition {partition[1]} stands at {found.get(partition)}, not at {move.expected}"
             )
+    return {
+        (topic, partition, offset)
+        for topic, partition, expected, offsets in rows
+        for offset in offsets or ()
+        if expected <= offset < moves[topic, partition].next
+    }
+
+
+def refuse_passing(places: set[tuple[str, int, int]], batch: Batch) -> None:
+    """Refuse a batch with a record that an operator lets pass since it was read: it is to be read again, without it.
+
+    Raises:
+        Fenced: there is such a record.
+    """
+    read = {(event.topic, event.partition, event.offset) for event in batch.admitted}
+    read |= {(record.topic or "", record.partition, record.offset) for record in batch.set_aside}
+    for topic, partition, offset in sorted(read & places):
+        raise Fenced(f"{topic} partition {partition}: offset {offset} is to be let pass")
 
 
 def advance(cursor: Cursor, moves: Mapping[Partition, OffsetMove], counts: Mapping[Partition, list[int]]) -> None:
@@ -161,7 +208,7 @@ def begin_again(cursor: Cursor, partition: Partition, first_offset: int, why: st
     )
     cursor.execute(
         """
-        UPDATE guerdon.consumer_offset SET next_offset = %s, stopped = NULL,
+        UPDATE guerdon.consumer_offset SET next_offset = %s, stopped = NULL, passing = NULL,
                passed = passed + (%s - next_offset)
         WHERE topic = %s AND partition = %s
         """,

@@ -9,7 +9,7 @@ from psycopg2.extras import RealDictCursor, execute_values
 
 from engine.batch import NO_OFFSET
 from engine.store import personal
-from engine.store.forwards import OWN_NAMES
+from engine.store.forwards import OWN_NAMES, ROWS
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
 from schemas.events import TYPE_NAMES
@@ -34,6 +34,10 @@ _COLUMNS = (
 
 
 _INSERT = f"INSERT INTO guerdon.quarantine ({', '.join(_COLUMNS)}) VALUES %s"  # noqa: S608  names of this module
+
+
+HOLDS = "status = 'open' AND seq IS NOT NULL"
+"""The records that hold a member: their event is in the log, at whichever step it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Chosen:
 
 def kind_named(event: Event) -> str:
     """Return how the source log calls an event, sent by upstream or written by Guerdon itself."""
-    return TYPE_NAMES.get(type(event)) or OWN_NAMES.get(type(event), TICK)
+    return TYPE_NAMES.get(type(event)) or OWN_NAMES.get(type(event)) or ROWS.get(type(event), TICK)
 
 
 def personal_owner(record: SetAside) -> Owner | None:
@@ -109,7 +113,7 @@ def add(
         shard, seq = (places or {}).get(index, (None, None))
         rows.append(
             (
-                record.stage, str(record.reason), record.message.replace("\0", "␀"), record.topic,
+                record.stage, str(record.reason), _storable(record.message), record.topic,
                 None if record.partition == NO_OFFSET else record.partition,
                 None if record.offset == NO_OFFSET else record.offset,
                 payload, sealed, schema_id, shard, seq, None if event is None else kind_named(event),
@@ -156,7 +160,7 @@ def discard(cursor: Cursor, record_ids: Sequence[int], why: str) -> set[int]:
     cursor.execute(
         """
         UPDATE guerdon.quarantine SET status = 'discarded', resolved_at = clock_timestamp(), resolved_why = %s
-        WHERE id = ANY(%s) AND status = 'open' AND stage <> 'evaluate' RETURNING id
+        WHERE id = ANY(%s) AND status = 'open' AND seq IS NULL RETURNING id
         """,
         (why, list(record_ids)),
     )
@@ -165,9 +169,7 @@ def discard(cursor: Cursor, record_ids: Sequence[int], why: str) -> set[int]:
 
 def held(cursor: Cursor) -> list[str]:
     """Return the members who are held: what comes for them is recorded, and judged after a release."""
-    cursor.execute(
-        "SELECT DISTINCT member_id FROM guerdon.quarantine WHERE stage = 'evaluate' AND status = 'open' ORDER BY 1"
-    )
+    cursor.execute(f"SELECT DISTINCT member_id FROM guerdon.quarantine WHERE {HOLDS} ORDER BY 1")  # noqa: S608  a constant
     return [member_id for (member_id,) in cursor.fetchall()]
 
 

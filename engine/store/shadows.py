@@ -137,7 +137,7 @@ def held(cursor: Cursor, generation: Generation) -> list[str]:
           )
           AND NOT EXISTS (
               SELECT FROM guerdon.quarantine q
-              WHERE q.stage = 'evaluate' AND q.status = 'open' AND q.member_id = f.fact->>'member_id'
+              WHERE q.seq IS NOT NULL AND q.status = 'open' AND q.member_id = f.fact->>'member_id'
           )
         ORDER BY 1
         """,

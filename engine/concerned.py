@@ -1,0 +1,63 @@
+"""Say whom and what a batch concerns before it is judged, so that it is read, and locked, for all of it at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine import ticks
+from engine.evaluate import LEDGER_EVENTS
+from schemas.events import Redemption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.programme.compile import Judge
+    from engine.store.member_states import Member
+    from engine.store.personal import Owner
+    from engine.work import Work
+
+
+def own(work: Work) -> list[Owner]:
+    """Return the members whom ticks, forwarded events and signups that waited concern."""
+    return [
+        *((tick.shard, member_id) for tick in work.ticks for member_id in tick.member_ids),
+        *((row.shard, row.event.member_id) for row in work.drained or ()),
+        *((row.shard, row.waiting.signup.member_id) for row in work.due or ()),
+    ]
+
+
+def movers(work: Work) -> dict[Owner, Member]:
+    """Return the members whose lots the batch is known to move; others' are opened when it shows."""
+    found = {(shard, member_id): work.members[shard][member_id] for shard, member_id in own(work)}
+    for event in work.batch.admitted:
+        member = work.members[event.shard].get(event.member_id)
+        if member is not None and (member.state.pages or member.state.is_booked):
+            due_ms = member.state.due_ms
+            if type(event.event) in LEDGER_EVENTS or (due_ms is not None and due_ms <= event.event.occurred_at):
+                found[event.shard, event.member_id] = member
+    return found
+
+
+def stocked(work: Work, judges: Mapping[int, Judge]) -> set[str]:
+    """Return the rewards of which there are only so many and the batch may take one."""
+    found = set()
+    for event in work.batch.admitted:
+        asked = event.event
+        if isinstance(asked, Redemption) and asked.reward is not None and asked.action in ("reserve", "spend"):
+            reward = judges[work.heads[event.shard].version].programme.terms.reward(asked.reward)
+            if reward is not None and reward.stock is not None:
+                found.add(reward.id)
+    return found
+
+
+def readers(work: Work, judges: Mapping[int, Judge]) -> set[Owner]:
+    """Return the members whose profile a rule in force reads; what is due by itself is so at any event."""
+    in_force = {shard: judges[head.version] for shard, head in work.heads.items()}
+    if not any(judge.profiled or judge.timed for judge in in_force.values()):
+        return set()
+    return {owner for owner in own(work) if ticks.reads_profiles(in_force[owner[0]])} | {
+        (event.shard, event.member_id)
+        for event in work.batch.admitted
+        if event.member_id
+        and (type(event.event) in in_force[event.shard].profiled or ticks.reads_profiles(in_force[event.shard]))
+    }

@@ -1,0 +1,111 @@
+"""Count what goes aside one after another: where everything fails, the fault is ours, and nothing is set aside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine import ticks
+from engine.store import forwards
+from engine.work import verdict_on
+from schemas.canonical import event_identity
+from schemas.errors import CannotGoOn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from engine.work import Work
+
+    Fate = tuple[bytes, Exception | None]
+
+IN_A_ROW_MAX = 20
+"""How many may go aside one after another: one producer, or person, can be at fault for so many, hardly for more."""
+
+
+class InARow:
+    """Count, across batches, how many events went aside since the last that could be taken.
+
+    A batch that is begun anew counts anew, from where the last committed one ended.
+    """
+
+    def __init__(self) -> None:
+        self._before = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to count a batch."""
+        self._now = self._before
+        self._all: set[bytes] = set()
+        self._aside: set[bytes] = set()
+        self._last: Exception | None = None
+
+    def note(self, key: bytes, failure: Exception | None) -> None:
+        """Count one event; with a `failure` it goes aside.
+
+        Raises:
+            CannotGoOn: too many went aside one after another.
+        """
+        self._all.add(key)
+        if failure is None:
+            self._now = 0
+            return
+        self._aside.add(key)
+        self._last = failure
+        self._now += 1
+        if self._now > IN_A_ROW_MAX:
+            raise ours(f"{self._now} events in a row cannot be taken", failure)
+
+    def end(self) -> None:
+        """End the count of a batch.
+
+        A batch of a single event may go aside, however often it was delivered: at a quiet hour there is no other.
+
+        Raises:
+            CannotGoOn: there are several events in the batch, and all of them went aside.
+        """
+        if self._last is not None and len(self._aside) > 1 and self._aside == self._all:
+            raise ours(f"none of the batch's {len(self._all)} events can be taken", self._last)
+
+    def look_at(self, work: Work, unjudgeable: Mapping[bytes, Exception]) -> None:
+        """Count a batch that was taken as a whole: some of it may not have been judged.
+
+        Raises:
+            CannotGoOn: as `note` and `end`.
+        """
+        if not unjudgeable:
+            if work.batch.admitted or work.ticks or work.drained or work.due:
+                self._now = 0
+            return
+        self.begin()
+        for fate in fates(work, unjudgeable):
+            self.note(*fate)
+        self.end()
+
+    def settle(self) -> None:
+        """Note that the batch was committed."""
+        self._before = self._now
+
+
+def fates(work: Work, unjudgeable: Mapping[bytes, Exception]) -> Iterator[Fate]:
+    """Return what became of each event of an attempt, ticks' members included: why it was set aside, or None."""
+    for tick in work.ticks:
+        for member_id in tick.member_ids:
+            key = ticks.failure_of(member_id)
+            yield key, unjudgeable.get(key)
+    for due in work.due or ():
+        key = forwards.failure_of(due)
+        yield key, unjudgeable.get(key)
+    for row in work.drained or ():
+        key = event_identity(row.event.source, row.event.event_id)
+        yield key, unjudgeable.get(key)
+    for event in work.batch.admitted:
+        yield event.identity, unjudgeable.get(event.identity)
+
+
+def ours(what: str, failure: Exception) -> CannotGoOn:
+    """Return the sentence with which a worker ends where so much fails that it cannot be the events' fault."""
+    step, _, message = verdict_on(failure)
+    return CannotGoOn(
+        f"{what} (the last at step `{step}`: {message}), so the fault is not theirs and nothing of the batch was set "
+        "aside: install the release that mends it, or go back to the one before, and start the worker again; "
+        "`guerdon offsets pass` lets a single record pass"
+    )
