@@ -13,7 +13,7 @@ from engine.batch import Batch, Portion, admitted_from
 from engine.live import ATTEMPTS_MAX, LiveTransaction
 from engine.release import release_member
 from engine.safety_net import still_failing
-from engine.store import personal, programmes, quarantine
+from engine.store import contests, personal, programmes, quarantine
 from engine.store.database import RETRYABLE, one, transaction
 from engine.store.failures import StepFailed, is_data
 from engine.store.forwards import OWN_EVENTS, ROWS, Forwarding, row_of
@@ -115,6 +115,11 @@ def _judge_again(settings: Settings, record_id: int) -> str | None:
     """Judge the events of a member who is held by the record; None where nobody is."""
     with transaction(settings.database_url) as cursor:
         record = _open_record(cursor, record_id)
+        if record["stage"] == contests.STAGE:
+            raise AnswerIsNo(
+                "workers close contests by themselves, and try again when they are started and when a period ends: "
+                "install the release that mends it, restart them, and discard the record"
+            )
         if record["seq"] is None:
             return None
         rewards = release_member(cursor, record["shard"], record["member_id"])
@@ -136,9 +141,7 @@ def _take_row_again(settings: Settings, record_id: int) -> str | None:
     portion = Portion(forwarded=(row,)) if isinstance(row, Forwarding) else Portion(undecided=(row,))
     with closing(LiveTransaction(settings.database_url, lambda _schema_id: None)) as live:
         outcome = live.commit(Batch(released=record_id, portion=portion))
-    if outcome.quarantined:
-        return f"it is taken in, and member {record['member_id']} is held, as it could not be judged"
-    return f"it is taken in: {outcome.rewards} reward events"
+    return f"it is taken in: {outcome.rewards} reward events{_held_by_it(settings, record)}"
 
 
 def _admit_again(settings: Settings, record_id: int) -> str:
@@ -170,7 +173,18 @@ def _admit_again(settings: Settings, record_id: int) -> str:
         outcome = live.commit(batch)
     if outcome.quarantined:
         raise AnswerIsNo(f"record {record_id} is still in conflict with what came before; discard it")
-    return "admitted" if outcome.accepted else "it was a duplicate of what came meanwhile"
+    if not outcome.accepted:
+        return "it was a duplicate of what came meanwhile"
+    return f"admitted{_held_by_it(settings, record)}"
+
+
+def _held_by_it(settings: Settings, record: dict[str, Any]) -> str:
+    """Say whether the member of a record that was taken in is held now, as what it brings about fails."""
+    with transaction(settings.database_url) as cursor:
+        held = quarantine.rows(
+            cursor, f"{quarantine.HOLDS} AND member_id = %s AND id > %s", (record["member_id"], record["id"])
+        )
+    return "" if not held else f"; its member is held by record {held[0]['id']}: {held[0]['message']}"
 
 
 def discard(database_url: str, record_id: int, why: str) -> None:
