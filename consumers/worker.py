@@ -190,11 +190,12 @@ class Worker:
             self._lanes.listen(time.monotonic())
         messages = self._source.poll(POLL_MESSAGES_MAX, BUSY_S if waiting else IDLE_S)
         now = self._polled_at = time.monotonic()
+        passing = self._positions.passing
         for message in messages:
             partition, offset = place = place_of(message)
             error = message.error()
             if error is None:
-                passes = offset in self._positions.passing.get(partition, ())
+                passes = passing and offset in passing.get(partition, ())
                 self._lanes.add(partition, offset, None if passes else self._take(message, place), now)
             elif error.code() == END_OF_PARTITION:
                 self._lanes.reached_end(partition, offset, now)

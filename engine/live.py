@@ -170,9 +170,15 @@ class LiveTransaction:
             end_frozen(self._database_url)
 
     def _close_contests(self, until_ms: int) -> None:
-        """Close what has ended, in a transaction of its own that holds every shard."""
-        with self._connection, self._connection.cursor() as cursor:
-            contests.close_ended(cursor, partial(self._judge, cursor), until_ms, _tell_standing)
+        """Close what has ended, in a transaction of its own that holds every shard; if that fails, all else goes on."""
+        try:
+            with self._connection, self._connection.cursor() as cursor:
+                contests.close_ended(cursor, partial(self._judge, cursor), until_ms, _tell_standing)
+        except Exception as error:
+            if not is_data(error) or isinstance(error, RETRYABLE):
+                raise
+            with self._connection, self._connection.cursor() as cursor:
+                contests.set_aside(cursor, error)
         self._closings.looked(self._judges, until_ms)
 
     def _attempt(self, batch: Batch) -> Outcome:

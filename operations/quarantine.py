@@ -13,7 +13,7 @@ from engine.batch import Batch, Portion, admitted_from
 from engine.live import ATTEMPTS_MAX, LiveTransaction
 from engine.release import release_member
 from engine.safety_net import still_failing
-from engine.store import personal, programmes, quarantine
+from engine.store import contests, personal, programmes, quarantine
 from engine.store.database import RETRYABLE, one, transaction
 from engine.store.failures import StepFailed, is_data
 from engine.store.forwards import OWN_EVENTS, ROWS, Forwarding, row_of
@@ -220,22 +220,42 @@ def _admit_again(
                 results[record_id] = Result(record_id, str(refused), refused)
     try:
         outcomes = live.commit_together(lambda _cursor: batches) if batches else []
-        results |= {each.record_id: each for each in map(_result, batches, outcomes)}
+        taken = list(map(_result, batches, outcomes))
     except (AnswerIsNo, CannotGoOn):  # somebody else has resolved one of them meanwhile, or one fails once more
-        for batch in batches:
-            try:
-                each = _result(batch, live.commit(batch))
-            except AnswerIsNo as refused:
-                each = Result(batch.released or 0, str(refused), refused)
-            results[each.record_id] = each
-    return results
+        taken = [_taken_alone(live, batch) for batch in batches]
+    return results | _with_held(settings, taken)
+
+
+def _taken_alone(live: LiveTransaction, batch: Batch) -> Result:
+    try:
+        return _result(batch, live.commit(batch))
+    except AnswerIsNo as refused:
+        return Result(batch.released or 0, str(refused), refused)
+
+
+def _with_held(settings: Settings, taken: Sequence[Result]) -> dict[int, Result]:
+    """Say of what was taken in whether its member is held now, as what it brings about fails."""
+    with transaction(settings.database_url) as cursor:
+        cursor.execute(
+            """
+            SELECT q.id, h.id, h.message FROM guerdon.quarantine q
+            CROSS JOIN LATERAL (
+                SELECT h.id, h.message FROM guerdon.quarantine h
+                WHERE h.status = 'open' AND h.seq IS NOT NULL AND h.member_id = q.member_id AND h.id > q.id
+                ORDER BY h.id LIMIT 1
+            ) h
+            WHERE q.id = ANY(%s)
+            """,
+            ([result.record_id for result in taken if result.refused is None],),
+        )
+        held = {record_id: f"; its member is held by record {by}: {why}" for record_id, by, why in cursor.fetchall()}
+    return {each.record_id: each._replace(told=each.told + held.get(each.record_id, "")) for each in taken}
 
 
 def _result(batch: Batch, outcome: Outcome) -> Result:
     record_id = batch.released or 0
     if not batch.admitted:
-        held = ", and its member is held, as it could not be judged" if outcome.quarantined else ""
-        return Result(record_id, f"it is taken in{held}")
+        return Result(record_id, f"it is taken in: {outcome.rewards} reward events")
     if outcome.quarantined:
         refused = AnswerIsNo(f"record {record_id} is still in conflict with what came before; discard it")
         return Result(record_id, str(refused), refused)
@@ -267,6 +287,11 @@ class _Checks:
             AnswerIsNo: it is not open, or its event is still not admitted.
         """
         record = _open_record(self._cursor, record_id)
+        if record["stage"] == contests.STAGE:
+            raise AnswerIsNo(
+                "workers close contests by themselves, and try again when they are started and when a period ends: "
+                "install the release that mends it, restart them, and discard the record"
+            )
         if record["kind"] in ROWS.values():
             row = row_of(record["kind"], bytes(record["payload"]))
             portion = Portion(forwarded=(row,)) if isinstance(row, Forwarding) else Portion(undecided=(row,))

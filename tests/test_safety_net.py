@@ -13,18 +13,19 @@ from msgspec import msgpack
 
 from engine import live, release
 from engine.batch import Batch, ClockMove
-from engine.in_a_row import IN_A_ROW_MAX
 from engine.live import LiveTransaction
 from engine.referral.facts import Attribution
-from engine.store import forwards
+from engine.store import contests, forwards
 from engine.store.database import transaction
 from operations import quarantine
 from operations.settings import load_settings
 from operations.verify import verify
 from projections.runner import finish
-from schemas.errors import AnswerIsNo, CannotGoOn
+from schemas.errors import AnswerIsNo
 from schemas.events import Signup, Touch
-from tests.chaos.batches import SCHEMAS, admitted, commit, purchase
+from schemas.partitioning import SHARDS
+from tests.books import Refusing, fails_on_e2
+from tests.chaos.batches import SCHEMAS, admitted, purchase
 from tests.chaos.load import START_MS, activate
 from tests.poison import OWN_STEPS, STEPS, Topic, fail_in, with_event
 from tests.test_referrals import programme
@@ -338,72 +339,48 @@ def test_c5_a_sum_beyond_64_bits_holds_its_member_in_the_log_and_nobody_else(
     assert_sound(database_url)
 
 
-# Where the fault is ours
-
-
-def test_more_than_20_in_a_row_stop_the_worker_and_none_is_set_aside(
+def test_contests_that_cannot_be_closed_stop_nobody_and_are_closed_when_they_can_be(
     database_url: str, worker: LiveTransaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    activate(database_url)
-    topic = Topic(database_url)
-    events = [purchase(n, f"m{n}") for n in range(100)]
+    contest = "contests: [{id: spenders, metric: spend, period: month, winners: 1}]\nrules:\n"
+    activate(database_url, BIRTHDAYS.replace("rules:\n", contest + "- {id: prize, on: contest, give: [{points: 5}]}\n"))
+    worker.commit(Batch([admitted(purchase(1))]))
+    later = ClockMove(START_MS + 60 * DAY_MS, reached_ms=START_MS + 60 * DAY_MS)
+
+    def refuse(*_: object) -> None:
+        raise OverflowError("int too big")
+
     with monkeypatch.context() as defect:
-        fail_in(defect, "append rewards", with_event(*(f"e{n}" for n in range(40, 41 + IN_A_ROW_MAX))))
-        with pytest.raises(CannotGoOn, match=r"21 events in a row cannot be taken \(the last at step `append rewards`"):
-            worker.commit(topic.batch(events))
-    assert quarantine.listed(database_url) == []
-    assert logged(database_url, "purchase") == []
-    topic = Topic(database_url)
-    with monkeypatch.context() as defect:
-        fail_in(defect, "append rewards", with_event(*(f"e{n}" for n in range(40, 40 + IN_A_ROW_MAX))))
-        assert worker.commit(topic.batch(events)).accepted == 80
-    assert len(quarantine.listed(database_url)) == IN_A_ROW_MAX
+        defect.setattr(contests, "close_ended", refuse)
+        for number in (2, 3):
+            assert worker.commit(Batch([admitted(purchase(number))], clock=later)).accepted == 1
+        with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as another:
+            for number in (4, 5):
+                assert another.commit(Batch([admitted(purchase(number))], clock=later)).accepted == 1
+    (record,) = quarantine.listed(database_url)
+    assert (record["stage"], record["reason"]) == ("close contests", "failed")
+    assert record["message"].startswith("OverflowError: int too big; no contest")
+    with pytest.raises(AnswerIsNo, match="workers close contests by themselves"):
+        quarantine.release(settings_of(database_url), record["id"])
+    assert logged(database_url, "contest") == []
+    quarantine.discard(database_url, record["id"], "mended")
+    with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as another:
+        for number in (6, 7):
+            another.commit(Batch([admitted(purchase(number))], clock=later))
+    assert len(logged(database_url, "contest")) == SHARDS
     assert_sound(database_url)
 
 
-def test_events_that_come_alone_go_aside_one_by_one_until_21_did_without_one_between_that_could_be_taken(
+def test_a_released_event_that_cannot_be_judged_says_so(
     database_url: str, worker: LiveTransaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     activate(database_url)
-    fail_in(monkeypatch, "save states", lambda work: any(e.event.amount == 13 for e in work.batch.admitted))  # type: ignore[attr-defined]
-    for n in range(5):
-        assert worker.commit(Batch([admitted(purchase(n, f"m{n}", amount=13))] * 2)).quarantined == 2  # sent twice
-        assert worker.commit(Batch([admitted(purchase(100 + n, f"m{n}"))])).accepted == 1
-    for n in range(10, 10 + IN_A_ROW_MAX):
-        assert worker.commit(Batch([admitted(purchase(n, f"m{n}", amount=13))])).quarantined == 1
-    with pytest.raises(CannotGoOn, match="install the release that mends it"):
-        worker.commit(Batch([admitted(purchase(50, "m50", amount=13))]))
-    assert len(quarantine.listed(database_url)) == 10 + IN_A_ROW_MAX
-
-
-@pytest.mark.parametrize("step", ["load", "evaluate", "advance offsets"])
-def test_where_every_event_of_a_batch_fails_none_is_set_aside(
-    database_url: str, worker: LiveTransaction, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    activate(database_url)
-    fail_in(monkeypatch, step, lambda work: bool(work.batch.admitted))
-    with pytest.raises(CannotGoOn, match="none of the batch's 3 events can be taken"):
-        worker.commit(Topic(database_url).batch([purchase(n, f"m{n}") for n in range(3)]))
-    assert quarantine.listed(database_url) == []
-
-
-def test_many_poisoned_events_between_good_ones_all_go_aside(
-    database_url: str, worker: LiveTransaction, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    activate(database_url)
-    topic = Topic(database_url)
-    bad = frozenset(f"e{n}" for n in range(0, 120, 9))
-    fail_in(monkeypatch, "append identities", with_event(*bad))
-    done = worker.commit(topic.batch([purchase(n, f"m{n % 50}") for n in range(120)]))
-    assert (done.accepted, done.quarantined) == (120 - len(bad), len(bad))
-    assert {record["event_id"] for record in quarantine.listed(database_url)} == bad
-    assert_sound(database_url)
-
-
-def test_the_net_costs_nothing_where_nothing_fails(database_url: str) -> None:
-    """No savepoint, and no second attempt: a clean batch has one transaction of its steps and nothing else."""
-    activate(database_url)
-    points_passed: list[str] = []
-    outcome = commit(database_url, Batch([admitted(purchase(n)) for n in range(30)]), points_passed.append)
-    assert outcome.retried == 0
-    assert points_passed == [f"{when} {name}" for name in [*STEPS, "commit"] for when in ("before", "after")]
+    with monkeypatch.context() as defect:
+        fail_in(defect, "load", with_event("e2"))
+        worker.commit(Topic(database_url).batch([purchase(1), purchase(2)]))
+    (record,) = quarantine.listed(database_url)
+    load_judge = live.load_judge
+    monkeypatch.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2))
+    said = quarantine.release(settings_of(database_url), record["id"])
+    (held,) = quarantine.listed(database_url)
+    assert said == f"admitted; its member is held by record {held['id']}: ZeroDivisionError: by m1␀"

@@ -22,7 +22,7 @@ from engine.store import generations, ledgers, member_states, personal, profiles
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
 from engine.store.budgets import StoredBudgets
-from engine.store.failures import is_judging
+from engine.store.failures import is_judging, told
 from engine.store.reward_log import PostingFields, RewardRows
 from schemas.canonical import event_identity
 from schemas.partitioning import SHARDS, shard_of
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from engine.store.source_log import Head
 
     Tell = Callable[[Judges, Member], None]
+
+STAGE = "close contests"
+"""The stage of a record that says why contests cannot be closed."""
 
 
 def save_scores(cursor: Cursor, generation: int, members: Iterable[Member]) -> None:
@@ -103,6 +106,17 @@ def _ended(cursor: Cursor, generation: int, programme: Programme, until_ms: int)
         (generation,),
     )
     return ended_by(programme, cursor.fetchall(), until_ms)
+
+
+def set_aside(cursor: Cursor, error: Exception) -> None:
+    """Record why contests that have ended cannot be closed, unless a record says so already.
+
+    Workers try again when they are started, and when the next period ends.
+    """
+    cursor.execute("SELECT FROM guerdon.quarantine WHERE stage = %s AND status = 'open'", (STAGE,))
+    if cursor.fetchone() is None:
+        message = f"{told(error)}; no contest that has ended is closed until that is mended"
+        quarantine.add(cursor, [SetAside(STAGE, Reason.FAILED, message, None, NO_OFFSET, NO_OFFSET, b"")], {})
 
 
 class Closings:
