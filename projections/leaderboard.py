@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from projections.gaps import is_folded
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -62,7 +64,7 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
             JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
              AND coalesce(c.shard = ANY(%(shards)s), true)
             JOIN guerdon.programme_version v ON v.version = e.rule_version
-            WHERE e.generation = %(generation)s AND {_GAINED} GROUP BY 1, 2, 3
+            WHERE e.generation = %(generation)s AND {_GAINED} AND {is_folded("e")} GROUP BY 1, 2, 3
         ) f USING (shard, day, member_id)
         WHERE (p.value, p.reached_at) IS DISTINCT FROM (f.value, f.reached_at) ORDER BY member_id, day LIMIT 1
         """,  # noqa: S608  as above
