@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from engine.store.migrations import tier_as_of
+
 revision = "0015"
 down_revision = "0013"
 
@@ -65,8 +67,71 @@ LEFT JOIN LATERAL (
 WHERE a.type = 'referral.rejected' OR (a.type = 'referral.attributed' AND a.reason IS DISTINCT FROM 'released');
 """
 
+# The sums are `numeric` as they are added up, and stay so (decision 0009): any number of the largest awards has one.
+SUMS = """
+DROP VIEW reward.referrer;
+CREATE VIEW reward.referrer AS
+SELECT r.referrer_id, count(*) FILTER (WHERE r.status <> 'rejected') AS referred,
+       count(*) FILTER (WHERE r.qualified_at IS NOT NULL) AS qualified,
+       count(*) FILTER (WHERE r.status = 'rejected') AS rejected,
+       count(*) FILTER (WHERE r.status = 'voided') AS voided,
+       coalesce((
+           SELECT sum(e.amount) FROM guerdon.referrer_earning e JOIN guerdon.live_build b
+             ON b.projection = 'referral' AND b.build = e.build
+           WHERE e.member_id = r.referrer_id AND e.unit = 'points'
+       ), 0) AS points,
+       coalesce((
+           SELECT sum(e.amount) FROM guerdon.referrer_earning e JOIN guerdon.live_build b
+             ON b.projection = 'referral' AND b.build = e.build
+           WHERE e.member_id = r.referrer_id AND e.unit NOT IN ('points', 'status')
+       ), 0) AS cash
+FROM reward.referral r WHERE r.referrer_id IS NOT NULL GROUP BY r.referrer_id;
+
+DROP VIEW reward.referral_funnel;
+CREATE VIEW reward.referral_funnel AS
+SELECT day, nullif(channel, '') AS channel, sum(shares) AS shares, sum(touches) AS touches, sum(signups) AS signups,
+       sum(first_purchases) AS first_purchases
+FROM guerdon.funnel GROUP BY day, channel;
+
+DROP VIEW reward.leaderboard;
+CREATE VIEW reward.leaderboard AS
+WITH counted AS (
+    SELECT 'points' AS metric, p.day, p.member_id, p.value, p.reached_at
+    FROM guerdon.points_day p JOIN guerdon.live_build b ON b.projection = 'leaderboard' AND b.build = p.build
+    UNION ALL
+    SELECT 'shares', day, member_id, value, reached_at FROM guerdon.share_day
+    UNION ALL
+    SELECT 'referrals', c.day, c.member_id, count(*), max(c.occurred_at)
+    FROM guerdon.referral_change c JOIN guerdon.live_build b ON b.projection = 'referral' AND b.build = c.build
+    WHERE c.type = 'referral.qualified' AND NOT EXISTS (
+        SELECT FROM guerdon.referral_change v
+        WHERE v.build = c.build AND left(v.item, 200) = left(c.item, 200) AND v.item = c.item
+          AND v.type = 'referral.voided' AND v.member_id = c.member_id
+    ) GROUP BY c.day, c.member_id
+), summed AS (
+    SELECT 'day:' || day AS period, metric, member_id, sum(value) AS value, max(reached_at) AS reached_at
+    FROM counted GROUP BY day, metric, member_id
+    UNION ALL
+    SELECT 'month:' || to_char(day, 'YYYY-MM'), metric, member_id, sum(value), max(reached_at)
+    FROM counted GROUP BY 1, metric, member_id
+    UNION ALL
+    SELECT 'all', metric, member_id, sum(value), max(reached_at) FROM counted GROUP BY metric, member_id
+)
+SELECT period, metric,
+       row_number() OVER (PARTITION BY period, metric ORDER BY value DESC, reached_at, member_id) AS rank,
+       member_id, value
+FROM summed WHERE value > 0;
+
+GRANT SELECT ON reward.referrer, reward.referral_funnel, reward.leaderboard TO guerdon_writer, guerdon_analyst;
+"""
+
+# What tiers were is told with sums of any size, too; a database that is migrated from before has the older functions.
+TIERS = tuple(
+    part.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION") for part in (tier_as_of.NUMBER, tier_as_of.REVIEW)
+)
+
 
 def upgrade() -> None:
-    """Add tables, and make an index and the views that read by it anew."""
-    for part in (GAPS, INDEX, REFERRAL):
+    """Add tables, and make anew an index, the views that read by it or add up, and the functions of tiers."""
+    for part in (GAPS, INDEX, REFERRAL, SUMS, *TIERS):
         op.execute(part)
