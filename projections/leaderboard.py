@@ -20,20 +20,29 @@ _ADD = """
         ON CONFLICT (build, shard, day, member_id) DO UPDATE
         SET value = p.value + excluded.value, reached_at = greatest(p.reached_at, excluded.reached_at)
 """
+_READ_THROUGH = """
+    JOIN guerdon.reward_event e
+      ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+"""
+_BY_KEY = """
+    CROSS JOIN LATERAL (
+        SELECT * FROM guerdon.reward_event e
+        WHERE e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+        OFFSET 0  -- else PostgreSQL, where it believes that few rows are of the type, reads the log from its beginning
+    ) e
+"""
 _GAINED = "e.unit = 'points' AND e.type IN ('points.granted', 'points.reversed')"
 
 
 def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
     """Add the points granted and reversed in `projection_range` to `build`, by the local day on which they were."""
-    add = "" if is_first else _ADD
+    add, rewards = ("", _READ_THROUGH) if is_first else (_ADD, _BY_KEY)
     cursor.execute(
         f"""
         INSERT INTO guerdon.points_day AS p (build, shard, day, member_id, value, reached_at)
         SELECT %(build)s, f.* FROM (
             {_DAYS}
-            FROM projection_range r
-            JOIN guerdon.reward_event e
-              ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+            FROM projection_range r {rewards}
             JOIN guerdon.programme_version v ON v.version = e.rule_version
             WHERE r.build = %(build)s AND {_GAINED}
             GROUP BY 1, 2, 3 ORDER BY 1, 2, 3

@@ -115,7 +115,7 @@ def advance(
             cursor.execute(
                 """
                 UPDATE guerdon.projection_cursor c SET pos = r.upto_pos, as_of = clock_timestamp()
-                FROM projection_range r WHERE c.build = r.build AND c.shard = r.shard
+                FROM projection_range r WHERE c.build = r.build AND c.shard = r.shard AND c.pos = r.after_pos
                 """
             )
             observe("before project commit")
@@ -180,17 +180,37 @@ def _fold(cursor: Cursor, behind: _Behind, is_first: bool) -> None:  # noqa: FBT
 
 
 def _lock_ranges(cursor: Cursor, builds: Sequence[int], shards: Sequence[int]) -> list[_Behind]:
-    """Fill `projection_range` with what to fold, hold those cursors, and return the builds that are behind."""
+    """Fill `projection_range` with what to fold, hold those cursors, and return the builds that are behind.
+
+    Of each cursor and head the newest version is looked for first: while somebody reads for long, PostgreSQL keeps all
+    others, and to walk past them would soon be all that a fold does (decision 0023).
+    """
     cursor.execute(
         """
         CREATE TEMPORARY TABLE IF NOT EXISTS projection_range
             (build integer, shard smallint, after_pos bigint, upto_pos bigint) ON COMMIT DELETE ROWS;
         INSERT INTO projection_range (build, shard, after_pos, upto_pos)
-        SELECT c.build, c.shard, c.pos, least(h.pos, c.pos + %(most)s)
-        FROM guerdon.projection_build b
-        JOIN guerdon.projection_cursor c ON c.build = b.build
-        JOIN guerdon.generation_head h ON h.generation = b.generation AND h.shard = c.shard
-        WHERE b.build = ANY(%(builds)s) AND c.shard = ANY(%(shards)s) AND h.pos > c.pos
+        WITH build AS MATERIALIZED (
+            SELECT b.build, b.generation FROM guerdon.projection_build b WHERE b.build = ANY(%(builds)s)
+        ), head AS MATERIALIZED (
+            SELECT of.generation, s.shard, h.pos
+            FROM (SELECT DISTINCT generation FROM build) of CROSS JOIN unnest(%(shards)s::smallint[]) AS s (shard)
+            CROSS JOIN LATERAL (
+                SELECT g.pos FROM guerdon.generation_head g
+                WHERE g.generation = of.generation AND g.shard = s.shard ORDER BY g.seq DESC LIMIT 1
+            ) h
+        ), behind AS MATERIALIZED (
+            SELECT b.build, h.shard, n.pos AS after_pos, h.pos AS upto_pos
+            FROM build b JOIN head h ON h.generation = b.generation
+            CROSS JOIN LATERAL (
+                SELECT c.pos FROM guerdon.projection_cursor c
+                WHERE c.build = b.build AND c.shard = h.shard ORDER BY c.pos DESC LIMIT 1
+            ) n
+            WHERE h.pos > n.pos
+        )
+        SELECT c.build, c.shard, c.pos, least(d.upto_pos, c.pos + %(most)s)
+        FROM behind d
+        JOIN guerdon.projection_cursor c ON c.build = d.build AND c.shard = d.shard AND c.pos = d.after_pos
         ORDER BY c.build, c.shard FOR UPDATE OF c SKIP LOCKED;
         -- a range that was cut ends with the source event at the cut
         UPDATE projection_range r SET upto_pos = (

@@ -158,9 +158,8 @@ def test_a_fold_that_fails_for_one_position_leaves_out_that_one_event_live_and_i
         log(logged, EVENTS, EVENTS)  # what comes after it is added to what was folded around it
         finish(logged, threading.Event())
         assert_whole_but(logged, name, culprits)
-        for cores in (1, 2):
-            rebuild(logged, name, cores=cores)
-            assert_whole_but(logged, name, culprits)
+        rebuild(logged, name)
+        assert_whole_but(logged, name, culprits)
     rebuild(logged, name)
     assert_whole_but(logged, name, [])
     with transaction(logged) as cursor:

@@ -130,8 +130,35 @@ TIERS = tuple(
     part.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION") for part in (tier_as_of.NUMBER, tier_as_of.REVIEW)
 )
 
+# What changes with every batch is found by what grows with it: the newest version, or one that is known, at once, and
+# not behind all those that a reader's old snapshot keeps (decision 0023). Nobody ever changes what is locked.
+NEWEST_FIRST = """
+CREATE TABLE guerdon.shard_lock (shard smallint NOT NULL PRIMARY KEY);
+INSERT INTO guerdon.shard_lock (shard) SELECT shard FROM guerdon.shard_head;
+GRANT SELECT, UPDATE ON guerdon.shard_lock TO guerdon_writer;
+
+ALTER TABLE guerdon.shard_head DROP CONSTRAINT shard_head_pkey, ADD PRIMARY KEY (shard, seq);
+ALTER TABLE guerdon.generation_head DROP CONSTRAINT generation_head_pkey, ADD PRIMARY KEY (generation, shard, seq);
+ALTER TABLE guerdon.projection_cursor DROP CONSTRAINT projection_cursor_pkey, ADD PRIMARY KEY (build, shard, pos);
+
+CREATE OR REPLACE VIEW reward.freshness AS
+SELECT b.projection, c.shard, c.pos, h.pos - c.pos AS lag, c.as_of
+FROM guerdon.projection_build b
+JOIN guerdon.generation g ON g.generation = b.generation AND g.status = 'live'
+CROSS JOIN guerdon.shard_lock s
+CROSS JOIN LATERAL (
+    SELECT n.shard, n.pos, n.as_of FROM guerdon.projection_cursor n
+    WHERE n.build = b.build AND n.shard = s.shard ORDER BY n.pos DESC LIMIT 1
+) c
+CROSS JOIN LATERAL (
+    SELECT n.pos FROM guerdon.generation_head n
+    WHERE n.generation = b.generation AND n.shard = s.shard ORDER BY n.seq DESC LIMIT 1
+) h
+WHERE b.status = 'live';
+"""
+
 
 def upgrade() -> None:
-    """Add tables, and make anew an index, the views that read by it or add up, and the functions of tiers."""
-    for part in (GAPS, INDEX, REFERRAL, SUMS, *TIERS):
+    """Add tables; make anew an index, views that read by it or add up, functions of tiers, and keys of hot tables."""
+    for part in (GAPS, INDEX, REFERRAL, SUMS, *TIERS, NEWEST_FIRST):
         op.execute(part)
