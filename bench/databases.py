@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import psycopg2
 from psycopg2 import sql
 
 from engine.batch import Admitted, Batch, admitted_from
 from engine.live import LiveTransaction
-from engine.store.database import migrate
+from engine.store.database import migrate, one
 from operations.programmes import activate
 from operations.services.postgresql import LocalPostgres
 from schemas.codec import CommittedSchemas, Encoder
@@ -22,6 +23,8 @@ from schemas.writer_schemas import committed_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
 
     from schemas.events import Purchase
 
@@ -79,3 +82,23 @@ def write_share(url: str, share: tuple[int, int], events: Iterable[Purchase], ba
         for first in range(0, len(mine), batch):
             live.commit(Batch(mine[first : first + batch]))
         return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def postmaster(connection: Connection) -> psutil.Process:
+    """Return the process whose children do the work of every connection."""
+    with connection.cursor() as cursor:
+        (pid,) = one(cursor, "SELECT pg_backend_pid()")
+    parent = psutil.Process(pid).parent()
+    assert parent is not None  # noqa: S101  a backend has one
+    return parent
+
+
+def cpu_s(postgres: psutil.Process) -> float:
+    """Return the CPU seconds of all of PostgreSQL's processes, those that have ended too."""
+    own = postgres.cpu_times()
+    spent = float(own.children_user + own.children_system)
+    for child in postgres.children():
+        with suppress(psutil.NoSuchProcess):
+            times = child.cpu_times()
+            spent += times.user + times.system
+    return spent

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import psutil
 import psycopg2
 from psycopg2 import sql
 
-from bench.databases import fresh, server
+from bench.databases import cpu_s, fresh, postmaster, server
 from bench.load import PROGRAMME
 from engine.store.database import one
 from projections import runner
@@ -26,6 +25,7 @@ from projections.rebuild import rebuild
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import psutil
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
 
 ROWS = 2_000_000
@@ -125,7 +125,7 @@ def _fill(connection: Connection, kinds: str, members: int, after: int, rows: in
 
 def _rebuilt(connection: Connection, url: str) -> dict[str, list[Taken]]:
     """Return what the floor and each rebuild took, a figure a round."""
-    postgres = _server(connection)
+    postgres = postmaster(connection)
     found: dict[str, list[Taken]] = {}
     for _ in range(ROUNDS):
         with connection.cursor() as cursor:
@@ -137,32 +137,12 @@ def _rebuilt(connection: Connection, url: str) -> dict[str, list[Taken]]:
     return found
 
 
-def _server(connection: Connection) -> psutil.Process:
-    """Return the process whose children do the work of every connection."""
-    with connection.cursor() as cursor:
-        (pid,) = one(cursor, "SELECT pg_backend_pid()")
-    parent = psutil.Process(pid).parent()
-    assert parent is not None  # noqa: S101  a backend has one
-    return parent
-
-
 def _taken(postgres: psutil.Process, work: Callable[[], object]) -> Taken:
-    before, begun = _cpu_s(postgres), time.perf_counter()
+    before, begun = cpu_s(postgres), time.perf_counter()
     work()
     seconds = time.perf_counter() - begun
     time.sleep(0.3)  # a backend tells what it took when it has ended
-    return Taken(seconds, _cpu_s(postgres) - before)
-
-
-def _cpu_s(postgres: psutil.Process) -> float:
-    """Return the CPU seconds of all of PostgreSQL's processes, those that have ended too."""
-    own = postgres.cpu_times()
-    spent = float(own.children_user + own.children_system)
-    for child in postgres.children():
-        with suppress(psutil.NoSuchProcess):
-            times = child.cpu_times()
-            spent += times.user + times.system
-    return spent
+    return Taken(seconds, cpu_s(postgres) - before)
 
 
 def _followed(connection: Connection, url: str, kinds: str, members: int) -> float:

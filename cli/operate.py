@@ -71,30 +71,44 @@ def projection_rebuild(
 
     Example: `guerdon projection rebuild member_balance`
     """
-    from operations.projections import rebuild  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.projections import rebuild, set_aside  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     with progress("rebuild", "reward events") as report:
         positions = rebuild(_database_url(), name, report, cores=cores)
+    aside = len(set_aside(_database_url(), name))
     if as_json:
-        print_json({"projection": name, "positions": positions})
-    else:
-        say(f"{name} is rebuilt from {positions:,} reward events")
+        print_json({"projection": name, "positions": positions, "set_aside": aside})
+        return
+    say(f"{name} is rebuilt from {positions:,} reward events")
+    if aside:
+        say(
+            f"{aside:,} that cannot be projected were set aside: `guerdon projection verify {name}` shows them",
+            err=True,
+        )
 
 
 @projection_app.command("verify")
 def projection_verify(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: JsonFlag = False) -> None:
-    """Compare a projection with the fold of its log; exit code 1 where they differ.
+    """Compare a projection with the fold of its log; exit code 1 where they differ, or something was set aside.
 
     Example: `guerdon projection verify member_balance`
     """
-    from operations.projections import difference  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.projections import difference, set_aside  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     with progress("verify", "reward events") as report:
         found = difference(_database_url(), name, report)
+    aside = set_aside(_database_url(), name)
     if as_json:
-        print_json({"projection": name, "difference": found})
+        print_json({"projection": name, "difference": found, "set_aside": aside})
+    elif aside:
+        print_rows(aside, as_json=False, empty="")
     if found:
         raise AnswerIsNo(found)
+    if aside:
+        raise AnswerIsNo(
+            f"{name} is the fold of its log but for {len(aside):,} that cannot be projected; where a release mends "
+            f"that, `guerdon projection rebuild {name}` takes them in"
+        )
     if not as_json:
         say(f"{name} is the fold of its log")
 
@@ -151,4 +165,4 @@ def offsets_pass(
     if as_json:
         print_json(done)
     else:
-        typer.echo(f"offset {offset} of {topic} partition {partition} is let pass; it stands at {done['stands_at']}")
+        say(f"offset {offset} of {topic} partition {partition} is let pass; it stands at {done['stands_at']}")

@@ -70,24 +70,29 @@ def down(
 
 
 def status(home: HomeFlag = None, as_json: JsonFlag = False) -> None:
-    """Show each service, how it was found, its address and process, and the lag per topic and projection.
+    """Show each service, how it was found, its address and process, the lag per topic and projection, old snapshots.
 
     Exit code 3 where a service does not answer.
 
     Example: `guerdon status --json`
     """
-    from operations.services.lifecycle import TITLES, lag, look  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations import snapshots  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.services.lifecycle import TITLES, lag, look  # noqa: PLC0415  as above
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     settings = load_settings(home=home)
     services = look(settings)
     silent = [TITLES[service.name] for service in services if not service.answers]
     rows = [] if silent else lag(settings)
+    snapshot = None if silent else snapshots.oldest(settings)
     if as_json:
-        print_json({"services": [_row(service) for service in services], "lag": rows})
+        found = [_row(service) for service in services]
+        print_json({"services": found, "lag": rows, "oldest_snapshot": snapshot})
     else:
         _print_services(services)
         _print_lag(rows)
+        if sentence := snapshots.told(snapshot):
+            typer.echo(sentence)
     if silent:
         raise ServiceUnreachable(f"{' and '.join(silent)} did not answer: run `guerdon up`")
 

@@ -132,10 +132,13 @@ def lock_due_heads(cursor: Cursor, move: ClockMove, generation: int) -> dict[int
     """Lock the heads of some shards in which a tick is due and that nobody else is working on."""
     cursor.execute(
         f"""
-        SELECT h.shard FROM guerdon.shard_head h
+        SELECT h.shard FROM guerdon.shard_lock h
+        CROSS JOIN LATERAL (
+            SELECT s.ticked_at FROM guerdon.shard_head s WHERE s.shard = h.shard ORDER BY s.seq DESC LIMIT 1
+        ) last
         WHERE (
-              (NOT %(hourly)s OR h.ticked_at IS NULL
-               OR h.ticked_at <= to_timestamp((%(until_ms)s - %(hour_ms)s) / 1000.0))
+              (NOT %(hourly)s OR last.ticked_at IS NULL
+               OR last.ticked_at <= to_timestamp((%(until_ms)s - %(hour_ms)s) / 1000.0))
               AND EXISTS (
                   SELECT FROM guerdon.member_state m
                   WHERE m.shard = h.shard AND m.due_at <= to_timestamp(%(until_ms)s / 1000.0)
@@ -169,7 +172,7 @@ def is_any_due(cursor: Cursor, move: ClockMove) -> bool:
     """Whether something is due by an instant in any shard, or waits to be taken in."""
     cursor.execute(
         f"""
-        SELECT FROM guerdon.shard_head h
+        SELECT FROM guerdon.shard_lock h
         WHERE EXISTS (
             SELECT FROM guerdon.member_state m
             WHERE m.shard = h.shard AND m.due_at <= to_timestamp(%(until_ms)s / 1000.0)

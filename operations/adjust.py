@@ -17,6 +17,7 @@ from engine.store.database import one, transaction
 from operations import decisions
 from operations.decisions import Line, Problem
 from operations.rows import dictionaries
+from projections.gaps import ProjectionPaused
 from projections.runner import catch_up, connect_to_project
 from schemas.canonical import IDENTITY_BYTES, content_digest
 from schemas.errors import AnswerIsNo, InputError
@@ -183,7 +184,10 @@ def _project(database_url: str, wanted: dict[int, int]) -> None:
     deadline = time.monotonic() + PROJECTED_WITHIN_S
     with closing(connect_to_project(database_url)) as connection:
         while time.monotonic() < deadline:
-            moved = catch_up(connection)
+            try:
+                moved = catch_up(connection)
+            except ProjectionPaused as paused:  # the decision is taken all the same
+                moved = paused.moved
             with connection, connection.cursor() as cursor:
                 (behind,) = one(
                     cursor,

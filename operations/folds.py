@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def balances(connection: Connection, generation: int) -> tuple[int, str | None]:
     """Hold the balance equations of the contract for every member and unit of the generation's own build (I12).
 
-    Accounts are as they are stored: `issued` is minus `granted`, `debt` minus the view's `debt`.
+    Accounts are as they are stored: `issued` is minus `granted`, `debt` minus the view's `debt`. Of a member of whom
+    something was set aside the balance lacks it, and is no balance.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -25,10 +26,13 @@ def balances(connection: Connection, generation: int) -> tuple[int, str | None]:
                    OR (debt < 0 AND active <> 0)
                    OR least(-issued, pending, active, reserved, spent, expired, reversed, -debt, reversed + debt) < 0
                    AS wrong
-            FROM guerdon.member_balance
+            FROM guerdon.member_balance b
             WHERE build IN (
                 SELECT build FROM guerdon.projection_build
                 WHERE projection = 'member_balance' AND status = 'live' AND generation = %s
+            ) AND NOT EXISTS (
+                SELECT FROM guerdon.projection_gap g
+                WHERE g.build = b.build AND g.shard = b.shard AND g.member_id = b.member_id
             )
             ORDER BY wrong DESC, member_id, unit LIMIT 1
             """,
@@ -39,6 +43,39 @@ def balances(connection: Connection, generation: int) -> tuple[int, str | None]:
         return 0, None
     looked_at, member_id, unit, wrong = row
     return looked_at, f"member {member_id}, {unit}: the balance equations do not hold" if wrong else None
+
+
+def set_aside(connection: Connection, generation: int) -> tuple[int, str | None]:
+    """Count what the projections of the generation could not take, and hold each to name what the log has (I7).
+
+    That there is some is not wrong: the log is whole, and the views say what else they lack.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT count(*) OVER (), b.projection, g.shard, g.first_pos,
+                   g.last_pos > c.pos OR g.last_pos < g.first_pos OR NOT EXISTS (
+                       SELECT FROM guerdon.reward_event e
+                       WHERE e.generation = b.generation AND e.shard = g.shard
+                         AND e.pos BETWEEN g.first_pos AND g.last_pos
+                       HAVING count(*) = g.last_pos - g.first_pos + 1
+                          AND count(*) FILTER (WHERE e.seq = g.seq AND e.member_id = g.member_id) = count(*)
+                   ) AS wrong
+            FROM guerdon.projection_build b JOIN guerdon.projection_gap g USING (build)
+            JOIN guerdon.projection_cursor c ON c.build = g.build AND c.shard = g.shard
+            WHERE b.status = 'live' AND b.generation = %s
+            ORDER BY wrong DESC, b.projection, g.shard, g.first_pos LIMIT 1
+            """,
+            (generation,),
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return 0, None
+    looked_at, name, shard, pos, wrong = row
+    return looked_at, (
+        f"projection {name}, shard {shard}, pos {pos}: what is set aside is not one member's part of a source event "
+        f"that was folded; run `guerdon projection rebuild {name}`" if wrong else None
+    )  # fmt: skip
 
 
 def projected(connection: Connection, generation: int) -> tuple[int, str | None]:

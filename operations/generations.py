@@ -12,6 +12,7 @@ from engine.store.database import as_owner, connect, transaction
 from operations.replay import CHUNK_EVENTS, fold_on, project
 from operations.rows import dictionaries
 from operations.verify import verify
+from projections import gaps
 from projections.runner import PROJECTIONS
 from schemas.errors import AnswerIsNo
 
@@ -195,6 +196,7 @@ def _drop_builds(cursor: Cursor, number: int) -> None:
         # the cursors first: that waits for a fold under way, and none can begin after it and leave rows behind
         cursor.execute("DELETE FROM guerdon.projection_cursor WHERE build = %s", (build,))
         PROJECTIONS[name].clear(cursor, build)
+        gaps.clear(cursor, build)
         cursor.execute("DELETE FROM guerdon.projection_build WHERE build = %s", (build,))
 
 

@@ -27,8 +27,15 @@ def lag_rows(settings: Settings) -> list[dict[str, Any]]:
         projections = dictionaries(
             cursor,
             """
-            SELECT projection AS what, sum(lag)::bigint AS lag, 'reward events' AS unit, '' AS stopped
-            FROM reward.freshness GROUP BY projection ORDER BY projection
+            SELECT f.projection AS what, f.lag, 'reward events' AS unit,
+                   coalesce(g.set_aside || ' set aside: `guerdon projection verify ' || f.projection || '`', '')
+                   AS stopped
+            FROM (SELECT projection, sum(lag)::bigint AS lag FROM reward.freshness GROUP BY projection) f
+            LEFT JOIN (
+                SELECT b.projection, count(*) AS set_aside
+                FROM guerdon.projection_gap JOIN guerdon.live_build b USING (build) GROUP BY b.projection
+            ) g USING (projection)
+            ORDER BY f.projection
             """,
         )
         output = _output(settings, cursor) if settings.publish_rewards else []

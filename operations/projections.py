@@ -16,18 +16,39 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-__all__ = ["difference", "listed", "rebuild"]
+__all__ = ["difference", "listed", "rebuild", "set_aside"]
 
 
 def listed(database_url: str) -> list[dict[str, Any]]:
-    """Return each live projection: positions folded, lag in reward events, and the oldest cursor's time."""
+    """Return each live projection: positions folded, lag in reward events, the oldest cursor's time, what it lacks."""
     with transaction(database_url) as cursor:
         return dictionaries(
             cursor,
             """
-            SELECT projection, sum(pos)::bigint AS positions, sum(lag)::bigint AS lag, min(as_of) AS as_of
-            FROM reward.freshness GROUP BY projection ORDER BY projection
+            SELECT projection, sum(pos)::bigint AS positions, sum(lag)::bigint AS lag, min(as_of) AS as_of,
+                   (
+                       SELECT count(*) FROM guerdon.projection_gap g JOIN guerdon.live_build b USING (build)
+                       WHERE b.projection = f.projection
+                   ) AS set_aside
+            FROM reward.freshness f GROUP BY projection ORDER BY projection
             """,
+        )
+
+
+def set_aside(database_url: str, name: str) -> list[dict[str, Any]]:
+    """Return what the live build of `name` could not take: a row for each member's part of a source event.
+
+    Raises:
+        InputError: there is no such projection.
+    """
+    with transaction(database_url) as cursor:
+        return dictionaries(
+            cursor,
+            """
+            SELECT shard, seq, first_pos, last_pos, member_id, reason, noted_at
+            FROM guerdon.projection_gap WHERE build = %s ORDER BY shard, first_pos
+            """,
+            (_live_build(cursor, name),),
         )
 
 

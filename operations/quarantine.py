@@ -26,7 +26,7 @@ from schemas.events import key_of
 from schemas.json_events import event_to_object
 from schemas.partitioning import shard_of
 from schemas.registry import writer_schemas
-from schemas.rejection import Rejected
+from schemas.rejection import Reason, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -368,7 +368,11 @@ def _event_of(cursor: Cursor, record: dict[str, Any], schemas: WriterSchemas, se
         shard, member_id = shard_of(record["member_id"]), record["member_id"]
         key = personal.keys_for(cursor, [(shard, member_id)])[shard, member_id]
         identity = event_identity(record["source"], record["event_id"])
-        return personal.OWN_FORMAT, personal.unseal(record["kind"], payload, _bytes(record["sealed"]), identity, key)
+        try:
+            event = personal.unseal(record["kind"], payload, _bytes(record["sealed"]), identity, key)
+        except msgspec.ValidationError as error:  # a text that is longer than any that is taken in
+            raise Rejected(Reason.OUT_OF_RANGE, str(error)) from error
+        return personal.OWN_FORMAT, event
     topic = str(record["topic"]).removeprefix(settings.topic_prefix)
     return Decoder(schemas, settings.message_bytes_max).decode(topic, payload)
 

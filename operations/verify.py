@@ -64,5 +64,6 @@ CHECKS: dict[str, Callable[[Connection, int], tuple[int, str | None]]] = {
     "postings: no account is negative": postings.accounts,
     "balances: the equations hold for every member and unit": folds.balances,
     "projections: each is the fold of its log": folds.projected,
+    "set aside: what projections lack is in the log": folds.set_aside,
 }
 """Every check by what it holds, in the order in which they are made."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from projections.gaps import is_folded
 from schemas.rewards import ACCOUNTS
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def clear(cursor: Cursor, build: int) -> None:
 def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
     """Return the first balance that is not the sum of the log up to the cursor, in a sentence; None where all are."""
     cursor.execute(
-        """
-        SELECT member_id, unit, coalesce(b.sums, '{}'), coalesce(f.sums, '{}')
+        f"""
+        SELECT member_id, unit, coalesce(b.sums, '{{}}'), coalesce(f.sums, '{{}}')
         FROM (
             SELECT shard, member_id, unit,
                    ARRAY[issued, pending, active, reserved, spent, expired, reversed, debt] AS sums
@@ -121,12 +122,12 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
             FROM guerdon.movement m
             JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = m.shard AND m.pos <= c.pos
              AND coalesce(c.shard = ANY(%(shards)s), true)
-            WHERE m.generation = %(generation)s
+            WHERE m.generation = %(generation)s AND {is_folded("m")}
             GROUP BY m.shard, m.member_id, m.unit
         ) f USING (shard, member_id, unit)
         WHERE b.sums IS DISTINCT FROM f.sums
         ORDER BY 1, 2 LIMIT 1
-        """,
+        """,  # noqa: S608  constants of this package
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()
@@ -141,7 +142,7 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
 
 def _expiry_difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
     cursor.execute(
-        """
+        f"""
         SELECT member_id, unit, to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
                coalesce(x.active, 0), coalesce(f.active, 0)
         FROM (SELECT * FROM guerdon.member_expiry WHERE build = %(build)s AND coalesce(shard = ANY(%(shards)s), true)) x
@@ -150,12 +151,12 @@ def _expiry_difference(cursor: Cursor, build: int, generation: int, shards: Sequ
             FROM guerdon.movement m
             JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = m.shard AND m.pos <= c.pos
              AND coalesce(c.shard = ANY(%(shards)s), true)
-            WHERE m.generation = %(generation)s AND m.expires_at IS NOT NULL
+            WHERE m.generation = %(generation)s AND m.expires_at IS NOT NULL AND {is_folded("m")}
             GROUP BY m.shard, m.member_id, m.unit, m.expires_at HAVING sum(m.active) <> 0
         ) f USING (shard, member_id, unit, expires_at)
         WHERE x.active IS DISTINCT FROM f.active
         ORDER BY member_id, unit, expires_at LIMIT 1
-        """,
+        """,  # noqa: S608  constants of this package
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()

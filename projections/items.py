@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from projections.differences import sentence
+from projections.gaps import is_folded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ def clear(cursor: Cursor, build: int) -> None:
 def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
     """Return the first item that is not what the log up to the cursor says, in a sentence; None where all are."""
     cursor.execute(
-        """
+        f"""
         SELECT coalesce(p.member_id, f.member_id), coalesce(p.item, f.item), p.told, f.told
         FROM (
             SELECT shard, member_id, lot, item,
@@ -62,13 +63,13 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
                 FROM guerdon.item_movement e
                 JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
                  AND coalesce(c.shard = ANY(%(shards)s), true)
-                WHERE e.generation = %(generation)s
+                WHERE e.generation = %(generation)s AND {is_folded("e")}
                 ORDER BY e.shard, e.member_id, e.lot, e.pos
             ) folded
         ) f USING (shard, member_id, lot)
         WHERE p.told IS DISTINCT FROM f.told
         ORDER BY 1, 2 LIMIT 1
-        """,
+        """,  # noqa: S608  constants of this package
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from projections.gaps import is_folded
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,20 +20,29 @@ _ADD = """
         ON CONFLICT (build, shard, day, member_id) DO UPDATE
         SET value = p.value + excluded.value, reached_at = greatest(p.reached_at, excluded.reached_at)
 """
+_READ_THROUGH = """
+    JOIN guerdon.reward_event e
+      ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+"""
+_BY_KEY = """
+    CROSS JOIN LATERAL (
+        SELECT * FROM guerdon.reward_event e
+        WHERE e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+        OFFSET 0  -- else PostgreSQL, where it believes that few rows are of the type, reads the log from its beginning
+    ) e
+"""
 _GAINED = "e.unit = 'points' AND e.type IN ('points.granted', 'points.reversed')"
 
 
 def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
     """Add the points granted and reversed in `projection_range` to `build`, by the local day on which they were."""
-    add = "" if is_first else _ADD
+    add, rewards = ("", _READ_THROUGH) if is_first else (_ADD, _BY_KEY)
     cursor.execute(
         f"""
         INSERT INTO guerdon.points_day AS p (build, shard, day, member_id, value, reached_at)
         SELECT %(build)s, f.* FROM (
             {_DAYS}
-            FROM projection_range r
-            JOIN guerdon.reward_event e
-              ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+            FROM projection_range r {rewards}
             JOIN guerdon.programme_version v ON v.version = e.rule_version
             WHERE r.build = %(build)s AND {_GAINED}
             GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
@@ -62,7 +73,7 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
             JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
              AND coalesce(c.shard = ANY(%(shards)s), true)
             JOIN guerdon.programme_version v ON v.version = e.rule_version
-            WHERE e.generation = %(generation)s AND {_GAINED} GROUP BY 1, 2, 3
+            WHERE e.generation = %(generation)s AND {_GAINED} AND {is_folded("e")} GROUP BY 1, 2, 3
         ) f USING (shard, day, member_id)
         WHERE (p.value, p.reached_at) IS DISTINCT FROM (f.value, f.reached_at) ORDER BY member_id, day LIMIT 1
         """,  # noqa: S608  as above

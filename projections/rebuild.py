@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.store import generations
 from engine.store.database import connect, one
+from projections import gaps
 from projections.folders import CORES, Folders
 from projections.runner import PROJECTIONS, advance, connect_to_project
 from schemas.errors import AnswerIsNo, InputError
@@ -38,6 +39,7 @@ def rebuild(
     Raises:
         InputError: there is no such projection.
         AnswerIsNo: another rebuild of it is under way.
+        ProjectionPaused: too much in a row cannot be folded; the views go on reading the old build.
     """
     if name not in PROJECTIONS:
         raise InputError(f'there is no projection "{name}"; there are: {", ".join(PROJECTIONS)}')
@@ -132,4 +134,5 @@ def _clear(cursor: Cursor, name: str, generation: int, status: str) -> None:
         # the cursors first: that waits for a fold under way, and none can begin after it and leave rows behind
         cursor.execute("DELETE FROM guerdon.projection_cursor WHERE build = %s", (build,))
         PROJECTIONS[name].clear(cursor, build)
+        gaps.clear(cursor, build)
         cursor.execute("DELETE FROM guerdon.projection_build WHERE build = %s", (build,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from projections.differences import sentence
+from projections.gaps import is_folded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,14 +83,15 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
             FROM guerdon.reward_event e
             JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
              AND coalesce(c.shard = ANY(%(shards)s), true)
-            WHERE e.generation = %(generation)s AND e.type IN {_TYPES}
+            WHERE e.generation = %(generation)s AND e.type IN {_TYPES} AND {is_folded("e")}
             UNION ALL
             SELECT member_id, concat_ws(' ', unit, amount) FROM (
                 {_EARNED}
                 FROM guerdon.reward_event e
                 JOIN guerdon.projection_cursor c ON c.build = %(build)s AND c.shard = e.shard AND e.pos <= c.pos
                  AND coalesce(c.shard = ANY(%(shards)s), true)
-                WHERE e.generation = %(generation)s AND {_FORWARDED} GROUP BY e.shard, e.member_id, e.unit
+                WHERE e.generation = %(generation)s AND {_FORWARDED} AND {is_folded("e")}
+                GROUP BY e.shard, e.member_id, e.unit
             ) f WHERE amount <> 0
         )
         SELECT coalesce(p.member_id, f.member_id), p.line, f.line

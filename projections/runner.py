@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import psycopg2
 import structlog
 
 from engine.store import generations
 from engine.store.database import RETRYABLE, connect, one
-from projections import balances, items, leaderboard, referrals, tiers
+from engine.store.failures import is_data
+from projections import balances, gaps, items, leaderboard, referrals, tiers
+from projections.gaps import ProjectionPaused
 from schemas.errors import InputError, ServiceUnreachable
 from schemas.partitioning import SHARDS
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+
+    from projections.gaps import Gap
 
 log = structlog.get_logger()
 
@@ -82,6 +87,7 @@ def advance(
     builds: Sequence[int],
     observe: Callable[[str], None] = lambda _point: None,
     shards: Sequence[int] = range(SHARDS),
+    tell: Callable[[str, Gap], None] = lambda _name, _gap: None,
 ) -> int:
     """Fold what `builds` have not seen yet, at most POSITIONS_MAX a shard each, and return how many positions it was.
 
@@ -89,45 +95,122 @@ def advance(
     where a transaction of the log ended or, where it must be cut, at the last position of a source event: no reader
     sees half of one. Shards that another process is folding right now are skipped; of a build that a rebuild has
     cleared away meanwhile there is nothing to fold.
+
+    What cannot be folded is set aside alone: `tell` is told of it, with the projection's name, once it is committed.
+
+    Raises:
+        ProjectionPaused: of one projection too much in a row cannot be folded; the others were advanced.
     """
+    aside: list[tuple[str, Gap]] = []
+    paused: ProjectionPaused | None = None
     with connection.cursor() as cursor:
-        _lock_ranges(cursor, builds, shards)
-        cursor.execute(
-            """
-            SELECT b.projection, b.build, b.generation, max(r.after_pos) = 0, sum(r.upto_pos - r.after_pos)::bigint
-            FROM projection_range r JOIN guerdon.projection_build b USING (build) GROUP BY b.build ORDER BY b.build
-            """
-        )
-        behind = cursor.fetchall()
+        behind = _lock_ranges(cursor, builds, shards)
         if behind:
             observe("before fold")
-            for name, build, generation, is_first, _ in behind:
-                PROJECTIONS[name].fold(cursor, build, generation, is_first=is_first)
+            if not _fold_at_once(cursor, behind):
+                connection.rollback()
+                behind = _lock_ranges(cursor, builds, shards)
+                behind, aside, paused = _fold_around(cursor, behind)
             observe("after fold")
             cursor.execute(
                 """
                 UPDATE guerdon.projection_cursor c SET pos = r.upto_pos, as_of = clock_timestamp()
-                FROM projection_range r WHERE c.build = r.build AND c.shard = r.shard
+                FROM projection_range r WHERE c.build = r.build AND c.shard = r.shard AND c.pos = r.after_pos
                 """
             )
             observe("before project commit")
         connection.commit()
         observe("after project commit")
-    return sum(positions for *_, positions in behind)
+    for name, gap in aside:
+        tell(name, gap)
+    moved = sum(each.positions for each in behind)
+    if paused is not None:
+        paused.moved = moved
+        raise paused
+    return moved
 
 
-def _lock_ranges(cursor: Cursor, builds: Sequence[int], shards: Sequence[int]) -> None:
-    """Fill `projection_range` with what to fold, and hold those cursors."""
+class _Behind(NamedTuple):
+    name: str
+    build: int
+    generation: int
+    is_first: bool
+    positions: int
+    in_a_row: int
+
+
+def _fold_at_once(cursor: Cursor, behind: Sequence[_Behind]) -> bool:
+    """Fold all ranges; False where the data of one cannot be folded, and the transaction is to be begun anew."""
+    try:
+        for each in behind:
+            PROJECTIONS[each.name].fold(cursor, each.build, each.generation, is_first=each.is_first)
+    except Exception as error:
+        if not is_data(error):
+            raise
+        return False
+    for each in behind:
+        if each.in_a_row:
+            gaps.end_streak(cursor, each.build)
+    return True
+
+
+def _fold_around(
+    cursor: Cursor, behind: Sequence[_Behind]
+) -> tuple[list[_Behind], list[tuple[str, Gap]], ProjectionPaused | None]:
+    """Fold each build for itself, around what cannot be folded.
+
+    Return the builds of which something was folded, what was set aside of which projection, and why one stands still.
+    """
+    folded: list[_Behind] = []
+    aside: list[tuple[str, Gap]] = []
+    paused: ProjectionPaused | None = None
+    for each in behind:
+        fold = partial(_fold, cursor, each)
+        halving = gaps.Halving(cursor, each.name, each.build, each.generation, fold, each.in_a_row)
+        try:
+            aside += [(each.name, gap) for gap in halving.run()]
+            folded.append(each)
+        except ProjectionPaused as error:
+            paused = error
+    return folded, aside, paused
+
+
+def _fold(cursor: Cursor, behind: _Behind, is_first: bool) -> None:  # noqa: FBT001  called by its place
+    PROJECTIONS[behind.name].fold(cursor, behind.build, behind.generation, is_first=is_first)
+
+
+def _lock_ranges(cursor: Cursor, builds: Sequence[int], shards: Sequence[int]) -> list[_Behind]:
+    """Fill `projection_range` with what to fold, hold those cursors, and return the builds that are behind.
+
+    Of each cursor and head the newest version is looked for first: while somebody reads for long, PostgreSQL keeps all
+    others, and to walk past them would soon be all that a fold does (decision 0023).
+    """
     cursor.execute(
         """
         CREATE TEMPORARY TABLE IF NOT EXISTS projection_range
             (build integer, shard smallint, after_pos bigint, upto_pos bigint) ON COMMIT DELETE ROWS;
         INSERT INTO projection_range (build, shard, after_pos, upto_pos)
-        SELECT c.build, c.shard, c.pos, least(h.pos, c.pos + %(most)s)
-        FROM guerdon.projection_build b
-        JOIN guerdon.projection_cursor c ON c.build = b.build
-        JOIN guerdon.generation_head h ON h.generation = b.generation AND h.shard = c.shard
-        WHERE b.build = ANY(%(builds)s) AND c.shard = ANY(%(shards)s) AND h.pos > c.pos
+        WITH build AS MATERIALIZED (
+            SELECT b.build, b.generation FROM guerdon.projection_build b WHERE b.build = ANY(%(builds)s)
+        ), head AS MATERIALIZED (
+            SELECT of.generation, s.shard, h.pos
+            FROM (SELECT DISTINCT generation FROM build) of CROSS JOIN unnest(%(shards)s::smallint[]) AS s (shard)
+            CROSS JOIN LATERAL (
+                SELECT g.pos FROM guerdon.generation_head g
+                WHERE g.generation = of.generation AND g.shard = s.shard ORDER BY g.seq DESC LIMIT 1
+            ) h
+        ), behind AS MATERIALIZED (
+            SELECT b.build, h.shard, n.pos AS after_pos, h.pos AS upto_pos
+            FROM build b JOIN head h ON h.generation = b.generation
+            CROSS JOIN LATERAL (
+                SELECT c.pos FROM guerdon.projection_cursor c
+                WHERE c.build = b.build AND c.shard = h.shard ORDER BY c.pos DESC LIMIT 1
+            ) n
+            WHERE h.pos > n.pos
+        )
+        SELECT c.build, c.shard, c.pos, least(d.upto_pos, c.pos + %(most)s)
+        FROM behind d
+        JOIN guerdon.projection_cursor c ON c.build = d.build AND c.shard = d.shard AND c.pos = d.after_pos
         ORDER BY c.build, c.shard FOR UPDATE OF c SKIP LOCKED;
         -- a range that was cut ends with the source event at the cut
         UPDATE projection_range r SET upto_pos = (
@@ -141,6 +224,15 @@ def _lock_ranges(cursor: Cursor, builds: Sequence[int], shards: Sequence[int]) -
         """,
         {"builds": list(builds), "shards": list(shards), "most": POSITIONS_MAX},
     )
+    cursor.execute(
+        """
+        SELECT b.projection, b.build, b.generation, max(r.after_pos) = 0, sum(r.upto_pos - r.after_pos)::bigint,
+               coalesce(max(s.in_a_row), 0)
+        FROM projection_range r JOIN guerdon.projection_build b USING (build)
+        LEFT JOIN guerdon.projection_streak s USING (build) GROUP BY b.build ORDER BY b.build
+        """
+    )
+    return [_Behind(*row) for row in cursor.fetchall()]
 
 
 def live_builds(cursor: Cursor) -> list[int]:
@@ -171,13 +263,29 @@ def difference(cursor: Cursor, build: int, shards: Sequence[int] | None = None) 
     return PROJECTIONS[name].difference(cursor, build, generation, None if shards is None else list(shards))
 
 
-def catch_up(connection: Connection, observe: Callable[[str], None] = lambda _point: None) -> int:
-    """Advance every live projection once, and return how many positions that were."""
+def catch_up(
+    connection: Connection,
+    observe: Callable[[str], None] = lambda _point: None,
+    tell: Callable[[str, Gap], None] = lambda _name, _gap: None,
+) -> int:
+    """Advance every live projection once, and return how many positions that were.
+
+    Raises:
+        ProjectionPaused: as `advance` does.
+    """
     with connection.cursor() as cursor:
         generations.live(cursor)
         builds = live_builds(cursor)
     connection.commit()
-    return advance(connection, builds, observe)
+    return advance(connection, builds, observe, tell=tell)
+
+
+def log_gap(name: str, gap: Gap) -> None:
+    """Say in the worker's log what a projection has not taken, and how to see all of it."""
+    log.warning(
+        "projector sets aside", projection=name, shard=gap.shard, pos=gap.first_pos, seq=gap.seq, member=gap.member_id,
+        why=gap.reason, see=f"guerdon projection verify {name}",
+    )  # fmt: skip
 
 
 def lag(cursor: Cursor) -> int:
@@ -187,13 +295,23 @@ def lag(cursor: Cursor) -> int:
 
 
 def finish(database_url: str, stop: threading.Event) -> None:
-    """Advance the live projections until they are at the head, or told to stop."""
+    """Advance the live projections until they are at the head, or told to stop.
+
+    Raises:
+        ProjectionPaused: one stands still, and the others are at the head.
+    """
     with closing(connect_to_project(database_url)) as connection:
         while not stop.is_set():
-            moved = catch_up(connection)
+            paused: ProjectionPaused | None = None
+            try:
+                moved = catch_up(connection, tell=log_gap)
+            except ProjectionPaused as error:
+                paused, moved = error, error.moved
             with connection, connection.cursor() as cursor:
                 if not lag(cursor):
                     return
+            if paused is not None and not moved:
+                raise paused
             if not moved:
                 stop.wait(IDLE_S)  # another process folds what is left
 
@@ -252,7 +370,7 @@ class Projector:
             self._wake.wait(IDLE_S)
             self._wake.clear()
             try:
-                moved = catch_up(connection, self._observe)
+                moved = catch_up(connection, self._observe, log_gap)
             except RETRYABLE as error:
                 connection.rollback()
                 log.warning("projector repeats", why=str(error).strip())

@@ -15,6 +15,7 @@ from engine.store.database import one, transaction
 from operations import projections
 from projections import balances as balance_projection
 from projections import folders, runner
+from projections.gaps import ProjectionPaused
 from projections.rebuild import rebuild
 from projections.runner import advance, connect_to_project, finish, live_builds
 from schemas.errors import InputError
@@ -172,7 +173,7 @@ def test_a_rebuild_whose_folding_fails_leaves_the_old_rows_and_ends_every_connec
 
     with monkeypatch.context() as defect:
         defect.setattr(balance_projection, "fold", fails)
-        with pytest.raises(LookupError, match="made by this test"):
+        with pytest.raises(ProjectionPaused, match="made by this test"):
             rebuild(logged, NAME)
     assert balances(logged) == before
     with transaction(logged) as cursor:

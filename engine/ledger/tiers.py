@@ -198,7 +198,7 @@ class TierClock:
             None if standing is None else self._until(standing, at_ms),
             number,
             None if following is None else following.id,
-            None if following is None else max(0, following.start - number),
+            None if following is None else bounded(max(0, following.start - number)),
         )
 
     def _settle(self, standing: Standing, rank: int, kept: tuple[int, int], times_ms: tuple[int, int]) -> None:

@@ -58,7 +58,10 @@ def lock_ranges(cursor: Cursor, generation: int, shards_max: int, positions_max:
         """
         SELECT c.shard, c.pos, h.pos
         FROM guerdon.publication_cursor c
-        JOIN guerdon.generation_head h ON h.generation = c.generation AND h.shard = c.shard
+        CROSS JOIN LATERAL (
+            SELECT g.pos FROM guerdon.generation_head g
+            WHERE g.generation = c.generation AND g.shard = c.shard ORDER BY g.seq DESC LIMIT 1
+        ) h
         WHERE c.generation = %s AND h.pos > c.pos
         ORDER BY h.pos - c.pos DESC, c.shard LIMIT %s FOR UPDATE OF c SKIP LOCKED
         """,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import RealDictCursor, execute_values
@@ -12,7 +13,7 @@ from engine.store import personal
 from engine.store.forwards import OWN_NAMES, ROWS
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
-from schemas.events import TYPE_NAMES
+from schemas.events import ID_CHARACTERS_MAX, TYPE_NAMES
 from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def personal_owner(record: SetAside) -> Owner | None:
     """Return whose key must seal the record, None where nothing in it is known to be personal."""
     if record.event is None or not personal.is_personal(record.event):
         return None
-    member_id = _storable(record.event.member_id) or ""  # type: ignore[attr-defined]  # both personal types have one
+    member_id = _owner_named(record.event.member_id) or ""  # type: ignore[attr-defined]  # both have one
     return shard_of(member_id), member_id
 
 
@@ -117,7 +118,7 @@ def add(
                 None if record.partition == NO_OFFSET else record.partition,
                 None if record.offset == NO_OFFSET else record.offset,
                 payload, sealed, schema_id, shard, seq, None if event is None else kind_named(event),
-                _storable(member_id), _storable(getattr(event, "source", None)),
+                _owner_named(member_id), _storable(getattr(event, "source", None)),
                 _storable(getattr(event, "event_id", None)),
             )
         )  # fmt: skip
@@ -128,6 +129,15 @@ def add(
 def _storable(text: str | None) -> str | None:
     """Return `text` as PostgreSQL can hold it; the payload keeps what was really sent."""
     return None if text is None else text.replace("\0", "␀").encode("utf-8", "replace").decode()
+
+
+def _owner_named(member_id: str | None) -> str | None:
+    """Return a member_id as indexes can hold it: of one that is too long to be admitted the beginning and a digest."""
+    name = _storable(member_id)
+    if name is None or len(name) <= ID_CHARACTERS_MAX:
+        return name
+    digest = sha256(name.encode()).hexdigest()
+    return f"{name[: ID_CHARACTERS_MAX - len(digest) - 1]}…{digest}"
 
 
 def rows(

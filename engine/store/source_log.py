@@ -41,14 +41,18 @@ class Head:
     """Hold a shard's head while its row is locked: the last position and hash of both logs.
 
     `ticked_ms` is the instant up to which ticks have performed everything that was due; None before the first.
+    `stored` is the `seq` of both rows as they were read, by which they are found again.
     """
 
-    __slots__ = ("hash", "pos", "recorded_ms", "recorded_us", "reward_hash", "seq", "shard", "ticked_ms", "version")
+    __slots__ = (
+        "hash", "pos", "recorded_ms", "recorded_us", "reward_hash", "seq", "shard", "stored", "ticked_ms", "version",
+    )  # fmt: skip
 
     def __init__(self, shard: int, source: tuple[int, bytes, int, int | None], reward: tuple[int, bytes, int]) -> None:
         self.shard = shard
         self.seq, self.hash, recorded_ms, self.ticked_ms = source
         self.pos, self.reward_hash, self.version = reward
+        self.stored = (self.seq, self.seq)
         self.record_at(recorded_ms)
 
     def record_at(self, recorded_ms: int) -> None:
@@ -60,28 +64,34 @@ class Head:
 def lock_heads(cursor: Cursor, shards: Iterable[int], generation: int) -> dict[int, Head]:
     """Lock the heads of `shards` in ascending order, the order in which everybody takes them.
 
-    The generation's heads are read by a statement of their own. In one with the lock they would come from before the
-    wait: of the rows that a statement joins, PostgreSQL reads anew only those that it locks. The reward log would then
-    go on from a position that its last writer has left behind.
+    What is locked is a row that nobody ever changes; the heads are read by a statement of their own. In one with the
+    lock they would come from before the wait, and the log would go on from a position that its last writer has left
+    behind. Of a head the newest version is looked for first: whoever reads for long keeps all others (decision 0023).
     """
     wanted = sorted(set(shards))
+    cursor.execute("SELECT FROM guerdon.shard_lock WHERE shard = ANY(%s) ORDER BY shard FOR UPDATE", (wanted,))
     cursor.execute(
         """
-        SELECT shard, seq, hash, guerdon.ms(recorded_at), guerdon.ms(ticked_at)
-        FROM guerdon.shard_head WHERE shard = ANY(%s) ORDER BY shard FOR UPDATE
+        SELECT s.shard, s.seq, s.hash, guerdon.ms(s.recorded_at), guerdon.ms(s.ticked_at),
+               g.seq, g.pos, g.hash, g.version
+        FROM unnest(%s::smallint[]) AS w (shard)
+        CROSS JOIN LATERAL (
+            SELECT * FROM guerdon.shard_head h WHERE h.shard = w.shard ORDER BY h.seq DESC LIMIT 1
+        ) s
+        CROSS JOIN LATERAL (
+            SELECT * FROM guerdon.generation_head h
+            WHERE h.generation = %s AND h.shard = w.shard ORDER BY h.seq DESC LIMIT 1
+        ) g
+        ORDER BY s.shard
         """,
-        (wanted,),
+        (wanted, generation),
     )
-    sources = [
-        (shard, (seq, bytes(last_hash), recorded_ms, ticked_ms))
-        for shard, seq, last_hash, recorded_ms, ticked_ms in cursor.fetchall()
-    ]
-    cursor.execute(
-        "SELECT shard, pos, hash, version FROM guerdon.generation_head WHERE generation = %s AND shard = ANY(%s)",
-        (generation, wanted),
-    )
-    rewards = {shard: (pos, bytes(last_hash), version) for shard, pos, last_hash, version in cursor.fetchall()}
-    return {shard: Head(shard, source, rewards[shard]) for shard, source in sources}
+    heads: dict[int, Head] = {}
+    for shard, seq, last_hash, recorded_ms, ticked_ms, judged, pos, reward_hash, version in cursor.fetchall():
+        head = Head(shard, (seq, bytes(last_hash), recorded_ms, ticked_ms), (pos, bytes(reward_hash), version))
+        head.stored = (seq, judged)
+        heads[shard] = head
+    return heads
 
 
 def save_heads(cursor: Cursor, heads: Iterable[Head], generation: int) -> None:
@@ -92,27 +102,30 @@ def save_heads(cursor: Cursor, heads: Iterable[Head], generation: int) -> None:
         UPDATE guerdon.shard_head h
         SET seq = v.seq, hash = v.hash, recorded_at = to_timestamp(v.recorded_ms / 1000.0),
             ticked_at = to_timestamp(v.ticked_ms / 1000.0)
-        FROM unnest(%s::smallint[], %s::bigint[], %s::bytea[], %s::bigint[], %s::bigint[])
-            AS v (shard, seq, hash, recorded_ms, ticked_ms)
-        WHERE h.shard = v.shard
+        FROM unnest(%s::smallint[], %s::bigint[], %s::bigint[], %s::bytea[], %s::bigint[], %s::bigint[])
+            AS v (shard, stored, seq, hash, recorded_ms, ticked_ms)
+        WHERE h.shard = v.shard AND h.seq = v.stored
         """,
         (
             [head.shard for head in rows],
+            [head.stored[0] for head in rows],
             [head.seq for head in rows],
             [head.hash for head in rows],
             [head.recorded_ms for head in rows],
             [head.ticked_ms for head in rows],
         ),
     )
+    _check_all_saved(cursor, rows)
     cursor.execute(
         """
         UPDATE guerdon.generation_head h SET seq = v.seq, pos = v.pos, hash = v.hash, version = v.version
-        FROM unnest(%s::smallint[], %s::bigint[], %s::bigint[], %s::bytea[], %s::integer[])
-            AS v (shard, seq, pos, hash, version)
-        WHERE h.generation = %s AND h.shard = v.shard
+        FROM unnest(%s::smallint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bytea[], %s::integer[])
+            AS v (shard, stored, seq, pos, hash, version)
+        WHERE h.generation = %s AND h.shard = v.shard AND h.seq = v.stored
         """,
         (
             [head.shard for head in rows],
+            [head.stored[1] for head in rows],
             [head.seq for head in rows],
             [head.pos for head in rows],
             [head.reward_hash for head in rows],
@@ -120,6 +133,14 @@ def save_heads(cursor: Cursor, heads: Iterable[Head], generation: int) -> None:
             generation,
         ),
     )
+    _check_all_saved(cursor, rows)
+    for head in rows:
+        head.stored = (head.seq, head.seq)
+
+
+def _check_all_saved(cursor: Cursor, rows: Sequence[Head]) -> None:
+    if cursor.rowcount != len(rows):
+        raise LookupError(f"of {len(rows)} heads {cursor.rowcount} were found where they were locked")
 
 
 def find_known(cursor: Cursor, identities: Sequence[bytes]) -> dict[bytes, Known]:

@@ -69,7 +69,7 @@ STABLE LANGUAGE sql AS $$
         WHEN tiers->>'window' = 'rolling' THEN coalesce((
             SELECT sum(w.amount) FROM unnest(
                 ARRAY(SELECT jsonb_array_elements_text(standing->'window'->'instants')::bigint),
-                ARRAY(SELECT jsonb_array_elements_text(standing->'window'->'amounts')::bigint)
+                ARRAY(SELECT jsonb_array_elements_text(standing->'window'->'amounts')::numeric)
             ) AS w (instant, amount)
             WHERE w.instant <= at AND w.instant > guerdon.moved_by_span(at, tiers->'over', -1, zone)
         ), 0)
@@ -117,7 +117,7 @@ BEGIN
     FOR entry IN
         SELECT w.instant, w.amount FROM unnest(
             ARRAY(SELECT jsonb_array_elements_text(standing->'window'->'instants')::bigint),
-            ARRAY(SELECT jsonb_array_elements_text(standing->'window'->'amounts')::bigint)
+            ARRAY(SELECT jsonb_array_elements_text(standing->'window'->'amounts')::numeric)
         ) AS w (instant, amount)
         WHERE w.instant > begins AND (further OR w.instant <= at)
         ORDER BY w.instant
@@ -243,7 +243,7 @@ BEGIN
         guerdon.instant(guerdon.tier_until(tiers, zone, standing, at)), number::bigint,
         tiers->'levels'->(rank + 1)->>0,
         CASE WHEN rank + 1 < jsonb_array_length(tiers->'levels')
-             THEN greatest(0, guerdon.tier_start(tiers, rank + 1) - number)::bigint END
+             THEN least(greatest(0, guerdon.tier_start(tiers, rank + 1) - number), 9223372036854775807)::bigint END
     );
 END $$;
 """

@@ -1,0 +1,175 @@
+"""Measure how much a long analyst's snapshot slows the live path: batches, folds, and what they cost PostgreSQL.
+
+A transaction that is held open keeps every version of every row that was changed since it began, so whatever looks up
+a hot row walks past all of them. A writer and a projector run as in a worker, without Kafka; their batches are small,
+as at the tip. Both measurements have a database of their own and take turns with nothing else.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from contextlib import closing, contextmanager, nullcontext
+from typing import TYPE_CHECKING, NamedTuple
+
+import psycopg2
+
+from bench.databases import cpu_s, fresh, postmaster, server
+from bench.load import PROGRAMME, purchases
+from engine.batch import Admitted, Batch, OffsetMove, admitted_from
+from engine.live import LiveTransaction
+from engine.store import offsets
+from engine.store.database import one, transaction
+from operations import projections
+from projections.runner import Projector
+from schemas.codec import CommittedSchemas, Encoder
+from schemas.partitioning import shard_of
+from schemas.writer_schemas import committed_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECONDS = 120
+BUCKET_S = 20
+RATE = 1_000
+MEMBERS = 2_000
+BATCH = 20
+PARTITIONS = 4
+PAUSE_S = 0.05
+TABLES_SHOWN = 8
+
+
+class Seen(NamedTuple):
+    """Hold what one stretch of time brought."""
+
+    batches: int
+    batch_ms: float
+    folds: int
+    fold_ms: float
+    cpu_ms: float
+
+
+class Folds:
+    """Time each fold of the projector, which runs in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._begun = 0.0
+        self.taken: list[float] = []
+
+    def __call__(self, point: str) -> None:
+        """Note a point that the projector passes."""
+        if point == "after project commit":
+            now = time.perf_counter()
+            self.taken.append(now - self._begun)
+            self._begun = now
+        elif point == "before fold":
+            self._begun = time.perf_counter()
+
+
+def main(seconds: int = SECONDS, rate: int = RATE) -> None:
+    """Print both measurements, stretch by stretch, and by how much the last stretch with a snapshot is slower."""
+    with server() as address:
+        found = {
+            name: _measured(address, name, seconds, rate, is_held=is_held)
+            for name, is_held in (("control", False), ("snapshot", True))
+        }
+    for name, stretches in found.items():
+        print(f"\n{name}: per {BUCKET_S} s, at most {rate:,} events/s in batches of {BATCH}")
+        for number, seen in enumerate(stretches, 1):
+            print(
+                f"  {number * BUCKET_S:5d} s  {seen.batches:6,} batches of {seen.batch_ms:6.2f} ms  "
+                f"{seen.folds:6,} folds of {seen.fold_ms:6.2f} ms  {seen.cpu_ms:6.2f} ms of PostgreSQL's CPU a batch"
+            )
+    last = {name: stretches[-1] for name, stretches in found.items()}
+    print(
+        f"\nin the last stretch: {last['snapshot'].batches / last['control'].batches:.0%} of the batches, "
+        f"{last['snapshot'].folds / last['control'].folds:.0%} of the folds, "
+        f"{last['snapshot'].cpu_ms / last['control'].cpu_ms:.0%} of the CPU a batch"
+    )
+
+
+def _measured(address: str, name: str, seconds: int, rate: int, *, is_held: bool) -> list[Seen]:
+    url = fresh(address, name, PROGRAMME)
+    encoder, ids = Encoder(), committed_ids()
+    events = purchases(seconds * rate, MEMBERS)
+    folds = Folds()
+    projector = Projector(url, pause_s=PAUSE_S, observe=folds)
+    with transaction(url) as cursor:
+        offsets.add_partitions(cursor, {("t", number): 0 for number in range(PARTITIONS)})
+    stretches: list[Seen] = []
+    with closing(psycopg2.connect(url)) as connection:
+        server_process = postmaster(connection)
+    with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live, _held(url) if is_held else nullcontext():
+        projector.start()
+        times: list[float] = []
+        begun, number, spent = time.perf_counter(), 0, cpu_s(server_process)
+        next_offset = dict.fromkeys(range(PARTITIONS), 0)
+        while (now := time.perf_counter() - begun) < seconds:
+            if now > (len(stretches) + 1) * BUCKET_S:
+                cpu = cpu_s(server_process)
+                stretches.append(_stretch(times, folds, cpu - spent))
+                spent = cpu
+            if number * BATCH > now * rate:
+                time.sleep(0.001)
+                continue
+            batch: list[Admitted] = []
+            for event in (next(events) for _ in range(BATCH)):
+                value = encoder.encode(event)
+                batch.append(admitted_from(event, shard_of(event.member_id), ids["Purchase"], value, b"secret"))
+            partition = number % PARTITIONS
+            for each in batch:
+                each.topic, each.partition, each.offset = "t", partition, next_offset[partition]
+                next_offset[partition] += 1
+            moves = {("t", partition): OffsetMove(next_offset[partition] - BATCH, next_offset[partition], 0)}
+            before = time.perf_counter()
+            live.commit(Batch(batch, moves=moves))
+            times.append(time.perf_counter() - before)
+            number += 1
+            projector.wake()
+        stretches.append(_stretch(times, folds, cpu_s(server_process) - spent))
+        _print_dead(url, name)
+        print(f"  lag of the views at the end: {[row['lag'] for row in projections.listed(url)]}")
+        projector.stop()
+    return stretches
+
+
+@contextmanager
+def _held(url: str) -> Iterator[None]:
+    """Hold a snapshot open as somebody does who reads for long."""
+    with closing(psycopg2.connect(url)) as connection:
+        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        with connection.cursor() as cursor:
+            one(cursor, "SELECT count(*) FROM reward.member_balance")
+            yield
+
+
+def _stretch(times: list[float], folds: Folds, cpu: float) -> Seen:
+    taken, folds.taken = folds.taken, []
+    seen = Seen(len(times), _median_ms(times), len(taken), _median_ms(taken), cpu * 1000 / max(1, len(times)))
+    times.clear()
+    return seen
+
+
+def _median_ms(times: list[float]) -> float:
+    return statistics.median(times) * 1000 if times else 0.0
+
+
+def _print_dead(url: str, name: str) -> None:
+    """Print the tables with the most versions that nobody but the snapshot sees."""
+    time.sleep(1)  # sessions tell what they did once a second
+    with transaction(url) as cursor:
+        cursor.execute(
+            """
+            SELECT relname, n_live_tup, n_dead_tup, n_tup_upd, n_tup_hot_upd, pg_relation_size(relid) / 8192
+            FROM pg_stat_user_tables WHERE n_tup_upd + n_tup_del > 0 ORDER BY n_dead_tup DESC LIMIT %s
+            """,
+            (TABLES_SHOWN,),
+        )
+        print(f"\n{name}: table, live and dead rows, updates, of which HOT, pages")
+        for table, live, dead, updated, hot, pages in cursor.fetchall():
+            print(f"  {table:20s} {live:10,} {dead:10,} {updated:10,} {hot:10,} {pages:8,}")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

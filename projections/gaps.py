@@ -1,0 +1,229 @@
+"""Fold around what cannot be folded: set the culprit aside alone, and let everything else be projected.
+
+What is set aside is one member's part of one source event, in one projection: who reads a view sees all of an event or
+nothing of it, and of a tick, which moves many members at once, only the one is left out whose rows cannot be taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+import psycopg2
+from psycopg2.extras import execute_values
+
+from engine.store.failures import is_data
+from schemas.errors import ServiceUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    Fold = Callable[[bool], None]
+    """Fold what `projection_range` holds of a build; told whether the build has nothing of these shards yet."""
+
+IN_A_ROW_MAX = 20
+"""So many in a row are set aside at most: where nothing can be folded any more, the fault is not in the events."""
+
+REASON_MAX = 500
+"""Characters of an error that are kept: PostgreSQL quotes what it refuses."""
+
+
+class Gap(NamedTuple):
+    """Name what one projection does not have, and why."""
+
+    shard: int
+    first_pos: int
+    last_pos: int
+    seq: int
+    member_id: str
+    reason: str
+
+
+class ProjectionPaused(ServiceUnreachable):
+    """Say that too much in a row could not be folded; `moved` positions of the other projections were."""
+
+    def __init__(self, name: str, last: Gap) -> None:
+        super().__init__(
+            f"projection {name} pauses: more than {IN_A_ROW_MAX} source events in a row cannot be folded, so the fault "
+            f"is Guerdon's and not theirs, and none of these was set aside (the last: shard {last.shard}, "
+            f"pos {last.first_pos}: {last.reason}); install a release that folds them"
+        )
+        self.moved = 0
+
+
+class Range(NamedTuple):
+    """Hold the positions of a shard after `after`, up to `upto`."""
+
+    shard: int
+    after: int
+    upto: int
+
+
+class Piece(NamedTuple):
+    """Hold the positions of one member's part of one source event."""
+
+    first: int
+    last: int
+    seq: int
+    member_id: str
+
+
+@dataclass
+class Halving:
+    """Fold the ranges of one build, in halves wherever a fold fails, until what fails is one piece alone.
+
+    Args:
+        cursor: in a transaction that holds the build's cursors.
+        name: of the projection.
+        build: whose ranges stand in `projection_range`.
+        generation: whose log is folded.
+        fold: folds what stands there.
+        in_a_row: how many pieces before these were set aside with nothing folded between.
+    """
+
+    cursor: Cursor
+    name: str
+    build: int
+    generation: int
+    fold: Fold
+    in_a_row: int
+    gaps: list[Gap] = field(default_factory=list)
+
+    def run(self) -> list[Gap]:
+        """Fold all that can be folded and return what was set aside; `projection_range` is afterwards what it was.
+
+        Raises:
+            ProjectionPaused: too much in a row would be set aside; then nothing is, and nothing is folded.
+        """
+        self.cursor.execute(
+            "SELECT shard, after_pos, upto_pos FROM projection_range WHERE build = %s ORDER BY shard", (self.build,)
+        )
+        ranges = [Range(*row) for row in self.cursor.fetchall()]
+        self.cursor.execute("SAVEPOINT before_build")
+        try:
+            self._fold_shards(ranges)
+        except ProjectionPaused:
+            self.cursor.execute("ROLLBACK TO SAVEPOINT before_build; RELEASE SAVEPOINT before_build")
+            self._set([])
+            raise
+        self.cursor.execute("RELEASE SAVEPOINT before_build")
+        self._set(ranges)
+        self._note()
+        return self.gaps
+
+    def _fold_shards(self, ranges: Sequence[Range]) -> None:
+        error = self._try(ranges)
+        if error is None:
+            return
+        if len(ranges) > 1:
+            middle = len(ranges) // 2
+            self._fold_shards(ranges[:middle])
+            self._fold_shards(ranges[middle:])
+        else:
+            self._fold_pieces(ranges[0].shard, self._pieces(ranges[0]), error)
+
+    def _fold_pieces(self, shard: int, pieces: Sequence[Piece], error: Exception) -> None:
+        """Fold what of `pieces` can be folded; `error` is what came of all of them together."""
+        if len(pieces) == 1:
+            self._set_aside(shard, pieces[0], error)
+            return
+        middle = len(pieces) // 2
+        for half in (pieces[:middle], pieces[middle:]):
+            failed = self._try([Range(shard, half[0].first - 1, half[-1].last)])
+            if failed is not None:
+                self._fold_pieces(shard, half, failed)
+
+    def _try(self, ranges: Sequence[Range]) -> Exception | None:
+        self._set(ranges)
+        self.cursor.execute("SAVEPOINT before_fold")
+        try:
+            self.fold(all(each.after == 0 for each in ranges))
+        except Exception as error:
+            if not is_data(error):
+                raise
+            self.cursor.execute("ROLLBACK TO SAVEPOINT before_fold; RELEASE SAVEPOINT before_fold")
+            return error
+        self.cursor.execute("RELEASE SAVEPOINT before_fold")
+        self.in_a_row = 0
+        return None
+
+    def _set(self, ranges: Sequence[Range]) -> None:
+        self.cursor.execute("DELETE FROM projection_range WHERE build = %s", (self.build,))
+        execute_values(
+            self.cursor,
+            "INSERT INTO projection_range (build, shard, after_pos, upto_pos) VALUES %s",
+            [(self.build, *each) for each in ranges],
+        )
+
+    def _pieces(self, of: Range) -> list[Piece]:
+        self.cursor.execute(
+            """
+            SELECT seq, member_id, pos FROM guerdon.reward_event
+            WHERE generation = %s AND shard = %s AND pos > %s AND pos <= %s ORDER BY pos
+            """,
+            (self.generation, *of),
+        )
+        pieces = []
+        for (seq, member_id), rows in groupby(self.cursor.fetchall(), key=itemgetter(0, 1)):
+            positions = [pos for _, _, pos in rows]
+            pieces.append(Piece(positions[0], positions[-1], seq, member_id))
+        return pieces
+
+    def _set_aside(self, shard: int, piece: Piece, error: Exception) -> None:
+        gap = Gap(shard, *piece, reason=_reason(error))
+        self.in_a_row += 1
+        if self.in_a_row > IN_A_ROW_MAX:
+            raise ProjectionPaused(self.name, gap)
+        self.gaps.append(gap)
+
+    def _note(self) -> None:
+        """Keep what was set aside, and how much of it came last, in the transaction of the fold."""
+        execute_values(
+            self.cursor,
+            """
+            INSERT INTO guerdon.projection_gap (build, shard, first_pos, last_pos, seq, member_id, reason) VALUES %s
+            """,
+            [(self.build, *gap) for gap in self.gaps],
+        )
+        if self.in_a_row:
+            self.cursor.execute(
+                """
+                INSERT INTO guerdon.projection_streak (build, in_a_row) VALUES (%s, %s)
+                ON CONFLICT (build) DO UPDATE SET in_a_row = excluded.in_a_row
+                """,
+                (self.build, self.in_a_row),
+            )
+        else:
+            end_streak(self.cursor, self.build)
+
+
+def _reason(error: Exception) -> str:
+    said = str(error).strip().partition("\n")[0].replace("\x00", "")
+    if not isinstance(error, psycopg2.Error):
+        said = f"{type(error).__name__}: {said}"
+    return said if len(said) <= REASON_MAX else said[:REASON_MAX] + " …"
+
+
+def end_streak(cursor: Cursor, build: int) -> None:
+    """Say that something of `build` was folded: what is set aside from now on is counted anew."""
+    cursor.execute("DELETE FROM guerdon.projection_streak WHERE build = %s", (build,))
+
+
+def clear(cursor: Cursor, build: int) -> None:
+    """Forget what was set aside of `build`, whose rows are deleted."""
+    cursor.execute("DELETE FROM guerdon.projection_gap WHERE build = %s", (build,))
+    end_streak(cursor, build)
+
+
+def is_folded(rows: str) -> str:
+    """Return as a condition in SQL that `rows`, an alias with `shard` and `pos`, was not set aside of %(build)s."""
+    return f"""
+        NOT EXISTS (
+            SELECT FROM guerdon.projection_gap g
+            WHERE g.build = %(build)s AND g.shard = {rows}.shard AND {rows}.pos BETWEEN g.first_pos AND g.last_pos
+        )
+    """
