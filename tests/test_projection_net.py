@@ -18,13 +18,13 @@ from cli.main import app
 from consumers.worker import Worker
 from engine.batch import Batch, ClockMove
 from engine.store.database import one, transaction
+from engine.store.failures import is_data
 from operations import projections
 from operations.lag import lag_rows
 from operations.member import member
 from operations.replay import project
 from operations.verify import verify
 from projections import gaps, runner
-from projections.failures import is_data
 from projections.gaps import ProjectionPaused
 from projections.rebuild import rebuild
 from projections.runner import PROJECTIONS, Projector, advance, connect_to_project, finish, live_builds

@@ -41,12 +41,12 @@ class StepFailed(Exception):  # noqa: N818  caught where the batch is taken in h
 def is_data(error: BaseException) -> bool:
     """Whether an error is owed to what was to be written, so that everything else can be written without it.
 
-    All that Python raises counts, from a NUL in a text to a number that no field holds, but for too little memory and
-    for what Guerdon itself says in a sentence.
+    All that Python raises counts, from a NUL in a text to a number that no field holds, but for what the system
+    refuses, for too little memory, and for what Guerdon itself says in a sentence.
     """
     if isinstance(error, psycopg2.Error):
         return error.pgcode is not None and error.pgcode[:2] in DATA
-    return isinstance(error, Exception) and not isinstance(error, MemoryError | GuerdonError)
+    return isinstance(error, Exception) and not isinstance(error, OSError | MemoryError | GuerdonError)
 
 
 def is_judging(error: BaseException) -> bool:
