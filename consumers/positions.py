@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from consumers.source import Start
 from engine import ticks
+from engine.batch import digest_of
 from engine.store import generations, offsets
 from engine.store.database import connect
+from operations.ends import records_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from consumers.source import Source
-    from engine.batch import ClockMove, Partition
+    from engine.batch import ClockMove, LastRecord, Partition
 
 log = structlog.get_logger()
+
+
+class Begin(NamedTuple):
+    """Say where the table says a partition stands, its highest occurred_at in ms, and where to read it from."""
+
+    offset: int
+    high_ms: int
+    start: Start
 
 
 class Positions:
     """Read and set positions in PostgreSQL, on a connection of the polling thread's own."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, kafka: Mapping[str, str]) -> None:
         self._database_url = database_url
+        self._kafka = kafka
+        self._is_told = False
         self._connection = connect(database_url, application="guerdon worker positions")
 
     def close(self) -> None:
@@ -35,30 +48,68 @@ class Positions:
         self._connection.close()
         self._connection = connect(self._database_url, application="guerdon worker positions")
 
-    def starts(
-        self, assigned: list[Partition], source: Source, ids: Mapping[str, str]
-    ) -> dict[Partition, tuple[int, int]]:
-        """Return (offset, highest occurred_at in ms) for each partition to read.
+    def starts(self, assigned: list[Partition], source: Source, ids: Mapping[str, str]) -> dict[Partition, Begin]:
+        """Return where each partition to read begins.
 
-        A partition whose position the broker no longer has, or whose topic is another than before, is not read, nor is
-        its number in the other topics, as their events belong together. It is recorded why, for `guerdon status`.
+        A partition whose position the broker no longer has, whose topic is another than before, or whose last record is
+        another than the one taken, is not read, nor is its number in the other topics, as their events belong together.
+        It is recorded why, for `guerdon status`, and stays so until an operator decides: a broker that lost its tail
+        looks whole again as soon as producers have sent more.
         """
         watermarks = {partition: source.watermarks(partition) for partition in assigned}
         with self._connection, self._connection.cursor() as cursor:
             offsets.add_partitions(cursor, {partition: low for partition, (low, _) in watermarks.items()})
             replaced = offsets.replaced_topics(cursor, ids)
             found = offsets.positions(cursor, assigned)
-            stopped = {
-                partition: why
-                for partition in assigned
-                if (why := _why_not(partition, found[partition][0], watermarks[partition], replaced))
-            }
+            last = offsets.last_taken(cursor, assigned)
+            stopped = offsets.stops(cursor, assigned)
+        for partition in assigned:
+            why = _why_not(partition, found[partition][0], watermarks[partition], replaced)
+            if partition not in stopped and why:
+                stopped[partition] = why
+        stopped |= self._altered({each: last[each] for each in last if each not in stopped}, watermarks)
+        with self._connection, self._connection.cursor() as cursor:
             for partition, why in stopped.items():
                 offsets.stop(cursor, partition, why)
                 log.error("partition stopped", topic=partition[0], partition=partition[1], why=why)
-            offsets.clear_stops(cursor, sorted(set(assigned) - stopped.keys()))
         numbers = {number for _, number in stopped}
-        return {partition: start for partition, start in found.items() if partition[1] not in numbers}
+        self._tell_unchecked(
+            [each for each in assigned if found[each][0] > watermarks[each][0] and not {each} & (last.keys() | stopped)]
+        )
+        return {
+            partition: Begin(*found[partition], _start(found[partition][0], last.get(partition), watermarks[partition]))
+            for partition in assigned
+            if partition[1] not in numbers
+        }
+
+    def _altered(
+        self, last: Mapping[Partition, LastRecord], watermarks: Mapping[Partition, tuple[int, int]]
+    ) -> dict[Partition, str]:
+        """Compare the last record taken of each partition with what the broker has there, where epochs cannot tell.
+
+        With an epoch the broker itself is asked, when the partition is read. A record that it does not give, as
+        retention or compaction took it, says nothing.
+        """
+        wanted = {
+            partition: each.offset
+            for partition, each in last.items()
+            if each.leader_epoch is None and each.digest is not None and watermarks[partition][0] <= each.offset
+        }
+        return {
+            partition: lost_sentence(partition, last[partition].offset)
+            for partition, message in records_at(self._kafka, wanted).items()
+            if digest_of(message.value()) != last[partition].digest
+        }
+
+    def _tell_unchecked(self, partitions: list[Partition]) -> None:
+        """Say once of which partitions nothing tells whether the broker still holds what was taken."""
+        if partitions and not self._is_told:
+            self._is_told = True
+            log.info(
+                "positions unchecked",
+                partitions=len(partitions),
+                why="neither a leader's epoch nor a digest was kept with them yet; both are from the next batch on",
+            )
 
     def of(self, partitions: list[Partition]) -> dict[Partition, tuple[int, int]]:
         """Return what the table says of `partitions` now."""
@@ -75,16 +126,46 @@ class Positions:
         with self._connection, self._connection.cursor() as cursor:
             return ticks.is_any_due(cursor, move)
 
-    def behind(self, ends: Mapping[Partition, int]) -> tuple[list[Partition], dict[int, str]]:
-        """Return the partitions not taken up to `ends`, and why numbers are stopped, a sentence each."""
+    def behind(self, ends: Mapping[Partition, int], topics: list[str]) -> tuple[dict[Partition, int], dict[int, str]]:
+        """Return how far those are taken that are not up to `ends`, and why numbers of `topics` are stopped."""
         with self._connection, self._connection.cursor() as cursor:
-            return offsets.behind(cursor, ends), offsets.stopped(cursor)
+            return offsets.behind(cursor, ends), offsets.stopped(cursor, topics)
 
-    def stop(self, partition: Partition, why: str) -> None:
-        """Record why `partition` is no longer read."""
+    def stop(self, partition: Partition, watermarks: tuple[int, int], told: str) -> None:
+        """Record why `partition` is no longer read, of which librdkafka says in its words that it cannot be."""
         with self._connection, self._connection.cursor() as cursor:
+            position, _ = offsets.positions(cursor, [partition])[partition]
+            last = offsets.last_taken(cursor, [partition]).get(partition)
+            why = _why_not(partition, position, watermarks, {}) or lost_sentence(
+                partition, position - 1 if last is None else last.offset
+            )
             offsets.stop(cursor, partition, why)
-        log.error("partition stopped", topic=partition[0], partition=partition[1], why=why)
+        log.error("partition stopped", topic=partition[0], partition=partition[1], why=why, told=told)
+
+
+def _start(position: int, last: LastRecord | None, watermarks: tuple[int, int]) -> Start:
+    """Return where to read on: behind the last record taken, whose epoch the broker can be asked about.
+
+    What lies between that and `position` was passed over: transaction markers, and what was aborted. Their epochs are
+    not known, and the record's own may end before them.
+    """
+    if last is None or last.leader_epoch is None or last.offset + 1 < watermarks[0]:
+        return Start(position)
+    return Start(last.offset + 1, last.leader_epoch)
+
+
+def way_out(topic: str) -> str:
+    """Say how an operator goes on after a loss."""
+    return f"when you know what was lost, run `guerdon offsets reset {topic} --why TEXT`"
+
+
+def lost_sentence(partition: Partition, offset: int) -> str:
+    """Say that the broker holds other records than those that were read."""
+    topic, number = partition
+    return (
+        f"{topic} partition {number} was read up to offset {offset}, and no longer holds what was read there: the "
+        f"broker lost its tail and has other events in its place; {way_out(topic)}"
+    )
 
 
 def _why_not(
@@ -92,13 +173,11 @@ def _why_not(
 ) -> str | None:
     topic, number = partition
     low, high = watermarks
-    way_out = f"when you know what was lost, run `guerdon offsets reset {topic} --why TEXT`"
     if topic in replaced:
-        return f"the topic {topic} was deleted and made again since it was last read; {way_out}"
+        return f"the topic {topic} was deleted and made again since it was last read; {way_out(topic)}"
     if position < low:
-        return (
-            f"{topic} partition {number}: offsets {position} to {low - 1} were deleted before they were read; {way_out}"
-        )
+        deleted = f"offsets {position} to {low - 1} were deleted before they were read"
+        return f"{topic} partition {number}: {deleted}; {way_out(topic)}"
     if position > high:
-        return f"{topic} partition {number} ends at {high}, but {position} was read before; {way_out}"
+        return f"{topic} partition {number} ends at {high}, but {position} was read before; {way_out(topic)}"
     return None
