@@ -39,8 +39,8 @@ class Held(NamedTuple):
         topic, number = self.partition
         since = "" if self.since_ms is None else f" since {iso_from_instant(self.since_ms)}"
         return (
-            f"{topic} partition {number}: {self.offsets:,} offsets from {self.offset} on are held by a transaction that "
-            f"is open{since}; let its producer end it, or abort it with Kafka's kafka-transactions.sh"
+            f"{topic} partition {number}: {self.offsets:,} offsets from {self.offset} on are held by a transaction "
+            f"that is open{since}; let its producer end it, or abort it with Kafka's kafka-transactions.sh"
         )
 
 

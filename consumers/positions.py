@@ -6,12 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from consumers.source import Start
 from engine import ticks
-from engine.batch import digest_of
 from engine.store import generations, offsets
 from engine.store.database import connect
-from operations.ends import records_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,20 +20,21 @@ log = structlog.get_logger()
 
 
 class Begin(NamedTuple):
-    """Say where the table says a partition stands, its highest occurred_at in ms, and where to read it from."""
+    """Say where the table says a partition stands, its highest occurred_at in ms, and the record taken last.
+
+    That is None where it is not known, or the broker no longer has it.
+    """
 
     offset: int
     high_ms: int
-    start: Start
+    last: LastRecord | None
 
 
 class Positions:
     """Read and set positions in PostgreSQL, on a connection of the polling thread's own."""
 
-    def __init__(self, database_url: str, kafka: Mapping[str, str]) -> None:
+    def __init__(self, database_url: str) -> None:
         self._database_url = database_url
-        self._kafka = kafka
-        self._is_told = False
         self._connection = connect(database_url, application="guerdon worker positions")
 
     def close(self) -> None:
@@ -51,10 +49,9 @@ class Positions:
     def starts(self, assigned: list[Partition], source: Source, ids: Mapping[str, str]) -> dict[Partition, Begin]:
         """Return where each partition to read begins.
 
-        A partition whose position the broker no longer has, whose topic is another than before, or whose last record is
-        another than the one taken, is not read, nor is its number in the other topics, as their events belong together.
-        It is recorded why, for `guerdon status`, and stays so until an operator decides: a broker that lost its tail
-        looks whole again as soon as producers have sent more.
+        A partition whose position the broker no longer has, or whose topic is another than before, is not read, nor is
+        its number in the other topics, as their events belong together. It is recorded why, for `guerdon status`, and
+        stays so until an operator decides: a broker that lost its tail looks whole again once producers have sent more.
         """
         watermarks = {partition: source.watermarks(partition) for partition in assigned}
         with self._connection, self._connection.cursor() as cursor:
@@ -67,49 +64,16 @@ class Positions:
             why = _why_not(partition, found[partition][0], watermarks[partition], replaced)
             if partition not in stopped and why:
                 stopped[partition] = why
-        stopped |= self._altered({each: last[each] for each in last if each not in stopped}, watermarks)
         with self._connection, self._connection.cursor() as cursor:
             for partition, why in stopped.items():
                 offsets.stop(cursor, partition, why)
                 log.error("partition stopped", topic=partition[0], partition=partition[1], why=why)
         numbers = {number for _, number in stopped}
-        self._tell_unchecked(
-            [each for each in assigned if found[each][0] > watermarks[each][0] and not {each} & (last.keys() | stopped)]
-        )
         return {
-            partition: Begin(*found[partition], _start(found[partition][0], last.get(partition), watermarks[partition]))
+            partition: Begin(*found[partition], _still_there(last.get(partition), watermarks[partition]))
             for partition in assigned
             if partition[1] not in numbers
         }
-
-    def _altered(
-        self, last: Mapping[Partition, LastRecord], watermarks: Mapping[Partition, tuple[int, int]]
-    ) -> dict[Partition, str]:
-        """Compare the last record taken of each partition with what the broker has there, where epochs cannot tell.
-
-        With an epoch the broker itself is asked, when the partition is read. A record that it does not give, as
-        retention or compaction took it, says nothing.
-        """
-        wanted = {
-            partition: each.offset
-            for partition, each in last.items()
-            if each.leader_epoch is None and each.digest is not None and watermarks[partition][0] <= each.offset
-        }
-        return {
-            partition: lost_sentence(partition, last[partition].offset)
-            for partition, message in records_at(self._kafka, wanted).items()
-            if digest_of(message.value()) != last[partition].digest
-        }
-
-    def _tell_unchecked(self, partitions: list[Partition]) -> None:
-        """Say once of which partitions nothing tells whether the broker still holds what was taken."""
-        if partitions and not self._is_told:
-            self._is_told = True
-            log.info(
-                "positions unchecked",
-                partitions=len(partitions),
-                why="neither a leader's epoch nor a digest was kept with them yet; both are from the next batch on",
-            )
 
     def of(self, partitions: list[Partition]) -> dict[Partition, tuple[int, int]]:
         """Return what the table says of `partitions` now."""
@@ -131,27 +95,25 @@ class Positions:
         with self._connection, self._connection.cursor() as cursor:
             return offsets.behind(cursor, ends), offsets.stopped(cursor, topics)
 
-    def stop(self, partition: Partition, watermarks: tuple[int, int], told: str) -> None:
-        """Record why `partition` is no longer read, of which librdkafka says in its words that it cannot be."""
+    def why_lost(self, partition: Partition, watermarks: tuple[int, int]) -> tuple[int, str | None]:
+        """Return where `partition` stands, and why it cannot be read on there; None: it can."""
         with self._connection, self._connection.cursor() as cursor:
             position, _ = offsets.positions(cursor, [partition])[partition]
             last = offsets.last_taken(cursor, [partition]).get(partition)
-            why = _why_not(partition, position, watermarks, {}) or lost_sentence(
-                partition, position - 1 if last is None else last.offset
-            )
+        why = _why_not(partition, position, watermarks, {})
+        if why is None and (last is None or last.offset >= watermarks[0]):
+            why = lost_sentence(partition, position - 1 if last is None else last.offset)
+        return position, why
+
+    def stop(self, partition: Partition, why: str, told: str) -> None:
+        """Record why `partition` is no longer read; `told` are librdkafka's words, for the log."""
+        with self._connection, self._connection.cursor() as cursor:
             offsets.stop(cursor, partition, why)
         log.error("partition stopped", topic=partition[0], partition=partition[1], why=why, told=told)
 
 
-def _start(position: int, last: LastRecord | None, watermarks: tuple[int, int]) -> Start:
-    """Return where to read on: behind the last record taken, whose epoch the broker can be asked about.
-
-    What lies between that and `position` was passed over: transaction markers, and what was aborted. Their epochs are
-    not known, and the record's own may end before them.
-    """
-    if last is None or last.leader_epoch is None or last.offset + 1 < watermarks[0]:
-        return Start(position)
-    return Start(last.offset + 1, last.leader_epoch)
+def _still_there(last: LastRecord | None, watermarks: tuple[int, int]) -> LastRecord | None:
+    return None if last is None or last.offset < watermarks[0] else last
 
 
 def way_out(topic: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from consumers.positions import Begin
     from engine.batch import Partition
 
 WATERMARK_TIMEOUT_S = 10.0
@@ -43,13 +44,6 @@ def consumer_config(kafka: Mapping[str, Any], group_id: str, group_protocol: str
     return _PREFETCH | dict(kafka) | fixed.of_consumer(group_id, group_protocol)
 
 
-class Start(NamedTuple):
-    """Say where a partition is read from, and which epoch of its leaders the record before has; None: unknown."""
-
-    offset: int
-    leader_epoch: int | None = None
-
-
 class Source:
     """Deliver messages of the partitions that the group gives this worker.
 
@@ -60,7 +54,7 @@ class Source:
         self,
         config: dict[str, Any],
         topics: list[str],
-        assigned: Callable[[list[Partition]], dict[Partition, Start]],
+        assigned: Callable[[list[Partition]], dict[Partition, Begin]],
         revoked: Callable[[list[Partition]], None],
     ) -> None:
         self._consumer = Consumer(config)
@@ -193,11 +187,14 @@ class Source:
             consumer.incremental_unassign(partitions)
 
 
-def _begin(topic: str, number: int, start: Start) -> TopicPartition:
-    """Return where to begin; with an epoch, librdkafka has the broker confirm that its log still goes up to there."""
-    if start.leader_epoch is None:
-        return TopicPartition(topic, number, start.offset)
-    return TopicPartition(topic, number, start.offset, leader_epoch=start.leader_epoch)
+def _begin(topic: str, number: int, begin: Begin) -> TopicPartition:
+    """Return where to read from: the record taken last, which is looked at again, or else behind it."""
+    last = begin.last
+    if last is None:
+        return TopicPartition(topic, number, begin.offset)
+    if last.leader_epoch is None:
+        return TopicPartition(topic, number, last.offset)
+    return TopicPartition(topic, number, last.offset, leader_epoch=last.leader_epoch)
 
 
 def is_fatal(error: KafkaError) -> bool:

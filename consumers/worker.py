@@ -8,7 +8,7 @@ import time
 from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from confluent_kafka import KafkaException
@@ -18,6 +18,7 @@ from consumers.clock import Clock
 from consumers.fixed import overruled
 from consumers.intake import make_intake
 from consumers.lanes import SILENCE_S, Lanes
+from consumers.losses import Losses
 from consumers.positions import Positions
 from consumers.publisher import Publisher
 from consumers.publisher import finish as finish_publishing
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from consumers.clock import ClockName
-    from consumers.source import Start
+    from consumers.positions import Begin
     from engine.batch import Partition
     from engine.work import Outcome
     from operations.settings import Settings
@@ -138,7 +139,7 @@ class Worker:
         self._lanes = Lanes({topic: rank for rank, topic in enumerate(self._topics)})
         self._ends = Ends(settings.kafka_config())
         claim(settings, self._ends)
-        self._positions = Positions(settings.database_url, settings.kafka_config())
+        self._positions = Positions(settings.database_url)
         self._source = Source(
             consumer_config(settings.kafka_config(), settings.group_id, settings.group_protocol),
             self._topics,
@@ -146,6 +147,7 @@ class Worker:
             self._on_revoked,
         )
         self._waits = SchemaWaits(self._lanes, self._source)
+        self._losses = Losses(self._lanes, self._source, self._positions, self._ends, self._patiently)
         self._reports = Reports(self._lanes, self._source)
         self._catching_up = CatchingUp(settings.kafka_config(), self._topics, self._ends, self._positions)
         self._clock = Clock(settings, self._topics, self._ends, self._positions, clock)
@@ -192,7 +194,7 @@ class Worker:
             if self._publisher is not None:
                 finish_publishing(self._settings, self._stop, self._observe)
         if self._until_caught_up and self._stop.is_set():
-            self._refuse_done(left)
+            raise AnswerIsNo(f"told to stop before it had caught up: {left}; {self.summary.accepted:,} were accepted")
         return self.summary
 
     def _warn(self) -> None:
@@ -204,12 +206,6 @@ class Worker:
                 log.warning("topic is compacted", why=sentence)
         except KafkaException as error:
             log.info("cleanup policy unknown", why=error.args[0].str())
-
-    def _refuse_done(self, left: str) -> NoReturn:
-        raise AnswerIsNo(
-            f"told to stop before it had caught up: {left}, {self.summary.accepted:,} events were accepted; run it "
-            "again, what was taken stays taken"
-        )
 
     def _receive(self) -> None:
         """Poll, decode and admit what has arrived, and keep what is in memory within bounds."""
@@ -228,7 +224,8 @@ class Worker:
             if error is None:
                 self._take(message, place, now)
             elif error.code() == END_OF_PARTITION:
-                self._lanes.reached_end(partition, offset, now)
+                if self._losses.is_whole(partition, None):
+                    self._lanes.reached_end(partition, offset, now)
             else:
                 self._on_error(partition, error)
 
@@ -314,7 +311,7 @@ class Worker:
     def _take(self, message: Message, place: tuple[Partition, int], now: float) -> None:
         """Decode and admit `message`, or let it wait while its schema cannot be had: it is not the message's fault."""
         partition, offset = place
-        if partition in self._waits:
+        if partition in self._waits or not self._losses.is_whole(partition, message):
             return
         try:
             record = self._intake.take(message, place)
@@ -328,15 +325,11 @@ class Worker:
         if error.code() != OUT_OF_RANGE or partition not in self._lanes:
             log.warning("broker", why=error.str(), code=error.name())
             return
-        span = self._patiently(lambda: self._ends.spans([partition])[partition])
-        if span is None:
-            return
-        self._patiently(lambda: self._positions.stop(partition, (span.first, span.true), error.str()))
-        number = [each for each in self._lanes.partitions if each[1] == partition[1]]
-        self._lanes.close(number)
-        self._source.leave_out(number)
+        self._losses.cannot_read(partition, error)
+        if partition not in self._lanes:
+            self._waits.forget([partition])
 
-    def _on_assigned(self, partitions: list[Partition]) -> dict[Partition, Start]:
+    def _on_assigned(self, partitions: list[Partition]) -> dict[Partition, Begin]:
         """Open a lane for each partition where PostgreSQL says to begin, and return where to read from."""
         self._settle()
         found = (
@@ -350,16 +343,18 @@ class Worker:
         now = time.monotonic()
         self._astray.difference_update(partitions)
         self._waits.forget(partitions)
+        self._losses.expect(found)
         for partition, (offset, high_ms, _) in found.items():
             self._lanes.open(partition, offset, high_ms, now)
         self._reports.add({partition: begin.offset for partition, begin in found.items()})
         log.info("assigned", partitions=len(found))
-        return {partition: begin.start for partition, begin in found.items()}
+        return found
 
     def _on_revoked(self, partitions: list[Partition]) -> None:
         self._settle()
         self._lanes.close(partitions)
         self._waits.forget(partitions)
+        self._losses.forget(partitions)
         self._astray.difference_update(partitions)
         log.info("revoked", partitions=len(partitions))
 
@@ -387,6 +382,7 @@ class Worker:
             with suppress(KafkaException):  # assigned in this moment and not read yet: the next turn seeks again
                 self._source.read_again(partition, offset)
                 self._waits.forget([partition])
+                self._losses.forget([partition])
                 self._lanes.open(partition, offset, high_ms, time.monotonic())
                 self._astray.discard(partition)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 ANSWERED_S = 5.0
 
 
-def compacted(admin: AdminClient, topics: list[str], servers: str) -> list[str]:
+def compacted(admin: AdminClient, topics: list[str], servers: str = "…") -> list[str]:
     """Return a sentence for each of `topics` that is compacted.
 
     Raises:
