@@ -76,18 +76,21 @@ def status(home: HomeFlag = None, as_json: JsonFlag = False) -> None:
 
     Example: `guerdon status --json`
     """
-    from operations.services.lifecycle import TITLES, lag, look  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.services.lifecycle import TITLES, lag, look, remarks  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     settings = load_settings(home=home)
     services = look(settings)
     silent = [TITLES[service.name] for service in services if not service.answers]
     rows = [] if silent else lag(settings)
+    told = remarks(settings) if rows else []
     if as_json:
-        print_json({"services": [_row(service) for service in services], "lag": rows})
+        print_json({"services": [_row(service) for service in services], "lag": rows, "remarks": told})
     else:
         _print_services(services)
         _print_lag(rows)
+        for sentence in told:
+            typer.echo(sentence)
     if silent:
         raise ServiceUnreachable(f"{' and '.join(silent)} did not answer: run `guerdon up`")
 

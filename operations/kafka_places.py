@@ -14,6 +14,8 @@ from operations.ends import ANSWERED_S, Ends, is_unknown
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
     from operations.settings import Settings
 
 WAIT_S = 10.0
@@ -28,15 +30,25 @@ def claim(settings: Settings, ends: Ends) -> None:
     """
     place = _place(settings, ends)
     with transaction(settings.database_url) as cursor:
+        _hold(cursor, place)
         if kafka_places.current(cursor) is None:
-            taken = kafka_places.topics_taken(cursor)
-            if taken and not any(topic.startswith(place.topic_prefix) for topic in taken):
-                raise InputError(
-                    f"this database has read {taken[0]}, but the settings name the topics {place.topic_prefix}…; "
-                    f"{_ways_out()}"
-                )
             kafka_places.keep_first(cursor, place)
-        kept = kafka_places.current(cursor)
+            _hold(cursor, place)  # another one may have come first
+
+
+def hold_to_place(settings: Settings, ends: Ends) -> None:
+    """Hold the settings to what is kept, and keep nothing; raises as `claim` does."""
+    with transaction(settings.database_url) as cursor:
+        _hold(cursor, _place(settings, ends))
+
+
+def _hold(cursor: Cursor, place: Place) -> None:
+    kept = kafka_places.current(cursor)
+    taken = kafka_places.topics_taken(cursor) if kept is None else []
+    if taken and not any(topic.startswith(place.topic_prefix) for topic in taken):
+        raise InputError(
+            f"this database has read {taken[0]}, but the settings name the topics {place.topic_prefix}…; {_ways_out()}"
+        )
     if kept is not None and kept != place:
         raise InputError(
             f"this database reads the topics {kept.topic_prefix}… of the Kafka cluster {kept.cluster_id}, but the "
