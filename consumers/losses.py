@@ -55,14 +55,14 @@ class Losses:
         """Forget partitions that are another worker's now, or are read anew."""
         self._tails.forget(partitions)
 
-    def is_whole(self, partition: Partition, message: Message | None) -> bool:
+    def is_whole(self, partition: Partition, message: Message | None, end: int | None = None) -> bool:
         """Whether the broker still holds what was taken of `partition`; where not, it is stopped.
 
-        `message` is what `partition` delivers, None where it is at its end.
+        `message` is what `partition` delivers, None where it has come to its `end`.
         """
         if partition not in self._tails:
             return True
-        lost_at = self._tails.is_lost(partition, message)
+        lost_at = self._tails.is_lost(partition, message, end)
         if lost_at is not None:
             self._stop(partition, lost_sentence(partition, lost_at), "")
         return lost_at is None

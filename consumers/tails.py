@@ -47,12 +47,16 @@ class Tails:
         for partition in partitions:
             self._expected.pop(partition, None)
 
-    def is_lost(self, partition: Partition, message: Message | None) -> int | None:
+    def is_lost(self, partition: Partition, message: Message | None, end: int | None = None) -> int | None:
         """Return the offset at which the broker holds another record than was taken; None where all is well.
 
-        `message` is the first one of `partition`, None where it came to its end without one.
+        `message` is the first one of `partition`, None where it came to `end` without one. An end before the record
+        says nothing yet: a replica that is a little behind has one, and whatever comes next is looked at.
         """
-        record = self._expected.pop(partition)
+        record = self._expected[partition]
+        if message is None and end is not None and end <= record.offset:
+            return None
+        del self._expected[partition]
         if message is not None and message.offset() == record.offset:
             epoch = message.leader_epoch()
             is_same = record.digest in (None, digest_of(message.value())) and (

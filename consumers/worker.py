@@ -224,7 +224,7 @@ class Worker:
             if error is None:
                 self._take(message, place, now)
             elif error.code() == END_OF_PARTITION:
-                if self._losses.is_whole(partition, None):
+                if self._losses.is_whole(partition, None, offset):
                     self._lanes.reached_end(partition, offset, now)
             else:
                 self._on_error(partition, error)

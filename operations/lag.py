@@ -30,9 +30,10 @@ def lag_rows(settings: Settings) -> list[dict[str, Any]]:
     `held` counts events behind a transaction that is open since `held_since`: no part of the lag, and not to be had.
     """
     topics: dict[str, dict[str, Any]] = {}
+    read = {settings.topic_prefix + name for name in TOPIC_TYPES}
     for row in offsets.listed(settings):
-        if row["lag"] is None:
-            continue  # a topic that is gone; where the database reads now is held against the settings elsewhere
+        if row["lag"] is None or row["topic"] not in read:
+            continue  # a topic that is gone, or was read before the topics moved: `offsets list` has them
         topic = topics.setdefault(
             row["topic"], {"what": row["topic"], "lag": 0, "held": 0, "unit": "events", "held_since": "", "stopped": ""}
         )

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from structlog.testing import capture_logs
 
 from consumers import fixed, reports
-from consumers.source import consumer_config
+from consumers.source import Source, consumer_config
 from consumers.worker import Worker
 from operations import offsets
 from operations.initialise import initialise
@@ -95,6 +95,38 @@ def test_a_topic_that_kafka_compacts_is_named_with_the_way_out(settings: Setting
     with capture_logs() as said:
         catch_up(settings)
     assert [each["why"] for each in said if each["event"] == "topic is compacted"] == [warning]
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("when", ["before", "at the assignment"])
+def test_retention_that_took_no_more_than_what_was_read_is_no_loss(
+    settings: Settings, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_topics(settings, 1)
+    activate(settings.database_url)
+    topic = f"{settings.topic_prefix}purchases"
+    publish(settings, purchases(5).messages)
+    catch_up(settings)
+    admin = AdminClient({**settings.kafka_config()})
+    watermarks = Source.watermarks
+
+    def delete() -> None:
+        admin.delete_records([TopicPartition(topic, 0, 5)])[TopicPartition(topic, 0)].result(10)
+
+    def delete_meanwhile(source: Source, partition: tuple[str, int]) -> tuple[int, int]:
+        """Let the records go between the worker's look at the offsets and its first fetch."""
+        found = watermarks(source, partition)
+        if partition == (topic, 0):
+            delete()
+        return found
+
+    if when == "before":
+        delete()
+    else:
+        monkeypatch.setattr(Source, "watermarks", delete_meanwhile)
+    publish(settings, purchases(7).messages[5:])
+    assert catch_up(settings).accepted == 2
+    assert [row["stopped"] for row in offsets.listed(settings) if row["stopped"]] == []
 
 
 # Fatal errors, reports, and orders to stop

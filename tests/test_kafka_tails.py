@@ -81,6 +81,14 @@ def test_a_record_that_compaction_may_have_taken_says_nothing_and_where_nobody_k
     assert [each["event"] for each in said] == ["positions unchecked"]
 
 
+def test_an_end_before_the_record_leaves_it_open_until_something_comes() -> None:
+    tails = Tails(lambda _topic: False)
+    tails.expect({PLACE: TAKEN})
+    assert tails.is_lost(PLACE, None, TAKEN.offset) is None
+    assert PLACE in tails
+    assert tails.is_lost(PLACE, None, TAKEN.offset + 1) == TAKEN.offset
+
+
 def test_a_partition_that_another_worker_has_now_is_not_looked_at() -> None:
     tails = Tails(lambda _topic: False)
     tails.expect({PLACE: TAKEN})
