@@ -166,3 +166,27 @@ def offsets_pass(
         print_json(done)
     else:
         say(f"offset {offset} of {topic} partition {partition} is let pass; it stands at {done['stands_at']}")
+
+
+@offsets_app.command("adopt")
+def offsets_adopt(
+    why: Annotated[str, typer.Option("--why", help="What has moved, and who decided it.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Read from now on the topics and the Kafka cluster that the settings name, after they have moved.
+
+    Stop the workers first. Topics of another name, or on another cluster, are read from their first offset; what is
+    met again counts once.
+
+    Example: `guerdon offsets adopt --why "renamed from loyalty. to guerdon.; platform team"`
+    """
+    from operations.kafka_places import adopt  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.settings import load_settings  # noqa: PLC0415  as above
+
+    found = adopt(load_settings(), why)
+    if as_json:
+        print_json(found)
+        return
+    say(f"reads {found['to']} from now on" + (f", no longer {found['from']}" if found["from"] else ""))
+    for partition in found["begin_again"]:
+        say(f"{partition} begins again at its first offset")

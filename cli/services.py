@@ -77,22 +77,23 @@ def status(home: HomeFlag = None, as_json: JsonFlag = False) -> None:
     Example: `guerdon status --json`
     """
     from operations import snapshots  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.services.lifecycle import TITLES, lag, look  # noqa: PLC0415  as above
+    from operations.services.lifecycle import TITLES, lag, look, remarks  # noqa: PLC0415  as above
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     settings = load_settings(home=home)
     services = look(settings)
     silent = [TITLES[service.name] for service in services if not service.answers]
     rows = [] if silent else lag(settings)
+    told = remarks(settings) if rows else []
     snapshot = None if silent else snapshots.oldest(settings)
     if as_json:
         found = [_row(service) for service in services]
-        print_json({"services": found, "lag": rows, "oldest_snapshot": snapshot})
+        print_json({"services": found, "lag": rows, "oldest_snapshot": snapshot, "remarks": told})
     else:
         _print_services(services)
         _print_lag(rows)
-        if sentence := snapshots.told(snapshot):
-            typer.echo(sentence)
+        for sentence in [*told, *filter(None, [snapshots.told(snapshot)])]:
+            say(sentence)
     if silent:
         raise ServiceUnreachable(f"{' and '.join(silent)} did not answer: run `guerdon up`")
 

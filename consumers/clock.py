@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 import structlog
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # public, though not listed
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from consumers.open_transactions import OpenTransactions
 from consumers.source import place_of
 from engine.batch import Batch, ClockMove
 from engine.store.database import INFRASTRUCTURE, one, transaction
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from consumers.positions import Positions
     from engine.batch import Partition
+    from operations.ends import Ends
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
 
@@ -36,9 +37,8 @@ READ_EVERY_S = 2.0
 """How often the clock is read: a query and a request to the broker, a few ms together; a tick an hour is enough."""
 
 READ_AGAIN_S = 10.0
-"""The same after a service did not answer, within ANSWERED_S: the thread that polls waits for it."""
+"""The same after a service did not answer: the thread that polls waits for it."""
 
-ANSWERED_S = 2.0
 DAY_MS = 86_400_000
 ANSWER_S = 30.0
 ASK_AGAIN_S = 0.1
@@ -49,24 +49,24 @@ class Clock:
 
     Args:
         settings: addresses, and how late events may be.
-        partitions: all of the input topics, other workers' too.
+        topics: the input topics, of which all partitions count, other workers' too, and those that are added.
+        ends: asks the broker how far each goes.
         positions: where the partitions stand; used by the thread that polls.
         name: `wall` or `events`.
     """
 
-    def __init__(self, settings: Settings, partitions: list[Partition], positions: Positions, name: ClockName) -> None:
-        self._admin: AdminClient | None = AdminClient(dict(settings.kafka_config()))
-        self._partitions = partitions
+    def __init__(
+        self, settings: Settings, topics: list[str], ends: Ends, positions: Positions, name: ClockName
+    ) -> None:
+        self._topics = topics
+        self._ends = ends
+        self._open = OpenTransactions(settings.kafka_config(), ends)
         self._positions = positions
         self._name = name
         self._lateness_ms = settings.lateness_s * 1000
         self._until_ms: int | None = None
         self._read_at = 0.0
         self._is_idle_due = False
-
-    def close(self) -> None:
-        """Let go of the connection to the broker, which would be tried again for as long as this object lives."""
-        self._admin = None
 
     def read(self, now: float) -> None:
         """Read the clock anew when it is time to; while a service is away it stands still, which is never wrong."""
@@ -121,19 +121,15 @@ class Clock:
         return ClockMove(time_ms - self._lateness_ms, everywhere=True, hourly=False, reached_ms=time_ms)
 
     def _time_ms(self) -> int | None:
-        ends = self._ends()
-        now_ms, consumed = self._positions.consumed(self._partitions)
-        return time_of(None if self._name == "events" else now_ms, ends, consumed)
+        """Return how far time has come.
 
-    def _ends(self) -> dict[Partition, int]:
-        """Return the broker's end offsets of all partitions, by one request."""
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        wanted = {TopicPartition(*partition): latest for partition in self._partitions}
-        assert self._admin is not None  # noqa: S101  nobody asks a clock that was closed
-        found = self._admin.list_offsets(
-            wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWERED_S
-        )
-        return {(each.topic, each.partition): int(future.result().offset) for each, future in found.items()}
+        Partitions are listed anew each time, and their ends are those behind open transactions, too: what spends points
+        may lie in a partition that was added a moment ago, or wait for its producer to commit.
+        """
+        ends = self._ends.true(self._ends.partitions(self._topics))
+        now_ms, consumed = self._positions.consumed(sorted(ends))
+        self._open.note(ends, {partition: offset for partition, (offset, _) in consumed.items()})
+        return time_of(None if self._name == "events" else now_ms, ends, consumed)
 
 
 def time_of(

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 from engine import admit
 from engine.batch import Admitted, SetAside, admitted_from
 from engine.in_a_row import IN_A_ROW_MAX, ours
+from engine.store.database import one, transaction
 from engine.store.failures import StepFailed, is_data, told
-from schemas.errors import CannotGoOn
+from engine.store.generations import refuse_restored
+from engine.store.programmes import active
+from schemas.codec import Decoder
+from schemas.errors import AnswerIsNo, CannotGoOn
 from schemas.events import key_of
 from schemas.partitioning import shard_of
 from schemas.rejection import Reason, Rejected
@@ -18,7 +22,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from engine.batch import Partition
-    from schemas.codec import Decoder
+    from operations.settings import Settings
+    from schemas.codec import WriterSchemas
     from schemas.events import Event
 
 SHARDS_CACHED_MAX = 200_000
@@ -100,3 +105,28 @@ class Intake:
                 self._shards.clear()
             shard = self._shards[key] = shard_of(key)
         return shard
+
+
+def make_intake(settings: Settings, writer_schemas: WriterSchemas) -> Intake:
+    """Return the intake for what the database says now.
+
+    Raises:
+        AnswerIsNo: no programme is active, or the database came from an archive and is not complete yet.
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    with transaction(settings.database_url) as cursor:
+        refuse_restored(cursor)
+        programme = active(cursor)
+        (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
+    if programme is None:
+        raise AnswerIsNo(
+            "no programme is active, so nothing can be judged; run `guerdon programme activate FILE` first"
+        )
+    return Intake(
+        Decoder(writer_schemas, settings.message_bytes_max),
+        topic_prefix=settings.topic_prefix,
+        currency=programme.currency,
+        secret=bytes(secret),
+        future_tolerance_ms=settings.future_tolerance_s * 1000,
+        tombstones=settings.tombstones,
+    )

@@ -13,7 +13,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from engine.batch import Admitted, Batch, OffsetMove
+from engine.batch import Admitted, Batch, LastRecord, OffsetMove, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,27 +42,45 @@ class Lane:
     position: int
     heard_at: float
     at_end: bool = False
+    is_held: bool = False
     keys: list[int] = field(default_factory=list)
     records: list[Admitted | SetAside] = field(default_factory=list)
+    epochs: list[int | None] = field(default_factory=list)
     bytes: int = 0
+    passed: LastRecord | None = None
 
-    def add(self, record: Admitted | SetAside) -> None:
-        """Take in the next record of the partition."""
+    def add(self, offset: int, record: Admitted | SetAside | None, epoch: int | None) -> None:
+        """Take in the next record of the partition, which its leader wrote under `epoch`."""
+        if record is None:
+            self.passed = LastRecord(offset, epoch, digest_of(None))
+            return
         if isinstance(record, Admitted) and record.event.occurred_at > self.high_ms:
             self.high_ms = record.event.occurred_at
         self.keys.append(self.key())
         self.records.append(record)
+        self.epochs.append(epoch)
+        self.passed = None
         self.bytes += len(record.payload)
 
     def take(self, count: int) -> OffsetMove:
         """Remove the first `count` records, and return how the partition's offset moves with them."""
         high_ms = self.keys[count - 1] >> _TIME_SHIFT if count else self.high_ms
-        following = self.position if count == len(self.records) else self.records[count - 1].offset + 1
-        move = OffsetMove(self.written, following, high_ms, following - self.written - count)
+        is_all = count == len(self.records)
+        following = self.position if is_all else self.records[count - 1].offset + 1
+        last = self.passed if is_all and self.passed is not None else self._last_of(count)
+        move = OffsetMove(self.written, following, high_ms, following - self.written - count, last)
         self.bytes -= sum([len(record.payload) for record in self.records[:count]])
-        del self.keys[:count], self.records[:count]
+        del self.keys[:count], self.records[:count], self.epochs[:count]
+        if is_all:
+            self.passed = None
         self.written = following
         return move
+
+    def _last_of(self, count: int) -> LastRecord | None:
+        if not count:
+            return None
+        record = self.records[count - 1]
+        return LastRecord(record.offset, self.epochs[count - 1], digest_of(record.payload))
 
     def key(self) -> int:
         """Return the order key of what comes now."""
@@ -103,21 +121,43 @@ class Lanes:
         for partition in partitions:
             self._lanes.pop(partition, None)
 
-    def add(self, partition: Partition, offset: int, record: Admitted | SetAside | None, now: float) -> None:
+    def add(
+        self,
+        partition: Partition,
+        offset: int,
+        record: Admitted | SetAside | None,
+        now: float,
+        epoch: int | None = None,
+    ) -> None:
         """Take in the record at `offset`; None where the record is passed over by policy."""
         lane = self._lanes.get(partition)
-        if lane is None:
-            return  # revoked between the poll and now
+        if lane is None or offset < lane.position:
+            return  # revoked between the poll and now; or read from the last record taken on, and passed before
         lane.heard_at = now
         lane.at_end = False
         lane.position = offset + 1
-        if record is not None:
-            lane.add(record)
+        lane.add(offset, record, epoch)
+
+    def hold(self, partition: Partition) -> None:
+        """Let `partition` wait where it stands, and its number in all topics with it, however much lies behind it."""
+        lane = self._lanes.get(partition)
+        if lane is not None:
+            lane.is_held = True
+            lane.at_end = False
+
+    def let_go(self, partition: Partition, now: float) -> int | None:
+        """End the wait of `partition`, and return the offset to read on from; None where it is another worker's now."""
+        lane = self._lanes.get(partition)
+        if lane is None:
+            return None
+        lane.is_held = False
+        lane.heard_at = now
+        return lane.position
 
     def reached_end(self, partition: Partition, end: int, now: float) -> None:
         """Note that `partition` has delivered everything up to `end`, holes included."""
         lane = self._lanes.get(partition)
-        if lane is not None:
+        if lane is not None and not lane.is_held:
             lane.heard_at = now
             lane.at_end = True
             lane.position = max(lane.position, end)
@@ -129,7 +169,7 @@ class Lanes:
         tip would move in steps of that length.
         """
         for lane in self._lanes.values():
-            if not lane.at_end:
+            if not lane.at_end and not lane.is_held:
                 end = known_end(lane.partition)
                 lane.at_end = end is not None and lane.position >= end
 
@@ -184,6 +224,6 @@ class Lanes:
         silent = {
             lane.partition[1]
             for lane in self._lanes.values()
-            if not lane.at_end and not lane.records and now - lane.heard_at >= SILENCE_S
+            if not lane.at_end and not lane.records and (lane.is_held or now - lane.heard_at >= SILENCE_S)
         }
         return [lane for lane in self._lanes.values() if lane.partition[1] not in silent]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from consumers import fixed
 from engine.store import generations, publication
 from engine.store.database import PUBLISHER, connect
 from operations.initialise import OUTPUT_TOPIC
@@ -46,13 +47,7 @@ _TUNING: dict[str, Any] = {
     "log_level": 0,
 }
 _FIXED: dict[str, Any] = {
-    "partitioner": "murmur2_random",  # the shard's own hash: with 1, 2, 4 … 64 partitions a shard lies in one
-    "enable.idempotence": True,
-    "acks": "all",
-    # a message that is given up while the next one arrives would be a hole that no repetition fills: who follows drops
-    # positions below the last one seen
-    "enable.gapless.guarantee": True,
-    "message.timeout.ms": 0,
+    **fixed.PRODUCER,
     "delivery.report.only.error": True,  # a report for each message would cost as much as sending it
 }
 

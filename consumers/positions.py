@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -14,9 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from consumers.source import Source
-    from engine.batch import ClockMove, Partition
+    from engine.batch import ClockMove, LastRecord, Partition
 
 log = structlog.get_logger()
+
+
+class Begin(NamedTuple):
+    """Say where the table says a partition stands, its highest occurred_at in ms, and the record taken last.
+
+    That is None where it is not known, or the broker no longer has it.
+    """
+
+    offset: int
+    high_ms: int
+    last: LastRecord | None
 
 
 class Positions:
@@ -39,31 +50,35 @@ class Positions:
         self._connection.close()
         self._connection = connect(self._database_url, application="guerdon worker positions")
 
-    def starts(
-        self, assigned: list[Partition], source: Source, ids: Mapping[str, str]
-    ) -> dict[Partition, tuple[int, int]]:
-        """Return (offset, highest occurred_at in ms) for each partition to read.
+    def starts(self, assigned: list[Partition], source: Source, ids: Mapping[str, str]) -> dict[Partition, Begin]:
+        """Return where each partition to read begins.
 
         A partition whose position the broker no longer has, or whose topic is another than before, is not read, nor is
-        its number in the other topics, as their events belong together. It is recorded why, for `guerdon status`.
+        its number in the other topics, as their events belong together. It is recorded why, for `guerdon status`, and
+        stays so until an operator decides: a broker that lost its tail looks whole again once producers have sent more.
         """
         watermarks = {partition: source.watermarks(partition) for partition in assigned}
         with self._connection, self._connection.cursor() as cursor:
             offsets.add_partitions(cursor, {partition: low for partition, (low, _) in watermarks.items()})
             replaced = offsets.replaced_topics(cursor, ids)
             found = offsets.positions(cursor, assigned)
-            stopped = {
-                partition: why
-                for partition in assigned
-                if (why := _why_not(partition, found[partition][0], watermarks[partition], replaced))
-            }
+            last = offsets.last_taken(cursor, assigned)
+            stopped = offsets.stops(cursor, assigned)
+        for partition in assigned:
+            why = _why_not(partition, found[partition][0], watermarks[partition], replaced)
+            if partition not in stopped and why:
+                stopped[partition] = why
+        with self._connection, self._connection.cursor() as cursor:
             for partition, why in stopped.items():
                 offsets.stop(cursor, partition, why)
                 log.error("partition stopped", topic=partition[0], partition=partition[1], why=why)
-            offsets.clear_stops(cursor, sorted(set(assigned) - stopped.keys()))
             self.passing |= offsets.passing(cursor, assigned)
         numbers = {number for _, number in stopped}
-        return {partition: start for partition, start in found.items() if partition[1] not in numbers}
+        return {
+            partition: Begin(*found[partition], _still_there(last.get(partition), watermarks[partition]))
+            for partition in assigned
+            if partition[1] not in numbers
+        }
 
     def of(self, partitions: list[Partition]) -> dict[Partition, tuple[int, int]]:
         """Return what the table says of `partitions` now."""
@@ -81,16 +96,44 @@ class Positions:
         with self._connection, self._connection.cursor() as cursor:
             return ticks.is_any_due(cursor, move)
 
-    def behind(self, ends: Mapping[Partition, int]) -> tuple[list[Partition], dict[int, str]]:
-        """Return the partitions not taken up to `ends`, and why numbers are stopped, a sentence each."""
+    def behind(self, ends: Mapping[Partition, int], topics: list[str]) -> tuple[dict[Partition, int], dict[int, str]]:
+        """Return how far those are taken that are not up to `ends`, and why numbers of `topics` are stopped."""
         with self._connection, self._connection.cursor() as cursor:
-            return offsets.behind(cursor, ends), offsets.stopped(cursor)
+            return offsets.behind(cursor, ends), offsets.stopped(cursor, topics)
 
-    def stop(self, partition: Partition, why: str) -> None:
-        """Record why `partition` is no longer read."""
+    def why_lost(self, partition: Partition, watermarks: tuple[int, int]) -> tuple[int, str | None]:
+        """Return where `partition` stands, and why it cannot be read on there; None: it can."""
+        with self._connection, self._connection.cursor() as cursor:
+            position, _ = offsets.positions(cursor, [partition])[partition]
+            last = offsets.last_taken(cursor, [partition]).get(partition)
+        why = _why_not(partition, position, watermarks, {})
+        if why is None and (last is None or last.offset >= watermarks[0]):
+            why = lost_sentence(partition, position - 1 if last is None else last.offset)
+        return position, why
+
+    def stop(self, partition: Partition, why: str, told: str) -> None:
+        """Record why `partition` is no longer read; `told` are librdkafka's words, for the log."""
         with self._connection, self._connection.cursor() as cursor:
             offsets.stop(cursor, partition, why)
-        log.error("partition stopped", topic=partition[0], partition=partition[1], why=why)
+        log.error("partition stopped", topic=partition[0], partition=partition[1], why=why, told=told)
+
+
+def _still_there(last: LastRecord | None, watermarks: tuple[int, int]) -> LastRecord | None:
+    return None if last is None or last.offset < watermarks[0] else last
+
+
+def way_out(topic: str) -> str:
+    """Say how an operator goes on after a loss."""
+    return f"when you know what was lost, run `guerdon offsets reset {topic} --why TEXT`"
+
+
+def lost_sentence(partition: Partition, offset: int) -> str:
+    """Say that the broker holds other records than those that were read."""
+    topic, number = partition
+    return (
+        f"{topic} partition {number} was read up to offset {offset}, and no longer holds what was read there: the "
+        f"broker lost its tail and has other events in its place; {way_out(topic)}"
+    )
 
 
 def _why_not(
@@ -98,13 +141,11 @@ def _why_not(
 ) -> str | None:
     topic, number = partition
     low, high = watermarks
-    way_out = f"when you know what was lost, run `guerdon offsets reset {topic} --why TEXT`"
     if topic in replaced:
-        return f"the topic {topic} was deleted and made again since it was last read; {way_out}"
+        return f"the topic {topic} was deleted and made again since it was last read; {way_out(topic)}"
     if position < low:
-        return (
-            f"{topic} partition {number}: offsets {position} to {low - 1} were deleted before they were read; {way_out}"
-        )
+        deleted = f"offsets {position} to {low - 1} were deleted before they were read"
+        return f"{topic} partition {number}: {deleted}; {way_out(topic)}"
     if position > high:
-        return f"{topic} partition {number} ends at {high}, but {position} was read before; {way_out}"
+        return f"{topic} partition {number} ends at {high}, but {position} was read before; {way_out(topic)}"
     return None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from consumers import fixed
 from schemas.errors import InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -14,12 +16,14 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from consumers.positions import Begin
     from engine.batch import Partition
 
 WATERMARK_TIMEOUT_S = 10.0
 LEAVE_S = 1.0
 END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001  confluent-kafka's public name for it begins so
 OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001  as above
+FATAL = KafkaError._FATAL  # noqa: SLF001  as above
 
 _PREFETCH = {
     "log_level": "0",  # librdkafka's own lines: what matters of them arrives as messages' errors and is logged as such
@@ -28,37 +32,29 @@ _PREFETCH = {
     "fetch.message.max.bytes": "262144",  # small turns: several topics then arrive side by side, not one after another
     "fetch.wait.max.ms": "100",
     "fetch.queue.backoff.ms": "5",  # its default of 1 s leaves the worker idle whenever the queue was full once
+    "topic.metadata.refresh.interval.ms": "10000",  # by default partitions that are added are found after 5 minutes
 }
 
 
 def consumer_config(kafka: Mapping[str, Any], group_id: str, group_protocol: str) -> dict[str, Any]:
     """Return the consumer's settings; an operator's own win, but for those that exactly-once rests on."""
-    own: dict[str, Any] = {
-        "group.id": group_id,
-        "enable.auto.commit": "false",
-        "auto.offset.reset": "error",
-        "enable.partition.eof": "true",
-        "group.protocol": group_protocol,
-    }
     if group_protocol == "classic":
         # how long until a killed worker's partitions are taken over, and until a joining worker gets its share
         kafka = {"session.timeout.ms": "10000", "heartbeat.interval.ms": "500"} | dict(kafka)
-    own["group.remote.assignor" if group_protocol == "consumer" else "partition.assignment.strategy"] = "range"
-    return _PREFETCH | dict(kafka) | own
+    return _PREFETCH | dict(kafka) | fixed.of_consumer(group_id, group_protocol)
 
 
 class Source:
     """Deliver messages of the partitions that the group gives this worker.
 
-    `assigned` gets the partitions and returns the offset to begin at for each one to read; `revoked` gets those lost.
-    `partitions` lists all of the topics, whoever reads them.
+    `assigned` gets the partitions and returns where to begin for each one to read; `revoked` gets those lost.
     """
 
     def __init__(
         self,
         config: dict[str, Any],
         topics: list[str],
-        assigned: Callable[[list[Partition]], dict[Partition, int]],
+        assigned: Callable[[list[Partition]], dict[Partition, Begin]],
         revoked: Callable[[list[Partition]], None],
     ) -> None:
         self._consumer = Consumer(config)
@@ -66,6 +62,7 @@ class Source:
         self._assigned = assigned
         self._revoked = revoked
         self._paused: set[Partition] = set()
+        self._held: set[Partition] = set()
         try:
             known = self._consumer.list_topics(timeout=WATERMARK_TIMEOUT_S).topics
         except KafkaException as error:
@@ -76,17 +73,7 @@ class Source:
         missing = [topic for topic in topics if topic not in known]
         if missing:
             raise InputError(f"Kafka has no topic {', '.join(missing)}; run `guerdon init` to create the topics")
-        self.partitions = [(topic, number) for topic in topics for number in sorted(known[topic].partitions)]
         self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
-
-    def ends(self) -> dict[Partition, int]:
-        """Return the end offset of every partition that holds anything, of all workers' partitions."""
-        ends = {}
-        for partition in self.partitions:
-            low, high = self.watermarks(partition)
-            if high > low:
-                ends[partition] = high
-        return ends
 
     def watermarks(self, partition: Partition) -> tuple[int, int]:
         """Return the first offset that the broker still has, and the one after the last."""
@@ -99,15 +86,37 @@ class Source:
         return int(high) if high >= 0 else None
 
     def poll(self, messages_max: int, timeout_s: float) -> list[Message]:
-        """Return what has arrived; wait up to `timeout_s` for the first message, and for no other."""
+        """Return what has arrived; wait up to `timeout_s` for the first message, and for no other.
+
+        Raises:
+            ServiceUnreachable: librdkafka has given this consumer up for good; only a new one reads on.
+        """
         first = self._consumer.poll(timeout_s)
         if first is None:
             return []
-        return [first, *self._consumer.consume(messages_max - 1, 0)]
+        messages = [first, *self._consumer.consume(messages_max - 1, 0)]
+        for message in messages:
+            error = message.error()
+            if error is not None and is_fatal(error):
+                raise ServiceUnreachable(_last_words(error))
+        return messages
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Read `partition` on from `offset`."""
         self._consumer.seek(TopicPartition(*partition, offset))
+
+    def hold(self, partition: Partition) -> None:
+        """Deliver nothing more of `partition` until `read_again`, whatever is paused and resumed meanwhile."""
+        self._paused.discard(partition)
+        self._held.add(partition)
+        self.leave_out([partition])
+
+    def read_again(self, partition: Partition, offset: int) -> None:
+        """Deliver `partition` again from `offset` on; raises KafkaException where it is not read yet."""
+        self._held.discard(partition)
+        self._paused.discard(partition)
+        self._consumer.resume([TopicPartition(*partition)])
+        self.seek(partition, offset)
 
     def leave_out(self, partitions: Iterable[Partition]) -> None:
         """Deliver nothing more of `partitions`, which stay assigned."""
@@ -115,7 +124,7 @@ class Source:
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         """Deliver nothing of `partitions` until `resume`."""
-        fresh = set(partitions) - self._paused
+        fresh = set(partitions) - self._paused - self._held
         if fresh:
             self._paused |= fresh
             self.leave_out(sorted(fresh))
@@ -135,20 +144,30 @@ class Source:
                 asynchronous=True,
             )
 
-    def close(self) -> None:
-        """Leave the group, or be left out of it by Kafka later.
+    def close(self, positions: Mapping[Partition, int]) -> None:
+        """Tell Kafka how far we came, and leave the group, or be left out of it by Kafka later.
 
         While the group waits for a member that was killed, leaving takes as long as that one's session. Nobody needs
         it: positions are in PostgreSQL.
         """
-        leaving = threading.Thread(target=self._consumer.close, name="leaving", daemon=True)
+
+        def leave() -> None:
+            with suppress(KafkaException):  # the broker is away, or the group has other members by now
+                if positions:
+                    self._consumer.commit(
+                        offsets=[TopicPartition(*partition, offset) for partition, offset in positions.items()],
+                        asynchronous=False,
+                    )
+            self._consumer.close()
+
+        leaving = threading.Thread(target=leave, name="leaving", daemon=True)
         leaving.start()
         leaving.join(LEAVE_S)
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         starts = self._assigned([(each.topic, each.partition) for each in partitions])
         wanted = [
-            TopicPartition(each.topic, each.partition, starts[each.topic, each.partition])
+            _begin(each.topic, each.partition, starts[each.topic, each.partition])
             for each in partitions
             if (each.topic, each.partition) in starts
         ]
@@ -162,9 +181,35 @@ class Source:
     def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         lost = [(each.topic, each.partition) for each in partitions]
         self._paused.difference_update(lost)
+        self._held.difference_update(lost)
         self._revoked(lost)
         if self._incremental:
             consumer.incremental_unassign(partitions)
+
+
+def _begin(topic: str, number: int, begin: Begin) -> TopicPartition:
+    """Return where to read from: the record taken last, which is looked at again, or else behind it."""
+    last = begin.last
+    if last is None:
+        return TopicPartition(topic, number, begin.offset)
+    if last.leader_epoch is None:
+        return TopicPartition(topic, number, last.offset)
+    return TopicPartition(topic, number, last.offset, leader_epoch=last.leader_epoch)
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Whether nothing will come from this client any more, whatever the cluster does."""
+    return bool(error.fatal()) or error.code() == FATAL
+
+
+def _last_words(error: KafkaError) -> str:
+    told = error.str()
+    if "INSTANCE" in told.upper() or "instance" in told:
+        return (
+            f"Kafka has put another worker in this one's place ({told}): give each worker a group.instance.id of its "
+            "own (KAFKA__GROUP_INSTANCE_ID), or none"
+        )
+    return f"Kafka's client has given up for good ({told}): mend what it names, then start the worker again"
 
 
 def place_of(message: Message) -> tuple[Partition, int]:

@@ -13,23 +13,28 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 from confluent_kafka import KafkaException
 
+from consumers.catching_up import CatchingUp
 from consumers.clock import Clock
-from consumers.intake import Intake
+from consumers.fixed import overruled
+from consumers.intake import make_intake
 from consumers.lanes import SILENCE_S, Lanes
+from consumers.losses import Losses
 from consumers.positions import Positions
 from consumers.publisher import Publisher
 from consumers.publisher import finish as finish_publishing
+from consumers.reports import Reports
+from consumers.schema_waits import SchemaWaits
 from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
 from consumers.writer import Stopped, Writer
 from engine.batch import Batch
 from engine.standings import retell
-from engine.store.database import INFRASTRUCTURE, one, transaction
-from engine.store.generations import refuse_restored
+from engine.store.database import INFRASTRUCTURE
 from engine.store.offsets import Fenced
-from engine.store.programmes import active
+from operations.cleanup_policies import compacted
+from operations.ends import Ends
+from operations.kafka_places import claim
 from operations.offsets import topic_ids
 from projections.runner import Projector, finish
-from schemas.codec import Decoder
 from schemas.errors import AnswerIsNo, ServiceUnreachable
 from schemas.partitioning import SHARDS
 
@@ -40,7 +45,8 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from consumers.clock import ClockName
-    from engine.batch import Admitted, Partition, SetAside
+    from consumers.positions import Begin
+    from engine.batch import Partition
     from engine.work import Outcome
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
@@ -59,7 +65,6 @@ RETRY_S = 0.5
 BATCH_INTERVAL_S = 0.02
 """Least time between the starts of two small batches: a transaction costs 5 ms however few events it has."""
 
-REPORT_S = 5.0
 SETTLE_S = 3.0
 CATCHING_UP = 4
 """A batch of more than this part of the largest says that there is a backlog: then projections fold in larger steps."""
@@ -109,8 +114,10 @@ class Worker:
         observe: called with the name of each step's start and end in a transaction.
 
     Raises:
-        AnswerIsNo: no programme is active, or (with `until_caught_up`) a partition cannot be read on.
-        ServiceUnreachable: Kafka or PostgreSQL does not answer at start.
+        AnswerIsNo: no programme is active, or (with `until_caught_up`) it was told to stop before, or a partition
+            cannot be read on.
+        InputError: the settings name other topics, or another Kafka cluster, than the database reads.
+        ServiceUnreachable: Kafka or PostgreSQL does not answer at start; Kafka has given this worker up.
     """
 
     def __init__(
@@ -128,8 +135,10 @@ class Worker:
         self._until_caught_up = until_caught_up
         self._stop = threading.Event()
         self._topics = topics_of(settings)
-        self._intake = _make_intake(settings, writer_schemas)
+        self._intake = make_intake(settings, writer_schemas)
         self._lanes = Lanes({topic: rank for rank, topic in enumerate(self._topics)})
+        self._ends = Ends(settings.kafka_config())
+        claim(settings, self._ends)
         self._positions = Positions(settings.database_url)
         self._source = Source(
             consumer_config(settings.kafka_config(), settings.group_id, settings.group_protocol),
@@ -137,7 +146,11 @@ class Worker:
             self._on_assigned,
             self._on_revoked,
         )
-        self._clock = Clock(settings, self._source.partitions, self._positions, clock)
+        self._waits = SchemaWaits(self._lanes, self._source)
+        self._losses = Losses(self._lanes, self._source, self._positions, self._ends, self._patiently)
+        self._reports = Reports(self._lanes, self._source)
+        self._catching_up = CatchingUp(settings.kafka_config(), self._topics, self._ends, self._positions)
+        self._clock = Clock(settings, self._topics, self._ends, self._positions, clock)
         self._waits_with_ticks = until_caught_up and clock == "events"
         self._until_ms = until_ms
         self._writer = Writer(settings.database_url, writer_schemas.lookup, self._stop, observe)
@@ -147,8 +160,7 @@ class Worker:
         self._writing: Future[Outcome] | None = None
         self._written: Batch | None = None
         self._astray: set[Partition] = set()
-        self._reported: dict[Partition, int] = {}
-        self._report_at = self._look_at = self._polled_at = self._begin_at = time.monotonic()
+        self._polled_at = self._begin_at = time.monotonic()
 
     def stop(self) -> None:
         """Finish the batch under way and leave; safe to call from a signal handler."""
@@ -156,7 +168,9 @@ class Worker:
 
     def run(self) -> Summary:
         """Work until `stop`, or until caught up, and return what was done."""
-        ends = self._patiently(self._source.ends) or {} if self._until_caught_up else {}
+        self._warn()
+        if self._until_caught_up:
+            self._patiently(self._catching_up.begin)
         _calm_garbage_collector()
         self._projector.start()
         if self._publisher is not None:
@@ -167,18 +181,31 @@ class Worker:
                 self._receive()
                 self._finish_writing()
                 self._begin_writing()
-                if self._until_caught_up and self._is_caught_up(ends):
+                self._reports.send(time.monotonic())
+                if self._until_caught_up and self._is_caught_up():
                     self._move_on()
                     break
         except Stopped:
             log.info("told to stop while a service was away")
         finally:
-            self._leave()
+            left = self._leave()
         if self._until_caught_up and not self._stop.is_set():
             finish(self._settings.database_url, self._stop)
             if self._publisher is not None:
                 finish_publishing(self._settings, self._stop, self._observe)
+        if self._until_caught_up and self._stop.is_set():
+            raise AnswerIsNo(f"told to stop before it had caught up: {left}; {self.summary.accepted:,} were accepted")
         return self.summary
+
+    def _warn(self) -> None:
+        """Say what in the settings and the topics an operator should know before anything is read."""
+        for sentence in overruled(self._settings.kafka, self._settings.group_protocol):
+            log.warning("setting stays", why=sentence)
+        try:
+            for sentence in compacted(self._ends.client(), self._topics, self._settings.bootstrap_servers):
+                log.warning("topic is compacted", why=sentence)
+        except KafkaException as error:
+            log.info("cleanup policy unknown", why=error.args[0].str())
 
     def _receive(self) -> None:
         """Poll, decode and admit what has arrived, and keep what is in memory within bounds."""
@@ -188,17 +215,17 @@ class Worker:
         waiting = self._writing is not None or len(self._lanes) > 0
         if time.monotonic() - self._polled_at > SILENCE_S / 2:
             self._lanes.listen(time.monotonic())
+        self._waits.ask_again(time.monotonic())
         messages = self._source.poll(POLL_MESSAGES_MAX, BUSY_S if waiting else IDLE_S)
         now = self._polled_at = time.monotonic()
-        passing = self._positions.passing
         for message in messages:
             partition, offset = place = place_of(message)
             error = message.error()
             if error is None:
-                passes = passing and offset in passing.get(partition, ())
-                self._lanes.add(partition, offset, None if passes else self._take(message, place), now)
+                self._take(message, place, now)
             elif error.code() == END_OF_PARTITION:
-                self._lanes.reached_end(partition, offset, now)
+                if self._losses.is_whole(partition, None, offset):
+                    self._lanes.reached_end(partition, offset, now)
             else:
                 self._on_error(partition, error)
 
@@ -254,7 +281,7 @@ class Worker:
             "batch", accepted=outcome.accepted, duplicate=outcome.duplicate, quarantined=outcome.quarantined,
             rewards=outcome.rewards, buffered=len(self._lanes), retried=outcome.retried,
         )  # fmt: skip
-        self._report(batch)
+        self._reports.add({partition: move.next for partition, move in batch.moves.items()})
 
     def _finish_idle(self, outcome: Outcome) -> None:
         """Take note of a transaction that moved the clocks of shards without traffic."""
@@ -281,51 +308,54 @@ class Worker:
             for shard in range(SHARDS):
                 self._patiently(lambda shard=shard: retell(self._settings.database_url, shard, move.until_ms))  # type: ignore[misc]
 
-    def _report(self, batch: Batch) -> None:
-        self._reported.update({partition: move.next for partition, move in batch.moves.items()})
-        if time.monotonic() >= self._report_at:
-            self._report_at = time.monotonic() + REPORT_S
-            self._source.report({each: at for each, at in self._reported.items() if each in self._lanes})
-            self._reported.clear()
-
-    def _take(self, message: Message, place: tuple[Partition, int]) -> Admitted | SetAside | None:
-        """Decode and admit `message`, however long the Schema Registry is away: it is not the message's fault."""
-        while True:
-            try:
-                return self._intake.take(message, place)
-            except ServiceUnreachable as error:
-                log.warning("decode pauses", why=str(error))
-                if self._stop.wait(RETRY_S):
-                    raise Stopped from error
+    def _take(self, message: Message, place: tuple[Partition, int], now: float) -> None:
+        """Decode and admit `message`, or let it wait while its schema cannot be had: it is not the message's fault."""
+        partition, offset = place
+        if partition in self._waits or not self._losses.is_whole(partition, message):
+            return
+        try:
+            is_let_pass = offset in self._positions.passing.get(partition, ())
+            record = None if is_let_pass else self._intake.take(message, place)
+        except ServiceUnreachable as error:
+            self._waits.begin(message, place, str(error), now)
+            return
+        self._waits.over(partition)
+        self._lanes.add(partition, offset, record, now, message.leader_epoch())
 
     def _on_error(self, partition: Partition, error: KafkaError) -> None:
         if error.code() != OUT_OF_RANGE or partition not in self._lanes:
             log.warning("broker", why=error.str(), code=error.name())
             return
-        why = f"the broker no longer has what comes next ({error.str()}); see `guerdon offsets --help`"
-        self._patiently(lambda: self._positions.stop(partition, why))
-        number = [each for each in self._lanes.partitions if each[1] == partition[1]]
-        self._lanes.close(number)
-        self._source.leave_out(number)
+        self._losses.cannot_read(partition, error)
+        if partition not in self._lanes:
+            self._waits.forget([partition])
 
-    def _on_assigned(self, partitions: list[Partition]) -> dict[Partition, int]:
-        """Open a lane for each partition where PostgreSQL says to begin, and return those offsets."""
+    def _on_assigned(self, partitions: list[Partition]) -> dict[Partition, Begin]:
+        """Open a lane for each partition where PostgreSQL says to begin, and return where to read from."""
         self._settle()
-        found = self._patiently(
-            lambda: self._positions.starts(
-                partitions, self._source, topic_ids(self._settings.kafka_config(), self._topics)
+        found = (
+            self._patiently(
+                lambda: self._positions.starts(
+                    partitions, self._source, topic_ids(self._settings.kafka_config(), self._topics)
+                )
             )
+            or {}
         )
         now = time.monotonic()
         self._astray.difference_update(partitions)
-        for partition, (offset, high_ms) in (found or {}).items():
+        self._waits.forget(partitions)
+        self._losses.expect(found)
+        for partition, (offset, high_ms, _) in found.items():
             self._lanes.open(partition, offset, high_ms, now)
-        log.info("assigned", partitions=len(found or {}))
-        return {partition: offset for partition, (offset, _) in (found or {}).items()}
+        self._reports.add({partition: begin.offset for partition, begin in found.items()})
+        log.info("assigned", partitions=len(found))
+        return found
 
     def _on_revoked(self, partitions: list[Partition]) -> None:
         self._settle()
         self._lanes.close(partitions)
+        self._waits.forget(partitions)
+        self._losses.forget(partitions)
         self._astray.difference_update(partitions)
         log.info("revoked", partitions=len(partitions))
 
@@ -351,7 +381,9 @@ class Worker:
         found = self._patiently(lambda: self._positions.of(sorted(self._astray))) or {}
         for partition, (offset, high_ms) in found.items():
             with suppress(KafkaException):  # assigned in this moment and not read yet: the next turn seeks again
-                self._source.seek(partition, offset)
+                self._source.read_again(partition, offset)
+                self._waits.forget([partition])
+                self._losses.forget([partition])
                 self._lanes.open(partition, offset, high_ms, time.monotonic())
                 self._astray.discard(partition)
 
@@ -367,26 +399,22 @@ class Worker:
                     self._positions.reconnect()
         return None
 
-    def _is_caught_up(self, ends: dict[Partition, int]) -> bool:
-        if self._writing is not None or time.monotonic() < self._look_at:
-            return False
-        self._look_at = time.monotonic() + IDLE_S
-        left = self._patiently(lambda: self._positions.behind(ends))
-        if left is None:
-            return False
-        behind, stopped = left
-        if behind and all(number in stopped for _, number in behind):
-            raise AnswerIsNo(f"cannot catch up: {stopped[behind[0][1]]}")
-        return not behind
+    def _is_caught_up(self) -> bool:
+        return self._writing is None and self._patiently(self._catching_up.is_done) is True
 
-    def _leave(self) -> None:
+    def _leave(self) -> str:
+        """End all that was begun, and return what is left to catch up with, if that was the aim."""
         self._stop_writing()
         self._projector.stop()
         if self._publisher is not None:
             self._publisher.stop()
-        self._source.close()
-        self._clock.close()
+        self._source.close(self._reports.take())
+        self._ends.close()
+        left = "how much is left is not known, as PostgreSQL does not answer"
+        with suppress(*INFRASTRUCTURE):
+            left = self._catching_up.left()
         self._positions.close()
+        return left
 
     def _stop_writing(self) -> None:
         """Wait for the batch under way; when told to stop, no longer than PostgreSQL deserves."""
@@ -403,25 +431,6 @@ class Worker:
 def topics_of(settings: Settings) -> list[str]:
     """Return the full names of the input topics, in the order of TOPICS_IN_RANK."""
     return [settings.topic_prefix + topic for topic in TOPICS_IN_RANK]
-
-
-def _make_intake(settings: Settings, writer_schemas: WriterSchemas) -> Intake:
-    with transaction(settings.database_url) as cursor:
-        refuse_restored(cursor)
-        programme = active(cursor)
-        (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
-    if programme is None:
-        raise AnswerIsNo(
-            "no programme is active, so nothing can be judged; run `guerdon programme activate FILE` first"
-        )
-    return Intake(
-        Decoder(writer_schemas, settings.message_bytes_max),
-        topic_prefix=settings.topic_prefix,
-        currency=programme.currency,
-        secret=bytes(secret),
-        future_tolerance_ms=settings.future_tolerance_s * 1000,
-        tombstones=settings.tombstones,
-    )
 
 
 def _calm_garbage_collector() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
@@ -54,13 +55,34 @@ class SetAside(Struct, gc=False):
     schema_id: int | None = None
 
 
+class LastRecord(Struct, frozen=True):
+    """Say which record of a partition was taken last, so that it shows when the broker holds another in its place.
+
+    `leader_epoch` is the one under which the broker's log got it, `digest` tells its value from others; each is None
+    where it is not known.
+    """
+
+    offset: int
+    leader_epoch: int | None = None
+    digest: bytes | None = None
+
+
+def digest_of(value: bytes | None) -> bytes:
+    """Return what tells a message's value from others; a tombstone counts as empty."""
+    return sha256(value or b"").digest()[:16]
+
+
 class OffsetMove(Struct, frozen=True):
-    """Move a partition from `expected`, which the table must still say, to `next`; `passed` offsets had no event."""
+    """Move a partition from `expected`, which the table must still say, to `next`; `passed` offsets had no event.
+
+    `last` is the last record that was taken with it; None: there were only offsets without one.
+    """
 
     expected: int
     next: int
     high_ms: int
     passed: int = 0
+    last: LastRecord | None = None
 
 
 class ClockMove(Struct, frozen=True):

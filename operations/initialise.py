@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException
@@ -9,6 +10,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from engine.store.database import migrate
+from operations.cleanup_policies import compacted
+from operations.ends import Ends
+from operations.kafka_places import claim
 from schemas.errors import ServiceUnreachable
 from schemas.events import TOPIC_TYPES
 from schemas.registry import register_all, registry_client
@@ -25,13 +29,19 @@ def initialise(settings: Settings, partitions: int) -> dict[str, object]:
     """Create topics with `partitions` each, migrate the database, register the schemas; return what each step came to.
 
     Raises:
+        InputError: the database reads other topics, or another cluster, than the settings name.
         ServiceUnreachable: Kafka, PostgreSQL or the registry does not answer.
     """
-    return {
-        "database": f"at revision {migrate(settings.database_url)}",
-        "topics": create_topics(settings, partitions),
-        "schemas": register_schemas(settings),
-    }
+    done: dict[str, object] = {"database": f"at revision {migrate(settings.database_url)}"}
+    with closing(Ends(settings.kafka_config(), ADMIN_TIMEOUT_S)) as ends:
+        claim(settings, ends)
+        done["topics"] = create_topics(settings, partitions)
+        done["schemas"] = register_schemas(settings)
+        topics = [settings.topic_prefix + name for name in TOPIC_TYPES]
+        with suppress(KafkaException):  # a user who may not see the topics' configuration
+            if sentences := compacted(ends.client(), topics, settings.bootstrap_servers):
+                done["warning"] = "; ".join(sentences)
+    return done
 
 
 def create_topics(settings: Settings, partitions: int) -> str:

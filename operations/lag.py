@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaException
 
 from engine.store import publication
 from engine.store.database import transaction
 from operations import offsets
+from operations.cleanup_policies import compacted
+from operations.ends import Ends
 from operations.initialise import OUTPUT_TOPIC
+from operations.kafka_places import hold_to_place
 from operations.rows import dictionaries
+from schemas.errors import InputError
+from schemas.events import TOPIC_TYPES
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
@@ -17,17 +25,27 @@ if TYPE_CHECKING:
 
 
 def lag_rows(settings: Settings) -> list[dict[str, Any]]:
-    """Return a row a topic, also that of reward events, and a row a projection: how far behind, and why if stopped."""
+    """Return a row a topic, also that of reward events, and a row a projection: how far behind, and why if stopped.
+
+    `held` counts events behind a transaction that is open since `held_since`: no part of the lag, and not to be had.
+    """
     topics: dict[str, dict[str, Any]] = {}
+    read = {settings.topic_prefix + name for name in TOPIC_TYPES}
     for row in offsets.listed(settings):
-        topic = topics.setdefault(row["topic"], {"what": row["topic"], "lag": 0, "unit": "events", "stopped": ""})
+        if row["lag"] is None or row["topic"] not in read:
+            continue  # a topic that is gone, or was read before the topics moved: `offsets list` has them
+        topic = topics.setdefault(
+            row["topic"], {"what": row["topic"], "lag": 0, "held": 0, "unit": "events", "held_since": "", "stopped": ""}
+        )
         topic["lag"] += row["lag"]
+        topic["held"] += row["held"]
+        topic["held_since"] = min(filter(None, (topic["held_since"], row["held_since"])), default="")
         topic["stopped"] = topic["stopped"] or row["stopped"] or ""
     with transaction(settings.database_url) as cursor:
         projections = dictionaries(
             cursor,
             """
-            SELECT f.projection AS what, f.lag, 'reward events' AS unit,
+            SELECT f.projection AS what, f.lag, 0 AS held, 'reward events' AS unit, '' AS held_since,
                    coalesce(g.set_aside || ' set aside: `guerdon projection verify ' || f.projection || '`', '')
                    AS stopped
             FROM (SELECT projection, sum(lag)::bigint AS lag FROM reward.freshness GROUP BY projection) f
@@ -44,4 +62,19 @@ def lag_rows(settings: Settings) -> list[dict[str, Any]]:
 
 def _output(settings: Settings, cursor: Cursor) -> list[dict[str, Any]]:
     topic = settings.topic_prefix + OUTPUT_TOPIC
-    return [{"what": topic, "lag": publication.lag(cursor), "unit": "reward events", "stopped": ""}]
+    row = {"what": topic, "lag": publication.lag(cursor), "held": 0, "unit": "reward events"}
+    return [row | {"held_since": "", "stopped": ""}]
+
+
+def remarks(settings: Settings) -> list[str]:
+    """Return a sentence for each thing about the topics that an operator should know, and lag does not tell."""
+    topics = [settings.topic_prefix + topic for topic in TOPIC_TYPES]
+    found = []
+    with closing(Ends(settings.kafka_config())) as ends:
+        with suppress(KafkaException):  # this user may not see the topics' configuration, or they are not there yet
+            found += compacted(ends.client(), topics, settings.bootstrap_servers)
+        try:
+            hold_to_place(settings, ends)
+        except InputError as error:
+            found.append(str(error))
+    return found

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from engine.store import offsets
 from engine.store.database import transaction
+from operations.ends import Ends, opened_at
 from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
+from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from engine.batch import Partition
+    from operations.ends import Span
     from operations.settings import Settings
+
+T = TypeVar("T")
 
 TIMEOUT_S = 10.0
 
 
 def listed(settings: Settings) -> list[dict[str, Any]]:
-    """Return each partition's position, what became of its offsets, its lag, and why it is stopped if it is."""
+    """Return each partition's position, what became of its offsets, its lag, and why it is stopped if it is.
+
+    `lag` counts what the broker would deliver now, `held` what lies behind a transaction that a producer has not ended,
+    `held_since` the time of that one's first record. All three are None where the broker has no such partition.
+    """
     with transaction(settings.database_url) as cursor:
         rows = dictionaries(
             cursor,
@@ -33,10 +44,24 @@ def listed(settings: Settings) -> list[dict[str, Any]]:
             FROM guerdon.consumer_offset o ORDER BY topic, partition
             """,
         )
-    ends = _ends(settings, [(row["topic"], row["partition"]) for row in rows])
+    positions = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+    spans = _spans(settings, positions)
+    held = {each: span.stable for each, span in spans.items() if positions[each] <= span.stable < span.true}
+    times = _answered(lambda: opened_at(settings.kafka_config(), held))
     for row in rows:
-        row["lag"] = max(0, ends[row["topic"], row["partition"]][1] - row["next_offset"])
+        partition = row["topic"], row["partition"]
+        span = spans.get(partition)
+        row["lag"] = None if span is None else _lag(row["next_offset"], span)
+        row["held"] = None if span is None else span.true - max(span.stable, min(row["next_offset"], span.true))
+        row["held_since"] = iso_from_instant(times[partition]) if partition in times else None
+        if span is not None and row["next_offset"] > span.true:
+            row["stopped"] = row["stopped"] or f"ends at {span.true}, but {row['next_offset']} was read before"
     return rows
+
+
+def _lag(position: int, span: Span) -> int:
+    """Return how much is to be read; where the broker lost what was read, all that it has now."""
+    return span.true - span.first if position > span.true else max(0, span.stable - position)
 
 
 def reset(settings: Settings, topic: str, why: str) -> list[dict[str, Any]]:
@@ -59,10 +84,10 @@ def reset(settings: Settings, topic: str, why: str) -> list[dict[str, Any]]:
         )
         if not stopped:
             raise InputError(f"no partition of {topic} is stopped; `guerdon offsets list` shows all")
-        ends = _ends(settings, [(topic, row["partition"]) for row in stopped])
+        spans = _spans(settings, [(topic, row["partition"]) for row in stopped])
         identifier = topic_ids(settings.kafka_config(), [topic])[topic]
         for row in stopped:
-            low, _ = ends[topic, row["partition"]]
+            low = spans[topic, row["partition"]].first
             offsets.begin_again(cursor, (topic, row["partition"]), low, f"{why} (was {row['next_offset']})")
             row["continues_at"] = low
         offsets.keep_topic_id(cursor, topic, identifier)
@@ -82,9 +107,10 @@ def let_pass(settings: Settings, topic: str, partition: int, offset: int, why: s
     with transaction(settings.database_url) as cursor:
         if not dictionaries(cursor, "SELECT 1 FROM guerdon.consumer_offset WHERE (topic, partition) = (%s, %s)", place):
             raise InputError(f"nothing was read of {topic} partition {partition} yet; `guerdon offsets list` shows all")
-        _, end = _ends(settings, [place])[place]
-        if offset >= end:
-            raise InputError(f"{topic} partition {partition} ends at {end}, before offset {offset}")
+        span = _spans(settings, [place]).get(place)
+        if span is None or offset >= span.true:
+            end = "is not there" if span is None else f"ends at {span.true}"
+            raise InputError(f"{topic} partition {partition} {end}, before offset {offset}")
         if offset in offsets.passing(cursor, [place]).get(place, ()):
             raise AnswerIsNo(f"{topic} partition {partition}: offset {offset} is let pass already; nothing was changed")
         stands_at = offsets.let_pass(cursor, place, offset, why)
@@ -103,14 +129,16 @@ def topic_ids(kafka: Mapping[str, Any], topics: list[str]) -> dict[str, str]:
     return {topic: str(future.result().topic_id) for topic, future in described.items()}
 
 
-def _ends(settings: Settings, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
-    consumer = Consumer({**settings.kafka_config(), "group.id": f"{settings.group_id}-status"})
+def _spans(settings: Settings, partitions: Iterable[Partition]) -> dict[Partition, Span]:
+    with closing(Ends(settings.kafka_config(), TIMEOUT_S)) as ends:
+        return _answered(lambda: ends.spans(partitions))
+
+
+def _answered(ask: Callable[[], T]) -> T:
     try:
-        return {each: consumer.get_watermark_offsets(TopicPartition(*each), timeout=TIMEOUT_S) for each in partitions}
+        return ask()
     except KafkaException as error:
         raise ServiceUnreachable(
             f"Kafka does not answer ({error.args[0].str()}); start it with `guerdon up`, or correct "
             "KAFKA_BOOTSTRAP_SERVERS"
         ) from error
-    finally:
-        consumer.close()

@@ -16,6 +16,7 @@ with warnings.catch_warnings(record=True):  # authlib tells every user which HTT
 
 from schemas.errors import InputError, ServiceUnreachable
 from schemas.references import REFERENCES_MAX, inlined
+from schemas.rejection import Reason, Rejected
 from schemas.writer_schemas import NAMESPACE, CommittedSchemas, WriterSchemas, current_texts
 
 if TYPE_CHECKING:
@@ -25,11 +26,24 @@ TIMEOUT_S = 2
 RETRIES_MAX = 1
 """Together under the 5 s in which a worker must leave; whoever needs the schema tries again at its own pace."""
 
-UNKNOWN_FOR_S = 30
+UNKNOWN_FOR_S = 3
+"""How long an id that nobody knows is not asked for again: a schema registered late is found after that."""
+
 UNKNOWN_KEPT_MAX = 10_000
+REFUSED_FOR_S = 60
+"""How long the registry must refuse one id, while it answers others, until its events are set aside."""
+
+AWAY_FOR_S = 1
+"""How long nothing is asked after the registry did not answer at all: each question could take TIMEOUT_S."""
+
+NOBODYS_ID = 2**31 - 1
+"""An id that no registry has given out: who answers that it is not found answers us, and as a registry."""
 
 _NOT_FOUND = 404
 _REFUSED = (409, 422)
+_BAD_REQUEST = 400
+_SERVER_ERROR = 500
+_MOMENTARY = (408, 425, 429)
 
 
 def registry_client(url: str, timeout_s: float = TIMEOUT_S) -> SchemaRegistryClient:
@@ -51,8 +65,10 @@ def registry_client(url: str, timeout_s: float = TIMEOUT_S) -> SchemaRegistryCli
 class RegistrySchemas:
     """Know the schemas of a registry, and the committed ones, whose ids no registry hands out.
 
-    What the registry does not know is remembered for 30 s, so that a flood of one bad id costs one request, and a
-    schema registered late is found after that. The memory is bounded: the oldest of 10,000 ids is asked for again.
+    What the registry does not know is remembered for UNKNOWN_FOR_S, so that a flood of one bad id costs one request,
+    and a schema registered late is found after that. An id that it refuses (HTTP 403, say) while it answers others is
+    the message's own trouble after REFUSED_FOR_S; one that refuses everything does not know us, and no message is to
+    blame. The memory is bounded: the oldest of 10,000 ids is asked for again.
     """
 
     def __init__(self, client: SchemaRegistryClient, url: str, clock_s: Callable[[], float] = monotonic) -> None:
@@ -61,37 +77,58 @@ class RegistrySchemas:
         self._clock_s = clock_s
         self._committed = CommittedSchemas()
         self._unknown_until_s: OrderedDict[int, float] = OrderedDict()
+        self._refused_since_s: OrderedDict[int, float] = OrderedDict()
+        self._words: dict[int, str] = {}
+        self._away_until_s = 0.0
+        self._away = ""
 
     def lookup(self, schema_id: int) -> str | None:
         """Return the schema's JSON text, or None where the registry does not know the id or it is not Avro.
 
         Raises:
-            ServiceUnreachable: the registry does not answer, or answers with a fault of its own.
+            ServiceUnreachable: the registry does not answer, or answers with a fault of its own, or refuses the id and
+                has not done so for long.
+            Rejected: the registry goes on refusing this id, in its words.
         """
         committed = self._committed.lookup(schema_id)
         if committed is not None:
             return committed
         now_s = self._clock_s()
         if self._unknown_until_s.get(schema_id, now_s) > now_s:
+            if schema_id in self._words:
+                raise Rejected(Reason.UNKNOWN_SCHEMA, self._words[schema_id])
             return None
-        text = self._ask(schema_id)
+        if now_s < self._away_until_s:
+            raise ServiceUnreachable(self._away)
+        text = self._ask(schema_id, now_s)
+        self._refused_since_s.pop(schema_id, None)
+        self._words.pop(schema_id, None)
         if text is None:
-            self._unknown_until_s.pop(schema_id, None)
-            self._unknown_until_s[schema_id] = now_s + UNKNOWN_FOR_S
-            if len(self._unknown_until_s) > UNKNOWN_KEPT_MAX:
-                self._unknown_until_s.popitem(last=False)
+            self._remember(schema_id, now_s)
         return text
 
-    def _ask(self, schema_id: int) -> str | None:
+    def _remember(self, schema_id: int, now_s: float) -> None:
+        self._unknown_until_s.pop(schema_id, None)
+        self._unknown_until_s[schema_id] = now_s + UNKNOWN_FOR_S
+        if len(self._unknown_until_s) > UNKNOWN_KEPT_MAX:
+            oldest, _ = self._unknown_until_s.popitem(last=False)
+            self._words.pop(oldest, None)
+
+    def _ask(self, schema_id: int, now_s: float) -> str | None:
         try:
             schema = self._client.get_schema(schema_id)
             definitions = self._referred_to(schema)
         except SchemaRegistryError as error:
             if _is_registrys_not_found(error):
                 return None
+            if _is_refusal(error):
+                self._refused(schema_id, error, now_s)
+                raise _refusal(self._place, schema_id, error) from None
             raise _unreachable(self._place, error) from None
         except Exception as error:  # noqa: BLE001  the client raises anything on what is no registry's answer
-            raise _unreachable(self._place, error) from None
+            away = _unreachable(self._place, error)
+            self._away, self._away_until_s = str(away), now_s + AWAY_FOR_S
+            raise away from None
         text = schema.schema_str if schema.schema_type == "AVRO" else None
         if text is None or not definitions:
             return text
@@ -114,6 +151,29 @@ class RegistrySchemas:
                 found[name] = referred.schema_str
                 left += referred.references or ()
         return found
+
+    def _refused(self, schema_id: int, error: SchemaRegistryError, now_s: float) -> None:
+        """Note a refusal; raise where it has lasted, and the registry does answer other questions of ours."""
+        since_s = self._refused_since_s.setdefault(schema_id, now_s)
+        if len(self._refused_since_s) > UNKNOWN_KEPT_MAX:
+            self._refused_since_s.popitem(last=False)
+        if now_s - since_s < REFUSED_FOR_S or not self._answers():
+            return
+        self._words[schema_id] = (
+            f"the Schema Registry refuses schema id {schema_id} ({_words_of(error)}); let this user read it, then "
+            "release the event"
+        )
+        self._remember(schema_id, now_s)
+        raise Rejected(Reason.UNKNOWN_SCHEMA, self._words[schema_id])
+
+    def _answers(self) -> bool:
+        try:
+            self._client.get_schema(NOBODYS_ID)
+        except SchemaRegistryError as error:
+            return _is_registrys_not_found(error)
+        except Exception:  # noqa: BLE001  as above
+            return False
+        return True
 
 
 def writer_schemas(url: str | None) -> WriterSchemas:
@@ -184,6 +244,23 @@ def _is_registrys_not_found(error: SchemaRegistryError) -> bool:
     """Tell a registry's answer from that of any other web server, which must not send events to quarantine."""
     code = error.error_code
     return error.http_status_code == _NOT_FOUND and isinstance(code, int) and code // 100 == _NOT_FOUND
+
+
+def _is_refusal(error: SchemaRegistryError) -> bool:
+    """Tell an answer to this question from a registry that is busy, or in trouble."""
+    status = error.http_status_code
+    return _BAD_REQUEST <= status < _SERVER_ERROR and status not in (_NOT_FOUND, *_MOMENTARY)
+
+
+def _words_of(error: SchemaRegistryError) -> str:
+    return f"HTTP {error.http_status_code}, code {error.error_code}: {str(error.error_message)[:200]}"
+
+
+def _refusal(place: str, schema_id: int, error: SchemaRegistryError) -> ServiceUnreachable:
+    return ServiceUnreachable(
+        f"the Schema Registry at {place} refuses schema id {schema_id} ({_words_of(error)}); let this user read it, "
+        "or correct SCHEMA_REGISTRY_URL"
+    )
 
 
 def _unreachable(place: str, error: Exception) -> ServiceUnreachable:

@@ -43,6 +43,7 @@ class WriterSchemas(Protocol):
 
         Raises:
             ServiceUnreachable: the id may be known, but who knows it does not answer.
+            Rejected: who knows it has refused this id for long, and answers others.
         """
 
 

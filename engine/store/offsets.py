@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import astuple
 from psycopg2.extras import execute_values
+
+from engine.batch import LastRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -137,16 +140,40 @@ def advance(cursor: Cursor, moves: Mapping[Partition, OffsetMove], counts: Mappi
             accepted = o.accepted + v.accepted,
             duplicate = o.duplicate + v.duplicate,
             quarantined = o.quarantined + v.quarantined,
-            passed = o.passed + v.passed
-        FROM (VALUES %s) AS v (topic, partition, next_offset, high_ms, accepted, duplicate, quarantined, passed)
+            passed = o.passed + v.passed,
+            last_offset = coalesce(v.last_offset::bigint, o.last_offset),
+            leader_epoch = CASE WHEN v.last_offset IS NULL THEN o.leader_epoch ELSE v.leader_epoch::integer END,
+            last_digest = CASE WHEN v.last_offset IS NULL THEN o.last_digest ELSE v.last_digest::bytea END
+        FROM (VALUES %s) AS v (topic, partition, next_offset, high_ms, accepted, duplicate, quarantined, passed,
+                               last_offset, leader_epoch, last_digest)
         WHERE o.topic = v.topic AND o.partition = v.partition
         """,
         [
-            (topic, partition, move.next, move.high_ms, *counts.get((topic, partition), (0, 0, 0)), move.passed)
+            (
+                topic, partition, move.next, move.high_ms, *counts.get((topic, partition), (0, 0, 0)), move.passed,
+                *((None, None, None) if move.last is None else astuple(move.last)),
+            )
             for (topic, partition), move in sorted(moves.items())
         ],
         page_size=len(moves),
+    )  # fmt: skip
+
+
+def last_taken(cursor: Cursor, partitions: Iterable[Partition]) -> dict[Partition, LastRecord]:
+    """Return the last record that was taken of each of `partitions`, where it is known."""
+    wanted = set(partitions)
+    cursor.execute(
+        """
+        SELECT topic, partition, last_offset, leader_epoch, last_digest FROM guerdon.consumer_offset
+        WHERE topic = ANY(%s) AND last_offset IS NOT NULL
+        """,
+        (sorted({topic for topic, _ in wanted}),),
     )
+    return {
+        (topic, partition): LastRecord(offset, epoch, None if digest is None else bytes(digest))
+        for topic, partition, offset, epoch, digest in cursor.fetchall()
+        if (topic, partition) in wanted
+    }
 
 
 def stop(cursor: Cursor, partition: Partition, why: str) -> None:
@@ -156,17 +183,19 @@ def stop(cursor: Cursor, partition: Partition, why: str) -> None:
     )
 
 
-def clear_stops(cursor: Cursor, partitions: Iterable[Partition]) -> None:
-    """Forget why `partitions` were stopped: they are read again."""
+def stops(cursor: Cursor, partitions: Iterable[Partition]) -> dict[Partition, str]:
+    """Return why those of `partitions` are stopped that are; only an operator's decision lets them go on."""
     wanted = tuple(partitions)
-    if wanted:
-        cursor.execute(
-            """
-            UPDATE guerdon.consumer_offset SET stopped = NULL
-            WHERE stopped IS NOT NULL AND (topic, partition) IN %s
-            """,
-            (wanted,),
-        )
+    if not wanted:
+        return {}
+    cursor.execute(
+        """
+        SELECT topic, partition, stopped FROM guerdon.consumer_offset
+        WHERE stopped IS NOT NULL AND (topic, partition) IN %s
+        """,
+        (wanted,),
+    )
+    return {(topic, partition): why for topic, partition, why in cursor.fetchall()}
 
 
 def replaced_topics(cursor: Cursor, ids: Mapping[str, str]) -> dict[str, str]:
@@ -180,19 +209,21 @@ def replaced_topics(cursor: Cursor, ids: Mapping[str, str]) -> dict[str, str]:
     return {topic: topic_id for topic, topic_id in cursor.fetchall() if topic_id != ids[topic]}
 
 
-def behind(cursor: Cursor, ends: Mapping[Partition, int]) -> list[Partition]:
-    """Return the partitions that have not been taken up to their end in `ends`."""
+def behind(cursor: Cursor, ends: Mapping[Partition, int]) -> dict[Partition, int]:
+    """Return the next offset of each partition that has not been taken up to its end in `ends`."""
     found = positions(cursor, ends)
-    return [partition for partition, end in ends.items() if found.get(partition, (0, 0))[0] < end]
+    taken = {partition: found.get(partition, (0, 0))[0] for partition in ends}
+    return {partition: offset for partition, offset in taken.items() if offset < ends[partition]}
 
 
-def stopped(cursor: Cursor) -> dict[int, str]:
-    """Return the numbers of the partitions that nobody reads on, in any topic, and why, in a sentence."""
+def stopped(cursor: Cursor, topics: Iterable[str]) -> dict[int, str]:
+    """Return the numbers of the partitions that nobody reads on, in any of `topics`, and why, in a sentence."""
     cursor.execute(
         """
         SELECT partition, min(stopped) FROM guerdon.consumer_offset
-        WHERE stopped IS NOT NULL GROUP BY partition ORDER BY partition
-        """
+        WHERE stopped IS NOT NULL AND topic = ANY(%s) GROUP BY partition ORDER BY partition
+        """,
+        (sorted(topics),),
     )
     return dict(cursor.fetchall())
 
@@ -209,11 +240,18 @@ def begin_again(cursor: Cursor, partition: Partition, first_offset: int, why: st
     cursor.execute(
         """
         UPDATE guerdon.consumer_offset SET next_offset = %s, stopped = NULL, passing = NULL,
+               last_offset = NULL, leader_epoch = NULL, last_digest = NULL,
                passed = passed + (%s - next_offset)
         WHERE topic = %s AND partition = %s
         """,
         (first_offset, first_offset, *partition),
     )
+
+
+def numbers(cursor: Cursor, topic: str) -> list[int]:
+    """Return the numbers of the partitions of `topic` of which anything was read."""
+    cursor.execute("SELECT partition FROM guerdon.consumer_offset WHERE topic = %s ORDER BY partition", (topic,))
+    return [number for (number,) in cursor.fetchall()]
 
 
 def keep_topic_id(cursor: Cursor, topic: str, topic_id: str) -> None:

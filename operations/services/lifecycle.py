@@ -125,6 +125,12 @@ def lag(settings: Settings) -> list[dict[str, Any]]:
     return rows
 
 
+def remarks(settings: Settings) -> list[str]:
+    """Return what else is to be known of the topics, of a database that was initialised."""
+    found: list[str] = importlib.import_module("operations.lag").remarks(settings)
+    return found
+
+
 def _start(home: Path, missing: set[str], *, local: bool, registry: bool) -> list[str]:
     running = {name: record for name, record in state.read_state(home).items() if record.running}
     if local and any(record.origin == "docker" for record in running.values()):

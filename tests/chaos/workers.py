@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from consumers.clock import ClockName
     from operations.settings import Settings
+    from schemas.codec import WriterSchemas
 
 NEVER = "never"
 ROOT = Path(__file__).parents[2]
@@ -45,9 +46,15 @@ def catch_up(settings: Settings, clock: ClockName = "wall") -> Summary:
 
 
 @contextmanager
-def running(settings: Settings, observe: Callable[[str], None] | None = None) -> Iterator[Worker]:
+def running(
+    settings: Settings,
+    observe: Callable[[str], None] | None = None,
+    *,
+    clock: ClockName = "wall",
+    schemas: WriterSchemas | None = None,
+) -> Iterator[Worker]:
     """Run a worker in a thread of this process for as long as the block takes."""
-    worker = Worker(settings, CommittedSchemas(), observe=observe)
+    worker = Worker(settings, schemas or CommittedSchemas(), clock=clock, observe=observe)
     errors: list[BaseException] = []
 
     def run() -> None:

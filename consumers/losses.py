@@ -1,0 +1,96 @@
+"""Stop a partition of which the broker no longer holds what was read, or what comes next, and its number with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from confluent_kafka import KafkaException
+
+from consumers.positions import lost_sentence
+from consumers.tails import Tails
+from operations.cleanup_policies import compacted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from confluent_kafka import KafkaError, Message
+
+    from consumers.lanes import Lanes
+    from consumers.positions import Begin, Positions
+    from consumers.source import Source
+    from engine.batch import Partition
+    from operations.ends import Ends
+
+T = TypeVar("T")
+
+UNKNOWN_LAST = "the record taken last was not kept yet, or is deleted; from the next batch on it is compared"
+
+
+class Patience(Protocol):
+    """Ask until PostgreSQL and Kafka answer."""
+
+    def __call__(self, ask: Callable[[], T]) -> T | None:
+        """Return the answer; None when told to stop first."""
+
+
+class Losses:
+    """Compare what the broker holds with what was taken, when a partition is assigned and when it cannot be read."""
+
+    def __init__(self, lanes: Lanes, source: Source, positions: Positions, ends: Ends, patiently: Patience) -> None:
+        self._lanes = lanes
+        self._source = source
+        self._positions = positions
+        self._ends = ends
+        self._patiently = patiently
+        self._tails = Tails(self._compacts)
+
+    def expect(self, begun: Mapping[Partition, Begin]) -> None:
+        """Look at partitions that are read from now on."""
+        self.forget(begun)
+        self._tails.expect({partition: begin.last for partition, begin in begun.items() if begin.last is not None})
+        unknown = [partition for partition, begin in begun.items() if begin.last is None and begin.high_ms]
+        self._tails.tell_unchecked(unknown, UNKNOWN_LAST)
+
+    def forget(self, partitions: Iterable[Partition]) -> None:
+        """Forget partitions that are another worker's now, or are read anew."""
+        self._tails.forget(partitions)
+
+    def is_whole(self, partition: Partition, message: Message | None, end: int | None = None) -> bool:
+        """Whether the broker still holds what was taken of `partition`; where not, it is stopped.
+
+        `message` is what `partition` delivers, None where it has come to its `end`.
+        """
+        if partition not in self._tails:
+            return True
+        lost_at = self._tails.is_lost(partition, message, end)
+        if lost_at is not None:
+            self._stop(partition, lost_sentence(partition, lost_at), "")
+        return lost_at is None
+
+    def cannot_read(self, partition: Partition, error: KafkaError) -> None:
+        """Stop `partition`, which librdkafka cannot read on, or read it on where only what was taken is deleted."""
+        span = self._patiently(lambda: self._ends.spans([partition])[partition])
+        found = span and self._patiently(lambda: self._positions.why_lost(partition, (span.first, span.true)))
+        if not found:
+            return
+        position, why = found
+        self.forget([partition])
+        if why is None:  # the record taken last was deleted in this moment, and nothing behind it
+            self._source.read_again(partition, position)
+        else:
+            self._stop(partition, why, error.str())
+
+    def _stop(self, partition: Partition, why: str, told: str) -> None:
+        if partition not in self._lanes:
+            return  # revoked between the poll and now
+        self._patiently(lambda: self._positions.stop(partition, why, told))
+        number = [each for each in self._lanes.partitions if each[1] == partition[1]]
+        self._lanes.close(number)
+        self.forget(number)
+        self._source.leave_out(number)
+
+    def _compacts(self, topic: str) -> bool | None:
+        try:
+            return bool(compacted(self._ends.client(), [topic]))
+        except KafkaException:
+            return None

@@ -1,0 +1,102 @@
+"""Notice what waits behind a transaction that a producer has opened and not ended, and say since when."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+from confluent_kafka import KafkaException
+
+from operations.ends import opened_at
+from schemas.scalars import iso_from_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.batch import Partition
+    from operations.ends import Ends
+
+log = structlog.get_logger()
+
+STANDS_S = 10.0
+"""How long a partition must stand below its end before it is asked why: transactions in good order are shorter."""
+
+SAY_AGAIN_S = 60.0
+ASKED_S = 2.0
+
+
+class Held(NamedTuple):
+    """Say that offsets of a partition wait behind an open transaction; `since_ms` is its first record's time."""
+
+    partition: Partition
+    offset: int
+    offsets: int
+    since_ms: int | None
+
+    def sentence(self) -> str:
+        """Say it to a person."""
+        topic, number = self.partition
+        since = "" if self.since_ms is None else f" since {iso_from_instant(self.since_ms)}"
+        return (
+            f"{topic} partition {number}: {self.offsets:,} offsets from {self.offset} on are held by a transaction "
+            f"that is open{since}; let its producer end it, or abort it with Kafka's kafka-transactions.sh"
+        )
+
+
+class OpenTransactions:
+    """Watch how far partitions are taken, and log which of them an open transaction holds."""
+
+    def __init__(self, kafka: Mapping[str, str], ends: Ends) -> None:
+        self._kafka = kafka
+        self._ends = ends
+        self._standing: dict[Partition, tuple[int, float]] = {}
+        self._times: dict[tuple[Partition, int], int] = {}
+        self._said_at: dict[Partition, float] = {}
+
+    def note(self, ends: Mapping[Partition, int], taken: Mapping[Partition, int]) -> None:
+        """Note the true ends and how far each partition is taken; say what is held for longer than a while.
+
+        Raises:
+            KafkaException: Kafka does not answer.
+        """
+        now = time.monotonic()
+        standing: dict[Partition, tuple[int, float]] = {}
+        for partition, end in ends.items():
+            offset = taken.get(partition, 0)
+            if offset < end:
+                before, since = self._standing.get(partition, (offset, now))
+                standing[partition] = (offset, since) if before == offset else (offset, now)
+        self._standing = standing
+        asked = {
+            partition: offset
+            for partition, (offset, since) in standing.items()
+            if now - since >= STANDS_S and now >= self._said_at.get(partition, 0.0)
+        }
+        for partition in asked:
+            self._said_at[partition] = now + SAY_AGAIN_S
+        for held in self.held(ends, asked):
+            log.warning(
+                "open transaction", topic=held.partition[0], partition=held.partition[1], offset=held.offset,
+                offsets=held.offsets, since=None if held.since_ms is None else iso_from_instant(held.since_ms),
+                why="what lies behind it is not delivered until it ends, and ticks wait for it",
+            )  # fmt: skip
+
+    def held(self, ends: Mapping[Partition, int], taken: Mapping[Partition, int]) -> list[Held]:
+        """Return which partitions of `taken` have delivered all but what an open transaction holds.
+
+        Raises:
+            KafkaException: Kafka does not answer.
+        """
+        stable = self._ends.stable(taken)
+        found = {each: offset for each, offset in stable.items() if taken[each] >= offset and offset < ends[each]}
+        unknown = {each: offset for each, offset in found.items() if (each, offset) not in self._times}
+        try:
+            times = opened_at(self._kafka, unknown, ASKED_S)
+        except KafkaException:
+            times = {}  # the time alone is no reason to be silent about the rest
+        self._times |= {(partition, found[partition]): at_ms for partition, at_ms in times.items()}
+        return [
+            Held(partition, offset, ends[partition] - offset, self._times.get((partition, offset)))
+            for partition, offset in sorted(found.items())
+        ]

@@ -1,0 +1,40 @@
+"""Tell Kafka how far this worker came, from time to time: for lag dashboards, nothing reads it back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from consumers.lanes import Lanes
+    from consumers.source import Source
+    from engine.batch import Partition
+
+REPORT_S = 5.0
+
+
+class Reports:
+    """Gather positions that were committed, and report them every REPORT_S, whether or not more come."""
+
+    def __init__(self, lanes: Lanes, source: Source) -> None:
+        self._lanes = lanes
+        self._source = source
+        self._positions: dict[Partition, int] = {}
+        self._report_at = 0.0
+
+    def add(self, positions: Mapping[Partition, int]) -> None:
+        """Take in how far partitions are committed."""
+        self._positions.update(positions)
+
+    def send(self, now: float) -> None:
+        """Report what has come since the last time, when it is time to."""
+        if self._positions and now >= self._report_at:
+            self._report_at = now + REPORT_S
+            self._source.report(self.take())
+
+    def take(self) -> dict[Partition, int]:
+        """Return what was not reported yet of the partitions that are still this worker's, and forget it."""
+        found = {partition: offset for partition, offset in self._positions.items() if partition in self._lanes}
+        self._positions.clear()
+        return found

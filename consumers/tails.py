@@ -1,0 +1,78 @@
+"""Hold the first record that a partition delivers against the last one that was taken of it.
+
+A broker that lost the tail of its log looks whole again as soon as producers have sent more: offsets alone do not tell.
+So each partition is read from the last record that was taken, not from behind it. librdkafka asks the broker about a
+leader's epoch, too, but only when the leader changes while it reads; this looks at the record itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from engine.batch import digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from confluent_kafka import Message
+
+    from engine.batch import LastRecord, Partition
+
+log = structlog.get_logger()
+
+
+class Tails:
+    """Know which partitions are still to be held against their last record.
+
+    `compacts` says of a topic whether Kafka may delete single records of it; None: that is not known.
+    """
+
+    def __init__(self, compacts: Callable[[str], bool | None]) -> None:
+        self._compacts = compacts
+        self._expected: dict[Partition, LastRecord] = {}
+        self._is_told = False
+
+    def __contains__(self, partition: Partition) -> bool:
+        """Whether `partition` is still to be looked at."""
+        return partition in self._expected
+
+    def expect(self, records: Mapping[Partition, LastRecord]) -> None:
+        """Look at these partitions, each of which is read from the record that was taken last."""
+        self._expected |= records
+
+    def forget(self, partitions: Iterable[Partition]) -> None:
+        """Forget partitions that are another worker's now, or are read from elsewhere."""
+        for partition in partitions:
+            self._expected.pop(partition, None)
+
+    def is_lost(self, partition: Partition, message: Message | None, end: int | None = None) -> int | None:
+        """Return the offset at which the broker holds another record than was taken; None where all is well.
+
+        `message` is the first one of `partition`, None where it came to `end` without one. An end before the record
+        says nothing yet: a replica that is a little behind has one, and whatever comes next is looked at.
+        """
+        record = self._expected[partition]
+        if message is None and end is not None and end <= record.offset:
+            return None
+        del self._expected[partition]
+        if message is not None and message.offset() == record.offset:
+            epoch = message.leader_epoch()
+            is_same = record.digest in (None, digest_of(message.value())) and (
+                record.leader_epoch is None or epoch is None or epoch == record.leader_epoch
+            )
+            return None if is_same else record.offset
+        compacts = self._compacts(partition[0])
+        if compacts is False:
+            return record.offset
+        if compacts is None:
+            self.tell_unchecked([partition], "the record taken last is gone, and whether Kafka compacts is not known")
+        return None
+
+    def tell_unchecked(self, partitions: Iterable[Partition], why: str) -> None:
+        """Say once that nothing tells of some partitions whether the broker still holds what was taken of them."""
+        count = len(list(partitions))
+        if count and not self._is_told:
+            self._is_told = True
+            log.info("positions unchecked", partitions=count, why=why)

@@ -1,0 +1,52 @@
+"""Keep which topics of which Kafka cluster a database reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.store.database import WORKER, one
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+
+class Place(NamedTuple):
+    """Name the topics by their prefix, and the cluster by the id that it gave itself."""
+
+    topic_prefix: str
+    cluster_id: str
+
+
+def current(cursor: Cursor) -> Place | None:
+    """Return where the database reads; None where that was never kept."""
+    cursor.execute("SELECT topic_prefix, cluster_id FROM guerdon.kafka_place ORDER BY place DESC LIMIT 1")
+    row = cursor.fetchone()
+    return None if row is None else Place(*row)
+
+
+def keep_first(cursor: Cursor, place: Place) -> None:
+    """Keep the first place of all; where two come at once, one of them is kept."""
+    cursor.execute(
+        "INSERT INTO guerdon.kafka_place (topic_prefix, cluster_id) VALUES (%s, %s) ON CONFLICT DO NOTHING", place
+    )
+
+
+def move(cursor: Cursor, place: Place, why: str) -> None:
+    """Keep that the database reads elsewhere from now on, and why."""
+    cursor.execute("INSERT INTO guerdon.kafka_place (topic_prefix, cluster_id, why) VALUES (%s, %s, %s)", (*place, why))
+
+
+def topics_taken(cursor: Cursor) -> list[str]:
+    """Return the topics of which anything was ever read."""
+    cursor.execute("SELECT DISTINCT topic FROM guerdon.consumer_offset ORDER BY topic")
+    return [topic for (topic,) in cursor.fetchall()]
+
+
+def workers(cursor: Cursor) -> int:
+    """Return how many workers write to the database now, as far as this user may see them."""
+    (count,) = one(
+        cursor,
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s",
+        (f"{WORKER} positions",),
+    )
+    return int(count)

@@ -1,0 +1,146 @@
+"""Ask the broker where partitions begin and end: what is committed, and all that is there behind open transactions."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # public, though not listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from engine.batch import Partition
+
+ANSWERED_S = 2.0
+PROBED_S = 5.0
+_POLL_S = 0.1
+
+
+class Span(NamedTuple):
+    """Say what the broker holds of a partition, each as the offset after the last one, but for `first`.
+
+    `stable` is where the first open transaction begins: nothing behind it is delivered until that has ended.
+    """
+
+    first: int
+    stable: int
+    true: int
+
+
+class Ends:
+    """Ask by one client; after an error by a new one, as the old one may go on believing in a leader of long ago.
+
+    Every question raises KafkaException where the broker does not answer within `answered_s`.
+    """
+
+    def __init__(self, kafka: Mapping[str, str], answered_s: float = ANSWERED_S) -> None:
+        self._kafka = dict(kafka)
+        self._answered_s = answered_s
+        self._admin: AdminClient | None = None
+
+    def close(self) -> None:
+        """Let go of the connection to the broker, which would be tried again for as long as this object lives."""
+        self._admin = None
+
+    def partitions(self, topics: list[str]) -> list[Partition]:
+        """Return the partitions that the topics have now."""
+        try:
+            found = self.client().describe_topics(TopicCollection(topics), request_timeout=self._answered_s)
+            return [(topic, each.id) for topic, future in found.items() for each in future.result().partitions]
+        except KafkaException:
+            self._admin = None
+            raise
+
+    def first(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Return the first offset that the broker still has of each partition."""
+        return self._ask(partitions, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED)  # type: ignore[no-untyped-call]
+
+    def stable(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Return up to where each partition is delivered now: to its end, or to the first open transaction."""
+        return self._ask(partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)  # type: ignore[no-untyped-call]
+
+    def true(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Return the end of each partition, whatever transactions are open in it."""
+        return self._ask(partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)  # type: ignore[no-untyped-call]
+
+    def spans(self, partitions: Iterable[Partition]) -> dict[Partition, Span]:
+        """Return what the broker holds of each partition that it has; one whose topic is gone is left out."""
+        wanted = list(partitions)
+        first, stable, true = self.first(wanted), self.stable(wanted), self.true(wanted)
+        return {each: Span(first[each], stable[each], true[each]) for each in wanted if each in first and each in true}
+
+    def client(self) -> AdminClient:
+        """Return the client, for other questions of the same moment."""
+        if self._admin is None:
+            self._admin = AdminClient(dict(self._kafka))
+        return self._admin
+
+    def _ask(self, partitions: Iterable[Partition], spec: Any, isolation: IsolationLevel) -> dict[Partition, int]:
+        wanted = {TopicPartition(*partition): spec for partition in partitions}
+        if not wanted:
+            return {}
+        found = {}
+        try:
+            asked = self.client().list_offsets(wanted, isolation_level=isolation, request_timeout=self._answered_s)
+            for each, future in asked.items():
+                error = future.exception()
+                if error is None:
+                    found[each.topic, each.partition] = int(future.result().offset)
+                elif not is_unknown(error):
+                    raise error
+        except KafkaException:
+            self._admin = None
+            raise
+        return found
+
+
+def is_unknown(error: BaseException) -> bool:
+    """Whether the broker says that there is no such topic or partition."""
+    return isinstance(error, KafkaException) and error.args[0].code() in (
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001  confluent-kafka's public name for it begins so
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001  as above
+    )
+
+
+def records_at(
+    kafka: Mapping[str, str], offsets: Mapping[Partition, int], patience_s: float = PROBED_S
+) -> dict[Partition, Any]:
+    """Return the message at each offset, also of an open transaction; a partition that has none there is left out."""
+    if not offsets:
+        return {}
+    settings = {
+        **kafka, "group.id": "guerdon-probe", "enable.auto.commit": "false", "auto.offset.reset": "latest",
+        "isolation.level": "read_uncommitted", "queued.max.messages.kbytes": "1024", "enable.partition.eof": "true",
+    }  # fmt: skip
+    settings.pop("group.instance.id", None)
+    deadline = time.monotonic() + patience_s
+    waiting = set(offsets)
+    found = {}
+    with closing(Consumer(settings)) as consumer:
+        consumer.assign([TopicPartition(*partition, offset) for partition, offset in sorted(offsets.items())])
+        while waiting and time.monotonic() < deadline:
+            message = consumer.poll(_POLL_S)
+            if message is None or message.topic() is None:
+                continue
+            partition: Partition = (message.topic(), message.partition())  # type: ignore[assignment]  # it has both
+            if partition in waiting:
+                waiting.discard(partition)
+                if message.error() is None and message.offset() == offsets[partition]:
+                    found[partition] = message
+    return found
+
+
+def opened_at(
+    kafka: Mapping[str, str], stable: Mapping[Partition, int], patience_s: float = PROBED_S
+) -> dict[Partition, int]:
+    """Return the time in ms of the first record of the open transaction at each offset of `stable`, where it tells."""
+    times = {}
+    for partition, message in records_at(kafka, stable, patience_s).items():
+        _, at_ms = message.timestamp()
+        if at_ms > 0:
+            times[partition] = int(at_ms)
+    return times
