@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 import structlog
 
+if TYPE_CHECKING:
+    from structlog.typing import EventDict
 
-def log_to_stderr() -> None:
-    """Configure structlog; one line a batch, never one an event."""
+
+def log_to_stderr(**always: str) -> None:
+    """Configure structlog; one line a batch, never one an event. `always` stands in every line."""
+
+    def add_always(_logger: object, _method: str, line: EventDict) -> EventDict:
+        return {**line, **always}
+
     renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
+            add_always,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             renderer,

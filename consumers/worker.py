@@ -14,12 +14,14 @@ import structlog
 from confluent_kafka import KafkaException
 
 from consumers.clock import Clock
+from consumers.heartbeat import Heartbeat
 from consumers.intake import Intake
 from consumers.lanes import SILENCE_S, Lanes
 from consumers.positions import Positions
 from consumers.publisher import Publisher
 from consumers.publisher import finish as finish_publishing
 from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
+from consumers.watch import StepTimes, Watch
 from consumers.writer import Stopped, Writer
 from engine.batch import Batch
 from engine.standings import retell
@@ -107,6 +109,7 @@ class Worker:
         clock: which time moves members without events: the wall's, or that of the latest event.
         until_ms: with `until_caught_up`, where the clock of events is moved on to at the end.
         observe: called with the name of each step's start and end in a transaction.
+        watch: what this worker tells of itself; one with metrics where somebody can ask for them.
 
     Raises:
         AnswerIsNo: no programme is active, or (with `until_caught_up`) a partition cannot be read on.
@@ -122,8 +125,11 @@ class Worker:
         clock: ClockName = "wall",
         until_ms: int | None = None,
         observe: Callable[[str], None] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.summary = Summary()
+        self._watch = watch or Watch(settings)
+        self._steps = StepTimes(observe)
         self._settings = settings
         self._until_caught_up = until_caught_up
         self._stop = threading.Event()
@@ -140,10 +146,11 @@ class Worker:
         self._clock = Clock(settings, self._source.partitions, self._positions, clock)
         self._waits_with_ticks = until_caught_up and clock == "events"
         self._until_ms = until_ms
-        self._writer = Writer(settings.database_url, writer_schemas.lookup, self._stop, observe)
+        self._writer = Writer(settings.database_url, writer_schemas.lookup, self._stop, self._steps)
         self._observe = observe or (lambda _point: None)
-        self._projector = Projector(settings.database_url, observe=self._observe)
+        self._projector = Projector(settings.database_url, observe=self._observe, folded=self._watch.folded)
         self._publisher = Publisher(settings, observe=self._observe) if settings.publish_rewards else None
+        self.heartbeat = Heartbeat(settings, self._watch, (self._writer, self._projector, self._publisher))
         self._writing: Future[Outcome] | None = None
         self._written: Batch | None = None
         self._astray: set[Partition] = set()
@@ -152,10 +159,12 @@ class Worker:
 
     def stop(self) -> None:
         """Finish the batch under way and leave; safe to call from a signal handler."""
+        self._watch.is_draining = True
         self._stop.set()
 
     def run(self) -> Summary:
         """Work until `stop`, or until caught up, and return what was done."""
+        self.heartbeat.start()
         ends = self._patiently(self._source.ends) or {} if self._until_caught_up else {}
         _calm_garbage_collector()
         self._projector.start()
@@ -189,6 +198,7 @@ class Worker:
         if time.monotonic() - self._polled_at > SILENCE_S / 2:
             self._lanes.listen(time.monotonic())
         messages = self._source.poll(POLL_MESSAGES_MAX, BUSY_S if waiting else IDLE_S)
+        self._watch.received(messages)
         now = self._polled_at = time.monotonic()
         for message in messages:
             partition, offset = place = place_of(message)
@@ -199,6 +209,7 @@ class Worker:
                 self._lanes.reached_end(partition, offset, now)
             else:
                 self._on_error(partition, error)
+        self._watch.look(self._lanes, self._source.known_end, self._written)
 
     def _begin_writing(self) -> None:
         """Hand over the next batch: at once when idle, every BATCH_INTERVAL_S under load, by size when behind."""
@@ -220,6 +231,7 @@ class Worker:
 
     def _write(self, batch: Batch) -> None:
         self._written = batch
+        self._steps.begin()
         self._writing = self._writer.begin(batch)
 
     def _finish_writing(self) -> None:
@@ -248,20 +260,17 @@ class Worker:
         self._projector.wake()
         if self._publisher is not None:
             self._publisher.wake(behind=behind)
-        log.info(
-            "batch", accepted=outcome.accepted, duplicate=outcome.duplicate, quarantined=outcome.quarantined,
-            rewards=outcome.rewards, buffered=len(self._lanes), retried=outcome.retried,
-        )  # fmt: skip
+        self._watch.committed(batch, outcome, self._steps, self._source.known_end, len(self._lanes))
         self._report(batch)
 
     def _finish_idle(self, outcome: Outcome) -> None:
         """Take note of a transaction that moved the clocks of shards without traffic."""
         self._clock.ticked(outcome.ticks)
         if outcome.ticks:
+            self._watch.ticked(outcome)
             self._projector.wake()
             if self._publisher is not None:
                 self._publisher.wake()
-            log.info("ticks", shards=outcome.ticks, rewards=outcome.rewards)
 
     def _move_on(self) -> None:
         """Perform what is due in all shards, by a time that all workers agree on, as nothing is left to consume."""
@@ -292,6 +301,7 @@ class Worker:
             try:
                 return self._intake.take(message, place)
             except ServiceUnreachable as error:
+                self._watch.turn()
                 log.warning("decode pauses", why=str(error))
                 if self._stop.wait(RETRY_S):
                     raise Stopped from error
@@ -318,14 +328,14 @@ class Worker:
         self._astray.difference_update(partitions)
         for partition, (offset, high_ms) in (found or {}).items():
             self._lanes.open(partition, offset, high_ms, now)
-        log.info("assigned", partitions=len(found or {}))
+        self._watch.joined(found or {})
         return {partition: offset for partition, (offset, _) in (found or {}).items()}
 
     def _on_revoked(self, partitions: list[Partition]) -> None:
         self._settle()
         self._lanes.close(partitions)
         self._astray.difference_update(partitions)
-        log.info("revoked", partitions=len(partitions))
+        self._watch.left(partitions, self._lanes)
 
     def _settle(self) -> None:
         """Let the transaction under way end, so that the table speaks of it; without, more would be repeated."""
@@ -359,6 +369,7 @@ class Worker:
             try:
                 return ask()
             except (*INFRASTRUCTURE, ServiceUnreachable, KafkaException) as error:
+                self._watch.turn()
                 log.warning("worker pauses", why=str(error).strip())
                 self._stop.wait(RETRY_S)
                 with suppress(*INFRASTRUCTURE, ServiceUnreachable):
@@ -378,6 +389,7 @@ class Worker:
         return not behind
 
     def _leave(self) -> None:
+        self.heartbeat.leave()
         self._stop_writing()
         self._projector.stop()
         if self._publisher is not None:
@@ -385,6 +397,7 @@ class Worker:
         self._source.close()
         self._clock.close()
         self._positions.close()
+        self.heartbeat.stop()
 
     def _stop_writing(self) -> None:
         """Wait for the batch under way; when told to stop, no longer than PostgreSQL deserves."""

@@ -59,9 +59,10 @@ SPECIAL = ("source_event", "event_identity", "shard_head", "generation", "genera
 FOLDED = (
     "member_state", "member_ledger", "contest_score", "projection_build", "projection_cursor", "member_balance",
     "member_expiry", "member_reward", "tier_history", "referral_change", "referrer_earning", "points_day",
-    "generation_switch", "topic_of_kind", "alembic_version",
+    "generation_switch", "topic_of_kind", "alembic_version", "worker", "verified",
 )  # fmt: skip
-"""Tables that follow from the log, or from the migrations; which generation was live before is nobody's concern now."""
+"""Tables that follow from the log, or from the migrations, or say how things are just here: which generation was live
+before, who works, and when all was last verified is nobody's concern elsewhere."""
 
 _OF_GENERATION = ("generation_schedule", "generation_fact", "publication_cursor")
 
