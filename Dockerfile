@@ -27,5 +27,7 @@ USER guerdon
 
 # SIGTERM finishes the batch at hand; without an init process in between it reaches the worker itself.
 STOPSIGNAL SIGTERM
+# Health and metrics: `run --listen 0.0.0.0:9100`, as docker-compose.yml has it.
+EXPOSE 9100
 ENTRYPOINT ["guerdon"]
 CMD ["run"]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_table, say
-from schemas.errors import ServiceUnreachable
+from cli.output import JsonFlag, counted, print_json, print_table, say
+from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
+    from operations.health import Overview
     from operations.services.lifecycle import ServiceState
 
 HomeFlag = Annotated[Path | None, typer.Option("--home", help="Folder of the services' data (else GUERDON_HOME).")]
@@ -69,33 +70,59 @@ def down(
             say("data deleted")
 
 
-def status(home: HomeFlag = None, as_json: JsonFlag = False) -> None:
-    """Show each service, how it was found, its address and process, the lag per topic and projection, old snapshots.
+def status(
+    check: Annotated[
+        bool, typer.Option("--check", help="Say only what does not move, with exit code 1 where anything does not.")
+    ] = False,
+    max_lag: Annotated[
+        int | None, typer.Option("--max-lag", min=0, metavar="N", help="With --check: what is further behind, too.")
+    ] = None,
+    home: HomeFlag = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show each service, how far topics and projections are behind, the workers, and what is set aside.
 
-    Exit code 3 where a service does not answer.
+    Exit code 3 where a service does not answer. With --check, 1 where a partition is stopped, no worker lives, events
+    wait and no batch is committed, a member is held, or a writer, projector or publisher pauses.
 
-    Example: `guerdon status --json`
+    Example: `guerdon status --check --max-lag 10000`
     """
-    from operations import snapshots  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from dataclasses import asdict  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    from operations import snapshots  # noqa: PLC0415  as above
+    from operations.health import overview, troubles  # noqa: PLC0415  as above
     from operations.services.lifecycle import TITLES, lag, look, remarks  # noqa: PLC0415  as above
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
+    if max_lag is not None and not check:
+        raise InputError("--max-lag says what --check lets pass: name --check, too")
     settings = load_settings(home=home)
     services = look(settings)
     silent = [TITLES[service.name] for service in services if not service.answers]
     rows = [] if silent else lag(settings)
-    told = remarks(settings) if rows else []
-    snapshot = None if silent else snapshots.oldest(settings)
+    found = overview(settings) if rows else None  # a database with our tables has projections
+    named = troubles(settings, found, rows, max_lag) if check and found else []
+    told = [] if found is None else remarks(settings)
+    snapshot = None if found is None else snapshots.oldest(settings)
     if as_json:
-        found = [_row(service) for service in services]
-        print_json({"services": found, "lag": rows, "oldest_snapshot": snapshot, "remarks": told})
-    else:
+        more = {} if found is None else {**asdict(found), "oldest_snapshot": snapshot, "remarks": told}
+        checked = {"troubles": named} if check and found else {}
+        print_json({"services": [_row(service) for service in services], "lag": rows, **more, **checked})
+    elif not check:
         _print_services(services)
         _print_lag(rows)
+        if found is not None:
+            _print_overview(found)
         for sentence in [*told, *filter(None, [snapshots.told(snapshot)])]:
             say(sentence)
+    elif found is not None:
+        _print_troubles(named)
     if silent:
         raise ServiceUnreachable(f"{' and '.join(silent)} did not answer: run `guerdon up`")
+    if check and found is None:
+        raise AnswerIsNo("the database has no tables of Guerdon's yet: run `guerdon init`")
+    if named:
+        raise AnswerIsNo(f"{counted(len(named), 'thing')} to look after, as said above")
 
 
 def _row(service: ServiceState) -> dict[str, Any]:
@@ -131,5 +158,41 @@ def _print_services(services: list[ServiceState]) -> None:
 
 
 def _print_lag(rows: list[dict[str, Any]]) -> None:
+    """Print a table of what is behind, and why a topic is stopped in lines of their own, as sentences are long."""
     if rows:
-        print_table(list(rows[0]), [list(row.values()) for row in rows])
+        columns = [name for name in rows[0] if name != "stopped"]
+        print_table(columns, [[row[name] for name in columns] for row in rows])
+        for row in rows:
+            if row["stopped"]:
+                say(f"stopped: {row['stopped']}")
+
+
+def _print_overview(found: Overview) -> None:
+    """Print a row a worker, and lines about what is set aside, whatever its number."""
+    from operations.health import ago, pauses  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    if found.workers:
+        rows = [
+            [row["worker"], "lives" if row["lives"] else f"seen {ago(row['seen_s'])}", row["partitions"] or "none",
+             ago(row["last_batch_s"])]
+            for row in found.workers
+        ]  # fmt: skip
+        print_table(["worker", "state", "partitions", "last batch"], rows)
+        for row in found.workers:
+            for part, why in pauses(row):
+                say(f"the {part} of {row['worker']} pauses: {why}")
+    else:
+        say("no worker lives; start one with `guerdon run`")
+    say(f"last recorded: {ago(found.recorded_s)}")
+    total = sum(found.quarantine.values())
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.quarantine.items())
+    say(f"quarantine: {f'{total:,} open ({reasons})' if total else 'nothing is open'}")
+    say(f"held: {counted(found.held, 'member')}")
+
+
+def _print_troubles(troubles: list[dict[str, str]]) -> None:
+    """Print a line for each thing that does not move, or that everything does."""
+    for trouble in troubles:
+        say(trouble["sentence"])
+    if not troubles:
+        say("everything moves")

@@ -11,7 +11,12 @@ from cli.output import JsonFlag, instant, print_json, say
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
     from consumers.clock import ClockName
+    from consumers.watch import Watch
+    from consumers.worker import Worker
     from operations.settings import Settings
 
 
@@ -71,6 +76,10 @@ def run(
         ),
     ] = None,
     max_batch: Annotated[int | None, typer.Option(min=1, help="Events in one transaction at most.")] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Answer /livez, /readyz and /metrics there, as 127.0.0.1:9100."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run the worker: consume, evaluate, record and project, until told to stop (Ctrl-C or SIGTERM).
@@ -80,14 +89,15 @@ def run(
     Points are released, expire and so on by the wall clock, but never ahead of events that wait in the topics. To work
     off old events as they happened, let time go with them: `--clock events`.
 
-    Example: `guerdon run --until-caught-up --clock events --until 2024-12-31T00:00:00Z`
+    Examples: `guerdon run --listen 127.0.0.1:9100`, and
+    `guerdon run --until-caught-up --clock events --until 2024-12-31T00:00:00Z`
     """
     from operations.settings import load_settings  # noqa: PLC0415  start-up: only what the command needs
 
     until_ms = None if until is None else instant(until, "--until")
     if until_ms is not None and not (until_caught_up and clock is ClockOption.EVENTS):
         raise InputError("--until moves the clock of events on: name --until-caught-up and --clock events, too")
-    how = _How(until_caught_up, None if clock is None else clock.value, until_ms)
+    how = _How(until_caught_up, None if clock is None else clock.value, until_ms, listen)
     summary = _work(load_settings(max_batch=max_batch), how)
     if as_json:
         print_json(summary)
@@ -96,25 +106,29 @@ def run(
 
 
 class _How(NamedTuple):
-    """Say how to run; `clock` is None where none is named."""
+    """Say how to run; `clock` and `listen` are None where none is named."""
 
     until_caught_up: bool
     clock: ClockName | None
     until_ms: int | None
+    listen: str | None
 
 
 def _work(settings: Settings, how: _How) -> dict[str, int]:
     import signal  # noqa: PLC0415  start-up: only what the command needs
     import threading  # noqa: PLC0415  as above
+    from contextlib import ExitStack  # noqa: PLC0415  as above
     from dataclasses import asdict  # noqa: PLC0415  as above
 
     from consumers.clock import refuse_old_backlog  # noqa: PLC0415  as above
     from consumers.logging import log_to_stderr  # noqa: PLC0415  as above
+    from consumers.watch import worker_name  # noqa: PLC0415  as above
     from consumers.worker import Worker, topics_of  # noqa: PLC0415  as above
     from operations.settings import known_secrets  # noqa: PLC0415  as above
     from schemas.registry import writer_schemas  # noqa: PLC0415  as above
 
-    log_to_stderr(known_secrets())
+    name = worker_name()
+    log_to_stderr(known_secrets(), worker=name, group=settings.group_id)
     worker: Worker | None = None
 
     def leave(*_: object) -> None:
@@ -127,13 +141,38 @@ def _work(settings: Settings, how: _How) -> dict[str, int]:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
-    schemas = writer_schemas(settings.registry_url)
-    if how.clock is None:
-        refuse_old_backlog(settings, topics_of(settings), schemas)
-    worker = Worker(
-        settings, schemas, until_caught_up=how.until_caught_up, clock=how.clock or "wall", until_ms=how.until_ms
-    )
-    return asdict(worker.run())
+    with ExitStack() as stack:
+        watch, serve = _watch(settings, name, how.listen, stack)
+        schemas = writer_schemas(settings.registry_url)
+        if how.clock is None:
+            refuse_old_backlog(settings, topics_of(settings), schemas)
+        worker = Worker(
+            settings,
+            schemas,
+            until_caught_up=how.until_caught_up,
+            clock=how.clock or "wall",
+            until_ms=how.until_ms,
+            watch=watch,
+        )
+        serve(worker)
+        return asdict(worker.run())
+
+
+def _watch(
+    settings: Settings, name: str, listen: str | None, stack: ExitStack
+) -> tuple[Watch, Callable[[Worker], None]]:
+    """Return what a worker tells of itself, and what lets it answer where somebody may ask; `stack` ends that."""
+    from consumers.watch import Watch  # noqa: PLC0415  start-up: only what the command needs
+
+    if listen is None:
+        return Watch(settings, name), lambda _worker: None
+    from consumers.listen import Listener, address_of, pages_of  # noqa: PLC0415  as above
+    from consumers.metrics import Metrics  # noqa: PLC0415  as above
+
+    listener = Listener(address_of(listen))
+    stack.callback(listener.close)
+    watch = Watch(settings, name, Metrics())
+    return watch, lambda worker: listener.serve(pages_of(watch, worker.heartbeat))
 
 
 def _leave_at_once() -> None:

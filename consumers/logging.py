@@ -17,8 +17,14 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict
 
 
-def log_to_stderr(secrets: Sequence[str] = ()) -> None:
-    """Configure structlog; one line a batch, never one an event, and none of `secrets` in any."""
+def log_to_stderr(secrets: Sequence[str] = (), **always: str) -> None:
+    """Configure structlog; one line a batch, never one an event.
+
+    `always` stands in every line, and none of `secrets` in any.
+    """
+
+    def add_always(_logger: object, _method: str, line: EventDict) -> EventDict:
+        return {**line, **always}
 
     def cleaned(_logger: object, _method: str, line: EventDict) -> EventDict:
         """Hide passwords that a library's words may quote, and show what could command a terminal."""
@@ -29,6 +35,7 @@ def log_to_stderr(secrets: Sequence[str] = ()) -> None:
     renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
+            add_always,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             cleaned,

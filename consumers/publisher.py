@@ -43,7 +43,10 @@ MOMENTARY = (NotTaken, ServiceUnreachable, KafkaException, *INFRASTRUCTURE, *RET
 
 
 class Publisher:
-    """Follow the live log with the topic; whatever becomes of Kafka, nothing else in the worker waits for it."""
+    """Follow the live log with the topic; whatever becomes of Kafka, nothing else in the worker waits for it.
+
+    `why` says what it pauses for, None while it goes on.
+    """
 
     def __init__(self, settings: Settings, *, observe: Callable[[str], None] = lambda _point: None) -> None:
         self._settings = settings
@@ -51,6 +54,7 @@ class Publisher:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._output: Output | None = None
+        self.why: str | None = None
         self._give_way_until = 0.0
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
@@ -91,6 +95,7 @@ class Publisher:
             if self._stop.is_set():
                 return
             retry_s = RETRY_S_FIRST if time.monotonic() - begun > RETRY_S_MAX else min(2 * retry_s, RETRY_S_MAX)
+            self.why = why
             log.warning("publisher pauses", why=why, retry_s=retry_s)
             self._stop.wait(retry_s)
 
@@ -99,6 +104,7 @@ class Publisher:
         while not self._stop.is_set():
             begun = time.monotonic()
             published = output.advance()
+            self.why = None
             if not published:
                 waits.note()
                 self._wake.wait(IDLE_S)

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 from consumers.catching_up import CatchingUp
 from consumers.clock import Clock
 from consumers.fixed import overruled
+from consumers.heartbeat import Heartbeat
 from consumers.intake import make_intake
 from consumers.lanes import SILENCE_S, Lanes
 from consumers.losses import Losses
@@ -25,6 +26,7 @@ from consumers.publisher import finish as finish_publishing
 from consumers.reports import Reports
 from consumers.schema_waits import SchemaWaits
 from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
+from consumers.watch import StepTimes, Watch
 from consumers.writer import Stopped, Writer
 from engine.batch import Batch
 from engine.standings import retell
@@ -112,6 +114,7 @@ class Worker:
         clock: which time moves members without events: the wall's, or that of the latest event.
         until_ms: with `until_caught_up`, where the clock of events is moved on to at the end.
         observe: called with the name of each step's start and end in a transaction.
+        watch: what this worker tells of itself; one with metrics where somebody can ask for them.
 
     Raises:
         AnswerIsNo: no programme is active, or (with `until_caught_up`) it was told to stop before, or a partition
@@ -129,8 +132,11 @@ class Worker:
         clock: ClockName = "wall",
         until_ms: int | None = None,
         observe: Callable[[str], None] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.summary = Summary()
+        self._watch = watch or Watch(settings)
+        self._steps = StepTimes(observe)
         self._settings = settings
         self._until_caught_up = until_caught_up
         self._stop = threading.Event()
@@ -153,10 +159,11 @@ class Worker:
         self._clock = Clock(settings, self._topics, self._ends, self._positions, clock)
         self._waits_with_ticks = until_caught_up and clock == "events"
         self._until_ms = until_ms
-        self._writer = Writer(settings.database_url, writer_schemas.lookup, self._stop, observe)
+        self._writer = Writer(settings.database_url, writer_schemas.lookup, self._stop, self._steps)
         self._observe = observe or (lambda _point: None)
-        self._projector = Projector(settings.database_url, observe=self._observe)
+        self._projector = Projector(settings.database_url, observe=self._observe, folded=self._watch.folded)
         self._publisher = Publisher(settings, observe=self._observe) if settings.publish_rewards else None
+        self.heartbeat = Heartbeat(settings, self._watch, (self._writer, self._projector, self._publisher))
         self._writing: Future[Outcome] | None = None
         self._written: Batch | None = None
         self._astray: set[Partition] = set()
@@ -164,10 +171,12 @@ class Worker:
 
     def stop(self) -> None:
         """Finish the batch under way and leave; safe to call from a signal handler."""
+        self._watch.is_draining = True
         self._stop.set()
 
     def run(self) -> Summary:
         """Work until `stop`, or until caught up, and return what was done."""
+        self.heartbeat.start()
         self._warn()
         if self._until_caught_up:
             self._patiently(self._catching_up.begin)
@@ -217,6 +226,7 @@ class Worker:
             self._lanes.listen(time.monotonic())
         self._waits.ask_again(time.monotonic())
         messages = self._source.poll(POLL_MESSAGES_MAX, BUSY_S if waiting else IDLE_S)
+        self._watch.received(messages)
         now = self._polled_at = time.monotonic()
         for message in messages:
             partition, offset = place = place_of(message)
@@ -228,6 +238,7 @@ class Worker:
                     self._lanes.reached_end(partition, offset, now)
             else:
                 self._on_error(partition, error)
+        self._watch.look(self._lanes, self._source.known_end, self._written)
 
     def _begin_writing(self) -> None:
         """Hand over the next batch: at once when idle, every BATCH_INTERVAL_S under load, by size when behind."""
@@ -249,6 +260,7 @@ class Worker:
 
     def _write(self, batch: Batch) -> None:
         self._written = batch
+        self._steps.begin()
         self._writing = self._writer.begin(batch)
 
     def _finish_writing(self) -> None:
@@ -277,20 +289,17 @@ class Worker:
         self._projector.wake()
         if self._publisher is not None:
             self._publisher.wake(behind=behind)
-        log.info(
-            "batch", accepted=outcome.accepted, duplicate=outcome.duplicate, quarantined=outcome.quarantined,
-            rewards=outcome.rewards, buffered=len(self._lanes), retried=outcome.retried,
-        )  # fmt: skip
+        self._watch.committed(batch, outcome, self._steps, self._source.known_end, len(self._lanes))
         self._reports.add({partition: move.next for partition, move in batch.moves.items()})
 
     def _finish_idle(self, outcome: Outcome) -> None:
         """Take note of a transaction that moved the clocks of shards without traffic."""
         self._clock.ticked(outcome.ticks)
         if outcome.ticks:
+            self._watch.ticked(outcome)
             self._projector.wake()
             if self._publisher is not None:
                 self._publisher.wake()
-            log.info("ticks", shards=outcome.ticks, rewards=outcome.rewards)
 
     def _move_on(self) -> None:
         """Perform what is due in all shards, by a time that all workers agree on, as nothing is left to consume."""
@@ -348,7 +357,7 @@ class Worker:
         for partition, (offset, high_ms, _) in found.items():
             self._lanes.open(partition, offset, high_ms, now)
         self._reports.add({partition: begin.offset for partition, begin in found.items()})
-        log.info("assigned", partitions=len(found))
+        self._watch.joined(found)
         return found
 
     def _on_revoked(self, partitions: list[Partition]) -> None:
@@ -357,7 +366,7 @@ class Worker:
         self._waits.forget(partitions)
         self._losses.forget(partitions)
         self._astray.difference_update(partitions)
-        log.info("revoked", partitions=len(partitions))
+        self._watch.left(partitions, self._lanes)
 
     def _settle(self) -> None:
         """Let the transaction under way end, so that the table speaks of it; without, more would be repeated."""
@@ -393,6 +402,7 @@ class Worker:
             try:
                 return ask()
             except (*INFRASTRUCTURE, ServiceUnreachable, KafkaException) as error:
+                self._watch.turn()
                 log.warning("worker pauses", why=str(error).strip())
                 self._stop.wait(RETRY_S)
                 with suppress(*INFRASTRUCTURE, ServiceUnreachable):
@@ -404,6 +414,7 @@ class Worker:
 
     def _leave(self) -> str:
         """End all that was begun, and return what is left to catch up with, if that was the aim."""
+        self.heartbeat.leave()
         self._stop_writing()
         self._projector.stop()
         if self._publisher is not None:
@@ -414,6 +425,7 @@ class Worker:
         with suppress(*INFRASTRUCTURE):
             left = self._catching_up.left()
         self._positions.close()
+        self.heartbeat.stop()
         return left
 
     def _stop_writing(self) -> None:

@@ -30,7 +30,7 @@ class Stopped(Exception):  # noqa: N818  an order, not a fault
 
 
 class Writer:
-    """Hand batches to the live transaction, and wait PostgreSQL out when it is away."""
+    """Hand batches to the live transaction, and wait PostgreSQL out when it is away; `why` says that it does."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Writer:
         self._stop = stop
         self._observe = observe
         self._transaction: LiveTransaction | None = None
+        self.why: str | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
     def begin(self, batch: Batch) -> Future[Outcome]:
@@ -69,17 +70,21 @@ class Writer:
         back_off_s = BACK_OFF_S_FIRST
         while True:
             try:
-                return self._connected().commit(batch)
+                outcome = self._connected().commit(batch)
             except (psycopg2.Error, ServiceUnreachable) as error:
                 if isinstance(error, psycopg2.Error) and not passes(error):
                     raise cannot_go_on(error) from error
                 self._disconnect()
-                log.warning("writer pauses", why=str(error).strip(), retry_s=back_off_s)
+                self.why = str(error).strip()
+                log.warning("writer pauses", why=self.why, retry_s=back_off_s)
                 if self._stop.wait(back_off_s):
                     raise Stopped from error
                 back_off_s = min(2 * back_off_s, BACK_OFF_S_MAX)
             except MemoryError as error:
                 raise cannot_go_on(error) from error
+            else:
+                self.why = None
+                return outcome
 
     def _connected(self) -> LiveTransaction:
         if self._transaction is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,20 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Detail:
+    """Tell the numbers of an outcome apart, for logs and metrics.
+
+    `counts` has accepted, duplicate and quarantined by partition, `reasons` why events were set aside, `rewards` the
+    types of the reward events, `refusals` the reasons of those that refuse.
+    """
+
+    counts: Mapping[Partition, list[int]] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    rewards: Mapping[str, int] = field(default_factory=dict)
+    refusals: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """Say what a committed batch came to, in numbers of events; `ticks` counts those of Guerdon's own.
 
@@ -92,6 +106,7 @@ class Outcome:
     rewards: int
     ticks: int = 0
     retried: int = 0
+    detail: Detail = field(default_factory=Detail, compare=False, repr=False)
 
 
 def set_aside(event: Admitted, stage: str, reason: Reason, message: str) -> SetAside:
@@ -130,4 +145,7 @@ def outcome_of(work: Work) -> Outcome:
     totals = [sum(column) for column in zip(*work.counts.values(), strict=True)] or [0, 0, 0]
     accepted, duplicate, quarantined = totals
     own = len(work.ticks) + len(work.drained or ()) + len(work.due or ())
-    return Outcome(accepted, duplicate, quarantined, len(work.reward_rows or ()), own)
+    rewards, refusals = ({}, {}) if work.reward_rows is None else work.reward_rows.told()
+    reasons = Counter(str(record.reason) for record in work.set_aside)
+    detail = Detail(work.counts, reasons, rewards, refusals)
+    return Outcome(accepted, duplicate, quarantined, len(work.reward_rows or ()), own, detail=detail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -320,15 +321,23 @@ class Projector:
     """Keep the projections at the head, in a thread of its own; all the work is PostgreSQL's.
 
     `pause_s` is how long to wait between two folds while there is work: the longer, the more updates of one member
-    become one. It may be changed at any time.
+    become one. It may be changed at any time. `why` says what it pauses for, None while it goes on. `folded` is called
+    after each fold with when that began, by the monotonic clock, and how many positions it was.
     """
 
     def __init__(
-        self, database_url: str, *, pause_s: float = 0.0, observe: Callable[[str], None] = lambda _point: None
+        self,
+        database_url: str,
+        *,
+        pause_s: float = 0.0,
+        observe: Callable[[str], None] = lambda _point: None,
+        folded: Callable[[float, int], None] = lambda _begun_at, _positions: None,
     ) -> None:
         self._database_url = database_url
         self.pause_s = pause_s
+        self.why: str | None = None
         self._observe = observe
+        self._folded = folded
         self._connection: Connection | None = None
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -359,16 +368,19 @@ class Projector:
                     self._connection = connection
                     self._follow(connection)
             except (psycopg2.Error, ServiceUnreachable, InputError) as error:
-                log.warning("projector pauses", why=str(error).strip())
+                self.why = str(error).strip()
+                log.warning("projector pauses", why=self.why)
                 self._stop.wait(RETRY_S)
             except Exception as error:  # noqa: BLE001  a thread that died would leave the views standing, unseen
-                log.error("projector pauses", why=f"{type(error).__name__}: {error}")  # noqa: TRY400  one line
+                self.why = f"{type(error).__name__}: {error}"
+                log.error("projector pauses", why=self.why)  # noqa: TRY400  one line
                 self._stop.wait(RETRY_S)
 
     def _follow(self, connection: Connection) -> None:
         while not self._stop.is_set():
             self._wake.wait(IDLE_S)
             self._wake.clear()
+            begun_at = time.monotonic()
             try:
                 moved = catch_up(connection, self._observe, log_gap)
             except RETRYABLE as error:
@@ -378,5 +390,7 @@ class Projector:
             except psycopg2.Error:
                 connection.rollback()
                 raise
+            self.why = None
+            self._folded(begun_at, moved)
             if moved:
                 self._stop.wait(self.pause_s)

@@ -10,6 +10,7 @@ from psycopg2.extras import RealDictCursor, execute_values
 
 from engine.batch import NO_OFFSET
 from engine.store import personal
+from engine.store.database import one
 from engine.store.forwards import OWN_NAMES, ROWS
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
@@ -181,6 +182,20 @@ def held(cursor: Cursor) -> list[str]:
     """Return the members who are held: what comes for them is recorded, and judged after a release."""
     cursor.execute(f"SELECT DISTINCT member_id FROM guerdon.quarantine WHERE {HOLDS} ORDER BY 1")  # noqa: S608  a constant
     return [member_id for (member_id,) in cursor.fetchall()]
+
+
+def count_held(cursor: Cursor) -> int:
+    """Return how many members are held."""
+    (count,) = one(cursor, f"SELECT count(DISTINCT member_id) FROM guerdon.quarantine WHERE {HOLDS}")  # noqa: S608  as above
+    return int(count)
+
+
+def counts(cursor: Cursor) -> dict[str, int]:
+    """Return how many records are open of each reason, the most frequent first."""
+    cursor.execute(
+        "SELECT reason, count(*) FROM guerdon.quarantine WHERE status = 'open' GROUP BY reason ORDER BY 2 DESC, 1"
+    )
+    return dict(cursor.fetchall())
 
 
 def resolve(cursor: Cursor, record_id: int, status: str, why: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from engine.store.binary_copy import copy_rows, pack_text, timestamp_us
@@ -54,6 +55,7 @@ class RewardRows:
         self._generation = generation
         self._postings = postings
         self._rows: list[bytes] = []
+        self._given: list[Posting] = []
 
     def __len__(self) -> int:
         """Return how many reward events wait to be written."""
@@ -62,6 +64,7 @@ class RewardRows:
     def append(self, rewards: Iterable[RewardEvent], head: Head, member_and_event: bytes) -> None:
         """Append what one source event, the head's last, led to; `member_and_event`: member_id and event_id, packed."""
         posting_of, add, previous_hash, pos = self._postings.of, self._rows.append, head.reward_hash, head.pos
+        note = self._given.append
         shared: tuple[int, str | None] | None = None
         timed: tuple[bytes | None, int | None, int | None] | None = None
         event = times = b""
@@ -91,7 +94,20 @@ class RewardRows:
                 stored=stored,
             )
             add(row)
+            note(reward.posting)
         head.reward_hash, head.pos = previous_hash, pos
+
+    def told(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how many reward events there are of each type, and how many refusals of each reason."""
+        postings = {id(posting): posting for posting in self._given}
+        types: Counter[str] = Counter()
+        refusals: Counter[str] = Counter()
+        for key, count in Counter(map(id, self._given)).items():
+            posting = postings[key]
+            types[posting.type] += count
+            if posting.type == "reward.refused":
+                refusals[posting.reason or ""] += count
+        return types, refusals
 
     def write(self, cursor: Cursor) -> None:
         """Copy the rows into the generation's partition, by name: routing each row costs a tenth of the copy."""

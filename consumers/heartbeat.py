@@ -1,0 +1,192 @@
+"""Tell PostgreSQL every few seconds that this worker lives, and look whether the services that it needs answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Protocol
+
+import psycopg2
+import structlog
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from engine.store import workers
+from engine.store.archives import revision
+from engine.store.database import connect, set_limit
+from engine.store.workers import Pulse
+from operations import figures
+from schemas.errors import InputError, ServiceUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+
+    from consumers.watch import Watch
+    from operations.settings import Settings
+
+log = structlog.get_logger()
+
+BEAT_S = 5.0
+ANSWER_S = 3.0
+STATEMENT_MAX = "5s"
+LEAVE_S = 1.0
+SILENT_S = 20.0
+"""After so long without an answer a service counts as away, though nobody has said so."""
+
+FIGURES_EVERY_S = 10.0
+SUMS_EVERY_S = 300.0
+"""How often the balances of all members are added up, which reads a row a member."""
+
+FIGURES = "figures of PostgreSQL"
+"""What is asked for beside the services, as a figure that cannot be had says nothing about a service."""
+
+
+class Pausing(Protocol):
+    """Say why a part of the worker does not go on, in a sentence; None: it does, or was not asked to."""
+
+    why: str | None
+
+
+class Heartbeat:
+    """Beat in a thread of its own, on a connection of its own: nothing in the worker waits for it.
+
+    Args:
+        settings: addresses.
+        watch: what is told; where it has metrics, they get the figures that PostgreSQL knows.
+        parts: the worker's writer, projector and publisher; no publisher where reward events are not published.
+    """
+
+    def __init__(self, settings: Settings, watch: Watch, parts: tuple[Pausing, Pausing, Pausing | None]) -> None:
+        self._settings = settings
+        self._watch = watch
+        self._parts = parts
+        self._version = version("guerdon")
+        self._connection: Connection | None = None
+        self._admin = AdminClient(dict(settings.kafka_config())) if watch.metrics is not None else None
+        self._answered_at: dict[str, float] = {}
+        self._why: dict[str, str] = {}
+        self._figures_at, self._sums_at = -FIGURES_EVERY_S, -SUMS_EVERY_S
+        if watch.metrics is not None:
+            watch.metrics.why_not = self.why_not
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def leave(self) -> None:
+        """Begin to take the worker's row away, while its last batch is under way."""
+        self._watch.is_draining = True
+        self._stop.set()
+
+    def stop(self) -> None:
+        """End; where a service does not answer, the row is left to others."""
+        self.leave()
+        self._thread.join(LEAVE_S)
+        self._admin = None
+
+    def why_not(self, service: str) -> str | None:
+        """Return in a sentence why `service`, `Kafka` or `PostgreSQL`, cannot be worked with; None where it can."""
+        if (why := self._why.get(service)) is not None:
+            return why if service in why else f"{service}: {why}"
+        answered_at = self._answered_at.get(service)
+        if answered_at is None:
+            return f"{service} was not asked yet"
+        silence_s = time.monotonic() - answered_at
+        return f"{service} has not answered for {silence_s:.0f} s" if silence_s > SILENT_S else None
+
+    def _run(self) -> None:
+        while True:
+            self._ask("PostgreSQL", self._beat)
+            if self._watch.metrics is not None:
+                self._ask(FIGURES, self._read_figures)
+                self._ask("Kafka", self._ask_kafka)
+            if self._stop.wait(BEAT_S):
+                break
+        if self._connection is not None:
+            with suppress(psycopg2.Error):  # others remove the row
+                with self._connection, self._connection.cursor() as cursor:
+                    workers.leave(cursor, self._watch.name)
+                self._connection.close()
+
+    def _ask(self, service: str, ask: Callable[[], None]) -> None:
+        """Ask a service, and say so once where it begins not to answer."""
+        try:
+            ask()
+        except (psycopg2.Error, InputError, ServiceUnreachable, KafkaException) as error:
+            why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        except Exception as error:  # noqa: BLE001  a thread that died would let the worker look dead
+            why = f"{type(error).__name__}: {error}"
+        else:
+            self._why.pop(service, None)
+            self._answered_at[service] = time.monotonic()
+            return
+        if service not in self._why:
+            log.warning("heartbeat pauses", service=service, why=why)
+        self._why[service] = why
+        if service == "PostgreSQL" and self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if service != "Kafka" and self._watch.metrics is not None:
+            self._watch.metrics.figures = None
+            self._figures_at = -FIGURES_EVERY_S
+
+    def _beat(self) -> None:
+        if self._connection is None:
+            self._connection = connect(self._settings.database_url, application="guerdon worker heartbeat")
+            with self._connection, self._connection.cursor() as cursor:
+                set_limit(cursor, "statement_timeout", STATEMENT_MAX)
+        with self._connection, self._connection.cursor() as cursor:
+            _refuse_other_revision(revision(cursor))
+            workers.beat(cursor, self._pulse())
+
+    def _pulse(self) -> Pulse:
+        watch, now = self._watch, time.monotonic()
+        writer_why, projector_why, publisher_why = (None if part is None else part.why for part in self._parts)
+        return Pulse(
+            watch.name,
+            self._settings.group_id,
+            self._version,
+            now - watch.started_at,
+            now - watch.turned_at,
+            None if watch.last_batch_at is None else now - watch.last_batch_at,
+            watch.shown_partitions(),
+            writer_why,
+            projector_why,
+            publisher_why,
+        )
+
+    def _read_figures(self) -> None:
+        """Read what PostgreSQL knows for the metrics; the sums are left out where they take too long."""
+        metrics, connection, now = self._watch.metrics, self._connection, time.monotonic()
+        if metrics is None or connection is None or now - self._figures_at < FIGURES_EVERY_S:
+            return
+        self._figures_at = now
+        with connection, connection.cursor() as cursor:
+            metrics.figures = figures.read(cursor, publishes=self._settings.publish_rewards)
+        if now - self._sums_at >= SUMS_EVERY_S:
+            self._sums_at = now
+            try:
+                with connection, connection.cursor() as cursor:
+                    metrics.liability = figures.liability(cursor)
+            except psycopg2.errors.QueryCanceled:
+                metrics.liability = {}
+
+    def _ask_kafka(self) -> None:
+        if self._admin is not None:
+            self._admin.list_topics(timeout=ANSWER_S)
+
+
+def _refuse_other_revision(found: str) -> None:
+    own = workers.own_revision()
+    if found < own:
+        raise InputError(f"the database is at revision {found} and this release needs {own}: run `guerdon init`")
+    if found > own:
+        raise InputError(
+            f"the database is at revision {found}, newer than this release's {own}: use the release that migrated it"
+        )

@@ -1,0 +1,219 @@
+"""Answer `/livez`, `/readyz` and `/metrics` over HTTP, in threads that nothing in the worker waits for."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import structlog
+
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from consumers.heartbeat import Heartbeat
+    from consumers.watch import Watch
+
+log = structlog.get_logger()
+
+HOST = "127.0.0.1"
+PORT_MAX = 65_535
+REQUEST_S = 10.0
+"""How long a request may take, from its first byte to the last of the answer."""
+
+REQUESTS_MAX = 16
+"""Requests that are answered at once; more are turned away."""
+
+TEXT = "text/plain; charset=utf-8"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Address(NamedTuple):
+    """Name where to listen."""
+
+    host: str
+    port: int
+
+
+class Answer(NamedTuple):
+    """Hold what a path answers."""
+
+    body: bytes
+    is_well: bool = True
+    kind: str = TEXT
+
+
+Pages = dict[str, "Callable[[], Answer]"]
+
+
+def address_of(text: str) -> Address:
+    """Read `HOST:PORT`, or a port alone, which is the loopback's.
+
+    Raises:
+        InputError: it is neither.
+    """
+    host, _, port = text.strip().rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise InputError(f"--listen {text}: write an IPv6 address in brackets, as in [::1]:9100")
+    if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= PORT_MAX):
+        raise InputError(f"--listen {text}: write HOST:PORT with a port from 1 to {PORT_MAX}, as in {HOST}:9100")
+    return Address(host or HOST, int(port))
+
+
+def pages_of(watch: Watch, heartbeat: Heartbeat) -> Pages:
+    """Return what a worker answers; none of it asks a service, so that none of it can hang."""
+
+    def livez() -> Answer:
+        why = watch.stands_still()
+        return Answer(f"{why or 'the loop goes round'}\n".encode(), why is None)
+
+    def readyz() -> Answer:
+        found = [heartbeat.why_not("PostgreSQL"), heartbeat.why_not("Kafka"), watch.stands_still()]
+        found.append(None if watch.has_joined else "the group has not given this worker its partitions yet")
+        found.append("the worker is leaving" if watch.is_draining else None)
+        why = [sentence for sentence in found if sentence is not None]
+        return Answer("".join(f"{line}\n" for line in why or ["ready"]).encode(), not why)
+
+    def metrics() -> Answer:
+        return Answer(b"" if watch.metrics is None else watch.metrics.text(), kind=PROMETHEUS)
+
+    return {"/livez": livez, "/readyz": readyz, "/metrics": metrics}
+
+
+class Listener:
+    """Listen from its making on, so that a port that is taken shows before any work is begun.
+
+    Until `serve` gives it the pages, whoever asks waits for an answer.
+
+    Raises:
+        InputError: nothing can listen there; the sentence says why.
+    """
+
+    def __init__(self, address: Address) -> None:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        try:
+            self._server = _Server(address, family)
+        except OSError as error:
+            raise InputError(
+                f"--listen {address.host}:{address.port}: {(error.strerror or str(error)).lower()}; "
+                "name another address or port, as each worker on a machine needs its own"
+            ) from error
+        self._thread = threading.Thread(target=self._server.serve_forever, name="listener", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """Return the port."""
+        return int(self._server.server_address[1])
+
+    def serve(self, pages: Pages) -> None:
+        """Begin to answer."""
+        self._server.pages = pages
+        self._thread.start()
+        log.info("listening", port=self.port, paths=sorted(pages))
+
+    def close(self) -> None:
+        """Listen no longer; a request under way is not waited for."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    """Answer a bounded number of requests at once, and never say more of a broken one than a line."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: Address, family: socket.AddressFamily) -> None:
+        self.address_family = family
+        self.pages: Pages = {}
+        self._room = threading.BoundedSemaphore(REQUESTS_MAX)
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """Bind without asking a name server what this host is called."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "", int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, where there is room for one more."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and cut off who is too slow."""
+        deadline = threading.Timer(REQUEST_S, _cut_off, (request,))
+        deadline.daemon = True
+        deadline.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            deadline.cancel()
+            self._room.release()
+
+    def handle_error(self, _request: Any, client_address: Any) -> None:
+        """Say in a line what became of a request that could not be answered."""
+        import sys  # noqa: PLC0415  only after an error
+
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):  # whoever asked has left
+            log.warning("request failed", client=str(client_address[0]), why=f"{type(error).__name__}: {error}")
+
+
+def _cut_off(request: socket.socket) -> None:
+    with suppress(OSError):  # it has ended in this moment
+        request.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answer one request and close the connection; what a request carries beside its path is not read."""
+
+    server: _Server
+    server_version = "guerdon"
+    sys_version = ""
+    timeout = REQUEST_S
+
+    def parse_request(self) -> bool:
+        """Refuse every method but GET and HEAD, known to HTTP or not."""
+        if not super().parse_request():
+            return False
+        if self.command in ("GET", "HEAD"):
+            return True
+        self._send(HTTPStatus.METHOD_NOT_ALLOWED, Answer(b"only GET and HEAD are answered here\n"))
+        return False
+
+    def do_GET(self) -> None:
+        """Answer what the path asks for."""
+        page = self.server.pages.get(self.path.partition("?")[0])
+        if page is None:
+            known = " ".join(sorted(self.server.pages))
+            self._send(HTTPStatus.NOT_FOUND, Answer(f"there is {known}\n".encode()))
+            return
+        answer = page()
+        self._send(HTTPStatus.OK if answer.is_well else HTTPStatus.SERVICE_UNAVAILABLE, answer)
+
+    do_HEAD = do_GET  # noqa: N815  http.server finds it by this name
+
+    def _send(self, status: HTTPStatus, answer: Answer) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", answer.kind)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Cache-Control", "no-store")
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    def log_message(self, _format: str, *_arguments: Any) -> None:
+        """Write nothing: a probe asks every few seconds."""

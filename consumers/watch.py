@@ -1,0 +1,278 @@
+"""Watch one worker: what it reads, how far it is behind and what its batches cost, for its log, its row, its metrics.
+
+All of it is counted by batch or by poll, never by event.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections import defaultdict, deque
+from contextlib import suppress
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaException
+
+from projections.runner import POSITIONS_MAX
+from schemas.events import TOPIC_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from confluent_kafka import Message
+
+    from consumers.lanes import Lanes
+    from consumers.metrics import Metrics
+    from engine.batch import Batch, Partition
+    from engine.work import Outcome
+    from operations.settings import Settings
+
+log = structlog.get_logger()
+
+LOOK_S = 1.0
+"""How often it is looked how far the partitions are behind, though the loop goes round every 2 ms."""
+
+TURNS_WITHIN_S = 30.0
+"""A loop that has not gone round for so long stands still."""
+
+SAMPLES_MAX = 4_096
+TOPICS = len(TOPIC_TYPES)
+HOST_LETTERS_MAX = 40
+
+
+class Sample(NamedTuple):
+    """Stand for the records of a poll: the first or the last of them, and when it was produced."""
+
+    partition: Partition
+    offset: int
+    produced_ms: int
+
+
+class StepTimes:
+    """Measure how long each step of the live transaction takes, and pass its points on."""
+
+    def __init__(self, observe: Callable[[str], None] | None = None) -> None:
+        self._observe = observe
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to measure a batch."""
+        self._begun_at = self._ended_at = time.perf_counter()
+        self._at: dict[str, float] = {}
+        self._took_s: dict[str, float] = defaultdict(float)
+
+    def __call__(self, point: str) -> None:
+        """Note a point that the transaction passes."""
+        when, _, step = point.partition(" ")
+        now = time.perf_counter()
+        if when == "before":
+            self._at[step] = now
+        else:
+            self._took_s[step] += now - self._at.get(step, now)
+            self._ended_at = now
+        if self._observe is not None:
+            self._observe(point)
+
+    @property
+    def seconds(self) -> float:
+        """Return how long the batch has taken, with all its attempts, up to its last step."""
+        return self._ended_at - self._begun_at
+
+    def slowest(self) -> tuple[str, float]:
+        """Return the step that took longest, and its seconds."""
+        return max(self._took_s.items(), key=lambda item: item[1], default=("", 0.0))
+
+
+class Watch:
+    """Know how one worker is; its loop, its projector and whoever asks come from threads of their own.
+
+    Args:
+        settings: name the group and the topics' prefix.
+        name: the worker's; `worker_name` makes one.
+        metrics: gets what is counted, where somebody can ask for it.
+    """
+
+    def __init__(self, settings: Settings, name: str | None = None, metrics: Metrics | None = None) -> None:
+        self.name = name or worker_name()
+        self.metrics = metrics
+        self.started_at = self.turned_at = time.monotonic()
+        self.last_batch_at: float | None = None
+        self.lags: Mapping[Partition, int] = {}
+        self.partitions: Sequence[Partition] = ()
+        self.is_draining = False
+        self.has_joined = False
+        self._prefix = settings.topic_prefix
+        self._look_at = 0.0
+        self._stands_since: dict[Partition, tuple[int, float]] = {}
+        self._waiting: deque[Sample] = deque()
+        self._unseen: deque[tuple[float, Sample]] = deque()
+        self._lock = threading.Lock()
+        if metrics is not None:
+            metrics.watch(self)
+
+    def turn(self) -> None:
+        """Note that the loop goes round, or tries again what a service did not answer."""
+        self.turned_at = time.monotonic()
+
+    def look(self, lanes: Lanes, known_end: Callable[[Partition], int | None], under_way: Batch | None) -> None:
+        """Note that the loop goes round and, once a second, how far each partition is behind."""
+        self.turned_at = now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            self._measure(lanes, known_end, under_way, now)
+
+    def _measure(
+        self, lanes: Lanes, known_end: Callable[[Partition], int | None], under_way: Batch | None, now: float
+    ) -> None:
+        moves = {} if under_way is None else under_way.moves
+        taken = lanes.written
+        taken |= {partition: move.expected for partition, move in moves.items() if partition in taken}
+        lags = _behind(taken, known_end)
+        stood = {}
+        for partition, lag in lags.items():
+            at, since = self._stands_since.get(partition, (-1, now))
+            if lag:
+                stood[partition] = (taken[partition], since if at == taken[partition] else now)
+        with self._lock:
+            self.lags, self.partitions, self._stands_since = lags, sorted(taken), stood
+            self._waiting = deque(sample for sample in self._waiting if sample.partition in taken)
+
+    def joined(self, partitions: Iterable[Partition]) -> None:
+        """Note that the group has given partitions, or said that there are none for this worker."""
+        self.has_joined = True
+        log.info("assigned", **self._named(partitions))
+
+    def left(self, partitions: Iterable[Partition], lanes: Lanes) -> None:
+        """Note that the group has taken partitions away."""
+        self.has_joined = bool(lanes.partitions)
+        log.info("revoked", **self._named(partitions))
+
+    def _named(self, partitions: Iterable[Partition]) -> dict[str, object]:
+        found = list(partitions)
+        return {"count": len(found), "partitions": compact(found, self._prefix)}
+
+    def received(self, messages: Sequence[Message]) -> None:
+        """Remember when the first and the last record of a poll were produced."""
+        if self.metrics is None or not messages or len(self._waiting) >= SAMPLES_MAX:
+            return
+        for message in (messages[0], messages[-1])[: len(messages)]:
+            kind, produced_ms = message.timestamp()
+            topic, number, offset = message.topic(), message.partition(), message.offset()
+            if message.error() is None and kind != TIMESTAMP_NOT_AVAILABLE and None not in (topic, number, offset):
+                with self._lock:
+                    self._waiting.append(Sample((topic, number), offset, produced_ms))  # type: ignore[arg-type]
+
+    def committed(
+        self,
+        batch: Batch,
+        outcome: Outcome,
+        steps: StepTimes,
+        known_end: Callable[[Partition], int | None],
+        buffered: int,
+    ) -> None:
+        """Take note of a committed batch, and write its line to the log."""
+        self.last_batch_at = time.monotonic()
+        self.lags = {**self.lags, **_behind({each: move.next for each, move in batch.moves.items()}, known_end)}
+        step, took_s = steps.slowest()
+        tell = log.warning if outcome.quarantined else log.info
+        reasons = {"reasons": dict(outcome.detail.reasons)} if outcome.detail.reasons else {}
+        tell(
+            "batch", accepted=outcome.accepted, duplicate=outcome.duplicate, quarantined=outcome.quarantined, **reasons,
+            rewards=outcome.rewards, partitions=compact(batch.moves, self._prefix), lag=sum(self.lags.values()),
+            buffered=buffered, retried=outcome.retried, duration_ms=round(steps.seconds * 1000, 1), slowest=step,
+            slowest_ms=round(took_s * 1000, 1),
+        )  # fmt: skip
+        if self.metrics is not None:
+            self.metrics.count(batch, outcome, steps.seconds)
+            self._await_view(batch)
+
+    def ticked(self, outcome: Outcome) -> None:
+        """Take note of a transaction that moved shards without traffic."""
+        log.info("ticks", shards=outcome.ticks, rewards=outcome.rewards)
+        if self.metrics is not None:
+            self.metrics.count_rewards(outcome)
+
+    def _await_view(self, batch: Batch) -> None:
+        """Let the samples of a committed batch wait for the projector."""
+        waiting: deque[Sample] = deque()
+        with self._lock:
+            for sample in self._waiting:
+                move = batch.moves.get(sample.partition)
+                if move is None or sample.offset >= move.next:
+                    waiting.append(sample)
+                elif len(self._unseen) < SAMPLES_MAX:
+                    self._unseen.append((time.monotonic(), sample))
+            self._waiting = waiting
+
+    def folded(self, begun_at: float, positions: int) -> None:
+        """Take note of a fold: what was committed before it began is in the views, unless it was cut short."""
+        if self.metrics is None or positions >= POSITIONS_MAX or not self._unseen:
+            return
+        now_ms = time.time() * 1000
+        seen = []
+        with self._lock:
+            while self._unseen and self._unseen[0][0] <= begun_at:
+                seen.append(self._unseen.popleft()[1])
+        for sample in seen:
+            self.metrics.visible.observe(max(0.0, now_ms - sample.produced_ms) / 1000)
+
+    def lag_seconds(self) -> float:
+        """Return for how long the oldest record of this worker's partitions has been waiting, as far as is known."""
+        now, now_ms = time.monotonic(), time.time() * 1000
+        with self._lock:
+            received = max((now_ms - sample.produced_ms for sample in self._waiting), default=0.0) / 1000
+            stood = max((now - since for _, since in self._stands_since.values()), default=0.0)
+        return max(received, stood, 0.0)
+
+    def shown_partitions(self) -> str:
+        """Return the partitions that this worker reads, in short."""
+        return compact(self.partitions, self._prefix)
+
+    def stands_still(self) -> str | None:
+        """Return in a sentence that the loop no longer goes round; None where it does."""
+        silence_s = time.monotonic() - self.turned_at
+        if self.is_draining or silence_s < TURNS_WITHIN_S:
+            return None
+        return f"the worker's loop has not gone round for {silence_s:.0f} s"
+
+
+def _behind(taken: Mapping[Partition, int], known_end: Callable[[Partition], int | None]) -> dict[Partition, int]:
+    """Return by how many offsets each partition is behind the end that its last fetch told."""
+    found = {}
+    for partition, at in taken.items():
+        with suppress(KafkaException):  # it was taken away in this moment
+            end = known_end(partition)
+            if end is not None:
+                found[partition] = max(0, end - at)
+    return found
+
+
+def worker_name() -> str:
+    """Return a name that no other worker has: host, process and a few letters, as every container's process is 1."""
+    return f"{socket.gethostname()[:HOST_LETTERS_MAX]}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+def compact(partitions: Iterable[Partition], prefix: str = "") -> str:
+    """Return partitions in short: `purchases 0-3 5, signups 0-3`, or once where all these topics have the same ones."""
+    numbers: dict[str, str] = {}
+    for topic, group in groupby(sorted(partitions), key=lambda partition: partition[0]):
+        numbers[topic.removeprefix(prefix)] = _ranges([number for _, number in group])
+    if len(numbers) > 1 and len(set(numbers.values())) == 1:
+        return f"{next(iter(numbers.values()))} of {'each topic' if len(numbers) == TOPICS else ' '.join(numbers)}"
+    return ", ".join(f"{topic} {shown}" for topic, shown in numbers.items())
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return ascending numbers as `0-3 5`."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)

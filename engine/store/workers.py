@@ -1,0 +1,85 @@
+"""Keep which workers live, and when the logs were last found whole: for `guerdon status` and the metrics alone."""
+
+from __future__ import annotations
+
+import pkgutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.store.migrations import versions
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+FORGOTTEN_AFTER = "1 minute"
+"""How long the row of a worker that died is kept, once another one is there to remove it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """Say how a worker is; ages in seconds, None where there was no batch yet, or nothing is in the way."""
+
+    worker: str
+    group_id: str
+    version: str
+    started_s: float
+    turned_s: float
+    last_batch_s: float | None
+    partitions: str
+    writer_why: str | None
+    projector_why: str | None
+    publisher_why: str | None
+
+
+def beat(cursor: Cursor, pulse: Pulse) -> None:
+    """Write a worker's row by PostgreSQL's clock, and remove those of workers that were not seen for long.
+
+    A row that another worker holds is left to it: nobody waits here.
+    """
+    cursor.execute(
+        """
+        DELETE FROM guerdon.worker WHERE worker IN (
+            SELECT worker FROM guerdon.worker WHERE seen_at < clock_timestamp() - %s::interval FOR UPDATE SKIP LOCKED
+        )
+        """,
+        (FORGOTTEN_AFTER,),
+    )
+    cursor.execute(
+        """
+        INSERT INTO guerdon.worker (worker, group_id, version, started_at, seen_at, turned_at, last_batch_at,
+                                    partitions, writer_why, projector_why, publisher_why)
+        SELECT %s, %s, %s, now - make_interval(secs => %s), now, now - make_interval(secs => %s),
+               now - make_interval(secs => %s), %s, %s, %s, %s
+        FROM clock_timestamp() AS now
+        ON CONFLICT (worker) DO UPDATE SET
+            seen_at = excluded.seen_at, turned_at = excluded.turned_at, last_batch_at = excluded.last_batch_at,
+            partitions = excluded.partitions, writer_why = excluded.writer_why,
+            projector_why = excluded.projector_why, publisher_why = excluded.publisher_why
+        """,
+        (
+            pulse.worker, pulse.group_id, pulse.version, pulse.started_s, pulse.turned_s, pulse.last_batch_s,
+            pulse.partitions, pulse.writer_why, pulse.projector_why, pulse.publisher_why,
+        ),
+    )  # fmt: skip
+
+
+def leave(cursor: Cursor, worker: str) -> None:
+    """Remove the row of a worker that leaves in good order."""
+    cursor.execute("DELETE FROM guerdon.worker WHERE worker = %s", (worker,))
+
+
+def note_verified(cursor: Cursor, generation: int) -> None:
+    """Note that the logs and views of `generation` were found whole just now."""
+    cursor.execute(
+        """
+        INSERT INTO guerdon.verified (generation) VALUES (%s)
+        ON CONFLICT (generation) DO UPDATE SET at = excluded.at
+        """,
+        (generation,),
+    )
+
+
+def own_revision() -> str:
+    """Return the newest migration of this release, without Alembic, for which a worker must not wait."""
+    names = [name for _, name, _ in pkgutil.iter_modules(versions.__path__)]
+    return max(name[1:].partition("_")[0] for name in names)
