@@ -23,6 +23,7 @@ from cli import (
     operate,
     programme,
     referral,
+    rewards,
     services,
     simulate,
     why,
@@ -44,7 +45,7 @@ UNREACHABLE = {
 
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
-    demo, services, worker, programme, events, simulate, member, operate, why, adjust, referral, generations,
+    demo, services, worker, programme, events, simulate, member, operate, why, adjust, referral, rewards, generations,
     difference, backtest, archive, bench,
 )  # fmt: skip
 

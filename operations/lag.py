@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.store import publication
 from engine.store.database import transaction
-from operations import offsets
+from operations import offsets, reward_events
 from operations.initialise import OUTPUT_TOPIC
 from operations.rows import dictionaries
 
@@ -37,4 +37,5 @@ def lag_rows(settings: Settings) -> list[dict[str, Any]]:
 
 def _output(settings: Settings, cursor: Cursor) -> list[dict[str, Any]]:
     topic = settings.topic_prefix + OUTPUT_TOPIC
-    return [{"what": topic, "lag": publication.lag(cursor), "unit": "reward events", "stopped": ""}]
+    why = reward_events.stopped_why(settings, cursor)
+    return [{"what": topic, "lag": publication.lag(cursor), "unit": "reward events", "stopped": why}]
