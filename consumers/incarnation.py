@@ -12,7 +12,7 @@ from consumers.comparison import Finding, Stand, Tail, found_of
 from consumers.topic_tail import NotAllowed
 from engine.store import incarnations, publication
 from engine.store.database import end_frozen
-from engine.store.incarnations import NONE, Origin
+from engine.store.incarnations import LOCKED_WITHIN, NONE, Origin
 from engine.store.publication import Range
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 FIRST = "the first one"
-
-LOCKED_WITHIN = "35s"
-"""How long to wait for the rounds under way: a little longer than one may wait for the brokers."""
 
 
 class Topic(NamedTuple):
@@ -133,7 +130,7 @@ def _why_all(
     """Return why all of the live log must be sent, or None."""
     if topic.name != current.origin.topic:
         return f"the topic is another one: {current.origin.topic} before"
-    if topic.id is not None and current.origin.topic_id is not None and topic.id != current.origin.topic_id:
+    if current.origin.is_another_topic(topic.id):
         return "the topic was deleted and made again"
     seen = incarnations.newest_generation(cursor, current)
     is_known = any(pos for pos, _ in cursors.values())

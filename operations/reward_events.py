@@ -7,14 +7,15 @@ import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka.admin import AdminClient
+from psycopg2.errors import LockNotAvailable
 
 from engine.store import archives, generations, incarnations, publication
 from engine.store.database import transaction
-from engine.store.incarnations import Origin
+from engine.store.incarnations import LOCKED_WITHIN, Origin
 from operations.initialise import OUTPUT_TOPIC
 from operations.output_topic import topic_id
 from operations.rows import dictionaries
-from schemas.errors import InputError
+from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
@@ -33,29 +34,42 @@ def publish_again(settings: Settings, why: str, from_ms: int | None = None) -> A
     """Begin an incarnation under which workers send the live log again, or what was recorded from an instant on.
 
     Raises:
-        InputError: there is no such topic.
+        InputError: there is no such topic, or it was made anew and has nothing from before `from_ms`.
+        AnswerIsNo: somebody publishes and does not come to an end.
         ServiceUnreachable: Kafka or PostgreSQL does not answer.
     """
     topic = settings.topic_prefix + OUTPUT_TOPIC
     made = _topic_id(settings, topic)
-    with transaction(settings.database_url) as cursor:
-        generation = generations.live(cursor)
-        publication.begin(cursor, generation)
-        incarnations.lock(cursor)
-        known = incarnations.positions(cursor, generation)
-        begins = dict.fromkeys(known, 0)
-        if from_ms is not None:
-            ends = archives.ends(cursor, generation, from_ms)
-            begins = {shard: min(pos, ends[shard].reward_pos) for shard, (pos, _) in known.items()}
-        current = incarnations.current(cursor)
-        if current is not None and from_ms is not None and current.origin.topic_id != made:
-            raise InputError(
-                f"the topic {topic} was deleted and made again and has nothing from before; leave --from out, or let a "
-                "worker run, which sends everything by itself"
-            )
-        origin = Origin(*incarnations.database_origin(cursor), topic, made)
-        name = incarnations.begin(cursor, origin, generation, begins, (why, _who()))
-        return Again(name, publication.lag(cursor))
+    try:
+        with transaction(settings.database_url) as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", (LOCKED_WITHIN,))
+            generation = generations.live(cursor)
+            publication.begin(cursor, generation)
+            incarnations.lock(cursor)
+            origin = Origin(*incarnations.database_origin(cursor), topic, made)
+            begins = _begins(cursor, generation, origin, from_ms)
+            name = incarnations.begin(cursor, origin, generation, begins, (why, _who()))
+            return Again(name, publication.lag(cursor))
+    except LockNotAvailable as error:
+        raise AnswerIsNo(
+            f"a worker has been sending for more than {LOCKED_WITHIN.removesuffix('s')} s and nothing was changed; see "
+            "`guerdon status` whether Kafka answers, and try again"
+        ) from error
+
+
+def _begins(cursor: Cursor, generation: int, origin: Origin, from_ms: int | None) -> dict[int, int]:
+    """Return up to which position of each shard what was sent stands."""
+    known = incarnations.positions(cursor, generation)
+    current = incarnations.current(cursor)
+    if from_ms is None or (current is not None and incarnations.newest_generation(cursor, current) != generation):
+        return dict.fromkeys(known, 0)
+    if current is not None and current.origin.is_another_topic(origin.topic_id):
+        raise InputError(
+            f"the topic {origin.topic} was deleted and made again and has nothing from before; leave --from out, or "
+            "let a worker run, which sends everything by itself"
+        )
+    ends = archives.ends(cursor, generation, from_ms)
+    return {shard: min(pos, ends[shard].reward_pos) for shard, (pos, _) in known.items()}
 
 
 def listed(settings: Settings) -> list[dict[str, Any]]:
@@ -78,7 +92,7 @@ def stopped_why(settings: Settings, cursor: Cursor) -> str:
     except InputError as missing:
         return str(missing)
     current = incarnations.current(cursor)
-    if current is None or None in (made, current.origin.topic_id) or made == current.origin.topic_id:
+    if current is None or not current.origin.is_another_topic(made):
         return ""
     return f"the topic {topic} was deleted and made again; a worker that runs sends everything again within seconds"
 

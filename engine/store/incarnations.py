@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 NONE = ""
 """What stands for the incarnation of messages of a release that knew none: less than any."""
 
+LOCKED_WITHIN = "35s"
+"""How long to wait for the rounds under way: a little longer than one may wait for the brokers."""
+
 _MS_DIGITS = 13
 _DIGEST_DIGITS = 12
 _FORM = re.compile(rf"[0-9]{{{_MS_DIGITS + _DIGEST_DIGITS}}}")
@@ -42,6 +45,10 @@ class Origin(NamedTuple):
     timeline: str | None
     topic: str
     topic_id: str | None
+
+    def is_another_topic(self, topic_id: str | None) -> bool:
+        """Whether the topic of this name was made anew since."""
+        return topic_id is not None and self.topic_id is not None and topic_id != self.topic_id
 
 
 class Incarnation(NamedTuple):
