@@ -87,7 +87,8 @@ class TailReader:
             if stop.is_set() or time.monotonic() > deadline:
                 raise ServiceUnreachable(f"Kafka did not deliver the end of {self._topic} within {WITHIN_S:.0f} s")
             meanwhile()
-            for message in consumer.consume(MESSAGES_MAX, STEP_S):
+            first_one = consumer.poll(STEP_S)
+            for message in [] if first_one is None else [first_one, *consumer.consume(MESSAGES_MAX, 0)]:
                 partition, error = message.partition() or 0, message.error()
                 if error is None:
                     self._note(message, newest)
