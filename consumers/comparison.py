@@ -68,6 +68,8 @@ def found_of(stand: Stand, tail: Tail, rows: Mapping[int, tuple[int, str, int]])
             why, begins[shard] = (LOST, 0) if pos and was_told and tail.is_whole else (None, pos)
         if why is not None:
             whys.append(why)
+    if LOST in whys:  # a shard that was not found may have lost its end as well
+        begins |= {shard: 0 for shard in stand.cursors if shard not in tail.last}
     return Finding(WENT_BACK if WENT_BACK in whys else LOST, begins) if whys else None
 
 

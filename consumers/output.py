@@ -112,7 +112,7 @@ class Output:
         with suppress(KafkaException):  # after a fatal error it does nothing any more
             self._producer.purge()
             self._producer.flush(0)
-        del self._producer  # which ends its threads: they would go on to look for a broker
+        del self._producer, self._admin  # which ends their threads: they would go on to look for a broker
         self.connection.close()
 
     def lag(self) -> int:

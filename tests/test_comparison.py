@@ -234,3 +234,11 @@ def test_a_generation_that_has_sent_nothing_yet_is_not_behind_the_one_before() -
     tail = Tail({3: Last("b", 1, 9, ROW)}, is_whole=True)
     assert found_of(Stand("b", 2, {3: (0, "")}), tail, {}) is None
     assert found_of(Stand("b", 2, {3: (4, "b")}), tail, {}) is not None
+
+
+def test_where_the_topic_lost_its_end_a_shard_that_was_not_found_is_sent_again_whole() -> None:
+    cursors = {3: (5, "b"), 4: (9, "b"), 5: (0, "")}
+    lost = Tail({3: Last("b", 1, 4, ROW)}, is_whole=False)
+    assert found_of(Stand("b", 1, cursors), lost, {3: ROW}) == (LOST, {3: 4, 4: 0, 5: 0})
+    back = Tail({3: Last("b", 1, 7, ROW)}, is_whole=False)
+    assert found_of(Stand("b", 1, cursors), back, {}) == (WENT_BACK, {3: 5, 4: 9, 5: 0})
