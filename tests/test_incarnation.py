@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -11,14 +13,19 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from psycopg2 import sql
+from typer import Typer
+from typer.testing import CliRunner
 
+from cli import rewards
 from consumers import output, topic_tail
 from consumers.output import Output
 from engine.store import generations, incarnations, publication
 from engine.store.database import transaction
+from operations import reward_events
 from operations.initialise import OUTPUT_TOPIC, create_topics
 from operations.lag import lag_rows
 from operations.reward_events import listed, publish_again
+from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import SHARDS
 from tests.chaos.load import PROGRAMME_WITHOUT_ORDER, activate
 from tests.chaos.workers import eventually, running
@@ -320,3 +327,50 @@ def test_messages_are_compressed_as_the_setting_says_unless_librdkafkas_own_is_s
     rounds(ready.model_copy(update=changed))
     assert {config["compression.type"] for config in configs} == {wanted}
     assert_followed(ready)
+
+
+def test_the_commands_say_what_they_did_and_list_it(ready: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUERDON_DATABASE_URL", ready.database_url)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", ready.bootstrap_servers)
+    monkeypatch.setenv("GUERDON_TOPIC_PREFIX", ready.topic_prefix)
+    app = Typer()
+    rewards.register(app)
+
+    def command(*words: str) -> Any:
+        return CliRunner().invoke(app, ["rewards", *words])
+
+    assert command("incarnations").stdout == "nothing was published yet\n"
+    log(ready, 0, 5)
+    rounds(ready)
+    told = command("publish-again", "--why", "a copy was lost").stdout
+    assert re.fullmatch(
+        r"incarnation \d{25} begins: 10 reward events to send; `guerdon status` shows how many are left\n", told
+    )
+    assert (
+        json.loads(command("publish-again", "--from", "2999-01-01T00:00:00Z", "--json").stdout)["reward_events"] == 10
+    )
+    found = json.loads(command("incarnations", "--json").stdout)
+    assert [row["why"] for row in found] == ["asked for by an operator", "a copy was lost", "the first one"]
+    assert "a copy was lost" in command("incarnations").stdout
+    wrong = command("publish-again", "--from", "yesterday").exception
+    assert isinstance(wrong, InputError)
+    assert "--from" in str(wrong)
+    make_topic_anew(ready)
+    refused = command("publish-again", "--from", "2020-01-01T00:00:00Z").exception
+    assert isinstance(refused, InputError)
+    assert "has nothing from before; leave --from out" in str(refused)
+    rounds(ready)
+    assert_followed(ready)
+
+
+def test_a_command_that_cannot_begin_says_so_and_changes_nothing(
+    ready: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log(ready, 0, 5)
+    rounds(ready)
+    monkeypatch.setattr(reward_events, "LOCKED_WITHIN", "100ms")
+    with transaction(ready.database_url) as cursor:
+        incarnations.lock(cursor)
+        with pytest.raises(AnswerIsNo, match="nothing was changed"):
+            publish_again(ready, "")
+    assert begun(ready) == ["the first one"]
