@@ -135,7 +135,7 @@ def _why_all(
     seen = incarnations.newest_generation(cursor, current)
     is_known = any(pos for pos, _ in cursors.values())
     if generation < seen or (generation > seen and is_known):
-        return f"generation {generation} is live again, after {seen}"
+        return f"generation {generation} is live and followers have {seen}"
     return None
 
 

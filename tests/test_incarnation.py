@@ -217,8 +217,8 @@ def test_a_generation_that_is_live_again_begins_an_incarnation_and_one_that_is_n
     assert begun(ready) == ["the first one"]
     assert_followed(ready, followed)
     for live, retired, why in (
-        (1, 2, "generation 1 is live again, after 2"),
-        (2, 1, "generation 2 is live again, after 1"),
+        (1, 2, "generation 1 is live and followers have 2"),
+        (2, 1, "generation 2 is live and followers have 1"),
     ):
         change(ready, "UPDATE guerdon.generation SET status = 'retired' WHERE generation = %s", retired)
         change(ready, "UPDATE guerdon.generation SET status = 'live' WHERE generation = %s", live)
