@@ -53,6 +53,7 @@ bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its l
 	@$(BIN)/python -m bench.ticks
 	@$(BIN)/python -m bench.budgets
 	@$(BIN)/python -m bench.referrals
+	@$(BIN)/python -m bench.compression
 	@$(BIN)/python -m bench.replay
 	@$(BIN)/python -m bench.projections
 	@$(BIN)/python -m bench.as_of

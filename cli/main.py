@@ -24,6 +24,7 @@ from cli import (
     programme,
     quarantine,
     referral,
+    rewards,
     services,
     simulate,
     why,
@@ -47,7 +48,7 @@ UNREACHABLE = {
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
     demo, services, worker, programme, events, simulate, member, operate, quarantine, why, adjust, referral,
-    generations, difference, backtest, archive, bench,
+    rewards, generations, difference, backtest, archive, bench,
 )  # fmt: skip
 
 app = typer.Typer(

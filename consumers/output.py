@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from math import gcd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
 
 from consumers import fixed
+from consumers.incarnation import Agreement, Topic
+from consumers.topic_tail import TailReader
 from engine.store import generations, publication
 from engine.store.database import PUBLISHER, connect
 from operations.initialise import OUTPUT_TOPIC
-from schemas.errors import InputError, ServiceUnreachable
+from operations.output_topic import missing, topic_id
+from schemas.errors import ServiceUnreachable
 from schemas.partitioning import SHARDS
-from schemas.reward_codec import RECORD, RewardEncoder
+from schemas.reward_codec import RECORD, RewardEncoder, frame
 from schemas.writer_schemas import committed_ids
 
 if TYPE_CHECKING:
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from engine.store.publication import Range
     from operations.settings import Settings
     from schemas.reward_codec import RewardRow
 
@@ -39,10 +45,17 @@ ACKNOWLEDGED_WITHIN_S = 30.0
 LEAVE_S = 1.0
 METADATA_TIMEOUT_S = 10.0
 FLUSH_STEP_S = 0.2
+LOOK_AT_TOPIC_S = 10.0
+"""How often to ask whether the topic was made anew meanwhile: a producer goes on as if nothing had happened."""
+
+GZIP_LEVEL = 1
+"""A third of what zlib's own choice costs, for a tenth more bytes."""
+
+_NOBODY = b""
+"""The key of messages that say where an incarnation begins: no member_id is empty."""
 
 _TUNING: dict[str, Any] = {
     "linger.ms": 5,
-    "compression.type": "lz4",
     "queue.buffering.max.messages": 100_000,
     "log_level": 0,
 }
@@ -50,6 +63,13 @@ _FIXED: dict[str, Any] = {
     **fixed.PRODUCER,
     "delivery.report.only.error": True,  # a report for each message would cost as much as sending it
 }
+
+
+class Edition(NamedTuple):
+    """Hold what the headers of one round say of all its messages."""
+
+    incarnation: bytes
+    generation: bytes
 
 
 class NotTaken(Exception):  # noqa: N818  a state, not a fault
@@ -70,11 +90,21 @@ class Output:
         self._stop = stop
         self._observe = observe
         self._topic = settings.topic_prefix + OUTPUT_TOPIC
-        self._encoder = RewardEncoder(_schema_id(settings.registry_url))
+        schema_id = _schema_id(settings.registry_url)
+        self._encoder = RewardEncoder(schema_id)
         self._failures: list[KafkaError] = []
-        self._producer = _producer(settings.kafka_config(), self._topic, self._failures)
+        kafka = settings.kafka_config()
+        tuning = {**_TUNING, "compression.type": settings.rewards_compression}
+        if settings.rewards_compression == "gzip":
+            tuning["compression.level"] = GZIP_LEVEL
+        self._producer, self._partitions = _producer({**tuning, **kafka}, self._topic, self._failures)
+        self._admin = AdminClient({**kafka})
         self._reader = publication.LogReader()
+        tails = TailReader(kafka, settings.group_id, self._topic, frame(schema_id))
+        self._agreement = Agreement(settings.database_url, tails, self._reader, stop)
         self._generation: int | None = None
+        self._topic_id: str | None = None
+        self._look_at = 0.0
         self.connection = connect(settings.database_url, application=PUBLISHER)
 
     def close(self) -> None:
@@ -82,7 +112,7 @@ class Output:
         with suppress(KafkaException):  # after a fatal error it does nothing any more
             self._producer.purge()
             self._producer.flush(0)
-        del self._producer  # which ends its threads: they would go on to look for a broker
+        del self._producer, self._admin  # which ends their threads: they would go on to look for a broker
         self.connection.close()
 
     def lag(self) -> int:
@@ -91,7 +121,7 @@ class Output:
             return publication.lag(cursor)
 
     def advance(self) -> int:
-        """Publish a round: the shards furthest behind that nobody else publishes; return how many reward events.
+        """Publish a round: the shards furthest behind that nobody else publishes; return how many messages.
 
         The cursors are locked, the events sent, the broker's acknowledgements awaited, the cursors moved. Whatever
         breaks in between leaves the cursors where they were, and the same events are sent again. Where two processes
@@ -101,36 +131,71 @@ class Output:
         Raises:
             NotTaken: the broker did not take them; this object must be closed.
         """
+        is_due = self._was_made_anew()
+        sent = 0
         with self.connection.cursor() as cursor:
             generation = generations.live(cursor)
-            if generation != self._generation:
-                publication.begin(cursor, generation)
+            if is_due or generation != self._generation:
+                self.connection.commit()
+                self._agreement.make(self.connection, generation, Topic(self._topic, self._topic_id, self._partitions))
                 self._generation = generation
-            ranges = publication.lock_ranges(cursor, generation, SHARDS_MAX, POSITIONS_MAX)
+            incarnation, ranges = publication.lock_ranges(cursor, generation, SHARDS_MAX, POSITIONS_MAX)
             if ranges:
                 self._observe("before publish")
                 rows = self._reader.read(cursor, generation, ranges)
                 if len(rows) != sum(each.upto_pos - each.after_pos for each in ranges):
                     raise NotTaken(f"generation {generation} is no longer live, or its log has a hole: see verify")
-                self._send_all(generation, rows)
+                sent = self._send_all(Edition(incarnation.encode(), b"%d" % generation), ranges, rows)
                 self._observe("after publish")
-                publication.move(cursor, generation, ranges)
+                publication.move(cursor, generation, incarnation, ranges)
                 self._observe("before publish commit")
         self.connection.commit()
         self._observe("after publish commit")
-        return len(rows) if ranges else 0
+        return sent
 
-    def _send_all(self, generation: int, rows: list[RewardRow]) -> None:
+    def _was_made_anew(self) -> bool:
+        """Whether this object is new, as after a lost connection, or the topic was made anew since it looked last."""
+        if time.monotonic() < self._look_at:
+            return False
+        before, self._topic_id = self._topic_id, topic_id(self._admin, self._topic, self._stop)
+        is_new, self._look_at = not self._look_at, time.monotonic() + LOOK_AT_TOPIC_S
+        return is_new or before != self._topic_id
+
+    def _send_all(self, edition: Edition, ranges: list[Range], rows: list[RewardRow]) -> int:
         try:
-            self._send(b"%d" % generation, rows)
+            begun = sum(self._begin(edition, each) for each in ranges if each.begun.encode() != edition.incarnation)
+            self._send(edition, rows)
             self._await_broker()
         except KafkaException as error:
             raise NotTaken(error.args[0].str()) from error
+        return begun + len(rows)
 
-    def _send(self, generation: bytes, rows: list[RewardRow]) -> None:
+    def _begin(self, edition: Edition, where: Range) -> int:
+        """Say in every partition that may hold the shard up to where what was sent of it stands; return in how many."""
+        headers: Headers = [
+            ("incarnation", edition.incarnation), ("generation", edition.generation),
+            ("shard", _SHARDS[where.shard]), ("pos", b"%d" % where.after_pos),
+        ]  # fmt: skip
+        step = gcd(self._partitions, SHARDS)
+        partitions = range(where.shard % step, self._partitions, step)
+        for partition in partitions:
+            while True:
+                try:
+                    self._producer.produce(self._topic, None, _NOBODY, partition, headers=headers)
+                except BufferError:
+                    self._await_broker()
+                else:
+                    break
+        return len(partitions)
+
+    def _send(self, edition: Edition, rows: list[RewardRow]) -> None:
         produce, encode, topic = self._producer.produce, self._encoder.encode, self._topic
+        incarnation, generation = edition
         for row in rows:
-            headers: Headers = [("generation", generation), ("shard", _SHARDS[row.shard]), ("pos", b"%d" % row.pos)]
+            headers: Headers = [
+                ("incarnation", incarnation), ("generation", generation), ("shard", _SHARDS[row.shard]),
+                ("pos", b"%d" % row.pos),
+            ]  # fmt: skip
             while True:
                 try:
                     produce(topic, encode(row), row.member_id, headers=headers)
@@ -164,14 +229,17 @@ def _schema_id(registry_url: str | None) -> int:
     return registered_ids(registry_client(registry_url), registry_url)[RECORD]
 
 
-def _producer(kafka: Mapping[str, Any], topic: str, failures: list[KafkaError]) -> Producer:
-    """Return a producer that adds what fails to `failures`: it must not hold the object that holds it."""
+def _producer(kafka: Mapping[str, Any], topic: str, failures: list[KafkaError]) -> tuple[Producer, int]:
+    """Return a producer, and how many partitions the topic has.
+
+    It adds what fails to `failures`: it must not hold the object that holds it.
+    """
 
     def note(error: KafkaError | None, _message: Message) -> None:
         if error is not None:
             failures.append(error)
 
-    producer = Producer({**_TUNING, **kafka, **_FIXED, "on_delivery": note})
+    producer = Producer({**kafka, **_FIXED, "on_delivery": note})
     try:
         known = producer.list_topics(timeout=METADATA_TIMEOUT_S).topics
     except KafkaException as error:
@@ -180,7 +248,5 @@ def _producer(kafka: Mapping[str, Any], topic: str, failures: list[KafkaError]) 
             "KAFKA_BOOTSTRAP_SERVERS"
         ) from error
     if topic not in known:
-        raise InputError(
-            f"Kafka has no topic {topic}; run `guerdon init` to create it, or set `publish_rewards = false`"
-        )
-    return producer
+        raise missing(topic)
+    return producer, len(known[topic].partitions)

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException
 
 from engine.store import publication
 from engine.store.database import transaction
-from operations import offsets
+from operations import offsets, reward_events
 from operations.cleanup_policies import compacted
 from operations.ends import Ends
 from operations.initialise import OUTPUT_TOPIC
@@ -63,7 +63,7 @@ def lag_rows(settings: Settings) -> list[dict[str, Any]]:
 def _output(settings: Settings, cursor: Cursor) -> list[dict[str, Any]]:
     topic = settings.topic_prefix + OUTPUT_TOPIC
     row = {"what": topic, "lag": publication.lag(cursor), "held": 0, "unit": "reward events"}
-    return [row | {"held_since": "", "stopped": ""}]
+    return [row | {"held_since": "", "stopped": reward_events.stopped_why(settings, cursor)}]
 
 
 def remarks(settings: Settings) -> list[str]:

@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     tombstones: Literal["pass", "quarantine"] = "pass"
     referral_link: str = Field("/r/{code}", description="where a member's code leads; {code} stands for it")
     publish_rewards: bool = Field(default=True, description="whether reward events go to their topic")
+    rewards_compression: Literal["none", "gzip", "lz4", "zstd", "snappy"] = Field(
+        "gzip", description="of the messages of reward events; every client reads gzip and none"
+    )
 
     @classmethod
     def settings_customise_sources(

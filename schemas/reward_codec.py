@@ -71,7 +71,7 @@ class RewardEncoder:
     """Encode reward events under the schema id that the registry, or the committed table, gives their record."""
 
     def __init__(self, schema_id: int) -> None:
-        self._frame = b"\0" + schema_id.to_bytes(4)
+        self._frame = frame(schema_id)
         self._instants: dict[int, bytes] = {}
 
     def encode(self, row: RewardRow) -> bytes:
@@ -101,6 +101,11 @@ class RewardEncoder:
                 self._instants.clear()
             found = self._instants[at_ms] = pack_long(at_ms)
         return found
+
+
+def frame(schema_id: int) -> bytes:
+    """Return how a message begins whose schema has this id."""
+    return b"\0" + schema_id.to_bytes(4)
 
 
 def pack_posting(posting: PostingTexts) -> bytes:

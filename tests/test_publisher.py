@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import admin as kafka_admin
 from confluent_kafka.admin import AdminClient
 
-from consumers import output, publisher
+from consumers import incarnation, output, publisher
 from consumers.output import NotTaken, Output
 from consumers.publisher import Publisher, finish
 from engine.batch import Batch
@@ -25,6 +25,7 @@ from operations.initialise import OUTPUT_TOPIC, create_topics
 from operations.lag import lag_rows
 from operations.services.state import KAFKA, read_state
 from schemas.errors import InputError, ServiceUnreachable
+from schemas.partitioning import SHARDS
 from schemas.writer_schemas import committed_ids
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import PROGRAMME_WITHOUT_ORDER, Load, activate, make_topics, publish
@@ -133,10 +134,9 @@ def test_several_publishers_share_the_shards_and_send_each_event_once(
 
 
 def test_a_shard_that_another_process_publishes_is_left_to_it(ready: Settings) -> None:
+    rounds(ready)
     log(ready, 0, 40)
     shards = {row["shard"] for row in logged(ready)}
-    with transaction(ready.database_url) as cursor:
-        publication.begin(cursor, 1)
     with transaction(ready.database_url) as other:
         other.execute(
             "SELECT 1 FROM guerdon.publication_cursor WHERE generation = 1 AND shard = %s FOR UPDATE", (min(shards),)
@@ -264,6 +264,7 @@ def test_a_round_is_given_up_after_a_while_so_that_no_transaction_grows_old(
     own_broker: Settings, kafka_service: LocalKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(Output(own_broker, threading.Event(), lambda _point: None)) as out, monkeypatch.context() as hurried:
+        assert out.advance() == 0
         log(own_broker, 0, 10)
         hurried.setattr(output, "ACKNOWLEDGED_WITHIN_S", 0.5)
         with stopped(kafka_service), pytest.raises(NotTaken, match="the broker did not take all within"):
@@ -320,11 +321,13 @@ def test_each_generation_that_becomes_live_is_published_from_its_first_position(
         cursor.execute("SELECT guerdon.create_generation(2, 'live')")
     activate(ready.database_url, PROGRAMME_WITHOUT_ORDER)
     log(ready, 100, 10)
-    assert rounds(ready) == 20
-    followed = follow(ready)
+    assert rounds(ready) == 20 + SHARDS
+    followed = assert_followed(ready)
     assert followed.generations == {1, 2}
-    assert [event["pos"] for event in followed.events if event["event_id"] in {f"e{at}" for at in range(100, 110)}]
-    assert len(followed.events) == 40 + 20
+    assert len(followed.incarnations) == 1
+    assert sorted(followed.beginnings) == [(shard, 0) for shard in range(SHARDS)]
+    assert {event["event_id"] for event in followed.events} == {f"e{at}" for at in range(100, 110)}
+    assert len(followed.came) == 40 + 20
     with transaction(ready.database_url) as cursor:
         assert publication.LogReader().read(cursor, 1, [publication.Range(0, 0, 99)]) == []
         assert generations.live(cursor) == 2
@@ -347,6 +350,7 @@ def test_a_process_that_was_stopped_while_it_read_the_log_gives_its_shards_back(
 ) -> None:
     """Its session neither idles nor ends: PostgreSQL waits for somebody to take what it sends."""
     monkeypatch.setattr(publisher, "HELD_UP_S", 1.5)
+    monkeypatch.setattr(incarnation, "LOCKED_WITHIN", "1500ms")
     with psycopg2.connect(ready.database_url) as connection, connection.cursor() as cursor:
         name = connection.info.dbname
         cursor.execute(f"ALTER DATABASE \"{name}\" SET idle_in_transaction_session_timeout = '1s'")
@@ -435,7 +439,7 @@ def test_the_shards_of_a_round_are_those_furthest_behind(ready: Settings) -> Non
     log(ready, 100, 40)
     with transaction(ready.database_url) as cursor:
         publication.begin(cursor, 1)
-        ranges = publication.lock_ranges(cursor, 1, 5, 1_000)
+        _, ranges = publication.lock_ranges(cursor, 1, 5, 1_000)
     lengths = [each.upto_pos - each.after_pos for each in ranges]
     assert len(lengths) == 5
     assert lengths[0] >= 30

@@ -10,8 +10,10 @@ from io import BytesIO
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.store import incarnations
 from engine.store.binary_copy import HEADER, POSTGRES_EPOCH_MS
 from engine.store.database import one
+from engine.store.incarnations import NONE
 from schemas.reward_codec import PostingTexts, RewardRow, pack_posting
 
 if TYPE_CHECKING:
@@ -30,11 +32,15 @@ _END_BYTES = 2
 
 
 class Range(NamedTuple):
-    """Name positions of one shard: those after `after_pos`, up to `upto_pos`, the last of a source event."""
+    """Name positions of one shard: those after `after_pos`, up to `upto_pos`, the last of a source event.
+
+    `begun` is the incarnation under which the topic was told where the shard's part of it begins.
+    """
 
     shard: int
     after_pos: int
     upto_pos: int
+    begun: str = NONE
 
 
 def begin(cursor: Cursor, generation: int) -> None:
@@ -48,28 +54,34 @@ def begin(cursor: Cursor, generation: int) -> None:
     )
 
 
-def lock_ranges(cursor: Cursor, generation: int, shards_max: int, positions_max: int) -> list[Range]:
-    """Lock the cursors of the shards that are furthest behind, and return what of each is to be published.
+def lock_ranges(cursor: Cursor, generation: int, shards_max: int, positions_max: int) -> tuple[str, list[Range]]:
+    """Lock the cursors of the shards that are furthest behind, and return what of each is to be published, and as what.
+
+    A shard of which the topic was not told yet where the incarnation begins counts, too, though nothing may follow.
 
     A shard that another process publishes is skipped, so that no two ever send the same shard's events crosswise. A
     range of more than `positions_max` is cut after the source event at the cut.
     """
     cursor.execute(
         """
-        SELECT c.shard, c.pos, h.pos
+        SELECT c.shard, c.pos, h.pos, c.begun
         FROM guerdon.publication_cursor c
         CROSS JOIN LATERAL (
             SELECT g.pos FROM guerdon.generation_head g
             WHERE g.generation = c.generation AND g.shard = c.shard ORDER BY g.seq DESC LIMIT 1
         ) h
-        WHERE c.generation = %s AND h.pos > c.pos
+        WHERE c.generation = %s
+          AND (h.pos > c.pos OR c.begun <> (SELECT coalesce(max(incarnation), '') FROM guerdon.incarnation))
         ORDER BY h.pos - c.pos DESC, c.shard LIMIT %s FOR UPDATE OF c SKIP LOCKED
         """,
         (generation, shards_max),
     )
-    # a lock may have been awaited by nobody, but a cursor read before it may have moved to the head meanwhile
-    ranges = [Range(*row) for row in cursor.fetchall() if row[2] > row[1]]
-    return [
+    rows = cursor.fetchall()
+    # Asked once the cursors are locked: no other incarnation can begin before this transaction ends. A lock may have
+    # been awaited by nobody, but a cursor read before it may have moved to the head meanwhile.
+    incarnation = incarnations.in_force(cursor) if rows else NONE
+    ranges = [Range(*row) for row in rows if row[2] > row[1] or row[3] != incarnation]
+    return incarnation, [
         each._replace(upto_pos=_end_of_event(cursor, generation, each.shard, each.after_pos + positions_max))
         if each.upto_pos - each.after_pos > positions_max
         else each
@@ -176,15 +188,15 @@ def _unpack_posting(sent: bytes) -> PostingTexts:
     return PostingTexts(kind or b"", unit or b"", debit, credit, item, rule_id, number, campaign, reason)
 
 
-def move(cursor: Cursor, generation: int, ranges: list[Range]) -> None:
-    """Note that the topic has all of `ranges`, whose cursors this transaction holds."""
+def move(cursor: Cursor, generation: int, incarnation: str, ranges: list[Range]) -> None:
+    """Note that the topic has all of `ranges` under an incarnation; this transaction holds their cursors."""
     cursor.execute(
         """
-        UPDATE guerdon.publication_cursor c SET pos = r.upto, as_of = clock_timestamp()
+        UPDATE guerdon.publication_cursor c SET pos = r.upto, begun = %s, as_of = clock_timestamp()
         FROM unnest(%s::smallint[], %s::bigint[]) AS r (shard, upto)
         WHERE c.generation = %s AND c.shard = r.shard
         """,
-        ([each.shard for each in ranges], [each.upto_pos for each in ranges], generation),
+        (incarnation, [each.shard for each in ranges], [each.upto_pos for each in ranges], generation),
     )
 
 

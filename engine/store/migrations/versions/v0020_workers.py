@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0020"
-down_revision = "0017"
+down_revision = "0019"
 
 WORKERS = """
 CREATE TABLE guerdon.worker (                     -- a row a process that runs; gone when it leaves in good order

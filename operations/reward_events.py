@@ -1,0 +1,109 @@
+"""Look after the topic of reward events: what it lacks, which incarnations there were, and send it again."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from confluent_kafka.admin import AdminClient
+from psycopg2.errors import LockNotAvailable
+
+from engine.store import archives, generations, incarnations, publication
+from engine.store.database import transaction
+from engine.store.incarnations import LOCKED_WITHIN, Origin
+from operations.initialise import OUTPUT_TOPIC
+from operations.output_topic import topic_id
+from operations.rows import dictionaries
+from schemas.errors import AnswerIsNo, InputError
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from operations.settings import Settings
+
+
+class Again(NamedTuple):
+    """Say what an operator's incarnation is called, and how many reward events are sent under it."""
+
+    incarnation: str
+    reward_events: int
+
+
+def publish_again(settings: Settings, why: str, from_ms: int | None = None) -> Again:
+    """Begin an incarnation under which workers send the live log again, or what was recorded from an instant on.
+
+    Raises:
+        InputError: there is no such topic, or it was made anew and has nothing from before `from_ms`.
+        AnswerIsNo: somebody publishes and does not come to an end.
+        ServiceUnreachable: Kafka or PostgreSQL does not answer.
+    """
+    topic = settings.topic_prefix + OUTPUT_TOPIC
+    made = _topic_id(settings, topic)
+    try:
+        with transaction(settings.database_url) as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", (LOCKED_WITHIN,))
+            generation = generations.live(cursor)
+            publication.begin(cursor, generation)
+            incarnations.lock(cursor)
+            origin = Origin(*incarnations.database_origin(cursor), topic, made)
+            begins = _begins(cursor, generation, origin, from_ms)
+            name = incarnations.begin(cursor, origin, generation, begins, (why, _who()))
+            return Again(name, publication.lag(cursor))
+    except LockNotAvailable as error:
+        raise AnswerIsNo(
+            f"a worker has been sending for more than {LOCKED_WITHIN.removesuffix('s')} s and nothing was changed; see "
+            "`guerdon status` whether Kafka answers, and try again"
+        ) from error
+
+
+def _begins(cursor: Cursor, generation: int, origin: Origin, from_ms: int | None) -> dict[int, int]:
+    """Return up to which position of each shard what was sent stands."""
+    known = incarnations.positions(cursor, generation)
+    current = incarnations.current(cursor)
+    if from_ms is None or (current is not None and incarnations.newest_generation(cursor, current) != generation):
+        return dict.fromkeys(known, 0)
+    if current is not None and current.origin.is_another_topic(origin.topic_id):
+        raise InputError(
+            f"the topic {origin.topic} was deleted and made again and has nothing from before; leave --from out, or "
+            "let a worker run, which sends everything by itself"
+        )
+    ends = archives.ends(cursor, generation, from_ms)
+    return {shard: min(pos, ends[shard].reward_pos) for shard, (pos, _) in known.items()}
+
+
+def listed(settings: Settings) -> list[dict[str, Any]]:
+    """Return every incarnation of the topic, the newest first."""
+    with transaction(settings.database_url) as cursor:
+        return dictionaries(
+            cursor,
+            """
+            SELECT incarnation, begun_at, begun_by, why, topic, topic_id, system_id, timeline
+            FROM guerdon.incarnation ORDER BY incarnation DESC
+            """,
+        )
+
+
+def stopped_why(settings: Settings, cursor: Cursor) -> str:
+    """Return why the topic does not have what the database believes that it has, as a sentence, else nothing."""
+    topic = settings.topic_prefix + OUTPUT_TOPIC
+    try:
+        made = _topic_id(settings, topic)
+    except InputError as missing:
+        return str(missing)
+    current = incarnations.current(cursor)
+    if current is None or not current.origin.is_another_topic(made):
+        return ""
+    return f"the topic {topic} was deleted and made again; a worker that runs sends everything again within seconds"
+
+
+def _topic_id(settings: Settings, topic: str) -> str | None:
+    admin = AdminClient({**settings.kafka_config()})
+    return topic_id(admin, topic)
+
+
+def _who() -> str:
+    try:
+        return f"{getpass.getuser()} on {socket.gethostname()}"
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"somebody on {socket.gethostname()}"
