@@ -113,6 +113,11 @@ class Lanes:
         return {lane.partition: lane.written for lane in self._lanes.values()}
 
     @property
+    def positions(self) -> dict[Partition, int]:
+        """Return the next offset that each assigned partition is to deliver."""
+        return {lane.partition: lane.position for lane in self._lanes.values()}
+
+    @property
     def empty(self) -> list[Partition]:
         """List the lanes without records: each of them may be waited for, so none of them may stay paused."""
         return [lane.partition for lane in self._lanes.values() if not lane.records]

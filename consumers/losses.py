@@ -76,7 +76,8 @@ class Losses:
         position, why = found
         self.forget([partition])
         if why is None:  # the record taken last was deleted in this moment, and nothing behind it
-            self._source.read_again(partition, position)
+            positions = self._lanes.positions | self._tails.offsets
+            self._source.assign_again(partition, positions | {partition: position})
         else:
             self._stop(partition, why, error.str())
 

@@ -118,6 +118,14 @@ class Source:
         self._consumer.resume([TopicPartition(*partition)])
         self.seek(partition, offset)
 
+    def assign_again(self, partition: Partition, positions: Mapping[Partition, int]) -> None:
+        """Read `partition` anew, which librdkafka has given up and lets nobody seek in; all are read at `positions`."""
+        if self._incremental:
+            self._consumer.incremental_unassign([TopicPartition(*partition)])
+            self._consumer.incremental_assign([TopicPartition(*partition, positions[partition])])
+        else:
+            self._consumer.assign([TopicPartition(*each, offset) for each, offset in sorted(positions.items())])
+
     def leave_out(self, partitions: Iterable[Partition]) -> None:
         """Deliver nothing more of `partitions`, which stay assigned."""
         self._consumer.pause([TopicPartition(*partition) for partition in partitions])

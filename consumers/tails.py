@@ -38,6 +38,11 @@ class Tails:
         """Whether `partition` is still to be looked at."""
         return partition in self._expected
 
+    @property
+    def offsets(self) -> dict[Partition, int]:
+        """Return where each partition that is still to be looked at is read from."""
+        return {partition: record.offset for partition, record in self._expected.items()}
+
     def expect(self, records: Mapping[Partition, LastRecord]) -> None:
         """Look at these partitions, each of which is read from the record that was taken last."""
         self._expected |= records

@@ -304,7 +304,10 @@ class _Moves:
             whole, at = self._whole[partition], self._at[partition]
             high_ms = whole.high_ms if reached == whole.next else highest[partition]
             passed = reached - at - counts[partition]
-            moves[partition] = structs.replace(whole, expected=at, next=reached, high_ms=high_ms, passed=passed)
+            last = whole.last if reached == whole.next else None  # of what is between nothing was kept
+            moves[partition] = structs.replace(
+                whole, expected=at, next=reached, high_ms=high_ms, passed=passed, last=last
+            )
         return moves
 
     def take(self, start: int, stop: int) -> None:
