@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from consumers.source import place_of
 from engine.batch import Batch, ClockMove
+from engine.store import generations
 from engine.store.database import INFRASTRUCTURE, one, transaction
 from schemas.codec import Decoder
 from schemas.errors import InputError, ServiceUnreachable
@@ -164,10 +165,11 @@ def refuse_old_backlog(settings: Settings, topics: list[str], schemas: WriterSch
     """
     with transaction(settings.database_url) as cursor:
         (is_empty,) = one(cursor, "SELECT NOT EXISTS (SELECT FROM guerdon.source_event WHERE source <> 'guerdon')")
+        now_ms = generations.now_ms(cursor)
     if not is_empty:
         return
     oldest_ms = _oldest_ms(settings, topics, Decoder(schemas, settings.message_bytes_max))
-    if oldest_ms is not None and oldest_ms < time.time() * 1000 - DAY_MS:
+    if oldest_ms is not None and oldest_ms < now_ms - DAY_MS:
         raise InputError(
             f"nothing was recorded yet and the topics hold events since {iso_from_instant(oldest_ms)}, whose points "
             "would expire at once by the wall clock: name --clock events to let time go with the events, or "

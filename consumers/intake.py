@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from engine import admit
@@ -14,6 +13,7 @@ from schemas.rejection import Rejected
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
+    from consumers.database_time import DatabaseTime
     from engine.batch import Partition
     from schemas.codec import Decoder
     from schemas.events import Event
@@ -33,12 +33,14 @@ class Intake:
         secret: bytes,
         future_tolerance_ms: int,
         tombstones: str,
+        time: DatabaseTime,
     ) -> None:
         self._decoder = decoder
         self._prefix_length = len(topic_prefix)
         self._currency = currency
         self._secret = secret
         self._future_tolerance_ms = future_tolerance_ms
+        self._time = time
         self._tombstones_pass = tombstones == "pass"
         self._shards: dict[str, int] = {}
 
@@ -60,8 +62,7 @@ class Intake:
         try:
             schema_id, event = self._decoder.decode(topic[self._prefix_length :], value)
             stage = "admit"
-            latest_ms = int(time.time() * 1000) + self._future_tolerance_ms
-            admit.check(event, currency=self._currency, latest_ms=latest_ms)
+            admit.check(event, currency=self._currency, latest_ms=self._latest_ms(event))
         except Rejected as rejected:
             return SetAside(
                 stage, rejected.reason, rejected.message, topic, partition, offset, value, event, schema_id
@@ -71,6 +72,13 @@ class Intake:
         record.partition = partition
         record.offset = offset
         return record
+
+    def _latest_ms(self, event: Event) -> int:
+        """Return the latest time that is not from the future; before an event is one, PostgreSQL is asked again."""
+        latest_ms = self._time.now_ms() + self._future_tolerance_ms
+        if event.occurred_at > latest_ms:
+            latest_ms = self._time.fresh_ms() + self._future_tolerance_ms
+        return latest_ms
 
     def _shard(self, event: Event) -> int:
         key = key_of(event)

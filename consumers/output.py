@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from engine.store import generations, publication
+from engine.store.blockers import who_writes
 from engine.store.database import PUBLISHER, connect
 from operations.initialise import OUTPUT_TOPIC
 from schemas.errors import InputError, ServiceUnreachable
@@ -94,6 +95,11 @@ class Output:
         """Return how many reward events the topic does not have yet."""
         with self.connection, self.connection.cursor() as cursor:
             return publication.lag(cursor)
+
+    def held_by(self) -> str:
+        """Return who holds the cursors of what is left to publish, in words."""
+        with self.connection, self.connection.cursor() as cursor:
+            return who_writes(cursor, "guerdon.publication_cursor")
 
     def advance(self) -> int:
         """Publish a round: the shards furthest behind that nobody else publishes; return how many reward events.

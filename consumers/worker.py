@@ -27,6 +27,7 @@ from engine.store.database import INFRASTRUCTURE, one, transaction
 from engine.store.generations import refuse_restored
 from engine.store.offsets import Fenced
 from engine.store.programmes import active
+from engine.store.voice import Patience
 from operations.offsets import topic_ids
 from projections.runner import Projector, finish
 from schemas.codec import Decoder
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from consumers.clock import ClockName
+    from consumers.database_time import DatabaseTime
     from engine.batch import Admitted, Partition, SetAside
     from engine.work import Outcome
     from operations.settings import Settings
@@ -128,9 +130,9 @@ class Worker:
         self._until_caught_up = until_caught_up
         self._stop = threading.Event()
         self._topics = topics_of(settings)
-        self._intake = _make_intake(settings, writer_schemas)
-        self._lanes = Lanes({topic: rank for rank, topic in enumerate(self._topics)})
         self._positions = Positions(settings.database_url)
+        self._intake = _make_intake(settings, writer_schemas, self._positions.time)
+        self._lanes = Lanes({topic: rank for rank, topic in enumerate(self._topics)})
         self._source = Source(
             consumer_config(settings.kafka_config(), settings.group_id, settings.group_protocol),
             self._topics,
@@ -148,6 +150,8 @@ class Worker:
         self._written: Batch | None = None
         self._astray: set[Partition] = set()
         self._reported: dict[Partition, int] = {}
+        self._patience = Patience("worker")
+        self._batches_seen = 0
         self._report_at = self._look_at = self._polled_at = self._begin_at = time.monotonic()
 
     def stop(self) -> None:
@@ -274,7 +278,10 @@ class Worker:
             if self.summary.ticks == ticks_before:
                 if not self._patiently(lambda: self._positions.is_any_due(move)):
                     break
-                self._stop.wait(IDLE_S)  # another worker has the shards that are left
+                self._patience.wait(lambda: "another worker has the shards in which something is still due")
+                self._stop.wait(IDLE_S)
+            else:
+                self._patience.over()
         if move is not None and self._until_ms is not None:
             for shard in range(SHARDS):
                 self._patiently(lambda shard=shard: retell(self._settings.database_url, shard, move.until_ms))  # type: ignore[misc]
@@ -375,6 +382,11 @@ class Worker:
         behind, stopped = left
         if behind and all(number in stopped for _, number in behind):
             raise AnswerIsNo(f"cannot catch up: {stopped[behind[0][1]]}")
+        if self.summary.batches != self._batches_seen:
+            self._patience.over()
+            self._batches_seen = self.summary.batches
+        elif behind:
+            self._patience.wait(lambda: f"nothing comes of {_named(behind)}; they may be another worker's")
         return not behind
 
     def _leave(self) -> None:
@@ -403,7 +415,13 @@ def topics_of(settings: Settings) -> list[str]:
     return [settings.topic_prefix + topic for topic in TOPICS_IN_RANK]
 
 
-def _make_intake(settings: Settings, writer_schemas: WriterSchemas) -> Intake:
+def _named(partitions: list[Partition]) -> str:
+    topic, number = partitions[0]
+    more = f" and {len(partitions) - 1} more partitions" if len(partitions) > 1 else ""
+    return f"{topic} partition {number}{more}"
+
+
+def _make_intake(settings: Settings, writer_schemas: WriterSchemas, time: DatabaseTime) -> Intake:
     with transaction(settings.database_url) as cursor:
         refuse_restored(cursor)
         programme = active(cursor)
@@ -419,6 +437,7 @@ def _make_intake(settings: Settings, writer_schemas: WriterSchemas) -> Intake:
         secret=bytes(secret),
         future_tolerance_ms=settings.future_tolerance_s * 1000,
         tombstones=settings.tombstones,
+        time=time,
     )
 
 

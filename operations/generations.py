@@ -124,7 +124,7 @@ def _switch(database_url: str, generation: Generation, lock_timeout_s: int, obse
         try:
             with switching, switching.cursor() as cursor:
                 cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{lock_timeout_s}s",))
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", (generations.GENERATION_LOCK,))
+                generations.hold_evaluation(cursor)
                 observe("after lock")
                 folded = fold_on(database_url, generation, is_still=True)
                 project(database_url, generation.number)

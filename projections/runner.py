@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import psycopg2
 import structlog
 
 from engine.store import generations
+from engine.store.blockers import who_writes
 from engine.store.database import RETRYABLE, connect, one
+from engine.store.voice import Patience
 from projections import balances, items, leaderboard, referrals, tiers
 from schemas.errors import InputError, ServiceUnreachable
 from schemas.partitioning import SHARDS
@@ -29,7 +33,8 @@ POSITIONS_MAX = 50_000
 IDLE_S = 0.05
 """How long to wait for a commit of another worker, of which nobody here is told."""
 
-RETRY_S = 1.0
+RETRY_S_FIRST = 0.5
+RETRY_S_MAX = 10.0
 LEAVE_S = 1.0
 
 
@@ -188,14 +193,19 @@ def lag(cursor: Cursor) -> int:
 
 def finish(database_url: str, stop: threading.Event) -> None:
     """Advance the live projections until they are at the head, or told to stop."""
+    patience = Patience("projector")
     with closing(connect_to_project(database_url)) as connection:
         while not stop.is_set():
             moved = catch_up(connection)
             with connection, connection.cursor() as cursor:
                 if not lag(cursor):
                     return
+                if moved:
+                    patience.over()
+                else:  # another process folds what is left
+                    patience.wait(partial(who_writes, cursor, "guerdon.projection_cursor"))
             if not moved:
-                stop.wait(IDLE_S)  # another process folds what is left
+                stop.wait(IDLE_S)
 
 
 class Projector:
@@ -235,17 +245,24 @@ class Projector:
         self._thread.join()
 
     def _run(self) -> None:
+        retry_s = RETRY_S_FIRST
         while not self._stop.is_set():
+            begun = time.monotonic()
             try:
                 with closing(connect_to_project(self._database_url)) as connection:
                     self._connection = connection
                     self._follow(connection)
             except (psycopg2.Error, ServiceUnreachable, InputError) as error:
-                log.warning("projector pauses", why=str(error).strip())
-                self._stop.wait(RETRY_S)
+                why, tell = str(error).strip(), log.warning
             except Exception as error:  # noqa: BLE001  a thread that died would leave the views standing, unseen
-                log.error("projector pauses", why=f"{type(error).__name__}: {error}")  # noqa: TRY400  one line
-                self._stop.wait(RETRY_S)
+                why, tell = f"{type(error).__name__}: {error}", log.error
+            else:
+                return
+            if self._stop.is_set():
+                return
+            retry_s = RETRY_S_FIRST if time.monotonic() - begun > RETRY_S_MAX else min(2 * retry_s, RETRY_S_MAX)
+            tell("projector pauses", why=why, retry_s=retry_s)
+            self._stop.wait(retry_s)
 
     def _follow(self, connection: Connection) -> None:
         while not self._stop.is_set():

@@ -175,7 +175,7 @@ def test_a_file_of_another_time_judges_the_past_and_not_what_comes(database_url:
 
 @pytest.mark.parametrize(
     "held",
-    [f"SELECT pg_advisory_xact_lock_shared({generations.GENERATION_LOCK})", "SELECT * FROM reward.member_tier"],
+    [generations.SHARE_EVALUATION, "SELECT * FROM reward.member_tier"],
 )
 def test_where_a_lock_is_not_to_be_had_in_time_nothing_has_happened(
     held: str, database_url: str, tmp_path: Path

@@ -59,7 +59,7 @@ SPECIAL = ("source_event", "event_identity", "shard_head", "generation", "genera
 FOLDED = (
     "member_state", "member_ledger", "contest_score", "projection_build", "projection_cursor", "member_balance",
     "member_expiry", "member_reward", "tier_history", "referral_change", "referrer_earning", "points_day",
-    "generation_switch", "topic_of_kind", "alembic_version",
+    "generation_switch", "topic_of_kind", "alembic_version", "evaluating", "deciding_claims",
 )  # fmt: skip
 """Tables that follow from the log, or from the migrations; which generation was live before is nobody's concern now."""
 
