@@ -89,7 +89,8 @@ def status(home: HomeFlag = None, as_json: JsonFlag = False) -> None:
         _print_services(services)
         _print_lag(rows)
     if silent:
-        raise ServiceUnreachable(f"{' and '.join(silent)} did not answer: run `guerdon up`")
+        told = [service.why for service in services if service.why]
+        raise ServiceUnreachable("; ".join(told) or f"{' and '.join(silent)} did not answer: run `guerdon up`")
 
 
 def _row(service: ServiceState) -> dict[str, Any]:
@@ -99,6 +100,7 @@ def _row(service: ServiceState) -> dict[str, Any]:
         "address": service.address and _without_password(service.address),
         "pid": service.pid,
         "answers": service.answers,
+        "why": service.why,
     }
 
 

@@ -14,6 +14,7 @@ from consumers.source import place_of
 from engine.batch import Batch, ClockMove
 from engine.store import generations
 from engine.store.database import INFRASTRUCTURE, one, transaction
+from operations.kafka_causes import KafkaCauses
 from schemas.codec import Decoder
 from schemas.errors import InputError, ServiceUnreachable
 from schemas.rejection import Rejected
@@ -56,7 +57,9 @@ class Clock:
     """
 
     def __init__(self, settings: Settings, partitions: list[Partition], positions: Positions, name: ClockName) -> None:
-        self._admin: AdminClient | None = AdminClient(dict(settings.kafka_config()))
+        self._causes = KafkaCauses(settings.kafka_config())
+        self._admin: AdminClient | None = AdminClient(self._causes.config)
+        self._waits_for_kafka = False
         self._partitions = partitions
         self._positions = positions
         self._name = name
@@ -77,13 +80,25 @@ class Clock:
         self._is_idle_due = True
         try:
             time_ms = self._time_ms()
-        except (*INFRASTRUCTURE, KafkaException) as error:
+        except KafkaException as error:
+            self._causes.listen(self._admin)
+            log.warning("worker waits for Kafka", why=self._causes.why(error), code=error.args[0].name())
+            # a new one: it may go on to ask by what it knows of leaders that are no more
+            self._admin = AdminClient(self._causes.config)
+            self._waits_for_kafka = True
+            self._read_at = now + READ_AGAIN_S
+            return
+        except INFRASTRUCTURE as error:
             log.warning("clock pauses", why=str(error).strip())
             self._read_at = now + READ_AGAIN_S
             with suppress(*INFRASTRUCTURE, ServiceUnreachable):
                 self._positions.reconnect()
             return
         self._until_ms = None if time_ms is None else time_ms - self._lateness_ms
+        if self._waits_for_kafka:
+            self._waits_for_kafka = False
+            self._causes.answered()
+            log.info("worker has Kafka again")
 
     def move(self) -> ClockMove | None:
         """Return how far the clocks of a batch's shards may be moved before its events."""
@@ -179,7 +194,8 @@ def refuse_old_backlog(settings: Settings, topics: list[str], schemas: WriterSch
 
 def _oldest_ms(settings: Settings, topics: list[str], decoder: Decoder) -> int | None:
     """Return when the earliest of the partitions' first events occurred; None where there are none to be read."""
-    consumer = Consumer({**settings.kafka_config(), "group.id": settings.group_id, "enable.auto.commit": "false"})
+    causes = KafkaCauses({**settings.kafka_config(), "group.id": settings.group_id, "enable.auto.commit": "false"})
+    consumer = Consumer(causes.config)
     deadline = time.monotonic() + ANSWER_S
     try:
         known = consumer.list_topics(timeout=ANSWER_S).topics
@@ -197,7 +213,8 @@ def _oldest_ms(settings: Settings, topics: list[str], decoder: Decoder) -> int |
                 found += _occurred(message, decoder, len(settings.topic_prefix))
         return min(found, default=None)
     except KafkaException as error:
-        raise ServiceUnreachable(f"Kafka did not answer ({error}); start it with `guerdon up`") from error
+        causes.listen(consumer)
+        raise ServiceUnreachable(causes.why(error)) from error
     finally:
         consumer.close()
 

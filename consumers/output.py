@@ -12,6 +12,7 @@ from engine.store import generations, publication
 from engine.store.blockers import who_writes
 from engine.store.database import PUBLISHER, connect
 from operations.initialise import OUTPUT_TOPIC
+from operations.kafka_causes import KafkaCauses, refuse_hidden
 from schemas.errors import InputError, ServiceUnreachable
 from schemas.partitioning import SHARDS
 from schemas.reward_codec import RECORD, RewardEncoder
@@ -19,7 +20,7 @@ from schemas.writer_schemas import committed_ids
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from confluent_kafka import Message
 
@@ -78,14 +79,15 @@ class Output:
         self._topic = settings.topic_prefix + OUTPUT_TOPIC
         self._encoder = RewardEncoder(_schema_id(settings.registry_url))
         self._failures: list[KafkaError] = []
-        self._producer = _producer(settings.kafka_config(), self._topic, self._failures)
+        self._causes = KafkaCauses({**_TUNING, **settings.kafka_config(), **_FIXED})
+        self._producer = _producer(self._causes, self._topic, self._failures)
         self._reader = publication.LogReader()
         self._generation: int | None = None
         self.connection = connect(settings.database_url, application=PUBLISHER)
 
     def close(self) -> None:
         """Give up what the broker has not taken, and disconnect."""
-        with suppress(KafkaException):  # after a fatal error it does nothing any more
+        with suppress(KafkaException, SystemError):  # after a fatal error it does nothing any more
             self._producer.purge()
             self._producer.flush(0)
         del self._producer  # which ends its threads: they would go on to look for a broker
@@ -135,8 +137,13 @@ class Output:
         try:
             self._send(b"%d" % generation, rows)
             self._await_broker()
-        except KafkaException as error:
-            raise NotTaken(error.args[0].str()) from error
+        except (KafkaException, SystemError) as error:  # the library's own where a fatal error meets a report
+            raise NotTaken(self._why(error)) from error
+
+    def _why(self, error: Exception | KafkaError) -> str:
+        with suppress(KafkaException, SystemError):  # as above: the lines are told all the same
+            self._causes.listen(self._producer)
+        return self._causes.why(error, self._topic, "WRITE and DESCRIBE on the topic")
 
     def _send(self, generation: bytes, rows: list[RewardRow]) -> None:
         produce, encode, topic = self._producer.produce, self._encoder.encode, self._topic
@@ -164,7 +171,7 @@ class Output:
             with self.connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
         if self._failures:
-            raise NotTaken(self._failures[0].str())
+            raise NotTaken(self._why(self._failures[0]))
 
 
 def _schema_id(registry_url: str | None) -> int:
@@ -175,22 +182,21 @@ def _schema_id(registry_url: str | None) -> int:
     return registered_ids(registry_client(registry_url), registry_url)[RECORD]
 
 
-def _producer(kafka: Mapping[str, Any], topic: str, failures: list[KafkaError]) -> Producer:
+def _producer(causes: KafkaCauses, topic: str, failures: list[KafkaError]) -> Producer:
     """Return a producer that adds what fails to `failures`: it must not hold the object that holds it."""
 
     def note(error: KafkaError | None, _message: Message) -> None:
         if error is not None:
             failures.append(error)
 
-    producer = Producer({**_TUNING, **kafka, **_FIXED, "on_delivery": note})
+    producer = Producer({**causes.config, "on_delivery": note})
     try:
         known = producer.list_topics(timeout=METADATA_TIMEOUT_S).topics
     except KafkaException as error:
-        raise ServiceUnreachable(
-            f"Kafka does not answer ({error.args[0].str()}); start it with `guerdon up` or correct "
-            "KAFKA_BOOTSTRAP_SERVERS"
-        ) from error
+        causes.listen(producer)
+        raise ServiceUnreachable(causes.why(error)) from error
     if topic not in known:
+        refuse_hidden(producer, causes, [topic], "WRITE and DESCRIBE on the topic")
         raise InputError(
             f"Kafka has no topic {topic}; run `guerdon init` to create it, or set `publish_rewards = false`"
         )

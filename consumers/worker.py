@@ -58,6 +58,7 @@ POLL_MESSAGES_MAX = 2_000
 IDLE_S = 0.1
 BUSY_S = 0.002
 RETRY_S = 0.5
+RETRY_S_MAX = 5.0
 BATCH_INTERVAL_S = 0.02
 """Least time between the starts of two small batches: a transaction costs 5 ms however few events it has."""
 
@@ -295,17 +296,20 @@ class Worker:
 
     def _take(self, message: Message, place: tuple[Partition, int]) -> Admitted | SetAside | None:
         """Decode and admit `message`, however long the Schema Registry is away: it is not the message's fault."""
+        retry_s = RETRY_S
         while True:
             try:
                 return self._intake.take(message, place)
             except ServiceUnreachable as error:
-                log.warning("decode pauses", why=str(error))
-                if self._stop.wait(RETRY_S):
+                log.warning("decode pauses", why=str(error), retry_s=retry_s)
+                if self._stop.wait(retry_s):
                     raise Stopped from error
+                retry_s = min(2 * retry_s, RETRY_S_MAX)
 
     def _on_error(self, partition: Partition, error: KafkaError) -> None:
         if error.code() != OUT_OF_RANGE or partition not in self._lanes:
-            log.warning("broker", why=error.str(), code=error.name())
+            log.warning("broker", why=self._source.why(error, partition[0]), code=error.name())
+            self._source.refused(error)
             return
         why = f"the broker no longer has what comes next ({error.str()}); see `guerdon offsets --help`"
         self._patiently(lambda: self._positions.stop(partition, why))
@@ -366,7 +370,8 @@ class Worker:
             try:
                 return ask()
             except (*INFRASTRUCTURE, ServiceUnreachable, KafkaException) as error:
-                log.warning("worker pauses", why=str(error).strip())
+                why = self._source.why(error) if isinstance(error, KafkaException) else str(error).strip()
+                log.warning("worker pauses", why=why)
                 self._stop.wait(RETRY_S)
                 with suppress(*INFRASTRUCTURE, ServiceUnreachable):
                     self._positions.reconnect()

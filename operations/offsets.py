@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from engine.store import offsets
 from engine.store.database import transaction
+from operations.kafka_causes import KafkaCauses
 from operations.rows import dictionaries
 from schemas.errors import InputError, ServiceUnreachable
 
@@ -74,13 +75,12 @@ def topic_ids(kafka: Mapping[str, Any], topics: list[str]) -> dict[str, str]:
 
 
 def _ends(settings: Settings, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
-    consumer = Consumer({**settings.kafka_config(), "group.id": f"{settings.group_id}-status"})
+    causes = KafkaCauses({**settings.kafka_config(), "group.id": f"{settings.group_id}-status"})
+    consumer = Consumer(causes.config)
     try:
         return {each: consumer.get_watermark_offsets(TopicPartition(*each), timeout=TIMEOUT_S) for each in partitions}
     except KafkaException as error:
-        raise ServiceUnreachable(
-            f"Kafka does not answer ({error.args[0].str()}); start it with `guerdon up`, or correct "
-            "KAFKA_BOOTSTRAP_SERVERS"
-        ) from error
+        causes.listen(consumer)
+        raise ServiceUnreachable(causes.why(error, right="DESCRIBE on the topics")) from error
     finally:
         consumer.close()
