@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from operations.kafka_causes import KafkaCauses, is_about_access, refuse_hidden
 from schemas.codec import Encoder
-from schemas.errors import InputError, ServiceUnreachable
+from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 from schemas.events import EVENT_TYPES, TOPIC_TYPES, Event, key_of
 from schemas.json_events import decode_json
 from schemas.rejection import Reason, Rejected
@@ -136,6 +136,8 @@ def publish_events(
     try:
         return sending.send(events, rate_per_s, on_progress)
     except (KafkaException, SystemError) as error:  # fatal for the producer; the library's own where it meets a report
+        if isinstance(error.__context__, GuerdonError):  # what was refused before, and then the flush could not end
+            raise error.__context__ from None
         raise sending.refusal(error) from None
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -335,6 +337,36 @@ def test_long_work_of_a_command_is_no_wait_and_of_a_worker_it_is_told(database_u
                 cursor.fetchall()
     assert {line["event"] for line in lines} <= {"projector waits", "projector goes on"}
     assert "for PgSleep (Timeout)" in str(of(lines, "projector waits")[0]["why"])
+
+
+def test_long_work_is_asked_about_seldom_and_becomes_a_wait_as_soon_as_somebody_is_in_the_way(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = [blockers.Wait("nobody", is_held_up=False), blockers.Wait("pid 7", is_held_up=True, blocked_by=(7,))]
+    now_s, at = 1_000.0, []
+
+    def ask(_dsn: str, _pid: int) -> blockers.Wait:
+        at.append(now_s - 1_000)
+        return waits[min(len(at), 2) - 1]
+
+    monkeypatch.setattr(blockers, "ask", ask)
+    monkeypatch.setattr(watched, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=time.sleep))
+    with closing(connect(database_url, application="guerdon verify")) as connection, capture_logs() as lines:
+        assert isinstance(connection, watched.WatchedConnection)
+        watched._WATCHER._connections.discard(connection)  # noqa: SLF001  only this test looks at it
+        connection.under_way = (now_s, "SELECT all of it")
+        for now_s in range(1_000, 1_060):  # noqa: B007  the clock reads it
+            watched.look([connection])
+        connection.under_way = None
+    assert at == [9, 14, 24, 44]
+    assert [line["waited_s"] for line in lines] == [14, 24, 44]
+
+
+def test_a_wait_of_long_ago_is_not_the_one_of_now() -> None:
+    told = voice.Told(100.0)
+    told.note(109.0)
+    assert not told.is_over(119.0 + voice.DISTANCE_MAX_S)
+    assert told.is_over(120.0 + voice.DISTANCE_MAX_S)
 
 
 def test_a_wait_is_told_at_growing_distances_but_never_more_often_than_every_ten_seconds() -> None:

@@ -111,6 +111,19 @@ def who_writes(cursor: Cursor, table: str) -> str:
     return f"rows of {table} that {sessions(cursor, pids)}" if pids else f"rows of {table} that nobody holds now"
 
 
+def who_uses(cursor: Cursor, *tables: str) -> str:
+    """Return which other sessions read or write some tables just now; empty where nobody does."""
+    cursor.execute(
+        """
+        SELECT DISTINCT pid FROM pg_locks
+        WHERE relation = ANY(%s::regclass[]) AND granted AND pid <> pg_backend_pid() LIMIT 5
+        """,
+        (list(tables),),
+    )
+    pids = [pid for (pid,) in cursor.fetchall()]
+    return sessions(cursor, pids) if pids else ""
+
+
 def take_alone(cursor: Cursor, space: int, number: Any) -> str | None:
     """Take an advisory lock until the connection is closed; return None, or who has it.
 

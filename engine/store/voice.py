@@ -47,6 +47,10 @@ class Told:
         """Whether it is time to tell it, again if it was told before."""
         return now_s >= self._due_s
 
+    def is_over(self, now_s: float) -> bool:
+        """Whether it was told so long ago that what waits now is another wait."""
+        return now_s > self._due_s + DISTANCE_MAX_S
+
     def note(self, now_s: float) -> None:
         """Note that it was told."""
         self._due_s = now_s + min(DISTANCE_S * 2**self.count, DISTANCE_MAX_S)

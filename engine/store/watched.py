@@ -21,6 +21,9 @@ LOOK_EVERY_S = 0.5
 AGAIN_S = 1.0
 """A statement that was begun anew after it had failed is looked at when it has waited so long."""
 
+ASK_EVERY_S = 5.0
+"""PostgreSQL is asked about one connection no more often: long work of a command is no wait, but might become one."""
+
 WORDS_MAX = 60
 
 SERVING = {
@@ -46,6 +49,7 @@ class WatchedConnection(Connection):
         """As it was given: `dsn` of a connection hides the password."""
         self.under_way: tuple[float, Any] | None = None
         self.told: dict[str, voice.Told] = {}
+        self.ask_again_s = 0.0
         _WATCHER.watch(self)
 
     def commit(self) -> None:
@@ -135,11 +139,14 @@ def look(connections: Iterable[WatchedConnection]) -> None:
         if under_way is None:
             continue
         now_s, (begun_s, query) = time.monotonic(), under_way
-        if now_s - begun_s < AGAIN_S:
+        if now_s - begun_s < AGAIN_S or now_s < connection.ask_again_s:
             continue
         words = first_words(query)
-        told = connection.told.get(words) or voice.Told(begun_s)
+        told = connection.told.get(words)
+        if told is None or told.is_over(now_s):
+            told = voice.Told(begun_s)
         if told.is_due(now_s):
+            connection.ask_again_s = now_s + ASK_EVERY_S
             _tell(connection, under_way, words, told)
 
 
