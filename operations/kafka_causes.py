@@ -37,6 +37,7 @@ LINE = re.compile(
     re.DOTALL,
 )
 
+WRITTEN_TO = "the topic that is written to"
 # What a line of librdkafka's says, and the sentence that tells a person; {user} is the one who was given.
 MEANINGS = (
     (
@@ -67,11 +68,11 @@ MEANINGS = (
     ("Failed to resolve", "there is no host {host}: correct KAFKA_BOOTSTRAP_SERVERS"),
     (
         "Fatal error: .*(acquire idempotence PID|Cluster authorization failed)",
-        "{who} may not write to Kafka: whoever runs Kafka must grant WRITE on the topic that is written to",
+        "{who} may not write to Kafka: whoever runs Kafka must grant WRITE on " + WRITTEN_TO,
     ),
     (
         "Fatal error: .*Topic authorization failed",
-        "{who} may not write to Kafka: whoever runs Kafka must grant WRITE on the topic that is written to",
+        "{who} may not write to Kafka: whoever runs Kafka must grant WRITE on " + WRITTEN_TO,
     ),
     (
         "^(Connect to|Connection setup|Failed to connect|Socket open)",
@@ -188,7 +189,7 @@ class KafkaCauses:
             place = RIGHTS[code].format(what=what) if what else RIGHTS[code].replace(" {what}", "")
             return f"{self._who} has no right to {place} in Kafka: whoever runs it must grant {right or 'it'}"
         if self._heard is not None and time.monotonic() - self._heard.at_s < HEARD_S:
-            return self._heard.sentence
+            return self._heard.sentence.replace(WRITTEN_TO, f"the topic {what}" if what else WRITTEN_TO)
         servers = self._kafka.get("bootstrap.servers", "its address")
         told = " ".join((str(error) if kafka_error is None else kafka_error.str()).split())
         return (

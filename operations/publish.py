@@ -162,6 +162,7 @@ class _Sending:
         self._encoder = encoder
         self._topics = {kind: f"{topic_prefix}{topic}" for kind, topic in _TOPIC_OF.items()}
         self._present = self._topics_present()
+        self._topic = ""
         self._sent = 0
         self._failed = 0
         self._first_failure: str | None = None
@@ -193,6 +194,7 @@ class _Sending:
         topic = self._topics.get(type(event))
         if topic is None:
             raise InputError(f"no topic carries a {type(event).__name__.lower()}; operators decide by commands")
+        self._topic = topic
         if topic not in self._present:
             self._wait_for_topic(topic)
         value, key = self._encoder.encode(event), key_of(event).encode()
@@ -220,7 +222,7 @@ class _Sending:
 
     def refusal(self, error: Exception) -> ServiceUnreachable:
         """Return the error that says why Kafka takes nothing any more."""
-        return ServiceUnreachable(self._causes.why(error, right="WRITE and DESCRIBE on the topics"))
+        return ServiceUnreachable(self._causes.why(error, self._topic, "WRITE and DESCRIBE on the topic"))
 
     def _topics_present(self) -> set[str]:
         try:

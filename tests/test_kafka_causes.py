@@ -156,7 +156,9 @@ def test_each_right_that_is_missing_is_named_until_all_are_there(
         create_topics(prepared.model_copy(update={"topic_prefix": f"{prefix}extra"}), 1)
     with pytest.raises(InputError, match=what.format(topics[0], "READ and DESCRIBE")):
         Worker(prepared, CommittedSchemas())
-    with pytest.raises(InputError, match=what.format(f"{prefix}purchases", "WRITE and DESCRIBE on the topic")):
+    # which of the two comes first is librdkafka's affair
+    unknown = what.format(f"{prefix}purchases", "WRITE and DESCRIBE on the topic")
+    with pytest.raises(GuerdonError, match=rf"{unknown}|may not write .* WRITE on the topic {prefix}purchases"):
         publish_events(prepared.kafka_config(), encoder_for(None), [purchase(1)], topic_prefix=prefix)
     for topic in topics:
         guarded.allow("ann", ResourceType.TOPIC, topic, AclOperation.DESCRIBE)
