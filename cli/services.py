@@ -118,7 +118,8 @@ def status(
     elif found is not None:
         _print_troubles(named)
     if silent:
-        raise ServiceUnreachable(f"{' and '.join(silent)} did not answer: run `guerdon up`")
+        causes = [service.why for service in services if service.why]
+        raise ServiceUnreachable("; ".join(causes) or f"{' and '.join(silent)} did not answer: run `guerdon up`")
     if check and found is None:
         raise AnswerIsNo("the database has no tables of Guerdon's yet: run `guerdon init`")
     if named:
@@ -132,6 +133,7 @@ def _row(service: ServiceState) -> dict[str, Any]:
         "address": service.address and _without_password(service.address),
         "pid": service.pid,
         "answers": service.answers,
+        "why": service.why,
     }
 
 

@@ -12,7 +12,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from consumers.open_transactions import OpenTransactions
 from consumers.source import place_of
 from engine.batch import Batch, ClockMove
+from engine.store import generations
 from engine.store.database import INFRASTRUCTURE, one, transaction
+from operations.kafka_causes import KafkaCauses
 from schemas.codec import Decoder
 from schemas.errors import InputError, ServiceUnreachable
 from schemas.rejection import Rejected
@@ -61,6 +63,7 @@ class Clock:
         self._topics = topics
         self._ends = ends
         self._open = OpenTransactions(settings.kafka_config(), ends)
+        self._waits_for_kafka = False
         self._positions = positions
         self._name = name
         self._lateness_ms = settings.lateness_s * 1000
@@ -76,13 +79,22 @@ class Clock:
         self._is_idle_due = True
         try:
             time_ms = self._time_ms()
-        except (*INFRASTRUCTURE, KafkaException) as error:
+        except KafkaException as error:
+            log.warning("worker waits for Kafka", why=self._ends.why(error), code=error.args[0].name())
+            self._waits_for_kafka = True
+            self._read_at = now + READ_AGAIN_S
+            return
+        except INFRASTRUCTURE as error:
             log.warning("clock pauses", why=str(error).strip())
             self._read_at = now + READ_AGAIN_S
             with suppress(*INFRASTRUCTURE, ServiceUnreachable):
                 self._positions.reconnect()
             return
         self._until_ms = None if time_ms is None else time_ms - self._lateness_ms
+        if self._waits_for_kafka:
+            self._waits_for_kafka = False
+            self._ends.answered()
+            log.info("worker has Kafka again")
 
     def move(self) -> ClockMove | None:
         """Return how far the clocks of a batch's shards may be moved before its events."""
@@ -160,10 +172,11 @@ def refuse_old_backlog(settings: Settings, topics: list[str], schemas: WriterSch
     """
     with transaction(settings.database_url) as cursor:
         (is_empty,) = one(cursor, "SELECT NOT EXISTS (SELECT FROM guerdon.source_event WHERE source <> 'guerdon')")
+        now_ms = generations.now_ms(cursor)
     if not is_empty:
         return
     oldest_ms = _oldest_ms(settings, topics, Decoder(schemas, settings.message_bytes_max))
-    if oldest_ms is not None and oldest_ms < time.time() * 1000 - DAY_MS:
+    if oldest_ms is not None and oldest_ms < now_ms - DAY_MS:
         raise InputError(
             f"nothing was recorded yet and the topics hold events since {iso_from_instant(oldest_ms)}, whose points "
             "would expire at once by the wall clock: name --clock events to let time go with the events, or "
@@ -173,7 +186,8 @@ def refuse_old_backlog(settings: Settings, topics: list[str], schemas: WriterSch
 
 def _oldest_ms(settings: Settings, topics: list[str], decoder: Decoder) -> int | None:
     """Return when the earliest of the partitions' first events occurred; None where there are none to be read."""
-    consumer = Consumer({**settings.kafka_config(), "group.id": settings.group_id, "enable.auto.commit": "false"})
+    causes = KafkaCauses({**settings.kafka_config(), "group.id": settings.group_id, "enable.auto.commit": "false"})
+    consumer = Consumer(causes.config)
     deadline = time.monotonic() + ANSWER_S
     try:
         known = consumer.list_topics(timeout=ANSWER_S).topics
@@ -191,7 +205,8 @@ def _oldest_ms(settings: Settings, topics: list[str], decoder: Decoder) -> int |
                 found += _occurred(message, decoder, len(settings.topic_prefix))
         return min(found, default=None)
     except KafkaException as error:
-        raise ServiceUnreachable(f"Kafka did not answer ({error}); start it with `guerdon up`") from error
+        causes.listen(consumer)
+        raise ServiceUnreachable(causes.why(error)) from error
     finally:
         consumer.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from engine import admit
@@ -21,6 +20,7 @@ from schemas.rejection import Reason, Rejected
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
+    from consumers.database_time import DatabaseTime
     from engine.batch import Partition
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
@@ -41,12 +41,14 @@ class Intake:
         secret: bytes,
         future_tolerance_ms: int,
         tombstones: str,
+        time: DatabaseTime,
     ) -> None:
         self._decoder = decoder
         self._prefix_length = len(topic_prefix)
         self._currency = currency
         self._secret = secret
         self._future_tolerance_ms = future_tolerance_ms
+        self._time = time
         self._tombstones_pass = tombstones == "pass"
         self._shards: dict[str, int] = {}
         self._failed_in_a_row = 0
@@ -70,8 +72,7 @@ class Intake:
         try:
             schema_id, event = self._decoder.decode(topic[self._prefix_length :], value)
             stage = "admit"
-            latest_ms = int(time.time() * 1000) + self._future_tolerance_ms
-            admit.check(event, currency=self._currency, latest_ms=latest_ms)
+            admit.check(event, currency=self._currency, latest_ms=self._latest_ms(event))
             record = admitted_from(event, self._shard(event), schema_id, value, self._secret)
         except Rejected as rejected:
             return SetAside(
@@ -97,6 +98,13 @@ class Intake:
         record.offset = offset
         return record
 
+    def _latest_ms(self, event: Event) -> int:
+        """Return the latest time that is not from the future; before an event is one, PostgreSQL is asked again."""
+        latest_ms = self._time.now_ms() + self._future_tolerance_ms
+        if event.occurred_at > latest_ms:
+            latest_ms = self._time.fresh_ms() + self._future_tolerance_ms
+        return latest_ms
+
     def _shard(self, event: Event) -> int:
         key = key_of(event)
         shard = self._shards.get(key)
@@ -107,7 +115,7 @@ class Intake:
         return shard
 
 
-def make_intake(settings: Settings, writer_schemas: WriterSchemas) -> Intake:
+def make_intake(settings: Settings, writer_schemas: WriterSchemas, time: DatabaseTime) -> Intake:
     """Return the intake for what the database says now.
 
     Raises:
@@ -129,4 +137,5 @@ def make_intake(settings: Settings, writer_schemas: WriterSchemas) -> Intake:
         secret=bytes(secret),
         future_tolerance_ms=settings.future_tolerance_s * 1000,
         tombstones=settings.tombstones,
+        time=time,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,9 +14,47 @@ from operations.secrets import hidden
 from schemas.display import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, MutableMapping, Sequence
+    from typing import Any
 
     from structlog.typing import EventDict
+
+HELD_BACK_S = 10.0
+"""A line that says the same as one before is not printed again sooner."""
+
+KNOWN_MAX = 500
+
+
+class HoldBack:
+    """Drop a line whose event and `why` were printed less than HELD_BACK_S ago, and count how often that was.
+
+    The next line that says the same carries the number as `held_back`. Lines without a `why` always pass: a batch like
+    the last one is another batch.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._printed: dict[tuple[object, object], tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, _logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Return `line`.
+
+        Raises:
+            structlog.DropEvent: it was said a moment ago.
+        """
+        if "why" not in line:
+            return line
+        said, now_s = (line["event"], line["why"]), self._clock()
+        with self._lock:
+            printed_s, held_back = self._printed.pop(said, (None, 0))
+            if printed_s is not None and now_s - printed_s < HELD_BACK_S:
+                self._printed[said] = (printed_s, held_back + 1)
+                raise structlog.DropEvent
+            self._printed[said] = (now_s, 0)
+            if len(self._printed) > KNOWN_MAX:
+                del self._printed[next(iter(self._printed))]  # the one that was said longest ago
+        return {**line, "held_back": held_back} if held_back else line
 
 
 def log_to_stderr(secrets: Sequence[str] = (), **always: str) -> None:
@@ -35,6 +75,7 @@ def log_to_stderr(secrets: Sequence[str] = (), **always: str) -> None:
     renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
+            HoldBack(),
             add_always,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

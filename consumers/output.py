@@ -14,8 +14,10 @@ from consumers import fixed
 from consumers.incarnation import Agreement, Topic
 from consumers.topic_tail import TailReader
 from engine.store import generations, publication
+from engine.store.blockers import who_writes
 from engine.store.database import PUBLISHER, connect
 from operations.initialise import OUTPUT_TOPIC
+from operations.kafka_causes import KafkaCauses, refuse_hidden
 from operations.output_topic import missing, topic_id
 from schemas.errors import ServiceUnreachable
 from schemas.partitioning import SHARDS
@@ -24,7 +26,7 @@ from schemas.writer_schemas import committed_ids
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from confluent_kafka import Message
 
@@ -97,7 +99,8 @@ class Output:
         tuning = {**_TUNING, "compression.type": settings.rewards_compression}
         if settings.rewards_compression == "gzip":
             tuning["compression.level"] = GZIP_LEVEL
-        self._producer, self._partitions = _producer({**tuning, **kafka}, self._topic, self._failures)
+        self._causes = KafkaCauses({**tuning, **kafka, **_FIXED})
+        self._producer, self._partitions = _producer(self._causes, self._topic, self._failures)
         self._admin = AdminClient({**kafka})
         self._reader = publication.LogReader()
         tails = TailReader(kafka, settings.group_id, self._topic, frame(schema_id))
@@ -109,7 +112,7 @@ class Output:
 
     def close(self) -> None:
         """Give up what the broker has not taken, and disconnect."""
-        with suppress(KafkaException):  # after a fatal error it does nothing any more
+        with suppress(KafkaException, SystemError):  # after a fatal error it does nothing any more
             self._producer.purge()
             self._producer.flush(0)
         del self._producer, self._admin  # which ends their threads: they would go on to look for a broker
@@ -119,6 +122,11 @@ class Output:
         """Return how many reward events the topic does not have yet."""
         with self.connection, self.connection.cursor() as cursor:
             return publication.lag(cursor)
+
+    def held_by(self) -> str:
+        """Return who holds the cursors of what is left to publish, in words."""
+        with self.connection, self.connection.cursor() as cursor:
+            return who_writes(cursor, "guerdon.publication_cursor")
 
     def advance(self) -> int:
         """Publish a round: the shards furthest behind that nobody else publishes; return how many messages.
@@ -166,9 +174,14 @@ class Output:
             begun = sum(self._begin(edition, each) for each in ranges if each.begun.encode() != edition.incarnation)
             self._send(edition, rows)
             self._await_broker()
-        except KafkaException as error:
-            raise NotTaken(error.args[0].str()) from error
+        except (KafkaException, SystemError) as error:  # the library's own where a fatal error meets a report
+            raise NotTaken(self._why(error)) from error
         return begun + len(rows)
+
+    def _why(self, error: Exception | KafkaError) -> str:
+        with suppress(KafkaException, SystemError):  # as above: the lines are told all the same
+            self._causes.listen(self._producer)
+        return self._causes.why(error, self._topic, "WRITE and DESCRIBE on the topic")
 
     def _begin(self, edition: Edition, where: Range) -> int:
         """Say in every partition that may hold the shard up to where what was sent of it stands; return in how many."""
@@ -218,7 +231,7 @@ class Output:
             with self.connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
         if self._failures:
-            raise NotTaken(self._failures[0].str())
+            raise NotTaken(self._why(self._failures[0]))
 
 
 def _schema_id(registry_url: str | None) -> int:
@@ -229,7 +242,7 @@ def _schema_id(registry_url: str | None) -> int:
     return registered_ids(registry_client(registry_url), registry_url)[RECORD]
 
 
-def _producer(kafka: Mapping[str, Any], topic: str, failures: list[KafkaError]) -> tuple[Producer, int]:
+def _producer(causes: KafkaCauses, topic: str, failures: list[KafkaError]) -> tuple[Producer, int]:
     """Return a producer, and how many partitions the topic has.
 
     It adds what fails to `failures`: it must not hold the object that holds it.
@@ -239,14 +252,13 @@ def _producer(kafka: Mapping[str, Any], topic: str, failures: list[KafkaError]) 
         if error is not None:
             failures.append(error)
 
-    producer = Producer({**kafka, **_FIXED, "on_delivery": note})
+    producer = Producer({**causes.config, "on_delivery": note})
     try:
         known = producer.list_topics(timeout=METADATA_TIMEOUT_S).topics
     except KafkaException as error:
-        raise ServiceUnreachable(
-            f"Kafka does not answer ({error.args[0].str()}); start it with `guerdon up` or correct "
-            "KAFKA_BOOTSTRAP_SERVERS"
-        ) from error
+        causes.listen(producer)
+        raise ServiceUnreachable(causes.why(error)) from error
     if topic not in known:
+        refuse_hidden(producer, causes, [topic], "WRITE and DESCRIBE on the topic")
         raise missing(topic)
     return producer, len(known[topic].partitions)

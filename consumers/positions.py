@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from consumers.database_time import DatabaseTime
 from engine import ticks
 from engine.store import generations, offsets
-from engine.store.database import connect
+from engine.store.database import INFRASTRUCTURE, connect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +42,8 @@ class Positions:
         self._database_url = database_url
         self._connection = connect(database_url, application="guerdon worker positions")
         self.passing: dict[Partition, frozenset[int]] = {}
+        self.time = DatabaseTime(self._now_ms)
+        self.time.fresh_ms()
 
     def close(self) -> None:
         """Close the connection."""
@@ -88,8 +92,19 @@ class Positions:
 
     def consumed(self, partitions: list[Partition]) -> tuple[int, dict[Partition, tuple[int, int]]]:
         """Return PostgreSQL's time in ms, and what the table says of `partitions` now."""
+        asked_s = time.monotonic()
         with self._connection, self._connection.cursor() as cursor:
-            return generations.now_ms(cursor), offsets.positions(cursor, partitions)
+            now_ms = generations.now_ms(cursor)
+            self.time.note(now_ms, asked_s)
+            return now_ms, offsets.positions(cursor, partitions)
+
+    def _now_ms(self) -> int | None:
+        """Return PostgreSQL's time in ms; None while it is away, of which others tell."""
+        try:
+            with self._connection, self._connection.cursor() as cursor:
+                return generations.now_ms(cursor)
+        except INFRASTRUCTURE:
+            return None
 
     def is_any_due(self, move: ClockMove) -> bool:
         """Whether something is due to any member, or waits to be taken in by any shard."""

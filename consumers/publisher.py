@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException
 
 from consumers.output import LEAVE_S, NotTaken, Output
 from engine.store.database import INFRASTRUCTURE, RETRYABLE, end_frozen
+from engine.store.voice import Patience
 from schemas.errors import InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -125,20 +126,23 @@ class _Waits:
     def __init__(self, database_url: str, output: Output) -> None:
         self._database_url = database_url
         self._output = output
-        self.over()
+        self._patience = Patience("publisher")
+        self._since = time.monotonic()
 
     def over(self) -> None:
         """Begin to count anew."""
         self._since = time.monotonic()
+        self._patience.over()
 
     def note(self) -> bool:
         """Note that there was nothing to take, and return whether nothing is left at all."""
         if not self._output.lag():
             self.over()
             return True
+        self._patience.wait(self._output.held_by)
         if time.monotonic() - self._since > HELD_UP_S:
             end_frozen(self._database_url)
-            self.over()
+            self._since = time.monotonic()
         return False
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers import fixed
+from operations.kafka_causes import KafkaCauses, error_of, refuse_hidden
 from schemas.errors import InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
     from consumers.positions import Begin
     from engine.batch import Partition
 
+log = structlog.get_logger()
+
 WATERMARK_TIMEOUT_S = 10.0
+REFUSED_AGAIN_S = 10.0
 LEAVE_S = 1.0
 END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001  confluent-kafka's public name for it begins so
 OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001  as above
@@ -57,7 +63,11 @@ class Source:
         assigned: Callable[[list[Partition]], dict[Partition, Begin]],
         revoked: Callable[[list[Partition]], None],
     ) -> None:
-        self._consumer = Consumer(config)
+        self._causes = KafkaCauses(config)
+        self._consumer = Consumer(self._causes.config)
+        self._group = str(config["group.id"])
+        self._refused: str | None = None
+        self._refused_again_s = 0.0
         self._incremental = config["group.protocol"] == "consumer"  # the broker then moves partitions one by one
         self._assigned = assigned
         self._revoked = revoked
@@ -66,14 +76,31 @@ class Source:
         try:
             known = self._consumer.list_topics(timeout=WATERMARK_TIMEOUT_S).topics
         except KafkaException as error:
-            raise ServiceUnreachable(
-                f"Kafka does not answer at {config['bootstrap.servers']}; start it with `guerdon up` "
-                "or correct KAFKA_BOOTSTRAP_SERVERS"
-            ) from error
+            self._causes.listen(self._consumer)
+            raise ServiceUnreachable(self._causes.why(error)) from error
         missing = [topic for topic in topics if topic not in known]
         if missing:
+            refuse_hidden(self._consumer, self._causes, missing, "READ and DESCRIBE")
             raise InputError(f"Kafka has no topic {', '.join(missing)}; run `guerdon init` to create the topics")
         self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+
+    def why(self, error: Exception | KafkaError, topic: str | None = None) -> str:
+        """Return in a sentence why Kafka did not do what was asked."""
+        found = error_of(error)
+        if found is not None and found.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return self._causes.why(error, self._group, "READ on the group")
+        return self._causes.why(error, topic or "", "READ and DESCRIBE on the topic")
+
+    def refused(self, error: KafkaError) -> None:
+        """Note that the group does not let this worker in: nothing comes until it does, so it is told every 10 s."""
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            self._refused = self.why(error)
+            self._refused_again_s = time.monotonic() + REFUSED_AGAIN_S
+
+    def _tell_again(self) -> None:
+        if self._refused is not None and time.monotonic() >= self._refused_again_s:
+            self._refused_again_s = time.monotonic() + REFUSED_AGAIN_S
+            log.error("kafka refuses", why=self._refused)
 
     def watermarks(self, partition: Partition) -> tuple[int, int]:
         """Return the first offset that the broker still has, and the one after the last."""
@@ -92,6 +119,7 @@ class Source:
             ServiceUnreachable: librdkafka has given this consumer up for good; only a new one reads on.
         """
         first = self._consumer.poll(timeout_s)
+        self._tell_again()
         if first is None:
             return []
         messages = [first, *self._consumer.consume(messages_max - 1, 0)]
@@ -173,6 +201,7 @@ class Source:
         leaving.join(LEAVE_S)
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        self._refused = None
         starts = self._assigned([(each.topic, each.partition) for each in partitions])
         wanted = [
             _begin(each.topic, each.partition, starts[each.topic, each.partition])

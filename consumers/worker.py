@@ -32,6 +32,7 @@ from engine.batch import Batch
 from engine.standings import retell
 from engine.store.database import INFRASTRUCTURE
 from engine.store.offsets import Fenced
+from engine.store.voice import Patience
 from operations.cleanup_policies import compacted
 from operations.ends import Ends
 from operations.kafka_places import claim
@@ -64,6 +65,7 @@ POLL_MESSAGES_MAX = 2_000
 IDLE_S = 0.1
 BUSY_S = 0.002
 RETRY_S = 0.5
+RETRY_S_MAX = 5.0
 BATCH_INTERVAL_S = 0.02
 """Least time between the starts of two small batches: a transaction costs 5 ms however few events it has."""
 
@@ -141,11 +143,11 @@ class Worker:
         self._until_caught_up = until_caught_up
         self._stop = threading.Event()
         self._topics = topics_of(settings)
-        self._intake = make_intake(settings, writer_schemas)
         self._lanes = Lanes({topic: rank for rank, topic in enumerate(self._topics)})
         self._ends = Ends(settings.kafka_config())
         claim(settings, self._ends)
         self._positions = Positions(settings.database_url)
+        self._intake = make_intake(settings, writer_schemas, self._positions.time)
         self._source = Source(
             consumer_config(settings.kafka_config(), settings.group_id, settings.group_protocol),
             self._topics,
@@ -167,6 +169,8 @@ class Worker:
         self._writing: Future[Outcome] | None = None
         self._written: Batch | None = None
         self._astray: set[Partition] = set()
+        self._patience = Patience("worker")
+        self._batches_seen = 0
         self._polled_at = self._begin_at = time.monotonic()
 
     def stop(self) -> None:
@@ -312,7 +316,10 @@ class Worker:
             if self.summary.ticks == ticks_before:
                 if not self._patiently(lambda: self._positions.is_any_due(move)):
                     break
-                self._stop.wait(IDLE_S)  # another worker has the shards that are left
+                self._patience.wait(lambda: "another worker has the shards in which something is still due")
+                self._stop.wait(IDLE_S)
+            else:
+                self._patience.over()
         if move is not None and self._until_ms is not None:
             for shard in range(SHARDS):
                 self._patiently(lambda shard=shard: retell(self._settings.database_url, shard, move.until_ms))  # type: ignore[misc]
@@ -333,7 +340,8 @@ class Worker:
 
     def _on_error(self, partition: Partition, error: KafkaError) -> None:
         if error.code() != OUT_OF_RANGE or partition not in self._lanes:
-            log.warning("broker", why=error.str(), code=error.name())
+            log.warning("broker", why=self._source.why(error, partition[0]), code=error.name())
+            self._source.refused(error)
             return
         self._losses.cannot_read(partition, error)
         if partition not in self._lanes:
@@ -403,14 +411,24 @@ class Worker:
                 return ask()
             except (*INFRASTRUCTURE, ServiceUnreachable, KafkaException) as error:
                 self._watch.turn()
-                log.warning("worker pauses", why=str(error).strip())
+                why = self._source.why(error) if isinstance(error, KafkaException) else str(error).strip()
+                log.warning("worker pauses", why=why)
                 self._stop.wait(RETRY_S)
                 with suppress(*INFRASTRUCTURE, ServiceUnreachable):
                     self._positions.reconnect()
         return None
 
     def _is_caught_up(self) -> bool:
-        return self._writing is None and self._patiently(self._catching_up.is_done) is True
+        if self._writing is not None:
+            return False
+        if self._patiently(self._catching_up.is_done) is True:
+            return True
+        if self.summary.batches != self._batches_seen:
+            self._patience.over()
+            self._batches_seen = self.summary.batches
+        else:
+            self._patience.wait(lambda: f"{self._patiently(self._catching_up.left)}; they may be another worker's")
+        return False
 
     def _leave(self) -> str:
         """End all that was begun, and return what is left to catch up with, if that was the aim."""

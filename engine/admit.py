@@ -28,7 +28,8 @@ def check(event: Event, *, currency: str, latest_ms: int | None) -> None:
         ahead_s = (event.occurred_at - latest_ms) // 1000
         raise Rejected(
             Reason.FROM_THE_FUTURE,
-            f"occurred_at is {ahead_s} s beyond what the clock allows; correct the producer's clock, then release it",
+            f"occurred_at is {ahead_s} s beyond what PostgreSQL's clock allows; correct the producer's clock, or "
+            "PostgreSQL's if that is wrong, then release it",
         )
     kind = type(event)
     if not IS_PLAIN[kind](event):

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import psycopg2
-from psycopg2.errors import LockNotAvailable, UniqueViolation
+from psycopg2.errors import DeadlockDetected, LockNotAvailable, UniqueViolation
 
 from engine import concerned, ticks
 from engine.duplicates import LookUps, NotLookedUp, Seen
@@ -43,6 +43,8 @@ from engine.store.member_states import Member, MemberCache
 from engine.store.offsets import Fenced
 from engine.store.referrals import Referrals
 from engine.store.reward_log import PostingFields, RewardRows
+from engine.store.stillness import Stillness
+from engine.store.voice import say
 from engine.work import EvaluationFailed, Outcome, Work, outcome_of
 from schemas.errors import CannotGoOn
 
@@ -91,6 +93,8 @@ class LiveTransaction:
         self._look_ups = LookUps()
         self._closings = contests.Closings()
         self._digest_secret: bytes | None = None
+        self._stillness: Stillness | None = None
+        self._lock_live = generations.lock_live
         with self._connection, self._connection.cursor() as cursor:
             member_states.prepare(cursor)
             set_limit(cursor, "lock_timeout", FROZEN_AFTER)
@@ -103,6 +107,8 @@ class LiveTransaction:
     def close(self) -> None:
         """Close the connection; a transaction under way is rolled back by PostgreSQL."""
         self._connection.close()
+        if self._stillness is not None:
+            self._stillness.close()
 
     def commit(self, batch: Batch) -> Outcome:
         """Write `batch` and return what became of it; what cannot be written is set aside, everything else is taken.
@@ -138,14 +144,13 @@ class LiveTransaction:
             raise CannotGoOn(f"what was to be written cannot be ({failure}); nothing was written") from failure
 
     def hold_still(self, lock_timeout_s: int) -> None:
-        """Let nobody else evaluate until this connection is closed.
+        """Let nobody else evaluate until this object is closed.
 
         Raises:
             psycopg2.errors.LockNotAvailable: somebody's transaction was under way for so long.
         """
-        with self._connection, self._connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{lock_timeout_s}s",))
-            cursor.execute("SELECT pg_advisory_lock(%s)", (generations.GENERATION_LOCK,))
+        self._stillness = Stillness(self._database_url, lock_timeout_s)
+        self._lock_live = self._stillness.live
 
     def _until_committed(self, attempt: Callable[[], Done]) -> tuple[Done, int]:
         """Return what an attempt came to in the end, and how often it was begun anew."""
@@ -159,6 +164,7 @@ class LiveTransaction:
             except (EvaluationFailed, NotLookedUp, *RETRYABLE) as error:
                 if retried == ATTEMPTS_MAX - 1:
                     raise
+                _tell_of_race(error, retried + 1)
                 self._learn(error)
         raise AssertionError("the last attempt has returned or raised")
 
@@ -173,7 +179,7 @@ class LiveTransaction:
         """Close what has ended, in a transaction of its own that holds every shard; if that fails, all else goes on."""
         try:
             with self._connection, self._connection.cursor() as cursor:
-                contests.close_ended(cursor, partial(self._judge, cursor), until_ms, _tell_standing)
+                contests.close_ended(cursor, partial(self._judge, cursor), until_ms, _tell_standing, self._lock_live)
         except Exception as error:
             if not is_data(error) or isinstance(error, RETRYABLE):
                 raise
@@ -196,7 +202,10 @@ class LiveTransaction:
         """Take a batch that failed as a whole part by part, in one transaction, so that only what fails goes aside."""
         with self._committing() as cursor:
             outcome = SafetyNet(
-                cursor, batch, Trial(self._take_steps, self._forget, self._learn, self._unjudgeable), self._in_a_row
+                cursor,
+                batch,
+                Trial(self._take_steps, self._forget, self._learn, self._unjudgeable, self._lock_live),
+                self._in_a_row,
             ).take()
         self._cache.forget()
         return outcome
@@ -217,6 +226,8 @@ class LiveTransaction:
             with self._connection.cursor() as cursor:
                 yield cursor
             self._observe("before commit")
+            if self._stillness is not None:
+                self._stillness.check()
             self._connection.commit()
             self._observe("after commit")
         except BaseException:
@@ -261,7 +272,7 @@ class LiveTransaction:
             raise
 
     def _fence(self, cursor: Cursor, work: Work) -> None:
-        work.generation = generations.lock_live(cursor)
+        work.generation = self._lock_live(cursor)
         if to_pass := offsets.compare_and_set(cursor, work.batch.moves):
             offsets.refuse_passing(to_pass, work.batch)
         work.recorded_ms = generations.now_ms(cursor)
@@ -410,6 +421,13 @@ class LiveTransaction:
         ("advance offsets", _advance),
     )
     """The live transaction, in order; each name is a crash point before and after."""
+
+
+def _tell_of_race(error: Exception, failed: int) -> None:
+    """Tell that a lock was not to be had, or that locks crossed; other reasons to begin anew are daily bread."""
+    if isinstance(error, LockNotAvailable | DeadlockDetected):
+        why = str(error).strip().splitlines()[0]
+        say("writer repeats", f"the batch is begun anew ({why}), try {failed} of {ATTEMPTS_MAX}", failed=failed)
 
 
 def _tell_standing(judge: Judges, member: Member) -> None:

@@ -48,6 +48,7 @@ class Trial(NamedTuple):
     forget: Callable[[], None]
     learn: Callable[[Exception], None]
     unjudgeable: dict[bytes, Exception]
+    lock_live: Callable[[Cursor], int]
 
 
 def still_failing(record_id: int, failure: StepFailed) -> AnswerIsNo:
@@ -99,7 +100,7 @@ class SafetyNet:
     def _own_work(self) -> Portion:
         """Lock all that the batch works on, in the order in which everybody does, and take in Guerdon's own work."""
         cursor, batch = self._cursor, self._batch
-        generation = generations.lock_live(cursor)
+        generation = self._trial.lock_live(cursor)
         offsets.compare_and_set(cursor, batch.moves)
         heads = ticks.lock_heads_of(cursor, batch, generation)
         if batch.portion is not None:

@@ -203,7 +203,7 @@ def _stand_still(
     try:
         live.hold_still(times.lock_timeout_s)
     except LockNotAvailable as error:
-        raise locked_out(times.lock_timeout_s) from error
+        raise locked_out(database_url, times.lock_timeout_s) from error
     observe("after lock")
     fold_on(database_url, generation, is_still=True)
     with transaction(database_url) as cursor:

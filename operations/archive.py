@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 
 from engine.store import archives, generations
-from engine.store.database import connect, one
+from engine.store.blockers import take_alone
+from engine.store.database import connect
 from operations.archive_files import (
     ROWS_A_FILE,
     ROWS_A_GROUP,
@@ -80,9 +81,9 @@ def export(
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
             archives.speak_plainly(cursor)
-            (alone,) = one(cursor, "SELECT pg_try_advisory_lock(%s)", (archives.EXPORT_LOCK,))
-            if not alone:
-                raise AnswerIsNo("another export of this database is under way; wait for its end")
+            other = take_alone(cursor, archives.EXPORT_LOCK, 0)
+            if other is not None:
+                raise AnswerIsNo(f"another export of this database is under way; wait for its end: {other} the lock")
             generations.refuse_restored(cursor)
             old = read_manifest(folder)
             generation = generations.live(cursor)

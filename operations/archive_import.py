@@ -92,7 +92,7 @@ def restore(
 def _is_under_way(cursor: Cursor, under_way: str) -> bool:
     """Whether the log of this very archive is in; nobody else's may be."""
     # one import at a time, and nobody activates or records anything meanwhile
-    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (generations.GENERATION_LOCK,))
+    generations.hold_evaluation(cursor)
     try:
         generations.refuse_restored(cursor)
     except AnswerIsNo as other:
@@ -185,7 +185,7 @@ def _fold(
         project(database_url, number)
         _check_same(database_url, manifest, generation)
     with as_owner(database_url, application="guerdon archive") as connection, connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (generations.GENERATION_LOCK,))
+        generations.hold_evaluation(cursor)
         shadows.copy_shared(cursor, generation)
         shadows.make_live(cursor, generation, {shard: each.version for shard, each in enumerate(manifest.shards)})
         archives.take_place(cursor, number)

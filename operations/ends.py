@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # public, though not listed
 
+from operations.kafka_causes import KafkaCauses
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -37,7 +39,7 @@ class Ends:
     """
 
     def __init__(self, kafka: Mapping[str, str], answered_s: float = ANSWERED_S) -> None:
-        self._kafka = dict(kafka)
+        self._causes = KafkaCauses(dict(kafka))
         self._answered_s = answered_s
         self._admin: AdminClient | None = None
 
@@ -51,7 +53,7 @@ class Ends:
             found = self.client().describe_topics(TopicCollection(topics), request_timeout=self._answered_s)
             return [(topic, each.id) for topic, future in found.items() for each in future.result().partitions]
         except KafkaException:
-            self._admin = None
+            self._begin_anew()
             raise
 
     def first(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
@@ -75,8 +77,23 @@ class Ends:
     def client(self) -> AdminClient:
         """Return the client, for other questions of the same moment."""
         if self._admin is None:
-            self._admin = AdminClient(dict(self._kafka))
+            self._admin = AdminClient(self._causes.config)
         return self._admin
+
+    def why(self, error: KafkaException) -> str:
+        """Return in a sentence why the broker did not answer."""
+        if self._admin is not None:
+            self._causes.listen(self._admin)
+        return self._causes.why(error, right="DESCRIBE on the topics")
+
+    def answered(self) -> None:
+        """Note that the broker has answered: what was heard of it before is of yesterday."""
+        self._causes.answered()
+
+    def _begin_anew(self) -> None:
+        if self._admin is not None:
+            self._causes.listen(self._admin)
+        self._admin = None
 
     def _ask(self, partitions: Iterable[Partition], spec: Any, isolation: IsolationLevel) -> dict[Partition, int]:
         wanted = {TopicPartition(*partition): spec for partition in partitions}
@@ -92,7 +109,7 @@ class Ends:
                 elif not is_unknown(error):
                     raise error
         except KafkaException:
-            self._admin = None
+            self._begin_anew()
             raise
         return found
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.errors import LockNotAvailable
 
 from engine.store import generations, shadows
+from engine.store.blockers import who_uses
 from engine.store.database import as_owner, connect, transaction
 from operations.replay import CHUNK_EVENTS, fold_on, project
 from operations.rows import dictionaries
@@ -125,7 +126,7 @@ def _switch(database_url: str, generation: Generation, lock_timeout_s: int, obse
         try:
             with switching, switching.cursor() as cursor:
                 cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{lock_timeout_s}s",))
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", (generations.GENERATION_LOCK,))
+                generations.hold_evaluation(cursor)
                 observe("after lock")
                 folded = fold_on(database_url, generation, is_still=True)
                 project(database_url, generation.number)
@@ -133,15 +134,17 @@ def _switch(database_url: str, generation: Generation, lock_timeout_s: int, obse
                 _change_places(cursor, generation)
                 observe("before commit")
         except LockNotAvailable as error:
-            raise locked_out(lock_timeout_s) from error
+            raise locked_out(database_url, lock_timeout_s) from error
     return folded
 
 
-def locked_out(lock_timeout_s: int) -> AnswerIsNo:
-    """Return the error that a promotion ends with which has waited too long for a lock."""
+def locked_out(database_url: str, lock_timeout_s: int) -> AnswerIsNo:
+    """Return the error that a promotion ends with which has waited too long for a lock; it names who is there now."""
+    with transaction(database_url) as cursor:
+        there = who_uses(cursor, "guerdon.evaluating", "guerdon.member_state")
     return AnswerIsNo(
         f"workers or readers held what the switch needs for more than {lock_timeout_s} s; nothing was changed: "
-        "try again, or with a longer --lock-timeout"
+        f"try again, or with a longer --lock-timeout{there and f' ({there} it now)'}"
     )
 
 

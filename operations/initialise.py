@@ -12,6 +12,7 @@ from confluent_kafka.cimpl import NewTopic
 from engine.store.database import migrate
 from operations.cleanup_policies import compacted
 from operations.ends import Ends
+from operations.kafka_causes import KafkaCauses
 from operations.kafka_places import claim
 from schemas.errors import ServiceUnreachable
 from schemas.events import TOPIC_TYPES
@@ -46,7 +47,8 @@ def initialise(settings: Settings, partitions: int) -> dict[str, object]:
 
 def create_topics(settings: Settings, partitions: int) -> str:
     """Create the topics that are missing, with the broker's own replication factor."""
-    admin = AdminClient({**settings.kafka_config()})
+    causes = KafkaCauses(settings.kafka_config())
+    admin = AdminClient(causes.config)
     wanted = [settings.topic_prefix + name for name in (*TOPIC_TYPES, OUTPUT_TOPIC)]
     futures = admin.create_topics(
         [NewTopic(topic, num_partitions=partitions, replication_factor=-1) for topic in wanted],
@@ -59,10 +61,9 @@ def create_topics(settings: Settings, partitions: int) -> str:
             created += 1
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise ServiceUnreachable(
-                    f"Kafka would not create the topic {topic}: {error.args[0].str()}; "
-                    "start it with `guerdon up`, or create the topic with your cluster's own tools"
-                ) from error
+                causes.listen(admin)
+                told = causes.why(error, topic, "CREATE on the topic, or make the topic itself")
+                raise ServiceUnreachable(f"Kafka would not create the topic {topic}: {told}") from error
     return f"{created} created, {len(wanted) - created} there already"
 
 

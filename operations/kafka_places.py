@@ -108,10 +108,7 @@ def _place(settings: Settings, ends: Ends) -> Place:
     try:
         cluster = ends.client().describe_cluster(request_timeout=max(ANSWERED_S, WAIT_S)).result()
     except KafkaException as error:
-        raise ServiceUnreachable(
-            f"Kafka does not answer at {settings.bootstrap_servers} ({error.args[0].str()}); start it with "
-            "`guerdon up` or correct KAFKA_BOOTSTRAP_SERVERS"
-        ) from error
+        raise ServiceUnreachable(ends.why(error)) from error
     return Place(settings.topic_prefix, str(cluster.cluster_id))
 
 

@@ -131,14 +131,12 @@ def topic_ids(kafka: Mapping[str, Any], topics: list[str]) -> dict[str, str]:
 
 def _spans(settings: Settings, partitions: Iterable[Partition]) -> dict[Partition, Span]:
     with closing(Ends(settings.kafka_config(), TIMEOUT_S)) as ends:
-        return _answered(lambda: ends.spans(partitions))
+        return _answered(lambda: ends.spans(partitions), ends)
 
 
-def _answered(ask: Callable[[], T]) -> T:
+def _answered(ask: Callable[[], T], ends: Ends | None = None) -> T:
     try:
         return ask()
     except KafkaException as error:
-        raise ServiceUnreachable(
-            f"Kafka does not answer ({error.args[0].str()}); start it with `guerdon up`, or correct "
-            "KAFKA_BOOTSTRAP_SERVERS"
-        ) from error
+        why = str(error.args[0].str()) if ends is None else ends.why(error)
+        raise ServiceUnreachable(why) from error

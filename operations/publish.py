@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from operations.kafka_causes import KafkaCauses, is_about_access, refuse_hidden
 from schemas.codec import Encoder
-from schemas.errors import InputError, ServiceUnreachable
+from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 from schemas.events import EVENT_TYPES, TOPIC_TYPES, Event, key_of
 from schemas.json_events import decode_json
 from schemas.rejection import Reason, Rejected
@@ -131,7 +132,13 @@ def publish_events(
         InputError: a topic does not exist, or a Kafka setting cannot be used.
         ServiceUnreachable: no broker answers.
     """
-    return _Sending(producer_config, encoder, topic_prefix).send(events, rate_per_s, on_progress)
+    sending = _Sending(producer_config, encoder, topic_prefix)
+    try:
+        return sending.send(events, rate_per_s, on_progress)
+    except (KafkaException, SystemError) as error:  # fatal for the producer; the library's own where it meets a report
+        if isinstance(error.__context__, GuerdonError):  # what was refused before, and then the flush could not end
+            raise error.__context__ from None
+        raise sending.refusal(error) from None
 
 
 def encoder_for(registry_url: str | None) -> Encoder:
@@ -147,13 +154,15 @@ class _Sending:
     """Hold one producer and what became of its events."""
 
     def __init__(self, producer_config: Mapping[str, Any], encoder: Encoder, topic_prefix: str) -> None:
+        self._causes = KafkaCauses({**_TUNING, **producer_config, **_FIXED})
         try:
-            self._producer = Producer({**_TUNING, **producer_config, **_FIXED})
+            self._producer = Producer(self._causes.config)
         except (KafkaException, TypeError) as error:
             raise InputError(f"a Kafka setting cannot be used: {_told(error)}; correct KAFKA__… or [kafka]") from None
         self._encoder = encoder
         self._topics = {kind: f"{topic_prefix}{topic}" for kind, topic in _TOPIC_OF.items()}
-        self._present = _topics_present(self._producer)
+        self._present = self._topics_present()
+        self._topic = ""
         self._sent = 0
         self._failed = 0
         self._first_failure: str | None = None
@@ -185,6 +194,7 @@ class _Sending:
         topic = self._topics.get(type(event))
         if topic is None:
             raise InputError(f"no topic carries a {type(event).__name__.lower()}; operators decide by commands")
+        self._topic = topic
         if topic not in self._present:
             self._wait_for_topic(topic)
         value, key = self._encoder.encode(event), key_of(event).encode()
@@ -195,19 +205,31 @@ class _Sending:
             except BufferError:
                 self._producer.poll(0.01)
             except KafkaException as error:
-                self._note_failure(error.args[0], f"event {event.event_id}")
+                self._note_failure(error.args[0], f"event {event.event_id}", topic)
                 return
             else:
                 return
 
     def _wait_for_topic(self, topic: str) -> None:
         """Give a topic that was just created the time to become known to the broker that is asked."""
+        refuse_hidden(self._producer, self._causes, [topic], "WRITE and DESCRIBE on the topic")
         deadline_s = monotonic() + TOPIC_WAIT_S
         while topic not in self._present:
             if monotonic() > deadline_s:
                 raise InputError(f"the topic {topic} does not exist; run `guerdon init`")
             self._producer.poll(0.1)
-            self._present = _topics_present(self._producer)
+            self._present = self._topics_present()
+
+    def refusal(self, error: Exception) -> ServiceUnreachable:
+        """Return the error that says why Kafka takes nothing any more."""
+        return ServiceUnreachable(self._causes.why(error, self._topic, "WRITE and DESCRIBE on the topic"))
+
+    def _topics_present(self) -> set[str]:
+        try:
+            return set(self._producer.list_topics(timeout=METADATA_TIMEOUT_S).topics)
+        except KafkaException as error:
+            self._causes.listen(self._producer)
+            raise ServiceUnreachable(self._causes.why(error)) from None
 
     def _paced(self, events: Iterable[Event], rate_per_s: float) -> Iterator[Event]:
         started_s = monotonic()
@@ -220,11 +242,14 @@ class _Sending:
 
     def _on_failure(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:
-            self._note_failure(error, f"key {message.key()!r} of {message.topic()}")
+            self._note_failure(error, f"key {message.key()!r} of {message.topic()}", message.topic())
 
-    def _note_failure(self, error: KafkaError, place: str) -> None:
+    def _note_failure(self, error: KafkaError, place: str, topic: str = "") -> None:
         self._failed += 1
-        self._first_failure = self._first_failure or f"{place}: {error.str()}"
+        told = error.str()
+        if is_about_access(error):
+            told = self._causes.why(error, topic, "WRITE and DESCRIBE on the topic")
+        self._first_failure = self._first_failure or f"{place}: {told}"
         # One message that is too large says nothing about the next; whatever else it is, the next would share it.
         self._hopeless |= error.code() != KafkaError.MSG_SIZE_TOO_LARGE
 
@@ -233,15 +258,6 @@ class _Sending:
         while self._producer.flush(FLUSH_STEP_S):
             if self._hopeless:
                 self._producer.purge()
-
-
-def _topics_present(producer: Producer) -> set[str]:
-    try:
-        return set(producer.list_topics(timeout=METADATA_TIMEOUT_S).topics)
-    except KafkaException as error:
-        raise ServiceUnreachable(
-            f"Kafka did not answer ({_told(error)}); see `guerdon status`, or run `guerdon up`"
-        ) from None
 
 
 def _publishable(line: bytes) -> Event:

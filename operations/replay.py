@@ -253,7 +253,7 @@ def _goal(cursor: Cursor, generation: Generation, *, is_still: bool) -> _Goal:
     before_ms = INT64_MAX
     if is_merged and not is_still:
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", (STILL_WITHIN,))
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (generations.GENERATION_LOCK,))
+        generations.hold_evaluation(cursor)
         before_ms = generations.now_ms(cursor)
     return _Goal(shadows.positions(cursor, live), before_ms, is_merged)
 

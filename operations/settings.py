@@ -186,11 +186,16 @@ def _from_environment() -> dict[str, Any]:
     names = [name for name in Settings.model_fields if name != "kafka"]
     found: dict[str, Any] = {name: os.environ[_variable(name)] for name in names if os.environ.get(_variable(name))}
     found["kafka"] = {
-        name.removeprefix(KAFKA_PREFIX).lower().replace("_", "."): value
+        _librdkafkas(name.removeprefix(KAFKA_PREFIX)): value
         for name, value in os.environ.items()
         if name.startswith(KAFKA_PREFIX) and value
     }
     return found
+
+
+def _librdkafkas(name: str) -> str:
+    """Return librdkafka's name of what the environment writes with underscores; one setting has them itself."""
+    return {"LOG_LEVEL": "log_level"}.get(name.upper(), name.lower().replace("_", "."))
 
 
 def _file_text() -> str:

@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from engine.store import generations
+from engine.store.blockers import take_alone
 from engine.store.database import connect, one
 from projections import gaps
 from projections.folders import CORES, Folders
@@ -45,9 +46,10 @@ def rebuild(
         raise InputError(f'there is no projection "{name}"; there are: {", ".join(PROJECTIONS)}')
     with closing(connect_to_project(database_url)) as connection:
         with connection, connection.cursor() as cursor:
-            (alone,) = one(cursor, "SELECT pg_try_advisory_lock(%s, hashtext(%s))", (REBUILD_LOCK, name))
-            if not alone:
-                raise AnswerIsNo(f"another rebuild of {name} is under way; wait for its end")
+            (number,) = one(cursor, "SELECT hashtext(%s)", (name,))
+            other = take_alone(cursor, REBUILD_LOCK, number)
+            if other is not None:
+                raise AnswerIsNo(f"another rebuild of {name} is under way; wait for its end: {other} the lock")
             generation = generations.live(cursor)
             _clear(cursor, name, generation, "building")
             build = _begin(cursor, name, generation)

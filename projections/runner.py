@@ -12,8 +12,10 @@ import psycopg2
 import structlog
 
 from engine.store import generations
+from engine.store.blockers import who_writes
 from engine.store.database import RETRYABLE, connect, one
 from engine.store.failures import is_data
+from engine.store.voice import Patience
 from projections import balances, gaps, items, leaderboard, referrals, tiers
 from projections.gaps import ProjectionPaused
 from schemas.errors import InputError, ServiceUnreachable
@@ -35,7 +37,8 @@ POSITIONS_MAX = 50_000
 IDLE_S = 0.05
 """How long to wait for a commit of another worker, of which nobody here is told."""
 
-RETRY_S = 1.0
+RETRY_S_FIRST = 0.5
+RETRY_S_MAX = 10.0
 LEAVE_S = 1.0
 
 
@@ -301,6 +304,7 @@ def finish(database_url: str, stop: threading.Event) -> None:
     Raises:
         ProjectionPaused: one stands still, and the others are at the head.
     """
+    patience = Patience("projector")
     with closing(connect_to_project(database_url)) as connection:
         while not stop.is_set():
             paused: ProjectionPaused | None = None
@@ -311,10 +315,14 @@ def finish(database_url: str, stop: threading.Event) -> None:
             with connection, connection.cursor() as cursor:
                 if not lag(cursor):
                     return
-            if paused is not None and not moved:
-                raise paused
+                if paused is not None and not moved:
+                    raise paused
+                if moved:
+                    patience.over()
+                else:  # another process folds what is left
+                    patience.wait(partial(who_writes, cursor, "guerdon.projection_cursor"))
             if not moved:
-                stop.wait(IDLE_S)  # another process folds what is left
+                stop.wait(IDLE_S)
 
 
 class Projector:
@@ -362,19 +370,24 @@ class Projector:
         self._thread.join()
 
     def _run(self) -> None:
+        retry_s = RETRY_S_FIRST
         while not self._stop.is_set():
+            begun = time.monotonic()
             try:
                 with closing(connect_to_project(self._database_url)) as connection:
                     self._connection = connection
                     self._follow(connection)
             except (psycopg2.Error, ServiceUnreachable, InputError) as error:
-                self.why = str(error).strip()
-                log.warning("projector pauses", why=self.why)
-                self._stop.wait(RETRY_S)
+                self.why, tell = str(error).strip(), log.warning
             except Exception as error:  # noqa: BLE001  a thread that died would leave the views standing, unseen
-                self.why = f"{type(error).__name__}: {error}"
-                log.error("projector pauses", why=self.why)  # noqa: TRY400  one line
-                self._stop.wait(RETRY_S)
+                self.why, tell = f"{type(error).__name__}: {error}", log.error
+            else:
+                return
+            if self._stop.is_set():
+                return
+            retry_s = RETRY_S_FIRST if time.monotonic() - begun > RETRY_S_MAX else min(2 * retry_s, RETRY_S_MAX)
+            tell("projector pauses", why=self.why, retry_s=retry_s)
+            self._stop.wait(retry_s)
 
     def _follow(self, connection: Connection) -> None:
         while not self._stop.is_set():

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import main
+from consumers.database_time import DatabaseTime
 from consumers.intake import Intake
 from engine.in_a_row import IN_A_ROW_MAX
 from engine.store.database import transaction
@@ -139,7 +140,7 @@ def intake(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Intake:
     monkeypatch.setattr("engine.admit.check", failing)
     return Intake(
         Decoder(CommittedSchemas(), 1 << 20), topic_prefix="t.", currency="USD", secret=b"s", future_tolerance_ms=0,
-        tombstones="pass",
+        tombstones="pass", time=DatabaseTime(lambda: None),
     )  # fmt: skip
 
 

@@ -68,7 +68,13 @@ def save_scores(cursor: Cursor, generation: int, members: Iterable[Member]) -> N
         )
 
 
-def close_ended(cursor: Cursor, judge_of: Callable[[int], Judge], until_ms: int, tell: Tell) -> int:
+def close_ended(
+    cursor: Cursor,
+    judge_of: Callable[[int], Judge],
+    until_ms: int,
+    tell: Tell,
+    lock_live: Callable[[Cursor], int] = generations.lock_live,
+) -> int:
     """Close every period that has ended by an instant and has members in it, and return how many were closed.
 
     Args:
@@ -76,8 +82,9 @@ def close_ended(cursor: Cursor, judge_of: Callable[[int], Judge], until_ms: int,
         judge_of: compiles an activated version.
         until_ms: up to where all events have come.
         tell: sets what is told of a member's tier.
+        lock_live: holds the live generation in its place and returns its number.
     """
-    generation = generations.lock_live(cursor)
+    generation = lock_live(cursor)
     recorded_ms = generations.now_ms(cursor)
     heads = source_log.lock_heads(cursor, range(SHARDS), generation)
     for head in heads.values():

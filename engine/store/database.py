@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 from psycopg2 import errors
 
+from engine.store.watched import WatchedConnection
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def connect(
     """
     try:
         connection = psycopg2.connect(
-            database_url.replace("postgresql+psycopg2://", "postgresql://", 1), application_name=application
+            database_url.replace("postgresql+psycopg2://", "postgresql://", 1),
+            application_name=application,
+            connection_factory=WatchedConnection,
         )
     except psycopg2.OperationalError as error:
         reason = str(error).strip().splitlines()[0]
@@ -172,7 +175,10 @@ def migrate(database_url: str) -> str:
     connect(database_url, role=None).close()
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg2://", 1))
+    engine = create_engine(
+        database_url.replace("postgresql://", "postgresql+psycopg2://", 1),
+        connect_args={"connection_factory": WatchedConnection, "application_name": "guerdon init"},
+    )
     try:
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})

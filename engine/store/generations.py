@@ -13,8 +13,8 @@ from schemas.errors import AnswerIsNo, InputError
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-GENERATION_LOCK = 0x6C69_7665
-"""Advisory lock: shared by everybody who evaluates, exclusive for the moment in which generations change places."""
+SHARE_EVALUATION = "LOCK TABLE guerdon.evaluating IN ROW SHARE MODE"
+"""Taken by everybody who evaluates: many at once, and nobody while somebody holds evaluation still."""
 
 
 def lock_live(cursor: Cursor) -> int:
@@ -23,8 +23,22 @@ def lock_live(cursor: Cursor) -> int:
     Raises:
         AnswerIsNo: the database was restored from an archive, and nothing may be added to its log.
     """
-    cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", (GENERATION_LOCK,))
-    # a statement of its own: it must see what was committed while the lock was awaited
+    cursor.execute(SHARE_EVALUATION)
+    return writable(cursor)
+
+
+def hold_evaluation(cursor: Cursor) -> None:
+    """Let nobody evaluate until the transaction ends; waits for the transactions under way."""
+    cursor.execute("LOCK TABLE guerdon.evaluating IN EXCLUSIVE MODE")
+
+
+def writable(cursor: Cursor) -> int:
+    """Return the number of the live generation, for who writes to it.
+
+    Raises:
+        AnswerIsNo: the database was restored from an archive, and nothing may be added to its log.
+    """
+    # never one statement with the lock: it must see what was committed while the lock was awaited
     generation, why = one(
         cursor,
         """

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from engine.store.member_states import Member
     from schemas.events import Event
 
-CLAIMS_LOCK = 0x636C_6169
-"""Advisory lock of who decides a claim, or about a code that waited: only these can close a cycle."""
+DECIDE_CLAIMS = "LOCK TABLE guerdon.deciding_claims IN EXCLUSIVE MODE"
+"""Taken by who decides a claim, or about a code that waited: only these can close a cycle."""
 
 
 class StoredReferrals:
@@ -68,7 +68,7 @@ class StoredReferrals:
             member = self._member(signup.member_id)
             self._begun_at[signup.member_id] = 0 if member is None else member.seq
         if due or any(self._is_known(signup) for signup in asking if _names_referrer(signup)):
-            self._cursor.execute("SELECT pg_advisory_xact_lock(%s)", (CLAIMS_LOCK,))
+            self._cursor.execute(DECIDE_CLAIMS)
         if terms:
             self._read_touches({signup.visitor for signup in asking if signup.visitor is not None})
         self._read_codes(signups, asking, [opening.referral_code or "" for opening in openings])

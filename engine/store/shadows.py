@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.store import adjustments, generations, live_schedule
+from engine.store.blockers import take_alone
 from engine.store.database import one
 from schemas.errors import AnswerIsNo, InputError
 
@@ -101,9 +102,11 @@ def lock(cursor: Cursor, number: int) -> None:
     Raises:
         AnswerIsNo: somebody does so already.
     """
-    (alone,) = one(cursor, "SELECT pg_try_advisory_lock(%s, %s)", (REPLAY_LOCK, number))
-    if not alone:
-        raise AnswerIsNo(f"generation {number} is being replayed, promoted or discarded already; wait for its end")
+    other = take_alone(cursor, REPLAY_LOCK, number)
+    if other is not None:
+        raise AnswerIsNo(
+            f"generation {number} is being replayed, promoted or discarded already; wait for its end: {other} the lock"
+        )
 
 
 def positions(cursor: Cursor, number: int) -> dict[int, int]:

@@ -28,13 +28,14 @@ TITLES = {state.KAFKA: "Kafka", state.POSTGRESQL: "PostgreSQL", state.REGISTRY: 
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """Say of one service where it came from (None: nowhere), where it is, and whether it answers now."""
+    """Say of one service where it came from (None: nowhere), where it is, whether it answers now, and why not."""
 
     name: str
     origin: state.Origin | None
     address: str | None
     pid: int | None
     answers: bool
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,17 @@ def look(settings: Settings) -> list[ServiceState]:
     for name in (state.KAFKA, state.POSTGRESQL, state.REGISTRY):
         record = records.get(name)
         if name in given:
-            found.append(ServiceState(name, "environment", given[name], None, _answers(name, given[name], settings)))
+            why = _silence(name, given[name], settings)
+            found.append(ServiceState(name, "environment", given[name], None, answers=why is None, why=why))
         elif record is not None and record.running:
             alive = record.origin == "docker" or processes.find(record.pid, record.created_at_s) is not None
-            answers = alive and _answers(name, record.address, settings)
-            found.append(ServiceState(name, record.origin, record.address, record.pid if alive else None, answers))
+            why = (
+                _silence(name, record.address, settings)
+                if alive
+                else f"{TITLES[name]} did not answer: run `guerdon up`"
+            )
+            pid = record.pid if alive else None
+            found.append(ServiceState(name, record.origin, record.address, pid, answers=why is None, why=why))
         elif name != state.REGISTRY:
             found.append(ServiceState(name, None, None, None, answers=False))
     return found
@@ -159,37 +166,47 @@ def _given(settings: Settings) -> dict[str, str]:
     return {name: address for name, address in named.items() if address}
 
 
-def _answers(name: str, address: str, settings: Settings) -> bool:
+def _silence(name: str, address: str, settings: Settings) -> str | None:
+    """Return in a sentence why a service does not answer; None where it does."""
     if name == state.KAFKA:
-        return _kafka_answers(settings)
+        return _kafka_silence(settings)
     if name == state.POSTGRESQL:
-        return _postgresql_answers(settings)
+        return _postgresql_silence(settings)
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return parts.hostname is not None and processes.port_answers(parts.hostname, port, patience_s=ANSWER_PATIENCE_S)
+    if parts.hostname and processes.port_answers(parts.hostname, port, patience_s=ANSWER_PATIENCE_S):
+        return None
+    return f"the Schema Registry does not answer at {parts.hostname}:{port}: start it, or correct SCHEMA_REGISTRY_URL"
 
 
-def _kafka_answers(settings: Settings) -> bool:
+def _kafka_silence(settings: Settings) -> str | None:
     from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415  `guerdon --help` must not wait for it
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415  as above
 
+    from operations.kafka_causes import KafkaCauses  # noqa: PLC0415  as above
+
+    causes = KafkaCauses(settings.kafka_config())
+    client = AdminClient(causes.config)
     try:
-        client = AdminClient({**settings.kafka_config()})
-        return bool(client.list_topics(timeout=ANSWER_PATIENCE_S).brokers)
+        if client.list_topics(timeout=ANSWER_PATIENCE_S).brokers:
+            return None
     except KafkaException as error:
         if error.args[0].code() == KafkaError._INVALID_ARG:  # noqa: SLF001  the library's public name for it
             raise
-        return False
+        causes.listen(client)
+        return causes.why(error)
+    return "Kafka names no broker yet: wait a moment"
 
 
-def _postgresql_answers(settings: Settings) -> bool:
+def _postgresql_silence(settings: Settings) -> str | None:
     import psycopg2  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     try:
         psycopg2.connect(settings.database_url, connect_timeout=ANSWER_PATIENCE_S).close()
-    except psycopg2.Error:
-        return False
-    return True
+    except psycopg2.Error as error:
+        told = (str(error).strip() or "it gave no reason").splitlines()[0]
+        return f"PostgreSQL does not answer ({told}): start it with `guerdon up`, or correct GUERDON_DATABASE_URL"
+    return None
 
 
 def _way_out(service: ServiceState) -> str:

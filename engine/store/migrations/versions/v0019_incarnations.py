@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0019"
-down_revision = "0017"
+down_revision = "0018"
 
 INCARNATIONS = """
 CREATE TABLE guerdon.incarnation (                -- of the topic of reward events; the greatest is the one in force

@@ -1,0 +1,82 @@
+"""Know PostgreSQL's time without asking it for each event: all workers go by one clock, whatever their own says."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from schemas.scalars import iso_from_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = structlog.get_logger()
+
+DIFFERS_MS = 5_000
+"""A worker whose clock is further off is told so: its log lines carry a wrong time."""
+
+FRESH_S = 1.0
+TOLD_AGAIN_S = 600.0
+
+
+class DatabaseTime:
+    """Carry a reading of PostgreSQL's clock on by what has passed here since; a clock that is set changes nothing.
+
+    Args:
+        ask: returns PostgreSQL's time in ms, or None where it does not answer now.
+        passed_s: counts seconds, from whenever.
+        own_ms: this machine's clock, which is only compared.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], int | None],
+        passed_s: Callable[[], float] = time.monotonic,
+        own_ms: Callable[[], float] = lambda: time.time() * 1000,
+    ) -> None:
+        self._ask = ask
+        self._passed_s = passed_s
+        self._own_ms = own_ms
+        self._base_ms = 0.0
+        self._read_s: float | None = None
+        self._told: tuple[float, float] | None = None
+
+    def now_ms(self) -> int:
+        """Return PostgreSQL's time, by the last reading."""
+        if self._read_s is None:
+            return self.fresh_ms()
+        return int(self._base_ms + self._passed_s() * 1000)
+
+    def fresh_ms(self) -> int:
+        """Return PostgreSQL's time, by a reading of this moment if there is none; before all else is the own clock."""
+        if self._read_s is None or self._passed_s() - self._read_s > FRESH_S:
+            asked_s = self._passed_s()
+            now_ms = self._ask()
+            if now_ms is not None:
+                self.note(now_ms, asked_s)
+        return int(self._own_ms()) if self._read_s is None else self.now_ms()
+
+    def note(self, now_ms: int, asked_s: float) -> None:
+        """Take in what PostgreSQL said when it was asked at `asked_s`, and tell a difference that is worth mending."""
+        self._read_s = self._passed_s()
+        # the answer is from the middle of the time that it took
+        self._base_ms = now_ms - (asked_s + self._read_s) / 2 * 1000
+        self._tell(self._own_ms() - self.now_ms())
+
+    def _tell(self, ahead_ms: float) -> None:
+        before_ms, told_s = self._told or (0.0, float("-inf"))
+        if abs(ahead_ms) <= DIFFERS_MS:
+            if self._told is not None:
+                log.info("clock agrees", ahead_s=round(ahead_ms / 1000, 1))
+            self._told = None
+        elif abs(ahead_ms - before_ms) > DIFFERS_MS or self._passed_s() - told_s > TOLD_AGAIN_S:
+            self._told = (ahead_ms, self._passed_s())
+            off = f"{abs(ahead_ms) / 1000:.0f} s {'ahead of' if ahead_ms > 0 else 'behind'}"
+            log.warning(
+                "clock differs",
+                why=f"this machine's clock is {off} PostgreSQL's, which counts: set by NTP the one that is wrong",
+                here=iso_from_instant(int(self._own_ms())),
+                postgresql=iso_from_instant(self.now_ms()),
+            )
