@@ -28,6 +28,7 @@ from cli import (
     why,
     worker,
 )
+from engine.store.limits import limit_of
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 
 EXIT_INTERRUPTED = 130
@@ -134,6 +135,11 @@ def _known(error: Exception) -> GuerdonError | None:
             return ServiceUnreachable(
                 f"PostgreSQL{_database_place()} is read-only (a standby, or set so): "
                 "let GUERDON_DATABASE_URL name the primary, or allow writing there"
+            )
+        if limit := limit_of(cause):
+            return ServiceUnreachable(
+                f"PostgreSQL ended this command by its {limit} ({' '.join(str(cause).split())[:200]}): lift that limit "
+                f"for the command's login (`ALTER ROLE … SET {limit} = 0`) or where it is set, or give it more time"
             )
         for module_name, (class_name, title) in UNREACHABLE.items():
             module = sys.modules.get(module_name)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 from confluent_kafka import KafkaException
 
+from consumers.batch_size import BatchSize
 from consumers.clock import Clock
 from consumers.intake import Intake
 from consumers.lanes import SILENCE_S, Lanes
@@ -20,7 +21,7 @@ from consumers.positions import Positions
 from consumers.publisher import Publisher
 from consumers.publisher import finish as finish_publishing
 from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
-from consumers.writer import Stopped, Writer
+from consumers.writer import Stopped, TookTooLong, Writer
 from engine.batch import Batch
 from engine.standings import retell
 from engine.store.database import INFRASTRUCTURE, one, transaction
@@ -144,6 +145,7 @@ class Worker:
         self._observe = observe or (lambda _point: None)
         self._projector = Projector(settings.database_url, observe=self._observe)
         self._publisher = Publisher(settings, observe=self._observe) if settings.publish_rewards else None
+        self._batch_size = BatchSize(settings.max_batch)
         self._writing: Future[Outcome] | None = None
         self._written: Batch | None = None
         self._astray: set[Partition] = set()
@@ -207,7 +209,7 @@ class Worker:
         if self._writing is not None or early:
             return
         self._lanes.note_ends(self._source.known_end)
-        batch = self._lanes.take(self._settings.max_batch, now)
+        batch = self._lanes.take(self._batch_size.now(), now)
         if not self._waits_with_ticks:
             self._clock.read(now)
             if batch is None:
@@ -233,6 +235,11 @@ class Worker:
             outcome = writing.result()
         except Fenced as fenced:
             log.warning("batch fenced", why=str(fenced))
+            self._lose_track(batch.moves)
+            return
+        except TookTooLong as ended:
+            size = self._batch_size.took_too_long(len(batch.admitted))
+            log.warning("batch took too long", why=str(ended), max_batch=size)
             self._lose_track(batch.moves)
             return
         except Stopped:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from engine.live import LiveTransaction
 from engine.store.database import INFRASTRUCTURE
+from engine.store.limits import limit_of
 from schemas.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ BACK_OFF_S_MAX = 5.0
 
 class Stopped(Exception):  # noqa: N818  an order, not a fault
     """Say that the worker was told to stop while PostgreSQL was away; the batch was not written."""
+
+
+class TookTooLong(Exception):  # noqa: N818  a state, not a fault
+    """Say that a time limit of PostgreSQL's ended the batch, of which nothing was written: a smaller one may pass."""
 
 
 class Writer:
@@ -46,7 +51,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
     def begin(self, batch: Batch) -> Future[Outcome]:
-        """Start to write `batch`; the future raises `Fenced` or `Stopped` where it was not written."""
+        """Start to write `batch`; the future raises `Fenced`, `TookTooLong` or `Stopped` where it was not written."""
         return self._thread.submit(self._write, batch)
 
     def cancel(self) -> None:
@@ -71,6 +76,8 @@ class Writer:
                 return self._connected().commit(batch)
             except (*INFRASTRUCTURE, ServiceUnreachable) as error:
                 self._disconnect()
+                if limit_of(error) is not None and len(batch.admitted) > 1 and not self._stop.is_set():
+                    raise TookTooLong(str(error).strip()) from error
                 log.warning("writer pauses", why=str(error).strip(), retry_s=back_off_s)
                 if self._stop.wait(back_off_s):
                     raise Stopped from error
@@ -78,7 +85,7 @@ class Writer:
 
     def _connected(self) -> LiveTransaction:
         if self._transaction is None:
-            observe = {} if self._observe is None else {"observe": self._observe}
+            observe: dict[str, Any] = {} if self._observe is None else {"observe": self._observe}
             self._transaction = LiveTransaction(self._database_url, self._schema_text, **observe)
         return self._transaction
 

@@ -36,7 +36,7 @@ from engine.store import (
 )
 from engine.store.books import StoredBooks
 from engine.store.budgets import BudgetsMoved, StoredBudgets
-from engine.store.database import FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
+from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
 from engine.store.member_states import Member, MemberCache
 from engine.store.referrals import Referrals
 from engine.store.reward_log import PostingFields, RewardRows
@@ -77,9 +77,10 @@ class LiveTransaction:
         schema_text: Callable[[int], str | None],
         *,
         observe: Callable[[str], None] = _observe_nothing,
+        statement_max: str = ANSWERED_WITHIN,
     ) -> None:
         self._database_url = database_url
-        self._connection = connect(database_url, application=WORKER)
+        self._connection = connect(database_url, application=WORKER, statement_max=statement_max)
         self._schema_text = schema_text
         self._observe = observe
         self._schemas_kept: set[int] = {personal.OWN_FORMAT}

@@ -36,6 +36,9 @@ LOOK_S = 1.0
 ASK_AFTER_S = 5.0
 """How long nothing may come or go before PostgreSQL is asked."""
 
+SETTLED_S = 3.0
+"""How long the server must be at nothing for the session before that is believed."""
+
 ASK_AGAIN_S_MAX = 60.0
 ANSWERS_WITHIN_S = 5.0
 UNREACHABLE_S = 60.0
@@ -47,7 +50,7 @@ STOPPED_S = 3 * LOOK_S
 # What the session does by PostgreSQL's own account; a COPY that waits for this side waits for what was lost on the way.
 STATE = """
 SELECT state IS NULL OR state IN ('active', 'disabled') AND wait_event IS DISTINCT FROM 'ClientRead'
-       AND wait_event IS DISTINCT FROM 'ClientWrite' OR state_change > clock_timestamp() - interval '3 s'
+       AND wait_event IS DISTINCT FROM 'ClientWrite' OR state_change > clock_timestamp() - %s * interval '1 s'
 FROM pg_stat_activity WHERE pid = %s
 """
 
@@ -154,7 +157,7 @@ def _lost(session: Session, url: str, wait: _Wait) -> str | None:
     try:
         asked = Asked(url, ANSWERS_WITHIN_S, application_name="guerdon watch", **_place(session, url))
         with closing(asked) as asking:
-            row = asking.one(STATE, (session.pid,))
+            row = asking.one(STATE, (SETTLED_S, session.pid))
     except TimeoutError:
         if time.monotonic() - wait.heard > UNREACHABLE_S:
             return f"PostgreSQL did not answer for {UNREACHABLE_S:.0f} s while a statement waited"
