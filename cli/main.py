@@ -150,10 +150,19 @@ def _known(error: Exception) -> GuerdonError | None:
                         f"a setting of Kafka is wrong ({reason}): mend KAFKA__… or [kafka] in guerdon.toml"
                     )
                 return ServiceUnreachable(
-                    f"{title} did not answer ({reason}): see `guerdon status`, or run `guerdon up`"
+                    f"{title} did not answer ({reason}): see `guerdon status`, or run `guerdon up`{_or_else(title)}"
                 )
         cause = cause.__cause__
     return None
+
+
+def _or_else(title: str) -> str:
+    """Return what else may have ended a session of PostgreSQL's, whose last words are lost with the connection."""
+    if title != "PostgreSQL":
+        return ""
+    return (
+        "; where it answers, this login's transaction_timeout or idle_in_transaction_session_timeout may be too tight"
+    )
 
 
 def _is_read_only(cause: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,6 @@ import structlog
 
 from engine.live import LiveTransaction
 from engine.store.database import INFRASTRUCTURE
-from engine.store.limits import limit_of
 from schemas.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -72,12 +72,14 @@ class Writer:
         """
         back_off_s = BACK_OFF_S_FIRST
         while True:
+            begun = time.monotonic()
             try:
                 return self._connected().commit(batch)
             except (*INFRASTRUCTURE, ServiceUnreachable) as error:
+                limit = self._limit_of(error, time.monotonic() - begun)
                 self._disconnect()
-                if limit_of(error) is not None and len(batch.admitted) > 1 and not self._stop.is_set():
-                    raise TookTooLong(str(error).strip()) from error
+                if limit is not None and len(batch.admitted) > 1 and not self._stop.is_set():
+                    raise TookTooLong(f"PostgreSQL's {limit} ended it: {str(error).strip()}") from error
                 log.warning("writer pauses", why=str(error).strip(), retry_s=back_off_s)
                 if self._stop.wait(back_off_s):
                     raise Stopped from error
@@ -88,6 +90,9 @@ class Writer:
             observe: dict[str, Any] = {} if self._observe is None else {"observe": self._observe}
             self._transaction = LiveTransaction(self._database_url, self._schema_text, **observe)
         return self._transaction
+
+    def _limit_of(self, error: Exception, took_s: float) -> str | None:
+        return None if self._transaction is None else self._transaction.limit_of(error, took_s)
 
     def _disconnect(self) -> None:
         if self._transaction is not None:

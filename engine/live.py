@@ -36,7 +36,8 @@ from engine.store import (
 )
 from engine.store.books import StoredBooks
 from engine.store.budgets import BudgetsMoved, StoredBudgets
-from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
+from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one
+from engine.store.limits import limit_of, set_limit
 from engine.store.member_states import Member, MemberCache
 from engine.store.referrals import Referrals
 from engine.store.reward_log import PostingFields, RewardRows
@@ -94,6 +95,10 @@ class LiveTransaction:
         with self._connection, self._connection.cursor() as cursor:
             member_states.prepare(cursor)
             set_limit(cursor, "lock_timeout", FROZEN_AFTER)
+
+    def limit_of(self, error: BaseException, took_s: float) -> str | None:
+        """Return the time limit of PostgreSQL's that ended an attempt of so many seconds; None where none has."""
+        return limit_of(error, self._connection, took_s)
 
     def cancel(self) -> None:
         """Let the statement under way fail; safe to call from another thread."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import psycopg2
 from psycopg2 import errors
 
-from engine.store import revision, roles
+from engine.store import limits, revision, roles
 from engine.store.roles import ANALYST, WRITER
 from engine.store.session import open_session
 from schemas.errors import AnswerIsNo, InputError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+
+    from engine.store.session import Session
 
 __all__ = ["ANALYST", "WRITER"]  # known to all by this module
 
@@ -46,9 +48,6 @@ INFRASTRUCTURE = (
     errors.TransactionTimeout,  # an operator's limit
 )
 """Errors that say nothing about the data: PostgreSQL is away, full, shutting down, or has given this process up."""
-
-IDLE_LIMIT = "idle_in_transaction_session_timeout"
-STATEMENT_LIMIT = "statement_timeout"
 
 FROZEN_AFTER = "10s"
 """How long a transaction may stand idle. A stopped process keeps its locks, and whoever comes after it waits."""
@@ -81,19 +80,20 @@ def connect(
     session = open_session(database_url, application)
     if role is not None:
         try:
-            _act_as(session, role, {IDLE_LIMIT: idle_max, STATEMENT_LIMIT: statement_max})
+            _act_as(session, role, {limits.IDLE: idle_max, limits.STATEMENT: statement_max})
         except BaseException:
             session.close()
             raise
     return session
 
 
-def _act_as(session: Connection, role: str, limits: Mapping[str, str]) -> None:
+def _act_as(session: Session, role: str, wanted: Mapping[str, str]) -> None:
     with session, session.cursor() as cursor:
         _refuse_empty(cursor)
         roles.act_as(cursor, role)
-        for name, value in limits.items():
-            set_limit(cursor, name, value)
+        for name, value in wanted.items():
+            limits.set_limit(cursor, name, value)
+        session.ends_after_s = limits.ending(cursor)
         if role == WRITER:
             revision.refuse_other(_revision(cursor))
 
@@ -109,14 +109,6 @@ def _revision(cursor: Cursor) -> str | None:
     cursor.execute("SELECT max(version_num) FROM guerdon.alembic_version")
     row = cursor.fetchone()
     return None if row is None else row[0]
-
-
-def set_limit(cursor: Cursor, name: str, value: str) -> None:
-    """Set one of PostgreSQL's time limits for this session, unless the operator has set it already."""
-    cursor.execute(
-        "SELECT set_config(%(name)s, %(value)s, false) WHERE current_setting(%(name)s) = '0'",
-        {"name": name, "value": value},
-    )
 
 
 def end_frozen(database_url: str) -> int:

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
-_LIMITS = {
-    "57014": "statement_timeout",
-    "25P03": "idle_in_transaction_session_timeout",
-    "25P04": "transaction_timeout",
-}
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+
+STATEMENT = "statement_timeout"
+IDLE = "idle_in_transaction_session_timeout"
+TRANSACTION = "transaction_timeout"
+
+_BY_CODE = {"57014": STATEMENT, "25P03": IDLE, "25P04": TRANSACTION}
+_CONNECTION_LOST = "OperationalError"
 
 
-def limit_of(error: BaseException) -> str | None:
+def set_limit(cursor: Cursor, name: str, value: str) -> None:
+    """Set one of PostgreSQL's time limits for this session, unless the operator has set it already."""
+    cursor.execute(
+        "SELECT set_config(%(name)s, %(value)s, false) WHERE current_setting(%(name)s) = '0'",
+        {"name": name, "value": value},
+    )
+
+
+def ending(cursor: Cursor) -> dict[str, float]:
+    """Return after how many seconds PostgreSQL ends this session, by the limit; its reason would be lost with it."""
+    cursor.execute(
+        """
+        SELECT name, extract(epoch FROM value::interval)::double precision
+        FROM (SELECT name, current_setting(name, true) AS value FROM unnest(%s) AS name) AS n WHERE value <> '0'
+        """,
+        ([TRANSACTION, IDLE],),
+    )
+    return dict(cursor.fetchall())
+
+
+def limit_of(error: BaseException, session: Connection | None = None, took_s: float = 0.0) -> str | None:
     """Return the name of the limit that `error` tells of; None where it tells of something else.
 
-    It is known by its SQLSTATE: the words are in the server's language.
+    It is known by its SQLSTATE, as the words are in the server's language. Of a session that was ended no more may be
+    left than that it was: then the limit of `session` is taken that `took_s` is longer than.
     """
-    return _LIMITS.get(getattr(error, "pgcode", None) or "")
+    code = getattr(error, "pgcode", None)
+    if code is None and type(error).__name__ == _CONNECTION_LOST:
+        limits: dict[str, float] = getattr(session, "ends_after_s", {})
+        return next((name for name, after_s in limits.items() if took_s >= after_s), None)
+    return _BY_CODE.get(code or "")

@@ -31,9 +31,13 @@ LIMITS = {
 
 
 class Session(Connection):
-    """Be a connection whose waits are watched; `pid` is that of the process which serves it at the server."""
+    """Be a connection whose waits are watched.
+
+    `pid` is that of the process which serves it at the server, `ends_after_s` the limits after which that ends it.
+    """
 
     pid: int
+    ends_after_s: Mapping[str, float] = {}
 
     def close(self) -> None:
         """Close the connection; nobody looks at its socket any more by then."""
