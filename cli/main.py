@@ -160,9 +160,7 @@ def _or_else(title: str) -> str:
     """Return what else may have ended a session of PostgreSQL's, whose last words are lost with the connection."""
     if title != "PostgreSQL":
         return ""
-    return (
-        "; where it answers, this login's transaction_timeout or idle_in_transaction_session_timeout may be too tight"
-    )
+    return "; where it answers, a transaction_timeout or idle_in_transaction_session_timeout of yours is too tight"
 
 
 def _is_read_only(cause: BaseException) -> bool:

@@ -14,21 +14,24 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg2
 
+from engine.store import session
 from operations.services import processes
 from operations.services.postgresql import _unprivileged_user
-from tests.packages import program
+from tests.packages import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SUPERUSER = "boss"
 DEADLINE_S = 30.0
-OLDEST = "15"
+OLDEST = session.OLDEST
 
 
 def oldest_programs() -> Path:
     """Return the folder with the programs of the oldest version that Guerdon works with."""
-    return Path(program("initdb", f"postgresql-{OLDEST}", f"/usr/lib/postgresql/{OLDEST}/bin")).parent
+    # not by PATH, where another version's may lie
+    found = Path(f"/usr/lib/postgresql/{OLDEST}/bin")
+    return found if (found / "initdb").exists() else missing(f"PostgreSQL {OLDEST}", f"postgresql-{OLDEST}")
 
 
 def user() -> str | None:
@@ -84,15 +87,18 @@ class Cluster:
             "unix_socket_directories": "",
             "fsync": "off",
         }
-        words = [*self.within, str(self.programs / "postgres"), "-D", str(self.place / "data")]
+        words = [str(self.programs / "postgres"), "-D", str(self.place / "data")]
         words += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        self.server = subprocess.Popen(
-            words,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.place / "log").open("ab"),
-            cwd=self.place,
-            **processes.run_as(user()),
-        )
+        # the way into a network namespace is root's; the server itself is not
+        become = ["setpriv", f"--reuid={user()}", f"--regid={user()}", "--clear-groups"] if self.within else []
+        with (self.place / "log").open("ab") as log:
+            self.server = subprocess.Popen(
+                [*self.within, *become, *words],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                cwd=self.place,
+                **processes.run_as(None if self.within else user()),
+            )
         deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
             try:
@@ -104,13 +110,21 @@ class Cluster:
                 return
         raise AssertionError((self.place / "log").read_text())
 
+    def stop(self) -> None:
+        """Let every process of the server stand still."""
+        self._each(psutil.Process.suspend)
+
+    def _each(self, act: Callable[[psutil.Process], None]) -> None:
+        assert self.server is not None
+        main = psutil.Process(self.server.pid)
+        for process in (*main.children(), main):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                act(process)
+
     def kill(self) -> None:
         """End the server as a power cut does."""
         if self.server is not None:
-            for process in psutil.Process(self.server.pid).children():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            self.server.kill()
+            self._each(psutil.Process.kill)
             self.server.wait()
             self.server = None
 

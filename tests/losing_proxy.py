@@ -66,11 +66,11 @@ class LosingProxy:
         self, link: socket.socket, peers: dict[socket.socket, socket.socket], waiting: selectors.BaseSelector
     ) -> None:
         with suppress(OSError):
-            told = link.recv(1 << 16)
-            if told and not self.losing:
-                peers[link].sendall(told)
-            if told and self.losing:
+            told, losing = link.recv(1 << 16), self.losing
+            if told and losing:
                 self._lost.set()
+            elif told:
+                peers[link].sendall(told)
             if told:
                 return
         for ended in (link, peers.pop(link)):

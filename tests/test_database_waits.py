@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
 
 DEADLINE_S = 60.0
+SLEEP = "SELECT pg_sleep(1)"
 
 
 def test_limits_of_the_url_and_of_the_environment_win() -> None:
@@ -94,7 +95,7 @@ def test_an_answer_that_was_lost_is_not_waited_for(what: str, proxy: LosingProxy
             connection.commit()
             waiting = pool.submit(cursor.copy_expert, "COPY copied FROM STDIN", _Losing(proxy))
         elif what == "answer":
-            waiting = pool.submit(cursor.execute, "SELECT pg_sleep(1)")
+            waiting = pool.submit(cursor.execute, SLEEP)
             _wait_active(database_url)
             proxy.lose()
         else:
@@ -129,7 +130,7 @@ def _wait_active(url: str) -> None:
     with closing(psycopg2.connect(url)) as looking, looking.cursor() as cursor:
         looking.autocommit = True
         while time.monotonic() < deadline:
-            cursor.execute("SELECT FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(1)'")
+            cursor.execute("SELECT FROM pg_stat_activity WHERE state = 'active' AND query = %s", (SLEEP,))
             if cursor.fetchone() is not None:
                 return
     raise AssertionError("the statement did not arrive")
@@ -160,6 +161,27 @@ def test_a_statement_that_takes_long_is_let_be(impatient: None, database_url: st
 @pytest.mark.postgres
 def test_a_session_that_was_closed_is_looked_at_no_more(database_url: str) -> None:
     connection = connect(database_url)
-    assert connection in watch._watch._urls  # noqa: SLF001  there is no other way to see it
+    assert connection in watch._watch.sessions  # noqa: SLF001  there is no other way to see it
     connection.close()
-    assert connection not in watch._watch._urls  # noqa: SLF001  as above
+    assert connection not in watch._watch.sessions  # noqa: SLF001  as above
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_statement_can_be_ended_whether_or_not_the_server_hears_of_it(
+    lost: bool,  # noqa: FBT001  a parameter
+    proxy: LosingProxy,
+    database_url: str,
+) -> None:
+    with (
+        closing(connect(proxy.url(database_url), statement_max=NO_LIMIT)) as connection,
+        ThreadPoolExecutor(1) as pool,
+        connection.cursor() as cursor,
+    ):
+        waiting = pool.submit(cursor.execute, SLEEP)
+        _wait_active(database_url)
+        if lost:
+            proxy.lose()
+        connection.cancel()
+        with pytest.raises(psycopg2.OperationalError if lost else psycopg2.errors.QueryCanceled):
+            waiting.result(DEADLINE_S)

@@ -22,7 +22,7 @@ _trusted: set[str] = set()
 """Addresses whose pooler was seen to keep to a session: looked at once, not at each connection."""
 
 
-def refuse_by_transaction(session: Session, url: str) -> None:
+def refuse_by_transaction(session: Session) -> None:
     """Ask which process of PostgreSQL serves `session`, and refuse a pooler that changes it between transactions.
 
     A role, temporary tables, limits and advisory locks belong to a session: under such a pooler they would be lost,
@@ -35,17 +35,17 @@ def refuse_by_transaction(session: Session, url: str) -> None:
     session.autocommit = True
     session.pid = _pid(session)
     # A pooler answers with a number of its own when the connection is opened; where it is PostgreSQL's, there is none.
-    if session.pid != session.info.backend_pid and url not in _trusted:
-        _look(session, url)
-        _trusted.add(url)
+    if session.pid != session.info.backend_pid and session.url not in _trusted:
+        _look(session)
+        _trusted.add(session.url)
     session.autocommit = False
 
 
-def _look(session: Session, url: str) -> None:
+def _look(session: Session) -> None:
     """Compare with a neighbour: to whom a session belongs, has one process of PostgreSQL that is nobody else's."""
     neighbours = set()
     # A neighbour who has to wait for a free process is one from whom this session keeps its own.
-    with suppress(TimeoutError, psycopg2.Error), closing(Asked(url, PATIENCE_S)) as neighbour:
+    with suppress(TimeoutError, psycopg2.Error), closing(Asked(session.url, PATIENCE_S)) as neighbour:
         for _ in range(LOOKS):
             neighbours.add(neighbour.one(PID)[0])
     mine = {session.pid, _pid(session)}

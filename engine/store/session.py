@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -11,6 +12,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  a class 
 from psycopg2.extensions import parse_dsn
 
 from engine.store import poolers, watch
+from engine.store.asking import Asked
 from schemas.errors import InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -33,9 +35,11 @@ LIMITS = {
 class Session(Connection):
     """Be a connection whose waits are watched.
 
-    `pid` is that of the process which serves it at the server, `ends_after_s` the limits after which that ends it.
+    `url` is what it was opened by, `pid` that of the process which serves it at the server, `ends_after_s` the limits
+    after which that ends it.
     """
 
+    url: str
     pid: int
     ends_after_s: Mapping[str, float] = {}
 
@@ -43,6 +47,20 @@ class Session(Connection):
         """Close the connection; nobody looks at its socket any more by then."""
         watch.forget(self)
         super().close()
+
+    def cancel(self) -> None:
+        """End the statement under way, and where PostgreSQL does not heed that at once, the connection.
+
+        libpq's own way holds up every thread of this process for as long as the server is silent.
+        """
+        try:
+            with closing(Asked(self.url, CANCELLED_WITHIN_S, application_name="guerdon cancel")) as asked:
+                asked.one("SELECT pg_cancel_backend(%s)", (self.pid,))
+        except (TimeoutError, psycopg2.Error):
+            watch.give_up(self, "PostgreSQL did not answer when a statement was to be ended")
+
+
+CANCELLED_WITHIN_S = 1.0
 
 
 def open_session(database_url: str, application: str) -> Session:
@@ -61,11 +79,11 @@ def open_session(database_url: str, application: str) -> Session:
     except psycopg2.OperationalError as error:
         raise _unreachable(error) from error
     try:
-        session.pid = session.info.backend_pid
-        watch.over(session, url)
+        session.url, session.pid = url, session.info.backend_pid
+        watch.over(session)
         refuse_version(session.server_version)
         _refuse_encoding(session)
-        poolers.refuse_by_transaction(session, url)
+        poolers.refuse_by_transaction(session)
     except psycopg2.OperationalError as error:
         session.close()
         raise _unreachable(error) from error

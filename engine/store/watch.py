@@ -19,7 +19,7 @@ import threading
 import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg2
 import structlog
@@ -73,20 +73,20 @@ class _Watch:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._urls: WeakKeyDictionary[Session, str] = WeakKeyDictionary()
+        self.sessions: WeakSet[Session] = WeakSet()
         self._waits: WeakKeyDictionary[Session, _Wait] = WeakKeyDictionary()
         self._thread: threading.Thread | None = None
 
-    def over(self, session: Session, url: str) -> None:
+    def over(self, session: Session) -> None:
         with self.lock:
-            self._urls[session] = url
+            self.sessions.add(session)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="connections", daemon=True)
                 self._thread.start()
 
     def forget(self, session: Session) -> None:
         with self.lock:
-            self._urls.pop(session, None)
+            self.sessions.discard(session)
             self._waits.pop(session, None)
 
     def _run(self) -> None:
@@ -97,21 +97,20 @@ class _Watch:
             with self.lock:
                 if now - looked > STOPPED_S:
                     self._waits.clear()
-                sessions = list(self._urls.items())
+                sessions = list(self.sessions)
             looked = now
-            for session, url in sessions:
-                self._look(session, url)
+            while sessions:  # held no longer than it takes: who drops a session has it closed
+                self._look(sessions.pop())
                 looked = time.monotonic()
-            del sessions
 
-    def _look(self, session: Session, url: str) -> None:
+    def _look(self, session: Session) -> None:
         now = time.monotonic()
         with self.lock:
             silent_s = self._silent_s(session, now)
             wait = self._waits.get(session)
         if wait is None or silent_s < ASK_AFTER_S or now < wait.ask_at:
             return
-        why = _lost(session, url, wait)
+        why = _lost(session, wait)
         if why is not None:
             with self.lock:
                 # the same statement as before the question, or it has had its answer by now
@@ -120,7 +119,7 @@ class _Watch:
 
     def _silent_s(self, session: Session, now: float) -> float:
         """Return for how long `session` waits already without a byte that came or went; 0 where it does not wait."""
-        if session not in self._urls or session.closed or _status(session) != TRANSACTION_STATUS_ACTIVE:
+        if session not in self.sessions or session.closed or _status(session) != TRANSACTION_STATUS_ACTIVE:
             self._waits.pop(session, None)
             return 0.0
         wait = self._waits.setdefault(session, _Wait(now))
@@ -152,10 +151,10 @@ def _quiet_s(link: socket.socket) -> float:
     return float(min(struct.unpack_from("=I", told, at)[0] for at in (_LAST_SENT, _LAST_RECEIVED))) / 1000
 
 
-def _lost(session: Session, url: str, wait: _Wait) -> str | None:
+def _lost(session: Session, wait: _Wait) -> str | None:
     """Return why no answer will come, in a sentence; None where one may."""
     try:
-        asked = Asked(url, ANSWERS_WITHIN_S, application_name="guerdon watch", **_place(session, url))
+        asked = Asked(session.url, ANSWERS_WITHIN_S, application_name="guerdon watch", **_place(session))
         with closing(asked) as asking:
             row = asking.one(STATE, (SETTLED_S, session.pid))
     except TimeoutError:
@@ -171,10 +170,10 @@ def _lost(session: Session, url: str, wait: _Wait) -> str | None:
     return None
 
 
-def _place(session: Session, url: str) -> dict[str, Any]:
+def _place(session: Session) -> dict[str, Any]:
     """Return which of the URL's hosts the session is with."""
     host, port = session.info.host, session.info.port
-    return {"host": host, "port": port} if host and "hostaddr" not in parse_dsn(url) else {}
+    return {"host": host, "port": port} if host and "hostaddr" not in parse_dsn(session.url) else {}
 
 
 def _shut(session: Session, why: str) -> None:
@@ -183,6 +182,13 @@ def _shut(session: Session, why: str) -> None:
         log.warning("connection given up", why=why)
     with suppress(psycopg2.Error, OSError), _socket(session) as link:
         link.shutdown(socket.SHUT_RDWR)
+
+
+def give_up(session: Session, why: str) -> None:
+    """End the connection of `session`, in whichever thread it is waited for."""
+    with _watch.lock:
+        if session in _watch.sessions and not session.closed:
+            _shut(session, why)
 
 
 _watch = _Watch()
@@ -197,9 +203,9 @@ def _begin_again() -> None:
 os.register_at_fork(after_in_child=_begin_again)
 
 
-def over(session: Session, url: str) -> None:
-    """Watch `session`, which was opened by `url`, until it is closed."""
-    _watch.over(session, url)
+def over(session: Session) -> None:
+    """Watch `session` until it is closed."""
+    _watch.over(session)
 
 
 def forget(session: Session) -> None:
