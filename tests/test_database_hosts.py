@@ -49,6 +49,8 @@ def workers(settings: Settings, count: int, url: str, folder: Path) -> Iterator[
         "GUERDON_TOPIC_PREFIX": settings.topic_prefix,
         "GUERDON_GROUP_ID": settings.group_id,
         "GUERDON_HOME": str(folder),
+        "KAFKA__SESSION_TIMEOUT_MS": "6000",
+        "KAFKA__HEARTBEAT_INTERVAL_MS": "1000",
     }
     with (folder / "workers.log").open("ab") as log, contextlib.ExitStack() as ends:
         found = []

@@ -43,7 +43,8 @@ def limit_of(error: BaseException, session: Connection | None = None, took_s: fl
     left than that it was: then the limit of `session` is taken that `took_s` is longer than.
     """
     code = getattr(error, "pgcode", None)
-    if code is None and type(error).__name__ == _CONNECTION_LOST:
-        limits: dict[str, float] = getattr(session, "ends_after_s", {})
+    if code is None and type(error).__name__ == _CONNECTION_LOST and "closed" in str(error):
+        ended_here = getattr(session, "given_up", None) is not None
+        limits: dict[str, float] = {} if ended_here else getattr(session, "ends_after_s", {})
         return next((name for name, after_s in limits.items() if took_s >= after_s), None)
     return _BY_CODE.get(code or "")

@@ -36,17 +36,23 @@ class Session(Connection):
     """Be a connection whose waits are watched.
 
     `url` is what it was opened by, `pid` that of the process which serves it at the server, `ends_after_s` the limits
-    after which that ends it.
+    after which that ends it, `given_up` why it was ended on this side.
     """
 
     url: str
     pid: int
     ends_after_s: Mapping[str, float] = {}
+    given_up: str | None = None
 
     def close(self) -> None:
         """Close the connection; nobody looks at its socket any more by then."""
         watch.forget(self)
         super().close()
+
+    def rollback(self) -> None:
+        """Roll back; of a connection that broke nothing is left to, and what broke it is what is to be told."""
+        if not self.closed:
+            super().rollback()
 
     def cancel(self) -> None:
         """End the statement under way, and where PostgreSQL does not heed that at once, the connection.

@@ -178,6 +178,7 @@ def _place(session: Session) -> dict[str, Any]:
 
 def _shut(session: Session, why: str) -> None:
     """Let whoever waits for an answer wait no longer; libpq raises what it does for a broken connection."""
+    session.given_up = why
     if structlog.is_configured():  # else a command, whose own sentence follows
         log.warning("connection given up", why=why)
     with suppress(psycopg2.Error, OSError), _socket(session) as link:
