@@ -75,7 +75,7 @@ def leaves(worker: subprocess.Popen[bytes]) -> None:
 
 
 def loads() -> tuple[list[Message], list[list[Message]]]:
-    messages = Load(members=20, ledger=True).fill(600).messages
+    messages = Load(members=20, ledger=True).fill(300).messages
     return messages, parts_of(messages, 3)
 
 
@@ -185,7 +185,7 @@ def test_a_host_that_dies_without_a_word_and_comes_back_is_found_again(
     make_topics(own, 2)
     activate(own.database_url, PROGRAMME_OF_LEDGER)
     messages, (first, second, third) = loads()
-    with workers(own, 3, own.database_url, tmp_path) as running:
+    with workers(own, 2, own.database_url, tmp_path) as running:
         publish(own, first)
         eventually(lambda: taken(own) == len(first), "the first events")
         host.stop_answering()

@@ -93,6 +93,8 @@ def _act_as(session: Session, role: str, wanted: Mapping[str, str]) -> None:
         roles.act_as(cursor, role)
         for name, value in wanted.items():
             limits.set_limit(cursor, name, value)
+        # plans are steered by forbidding others, which PostgreSQL up to 17 takes for a cost that merits compilation
+        cursor.execute("SET jit = off")
         session.ends_after_s = limits.ending(cursor)
         if role == WRITER:
             revision.refuse_other(_revision(cursor))
