@@ -36,8 +36,8 @@ from engine.store import (
 )
 from engine.store.books import StoredBooks
 from engine.store.budgets import BudgetsMoved, StoredBudgets
-from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one
-from engine.store.limits import limit_of, set_limit
+from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
+from engine.store.limits import limit_of
 from engine.store.member_states import Member, MemberCache
 from engine.store.referrals import Referrals
 from engine.store.reward_log import PostingFields, RewardRows

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from consumers.worker import Worker
 from engine.store import revision
 from engine.store.database import as_owner, connect, end_frozen, migrate, transaction
+from schemas.codec import CommittedSchemas
 from schemas.errors import InputError
+from tests.chaos.load import PROGRAMME, activate, make_topics
 from tests.test_database_encoding import administer
+
+if TYPE_CHECKING:
+    from operations.settings import Settings
 
 
 def test_the_newest_revision_is_that_of_the_migrations() -> None:
@@ -45,3 +54,23 @@ def test_a_database_without_tables_names_init(empty_database_url: str) -> None:
         connect(empty_database_url)
     migrate(empty_database_url)
     connect(empty_database_url).close()
+
+
+@pytest.mark.kafka
+def test_a_worker_whose_database_was_migrated_under_it_ends_when_it_connects_anew(settings: Settings) -> None:
+    make_topics(settings, 1)
+    activate(settings.database_url, PROGRAMME)
+    worker = Worker(settings, CommittedSchemas())
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(worker.run)
+        try:
+            administer(settings.database_url, "UPDATE guerdon.alembic_version SET version_num = '9999'")
+            administer(
+                settings.database_url,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND application_name LIKE 'guerdon worker%'",
+            )
+            with pytest.raises(InputError, match=r"newer than this release .* use the release that migrated it"):
+                running.result(60)
+        finally:
+            worker.stop()

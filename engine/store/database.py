@@ -10,6 +10,7 @@ import psycopg2
 from psycopg2 import errors
 
 from engine.store import limits, revision, roles
+from engine.store.limits import set_limit
 from engine.store.roles import ANALYST, WRITER
 from engine.store.session import open_session
 from schemas.errors import AnswerIsNo, InputError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from engine.store.session import Session
 
-__all__ = ["ANALYST", "WRITER"]  # known to all by this module
+__all__ = ["ANALYST", "WRITER", "set_limit"]  # known to all by this module
 
 WORKER = "guerdon worker"
 """What the connections that write batches are called in `pg_stat_activity`."""
@@ -92,7 +93,7 @@ def _act_as(session: Session, role: str, wanted: Mapping[str, str]) -> None:
         _refuse_empty(cursor)
         roles.act_as(cursor, role)
         for name, value in wanted.items():
-            limits.set_limit(cursor, name, value)
+            set_limit(cursor, name, value)
         # plans are steered by forbidding others, which PostgreSQL up to 17 takes for a cost that merits compilation
         cursor.execute("SET jit = off")
         session.ends_after_s = limits.ending(cursor)
