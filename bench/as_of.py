@@ -61,8 +61,8 @@ FROM (
            CASE spent WHEN 0 THEN 'issued' WHEN 1 THEN 'active' ELSE 'reserved' END::guerdon.account AS debit,
            CASE spent WHEN 0 THEN 'active' WHEN 1 THEN 'reserved' ELSE 'spent' END::guerdon.account AS credit,
            CASE WHEN spent > 0 THEN sha256((n - spent * %(every)s)::text::bytea) END AS lot
-    FROM (SELECT n, greatest(n / %(every)s %% 12 - 9, 0) AS spent FROM generate_series(1, %(log)s) AS n)
-)
+    FROM (SELECT n, greatest(n / %(every)s %% 12 - 9, 0) AS spent FROM generate_series(1, %(log)s) AS n) AS counted
+) AS made
 """
 """Of twelve rewards of the busy member nine are grants of points, one is of status, two say that a grant was spent."""
 

@@ -31,6 +31,7 @@ from cli import (
     worker,
 )
 from cli.output import print_as_it_is, say
+from engine.store.limits import limit_of
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 
 EXIT_INTERRUPTED = 130
@@ -142,6 +143,11 @@ def _known(error: Exception) -> GuerdonError | None:
                 f"PostgreSQL{_database_place()} is read-only (a standby, or set so): "
                 "let GUERDON_DATABASE_URL name the primary, or allow writing there"
             )
+        if limit := limit_of(cause):
+            return ServiceUnreachable(
+                f"PostgreSQL ended this command by its {limit} ({' '.join(str(cause).split())[:200]}): lift that limit "
+                f"for the command's login (`ALTER ROLE … SET {limit} = 0`) or where it is set, or give it more time"
+            )
         for module_name, (class_name, title) in UNREACHABLE.items():
             module = sys.modules.get(module_name)
             if module is not None and isinstance(cause, getattr(module, class_name)):
@@ -151,10 +157,17 @@ def _known(error: Exception) -> GuerdonError | None:
                         f"a setting of Kafka is wrong ({reason}): mend KAFKA__… or [kafka] in guerdon.toml"
                     )
                 return ServiceUnreachable(
-                    f"{title} did not answer ({reason}): see `guerdon status`, or run `guerdon up`"
+                    f"{title} did not answer ({reason}): see `guerdon status`, or run `guerdon up`{_or_else(title)}"
                 )
         cause = cause.__cause__
     return None
+
+
+def _or_else(title: str) -> str:
+    """Return what else may have ended a session of PostgreSQL's, whose last words are lost with the connection."""
+    if title != "PostgreSQL":
+        return ""
+    return "; where it answers, a transaction_timeout or idle_in_transaction_session_timeout of yours is too tight"
 
 
 def _is_read_only(cause: BaseException) -> bool:

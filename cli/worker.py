@@ -135,12 +135,17 @@ def _work(settings: Settings, how: _How) -> dict[str, int]:
         if worker is None:
             raise KeyboardInterrupt  # nothing was begun yet
         worker.stop()
+
+    def insist() -> None:
+        if worker is not None:
+            worker.stop()
         deadline = threading.Timer(LEAVE_WITHIN_S, _leave_at_once)
         deadline.daemon = True
         deadline.start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
+    _hear_signals(insist)
     with ExitStack() as stack:
         watch, serve = _watch(settings, name, how.listen, stack)
         schemas = writer_schemas(settings.registry_url)
@@ -173,6 +178,23 @@ def _watch(
     stack.callback(listener.close)
     watch = Watch(settings, name, Metrics())
     return watch, lambda worker: listener.serve(pages_of(watch, worker.heartbeat))
+
+
+def _hear_signals(heard: Callable[[], None]) -> None:
+    """Call `heard` in a thread at each signal: while the main thread waits in a library, it heeds none itself."""
+    import os  # noqa: PLC0415  start-up: only what the command needs
+    import signal  # noqa: PLC0415  as above
+    import threading  # noqa: PLC0415  as above
+
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def hear() -> None:
+        while os.read(reading, 1):
+            heard()
+
+    threading.Thread(target=hear, name="signals", daemon=True).start()
 
 
 def _leave_at_once() -> None:

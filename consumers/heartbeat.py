@@ -13,9 +13,8 @@ import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from engine.store import workers
-from engine.store.archives import revision
-from engine.store.database import connect, set_limit
+from engine.store import archives, revision, workers
+from engine.store.database import connect
 from engine.store.workers import Pulse
 from operations import figures
 from schemas.errors import InputError, ServiceUnreachable
@@ -138,11 +137,11 @@ class Heartbeat:
 
     def _beat(self) -> None:
         if self._connection is None:
-            self._connection = connect(self._settings.database_url, application="guerdon worker heartbeat")
-            with self._connection, self._connection.cursor() as cursor:
-                set_limit(cursor, "statement_timeout", STATEMENT_MAX)
+            self._connection = connect(
+                self._settings.database_url, application="guerdon worker heartbeat", statement_max=STATEMENT_MAX
+            )
         with self._connection, self._connection.cursor() as cursor:
-            _refuse_other_revision(revision(cursor))
+            revision.refuse_other(archives.revision(cursor))
             workers.beat(cursor, self._pulse())
 
     def _pulse(self) -> Pulse:
@@ -180,13 +179,3 @@ class Heartbeat:
     def _ask_kafka(self) -> None:
         if self._admin is not None:
             self._admin.list_topics(timeout=ANSWER_S)
-
-
-def _refuse_other_revision(found: str) -> None:
-    own = workers.own_revision()
-    if found < own:
-        raise InputError(f"the database is at revision {found} and this release needs {own}: run `guerdon init`")
-    if found > own:
-        raise InputError(
-            f"the database is at revision {found}, newer than this release's {own}: use the release that migrated it"
-        )

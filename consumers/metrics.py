@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from engine.store.workers import own_revision
+from engine.store import revision
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Metrics(Collector):
         self.why_not: Callable[[str], str | None] = lambda service: f"{service} was not asked yet"
         self._watch: Watch | None = None
         self._registry = CollectorRegistry(auto_describe=False)
-        self._build = (version("guerdon"), own_revision())
+        self._build = (version("guerdon"), revision.newest())
         self._events = Counter(
             "guerdon_events_total",
             "Records taken out of a topic; passed: tombstones, and offsets that hold no message.",

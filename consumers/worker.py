@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 from confluent_kafka import KafkaException
 
+from consumers.batch_size import BatchSize
 from consumers.catching_up import CatchingUp
 from consumers.clock import Clock
 from consumers.fixed import overruled
@@ -27,7 +28,7 @@ from consumers.reports import Reports
 from consumers.schema_waits import SchemaWaits
 from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
 from consumers.watch import StepTimes, Watch
-from consumers.writer import Stopped, Writer
+from consumers.writer import Stopped, TookTooLong, Writer
 from engine.batch import Batch
 from engine.standings import retell
 from engine.store.database import INFRASTRUCTURE
@@ -166,6 +167,7 @@ class Worker:
         self._projector = Projector(settings.database_url, observe=self._observe, folded=self._watch.folded)
         self._publisher = Publisher(settings, observe=self._observe) if settings.publish_rewards else None
         self.heartbeat = Heartbeat(settings, self._watch, (self._writer, self._projector, self._publisher))
+        self._batch_size = BatchSize(settings.max_batch)
         self._writing: Future[Outcome] | None = None
         self._written: Batch | None = None
         self._astray: set[Partition] = set()
@@ -251,7 +253,7 @@ class Worker:
         if self._writing is not None or early:
             return
         self._lanes.note_ends(self._source.known_end)
-        batch = self._lanes.take(self._settings.max_batch, now)
+        batch = self._lanes.take(self._batch_size.now(), now)
         if not self._waits_with_ticks:
             self._clock.read(now)
             if batch is None:
@@ -278,6 +280,11 @@ class Worker:
             outcome = writing.result()
         except Fenced as fenced:
             log.warning("batch fenced", why=str(fenced))
+            self._lose_track(batch.moves)
+            return
+        except TookTooLong as ended:
+            size = self._batch_size.took_too_long(len(batch.admitted))
+            log.warning("batch took too long", why=str(ended), max_batch=size)
             self._lose_track(batch.moves)
             return
         except Stopped:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import structlog
@@ -29,6 +30,10 @@ class Stopped(Exception):  # noqa: N818  an order, not a fault
     """Say that the worker was told to stop while PostgreSQL was away; the batch was not written."""
 
 
+class TookTooLong(Exception):  # noqa: N818  a state, not a fault
+    """Say that a time limit of PostgreSQL's ended the batch, of which nothing was written: a smaller one may pass."""
+
+
 class Writer:
     """Hand batches to the live transaction, and wait PostgreSQL out when it is away; `why` says that it does."""
 
@@ -48,7 +53,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
     def begin(self, batch: Batch) -> Future[Outcome]:
-        """Start to write `batch`; the future raises `Fenced` or `Stopped` where it was not written."""
+        """Start to write `batch`; the future raises `Fenced`, `TookTooLong` or `Stopped` where it was not written."""
         return self._thread.submit(self._write, batch)
 
     def cancel(self) -> None:
@@ -69,12 +74,16 @@ class Writer:
         """
         back_off_s = BACK_OFF_S_FIRST
         while True:
+            begun = time.monotonic()
             try:
                 outcome = self._connected().commit(batch)
             except (psycopg2.Error, ServiceUnreachable) as error:
-                if isinstance(error, psycopg2.Error) and not passes(error):
+                limit = self._limit_of(error, time.monotonic() - begun)
+                if isinstance(error, psycopg2.Error) and limit is None and not passes(error):
                     raise cannot_go_on(error) from error
                 self._disconnect()
+                if limit is not None and len(batch.admitted) > 1 and not self._stop.is_set():
+                    raise TookTooLong(f"PostgreSQL's {limit} ended it: {str(error).strip()}") from error
                 self.why = str(error).strip()
                 log.warning("writer pauses", why=self.why, retry_s=back_off_s)
                 if self._stop.wait(back_off_s):
@@ -88,9 +97,12 @@ class Writer:
 
     def _connected(self) -> LiveTransaction:
         if self._transaction is None:
-            observe = {} if self._observe is None else {"observe": self._observe}
+            observe: dict[str, Any] = {} if self._observe is None else {"observe": self._observe}
             self._transaction = LiveTransaction(self._database_url, self._schema_text, **observe)
         return self._transaction
+
+    def _limit_of(self, error: Exception, took_s: float) -> str | None:
+        return None if self._transaction is None else self._transaction.limit_of(error, took_s)
 
     def _disconnect(self) -> None:
         if self._transaction is not None:

@@ -37,8 +37,9 @@ from engine.store import (
 )
 from engine.store.books import StoredBooks
 from engine.store.budgets import BudgetsMoved, StoredBudgets
-from engine.store.database import FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
+from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
 from engine.store.failures import StepFailed, is_data
+from engine.store.limits import limit_of
 from engine.store.member_states import Member, MemberCache
 from engine.store.offsets import Fenced
 from engine.store.referrals import Referrals
@@ -79,9 +80,10 @@ class LiveTransaction:
         schema_text: Callable[[int], str | None],
         *,
         observe: Callable[[str], None] = _observe_nothing,
+        statement_max: str = ANSWERED_WITHIN,
     ) -> None:
         self._database_url = database_url
-        self._connection = connect(database_url, application=WORKER)
+        self._connection = connect(database_url, application=WORKER, statement_max=statement_max)
         self._schema_text = schema_text
         self._observe = observe
         self._schemas_kept: set[int] = {personal.OWN_FORMAT}
@@ -98,6 +100,10 @@ class LiveTransaction:
         with self._connection, self._connection.cursor() as cursor:
             member_states.prepare(cursor)
             set_limit(cursor, "lock_timeout", FROZEN_AFTER)
+
+    def limit_of(self, error: BaseException, took_s: float) -> str | None:
+        """Return the time limit of PostgreSQL's that ended an attempt of so many seconds; None where none has."""
+        return limit_of(error, self._connection, took_s)
 
     def cancel(self) -> None:
         """Let the statement under way fail; safe to call from another thread."""

@@ -13,7 +13,7 @@ from msgspec import msgpack, structs
 from engine.batch import Batch, admitted_from
 from engine.live import LiveTransaction
 from engine.store import generations, personal, programmes, quarantine, source_log
-from engine.store.database import one, transaction
+from engine.store.database import NO_LIMIT, one, transaction
 from operations import decisions
 from operations.decisions import Line, Problem
 from operations.rows import dictionaries
@@ -220,7 +220,7 @@ def _against_log(settings: Settings, lines: list[Line], terms: _Terms) -> tuple[
     """
     timed: list[Line] = []
     problems: list[Problem] = []
-    with transaction(settings.database_url) as cursor:
+    with transaction(settings.database_url, statement_max=NO_LIMIT) as cursor:
         for some in _batches(lines):
             made = [_admitted(line.decision, terms) for line in some]
             known = source_log.find_known(cursor, [each.identity[:IDENTITY_BYTES] for each in made])
@@ -288,12 +288,12 @@ def _admitted(decision: Decision, terms: _Terms) -> Admitted:
 def _take(settings: Settings, lines: Sequence[Line], terms: _Terms) -> list[Outcome]:
     """Write one batch, and return what became of each line."""
     made = [_admitted(line.decision, terms) for line in lines]
-    with transaction(settings.database_url) as cursor:
+    with transaction(settings.database_url, statement_max=NO_LIMIT) as cursor:
         before = _heads(cursor)
         present = _present(cursor, made)
-    with closing(LiveTransaction(settings.database_url, lambda _schema_id: None)) as live:
+    with closing(LiveTransaction(settings.database_url, lambda _schema_id: None, statement_max=NO_LIMIT)) as live:
         live.commit(Batch(admitted=made))
-    with transaction(settings.database_url) as cursor:
+    with transaction(settings.database_url, statement_max=NO_LIMIT) as cursor:
         known = source_log.find_known(cursor, [event.identity[:IDENTITY_BYTES] for event in made])
         places = [known.get(event.identity[:IDENTITY_BYTES]) for event in made]
         fresh = {(at.shard, at.seq) for at in places if at is not None and at.seq > before[at.shard][0]}

@@ -18,7 +18,7 @@ from engine.ledger.adjustments import KIND, adjustment
 from engine.ledger.lots import ITEM_UNITS
 from engine.live import LiveTransaction
 from engine.store import adjustments, generations, personal, quarantine, shadows
-from engine.store.database import connect, one, transaction
+from engine.store.database import NO_LIMIT, connect, one, transaction
 from operations.difference import add_up
 from operations.generations import LOCK_TIMEOUT_S, bring_up, check_held, locked_out
 from operations.replay import fold_on, project
@@ -100,13 +100,15 @@ def promote_as_adjustments(
             before, or a lock was not to be had in time; nothing was written.
         ServiceUnreachable: PostgreSQL does not answer.
     """
-    with closing(connect(database_url, application="guerdon promote")) as holding:
+    with closing(connect(database_url, application="guerdon promote", statement_max=NO_LIMIT)) as holding:
         generation, base, done = _begin(holding, number, keep_losses=keep_losses)
         told: dict[str, Any]
         if done is None:
             bring_up(database_url, generation)
             observe("before adjusting")
-            with closing(LiveTransaction(database_url, lambda _schema_id: None, observe=observe)) as live:
+            with closing(
+                LiveTransaction(database_url, lambda _schema_id: None, observe=observe, statement_max=NO_LIMIT)
+            ) as live:
                 at_ms = _stand_still(database_url, generation, live, times, observe)
                 promotion = _Promotion(generation, at_ms, observe, keep_losses=keep_losses)
                 live.commit_together(promotion.batches)
@@ -126,7 +128,9 @@ def planned(database_url: str, number: int, *, keep_losses: bool = False) -> dic
     Raises:
         InputError, AnswerIsNo, ServiceUnreachable: as `promote_as_adjustments`.
     """
-    with closing(connect(database_url, application="guerdon promote", idle_max="0")) as holding:
+    with closing(
+        connect(database_url, application="guerdon promote", idle_max=NO_LIMIT, statement_max=NO_LIMIT)
+    ) as holding:
         generation, base, done = _begin(holding, number, keep_losses=keep_losses)
         changes: list[dict[str, Any]] = []
         totals = Totals()
@@ -206,7 +210,7 @@ def _stand_still(
         raise locked_out(database_url, times.lock_timeout_s) from error
     observe("after lock")
     fold_on(database_url, generation, is_still=True)
-    with transaction(database_url) as cursor:
+    with transaction(database_url, statement_max=NO_LIMIT) as cursor:
         at_ms = adjustments.reached_ms(cursor, times.lateness_ms)
         due = adjustments.due(cursor, generation, at_ms)
     while due:
@@ -215,7 +219,7 @@ def _stand_still(
         observe("after ticks")
         fold_on(database_url, generation, is_still=True)
         before = sum(due.values())
-        with transaction(database_url) as cursor:
+        with transaction(database_url, statement_max=NO_LIMIT) as cursor:
             due = adjustments.due(cursor, generation, at_ms)
         if sum(due.values()) >= before:
             raise AnswerIsNo(

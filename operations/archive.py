@@ -15,7 +15,7 @@ import msgspec
 
 from engine.store import archives, generations
 from engine.store.blockers import take_alone
-from engine.store.database import connect
+from engine.store.database import NO_LIMIT, connect
 from operations.archive_files import (
     ROWS_A_FILE,
     ROWS_A_GROUP,
@@ -77,7 +77,9 @@ def export(
     """
     if keys is not None and folder.resolve() in keys.resolve().parents:
         raise InputError(f"{keys} lies in the archive; keep the keys where whoever has the archive does not find them")
-    with closing(connect(database_url, application="guerdon archive", idle_max="0")) as connection:
+    with closing(
+        connect(database_url, application="guerdon archive", idle_max=NO_LIMIT, statement_max=NO_LIMIT)
+    ) as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
             archives.speak_plainly(cursor)

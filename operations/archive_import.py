@@ -15,7 +15,7 @@ import msgspec
 
 from engine.store import archives, generations, shadows
 from engine.store.archives import ARCHIVED
-from engine.store.database import as_owner, connect, one, transaction
+from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
 from operations.archive import rows_of
 from operations.archive_files import Key, Secret, checked, need_manifest
 from operations.generations import discard
@@ -76,11 +76,11 @@ def restore(
             generations.mark_restored(cursor, under_way)
             observe("before log is in")
     observe("after log is in")
-    with transaction(database_url) as cursor:
+    with transaction(database_url, statement_max=NO_LIMIT) as cursor:
         is_placed = generations.live(cursor) != ARCHIVED
     if not is_placed:
         _fold(database_url, manifest, cores, report, observe)
-    with transaction(database_url) as cursor:
+    with transaction(database_url, statement_max=NO_LIMIT) as cursor:
         cursor.execute("SELECT FROM guerdon.generation WHERE generation = %s", (ARCHIVED,))
         is_left = cursor.fetchone() is not None
     if is_left:
@@ -193,7 +193,7 @@ def _fold(
 
 
 def _check_same(database_url: str, manifest: Manifest, generation: Generation) -> None:
-    with transaction(database_url) as cursor:
+    with transaction(database_url, statement_max=NO_LIMIT) as cursor:
         ends = {number: shard.end() for number, shard in enumerate(manifest.shards)}
         differing = archives.differing(cursor, generation.number, ends)
         keyless = _is_keyless(cursor, manifest)
@@ -216,7 +216,7 @@ def _is_keyless(cursor: Cursor, manifest: Manifest) -> bool:
 
 def _open(database_url: str, manifest: Manifest) -> dict[str, Any]:
     """Let workers go on where the archive has all that they need, and say what was restored."""
-    with transaction(database_url) as cursor:
+    with transaction(database_url, statement_max=NO_LIMIT) as cursor:
         number = generations.live(cursor)
         (rewards,) = one(
             cursor, "SELECT sum(pos)::bigint FROM guerdon.generation_head WHERE generation = %s", (number,)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from engine.backfill import Backfill
 from engine.programme.frozen import reads_only_its_event
 from engine.store import generations, programmes, shadows
-from engine.store.database import transaction
+from engine.store.database import NO_LIMIT, transaction
 from operations.replay import connect_to_replay
 from operations.shard_pool import seldom_collected
 from schemas.errors import AnswerIsNo
@@ -97,7 +97,7 @@ def activate_with_past(
                     fold.advance(upto[fold.number])
                     report(sum(each.seq for each in folds), sum(upto.values()))
         observe("before activation")
-        with transaction(database_url) as cursor:
+        with transaction(database_url, statement_max=NO_LIMIT) as cursor:
 
             def join(heads: dict[int, int]) -> None:
                 check(cursor, metrics)

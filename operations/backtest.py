@@ -13,7 +13,7 @@ from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
 from engine.replay import shares_anything
 from engine.store import generations, programmes, shadows
-from engine.store.database import connect, one
+from engine.store.database import NO_LIMIT, connect, one
 from engine.store.shadows import Generation
 from operations import shard_pool
 from operations.difference import Figures, sum_up
@@ -115,7 +115,9 @@ def backtested(
         ServiceUnreachable: PostgreSQL does not answer, or a process was ended from outside.
     """
     begun = time.monotonic()
-    with closing(connect(database_url, application="guerdon backtest", idle_max="0")) as connection:
+    with closing(
+        connect(database_url, application="guerdon backtest", idle_max=NO_LIMIT, statement_max=NO_LIMIT)
+    ) as connection:
         connection.set_session(isolation_level="REPEATABLE READ")
         with connection:
             cursor = connection.cursor()

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from engine.store import generations
-from engine.store.database import connect, one
+from engine.store.database import NO_LIMIT, connect, one
 from operations.difference_sides import MAKE, add_generation, terms_of
 from operations.rows import dictionaries, plain
 from schemas.errors import InputError
@@ -251,7 +251,7 @@ def compared(database_url: str, after: int, before: int | None = None) -> Iterat
         ServiceUnreachable: PostgreSQL does not answer.
     """
     # a reader may look at a long list for as long as they like: nothing that others write waits for it
-    with closing(connect(database_url, idle_max="0")) as connection:
+    with closing(connect(database_url, idle_max=NO_LIMIT, statement_max=NO_LIMIT)) as connection:
         connection.set_session(isolation_level="REPEATABLE READ")
         with connection:
             yield Difference(connection, after, before)

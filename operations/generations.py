@@ -9,7 +9,7 @@ from psycopg2.errors import LockNotAvailable
 
 from engine.store import generations, shadows
 from engine.store.blockers import who_uses
-from engine.store.database import as_owner, connect, transaction
+from engine.store.database import NO_LIMIT, as_owner, connect, transaction
 from operations.replay import CHUNK_EVENTS, fold_on, project
 from operations.rows import dictionaries
 from operations.verify import verify
@@ -95,7 +95,7 @@ def _check(database_url: str, generation: Generation) -> None:
     for finding in verify(database_url, generation.number):
         if finding["problem"]:
             raise AnswerIsNo(f"generation {generation.number} is not sound and was not promoted: {finding['problem']}")
-    with transaction(database_url) as cursor:
+    with transaction(database_url, statement_max=NO_LIMIT) as cursor:
         if generation.repeats and generation.base is not None:
             differing = shadows.difference(cursor, generation.number, generation.base)
             if differing:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.programme.load import load_file, load_programme, refused
 from engine.store import programmes
-from engine.store.database import transaction
+from engine.store.database import NO_LIMIT, transaction
 from operations.backfill import activate_with_past, metric_name
 from operations.rows import plain
 from schemas.errors import InputError
@@ -58,7 +58,7 @@ def activate(
         file = (body, path.name)
         version = activate_with_past(database_url, loaded.programme, file, new, report, observe)
     else:
-        with transaction(database_url) as cursor:
+        with transaction(database_url, statement_max=NO_LIMIT) as cursor:
             version = programmes.activate(cursor, loaded.programme, body, path.name)
     return {"version": version, "programme": loaded.programme.id, "warnings": [str(each) for each in loaded.problems]}
 

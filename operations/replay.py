@@ -15,7 +15,7 @@ from psycopg2.errors import LockNotAvailable
 from engine.programme.load import load_file, load_programme, refused
 from engine.replay import Replay, Stretch, shares_anything
 from engine.store import generations, member_states, programmes, shadows
-from engine.store.database import as_owner, connect, one, transaction
+from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
 from operations import shard_pool
 from projections.runner import advance, builds_of, connect_to_project
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
@@ -103,7 +103,7 @@ def replay(
 
 
 def _result(database_url: str, generation: Generation, events: int, seconds: float) -> dict[str, Any]:
-    with transaction(database_url) as cursor:
+    with transaction(database_url, statement_max=NO_LIMIT) as cursor:
         (rewards,) = one(
             cursor,
             "SELECT sum(pos)::bigint FROM guerdon.generation_head WHERE generation = %s",
@@ -217,7 +217,7 @@ def fold_on(
     With `is_still` the caller holds the live generation still, so that the log ends for all shards at once.
     """
     try:
-        with transaction(database_url) as cursor:
+        with transaction(database_url, statement_max=NO_LIMIT) as cursor:
             done = shadows.positions(cursor, generation.number)
             goal = _goal(cursor, generation, is_still=is_still)
     except LockNotAvailable as error:
@@ -282,7 +282,7 @@ class _Throttle:
 
 def connect_to_replay(database_url: str) -> Connection:
     """Open a connection for `engine.replay`."""
-    connection = connect(database_url, application="guerdon replay", idle_max="0")
+    connection = connect(database_url, application="guerdon replay", idle_max=NO_LIMIT, statement_max=NO_LIMIT)
     with connection, connection.cursor() as cursor:
         member_states.prepare(cursor)
     return connection
@@ -355,7 +355,7 @@ def _fold_shard(shard: int, upto_seq: int) -> int:
 
 def project(database_url: str, number: int) -> None:
     """Fold what a generation has decided into its own builds of the projections."""
-    with closing(connect_to_project(database_url)) as connection:
+    with closing(connect_to_project(database_url, NO_LIMIT)) as connection:
         with connection, connection.cursor() as cursor:
             builds = builds_of(cursor, number)
         while advance(connection, builds):

@@ -13,7 +13,7 @@ from engine.programme.explain_tier import explain_tier
 from engine.referral.facts import Attribution
 from engine.replay import shares_anything
 from engine.store import generations, programmes, shadows
-from engine.store.database import connect
+from engine.store.database import NO_LIMIT, connect
 from engine.store.shadows import Generation
 from operations.replay import check_history
 from operations.shard_pool import seldom_collected
@@ -60,7 +60,12 @@ def simulate_log(
     loaded = load_checked(programme, str(programme))
     assert loaded.programme is not None  # noqa: S101  it is checked
     simulation = Simulation(explained=[] if why else None, warnings=list(loaded.problems), is_moved_on=False)
-    with closing(connect(database_url, application="guerdon simulate", idle_max="0")) as connection, seldom_collected():
+    with (
+        closing(
+            connect(database_url, application="guerdon simulate", idle_max=NO_LIMIT, statement_max=NO_LIMIT)
+        ) as connection,
+        seldom_collected(),
+    ):
         connection.set_session(isolation_level="REPEATABLE READ")
         with connection, connection.cursor() as cursor:
             generation = _generation(cursor, loaded.programme, programme)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.errors import ReadOnlySqlTransaction
 
 from engine.store import generations
-from engine.store.database import connect, transaction
+from engine.store.database import NO_LIMIT, connect, transaction
 from engine.store.workers import note_verified
 from operations import chains, consumed, folds, identities, postings, references
 
@@ -43,7 +43,7 @@ def verify(
         ServiceUnreachable: PostgreSQL does not answer.
         InputError: there is no such generation.
     """
-    with closing(connect(database_url, application="guerdon verify")) as connection:
+    with closing(connect(database_url, application="guerdon verify", statement_max=NO_LIMIT)) as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('work_mem', %s, false)", (WORK_MEM,))

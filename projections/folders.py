@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import psycopg2
 
+from engine.store.database import NO_LIMIT
 from projections import runner
 from schemas.partitioning import SHARDS
 
@@ -74,8 +75,10 @@ class Folders:
         """Fold some shards, range by range, until a range is not full: what is left then is little."""
         ranges_max = runner.POSITIONS_MAX * SHARDS
         is_wide = self._positions <= READ_THROUGH * ranges_max
-        connect = runner.connect_to_rebuild if is_wide else runner.connect_to_project
-        with closing(connect(self._database_url)) as connection:
+        url = self._database_url
+        with closing(
+            runner.connect_to_rebuild(url) if is_wide else runner.connect_to_project(url, NO_LIMIT)
+        ) as connection:
             self._connections.append(connection)
             moved = runner.POSITIONS_MAX
             while moved >= runner.POSITIONS_MAX and not self._stop.is_set():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.store import generations
 from engine.store.blockers import take_alone
-from engine.store.database import connect, one
+from engine.store.database import NO_LIMIT, connect, one
 from projections import gaps
 from projections.folders import CORES, Folders
 from projections.runner import PROJECTIONS, advance, connect_to_project
@@ -44,7 +44,7 @@ def rebuild(
     """
     if name not in PROJECTIONS:
         raise InputError(f'there is no projection "{name}"; there are: {", ".join(PROJECTIONS)}')
-    with closing(connect_to_project(database_url)) as connection:
+    with closing(connect_to_project(database_url, NO_LIMIT)) as connection:
         with connection, connection.cursor() as cursor:
             (number,) = one(cursor, "SELECT hashtext(%s)", (name,))
             other = take_alone(cursor, REBUILD_LOCK, number)
@@ -63,7 +63,9 @@ def rebuild(
         while moved := advance(connection, [build]):
             total += moved
             progress(total, positions)
-        with closing(connect(database_url, application="guerdon rebuild", idle_max="0")) as switching:
+        with closing(
+            connect(database_url, application="guerdon rebuild", idle_max=NO_LIMIT, statement_max=NO_LIMIT)
+        ) as switching:
             total += _switch(connection, switching, name, generation, build)
         with connection, connection.cursor() as cursor:
             _clear(cursor, name, generation, "retired")

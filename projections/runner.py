@@ -13,7 +13,7 @@ import structlog
 
 from engine.store import generations
 from engine.store.blockers import who_writes
-from engine.store.database import RETRYABLE, connect, one
+from engine.store.database import ANSWERED_WITHIN, NO_LIMIT, RETRYABLE, connect, one
 from engine.store.failures import is_data
 from engine.store.voice import Patience
 from projections import balances, gaps, items, leaderboard, referrals, tiers
@@ -65,9 +65,9 @@ PROJECTIONS: dict[str, Projection] = {
 """Every projection by name."""
 
 
-def connect_to_project(database_url: str) -> Connection:
+def connect_to_project(database_url: str, statement_max: str = ANSWERED_WITHIN) -> Connection:
     """Open a connection that keeps to the logs' primary keys: the planner knows nothing of the ranges' length."""
-    connection = connect(database_url, application="guerdon projector")
+    connection = connect(database_url, application="guerdon projector", statement_max=statement_max)
     with connection, connection.cursor() as cursor:
         cursor.execute(
             """
@@ -80,7 +80,7 @@ def connect_to_project(database_url: str) -> Connection:
 
 def connect_to_rebuild(database_url: str) -> Connection:
     """Open a connection to fold much of a log at once: the planner may read it from end to end."""
-    connection = connect(database_url, application="guerdon rebuild")
+    connection = connect(database_url, application="guerdon rebuild", statement_max=NO_LIMIT)
     with connection, connection.cursor() as cursor:
         cursor.execute("SET work_mem = '128MB'")
     return connection

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg2
 from psycopg2 import errors
 
-from engine.store.watched import WatchedConnection
-from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
+from engine.store import limits, revision, roles
+from engine.store.limits import set_limit
+from engine.store.roles import ANALYST, WRITER
+from engine.store.session import open_session
+from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
-WRITER = "guerdon_writer"
-ANALYST = "guerdon_analyst"
+    from engine.store.session import Session
+
+__all__ = ["ANALYST", "WRITER", "set_limit"]  # known to all by this module
+
 WORKER = "guerdon worker"
 """What the connections that write batches are called in `pg_stat_activity`."""
 
@@ -41,63 +46,72 @@ INFRASTRUCTURE = (
     psycopg2.InterfaceError,
     errors.ReadOnlySqlTransaction,  # a standby after a failover, or a server whose disk is full
     errors.IdleInTransactionSessionTimeout,  # this process was stopped for so long that PostgreSQL ended its session
+    errors.TransactionTimeout,  # an operator's limit
 )
 """Errors that say nothing about the data: PostgreSQL is away, full, shutting down, or has given this process up."""
 
 FROZEN_AFTER = "10s"
 """How long a transaction may stand idle. A stopped process keeps its locks, and whoever comes after it waits."""
 
+ANSWERED_WITHIN = "60s"
+"""How long a statement may take on which events, views or a person wait; a long command's have no limit."""
+
+NO_LIMIT = "0"
+
 
 def connect(
-    database_url: str, *, role: str | None = WRITER, application: str = "guerdon", idle_max: str = FROZEN_AFTER
+    database_url: str,
+    *,
+    role: str | None = WRITER,
+    application: str = "guerdon",
+    idle_max: str = FROZEN_AFTER,
+    statement_max: str = ANSWERED_WITHIN,
 ) -> Connection:
-    """Open a connection that acts as `role`.
+    """Open a connection that acts as `role`, on a database whose tables are those of this release.
 
-    PostgreSQL ends it when a transaction of its idles for `idle_max` ("0": never); a limit that the operator has set
-    for the role or the database stands.
+    PostgreSQL ends it when a transaction of its idles for `idle_max`, and a statement that takes longer than
+    `statement_max`; NO_LIMIT: never. A limit that the operator has set for the role or the database stands. Without a
+    role it is a connection of the URL's user, with no limits and to whatever database there is.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer at `database_url`.
-        InputError: the database has no tables of Guerdon's.
+        InputError: the database has no tables of Guerdon's, or those of another release; its encoding, the server's
+            version, or a pooler in between does not fit; or the user may not act as `role`.
     """
-    try:
-        connection = psycopg2.connect(
-            database_url.replace("postgresql+psycopg2://", "postgresql://", 1),
-            application_name=application,
-            connection_factory=WatchedConnection,
-        )
-    except psycopg2.OperationalError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ServiceUnreachable(
-            f"PostgreSQL does not answer: {reason}; start it with `guerdon up` or correct GUERDON_DATABASE_URL"
-        ) from error
+    session = open_session(database_url, application)
     if role is not None:
         try:
-            _act_as(connection, role, idle_max)
+            _act_as(session, role, {limits.IDLE: idle_max, limits.STATEMENT: statement_max})
         except BaseException:
-            connection.close()
+            session.close()
             raise
-    return connection
+    return session
 
 
-def _act_as(connection: Connection, role: str, idle_max: str) -> None:
-    with connection, connection.cursor() as cursor:
+def _act_as(session: Session, role: str, wanted: Mapping[str, str]) -> None:
+    with session, session.cursor() as cursor:
         _refuse_empty(cursor)
-        cursor.execute(f"SET SESSION ROLE {role}")
-        set_limit(cursor, "idle_in_transaction_session_timeout", idle_max)
+        roles.act_as(cursor, role)
+        for name, value in wanted.items():
+            set_limit(cursor, name, value)
+        # plans are steered by forbidding others, which PostgreSQL up to 17 takes for a cost that merits compilation
+        cursor.execute("SET jit = off")
+        session.ends_after_s = limits.ending(cursor)
+        if role == WRITER:
+            revision.refuse_other(_revision(cursor))
 
 
 def _refuse_empty(cursor: Cursor) -> None:
-    if one(cursor, "SELECT to_regclass('guerdon.shard_head') IS NULL") == (True,):
+    # the catalogue tells everybody, where a name's own look-up wants the right to use its schema
+    query = "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname = %s"
+    if one(cursor, f"SELECT EXISTS ({query})", ("guerdon", "shard_head")) == (False,):
         raise InputError("the database has no tables of Guerdon's yet; run `guerdon init` first")
 
 
-def set_limit(cursor: Cursor, name: str, value: str) -> None:
-    """Set one of PostgreSQL's time limits for this session, unless the operator has set it already."""
-    cursor.execute(
-        "SELECT set_config(%(name)s, %(value)s, false) WHERE current_setting(%(name)s) = '0'",
-        {"name": name, "value": value},
-    )
+def _revision(cursor: Cursor) -> str | None:
+    cursor.execute("SELECT max(version_num) FROM guerdon.alembic_version")
+    row = cursor.fetchone()
+    return None if row is None else row[0]
 
 
 def end_frozen(database_url: str) -> int:
@@ -122,9 +136,10 @@ def end_frozen(database_url: str) -> int:
 
 
 @contextmanager
-def transaction(database_url: str, *, role: str = WRITER) -> Iterator[Cursor]:
+def transaction(database_url: str, *, role: str = WRITER, statement_max: str = ANSWERED_WITHIN) -> Iterator[Cursor]:
     """Yield a cursor of one transaction on a connection of its own; commit at the end, roll back on an error."""
-    with closing(connect(database_url, role=role)) as connection, connection, connection.cursor() as cursor:
+    connected = connect(database_url, role=role, statement_max=statement_max)
+    with closing(connected) as connection, connection, connection.cursor() as cursor:
         yield cursor
 
 
@@ -134,12 +149,13 @@ def as_owner(database_url: str, *, application: str = "guerdon") -> Iterator[Con
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
-        InputError: the user does not own Guerdon's tables, or there are none.
+        InputError: the user does not own Guerdon's tables, or there are none of this release.
     """
     with closing(connect(database_url, role=None, application=application)) as connection:
         try:
             with connection, connection.cursor() as cursor:
                 _refuse_empty(cursor)
+                revision.refuse_other(_revision(cursor))
             yield connection
         except errors.InsufficientPrivilege as error:
             raise InputError(
@@ -163,7 +179,8 @@ def migrate(database_url: str) -> str:
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
         AnswerIsNo: the database is newer than this release.
-        InputError: the user may not make tables or roles.
+        InputError: the user may not make tables or roles; the sentence names the GRANT that is missing. Or the database
+            is not in UTF-8, the server too old, a pooler in between.
     """
     from alembic import command  # noqa: PLC0415  a worker must not pay for Alembic
     from alembic.config import Config  # noqa: PLC0415  as above
@@ -171,17 +188,22 @@ def migrate(database_url: str) -> str:
     from alembic.util import CommandError  # noqa: PLC0415  as above
     from sqlalchemy import create_engine, text  # noqa: PLC0415  as above
     from sqlalchemy.exc import ProgrammingError  # noqa: PLC0415  as above
+    from sqlalchemy.pool import NullPool  # noqa: PLC0415  as above
 
-    connect(database_url, role=None).close()
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    # The engine's own reading of a URL knows one host only, and none of our limits.
     engine = create_engine(
-        database_url.replace("postgresql://", "postgresql+psycopg2://", 1),
-        connect_args={"connection_factory": WatchedConnection, "application_name": "guerdon init"},
+        "postgresql+psycopg2://",
+        creator=lambda: connect(database_url, role=None, application="guerdon init"),
+        poolclass=NullPool,
     )
     try:
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            with cast("Connection", connection.connection.driver_connection).cursor() as cursor:
+                roles.prepare(cursor)
+                roles.refuse_without_schema(cursor)
             connection.execute(text("CREATE SCHEMA IF NOT EXISTS guerdon"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -193,8 +215,8 @@ def migrate(database_url: str) -> str:
         if not isinstance(error.orig, errors.InsufficientPrivilege):
             raise
         raise InputError(
-            f"this user may not make Guerdon's tables and roles ({str(error.orig).strip()}); "
-            "run `guerdon init` once as the database's owner with the right to create roles"
+            f"this user may not make Guerdon's tables ({str(error.orig).strip().splitlines()[0]}); run `guerdon init` "
+            "as the owner of the database and of Guerdon's tables"
         ) from error
     finally:
         engine.dispose()

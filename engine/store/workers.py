@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pkgutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from engine.store.migrations import versions
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
@@ -77,9 +74,3 @@ def note_verified(cursor: Cursor, generation: int) -> None:
         """,
         (generation,),
     )
-
-
-def own_revision() -> str:
-    """Return the newest migration of this release, without Alembic, for which a worker must not wait."""
-    names = [name for _, name, _ in pkgutil.iter_modules(versions.__path__)]
-    return max(name[1:].partition("_")[0] for name in names)

@@ -120,9 +120,9 @@ def look(settings: Settings) -> list[ServiceState]:
 
 def lag(settings: Settings) -> list[dict[str, Any]]:
     """Return the lag of each topic and projection; nothing where the database was not initialised yet."""
-    import psycopg2  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from engine.store.database import connect  # noqa: PLC0415  `guerdon --help` must not wait for it
 
-    connection = psycopg2.connect(settings.database_url, connect_timeout=ANSWER_PATIENCE_S)
+    connection = connect(settings.database_url, role=None)
     with contextlib.closing(connection), connection.cursor() as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'alembic_version' AND relkind = 'r')")
         (initialised,) = cursor.fetchone() or (False,)

@@ -8,7 +8,9 @@ MESSAGEPACK = """
 CREATE FUNCTION guerdon.packed_integer(body bytea, at integer, bytes integer, signed boolean) RETURNS bigint
 IMMUTABLE LANGUAGE sql AS $$
     SELECT read - CASE WHEN signed AND bytes < 8 AND get_byte(body, at) > 127 THEN 1::bigint << (8 * bytes) ELSE 0 END
-    FROM (SELECT ('x' || lpad(encode(substring(body FROM at + 1 FOR bytes), 'hex'), 16, '0'))::bit(64)::bigint AS read)
+    FROM (
+        SELECT ('x' || lpad(encode(substring(body FROM at + 1 FOR bytes), 'hex'), 16, '0'))::bit(64)::bigint AS read
+    ) AS r
 $$;
 
 CREATE FUNCTION guerdon.packed_end(body bytea, at integer) RETURNS integer    -- where the value at an offset ends
@@ -202,7 +204,7 @@ RETURNS TABLE (
             SELECT lot, ASTRAY AS is_astray FROM followed
             WHERE lot IN (SELECT lot FROM followed WHERE occurred_at < in_turn_at)
             WINDOW by_time AS (PARTITION BY lot ORDER BY occurred_at, pos)
-        ) WHERE is_astray
+        ) AS marked WHERE is_astray
     )
     SELECT unit, debit, credit, amount, available_at, expires_at,
            CASE WHEN lot IN (SELECT lot FROM astray) THEN in_turn_at ELSE occurred_at END <= $3
@@ -223,7 +225,7 @@ RETURNS TABLE (balance reward.member_balance, is_astray boolean) STABLE LANGUAGE
     ), units AS MATERIALIZED (                    -- `debt` is below 0 where it was settled by what counts later
         SELECT unit, ACCOUNTS
         FROM (SELECT unit, debit, credit, sum(amount) AS amount FROM moved WHERE counts
-              GROUP BY unit, debit, credit)
+              GROUP BY unit, debit, credit) AS pairs
         GROUP BY unit
     ), classes AS MATERIALIZED (
         SELECT unit, available_at, expires_at,
@@ -236,7 +238,7 @@ RETURNS TABLE (balance reward.member_balance, is_astray boolean) STABLE LANGUAGE
                 SELECT FROM (
                     SELECT occurred_at < max(occurred_at) OVER (ORDER BY pos) AS is_late
                     FROM moved WHERE lot IS NOT NULL  -- what follows a grant
-                ) WHERE is_late
+                ) AS marked WHERE is_late
             ) AS is_astray
     ), ending AS MATERIALIZED (
         SELECT r.* FROM (SELECT FROM units WHERE reserved > 0 LIMIT 1) AS any_reserved,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from engine.store import roles
+
 revision = "0001"
 down_revision = None
 
@@ -34,23 +36,6 @@ ACCOUNTS = ("issued", "pending", "active", "reserved", "spent", "expired", "reve
 def _enum(name: str, labels: tuple[str, ...]) -> str:
     return f"CREATE TYPE guerdon.{name} AS ENUM ({', '.join(repr(label) for label in labels)})"
 
-
-ROLES = """
-DO $$
-DECLARE wanted text;
-BEGIN
-    -- roles belong to the whole server: two databases may be made at once, each finding the other's role
-    FOREACH wanted IN ARRAY ARRAY['guerdon_writer', 'guerdon_analyst'] LOOP
-        BEGIN
-            EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
-        EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
-        END;
-        IF NOT pg_has_role(CURRENT_USER, wanted, 'MEMBER') THEN
-            EXECUTE format('GRANT %I TO CURRENT_USER', wanted);
-        END IF;
-    END LOOP;
-END $$
-"""
 
 LOGS = """
 CREATE TABLE guerdon.source_event (
@@ -366,7 +351,10 @@ GRANT SELECT ON ALL TABLES IN SCHEMA reward TO guerdon_writer, guerdon_analyst;
 
 def upgrade() -> None:
     """Make everything in one transaction: either the whole schema is there or nothing is."""
-    op.execute(ROLES)
+    driver = op.get_bind().connection.driver_connection
+    assert driver is not None  # noqa: S101  a migration is run on a connection
+    with driver.cursor() as cursor:
+        roles.prepare(cursor)
     op.execute("CREATE SCHEMA reward")
     op.execute(_enum("reward_type", REWARD_TYPES))
     op.execute(_enum("source_kind", SOURCE_KINDS))

@@ -1,0 +1,50 @@
+"""Tell an end that a time limit of PostgreSQL's has put to a statement or a session from other failures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+
+STATEMENT = "statement_timeout"
+IDLE = "idle_in_transaction_session_timeout"
+TRANSACTION = "transaction_timeout"
+
+_BY_CODE = {"57014": STATEMENT, "25P03": IDLE, "25P04": TRANSACTION}
+_CONNECTION_LOST = "OperationalError"
+
+
+def set_limit(cursor: Cursor, name: str, value: str) -> None:
+    """Set one of PostgreSQL's time limits for this session, unless the operator has set it already."""
+    cursor.execute(
+        "SELECT set_config(%(name)s, %(value)s, false) WHERE current_setting(%(name)s) = '0'",
+        {"name": name, "value": value},
+    )
+
+
+def ending(cursor: Cursor) -> dict[str, float]:
+    """Return after how many seconds PostgreSQL ends this session, by the limit; its reason would be lost with it."""
+    cursor.execute(
+        """
+        SELECT name, extract(epoch FROM value::interval)::double precision
+        FROM (SELECT name, current_setting(name, true) AS value FROM unnest(%s) AS name) AS n WHERE value <> '0'
+        """,
+        ([TRANSACTION, IDLE],),
+    )
+    return dict(cursor.fetchall())
+
+
+def limit_of(error: BaseException, session: Connection | None = None, took_s: float = 0.0) -> str | None:
+    """Return the name of the limit that `error` tells of; None where it tells of something else.
+
+    It is known by its SQLSTATE, as the words are in the server's language. Of a session that was ended no more may be
+    left than that it was: then the limit of `session` is taken that `took_s` is longer than.
+    """
+    code = getattr(error, "pgcode", None)
+    if code is None and type(error).__name__ == _CONNECTION_LOST and "closed" in str(error):
+        ended_here = getattr(session, "given_up", None) is not None
+        limits: dict[str, float] = {} if ended_here else getattr(session, "ends_after_s", {})
+        return next((name for name, after_s in limits.items() if took_s >= after_s), None)
+    return _BY_CODE.get(code or "")
