@@ -87,8 +87,8 @@ class SafetyNet:
         portion = self._own_work()
         for tick in portion.ticks:
             self._take_tick(tick)
-        self._items = [*sorted(portion.undecided, key=_turn_of), *_merged(self._batch, portion.forwarded)]
-        self._moves = _Moves(self._batch, self._items)
+        self._items = [*sorted(portion.undecided, key=_turn_of), *merged(self._batch, portion.forwarded)]
+        self._moves = Moves(self._batch, self._items)
         self._halve(0, len(self._items))
         rest = self._moves.rest()
         if rest and (failure := self._write(Batch(moves=rest, portion=Portion()))) is not None:
@@ -263,7 +263,7 @@ class SafetyNet:
             member_states.let_wait(self._cursor, tick.shard, member_id)
 
 
-class _Moves:
+class Moves:
     """Divide the moves of a batch's offsets among its parts, which are taken in their order."""
 
     def __init__(self, batch: Batch, items: Sequence[Item]) -> None:
@@ -316,7 +316,7 @@ class _Moves:
         return {partition: move for partition, move in self._whole.items() if partition not in self._with_items}
 
 
-def _merged(batch: Batch, forwarded: Sequence[Forwarding]) -> list[Item]:
+def merged(batch: Batch, forwarded: Sequence[Forwarding]) -> list[Item]:
     """Return a batch's records in an order that is each partition's own, with what was forwarded at its turn."""
     waiting: dict[Partition, list[SetAside]] = {}
     for record in reversed(batch.set_aside):
