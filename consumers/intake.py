@@ -88,9 +88,9 @@ class Intake:
                 raise
             self._failed_in_a_row += 1
             if self._failed_in_a_row > IN_A_ROW_MAX:
-                raise ours(
-                    f"{self._failed_in_a_row} messages in a row cannot be read", StepFailed(stage, error)
-                ) from error
+                where = f"{topic} partition {partition}, offset {offset}"
+                what = f"{self._failed_in_a_row} messages in a row cannot be read"
+                raise ours(what, StepFailed(stage, error), where) from error
             return SetAside(stage, Reason.FAILED, told(error), topic, partition, offset, value, event, schema_id)
         self._failed_in_a_row = 0
         record.topic = topic

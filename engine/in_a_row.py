@@ -13,9 +13,10 @@ from schemas.errors import CannotGoOn
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from engine.batch import Admitted
     from engine.work import Work
 
-    Fate = tuple[bytes, Exception | None]
+    Fate = tuple[bytes, Exception | None, str]
 
 IN_A_ROW_MAX = 20
 """How many may go aside one after another: one producer, or person, can be at fault for so many, hardly for more."""
@@ -36,10 +37,10 @@ class InARow:
         self._now = self._before
         self._all: set[bytes] = set()
         self._aside: set[bytes] = set()
-        self._last: Exception | None = None
+        self._last: tuple[Exception, str] | None = None
 
-    def note(self, key: bytes, failure: Exception | None) -> None:
-        """Count one event; with a `failure` it goes aside.
+    def note(self, key: bytes, failure: Exception | None, named: str = "") -> None:
+        """Count one event; with a `failure` it goes aside, and is `named` in words.
 
         Raises:
             CannotGoOn: too many went aside one after another.
@@ -49,10 +50,10 @@ class InARow:
             self._now = 0
             return
         self._aside.add(key)
-        self._last = failure
+        self._last = (failure, named)
         self._now += 1
         if self._now > IN_A_ROW_MAX:
-            raise ours(f"{self._now} events in a row cannot be taken", failure)
+            raise ours(f"{self._now} events in a row cannot be taken", *self._last)
 
     def end(self) -> None:
         """End the count of a batch.
@@ -63,7 +64,7 @@ class InARow:
             CannotGoOn: there are several events in the batch, and all of them went aside.
         """
         if self._last is not None and len(self._aside) > 1 and self._aside == self._all:
-            raise ours(f"none of the batch's {len(self._all)} events can be taken", self._last)
+            raise ours(f"none of the batch's {len(self._all)} events can be taken", *self._last)
 
     def look_at(self, work: Work, unjudgeable: Mapping[bytes, Exception]) -> None:
         """Count a batch that was taken as a whole: some of it may not have been judged.
@@ -90,22 +91,29 @@ def fates(work: Work, unjudgeable: Mapping[bytes, Exception]) -> Iterator[Fate]:
     for tick in work.ticks:
         for member_id in tick.member_ids:
             key = ticks.failure_of(member_id)
-            yield key, unjudgeable.get(key)
+            yield key, unjudgeable.get(key), f"member {member_id}"
     for due in work.due or ():
         key = forwards.failure_of(due)
-        yield key, unjudgeable.get(key)
+        yield key, unjudgeable.get(key), f"member {due.waiting.signup.member_id}"
     for row in work.drained or ():
         key = event_identity(row.event.source, row.event.event_id)
-        yield key, unjudgeable.get(key)
+        yield key, unjudgeable.get(key), f"member {row.event.member_id}"
     for event in work.batch.admitted:
-        yield event.identity, unjudgeable.get(event.identity)
+        yield event.identity, unjudgeable.get(event.identity), named(event)
 
 
-def ours(what: str, failure: Exception) -> CannotGoOn:
+def named(event: Admitted) -> str:
+    """Return where an event comes from, in words."""
+    if event.topic:
+        return f"{event.topic} partition {event.partition}, offset {event.offset}"
+    return f"event {event.event.event_id} of source {event.event.source}"
+
+
+def ours(what: str, failure: Exception, where: str) -> CannotGoOn:
     """Return the sentence with which a worker ends where so much fails that it cannot be the events' fault."""
     step, _, message = verdict_on(failure)
     return CannotGoOn(
-        f"{what} (the last at step `{step}`: {message}), so the fault is not theirs and nothing of the batch was set "
-        "aside: install the release that mends it, or go back to the one before, and start the worker again; "
+        f"{what} (the last, {where}, at step `{step}`: {message}), so the fault is not theirs and nothing of the batch "
+        "was set aside: install the release that mends it, or go back to the one before, and start the worker again; "
         "`guerdon offsets pass` lets a single record pass"
     )

@@ -15,7 +15,7 @@ from msgspec import structs
 from engine import ticks
 from engine.batch import Admitted, Batch, Portion, SetAside
 from engine.duplicates import NotLookedUp
-from engine.in_a_row import fates
+from engine.in_a_row import fates, named
 from engine.store import forwards, generations, member_states, offsets, quarantine, source_log
 from engine.store.failures import StepFailed
 from engine.store.forwards import Forwarding, Undecided
@@ -88,8 +88,8 @@ class SafetyNet:
         portion = self._own_work()
         for tick in portion.ticks:
             self._take_tick(tick)
-        self._items = [*sorted(portion.undecided, key=_turn_of), *_merged(self._batch, portion.forwarded)]
-        self._moves = _Moves(self._batch, self._items)
+        self._items = [*sorted(portion.undecided, key=_turn_of), *merged(self._batch, portion.forwarded)]
+        self._moves = Moves(self._batch, self._items)
         self._halve(0, len(self._items))
         rest = self._moves.rest()
         if rest and (failure := self._write(Batch(moves=rest, portion=Portion()))) is not None:
@@ -200,7 +200,7 @@ class SafetyNet:
                     f"{_named(item)} cannot be taken ({failure}), nor set aside ({last}): please report it"
                 )
         if not isinstance(item, SetAside):
-            self._in_a_row.note(item.identity if isinstance(item, Admitted) else item.body, failure)
+            self._in_a_row.note(item.identity if isinstance(item, Admitted) else item.body, failure, _named(item))
 
     def _keep(self, index: int, record: SetAside) -> StepFailed | None:
         failure = self._write(Batch(set_aside=[record], moves=self._moves.of(index, index + 1), portion=Portion()))
@@ -234,7 +234,7 @@ class SafetyNet:
         """Count members of a tick, up to one of them, and return up to which all are counted."""
         for member_id in tick.member_ids[start:stop]:
             key = ticks.failure_of(member_id)
-            self._in_a_row.note(key, self._trial.unjudgeable.get(key))
+            self._in_a_row.note(key, self._trial.unjudgeable.get(key), f"member {member_id}")
         return max(start, stop)
 
     def _culprit(self, tick: Tick, members: Sequence[str], failure: StepFailed) -> tuple[str, StepFailed]:
@@ -264,7 +264,7 @@ class SafetyNet:
             member_states.let_wait(self._cursor, tick.shard, member_id)
 
 
-class _Moves:
+class Moves:
     """Divide the moves of a batch's offsets among its parts, which are taken in their order."""
 
     def __init__(self, batch: Batch, items: Sequence[Item]) -> None:
@@ -320,7 +320,7 @@ class _Moves:
         return {partition: move for partition, move in self._whole.items() if partition not in self._with_items}
 
 
-def _merged(batch: Batch, forwarded: Sequence[Forwarding]) -> list[Item]:
+def merged(batch: Batch, forwarded: Sequence[Forwarding]) -> list[Item]:
     """Return a batch's records in an order that is each partition's own, with what was forwarded at its turn."""
     waiting: dict[Partition, list[SetAside]] = {}
     for record in reversed(batch.set_aside):
@@ -377,10 +377,10 @@ def _record_of(item: Item, failure: StepFailed) -> SetAside:
 
 def _named(item: Item) -> str:
     """Return where an item comes from, in words."""
-    if isinstance(item, Admitted | SetAside) and item.topic:
-        return f"{item.topic} partition {item.partition}, offset {item.offset}"
     if isinstance(item, Admitted):
-        return f"event {item.event.event_id} of source {item.event.source}"
+        return named(item)
+    if isinstance(item, SetAside):
+        return f"{item.topic} partition {item.partition}, offset {item.offset}"
     if isinstance(item, Forwarding):
         return f"what shard {item.from_shard}, seq {item.from_seq} forwards to shard {item.to_shard}"
-    return "a record"
+    return f"a signup that waits in shard {item.shard}"

@@ -90,7 +90,8 @@ def test_a_worker_for_whom_everything_fails_ends_with_exit_code_3_and_sets_nothi
             main.run()
     assert left.value.code == 3
     said = capsys.readouterr().err
-    assert "events in a row cannot be taken (the last at step `append rewards`: ValueError: poison␀)" in said
+    assert f"(the last, {ready.topic_prefix}purchases partition 0, offset " in said
+    assert "at step `append rewards`: ValueError: poison␀), so the fault is not theirs and nothing of" in said
     assert "Traceback" not in said
     assert quarantine.listed(ready.database_url) == []
     assert counters(ready) == (0, 0, 0)
