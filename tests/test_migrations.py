@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import psycopg2
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -17,6 +20,11 @@ from projections.runner import finish
 from tests.movement_strategies import Entry
 from tests.reward_histories import append
 from tests.test_verify_ledger import GRANT, ISSUE, RESERVE, TIER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
 pytestmark = pytest.mark.postgres
 
@@ -32,13 +40,28 @@ def migrate_to(database_url: str, revision: str) -> None:
     engine.dispose()
 
 
+@contextmanager
+def transaction_of_owner(database_url: str) -> Iterator[Cursor]:
+    with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+        yield cursor
+
+
 def test_what_an_earlier_release_logged_is_in_the_views_that_came_after_it(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate_to(empty_database_url, "0003")  # the last in which there were no such views
+    with transaction_of_owner(empty_database_url) as cursor:  # what the present release locks, and that one had not
+        cursor.execute(
+            """
+            CREATE TABLE guerdon.shard_lock AS SELECT shard FROM guerdon.shard_head;
+            GRANT SELECT, UPDATE ON guerdon.shard_lock TO guerdon_writer
+            """
+        )
     with monkeypatch.context() as earlier:
         earlier.setattr(revision, "newest", lambda: "0003")
         append(empty_database_url, [Entry("m", [GRANT, RESERVE, ISSUE, TIER])])
+    with transaction_of_owner(empty_database_url) as cursor:
+        cursor.execute("DROP TABLE guerdon.shard_lock")
     migrate(empty_database_url)
     finish(empty_database_url, threading.Event())
     with transaction(empty_database_url) as cursor:
