@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from schemas.events import Purchase, Refund
+from engine.referral.facts import Referral
+from engine.state import is_full, turn_page
+from schemas.events import Decision, Purchase, Refund
 from tests.chaos.load import START_MS
 from tests.ledger_extremes import DAY_MS, event, next_ms, programme
 from tests.test_ledger_extremes import HEAD, OneMember, admitted, bought
@@ -33,6 +35,39 @@ def test_a_refund_that_comes_again_after_its_order_may_be_forgotten_is_refused_a
         member.forget()
     (refused,) = member.take(returned(2, START_MS + 2, **again))
     assert (refused.posting.type, refused.posting.reason) == ("reward.refused", "refund_window_closed")
+
+
+OF_FRIENDS = """\
+points: {validity: %s}
+refunds: {window: 30d, negative: unlimited}
+rules:
+- {id: r, on: purchase, when: {member.referrer: {exists: true}}, give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}]}
+"""  # noqa: E501  a programme has lines of its own length
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+@pytest.mark.parametrize(("validity", "taken"), [("none", 8 * 100 + 50), ("40d", 0)], ids=["open lots", "closed lots"])
+def test_a_void_long_after_takes_what_refunds_have_left_and_nothing_of_what_may_be_forgotten(
+    forgets: bool,  # noqa: FBT001  a parameter of the test
+    validity: str,
+    taken: int,
+) -> None:
+    member = OneMember(f"{HEAD}{OF_FRIENDS % validity}")
+    member.state.referral = Referral("ann")
+    for number in range(9):
+        member.take(bought(number, START_MS + number, 10_000))
+    member.take(returned(1, START_MS + 10, amount=5_000))
+    if is_full(member.state):
+        page = turn_page(member.state)
+        member.books.parts().pages[member.state.pages - 1] = page
+    member.tick(START_MS + 60 * DAY_MS)
+    if forgets:
+        member.forget()
+    void = Decision(
+        event_id="v", member_id="m", occurred_at=START_MS + 60 * DAY_MS, action="referral_void", reason="two accounts"
+    )
+    rewards = member.take(void)
+    assert sum(reward.amount for reward in rewards if reward.posting.type == "points.reversed") == taken
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -9,8 +9,9 @@ from engine.state import PAGE_LOTS
 from engine.windows import LATE_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from engine.ledger.lots import Lot
     from engine.ledger.parts import Parts
     from engine.programme.judge import Judges
     from engine.programme.model import Programme
@@ -26,31 +27,47 @@ def is_forgotten(programme: Programme, bought_ms: int, clock_ms: int) -> bool:
     return clock_ms > refunds_close_ms(programme, bought_ms) + LATE_MS
 
 
-def forget(parts: Parts, clock_ms: int, judge: Callable[[int], Judges]) -> None:
-    """Drop closed lots and refunded orders, once nothing can come back to them, and join pages left half empty.
+def at_hand(lots: Iterable[Lot], parts: Parts, clock_ms: int, judge: Callable[[int], Judges]) -> list[Lot]:
+    """Return the lots that no ledger has dropped yet, whenever it does so: the live fold and a replay do it apart.
 
     Args:
-        parts: a member's, changed in place.
+        lots: of one member.
+        parts: the member's.
         clock_ms: how far the member's time has come.
         judge: returns the judge of an activated version.
     """
     needed = {taken.lot for redemption in parts.redemptions.values() for taken in redemption.taken}
     needed |= {key for redemption in parts.redemptions.values() for key in redemption.items}
+    return [
+        lot
+        for lot in lots
+        if lot.is_open
+        or lot.key in needed
+        or not is_forgotten(judge(lot.version or 0).programme, lot.granted_ms, clock_ms)
+    ]
+
+
+def forget(parts: Parts, newest: Sequence[Lot], clock_ms: int, judge: Callable[[int], Judges]) -> None:
+    """Drop closed lots and refunded orders, once nothing can come back to them, and join pages left half empty.
+
+    Args:
+        parts: a member's, changed in place.
+        newest: the lots in the member's state, which stay.
+        clock_ms: how far the member's time has come.
+        judge: returns the judge of an activated version.
+    """
+    kept = {lot.key for lot in at_hand(parts.lots(), parts, clock_ms, judge)}
     for number, page in list(parts.pages.items()):
-        page.lots = [
-            lot
-            for lot in page.lots
-            if lot.is_open
-            or lot.key in needed
-            or not is_forgotten(judge(lot.version or 0).programme, lot.granted_ms, clock_ms)
-        ]
+        page.lots = [lot for lot in page.lots if lot.key in kept]
         orders = {lot.order_id for lot in page.lots}
         page.orders = {order_id: facts for order_id, facts in page.orders.items() if order_id in orders}
         if not page.lots:
             del parts.pages[number]
     _join_pages(parts)
+    # what a refund has claimed of a lot must be known as long as a void may claim the rest of it
+    known = {lot.order_id for lot in (*parts.lots(), *at_hand(newest, parts, clock_ms, judge))}
     for order_id, order in list(parts.refunded.items()):
-        if is_forgotten(judge(order.version).programme, order.purchase.occurred_at, clock_ms):
+        if order_id not in known and is_forgotten(judge(order.version).programme, order.purchase.occurred_at, clock_ms):
             del parts.refunded[order_id]
 
 

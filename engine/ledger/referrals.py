@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from engine.ledger import challenges, flagged, ranks
+from engine.ledger.forget import at_hand
 from engine.ledger.movements import posting_of
 from engine.ledger.parts import OrderFacts, ReferralFacts, Refunded
 from engine.ledger.refunds import (
@@ -115,7 +116,7 @@ def _moderate(turn: Turn, referee_id: str, decision: Decision) -> None:
     referred = turn.books.referred(referee_id)
     if referred.voided:
         return
-    lots = [lot for lot in turn.movements.lots() if referee_of(lot.order_id) == referee_id]
+    lots = [lot for lot in _lots(turn) if referee_of(lot.order_id) == referee_id]
     if decision.action == "referral_release":
         flagged.release(turn, lots, decision.occurred_at)
         return
@@ -146,10 +147,15 @@ def _own_side(turn: Turn) -> list[Lot]:
     """Return the lots of rules that test who referred the member."""
     return [
         lot
-        for lot in turn.movements.lots()
+        for lot in _lots(turn)
         if lot.rule_id is not None
         and lot.rule_id in flagged.rules_on_referrer(turn.books.judge(lot.version or 0).programme)
     ]
+
+
+def _lots(turn: Turn) -> list[Lot]:
+    """Return the member's lots but those that a ledger may have dropped."""
+    return at_hand(turn.movements.lots(), turn.books.parts(), turn.state.clock_ms, turn.books.judge)
 
 
 def _claim_all(turn: Turn, lots: Iterable[Lot], at_ms: int) -> None:
