@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from engine.store import kafka_places, offsets
 from engine.store.database import transaction
 from engine.store.kafka_places import Place
-from operations.ends import ANSWERED_S, Ends, is_unknown
+from operations.ends import Ends, is_unknown
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _ids(ends: Ends, topics: list[str]) -> dict[str, str]:
 
 def _place(settings: Settings, ends: Ends) -> Place:
     try:
-        cluster = ends.client().describe_cluster(request_timeout=max(ANSWERED_S, WAIT_S)).result()
+        cluster = ends.client().describe_cluster(request_timeout=WAIT_S).result()
     except KafkaException as error:
         raise ServiceUnreachable(ends.why(error)) from error
     return Place(settings.topic_prefix, str(cluster.cluster_id))

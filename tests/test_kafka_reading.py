@@ -98,10 +98,13 @@ def test_a_topic_that_kafka_compacts_is_named_with_the_way_out(settings: Setting
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize("when", ["before", "at the assignment"])
+@pytest.mark.parametrize(
+    ("when", "protocol"), [("before", "classic"), ("at the assignment", "classic"), ("at the assignment", "consumer")]
+)
 def test_retention_that_took_no_more_than_what_was_read_is_no_loss(
-    settings: Settings, when: str, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, when: str, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings = settings.model_copy(update={"group_protocol": protocol})
     make_topics(settings, 1)
     activate(settings.database_url)
     topic = f"{settings.topic_prefix}purchases"
