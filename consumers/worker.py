@@ -391,7 +391,8 @@ class Worker:
             self._patience.over()
             self._batches_seen = self.summary.batches
         elif behind:
-            self._patience.wait(lambda: f"nothing comes of {_named(behind)}; they may be another worker's")
+            named = ", ".join(f"{topic} {number}" for topic, number in behind[:3])
+            self._patience.wait(lambda: f"nothing comes of {len(behind)} partitions, such as {named}")
         return not behind
 
     def _leave(self) -> None:
@@ -418,12 +419,6 @@ class Worker:
 def topics_of(settings: Settings) -> list[str]:
     """Return the full names of the input topics, in the order of TOPICS_IN_RANK."""
     return [settings.topic_prefix + topic for topic in TOPICS_IN_RANK]
-
-
-def _named(partitions: list[Partition]) -> str:
-    topic, number = partitions[0]
-    more = f" and {len(partitions) - 1} more partitions" if len(partitions) > 1 else ""
-    return f"{topic} partition {number}{more}"
 
 
 def _make_intake(settings: Settings, writer_schemas: WriterSchemas, time: DatabaseTime) -> Intake:
