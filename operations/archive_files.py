@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -194,10 +195,19 @@ def read_manifest(folder: Path) -> Manifest | None:
         manifest = msgspec.json.decode(text, type=Manifest)
     except msgspec.MsgspecError as error:
         raise AnswerIsNo(f"{path}: this is no manifest of an archive, or not all of it ({error})") from None
-    is_named_well = all(name.isidentifier() for name in manifest.beside)
+    is_named_well = all(name.isidentifier() for name in manifest.beside) and all(map(_is_readable, manifest.shards))
     if not manifest.is_sealed or len(manifest.shards) != SHARDS or not is_named_well:
         raise AnswerIsNo(f"{path}: the manifest was changed; its digest is not that of what it says")
     return manifest
+
+
+def _is_readable(shard: Shard) -> bool:
+    """Whether the hashes of a shard are hex."""
+    try:
+        shard.end()
+    except ValueError:
+        return False
+    return True
 
 
 def _names(folder: Path) -> list[str]:
@@ -273,7 +283,10 @@ def checked(folder: Path, name: str, expected: Segment | Beside) -> Path:
     """
     path = folder / name
     try:
-        size = path.stat().st_size
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise AnswerIsNo(f"{path} is no file of bytes; bring it back from a copy of the archive")
+        size = about.st_size
         found = digest_of(path) if size == expected.bytes else ""
     except FileNotFoundError:
         raise AnswerIsNo(f"{path} is missing; bring it back from a copy of the archive") from None
@@ -383,6 +396,8 @@ def read_segment(path: Path) -> Iterator[list[SourceRow]]:
             if not file.schema_arrow.equals(_schema(pa)):
                 raise AnswerIsNo(f"{path} has other columns than the files of an archive")
             for number in range(file.num_row_groups):
+                if file.metadata.row_group(number).num_rows > ROWS_A_GROUP:
+                    raise AnswerIsNo(f"{path} has more than {ROWS_A_GROUP:,} rows in a group, which no export writes")
                 columns = file.read_row_group(number).columns
                 times = {2, 3}
                 plain = [

@@ -12,10 +12,12 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import psycopg2
 
 from engine.store import archives, generations, shadows
 from engine.store.archives import ARCHIVED
 from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
+from engine.store.failures import is_data
 from operations.archive import rows_of
 from operations.archive_files import Key, Secret, checked, need_manifest
 from operations.generations import discard
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
     from engine.store.shadows import Generation
     from operations.archive_files import Manifest
+
+HEADER_BYTES_MAX = 1 << 16
+"""How long a CSV file's line of names may be: that of the widest table has some hundred bytes."""
 
 REPETITION = (ARCHIVED, None, (None, None))
 """Of which base, by which file and between which times the new live generation judges: all as it was."""
@@ -119,12 +124,17 @@ def _take_in(
     for table, beside in manifest.beside.items():
         path = checked(folder, manifest.beside_path(table), beside)
         known = archives.columns(cursor, table) if table in archives.KEPT else []
-        with path.open(encoding="utf-8", newline="") as text:
-            names = next(csv.reader(text), [])
+        names = _names(path)
         if not names or not set(names) <= set(known):
             raise InputError(f"{path}: this release does not know what is in it; install the one that exported it")
-        with path.open("rb") as file:
-            archives.copy_in(cursor, table, names, file)
+        try:
+            with path.open("rb") as file:
+                archives.copy_in(cursor, table, names, file)
+        except psycopg2.Error as error:
+            if not is_data(error):
+                raise
+            why = " ".join(str(error).split("\n", 1)[0].split())
+            raise AnswerIsNo(f"{path} is not what an export writes ({why}); bring it back from a copy") from None
     if keys is not None:
         with _reading(keys) as lines:
             archives.set_secret(cursor, _secret(next(lines, b""), keys, manifest))
@@ -135,6 +145,23 @@ def _take_in(
     if keys is not None and (missing := archives.members_without_key(cursor)):
         raise InputError(f"{keys} has no key of {missing:,} members; export once more with --keys, and import that")
     archives.set_heads(cursor, {number: shard.end() for number, shard in enumerate(manifest.shards)})
+
+
+def _names(path: Path) -> list[str]:
+    """Return the names of a CSV file's columns.
+
+    Raises:
+        AnswerIsNo: its first line is none of an export's.
+    """
+    with path.open("rb") as file:
+        line = file.readline(HEADER_BYTES_MAX)
+    try:
+        names = next(csv.reader([line.decode("utf-8")], strict=True), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AnswerIsNo(f"{path} has no line of names ({error}); bring it back from a copy") from None
+    if len(set(names)) < len(names) or not line.endswith(b"\n"):
+        raise AnswerIsNo(f"{path} has no line of names, each of them once; bring it back from a copy")
+    return names
 
 
 @contextmanager

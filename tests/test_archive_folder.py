@@ -235,3 +235,90 @@ def test_a_file_that_the_manifest_leaves_out_is_missed(
     archive_files.write_manifest(tmp_path, structs.replace(manifest, shards=shards).sealed())
     with pytest.raises(AnswerIsNo, match=r"begins at seq 5, and seq 3 is missing"):
         verify(tmp_path)
+
+
+# What somebody has sealed anew
+
+
+def resealed(folder: Path, table: str, damage: Callable[[bytes], bytes]) -> Path:
+    """Change a table's file, and write the manifest as if it had been exported so."""
+    manifest = archive_files.need_manifest(folder)
+    path = folder / manifest.beside_path(table)
+    body = damage(path.read_bytes())
+    path.write_bytes(body)
+    beside = structs.replace(manifest.beside[table], bytes=len(body), sha256=sha256(body).hexdigest())
+    sealed = structs.replace(manifest, beside={**manifest.beside, table: beside}).sealed()
+    archive_files.write_manifest(folder, sealed)
+    return path
+
+
+BAD_CSV: dict[str, Callable[[bytes], bytes]] = {
+    "a number that is none": lambda body: body.replace(b"\n1,", b"\nx,", 1),
+    "a doubled key": lambda body: body + body.split(b"\n", 1)[1],
+    "no UTF-8": lambda body: body.replace(b"schema", b"sch\xffma", 1),
+    "a quote that stays open": lambda body: body + b'1,"',
+    "an endless line of names": lambda body: b"x" * 200_000 + body,
+    "names that are no UTF-8": lambda body: b"\xff" + body,
+    "a name twice": lambda body: body.replace(b"version,", b"version,version,", 1),
+}
+
+
+@pytest.mark.parametrize("damage", list(BAD_CSV))
+def test_a_bad_csv_file_under_a_new_seal_is_named_and_nothing_is_imported(
+    damage: str, database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, PLAIN)
+    export(database_url, tmp_path)
+    path = resealed(tmp_path, "programme_version", BAD_CSV[damage])
+    with pytest.raises(AnswerIsNo, match=re.escape(str(path))):
+        restore(other_database_url, tmp_path)
+    with transaction(other_database_url) as cursor:
+        assert archives.is_empty(cursor)
+
+
+def test_what_is_no_file_of_bytes_is_not_read_for_ever(
+    database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, PLAIN)
+    export(database_url, tmp_path)
+    path = resealed(tmp_path, "programme_version", lambda _body: b"")
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    for attempt in (verify, lambda folder: restore(other_database_url, folder)):
+        with pytest.raises(AnswerIsNo, match=re.escape(f"{path} is no file of bytes")):
+            attempt(tmp_path)
+
+
+def test_a_group_of_too_many_rows_is_not_taken_into_memory(tmp_path: Path) -> None:
+    path = tmp_path / "000000000001.parquet"
+    columns = archive_files._schema(pa)  # noqa: SLF001  what a file must look like to get so far
+    rows = archive_files.ROWS_A_GROUP + 1
+    filled = [
+        pa.repeat(pa.scalar(None, each.type), rows) if each.nullable else _nothing(each, rows) for each in columns
+    ]
+    parquet.write_table(pa.table(filled, schema=columns), path, row_group_size=rows)
+    with pytest.raises(AnswerIsNo, match="more than 10,000 rows in a group"):
+        next(archive_files.read_segment(path))
+
+
+def _nothing(field: pa.Field, rows: int) -> pa.Array:
+    text = pa.array([""] * rows, pa.string())
+    if pa.types.is_dictionary(field.type):
+        return text.dictionary_encode().cast(field.type)
+    if pa.types.is_string(field.type):
+        return text
+    if pa.types.is_fixed_size_binary(field.type):
+        return pa.array([bytes(field.type.byte_width)] * rows, field.type)
+    if pa.types.is_binary(field.type):
+        return pa.array([b""] * rows, field.type)
+    return pa.array([0] * rows, pa.int64()).cast(field.type, safe=False)
+
+
+def test_a_hash_that_is_none_is_told_from_a_whole_manifest(database_url: str, tmp_path: Path) -> None:
+    activate(database_url, PLAIN)
+    export(database_url, tmp_path)
+    manifest = archive_files.need_manifest(tmp_path)
+    shards = (structs.replace(manifest.shards[0], hash="no hex"), *manifest.shards[1:])
+    archive_files.write_manifest(tmp_path, structs.replace(manifest, shards=shards).sealed())
+    with pytest.raises(AnswerIsNo, match=r"manifest\.json"):
+        verify(tmp_path)
