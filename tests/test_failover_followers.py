@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.store import publication
-from engine.store.database import migrate, transaction
+from engine.store.database import migrate, one, transaction
+from operations.lag import lag_rows
 from operations.services.postgresql import LocalPostgres
 from tests import standby
 from tests.chaos.conftest import FULL
@@ -40,11 +40,11 @@ def of(settings: Settings, url: str) -> Settings:
 
 
 def is_published(settings: Settings, more_than: int = 0) -> bool:
-    """Whether the topic has the whole log, which is longer than so many."""
+    """Whether all is consumed, and the topic has the whole log, which is longer than so many."""
     with transaction(settings.database_url) as cursor:
-        cursor.execute("SELECT sum(pos) FROM guerdon.generation_head JOIN guerdon.generation USING (generation)")
-        (total,) = cursor.fetchone() or (0,)
-        return total > more_than and publication.lag(cursor) == 0
+        (total,) = one(cursor, "SELECT count(*) FROM reward.reward_event")
+    topics = [row for row in lag_rows(settings) if row["what"].startswith(settings.topic_prefix)]
+    return total > more_than and not any(row["lag"] for row in topics)
 
 
 def loads(parts: int) -> list[list[Message]]:
