@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from consumers.publisher import finish
 from engine.store.database import migrate, one, transaction
 from operations.initialise import OUTPUT_TOPIC
 from operations.lag import lag_rows
@@ -82,6 +84,7 @@ def test_a_follower_is_right_after_a_failover_to_a_standby_that_lacks_some_of_th
         eventually(lambda: is_published(new, len(ahead), consumed=False), "all published again")
         eventually(lambda: len(follow(new).incarnations) == 2, "another incarnation")
         eventually(lambda: is_published(new, len(ahead), consumed=False), "all published again")
+    finish(new, threading.Event())  # what the worker still wrote when it was told to stop
     assert {(row["shard"], row["pos"], row["recorded_at"]) for row in ahead} - {
         (row["shard"], row["pos"], row["recorded_at"]) for row in logged(new)
     }, "the standby lacked nothing"
@@ -118,5 +121,6 @@ def test_a_follower_is_right_after_a_dump_is_restored_into_another_server(
     with running(new):
         publish(new, after)
         eventually(lambda: is_published(new, len(followed.events)), "all published again")
+    finish(new, threading.Event())
     assert len(assert_followed(new, followed).incarnations) == 2
     assert_followed(new)
