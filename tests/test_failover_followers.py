@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.store import publication
-from engine.store.database import migrate, transaction
+from consumers.publisher import finish
+from engine.store.database import migrate, one, transaction
+from operations.initialise import OUTPUT_TOPIC
+from operations.lag import lag_rows
 from operations.services.postgresql import LocalPostgres
 from tests import standby
 from tests.chaos.conftest import FULL
@@ -39,12 +42,13 @@ def of(settings: Settings, url: str) -> Settings:
     return settings.model_copy(update={"guerdon_database_url": url})
 
 
-def is_published(settings: Settings, more_than: int = 0) -> bool:
-    """Whether the topic has the whole log, which is longer than so many."""
+def is_published(settings: Settings, more_than: int = 0, *, consumed: bool = True) -> bool:
+    """Whether all is consumed, if asked for, and the topic has the whole log, which is longer than so many."""
     with transaction(settings.database_url) as cursor:
-        cursor.execute("SELECT sum(pos) FROM guerdon.generation_head JOIN guerdon.generation USING (generation)")
-        (total,) = cursor.fetchone() or (0,)
-        return total > more_than and publication.lag(cursor) == 0
+        (total,) = one(cursor, "SELECT count(*) FROM reward.reward_event")
+    names = settings.topic_prefix if consumed else settings.topic_prefix + OUTPUT_TOPIC
+    topics = [row for row in lag_rows(settings) if row["what"].startswith(names)]
+    return total > more_than and not any(row["lag"] for row in topics)
 
 
 def loads(parts: int) -> list[list[Message]]:
@@ -77,9 +81,10 @@ def test_a_follower_is_right_after_a_failover_to_a_standby_that_lacks_some_of_th
         standby.promote(other)
         publish(both, after)
         new = of(settings, other.address)
-        eventually(lambda: is_published(new, len(ahead)), "all published again")
+        eventually(lambda: is_published(new, len(ahead), consumed=False), "all published again")
         eventually(lambda: len(follow(new).incarnations) == 2, "another incarnation")
-        eventually(lambda: is_published(new, len(ahead)), "all published again")
+        eventually(lambda: is_published(new, len(ahead), consumed=False), "all published again")
+    finish(new, threading.Event())  # what the worker still wrote when it was told to stop
     assert {(row["shard"], row["pos"], row["recorded_at"]) for row in ahead} - {
         (row["shard"], row["pos"], row["recorded_at"]) for row in logged(new)
     }, "the standby lacked nothing"
@@ -116,5 +121,6 @@ def test_a_follower_is_right_after_a_dump_is_restored_into_another_server(
     with running(new):
         publish(new, after)
         eventually(lambda: is_published(new, len(followed.events)), "all published again")
+    finish(new, threading.Event())
     assert len(assert_followed(new, followed).incarnations) == 2
     assert_followed(new)
