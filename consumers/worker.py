@@ -7,7 +7,6 @@ import threading
 import time
 from concurrent.futures import wait
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -27,6 +26,8 @@ from consumers.publisher import finish as finish_publishing
 from consumers.reports import Reports
 from consumers.schema_waits import SchemaWaits
 from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
+from consumers.summary import Summary
+from consumers.track import Track
 from consumers.watch import StepTimes, Watch
 from consumers.writer import Stopped, TookTooLong, Writer
 from engine.batch import Batch
@@ -43,7 +44,7 @@ from schemas.errors import AnswerIsNo, ServiceUnreachable
 from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from confluent_kafka import KafkaError, Message
@@ -82,28 +83,6 @@ BUFFERED_BYTES_MAX = 48 << 20
 
 ROOM_AGAIN = 0.5
 """Paused lanes are read on when less than this part of either bound is used."""
-
-
-@dataclass(slots=True)
-class Summary:
-    """Count what a run came to, in events; `ticks` are those of Guerdon's own, `retried` transactions."""
-
-    accepted: int = 0
-    duplicate: int = 0
-    quarantined: int = 0
-    rewards: int = 0
-    batches: int = 0
-    ticks: int = 0
-    retried: int = 0
-
-    def add(self, outcome: Outcome) -> None:
-        """Take in a committed batch."""
-        self.accepted += outcome.accepted
-        self.duplicate += outcome.duplicate
-        self.quarantined += outcome.quarantined
-        self.rewards += outcome.rewards
-        self.ticks += outcome.ticks
-        self.retried += outcome.retried
 
 
 class Worker:
@@ -170,7 +149,7 @@ class Worker:
         self._batch_size = BatchSize(settings.max_batch)
         self._writing: Future[Outcome] | None = None
         self._written: Batch | None = None
-        self._astray: set[Partition] = set()
+        self._track = Track(self._lanes, self._source, self._positions, self._patiently, self._forget)
         self._patience = Patience("worker")
         self._batches_seen = 0
         self._polled_at = self._begin_at = time.monotonic()
@@ -192,9 +171,11 @@ class Worker:
             self._publisher.start()
         try:
             while not self._stop.is_set():
-                self._find_back()
+                self._track.find_back()
                 self._receive()
                 self._finish_writing()
+                if self._writing is None:
+                    self._track.compare(time.monotonic())
                 self._begin_writing()
                 self._reports.send(time.monotonic())
                 if self._until_caught_up and self._is_caught_up():
@@ -280,12 +261,12 @@ class Worker:
             outcome = writing.result()
         except Fenced as fenced:
             log.warning("batch fenced", why=str(fenced))
-            self._lose_track(batch.moves)
+            self._track.lose(batch.moves)
             return
         except TookTooLong as ended:
             size = self._batch_size.took_too_long(len(batch.admitted))
             log.warning("batch took too long", why=str(ended), max_batch=size)
-            self._lose_track(batch.moves)
+            self._track.lose(batch.moves)
             return
         except Stopped:
             return
@@ -366,7 +347,7 @@ class Worker:
             or {}
         )
         now = time.monotonic()
-        self._astray.difference_update(partitions)
+        self._track.forget(partitions)
         self._waits.forget(partitions)
         self._losses.expect(found)
         for partition, (offset, high_ms, _) in found.items():
@@ -378,38 +359,20 @@ class Worker:
     def _on_revoked(self, partitions: list[Partition]) -> None:
         self._settle()
         self._lanes.close(partitions)
+        self._forget(partitions)
+        self._track.forget(partitions)
+        self._watch.left(partitions, self._lanes)
+
+    def _forget(self, partitions: list[Partition]) -> None:
+        """Forget what was noted of partitions that are read anew, or by another worker."""
         self._waits.forget(partitions)
         self._losses.forget(partitions)
-        self._astray.difference_update(partitions)
-        self._watch.left(partitions, self._lanes)
 
     def _settle(self) -> None:
         """Let the transaction under way end, so that the table speaks of it; without, more would be repeated."""
         if self._writing is not None:
             wait([self._writing], SETTLE_S)
             self._finish_writing()
-
-    def _lose_track(self, partitions: Iterable[Partition]) -> None:
-        """Take nothing more of fenced partitions until the consumer reads them from where the table stands."""
-        self._astray.update(partition for partition in partitions if partition in self._lanes)
-        self._lanes.close(self._astray)
-
-    def _find_back(self) -> None:
-        """Read fenced partitions on from where the table stands.
-
-        A lane is opened only after its seek took effect: a lane that says one offset while the consumer delivers from
-        a later one would pass over what lies between.
-        """
-        if not self._astray:
-            return
-        found = self._patiently(lambda: self._positions.of(sorted(self._astray))) or {}
-        for partition, (offset, high_ms) in found.items():
-            with suppress(KafkaException):  # assigned in this moment and not read yet: the next turn seeks again
-                self._source.read_again(partition, offset)
-                self._waits.forget([partition])
-                self._losses.forget([partition])
-                self._lanes.open(partition, offset, high_ms, time.monotonic())
-                self._astray.discard(partition)
 
     def _patiently(self, ask: Callable[[], T]) -> T | None:
         """Ask until PostgreSQL and Kafka answer; None when told to stop first."""

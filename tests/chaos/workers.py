@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from consumers.worker import Summary, Worker
+from consumers.worker import Worker
 from schemas.codec import CommittedSchemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from consumers.clock import ClockName
+    from consumers.summary import Summary
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
 

@@ -1,0 +1,31 @@
+"""Count what a worker's run came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.work import Outcome
+
+
+@dataclass(slots=True)
+class Summary:
+    """Count what a run came to, in events; `ticks` are those of Guerdon's own, `retried` transactions."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    rewards: int = 0
+    batches: int = 0
+    ticks: int = 0
+    retried: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in a committed batch."""
+        self.accepted += outcome.accepted
+        self.duplicate += outcome.duplicate
+        self.quarantined += outcome.quarantined
+        self.rewards += outcome.rewards
+        self.ticks += outcome.ticks
+        self.retried += outcome.retried
