@@ -92,6 +92,7 @@ def status(
     from operations import snapshots  # noqa: PLC0415  as above
     from operations.health import overview, troubles  # noqa: PLC0415  as above
     from operations.services.lifecycle import TITLES, lag, look, remarks  # noqa: PLC0415  as above
+    from operations.services.state import KAFKA, POSTGRESQL  # noqa: PLC0415  as above
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     if max_lag is not None and not check:
@@ -99,7 +100,8 @@ def status(
     settings = load_settings(home=home)
     services = look(settings)
     silent = [TITLES[service.name] for service in services if not service.answers]
-    rows = [] if silent else lag(settings)
+    needed = {TITLES[name] for name in (KAFKA, POSTGRESQL)}  # lag is known without the registry
+    rows = [] if needed.intersection(silent) else lag(settings)
     found = overview(settings) if rows else None  # a database with our tables has projections
     named = troubles(settings, found, rows, max_lag) if check and found else []
     told = [] if found is None else remarks(settings)

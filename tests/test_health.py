@@ -29,6 +29,7 @@ from operations.health import age, overview, troubles
 from operations.lag import lag_rows
 from operations.verify import verify
 from schemas.errors import GuerdonError, InputError
+from schemas.partitioning import shard_of
 from schemas.rejection import Reason
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import Load, activate, make_topics, publish
@@ -144,7 +145,7 @@ def test_a_partition_that_is_stopped_and_a_member_who_is_held_are_named_with_the
             record = SetAside(
                 "evaluate", Reason.EVALUATION_FAILED, "boom", None, NO_OFFSET, NO_OFFSET, b"", event, 1
             )  # fmt: skip
-            quarantine.add(cursor, [record], {}, {})
+            quarantine.add(cursor, [record], {}, {0: (shard_of("m1"), 1)})
         code, told = checked()
         assert code == 1
         assert told.splitlines() == [
@@ -222,7 +223,8 @@ def test_check_ends_with_3_where_a_service_is_silent_and_says_what_is_missing_fi
     ready: Settings, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
-    assert checked() == (3, "Kafka did not answer: run `guerdon up`\n")
+    code, told = checked()
+    assert (code, told.split(" since ")[0]) == (3, "Kafka is away at 127.0.0.1:1")
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", ready.bootstrap_servers)
     monkeypatch.setenv("GUERDON_DATABASE_URL", empty_database_url)
     assert checked() == (1, "the database has no tables of Guerdon's yet: run `guerdon init`\n")

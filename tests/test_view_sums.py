@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.postgres
 
-TIMES = 2
+TIMES = 3
 ALL = TIMES * INT64_MAX
 DAY_MS = 86_400_000
 PROGRAMME = (
