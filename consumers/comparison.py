@@ -65,7 +65,9 @@ def found_of(stand: Stand, tail: Tail, rows: Mapping[int, tuple[int, str, int]])
             why, begins[shard] = _judged(stand, pos, last, rows.get(shard))
         else:
             was_told = shard not in tail.last or begun == stand.incarnation
-            why, begins[shard] = (LOST, 0) if pos and was_told and tail.is_whole else (None, pos)
+            # where the log has nothing of the shard, followers must have been told that what came before is void
+            is_missed = pos > 0 or (shard in tail.last and tail.last[shard].pos > 0)
+            why, begins[shard] = (LOST, 0) if is_missed and was_told and tail.is_whole else (None, pos)
         if why is not None:
             whys.append(why)
     if LOST in whys:  # a shard that was not found may have lost its end as well

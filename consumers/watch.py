@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaException
 
+from consumers.database_time import DatabaseTime
 from projections.runner import POSITIONS_MAX
 from schemas.events import TOPIC_TYPES
 
@@ -100,6 +101,8 @@ class Watch:
     def __init__(self, settings: Settings, name: str | None = None, metrics: Metrics | None = None) -> None:
         self.name = name or worker_name()
         self.metrics = metrics
+        self.now_ms = DatabaseTime(lambda: None).now_ms
+        """By PostgreSQL's clock, once the worker has asked it."""
         self.started_at = self.turned_at = time.monotonic()
         self.last_batch_at: float | None = None
         self.lags: Mapping[Partition, int] = {}
@@ -213,7 +216,7 @@ class Watch:
         """Take note of a fold: what was committed before it began is in the views, unless it was cut short."""
         if self.metrics is None or positions >= POSITIONS_MAX or not self._unseen:
             return
-        now_ms = time.time() * 1000
+        now_ms = self.now_ms()
         seen = []
         with self._lock:
             while self._unseen and self._unseen[0][0] <= begun_at:
@@ -223,7 +226,7 @@ class Watch:
 
     def lag_seconds(self) -> float:
         """Return for how long the oldest record of this worker's partitions has been waiting, as far as is known."""
-        now, now_ms = time.monotonic(), time.time() * 1000
+        now, now_ms = time.monotonic(), self.now_ms()
         with self._lock:
             received = max((now_ms - sample.produced_ms for sample in self._waiting), default=0.0) / 1000
             stood = max((now - since for _, since in self._stands_since.values()), default=0.0)

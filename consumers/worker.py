@@ -124,10 +124,11 @@ class Worker:
         self._stop = threading.Event()
         self._topics = topics_of(settings)
         self._lanes = Lanes({topic: rank for rank, topic in enumerate(self._topics)})
+        self._positions = Positions(settings.database_url)
+        self._watch.now_ms = self._positions.time.now_ms
+        self._intake = make_intake(settings, writer_schemas, self._positions.time)
         self._ends = Ends(settings.kafka_config())
         claim(settings, self._ends)
-        self._positions = Positions(settings.database_url)
-        self._intake = make_intake(settings, writer_schemas, self._positions.time)
         self._source = Source(
             consumer_config(settings.kafka_config(), settings.group_id, settings.group_protocol),
             self._topics,

@@ -14,6 +14,7 @@ from engine.batch import Batch
 from engine.programme.conditions import Duration
 from engine.programme.load import load_programme
 from engine.programme.localtime import calendar_of
+from engine.store import revision
 from engine.store.database import migrate, one, transaction
 from engine.store.programmes import tiers_document
 from tests.chaos.batches import admitted, commit, purchase
@@ -136,9 +137,8 @@ def test_another_window_begins_empty_and_the_past_keeps_its_own(database_url: st
     assert [(row["tier"], row["qualifying"]) for row in told] == [("middle", 500), ("middle", 12), view]
 
 
-def test_versions_of_an_earlier_release_get_what_decides_their_tiers(empty_database_url: str) -> None:
-    migrate_to(empty_database_url, "0010")
-    with transaction(empty_database_url) as cursor:
+def insert_versions(database_url: str) -> None:
+    with transaction(database_url) as cursor:
         cursor.execute(
             """
             INSERT INTO guerdon.programme_version (version, programme, currency, digest, tzdata, file_name, body)
@@ -146,6 +146,15 @@ def test_versions_of_an_earlier_release_get_what_decides_their_tiers(empty_datab
             """,
             (PROGRAMME, PROGRAMME.partition("tiers:")[0] + "rules: []\n"),
         )
+
+
+def test_versions_of_an_earlier_release_get_what_decides_their_tiers(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate_to(empty_database_url, "0010")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(revision, "newest", lambda: "0010")
+        insert_versions(empty_database_url)
     migrate(empty_database_url)
     loaded = load_programme(PROGRAMME, "p.yaml").programme
     assert loaded is not None

@@ -95,7 +95,7 @@ def test_a_batch_that_a_limit_ends_is_taken_smaller(name: str, settings: Setting
     load = Load(members=10).fill(200)
     publish(settings, load.messages)
     administer(settings.database_url, SLOW)
-    limit(settings.database_url, name, "1500ms")  # of a batch of 200, which would take 2 s and more
+    limit(settings.database_url, name, "900ms")  # of a batch of 150 and more, which would take 1.5 s
     summary = catch_up(settings)
     assert summary.batches > 1
     administer(settings.database_url, "DROP FUNCTION guerdon.slow CASCADE")

@@ -261,15 +261,16 @@ def test_no_line_of_librdkafkas_own_stands_among_the_workers_lines(guarded: Guar
     quiet = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    assert quiet.stderr == ""
+    ours = {"topic not compared", "incarnation begins"}  # as this user may not read what it writes
+    assert {json.loads(line)["event"] for line in quiet.stderr.splitlines()} <= ours
     assert quiet.stdout.startswith("the user ann may not write to Kafka")
     loud = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=ROOT, env=environment | {"KAFKA__LOG_LEVEL": "3"},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     told = [json.loads(line) for line in loud.stderr.splitlines()]
-    assert {line["event"] for line in told} == {"librdkafka"}
-    assert any("Fatal error" in line["line"] for line in told)
+    assert {line["event"] for line in told} - ours == {"librdkafka"}
+    assert any("Fatal error" in line.get("line", "") for line in told)
 
 
 def test_the_level_of_librdkafkas_lines_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
