@@ -314,6 +314,10 @@ def test_a_worker_is_not_ready_on_a_database_of_another_revision(settings: Setti
     activate(settings.database_url)
     with answering(settings) as (_, port):
         eventually(lambda: ask(port, "/readyz").status == 200, "the worker is ready")
+        load = Load(members=1)
+        load.add(purchase(1), deliveries=1)
+        publish(settings, load.messages)  # its writer is connected then; one that connects anew ends with the sentence
+        eventually(lambda: 'outcome="accepted"' in ask(port, "/metrics").body, "a batch")
         for other, way_out in (("0013", "run `guerdon init`"), ("9999", "use the release that migrated it")):
             with closing(psycopg2.connect(settings.database_url)) as owner, owner, owner.cursor() as cursor:
                 cursor.execute("UPDATE guerdon.alembic_version SET version_num = %s", (other,))
