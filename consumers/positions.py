@@ -92,6 +92,11 @@ class Positions:
             self._note_passing(cursor, partitions)
             return offsets.positions(cursor, partitions)
 
+    def add(self, first_offsets: Mapping[Partition, int]) -> None:
+        """Begin partitions of which the table knows nothing, at the first offset that the broker still has."""
+        with self._connection, self._connection.cursor() as cursor:
+            offsets.add_partitions(cursor, first_offsets)
+
     def _note_passing(self, cursor: Cursor, partitions: list[Partition]) -> None:
         """Note what is let pass now: a reset takes it back, as other records may stand at those offsets then."""
         found = offsets.passing(cursor, partitions)
