@@ -65,9 +65,9 @@ def found_of(stand: Stand, tail: Tail, rows: Mapping[int, tuple[int, str, int]])
             why, begins[shard] = _judged(stand, pos, last, rows.get(shard))
         else:
             was_told = shard not in tail.last or begun == stand.incarnation
-            # where the log has nothing of the shard, followers must have been told that what came before is void
-            is_missed = pos > 0 or (shard in tail.last and tail.last[shard].pos > 0)
-            why, begins[shard] = (LOST, 0) if is_missed and was_told and tail.is_whole else (None, pos)
+            had_any = pos > 0 or shard in tail.last  # a beginning at 0 voids what earlier incarnations have sent
+            is_lost = was_told and had_any and not _has(stand, pos, tail.last.get(shard), rows.get(shard))
+            why, begins[shard] = (LOST, 0) if is_lost and tail.is_whole else (None, pos)
         if why is not None:
             whys.append(why)
     if LOST in whys:  # a shard that was not found may have lost its end as well
@@ -80,6 +80,17 @@ def _is_beyond(last: Last, stand: Stand) -> bool:
     if last.incarnation == stand.incarnation:
         return last.generation > stand.generation
     return last.generation != stand.generation
+
+
+def _has(stand: Stand, pos: int, last: Last | None, row: tuple[int, str, int] | None) -> bool:
+    """Whether the topic has all of one shard by an earlier incarnation: for the first one nothing is sent again."""
+    return (
+        last is not None
+        and last.generation == stand.generation
+        and last.pos >= pos
+        and row is not None
+        and last.row in (None, row)
+    )
 
 
 def _judged(stand: Stand, pos: int, last: Last, row: tuple[int, str, int] | None) -> tuple[str | None, int]:

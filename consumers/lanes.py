@@ -49,11 +49,8 @@ class Lane:
     bytes: int = 0
     passed: LastRecord | None = None
 
-    def add(self, offset: int, record: Admitted | SetAside | None, epoch: int | None) -> None:
+    def add(self, record: Admitted | SetAside, epoch: int | None) -> None:
         """Take in the next record of the partition, which its leader wrote under `epoch`."""
-        if record is None:
-            self.passed = LastRecord(offset, epoch, digest_of(None))
-            return
         if isinstance(record, Admitted) and record.event.occurred_at > self.high_ms:
             self.high_ms = record.event.occurred_at
         self.keys.append(self.key())
@@ -138,15 +135,22 @@ class Lanes:
         record: Admitted | SetAside | None,
         now: float,
         epoch: int | None = None,
+        value: bytes | None = None,
     ) -> None:
-        """Take in the record at `offset`; None where the record is passed over by policy."""
+        """Take in the record at `offset`; None where it is passed over, by policy or by an operator.
+
+        `value` is what it holds, by which a record that is passed over is known again.
+        """
         lane = self._lanes.get(partition)
         if lane is None or offset < lane.position:
             return  # revoked between the poll and now; or read from the last record taken on, and passed before
         lane.heard_at = now
         lane.at_end = False
         lane.position = offset + 1
-        lane.add(offset, record, epoch)
+        if record is None:
+            lane.passed = LastRecord(offset, epoch, digest_of(value))
+        else:
+            lane.add(record, epoch)
 
     def hold(self, partition: Partition) -> None:
         """Let `partition` wait where it stands, and its number in all topics with it, however much lies behind it."""

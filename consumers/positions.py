@@ -15,6 +15,8 @@ from engine.store.database import INFRASTRUCTURE, connect
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
     from consumers.source import Source
     from engine.batch import ClockMove, LastRecord, Partition
 
@@ -76,7 +78,7 @@ class Positions:
             for partition, why in stopped.items():
                 offsets.stop(cursor, partition, why)
                 log.error("partition stopped", topic=partition[0], partition=partition[1], why=why)
-            self.passing |= offsets.passing(cursor, assigned)
+            self._note_passing(cursor, assigned)
         numbers = {number for _, number in stopped}
         return {
             partition: Begin(*found[partition], _still_there(last.get(partition), watermarks[partition]))
@@ -87,8 +89,18 @@ class Positions:
     def of(self, partitions: list[Partition]) -> dict[Partition, tuple[int, int]]:
         """Return what the table says of `partitions` now."""
         with self._connection, self._connection.cursor() as cursor:
-            self.passing |= offsets.passing(cursor, partitions)
+            self._note_passing(cursor, partitions)
             return offsets.positions(cursor, partitions)
+
+    def add(self, first_offsets: Mapping[Partition, int]) -> None:
+        """Begin partitions of which the table knows nothing, at the first offset that the broker still has."""
+        with self._connection, self._connection.cursor() as cursor:
+            offsets.add_partitions(cursor, first_offsets)
+
+    def _note_passing(self, cursor: Cursor, partitions: list[Partition]) -> None:
+        """Note what is let pass now: a reset takes it back, as other records may stand at those offsets then."""
+        found = offsets.passing(cursor, partitions)
+        self.passing |= {partition: found.get(partition, frozenset()) for partition in partitions}
 
     def consumed(self, partitions: list[Partition]) -> tuple[int, dict[Partition, tuple[int, int]]]:
         """Return PostgreSQL's time in ms, and what the table says of `partitions` now."""

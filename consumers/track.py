@@ -88,16 +88,17 @@ class Track:
             with suppress(*INFRASTRUCTURE, ServiceUnreachable):
                 self._positions.reconnect()
             return
-        behind = sorted(each for each, at in written.items() if each in found and found[each][0] < at)
+        behind = sorted(each for each, at in written.items() if each not in found or found[each][0] < at)
         if behind:
             topic, number = behind[0]
+            says = found[behind[0]][0] if behind[0] in found else "nothing"
             log.warning(
                 "positions went back",
                 why=f"{topic} partition {number} was taken up to {written[behind[0]]}, and PostgreSQL says "
-                f"{found[behind[0]][0]}: it was restored, or a standby took its place; what it lacks is read again",
+                f"{says}: it was restored, or a standby took its place; what it lacks is read again",
                 partitions=len(behind),
             )
-        self.lose([each for each, at in written.items() if each in found and found[each][0] != at])
+        self.lose([each for each, at in written.items() if each not in found or found[each][0] != at])
 
     def find_back(self) -> None:
         """Read fenced partitions on from where the table stands.
@@ -107,10 +108,19 @@ class Track:
         """
         if not self._astray:
             return
-        found = self._patiently(lambda: self._positions.of(sorted(self._astray))) or {}
+        found = self._patiently(self._asked) or {}
         for partition, (offset, high_ms) in found.items():
             with suppress(KafkaException):  # assigned in this moment and not read yet: the next turn seeks again
                 self._source.read_again(partition, offset)
                 self._forget([partition])
                 self._lanes.open(partition, offset, high_ms, time.monotonic())
                 self._astray.discard(partition)
+
+    def _asked(self) -> dict[Partition, tuple[int, int]]:
+        """Return where the table stands; a partition that it went back before is begun anew."""
+        found = self._positions.of(sorted(self._astray))
+        unknown = sorted(self._astray.difference(found))
+        if unknown:
+            self._positions.add({each: self._source.watermarks(each)[0] for each in unknown})
+            found |= self._positions.of(unknown)
+        return found

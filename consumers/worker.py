@@ -325,7 +325,7 @@ class Worker:
             self._waits.begin(message, place, str(error), now)
             return
         self._waits.over(partition)
-        self._lanes.add(partition, offset, record, now, message.leader_epoch())
+        self._lanes.add(partition, offset, record, now, message.leader_epoch(), message.value())
 
     def _on_error(self, partition: Partition, error: KafkaError) -> None:
         if error.code() != OUT_OF_RANGE or partition not in self._lanes:

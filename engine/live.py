@@ -148,6 +148,11 @@ class LiveTransaction:
             return self._until_committed(partial(self._attempt_together, batches))[0]
         except StepFailed as failure:
             raise CannotGoOn(f"what was to be written cannot be ({failure}); nothing was written") from failure
+        except EvaluationFailed as failure:  # in one batch after another, each found in an attempt of its own
+            raise CannotGoOn(
+                f"of what was to be written together, more than {ATTEMPTS_MAX - 1} batches cannot be judged; nothing "
+                "was written"
+            ) from failure
 
     def hold_still(self, lock_timeout_s: int) -> None:
         """Let nobody else evaluate until this object is closed.
@@ -187,7 +192,7 @@ class LiveTransaction:
             with self._connection, self._connection.cursor() as cursor:
                 contests.close_ended(cursor, partial(self._judge, cursor), until_ms, _tell_standing, self._lock_live)
         except Exception as error:
-            if not is_data(error) or isinstance(error, RETRYABLE):
+            if not is_data(error):  # a constraint is no race here: nobody else writes while every head is held
                 raise
             with self._connection, self._connection.cursor() as cursor:
                 contests.set_aside(cursor, error)

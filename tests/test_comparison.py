@@ -176,6 +176,7 @@ steps = st.one_of(
 @example([("append", 0), ("append", 1), ("publish", 0), ("put back", 0), ("append", 1)])
 @example([("append", 0), ("publish", 0), ("append", 0), ("publish", 0), ("lose_end", 1)])
 @example([("append", 0), ("append", 0), ("append", 0), ("make_topic_anew", 0), ("restore", 0), ("lose_end", 2)])
+@example([("append", 0), ("append", 0), ("publish", 0), ("restore", 0), ("lose_end", 1), ("lose_end", 1)])
 def test_a_follower_ends_with_the_log_whatever_happens(history: list[tuple[str, int]]) -> None:
     world = World()
     for step, number in history:
@@ -218,7 +219,13 @@ OTHER = (8, "key", 80)
         ((5, "b"), Last("a", 1, 9, OTHER), None, False, None),  # of an edition that followers have left behind
         ((5, "a"), Last("a", 1, 9, ROW), None, True, None),  # the incarnation began, and of this shard nothing is sent
         ((5, "b"), Last("a", 1, 9, ROW), None, True, (LOST, 0)),
-        ((0, "b"), Last("a", 1, 9, ROW), None, True, (LOST, 0)),  # what said that this is void is gone
+        ((5, "b"), Last("", 1, 5, ROW), ROW, True, None),  # the first incarnation: for it nothing is sent again
+        ((5, "b"), Last("", 1, 5, None), ROW, True, None),
+        ((5, "b"), Last("", 1, 4, ROW), ROW, True, (LOST, 0)),
+        ((5, "b"), Last("a", 1, 5, OTHER), ROW, True, (LOST, 0)),
+        ((0, "b"), Last("a", 1, 5, ROW), None, True, (LOST, 0)),  # where this incarnation begins was lost
+        ((0, "a"), Last("a", 1, 5, ROW), None, True, None),
+        ((0, "b"), None, None, True, None),
         ((5, "b"), Last("c", 1, 5, ROW), ROW, False, (WENT_BACK, 5)),
         ((5, "b"), Last("c", 2, 5, ROW), ROW, False, (WENT_BACK, 0)),
         ((5, "b"), Last("b", 2, 3, ROW), ROW, False, (WENT_BACK, 0)),

@@ -241,6 +241,9 @@ def test_what_an_earlier_release_has_sent_stands_and_nobody_begins_anew_for_the_
         rounds(ready)
     change(ready, "UPDATE guerdon.publication_cursor SET begun = ''")
     change(ready, "DELETE FROM guerdon.incarnation")
+    for _ in range(2):  # also where nothing is recorded before the next start
+        assert rounds(ready) == 0
+        assert begun(ready) == ["the first one"]
     log(ready, 20, 20)
     assert rounds(ready) == 40
     assert begun(ready) == ["the first one"]

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from engine.live import LiveTransaction
+from engine import live
+from engine.live import ATTEMPTS_MAX, LiveTransaction
 from engine.store.database import transaction
 from engine.store.quarantine import Chosen
 from operations import quarantine
@@ -19,6 +20,7 @@ from schemas.codec import CommittedSchemas
 from schemas.errors import AnswerIsNo, InputError
 from schemas.rejection import Reason
 from schemas.writer_schemas import current_texts
+from tests.books import Refusing
 from tests.chaos.batches import purchase
 from tests.chaos.load import Load, activate, make_topics, publish
 from tests.chaos.workers import catch_up
@@ -194,3 +196,30 @@ def test_a_choice_that_cannot_be_meant_is_refused(ready: Settings, words: tuple[
     done = guerdon(*words)
     assert isinstance(done.exception, InputError), ready.home
     assert told in str(done.exception)
+
+
+def test_many_that_cannot_be_judged_hold_their_members_and_all_others_are_taken_in(
+    ready: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Load(members=1)
+    soon_ms = int(time.time() * 1000) + 1_800_000
+    for number in range(2 * ATTEMPTS_MAX + 2):
+        load.add(purchase(number, f"m{number}", occurred_at=soon_ms), reason=Reason.FROM_THE_FUTURE, deliveries=1)
+    publish(ready, load.messages)
+    catch_up(ready)
+    load_judge = live.load_judge
+
+    def fails(event: Any) -> bool:
+        return int(event.event_id.removeprefix("e")) % 2 == 1
+
+    with monkeypatch.context() as defect:
+        defect.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails))
+        settings = ready.model_copy(update={"future_tolerance_s": 3600})
+        results = quarantine.release_all(settings, chosen_ids(ready.database_url, Chosen()))
+    assert [result.told.split(";")[0] for result in results] == ["admitted"] * (2 * ATTEMPTS_MAX + 2)
+    assert len([result for result in results if "its member is held by" in result.told]) == ATTEMPTS_MAX + 1
+    again = quarantine.release_all(settings, chosen_ids(ready.database_url, Chosen()))
+    assert len(again) == ATTEMPTS_MAX + 1
+    assert all("is judged again" in result.told for result in again)
+    assert rows("list") == []
+    assert sound(ready)

@@ -34,6 +34,8 @@ from tests.test_ticks import in_one_shard
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
     from engine.work import Outcome, Work
 
 pytestmark = pytest.mark.postgres
@@ -339,16 +341,25 @@ def test_c5_a_sum_beyond_64_bits_holds_its_member_in_the_log_and_nobody_else(
     assert_sound(database_url)
 
 
+def overflows(*_: object) -> None:
+    raise OverflowError("int too big")
+
+
+def violates(cursor: Cursor, *_: object) -> None:
+    cursor.execute("DO $$ BEGIN RAISE unique_violation USING MESSAGE = 'a key comes twice'; END $$")
+
+
+@pytest.mark.parametrize(
+    ("refuse", "told"),
+    [(overflows, "OverflowError: int too big; no contest"), (violates, "UniqueViolation: a key comes twice")],
+)
 def test_contests_that_cannot_be_closed_stop_nobody_and_are_closed_when_they_can_be(
-    database_url: str, worker: LiveTransaction, monkeypatch: pytest.MonkeyPatch
+    refuse: Any, told: str, database_url: str, worker: LiveTransaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contest = "contests: [{id: spenders, metric: spend, period: month, winners: 1}]\nrules:\n"
     activate(database_url, BIRTHDAYS.replace("rules:\n", contest + "- {id: prize, on: contest, give: [{points: 5}]}\n"))
     worker.commit(Batch([admitted(purchase(1))]))
     later = ClockMove(START_MS + 60 * DAY_MS, reached_ms=START_MS + 60 * DAY_MS)
-
-    def refuse(*_: object) -> None:
-        raise OverflowError("int too big")
 
     with monkeypatch.context() as defect:
         defect.setattr(contests, "close_ended", refuse)
@@ -359,7 +370,7 @@ def test_contests_that_cannot_be_closed_stop_nobody_and_are_closed_when_they_can
                 assert another.commit(Batch([admitted(purchase(number))], clock=later)).accepted == 1
     (record,) = quarantine.listed(database_url)
     assert (record["stage"], record["reason"]) == ("close contests", "failed")
-    assert record["message"].startswith("OverflowError: int too big; no contest")
+    assert record["message"].startswith(told)
     with pytest.raises(AnswerIsNo, match="workers close contests by themselves"):
         quarantine.release(settings_of(database_url), record["id"])
     assert logged(database_url, "contest") == []
