@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -122,7 +122,35 @@ def offsets_list(as_json: JsonFlag = False) -> None:
     from operations.offsets import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
-    print_rows(listed(load_settings()), as_json=as_json, empty="no partition was read yet")
+    rows = listed(load_settings())
+    if as_json:
+        print_json(rows)
+        return
+    print_rows(_short(rows), as_json=False, empty="no partition was read yet")
+    for row in rows:
+        place = f"{row['topic']}/{row['partition']}"
+        if row["stopped"]:
+            say(f"stopped: {place}: {row['stopped']}")
+        if row["let_pass"]:
+            say(f"let pass: {place}: {row['let_pass']}")
+        if row["held"]:
+            since = f" since {row['held_since']}" if row["held_since"] else ""
+            say(f"held: {place}: {row['held']:,} offsets lie behind a transaction that is open{since}")
+
+
+def _short(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the list shows of each partition; sentences stand below the table, as they are long."""
+    names = ["next_offset", "accepted", "duplicate", "quarantined", "passed", "lag"]
+    if not any(row["passed"] for row in rows):
+        names.remove("passed")
+    called = {"quarantined": "set_aside"}
+    return [
+        {
+            "topic/partition": f"{row['topic']}/{row['partition']}",
+            **{called.get(name, name): row[name] for name in names},
+        }
+        for row in rows
+    ]
 
 
 @offsets_app.command("reset")

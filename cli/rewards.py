@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.output import JsonFlag, counted, instant, print_json, print_rows
+from cli.output import JsonFlag, counted, instant, print_json, print_rows, say
 
 rewards = typer.Typer(name="rewards", help="Send reward events to their topic again, and list its incarnations.")
 
@@ -44,9 +44,9 @@ def publish_again(
         print_json(again._asdict())
         return
     left = counted(again.reward_events, "reward event")
-    typer.echo(f"incarnation {again.incarnation} begins: {left} to send; `guerdon status` shows how many are left")
+    say(f"incarnation {again.incarnation} begins: {left} to send; `guerdon status` shows how many are left")
     if not settings.publish_rewards:
-        typer.echo("nothing is sent as long as `publish_rewards = false`", err=True)
+        say("nothing is sent as long as `publish_rewards = false`", err=True)
 
 
 @rewards.command("incarnations")

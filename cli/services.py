@@ -118,7 +118,7 @@ def status(
         for sentence in [*told, *filter(None, [snapshots.told(snapshot)])]:
             say(sentence)
     elif found is not None:
-        _print_troubles(named)
+        _print_troubles(named, told)
     if silent:
         causes = [service.why for service in services if service.why]
         raise ServiceUnreachable("; ".join(causes) or f"{' and '.join(silent)} did not answer: run `guerdon up`")
@@ -194,8 +194,10 @@ def _print_overview(found: Overview) -> None:
     say(f"held: {counted(found.held, 'member')}")
 
 
-def _print_troubles(troubles: list[dict[str, str]]) -> None:
-    """Print a line for each thing that does not move, or that everything does."""
+def _print_troubles(troubles: list[dict[str, str]], remarks: list[str]) -> None:
+    """Print a line for each thing that does not move, or that everything does; remarks on standard error."""
+    for remark in remarks:
+        say(f"guerdon: {remark}", err=True)
     for trouble in troubles:
         say(trouble["sentence"])
     if not troubles:

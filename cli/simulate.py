@@ -67,7 +67,7 @@ def simulate(
         raise
     print_problems(simulation.warnings)
     for leap in simulation.leaps:
-        typer.echo(leap, err=True)
+        say(leap, err=True)
     if event_id is not None:
         _narrow(simulation, event_id)
     if as_json:
