@@ -130,7 +130,8 @@ def offsets_list(as_json: JsonFlag = False) -> None:
     for row in rows:
         place = f"{row['topic']}/{row['partition']}"
         if row["stopped"]:
-            say(f"stopped: {place}: {row['stopped']}")
+            is_named = row["stopped"].startswith(row["topic"])
+            say(f"stopped: {row['stopped']}" if is_named else f"stopped: {place}: {row['stopped']}")
         if row["let_pass"]:
             say(f"let pass: {place}: {row['let_pass']}")
         if row["held"]:
