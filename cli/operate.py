@@ -63,11 +63,11 @@ def projection_list(as_json: JsonFlag = False) -> None:
 
 @projection_app.command("rebuild")
 def projection_rebuild(
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `projection list` shows it.")],
     cores: Annotated[int, typer.Option("--cores", min=1, max=16, help="Processes of PostgreSQL that fold.")] = 2,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fold the whole log anew beside what is read now, and switch when it has caught up; readers go on.
+    """Fold the whole log anew, and switch to what comes out when it has caught up; readers see the old rows until then.
 
     Example: `guerdon projection rebuild member_balance`
     """
@@ -88,7 +88,10 @@ def projection_rebuild(
 
 
 @projection_app.command("verify")
-def projection_verify(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: JsonFlag = False) -> None:
+def projection_verify(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `projection list` shows it.")],
+    as_json: JsonFlag = False,
+) -> None:
     """Compare a projection with the fold of its log; exit code 1 where they differ, or something was set aside.
 
     Example: `guerdon projection verify member_balance`
@@ -156,7 +159,7 @@ def _short(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @offsets_app.command("reset")
 def offsets_reset(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC")],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="With its prefix, as `offsets list` shows it.")],
     why: Annotated[str, typer.Option("--why", help="What was lost, and who decided to go on.")],
     as_json: JsonFlag = False,
 ) -> None:
@@ -174,9 +177,11 @@ def offsets_reset(
 
 @offsets_app.command("pass")
 def offsets_pass(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC")],
-    partition: Annotated[int, typer.Argument(metavar="PARTITION", min=0)],
-    offset: Annotated[int, typer.Argument(metavar="OFFSET", min=0)],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="With its prefix, as `offsets list` shows it.")],
+    partition: Annotated[int, typer.Argument(metavar="PARTITION", min=0, help="The number behind the slash there.")],
+    offset: Annotated[
+        int, typer.Argument(metavar="OFFSET", min=0, help="That of the record, such as a message or log line names.")
+    ],
     why: Annotated[str, typer.Option("--why", help="What the record was, and who decided to do without it.")],
     as_json: JsonFlag = False,
 ) -> None:
@@ -204,8 +209,8 @@ def offsets_adopt(
 ) -> None:
     """Read from now on the topics and the Kafka cluster that the settings name, after they have moved.
 
-    Stop the workers first. Topics of another name, or on another cluster, are read from their first offset; what is
-    met again counts once.
+    Stop the workers first, and run `guerdon init` afterwards. Topics of another name, or on another cluster, are read
+    from their first offset; what is met again counts once.
 
     Example: `guerdon offsets adopt --why "renamed from loyalty. to guerdon.; platform team"`
     """

@@ -84,7 +84,10 @@ def _short(row: dict[str, Any], *, everything: bool) -> dict[str, Any]:
 
 
 @quarantine_app.command("show")
-def quarantine_show(record: Annotated[int, typer.Argument(metavar="ID")], as_json: JsonFlag = False) -> None:
+def quarantine_show(
+    record: Annotated[int, typer.Argument(metavar="ID", help="As `quarantine list` shows it.")],
+    as_json: JsonFlag = False,
+) -> None:
     """Show one record with its event and the first bytes of its payload.
 
     Example: `guerdon quarantine show 17`
@@ -100,7 +103,9 @@ def quarantine_show(record: Annotated[int, typer.Argument(metavar="ID")], as_jso
 
 @quarantine_app.command("release")
 def quarantine_release(
-    records: Annotated[list[int] | None, typer.Argument(metavar="[ID...]")] = None,
+    records: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID...]", help="As `quarantine list` shows them.")
+    ] = None,
     reason: ReasonOption = None,
     topic: TopicOption = None,
     since: SinceOption = None,
@@ -126,8 +131,10 @@ def quarantine_release(
 
 @quarantine_app.command("discard")
 def quarantine_discard(
-    why: Annotated[str, typer.Option("--why", help="For who asks later.")],
-    records: Annotated[list[int] | None, typer.Argument(metavar="[ID...]")] = None,
+    why: Annotated[str, typer.Option("--why", help="The reason, kept for whoever asks later.")],
+    records: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID...]", help="As `quarantine list` shows them.")
+    ] = None,
     reason: ReasonOption = None,
     topic: TopicOption = None,
     since: SinceOption = None,

@@ -75,17 +75,20 @@ def status(
         bool, typer.Option("--check", help="Say only what does not move, with exit code 1 where anything does not.")
     ] = False,
     max_lag: Annotated[
-        int | None, typer.Option("--max-lag", min=0, metavar="N", help="With --check: what is further behind, too.")
+        int | None,
+        typer.Option(
+            "--max-lag", min=0, metavar="N", help="With --check: name what is more than N events behind, too."
+        ),
     ] = None,
     home: HomeFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show each service, how far topics and projections are behind, the workers, and what is set aside.
 
-    Exit code 3 where a service does not answer. With --check, 1 where a partition is stopped, no worker lives, events
-    wait and no batch is committed, a member is held, or a writer, projector or publisher pauses.
+    Exit code 3 where a service does not answer. With --check, 1 where no worker lives or one is stuck, a partition is
+    stopped, events wait and no batch is committed, a member is held, or a writer, projector or publisher pauses.
 
-    Example: `guerdon status --check --max-lag 10000`
+    Example: `guerdon status`, and in a monitor `guerdon status --check --max-lag 10000`
     """
     from dataclasses import asdict  # noqa: PLC0415  `guerdon --help` must not wait for it
 
