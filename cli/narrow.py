@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 BETWEEN_COLUMNS = 3
 EMPTY = "-"
 _LONGEST_ROW = 12  # lines of a folded row: beyond that a block is read more easily
-_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z")
+_ALWAYS_A_TABLE = 2  # columns: a name and its value
+_LONGEST_WORD, _PART = 40, 8  # a longer word may be cut, into parts of so many letters
+_INSTANT = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z$")
 _WORDS = re.compile(r"\d{4}-\d\d-\d\d\s|\S*?[-/.:_@,](?=\w)|\S+\s*|\s+")
 
 
@@ -42,7 +44,7 @@ def fitted(
     for index in sorted(range(len(widths)), key=lambda each: natural[each] - widths[each]):
         widths[index] = min(natural[index], widths[index] + room - sum(widths))
     folded = [[_folded(text, wide, measure) for text, wide in zip(row, widths, strict=True)] for row in texts]
-    if any(text.count("\n") >= _LONGEST_ROW for row in folded for text in row):
+    if len(shown) > _ALWAYS_A_TABLE and any(text.count("\n") >= _LONGEST_ROW for row in folded for text in row):
         return None
     return shown, folded[0], folded[1:]
 
@@ -62,12 +64,22 @@ def _to_the_second(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    """Return the pieces of a text between which a line may end; a time of day stays whole, and so does an amount."""
+    """Return the pieces of a text between which a line may end; a time of day stays whole, and so does an amount.
+
+    A word that no line can hold is cut all the same.
+    """
     pieces = []
     for found in re.findall(r"\S+\s*|\s+", text):
         whole = re.fullmatch(r"[-+\d.,:TZ]+\s*", found)
         pieces.extend([found] if whole else _WORDS.findall(found))
+    pieces = [part for piece in pieces for part in _cut(piece)]
     return pieces or [text]
+
+
+def _cut(piece: str) -> list[str]:
+    if len(piece) <= _LONGEST_WORD:
+        return [piece]
+    return [piece[at : at + _PART] for at in range(0, len(piece), _PART)]
 
 
 def _folded(text: str, width: int, measure: Callable[[str], int]) -> str:

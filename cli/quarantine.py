@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ quarantine_app = typer.Typer(help="Show, release and discard events that were se
 
 PAGE = 100
 REFUSALS_SHOWN = 20
+VALUE_SHOWN = 1_000
 
 ReasonOption = Annotated[
     str | None, typer.Option("--reason", metavar="R", help="Those of one reason, such as unknown_schema.")
@@ -98,7 +100,15 @@ def quarantine_show(
     if as_json:
         print_json(found)
     else:
-        print_table(["field", "value"], [[name, str(value)] for name, value in found.items() if value is not None])
+        print_table(["field", "value"], [[name, _as_text(value)] for name, value in found.items() if value is not None])
+
+
+def _as_text(value: Any) -> str:
+    """Return a value as a cell shows it: an event as JSON, and no more of a long one than a screen holds."""
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+    if len(text) <= VALUE_SHOWN:
+        return text
+    return f"{text[:VALUE_SHOWN]}… ({len(text):,} characters; --json shows all of them)"
 
 
 @quarantine_app.command("release")

@@ -102,11 +102,7 @@ def run(
     if as_json:
         print_json(summary)
     else:
-        say("done: " + ", ".join(f"{count:,} {_one(what) if count == 1 else what}" for what, count in summary.items()))
-
-
-def _one(what: str) -> str:
-    return {"rewards": "reward", "batches": "batch", "ticks": "tick"}.get(what, what)
+        say("done: " + ", ".join(f"{count:,} {what}" for what, count in summary.items()))
 
 
 class _How(NamedTuple):

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 import yaml
 from confluent_kafka import KafkaError, KafkaException
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
@@ -30,7 +32,7 @@ from consumers.worker import Worker
 from engine.batch import Batch, OffsetMove
 from engine.store import quarantine, revision
 from engine.store.database import migrate, transaction
-from engine.work import Detail, Outcome
+from engine.work import Detail, Outcome, together
 from operations import figures
 from operations.figures import Figures
 from operations.services import processes
@@ -432,3 +434,23 @@ def test_run_listens_and_each_line_of_its_log_names_worker_and_group(settings: S
     assert {line["group"] for line in lines} == {settings.group_id}
     assert (taken.returncode, taken.stderr.count("\n")) == (2, 1)
     assert "address already in use" in taken.stderr
+
+
+NUMBERS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 9))
+COUNTS = st.dictionaries(
+    st.tuples(st.sampled_from("tu"), st.integers(0, 1)), st.lists(st.integers(0, 9), min_size=3, max_size=3)
+)
+DETAILS = st.builds(Detail, COUNTS, NUMBERS, NUMBERS, NUMBERS)
+
+
+@given(st.lists(st.builds(Outcome, *[st.integers(0, 9)] * 4, detail=DETAILS), max_size=4))
+def test_a_batch_that_was_taken_in_parts_tells_as_much_as_one_that_was_not(parts: list[Outcome]) -> None:
+    whole = together(parts)
+    assert whole.accepted == sum(part.accepted for part in parts)
+    for kind in ("reasons", "rewards", "refusals"):
+        numbers = [getattr(part.detail, kind) for part in parts]
+        for name in "abc":
+            assert getattr(whole.detail, kind).get(name, 0) == sum(each.get(name, 0) for each in numbers)
+    for column in range(3):
+        told = sum(counts[column] for counts in whole.detail.counts.values())
+        assert told == sum(counts[column] for part in parts for counts in part.detail.counts.values())
