@@ -12,10 +12,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
+import psycopg2
 import pytest
 import yaml
 from confluent_kafka import KafkaError, KafkaException
@@ -313,10 +314,13 @@ def test_while_postgresql_is_away_a_scrape_answers_with_what_is_known_and_the_wo
 def test_a_worker_is_not_ready_on_a_database_of_another_revision(settings: Settings) -> None:
     make_topics(settings, 1)
     activate(settings.database_url)
+    load = Load(members=2, bad=False).fill(10)
+    publish(settings, load.messages)
     with answering(settings) as (_, port):
         eventually(lambda: ask(port, "/readyz").status == 200, "the worker is ready")
+        eventually(lambda: _taken(port) >= len(load.messages), "its writer has a session: another one would be refused")
         for other, way_out in (("0013", "run `guerdon init`"), ("9999", "use the release that migrated it")):
-            with transaction(settings.database_url) as cursor:
+            with closing(psycopg2.connect(settings.database_url)) as session, session, session.cursor() as cursor:
                 cursor.execute("UPDATE guerdon.alembic_version SET version_num = %s", (other,))
             eventually(lambda way_out=way_out: way_out in ask(port, "/readyz").body, "it says so")  # type: ignore[misc]
             assert ask(port, "/readyz").status == 503
