@@ -171,7 +171,8 @@ def _print_lag(rows: list[dict[str, Any]]) -> None:
         print_table(columns, [[row[name] for name in columns] for row in rows])
         for row in rows:
             if row["stopped"]:
-                say(f"stopped: {row['stopped']}")
+                word = "stopped" if row["unit"] == "events" else row["what"]
+                say(f"{word}: {row['stopped']}")
 
 
 def _print_overview(found: Overview) -> None:
