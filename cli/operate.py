@@ -11,7 +11,9 @@ from cli.progress import progress, steps
 from schemas.errors import AnswerIsNo
 
 projection_app = typer.Typer(help="List, rebuild and verify the projections.")
-offsets_app = typer.Typer(help="Show how far each partition was taken, continue stopped ones, let one record pass.")
+offsets_app = typer.Typer(
+    help="Show how far each partition was taken, continue stopped ones, let one record pass, follow topics that move."
+)
 
 
 def register(app: typer.Typer) -> None:
