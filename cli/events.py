@@ -42,12 +42,12 @@ def publish(
 
     settings = load_settings()
     bad: list[BadLine] = []
-    with _progress() as (say, advance):
+    with _progress() as (aside, advance):
 
         def on_bad(line: BadLine) -> None:
             if as_json:
                 bad.append(line)
-            say(str(line))
+            aside(str(line))
 
         reading = Reading(files, on_bad)
         outcome = publish_events(

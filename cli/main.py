@@ -152,7 +152,7 @@ def _known(error: Exception) -> GuerdonError | None:
             module = sys.modules.get(module_name)
             if module is not None and isinstance(cause, getattr(module, class_name)):
                 reason = " ".join(str(cause).split("\n[SQL", 1)[0].split())[:300]
-                if "configuration property" in reason:
+                if "configuration property" in reason or "_INVALID_ARG" in reason:
                     return InputError(
                         f"a setting of Kafka is wrong ({reason}): mend KAFKA__… or [kafka] in guerdon.toml"
                     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,9 @@ from cli.progress import progress, steps
 from schemas.errors import AnswerIsNo
 
 projection_app = typer.Typer(help="List, rebuild and verify the projections.")
-offsets_app = typer.Typer(help="Show how far each partition was taken, continue stopped ones, let one record pass.")
+offsets_app = typer.Typer(
+    help="Show how far each partition was taken, continue stopped ones, let one record pass, follow topics that move."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -63,11 +65,11 @@ def projection_list(as_json: JsonFlag = False) -> None:
 
 @projection_app.command("rebuild")
 def projection_rebuild(
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `projection list` shows it.")],
     cores: Annotated[int, typer.Option("--cores", min=1, max=16, help="Processes of PostgreSQL that fold.")] = 2,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fold the whole log anew beside what is read now, and switch when it has caught up; readers go on.
+    """Fold the whole log anew, and switch to what comes out when it has caught up; readers see the old rows until then.
 
     Example: `guerdon projection rebuild member_balance`
     """
@@ -88,7 +90,10 @@ def projection_rebuild(
 
 
 @projection_app.command("verify")
-def projection_verify(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: JsonFlag = False) -> None:
+def projection_verify(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `projection list` shows it.")],
+    as_json: JsonFlag = False,
+) -> None:
     """Compare a projection with the fold of its log; exit code 1 where they differ, or something was set aside.
 
     Example: `guerdon projection verify member_balance`
@@ -122,12 +127,41 @@ def offsets_list(as_json: JsonFlag = False) -> None:
     from operations.offsets import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
-    print_rows(listed(load_settings()), as_json=as_json, empty="no partition was read yet")
+    rows = listed(load_settings())
+    if as_json:
+        print_json(rows)
+        return
+    print_rows(_short(rows), as_json=False, empty="no partition was read yet")
+    for row in rows:
+        place = f"{row['topic']}/{row['partition']}"
+        if row["stopped"]:
+            is_named = row["stopped"].startswith(row["topic"])
+            say(f"stopped: {row['stopped']}" if is_named else f"stopped: {place}: {row['stopped']}")
+        if row["let_pass"]:
+            say(f"let pass: {place}: {row['let_pass']}")
+        if row["held"]:
+            since = f" since {row['held_since']}" if row["held_since"] else ""
+            say(f"held: {place}: {row['held']:,} offsets lie behind a transaction that is open{since}")
+
+
+def _short(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the list shows of each partition; sentences stand below the table, as they are long."""
+    names = ["next_offset", "accepted", "duplicate", "quarantined", "passed", "lag"]
+    if not any(row["passed"] for row in rows):
+        names.remove("passed")
+    called = {"quarantined": "set_aside"}
+    return [
+        {
+            "topic/partition": f"{row['topic']}/{row['partition']}",
+            **{called.get(name, name): row[name] for name in names},
+        }
+        for row in rows
+    ]
 
 
 @offsets_app.command("reset")
 def offsets_reset(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC")],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="With its prefix, as `offsets list` shows it.")],
     why: Annotated[str, typer.Option("--why", help="What was lost, and who decided to go on.")],
     as_json: JsonFlag = False,
 ) -> None:
@@ -145,9 +179,11 @@ def offsets_reset(
 
 @offsets_app.command("pass")
 def offsets_pass(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC")],
-    partition: Annotated[int, typer.Argument(metavar="PARTITION", min=0)],
-    offset: Annotated[int, typer.Argument(metavar="OFFSET", min=0)],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="With its prefix, as `offsets list` shows it.")],
+    partition: Annotated[int, typer.Argument(metavar="PARTITION", min=0, help="The number behind the slash there.")],
+    offset: Annotated[
+        int, typer.Argument(metavar="OFFSET", min=0, help="That of the record, such as a message or log line names.")
+    ],
     why: Annotated[str, typer.Option("--why", help="What the record was, and who decided to do without it.")],
     as_json: JsonFlag = False,
 ) -> None:
@@ -175,8 +211,8 @@ def offsets_adopt(
 ) -> None:
     """Read from now on the topics and the Kafka cluster that the settings name, after they have moved.
 
-    Stop the workers first. Topics of another name, or on another cluster, are read from their first offset; what is
-    met again counts once.
+    Stop the workers first, and run `guerdon init` afterwards. Topics of another name, or on another cluster, are read
+    from their first offset; what is met again counts once.
 
     Example: `guerdon offsets adopt --why "renamed from loyalty. to guerdon.; platform team"`
     """

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from schemas.display import visible, visible_in_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
@@ -63,28 +66,49 @@ def print_table(
 ) -> None:
     """Print a table; numbers to the right, an absent value as a dash."""
     from rich.box import SIMPLE  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from rich.cells import cell_len  # noqa: PLC0415  as above
     from rich.console import Console  # noqa: PLC0415  as above
     from rich.markup import escape  # noqa: PLC0415  as above
     from rich.table import Table  # noqa: PLC0415  as above
 
-    above, below = (None if text is None else escape(visible(text)) for text in (title, caption))
-    table = Table(box=SIMPLE, title=above, caption=below, title_justify="left")
-    for index, column in enumerate(columns):
-        numeric = any(isinstance(row[index], int) for row in rows)
-        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+    from cli import narrow  # noqa: PLC0415  as above
+
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a file or a pipe has no edge to fold at
+    names = [column.replace("_", " ") for column in columns]
+    cells = [[_cell(value) for value in row] for row in rows]
+    numeric = [any(isinstance(row[index], int) for row in rows) for index in range(len(columns))]
+    if console.is_terminal and _width(names, cells, cell_len) > console.width:
+        fitted = narrow.fitted(names, cells, console.width, cell_len)
+        if fitted is None:
+            for line in [title, *narrow.blocks(names, cells, cell_len), caption]:
+                if line is not None:
+                    say(line)
+            return
+        shown, names, cells = fitted
+        numeric = [numeric[index] for index in shown]
+    above, below = (None if text is None else escape(visible(text)) for text in (title, caption))
+    table = Table(box=SIMPLE, title=above, caption=below, title_justify="left")
+    for name, is_number in zip(names, numeric, strict=True):
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(escape(cell) for cell in row))
     console.print(table)
 
 
-def _cell(value: Any) -> str:
-    from rich.markup import escape  # noqa: PLC0415  as above
+def _width(names: list[str], cells: list[list[str]], measure: Callable[[str], int]) -> int:
+    """Return how many columns of a terminal the table takes without folding anything."""
+    from cli.narrow import BETWEEN_COLUMNS  # noqa: PLC0415  `guerdon --help` must not wait for it
 
+    widths = [max(measure(text) for text in column) for column in zip(names, *cells, strict=True)]
+    return sum(widths) + BETWEEN_COLUMNS * len(widths) + 1
+
+
+def _cell(value: Any) -> str:
+    """Return what a cell shows; what is foreign in it cannot command the terminal."""
     if value is None or value == "":
         return "-"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return escape(visible(str(value)))
+    return visible(str(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ quarantine_app = typer.Typer(help="Show, release and discard events that were se
 
 PAGE = 100
 REFUSALS_SHOWN = 20
+VALUE_SHOWN = 1_000
 
 ReasonOption = Annotated[
     str | None, typer.Option("--reason", metavar="R", help="Those of one reason, such as unknown_schema.")
@@ -84,7 +86,10 @@ def _short(row: dict[str, Any], *, everything: bool) -> dict[str, Any]:
 
 
 @quarantine_app.command("show")
-def quarantine_show(record: Annotated[int, typer.Argument(metavar="ID")], as_json: JsonFlag = False) -> None:
+def quarantine_show(
+    record: Annotated[int, typer.Argument(metavar="ID", help="As `quarantine list` shows it.")],
+    as_json: JsonFlag = False,
+) -> None:
     """Show one record with its event and the first bytes of its payload.
 
     Example: `guerdon quarantine show 17`
@@ -95,12 +100,22 @@ def quarantine_show(record: Annotated[int, typer.Argument(metavar="ID")], as_jso
     if as_json:
         print_json(found)
     else:
-        print_table(["field", "value"], [[name, str(value)] for name, value in found.items() if value is not None])
+        print_table(["field", "value"], [[name, _as_text(value)] for name, value in found.items() if value is not None])
+
+
+def _as_text(value: Any) -> str:
+    """Return a value as a cell shows it: an event as JSON, and no more of a long one than a screen holds."""
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+    if len(text) <= VALUE_SHOWN:
+        return text
+    return f"{text[:VALUE_SHOWN]}… ({len(text):,} characters; --json shows all of them)"
 
 
 @quarantine_app.command("release")
 def quarantine_release(
-    records: Annotated[list[int] | None, typer.Argument(metavar="[ID...]")] = None,
+    records: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID...]", help="As `quarantine list` shows them.")
+    ] = None,
     reason: ReasonOption = None,
     topic: TopicOption = None,
     since: SinceOption = None,
@@ -126,8 +141,10 @@ def quarantine_release(
 
 @quarantine_app.command("discard")
 def quarantine_discard(
-    why: Annotated[str, typer.Option("--why", help="For who asks later.")],
-    records: Annotated[list[int] | None, typer.Argument(metavar="[ID...]")] = None,
+    why: Annotated[str, typer.Option("--why", help="The reason, kept for whoever asks later.")],
+    records: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID...]", help="As `quarantine list` shows them.")
+    ] = None,
     reason: ReasonOption = None,
     topic: TopicOption = None,
     since: SinceOption = None,

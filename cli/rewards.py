@@ -26,12 +26,15 @@ def publish_again(
     since: Annotated[
         str | None, typer.Option("--from", metavar="T", help="Only what was recorded at this instant or later.")
     ] = None,
-    why: Annotated[str, typer.Option("--why", help="For who asks later.")] = "asked for by an operator",
+    why: Annotated[
+        str, typer.Option("--why", help="The reason, kept for whoever asks later.")
+    ] = "asked for by an operator",
     as_json: JsonFlag = False,
 ) -> None:
     """Let workers send the live log to guerdon.reward-events again, under a new incarnation.
 
-    Also those that run: the command writes down where to begin, they do the rest. Followers replace what they have.
+    The command writes down where to begin, and the workers do it, without a restart. To followers it is a correction:
+    each event takes the place of the same one that they have.
 
     Example: `guerdon rewards publish-again --from 2026-05-01T00:00:00Z --why "the warehouse was restored"`
     """

@@ -75,17 +75,20 @@ def status(
         bool, typer.Option("--check", help="Say only what does not move, with exit code 1 where anything does not.")
     ] = False,
     max_lag: Annotated[
-        int | None, typer.Option("--max-lag", min=0, metavar="N", help="With --check: what is further behind, too.")
+        int | None,
+        typer.Option(
+            "--max-lag", min=0, metavar="N", help="With --check: name what is more than N events behind, too."
+        ),
     ] = None,
     home: HomeFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show each service, how far topics and projections are behind, the workers, and what is set aside.
 
-    Exit code 3 where a service does not answer. With --check, 1 where a partition is stopped, no worker lives, events
-    wait and no batch is committed, a member is held, or a writer, projector or publisher pauses.
+    Exit code 3 where a service does not answer. With --check, 1 where no worker lives or one is stuck, a partition is
+    stopped, events wait and no batch is committed, a member is held, or a writer, projector or publisher pauses.
 
-    Example: `guerdon status --check --max-lag 10000`
+    Example: `guerdon status`, and in a monitor `guerdon status --check --max-lag 10000`
     """
     from dataclasses import asdict  # noqa: PLC0415  `guerdon --help` must not wait for it
 
@@ -118,7 +121,7 @@ def status(
         for sentence in [*told, *filter(None, [snapshots.told(snapshot)])]:
             say(sentence)
     elif found is not None:
-        _print_troubles(named)
+        _print_troubles(named, told)
     if silent:
         causes = [service.why for service in services if service.why]
         raise ServiceUnreachable("; ".join(causes) or f"{' and '.join(silent)} did not answer: run `guerdon up`")
@@ -168,7 +171,8 @@ def _print_lag(rows: list[dict[str, Any]]) -> None:
         print_table(columns, [[row[name] for name in columns] for row in rows])
         for row in rows:
             if row["stopped"]:
-                say(f"stopped: {row['stopped']}")
+                word = "stopped" if row["unit"] == "events" else row["what"]
+                say(f"{word}: {row['stopped']}")
 
 
 def _print_overview(found: Overview) -> None:
@@ -194,8 +198,10 @@ def _print_overview(found: Overview) -> None:
     say(f"held: {counted(found.held, 'member')}")
 
 
-def _print_troubles(troubles: list[dict[str, str]]) -> None:
-    """Print a line for each thing that does not move, or that everything does."""
+def _print_troubles(troubles: list[dict[str, str]], remarks: list[str]) -> None:
+    """Print a line for each thing that does not move, or that everything does; remarks on standard error."""
+    for remark in remarks:
+        say(f"guerdon: {remark}", err=True)
     for trouble in troubles:
         say(trouble["sentence"])
     if not troubles:

@@ -14,6 +14,7 @@ from consumers.source import place_of
 from engine.batch import Batch, ClockMove
 from engine.store import generations
 from engine.store.database import INFRASTRUCTURE, one, transaction
+from engine.store.failures import words_of
 from operations.kafka_causes import KafkaCauses
 from schemas.codec import Decoder
 from schemas.errors import InputError, ServiceUnreachable
@@ -85,7 +86,7 @@ class Clock:
             self._read_at = now + READ_AGAIN_S
             return
         except INFRASTRUCTURE as error:
-            log.warning("clock pauses", why=str(error).strip())
+            log.warning("clock pauses", why=words_of(error))
             self._read_at = now + READ_AGAIN_S
             with suppress(*INFRASTRUCTURE, ServiceUnreachable):
                 self._positions.reconnect()

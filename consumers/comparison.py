@@ -62,7 +62,7 @@ def found_of(stand: Stand, tail: Tail, rows: Mapping[int, tuple[int, str, int]])
     for shard, (pos, begun) in stand.cursors.items():
         last = held.get(shard)
         if last is not None:
-            why, begins[shard] = _judged(stand, pos, last, rows.get(shard))
+            why, begins[shard] = _judged(stand, (pos, begun), last, rows.get(shard))
         else:
             was_told = shard not in tail.last or begun == stand.incarnation
             had_any = pos > 0 or shard in tail.last  # a beginning at 0 voids what earlier incarnations have sent
@@ -93,10 +93,13 @@ def _has(stand: Stand, pos: int, last: Last | None, row: tuple[int, str, int] | 
     )
 
 
-def _judged(stand: Stand, pos: int, last: Last, row: tuple[int, str, int] | None) -> tuple[str | None, int]:
+def _judged(
+    stand: Stand, cursor: tuple[int, str], last: Last, row: tuple[int, str, int] | None
+) -> tuple[str | None, int]:
     """Return what is wrong with one shard, and up to which position what was sent of it stands."""
-    if last.generation < stand.generation:  # of the live generation nothing came yet
-        return (LOST if pos else None), 0
+    pos, begun = cursor
+    if last.generation < stand.generation:  # of the live generation nothing came yet, or all of it was lost
+        return (LOST if pos or begun == stand.incarnation else None), 0
     if row is None and last.pos > 0:  # beyond the end of the log
         return WENT_BACK, min(pos, last.pos)
     if last.row is not None and last.row != row:

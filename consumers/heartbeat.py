@@ -17,6 +17,7 @@ from engine.store import archives, revision, workers
 from engine.store.database import connect
 from engine.store.workers import Pulse
 from operations import figures
+from operations.kafka_causes import KafkaCauses
 from schemas.errors import InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Heartbeat:
         self._parts = parts
         self._version = version("guerdon")
         self._connection: Connection | None = None
-        self._admin = AdminClient(dict(settings.kafka_config())) if watch.metrics is not None else None
+        self._causes = KafkaCauses(dict(settings.kafka_config()))
+        self._admin = AdminClient(self._causes.config) if watch.metrics is not None else None
         self._answered_at: dict[str, float] = {}
         self._why: dict[str, str] = {}
         self._figures_at, self._sums_at = -FIGURES_EVERY_S, -SUMS_EVERY_S
@@ -117,7 +119,7 @@ class Heartbeat:
         """Ask a service, and say so once where it begins not to answer."""
         try:
             ask()
-        except (psycopg2.Error, InputError, ServiceUnreachable, KafkaException) as error:
+        except (psycopg2.Error, InputError, ServiceUnreachable) as error:
             why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         except Exception as error:  # noqa: BLE001  a thread that died would let the worker look dead
             why = f"{type(error).__name__}: {error}"
@@ -177,5 +179,11 @@ class Heartbeat:
                 metrics.liability = {}
 
     def _ask_kafka(self) -> None:
-        if self._admin is not None:
+        if self._admin is None:
+            return
+        try:
             self._admin.list_topics(timeout=ANSWER_S)
+        except KafkaException as error:
+            self._causes.listen(self._admin)
+            raise ServiceUnreachable(self._causes.why(error, right="DESCRIBE on the topics")) from error
+        self._causes.answered()

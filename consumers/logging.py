@@ -67,9 +67,10 @@ def log_to_stderr(secrets: Sequence[str] = (), **always: str) -> None:
         return {**line, **always}
 
     def cleaned(_logger: object, _method: str, line: EventDict) -> EventDict:
-        """Hide passwords that a library's words may quote, and show what could command a terminal."""
+        """Hide passwords that a library's words may quote, and show what could command a terminal, on one line."""
         return {
-            name: visible(hidden(value, secrets)) if isinstance(value, str) else value for name, value in line.items()
+            name: visible(hidden(_on_one_line(value), secrets)) if isinstance(value, str) else value
+            for name, value in line.items()
         }
 
     renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
@@ -86,3 +87,8 @@ def log_to_stderr(secrets: Sequence[str] = (), **always: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text whose line breaks, which libraries' messages have, are blanks."""
+    return " ".join(filter(None, (each.strip() for each in text.splitlines())))

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException
 
 from consumers.output import LEAVE_S, NotTaken, Output
 from engine.store.database import INFRASTRUCTURE, RETRYABLE, end_frozen
+from engine.store.failures import words_of
 from engine.store.voice import Patience
 from schemas.errors import InputError, ServiceUnreachable
 
@@ -88,7 +89,7 @@ class Publisher:
                     self._output = output
                     self._follow(output)
             except (InputError, *MOMENTARY) as error:
-                why = str(error).strip()
+                why = words_of(error)
             except Exception as error:  # noqa: BLE001  a thread that died would leave the topic standing, unseen
                 why = f"{type(error).__name__}: {error}"
             else:
@@ -164,5 +165,5 @@ def finish(settings: Settings, stop: threading.Event, observe: Callable[[str], N
                     else:
                         stop.wait(PAUSE_S)
         except MOMENTARY as error:
-            log.warning("publisher pauses", why=str(error).strip(), retry_s=RETRY_S_FIRST)
+            log.warning("publisher pauses", why=words_of(error), retry_s=RETRY_S_FIRST)
             stop.wait(RETRY_S_FIRST)

@@ -261,21 +261,21 @@ def worker_name() -> str:
 
 
 def compact(partitions: Iterable[Partition], prefix: str = "") -> str:
-    """Return partitions in short: `purchases 0-3 5, signups 0-3`, or once where all these topics have the same ones."""
+    """Return partitions in short: `purchases 0-3,5; signups 0-3`, or once where all these topics have the same ones."""
     numbers: dict[str, str] = {}
     for topic, group in groupby(sorted(partitions), key=lambda partition: partition[0]):
         numbers[topic.removeprefix(prefix)] = _ranges([number for _, number in group])
     if len(numbers) > 1 and len(set(numbers.values())) == 1:
-        return f"{next(iter(numbers.values()))} of {'each topic' if len(numbers) == TOPICS else ' '.join(numbers)}"
-    return ", ".join(f"{topic} {shown}" for topic, shown in numbers.items())
+        return f"{next(iter(numbers.values()))} of {'each topic' if len(numbers) == TOPICS else ', '.join(numbers)}"
+    return "; ".join(f"{topic} {shown}" for topic, shown in numbers.items())
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Return ascending numbers as `0-3 5`."""
+    """Return ascending numbers as `0-3,5`."""
     found: list[list[int]] = []
     for number in numbers:
         if found and number == found[-1][1] + 1:
             found[-1][1] = number
         else:
             found.append([number, number])
-    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)

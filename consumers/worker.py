@@ -33,6 +33,7 @@ from consumers.writer import Stopped, TookTooLong, Writer
 from engine.batch import Batch
 from engine.standings import retell
 from engine.store.database import INFRASTRUCTURE
+from engine.store.failures import words_of
 from engine.store.offsets import Fenced
 from engine.store.voice import Patience
 from operations.cleanup_policies import compacted
@@ -382,7 +383,7 @@ class Worker:
                 return ask()
             except (*INFRASTRUCTURE, ServiceUnreachable, KafkaException) as error:
                 self._watch.turn()
-                why = self._source.why(error) if isinstance(error, KafkaException) else str(error).strip()
+                why = self._source.why(error) if isinstance(error, KafkaException) else words_of(error)
                 log.warning("worker pauses", why=why)
                 self._stop.wait(RETRY_S)
                 with suppress(*INFRASTRUCTURE, ServiceUnreachable):

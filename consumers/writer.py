@@ -10,7 +10,7 @@ import psycopg2
 import structlog
 
 from engine.live import LiveTransaction
-from engine.store.failures import cannot_go_on, passes
+from engine.store.failures import cannot_go_on, passes, words_of
 from schemas.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Writer:
                 self._disconnect()
                 if limit is not None and len(batch.admitted) > 1 and not self._stop.is_set():
                     raise TookTooLong(f"PostgreSQL's {limit} ended it: {str(error).strip()}") from error
-                self.why = str(error).strip()
+                self.why = words_of(error)
                 log.warning("writer pauses", why=self.why, retry_s=back_off_s)
                 if self._stop.wait(back_off_s):
                     raise Stopped from error

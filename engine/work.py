@@ -137,7 +137,25 @@ def together(outcomes: Sequence[Outcome]) -> Outcome:
         sum(each.quarantined for each in outcomes),
         sum(each.rewards for each in outcomes),
         sum(each.ticks for each in outcomes),
+        detail=_details([each.detail for each in outcomes]),
     )
+
+
+def _details(details: Sequence[Detail]) -> Detail:
+    """Add up what the outcomes of a batch's parts tell apart."""
+    counts: dict[Partition, list[int]] = {}
+    for each in details:
+        for partition, numbers in each.counts.items():
+            before = counts.get(partition, [0] * len(numbers))
+            counts[partition] = [one + other for one, other in zip(before, numbers, strict=True)]
+    reasons: Counter[str] = Counter()
+    rewards: Counter[str] = Counter()
+    refusals: Counter[str] = Counter()
+    for each in details:
+        reasons.update(each.reasons)
+        rewards.update(each.rewards)
+        refusals.update(each.refusals)
+    return Detail(counts, reasons, rewards, refusals)
 
 
 def outcome_of(work: Work) -> Outcome:

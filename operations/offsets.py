@@ -109,8 +109,8 @@ def let_pass(settings: Settings, topic: str, partition: int, offset: int, why: s
             raise InputError(f"nothing was read of {topic} partition {partition} yet; `guerdon offsets list` shows all")
         span = _spans(settings, [place]).get(place)
         if span is None or offset >= span.true:
-            end = "is not there" if span is None else f"ends at {span.true}"
-            raise InputError(f"{topic} partition {partition} {end}, before offset {offset}")
+            end = "there is no such partition" if span is None else f"it ends at {span.true}"
+            raise InputError(f"{topic} partition {partition} has no record at offset {offset} yet: {end}")
         if offset in offsets.passing(cursor, [place]).get(place, ()):
             raise AnswerIsNo(f"{topic} partition {partition}: offset {offset} is let pass already; nothing was changed")
         stands_at = offsets.let_pass(cursor, place, offset, why)

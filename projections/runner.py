@@ -14,7 +14,7 @@ import structlog
 from engine.store import generations
 from engine.store.blockers import who_writes
 from engine.store.database import ANSWERED_WITHIN, NO_LIMIT, RETRYABLE, connect, one
-from engine.store.failures import is_data
+from engine.store.failures import is_data, words_of
 from engine.store.voice import Patience
 from projections import balances, gaps, items, leaderboard, referrals, tiers
 from projections.gaps import ProjectionPaused
@@ -378,7 +378,7 @@ class Projector:
                     self._connection = connection
                     self._follow(connection)
             except (psycopg2.Error, ServiceUnreachable, InputError) as error:
-                self.why, tell = str(error).strip(), log.warning
+                self.why, tell = words_of(error), log.warning
             except Exception as error:  # noqa: BLE001  a thread that died would leave the views standing, unseen
                 self.why, tell = f"{type(error).__name__}: {error}", log.error
             else:
@@ -398,7 +398,7 @@ class Projector:
                 moved = catch_up(connection, self._observe, log_gap)
             except RETRYABLE as error:
                 connection.rollback()
-                log.warning("projector repeats", why=str(error).strip())
+                log.warning("projector repeats", why=words_of(error))
                 continue
             except psycopg2.Error:
                 connection.rollback()

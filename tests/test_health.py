@@ -325,12 +325,12 @@ def test_partitions_in_short_name_each_one_and_no_other(partitions: set[Partitio
     found: set[Partition] = set()
     if " of " in shown:
         numbers, _, topics = shown.partition(" of ")
-        topics = topics.replace("each topic", "a b c d e")
-        parts = [(topic, numbers) for topic in topics.split(" ")]
+        topics = topics.replace("each topic", "a, b, c, d, e")
+        parts = [(topic, numbers) for topic in topics.split(", ")]
     else:
-        parts = [(part.partition(" ")[0], part.partition(" ")[2]) for part in shown.split(", ") if part]
+        parts = [(part.partition(" ")[0], part.partition(" ")[2]) for part in shown.split("; ") if part]
     for topic, numbers in parts:
-        for span in numbers.split(" "):
+        for span in numbers.split(","):
             first, _, last = span.partition("-")
             found.update((f"g.{topic}", number) for number in range(int(first), int(last or first) + 1))
     assert found == partitions

@@ -106,12 +106,15 @@ log = structlog.get_logger()
 for _ in range(1000):
     log.warning("decode pauses", why="the registry is away")
 log.info("batch", accepted=1)
+log.warning("writer pauses", why="server closed the connection\\n\\tThis probably means that it ended\\n")
 """
 
 
 def test_a_thousand_repetitions_are_one_line_of_standard_error() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
-    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["decode pauses", "batch"]
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["event"] for line in lines] == ["decode pauses", "batch", "writer pauses"]
+    assert lines[-1]["why"] == "server closed the connection This probably means that it ended"
 
 
 def test_the_projector_asks_a_server_that_is_away_ever_more_seldom() -> None:

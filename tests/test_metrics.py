@@ -20,6 +20,8 @@ import psycopg2
 import pytest
 import yaml
 from confluent_kafka import KafkaError, KafkaException
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
@@ -31,7 +33,7 @@ from consumers.worker import Worker
 from engine.batch import Batch, OffsetMove
 from engine.store import quarantine, revision
 from engine.store.database import migrate, transaction
-from engine.work import Detail, Outcome
+from engine.work import Detail, Outcome, together
 from operations import figures
 from operations.figures import Figures
 from operations.services import processes
@@ -312,14 +314,13 @@ def test_while_postgresql_is_away_a_scrape_answers_with_what_is_known_and_the_wo
 def test_a_worker_is_not_ready_on_a_database_of_another_revision(settings: Settings) -> None:
     make_topics(settings, 1)
     activate(settings.database_url)
+    load = Load(members=2, bad=False).fill(10)
+    publish(settings, load.messages)
     with answering(settings) as (_, port):
         eventually(lambda: ask(port, "/readyz").status == 200, "the worker is ready")
-        load = Load(members=1)
-        load.add(purchase(1), deliveries=1)
-        publish(settings, load.messages)  # its writer is connected then; one that connects anew ends with the sentence
-        eventually(lambda: 'outcome="accepted"' in ask(port, "/metrics").body, "a batch")
+        eventually(lambda: _taken(port) >= len(load.messages), "its writer has a session: another one would be refused")
         for other, way_out in (("0013", "run `guerdon init`"), ("9999", "use the release that migrated it")):
-            with closing(psycopg2.connect(settings.database_url)) as owner, owner, owner.cursor() as cursor:
+            with closing(psycopg2.connect(settings.database_url)) as session, session, session.cursor() as cursor:
                 cursor.execute("UPDATE guerdon.alembic_version SET version_num = %s", (other,))
             eventually(lambda way_out=way_out: way_out in ask(port, "/readyz").body, "it says so")  # type: ignore[misc]
             assert ask(port, "/readyz").status == 503
@@ -437,3 +438,23 @@ def test_run_listens_and_each_line_of_its_log_names_worker_and_group(settings: S
     assert {line["group"] for line in lines} == {settings.group_id}
     assert (taken.returncode, taken.stderr.count("\n")) == (2, 1)
     assert "address already in use" in taken.stderr
+
+
+NUMBERS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 9))
+COUNTS = st.dictionaries(
+    st.tuples(st.sampled_from("tu"), st.integers(0, 1)), st.lists(st.integers(0, 9), min_size=3, max_size=3)
+)
+DETAILS = st.builds(Detail, COUNTS, NUMBERS, NUMBERS, NUMBERS)
+
+
+@given(st.lists(st.builds(Outcome, *[st.integers(0, 9)] * 4, detail=DETAILS), max_size=4))
+def test_a_batch_that_was_taken_in_parts_tells_as_much_as_one_that_was_not(parts: list[Outcome]) -> None:
+    whole = together(parts)
+    assert whole.accepted == sum(part.accepted for part in parts)
+    for kind in ("reasons", "rewards", "refusals"):
+        numbers = [getattr(part.detail, kind) for part in parts]
+        for name in "abc":
+            assert getattr(whole.detail, kind).get(name, 0) == sum(each.get(name, 0) for each in numbers)
+    for column in range(3):
+        told = sum(counts[column] for counts in whole.detail.counts.values())
+        assert told == sum(counts[column] for part in parts for counts in part.detail.counts.values())

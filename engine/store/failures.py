@@ -71,6 +71,12 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {words}".encode("utf-8", "backslashreplace").decode()
 
 
+def words_of(error: BaseException) -> str:
+    """Return an error's words for the log, on one line, and whose they are where they are PostgreSQL's."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return f"PostgreSQL: {words}" if isinstance(error, psycopg2.Error) else words
+
+
 def cannot_go_on(error: BaseException) -> CannotGoOn:
     """Return the sentence with which a worker ends that neither waiting nor setting events aside would help."""
     if isinstance(error, MemoryError):
