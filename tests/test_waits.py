@@ -70,7 +70,7 @@ def holding(database_url: str, statement: str) -> Iterator[tuple[psycopg2.extens
 @contextmanager
 def role(database_url: str, name: str, *grants: str) -> Iterator[str]:
     """Yield the URL of a login that has nothing but `grants`."""
-    with as_owner(database_url) as owner, owner, owner.cursor() as cursor:
+    with as_owner(database_url) as session, session, session.cursor() as cursor:
         cursor.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
         for each in grants:
             cursor.execute(f"GRANT {each} TO {name}")
@@ -78,7 +78,7 @@ def role(database_url: str, name: str, *grants: str) -> Iterator[str]:
     try:
         yield f"postgresql://{name}:x@{server}"
     finally:
-        with as_owner(database_url) as owner, owner, owner.cursor() as cursor:
+        with as_owner(database_url) as session, session, session.cursor() as cursor:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND pid <> pg_backend_pid()",
                 (name,),
@@ -163,7 +163,7 @@ def test_who_was_not_alone_all_the_time_does_not_commit(database_url: str) -> No
         alone.hold_still(1)
 
         def end() -> None:
-            with as_owner(database_url) as owner, owner, owner.cursor() as cursor:
+            with as_owner(database_url) as session, session, session.cursor() as cursor:
                 cursor.execute(
                     "SELECT pg_terminate_backend(l.pid, 5000) FROM pg_locks l "
                     "WHERE l.relation = 'guerdon.evaluating'::regclass AND l.mode = 'ExclusiveLock'"
