@@ -16,6 +16,8 @@ from engine.live import LiveTransaction
 from engine.store import watch
 from engine.store.database import NO_LIMIT, connect, transaction
 from engine.store.session import LIMITS, parameters
+from operations import projections
+from projections import runner
 from projections.runner import connect_to_project, connect_to_rebuild
 from schemas.errors import ServiceUnreachable
 from tests.chaos.batches import SCHEMAS
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
 DEADLINE_S = 60.0
 SLEEP = "SELECT pg_sleep(1)"
@@ -185,3 +188,16 @@ def test_a_statement_can_be_ended_whether_or_not_the_server_hears_of_it(
         connection.cancel()
         with pytest.raises(psycopg2.OperationalError if lost else psycopg2.errors.QueryCanceled):
             waiting.result(DEADLINE_S)
+
+
+@pytest.mark.postgres
+def test_a_projection_is_verified_however_long_that_takes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[str] = []
+
+    def looked(cursor: Cursor, *_: object) -> None:
+        cursor.execute("SHOW statement_timeout")
+        limits.extend(limit for (limit,) in cursor.fetchall())
+
+    monkeypatch.setattr(runner, "difference", looked)
+    projections.difference(database_url, "member_balance")
+    assert set(limits) == {"0"}
