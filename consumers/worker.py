@@ -405,7 +405,13 @@ class Worker:
     def _leave(self) -> str:
         """End all that was begun, and return what is left to catch up with, if that was the aim."""
         self.heartbeat.leave()
-        self._stop_writing()
+        try:
+            self._stop_writing()
+        finally:  # whatever ends the worker: others are to have its partitions at once
+            left = self._close()
+        return left
+
+    def _close(self) -> str:
         self._projector.stop()
         if self._publisher is not None:
             self._publisher.stop()
@@ -424,8 +430,9 @@ class Worker:
             wait([self._writing], SETTLE_S)
             if not self._writing.done():
                 self._stop.set()
-                self._writer.cancel()
-                wait([self._writing])
+                while not self._writing.done():  # between two statements there is none to cancel
+                    self._writer.cancel()
+                    wait([self._writing], SETTLE_S)
             self._finish_writing()
         self._writer.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.store.database import transaction
+from engine.store.database import NO_LIMIT, transaction
 from operations.rows import dictionaries
 from projections import runner
 from projections.rebuild import rebuild
@@ -66,7 +66,7 @@ def difference(
     Raises:
         InputError: there is no such projection.
     """
-    with transaction(database_url) as cursor:
+    with transaction(database_url, statement_max=NO_LIMIT) as cursor:
         cursor.connection.set_session(isolation_level="REPEATABLE READ")
         build = _live_build(cursor, name)
         cursor.execute("SELECT shard, pos FROM guerdon.projection_cursor WHERE build = %s", (build,))

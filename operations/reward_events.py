@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from psycopg2.errors import LockNotAvailable
 
 from engine.store import archives, generations, incarnations, publication
-from engine.store.database import transaction
+from engine.store.database import NO_LIMIT, transaction
 from engine.store.incarnations import LOCKED_WITHIN, Origin
 from operations.initialise import OUTPUT_TOPIC
 from operations.output_topic import topic_id
@@ -41,7 +41,7 @@ def publish_again(settings: Settings, why: str, from_ms: int | None = None) -> A
     topic = settings.topic_prefix + OUTPUT_TOPIC
     made = _topic_id(settings, topic)
     try:
-        with transaction(settings.database_url) as cursor:
+        with transaction(settings.database_url, statement_max=NO_LIMIT) as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", (LOCKED_WITHIN,))
             generation = generations.live(cursor)
             publication.begin(cursor, generation)

@@ -15,6 +15,7 @@ from engine.store import generations
 from engine.store.blockers import who_writes
 from engine.store.database import ANSWERED_WITHIN, NO_LIMIT, RETRYABLE, connect, one
 from engine.store.failures import is_data, words_of
+from engine.store.limits import limit_of
 from engine.store.voice import Patience
 from projections import balances, gaps, items, leaderboard, referrals, tiers
 from projections.gaps import ProjectionPaused
@@ -33,6 +34,9 @@ log = structlog.get_logger()
 
 POSITIONS_MAX = 50_000
 """Positions of one shard that one transaction folds at most, so that a rebuild stays in bounds."""
+
+SMALLER = 4
+"""By what the projector divides that after a fold that took longer than PostgreSQL lets it, until it is at the head."""
 
 IDLE_S = 0.05
 """How long to wait for a commit of another worker, of which nobody here is told."""
@@ -92,8 +96,9 @@ def advance(
     observe: Callable[[str], None] = lambda _point: None,
     shards: Sequence[int] = range(SHARDS),
     tell: Callable[[str, Gap], None] = lambda _name, _gap: None,
+    most: int | None = None,
 ) -> int:
-    """Fold what `builds` have not seen yet, at most POSITIONS_MAX a shard each, and return how many positions it was.
+    """Fold what `builds` have not seen yet, `most` or POSITIONS_MAX a shard each, and return how many positions it was.
 
     All in one transaction: a projection more costs its fold and no commit, and the views move together. A range ends
     where a transaction of the log ended or, where it must be cut, at the last position of a source event: no reader
@@ -108,12 +113,12 @@ def advance(
     aside: list[tuple[str, Gap]] = []
     paused: ProjectionPaused | None = None
     with connection.cursor() as cursor:
-        behind = _lock_ranges(cursor, builds, shards)
+        behind = _lock_ranges(cursor, builds, shards, most or POSITIONS_MAX)
         if behind:
             observe("before fold")
             if not _fold_at_once(cursor, behind):
                 connection.rollback()
-                behind = _lock_ranges(cursor, builds, shards)
+                behind = _lock_ranges(cursor, builds, shards, most or POSITIONS_MAX)
                 behind, aside, paused = _fold_around(cursor, behind)
             observe("after fold")
             cursor.execute(
@@ -183,7 +188,7 @@ def _fold(cursor: Cursor, behind: _Behind, is_first: bool) -> None:  # noqa: FBT
     PROJECTIONS[behind.name].fold(cursor, behind.build, behind.generation, is_first=is_first)
 
 
-def _lock_ranges(cursor: Cursor, builds: Sequence[int], shards: Sequence[int]) -> list[_Behind]:
+def _lock_ranges(cursor: Cursor, builds: Sequence[int], shards: Sequence[int], most: int) -> list[_Behind]:
     """Fill `projection_range` with what to fold, hold those cursors, and return the builds that are behind.
 
     Of each cursor and head the newest version is looked for first: while somebody reads for long, PostgreSQL keeps all
@@ -226,7 +231,7 @@ def _lock_ranges(cursor: Cursor, builds: Sequence[int], shards: Sequence[int]) -
         )
         WHERE r.upto_pos = r.after_pos + %(most)s;
         """,
-        {"builds": list(builds), "shards": list(shards), "most": POSITIONS_MAX},
+        {"builds": list(builds), "shards": list(shards), "most": most},
     )
     cursor.execute(
         """
@@ -271,6 +276,7 @@ def catch_up(
     connection: Connection,
     observe: Callable[[str], None] = lambda _point: None,
     tell: Callable[[str, Gap], None] = lambda _name, _gap: None,
+    most: int | None = None,
 ) -> int:
     """Advance every live projection once, and return how many positions that were.
 
@@ -281,7 +287,7 @@ def catch_up(
         generations.live(cursor)
         builds = live_builds(cursor)
     connection.commit()
-    return advance(connection, builds, observe, tell=tell)
+    return advance(connection, builds, observe, tell=tell, most=most)
 
 
 def log_gap(name: str, gap: Gap) -> None:
@@ -305,7 +311,7 @@ def finish(database_url: str, stop: threading.Event) -> None:
         ProjectionPaused: one stands still, and the others are at the head.
     """
     patience = Patience("projector")
-    with closing(connect_to_project(database_url)) as connection:
+    with closing(connect_to_project(database_url, NO_LIMIT)) as connection:
         while not stop.is_set():
             paused: ProjectionPaused | None = None
             try:
@@ -347,6 +353,7 @@ class Projector:
         self._observe = observe
         self._folded = folded
         self._connection: Connection | None = None
+        self._most = POSITIONS_MAX
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="projector", daemon=True)
@@ -395,15 +402,19 @@ class Projector:
             self._wake.clear()
             begun_at = time.monotonic()
             try:
-                moved = catch_up(connection, self._observe, log_gap)
+                moved = catch_up(connection, self._observe, log_gap, self._most)
             except RETRYABLE as error:
                 connection.rollback()
                 log.warning("projector repeats", why=words_of(error))
                 continue
-            except psycopg2.Error:
+            except psycopg2.Error as error:
                 connection.rollback()
+                if limit_of(error, connection, time.monotonic() - begun_at):
+                    self._most = max(1, self._most // SMALLER)
                 raise
             self.why = None
             self._folded(begun_at, moved)
             if moved:
                 self._stop.wait(self.pause_s)
+            else:
+                self._most = POSITIONS_MAX

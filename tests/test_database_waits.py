@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 import pytest
-from psycopg2.extensions import parse_dsn
+from psycopg2.extensions import make_dsn, parse_dsn
 
 from engine.live import LiveTransaction
-from engine.store import watch
+from engine.store import session, watch
+from engine.store.asking import Asked
 from engine.store.database import NO_LIMIT, connect, transaction
 from engine.store.session import LIMITS, parameters
+from operations import projections
+from projections import runner
 from projections.runner import connect_to_project, connect_to_rebuild
 from schemas.errors import ServiceUnreachable
 from tests.chaos.batches import SCHEMAS
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
 DEADLINE_S = 60.0
 SLEEP = "SELECT pg_sleep(1)"
@@ -185,3 +189,34 @@ def test_a_statement_can_be_ended_whether_or_not_the_server_hears_of_it(
         connection.cancel()
         with pytest.raises(psycopg2.OperationalError if lost else psycopg2.errors.QueryCanceled):
             waiting.result(DEADLINE_S)
+
+
+@pytest.mark.postgres
+def test_a_projection_is_verified_however_long_that_takes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[str] = []
+
+    def looked(cursor: Cursor, *_: object) -> None:
+        cursor.execute("SHOW statement_timeout")
+        limits.extend(limit for (limit,) in cursor.fetchall())
+
+    monkeypatch.setattr(runner, "difference", looked)
+    projections.difference(database_url, "member_balance")
+    assert set(limits) == {"0"}
+
+
+@pytest.mark.postgres
+def test_a_statement_is_ended_at_the_host_that_has_it(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = parse_dsn(database_url)
+    hosts = f"{place['host']},{place['host']}", f"1,{place['port']}"
+    url = make_dsn(database_url, host=hosts[0], port=hosts[1])  # as if the first were away when we connected
+    asked: list[dict[str, object]] = []
+
+    def ask(url: str, patience_s: float, **parameters: object) -> Asked:
+        asked.append(parameters)
+        return Asked(url, patience_s, **parameters)
+
+    monkeypatch.setattr(session, "Asked", ask)
+    with closing(connect(url)) as connection:
+        connection.cancel()
+        assert connection.info.port == int(place["port"])
+    assert [(each["host"], each["port"]) for each in asked] == [(place["host"], int(place["port"]))]

@@ -429,3 +429,34 @@ def test_ranges_that_are_cut_are_folded_around_it(
     poison(monkeypatch, "member_balance", culprits, by_postgresql)
     finish(logged, threading.Event())
     assert_whole_but(logged, "member_balance", culprits)
+
+
+def test_a_projector_that_is_far_behind_folds_in_smaller_steps_where_a_whole_one_takes_too_long(
+    logged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold = PROJECTIONS["leaderboard"].fold
+
+    def slow(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
+        (most,) = one(cursor, "SELECT max(upto_pos - after_pos) FROM projection_range WHERE build = %s", (build,))
+        if most > 20:
+            cursor.execute("SET LOCAL statement_timeout = '50ms'")
+            cursor.execute("SELECT pg_sleep(60)")
+        fold(cursor, build, generation, is_first=is_first)
+
+    log(logged, EVENTS, 200)
+    monkeypatch.setattr(runner, "POSITIONS_MAX", 40)
+    monkeypatch.setattr(PROJECTIONS["leaderboard"], "fold", slow)
+    with pytest.raises(psycopg2.errors.QueryCanceled):
+        finish(logged, threading.Event())
+    projector = Projector(logged)
+    projector.start()
+    try:
+        eventually(lambda: lag_of(logged) == 0, "all of it in the views")
+        assert projector.why is None
+    finally:
+        projector.stop()
+
+
+def lag_of(database_url: str) -> int:
+    with transaction(database_url) as cursor:
+        return runner.lag(cursor)

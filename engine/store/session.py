@@ -60,7 +60,8 @@ class Session(WatchedConnection):
         libpq's own way holds up every thread of this process for as long as the server is silent.
         """
         try:
-            with closing(Asked(self.url, CANCELLED_WITHIN_S, application_name="guerdon cancel")) as asked:
+            where = watch.place(self)  # of several hosts, another may have a session of this number
+            with closing(Asked(self.url, CANCELLED_WITHIN_S, application_name="guerdon cancel", **where)) as asked:
                 asked.one("SELECT pg_cancel_backend(%s)", (self.pid,))
         except (TimeoutError, psycopg2.Error):
             watch.give_up(self, "PostgreSQL did not answer when a statement was to be ended")

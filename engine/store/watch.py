@@ -154,7 +154,7 @@ def _quiet_s(link: socket.socket) -> float:
 def _lost(session: Session, wait: _Wait) -> str | None:
     """Return why no answer will come, in a sentence; None where one may."""
     try:
-        asked = Asked(session.url, ANSWERS_WITHIN_S, application_name="guerdon watch", **_place(session))
+        asked = Asked(session.url, ANSWERS_WITHIN_S, application_name="guerdon watch", **place(session))
         with closing(asked) as asking:
             row = asking.one(STATE, (SETTLED_S, session.pid))
     except TimeoutError:
@@ -170,7 +170,7 @@ def _lost(session: Session, wait: _Wait) -> str | None:
     return None
 
 
-def _place(session: Session) -> dict[str, Any]:
+def place(session: Session) -> dict[str, Any]:
     """Return which of the URL's hosts the session is with."""
     host, port = session.info.host, session.info.port
     return {"host": host, "port": port} if host and "hostaddr" not in parse_dsn(session.url) else {}
