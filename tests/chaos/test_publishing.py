@@ -10,6 +10,7 @@ import pytest
 
 from tests.chaos.conftest import FULL
 from tests.chaos.load import Load, activate, make_topics, publish
+from tests.chaos.test_restarts import parts_of
 from tests.chaos.workers import catch_up, other_group
 from tests.follower import assert_followed, logged
 from tests.oracle import assert_whole
@@ -50,14 +51,15 @@ def test_two_workers_that_are_killed_again_and_again_leave_a_topic_that_is_the_l
     make_topics(settings, 4)
     activate(settings.database_url)
     load = Load(members=40, bad=False, late=False).fill(2_000)
-    publish(settings, load.messages)
     small = settings.model_copy(update={"max_batch": 30})
     ends = []
+    parts = iter(parts_of(load.messages, rounds * len(SENT_AND_NOT_NOTED)))
     for number in range(rounds):
         for at, point in enumerate(SENT_AND_NOT_NOTED):
+            publish(settings, next(parts))  # so that there is something to send each time: who sends it is killed
             pids = [
-                workers.start(other_group(small, f"{number}-{at}-{hit}"), point, hit, until_caught_up=True)
-                for hit in (1, 2)
+                workers.start(other_group(small, f"{number}-{at}-{name}"), point, until_caught_up=True)
+                for name in ("a", "b")
             ]
             ends += [workers.wait(pid) for pid in pids]
     assert set(ends) <= {-signal.SIGKILL, 0}, workers.said()
