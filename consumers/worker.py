@@ -127,9 +127,13 @@ class Worker:
         self._lanes = Lanes({topic: rank for rank, topic in enumerate(self._topics)})
         self._positions = Positions(settings.database_url)
         self._watch.now_ms = self._positions.time.now_ms
-        self._intake = make_intake(settings, writer_schemas, self._positions.time)
-        self._ends = Ends(settings.kafka_config())
-        claim(settings, self._ends)
+        try:
+            self._intake = make_intake(settings, writer_schemas, self._positions.time)
+            self._ends = Ends(settings.kafka_config())
+            claim(settings, self._ends)
+        except BaseException:
+            self._positions.close()  # a session that stays would look like a worker's
+            raise
         self._source = Source(
             consumer_config(settings.kafka_config(), settings.group_id, settings.group_protocol),
             self._topics,
