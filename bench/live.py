@@ -39,7 +39,10 @@ class Stages:
 
 def main() -> None:
     """Work off what is in the topics."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),  # the answer alone goes to standard output
+    )
     stages = Stages()
     worker = Worker(load_settings(), CommittedSchemas(), until_caught_up=True, observe=stages)
     begun, cpu, thread = time.perf_counter(), time.process_time(), time.thread_time()

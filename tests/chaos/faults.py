@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -337,17 +337,21 @@ def environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def clock_of_servers(library: str, file: Path) -> AbstractContextManager[None]:
-    """Let servers started in the block read how wrong their clock is from `file`, such as `-1h`, once a second."""
+def clock_of(library: str, file: Path) -> dict[str, str]:
+    """Return what lets a server read how wrong its clock is from `file`, such as `-1h`, once a second."""
     file.chmod(0o644)
-    return environment(
-        LD_PRELOAD=library, FAKETIME_TIMESTAMP_FILE=str(file), FAKETIME_CACHE_DURATION="1", DONT_FAKE_MONOTONIC="1"
-    )
+    return {
+        "LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_CACHE_DURATION": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }  # fmt: skip
 
 
 @contextmanager
-def services(folder: Path) -> Iterator[Services]:
-    """Start PostgreSQL and a broker on small disks behind proxies; without root or a compiler some faults fall away."""
+def services(folder: Path, of_postgres: Mapping[str, str]) -> Iterator[Services]:
+    """Start PostgreSQL and a broker on small disks behind proxies; without root or a compiler some faults fall away.
+
+    `of_postgres` are variables that PostgreSQL alone inherits.
+    """
     left_out: dict[str, str] = {}
     with ExitStack() as stack:
 
@@ -372,7 +376,9 @@ def services(folder: Path) -> Iterator[Services]:
             stack.enter_context(failing_fsync(folder, flag))
         except pytest.skip.Exception as missing:
             left_out[FSYNC_FAILS] = str(missing)
-        record = postgres.start()
+        loaded = [os.environ.get("LD_PRELOAD"), of_postgres.get("LD_PRELOAD")]
+        with environment(**{**of_postgres, "LD_PRELOAD": ":".join(filter(None, loaded))}):
+            record = postgres.start()
         to_postgres = stack.enter_context(proxied(record.ports["server"], processes.free_port()))
         yield Services(postgres, kafka, to_postgres, to_kafka, flag, left_out)
 

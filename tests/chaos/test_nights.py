@@ -23,7 +23,7 @@ from operations.simulate_log import simulate_log
 from schemas.errors import ServiceUnreachable
 from tests import packages
 from tests.chaos.conftest import FULL
-from tests.chaos.faults import FAULTS, SLOW, Night, clock_of_servers, services, wait_until_over
+from tests.chaos.faults import FAULTS, SLOW, Night, clock_of, services, wait_until_over
 from tests.chaos.load import PROGRAMME_OF_LEDGER, Load, activate, make_topics, publish
 from tests.chaos.test_restarts import QUICK, parts_of, taken
 from tests.chaos.workers import Workers, eventually
@@ -44,12 +44,12 @@ ONLY_IN_FULL = pytest.mark.skipif(not FULL, reason="an hour or so with all other
 
 
 @contextmanager
-def a_night() -> Iterator[Night]:
-    """Run two workers on servers of the test's own, behind proxies."""
+def a_night(**of_postgres: str) -> Iterator[Night]:
+    """Run two workers on servers of the test's own, behind proxies; PostgreSQL alone gets the variables."""
     with tempfile.TemporaryDirectory(prefix="guerdon-night-") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o711)
-        found = stack.enter_context(services(folder))
+        found = stack.enter_context(services(folder, of_postgres))
         migrate(found.postgres.address)
         direct = load_settings(
             bootstrap_servers=found.kafka.address, database_url=found.postgres.address, home=folder / "home",
@@ -125,6 +125,10 @@ def healed(night: Night, published: int, names: str) -> float:
 
 def is_taken(night: Night, published: int) -> bool:
     """Tell whether all is in the logs and the views; a server that has ended is started, as a supervisor would."""
+    for place, pid in enumerate(night.running):
+        if night.workers.ended(pid) is not None:  # it was started while a service was away, and said so
+            assert "ServiceUnreachable" in night.workers.said(0), night.workers.said()
+            night.running[place] = night.workers.start(night.settings)
     try:
         return taken(night.direct) == published
     except (psycopg2.Error, ServiceUnreachable):  # it recovers, or has ended
@@ -196,7 +200,7 @@ def test_a_clock_of_the_database_that_goes_wrong_loses_and_doubles_nothing(tmp_p
     clock = tmp_path.parent / f"{tmp_path.name}.clock"
     clock.write_text("+0")
     library = packages.library("*/faketime/libfaketime.so.1", "libfaketime")
-    with clock_of_servers(library, clock), a_night() as night:
+    with a_night(**clock_of(library, clock)) as night:
         load = Load(members=50, ledger=True).fill(EVENTS_A_ROUND * 4)
         published = 0
         for by, part in zip(("-1h", "+1h", "-1d", "+0"), parts_of(load.messages, 4), strict=True):
