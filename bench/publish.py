@@ -8,12 +8,15 @@ import threading
 import time
 from contextlib import closing
 
+import structlog
+
 from consumers.output import Output
 from operations.settings import load_settings
 
 
 def main() -> None:
     """Publish until the topic has the log."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the answer has standard output
     with closing(Output(load_settings(), threading.Event(), lambda _point: None)) as output:
         begun, cpu, thread = time.perf_counter(), time.process_time(), time.thread_time()
         published = 0
