@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from tests.chaos.workers import eventually
 from tests.clusters import Cluster
 from tests.losing_proxy import LosingProxy
 from tests.oracle import assert_whole
-from tests.packages import program
+from tests.packages import missing, program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,14 +159,15 @@ def _ip(*words: str) -> None:
 @pytest.fixture
 def host() -> Iterator[Host]:
     program("ip", "iproute2")
-    if not is_root() or shutil.which("setpriv") is None:
-        pytest.skip("another machine is made of a network namespace, which root alone may make")
+    program("setpriv", "util-linux")
+    if not is_root():
+        missing("a network namespace (root alone may make one)", "iproute2, run as root")
     with clusters.folder() as place:
         found = Host(place)
         try:
             found.connect()
         except subprocess.CalledProcessError as refused:
-            pytest.skip(f"no network namespace can be made here: {refused.stderr.decode().strip()}")
+            missing(f"a network namespace ({refused.stderr.decode().strip()})", "iproute2, run as root")
         try:
             found.cluster.initialise()
             found.begin()
