@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.programme.load_cases import Case
+    from engine.programme.nodes import Node
     from engine.programme.problems import Problem
     from operations.simulation import Simulation
 
@@ -90,7 +91,8 @@ def run_cases(path: Path, case_files: List[Path] = (), only: List[str] = ()) -> 
         problems += wrong
     problems += _doubled(cases)
     programmes = [_programme_of(case, tested) for case in cases]
-    problems += [problem for loaded in programmes if loaded.programme is None for problem in loaded.problems]
+    brought = [*programmes, *(loaded for case in cases for loaded in _others_of(case).values())]
+    problems += [problem for loaded in brought if loaded.programme is None for problem in loaded.problems]
     if any(problem.severity is Severity.ERROR for problem in problems):
         raise BadCases(tuple(problems))
     if not cases:
@@ -114,12 +116,14 @@ def read_cases(path: Path) -> tuple[Case, ...]:
 
 def run_case(case: Case, loaded: Loaded) -> Outcome:
     """Judge the events of a case by a programme without errors, and compare."""
+    others = _others_of(case)
+    for each in (loaded, *others.values()):
+        refusal = refused(each, case.file)
+        if refusal is not None:
+            return Outcome(case, refusal=refusal)
     assert loaded.programme is not None  # noqa: S101  what has errors is refused before
-    refusal = refused(loaded, case.file)
-    if refusal is not None:
-        return Outcome(case, refusal=refusal)
     lines = [Line(case.file, event.line, event.text.encode()) for event in case.events]
-    simulation = simulate_lines(loaded.programme, lines, case.until_ms)
+    simulation = simulate_lines(loaded.programme, lines, case.until_ms, others=others)
     found = differences(case.expect, simulation.document())
     return Outcome(case, tuple(found), tuple(_notes(case, simulation)))
 
@@ -176,16 +180,26 @@ def _doubled(cases: list[Case]) -> list[Problem]:
 
 def _programme_of(case: Case, tested: Loaded | None) -> Loaded:
     """Return the programme that judges a case: its own, or the tested one."""
-    if isinstance(case.programme, Scalar):
-        return load_programme(case.programme.text, f"{case.file} (programme of {case.id})")
     if case.programme is not None:
-        return load_tree(case.programme, case.file)
+        return _brought(case.programme, case, f"programme of {case.id}")
     if tested is not None:
         return tested
     problems = Problems(case.file)
     message = f'case "{shown(case.id)}" has no "programme"; add it, or test the programme that the file belongs to'
     problems.error(Place(case.line, 1), Code.MISSING_FIELD, message)
     return Loaded(None, problems.in_order())
+
+
+def _others_of(case: Case) -> dict[str, Loaded]:
+    """Return the further programmes that a case brings along, by name."""
+    return {name: _brought(node, case, f"{name} of {case.id}") for name, node in case.others.items()}
+
+
+def _brought(node: Node, case: Case, name: str) -> Loaded:
+    """Return a programme that stands in a case, as a mapping or as a text of its own."""
+    if isinstance(node, Scalar):
+        return load_programme(node.text, f"{case.file} ({name})")
+    return load_tree(node, case.file)
 
 
 def _refuse_unknown(only: List[str], known: List[str]) -> None:

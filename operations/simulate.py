@@ -35,7 +35,7 @@ from schemas.rejection import Reason, Rejected
 from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from engine.programme.load import Loaded
     from engine.programme.model import Programme
@@ -80,10 +80,18 @@ def simulate(
 
 
 def simulate_lines(
-    programme: Path | Programme, lines: Iterable[Line], until_ms: int | None = None, *, why: bool = False
+    programme: Path | Programme,
+    lines: Iterable[Line],
+    until_ms: int | None = None,
+    *,
+    why: bool = False,
+    others: Mapping[str, Loaded] | None = None,
 ) -> Simulation:
-    """Judge lines by a programme that is checked already, or by the one in a file; see `simulate`."""
-    simulator = _Simulator(programme, why=why)
+    """Judge lines by a programme that is checked already, or by the one in a file; see `simulate`.
+
+    `others` are checked programmes by the name under which activation lines call them; any other name is a file's.
+    """
+    simulator = _Simulator(programme, others or {}, why=why)
     for line in lines:
         simulator.take(line)
     simulator.move_clocks(max(simulator.simulation.clock_ms, until_ms or 0))
@@ -93,7 +101,8 @@ def simulate_lines(
 class _Simulator:
     """Take lines one by one, as the worker takes events."""
 
-    def __init__(self, programme: Path | Programme, *, why: bool) -> None:
+    def __init__(self, programme: Path | Programme, others: Mapping[str, Loaded], *, why: bool) -> None:
+        self._others = others
         self.simulation = Simulation(explained=[] if why else None)
         self._version = 0
         self._seqs = [0] * SHARDS
@@ -114,8 +123,7 @@ class _Simulator:
         """Judge one event, set it aside, or change the programme."""
         activated = activation_in(line)
         if activated is not None:
-            folder = Path() if line.file == "-" else Path(line.file).parent
-            self._change_programme(folder / activated, line)
+            self._change_programme(activated, line)
             return
         ticked_ms = tick_in(line)
         if ticked_ms is not None:
@@ -270,9 +278,13 @@ class _Simulator:
                 rewards = award(won.member_id, state, occurrence, self._judge, books, won)
                 self._write(won.member_id, event_id, occurrence, rewards)
 
-    def _change_programme(self, path: Path, line: Line) -> None:
+    def _change_programme(self, name: str, line: Line) -> None:
         before = self._judge.programme
-        programme = self._loaded(path, f"{path} (activated in {line.file}:{line.number})")
+        path = (Path() if line.file == "-" else Path(line.file).parent) / name
+        if name in self._others:
+            programme = self._noted(self._others[name])
+        else:
+            programme = self._loaded(path, f"{path} (activated in {line.file}:{line.number})")
         if programme.currency != before.currency:
             raise InputError(
                 f"{line.file}:{line.number}: {path} counts in {programme.currency} and the events so far in "
@@ -292,7 +304,10 @@ class _Simulator:
         return judge
 
     def _loaded(self, path: Path, name: str) -> Programme:
-        loaded = load_checked(path, name)
+        return self._noted(load_checked(path, name))
+
+    def _noted(self, loaded: Loaded) -> Programme:
+        """Return a checked programme, with its warnings noted."""
         assert loaded.programme is not None  # noqa: S101  it is checked
         self.simulation.warnings += loaded.problems
         return loaded.programme

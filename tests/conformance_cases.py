@@ -39,5 +39,7 @@ def write(case: Case, folder: Path) -> tuple[Path, Path]:
     programme, events = folder / "programme.yaml", folder / "events.jsonl"
     said: Any = plain(case.programme)
     programme.write_text(json.dumps(said, ensure_ascii=False, indent=1), encoding="utf-8")
+    for name, other in case.others.items():
+        (folder / name).write_text(json.dumps(plain(other), ensure_ascii=False, indent=1), encoding="utf-8")
     events.write_text("".join(f"{event.text}\n" for event in case.events), encoding="utf-8")
     return programme, events

@@ -120,6 +120,15 @@ def test_an_activation_changes_the_programme_as_in_simulate(tmp_path: Path) -> N
     assert run_cases(files(tmp_path, case("{balances: {ann: {points: {granted: 107}}}}", *events)))[0].is_ok
 
 
+def test_a_case_may_bring_the_programmes_of_its_activations_along(tmp_path: Path) -> None:
+    nested = "".join(f"      {line}\n" for line in PROGRAMME.replace("points: 100", "points: 7").splitlines() if line)
+    events = (SIGNUP, "{type: activation, programme: next.yaml}", SIGNUP.replace("s1", "s2"))
+    cases = case("{balances: {ann: {points: {granted: 107}}}}", *events) + f"  others:\n    next.yaml:\n{nested}"
+    assert run_cases(files(tmp_path, cases))[0].is_ok
+    (found,) = problems(tmp_path, cases.replace("points: 7", "point: 7"))
+    assert found == '14:43: unknown name in a give "point"; did you mean "points"?'
+
+
 def test_the_difference_names_what_came_and_the_reward_events_that_led_to_it(tmp_path: Path) -> None:
     wrong = case("{balances: {ann: {points: {available: 170}}}, rewards: {ann: [mug]}}", SIGNUP, PURCHASE)
     result = told(files(tmp_path, wrong + good("b")))

@@ -293,7 +293,8 @@ def _case() -> Schema:
         "refused": _mapping_of(_list_of(pair)),
     }
     case: dict[str, Schema] = {
-        "id": _SCALAR, "source": _SCALAR, "programme": {"type": ["object", "string"]}, "events": _list_of(event),
+        "id": _SCALAR, "source": _SCALAR, "programme": {"type": ["object", "string"]},
+        "others": {"type": "object", "additionalProperties": {"type": ["object", "string"]}}, "events": _list_of(event),
         "until": {"type": "string"}, "expect": _object(expect),
     }  # fmt: skip
     return _object(case, ("id", "events", "expect"))

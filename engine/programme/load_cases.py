@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from engine.programme.conditions import Place
     from engine.programme.problems import Problems
 
-CASE = ("id", "source", "programme", "events", "until", "expect")
+CASE = ("id", "source", "programme", "others", "events", "until", "expect")
 BALANCE_COLUMNS = (
     "granted", "pending", "active", "reserved", "spent", "expired", "settled", "reversed", "debt", "available",
     "next_expiry_at", "next_expiry_amount", "as_of",
@@ -64,13 +64,15 @@ class CaseEvent:
 class Case:
     """Hold one golden example; `programme` is None where the programme beside it is meant.
 
-    `expect` holds, by the name of the expectation, mappings and lists of whole numbers, texts and None.
+    `others` are further programmes, by the name under which its activation lines call them. `expect` holds, by the name
+    of the expectation, mappings and lists of whole numbers, texts and None.
     """
 
     id: str
     file: str
     line: int
     programme: Node | None
+    others: dict[str, Node]
     events: tuple[CaseEvent, ...]
     until_ms: int | None
     expect: Expectations
@@ -114,7 +116,9 @@ class CaseReader:
         events = self._events(entries["events"], meant) if "events" in entries else ()
         if identifier is None:
             return None
-        return Case(identifier, self._file, node.place.line, entries.get("programme"), events, until_ms, expect)
+        others = dict(self._mapping(entries["others"], "others")) if "others" in entries else {}
+        programme = entries.get("programme")
+        return Case(identifier, self._file, node.place.line, programme, others, events, until_ms, expect)
 
     def _id(self, node: Node) -> str | None:
         identifier = name_of(node, "id of a case", self._problems)
