@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.difference import print_figures, print_members, write_members
+from cli.difference import print_figures, print_meanings, print_members, write_members
 from cli.output import JsonFlag, counted, instant, print_json, say
 from cli.progress import progress
 
@@ -63,4 +63,5 @@ def _print(document: dict[str, Any]) -> None:
     if document["members_held"]:
         held = document["members_held"]
         say(f"{counted(len(held), 'member')} could not be judged: {held[0]} first")
+    print_meanings(document)
     print_figures(document)

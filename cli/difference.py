@@ -82,7 +82,15 @@ def _print(document: dict[str, Any]) -> None:
         f"generation {document['after']} compared with {document['before']}: of the reward events {events['same']:,} "
         f"are the same, {events['differ']:,} differ, {events['only_before']:,} are gone, {events['only_after']:,} new"
     )
+    print_meanings(document)
     print_figures(document)
+
+
+def print_meanings(document: dict[str, Any]) -> None:
+    """Say where both sides were decided by different meanings."""
+    before, after = document["meaning_before"], document["meaning_after"]
+    if before != after:
+        say(f"before was decided by meaning {before}, after by meaning {after}: some of what differs is the release's")
 
 
 def print_figures(document: dict[str, Any]) -> None:

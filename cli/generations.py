@@ -68,9 +68,14 @@ def replay(
         return
     say(
         f"generation {result['generation']}: {result['events']:,} source events folded in {result['seconds']:,.1f} s, "
-        f"{result['reward_events']:,} reward events in all"
+        f"{result['reward_events']:,} reward events in all, by meaning {result['meaning']}"
     )
-    if result["rule_version"] is None and result["base"] is not None:
+    if result["base_meaning"] not in (None, result["meaning"]):
+        say(
+            f"generation {result['base']} was decided by meaning {result['base_meaning']}: nothing of that was taken "
+            f"over but redemptions; see `guerdon diff {result['generation']}`"
+        )
+    elif result["rule_version"] is None and result["base"] is not None:
         differing = result["shards_that_differ"]
         same = "the same bytes" if not differing else f"other bytes in {differing} shards"
         say(f"it repeats generation {result['base']}: {same}")

@@ -37,7 +37,7 @@ def verify(
 
     Example: `guerdon verify`, and of a shadow `guerdon verify 2`
     """
-    from operations.verify import CHECKS  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.verify import CHECKS, meaning_of  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.verify import verify as check  # noqa: PLC0415  as above
 
     with steps("verify", len(CHECKS)) as report:
@@ -47,6 +47,8 @@ def verify(
     else:
         rows = [[each["check"], each["looked_at"], each["problem"] or "ok"] for each in findings]
         print_table(["check", "looked at", "result"], rows)
+        number, meaning = meaning_of(_database_url(), generation)
+        say(f"generation {number}, decided by meaning {meaning}")
     problems = [each["problem"] for each in findings if each["problem"]]
     if problems:
         raise AnswerIsNo(f"{problems[0]}; stop the workers and compare with a backup")

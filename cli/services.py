@@ -196,6 +196,7 @@ def _print_overview(found: Overview) -> None:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.quarantine.items())
     say(f"quarantine: {f'{total:,} open ({reasons})' if total else 'nothing is open'}")
     say(f"held: {counted(found.held, 'member')}")
+    say(f"live: generation {found.generation}, decided by meaning {found.meaning}")
 
 
 def _print_troubles(troubles: list[dict[str, str]], remarks: list[str]) -> None:

@@ -9,7 +9,7 @@ from engine.batch import Admitted, SetAside, admitted_from
 from engine.in_a_row import IN_A_ROW_MAX, ours
 from engine.store.database import one, transaction
 from engine.store.failures import StepFailed, is_data, told
-from engine.store.generations import refuse_restored
+from engine.store.generations import writable
 from engine.store.programmes import active
 from schemas.codec import Decoder
 from schemas.errors import AnswerIsNo, CannotGoOn
@@ -119,11 +119,12 @@ def make_intake(settings: Settings, writer_schemas: WriterSchemas, time: Databas
     """Return the intake for what the database says now.
 
     Raises:
-        AnswerIsNo: no programme is active, or the database came from an archive and is not complete yet.
+        AnswerIsNo: no programme is active, the database came from an archive and is not complete yet, or another
+            meaning has decided what is live.
         ServiceUnreachable: PostgreSQL does not answer.
     """
     with transaction(settings.database_url) as cursor:
-        refuse_restored(cursor)
+        writable(cursor)
         programme = active(cursor)
         (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
     if programme is None:

@@ -153,7 +153,7 @@ def _begin(holding: Any, number: int, *, keep_losses: bool) -> tuple[Generation,
     """Hold a generation for this connection; return it, the live one, and what was written towards it before."""
     with holding, holding.cursor() as cursor:
         generation = shadows.get(cursor, number)
-        live = generations.live(cursor)
+        live = generations.writable(cursor)
         if generation.status == "live":
             raise AnswerIsNo(f"generation {number} is live: members have what it gives; name a shadow")
         if generation.base is None:

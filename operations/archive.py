@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
-from engine.store import archives, generations
+from engine.store import archives, generations, meanings
 from engine.store.blockers import take_alone
 from engine.store.database import NO_LIMIT, connect
 from operations.archive_files import (
@@ -228,7 +228,8 @@ def _export_beside(
                 rows = archives.copy_out(cursor, table, generation, [shard.end() for shard in shards], digesting)
             beside[table] = Beside(rows, digesting.bytes, digesting.digest.hexdigest())
         name, revision = archives.database_name(cursor), archives.revision(cursor)
-    return Manifest(_release(), revision, name, number, until_ms, tuple(shards), beside).sealed()
+        meaning = meanings.of(cursor, generation)
+    return Manifest(_release(), revision, name, number, until_ms, tuple(shards), beside, meaning=meaning).sealed()
 
 
 def _release() -> str:

@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from engine.store.archives import End, SourceRow
 from schemas.errors import AnswerIsNo, InputError
@@ -113,7 +113,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     """Hold what an archive consists of.
 
     `exports` counts them; `until_ms` says that the log was cut there, and that what a worker needs to go on is not in
-    the archive. `digest` is the sha256 of the rest, and so of everything.
+    the archive. `digest` is the sha256 of the rest, and so of everything. `meaning` is that of the generation that was
+    live; what was exported before there were numbers says none, and is of the first.
     """
 
     guerdon: str
@@ -125,6 +126,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     beside: dict[str, Beside]
     digest: str = ""
     format: int = FORMAT
+    meaning: int | UnsetType = UNSET
 
     def sealed(self) -> Manifest:
         """Return the same with its digest."""

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psycopg2
+from msgspec import UNSET
 
+from engine.meaning import FIRST, MEANING
 from engine.store import archives, generations, shadows
 from engine.store.archives import ARCHIVED
 from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
@@ -61,7 +63,8 @@ def restore(
         observe: is told each step.
 
     Raises:
-        InputError: there is no archive, the database is not empty, or the keys are not the archive's.
+        InputError: there is no archive, it is of another meaning, the database is not empty, or the keys are not the
+            archive's.
         AnswerIsNo: the archive is not what was exported, or the log is judged otherwise than it was.
         ServiceUnreachable: PostgreSQL does not answer.
     """
@@ -119,6 +122,13 @@ def _take_in(
         raise InputError(
             f"{folder} was exported at revision {manifest.revision} and the database is at {here}; install that "
             "release or a newer one, and run `guerdon init`"
+        )
+    meaning = FIRST if manifest.meaning is UNSET else manifest.meaning
+    if meaning != MEANING:
+        raise InputError(
+            f"{folder} was decided by meaning {meaning} and this release decides by {MEANING}, so folding the log "
+            f"would not give what was exported: import it with a release of that meaning ({manifest.guerdon} exported "
+            "it), and bring that database to this release"
         )
     archives.speak_plainly(cursor)
     for table, beside in manifest.beside.items():

@@ -31,7 +31,7 @@ def check(cursor: Cursor, metrics: Sequence[Metric]) -> None:
     Raises:
         AnswerIsNo: and why.
     """
-    live = generations.live(cursor)
+    live = generations.writable(cursor)
     known = programmes.metrics_known(cursor, live)
     for metric in metrics:
         name = metric_name(metric)

@@ -12,7 +12,7 @@ from engine.backtest import Backtest
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
 from engine.replay import shares_anything
-from engine.store import generations, programmes, shadows
+from engine.store import meanings, programmes, shadows
 from engine.store.database import NO_LIMIT, connect, one
 from engine.store.shadows import Generation
 from operations import shard_pool
@@ -142,6 +142,8 @@ def backtested(
                 "programme": str(question.programme),
                 "since": None if question.since_ms is None else since,
                 "base": base,
+                "meaning_before": trial.generation.base_meaning,
+                "meaning_after": trial.generation.meaning,
                 "events": sum(trial.upto.values()),
                 "active": sum(piece.active for piece in pieces),
                 "members_held": sorted(member for piece in pieces for member in piece.held),
@@ -153,10 +155,10 @@ def backtested(
 
 def _trial(cursor: Cursor, question: Question) -> tuple[_Trial, Terms]:
     programme = programme_to_judge(cursor, question.programme, "tested")
-    base = generations.live(cursor)
+    base, meaning = meanings.live(cursor)
     version = programmes.number_for(cursor, programme)
     body = question.programme.read_text("utf-8")
-    generation = Generation(0, "shadow", base, version, question.since_ms, None)
+    generation = Generation(0, "shadow", base, version, question.since_ms, None, base_meaning=meaning)
     terms = terms_in(body, programme.lowest_tier, programme.currency)
     return _Trial(generation, body, shadows.positions(cursor, base)), terms
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from engine.store import generations
+from engine.store import generations, meanings
 from engine.store.database import NO_LIMIT, connect, one
 from operations.difference_sides import MAKE, add_generation, terms_of
 from operations.rows import dictionaries, plain
@@ -210,9 +210,10 @@ class Difference(Figures):
     def document(self) -> dict[str, Any]:
         """Return the figures, and how the reward events of both sides pair, as JSON can hold it."""
         places = {"before": self.before, "after": self.after}
+        meanings_ = {f"meaning_{side}": meanings.of(self._cursor, number) for side, number in places.items()}
         events = dictionaries(self._cursor, _PAIRS, places)[0]
         differs = any(events[name] for name in ("only_before", "only_after", "differ"))
-        return {**places, "reward_events": events, **self.figures(), "differs": differs}
+        return {**places, **meanings_, "reward_events": events, **self.figures(), "differs": differs}
 
     def member(self, member_id: str) -> list[dict[str, Any]]:
         """Return the reward events of a member on both sides, paired by their key; one that a side lacks is None."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.errors import LockNotAvailable
 
-from engine.store import generations, shadows
+from engine.store import generations, meanings, shadows
 from engine.store.blockers import who_uses
 from engine.store.database import NO_LIMIT, as_owner, connect, transaction
 from operations.replay import CHUNK_EVENTS, fold_on, project
@@ -34,7 +34,7 @@ def listed(database_url: str) -> list[dict[str, Any]]:
         return dictionaries(
             cursor,
             """
-            SELECT g.generation, g.status, g.base, g.file_version AS rule_version, v.file_name AS file,
+            SELECT g.generation, g.status, g.meaning, g.base, g.file_version AS rule_version, v.file_name AS file,
                    g.from_at AS "from", g.to_at AS "to", g.created_at, sum(h.seq)::bigint AS events,
                    sum(s.seq - h.seq)::bigint AS behind, sum(h.pos)::bigint AS reward_events
             FROM guerdon.generation g
@@ -68,6 +68,7 @@ def promote(
             generation = shadows.get(cursor, number)
             if generation.status == "live":
                 raise AnswerIsNo(f"generation {number} is live already")
+            meanings.refuse_shadow(number, generation.meaning)
             shadows.lock(cursor, number)
             old = generations.live(cursor)
         bring_up(database_url, generation)
@@ -152,7 +153,7 @@ def _change_places(cursor: Cursor, generation: Generation) -> None:
     live = generations.live(cursor)
     if shadows.positions(cursor, generation.number) != shadows.positions(cursor, live):
         raise AnswerIsNo(f"generation {generation.number} did not reach the live head; nothing was changed: try again")
-    if generation.repeats:
+    if generation.keeps_schedule:
         shadows.copy_shared(cursor, generation)
     shadows.make_live(cursor, generation, _next_versions(cursor, generation))
 

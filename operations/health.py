@@ -6,11 +6,11 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.store import quarantine
+from engine.store import meanings, quarantine
 from engine.store.database import one, transaction
 from operations import offsets
 from operations.rows import dictionaries
-from schemas.errors import InputError
+from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,12 +39,15 @@ class Overview:
 
     `workers` are the rows of all that have told of themselves and not left, with the ages of what they told in
     seconds and `lives`; `recorded_s` is how long ago anything was last recorded, by whomever, None: nothing ever was.
+    `generation` is live, and was decided by `meaning`.
     """
 
     workers: list[dict[str, Any]]
     recorded_s: float | None
     quarantine: dict[str, int]
     held: int
+    generation: int
+    meaning: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,8 @@ def overview(settings: Settings) -> Overview:
             SELECT extract(epoch FROM clock_timestamp() - max(recorded_at))::float FROM guerdon.shard_head WHERE seq > 0
             """,
         )
-        return Overview(_workers(cursor), recorded_s, quarantine.counts(cursor), quarantine.count_held(cursor))
+        aside, held = quarantine.counts(cursor), quarantine.count_held(cursor)
+        return Overview(_workers(cursor), recorded_s, aside, held, *meanings.live(cursor))
 
 
 def _workers(cursor: Cursor) -> list[dict[str, Any]]:
@@ -107,6 +111,7 @@ def troubles(
     """
     rows = offsets.listed(settings)
     named = [
+        *_otherwise(found),
         *_dead(found),
         *_stopped(rows),
         *_standing(settings, found, rows),
@@ -115,6 +120,15 @@ def troubles(
         *([] if lag_max is None else _behind(lag, lag_max)),
     ]
     return [asdict(trouble) for trouble in named]
+
+
+def _otherwise(found: Overview) -> list[Trouble]:
+    """Name that this release decides otherwise than what is live was decided, so that no worker goes on."""
+    try:
+        meanings.refuse_live(found.generation, found.meaning)
+    except AnswerIsNo as why:
+        return [Trouble("other_meaning", str(why))]
+    return []
 
 
 def _dead(found: Overview) -> list[Trouble]:

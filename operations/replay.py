@@ -14,7 +14,7 @@ from psycopg2.errors import LockNotAvailable
 
 from engine.programme.load import load_file, load_programme, refused
 from engine.replay import Replay, Stretch, shares_anything
-from engine.store import generations, member_states, programmes, shadows
+from engine.store import generations, meanings, member_states, programmes, shadows
 from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
 from operations import shard_pool
 from projections.runner import advance, builds_of, connect_to_project
@@ -115,7 +115,9 @@ def _result(database_url: str, generation: Generation, events: int, seconds: flo
         held = shadows.held(cursor, generation)
     return {
         "generation": generation.number,
+        "meaning": generation.meaning,
         "base": generation.base,
+        "base_meaning": generation.base_meaning,
         "rule_version": generation.file_version,
         "events": events,
         "reward_events": int(rewards),
@@ -215,7 +217,11 @@ def fold_on(
     """Fold up to where the live generation stands now, and return how many source events that were.
 
     With `is_still` the caller holds the live generation still, so that the log ends for all shards at once.
+
+    Raises:
+        AnswerIsNo: another meaning has begun it, its base is not live, or a repetition comes out otherwise.
     """
+    meanings.refuse_shadow(generation.number, generation.meaning)
     try:
         with transaction(database_url, statement_max=NO_LIMIT) as cursor:
             done = shadows.positions(cursor, generation.number)

@@ -12,7 +12,7 @@ from engine.programme.explain import Explainer
 from engine.programme.explain_tier import explain_tier
 from engine.referral.facts import Attribution
 from engine.replay import shares_anything
-from engine.store import generations, programmes, shadows
+from engine.store import meanings, programmes, shadows
 from engine.store.database import NO_LIMIT, connect
 from engine.store.shadows import Generation
 from operations.replay import check_history
@@ -45,7 +45,8 @@ def simulate_log(
     """Judge all events of the source log by the programme in a file, as they are recorded.
 
     Where the file is what has judged the log all the time, what was decided across members (budgets, stock, contests)
-    is repeated, and the result is what the views say. Another file decides that for itself, in the log's order.
+    is repeated, and the result is what the views say. Another file, or a release of another meaning, decides that for
+    itself, in the log's order.
 
     Args:
         database_url: of Guerdon's database.
@@ -87,7 +88,7 @@ def simulate_log(
 
 def _generation(cursor: Cursor, programme: Programme, path: Path) -> Generation:
     """Return how the log is judged: as it was, where nothing else than this programme ever judged it."""
-    base = generations.live(cursor)
+    base, meaning = meanings.live(cursor)
     cursor.execute(
         """
         SELECT v.digest FROM guerdon.programme_version v
@@ -96,9 +97,9 @@ def _generation(cursor: Cursor, programme: Programme, path: Path) -> Generation:
         (base,),
     )
     if cursor.fetchall() == [(programme.digest,)]:
-        return Generation(0, "shadow", base, None, None, None)
+        return Generation(0, "shadow", base, None, None, None, base_meaning=meaning)
     check_history(cursor, programme, path)
-    return Generation(0, "shadow", base, programmes.number_for(cursor, programme), None, None)
+    return Generation(0, "shadow", base, programmes.number_for(cursor, programme), None, None, base_meaning=meaning)
 
 
 class _Simulating(MemoryFold):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.errors import ReadOnlySqlTransaction
 
-from engine.store import generations
+from engine.store import generations, meanings
 from engine.store.database import NO_LIMIT, connect, transaction
 from engine.store.workers import note_verified
 from operations import chains, consumed, folds, identities, postings, references
@@ -56,6 +56,12 @@ def verify(
     if not any(finding["problem"] for finding in findings):
         _note_success(database_url, number)
     return findings
+
+
+def meaning_of(database_url: str, generation: int | None) -> tuple[int, int]:
+    """Return the number of a generation (the live one by default), and by which meaning it was begun."""
+    with transaction(database_url) as cursor:
+        return meanings.live(cursor) if generation is None else (generation, meanings.of(cursor, generation))
 
 
 def _note_success(database_url: str, generation: int) -> None:

@@ -12,6 +12,7 @@ from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import RecordedBudgets
 from engine.ledger.tiers import report_of
 from engine.live import load_judge
+from engine.meaning import MEANING
 from engine.programme.explain import Explainer
 from engine.programme.explain_tier import explain_tier
 from engine.state import MemberState, Occurrence
@@ -212,7 +213,8 @@ def why_reward(
         history = History(cursor, bare=True)
         recorded = history.at(row.shard, row.seq)
         if recorded.event is None and recorded.kind != "release":
-            return {"reward_key": key.hex(), **explain_own(cursor, of, row, recorded)}
+            told = _with_meaning(explain_own(cursor, of, row, recorded), shadows.get(cursor, of))
+            return {"reward_key": key.hex(), **told}
         seq = history.seq_of(row.shard, row.seq, row.event_id)
         found = _explained(cursor, of, row.shard, [seq], everything=everything)[0]
     found["rules"].sort(key=lambda told: told["rule"] != row.rule_id)
@@ -285,7 +287,19 @@ def _explained(
             document["notes"][:] = [note for note in document["notes"] if note != OTHERWISE] + [COPIED]
         document["notes"] += _rivals(cursor, told[seq].recorded)
         documents.append(document)
-    return documents
+    return [_with_meaning(document, by) for document in documents]
+
+
+def _with_meaning(document: dict[str, Any], by: Generation) -> dict[str, Any]:
+    """Return the document with the meaning that has decided, and what follows for an explanation by another one."""
+    if by.meaning != MEANING:
+        document["notes"] = [note for note in document["notes"] if note != OTHERWISE]
+        document["notes"].append(
+            f"generation {by.number} was decided by meaning {by.meaning}, and this release explains by meaning "
+            f"{MEANING}: the reward log {'says' if document['log_agrees'] else 'may say'} "
+            f"{'the same here' if document['log_agrees'] else 'otherwise'}"
+        )
+    return document | {"meaning": by.meaning}
 
 
 def _judged(shard: int, judged: Judged, *, agrees: bool, near: bool) -> dict[str, Any]:

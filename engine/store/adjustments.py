@@ -53,16 +53,16 @@ def counted(cursor: Cursor, generation: int) -> frozenset[int]:
 
 
 def counted_in(cursor: Cursor, generation: Generation) -> frozenset[int]:
-    """Return the adjustments that count in a generation: a repetition's are its base's, one that a file made has none.
+    """Return the adjustments that count in a generation: the base's on its schedule, and none where a file judges.
 
     A generation keeps what was counted while it was live, also where another one is live now.
     """
-    repeated = generation.base if generation.repeats else None
-    return counted(cursor, generation.number if repeated is None else repeated)
+    base = generation.base if generation.keeps_schedule else None
+    return counted(cursor, generation.number if base is None else base)
 
 
 def copy(cursor: Cursor, generation: Generation) -> None:
-    """Let a repetition that becomes live have as its own what is kept of its base as a whole."""
+    """Let a generation on its base's schedule that becomes live have as its own what is kept of the base as a whole."""
     cursor.execute(
         """
         INSERT INTO guerdon.generation_fact (generation, shard, seq, n, kind, fact)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import psycopg2
 from psycopg2 import errors
 
-from engine.store import limits, revision, roles
+from engine.store import limits, meanings, revision, roles
 from engine.store.limits import set_limit
 from engine.store.roles import ANALYST, WRITER
 from engine.store.session import open_session
@@ -75,7 +75,8 @@ def connect(
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer at `database_url`.
-        InputError: the database has no tables of Guerdon's, or those of another release; its encoding, the server's
+        InputError: the database has no tables of Guerdon's, or those of another release, or a later one has decided
+            what is live; its encoding, the server's
             version, or a pooler in between does not fit; or the user may not act as `role`.
     """
     session = open_session(database_url, application)
@@ -98,7 +99,13 @@ def _act_as(session: Session, role: str, wanted: Mapping[str, str]) -> None:
         cursor.execute("SET jit = off")
         session.ends_after_s = limits.ending(cursor)
         if role == WRITER:
-            revision.refuse_other(_revision(cursor))
+            _refuse_other_release(cursor)
+
+
+def _refuse_other_release(cursor: Cursor) -> None:
+    """Refuse the tables of another release, and what a later one has decided."""
+    revision.refuse_other(_revision(cursor))
+    meanings.refuse_newer(cursor)
 
 
 def _refuse_empty(cursor: Cursor) -> None:
@@ -155,7 +162,7 @@ def as_owner(database_url: str, *, application: str = "guerdon") -> Iterator[Con
         try:
             with connection, connection.cursor() as cursor:
                 _refuse_empty(cursor)
-                revision.refuse_other(_revision(cursor))
+                _refuse_other_release(cursor)
             yield connection
         except errors.InsufficientPrivilege as error:
             raise InputError(
@@ -180,7 +187,7 @@ def migrate(database_url: str) -> str:
         ServiceUnreachable: PostgreSQL does not answer.
         AnswerIsNo: the database is newer than this release.
         InputError: the user may not make tables or roles; the sentence names the GRANT that is missing. Or the database
-            is not in UTF-8, the server too old, a pooler in between.
+            is not in UTF-8, the server too old, a pooler in between; or a later release has decided what is live.
     """
     from alembic import command  # noqa: PLC0415  a worker must not pay for Alembic
     from alembic.config import Config  # noqa: PLC0415  as above
@@ -207,6 +214,8 @@ def migrate(database_url: str) -> str:
             connection.execute(text("CREATE SCHEMA IF NOT EXISTS guerdon"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            with cast("Connection", connection.connection.driver_connection).cursor() as cursor:
+                meanings.adopt(cursor)
     except CommandError as error:
         raise AnswerIsNo(
             f"the database cannot be migrated by this release: {error}; use the release that last migrated it"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2.extras import Json
 
+from engine.store import meanings
 from engine.store.database import one
 from schemas.errors import AnswerIsNo, InputError
 
@@ -21,7 +22,7 @@ def lock_live(cursor: Cursor) -> int:
     """Hold the live generation in its place until the transaction ends, and return its number.
 
     Raises:
-        AnswerIsNo: the database was restored from an archive, and nothing may be added to its log.
+        AnswerIsNo: as `writable`.
     """
     cursor.execute(SHARE_EVALUATION)
     return writable(cursor)
@@ -36,18 +37,20 @@ def writable(cursor: Cursor) -> int:
     """Return the number of the live generation, for who writes to it.
 
     Raises:
-        AnswerIsNo: the database was restored from an archive, and nothing may be added to its log.
+        AnswerIsNo: the database was restored from an archive, and nothing may be added to its log; or what is live was
+            decided by another meaning than this release's.
     """
     # never one statement with the lock: it must see what was committed while the lock was awaited
-    generation, why = one(
+    generation, meaning, why = one(
         cursor,
         """
-        SELECT generation, (SELECT convert_from(value, 'UTF8') FROM guerdon.setting WHERE name = 'restored')
+        SELECT generation, meaning, (SELECT convert_from(value, 'UTF8') FROM guerdon.setting WHERE name = 'restored')
         FROM guerdon.generation WHERE status = 'live'
         """,
     )
     if why is not None:
         raise AnswerIsNo(why)
+    meanings.refuse_live(generation, meaning)
     return int(generation)
 
 

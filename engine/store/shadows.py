@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.meaning import MEANING
 from engine.store import adjustments, generations, live_schedule
 from engine.store.blockers import take_alone
 from engine.store.database import one
@@ -24,7 +25,8 @@ class Generation(NamedTuple):
     """Hold what a generation was made from.
 
     `base` is the one whose schedule holds where the file does not, None for a generation that was live and goes by its
-    own. `file_version` judges events that occurred from `from_ms` on, before `to_ms`; None: the base is repeated.
+    own. `file_version` judges events that occurred from `from_ms` on, before `to_ms`; None: the base's schedule judges
+    all. `meaning` is that by which it was begun, `base_meaning` that of its base.
     """
 
     number: int
@@ -33,11 +35,21 @@ class Generation(NamedTuple):
     file_version: int | None
     from_ms: int | None
     to_ms: int | None
+    meaning: int = MEANING
+    base_meaning: int | None = MEANING
+
+    @property
+    def keeps_schedule(self) -> bool:
+        """Whether all is judged by the versions that have judged its base."""
+        return self.base is not None and self.file_version is None
 
     @property
     def repeats(self) -> bool:
-        """Whether it decides nothing itself: what its base decided across members is given to it as facts."""
-        return self.base is not None and self.file_version is None
+        """Whether it decides nothing itself: what its base decided across members is given to it as facts.
+
+        What was decided by another meaning is no fact by this one.
+        """
+        return self.keeps_schedule and self.base_meaning == self.meaning
 
     def is_judged_by_file(self, occurred_ms: int) -> bool:
         """Whether the file judges what occurred at an instant."""
@@ -54,7 +66,8 @@ class Generation(NamedTuple):
 
 
 _SELECT = """
-SELECT generation, status, base, file_version, guerdon.ms(from_at), guerdon.ms(to_at) FROM guerdon.generation
+SELECT g.generation, g.status, g.base, g.file_version, guerdon.ms(g.from_at), guerdon.ms(g.to_at), g.meaning, b.meaning
+FROM guerdon.generation g LEFT JOIN guerdon.generation b ON b.generation = g.base
 """
 
 
@@ -64,7 +77,7 @@ def get(cursor: Cursor, number: int) -> Generation:
     Raises:
         InputError: there is no such generation.
     """
-    cursor.execute(f"{_SELECT} WHERE generation = %s", (number,))
+    cursor.execute(f"{_SELECT} WHERE g.generation = %s", (number,))
     row = cursor.fetchone()
     if row is None:
         raise InputError(f"there is no generation {number}; `guerdon generations` shows them")
@@ -72,15 +85,18 @@ def get(cursor: Cursor, number: int) -> Generation:
 
 
 def find(cursor: Cursor, base: int, file_version: int | None, window: tuple[int | None, int | None]) -> int | None:
-    """Return the newest shadow that was begun with the same base, file and times (ms), None where there is none."""
+    """Return the newest shadow that was begun with the same base, file and times (ms); None where there is none.
+
+    One that an earlier release has begun by another meaning is none.
+    """
     cursor.execute(
         f"""
         {_SELECT}
-        WHERE status = 'shadow' AND base = %s
-          AND (file_version, guerdon.ms(from_at), guerdon.ms(to_at)) IS NOT DISTINCT FROM (%s, %s, %s)
-        ORDER BY generation DESC LIMIT 1
+        WHERE g.status = 'shadow' AND g.base = %s AND g.meaning = %s
+          AND (g.file_version, guerdon.ms(g.from_at), guerdon.ms(g.to_at)) IS NOT DISTINCT FROM (%s, %s, %s)
+        ORDER BY g.generation DESC LIMIT 1
         """,
-        (base, file_version, *window),
+        (base, MEANING, file_version, *window),
     )
     row = cursor.fetchone()
     return None if row is None else int(row[0])
@@ -93,6 +109,7 @@ def create(cursor: Cursor, base: int, file_version: int | None, window: tuple[in
         "SELECT guerdon.create_shadow(%s, %s, to_timestamp(%s / 1000.0), to_timestamp(%s / 1000.0))",
         (base, file_version, *window),
     )
+    cursor.execute("UPDATE guerdon.generation SET meaning = %s WHERE generation = %s", (MEANING, number))
     return int(number)
 
 
@@ -158,14 +175,16 @@ def index_members(cursor: Cursor, number: int) -> None:
 
 
 def copy_shared(cursor: Cursor, generation: Generation) -> None:
-    """Let a repetition, which counts nothing across members, have the live one's budgets and stock.
+    """Let a generation on the live one's schedule have what is kept of that one as a whole, as adjustments.
 
-    What is kept of the live one as a whole, adjustments and since when it is live, becomes the repetition's, too.
+    A repetition, which counts nothing across members, has the live one's budgets and stock, too.
     """
+    adjustments.copy(cursor, generation)
+    if not generation.repeats:
+        return
     for kept in ("stock", "budget"):
         cursor.execute(f"DELETE FROM {generation.table(kept)}")  # noqa: S608  a name of this module
         cursor.execute(f"INSERT INTO {generation.table(kept)} SELECT * FROM guerdon.{kept}")  # noqa: S608  as above
-    adjustments.copy(cursor, generation)
 
 
 def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) -> None:

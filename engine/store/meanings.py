@@ -1,0 +1,86 @@
+"""Tell by which meaning generations were begun, and go on with none that this release would decide otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.meaning import MEANING
+from schemas.errors import AnswerIsNo, InputError
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+
+def adopt(cursor: Cursor) -> None:
+    """Let a live generation that knows no member yet be of this release's meaning: it has decided nothing.
+
+    Raises:
+        InputError: the live generation was begun by a later release.
+    """
+    refuse_newer(cursor)
+    cursor.execute(
+        """
+        UPDATE guerdon.generation SET meaning = %s
+        WHERE status = 'live' AND meaning <> %s AND NOT EXISTS (SELECT FROM guerdon.member_state)
+        """,
+        (MEANING, MEANING),
+    )
+
+
+def live(cursor: Cursor) -> tuple[int, int]:
+    """Return the number of the live generation, and its meaning."""
+    cursor.execute("SELECT generation, meaning FROM guerdon.generation WHERE status = 'live'")
+    row = cursor.fetchone()
+    if row is None:
+        raise LookupError("no generation is live")
+    return row
+
+
+def of(cursor: Cursor, number: int) -> int:
+    """Return the meaning by which a generation was begun."""
+    cursor.execute("SELECT meaning FROM guerdon.generation WHERE generation = %s", (number,))
+    row = cursor.fetchone()
+    if row is None:
+        raise LookupError(number)
+    return int(row[0])
+
+
+def refuse_newer(cursor: Cursor) -> None:
+    """Refuse a database whose live generation a later release has decided.
+
+    Raises:
+        InputError: it is one.
+    """
+    number, meaning = live(cursor)
+    if meaning > MEANING:
+        raise InputError(
+            f"generation {number}, which is live, was decided by meaning {meaning}, which is later than this release's "
+            f"({MEANING}): use the release that promoted it, or a later one"
+        )
+
+
+def refuse_live(number: int, meaning: int) -> None:
+    """Refuse to add to a live generation of another meaning.
+
+    Raises:
+        AnswerIsNo: it is of one, and the sentence names the way out.
+    """
+    if meaning != MEANING:
+        raise AnswerIsNo(
+            f"generation {number}, which is live, was decided by meaning {meaning} and this release decides by "
+            f"{MEANING}, so nothing is added to it: judge it again by `guerdon replay`, read `guerdon diff GEN`, and "
+            "let `guerdon promote GEN --as swap` make that live"
+        )
+
+
+def refuse_shadow(number: int, meaning: int) -> None:
+    """Refuse to fold on a generation of another meaning that is not live.
+
+    Raises:
+        AnswerIsNo: it is of one.
+    """
+    if meaning != MEANING:
+        raise AnswerIsNo(
+            f"generation {number} was begun by meaning {meaning} and this release decides by {MEANING}, so it cannot "
+            f"be folded on; `guerdon discard {number}`, or leave it as it is, and replay again"
+        )
