@@ -45,7 +45,7 @@ def _check_purchase(event: Event, currency: str) -> None:
         raise Rejected(
             Reason.WRONG_CURRENCY, f'currency is "{event.currency}" and the programme counts in "{currency}"'
         )
-    if event.items is not None:
+    if event.items:
         total = sum([item.amount for item in event.items])
         if total != event.amount:
             raise Rejected(
@@ -55,7 +55,7 @@ def _check_purchase(event: Event, currency: str) -> None:
 
 def _check_refund(event: Event, _currency: str) -> None:
     assert isinstance(event, Refund)  # noqa: S101  as above
-    if event.items is not None and event.amount is not None:
+    if event.items and event.amount is not None:
         raise Rejected(Reason.WRONG_TYPE, "a refund names items or an amount, not both; send two refunds")
     if sum(item.amount for item in event.items or ()) > INT64_MAX:
         raise Rejected(Reason.OUT_OF_RANGE, "the returned lines add up to more than a signed 64-bit integer holds")

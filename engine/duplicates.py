@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from msgspec import structs
-
+from engine.conflicts import is_same_order, other_event, other_order
 from engine.store import history, source_log
 from schemas.canonical import IDENTITY_BYTES
+from schemas.events import Purchase
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
@@ -87,17 +87,15 @@ class Seen:
         if earlier is not None:
             if earlier.digest == event.digest:
                 return DUPLICATE
-            return "the same source and event_id came before with other content; the first stands: send a new event_id"
+            return other_event(event.event)
         if event.order_identity is None:
             return None
         first = self._first_of_order(event.order_identity[:IDENTITY_BYTES])
         if first is None:
             return None
-        if structs.replace(first, event_id=event.event.event_id, source=event.event.source) == event.event:
-            return DUPLICATE
-        return (
-            "the same order_id of this member came with other content before; the first stands: send a refund instead"
-        )
+        assert isinstance(first, Purchase)  # noqa: S101  nothing else has an order's identity
+        assert isinstance(event.event, Purchase)  # noqa: S101  as above
+        return DUPLICATE if is_same_order(first, event.event) else other_order(first, event.event)
 
     def _first_of_order(self, order: bytes) -> Event | None:
         if order in self._events:

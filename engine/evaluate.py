@@ -12,7 +12,7 @@ from engine.ledger.movements import open_lots
 from engine.ledger.redemptions import forget, redeem
 from engine.ledger.refunds import apply_waiting, refund
 from engine.ledger.turn import Turn
-from engine.profile import profile_after
+from engine.profile import birthday_of, profile_after
 from engine.referral.facts import Attribution, Forwarded
 from schemas.events import Activity, Decision, Erasure, Profile, Purchase, Redemption, Refund, Share, Signup
 
@@ -201,6 +201,7 @@ def _enter(turn: Turn, event: Signup | Profile) -> None:
     if type(event) is Signup and state.signup_ms is None:
         state.signup_ms = event.occurred_at
         ranks.anchor(turn)
+    birthday = birthday_of(state)
     state.profile = profile_after(state.profile, event)
     if turn.judge.timed:
-        celebrations.schedule(turn, max(state.clock_ms, event.occurred_at))
+        celebrations.learn(turn, event.occurred_at, birthday)

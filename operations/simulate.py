@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import structs
-
 from engine import admit
+from engine.conflicts import is_same_order, other_event, other_order
 from engine.evaluate import advance, award, fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import MemoryBudgets
@@ -188,19 +187,13 @@ class _Simulator:
         if known is not None:
             if known == content_digest(event, _SECRET):
                 return True
-            raise Rejected(
-                Reason.ID_CONFLICT,
-                "the same source and event_id came before with other content; the first stands: send a new event_id",
-            )
-        earlier = self._orders.get((event.member_id, event.order_id)) if isinstance(event, Purchase) else None
-        if earlier is None:
+            raise Rejected(Reason.ID_CONFLICT, other_event(event))
+        if not isinstance(event, Purchase):
             return False
-        if structs.replace(earlier, event_id=event.event_id, source=event.source) == event:
-            return True
-        raise Rejected(
-            Reason.ID_CONFLICT,
-            "the same order_id of this member came before with other content; the first stands: send a refund instead",
-        )
+        earlier = self._orders.get((event.member_id, event.order_id))
+        if earlier is not None and not is_same_order(earlier, event):
+            raise Rejected(Reason.ID_CONFLICT, other_order(earlier, event))
+        return earlier is not None
 
     def _record(self, event: Event, identity: bytes) -> Occurrence:
         """Give the event its place in the order and remember what a duplicate is told by."""

@@ -21,7 +21,7 @@ from schemas.events import (
     Tender,
 )
 from schemas.rejection import Reason, Rejected
-from schemas.scalars import iso_from_instant
+from schemas.scalars import beyond_years
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -264,11 +264,7 @@ def _refuse_text(path: str, text: str, bound: Text) -> None:
 
 def _refuse_instant(path: str, at_ms: int) -> None:
     if not OCCURRED_AT_MS_FIRST <= at_ms < OCCURRED_AT_MS_END:
-        raise Rejected(
-            Reason.OUT_OF_RANGE,
-            f"{path}: the year of {iso_from_instant(at_ms)} is not between 1972 and 2999; a clock in seconds, taken "
-            "for milliseconds, lands in 1970: send milliseconds",
-        )
+        raise beyond_years(path, at_ms)
 
 
 def _rejected(path: str, what: str, verb: str = "has") -> Rejected:

@@ -81,7 +81,7 @@ class Decoder:
         try:
             return schema_id, convert(record, reading.kind)
         except ValidationError as error:
-            raise rejection_of(error) from None
+            raise rejection_of(error, record) from None
 
     def _read_schema(self, schema_id: int) -> _Reading:
         text = self._writer_schemas.lookup(schema_id)

@@ -12,11 +12,12 @@ from msgspec import ValidationError, convert
 
 from schemas.events import Activity, DecisionAction, Event, Profile, Purchase, RedemptionAction, Refund, Signup
 from schemas.rejection import Reason, Rejected
-from schemas.scalars import COMMON_QUANTITIES, canonical_quantity, check_birthday, shown
+from schemas.scalars import COMMON_QUANTITIES, beyond_years, canonical_quantity, check_birthday, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
+TIME_FIELDS = ("occurred_at", "expires_at")
 _MISSING = "Object missing required field `"
 _ENUM = "Invalid enum value "
 _RANGE_MARKS = ("` >= ", "` <= ", "` < ", "` > ", "` of length ")
@@ -48,7 +49,7 @@ def event_from_fields(fields: dict[str, Any], kind: type[Event]) -> Event:
     try:
         return convert(fields, kind)
     except ValidationError as error:
-        raise rejection_of(error) from None
+        raise rejection_of(error, fields) from None
 
 
 def prepare_for(kind: type[Event]) -> Callable[[dict[str, Any]], None]:
@@ -56,8 +57,8 @@ def prepare_for(kind: type[Event]) -> Callable[[dict[str, Any]], None]:
     return _PREPARATIONS.get(kind, _drop_default_source)
 
 
-def rejection_of(error: ValidationError) -> Rejected:
-    """Return the verdict for msgspec's `error`: its reason code, and a sentence that begins with the field's path."""
+def rejection_of(error: ValidationError, fields: Mapping[str, Any]) -> Rejected:
+    """Return the verdict for msgspec's `error` about `fields`: its reason, and a sentence that begins with the path."""
     what, _, where = str(error).rpartition(" - at ")
     if not what:
         what, where = where, ""
@@ -69,7 +70,9 @@ def rejection_of(error: ValidationError) -> Rejected:
         return Rejected(Reason.OUT_OF_RANGE, f"{path}: {_other_word(what.removeprefix(_ENUM))}")
     path = path or "the event"
     if any(mark in what for mark in _RANGE_MARKS) or "out of range" in what:
-        return Rejected(Reason.OUT_OF_RANGE, f"{path}: {_out_of_range(path, what)}")
+        if path in TIME_FIELDS:
+            return beyond_years(path, fields[path])
+        return Rejected(Reason.OUT_OF_RANGE, f"{path}: {_in_words(what)}")
     return Rejected(Reason.WRONG_TYPE, f"{path}: {_in_words(what)}")
 
 
@@ -77,12 +80,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean …?` where a known word is near, else nothing."""
     near = get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _out_of_range(path: str, what: str) -> str:
-    if path.endswith(("occurred_at", "expires_at")):
-        return "the year is not between 1972 and 2999"
-    return _in_words(what)
 
 
 def _in_words(what: str) -> str:

@@ -14,13 +14,12 @@ from msgspec import structs, to_builtins
 from msgspec.msgpack import encode as to_bytes
 
 from schemas.bounds import refuse_beyond
-from schemas.conversion import did_you_mean, event_from_fields
+from schemas.conversion import TIME_FIELDS, did_you_mean, event_from_fields
 from schemas.events import EVENT_TYPES, TYPE_NAMES, Event, Item, Purchase, Refund, RefundItem, Tender
 from schemas.rejection import Reason, Rejected
 from schemas.scalars import instant_from_iso, iso_from_instant, shown
 
 _BYTE_ORDER_MARK = "\ufeff"
-_TIME_FIELDS = ("occurred_at", "expires_at")
 
 
 def _names(kind: type[Any]) -> tuple[str, ...]:
@@ -81,7 +80,7 @@ def event_from_object(obj: dict[str, object]) -> Event:
     for name, known in _NESTED.get(kind, ()):
         if fields.get(name) is not None:
             fields[name] = _lines(fields[name], known, name)
-    for name in _TIME_FIELDS:
+    for name in TIME_FIELDS:
         if fields.get(name) is not None:
             fields[name] = instant_from_iso(fields[name], name)
     event = event_from_fields(fields, kind)
@@ -96,7 +95,7 @@ def event_from_object(obj: dict[str, object]) -> Event:
 def event_to_object(event: Event) -> dict[str, Any]:
     """Return `event` as a JSON object: the contract's names, times in ISO-8601 UTC, nothing that is at its default."""
     plain = to_builtins(event)
-    for name in _TIME_FIELDS:
+    for name in TIME_FIELDS:
         if name in plain:
             plain[name] = iso_from_instant(plain[name])
     for name in ("coupons", "tenders", "items"):

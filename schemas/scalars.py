@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from numbers import Real
 
 from schemas.events import OCCURRED_AT_MS_END
@@ -17,6 +18,12 @@ SHOWN_CHARACTERS_MAX = 60
 COMMON_QUANTITIES = frozenset(str(pieces) for pieces in range(1000))
 """Quantities that are canonical as they stand; nearly all are, so a caller may skip `canonical_quantity` for these."""
 
+_LIKELY_MS = range(631_152_000_000, 4_102_444_800_000)
+"""The years 1990 to 2099, in which nearly everything that is sent has happened."""
+_UNITS_MS = (
+    ("seconds", Fraction(1000)), ("milliseconds", Fraction(1)), ("microseconds", Fraction(1, 1000)),
+    ("nanoseconds", Fraction(1, 1_000_000)),
+)  # fmt: skip
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _DECIMAL = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?", re.ASCII)
@@ -84,9 +91,9 @@ def instant_from_iso(value: object, path: str) -> int:
     """
     found = _INSTANT.fullmatch(value) if isinstance(value, str) else None
     if not isinstance(value, str) or found is None:
-        raise Rejected(
-            Reason.WRONG_TYPE, f"{path}: {shown(value)} is no time; write it like 2024-05-01T18:30:00+08:00 or …Z"
-        )
+        unit, at = _likely(value) if isinstance(value, int) else ("", "")
+        like = f"it looks like {unit}, so write {at}" if unit else "write it like 2024-05-01T18:30:00+08:00 or …Z"
+        raise Rejected(Reason.WRONG_TYPE, f"{path}: {shown(value)} is no time; {like}")
     if found["offset"] is None:
         raise Rejected(
             Reason.WRONG_TYPE, f"{path}: {shown(value)} has no offset; append Z for UTC, or one such as +08:00"
@@ -100,6 +107,22 @@ def instant_from_iso(value: object, path: str) -> int:
     if not 0 <= at_ms < OCCURRED_AT_MS_END:
         raise Rejected(Reason.OUT_OF_RANGE, f"{path}: the year of {shown(value)} is not between 1972 and 2999")
     return at_ms
+
+
+def beyond_years(path: str, at_ms: int) -> Rejected:
+    """Return the verdict on an instant (ms since 1970) not in 1972 to 2999; it says what the number looks like."""
+    of = f" of {iso_from_instant(at_ms)}" if 0 <= at_ms < OCCURRED_AT_MS_END else ""
+    unit, at = _likely(at_ms)
+    looks = f"; {at_ms} looks like {unit} ({at}): send milliseconds" if unit else ""
+    return Rejected(Reason.OUT_OF_RANGE, f"{path}: the year{of} is not between 1972 and 2999{looks}")
+
+
+def _likely(number: int) -> tuple[str, str]:
+    """Return the unit in which a number is a likely time since 1970, and that time; empty texts where there is none."""
+    for unit, ms in _UNITS_MS:
+        if (at_ms := int(number * ms)) in _LIKELY_MS:
+            return unit, iso_from_instant(at_ms)
+    return "", ""
 
 
 def iso_from_instant(at_ms: int) -> str:

@@ -55,11 +55,13 @@ class Order:
         lines = []
         for line in self.lines:
             amount, quantity = self.returned.get(line.line_id, (0, Fraction()))
+            if line.quantity and quantity == line.quantity:  # all pieces are back: it is no line any more
+                continue
             kept = line.amount - amount
             # Of a line whose whole amount came back nothing is left, whether its quantity was told or not.
             units = line.quantity - quantity if kept else Fraction()
             lines.append(Line(line.line_id, line.category, kept * share, units * share))
-        return Goods(rest, lines)
+        return Goods(rest if lines else 0, lines)
 
     def gives(self) -> dict[str, int]:
         """Return what the version that awarded gives for what is left, with the frozen facts; no give rises."""

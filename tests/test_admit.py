@@ -82,7 +82,7 @@ def lines(*amounts: int) -> dict[str, Any]:
     [
         (purchase(1, **lines(400, 600)), None),
         (purchase(1, **lines(400, 601)), Reason.ITEMS_MISMATCH),
-        (purchase(1, **lines()), Reason.ITEMS_MISMATCH),
+        (purchase(1, **lines()), None),
         (purchase(1, amount=0, **lines()), None),
         (purchase(1, amount=INT64_MAX, **lines(INT64_MAX, INT64_MAX)), Reason.ITEMS_MISMATCH),
         (purchase(1, currency="EUR"), Reason.WRONG_CURRENCY),
@@ -102,7 +102,7 @@ HEAD: dict[str, Any] = {"event_id": "e", "member_id": "m", "occurred_at": START_
     [
         (Refund(**HEAD, order_id="o", refund_id="r"), None),
         (Refund(**HEAD, order_id="o", refund_id="r\0"), Reason.OUT_OF_RANGE),
-        (Refund(**HEAD, order_id="o", refund_id="r", amount=1, items=()), Reason.WRONG_TYPE),
+        (Refund(**HEAD, order_id="o", refund_id="r", amount=1, items=()), None),
         (
             Refund(**HEAD, order_id="o", refund_id="r", items=(RefundItem(line_id="1", amount=INT64_MAX),) * 2),
             Reason.OUT_OF_RANGE,

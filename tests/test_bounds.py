@@ -189,13 +189,44 @@ def test_what_stands_in_lists_and_maps_is_bounded_and_named_by_its_path() -> Non
     assert refused(Signup(**HEAD, identity=identity)).startswith("identity.email has 1,001 characters")
 
 
-def test_a_clock_in_seconds_is_told_that_it_is_one() -> None:
-    event = Purchase(event_id="e", member_id="m", occurred_at=1_716_989_234, order_id="o", currency="USD", amount=1)
+MOMENT_MS = 1_716_989_234_567
+AS_MS = "2024-05-29T13:27:14.567Z"
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (MOMENT_MS // 1000, "1716989234 looks like seconds (2024-05-29T13:27:14Z): send milliseconds"),
+        (MOMENT_MS * 1000, f"1716989234567000 looks like microseconds ({AS_MS}): send milliseconds"),
+        (MOMENT_MS * 1_000_000, f"1716989234567000000 looks like nanoseconds ({AS_MS}): send milliseconds"),
+        (0, "the year of 1970-01-01T00:00:00Z is not between 1972 and 2999"),
+        (OCCURRED_AT_MS_END, "the year is not between 1972 and 2999"),
+        (-1, "the year is not between 1972 and 2999"),
+    ],
+)
+def test_a_clock_in_another_unit_is_told_what_it_looks_like(number: int, says: str) -> None:
+    event = Purchase(event_id="e", member_id="m", occurred_at=number, order_id="o", currency="USD", amount=1)
     decoder = Decoder(CommittedSchemas(), 10_000)
-    _, decoded = decoder.decode("purchases", Encoder().encode(event))
-    said = refused(decoded)
-    assert said.startswith("occurred_at: the year of 1970-01-20T")
-    assert said.endswith("a clock in seconds, taken for milliseconds, lands in 1970: send milliseconds")
+    with pytest.raises(Rejected) as caught:
+        admit.check(decoder.decode("purchases", Encoder().encode(event))[1], currency="USD", latest_ms=None)
+    assert caught.value.reason is Reason.OUT_OF_RANGE
+    assert caught.value.message.startswith("occurred_at: the year ")
+    assert caught.value.message.endswith(says)
+
+
+@pytest.mark.parametrize(
+    ("number", "unit"),
+    [(MOMENT_MS // 1000, "seconds"), (MOMENT_MS, "milliseconds"), (MOMENT_MS * 1000, "microseconds")],
+)
+def test_a_number_for_a_time_in_json_is_told_how_to_write_it(number: int, unit: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        decode_json(json.dumps({**SIGNUP, "type": "signup", "occurred_at": number}))
+    assert caught.value.reason is Reason.WRONG_TYPE
+    assert f"is no time; it looks like {unit}, so write 2024-05-29T13:27:14" in caught.value.message
+
+
+def test_the_years_are_taken_to_their_borders() -> None:
+    event = Purchase(event_id="e", member_id="m", occurred_at=1, order_id="o", currency="USD", amount=1)
     for at_ms, is_taken in (
         (OCCURRED_AT_MS_FIRST - 1, False), (OCCURRED_AT_MS_FIRST, True), (OCCURRED_AT_MS_END - 1, True),
     ):  # fmt: skip

@@ -165,7 +165,7 @@ def test_a_time_comes_back_equal_from_its_text(at_ms: int) -> None:
         ("2024-05-01T18:30:00", Reason.WRONG_TYPE, "append Z for UTC"),
         ("2024-05-01", Reason.WRONG_TYPE, "write it like"),
         ("yesterday", Reason.WRONG_TYPE, "write it like"),
-        (1_714_559_400, Reason.WRONG_TYPE, "write it like"),
+        (1_714_559_400, Reason.WRONG_TYPE, "it looks like seconds, so write 2024-05-01T10:30:00Z"),
         ("2024-W18-3T00:00:00Z", Reason.WRONG_TYPE, "write it like"),
         ("2024-02-30T00:00:00Z", Reason.WRONG_TYPE, "no time"),
         ("2024-01-01T25:00:00Z", Reason.WRONG_TYPE, "no time"),

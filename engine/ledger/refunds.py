@@ -10,10 +10,10 @@ from msgspec import structs
 from engine.ledger import contests, ranks
 from engine.ledger.forget import is_forgotten, refunds_close_ms
 from engine.ledger.lots import ITEM_UNITS
-from engine.ledger.parts import Line, OrderFacts, ReferralFacts, Refunded
+from engine.ledger.parts import OrderFacts, ReferralFacts, Refunded
 from engine.ledger.redemptions import give_back
-from engine.ledger.rest import earned_by_rest, exceeds, rest_of, total_left
-from engine.programme.facts import metric_value, millionths
+from engine.ledger.rest import after_refund, earned_by_rest, rest_of
+from engine.programme.facts import metric_value
 from engine.programme.frozen import FrozenFacts, frozen_items
 from engine.programme.localtime import calendar_of
 from engine.programme.occasions import ReferralEvent
@@ -45,7 +45,7 @@ def refund(turn: Turn, event: Refund) -> None:
         order = Refunded(placed.purchase, placed.version)
     reason = _refusal(turn, order, event)
     if reason is None:
-        after = _returned(order, event)
+        after = after_refund(order, event)
         reason = "refund_exceeds" if after is None else None
     if reason is not None or after is None:
         _refuse(turn, event, reason or "")
@@ -63,7 +63,7 @@ def refund_of_referee(turn: Turn, event: Refund, purchase: Purchase, version: in
         version: of the programme that awarded what it earned.
     """
     order = turn.books.parts().refunded.get(purchase.order_id) or Refunded(purchase, version)
-    after = None if _refusal(turn, order, event) else _returned(order, event)
+    after = None if _refusal(turn, order, event) else after_refund(order, event)
     if after is not None:  # what is refused is told the referee, whose refund it is
         _carry_out(turn, (order, after), event, ReferralRefunding)
 
@@ -102,23 +102,6 @@ def _refusal(turn: Turn, order: Refunded, event: Refund) -> str | None:
     if event.occurred_at > refunds_close_ms(programme, bought_ms):
         return "refund_window_closed"
     return "nothing_left" if order.refunds and rest_of(order) is None else None
-
-
-def _returned(order: Refunded, event: Refund) -> Refunded | None:
-    """Return the order with the refund's goods returned, or None where that is more than was bought."""
-    after = structs.replace(
-        order, lines={key: Line(line.quantity, line.amount) for key, line in order.lines.items()},
-        refunds=dict(order.refunds),
-    )  # fmt: skip
-    for item in event.items or ():
-        line = after.lines.setdefault(item.line_id, Line())
-        line.amount += item.amount
-        line.quantity += millionths(item.quantity) if item.quantity is not None else 0
-    if event.items is None and event.amount is None:
-        after.whole, after.amount = True, total_left(after)
-    elif event.items is None:
-        after.amount += event.amount or 0
-    return None if exceeds(after) else after
 
 
 def _digest(event: Refund) -> bytes:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
+from engine.ledger.parts import Line
 from engine.programme.facts import millionths
 from engine.programme.frozen import ORDERS, REACTS_TO
 from engine.programme.interpret import award_of
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from engine.ledger.parts import OrderFacts, Refunded
     from engine.programme.frozen import FrozenFacts
     from engine.programme.model import Challenge, Programme, Rule
+    from schemas.events import Refund
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,25 @@ def exceeds(refunded: Refunded) -> bool:
     return refunded.amount > total_left(refunded)
 
 
+def after_refund(order: Refunded, event: Refund) -> Refunded | None:
+    """Return the order with a refund's goods returned, or None where that is more than was bought."""
+    after = structs.replace(
+        order, lines={key: Line(line.quantity, line.amount) for key, line in order.lines.items()},
+        refunds=dict(order.refunds),
+    )  # fmt: skip
+    for item in event.items or ():
+        line = after.lines.setdefault(item.line_id, Line())
+        line.amount += item.amount
+        line.quantity += millionths(item.quantity) if item.quantity is not None else 0
+    if not event.items and event.amount is None:
+        after.whole, after.amount = True, total_left(after)
+    elif not event.items:
+        after.amount += event.amount or 0
+    return None if exceeds(after) else after
+
+
 def rest_of(refunded: Refunded) -> Rest | None:
-    """Return what is left of an order, or None where nothing is."""
+    """Return what is left of an order, or None where nothing is: no money, or no goods, whatever cents are left."""
     bought, total = refunded.purchase, total_left(refunded)
     amount = total - refunded.amount
     lines = _lines_left(refunded, Fraction(amount, total) if total else Fraction(1))
@@ -92,13 +113,16 @@ def rest_of(refunded: Refunded) -> Rest | None:
 
 
 def _lines_left(refunded: Refunded, share: Fraction) -> list[RestLine]:
+    """Return the lines of which goods are left; one whose quantity is all back is none, whatever cents are left."""
     left = []
     for item in refunded.purchase.items or ():
         line = refunded.lines.get(item.line_id)
-        quantity, amount = millionths(item.quantity), item.amount
+        bought = quantity = millionths(item.quantity)
+        amount = item.amount
         if line is not None:
             quantity, amount = quantity - line.quantity, amount - line.amount
-        if line is None or amount or (quantity and not item.amount):
+        is_left = line is None or (quantity and (amount or not item.amount)) or (amount and not bought)
+        if is_left:
             left.append(RestLine(item.line_id, item.sku, item.category, item.brand, quantity * share, amount * share))
     return left
 

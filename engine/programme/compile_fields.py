@@ -204,7 +204,7 @@ class FieldReader:
         if isinstance(source, Attribute):
             value = attribute(name("event"), source.name)
             if source.key is None:
-                return value
+                return either([value, constant(None)]) if field.kind is Kind.TEXTS else value  # an empty one is missing
             found = call(attribute(value, "get"), constant(source.key))
             return choose(compare(value, "is", constant(None)), constant(None), found)
         if isinstance(source, Tender):

@@ -1,9 +1,9 @@
-"""Say when points lapse: so long after their release, rounded up to a local boundary."""
+"""Say when points lapse: so long after their release, moved to the end of the period in which that falls."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from engine.programme.localtime import DAY_MS, DAY_ZERO
@@ -30,26 +30,12 @@ class Expiry:
         return self._rounded(at_ms)
 
     def _rounded(self, at_ms: int) -> int:
-        """Return the first local midnight, of a month or a year where it says so, at or after an instant."""
-        day = self.calendar.local_day(at_ms)
-        start_ms = self._midnight(day)
-        if start_ms == at_ms and self._begins(day):
-            return at_ms
-        day += 1
-        if self.rounding is not RoundExpiry.DAY:
-            found = date.fromordinal(day - 1 + DAY_ZERO)
-            is_year = self.rounding is RoundExpiry.YEAR
-            following = (
-                date(found.year + 1, 1, 1) if is_year or found.month == 12 else date(found.year, found.month + 1, 1)
-            )
-            day = following.toordinal() - DAY_ZERO
-        return self._midnight(day)
-
-    def _begins(self, day: int) -> bool:
-        found = date.fromordinal(day + DAY_ZERO)
+        """Return the end of the local day, month or year in which an instant falls; midnight begins the next one."""
+        found = date.fromordinal(self.calendar.local_day(at_ms) + DAY_ZERO)
         if self.rounding is RoundExpiry.DAY:
-            return True
-        return found.day == 1 and (self.rounding is RoundExpiry.MONTH or found.month == 1)
-
-    def _midnight(self, day: int) -> int:
-        return self.calendar.instant_of(day * DAY_MS)
+            following = found + timedelta(days=1)
+        elif self.rounding is RoundExpiry.YEAR or found.month == 12:
+            following = date(found.year + 1, 1, 1)
+        else:
+            following = date(found.year, found.month + 1, 1)
+        return self.calendar.instant_of((following.toordinal() - DAY_ZERO) * DAY_MS)

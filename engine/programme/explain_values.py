@@ -49,7 +49,7 @@ class Wording:
             case Kind.TEXT:
                 return quoted(str(value))
             case Kind.TEXTS:
-                return quoted(value) if isinstance(value, str) else listed(map(quoted, value)) or "empty"
+                return quoted(value) if isinstance(value, str) else listed(map(quoted, value))
             case Kind.BOOLEAN:
                 return "true" if value else "false"
             case Kind.WEEKDAY:

@@ -99,7 +99,9 @@ class Facts:
     def _read(self, source: Source) -> Any:  # noqa: PLR0911  one answer for each source
         if isinstance(source, Attribute):
             value = getattr(self.event, source.name)
-            return value if source.key is None or value is None else value.get(source.key)
+            if source.key is not None and value is not None:
+                return value.get(source.key)
+            return None if isinstance(value, (list, tuple)) and not value else value  # an empty one is missing
         if isinstance(source, Tender):
             return tendered(self.event.tenders, source.kind)
         if isinstance(source, LocalTime):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field, structs
 
+from engine.ledger.parts import Line, Refunded
+from engine.ledger.rest import after_refund, rest_of
 from engine.referral.facts import (
     Forwarded,
     ForwardedActivity,
@@ -40,12 +42,17 @@ LATE_MS = 7 * 86_400_000
 
 
 class Order(Struct, array_like=True):
-    """Count what of an order was returned, in minor units; `closes_ms` is when its refunds close."""
+    """Count what of an order was returned, in minor units; `closes_ms` is when its refunds close.
+
+    `lines` is what of that was returned by line, `is_gone` whether nothing is left of the order.
+    """
 
     amount: int
     closes_ms: int
     returned: int = 0
     refunds: list[str] = field(default_factory=list)
+    lines: dict[str, Line] = field(default_factory=dict)
+    is_gone: bool = False
 
 
 class Tracker(Struct, array_like=True):
@@ -118,22 +125,23 @@ class Tracker(Struct, array_like=True):
             return []
         order = self.orders.get(event.order_id)
         if order is not None and event.refund_id not in order.refunds and event.occurred_at <= order.closes_ms:
-            self._take_off(order, event)
+            self._take_off(order, event, purchase)
         return [structs.replace(self._passed_on(event, self.count), purchase=purchase)]
 
-    def _take_off(self, order: Order, event: Refund) -> None:
-        """Count a refund; one that is larger than what is left will be refused, and counts nothing."""
-        left = order.amount - order.returned
-        asked = left if event.amount is None and event.items is None else event.amount
-        if asked is None:
-            asked = sum(item.amount for item in event.items or ())
-        if asked > left:
+    def _take_off(self, order: Order, event: Refund, purchase: Purchase) -> None:
+        """Count a refund as the referee's ledger does; one that is refused there counts nothing."""
+        by_amount = order.returned - sum(line.amount for line in order.lines.values())
+        after = after_refund(Refunded(purchase, 0, order.lines, by_amount), event)
+        if order.is_gone or after is None:
             return
+        rest = rest_of(after)
+        left = 0 if rest is None else rest.amount
         order.refunds.append(event.refund_id)
-        order.returned += asked
-        self.spend = max(0, self.spend - asked)
-        is_whole = event.amount is None and event.items is None
-        if (is_whole or asked == left) and (left or is_whole):
+        order.lines = after.lines
+        self.spend = max(0, self.spend - (order.amount - order.returned - left))
+        order.returned = order.amount - left
+        if rest is None:
+            order.is_gone = True
             self.count -= 1
 
     def _decided(self, event: Decision) -> list[Forwarded]:
