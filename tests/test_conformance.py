@@ -29,7 +29,6 @@ NOT_YET = frozenset((
     "found-guest-order-comes-to-light",
     "found-late-orders-share-the-day's-cap",
     "found-loops-of-a-level-pay-nothing",
-    "found-refund-behind-the-clock",
     "found-returned-but-for-a-cent",
     "found-signup-that-waited",
     "found-tier-reward-goes-with-the-level",
