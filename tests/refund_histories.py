@@ -1,7 +1,8 @@
 """Draw histories of a referrer and of members whom they referred, who buy and return, and say what each event brought.
 
 Each member's own events are in order, and so are those of all referees together. How far the referrer is ahead of them
-is what a test chooses: it stands for what comes of a batch, of its cut, or of a backlog.
+is what a test chooses: it stands for what comes of a batch, of its cut, or of a backlog. An order of a referee's that
+the referrer's account has judged is forgotten there, as any other, when the referrer's clock is a window and 7 days on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
+from engine.windows import LATE_MS
 from operations.event_lines import Line
 from operations.simulate import simulate_lines
 from schemas.scalars import instant_from_iso, iso_from_instant
@@ -74,16 +76,41 @@ class History:
         return sorted(self.own + self.friends, key=_time)
 
     def delayed(self, by: Sequence[int]) -> list[Event]:
-        """Return all events, those of referees after so many of the referrer's own that came later than they did.
+        """Return all events, each of a referee's after so many of the referrer's own that came later than it did.
 
-        A transaction passes on what referees do after the events that it holds: later own events are judged before.
+        They are fewer where the referrer's account would have forgotten the order of a refund that came in time.
         """
         found: list[Event] = []
         own = sorted(self.own, key=_time)
         for number, friend in enumerate(self.friends):
-            behind = sum(_time(event) < _time(friend) for event in own) + by[number % len(by)]
+            least = sum(_time(event) < _time(friend) for event in own)
+            behind = next(
+                least + more
+                for more in range(by[number % len(by)], -1, -1)
+                if remembers(found + own[: least + more] + self.friends[number:])
+            )
             found, own = [*found, *own[:behind], friend], own[behind:]
         return found + own
+
+
+def remembers(events: Iterable[Event]) -> bool:
+    """Whether a referrer's account still knows the order at each refund that came in time, if it judges in this order.
+
+    Local days are of 23 to 25 hours, so a day on either side is taken as not known.
+    """
+    clock_ms, judged = 0, dict[tuple[str, str], tuple[int, int]]()
+    for event in events:
+        at_ms = instant_from_iso(_time(event), "occurred_at")
+        order = (str(event["member_id"]), str(event.get("order_id")))
+        if event["type"] == "refund" and order in judged:
+            bought_ms, judged_ms = judged[order]
+            is_in_time = at_ms <= bought_ms + (WINDOW_DAYS + 1) * DAY_MS
+            if is_in_time and clock_ms > judged_ms + (WINDOW_DAYS - 1) * DAY_MS + LATE_MS:
+                return False
+        clock_ms = max(clock_ms, at_ms)
+        if event["type"] == "purchase":
+            judged[order] = (at_ms, clock_ms)
+    return True
 
 
 def _time(event: Event) -> str:
@@ -123,8 +150,6 @@ def written(acts: Sequence[Act]) -> History:
             part = {"amount": 700} if act.order == 1 else {}
             add("refund", act.who, order_id=theirs[-1 - act.order % len(theirs)], refund_id=f"r{number}", **part)
     return history
-
-
 
 
 def histories(least: int = 0) -> st.SearchStrategy[History]:

@@ -1,7 +1,7 @@
 """Forget what no refund and no restore can need any more, so that a ledger is bounded by what is still open.
 
 Whether a refund came in time is told by its own time and its purchase's. How long an order is known goes by the
-member's clock: it is forgotten when the clock is a refund window, and `LATE_MS` for what comes late, past where it stood
+member's clock: it is forgotten when that is a refund window, and `LATE_MS` for what comes late, past where it stood
 when the order was judged. So what is judged long after it occurred, as in a history loaded at once, is known as long.
 """
 

@@ -49,7 +49,7 @@ def refund(turn: Turn, event: Refund) -> None:
 def refund_of_referee(turn: Turn, event: Refund, purchase: Purchase) -> None:
     """Take back from the referrer what a referee's order has earned them, by the version that awarded it, or refuse to.
 
-    Nothing is told of an order that has earned the referrer nothing, unless it may have been forgotten that it has.
+    Nothing is told of an order that has earned the referrer nothing, unless the refund comes too late to know that.
 
     Args:
         turn: the referrer's.
@@ -60,7 +60,7 @@ def refund_of_referee(turn: Turn, event: Refund, purchase: Purchase) -> None:
     earned = at_hand(lots, turn.books.parts(), turn.state.clock_ms, turn.books.judge) if lots else []
     version = (earned[0].version or 0) if earned else turn.judge.version
     order = turn.books.parts().refunded.get(purchase.order_id) or Refunded(purchase, version)
-    if earned or not _is_known(turn, order):
+    if earned or _is_closed(turn, order, event):
         _take_back(turn, order, event, ReferralRefunding)
 
 
@@ -99,21 +99,21 @@ def apply_waiting(turn: Turn, order_id: str, bought_ms: int) -> None:
 
 def _refusal(turn: Turn, order: Refunded, event: Refund) -> str | None:
     # First: whether what is known of the order has been dropped already differs between the live fold and a replay.
-    if not _is_known(turn, order):
+    if _is_closed(turn, order, event):
         return "refund_window_closed"
     known = order.refunds.get(event.refund_id)
     if known is not None:
         return "already_refunded" if known == _digest(event) else "id_conflict"
-    programme = turn.books.judge(order.version).programme
-    if event.occurred_at > refunds_close_ms(programme, order.purchase.occurred_at):
-        return "refund_window_closed"
     return "nothing_left" if order.refunds and rest_of(order) is None else None
 
 
-def _is_known(turn: Turn, order: Refunded) -> bool:
-    """Whether an order is not forgotten yet."""
-    bought, facts = order.purchase, kept_facts(turn, order.purchase.order_id)
-    return is_order_known(turn.books.judge(order.version).programme, facts, bought.occurred_at, turn.state.clock_ms)
+def _is_closed(turn: Turn, order: Refunded, event: Refund) -> bool:
+    """Whether a refund is too late for its order, by the times of both, or what the order has earned is forgotten."""
+    programme, bought_ms = turn.books.judge(order.version).programme, order.purchase.occurred_at
+    if event.occurred_at > refunds_close_ms(programme, bought_ms):
+        return True
+    facts = kept_facts(turn, order.purchase.order_id)
+    return not is_order_known(programme, facts, bought_ms, turn.state.clock_ms)
 
 
 def _returned(order: Refunded, event: Refund) -> Refunded | None:
