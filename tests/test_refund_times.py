@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +27,7 @@ REFERRAL = "referral: {claim_window: 7d}\n"
 FRIEND = "- {id: friend, on: referral, when: {referral.event: purchase, referral.number: 1}, give: [{points: 200}]}\n"
 
 
+@cache
 def checked(text: str) -> Programme:
     programme = load_programme(text, "p.yaml").programme
     assert programme is not None
