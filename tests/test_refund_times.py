@@ -210,3 +210,19 @@ def test_what_refunds_have_claimed_of_a_late_order_is_kept_as_long_as_it_is_know
     _let_forget(member, forgets=True)
     assert told(member, refunded(0, START_MS + 2, 2, amount=601)) == [("reward.refused", 601, "refund_exceeds")]
     assert told(member, refunded(0, START_MS + 2, 3)) == [("points.reversed", 6, "refund")]
+
+
+@pytest.mark.parametrize("late_ms", [0, 131 * DAY_MS])
+def test_a_window_gives_up_a_late_order_though_it_has_forgotten_the_days_around_it(late_ms: int) -> None:
+    """A rule gives to who has bought nothing for 30 days: the late order counts for the next one until it is back."""
+    metric = "metrics: {recent: {sum: purchase.amount, over: 30d}}\n"
+    rare = RATE.replace("give:", "when: {history.recent: {lt: 1.00}}, give:")
+    member = OneMember(f"{HEAD}{WINDOW}{metric}rules:\n{rare}")
+    member.take(bought(8, START_MS - 40 * DAY_MS))
+    member.take(bought(9, START_MS + late_ms - 31 * DAY_MS))
+    member.take(shared(START_MS + late_ms))
+    assert told(member, bought(0, START_MS)) == [("points.granted", 10, None)]
+    assert told(member, bought(1, START_MS + 1)) == []
+    assert told(member, refunded(0, START_MS + 2)) == TAKEN
+    assert told(member, refunded(1, START_MS + 3, 2)) == []
+    assert told(member, bought(2, START_MS + 4)) == [("points.granted", 10, None)]
