@@ -156,7 +156,7 @@ class Tracker(Struct, array_like=True):
         )  # fmt: skip
 
     def _forget(self, at_ms: int) -> None:
-        """Drop orders whose refunds have closed long since; one that came late waits for those taken in before it."""
+        """Drop orders whose refunds have closed long since, the oldest first."""
         while self.orders:
             oldest = next(iter(self.orders))
             if self.orders[oldest].closes_ms + LATE_MS >= at_ms:
