@@ -8,6 +8,7 @@ from engine.ledger import celebrations, challenges, contests, ranks, referrals
 from engine.ledger.adjustments import Adjustment
 from engine.ledger.clock import perform_due
 from engine.ledger.decisions import adjust, decide
+from engine.ledger.forget import note_order
 from engine.ledger.movements import open_lots
 from engine.ledger.redemptions import forget, redeem
 from engine.ledger.refunds import apply_waiting, refund
@@ -52,6 +53,8 @@ def fold(
         given = judge.judge(event, state, occurrence)
         if given:
             open_lots(state, given)
+        if type(event) is Purchase and (state.orders or event.occurred_at < state.clock_ms):
+            note_order(state, judge.programme, event.order_id, event.occurred_at)
         if event.occurred_at > state.clock_ms:  # noqa: PLR1730  max() takes a third of the time of a fold without rules
             state.clock_ms = event.occurred_at
         if state.due_ms is None or state.due_ms > state.clock_ms:
@@ -77,6 +80,8 @@ def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent
         turn.run_rules(event, turn.occurrence.identity)
         if turn.judge.is_followed:
             challenges.follow(turn, event, first)
+        if kind is Purchase:
+            note_order(state, turn.judge.programme, event.order_id, at_ms)  # type: ignore[union-attr]  # as it says
         if kind is Signup or kind is Profile:
             _enter(turn, event)  # type: ignore[arg-type]  # afterwards: rules read the member as they were before the event
     if state.first_ms is None and kind not in _NOT_BEGINNING and not _is_opening(event):

@@ -85,11 +85,12 @@ class Window(Struct, array_like=True, gc=False):
     def take(self, at_ms: int, amount: int, times: int = 0, least: int = -INT64_MAX) -> None:
         """Take back from the entry of an instant (merged entries stand at a later one); what is forgotten stays so.
 
+        An entry at the very instant came late, after the others of its time were forgotten, and gives up its own.
         `least` is what the entry cannot fall below: an entry that has reached the most that can be stored has
         forgotten what was beyond it, so that more may be taken back than it says.
         """
         place = bisect_left(self.instants, at_ms)
-        if place < len(self.instants) and at_ms > self.forgotten_ms:
+        if place < len(self.instants) and (at_ms > self.forgotten_ms or self.instants[place] == at_ms):
             self.amounts[place] = max(least, bounded(self.amounts[place] - amount))
             self.times[place] = max(self.times[place] - times, 0)
 

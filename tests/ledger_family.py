@@ -140,6 +140,12 @@ class Settings:
         """Return the limit of a rule."""
         return {"base": self.base_cap, "big": self.big_cap}.get(rule)
 
+    @property
+    def counts_by_time(self) -> bool:
+        """Whether something is counted for a stretch of time, and so forgotten some time after it."""
+        caps = (self.base_cap, self.big_cap)
+        return self.tiers is not None or any(cap is not None and cap.every == "month" for cap in caps)
+
 
 @dataclass
 class Line:

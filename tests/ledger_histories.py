@@ -19,6 +19,8 @@ WAITS_MS = (
     0, MINUTE_MS, HOUR_MS, DAY_MS, 3 * DAY_MS, 7 * DAY_MS, 14 * DAY_MS, 30 * DAY_MS, 100 * DAY_MS, 366 * DAY_MS,
 )  # fmt: skip
 LATE_MS = (MINUTE_MS, 6 * HOUR_MS, 2 * DAY_MS, 5 * DAY_MS)
+VERY_LATE_MS = (20 * DAY_MS, 45 * DAY_MS, 200 * DAY_MS)
+"""Later than the windows of tiers and the periods of limits are remembered: only where there are none."""
 STARTS = (
     "2024-03-01T10:00:00Z", "2023-12-29T10:00:00Z", "2024-01-31T10:00:00Z", "2024-03-30T01:30:00Z",
     "2024-10-26T00:30:00Z", "2024-12-31T22:00:00Z",
@@ -144,7 +146,7 @@ _act: st.SearchStrategy[Act] = st.sampled_from(
 """Drawn in two steps, as a choice between strategies would take each once only."""
 
 _wait = st.sampled_from((0, 0, 1, 1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 7, 7, 8, 9))
-_late = st.sampled_from((None,) * 12 + (0, 1, 2, 3))
+_late = st.sampled_from((None,) * 14 + (0, 1, 2, 3, 4, 5, 6))
 steps = st.builds(Step, _act, _wait, _late, st.sampled_from(("m1", "m1", "m1", "m2")))
 
 
@@ -164,7 +166,8 @@ class _Writer:
         self.now_ms += WAITS_MS[step.wait]
         at_ms = self.now_ms
         if step.late is not None:
-            at_ms -= LATE_MS[step.late]
+            late = LATE_MS if self.settings.counts_by_time else LATE_MS + VERY_LATE_MS
+            at_ms -= late[min(step.late, len(late) - 1)]
             if self.settings.tiers is not None and self.settings.tiers.window == "anniversary":
                 # What an event before the first one counts in is said nowhere.
                 at_ms = max(at_ms, self.first_ms.get(step.member, self.now_ms))

@@ -11,7 +11,7 @@ from datetime import date
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.localtime import DAY_ZERO
+from engine.programme.localtime import DAY_MS, DAY_ZERO
 from schemas.scalars import instant_from_iso
 from tests.ledger_family import BASE_RULES, BENEFITS, LEVELS, Line, duration_from, unit_of, wanted_by
 from tests.ledger_model_lots import GrantName, Lot, Wallet
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.ledger_family import Settings
 
 Event = dict[str, Any]
+SLACK_MS = 7 * DAY_MS
+"""How long an order is known beyond a refund window after it was judged."""
 
 
 @dataclass
@@ -96,7 +98,7 @@ class Member(Wallet):
                 for item in event["items"]
             ]
         tier = "" if self.standing is None else LEVELS[self.standing.rank]
-        order = Order(at_ms, self.settings, tier, event["amount"], lines)
+        order = Order(at_ms, self.clock_ms, self.settings, tier, event["amount"], lines)
         if self.standing is not None:
             order.sum_before = self.standing.number(self.standing.window_at(self.clock_ms))
         self.orders[event["order_id"]] = order
@@ -166,8 +168,12 @@ class Member(Wallet):
         if order is None:
             self.waiting.append(event)
             return
-        closes_ms = order.settings.calendar.after(order.at_ms, duration_from(order.settings.refund_window))
-        if event["refund_id"] in self.refund_ids or at_ms > closes_ms or not self._take_back(order, event):
+        if (
+            at_ms > order.refundable_until(order.at_ms)
+            or self.clock_ms > order.refundable_until(order.judged_ms) + SLACK_MS
+        ):
+            return
+        if event["refund_id"] in self.refund_ids or not self._take_back(order, event):
             return
         self.refund_ids.append(event["refund_id"])
         self._restore_payments(event["order_id"], order)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from tests.ledger_family import BASE_RULES, Goods, Line, wanted_by
+from tests.ledger_family import BASE_RULES, Goods, Line, duration_from, wanted_by
 
 if TYPE_CHECKING:
     from tests.ledger_family import Settings
@@ -28,9 +28,13 @@ class Award:
 
 @dataclass
 class Order:
-    """Hold an order with the facts of its award, frozen, and what came back of it."""
+    """Hold an order with the facts of its award, frozen, and what came back of it.
+
+    It was bought at `at_ms`, and judged when the member's clock stood at `judged_ms`.
+    """
 
     at_ms: int
+    judged_ms: int
     settings: Settings
     tier: str
     amount: int
@@ -40,6 +44,10 @@ class Order:
     awards: list[Award] = field(default_factory=list)
     returned: dict[str, tuple[int, Fraction]] = field(default_factory=dict)
     by_amount: int = 0
+
+    def refundable_until(self, since_ms: int) -> int:
+        """Return the end of a refund window that begins at an instant."""
+        return self.settings.calendar.after(since_ms, duration_from(self.settings.refund_window))
 
     def bought_less_items(self) -> int:
         """Return T: the order as bought less the items returned."""

@@ -26,7 +26,6 @@ NOT_YET = frozenset((
     "found-guest-order-comes-to-light",
     "found-late-orders-share-the-day's-cap",
     "found-loops-of-a-level-pay-nothing",
-    "found-refund-behind-the-clock",
     "found-signup-that-waited",
     "found-tier-reward-goes-with-the-level",
     "found-too-late-for-a-cap",

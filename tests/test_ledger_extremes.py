@@ -66,7 +66,7 @@ class OneMember:
 
     def forget(self) -> None:
         """Forget what nothing can need, as each transaction does."""
-        forget(self.books.parts(), self.state.lots, self.state.clock_ms, lambda _version: self.judge)
+        forget(self.books.parts(), self.state, lambda _version: self.judge)
 
     def place(self, name: str) -> Occurrence:
         """Return the next place in the log."""

@@ -38,11 +38,13 @@ def _adjust(turn: Turn, event: Decision | Adjustment, reason: str, expires_ms: i
     amount, unit = event.amount or 0, event.unit or "points"
     if not _is_unit(turn, unit):
         turn.refuse("unknown_unit", event.occurred_at, abs(amount), unit)
+    elif not amount:
+        turn.refuse("missing_amount", event.occurred_at, 0, unit)
     elif amount > 0:
         if expires_ms is None and unit == "points":
             expires_ms = turn.expiry_ms(event.occurred_at)
         _add(turn, event, (unit, amount, reason), expires_ms)
-    elif amount < 0:
+    else:
         at_ms = event.occurred_at
         left = turn.movements.reverse_active(unit, -amount, at_ms, reason)
         turn.owe(_lot_of_nothing(turn, unit, at_ms), left, at_ms, reason)

@@ -1,20 +1,27 @@
-"""Forget what no refund and no restore can need any more, so that a ledger is bounded by what is still open."""
+"""Forget what no refund and no restore can need any more, so that a ledger is bounded by what is still open.
+
+Whether a refund came in time is told by its own time and its purchase's. How long an order is known goes by the
+member's clock: it is forgotten when that is a refund window, and `LATE_MS` for what comes late, past where it stood
+when the order was judged. So what is judged long after it occurred, as in a history loaded at once, is known as long.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.ledger.parts import OrderFacts
 from engine.programme.localtime import calendar_of
 from engine.state import PAGE_LOTS
 from engine.windows import LATE_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from engine.ledger.lots import Lot
-    from engine.ledger.parts import Parts
+    from engine.ledger.parts import Parts, Refunded
     from engine.programme.judge import Judges
     from engine.programme.model import Programme
+    from engine.state import MemberState
 
 
 def refunds_close_ms(programme: Programme, bought_ms: int) -> int:
@@ -22,9 +29,34 @@ def refunds_close_ms(programme: Programme, bought_ms: int) -> int:
     return calendar_of(programme.timezone).after(bought_ms, programme.terms.refunds.window)
 
 
-def is_forgotten(programme: Programme, bought_ms: int, clock_ms: int) -> bool:
-    """Whether an order's facts may be gone: its refunds have closed, and late ones have had their time."""
-    return clock_ms > refunds_close_ms(programme, bought_ms) + LATE_MS
+def known_until_ms(programme: Programme, judged_ms: int) -> int:
+    """Return how far a member's clock may come before what was judged when it stood at an instant is forgotten."""
+    return refunds_close_ms(programme, judged_ms) + LATE_MS
+
+
+def is_order_known(programme: Programme, facts: OrderFacts, bought_ms: int, clock_ms: int) -> bool:
+    """Whether an order is not forgotten yet.
+
+    Args:
+        programme: the version that judged it.
+        facts: that are kept of it.
+        bought_ms: when it was bought.
+        clock_ms: how far the member's time has come.
+    """
+    until_ms = facts.known_until_ms
+    return clock_ms <= (known_until_ms(programme, bought_ms) if until_ms is None else until_ms)
+
+
+def note_order(state: MemberState, programme: Programme, order_id: str, bought_ms: int) -> None:
+    """Note how long an order is known that was judged just now, where neither its time nor a lot of it says so.
+
+    That is so where the member's clock was past it, and where facts are kept of an order that has earned nothing.
+    """
+    facts = state.orders.get(order_id)
+    is_bare = facts is not None and (not state.lots or state.lots[-1].order_id != order_id)
+    if is_bare or bought_ms < state.clock_ms:
+        facts = facts or state.orders.setdefault(order_id, OrderFacts())
+        facts.known_until_ms = known_until_ms(programme, max(bought_ms, state.clock_ms))
 
 
 def at_hand(lots: Iterable[Lot], parts: Parts, clock_ms: int, judge: Callable[[int], Judges]) -> list[Lot]:
@@ -43,41 +75,54 @@ def at_hand(lots: Iterable[Lot], parts: Parts, clock_ms: int, judge: Callable[[i
         for lot in lots
         if lot.is_open
         or lot.key in needed
-        or not is_forgotten(judge(lot.version or 0).programme, lot.granted_ms, clock_ms)
+        or clock_ms <= known_until_ms(judge(lot.version or 0).programme, lot.judged_ms or lot.granted_ms)
     ]
 
 
-def forget(parts: Parts, newest: Sequence[Lot], clock_ms: int, judge: Callable[[int], Judges]) -> None:
+def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judges]) -> None:
     """Drop closed lots and refunded orders, once nothing can come back to them, and join pages left half empty.
 
     Args:
         parts: a member's, changed in place.
-        newest: the lots in the member's state, which stay.
-        clock_ms: how far the member's time has come.
+        state: the member's, whose newest lots and orders stay.
         judge: returns the judge of an activated version.
     """
+    clock_ms = state.clock_ms
+    noted = state.orders | {order_id: facts for page in parts.pages.values() for order_id, facts in page.orders.items()}
     kept = {lot.key for lot in at_hand(parts.lots(), parts, clock_ms, judge)}
     for number, page in list(parts.pages.items()):
         page.lots = [lot for lot in page.lots if lot.key in kept]
         orders = {lot.order_id for lot in page.lots}
-        page.orders = {order_id: facts for order_id, facts in page.orders.items() if order_id in orders}
-        if not page.lots:
+        page.orders = {
+            order_id: facts
+            for order_id, facts in page.orders.items()
+            if order_id in orders or (facts.known_until_ms is not None and clock_ms <= facts.known_until_ms)
+        }
+        if not page.lots and not page.orders:
             del parts.pages[number]
     _join_pages(parts)
     # what a refund has claimed of a lot must be known as long as a void may claim the rest of it
-    known = {lot.order_id for lot in (*parts.lots(), *at_hand(newest, parts, clock_ms, judge))}
+    known = {lot.order_id for lot in (*parts.lots(), *at_hand(state.lots, parts, clock_ms, judge))}
     for order_id, order in list(parts.refunded.items()):
-        if order_id not in known and is_forgotten(judge(order.version).programme, order.purchase.occurred_at, clock_ms):
+        if order_id not in known and not _is_known(order, noted.get(order_id), clock_ms, judge):
             del parts.refunded[order_id]
 
 
+def _is_known(order: Refunded, facts: OrderFacts | None, clock_ms: int, judge: Callable[[int], Judges]) -> bool:
+    programme = judge(order.version).programme
+    return is_order_known(programme, facts or OrderFacts(), order.purchase.occurred_at, clock_ms)
+
+
 def _join_pages(parts: Parts) -> None:
-    """Put the lots of two pages side by side into the earlier one, where they fit."""
+    """Put what two pages hold side by side into the earlier one, where it fits."""
     earlier: int | None = None
     for number in sorted(parts.pages):
-        if earlier is not None and len(parts.pages[earlier].lots) + len(parts.pages[number].lots) <= PAGE_LOTS:
-            page = parts.pages.pop(number)
-            parts.pages[earlier].lots += page.lots
-            parts.pages[earlier].orders |= page.orders
-        else:
-            earlier = number
+        page = parts.pages[number]
+        if earlier is not None:
+            into = parts.pages[earlier]
+            if max(len(into.lots) + len(page.lots), len(into.orders) + len(page.orders)) <= PAGE_LOTS:
+                del parts.pages[number]
+                into.lots += page.lots
+                into.orders |= page.orders
+                continue
+        earlier = number

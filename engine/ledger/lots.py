@@ -27,7 +27,8 @@ class Lot(Struct, array_like=True, gc=False):
     is in none of them was reversed or settled a debt. Times are milliseconds since 1970 UTC: `granted_ms` when the
     grant counts, `available_ms` the end of its hold, `expires_ms` the instant at which it is gone (None: never).
     `rule_id`, `version`, `campaign` and `give` (the index among the rule's gives) name what gave it, `order_id` the
-    order that it follows. `moves` counts its movements by verb: reward keys are made from it.
+    order that it follows. `moves` counts its movements by verb: reward keys are made from it. `judged_ms` is the
+    member's clock when it was granted, where that was past `granted_ms` (None: it was granted in time).
     """
 
     key: bytes
@@ -48,6 +49,7 @@ class Lot(Struct, array_like=True, gc=False):
     spent: int = 0
     expired: int = 0
     moves: dict[str, int] | None = None
+    judged_ms: int | None = None
 
     @property
     def is_open(self) -> bool:

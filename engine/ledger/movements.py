@@ -254,6 +254,7 @@ def open_lots(state: MemberState, given: Sequence[RewardEvent]) -> None:
             continue
         amount, at_ms, expires_ms = reward.amount, reward.occurred_at_ms, reward.expires_at_ms
         available_ms = at_ms if reward.available_at_ms is None else reward.available_at_ms
+        judged_ms = state.clock_ms if state.clock_ms > at_ms else None
         active, pending, due_ms = amount, 0, expires_ms
         if available_ms > at_ms:
             active, pending, due_ms = 0, amount, available_ms
@@ -265,6 +266,7 @@ def open_lots(state: MemberState, given: Sequence[RewardEvent]) -> None:
             Lot(
                 reward.reward_key, posting.unit, amount, active, pending, at_ms, available_ms, expires_ms,
                 posting.rule_id, posting.rule_version, reward.give, reward.order_id, posting.item, posting.campaign,
+                judged_ms=judged_ms,
             )
         )  # fmt: skip
 

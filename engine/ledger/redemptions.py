@@ -224,8 +224,8 @@ def _restore(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None
         return
     left = sum(taken.amount for taken in redemption.taken)
     amount = left if event.amount is None else event.amount
-    if amount > left:
-        _refuse(turn, event, "exceeds_captured")
+    if amount > left or event.amount == 0:
+        _refuse(turn, event, "exceeds_captured" if amount > left else "missing_amount")
         return
     give_back(turn, redemption, amount, event.occurred_at)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from engine.ledger import challenges, flagged, ranks
-from engine.ledger.forget import at_hand
+from engine.ledger.forget import at_hand, note_order
 from engine.ledger.movements import posting_of
 from engine.ledger.parts import OrderFacts, ReferralFacts, Refunded
 from engine.ledger.refunds import (
@@ -21,6 +21,7 @@ from engine.ledger.refunds import (
 from engine.programme.facts import Facts
 from engine.programme.returned import return_to_limits
 from engine.referral.facts import Attribution, Forwarded, Referral
+from engine.windows import LATE_MS
 from schemas.canonical import completion_key
 from schemas.events import Decision, Purchase, Refund, Signup
 from schemas.rewards import RewardEvent, order_key, referee_of
@@ -83,6 +84,8 @@ def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
     flagged.forget_held(turn, given)
     if isinstance(did, Purchase) and (is_earning or key in turn.state.orders):
         turn.state.orders.setdefault(key, OrderFacts()).referral = known
+    if isinstance(did, Purchase) and (is_earning or event.occurred_at < turn.state.clock_ms - LATE_MS):
+        note_order(turn.state, turn.judge.programme, key, event.occurred_at)
     if turn.judge.is_followed:
         challenges.follow(turn, judged, first)
     if is_earning:
@@ -104,10 +107,9 @@ def _qualify(turn: Turn, referee_id: str, at_ms: int) -> None:
 def _refund(turn: Turn, event: Forwarded, did: Refund) -> None:
     """Take back what a referee's order has earned, and judge the rules on refunds."""
     key = order_key(did.order_id, event.referee_id)
-    earned = [lot for lot in turn.lots_of_order(key) if lot.rule_id is not None]
-    if earned and event.purchase is not None:
+    if event.purchase is not None:
         purchase = structs.replace(event.purchase, order_id=key)
-        refund_of_referee(turn, structs.replace(did, order_id=key), purchase, earned[0].version or 0)
+        refund_of_referee(turn, structs.replace(did, order_id=key), purchase)
     _judge(turn, event, did)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from msgspec import structs
 
 from engine.ledger import contests, ranks
-from engine.ledger.forget import is_forgotten, refunds_close_ms
+from engine.ledger.forget import at_hand, is_order_known, refunds_close_ms
 from engine.ledger.lots import ITEM_UNITS
 from engine.ledger.parts import OrderFacts, ReferralFacts, Refunded
 from engine.ledger.redemptions import give_back
@@ -43,29 +43,35 @@ def refund(turn: Turn, event: Refund) -> None:
             _refuse(turn, event, "refund_unmatched")
             return
         order = Refunded(placed.purchase, placed.version)
-    reason = _refusal(turn, order, event)
-    if reason is None:
-        after = after_refund(order, event)
-        reason = "refund_exceeds" if after is None else None
-    if reason is not None or after is None:
-        _refuse(turn, event, reason or "")
-        return
-    _carry_out(turn, (order, after), event, Refunding)
+    _take_back(turn, order, event, Refunding)
 
 
-def refund_of_referee(turn: Turn, event: Refund, purchase: Purchase, version: int) -> None:
-    """Take back from the referrer what a referee's order has earned them, by the version that awarded it.
+def refund_of_referee(turn: Turn, event: Refund, purchase: Purchase) -> None:
+    """Take back from the referrer what a referee's order has earned them, by the version that awarded it, or refuse to.
+
+    Nothing is told of an order that has earned the referrer nothing, unless the refund comes too late to know that.
 
     Args:
         turn: the referrer's.
-        event: the referee's refund.
-        purchase: the order that it returns, with the order's name in the referrer's ledger.
-        version: of the programme that awarded what it earned.
+        event: the referee's refund, with the order's name in the referrer's ledger.
+        purchase: the order that it returns, with the same name.
     """
+    lots = [lot for lot in turn.lots_of_order(purchase.order_id) if lot.rule_id is not None]
+    earned = at_hand(lots, turn.books.parts(), turn.state.clock_ms, turn.books.judge) if lots else []
+    version = (earned[0].version or 0) if earned else turn.judge.version
     order = turn.books.parts().refunded.get(purchase.order_id) or Refunded(purchase, version)
-    after = None if _refusal(turn, order, event) else after_refund(order, event)
-    if after is not None:  # what is refused is told the referee, whose refund it is
-        _carry_out(turn, (order, after), event, ReferralRefunding)
+    if earned or _is_closed(turn, order, event):
+        _take_back(turn, order, event, ReferralRefunding)
+
+
+def _take_back(turn: Turn, order: Refunded, event: Refund, refunding: type[Refunding]) -> None:
+    """Carry a refund of an order out, or refuse it and say why."""
+    reason = _refusal(turn, order, event)
+    after = None if reason is not None else after_refund(order, event)
+    if after is None:
+        _refuse(turn, event, reason or "refund_exceeds")
+        return
+    _carry_out(turn, (order, after), event, refunding)
 
 
 def _carry_out(turn: Turn, orders: tuple[Refunded, Refunded], event: Refund, refunding: type[Refunding]) -> None:
@@ -92,16 +98,22 @@ def apply_waiting(turn: Turn, order_id: str, bought_ms: int) -> None:
 
 
 def _refusal(turn: Turn, order: Refunded, event: Refund) -> str | None:
-    programme, bought_ms = turn.books.judge(order.version).programme, order.purchase.occurred_at
     # First: whether what is known of the order has been dropped already differs between the live fold and a replay.
-    if is_forgotten(programme, bought_ms, turn.state.clock_ms):
+    if _is_closed(turn, order, event):
         return "refund_window_closed"
     known = order.refunds.get(event.refund_id)
     if known is not None:
         return "already_refunded" if known == _digest(event) else "id_conflict"
-    if event.occurred_at > refunds_close_ms(programme, bought_ms):
-        return "refund_window_closed"
     return "nothing_left" if order.refunds and rest_of(order) is None else None
+
+
+def _is_closed(turn: Turn, order: Refunded, event: Refund) -> bool:
+    """Whether a refund is too late for its order, by the times of both, or what the order has earned is forgotten."""
+    programme, bought_ms = turn.books.judge(order.version).programme, order.purchase.occurred_at
+    if event.occurred_at > refunds_close_ms(programme, bought_ms):
+        return True
+    facts = kept_facts(turn, order.purchase.order_id)
+    return not is_order_known(programme, facts, bought_ms, turn.state.clock_ms)
 
 
 def _digest(event: Refund) -> bytes:

@@ -74,7 +74,7 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
             new.append(_turn_page(member))
         if member.parts is None:
             continue
-        forget(member.parts, member.state.lots, member.state.clock_ms, judge)
+        forget(member.parts, member.state, judge)
         bodies = encoded_parts(member.parts)
         for part, body in bodies.items():
             if member.kept.get(part) != body:

@@ -1,0 +1,121 @@
+"""However a history is cut into batches, members get the same for their own events, and referrers for their referees'.
+
+The live transaction passes on what a batch's referees do in a later one, and forgets what it may after each; `simulate`
+does neither. What both bring must be the same.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from itertools import count, pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.batch import Batch, ClockMove
+from engine.live import LiveTransaction
+from engine.programme.load import load_programme
+from engine.store.database import transaction
+from operations.rows import dictionaries
+from schemas.json_events import decode_json
+from tests.chaos.batches import SCHEMAS, admitted
+from tests.chaos.conftest import FULL
+from tests.chaos.load import activate
+from tests.refund_histories import (
+    REFERRER,
+    START_MS,
+    TEXT,
+    Event,
+    History,
+    brought,
+    histories,
+    named,
+    remembers,
+    simulated,
+)
+from tests.replays import differing, repeated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+pytestmark = pytest.mark.postgres
+
+END_MS = START_MS + 10_000 * 86_400_000
+CUTS = st.lists(st.integers(1, 25), max_size=4).map(sorted)
+
+
+def cut(events: Sequence[Event], cuts: Sequence[int]) -> list[Sequence[Event]]:
+    """Return events in batches that end before some of them."""
+    return [events[first:end] for first, end in pairwise([0, *cuts, len(events)]) if events[first:end]]
+
+
+def published(history: History, cuts: Sequence[int]) -> Iterator[tuple[str, list[Sequence[Event]]]]:
+    """Yield the ways in which a history may come: at once, cut, one by one, or the referees' part as a backlog.
+
+    Of a batch, what referees do is passed on when all of it is judged. So it is not cut where an order is passed on
+    before, and its refund after, the referrer's own events of more than the time for which the order is known.
+    """
+    in_time = history.all()
+    yield "at once", [in_time]
+    for some in (cuts[:number] for number in range(len(cuts), 0, -1)):
+        batches = cut(in_time, some)
+        if remembers(event for batch in batches for event in sorted(batch, key=is_passed_on)):
+            yield "cut", batches
+            break
+    yield "one by one", [[event] for event in in_time]
+    yield "backlog", [history.own, *cut(history.friends, cuts)]
+
+
+def is_passed_on(event: Event) -> bool:
+    return str(event["member_id"]) != REFERRER
+
+
+def take(worker: LiveTransaction, events: Sequence[Event]) -> None:
+    worker.commit(Batch([admitted(decode_json(json.dumps(event))) for event in events]))
+
+
+def drain(worker: LiveTransaction) -> None:
+    """Let what was passed on be taken in, as idle workers do."""
+    while worker.commit(Batch(clock=ClockMove(START_MS, everywhere=True, hourly=False, reached_ms=END_MS))).ticks:
+        pass
+
+
+def test_a_history_brings_the_same_however_it_is_cut_into_batches(database_url: str) -> None:
+    activate(database_url, TEXT)
+    programme = load_programme(TEXT, "p.yaml").programme
+    assert programme is not None
+    numbers = count()
+
+    with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
+
+        @settings(
+            max_examples=60 if FULL else 5,
+            deadline=None,
+            database=None,
+            derandomize=not FULL,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(histories(12), CUTS)
+        def it_does(history: History, cuts: list[int]) -> None:
+            for way, batches in published(history, cuts):
+                suffix = f"-{next(numbers)}"
+                for batch in batches:
+                    take(worker, named(batch, suffix))
+                    if way == "cut":
+                        drain(worker)
+                drain(worker)
+                with transaction(database_url) as cursor:
+                    rewards = dictionaries(
+                        cursor,
+                        "SELECT type::text, member_id, event_id, rule_id, unit, reason, amount"
+                        " FROM reward.reward_event WHERE member_id LIKE %s",
+                        (f"%{suffix}",),
+                    )
+                assert brought(rewards) == brought(simulated(programme, named(history.all(), suffix))), way
+
+        it_does()
+    replayed = repeated(database_url)
+    assert differing(database_url, replayed["generation"]) == 0
