@@ -211,9 +211,10 @@ def test_a_shadow_that_an_earlier_release_has_begun_is_left_alone(database_url: 
     assert replay(database_url, Request(file))["generation"] == 2
     leave_as(database_url, 1, 2)
     assert replay(database_url, Request(file))["generation"] == 3
-    for go_on in (lambda: replay(database_url, Request(into=2)), lambda: promote(database_url, 2)):
-        with pytest.raises(AnswerIsNo, match="generation 2 was begun by meaning 1"):
-            go_on()
+    with pytest.raises(AnswerIsNo, match="generation 2 was begun by meaning 1"):
+        replay(database_url, Request(into=2))
+    with pytest.raises(AnswerIsNo, match="generation 2 was begun by meaning 1"):
+        promote(database_url, 2)
 
 
 def test_a_question_says_that_what_was_given_is_of_another_meaning(database_url: str, tmp_path: Path) -> None:
