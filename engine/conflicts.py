@@ -30,8 +30,8 @@ def other_order(first: Purchase, event: Purchase) -> str:
     return (
         f'order "{event.order_id}" of this member came first {sources}, and comes from {again} with another '
         f"{' and '.join(_differing(first, event))}; the first stands. Where the order grew, send what came to it "
-        "under an order_id of its own; where it shrank, send a refund; where two sources number alike, let each write its "
-        "name before its order ids"
+        "under an order_id of its own; where it shrank, send a refund; where two sources number alike, let each write "
+        "its name before its order ids"
     )
 
 
