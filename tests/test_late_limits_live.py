@@ -157,5 +157,5 @@ def test_pages_of_uses_are_dropped_once_they_are_forgotten(database_url: str) ->
             orders = [purchase(n, occurred_at=START_MS + n * DAY_MS, amount=100, store="s1") for n in days]
             worker.commit(Batch([admitted(order) for order in orders]))
     pages, _, largest = numbers(database_url)
-    assert 0 < pages <= 6
+    assert 0 < pages <= 8
     assert largest < 2_048

@@ -318,9 +318,16 @@ def change_window(state: MemberState, before: Programme, after: Programme) -> No
 
 def _let_end(state: MemberState, name: str, use: LimitUse, ended_ms: int) -> None:
     """Let a use join those of ended periods, where anything was used."""
-    if use.amount or use.times:
-        use.ended_ms = ended_ms
-        insort(state.ended.setdefault(name, []), use, key=_PERIOD)
+    if not use.amount and not use.times:
+        return
+    use.ended_ms = ended_ms
+    uses = state.ended.get(name)
+    if uses is None:
+        state.ended[name] = [use]
+    elif uses[-1].period < use.period:
+        uses.append(use)  # as all do that end in turn
+    else:
+        insort(uses, use, key=_PERIOD)
 
 
 def _find(state: MemberState, name: str, period: int) -> LimitUse | None:

@@ -2,8 +2,8 @@
 
 A page is written when a state holds `USES_MAX` of them, so the end of a period costs no row of its own. Pages are read
 for a late event, or a refund, that a period of theirs concerns: then all of a member's come back into the state, and
-what is still needed of them becomes one page. Those of which nothing is known any more are dropped as new ones are
-written.
+what is still needed of them becomes one page. Those of which nothing is known any more are dropped when new ones are
+written, at every fourth.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 LIVE = "guerdon.member_use"
 """Where the live generation keeps uses; every other one has a table of its own (`engine.store.shadows`)."""
+
+LOOKED_AT_EVERY = 4
+"""Pages of a member after which the ones before are looked at, and dropped where they are not known any more."""
 
 _HEAD = b"\0\5\0\0\0\2%b"
 _encode = msgpack.Encoder().encode
@@ -60,18 +63,18 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
     recalled: list[tuple[int, str]] = []
     turned: list[tuple[int, str, int]] = []
     for member in members:
-        state = member.state
+        state, known_ms = member.state, 0
         if member.recalled:
             recalled.append((member.shard, member.member_id))
-            member.recalled = False
-        if not state.ended or not has_many_uses(state):
-            continue
-        known_ms = known_from_ms(judge(state.version).programme, state.clock_ms) - SLACK_MS if state.version else 0
-        page = turn_uses(state, known_ms)
-        if page is not None:
-            rows.append(_row(member, page))
-            if state.use_pages > 1:
-                turned.append((member.shard, member.member_id, known_ms))
+        if state.ended and has_many_uses(state):
+            if state.version and (member.recalled or state.use_pages % LOOKED_AT_EVERY == 0):
+                known_ms = known_from_ms(judge(state.version).programme, state.clock_ms) - SLACK_MS
+                if state.use_pages:
+                    turned.append((member.shard, member.member_id, known_ms))
+            page = turn_uses(state, known_ms)
+            if page is not None:
+                rows.append(_row(member, page))
+        member.recalled = False
     if recalled:
         execute_values(
             cursor,
