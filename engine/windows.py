@@ -17,13 +17,29 @@ from msgspec import Struct, field
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 ENTRIES_MAX = 512
 LATE_MS = 7 * 86_400_000
 """How long before the clock an event may lie and still find everything that it should."""
+SLACK_MS = 4 * 86_400_000
+"""How much one length may differ by where it is counted from: a month has 28 to 31 days."""
 VALUES_MAX = 32
 """So many values of a field a limit keeps at hand for a member; the first of more makes room (`MemberState.ended`)."""
+
+
+def windows_with(at_ms: int, instants: Sequence[int], before: Callable[[int], int]) -> Iterator[tuple[int, int]]:
+    """Yield the windows `(from, end]` that hold an instant and end with it, or with a later one of some others.
+
+    Args:
+        at_ms: the instant.
+        instants: the others, the earliest first.
+        before: returns where a window begins that ends at an instant.
+    """
+    for end_ms in (at_ms, *instants[bisect_right(instants, at_ms) :]):
+        from_ms = before(end_ms)
+        if from_ms < at_ms:
+            yield from_ms, end_ms
 
 
 def bounded(value: int) -> int:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec import msgpack
 
 from engine.ledger.memory_books import MemoryBooks
-from engine.programme.uses import SLACK_MS, known_from_ms
+from engine.programme.uses import known_from_ms
 from engine.state import LimitUse, has_many_uses, turn_uses
+from engine.windows import SLACK_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

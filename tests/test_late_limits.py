@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,11 @@ from engine.programme.load import load_programme
 from engine.programme.localtime import calendar_of
 from engine.programme.model import MaxLimit, Over, TimesLimit
 from engine.state import MemberState, Occurrence, is_full, turn_page
+from operations.event_lines import Line
+from operations.simulate import simulate_lines
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Refund
-from schemas.scalars import instant_from_iso
+from schemas.scalars import instant_from_iso, iso_from_instant
 from tests.books import PagedBooks
 
 if TYPE_CHECKING:
@@ -470,3 +473,38 @@ def test_a_busy_members_state_stays_below_two_kilobytes(monkeypatch: pytest.Monk
         member.state.lots = lots
     assert largest < 2_048, largest
     assert len(member.books.pages) < 400 * 20 / 16
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 60 * 24), min_size=2, max_size=14, unique=True), st.sampled_from(["10d", "48h", "1mo"]))
+def test_no_window_has_more_referees_than_a_referrer_may_have(hours: list[int], every: str) -> None:
+    """Signups of one referrer's referees come over several partitions, in no order: two in any window, and no fewer."""
+    text = (
+        f"schema: guerdon/1\nprogramme: p\ntimezone: {TIMEZONE}\ncurrency: USD\n"
+        f"referral: {{max_per_referrer: {{times: 2, every: {every}}}}}\n"
+        "rules:\n- {id: r, on: signup, give: [{points: 1}]}\n"
+    )
+    programme = load_programme(text, "p.yaml").programme
+    assert programme is not None
+    assert programme.terms.referral is not None
+    length, calendar = programme.terms.referral.every, calendar_of(TIMEZONE)
+    assert isinstance(length, Duration)
+    signups = [{"member_id": "ann", "occurred_at": iso_from_instant(START_MS)}]
+    signups += [
+        {"member_id": f"b{hour}", "occurred_at": iso_from_instant(START_MS + hour * HOUR_MS), "referrer_id": "ann"}
+        for hour in hours
+    ]
+    lines = [
+        Line("e", number, json.dumps({"type": "signup", "event_id": f"e{number}"} | each).encode())
+        for number, each in enumerate(signups, 1)
+    ]
+    rows = simulate_lines(programme, lines).document()["referrals"]
+    attributed: list[int] = []
+    for hour in hours:
+        at_ms = START_MS + hour * HOUR_MS
+        spans = [(calendar.before(end_ms, length), end_ms) for end_ms in (at_ms, *attributed) if end_ms >= at_ms]
+        is_full = any(a < at_ms and sum(a < each <= b for each in attributed) >= 2 for a, b in spans)
+        if not is_full:
+            attributed.append(at_ms)
+        status = next(row["status"] for row in rows if row["referee_id"] == f"b{hour}")
+        assert status == ("rejected" if is_full else "attributed")

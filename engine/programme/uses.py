@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from engine.programme.conditions import Duration
 from engine.programme.contest_periods import bounds_of
 from engine.programme.facts import period_of
-from engine.programme.localtime import DAY_MS, calendar_of
+from engine.programme.localtime import calendar_of
 from engine.state import LimitUse
-from engine.windows import VALUES_MAX, Window
+from engine.windows import SLACK_MS, VALUES_MAX, Window, windows_with
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from engine.state import MemberState, Occurrence
 
 _PERIOD = attrgetter("period")
-SLACK_MS = 4 * DAY_MS
-"""How much the same length may differ by where it is counted from: a month has 28 to 31 days."""
 
 
 class ForgottenUse(LimitUse, array_like=True, gc=False):
@@ -195,13 +193,11 @@ class LimitCount:
         instants = [each.period for each in entries]
         amounts = [0, *accumulate(each.amount for each in entries)]
         times = [0, *accumulate(each.times for each in entries)]
+        near = instants[: bisect_right(instants, self._after(at_ms) + SLACK_MS)]
         most = (0, 0)
-        last_ms = self._after(at_ms) + SLACK_MS
-        for end_ms in [at_ms, *instants[bisect_right(instants, at_ms) : bisect_right(instants, last_ms)]]:
-            from_ms = self._before(end_ms)
-            if from_ms < at_ms:
-                first, end = bisect_right(instants, from_ms), bisect_right(instants, end_ms)
-                most = (max(most[0], amounts[end] - amounts[first]), max(most[1], times[end] - times[first]))
+        for from_ms, end_ms in windows_with(at_ms, near, self._before):
+            first, end = bisect_right(instants, from_ms), bisect_right(instants, end_ms)
+            most = (max(most[0], amounts[end] - amounts[first]), max(most[1], times[end] - times[first]))
         return most
 
     def _take_from_window(

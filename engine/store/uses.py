@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from msgspec import msgpack
 from psycopg2.extras import execute_values
 
-from engine.programme.uses import SLACK_MS, known_from_ms
+from engine.programme.uses import known_from_ms
 from engine.state import LimitUse, has_many_uses, turn_uses
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_integer, pack_timestamp
+from engine.windows import SLACK_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
