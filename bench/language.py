@@ -19,7 +19,7 @@ from engine.programme.compile import Judge, compile_programme
 from engine.programme.load import load_programme
 from engine.programme.localtime import calendar_of
 from engine.programme.model import in_order
-from engine.state import MemberState, Occurrence
+from engine.state import MemberState, Occurrence, is_full, turn_page, turn_uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,7 +112,10 @@ def _report_state() -> None:
     state = MemberState()
     for count, event in enumerate(programmes.purchases_of_one(100_000), 1):
         fold(state, event, OCCURRENCE, judge, BOOKS)
+        if is_full(state):
+            turn_page(state)
         if count in (1_000, 10_000, 100_000):
+            turn_uses(state, 0)
             _print(f"state of a member with {count:,} events", f"{_bytes(state):,} bytes")
     memory = state.remembering()
     for name, part in (

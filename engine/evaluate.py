@@ -14,6 +14,7 @@ from engine.ledger.redemptions import forget, redeem
 from engine.ledger.refunds import apply_waiting, refund
 from engine.ledger.turn import Turn
 from engine.profile import birthday_of, profile_after
+from engine.programme.uses import change_window
 from engine.referral.facts import Attribution, Forwarded
 from schemas.events import Activity, Decision, Erasure, Profile, Purchase, Redemption, Refund, Share, Signup
 
@@ -47,8 +48,8 @@ def fold(
 
     A late event moves no clock back: what it brings about and is due by the clock already is performed at once.
     """
-    if judge.has_budgets:
-        occurrence = occurrence.with_budgets(books)
+    if judge.has_budgets or state.use_pages:
+        occurrence = occurrence.with_books(books)
     if type(event) in PLAIN_EVENTS and _is_plain(state, judge, event.occurred_at):
         given = judge.judge(event, state, occurrence)
         if given:
@@ -129,7 +130,7 @@ def _is_plain(state: MemberState, judge: Judges, at_ms: int) -> bool:
 
 def _begun(member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books) -> Turn:
     """Begin the turn of a member who has no event of their own."""
-    return Turn(member_id, state, occurrence.with_budgets(books) if judge.has_budgets else occurrence, judge, books)
+    return Turn(member_id, state, occurrence.with_books(books), judge, books)
 
 
 def advance(
@@ -166,6 +167,8 @@ def _move_clock(turn: Turn, at_ms: int) -> None:
 
 def _follow_version(turn: Turn, at_ms: int) -> None:
     """Go over to another version of the programme: its tiers and its timed rules hold from here on."""
+    if turn.state.version:
+        change_window(turn.state, turn.books.judge(turn.state.version).programme, turn.judge.programme)
     turn.state.version = turn.judge.version
     ranks.follow_programme(turn, at_ms)
     celebrations.schedule(turn, at_ms)

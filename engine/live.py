@@ -380,8 +380,7 @@ class LiveTransaction:
         }
         changed |= dict.fromkeys(work.erased, profiles.NOTHING)
         self._tell_standings(work)
-        ledgers.save(cursor, work.touched.values(), work.books.judge)
-        work.books.save_stock()
+        work.books.save(work.touched.values())
         work.books.budgets.save(work.generation)
         member_states.save(cursor, work.touched.values(), changed)
         work.referrals.save()

@@ -12,7 +12,7 @@ from engine.ledger.adjustments import counts
 from engine.ledger.tiers import report_of
 from engine.live import load_judge
 from engine.state import Occurrence
-from engine.store import adjustments, generations, history, ledgers, member_states, personal, profiles, source_log
+from engine.store import adjustments, generations, history, member_states, personal, profiles, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
 from engine.store.budgets import StoredBudgets
@@ -66,8 +66,7 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
         if counts(recorded.event, counted):
             _judge(books, head, member, recorded, rewards)
     member.standing = report_of(books.judge(head.version), member.state)
-    ledgers.save(cursor, [member], books.judge)
-    books.save_stock()
+    books.save([member])
     budgets.save(generation)
     rows.write_events(cursor)
     rewards.write(cursor)

@@ -14,23 +14,34 @@ from engine.referral.facts import Referral  # noqa: TC001  as above
 from engine.windows import Window  # noqa: TC001  as above
 
 if TYPE_CHECKING:
-    from engine.programme.budgets import Budgets
+    from engine.programme.budgets import UseBooks
 
 
 class LimitUse(Struct, array_like=True, gc=False):
-    """Count what a limit has let through in one period; `earlier` holds the kept periods before it, newest first."""
+    """Count what a limit has let through in one period.
+
+    `period` is the number of a calendar period; of a use that has left a rolling window, its instant. `ended_ms` is an
+    instant at which its period has ended, for sure; 0 where it goes on.
+    """
 
     period: int
     amount: int = 0
     times: int = 0
-    earlier: list[LimitUse] | None = None
+    ended_ms: int = 0
+
+    def take_back(self, amount: int, times: int) -> None:
+        """Lower what was used, to 0 at the least."""
+        self.amount = max(self.amount - amount, 0)
+        self.times = max(self.times - times, 0)
 
 
 class Memory(Struct, array_like=True):
     """Hold what few members or few programmes need: limits per value of a field, windows, counters, held rewards.
 
     Each is bounded: values of a field and entries of a window by `engine.windows`, the rest by the rules and items of
-    the programmes. `counters` holds a few integers a key, `held` when a badge or benefit ends (0: never).
+    the programmes. `counters` holds a few integers a key, `held` when a badge or benefit ends (0: never), `crowded_out`
+    the latest period, or instant, of which a limit has values that had to make room for others: they lie among
+    `MemberState.ended`, or beyond the state.
     """
 
     value_limits: dict[str, dict[str, LimitUse]] = field(default_factory=dict)
@@ -38,6 +49,7 @@ class Memory(Struct, array_like=True):
     value_windows: dict[str, dict[str, Window]] = field(default_factory=dict)
     counters: dict[str, list[int]] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
+    crowded_out: dict[str, int] = field(default_factory=dict)
 
 
 class MemberState(Struct, array_like=True):
@@ -53,7 +65,9 @@ class MemberState(Struct, array_like=True):
     filled so far, `is_booked` whether the ledger has other parts beyond this state, `is_waiting` whether refunds wait
     for their purchase, `first_ms` the first event, `standing` the tier, `gained` what the event under way adds to the
     number that tiers go by (0 between events), `birthday_ms` and `anniversary_ms` when the next ones begin, `version`
-    that of the programme that the member follows, `referral` who referred them (None: nobody).
+    that of the programme that the member follows, `referral` who referred them (None: nobody). `ended` holds the uses
+    of limits in periods that are over, by count, the earliest first; when there are many they become a page, of which
+    `use_pages` counts those written since they were last read. Periods that ended up to `uses_gone_ms` are not known.
     """
 
     clock_ms: int = 0
@@ -78,6 +92,9 @@ class MemberState(Struct, array_like=True):
     anniversary_ms: int | None = None
     version: int = 0
     referral: Referral | None = None
+    ended: dict[str, list[LimitUse]] = field(default_factory=dict)
+    use_pages: int = 0
+    uses_gone_ms: int = 0
 
     def is_due(self, at_ms: int | None) -> None:
         """Take note that something happens at an instant; None: nothing."""
@@ -112,59 +129,45 @@ def turn_page(state: MemberState) -> Page:
     return page
 
 
+USES_MAX = 16
+"""Uses of ended periods that become a page: a state holds fewer between transactions."""
+
+
+def has_many_uses(state: MemberState) -> bool:
+    """Whether a state holds so many uses of ended periods that they should become a page."""
+    return sum(map(len, state.ended.values())) >= USES_MAX
+
+
+def turn_uses(state: MemberState, known_ms: int) -> dict[str, list[LimitUse]] | None:
+    """Take the uses of ended periods out of a state and return them as the page that `state.use_pages` numbers.
+
+    Uses that ended before `known_ms`, or of which nothing is left, are dropped; None where no other was there.
+    """
+    page = {
+        count: known
+        for count, uses in state.ended.items()
+        if (known := [use for use in uses if use.ended_ms >= known_ms and (use.amount or use.times)])
+    }
+    state.ended = {}
+    if not page:
+        return None
+    state.use_pages += 1
+    return page
+
+
 class Occurrence(Struct, frozen=True, gc=False):
     """Place an event in the recorded order: what the fold knows besides the event's own fields.
 
     `identity` is the 32-byte event identity, `seq` its position in its shard, times are milliseconds since 1970 UTC.
-    `budgets` tells what all members have used; the fold adds it where the programme has budgets. It is never stored.
+    `books` tell what was used of budgets, and of limits longer ago; the fold adds them where rules may ask for either.
+    They are never stored.
     """
 
     identity: bytes
     seq: int
     recorded_at_ms: int
-    budgets: Budgets | None = None
+    books: UseBooks | None = None
 
-    def with_budgets(self, budgets: Budgets) -> Occurrence:
-        """Return the same place with the budgets as they are there."""
-        return Occurrence(self.identity, self.seq, self.recorded_at_ms, budgets)
-
-
-def use_in(limits: dict[str, LimitUse], key: str, period: int, kept: int) -> LimitUse:
-    """Return what `key` has used in `period`, opening the period where nothing was used in it yet.
-
-    The newest period and `kept` periods before it stay, so that a late event counts where it belongs and the state
-    stays small. An event later than that finds nothing used, and its use is forgotten with it.
-    """
-    newest = limits.get(key)
-    if newest is None:
-        opened = limits[key] = LimitUse(period)
-        return opened
-    if newest.period == period:
-        return newest
-    if newest.period < period:
-        opened = limits[key] = LimitUse(period, 0, 0, _kept(newest, period - kept))
-        return opened
-    return _earlier_use(newest, period, kept)
-
-
-def _earlier_use(newest: LimitUse, period: int, kept: int) -> LimitUse:
-    earlier = newest.earlier or []
-    for use in earlier:
-        if use.period == period:
-            return use
-    opened = LimitUse(period)
-    if period >= newest.period - kept:
-        newest.earlier = sorted([*earlier, opened], key=lambda use: -use.period)
-    return opened
-
-
-def _kept(newest: LimitUse, oldest_period: int) -> list[LimitUse] | None:
-    """Return `newest` and those before it that are not too old; they pass into a list of their own."""
-    earlier = newest.earlier or []
-    newest.earlier = None
-    if newest.period < oldest_period:
-        return None
-    while earlier and earlier[-1].period < oldest_period:
-        earlier.pop()
-    earlier.insert(0, newest)
-    return earlier
+    def with_books(self, books: UseBooks) -> Occurrence:
+        """Return the same place with the books as they are there."""
+        return Occurrence(self.identity, self.seq, self.recorded_at_ms, books)

@@ -1,25 +1,45 @@
 """Keep what happened within rolling windows, bounded however often it happens.
 
-A window at instant t of length d is `(t - d, t]`. Entries stay for 7 days beyond the longest look back, so that a late
-event sees its own window. Up to `ENTRIES_MAX` entries are kept as they came. Beyond it the older half is merged two by
-two into the later instant of each pair: what is old is then remembered a little longer than its window, never shorter,
-so a limit is never passed and the state of the busiest member stays below some tens of kilobytes.
+A window at instant t of length d is `(t - d, t]`. Entries of metrics and challenges stay for 7 days beyond the longest
+look back, so that a late event sees its own window; those of limits are handed on instead (`engine.programme.uses`).
+Up to `ENTRIES_MAX` entries are kept as they came. Beyond it the older half is merged two by two into the later instant
+of each pair: what is old is then remembered a little longer than its window, never shorter, so a limit is never passed
+and the state of the busiest member stays below some tens of kilobytes.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from typing import Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
 from schemas.events import INT64_MAX
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
 ENTRIES_MAX = 512
 LATE_MS = 7 * 86_400_000
 """How long before the clock an event may lie and still find everything that it should."""
-VALUES_MAX = 1_000
-"""So many values of a field a limit remembers for a member; the first of more is forgotten."""
+SLACK_MS = 4 * 86_400_000
+"""How much one length may differ by where it is counted from: a month has 28 to 31 days."""
+VALUES_MAX = 32
+"""So many values of a field a limit keeps at hand for a member; the first of more makes room (`MemberState.ended`)."""
+
+
+def windows_with(at_ms: int, instants: Sequence[int], before: Callable[[int], int]) -> Iterator[tuple[int, int]]:
+    """Yield the windows `(from, end]` that hold an instant and end with it, or with a later one of some others.
+
+    Args:
+        at_ms: the instant.
+        instants: the others, the earliest first.
+        before: returns where a window begins that ends at an instant.
+    """
+    for end_ms in (at_ms, *instants[bisect_right(instants, at_ms) :]):
+        from_ms = before(end_ms)
+        if from_ms < at_ms:
+            yield from_ms, end_ms
 
 
 def bounded(value: int) -> int:
@@ -101,6 +121,14 @@ class Window(Struct, array_like=True, gc=False):
             self.forgotten_ms = upto_ms
             del self.instants[:gone], self.amounts[:gone], self.times[:gone]
 
+    def let_go(self, upto_ms: int) -> Iterator[tuple[int, int, int]]:
+        """Drop the entries up to an instant and yield them: instant, amount, times; the last stands for all of them."""
+        gone = bisect_right(self.instants, upto_ms)
+        if gone:
+            self.forgotten_ms = self.instants[gone - 1]
+            yield from zip(self.instants[:gone], self.amounts[:gone], self.times[:gone], strict=True)
+            del self.instants[:gone], self.amounts[:gone], self.times[:gone]
+
     def _merge(self) -> None:
         half = len(self.instants) // 4 * 2
         self.instants[:half] = self.instants[1:half:2]
@@ -108,35 +136,3 @@ class Window(Struct, array_like=True, gc=False):
             bounded(one + other) for one, other in zip(self.amounts[0:half:2], self.amounts[1:half:2], strict=True)
         ]
         self.times[:half] = [one + other for one, other in zip(self.times[0:half:2], self.times[1:half:2], strict=True)]
-
-
-class RollingUse:
-    """Count what a rolling limit has let through; used like the use of a calendar period, then recorded."""
-
-    __slots__ = ("_before", "_keep_from_ms", "_key", "_windows", "amount", "at_ms", "times")
-
-    def __init__(self, windows: dict[str, Window], key: str, at_ms: int, span_ms: tuple[int, int]) -> None:
-        from_ms, self._keep_from_ms = span_ms
-        window = windows.get(key)
-        self._windows, self._key, self.at_ms = windows, key, at_ms
-        self._before = (0, 0) if window is None else window.total(from_ms, at_ms)
-        self.amount, self.times = self._before
-
-    def record(self) -> None:
-        """Enter what was given since, if anything was."""
-        amount, times = self.amount - self._before[0], self.times - self._before[1]
-        if amount or times:
-            window = self._windows.get(self._key)
-            if window is None:
-                window = self._windows[self._key] = Window()
-            window.enter(self.at_ms, amount, times, self._keep_from_ms)
-
-
-def by_value(kept: dict[str, dict[str, Any]], key: str, value: str) -> dict[str, Any]:
-    """Return what is kept under `key` for each value of a field, with room for `value`."""
-    values = kept.get(key)
-    if values is None:
-        values = kept[key] = {}
-    elif value not in values and len(values) >= VALUES_MAX:
-        del values[next(iter(values))]
-    return values

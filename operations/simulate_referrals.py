@@ -151,9 +151,9 @@ class SimulatedReferrals:
         """Return a visitor's touches after one instant and up to another."""
         return [touch for touch in self._touches.get(visitor, ()) if from_ms < touch.occurred_ms <= until_ms]
 
-    def attributed_times(self, referrer_id: str, from_ms: int, until_ms: int) -> int:
-        """Return how many were attributed to a referrer from one instant up to, not including, another."""
-        return sum(from_ms <= at_ms < until_ms for at_ms in self._attributed.get(referrer_id, ()))
+    def attributed_at(self, referrer_id: str, from_ms: int, until_ms: int) -> Sequence[int]:
+        """Return when referees were attributed to a referrer, from one instant up to, not including, another."""
+        return [at_ms for at_ms in self._attributed.get(referrer_id, ()) if from_ms <= at_ms < until_ms]
 
     def earlier(self, member_id: str) -> Sequence[Event]:
         """Return what was admitted of a member."""

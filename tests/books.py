@@ -1,15 +1,21 @@
-"""Stand in for what surrounds a fold: the books of a member who has none, and a judge with a defect."""
+"""Stand in for what surrounds a fold: books of a member who has none, or has pages, and a judge with a defect."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import msgpack
+
 from engine.ledger.memory_books import MemoryBooks
+from engine.programme.uses import known_from_ms
+from engine.state import LimitUse, has_many_uses, turn_uses
+from engine.windows import SLACK_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from engine.programme.judge import Judges
+    from engine.state import MemberState
 
 VERSIONS: dict[int, Judges] = {}
 NO_BOOKS = MemoryBooks(VERSIONS.__getitem__)
@@ -33,3 +39,37 @@ class Refusing:
 
 def fails_on_e2(event: Any) -> bool:
     return bool(event.event_id == "e2")
+
+
+class PagedBooks(MemoryBooks):
+    """Keep uses of ended periods in pages beyond the state, as PostgreSQL does, and drop those that are not known."""
+
+    def __init__(self, judge: Callable[[int], Judges]) -> None:
+        super().__init__(judge)
+        self.pages: dict[int, bytes] = {}
+        self.recalls = 0
+
+    def turn(self, state: MemberState) -> None:
+        if not has_many_uses(state):
+            return
+        known_ms = known_from_ms(self.judge(state.version).programme, state.clock_ms) - SLACK_MS
+        page = turn_uses(state, known_ms)
+        if page is not None:
+            kept = {number: each for number, each in self._read() if _ended_ms(each) >= known_ms}
+            self.pages = {number: msgpack.encode(each) for number, each in kept.items()}
+            self.pages[state.use_pages] = msgpack.encode(page)
+
+    def recall_uses(self, state: MemberState) -> None:
+        self.recalls += 1
+        for _, page in self._read():
+            for count, uses in page.items():
+                state.ended[count] = sorted([*state.ended.get(count, ()), *uses], key=lambda use: use.period)
+        self.pages, state.use_pages = {}, 0
+
+    def _read(self) -> Iterator[tuple[int, dict[str, list[LimitUse]]]]:
+        for number, body in self.pages.items():
+            yield number, msgpack.decode(body, type=dict[str, list[LimitUse]])
+
+
+def _ended_ms(page: dict[str, list[LimitUse]]) -> int:
+    return max(use.ended_ms for uses in page.values() for use in uses)

@@ -13,7 +13,7 @@ from engine.programme.compile import compile_programme
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
 from engine.programme.model import Cohort, Draw
-from engine.state import MemberState, Memory, Occurrence
+from engine.state import MemberState, Memory, Occurrence, turn_uses
 from engine.windows import ENTRIES_MAX, VALUES_MAX, Window
 from schemas.canonical import event_identity
 from schemas.events import Item, Purchase, Share
@@ -220,7 +220,10 @@ def test_a_busy_members_state_is_bounded() -> None:
     assert len(window.instants) <= ENTRIES_MAX
     assert sum(window.amounts) == 5_000
     assert len(values) == VALUES_MAX
-    assert len(msgpack.encode(member.states[0])) < 40_000
+    turned = turn_uses(member.states[0], 0)
+    assert turned is not None
+    assert len(turned) == 5_000 - VALUES_MAX
+    assert len(msgpack.encode(member.states[0])) < 10_000
 
 
 def test_a_merged_window_never_forgets_early() -> None:

@@ -16,7 +16,7 @@ from engine.programme.conditions import Duration
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
 from engine.programme.localtime import calendar_of
-from engine.state import MemberState, Occurrence, is_full, turn_page
+from engine.state import MemberState, Occurrence, is_full, turn_page, turn_uses
 from engine.windows import ENTRIES_MAX, VALUES_MAX
 from schemas.canonical import event_identity
 from schemas.events import Activity, Purchase, Signup
@@ -214,6 +214,7 @@ def test_a_member_with_100_000_events_has_a_state_of_bounded_size() -> None:
         if is_full(state):
             turn_page(state)
         if n in (9_999, 99_999):
+            turn_uses(state, 0)
             sizes.append(len(msgpack.encode(state)))
     memory = state.remembering()
     assert all(len(window.instants) <= ENTRIES_MAX for window in memory.windows.values())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from engine.ledger.parts import Redeemed
     from engine.programme.budgets import Budget
     from engine.programme.judge import Judges
-    from engine.state import LimitUse, Occurrence
+    from engine.state import LimitUse, MemberState, Occurrence
     from schemas.events import Purchase
 
 
@@ -85,6 +85,9 @@ class MemoryBooks:
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
         """Return the use of a budget in a calendar period."""
         return self._budgets.open_budget(budget, period, asked, occurrence)
+
+    def recall_uses(self, state: MemberState) -> None:
+        """Bring nothing back: a state in memory keeps the uses of ended periods itself."""
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
         """Give an amount, or so many times, back to a budget's period."""

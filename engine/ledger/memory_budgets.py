@@ -27,7 +27,7 @@ class MemoryBudgets:
         """Give back to a budget's period."""
         use = self._uses.get((key, period))
         if use is not None:
-            take_back(use, amount, times)
+            use.take_back(amount, times)
 
 
 class Asking(NamedTuple):
@@ -58,9 +58,3 @@ class RecordedBudgets:
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
         """Take note of nothing: what was left afterwards is recorded with the next event that was cut."""
-
-
-def take_back(use: LimitUse, amount: int, times: int) -> None:
-    """Lower what was used, to 0 at the least."""
-    use.amount = max(use.amount - amount, 0)
-    use.times = max(use.times - times, 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from msgspec import Struct, field
 
 from engine.ledger.lots import Lot  # noqa: TC001  msgspec reads the annotations
-from engine.programme.budgets import Budgets
+from engine.programme.budgets import UseBooks
 from engine.referral.facts import Referred  # noqa: TC001  as above
 from schemas.events import Purchase, Refund  # noqa: TC001  as above
 
@@ -143,7 +143,7 @@ class Redeemed(NamedTuple):
     version: int
 
 
-class Books(Budgets, Protocol):
+class Books(UseBooks, Protocol):
     """Fetch what a fold needs beyond the member's state, when it needs it."""
 
     def parts(self) -> Parts:

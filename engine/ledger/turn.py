@@ -74,7 +74,7 @@ class Turn:
     def run_rules(self, event: Event, identity: bytes) -> None:
         """Judge an event, or an occasion that is none of the log's, under its identity, and open what it gives."""
         here = self.occurrence
-        occurrence = Occurrence(identity, here.seq, here.recorded_at_ms, here.budgets)
+        occurrence = Occurrence(identity, here.seq, here.recorded_at_ms, here.books)
         given = self.judge.judge(event, self.state, occurrence)
         referral = self.state.referral
         if referral is not None and referral.flagged and not referral.voided:

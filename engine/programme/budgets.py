@@ -1,4 +1,4 @@
-"""Name the budgets that a campaign's members share, and how a judge asks for what was used of one."""
+"""Name the budgets that a campaign's members share, and how a judge asks for what was used beyond a state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engine.programme.model import LimitScope, Over, TimesLimit
 
 if TYPE_CHECKING:
     from engine.programme.model import Limit, Programme, Rule
-    from engine.state import LimitUse, Occurrence
+    from engine.state import LimitUse, MemberState, Occurrence
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,14 @@ class Budgets(Protocol):
         ...
 
 
+class UseBooks(Budgets, Protocol):
+    """Tell what was used beyond the member's state: of budgets by everybody, and of limits in ended periods."""
+
+    def recall_uses(self, state: MemberState) -> None:
+        """Bring the uses of ended periods that lie beyond the member's state back into it."""
+        ...
+
+
 def budget_of(rule: Rule, limit: Limit, *, is_weighed: bool = False) -> Budget:
     """Return the budget of a rule that one of its limits is."""
     if isinstance(limit, TimesLimit):
@@ -73,5 +81,5 @@ def has_budgets(programme: Programme) -> bool:
 
 def open_budget(occurrence: Occurrence, budget: Budget, period: int, asked: int) -> LimitUse:
     """Return what everybody has used of a budget, from where the event's occurrence has it."""
-    assert occurrence.budgets is not None  # noqa: S101  the fold of a programme with budgets brings them
-    return occurrence.budgets.open_budget(budget, period, asked, occurrence)
+    assert occurrence.books is not None  # noqa: S101  the fold of a programme with budgets brings them
+    return occurrence.books.open_budget(budget, period, asked, occurrence)

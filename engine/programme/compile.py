@@ -31,8 +31,7 @@ from engine.programme.judge import is_followed, tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
 from engine.programme.metrics import completes
 from engine.programme.model import in_order
-from engine.programme.uses import begins_control, rolling_use, rolling_value_use, value_use
-from engine.state import use_in
+from engine.programme.uses import begins_control, is_forgotten
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ _CALLED: dict[str, Any] = {
     "NOTHING": NOTHING,
     "RewardEvent": RewardEvent,
     "begins_control": begins_control,
+    "is_forgotten": is_forgotten,
     "is_treated": is_treated,
     "keep_facts": keep_facts,
     "keep_first": keep_first,
@@ -57,11 +57,7 @@ _CALLED: dict[str, Any] = {
     "multiplied": multiplied,
     "open_budget": open_budget,
     "refusal": refusal,
-    "rolling_use": rolling_use,
-    "rolling_value_use": rolling_value_use,
     "sha256": sha256,
-    "use_in": use_in,
-    "value_use": value_use,
     "wins": wins,
 }
 _ARGUMENTS = ("event", "state", "occurrence")

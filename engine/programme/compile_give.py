@@ -9,7 +9,6 @@ from engine.programme.awards import grant_posting, refusal_posting
 from engine.programme.budgets import budget_of, shared_limit
 from engine.programme.conditions import Attribute, Duration, may_be_negative
 from engine.programme.model import (
-    KEPT_PERIODS,
     Every,
     FixedAmount,
     LimitScope,
@@ -37,25 +36,24 @@ from engine.programme.syntax import (
     run,
     when,
 )
+from engine.programme.uses import limit_count
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
     import ast
 
     from engine.programme.compile_fields import FieldReader
-    from engine.programme.model import Amount, Give, Rule
-    from engine.programme.terms import RoundExpiry
+    from engine.programme.model import Amount, Give, Programme, Rule
     from schemas.rewards import Posting
 
 
 class GiveCompiler:
     """Compile the gives of one event type's rules; `multiplied` are the phases whose points are added up."""
 
-    def __init__(
-        self, version: int, fields: FieldReader, multiplied: frozenset[Phase], round_expiry: RoundExpiry
-    ) -> None:
+    def __init__(self, programme: Programme, version: int, fields: FieldReader, multiplied: frozenset[Phase]) -> None:
+        self._programme = programme
         self._version = version
-        self._round_expiry = round_expiry
+        self._round_expiry = programme.terms.points.round_expiry
         self._fields = fields
         self._multiplied = multiplied
         self.needs_limits = False
@@ -157,28 +155,30 @@ class GiveCompiler:
         used_up = _used_up(rule, uses)
         if used_up is None:
             return statements + granting
-        refusing = [s for index, give in enumerate(rule.gives) for s in self._refused_whole(rule, index, give)]
+        refusing = [s for index, give in enumerate(rule.gives) for s in self._refused_whole(rule, index, give, uses)]
         return [*statements, when(used_up, refusing, granting)]
 
     def _open(self, rule: Rule, scope: LimitScope, local: str) -> list[ast.stmt]:
         """Find the rule's use in the event's period; the dictionary alone answers for most events."""
-        key, state = constant(scope.key(rule.id)), name("state")
+        count = self._fields.constant(limit_count(self._programme, rule.id, scope))
+        is_rolling = isinstance(scope.every, Duration)
+        kind = f"{'rolling_' if is_rolling else ''}{'value_' if scope.by is not None else ''}use"
+        value = [] if scope.by is None else [self._fields.local(scope.by)]
         if isinstance(scope.every, Duration):
-            since = self._fields.window_start(scope.every)
-            if scope.by is None:
-                return [assign(local, call(name("rolling_use"), state, key, name("at_ms"), since))]
-            value = self._fields.local(scope.by)
-            return [assign(local, call(name("rolling_value_use"), state, key, value, name("at_ms"), since))]
-        period, kept = self._fields.period(scope.every), constant(KEPT_PERIODS[scope.every])
-        if scope.by is not None:
-            return [assign(local, call(name("value_use"), state, key, self._fields.local(scope.by), period, kept))]
+            where = [name("at_ms"), self._fields.window_start(scope.every)]
+        else:
+            where = [self._fields.period(scope.every), name("at_ms")]
+        found = assign(local, call(attribute(count, kind), name("state"), *value, *where, name("occurrence")))
+        if is_rolling or scope.by is not None:
+            return [found]
         self.needs_limits = True
-        found = call(attribute(name("limits"), "get"), key)
-        stale = either(
-            [compare(name(local), "is", constant(None)), compare(attribute(name(local), "period"), "!=", period)]
-        )
-        opened = call(name("use_in"), name("limits"), key, period, kept)
-        return [assign(local, found), when(stale, [assign(local, opened)])]
+        at_hand = call(attribute(name("limits"), "get"), constant(scope.key(rule.id)))
+        elsewhere = [
+            compare(name(local), "is", constant(None)),
+            compare(attribute(name(local), "period"), "!=", where[0]),
+            *([] if scope.every is Every.LIFETIME else [name("is_late")]),
+        ]
+        return [assign(local, at_hand), when(either(elsewhere), [found])]
 
     def _open_budget(self, rule: Rule, scope: LimitScope, local: str, *, is_weighed: bool) -> ast.stmt:
         """Find what everybody has used of a budget, and say how much the rule asks for."""
@@ -194,10 +194,26 @@ class GiveCompiler:
         period = self._fields.period(scope.every)
         return assign(local, call(name("open_budget"), name("occurrence"), budget, period, asked))
 
-    def _refused_whole(self, rule: Rule, index: int, give: Give) -> list[ast.stmt]:
+    def _refused_whole(self, rule: Rule, index: int, give: Give, uses: dict[LimitScope, str]) -> list[ast.stmt]:
         award = name(f"award_{index}")
+        scopes = [limit.scope for limit in rule.limits if isinstance(limit, TimesLimit)]
         refused = self._refuse(rule, index, give, RefusalReason.LIMIT_TIMES, award)
-        return self._ranged(rule, index, give, [refused])
+        return self._ranged(rule, index, give, self._forgotten(rule, index, scopes, uses, refused))
+
+    def _forgotten(
+        self, rule: Rule, index: int, scopes: list[LimitScope], uses: dict[LimitScope, str], known: ast.stmt
+    ) -> list[ast.stmt]:
+        """Refuse a whole award where the use of one of these scopes is forgotten, else do what is `known` to be right.
+
+        A budget, and what counts for life, is never forgotten.
+        """
+        ending = [scope for scope in dict.fromkeys(scopes) if not scope.is_shared and scope.every is not Every.LIFETIME]
+        if not ending:
+            return [known]
+        gone = either([call(name("is_forgotten"), name(uses[scope])) for scope in ending])
+        award = name(f"award_{index}")
+        refused = self._refuse(rule, index, rule.gives[index], RefusalReason.LIMIT_FORGOTTEN, award)
+        return [when(gone, [refused], [known])]
 
     def _give(self, rule: Rule, index: int, give: Give, uses: dict[LimitScope, str]) -> list[ast.stmt]:
         """Grant what is left of one award after the rule's `max` limits, and refuse what they cut off."""
@@ -216,7 +232,8 @@ class GiveCompiler:
         ]
         cut_off = arithmetic(award, "-", allowed)
         refused = self._refuse(rule, index, give, RefusalReason.LIMIT_MAX, cut_off)
-        body += [when(allowed, granting), when(compare(allowed, "<", award), [refused])]
+        refusing = self._forgotten(rule, index, [limit.scope for limit in maxima], uses, refused)
+        body += [when(allowed, granting), when(compare(allowed, "<", award), refusing)]
         return self._ranged(rule, index, give, body)
 
     def _ranged(self, rule: Rule, index: int, give: Give, body: list[ast.stmt]) -> list[ast.stmt]:

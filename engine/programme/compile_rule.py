@@ -39,7 +39,7 @@ class RulesCompiler:
         self._multiplied = frozenset(
             give.amount.phase for rule in rules for give in rule.gives if isinstance(give.amount, MultipliedAmount)
         )
-        self._gives = GiveCompiler(version, fields, self._multiplied, programme.terms.points.round_expiry)
+        self._gives = GiveCompiler(programme, version, fields, self._multiplied)
         self._groups: dict[str, str] = {}
 
     def statements(self) -> list[ast.stmt]:
@@ -88,6 +88,7 @@ class RulesCompiler:
         ]
         if self._gives.needs_limits:
             statements.append(assign("limits", attribute(name("state"), "limits")))
+            statements.append(assign("is_late", compare(name("at_ms"), "<", attribute(name("state"), "clock_ms"))))
         return statements + [assign(f"given_{phase}", constant(0)) for phase in sorted(self._multiplied)]
 
     def _rule(self, rule: Rule) -> list[ast.stmt]:

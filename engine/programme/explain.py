@@ -220,7 +220,7 @@ class Explainer(Observer):
             return Finding(
                 f"an award of more than {INT64_MAX} is never given", "limits", f"at most {INT64_MAX}", "more"
             )
-        if reward.posting.reason == RefusalReason.LIMIT_TIMES and note.times is not None:
+        if note.times is not None:
             return note.times
         found = self._cuts.get((rule.id, index)) or note.finding
         assert found is not None  # noqa: S101  the interpreter refuses for no other reason

@@ -21,6 +21,7 @@ from engine.programme.model import (
     Rounding,
     TimesLimit,
 )
+from engine.programme.uses import is_forgotten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,7 +111,10 @@ def unfinished(rule: Rule, challenge: Challenge, facts: Facts, wording: Wording)
 
 
 def used_up(rule: Rule, uses: Uses, facts: Facts, wording: Wording) -> Finding | None:
-    """Return which limit on the number of times is used up, if any."""
+    """Return which limit on the number of times is used up, if any; one that is forgotten goes first."""
+    timed = [limit for limit in rule.limits if isinstance(limit, TimesLimit)]
+    if (found := _forgotten(timed, uses, facts, wording)) is not None:
+        return found
     for limit in rule.limits:
         if isinstance(limit, TimesLimit) and (times := uses[limit.scope].times) >= limit.times:
             wanted = f"at most {limit_words(limit, wording)}"
@@ -124,13 +128,15 @@ def used_up(rule: Rule, uses: Uses, facts: Facts, wording: Wording) -> Finding |
 def cut_off(rule: Rule, index: int, award: int, uses: Uses, facts: Facts, wording: Wording) -> Finding | None:
     """Return which limit leaves the least of an award, if any leaves less than all."""
     give = rule.gives[index]
+    maxima = [limit for limit in rule.limits if isinstance(limit, MaxLimit) and limit.scope.unit == give.unit]
+    if (found := _forgotten(maxima, uses, facts, wording)) is not None:
+        return found
     tightest: tuple[int, MaxLimit] | None = None
-    for limit in rule.limits:
-        if isinstance(limit, MaxLimit) and limit.scope.unit == give.unit:
-            left = max(limit.amount - uses[limit.scope].amount, 0)
-            lets = award if award <= left else left if limit.over is Over.TRIM else 0
-            if lets < award and (tightest is None or lets < tightest[0]):
-                tightest = lets, limit
+    for limit in maxima:
+        left = max(limit.amount - uses[limit.scope].amount, 0)
+        lets = award if award <= left else left if limit.over is Over.TRIM else 0
+        if lets < award and (tightest is None or lets < tightest[0]):
+            tightest = lets, limit
     if tightest is None:
         return None
     _, limit = tightest
@@ -143,6 +149,21 @@ def cut_off(rule: Rule, index: int, award: int, uses: Uses, facts: Facts, wordin
         state = f"had {wording.reward(give.unit, left, give.item)} left" if left else "is used up"
         return _budget_finding(rule, limit, state + whole, (wanted, actual), wording)
     return Finding(f"it gives {wanted} and had given {actual}{whole}", "limits", wanted, actual)
+
+
+def _forgotten(limits: Sequence[Limit], uses: Uses, facts: Facts, wording: Wording) -> Finding | None:
+    """Return which of some limits counts in a period that is no longer known, if any does."""
+    limit = next((limit for limit in limits if is_forgotten(uses[limit.scope])), None)
+    if limit is None:
+        return None
+    wanted = f"at most {limit_words(limit, wording)}"
+    when = _period(limit.scope, facts, wording)
+    clock, window = wording.instant(facts.state.clock_ms), duration(wording.refund_window)
+    says = (
+        f"it gives {wanted}, and what it had given {when} is no longer known: that is kept for {window} "
+        f"(refunds.window) after the period, and the member's clock stood at {clock}"
+    )
+    return Finding(says, "limits", wanted, f"no longer known {when}")
 
 
 def _budget_finding(rule: Rule, limit: Limit, state: str, told: tuple[str, str], wording: Wording) -> Finding:

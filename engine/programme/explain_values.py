@@ -28,16 +28,18 @@ _POINTS = ("points", "status")
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """Write the values of one programme; `digits` are the decimals of its currency."""
+    """Write the values of one programme; `digits` are the decimals of its currency, `refund_window` its own."""
 
     currency: str
     digits: int
     calendar: Calendar
+    refund_window: Duration
 
     @classmethod
     def of(cls, programme: Programme) -> Wording:
-        """Return the wording of a programme's currency and time zone."""
-        return cls(programme.currency, MINOR_DIGITS[programme.currency], calendar_of(programme.timezone))
+        """Return the wording of a programme's currency, time zone and refunds."""
+        digits, window = MINOR_DIGITS[programme.currency], programme.terms.refunds.window
+        return cls(programme.currency, digits, calendar_of(programme.timezone), window)
 
     def value(self, kind: Kind, value: Any) -> str:  # noqa: PLR0911  one answer for each kind
         """Write a value of a field or a constant that it is compared with; None is a missing one."""

@@ -26,7 +26,6 @@ from engine.programme.judge import is_followed, tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
 from engine.programme.metrics import completes
 from engine.programme.model import (
-    KEPT_PERIODS,
     Every,
     FixedAmount,
     MaxLimit,
@@ -41,9 +40,8 @@ from engine.programme.model import (
     in_order,
 )
 from engine.programme.observer import Gate, Observer
-from engine.programme.uses import begins_control, rolling_use, rolling_value_use, value_use
-from engine.state import LimitUse, use_in
-from engine.windows import RollingUse
+from engine.programme.uses import ForgottenUse, RollingUse, begins_control, is_forgotten, limit_count
+from engine.state import LimitUse
 from schemas.canonical import grant_key
 from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent
@@ -52,11 +50,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.programme.frozen import Frozen
-    from engine.programme.model import Amount, Challenge, Give, LimitScope, Programme, Rule
+    from engine.programme.model import Amount, Challenge, Give, Limit, LimitScope, Programme, Rule
     from engine.state import MemberState, Occurrence
     from schemas.events import Event, MemberEvent
 
-    Uses = dict[LimitScope, LimitUse | RollingUse]
+    Uses = dict[LimitScope, LimitUse | RollingUse | ForgottenUse]
 
 
 class Interpreter:
@@ -191,7 +189,7 @@ class _Judging:
             if award > INT64_MAX:
                 self._refuse(rule, index, RefusalReason.OUT_OF_RANGE, award)
             elif award and used_up:
-                self._refuse(rule, index, RefusalReason.LIMIT_TIMES, award)
+                self._refuse(rule, index, _reason(rule, TimesLimit, None, uses), award)
             elif award:
                 gave = self._give_within(rule, index, award, uses) or gave
         if gave:
@@ -208,7 +206,7 @@ class _Judging:
         if allowed:
             self._grant(rule, index, allowed)
         if allowed < award:
-            self._refuse(rule, index, RefusalReason.LIMIT_MAX, award - allowed)
+            self._refuse(rule, index, _reason(rule, MaxLimit, rule.gives[index].unit, uses), award - allowed)
         return allowed > 0
 
     def _worth(self, rule: Rule) -> int:
@@ -246,18 +244,18 @@ class _Judging:
         period = period_of(scope.every, self.event.occurred_at, self.calendar)
         return open_budget(self.occurrence, budget_of(rule, limit, is_weighed=is_weighed), period, asked)
 
-    def _use(self, rule: Rule, scope: LimitScope) -> LimitUse | RollingUse:
-        key, at_ms = scope.key(rule.id), self.event.occurred_at
+    def _use(self, rule: Rule, scope: LimitScope) -> LimitUse | RollingUse | ForgottenUse:
+        count, at_ms = limit_count(self.programme, rule.id, scope), self.event.occurred_at
         value = None if scope.by is None else self.facts.value_of(scope.by)
         if isinstance(scope.every, Duration):
             from_ms = self.calendar.before(at_ms, scope.every)
             if scope.by is not None:
-                return rolling_value_use(self.state, key, value, at_ms, from_ms)
-            return rolling_use(self.state, key, at_ms, from_ms)
-        period, kept = period_of(scope.every, at_ms, self.calendar), KEPT_PERIODS[scope.every]
+                return count.rolling_value_use(self.state, value, at_ms, from_ms, self.occurrence)
+            return count.rolling_use(self.state, at_ms, from_ms, self.occurrence)
+        period = period_of(scope.every, at_ms, self.calendar)
         if scope.by is not None:
-            return value_use(self.state, key, value, period, kept)
-        return use_in(self.state.limits, key, period, kept)
+            return count.value_use(self.state, value, period, at_ms, self.occurrence)
+        return count.use(self.state, period, at_ms, self.occurrence)
 
     def _grant(self, rule: Rule, index: int, amount: int) -> None:
         give, at_ms = rule.gives[index], self.event.occurred_at
@@ -314,6 +312,14 @@ def award_of(facts: Facts, amount: Amount, given: dict[Phase, int]) -> int:
 
 def _maxima(rule: Rule, give: Give) -> list[MaxLimit]:
     return [limit for limit in rule.limits if isinstance(limit, MaxLimit) and limit.scope.unit == give.unit]
+
+
+def _reason(rule: Rule, kind: type[Limit], unit: str | None, uses: Uses) -> RefusalReason:
+    """Return why limits of one kind, on one unit where it matters, refuse: what is forgotten goes first."""
+    scopes = [limit.scope for limit in rule.limits if isinstance(limit, kind) and unit in (None, limit.scope.unit)]
+    if any(is_forgotten(uses[scope]) for scope in scopes):
+        return RefusalReason.LIMIT_FORGOTTEN
+    return RefusalReason.LIMIT_TIMES if kind is TimesLimit else RefusalReason.LIMIT_MAX
 
 
 def _is_used_up(rule: Rule, uses: Uses) -> bool:

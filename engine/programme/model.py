@@ -65,6 +65,7 @@ class RefusalReason(StrEnum):
 
     LIMIT_MAX = "limit_max"
     LIMIT_TIMES = "limit_times"
+    LIMIT_FORGOTTEN = "limit_forgotten"
     OUT_OF_RANGE = "out_of_range"
     COHORT_CONTROL = "cohort_control"
 
@@ -268,12 +269,6 @@ def in_order(rules: tuple[Rule, ...]) -> list[Rule]:
     """Return rules as they are evaluated: by phase, then higher priority first, then id."""
     phases = list(Phase)
     return sorted(rules, key=lambda rule: (phases.index(rule.phase), -rule.priority, rule.id))
-
-
-KEPT_PERIODS = {
-    Every.DAY: 7, Every.WEEK: 1, Every.MONTH: 1, Every.QUARTER: 1, Every.YEAR: 1, Every.LIFETIME: 0,
-}  # fmt: skip
-"""How many periods before the newest a limit remembers: those within 7 days (docs: what a late event finds)."""
 
 
 def decides(group: Group | None) -> bool:

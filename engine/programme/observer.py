@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from engine.programme.facts import Facts
     from engine.programme.model import LimitScope, Phase, Rule
+    from engine.programme.uses import RollingUse
     from engine.state import LimitUse
-    from engine.windows import RollingUse
 
     Uses = Mapping[LimitScope, LimitUse | RollingUse]
 

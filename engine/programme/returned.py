@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.programme.budgets import budget_key
-from engine.programme.conditions import Duration, Measure, may_be_negative
+from engine.programme.conditions import Measure, may_be_negative
 from engine.programme.facts import period_of
 from engine.programme.model import Every, MaxLimit
-from engine.programme.uses import value_key
+from engine.programme.uses import LimitCount, value_key
 from engine.windows import bounded
 from schemas.events import INT64_MAX
 
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from engine.ledger.turn import Turn
     from engine.programme.conditions import Metric
     from engine.programme.facts import Facts
-    from engine.programme.model import LimitScope, Rule
-    from engine.state import LimitUse, MemberState
-    from engine.windows import Window
+    from engine.programme.model import Rule
+    from engine.state import MemberState
 
 
 def return_to_limits(turn: Turn, rule: Rule, bought: Facts, amounts: dict[str, int], times: int) -> None:
@@ -37,42 +36,12 @@ def return_to_limits(turn: Turn, rule: Rule, bought: Facts, amounts: dict[str, i
         amount = amounts.get(scope.unit, 0) if capped else 0
         back = (amount, times if timed else 0)
         if not scope.is_shared:
-            _give_back(turn.state, scope, rule.id, bought, back)
+            value = None if scope.by is None else value_key(bought.value_of(scope.by))
+            count = LimitCount(scope.key(rule.id), scope.every, turn.terms.refunds.window, bought.calendar)
+            count.take_back(turn.state, value, bought.at_ms, back, turn.books)
         elif any(back) and isinstance(scope.every, Every):
             period = period_of(scope.every, bought.at_ms, bought.calendar)
             turn.books.return_to_budget(budget_key(rule, scope), period, *back)
-
-
-def _give_back(state: MemberState, scope: LimitScope, rule_id: str, bought: Facts, back: tuple[int, int]) -> None:
-    amount, times = back
-    key = scope.key(rule_id)
-    value = None if scope.by is None else value_key(bought.value_of(scope.by))
-    if isinstance(scope.every, Duration):
-        window = _window_of(state, key, value)
-        if window is not None and (amount or times):
-            window.take(bought.at_ms, amount, times, least=0)
-        return
-    use = _use_of(state, key, value, period_of(scope.every, bought.at_ms, bought.calendar))
-    if use is not None:
-        use.amount = max(0, use.amount - amount)
-        use.times = max(0, use.times - times)
-
-
-def _window_of(state: MemberState, key: str, value: str | None) -> Window | None:
-    if state.memory is None:
-        return None
-    return state.memory.windows.get(key) if value is None else state.memory.value_windows.get(key, {}).get(value)
-
-
-def _use_of(state: MemberState, key: str, value: str | None, period: int) -> LimitUse | None:
-    """Return what was used in a period, or None where that is forgotten."""
-    if value is None:
-        newest = state.limits.get(key)
-    else:
-        newest = None if state.memory is None else state.memory.value_limits.get(key, {}).get(value)
-    if newest is None:
-        return None
-    return next((use for use in (newest, *(newest.earlier or ())) if use.period == period), None)
 
 
 def take_from_metric(state: MemberState, metric: Metric, by: int, at_ms: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import structs
@@ -13,6 +14,7 @@ from engine.programme.terms import Block, Flag, Touches
 from engine.referral.codes import is_well_formed, normalised
 from engine.referral.facts import Attribution, own_id
 from engine.referral.identities import Identities  # noqa: TC001  msgspec reads the annotations
+from engine.windows import SLACK_MS, windows_with
 from schemas.events import PERSONAL_FIELDS, Purchase, Signup
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 BURST = 5
 """How many referees a referrer may have within an hour before the next is flagged."""
-HOUR_MS = 3_600_000
+ONE_HOUR = Duration(ms=3_600_000)
 ONE_DAY = Duration(days=1)
 
 
@@ -67,8 +69,8 @@ class Known(Protocol):
         """Return a visitor's touches after one instant and up to another, the oldest first."""
         ...
 
-    def attributed_times(self, referrer_id: str, from_ms: int, until_ms: int) -> int:
-        """Return how many were attributed to a referrer from one instant up to, not including, another."""
+    def attributed_at(self, referrer_id: str, from_ms: int, until_ms: int) -> Sequence[int]:
+        """Return when referees were attributed to a referrer, from one instant up to, not including, another."""
         ...
 
     def earlier(self, member_id: str) -> Sequence[Event]:
@@ -219,10 +221,18 @@ class Attributor:
         if times is None or every is None:
             return False
         if isinstance(every, Every):
-            bounds = bounds_of(every, at_ms, self._calendar)
-        else:
-            bounds = (self._calendar.before(at_ms, every) + 1, at_ms + 1)
-        return self._known.attributed_times(owner, *bounds) >= times
+            return len(self._known.attributed_at(owner, *bounds_of(every, at_ms, self._calendar))) >= times
+        return self._most_within(every, owner, at_ms) >= times
+
+    def _most_within(self, length: Duration, owner: str, at_ms: int) -> int:
+        """Return the most that were attributed to a referrer in any window of a length that holds an instant.
+
+        Signups of a referrer's referees come over several partitions: those that occurred later may be known already.
+        """
+        first_ms, last_ms = self._calendar.before(at_ms, length), self._calendar.after(at_ms, length)
+        known = sorted(self._known.attributed_at(owner, first_ms + 1, last_ms + SLACK_MS))
+        windows = windows_with(at_ms, known, partial(self._calendar.before, duration=length))
+        return max(sum(from_ms < each <= end_ms for each in known) for from_ms, end_ms in windows)
 
     def _flags(self, signup: Signup, owner: str, identities: Identities) -> tuple[str, ...]:
         """Return what holds the referral's rewards, in the order of the language."""
@@ -232,8 +242,7 @@ class Attributor:
             found.append(Flag.SAME_DEVICE.value)
         if Flag.SAME_IP_AND_USER_AGENT in flag and identities.agent in theirs:
             found.append(Flag.SAME_IP_AND_USER_AGENT.value)
-        at_ms = signup.occurred_at
-        if Flag.BURST in flag and self._known.attributed_times(owner, at_ms - HOUR_MS + 1, at_ms + 1) >= BURST:
+        if Flag.BURST in flag and self._most_within(ONE_HOUR, owner, signup.occurred_at) >= BURST:
             found.append(Flag.BURST.value)
         return tuple(found)
 

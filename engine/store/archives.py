@@ -57,10 +57,10 @@ SPECIAL = ("source_event", "event_identity", "shard_head", "generation", "genera
 """Tables that the manifest, the Parquet files and the file of keys bring back."""
 
 FOLDED = (
-    "member_state", "member_ledger", "contest_score", "projection_build", "projection_cursor", "member_balance",
-    "member_expiry", "member_reward", "tier_history", "referral_change", "referrer_earning", "points_day",
-    "projection_gap", "projection_streak", "shard_lock", "generation_switch", "topic_of_kind", "alembic_version",
-    "kafka_place", "worker", "verified", "evaluating", "deciding_claims",
+    "member_state", "member_ledger", "member_use", "contest_score", "projection_build", "projection_cursor",
+    "member_balance", "member_expiry", "member_reward", "tier_history", "referral_change", "referrer_earning",
+    "points_day", "projection_gap", "projection_streak", "shard_lock", "generation_switch", "topic_of_kind",
+    "alembic_version", "kafka_place", "worker", "verified", "evaluating", "deciding_claims",
 )  # fmt: skip
 """Tables that follow from the log, or from the migrations, or say how things are just here: which generation was live
 before, which cluster is read, who works, and when all was last verified is nobody's concern elsewhere."""

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.parts import Parts, Placed
 from engine.referral.facts import Referred
-from engine.store import closings, generations, history, ledgers, source_log
+from engine.store import closings, generations, history, ledgers, source_log, uses
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import INT64_MAX, Purchase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.programme.budgets import Budget
     from engine.programme.judge import Judges
-    from engine.state import LimitUse, Occurrence
+    from engine.state import LimitUse, MemberState, Occurrence
     from engine.store.budgets import StoredBudgets
     from engine.store.member_states import Member
 
@@ -98,11 +98,13 @@ class StoredBooks:
         return self._used[reward] + self._changes.get(reward, 0)
 
     def use_stock(self, reward: str, change: int) -> None:
-        """Count a reward as taken, or with a negative change as given back; written by `save_stock`."""
+        """Count a reward as taken, or with a negative change as given back; written by `save`."""
         self._changes[reward] = self._changes.get(reward, 0) + change
 
-    def save_stock(self) -> None:
-        """Write what this transaction has taken and given back."""
+    def save(self, members: Collection[Member]) -> None:
+        """Write the parts of these members that changed, their uses of ended periods, and what was taken of rewards."""
+        ledgers.save(self._cursor, members, self._judge)
+        uses.save(self._cursor, members, self._judge)
         for reward, change in sorted(self._changes.items()):
             self._cursor.execute(
                 """
@@ -134,6 +136,12 @@ class StoredBooks:
         assert self._member is not None  # noqa: S101  `of` comes first
         owner = (self._member.shard, self._member.member_id)
         return self.budgets.open_budget(budget, period, asked, occurrence, owner)
+
+    def recall_uses(self, state: MemberState) -> None:
+        """Bring the member's uses of ended periods back into the state."""
+        assert self._member is not None  # noqa: S101  `of` comes first
+        assert self._member.state is state  # noqa: S101  books are opened for whom is judged
+        uses.recall(self._cursor, self._member)
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
         """Give an amount, or so many times, back to a budget's period."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import json, structs
 from psycopg2.extras import execute_values
 
-from engine.ledger.memory_budgets import Asking, take_back
+from engine.ledger.memory_budgets import Asking
 from engine.state import LimitUse
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class StoredBudgets:
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
         """Give back to a budget's period."""
-        take_back(self._row((key, period)).use, amount, times)
+        self._row((key, period)).use.take_back(amount, times)
 
     def _row(self, row: Row) -> _Touched:
         found = self._rows.get(row)

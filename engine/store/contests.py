@@ -190,8 +190,7 @@ class _Closing:
         members = list(self._members.values())
         for member in members:
             tell(self._judges[member.shard], member)
-        ledgers.save(self._cursor, members, self._judge_of)
-        self._books.save_stock()
+        self._books.save(members)
         self._budgets.save(self._generation)
         self._rows.write_events(self._cursor)
         self._rewards.write(self._cursor)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from engine.programme.budgets import Budget
     from engine.programme.judge import Judges
-    from engine.state import LimitUse, Occurrence
+    from engine.state import LimitUse, MemberState, Occurrence
     from engine.store.member_states import Member
     from engine.store.shadows import Generation
 
@@ -149,6 +149,10 @@ class FoldBooks(ABC):
     @abstractmethod
     def _use_stock(self, reward: str, change: int) -> None:
         """Count a reward as taken, or with a negative change as given back."""
+
+    @abstractmethod
+    def recall_uses(self, state: MemberState) -> None:
+        """Bring the member's uses of ended periods back into the state."""
 
     @abstractmethod
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:

@@ -11,7 +11,6 @@ from engine.referral.codes import code_of, normalised
 from engine.referral.identities import identities_of
 from engine.referral.tracker import FORWARDED
 from engine.store import history
-from engine.store.database import one
 from schemas.events import Decision, Signup
 from schemas.partitioning import shard_of
 
@@ -204,18 +203,18 @@ class StoredReferrals:
         """Return a visitor's touches after one instant and up to another."""
         return [touch for touch in self._touches.get(visitor, ()) if from_ms < touch.occurred_ms <= until_ms]
 
-    def attributed_times(self, referrer_id: str, from_ms: int, until_ms: int) -> int:
-        """Return how many were attributed to a referrer from one instant up to, not including, another."""
-        (stored,) = one(
-            self._cursor,
+    def attributed_at(self, referrer_id: str, from_ms: int, until_ms: int) -> Sequence[int]:
+        """Return when referees were attributed to a referrer, from one instant up to, not including, another."""
+        self._cursor.execute(
             """
-            SELECT count(*) FROM guerdon.attribution
+            SELECT guerdon.ms(occurred_at) FROM guerdon.attribution
             WHERE status = 'attributed' AND referrer_id = %s
               AND occurred_at >= to_timestamp(%s / 1000.0) AND occurred_at < to_timestamp(%s / 1000.0)
             """,
             (referrer_id, from_ms, until_ms),
         )
-        return int(stored) + sum(from_ms <= at_ms < until_ms for at_ms in self._attributed.get(referrer_id, ()))
+        stored = [at_ms for (at_ms,) in self._cursor.fetchall()]
+        return stored + [at_ms for at_ms in self._attributed.get(referrer_id, ()) if from_ms <= at_ms < until_ms]
 
     def earlier(self, member_id: str) -> Sequence[Event]:
         """Return what was admitted of a member and matters here, in the recorded order."""

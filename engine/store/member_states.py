@@ -47,6 +47,7 @@ class Member(Struct):
     `opened` says that the profile in `state` is what is stored; until then it is None, whatever is stored. `parts` are
     those of the ledger, None until they are opened, and `kept` how they are stored. `standing` is what is told of the
     tier, None where the programme has none, `tracker` what admission knows of a member whom somebody referred.
+    `recalled` says that the pages of uses in the table are in `state` again, and to be dropped.
     """
 
     member_id: str
@@ -60,6 +61,7 @@ class Member(Struct):
     kept: dict[str, bytes] = field(default_factory=dict)
     standing: Standings | None = None
     tracker: Tracker | None = None
+    recalled: bool = False
 
 
 class MemberCache:

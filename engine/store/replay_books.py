@@ -8,20 +8,20 @@ from psycopg2.extras import execute_values
 
 from engine.ledger.memory_budgets import RecordedBudgets
 from engine.state import LimitUse, is_full, turn_page
-from engine.store import ledgers
+from engine.store import ledgers, uses
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
 from engine.store.budgets import StoredBudgets
 from engine.store.fold_books import FoldBooks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.ledger.parts import Page
     from engine.programme.budgets import Budget
     from engine.programme.judge import Judges
-    from engine.state import Occurrence
+    from engine.state import MemberState, Occurrence
     from engine.store.member_states import Member
     from engine.store.replay_facts import Facts
     from engine.store.shadows import Generation
@@ -38,6 +38,7 @@ class ReplayBooks(FoldBooks):
     def __init__(self, generation: Generation, judge: Callable[[int], Judges]) -> None:
         super().__init__(generation, judge)
         self._ledger = generation.table("member_ledger")
+        self._uses = generation.table("member_use")
         self._budgets: RecordedBudgets | StoredBudgets = RecordedBudgets({})
         self._pages: dict[tuple[int, str], dict[int, Page]] = {}
         self._rows: list[bytes] = []
@@ -87,13 +88,14 @@ class ReplayBooks(FoldBooks):
                 )
             )
 
-    def save(self, cursor: Cursor, members: Iterable[Member]) -> None:
-        """Write parts, budgets with their facts, and stock."""
+    def save(self, cursor: Cursor, members: Sequence[Member]) -> None:
+        """Write parts, uses, budgets with their facts, and stock."""
         if self._rows:
             copy_rows(cursor, f"{self._ledger} (shard, member_id, part, body)", self._rows)
             self._rows.clear()
         self._pages.clear()
         ledgers.save(cursor, members, self._judge, self._ledger)
+        uses.save(cursor, members, self._judge, self._uses)
         if isinstance(self._budgets, StoredBudgets):
             self._budgets.save(self._generation.number)
         if self._changes:
@@ -125,6 +127,13 @@ class ReplayBooks(FoldBooks):
             return self._budgets.open_budget(budget, period, asked, occurrence)
         owner = (self._member.shard, self._member.member_id)
         return self._budgets.open_budget(budget, period, asked, occurrence, owner)
+
+    def recall_uses(self, state: MemberState) -> None:
+        """Bring the member's uses of ended periods back into the state."""
+        assert self._cursor is not None  # noqa: S101  `begin` comes first
+        assert self._member is not None  # noqa: S101  `of` comes first
+        assert self._member.state is state  # noqa: S101  books are opened for whom is judged
+        uses.recall(self._cursor, self._member, self._uses)
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
         """Give an amount, or so many times, back to a budget's period."""

@@ -1,7 +1,8 @@
 """Make generations beside the live one, tell how each of them judges, and let one take the live one's place.
 
-The live generation's states lie in `member_state`, `member_ledger`, `stock` and `budget`; those of generation 7 in
-`member_state_g7` and so on. Promotion exchanges the names, so whoever evaluates never asks which generation is live.
+The live generation's states lie in `member_state`, `member_ledger`, `member_use`, `stock` and `budget`; those of
+generation 7 in `member_state_g7` and so on. Promotion exchanges the names, so whoever evaluates never asks which
+generation is live.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Generation(NamedTuple):
         )
 
     def table(self, kept: str) -> str:
-        """Return where it keeps one of `member_state`, `member_ledger`, `stock`, `budget` while it is not live."""
+        """Return where it keeps `member_state`, `member_ledger`, `member_use`, `stock` or `budget` while not live."""
         return f"guerdon.{kept}_g{self.number}"
 
 
@@ -110,6 +111,7 @@ def create(cursor: Cursor, base: int, file_version: int | None, window: tuple[in
         (base, file_version, *window),
     )
     cursor.execute("UPDATE guerdon.generation SET meaning = %s WHERE generation = %s", (MEANING, number))
+    cursor.execute("SELECT guerdon.create_uses(%s)", (number,))
     return int(number)
 
 
