@@ -51,6 +51,7 @@ def check(
     Example: `guerdon programme check examples/grocery/programme.yaml`
     """
     from engine.programme.load import load_file  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from engine.programme.problems import unusable  # noqa: PLC0415  as above
 
     loaded = load_file(file)
     if as_json:
@@ -58,10 +59,7 @@ def check(
     else:
         print_problems(loaded.problems)
     if loaded.programme is None:
-        count = len(loaded.errors)
-        raise InputError(
-            f"{file} has {'1 error' if count == 1 else f'{count} errors'}; correct the file and check again"
-        )
+        raise InputError(unusable(str(file), loaded.problems, "correct the file and check again"))
     if not as_json:
         rules = len(loaded.programme.rules)
         told = f"{file}: programme {loaded.programme.id}, {'1 rule' if rules == 1 else f'{rules} rules'}, no error"
@@ -249,6 +247,7 @@ def _database_url() -> str:
 
 
 def print_problems(problems: Iterable[Problem]) -> None:
-    """Print each problem on a line of its own, on standard error."""
+    """Print each problem on a line of its own, on standard error; that a file cannot be read is the command's error."""
     for problem in problems:
-        say(str(problem), err=True)
+        if problem.code != "unreadable":
+            say(str(problem), err=True)

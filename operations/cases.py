@@ -9,7 +9,7 @@ from engine.programme.conditions import NOWHERE, Place
 from engine.programme.load import Loaded, load_file, load_programme, load_tree, refused
 from engine.programme.load_cases import CaseReader
 from engine.programme.nodes import Scalar, Sequence, read_tree, text_in
-from engine.programme.problems import Code, Problems, Severity, nearest, shown
+from engine.programme.problems import Code, Problems, Severity, names_like, nearest, shown, unusable
 from operations.event_lines import Line
 from operations.expectations import Difference, differences
 from operations.simulate import BadProgramme, simulate_lines
@@ -34,9 +34,9 @@ class BadCases(InputError):  # noqa: N818  as its siblings in schemas/errors.py
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         errors = [problem for problem in problems if problem.severity is Severity.ERROR]
         files = list(dict.fromkeys(problem.file for problem in errors))
-        where = f"{files[0]} has" if len(files) == 1 else f"{len(files)} files of cases have"
-        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
-        super().__init__(f"{where} {count}; correct the cases and run the command again")
+        again = "correct the cases and run the command again"
+        several = f"{len(files)} files of cases have {len(errors)} errors; {again}"
+        super().__init__(unusable(files[0], errors, again) if len(files) == 1 else several)
         self.problems = problems
 
 
@@ -137,7 +137,7 @@ def _is_list(path: Path) -> bool:
 def _tested(path: Path) -> Loaded:
     loaded = load_file(path)
     if loaded.programme is None:
-        raise BadProgramme(str(path), loaded.problems, len(loaded.errors))
+        raise BadProgramme(str(path), loaded.problems)
     refusal = refused(loaded, str(path))
     if refusal is not None:
         raise InputError(refusal)
@@ -206,7 +206,7 @@ def _refuse_unknown(only: List[str], known: List[str]) -> None:
     for identifier in only:
         if identifier not in known:
             near = nearest(identifier, known)
-            hint = f'did you mean "{near}"?' if near else f"there are {', '.join(known[:12])}"
+            hint = f'did you mean "{near}"?' if near else f"there are {names_like(identifier, known)}"
             raise InputError(f'no case has the id "{shown(identifier)}"; {hint}')
 
 

@@ -19,6 +19,7 @@ from engine.programme.compile import Judge, compile_programme
 from engine.programme.explain import Explainer
 from engine.programme.explain_tier import explain_tier
 from engine.programme.load import load_file, refused
+from engine.programme.problems import unusable
 from engine.referral.facts import Attribution
 from engine.state import MemberState, Occurrence
 from operations.event_lines import activation_in, event_id_in, read_lines, tick_in
@@ -54,9 +55,8 @@ LEAP_MS = 10 * YEAR_MS
 class BadProgramme(InputError):  # noqa: N818  as its siblings in schemas/errors.py
     """Say that a programme file has errors, and carry everything that was found in it."""
 
-    def __init__(self, file: str, problems: tuple[Problem, ...], errors: int) -> None:
-        count = "1 error" if errors == 1 else f"{errors} errors"
-        super().__init__(f"{file} has {count}; correct the file and run the command again")
+    def __init__(self, file: str, problems: tuple[Problem, ...]) -> None:
+        super().__init__(unusable(file, problems, "correct the file and run the command again"))
         self.problems = problems
 
 
@@ -302,7 +302,8 @@ class _Simulator:
     def _noted(self, loaded: Loaded) -> Programme:
         """Return a checked programme, with its warnings noted."""
         assert loaded.programme is not None  # noqa: S101  it is checked
-        self.simulation.warnings += loaded.problems
+        told = self.simulation.warnings
+        told += [problem for problem in loaded.problems if problem not in told]
         return loaded.programme
 
 
@@ -315,7 +316,7 @@ def load_checked(path: Path, name: str) -> Loaded:
     """
     loaded = load_file(path)
     if loaded.programme is None:
-        raise BadProgramme(name, loaded.problems, len(loaded.errors))
+        raise BadProgramme(name, loaded.problems)
     refusal = refused(loaded, name)
     if refusal is not None:
         raise InputError(refusal)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from engine.programme.conditions import NOWHERE, AllOf, AnyOf, Attribute, Comparison, Field, FieldTest, Kind, Lines, Not
 from engine.programme.fields import TRIGGER_NAMES
-from engine.programme.model import FixedAmount, MaxLimit, MultipliedAmount, Over, Phase, RatedAmount, TimesLimit
+from engine.programme.model import FixedAmount, MaxLimit, MultipliedAmount, Over, Phase, RatedAmount
 from engine.programme.possible import passer_of, tests_in, values_of
 from engine.programme.problems import Code, shown
+from engine.programme.unmeant import warn_of_rounding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -180,23 +181,6 @@ def _check_limits(rule: Rule, problems: Problems) -> None:
             _check_refusing(rule, limit, problems)
 
 
-def warn_unbounded(rule: Rule, problems: Problems) -> None:
-    """Record that a rule gives cash, or points by a basis that nothing bounds, and that no limit is on what it gives.
-
-    A limit on how often it gives is one, and so is a `max` of the same unit.
-    """
-    if any(isinstance(limit, TimesLimit) for limit in rule.limits):
-        return
-    capped = [limit.scope.unit for limit in rule.limits]
-    gives = [give for give in rule.gives if give.unit not in capped]
-    if any(give.type == "cash.granted" for give in gives):
-        message = f'rule "{shown(rule.id)}" gives cash and has no limit on it: nothing bounds what it costs'
-        problems.warn(rule.place, Code.UNBOUNDED, message)
-    elif any(isinstance(give.amount, RatedAmount) and give.amount.most is None for give in gives):
-        message = f'rule "{shown(rule.id)}" gives by a rate and has no limit on it: one large order gives without bound'
-        problems.warn(rule.place, Code.UNBOUNDED, message)
-
-
 def _check_refusing(rule: Rule, limit: MaxLimit, problems: Problems) -> None:
     for give in rule.gives:
         if isinstance(give.amount, FixedAmount) and give.unit == limit.scope.unit and give.amount.amount > limit.amount:
@@ -228,9 +212,11 @@ def _check_multipliers(rule: Rule, rules: tuple[Rule, ...], problems: Problems) 
         if phases.index(phase) >= phases.index(rule.phase):
             message = f"a multiplier of phase {phase} must be in a later one; give the rule a phase such as boost"
             problems.error(give.place, Code.CONTRADICTION, message)
-        elif not any(_gives_points(other, rule, phase) for other in rules):
+        elif not (bases := [other for other in rules if _gives_points(other, rule, phase)]):
             message = f"no rule on these events gives points in phase {phase}, so there is nothing to multiply"
             problems.warn(give.place, Code.NEVER_GIVES, message)
+        else:
+            warn_of_rounding(give, bases, problems)
 
 
 def _gives_points(rule: Rule, multiplier: Rule, phase: Phase) -> bool:

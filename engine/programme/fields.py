@@ -105,6 +105,8 @@ _TIME = {
 }  # fmt: skip
 HELD_PREFIX = "member.held."
 PROFILE_PREFIX = "member.attributes."
+_OPEN_PREFIXES = (ATTRIBUTES_PREFIX, TENDER_PREFIX, IDENTITY_PREFIX, HELD_PREFIX, PROFILE_PREFIX)
+"""Stand before names that are free."""
 TIER_PATHS = ("member.tier", "member.tier_rank")
 """Fields that only a programme with tiers has."""
 MEMBER_FIELDS = {
@@ -194,10 +196,19 @@ def is_later(path: str) -> bool:
     return path in LATER_PATHS
 
 
-def paths_near(trigger: str) -> list[str]:
-    """Return the paths among which a misspelt one is looked for: those of the trigger first."""
-    own = list(FIELDS.get(trigger, {}))
+def paths_here(trigger: str | None, like: str) -> list[str]:
+    """Return the paths that may stand in a rule on `trigger` (None: unknown); free parts are as `like` has them."""
     if trigger == LINE:
-        return own
-    others = [path for kind, fields in FIELDS.items() if kind != LINE for path in fields]
-    return [*own, *TIME_FIELDS, *MEMBER_FIELDS, *TIER_PATHS, "member.segment", *sorted(LATER_PATHS), *others]
+        return list(FIELDS[LINE])
+    fields = FIELDS.items() if trigger is None else [(trigger, FIELDS.get(trigger, {}))]
+    own = [path for kind, found in fields if kind != LINE for path in found]
+    free = ".".join(like.split(".")[2:])
+    on = trigger or "purchase"
+    open_ended = [f"{prefix}{free or 'NAME'}" for prefix in _OPEN_PREFIXES if field_of(on, f"{prefix}NAME")]
+    return [*own, *TIME_FIELDS, *MEMBER_FIELDS, *open_ended]
+
+
+def paths_elsewhere(trigger: str | None) -> list[str]:
+    """Return the paths that may stand in rules on something else."""
+    others = [path for kind, fields in FIELDS.items() if kind not in (LINE, trigger) for path in fields]
+    return [] if trigger == LINE else [*sorted(LATER_PATHS), *others]

@@ -23,6 +23,7 @@ from engine.programme.nodes import Mapping, Node, Scalar, Sequence, plain, read_
 from engine.programme.possible import Possibilities
 from engine.programme.problems import NOT_JUDGED, Code, Problem, Problems, Severity, shown
 from engine.programme.scalars import kind_of, name_of, text_of
+from engine.programme.unmeant import warn_without_referral
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,6 +135,8 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
     rules = _rules(entries["rules"], problems, names) if "rules" in entries else ()
     checker = Checker(Possibilities(currency, names.calendar), problems)
     checker.rules(rules)
+    if "referral" not in entries:
+        warn_without_referral(rules, problems)
     assert isinstance(tree, Mapping)  # noqa: S101  entries_of has refused everything else
     _check_names(entries, names, checker, problems)
     if identifier is None or timezone is None or currency is None:
@@ -164,7 +167,8 @@ def _check_names(entries: dict[str, Node], names: Names, checker: Checker, probl
         if metric is not None:
             checker.condition(metric.where, sections["metrics"].key_places[name])
     for name, condition in names.segments.items():
-        checker.condition(condition, sections["segments"].key_places[name])
+        if condition is not None:
+            checker.condition(condition, sections["segments"].key_places[name])
     for section, node in sections.items():
         prefix, what, example = _READ_AS[section]
         for name, place in node.key_places.items():
@@ -182,8 +186,7 @@ def _check_schema(node: Node, problems: Problems) -> None:
 def _timezone(node: Node, problems: Problems) -> str | None:
     text = text_of(node, "timezone", problems)
     if text is not None and text not in zone_names():
-        problems.unknown(node.place, Code.UNKNOWN_VALUE, "timezone", text, sorted(zone_names()))
-        return None
+        return problems.unknown(node.place, Code.UNKNOWN_VALUE, "timezone", text, sorted(zone_names()))
     return text
 
 
@@ -191,7 +194,7 @@ def _currency(node: Node, problems: Problems) -> str | None:
     text = text_of(node, "currency", problems)
     if text is not None and text not in MINOR_DIGITS:
         problems.unknown(node.place, Code.UNKNOWN_VALUE, "currency (ISO 4217)", text, MINOR_DIGITS)
-        return None
+        return None  # the one that was meant may have other decimals, and then amounts would be called wrong
     return text
 
 

@@ -65,7 +65,7 @@ class ContestReader:
         if isinstance(node, Scalar):
             text = text_of(node, "period", self._problems)
             if text is not None and text not in CONTEST_PERIODS:
-                self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "period", text, CONTEST_PERIODS)
+                text = self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "period", text, CONTEST_PERIODS)
             return Every(text) if text in CONTEST_PERIODS else None
         entries = entries_of(node, "period", self._problems, ("from", "until"), required=("from", "until")) or {}
         calendar = self._names.calendar

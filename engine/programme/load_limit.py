@@ -74,8 +74,7 @@ class LimitReader:
             text = text_of(entries["unit"], "unit", self._problems)
             text = self._names.currency if text == "cash" else text
             if text is not None and self._units and text not in self._units:
-                self._problems.unknown(entries["unit"].place, Code.UNKNOWN_VALUE, "unit", text, self._units)
-                return None
+                return self._problems.unknown(entries["unit"].place, Code.UNKNOWN_VALUE, "unit", text, self._units)
             return text
         if "max" in entries and len(self._units) > 1:
             message = f'the rule gives {" and ".join(self._units)}; say which one is capped with "unit"'
@@ -97,13 +96,17 @@ class LimitReader:
             return self._per_value(node)
         text = text_of(node, "per", self._problems)
         if text is not None and text not in ("member", "campaign"):
-            self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "per", text, ["member", "campaign"])
-            return None, None
+            known = ["member", "campaign", "[member, FIELD]"]
+            meant = self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "per", text, known)
+            return (meant, None) if meant in ("member", "campaign") else (None, None)
         return text, None
 
     def _per_value(self, node: Sequence) -> tuple[str | None, Field | None]:
         texts = [text_of(item, "per", self._problems) for item in node.items]
-        if len(texts) != 2 or texts[0] != "member" or texts[1] is None:
+        if len(texts) == 2 and texts[0] not in (None, "member"):
+            self._problems.unknown(node.items[0].place, Code.UNKNOWN_VALUE, "per", texts[0] or "", ["member"])
+            return None, None
+        if len(texts) != 2 or texts[0] is None or texts[1] is None:
             message = "per must be member, campaign, or [member, FIELD] with one field, such as [member, share.object]"
             self._problems.error(node.place, Code.WRONG_TYPE, message)
             return None, None

@@ -85,7 +85,7 @@ def _measured(measure: Measure, node: Node, names: Names, problems: Problems) ->
         if text in _LATER_EVENTS:
             problems.not_judged(node.place, f"a metric of {text} events")
         elif text not in EVENT_TRIGGERS:
-            problems.unknown(node.place, Code.UNKNOWN_VALUE, f"event to {measure}", text, EVENT_TRIGGERS)
+            text = problems.unknown(node.place, Code.UNKNOWN_VALUE, f"event to {measure}", text, EVENT_TRIGGERS)
         return (text if text in EVENT_TRIGGERS else None), None
     if text.startswith("refund."):
         problems.not_judged(node.place, "a metric of refund events")
@@ -105,10 +105,8 @@ def read_segments(node: Node, names: Names, problems: Problems) -> None:
         message = f"segments must be a mapping of name to condition, not {kind_of(node)}"
         problems.error(node.place, Code.WRONG_TYPE, message)
         return
-    found = {
-        name: WhenReader(problems, SEGMENT, names).condition(value, f"segment {shown(name)}")
-        for name, value in node.entries.items()
-    }
+    reader = WhenReader(problems, SEGMENT, names)
+    found = {name: reader.whole(value, f"segment {shown(name)}") for name, value in node.entries.items()}
     names.segments.update(found)  # all at once: a segment reads no other
 
 

@@ -59,6 +59,6 @@ def _most(node: Node, problems: Problems) -> tuple[int | None, Every | Duration 
         return times, duration_of(entries["every"], "every", problems)
     if text not in _PERIODS:
         if text is not None:
-            problems.unknown(entries["every"].place, Code.UNKNOWN_VALUE, "every", text, _PERIODS)
-        return times, None
+            text = problems.unknown(entries["every"].place, Code.UNKNOWN_VALUE, "every", text, _PERIODS)
+        return times, None if text is None else Every(text)
     return times, Every(text)

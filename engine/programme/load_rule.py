@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 from engine.programme.chance import TREAT_OF
-from engine.programme.check import warn_unbounded
 from engine.programme.conditions import ALWAYS
 from engine.programme.entries import entries_of
 from engine.programme.fields import TRIGGERS
@@ -19,6 +18,7 @@ from engine.programme.model import Active, Cohort, Draw, Group, Phase, Pick, Rul
 from engine.programme.nodes import Sequence
 from engine.programme.problems import Code, shown
 from engine.programme.scalars import choice_of, fraction_of, integer_of, name_of, text_of
+from engine.programme.unmeant import warn_unbounded
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Place
@@ -92,8 +92,7 @@ class RuleReader:
     def _trigger(self, node: Node) -> str | None:
         text = text_of(node, "on", self._problems)
         if text is not None and text not in TRIGGERS:
-            self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "on", text, TRIGGERS)
-            return None
+            text = self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "on", text, TRIGGERS)
         if text == "tier" and not self._names.levels:
             message = 'a rule on tier needs tiers and this programme has none; add a section "tiers"'
             self._problems.error(node.place, Code.NEVER_MATCHES, message)

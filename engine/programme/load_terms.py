@@ -111,8 +111,10 @@ class TermsReader:
             return None
         if name not in self._names.metrics:
             known = ["status", *self._names.metrics]
-            self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "metric of tiers", name, known)
-            return None
+            meant = self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "metric of tiers", name, known)
+            if meant is None or meant == "status":
+                return None
+            name = meant
         self._names.read.add(f"{HISTORY_PREFIX}{name}")
         metric = self._names.metrics[name]
         if metric is not None and metric.over is not None:
@@ -131,8 +133,8 @@ class TermsReader:
             length = Scalar(text.removeprefix(_ROLLING), plain=True, place=node.place)
             return TierWindow.ROLLING, duration_of(length, "window", self._problems)
         if text not in _WINDOWS[:-1]:
-            self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "window", text, _WINDOWS)
-            return None, None
+            text = self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "window", text, _WINDOWS)
+            return TierWindow(text) if text in _WINDOWS[:-1] else None, None
         return TierWindow(text), None
 
     def _levels(self, node: Node, kind: Kind) -> tuple[Level, ...]:

@@ -34,8 +34,9 @@ from engine.programme.fields import (
     is_later,
     line_test,
     other_trigger_of,
+    paths_elsewhere,
+    paths_here,
 )
-from engine.programme.fields import paths_near as known_paths
 from engine.programme.literals import clock_of, length_ms, literal_of
 from engine.programme.localtime import DAY_MS
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence
@@ -86,9 +87,11 @@ class Names:
     calendar: Calendar
     derived: dict[str, tuple[str, Field] | None] = dataclass_field(default_factory=dict)
     metrics: dict[str, Metric | None] = dataclass_field(default_factory=dict)
-    segments: dict[str, Condition] = dataclass_field(default_factory=dict)
+    segments: dict[str, Condition | None] = dataclass_field(default_factory=dict)
     read: set[str] = dataclass_field(default_factory=set)
     """What was named: history.NAME, derived.NAME, and segments with their prefix."""
+    gaps: int = 0
+    """How often a condition named what is wrong, here or where it is defined, and so was left out."""
     levels: list[str] = dataclass_field(default_factory=list)
     contests: list[str] = dataclass_field(default_factory=list)
     points: PointsTerms = dataclass_field(default_factory=PointsTerms)
@@ -108,7 +111,7 @@ class Names:
         if trigger != LINE and is_later(name):
             problems.not_judged(place, f"the field {shown(name)}")
         elif other is None:
-            problems.unknown(place, Code.UNKNOWN_FIELD, "field", name, known_paths(trigger or ""))
+            return self._like(name, place, trigger, problems)
         elif trigger == SEGMENT:
             message = f"{name} is a field of an event; a segment reads history.*, member.* and time.* only"
             problems.error(place, Code.OTHER_EVENT, message)
@@ -116,6 +119,23 @@ class Names:
             message = f"{name} is a field of {other} events and this rule is on {trigger}; it could never hold"
             problems.error(place, Code.OTHER_EVENT, message)
         return None
+
+    def _like(self, name: str, place: Place, trigger: str | None, problems: Problems) -> Field | None:
+        """Record a name that no field has, and return the field that was probably meant."""
+        here = self._known_here(name, trigger)
+        meant = problems.unknown(place, Code.UNKNOWN_FIELD, "field", name, here, paths_elsewhere(trigger))
+        is_field = meant is not None and meant != SEGMENT_FIELD.path
+        return self.field(meant, place, trigger, problems) if is_field and meant else None
+
+    def _known_here(self, name: str, trigger: str | None) -> list[str]:
+        """Return the paths that may stand in a rule on `trigger`; where part of one is free, as `name` fills it."""
+        paths = paths_here(trigger, name)
+        if trigger == LINE:
+            return paths
+        paths += [f"{DERIVED_PREFIX}{own}" for own, of in self.derived.items() if of is not None and of[0] == trigger]
+        paths += [f"{HISTORY_PREFIX}{own}" for own, metric in self.metrics.items() if metric is not None]
+        paths += TIER_PATHS if self.levels else ()
+        return [*paths, SEGMENT_FIELD.path] if self.segments and trigger != SEGMENT else paths
 
     def check_level(self, path: str, value: object, place: Place, problems: Problems) -> None:
         """Record a value that a field of tiers, contests or referrals can never have."""
@@ -135,11 +155,14 @@ class Names:
         return Field(path, Kind.INTEGER if ranked else Kind.TEXT, TierValue(tuple(self.levels), ranked), optional=False)
 
     def _derived(self, path: str, place: Place, trigger: str | None, problems: Problems) -> Field | None:
-        name = path.removeprefix(DERIVED_PREFIX)
-        if name not in self.derived:
+        if path.removeprefix(DERIVED_PREFIX) not in self.derived:
             known = [f"{DERIVED_PREFIX}{each}" for each in self.derived]
-            problems.unknown(place, Code.UNKNOWN_FIELD, "field", path, known)
-            return None
+            none = 'add it to a section "derived"'
+            meant = problems.unknown(place, Code.UNKNOWN_FIELD, "field", path, known, none=none)
+            if meant is None:
+                return None
+            path = meant
+        name = path.removeprefix(DERIVED_PREFIX)
         self.read.add(path)
         found = self.derived[name]
         if found is not None and found[0] != trigger:
@@ -148,11 +171,14 @@ class Names:
         return None if found is None or found[0] != trigger else found[1]
 
     def _history(self, path: str, place: Place, problems: Problems) -> Field | None:
-        name = path.removeprefix(HISTORY_PREFIX)
-        if name not in self.metrics:
+        if path.removeprefix(HISTORY_PREFIX) not in self.metrics:
             known = [f"{HISTORY_PREFIX}{each}" for each in self.metrics]
-            problems.unknown(place, Code.UNKNOWN_FIELD, "field", path, known)
-            return None
+            none = 'add it to a section "metrics"'
+            meant = problems.unknown(place, Code.UNKNOWN_FIELD, "field", path, known, none=none)
+            if meant is None:
+                return None
+            path = meant
+        name = path.removeprefix(HISTORY_PREFIX)
         self.read.add(path)
         metric = self.metrics[name]
         if metric is None:
@@ -181,11 +207,18 @@ class WhenReader:
             parts += self._entry(name, node.key_places[name], value)
         return AllOf(tuple(parts))
 
+    def whole(self, node: Node, what: str) -> AllOf | None:
+        """Return what must hold, None where a part of it is wrong: of what is left the opposite says something else."""
+        before = self._problems.errors, self._names.gaps
+        found = self.condition(node, what)
+        return found if before == (self._problems.errors, self._names.gaps) else None
+
     def _entry(self, name: str, place: Place, value: Node) -> list[Condition]:
         if name in ("all", "any"):
             return self._nested(name, value)
         if name == "not":
-            return [Not(self.condition(value, "not"))]
+            part = self.whole(value, "not")
+            return [] if part is None else [Not(part)]
         if name == "items" and self._trigger != LINE:
             return self._items(place, value)
         if name == SEGMENT_FIELD.path and self._trigger not in (LINE, SEGMENT):
@@ -193,23 +226,33 @@ class WhenReader:
                 self._in_segments(test) for test in self._tests(SEGMENT_FIELD, value) if isinstance(test, FieldTest)
             ]
         field = self._names.field(name, place, self._trigger, self._problems)
-        return [] if field is None else self._tests(field, value)
+        if field is None:
+            self._names.gaps += 1
+            return []
+        return self._tests(field, value)
 
     def _in_segments(self, test: FieldTest) -> Condition:
-        """Return the conditions of the segments that a test of `member.segment` names."""
+        """Return the conditions of the segments that a test of `member.segment` names; wrong ones are left out."""
         segments = self._names.segments
         if test.comparison is _C.EXISTS:
             self._names.read.update(f"{SEGMENT_PREFIX}{name}" for name in segments)
-            some: Condition = AnyOf(tuple(segments.values()), test.place) if segments else Not(ALWAYS)
+            found = tuple(condition for condition in segments.values() if condition is not None)
+            if len(found) < len(segments):
+                self._names.gaps += 1
+                return ALWAYS
+            some: Condition = AnyOf(found, test.place) if segments else Not(ALWAYS)
             return some if test.value is True else Not(some)
         named = [str(value) for value in (test.value if isinstance(test.value, tuple) else (test.value,))]
-        for name in named:
-            if name not in segments:
-                self._problems.unknown(test.place, Code.UNKNOWN_VALUE, "segment", name, segments)
-        self._names.read.update(f"{SEGMENT_PREFIX}{name}" for name in named)
-        found = tuple(segments[name] for name in named if name in segments)
+        meant = [name if name in segments else self._segment_like(name, test.place) for name in named]
+        self._names.read.update(f"{SEGMENT_PREFIX}{name}" for name in meant)
+        found = tuple(condition for name in meant if (condition := segments.get(name or "")) is not None)
+        self._names.gaps += len(meant) - len(found)
         any_of = test.comparison is _C.CONTAINS_ANY and found
         return AnyOf(found, test.place) if any_of else AllOf(found, test.place)
+
+    def _segment_like(self, name: str, place: Place) -> str | None:
+        known, none = self._names.segments, 'add it to a section "segments"'
+        return self._problems.unknown(place, Code.UNKNOWN_VALUE, "segment", name, known, none=none)
 
     def _nested(self, name: str, node: Node) -> list[Condition]:
         if not isinstance(node, Sequence) or not node.items:
@@ -235,7 +278,9 @@ class WhenReader:
         if "sum" in entries:
             return self._sum(node, entries)
         ((name, value),) = entries.items()
-        lines = WhenReader(self._problems, LINE, self._names).condition(value, f"items: {name}")
+        lines = WhenReader(self._problems, LINE, self._names).whole(value, f"items: {name}")
+        if lines is None:
+            return []
         where: Condition = Not(lines) if name == "all" else lines
         counted = Field("items", Kind.INTEGER, Lines(where))
         comparison, wanted = (_C.GTE, 1) if name == "some" else (_C.EQ, 0)
@@ -244,12 +289,13 @@ class WhenReader:
     def _sum(self, node: Node, entries: dict[str, Node]) -> list[Condition]:
         summed = text_of(entries["sum"], "sum", self._problems)
         if summed is not None and summed not in ("amount", "quantity"):
-            self._problems.unknown(
+            summed = self._problems.unknown(
                 entries["sum"].place, Code.UNKNOWN_VALUE, "sum of lines", summed, ["amount", "quantity"]
             )
-            return []
         reader = WhenReader(self._problems, LINE, self._names)
-        where = reader.condition(entries["where"], "where") if "where" in entries else ALWAYS
+        where = reader.whole(entries["where"], "where") if "where" in entries else ALWAYS
+        if summed is None or where is None:
+            return []
         kind = Kind.DECIMAL if summed == "quantity" else Kind.MONEY
         field = Field("items", kind, Lines(where, summed))
         tests = {name: value for name, value in entries.items() if name not in ("sum", "where")}
@@ -257,7 +303,8 @@ class WhenReader:
             message = f"items: {{sum: {summed}}} has no test; add one such as gte: 50"
             self._problems.error(node.place, Code.MISSING_VALUE, message)
         assert isinstance(node, Mapping)  # noqa: S101  entries_of has refused everything else
-        found = [self._named_test(field, name, node.key_places[name], value) for name, value in tests.items()]
+        places = node.key_places
+        found = [self._named_test(field, name, places.get(name, value.place), value) for name, value in tests.items()]
         return [condition for condition in found if condition is not None]
 
     def _tests(self, field: Field, node: Node) -> list[Condition]:
@@ -296,8 +343,10 @@ class WhenReader:
 
     def _named_test(self, field: Field, name: str, place: Place, operand: Node) -> Condition | None:
         if name not in _ALL_TESTS:
-            self._problems.unknown(place, Code.UNKNOWN_FIELD, "test", name, _ALL_TESTS)
-            return None
+            meant = self._problems.unknown(place, Code.UNKNOWN_FIELD, "test", name, TESTS[field.kind])
+            if meant is None:
+                return None
+            name = meant
         comparison = Comparison(name)
         known = TESTS[field.kind]
         if comparison not in known:

@@ -99,7 +99,9 @@ def read_tree(text: str, problems: Problems) -> Node | None:
         mark = error.problem_mark or error.context_mark
         # Where the text ends too early, the mark may be in the line after it.
         place = min(Place(mark.line + 1, mark.column + 1), place_at(text, len(text))) if mark else NOWHERE
-        problems.error(place, Code.YAML, f"this is not YAML: {error.problem or error.context}; correct it here")
+        is_tab = mark is not None and text[mark.index : mark.index + 1] == "\t"
+        why = f"this is not YAML: {error.problem or error.context}; correct it here"
+        problems.error(place, Code.YAML, "a tab stands here; indent with spaces" if is_tab else why)
     except yaml.reader.ReaderError as error:
         before = text.encode()[: error.position].decode(errors="ignore")  # the position counts bytes
         place = place_at(text, len(before))

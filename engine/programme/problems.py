@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from engine.programme.conditions import Place
 
@@ -71,12 +71,19 @@ class Problem:
 
     def __str__(self) -> str:
         """Return the line that a person reads."""
+        if self.code is Code.UNREADABLE:  # there is no place in a file that cannot be read
+            return f"{self.file}: {self.message}"
         mark = "" if self.severity is Severity.ERROR else f"{self.severity}: "
         return f"{self.file}:{self.line}:{self.column}: {mark}{self.message}"
 
 
 NAMES_COMPARED_MAX = 100
 """So many misspelt names of one file are compared with the right ones; a file with more is not a misspelt one."""
+NAME_COMPARED_MAX = 60
+"""A name of more characters is no misspelt one."""
+NAMES_LISTED_MAX = 12
+_BEGINNING = 3
+"""So many characters of a name stand for it, where nothing else begins so."""
 
 
 PROBLEMS_MAX = 1_000
@@ -89,6 +96,8 @@ class Problems:
         self._file = file
         self._found: list[Problem] = []
         self._compared = 0
+        self.errors = 0
+        """How many errors there were so far, those that there was no room for, too."""
 
     def error(self, place: Place, code: Code, message: str, suggestion: str | None = None) -> None:
         """Record something that keeps the programme from being used."""
@@ -103,16 +112,46 @@ class Problems:
         message = what + NOT_JUDGED
         self._add(Problem(self._file, place.line, place.column, Code.NOT_JUDGED, message, severity=Severity.NOT_JUDGED))
 
-    def unknown(self, place: Place, code: Code, what: str, name: str, known: Iterable[str]) -> None:
-        """Record a name that the language does not have, with the nearest one that it has."""
+    def unknown(
+        self,
+        place: Place,
+        code: Code,
+        what: str,
+        name: str,
+        known: Iterable[str],
+        elsewhere: Iterable[str] = (),
+        none: str = "take it out",
+    ) -> str | None:
+        """Record a name that the language does not have here, and return the one of `known` that was probably meant.
+
+        Whoever reads on as if that had been written spares the author errors that are none.
+
+        Args:
+            place: of the name.
+            code: of the problem.
+            what: the name is one of.
+            name: as it is written.
+            known: the names that may stand here.
+            elsewhere: names that may stand in other places, one of which may be meant.
+            none: what to do where no name may stand here.
+        """
         names = list(known)
         self._compared += 1
-        suggestion = nearest(name, names) if self._compared <= NAMES_COMPARED_MAX else None
-        hint = f'did you mean "{suggestion}"?' if suggestion else f"known here: {', '.join(names[:12])}"
+        if self._compared > NAMES_COMPARED_MAX:
+            self.error(place, code, f'unknown {what} "{shown(name)}"; known here: {_listed(names)}')
+            return None
+        here = nearest(name, names)
+        suggestion = here or nearest(name, elsewhere)
+        if suggestion:
+            hint = f'did you mean "{suggestion}"?'
+        else:
+            hint = f"known here: {names_like(name, names)}" if names else f"there is none here: {none}"
         self.error(place, code, f'unknown {what} "{shown(name)}"; {hint}', suggestion)
+        return here
 
     def _add(self, problem: Problem) -> None:
         """Keep a problem while there is room; the first error is always kept, as it decides."""
+        self.errors += problem.severity is Severity.ERROR
         if len(self._found) < PROBLEMS_MAX or (problem.severity is Severity.ERROR and not self.any_error):
             self._found.append(problem)
 
@@ -126,21 +165,73 @@ class Problems:
         return tuple(sorted(self._found, key=lambda problem: (problem.line, problem.column, problem.code)))
 
 
+def unusable(file: str, problems: Sequence[Problem], again: str) -> str:
+    """Return in one sentence that a file cannot be used as it has errors, or why it cannot be read.
+
+    Args:
+        file: its name.
+        problems: what was found, at least one error among them.
+        again: what to do when the errors are corrected.
+    """
+    unreadable = next((problem for problem in problems if problem.code is Code.UNREADABLE), None)
+    if unreadable is not None:
+        return str(unreadable)
+    errors = sum(problem.severity is Severity.ERROR for problem in problems)
+    return f"{file} has {'1 error' if errors == 1 else f'{errors} errors'}; {again}"
+
+
 def shown(text: str) -> str:
     """Return `text` short enough for a message."""
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the name of `known` with the fewest typing errors between it and `name`, if they are few."""
-    if len(name) > 60:
-        return None
-    best, fewest = None, len(name) // 3 + 2
-    for candidate in known:
-        distance = _distance(name.lower(), candidate.lower())
-        if distance < fewest:
+    """Return the name of `known` with the fewest typing errors between it and `name`, if they are few for its length.
+
+    Of names with dots the parts that both have count as right, and the others are compared.
+    """
+    best, fewest = None, 0
+    for candidate in known if len(name) <= NAME_COMPARED_MAX else ():
+        one, other = _apart(name.lower(), candidate.lower())
+        distance = _distance(one, other)
+        is_begun = min(len(one), len(other)) >= _BEGINNING and (one.startswith(other) or other.startswith(one))
+        is_near = is_begun or distance <= max(1, (min(len(one), len(other)) + 2) // 4)
+        if is_near and (best is None or distance < fewest):
             best, fewest = candidate, distance
     return best
+
+
+def names_like(name: str, known: Iterable[str]) -> str:
+    """Return the names that are most like `name`, with a mark where there are more.
+
+    What has the same first parts comes first, then what is spelt like it.
+    """
+    names = list(known)
+    if len(name) > NAME_COMPARED_MAX:
+        return _listed(names)
+    parts = name.lower().split(".")
+
+    def unlike(candidate: str) -> tuple[int, int]:
+        others = candidate.lower().split(".")
+        shared = next((at for at, pair in enumerate(zip(parts, others, strict=False)) if pair[0] != pair[1]), 0)
+        return -shared, _distance(*_apart(name.lower(), candidate.lower()))
+
+    return _listed(sorted(names, key=unlike))
+
+
+def _listed(names: list[str]) -> str:
+    """Return the first names, and a mark where there are more."""
+    return ", ".join(names[:NAMES_LISTED_MAX]) + (", …" if len(names) > NAMES_LISTED_MAX else "")
+
+
+def _apart(one: str, other: str) -> tuple[str, str]:
+    """Return two names without the parts between dots with which both begin, and those with which both end."""
+    left, right = one.split("."), other.split(".")
+    while len(left) > 1 and len(right) > 1 and left[0] == right[0]:
+        left, right = left[1:], right[1:]
+    while len(left) > 1 and len(right) > 1 and left[-1] == right[-1]:
+        left, right = left[:-1], right[:-1]
+    return ".".join(left), ".".join(right)
 
 
 def _distance(a: str, b: str) -> int:

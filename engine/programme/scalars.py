@@ -174,6 +174,6 @@ def choice_of(
         return None
     words = [choice.value for choice in choices]
     if text not in words:
-        problems.unknown(node.place, Code.UNKNOWN_VALUE, what, text, [*words, *later])
-        return None
+        meant = problems.unknown(node.place, Code.UNKNOWN_VALUE, what, text, [*words, *later])
+        return choices(meant) if meant in words else None
     return choices(text)
