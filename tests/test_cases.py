@@ -24,7 +24,7 @@ programme: shop
 timezone: UTC
 currency: USD
 rules:
-- {id: welcome, on: signup, give: [{points: 100}, {badge: new}]}
+- {id: welcome, on: signup, give: [{points: 100}, {badge: new}], limits: [{times: 2, per: member}]}
 - id: base
   on: purchase
   give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}]
@@ -193,7 +193,8 @@ def test_a_case_beyond_this_release_fails_and_says_why(tmp_path: Path) -> None:
         ("# nothing", '1:1: the file is empty; begin with "- id: …"'),
         ("{a: 1}", "1:1: the list of cases must be a list, not a mapping"),
         ("- &a 5", '1:3: "&a" is an anchor, which these files do not have'),
-        (GOOD.replace("- id:", "- idd:"), '1:3: a case has no "id"'),
+        (GOOD.replace("- id:", "- idd:"), '1:3: unknown name in a case "idd"; did you mean "id"?'),
+        (GOOD.replace("- id:", "- colour:"), '1:3: a case has no "id"'),
         (GOOD.replace("events:", "event:"), '2:3: unknown name in a case "event"; did you mean "events"?'),
         (GOOD + GOOD, '6:7: there is a case "a" in line 1'),
         (GOOD.replace("granted:", "grantd:"), '5:38: unknown name in a balance "grantd"; did you mean "granted"?'),

@@ -6,11 +6,11 @@ from dataclasses import replace
 from math import gcd
 from typing import TYPE_CHECKING
 
-from engine.programme.conditions import ALWAYS, MILLION, AllOf, Duration, Field, Kind, Lines, Not
+from engine.programme.conditions import ALWAYS, MILLION, NUMBERS, AllOf, Duration, Field, Kind, Lines, Not
 from engine.programme.entries import entries_of
 from engine.programme.fields import LINE
 from engine.programme.literals import duration_of, validity_of
-from engine.programme.load_when import WhenReader, basis_field
+from engine.programme.load_when import WhenReader
 from engine.programme.model import FixedAmount, Give, MultipliedAmount, Phase, RatedAmount, Rounding
 from engine.programme.nodes import Mapping, Node, Scalar, Sequence
 from engine.programme.problems import Code
@@ -122,7 +122,7 @@ class GiveReader:
             self._problems.error(node.place, Code.MISSING_FIELD, message)
         problems = self._problems
         rate = decimal_of(entries["rate"], "rate", problems) if "rate" in entries else None
-        basis = basis_field(entries["of"], self._trigger, self._names, problems) if "of" in entries else None
+        basis = _basis_field(entries["of"], self._trigger, self._names, problems) if "of" in entries else None
         per = self._per(entries["per"], basis) if "per" in entries else None
         if basis is not None:
             basis = self._part(basis, entries)
@@ -226,7 +226,7 @@ class GiveReader:
             problems.error(node.place, Code.MISSING_FIELD, 'cash by rate has no "of"; add one, such as purchase.amount')
             return None
         rate = fraction_of(entries["rate"], "rate", problems, most=None)
-        basis = basis_field(entries["of"], self._trigger, self._names, problems)
+        basis = _basis_field(entries["of"], self._trigger, self._names, problems)
         if basis is not None and basis.kind is not Kind.MONEY:
             message = f"{basis.path} is {basis.kind}; cash is a share of money"
             problems.error(entries["of"].place, Code.WRONG_TYPE, message)
@@ -267,3 +267,15 @@ class GiveReader:
 def _reduced(numerator: int, denominator: int) -> tuple[int, int]:
     common = gcd(numerator, denominator)
     return numerator // common, denominator // common
+
+
+def _basis_field(node: Node, trigger: str | None, names: Names, problems: Problems) -> Field | None:
+    """Return the number that `of` names."""
+    name = text_of(node, "of", problems)
+    if name is None:
+        return None
+    field = names.field(name, node.place, trigger, problems)
+    if field is not None and field.kind not in NUMBERS:
+        problems.error(node.place, Code.WRONG_TYPE, f"{name} is {field.kind}; a rate needs a number")
+        return None
+    return field

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from engine.programme.conditions import (
     ALWAYS,
-    NUMBERS,
     AllOf,
     AnyOf,
     Comparison,
@@ -45,6 +44,8 @@ from engine.programme.scalars import boolean_of, kind_of, text_of
 from engine.programme.terms import PointsTerms
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from engine.programme.conditions import Condition, Duration, Literal, Metric, Place
     from engine.programme.localtime import Calendar
     from engine.programme.problems import Problems
@@ -155,14 +156,10 @@ class Names:
         return Field(path, Kind.INTEGER if ranked else Kind.TEXT, TierValue(tuple(self.levels), ranked), optional=False)
 
     def _derived(self, path: str, place: Place, trigger: str | None, problems: Problems) -> Field | None:
-        if path.removeprefix(DERIVED_PREFIX) not in self.derived:
-            known = [f"{DERIVED_PREFIX}{each}" for each in self.derived]
-            none = 'add it to a section "derived"'
-            meant = problems.unknown(place, Code.UNKNOWN_FIELD, "field", path, known, none=none)
-            if meant is None:
-                return None
-            path = meant
-        name = path.removeprefix(DERIVED_PREFIX)
+        name = _defined(path, (DERIVED_PREFIX, "derived"), self.derived, place, problems)
+        if name is None:
+            return None
+        path = f"{DERIVED_PREFIX}{name}"
         self.read.add(path)
         found = self.derived[name]
         if found is not None and found[0] != trigger:
@@ -171,20 +168,28 @@ class Names:
         return None if found is None or found[0] != trigger else found[1]
 
     def _history(self, path: str, place: Place, problems: Problems) -> Field | None:
-        if path.removeprefix(HISTORY_PREFIX) not in self.metrics:
-            known = [f"{HISTORY_PREFIX}{each}" for each in self.metrics]
-            none = 'add it to a section "metrics"'
-            meant = problems.unknown(place, Code.UNKNOWN_FIELD, "field", path, known, none=none)
-            if meant is None:
-                return None
-            path = meant
-        name = path.removeprefix(HISTORY_PREFIX)
+        name = _defined(path, (HISTORY_PREFIX, "metrics"), self.metrics, place, problems)
+        if name is None:
+            return None
+        path = f"{HISTORY_PREFIX}{name}"
         self.read.add(path)
         metric = self.metrics[name]
         if metric is None:
             return None
         kind = Kind.AGE if metric.measure is Measure.LAST else Kind.INTEGER if metric.of is None else metric.of.kind
         return Field(path, kind, History(metric), optional=metric.measure is Measure.LAST)
+
+
+def _defined(
+    path: str, section: tuple[str, str], names: Collection[str], place: Place, problems: Problems
+) -> str | None:
+    """Return the name in a section (the prefix of its paths, and what it is called) that a path means."""
+    prefix, called = section
+    if path.removeprefix(prefix) in names:
+        return path.removeprefix(prefix)
+    known, none = [f"{prefix}{each}" for each in names], f'add it to a section "{called}"'
+    meant = problems.unknown(place, Code.UNKNOWN_FIELD, "field", path, known, none=none)
+    return None if meant is None else meant.removeprefix(prefix)
 
 
 class WhenReader:
@@ -435,15 +440,3 @@ def by_line(test: FieldTest) -> Condition:
 def _some(test: FieldTest, line: FieldTest) -> FieldTest:
     counted = replace(test.of, kind=Kind.INTEGER, source=Lines(AllOf((line,))))
     return FieldTest(counted, _C.GTE, 1, test.place)
-
-
-def basis_field(node: Node, trigger: str | None, names: Names, problems: Problems) -> Field | None:
-    """Return the number that `of` names."""
-    name = text_of(node, "of", problems)
-    if name is None:
-        return None
-    field = names.field(name, node.place, trigger, problems)
-    if field is not None and field.kind not in NUMBERS:
-        problems.error(node.place, Code.WRONG_TYPE, f"{name} is {field.kind}; a rate needs a number")
-        return None
-    return field
