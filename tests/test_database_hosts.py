@@ -17,7 +17,7 @@ from engine.store.database import migrate
 from operations.services.processes import is_root
 from tests import clusters
 from tests.chaos.load import PROGRAMME_OF_LEDGER, Load, Message, activate, make_topics, publish
-from tests.chaos.test_restarts import parts_of, taken
+from tests.chaos.test_restarts import fold_the_last_tick, parts_of, taken
 from tests.chaos.workers import eventually
 from tests.clusters import Cluster
 from tests.losing_proxy import LosingProxy
@@ -102,6 +102,7 @@ def test_what_a_proxy_has_lost_is_not_waited_for(settings: Settings, tmp_path: P
         proxy.losing = False
         eventually(lambda: taken(settings) == len(messages), "the end of the lag", HEALED_S)
     assert took_s < HEALED_S
+    fold_the_last_tick(settings)
     assert_whole(settings, messages)
 
 
@@ -199,4 +200,5 @@ def test_a_host_that_dies_without_a_word_and_comes_back_is_found_again(
         publish(own, third)
         eventually(lambda: taken(own) == len(messages), "the end of the lag", HEALED_S)
     assert took_s < HEALED_S
+    fold_the_last_tick(own)
     assert_whole(own, messages)
