@@ -158,6 +158,7 @@ class Member(Wallet):
         if change is not None and LEVELS[change.after] == "gold" and self.settings.hello_gold:
             lot = self.grant((event_id, "hello-gold"), "points", 40, at_ms)
             if order is not None:
+                order.sum_before = change.number - self._counted(order)
                 order.awards.append(Award("hello-gold", lot))
             self.follow_up()
 

@@ -146,8 +146,8 @@ class Standing:
         self.grace_end_ms = self.grace_of = None
 
     def reach(self, at_ms: int, clock_ms: int) -> Change | None:
-        """Rise to the level that the current window reaches, at an event."""
-        span = self.window_at(clock_ms)
+        """Rise to the level that the current window reaches or, of a late event, the window of its own time."""
+        span = max(self.window_at(clock_ms), self.window_at(at_ms), key=self.number)
         earned = self.tiers.level_of(self.number(span))
         if earned <= self.rank:
             return None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from engine.ledger.lots import Lot
-    from engine.ledger.parts import Parts, Refunded
+    from engine.ledger.parts import Page, Parts
     from engine.programme.judge import Judges
     from engine.programme.model import Programme
     from engine.state import MemberState
@@ -43,8 +43,7 @@ def is_order_known(programme: Programme, facts: OrderFacts, bought_ms: int, cloc
         bought_ms: when it was bought.
         clock_ms: how far the member's time has come.
     """
-    until_ms = facts.known_until_ms
-    return clock_ms <= (known_until_ms(programme, bought_ms) if until_ms is None else until_ms)
+    return clock_ms <= max(known_until_ms(programme, bought_ms), facts.until_ms)
 
 
 def note_order(state: MemberState, programme: Programme, order_id: str, bought_ms: int) -> None:
@@ -56,7 +55,7 @@ def note_order(state: MemberState, programme: Programme, order_id: str, bought_m
     is_bare = facts is not None and (not state.lots or state.lots[-1].order_id != order_id)
     if is_bare or bought_ms < state.clock_ms:
         facts = facts or state.orders.setdefault(order_id, OrderFacts())
-        facts.known_until_ms = known_until_ms(programme, max(bought_ms, state.clock_ms))
+        facts.until_ms = known_until_ms(programme, max(bought_ms, state.clock_ms))
 
 
 def at_hand(lots: Iterable[Lot], parts: Parts, clock_ms: int, judge: Callable[[int], Judges]) -> list[Lot]:
@@ -88,7 +87,6 @@ def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judges]) -> 
         judge: returns the judge of an activated version.
     """
     clock_ms = state.clock_ms
-    noted = state.orders | {order_id: facts for page in parts.pages.values() for order_id, facts in page.orders.items()}
     kept = {lot.key for lot in at_hand(parts.lots(), parts, clock_ms, judge)}
     for number, page in list(parts.pages.items()):
         page.lots = [lot for lot in page.lots if lot.key in kept]
@@ -96,33 +94,34 @@ def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judges]) -> 
         page.orders = {
             order_id: facts
             for order_id, facts in page.orders.items()
-            if order_id in orders or (facts.known_until_ms is not None and clock_ms <= facts.known_until_ms)
+            if order_id in orders or facts.until_ms >= clock_ms
         }
-        if not page.lots and not page.orders:
+        if not (page.lots or page.orders):
             del parts.pages[number]
     _join_pages(parts)
     # what a refund has claimed of a lot must be known as long as a void may claim the rest of it
     known = {lot.order_id for lot in (*parts.lots(), *at_hand(state.lots, parts, clock_ms, judge))}
+    known |= {name for page in parts.pages.values() for name in page.orders}
     for order_id, order in list(parts.refunded.items()):
-        if order_id not in known and not _is_known(order, noted.get(order_id), clock_ms, judge):
+        if order_id in known or order_id in state.orders:
+            continue
+        programme = judge(order.version).programme
+        if not is_order_known(programme, OrderFacts(), order.purchase.occurred_at, clock_ms):
             del parts.refunded[order_id]
 
 
-def _is_known(order: Refunded, facts: OrderFacts | None, clock_ms: int, judge: Callable[[int], Judges]) -> bool:
-    programme = judge(order.version).programme
-    return is_order_known(programme, facts or OrderFacts(), order.purchase.occurred_at, clock_ms)
+def _fit(page: Page, other: Page) -> bool:
+    """Whether two pages hold no more than one may."""
+    return len(page.lots) + len(other.lots) <= PAGE_LOTS and len(page.orders) + len(other.orders) <= PAGE_LOTS
 
 
 def _join_pages(parts: Parts) -> None:
-    """Put what two pages hold side by side into the earlier one, where it fits."""
+    """Put what two pages side by side hold into the earlier one, where it fits."""
     earlier: int | None = None
     for number in sorted(parts.pages):
-        page = parts.pages[number]
-        if earlier is not None:
-            into = parts.pages[earlier]
-            if max(len(into.lots) + len(page.lots), len(into.orders) + len(page.orders)) <= PAGE_LOTS:
-                del parts.pages[number]
-                into.lots += page.lots
-                into.orders |= page.orders
-                continue
-        earlier = number
+        if earlier is not None and _fit(parts.pages[earlier], parts.pages[number]):
+            page = parts.pages.pop(number)
+            parts.pages[earlier].lots += page.lots
+            parts.pages[earlier].orders |= page.orders
+        else:
+            earlier = number

@@ -35,14 +35,14 @@ class OrderFacts(Struct, array_like=True):
 
     `first` says how far each challenge stood before the order that completed it, and each tier's number, by rule.
     `referral` is what rules on referrals knew of a referee's order: it is None where the order is the member's own.
-    `known_until_ms` is how far the member's clock may come before they are forgotten, noted where the order's own time
-    and its lots do not say it (`engine.ledger.forget.note_order`); None elsewhere.
+    `until_ms` is how far the member's clock comes while all this is kept at least: noted where neither the order's own
+    time nor its lots say it (`engine.ledger.forget.note_order`), 0 elsewhere.
     """
 
     facts: tuple[Any, ...] = ()
     first: dict[str, tuple[int, int]] | None = None
     referral: ReferralFacts | None = None
-    known_until_ms: int | None = None
+    until_ms: int = 0
 
 
 class Page(Struct, array_like=True):
