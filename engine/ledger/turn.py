@@ -52,8 +52,8 @@ class Turn:
     def judge_by(self, judge: Judges) -> None:
         """Let another version judge from here on."""
         self.judge = judge
-        if judge.has_budgets and self.occurrence.budgets is None:
-            self.occurrence = self.occurrence.with_budgets(self.books)
+        if judge.has_budgets and self.occurrence.books is None:
+            self.occurrence = self.occurrence.with_books(self.books)
 
     @property
     def rewards(self) -> list[RewardEvent]:
