@@ -51,13 +51,32 @@ def stocked(work: Work, judges: Mapping[int, Judge]) -> set[str]:
 
 
 def readers(work: Work, judges: Mapping[int, Judge]) -> set[Owner]:
-    """Return the members whose profile a rule in force reads; what is due by itself is so at any event."""
+    """Return the members whose profile a rule in force reads; what is due by itself is so at any event.
+
+    Of members who follow an earlier version yet, what is due may be that one's, and its rules may read anything.
+    """
     in_force = {shard: judges[head.version] for shard, head in work.heads.items()}
+    behind = _behind(work)
     if not any(judge.profiled or judge.timed for judge in in_force.values()):
-        return set()
-    return {owner for owner in own(work) if ticks.reads_profiles(in_force[owner[0]])} | {
-        (event.shard, event.member_id)
-        for event in work.batch.admitted
-        if event.member_id
-        and (type(event.event) in in_force[event.shard].profiled or ticks.reads_profiles(in_force[event.shard]))
-    }
+        return behind
+    return (
+        behind
+        | {owner for owner in own(work) if ticks.reads_profiles(in_force[owner[0]])}
+        | {
+            (event.shard, event.member_id)
+            for event in work.batch.admitted
+            if event.member_id
+            and (type(event.event) in in_force[event.shard].profiled or ticks.reads_profiles(in_force[event.shard]))
+        }
+    )
+
+
+def _behind(work: Work) -> set[Owner]:
+    """Return the members who do not follow the version in force yet."""
+    owners = {(event.shard, event.member_id) for event in work.batch.admitted if event.member_id} | set(own(work))
+    found = set()
+    for shard, member_id in owners:
+        member = work.members[shard].get(member_id)
+        if member is not None and member.state.version not in (0, work.heads[shard].version):
+            found.add((shard, member_id))
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.ledger import celebrations, challenges, contests, ranks, referrals
+from engine.ledger import celebrations, challenges, contests, ranks, referrals, versions
 from engine.ledger.adjustments import Adjustment
 from engine.ledger.clock import perform_due
 from engine.ledger.decisions import adjust, decide
@@ -14,7 +14,6 @@ from engine.ledger.redemptions import forget, redeem
 from engine.ledger.refunds import apply_waiting, refund
 from engine.ledger.turn import Turn
 from engine.profile import birthday_of, profile_after
-from engine.programme.uses import change_window
 from engine.referral.facts import Attribution, Forwarded
 from schemas.events import Activity, Decision, Erasure, Profile, Purchase, Redemption, Refund, Share, Signup
 
@@ -74,6 +73,7 @@ def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent
         referrals.tell_of_erased(turn, event)
         return turn.rewards
     _move_clock(turn, at_ms)
+    versions.keep_up(turn, at_ms)
     first = len(turn.rewards)
     if kind in LEDGER_EVENTS or kind in OF_REFERRALS:
         _move_lots(turn, event)
@@ -151,6 +151,7 @@ def award(
     """Hand a member what they have won in a contest that was closed, and return the reward events of it."""
     turn = _begun(member_id, state, occurrence, judge, books)
     _move_clock(turn, won.end_ms)
+    versions.keep_up(turn, won.end_ms)
     contests.win(turn, won)
     _catch_up(turn, won.end_ms)
     contests.count(turn, None)
@@ -158,20 +159,13 @@ def award(
 
 
 def _move_clock(turn: Turn, at_ms: int) -> None:
+    """Perform what is due by an instant, and let the member follow what was activated before it."""
     state = turn.state
-    if state.version != turn.judge.version:
-        _follow_version(turn, max(state.clock_ms, at_ms))
-    if state.due_ms is not None and state.due_ms <= at_ms:
+    if not state.version:
+        state.version = turn.judge.version
+        celebrations.schedule(turn, max(state.clock_ms, at_ms))
+    if state.version != turn.judge.version or (state.due_ms is not None and state.due_ms <= at_ms):
         perform_due(turn, at_ms)
-
-
-def _follow_version(turn: Turn, at_ms: int) -> None:
-    """Go over to another version of the programme: its tiers and its timed rules hold from here on."""
-    if turn.state.version:
-        change_window(turn.state, turn.books.judge(turn.state.version).programme, turn.judge.programme)
-    turn.state.version = turn.judge.version
-    ranks.follow_programme(turn, at_ms)
-    celebrations.schedule(turn, at_ms)
 
 
 def _move_lots(turn: Turn, event: MemberEvent | Profile) -> None:

@@ -15,13 +15,14 @@ from msgspec import msgpack
 from engine.evaluate import advance, award, fold
 from engine.ledger.adjustments import Adjustment, counts
 from engine.ledger.contests import has_won, ranked, scores_of
+from engine.ledger.versions import Activation
 from engine.live import load_judge
 from engine.programme.contest_periods import ended_by
+from engine.programme.judge import moves_members
 from engine.state import Occurrence, is_full
-from engine.store import history
+from engine.store import history, source_log
 from engine.store.failures import is_judging
 from engine.store.generations import version_in
-from engine.store.programmes import moves_members
 from engine.store.replay_facts import Facts
 from engine.ticks import MEMBERS_MAX
 from schemas.errors import AnswerIsNo
@@ -151,14 +152,14 @@ class LogFold(ABC):
         else:
             version = shard.outside_at(seq)
         if version != shard.head.version:
-            self._follow(shard, seq - 1, version, shard.ticked_ms)
+            self._follow(shard, Activation(seq - 1, version, self._generation.edge_ms(version)))
         return self._judges.get(version) or self._judge(version)
 
-    def _follow(self, shard: Shard, from_seq: int, version: int, ticked_ms: int) -> None:
-        """Go over to another version; the first time, members who have no event follow at the next ticks."""
-        before = shard.change_version(from_seq, version)
-        if before and moves_members(self._judge(before).programme, self._judge(version).programme):
-            shard.review(ticked_ms)
+    def _follow(self, shard: Shard, activation: Activation) -> None:
+        """Go over to another version; the first time, members who have no event follow at ticks."""
+        before = shard.change_version(activation)
+        if before and moves_members(self._judge(before).programme, self._judge(activation.version).programme):
+            shard.review(activation.at_ms + 1)
 
     def _holds(self, shard: Shard, member: Member) -> bool:
         """Hold a member from here on where the base did, or where this fold has failed before."""
@@ -295,12 +296,14 @@ class LogFold(ABC):
     def _activate(self, shard: Shard, told: dict[str, int | None]) -> None:
         """Let a version that was activated judge what is not the file's."""
         seq, version = shard.head.seq, int(told["version"] or 0)
+        reached_ms = told.get("reached_ms")
+        if reached_ms is None:  # a release of the first meaning activated it
+            reached_ms = source_log.latest_ms(self._cursor, shard.number, 0, seq)
         before = shard.outside_at(seq)
         if self._generation.base is None:
-            shard.outside.append((seq, version))
+            shard.outside.append(Activation(seq, version, reached_ms))
         if shard.head.version == before:
-            ticked_ms = told.get("ticked_ms", shard.ticked_ms) or 0
-            self._follow(shard, seq, shard.outside_at(seq + 1), ticked_ms)
+            self._follow(shard, Activation(seq, shard.outside_at(seq + 1), reached_ms))
 
     def _release(self, shard: Shard, recorded: history.Recorded) -> None:
         """Judge what waited for a member's release, as `engine.release` does; here nobody may be held."""

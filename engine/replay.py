@@ -255,9 +255,9 @@ def versions_used(cursor: Cursor, generation: Generation, upto: Mapping[int, int
     found = {generation.file_version} if generation.file_version else set()
     of = generation.number if generation.base is None else generation.base
     for shard in upto:
-        found |= {version for _, version in generations.schedule(cursor, of, shard)}
+        found |= {each.version for each in generations.schedule(cursor, of, shard)}
     if generation.base is None:
-        found |= {version for _, version in generations.schedule(cursor, generations.live(cursor), min(upto))}
+        found |= {each.version for each in generations.schedule(cursor, generations.live(cursor), min(upto))}
     return found
 
 

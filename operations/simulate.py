@@ -15,6 +15,7 @@ from engine.evaluate import advance, award, fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import MemoryBudgets
 from engine.ledger.tiers import report_of
+from engine.ledger.versions import Activation
 from engine.programme.compile import Judge, compile_programme
 from engine.programme.explain import Explainer
 from engine.programme.explain_tier import explain_tier
@@ -110,6 +111,7 @@ class _Simulator:
         self._digests: dict[bytes, bytes] = {}
         self._orders: dict[tuple[str, str], Purchase] = {}
         self._judges: dict[int, Judge | Explainer] = {}
+        self._schedule: list[Activation] = []
         self._books: dict[str, MemoryBooks] = {}
         self._stock: dict[str, int] = {}
         self._budgets = MemoryBudgets()
@@ -211,20 +213,20 @@ class _Simulator:
         books = self._books.get(member_id)
         if books is None:
             books = self._books[member_id] = MemoryBooks(
-                self._judges.__getitem__, self._stock, self._budgets, self._contests.closed[shard_of(member_id)]
-            )
+                self._judges.__getitem__, self._stock, self._budgets, self._contests.closed[shard_of(member_id)],
+                schedule=self._schedule,
+            )  # fmt: skip
         if isinstance(event, Purchase):
             books.record(event, self._judge.version)
-        if isinstance(self._judge, Explainer):
-            self._judge.explained = []
+        explainers = [judge for judge in self._judges.values() if isinstance(judge, Explainer)]
+        for explainer in explainers:
+            explainer.explained = []
         rewards = fold(state, event, occurrence, self._judge, books)
         self._write(member_id, event.event_id, occurrence, rewards)
-        is_told = self.simulation.explained is not None and type(event) is not Attribution
-        if is_told and isinstance(self._judge, Explainer):
+        if self.simulation.explained is not None and type(event) is not Attribution:
             tier = explain_tier(self._judge.programme, report_of(self._judge, state))
-            self.simulation.explained.append(  # type: ignore[union-attr]  # it is asked for above
-                Explained(event, self._version, self._judge.explained, tier)
-            )
+            told_of = [each for explainer in explainers for each in explainer.explained]
+            self.simulation.explained.append(Explained(event, self._version, told_of, tier))
 
     def _write(self, member_id: str, event_id: str, occurrence: Occurrence, rewards: Iterable[RewardEvent]) -> None:
         shard = shard_of(member_id)
@@ -287,13 +289,17 @@ class _Simulator:
             self._judge = self._activate(programme)
 
     def _activate(self, programme: Programme) -> Judge | Explainer:
-        """Judge by `programme` from here on; like the worker's, the activation is a source event of every shard."""
+        """Judge by `programme` from here on; like the worker's, the activation is a source event of every shard.
+
+        What was due by the latest event or tick of the file so far is still the version before's.
+        """
         self._version += 1
         self._seqs = [seq + 1 for seq in self._seqs]
         judge: Judge | Explainer = compile_programme(programme, self._version)
         if self.simulation.explained is not None:
             judge = Explainer(programme, self._version)
         self._judges[self._version] = judge
+        self._schedule.append(Activation(0, self._version, self.simulation.clock_ms))
         return judge
 
     def _loaded(self, path: Path, name: str) -> Programme:

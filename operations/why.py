@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from engine.evaluate import fold
+from engine.evaluate import advance, fold
 from engine.ledger.adjustments import Adjustment, counts
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import RecordedBudgets
 from engine.ledger.tiers import report_of
 from engine.live import load_judge
-from engine.meaning import MEANING
 from engine.programme.explain import Explainer
 from engine.programme.explain_tier import explain_tier
 from engine.state import MemberState, Occurrence
@@ -22,7 +21,7 @@ from engine.store.erased_members import is_erased
 from engine.store.history import History
 from engine.store.replay_facts import redeemed_by
 from engine.store.reward_log import first_pos
-from operations.why_own import explain_own, find_reward, origin_of
+from operations.why_own import OTHERWISE, explain_own, find_reward, origin_of, with_meaning
 from schemas.canonical import IDENTITY_BYTES, event_identity
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Purchase, Touch
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.memory_budgets import Asking
     from engine.ledger.parts import Redeemed
+    from engine.ledger.versions import Activation
     from engine.programme.compile import Judge
     from engine.programme.explain import RuleExplanation
     from engine.programme.explain_tier import TierExplanation
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 EVENTS_TOLD = 5
 KEY_DIGITS = 64
-OTHERWISE = "the reward log says otherwise than this release would decide; run `guerdon verify`"
 COPIED = (
     "the member was erased before this generation came to it: what the generation before had of it was copied, and is "
     "not judged by the file"
@@ -80,7 +79,7 @@ class Versions:
     generation: int
     shard: int
     everything: bool = False
-    schedule: list[tuple[int, int]] = field(init=False)
+    schedule: list[Activation] = field(init=False)
     _judges: dict[int, Judge] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -112,7 +111,8 @@ def fold_history(
     too little, and what became of redemptions.
     """
     state, released_seq, bare = MemberState(), 0, False
-    books = MemoryBooks(versions.judge, budgets=RecordedBudgets(recorded[0]), redeemed=recorded[1])
+    budgets_ = RecordedBudgets(recorded[0])
+    books = MemoryBooks(versions.judge, budgets=budgets_, redeemed=recorded[1], schedule=versions.schedule)
     waiting: list[Recorded] = []
     told: dict[int, Judged] = {}
 
@@ -121,6 +121,7 @@ def fold_history(
             return
         seq = judged.occurrence.seq
         compiled = versions.judge_at(seq)
+        books.upto_seq = seq
         event: Any = judged.event
         if isinstance(event, Purchase):
             books.record(event, compiled.version)
@@ -128,9 +129,8 @@ def fold_history(
             fold(state, event, occurrence, compiled, books)
             return
         explainer = Explainer(compiled.programme, compiled.version, everything=versions.everything)
-        judges: Judges = explainer
         clock_ms = state.clock_ms
-        rewards = () if isinstance(event, Touch) else fold(state, event, occurrence, judges, books)
+        rewards = _given(state, event, occurrence, (compiled, explainer), books)
         version, programme = compiled.version, compiled.programme.id
         tier = explain_tier(compiled.programme, report_of(compiled, state))
         told[seq] = Judged(
@@ -153,6 +153,19 @@ def fold_history(
         if len(told) == len(wanted):
             break
     return told
+
+
+def _given(
+    state: MemberState, event: Any, occurrence: Occurrence, judges: tuple[Judges, Judges], books: MemoryBooks
+) -> Sequence[RewardEvent]:
+    """Return what an event gives, judged by the second of two judges of one version, so that it is told what that asks.
+
+    What falls due on the way is judged by the first: it stands where it was performed, at a tick perhaps.
+    """
+    if isinstance(event, Touch):
+        return ()
+    advance(event.member_id, state, occurrence, judges[0], books, event.occurred_at)
+    return fold(state, event, occurrence, judges[1], books)
 
 
 def why_event(
@@ -213,7 +226,7 @@ def why_reward(
         history = History(cursor, bare=True)
         recorded = history.at(row.shard, row.seq)
         if recorded.event is None and recorded.kind != "release":
-            told = _with_meaning(explain_own(cursor, of, row, recorded), shadows.get(cursor, of))
+            told = with_meaning(explain_own(cursor, of, row, recorded), shadows.get(cursor, of))
             return {"reward_key": key.hex(), **told}
         seq = history.seq_of(row.shard, row.seq, row.event_id)
         found = _explained(cursor, of, row.shard, [seq], everything=everything)[0]
@@ -287,19 +300,7 @@ def _explained(
             document["notes"][:] = [note for note in document["notes"] if note != OTHERWISE] + [COPIED]
         document["notes"] += _rivals(cursor, told[seq].recorded)
         documents.append(document)
-    return [_with_meaning(document, by) for document in documents]
-
-
-def _with_meaning(document: dict[str, Any], by: Generation) -> dict[str, Any]:
-    """Return the document with the meaning that has decided, and what follows for an explanation by another one."""
-    if by.meaning != MEANING:
-        document["notes"] = [note for note in document["notes"] if note != OTHERWISE]
-        document["notes"].append(
-            f"generation {by.number} was decided by meaning {by.meaning}, and this release explains by meaning "
-            f"{MEANING}: the reward log {'says' if document['log_agrees'] else 'may say'} "
-            f"{'the same here' if document['log_agrees'] else 'otherwise'}"
-        )
-    return document | {"meaning": by.meaning}
+    return [with_meaning(document, by) for document in documents]
 
 
 def _judged(shard: int, judged: Judged, *, agrees: bool, near: bool) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.live import load_judge
+from engine.meaning import MEANING
 from engine.programme.explain_values import Wording, quoted
 from engine.referral.facts import Attribution, Forwarded
 from engine.store import generations
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.store.history import Recorded
+    from engine.store.shadows import Generation
     from schemas.events import Event
+
+
+OTHERWISE = "the reward log says otherwise than this release would decide; run `guerdon verify`"
 
 
 class Reward(NamedTuple):
@@ -114,3 +119,15 @@ def _sentence(cursor: Cursor, generation: int, reward: Reward) -> str:
 
 def _giver(grant: Reward) -> str:
     return f"rule {grant.rule_id}" if grant.rule_id else f"no rule ({grant.reason})"
+
+
+def with_meaning(document: dict[str, Any], by: Generation) -> dict[str, Any]:
+    """Return the document with the meaning that has decided, and what follows for an explanation by another one."""
+    if by.meaning != MEANING:
+        document["notes"] = [note for note in document["notes"] if note != OTHERWISE]
+        document["notes"].append(
+            f"generation {by.number} was decided by meaning {by.meaning}, and this release explains by meaning "
+            f"{MEANING}: the reward log {'says' if document['log_agrees'] else 'may say'} "
+            f"{'the same here' if document['log_agrees'] else 'otherwise'}"
+        )
+    return document | {"meaning": by.meaning}

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 ALL = {case.id: case for case in all_cases()}
 
 NOT_YET = frozenset((
-    "found-activation-keeps-anniversaries",
-    "found-activation-keeps-birthdays",
     "found-challenge-earlier-order-returned",
     "found-challenge-returned-before-the-goal",
     "found-challenge-undone-and-done-again",

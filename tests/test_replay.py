@@ -197,7 +197,7 @@ def test_what_is_outside_of_the_files_time_is_judged_by_the_live_schedule(databa
     assert given(database_url, 1) == [1] * 6 + [2] * 5
     with transaction(database_url) as cursor:
         schedule = generations.schedule(cursor, result["generation"], shard_of("m1"))
-    assert [version for _, version in schedule] == [1, 3, 2, 3, 2]
+    assert [each.version for each in schedule] == [1, 3, 2, 3, 2]
 
 
 def test_a_file_that_changes_nothing_gives_the_live_bytes(database_url: str, tmp_path: Path) -> None:

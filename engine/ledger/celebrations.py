@@ -13,6 +13,7 @@ from schemas.canonical import occasion_identity
 
 if TYPE_CHECKING:
     from engine.ledger.turn import Turn
+    from engine.programme.judge import Judges
     from engine.programme.localtime import Calendar
 
 _LAST = {Birthday: "birthday", Anniversary: "anniversary"}
@@ -48,6 +49,20 @@ def learn(turn: Turn, at_ms: int, birthday: str | None) -> None:
         state.anniversary_ms = _next_anniversary(turn, at_ms)
     state.is_due(state.birthday_ms)
     state.is_due(state.anniversary_ms)
+
+
+def follow(turn: Turn, before: Judges, at_ms: int) -> None:
+    """Set anew, as of an instant, what rests on what differs from the version before: rules on the day, or midnight."""
+    state, timed = turn.state, turn.judge.timed
+    is_moved = turn.judge.programme.timezone != before.programme.timezone
+    if not is_moved and timed == before.timed:
+        return
+    birthday_ms, anniversary_ms = state.birthday_ms, state.anniversary_ms
+    schedule(turn, at_ms)
+    if not is_moved and (Birthday in timed) == (Birthday in before.timed):
+        state.birthday_ms = birthday_ms
+    if not is_moved and (Anniversary in timed) == (Anniversary in before.timed):
+        state.anniversary_ms = anniversary_ms
 
 
 def celebrate(turn: Turn, at_ms: int) -> None:

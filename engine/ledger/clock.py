@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.ledger import celebrations, ranks, redemptions
+from engine.ledger import celebrations, ranks, redemptions, versions
 from engine.ledger.lots import ITEM_UNITS
 from engine.ledger.movements import ENDED
 
@@ -13,14 +13,30 @@ if TYPE_CHECKING:
 
 
 def perform_due(turn: Turn, until_ms: int) -> None:
-    """Perform everything due at or before an instant; afterwards the state says when something is due next."""
-    state = turn.state
-    while state.due_ms is not None and state.due_ms <= until_ms:
+    """Perform everything due at or before an instant, each by the version in force then.
+
+    Afterwards the state says when something is due next.
+    """
+    state, judge = turn.state, turn.judge
+    activations = versions.pending(turn)
+    if activations:
+        turn.judge_by(turn.books.judge(state.version))
+    while True:
+        next_ms = until_ms if state.due_ms is None else min(until_ms, state.due_ms)
+        if activations and activations[0].at_ms < next_ms:
+            activation = activations.pop(0)
+            versions.follow(turn, activation, max(state.clock_ms, activation.at_ms))
+            continue
         at_ms = state.due_ms
+        if at_ms is None or at_ms > until_ms:
+            break
         for step in STEPS:
             step(turn, at_ms)
         state.due_ms = next_due(turn)
         assert state.due_ms is None or state.due_ms > at_ms  # noqa: S101  or time would stand still
+    if activations and (moves_ms := versions.moves_at(turn, activations)) is not None:
+        state.is_due(moves_ms + 1)
+    turn.judge_by(judge)
 
 
 def next_due(turn: Turn) -> int | None:

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.memory_budgets import MemoryBudgets
 from engine.ledger.parts import Parts, Placed
+from engine.ledger.versions import since
 from engine.referral.facts import Referred
+from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from engine.ledger.memory_budgets import RecordedBudgets
     from engine.ledger.parts import Redeemed
+    from engine.ledger.versions import Activation
     from engine.programme.budgets import Budget
     from engine.programme.judge import Judges
     from engine.state import LimitUse, MemberState, Occurrence
@@ -28,6 +31,10 @@ class MemoryBooks:
         budgets: count what campaigns have given, likewise.
         closed: at which place of the member's shard each period of a contest was closed, likewise.
         redeemed: what became of redemptions where they were live, by seq and event_id; others are decided now.
+        schedule: what was activated in the member's shard; what comes later may be added to it.
+
+    Attributes:
+        upto_seq: activations before it have been by the event under way.
     """
 
     def __init__(
@@ -37,6 +44,7 @@ class MemoryBooks:
         budgets: MemoryBudgets | RecordedBudgets | None = None,
         closed: Mapping[tuple[str, int], int] | None = None,
         redeemed: Mapping[tuple[int, str], Redeemed] | None = None,
+        schedule: Sequence[Activation] = (),
     ) -> None:
         self._judge = judge
         self._parts = Parts()
@@ -45,6 +53,8 @@ class MemoryBooks:
         self._budgets = MemoryBudgets() if budgets is None else budgets
         self._closed: Mapping[tuple[str, int], int] = {} if closed is None else closed
         self._redeemed: Mapping[tuple[int, str], Redeemed] = {} if redeemed is None else redeemed
+        self._schedule = schedule
+        self.upto_seq = INT64_MAX
 
     def record(self, purchase: Purchase, version: int) -> None:
         """Remember a purchase as the source log does; the first of an order stands."""
@@ -61,6 +71,10 @@ class MemoryBooks:
     def judge(self, version: int) -> Judges:
         """Return the judge of an activated version."""
         return self._judge(version)
+
+    def activations(self, version: int) -> Sequence[Activation]:
+        """Return what was activated after a version."""
+        return since(self._schedule, version, self.upto_seq)
 
     def stock_used(self, reward: str) -> int:
         """Return how many of a reward were taken so far."""

@@ -15,8 +15,9 @@ from engine.referral.facts import Referred  # noqa: TC001  as above
 from schemas.events import Purchase, Refund  # noqa: TC001  as above
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from engine.ledger.versions import Activation
     from engine.programme.judge import Judges
 
 
@@ -156,6 +157,10 @@ class Books(UseBooks, Protocol):
 
     def judge(self, version: int) -> Judges:
         """Return the judge of an activated version."""
+        ...
+
+    def activations(self, version: int) -> Sequence[Activation]:
+        """Return what was activated after a version, up to the place of what is under way, the earliest first."""
         ...
 
     def stock_used(self, reward: str) -> int:

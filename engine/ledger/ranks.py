@@ -113,13 +113,19 @@ def review(turn: Turn, at_ms: int) -> None:
         change(turn, (before, "review"), at_ms, None)
 
 
-def follow_programme(turn: Turn, at_ms: int) -> None:
+def follow_programme(turn: Turn, at_ms: int, *, is_moved: bool) -> None:
     """Review a member whose standing was kept by other tiers than the programme's now.
 
-    Where another number, or another window, counts now, it begins empty: the level stays until its first review.
+    Where another number, or another window, counts now, it begins empty: the level stays until its first review. By the
+    same tiers nothing is reviewed, but with `is_moved`, in another time zone, the next review comes at another instant.
     """
     tiers, standing = turn.terms.tiers, turn.state.standing
-    if tiers is None or standing is None or standing.terms == tiers.terms:
+    if tiers is None or standing is None:
+        return
+    if standing.terms == tiers.terms:
+        if is_moved:
+            standing_of(turn, tiers)[0].schedule(standing, at_ms)
+            turn.state.is_due(standing.review_ms)
         return
     clock, before = standing_of(turn, tiers)[0], standing.level
     is_known = any(level.id == standing.level for level in tiers.levels)

@@ -49,6 +49,12 @@ class Turn:
         self.counted = 0
         self.reserved: list[tuple[str, Redemption]] | None = None
 
+    def judge_by(self, judge: Judges) -> None:
+        """Let another version judge from here on."""
+        self.judge = judge
+        if judge.has_budgets and self.occurrence.books is None:
+            self.occurrence = self.occurrence.with_books(self.books)
+
     @property
     def rewards(self) -> list[RewardEvent]:
         """Return the reward events so far."""

@@ -123,19 +123,16 @@ class Explainer(Observer):
         self._awards: dict[str, Sequence[int]] = {}
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
-        """Return what `event` gives its member, count it in `state`, and leave what is told of it in `explained`.
+        """Return what `event` gives its member, count it in `state`, and add what is told of it to `explained`.
 
-        An occasion that an event brings about, such as a change of tier, is told behind the event.
+        What falls due on the way to an event is told before it, an occasion that it brings about, such as a change of
+        tier, behind it. Whoever asks takes what is told, and empties the list before the next event.
         """
         self._notes, self._cuts, self._awards = {}, {}, {}
         rewards = self._interpreter.judge(event, state, occurrence)
         own = [rule for rule in self._rules if isinstance(event, rule.on)]
-        told = [self._told(rule, event, occurrence, rewards) for rule in own]
-        if type(event) in OCCASION_TRIGGERS.values():
-            self.explained += told
-            return rewards
-        self.explained = told
-        if self._everything:
+        self.explained += [self._told(rule, event, occurrence, rewards) for rule in own]
+        if self._everything and type(event) not in OCCASION_TRIGGERS.values():
             self.explained += [_elsewhere(rule) for rule in self._rules if not isinstance(event, rule.on)]
         return rewards
 

@@ -42,6 +42,16 @@ def timed_by(programme: Programme) -> frozenset[type[Event]]:
     return frozenset(rule.on for rule in programme.rules if rule.on in (Birthday, Anniversary))
 
 
+def moves_members(old: Programme, new: Programme) -> bool:
+    """Whether members who have no event must follow a new version: by its tiers, or by when their days come."""
+    return _what_moves(old) != _what_moves(new)
+
+
+def _what_moves(programme: Programme) -> tuple[object, ...]:
+    tiers = programme.terms.tiers
+    return (None if tiers is None else tiers.terms, timed_by(programme), programme.timezone)
+
+
 def is_followed(programme: Programme) -> bool:
     """Whether contests, or rules on challenges, look at what an event gave."""
     return bool(programme.terms.contests) or any(rule.on is ChallengeCompletion for rule in programme.rules)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger.parts import Parts, Placed
+from engine.ledger.versions import Activation, since
 from engine.referral.facts import Referred
 from engine.store import closings, generations, history, ledgers, source_log, uses
 from schemas.canonical import IDENTITY_BYTES, order_identity
@@ -43,6 +44,7 @@ class StoredBooks:
         self._used: dict[str, int] = {}
         self._closed: dict[int, dict[tuple[str, int], int]] = {}
         self._changes: dict[str, int] = {}
+        self._schedules: dict[int, list[Activation]] = {}
 
     def of(self, member: Member, upto_seq: int = INT64_MAX) -> StoredBooks:
         """Turn to a member's books, as they are known up to a source event: what was logged later has not happened."""
@@ -113,6 +115,14 @@ class StoredBooks:
                 """,
                 (reward, change),
             )
+
+    def activations(self, version: int) -> list[Activation]:
+        """Return what was activated in the member's shard after a version, up to the place of what is judged."""
+        assert self._member is not None  # noqa: S101  `of` comes first
+        shard = self._member.shard
+        if shard not in self._schedules:
+            self._schedules[shard] = generations.schedule(self._cursor, self._generation, shard)
+        return since(self._schedules[shard], version, self._upto_seq)
 
     def redeemed(self, seq: int, event_id: str) -> None:
         """Return None: what is live decides redemptions itself."""

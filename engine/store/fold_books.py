@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from engine.ledger.parts import Parts, Placed, Redeemed
+from engine.ledger.versions import Activation, since
 from engine.referral.facts import Referred
 from engine.store import closings, history, source_log
 from engine.store.generations import version_in
@@ -42,7 +43,7 @@ class FoldBooks(ABC):
         self._facts = Facts()
         self._cursor: Cursor | None = None
         self._member: Member | None = None
-        self._schedule: list[tuple[int, int]] = []
+        self._schedule: list[Activation] = []
         self._upto_seq = 0
         self._place = (0, "")
         self._recorded: dict[tuple[str, str], tuple[int, Purchase]] = {}
@@ -54,7 +55,7 @@ class FoldBooks(ABC):
         self._recorded.clear()
         self._closed.clear()
 
-    def of(self, member: Member, schedule: list[tuple[int, int]], upto_seq: int, place: tuple[int, str]) -> Self:
+    def of(self, member: Member, schedule: list[Activation], upto_seq: int, place: tuple[int, str]) -> Self:
         """Turn to a member's books as they were known at `upto_seq`.
 
         `schedule` tells which version judged what of the shard, `place` where reward events come to stand: at which
@@ -94,6 +95,10 @@ class FoldBooks(ABC):
     def judge(self, version: int) -> Judges:
         """Return the judge of a version."""
         return self._judge(version)
+
+    def activations(self, version: int) -> list[Activation]:
+        """Return what was activated after a version, up to the place of what is judged."""
+        return since(self._schedule, version, self._upto_seq)
 
     def referred(self, referee_id: str) -> Referred:
         """Return what became of a referee of the member's."""

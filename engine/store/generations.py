@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from psycopg2.extras import Json
 
+from engine.ledger.versions import Activation
 from engine.store import meanings
 from engine.store.database import one
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
 SHARE_EVALUATION = "LOCK TABLE guerdon.evaluating IN ROW SHARE MODE"
@@ -114,22 +118,22 @@ def version_at(cursor: Cursor, generation: int, shard: int, seq: int) -> int:
     return 0 if row is None else int(row[0])
 
 
-def schedule(cursor: Cursor, generation: int, shard: int) -> list[tuple[int, int]]:
-    """Return (from_seq, version) pairs, ascending: a version judges the shard's source events after its from_seq."""
+def schedule(cursor: Cursor, generation: int, shard: int) -> list[Activation]:
+    """Return what was activated in a shard, ascending: each version judges the source events after its from_seq."""
     cursor.execute(
         """
-        SELECT from_seq, version FROM guerdon.generation_schedule
+        SELECT from_seq, version, guerdon.ms(at) FROM guerdon.generation_schedule
         WHERE generation = %s AND shard = %s ORDER BY from_seq
         """,
         (generation, shard),
     )
-    return [(from_seq, version) for from_seq, version in cursor.fetchall()]
+    return [Activation(*row) for row in cursor.fetchall()]
 
 
-def version_in(schedule: list[tuple[int, int]], seq: int) -> int:
-    """Return which version judges the source event at `seq`, by (from_seq, version) pairs; 0 before the first."""
-    index = bisect_left(schedule, (seq, 0)) - 1
-    return 0 if index < 0 else schedule[index][1]
+def version_in(schedule: Sequence[Activation], seq: int) -> int:
+    """Return which version judges the source event at `seq`; 0 before the first was activated."""
+    index = bisect_left(schedule, seq, key=attrgetter("from_seq")) - 1
+    return 0 if index < 0 else schedule[index].version
 
 
 def held_why(cursor: Cursor, generation: int, shard: int, member_id: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.ledger.versions import Activation
 from engine.store import generations
 from engine.store.adjustments import WHOLE
 
@@ -26,15 +27,16 @@ def record(cursor: Cursor, old: int, new: int) -> None:
     generations.add_fact(cursor, new, WHOLE, FACT, {"upto": upto, "schedules": schedules})
 
 
-def of(cursor: Cursor, live: int, shard: int) -> list[tuple[int, int]]:
-    """Return (from_seq, version) pairs of a shard, ascending, as `generations.schedule` does of one generation."""
+def of(cursor: Cursor, live: int, shard: int) -> list[Activation]:
+    """Return what was activated in a shard, ascending, as `generations.schedule` does of one generation."""
     own = generations.schedule(cursor, live, shard)
     before = _before(cursor, live, shard)
     if before is None:
         return own
-    earlier = [(from_seq, version) for from_seq, version in before.schedule if from_seq < before.upto]
-    later = [(from_seq, version) for from_seq, version in own if from_seq > before.upto]
-    return [*earlier, (before.upto, generations.version_in(own, before.upto + 1)), *later]
+    earlier = [activation for activation in before.schedule if activation.from_seq < before.upto]
+    turn = Activation(before.upto, generations.version_in(own, before.upto + 1), 0)
+    later = [activation for activation in own if activation.from_seq > before.upto]
+    return [*earlier, turn, *later]
 
 
 def other_upto(cursor: Cursor, generation: int, shard: int) -> int:
@@ -47,7 +49,7 @@ class _Before(NamedTuple):
     """Say up to which seq of a shard others were live, and what judged until then."""
 
     upto: int
-    schedule: list[tuple[int, int]]
+    schedule: list[Activation]
 
 
 def _before(cursor: Cursor, generation: int, shard: int) -> _Before | None:
@@ -60,4 +62,4 @@ def _before(cursor: Cursor, generation: int, shard: int) -> _Before | None:
         {"generation": generation, "whole": WHOLE, "kind": FACT, "shard": str(shard)},
     )
     row = cursor.fetchone()
-    return None if row is None else _Before(*row)
+    return None if row is None else _Before(row[0], [Activation(told[0], told[1], 0) for told in row[1]])

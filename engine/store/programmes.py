@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import msgpack
 from psycopg2.extras import Json
 
-from engine.programme.judge import timed_by
+from engine.programme.judge import moves_members
 from engine.programme.load import load_programme
 from engine.store import generations, source_log
 from engine.store.database import one
@@ -18,13 +18,14 @@ from schemas.errors import AnswerIsNo
 from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.programme.conditions import Metric
     from engine.programme.model import Programme
+    from engine.store.source_log import Head
 
 
 class Version(NamedTuple):
@@ -122,8 +123,9 @@ def activate(
     """Store a version, put its activation into every shard, and return its number.
 
     It takes all heads, so it falls between two transactions of every worker: what a shard holds before it was judged by
-    the old version, what comes after it, late events too, by the new one. Where its tiers or its days differ, the ticks
-    that follow review every member.
+    the old version, what comes after it, late events too, by the new one. What was due by itself up to the latest event
+    or tick of the shard is still the old one's. Where its tiers or its days differ, the ticks that follow review every
+    member.
 
     Args:
         cursor: of the transaction.
@@ -136,6 +138,8 @@ def activate(
     Raises:
         AnswerIsNo: it is what is active already, or it counts in another currency than the log.
     """
+    cursor.execute("SELECT shard, seq FROM guerdon.shard_head")
+    read = {shard: (seq, source_log.latest_ms(cursor, shard, 0, seq)) for shard, seq in cursor.fetchall()}
     generation = generations.lock_live(cursor)
     cursor.execute("LOCK TABLE guerdon.programme_version IN SHARE ROW EXCLUSIVE MODE")  # one activation at a time
     before = active(cursor)
@@ -148,27 +152,40 @@ def activate(
         cursor.execute(
             "UPDATE guerdon.programme_version SET backfilled = %s WHERE version = %s", (list(backfilled), version)
         )
-    recorded_ms = generations.now_ms(cursor)
-    rows = source_log.SourceRows()
-    told = {"version": version, "digest": programme.digest, "tzdata": package_version("tzdata")}
-    for head in heads.values():
-        head.record_at(max(head.recorded_ms, recorded_ms))
-        head.version = version
-        # how far ticks have come stands in no other row of the log, and a replay reviews members from there on
-        payload = msgpack.encode({**told, "ticked_ms": head.ticked_ms})
-        rows.append_own("activation", head, "", 0, f"activation-{version}", payload)
+    reached: dict[int, int] = {}
+    for shard, head in heads.items():
+        seq, known_ms = read[shard]  # read before anybody was held up, which leaves little to read now
+        reached[shard] = max(known_ms, source_log.latest_ms(cursor, shard, seq, head.seq))
+    rows = _activations(heads, reached, (version, programme.digest), generations.now_ms(cursor))
     if before is not None and _moves_members(before, programme):
-        _review_everybody(cursor)
+        _review_everybody(cursor, reached)
     rows.write_events(cursor)
     source_log.save_heads(cursor, heads.values(), generation)
     cursor.execute(
         """
-        INSERT INTO guerdon.generation_schedule (generation, shard, from_seq, version)
-        SELECT generation, shard, seq, version FROM guerdon.generation_head WHERE generation = %s
+        INSERT INTO guerdon.generation_schedule (generation, shard, from_seq, version, at)
+        SELECT h.generation, h.shard, h.seq, h.version, to_timestamp(r.reached_ms / 1000.0)
+        FROM guerdon.generation_head h
+        JOIN unnest(%s::smallint[], %s::bigint[]) AS r (shard, reached_ms) USING (shard)
+        WHERE h.generation = %s
         """,
-        (generation,),
+        (list(reached), list(reached.values()), generation),
     )
     return version
+
+
+def _activations(
+    heads: Mapping[int, Head], reached_ms: Mapping[int, int], version: tuple[int, str], recorded_ms: int
+) -> source_log.SourceRows:
+    """Return the activation of a version, by number and digest, as each shard's next source event."""
+    rows, (number, digest) = source_log.SourceRows(), version
+    told = {"version": number, "digest": digest, "tzdata": package_version("tzdata")}
+    for shard, head in heads.items():
+        head.record_at(max(head.recorded_ms, recorded_ms))
+        head.version = number
+        payload = msgpack.encode({**told, "reached_ms": reached_ms[shard]})
+        rows.append_own("activation", head, "", 0, f"activation-{number}", payload)
+    return rows
 
 
 def _check_follows(before: Version, programme: Programme) -> None:
@@ -238,27 +255,12 @@ def _moves_members(before: Version, programme: Programme) -> bool:
     return old is None or moves_members(old, programme)
 
 
-def moves_members(old: Programme, new: Programme) -> bool:
-    """Whether members who have no event must follow a new version: by its tiers, or by when their days come."""
-    return _what_moves(old) != _what_moves(new)
-
-
-def _what_moves(programme: Programme) -> tuple[object, ...]:
-    tiers = programme.terms.tiers
-    return (None if tiers is None else tiers.terms, timed_by(programme), programme.timezone)
-
-
-def _review_everybody(cursor: Cursor) -> None:
-    """Let the next ticks find every member; the caller holds all heads.
-
-    They are due from the instant on up to which their shard was moved: everything earlier is done.
-    """
-    for shard in range(SHARDS):
+def _review_everybody(cursor: Cursor, reached_ms: Mapping[int, int]) -> None:
+    """Let ticks find every member when what was due by the activation's instant is done; the caller holds all heads."""
+    for shard, at_ms in reached_ms.items():
         cursor.execute(
             """
-            UPDATE guerdon.member_state m
-            SET due_at = least(m.due_at, coalesce(h.ticked_at, to_timestamp(0)))
-            FROM guerdon.shard_head h WHERE h.shard = %(shard)s AND m.shard = %(shard)s
+            UPDATE guerdon.member_state SET due_at = least(due_at, to_timestamp(%s / 1000.0)) WHERE shard = %s
             """,
-            {"shard": shard},
+            (at_ms + 1, shard),
         )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.ledger.versions import Activation
     from engine.profile import MemberProfile
     from engine.store.shadows import Generation
 
@@ -28,16 +29,15 @@ if TYPE_CHECKING:
 class Shard:
     """Hold one shard as far as it is folded.
 
-    `schedule` tells which version judged what here, `outside` which one judges what is not the file's, both as
-    (from_seq, version). `due` says when something happens to a member by itself, as the column `due_at` does, `agenda`
-    has the same as a heap, with what is out of date among it. `touched`, `profiles`, `erased`, `reviewed` and `fresh`
-    are what has changed since the last chunk: states, profiles as they were, who was erased, whom the next tick
-    reviews, rows of the schedule.
+    `schedule` tells which version judged what here, `outside` which one judges what is not the file's. `due` says when
+    something happens to a member by itself, as the column `due_at` does, `agenda` has the same as a heap, with what is
+    out of date among it. `touched`, `profiles`, `erased`, `reviewed` and `fresh` are what has changed since the last
+    chunk: states, profiles as they were, who was erased, whom a tick is to review, rows of the schedule.
     """
 
     head: Head
-    schedule: list[tuple[int, int]]
-    outside: list[tuple[int, int]]
+    schedule: list[Activation]
+    outside: list[Activation]
     members: dict[str, Member] = field(default_factory=dict)
     due: dict[str, int] = field(default_factory=dict)
     agenda: list[tuple[int, str]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Shard:
     profiles: dict[str, MemberProfile | None] = field(default_factory=dict)
     erased: set[str] = field(default_factory=set)
     reviewed: dict[str, int] = field(default_factory=dict)
-    fresh: list[tuple[int, int]] = field(default_factory=list)
+    fresh: list[Activation] = field(default_factory=list)
 
     @property
     def number(self) -> int:
@@ -68,25 +68,24 @@ class Shard:
     def outside_at(self, seq: int) -> int:
         """Return which version judges a source event where the file does not."""
         outside = self.outside
-        if outside and outside[-1][0] < seq:
-            return outside[-1][1]
+        if outside and outside[-1].from_seq < seq:
+            return outside[-1].version
         return version_in(outside, seq)
 
-    def change_version(self, from_seq: int, version: int) -> int:
-        """Let a version judge what comes after `from_seq`; return the one before it if that never gave way to it yet.
+    def change_version(self, activation: Activation) -> int:
+        """Let a version judge what comes now; return the one before it if that never gave way to it yet.
 
         Members who have no event must follow such a change; late events at the edge of a file's time make it again and
         again, and nobody has to follow those.
         """
-        before = self.head.version
-        versions = [each for _, each in self.schedule]
-        is_first = (before, version) not in pairwise(versions)
-        if self.schedule and self.schedule[-1][0] == from_seq:
+        before, from_seq = self.head.version, activation.from_seq
+        is_first = (before, activation.version) not in pairwise(each.version for each in self.schedule)
+        if self.schedule and self.schedule[-1].from_seq == from_seq:
             self.schedule.pop()
-            self.fresh = [row for row in self.fresh if row[0] != from_seq]
-        self.schedule.append((from_seq, version))
-        self.fresh.append((from_seq, version))
-        self.head.version = version
+            self.fresh = [row for row in self.fresh if row.from_seq != from_seq]
+        self.schedule.append(activation)
+        self.fresh.append(activation)
+        self.head.version = activation.version
         return before if is_first else 0
 
     def plan(self, member: Member) -> None:
@@ -98,10 +97,10 @@ class Shard:
         if self.due.get(member_id) != due_ms:
             self._is_due(member_id, due_ms)
 
-    def review(self, ticked_ms: int) -> None:
-        """Let the next ticks find every member: something in the programme has changed that concerns them all."""
+    def review(self, at_ms: int) -> None:
+        """Let ticks find every member at an instant: something in the programme has changed that concerns them all."""
         for member_id in self.members:
-            due_ms = min(self.due.get(member_id, ticked_ms), ticked_ms)
+            due_ms = min(self.due.get(member_id, at_ms), at_ms)
             self.reviewed[member_id] = due_ms
             self._is_due(member_id, due_ms)
 
@@ -213,10 +212,11 @@ def save(cursor: Cursor, generation: Generation, shards: Sequence[Shard]) -> Non
         execute_values(
             cursor,
             """
-            INSERT INTO guerdon.generation_schedule (generation, shard, from_seq, version) VALUES %s
-            ON CONFLICT (generation, shard, from_seq) DO UPDATE SET version = excluded.version
+            INSERT INTO guerdon.generation_schedule (generation, shard, from_seq, version, at) VALUES %s
+            ON CONFLICT (generation, shard, from_seq) DO UPDATE SET version = excluded.version, at = excluded.at
             """,
             fresh,
+            template="(%s, %s, %s, %s, to_timestamp(%s / 1000.0))",
         )
     heads = [(s.number, s.head.seq, s.head.pos, s.head.reward_hash, s.head.version, s.head.ticked_ms) for s in shards]
     execute_values(

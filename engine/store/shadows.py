@@ -61,6 +61,11 @@ class Generation(NamedTuple):
             and (self.to_ms is None or occurred_ms < self.to_ms)
         )
 
+    def edge_ms(self, version: int) -> int:
+        """Return the last instant before the file, or a version beside it, has its turn; 0: from the beginning."""
+        until_ms = self.from_ms if version == self.file_version or self.to_ms is None else self.to_ms
+        return max(0, (until_ms or 0) - 1)
+
     def table(self, kept: str) -> str:
         """Return where it keeps `member_state`, `member_ledger`, `member_use`, `stock` or `budget` while not live."""
         return f"guerdon.{kept}_g{self.number}"
@@ -197,6 +202,7 @@ def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) 
         generation: which one.
         versions: by which version each shard's next event is judged.
     """
+    edges = {version: generation.edge_ms(version) for version in versions.values()}
     if not generation.repeats:  # else it is as if it had been its base all the time
         live_schedule.record(cursor, generations.live(cursor), generation.number)
     cursor.execute(
@@ -206,12 +212,20 @@ def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) 
             FROM unnest(%(shards)s::smallint[], %(versions)s::integer[]) AS v (shard, version)
             WHERE h.generation = %(generation)s AND h.shard = v.shard AND h.version <> v.version
             RETURNING h.generation, h.shard, h.seq, h.version
+        ), edge (version, at) AS (
+            SELECT * FROM unnest(%(edges)s::integer[], %(ms)s::bigint[])
         )
-        INSERT INTO guerdon.generation_schedule AS s (generation, shard, from_seq, version)
-        SELECT * FROM changed
-        ON CONFLICT (generation, shard, from_seq) DO UPDATE SET version = excluded.version
+        INSERT INTO guerdon.generation_schedule AS s (generation, shard, from_seq, version, at)
+        SELECT c.*, to_timestamp(edge.at / 1000.0) FROM changed c JOIN edge USING (version)
+        ON CONFLICT (generation, shard, from_seq) DO UPDATE SET version = excluded.version, at = excluded.at
         """,
-        {"generation": generation.number, "shards": list(versions), "versions": list(versions.values())},
+        {
+            "generation": generation.number,
+            "shards": list(versions),
+            "versions": list(versions.values()),
+            "edges": list(edges),
+            "ms": list(edges.values()),
+        },
     )
     cursor.execute(
         """

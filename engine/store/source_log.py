@@ -143,6 +143,22 @@ def _check_all_saved(cursor: Cursor, rows: Sequence[Head]) -> None:
         raise LookupError(f"of {len(rows)} heads {cursor.rowcount} were found where they were locked")
 
 
+def latest_ms(cursor: Cursor, shard: int, after_seq: int, upto_seq: int) -> int:
+    """Return the latest time of the events and ticks of a stretch of a shard, ms; 0 where there are none.
+
+    What else Guerdon writes occurs when it is written, and says nothing of the time of the others.
+    """
+    cursor.execute(
+        """
+        SELECT guerdon.ms(max(occurred_at)) FROM guerdon.source_event
+        WHERE shard = %s AND seq > %s AND seq <= %s AND kind::text NOT IN ('activation', 'release', 'contest')
+        """,
+        (shard, after_seq, upto_seq),
+    )
+    row = cursor.fetchone()
+    return 0 if row is None or row[0] is None else max(0, int(row[0]))
+
+
 def find_known(cursor: Cursor, identities: Sequence[bytes]) -> dict[bytes, Known]:
     """Return which of `identities` (16 bytes each) the log has, by one look-up for all of them."""
     if not identities:

@@ -1,4 +1,4 @@
-"""Remember by which meaning each generation was begun."""
+"""Remember by which meaning each generation was begun, and at which instant each version was activated in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ MEANINGS = """
 ALTER TABLE guerdon.generation ADD COLUMN meaning integer NOT NULL DEFAULT 1;  -- engine/meaning.py
 """
 
+ACTIVATIONS = """
+ALTER TABLE guerdon.generation_schedule
+    ADD COLUMN at timestamptz NOT NULL DEFAULT to_timestamp(0);  -- what was due by then, the version before performs
+"""
+
 
 def upgrade() -> None:
-    """Call what there is meaning 1; a live generation that knows no member is given the release's own by `migrate`."""
+    """Call what there is meaning 1; a live generation that knows no member is given the release's own by `migrate`.
+
+    Schedules that there are belong to generations of that meaning, and only tell which version judged what.
+    """
     op.execute(MEANINGS)
+    op.execute(ACTIVATIONS)
