@@ -268,7 +268,7 @@ def publish(settings: Settings, messages: Iterable[Message], partitioner: str = 
         producer.produce(topic, message.value, message.key, **target)
         producer.poll(0)
         sent += 1
-    assert producer.flush(30) == 0
+    assert producer.flush(120) == 0
     return sent
 
 
