@@ -73,10 +73,11 @@ def readers(work: Work, judges: Mapping[int, Judge]) -> set[Owner]:
 
 def _behind(work: Work) -> set[Owner]:
     """Return the members who do not follow the version in force yet."""
-    owners = {(event.shard, event.member_id) for event in work.batch.admitted if event.member_id} | set(own(work))
-    found = set()
-    for shard, member_id in owners:
-        member = work.members[shard].get(member_id)
-        if member is not None and member.state.version not in (0, work.heads[shard].version):
-            found.add((shard, member_id))
+    in_force = {shard: (0, head.version) for shard, head in work.heads.items()}
+    members = work.members
+    found = {owner for owner in own(work) if members[owner[0]][owner[1]].state.version not in in_force[owner[0]]}
+    for event in work.batch.admitted:
+        member = members[event.shard].get(event.member_id)
+        if member is not None and member.state.version not in in_force[event.shard]:
+            found.add((event.shard, event.member_id))
     return found
