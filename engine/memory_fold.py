@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from engine.ledger.memory_budgets import MemoryBudgets, RecordedBudgets
 from engine.ledger.parts import Parts
 from engine.log_fold import Failed, LogFold
-from engine.state import is_full, turn_page
+from engine.programme.uses import kept_from_ms
+from engine.state import drop_uses, has_many_uses, is_full, turn_page
 from engine.store import adjustments, generations
 from engine.store.erased_members import read_copied
 from engine.store.fold_books import FoldBooks
@@ -63,7 +64,10 @@ class MemoryFoldBooks(FoldBooks):
                 member.parts = Parts(pages=self._pages.pop(member.member_id, {}))
 
     def turn_page(self, member: Member) -> None:
-        """Turn the page of a state that is full."""
+        """Turn the page of a state that is full, and drop uses of limits for which nobody can ask any more."""
+        state = member.state
+        if state.version and has_many_uses(state):
+            drop_uses(state, kept_from_ms(self._judge(state.version).programme, state.clock_ms))
         while is_full(member.state):
             page, number = turn_page(member.state), member.state.pages
             pages = self._pages.setdefault(member.member_id, {}) if member.parts is None else member.parts.pages

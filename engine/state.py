@@ -138,19 +138,24 @@ def has_many_uses(state: MemberState) -> bool:
     return sum(map(len, state.ended.values())) >= USES_MAX
 
 
-def turn_uses(state: MemberState, known_ms: int) -> dict[str, list[LimitUse]] | None:
+def drop_uses(state: MemberState, before_ms: int) -> None:
+    """Drop the uses of periods that ended before an instant, and those of which nothing is left."""
+    state.ended = {
+        count: kept
+        for count, uses in state.ended.items()
+        if (kept := [use for use in uses if use.ended_ms >= before_ms and (use.amount or use.times)])
+    }
+
+
+def turn_uses(state: MemberState, before_ms: int) -> dict[str, list[LimitUse]] | None:
     """Take the uses of ended periods out of a state and return them as the page that `state.use_pages` numbers.
 
-    Uses that ended before `known_ms`, or of which nothing is left, are dropped; None where no other was there.
+    What `drop_uses` drops is gone; None where nothing else was there.
     """
-    page = {
-        count: known
-        for count, uses in state.ended.items()
-        if (known := [use for use in uses if use.ended_ms >= known_ms and (use.amount or use.times)])
-    }
-    state.ended = {}
-    if not page:
+    drop_uses(state, before_ms)
+    if not state.ended:
         return None
+    page, state.ended = state.ended, {}
     state.use_pages += 1
     return page
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import msgpack
 
 from engine.ledger.memory_books import MemoryBooks
-from engine.programme.uses import known_from_ms
+from engine.programme.uses import kept_from_ms
 from engine.state import LimitUse, has_many_uses, turn_uses
-from engine.windows import SLACK_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,10 +51,10 @@ class PagedBooks(MemoryBooks):
     def turn(self, state: MemberState) -> None:
         if not has_many_uses(state):
             return
-        known_ms = known_from_ms(self.judge(state.version).programme, state.clock_ms) - SLACK_MS
-        page = turn_uses(state, known_ms)
+        kept_ms = kept_from_ms(self.judge(state.version).programme, state.clock_ms)
+        page = turn_uses(state, kept_ms)
         if page is not None:
-            kept = {number: each for number, each in self._read() if _ended_ms(each) >= known_ms}
+            kept = {number: each for number, each in self._read() if _ended_ms(each) >= kept_ms}
             self.pages = {number: msgpack.encode(each) for number, each in kept.items()}
             self.pages[state.use_pages] = msgpack.encode(page)
 

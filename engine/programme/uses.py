@@ -301,15 +301,19 @@ def limit_count(programme: Programme, rule_id: str, scope: LimitScope) -> LimitC
     return LimitCount(scope.key(rule_id), scope.every, programme.terms.refunds.window, calendar_of(programme.timezone))
 
 
-def known_from_ms(programme: Programme, clock_ms: int) -> int:
-    """Return up to which instant periods may have ended that are not known any more, at a member's clock."""
-    return calendar_of(programme.timezone).before(clock_ms, programme.terms.refunds.window)
+def kept_from_ms(programme: Programme, clock_ms: int) -> int:
+    """Return an instant such that nobody can ask, at a member's clock or later, for a period that ended before it."""
+    return _known_from_ms(programme, clock_ms) - SLACK_MS
 
 
 def change_window(state: MemberState, before: Programme, after: Programme) -> None:
     """Take note of what was let go under another `refunds.window`: a longer one does not bring it back."""
     if before.terms.refunds.window != after.terms.refunds.window:
-        state.uses_gone_ms = max(state.uses_gone_ms, known_from_ms(before, state.clock_ms))
+        state.uses_gone_ms = max(state.uses_gone_ms, _known_from_ms(before, state.clock_ms))
+
+
+def _known_from_ms(programme: Programme, clock_ms: int) -> int:
+    return calendar_of(programme.timezone).before(clock_ms, programme.terms.refunds.window)
 
 
 def _let_end(state: MemberState, name: str, use: LimitUse, ended_ms: int) -> None:

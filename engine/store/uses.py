@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from msgspec import msgpack
 from psycopg2.extras import execute_values
 
-from engine.programme.uses import known_from_ms
+from engine.programme.uses import kept_from_ms
 from engine.state import LimitUse, has_many_uses, turn_uses
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_integer, pack_timestamp
-from engine.windows import SLACK_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,15 +63,15 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
     recalled: list[tuple[int, str]] = []
     turned: list[tuple[int, str, int]] = []
     for member in members:
-        state, known_ms = member.state, 0
+        state, kept_ms = member.state, 0
         if member.recalled:
             recalled.append((member.shard, member.member_id))
         if state.ended and has_many_uses(state):
             if state.version and (member.recalled or state.use_pages % LOOKED_AT_EVERY == 0):
-                known_ms = known_from_ms(judge(state.version).programme, state.clock_ms) - SLACK_MS
+                kept_ms = kept_from_ms(judge(state.version).programme, state.clock_ms)
                 if state.use_pages:
-                    turned.append((member.shard, member.member_id, known_ms))
-            page = turn_uses(state, known_ms)
+                    turned.append((member.shard, member.member_id, kept_ms))
+            page = turn_uses(state, kept_ms)
             if page is not None:
                 rows.append(_row(member, page))
         member.recalled = False
@@ -87,8 +86,8 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
         execute_values(
             cursor,
             f"""
-            DELETE FROM {table} u USING (VALUES %s) AS t (shard, member_id, known_ms)
-            WHERE u.shard = t.shard AND u.member_id = t.member_id AND u.ended_at < to_timestamp(t.known_ms / 1000.0)
+            DELETE FROM {table} u USING (VALUES %s) AS t (shard, member_id, kept_ms)
+            WHERE u.shard = t.shard AND u.member_id = t.member_id AND u.ended_at < to_timestamp(t.kept_ms / 1000.0)
             """,  # noqa: S608  as above
             turned,
         )
