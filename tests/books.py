@@ -11,8 +11,9 @@ from engine.programme.uses import kept_from_ms
 from engine.state import LimitUse, has_many_uses, turn_uses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from engine.ledger.versions import Activation
     from engine.programme.judge import Judges
     from engine.state import MemberState
 
@@ -43,8 +44,8 @@ def fails_on_e2(event: Any) -> bool:
 class PagedBooks(MemoryBooks):
     """Keep uses of ended periods in pages beyond the state, as PostgreSQL does, and drop those that are not known."""
 
-    def __init__(self, judge: Callable[[int], Judges]) -> None:
-        super().__init__(judge)
+    def __init__(self, judge: Callable[[int], Judges], schedule: Sequence[Activation]) -> None:
+        super().__init__(judge, schedule=schedule)
         self.pages: dict[int, bytes] = {}
         self.recalls = 0
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from engine.evaluate import fold
+from engine.ledger.versions import Activation
 from engine.programme.conditions import Duration
 from engine.programme.contest_periods import bounds_of
 from engine.programme.facts import period_of
@@ -54,12 +55,14 @@ class Member:
         self.judges = {judge.version: judge}
         self.judge = judge
         self.state = MemberState()
-        self.books = PagedBooks(self.judges.__getitem__)
+        self.schedule = [Activation(-1, judge.version, 0)]
+        self.books = PagedBooks(self.judges.__getitem__, self.schedule)
         self.is_paging = is_paging
         self.count = 0
 
     def activate(self, judge: Judges) -> None:
         self.judge = self.judges[judge.version] = judge
+        self.schedule.append(Activation(self.count, judge.version, self.state.clock_ms))
 
     def take(self, event_: Purchase | Refund) -> list[RewardEvent]:
         self.count += 1
