@@ -87,6 +87,7 @@ def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judges]) -> 
         state: the member's, whose newest lots and orders stay.
         judge: returns the judge of an activated version.
     """
+    parts.holdings = None  # what is dropped is found no more
     clock_ms = state.clock_ms
     noted = state.orders | {order_id: facts for page in parts.pages.values() for order_id, facts in page.orders.items()}
     kept = {lot.key for lot in at_hand(parts.lots(), parts, clock_ms, judge)}
