@@ -224,6 +224,7 @@ _REDEMPTIONS: dict[str, Callable[[Redemption, Asked], str]] = {
 _BY_THEMSELVES = {
     "limit_max": "a limit of the rule had less left",
     "limit_times": "the rule had given as often as it may",
+    "limit_forgotten": "what a limit had let through in its period is no longer known",
     "out_of_range": "it is more than can be counted, or owed",
     "cohort_control": "the member is in the control arm",
     "contest_closed": "the period of the contest was closed before; the rules gave all the same",
