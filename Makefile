@@ -57,6 +57,7 @@ bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its l
 	@$(BIN)/python -m bench.replay
 	@$(BIN)/python -m bench.projections
 	@$(BIN)/python -m bench.as_of
+	@$(BIN)/python -m bench.open_lots
 
 chaos: $(READY) ## the long form of the tests in which processes, networks, disks and clocks fail
 	GUERDON_CHAOS=full $(BIN)/pytest -m chaos

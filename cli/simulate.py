@@ -99,7 +99,7 @@ def _simulated(programme: Path, events: list[str], until: str | None, *, from_lo
 
 def _narrow(simulation: Simulation, event_id: str) -> None:
     """Leave of what is explained only the event that was asked for."""
-    simulation.explained = [told for told in simulation.explained or () if told.event.event_id == event_id]
+    simulation.explained = [told for told in simulation.explained or () if told.event_id == event_id]
     if not simulation.explained:
         raise AnswerIsNo(f'no event "{event_id}" was judged; it is not among what was taken, or it was set aside')
 

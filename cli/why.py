@@ -1,4 +1,4 @@
-"""Explain what was decided on a recorded event, rule by rule: `guerdon why`."""
+"""Explain what was decided on a recorded event, rule by rule and lot by lot: `guerdon why`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from schemas.display import visible
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from rich.text import Text
 
 HELD = "held"
+_HANGING = 2
+_LEAST_WIDTH = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -31,16 +35,21 @@ def why(
         str | None, typer.Option("--reward", metavar="KEY", help="Explain this reward event, by its key in hex.")
     ] = None,
     member: Annotated[
-        str | None, typer.Option("--member", metavar="ID", help="Explain the last events of this member.")
+        str | None, typer.Option("--member", metavar="ID", help="Explain this member's last events.")
     ] = None,
-    last: Annotated[int, typer.Option("--last", min=1, help="With --member: so many events.")] = 5,
+    last: Annotated[
+        int,
+        typer.Option(
+            "--last", min=1, help="With --member: so many of their own, and so many others that brought something."
+        ),
+    ] = 5,
     generation: Annotated[
         int | None, typer.Option("--generation", metavar="GEN", help="As this generation judged it; else the live one.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Name the rules on other events, too.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Tell for each rule why it gave or did not, as it was when the event was judged, not as it is now.
+    """Tell why rules gave or did not, what moved and what was refused, as it was when the event was judged.
 
     The member's recorded history is folded again up to the event, by the versions of the programme that judged it.
     With --member only the rules that gave or nearly did are told.
@@ -68,25 +77,40 @@ def why(
 
 
 def print_explanations(documents: Iterable[dict[str, Any]]) -> None:
-    """Print of each event its heading, what is to be known of it, and a sentence for each rule."""
+    """Print of each event its heading, what is to be known of it, and a sentence for each rule, claim and movement.
+
+    On a terminal a long sentence goes on below its own beginning; elsewhere each has a line of its own, for `grep`.
+    """
     from rich.console import Console  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from rich.text import Text  # noqa: PLC0415  as above
 
     console = Console(highlight=False)
     for number, document in enumerate(documents):
         if number:
             console.print()
-        console.print(Text(visible(_heading(document)), style="bold"), soft_wrap=True)
-        for note in document.get("notes", ()):
-            console.print(Text(visible(f"  {note}"), style="yellow"), soft_wrap=True)
-        for rule in document["rules"]:
-            name, sentence = rule["rule"], rule["sentence"].removeprefix(f"{rule['rule']}: ")
-            style = "green" if rule["outcome"] == "gave" else ""
-            console.print(
-                Text.assemble("  ", (visible(name), "bold"), ": ", (visible(sentence), style)), soft_wrap=True
-            )
-        if document["tier"] is not None:
-            console.print(Text(visible(f"  after it: {document['tier']['sentence']}")), soft_wrap=True)
+        for indent, line in _lines(document):
+            width = max(console.width - indent - _HANGING, _LEAST_WIDTH)
+            for nth, part in enumerate(line.wrap(console, width) if console.is_terminal else [line]):
+                part.rstrip()
+                console.print(" " * (indent + (_HANGING if nth else 0)), part, sep="", soft_wrap=True)
+
+
+def _lines(document: dict[str, Any]) -> Iterator[tuple[int, Text]]:
+    """Yield the lines about an event, each with its indentation."""
+    from rich.text import Text  # noqa: PLC0415  as above
+
+    yield 0, Text(visible(_heading(document)), style="bold")
+    for note in document.get("notes", ()):
+        yield 2, Text(visible(note), style="yellow")
+    for told in (*document["asked"], *document["claims"]):
+        yield 2, Text(visible(told["sentence"]))
+    for rule in document["rules"]:
+        name, sentence = rule["rule"], rule["sentence"].removeprefix(f"{rule['rule']}: ")
+        style = "green" if rule["outcome"] == "gave" else ""
+        yield 2, Text.assemble((visible(name), "bold"), ": ", (visible(sentence), style))
+    for move in document["moved"]:
+        yield 4, Text(visible(move["sentence"]))
+    if document["tier"] is not None:
+        yield 2, Text(visible(f"after it: {document['tier']['sentence']}"))
 
 
 def _heading(document: dict[str, Any]) -> str:

@@ -73,7 +73,7 @@ def promote(
             old = generations.live(cursor)
         bring_up(database_url, generation)
         with as_owner(database_url, application="guerdon promote") as owning, owning, owning.cursor() as cursor:
-            shadows.index_members(cursor, number)
+            shadows.index_log(cursor, number)
         observe("before switch")
         folded = _switch(database_url, generation, lock_timeout_s, observe)
     return {"generation": number, "previous": old, "folded_while_still": folded}

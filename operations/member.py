@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from engine.store import generations
 from engine.store.database import transaction
 from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
 
 REWARD_EVENTS_SHOWN = 20
 EXPIRING_WITHIN_S = 30 * 86_400
+
+LAST_REWARD_EVENTS = """
+WITH own AS MATERIALIZED (
+    SELECT pos FROM guerdon.reward_event
+    WHERE generation = %(live)s AND shard = %(shard)s AND member_id = %(member)s
+)
+SELECT * FROM reward.reward_event
+WHERE shard = %(shard)s AND pos = ANY(ARRAY(SELECT pos FROM own ORDER BY pos DESC LIMIT %(last)s))
+ORDER BY pos DESC
+"""
+"""All of the member's are found by the index by member; from the log's end backwards would be a scan."""
 
 
 def member(
@@ -46,14 +58,8 @@ def member(
             raise AnswerIsNo(
                 f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
             )
-        events = dictionaries(
-            cursor,
-            """
-            SELECT * FROM reward.reward_event WHERE shard = %s AND member_id = %s AND seq = ANY(%s)
-            ORDER BY pos DESC LIMIT %s
-            """,
-            (shard, member_id, _recent(cursor, shard, known[0]["last_seq"], reward_events_max), reward_events_max),
-        )
+        asked = {"live": generations.live(cursor), "shard": shard, "member": member_id, "last": reward_events_max}
+        events = dictionaries(cursor, LAST_REWARD_EVENTS, asked)
         shown = _of_views(cursor, member_id, expiring_within_s)
     return {
         "member_id": member_id,
@@ -119,21 +125,3 @@ def _of_views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[st
         "rewards": rewards,
         "held_because": held,
     }
-
-
-def _recent(cursor: Cursor, shard: int, last_seq: int, events_max: int) -> list[int]:
-    """Return the member's last positions in the source log, read along its chain: the log has no index by member."""
-    cursor.execute(
-        """
-        WITH RECURSIVE chain (seq, prev_seq, n) AS (
-            SELECT seq, prev_seq, 1 FROM guerdon.source_event WHERE shard = %(shard)s AND seq = %(last)s
-            UNION ALL
-            SELECT e.seq, e.prev_seq, n + 1 FROM chain c
-            JOIN guerdon.source_event e ON e.shard = %(shard)s AND e.seq = c.prev_seq
-            WHERE n < %(most)s
-        )
-        SELECT seq FROM chain
-        """,
-        {"shard": shard, "last": last_seq, "most": events_max},
-    )
-    return [seq for (seq,) in cursor.fetchall()]

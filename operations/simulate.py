@@ -14,19 +14,18 @@ from engine.conflicts import is_same_order, other_event, other_order
 from engine.evaluate import advance, award, fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import MemoryBudgets
-from engine.ledger.tiers import report_of
 from engine.ledger.versions import Activation
-from engine.programme.compile import Judge, compile_programme
+from engine.programme.compile import compile_programme
 from engine.programme.explain import Explainer
-from engine.programme.explain_tier import explain_tier
 from engine.programme.load import load_file, refused
 from engine.programme.problems import unusable
 from engine.referral.facts import Attribution
 from engine.state import MemberState, Occurrence
 from operations.event_lines import activation_in, event_id_in, read_lines, tick_in
+from operations.explaining import Explaining, Heading, heading_of
 from operations.simulate_contests import LATENESS_MS, SimulatedContests
 from operations.simulate_referrals import SimulatedReferrals
-from operations.simulation import Explained, Quarantined, Recorded, Simulation, told
+from operations.simulation import Quarantined, Recorded, Simulation, told
 from schemas.canonical import content_digest, event_identity
 from schemas.errors import InputError
 from schemas.events import Purchase, key_of
@@ -36,8 +35,9 @@ from schemas.rejection import Reason, Rejected
 from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from engine.programme.judge import Judges
     from engine.programme.load import Loaded
     from engine.programme.model import Programme
     from engine.programme.problems import Problem
@@ -104,13 +104,14 @@ class _Simulator:
     def __init__(self, programme: Path | Programme, others: Mapping[str, Loaded], *, why: bool) -> None:
         self._others = others
         self.simulation = Simulation(explained=[] if why else None)
+        self._explaining = Explaining([] if self.simulation.explained is None else self.simulation.explained)
         self._version = 0
         self._seqs = [0] * SHARDS
         self._positions = [0] * SHARDS
         self._members: dict[str, MemberState] = {}
         self._digests: dict[bytes, bytes] = {}
         self._orders: dict[tuple[str, str], Purchase] = {}
-        self._judges: dict[int, Judge | Explainer] = {}
+        self._judges: dict[int, Judges] = {}
         self._schedule: list[Activation] = []
         self._books: dict[str, MemoryBooks] = {}
         self._stock: dict[str, int] = {}
@@ -218,18 +219,14 @@ class _Simulator:
             )  # fmt: skip
         if isinstance(event, Purchase):
             books.record(event, self._judge.version)
-        explainers = [judge for judge in self._judges.values() if isinstance(judge, Explainer)]
-        for explainer in explainers:
-            explainer.explained = []
+        self._explaining.begin(self._judges.values())
         rewards = fold(state, event, occurrence, self._judge, books)
-        self._write(member_id, event.event_id, occurrence, rewards)
-        if self.simulation.explained is not None and type(event) is not Attribution:
-            tier = explain_tier(self._judge.programme, report_of(self._judge, state))
-            told_of = [each for explainer in explainers for each in explainer.explained]
-            self.simulation.explained.append(Explained(event, self._version, told_of, tier))
+        self._write(member_id, heading_of(event), occurrence, rewards)
 
-    def _write(self, member_id: str, event_id: str, occurrence: Occurrence, rewards: Iterable[RewardEvent]) -> None:
-        shard = shard_of(member_id)
+    def _write(self, member_id: str, heading: Heading, occurrence: Occurrence, rewards: Sequence[RewardEvent]) -> None:
+        """Write down what an event, a tick or a contest has brought a member."""
+        self._explaining.tell(self._judge, heading, self._members[member_id], rewards)
+        shard, event_id = shard_of(member_id), heading.event_id
         for reward in rewards:
             self._positions[shard] += 1
             place = (shard, self._positions[shard], occurrence.seq)
@@ -256,8 +253,9 @@ class _Simulator:
                 event_id = f"tick-{iso_from_instant(until_ms)}"
                 seq = self._seqs[shard_of(member_id)]
                 occurrence = Occurrence(event_identity("guerdon", event_id), seq, self.simulation.clock_ms)
+                self._explaining.begin(self._judges.values())
                 rewards = advance(member_id, state, occurrence, self._judge, self._books[member_id], until_ms)
-                self._write(member_id, event_id, occurrence, rewards)
+                self._write(member_id, Heading(event_id, "guerdon", "tick", member_id, until_ms), occurrence, rewards)
         self._take_own(self._referrals.decide_waiting(until_ms, self._judge.programme))
         self._close_contests(until_ms)
 
@@ -270,8 +268,10 @@ class _Simulator:
                 state, books = self._members[won.member_id], self._books[won.member_id]
                 seq = self._seqs[shard_of(won.member_id)]
                 occurrence = Occurrence(event_identity("guerdon", event_id), seq, self.simulation.clock_ms)
+                self._explaining.begin(self._judges.values())
                 rewards = award(won.member_id, state, occurrence, self._judge, books, won)
-                self._write(won.member_id, event_id, occurrence, rewards)
+                heading = Heading(event_id, "guerdon", "contest", won.member_id, won.end_ms)
+                self._write(won.member_id, heading, occurrence, rewards)
 
     def _change_programme(self, name: str, line: Line) -> None:
         before = self._judge.programme
@@ -288,14 +288,14 @@ class _Simulator:
         if programme.digest != before.digest:
             self._judge = self._activate(programme)
 
-    def _activate(self, programme: Programme) -> Judge | Explainer:
+    def _activate(self, programme: Programme) -> Judges:
         """Judge by `programme` from here on; like the worker's, the activation is a source event of every shard.
 
         What was due by the latest event or tick of the file so far is still the version before's.
         """
         self._version += 1
         self._seqs = [seq + 1 for seq in self._seqs]
-        judge: Judge | Explainer = compile_programme(programme, self._version)
+        judge: Judges = compile_programme(programme, self._version)
         if self.simulation.explained is not None:
             judge = Explainer(programme, self._version)
         self._judges[self._version] = judge

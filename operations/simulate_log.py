@@ -9,12 +9,12 @@ from engine.ledger.tiers import report_of
 from engine.memory_fold import MemoryFold
 from engine.programme.compile import compile_programme
 from engine.programme.explain import Explainer
-from engine.programme.explain_tier import explain_tier
 from engine.referral.facts import Attribution
 from engine.replay import shares_anything
 from engine.store import meanings, programmes, shadows
 from engine.store.database import NO_LIMIT, connect
 from engine.store.shadows import Generation
+from operations.explaining import Explaining, Heading, heading_of
 from operations.replay import check_history
 from operations.shard_pool import seldom_collected
 from operations.simulate import load_checked
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from engine.programme.model import Programme
     from engine.store.history import Logged
+    from engine.store.history import Recorded as HistoryRecorded
     from engine.store.member_states import Member
     from engine.store.shadow_states import Shard
-    from schemas.events import Event
     from schemas.rewards import RewardEvent
 
 
@@ -111,6 +111,10 @@ class _Simulating(MemoryFold):
         super().__init__(cursor, generation, judges)
         self._simulation = simulation
         self._found = Simulation()
+        self._rewards: list[RewardEvent] = []
+        self._row: Logged
+        self._waited: Heading | None = None
+        self._explaining = Explaining([])
         self._explainers = [judge for judge in judges.values() if isinstance(judge, Explainer)]
 
     def run(self, upto: Mapping[int, int], tell: Callable[[int], None] = lambda _events: None) -> None:
@@ -133,30 +137,46 @@ class _Simulating(MemoryFold):
     def _begin(self, upto: Mapping[int, int]) -> None:
         """Begin anew, and forget what these shards have brought before a member could not be judged."""
         super()._begin(upto)
-        self._found = Simulation(explained=[])
+        explained: list[Explained] = []
+        self._found = Simulation(explained=explained)
+        self._explaining = Explaining(explained)
 
     def _fold(self, row: Logged) -> None:
-        recorded, found = row.recorded, self._found
-        for explainer in self._explainers:
-            explainer.explained = []
+        recorded, found, self._row = row.recorded, self._found, row
+        self._begin_telling()
         super()._fold(row)
         found.clock_ms = max(found.clock_ms, row.occurred_ms)
         found.accepted += recorded.kind in EVENT_TYPES
         if isinstance(recorded.event, Attribution):
             found.attributions[row.shard, recorded.occurrence.seq] = recorded.event
-        elif self._explainers and recorded.event is not None and recorded.member_id:
-            self._explain(self._shards[row.shard], recorded.event, recorded.member_id)
+        if recorded.event is not None and recorded.member_id:
+            self._tell(self._shards[row.shard], heading_of(recorded.event), recorded.member_id)
 
-    def _explain(self, shard: Shard, event: Event, member_id: str) -> None:
-        judge = self._judge(shard.head.version)
-        told_of = [each for explainer in self._explainers for each in explainer.explained]
-        tier = explain_tier(judge.programme, report_of(judge, shard.members[member_id].state))
-        assert self._found.explained is not None  # noqa: S101  `_begin` comes first
-        self._found.explained.append(Explained(event, shard.head.version, told_of, tier))
+    def _bring(self, shard: Shard, member: Member, event_id: str, given: Callable[[], Sequence[RewardEvent]]) -> None:
+        """Tell of what time or a contest brings a member, who has no row of their own in the log."""
+        self._begin_telling()
+        super()._bring(shard, member, event_id, given)
+        kind = self._row.recorded.kind
+        heading = Heading(event_id, "guerdon", kind, member.member_id, self._row.occurred_ms)
+        self._tell(shard, self._waited or heading, member.member_id)
+
+    def _judge_waiting(self, shard: Shard, member: Member, recorded: HistoryRecorded) -> None:
+        self._waited = None if recorded.event is None else heading_of(recorded.event)
+        super()._judge_waiting(shard, member, recorded)
+        self._waited = None
+
+    def _begin_telling(self) -> None:
+        self._rewards = []
+        self._explaining.begin(self._explainers)
+
+    def _tell(self, shard: Shard, heading: Heading, member_id: str) -> None:
+        judge = self._judge(shard.head.version) if shard.head.version else None
+        self._explaining.tell(judge, heading, shard.members[member_id].state, self._rewards)
 
     def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:
         head = shard.head
         lowest = self._judge(head.version).programme.lowest_tier if head.version else None
+        self._rewards += rewards
         for reward in rewards:
             head.pos += 1
             place = (shard.number, head.pos, head.seq)

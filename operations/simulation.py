@@ -11,18 +11,17 @@ from projections.balance_fold import fold_balances
 from projections.item_fold import fold_items
 from projections.referral_fold import fold_referrals
 from projections.tier_fold import fold_tier_changes
-from schemas.events import TYPE_NAMES
 from schemas.rewards import shown_order
 from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:
     from engine.ledger.tiers import Standings
     from engine.programme.explain import RuleExplanation
+    from engine.programme.explain_ledger import Account
     from engine.programme.explain_tier import TierExplanation
     from engine.programme.problems import Problem
     from engine.referral.facts import Attribution
     from projections.item_fold import HeldItem
-    from schemas.events import Event
     from schemas.rejection import Reason
     from schemas.rewards import RewardEvent
 
@@ -41,23 +40,32 @@ class Quarantined:
 
 
 class Explained(NamedTuple):
-    """Hold what is told of one event, in the order of judging: a sentence for each rule, and the tier after it."""
+    """Hold what is told of one event: a sentence for each rule, the account of the ledger, the tier after it.
 
-    event: Event
+    What time brings by itself is told as a `tick`, what contests bring as a `contest`, of source "guerdon".
+    """
+
+    event_id: str
+    source: str
+    kind: str
+    member_id: str | None
+    occurred_ms: int
     version: int
     rules: list[RuleExplanation]
+    account: Account
     tier: TierExplanation | None
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
         return {
-            "event_id": self.event.event_id,
-            "source": self.event.source,
-            "type": TYPE_NAMES.get(type(self.event), "forwarded"),
-            "member_id": getattr(self.event, "member_id", None),
-            "occurred_at": iso_from_instant(self.event.occurred_at),
+            "event_id": self.event_id,
+            "source": self.source,
+            "type": self.kind,
+            "member_id": self.member_id,
+            "occurred_at": iso_from_instant(self.occurred_ms),
             "rule_version": self.version,
             "rules": [rule.document() for rule in self.rules],
+            **self.account.document(),
             "tier": None if self.tier is None else self.tier.document(),
         }
 

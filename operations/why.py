@@ -2,170 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from engine.evaluate import advance, fold
 from engine.ledger.adjustments import Adjustment, counts
-from engine.ledger.memory_books import MemoryBooks
-from engine.ledger.memory_budgets import RecordedBudgets
-from engine.ledger.tiers import report_of
-from engine.live import load_judge
-from engine.programme.explain import Explainer
-from engine.programme.explain_tier import explain_tier
-from engine.state import MemberState, Occurrence
-from engine.store import adjustments, budgets, generations, quarantine, shadows, source_log
+from engine.meaning import MEANING
+from engine.programme.explain_ledger import Account
+from engine.store import adjustments, generations, quarantine, shadows, source_log
 from engine.store.database import transaction
 from engine.store.erased_members import is_erased
 from engine.store.history import History
-from engine.store.replay_facts import redeemed_by
 from engine.store.reward_log import first_pos
-from operations.why_own import OTHERWISE, explain_own, find_reward, origin_of, with_meaning
+from operations.why_fold import HistoryFold, Versions, own_steps
+from operations.why_own import find_reward, last_brought, origin_of, sentence_of_row
 from schemas.canonical import IDENTITY_BYTES, event_identity
 from schemas.errors import AnswerIsNo, InputError
-from schemas.events import Purchase, Touch
 from schemas.partitioning import shard_of
 from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.ledger.memory_budgets import Asking
-    from engine.ledger.parts import Redeemed
-    from engine.ledger.versions import Activation
-    from engine.programme.compile import Judge
-    from engine.programme.explain import RuleExplanation
-    from engine.programme.explain_tier import TierExplanation
-    from engine.programme.judge import Judges
-    from engine.state import LimitUse
     from engine.store.history import Recorded
     from engine.store.shadows import Generation
-    from schemas.rewards import RewardEvent
+    from operations.why_fold import Judged
 
 EVENTS_TOLD = 5
 KEY_DIGITS = 64
+BY_ITSELF = "by itself"
+"""The status of what no event brought about."""
+OTHERWISE = "the reward log says otherwise than this release would decide; run `guerdon verify`"
 COPIED = (
     "the member was erased before this generation came to it: what the generation before had of it was copied, and is "
     "not judged by the file"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Hold one source event as it was judged again; `at_seq` is where its reward events stand in the log.
-
-    `clock_ms` is how far the member's clock was before it; `bare` says that personal fields up to here were erased.
-    """
-
-    recorded: Recorded
-    version: int
-    programme: str
-    at_seq: int
-    clock_ms: int
-    bare: bool
-    rules: Sequence[RuleExplanation]
-    rewards: Sequence[RewardEvent]
-    tier: TierExplanation | None
-
-
-@dataclass(slots=True)
-class Versions:
-    """Find the programme that judged each source event of a shard."""
-
-    cursor: Cursor
-    generation: int
-    shard: int
-    everything: bool = False
-    schedule: list[Activation] = field(init=False)
-    _judges: dict[int, Judge] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.schedule = generations.schedule(self.cursor, self.generation, self.shard)
-
-    def judge_at(self, seq: int) -> Judge:
-        """Return the judge of the source event at `seq`."""
-        return self.judge(generations.version_in(self.schedule, seq))
-
-    def judge(self, version: int) -> Judge:
-        """Return the judge of a version."""
-        if version not in self._judges:
-            self._judges[version] = load_judge(self.cursor, version)
-        return self._judges[version]
-
-
-def fold_history(
-    history: Iterable[Recorded],
-    versions: Versions,
-    held: frozenset[int],
-    wanted: frozenset[int],
-    recorded: tuple[Mapping[Asking, LimitUse], Mapping[tuple[int, str], Redeemed]],
-) -> dict[int, Judged]:
-    """Fold a member's source events, the earliest first, and explain those at the seqs `wanted`.
-
-    A member who was held, by an event of theirs or by a tick, is judged on from their `release`, as `engine.release`
-    did: in order, each event by the version of its own place. An event that still waits is not in what is returned.
-    What other members had left of budgets and stock no fold of one member can know: `recorded` says where a budget had
-    too little, and what became of redemptions.
-    """
-    state, released_seq, bare = MemberState(), 0, False
-    budgets_ = RecordedBudgets(recorded[0])
-    books = MemoryBooks(versions.judge, budgets=budgets_, redeemed=recorded[1], schedule=versions.schedule)
-    waiting: list[Recorded] = []
-    told: dict[int, Judged] = {}
-
-    def judge(judged: Recorded, occurrence: Occurrence) -> None:
-        if judged.event is None:
-            return
-        seq = judged.occurrence.seq
-        compiled = versions.judge_at(seq)
-        books.upto_seq = seq
-        event: Any = judged.event
-        if isinstance(event, Purchase):
-            books.record(event, compiled.version)
-        if seq not in wanted:
-            fold(state, event, occurrence, compiled, books)
-            return
-        explainer = Explainer(compiled.programme, compiled.version, everything=versions.everything)
-        clock_ms = state.clock_ms
-        rewards = _given(state, event, occurrence, (compiled, explainer), books)
-        version, programme = compiled.version, compiled.programme.id
-        tier = explain_tier(compiled.programme, report_of(compiled, state))
-        told[seq] = Judged(
-            judged, version, programme, occurrence.seq, clock_ms, bare, explainer.explained, tuple(rewards), tier
-        )
-
-    for each_event in history:
-        here = each_event.occurrence
-        bare = bare or each_event.bare
-        if each_event.kind == "release":
-            released_seq = here.seq
-            for each in waiting:
-                judge(each, Occurrence(each.occurrence.identity, here.seq, here.recorded_at_ms))
-            waiting = []
-            continue
-        if any(released_seq < seq <= here.seq for seq in held):
-            waiting.append(each_event)
-        else:
-            judge(each_event, here)
-        if len(told) == len(wanted):
-            break
-    return told
-
-
-def _given(
-    state: MemberState, event: Any, occurrence: Occurrence, judges: tuple[Judges, Judges], books: MemoryBooks
-) -> Sequence[RewardEvent]:
-    """Return what an event gives, judged by the second of two judges of one version, so that it is told what that asks.
-
-    What falls due on the way is judged by the first: it stands where it was performed, at a tick perhaps.
-    """
-    if isinstance(event, Touch):
-        return ()
-    advance(event.member_id, state, occurrence, judges[0], books, event.occurred_at)
-    return fold(state, event, occurrence, judges[1], books)
 
 
 def why_event(
@@ -191,7 +60,8 @@ def why_event(
         if known is None:
             raise AnswerIsNo(_not_recorded(cursor, event_id, source))
         of = _generation(cursor, generation)
-        return _explained(cursor, of, known.shard, [known.seq], everything=everything)[0]
+        member_id = History(cursor, bare=True).at(known.shard, known.seq).member_id
+        return _explained(cursor, of, (known.shard, member_id), [known.seq], everything=everything)[0]
 
 
 def why_reward(
@@ -224,12 +94,11 @@ def why_reward(
                 f"{reward_key}; `guerdon member ID --json` shows the keys of the live one"
             )
         history = History(cursor, bare=True)
-        recorded = history.at(row.shard, row.seq)
-        if recorded.event is None and recorded.kind != "release":
-            told = with_meaning(explain_own(cursor, of, row, recorded), shadows.get(cursor, of))
-            return {"reward_key": key.hex(), **told}
         seq = history.seq_of(row.shard, row.seq, row.event_id)
-        found = _explained(cursor, of, row.shard, [seq], everything=everything)[0]
+        found = _explained(cursor, of, (row.shard, row.member_id), [seq], everything=everything)[0]
+        if found["status"] == BY_ITSELF:
+            found["notes"].insert(0, sentence_of_row(cursor, of, row))
+            found["moved"] = [move for move in found["moved"] if move["reward_key"] != key.hex()]
     found["rules"].sort(key=lambda told: told["rule"] != row.rule_id)
     return {"reward_key": key.hex(), **found}
 
@@ -237,7 +106,10 @@ def why_reward(
 def why_member(
     database_url: str, member_id: str, last: int = EVENTS_TOLD, *, generation: int | None = None
 ) -> list[dict[str, Any]]:
-    """Explain the last events of a member, the earliest first, each with the rules that gave or nearly did.
+    """Explain the last events of a member's own, and the last that brought them reward events, the earliest first.
+
+    What was passed on of their referees, and what a tick did, is told only where it brought something. Of each event
+    the rules that gave or nearly did are told.
 
     Raises:
         AnswerIsNo: no event of this member was ever recorded.
@@ -251,9 +123,13 @@ def why_member(
             raise AnswerIsNo(
                 f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
             )
-        events = (each for each in History(cursor, bare=True).of_member(shard, last_seq) if each.event is not None)
-        seqs = sorted(each.occurrence.seq for each in islice(events, last))
-        return _explained(cursor, _generation(cursor, generation), shard, seqs, near=True)
+        of = _generation(cursor, generation)
+        history = History(cursor, bare=True)
+        seqs = set(history.last_own(shard, last_seq, last))
+        seqs.update(
+            history.seq_of(shard, seq, event_id) for seq, event_id in last_brought(cursor, of, (shard, member_id), last)
+        )
+        return _explained(cursor, of, (shard, member_id), sorted(seqs), near=True)
 
 
 def _generation(cursor: Cursor, generation: int | None) -> int:
@@ -265,54 +141,88 @@ def _generation(cursor: Cursor, generation: int | None) -> int:
 
 
 def _explained(
-    cursor: Cursor, generation: int, shard: int, seqs: list[int], *, everything: bool = False, near: bool = False
+    cursor: Cursor,
+    generation: int,
+    member: tuple[int, str],
+    seqs: list[int],
+    *,
+    everything: bool = False,
+    near: bool = False,
 ) -> list[dict[str, Any]]:
     """Return one document for each of a member's source events; `near` leaves out the rules that were far off."""
-    judged_seq = shadows.positions(cursor, generation)[shard]
-    if seqs[-1] > judged_seq:
-        raise AnswerIsNo(
-            f"generation {generation} has not come so far: it has judged shard {shard} up to seq {judged_seq}, and the "
-            f"event is at {seqs[-1]}; `guerdon replay --into {generation}` goes on with it"
-        )
-    history = History(cursor, bare=True)
-    member_id = history.at(shard, seqs[-1]).member_id
-    held = generations.held_at(cursor, generation, shard, member_id)
-    last_seq = _last_seq(cursor, shard, member_id) if held else None  # a release may come long after
-    versions = Versions(cursor, generation, shard, everything)
-    recorded_budgets = budgets.recorded_of(cursor, generation, shard, member_id)
-    redeemed = redeemed_by(cursor, generation, shard, member_id)
-    by = shadows.get(cursor, generation)
-    counted = adjustments.counted_in(cursor, by)
-    forward = history.forward(shard, last_seq or seqs[-1])
-    judged = (each for each in forward if counts(each.event, counted))
-    told = fold_history(judged, versions, held, frozenset(seqs), (recorded_budgets, redeemed))
-    documents = []
+    shard, member_id = member
+    _check_judged(cursor, generation, shard, seqs[-1])
+    history, by = History(cursor, bare=True), shadows.get(cursor, generation)
+    told = _fold(cursor, by, Versions(cursor, generation, shard, everything), member_id, seqs)
     is_copied = by.file_version is not None and is_erased(cursor, shard, member_id)
+    documents = []
     for seq in seqs:
-        if seq not in told and not counts((recorded := history.at(shard, seq)).event, counted):
-            documents.append(_not_counted(shard, recorded))
+        judged = told.get(seq)
+        if judged is None:
+            documents.append(_not_judged(cursor, by, shard, history.at(shard, seq)))
             continue
-        if seq not in told:
-            documents.append(_waiting(cursor, by, shard, history.at(shard, seq)))
-            continue
-        document = _judged(shard, told[seq], agrees=_log_agrees(cursor, generation, shard, told[seq]), near=near)
+        document = _judged(shard, judged, agrees=_log_agrees(cursor, generation, shard, judged), near=near)
         if is_copied and not document["log_agrees"]:
             document["notes"][:] = [note for note in document["notes"] if note != OTHERWISE] + [COPIED]
-        document["notes"] += _rivals(cursor, told[seq].recorded)
+        document["notes"] += _rivals(cursor, judged.recorded)
         documents.append(document)
-    return [with_meaning(document, by) for document in documents]
+    return [_with_meaning(document, by) for document in documents]
+
+
+def _with_meaning(document: dict[str, Any], by: Generation) -> dict[str, Any]:
+    """Return the document with the meaning that has decided, and what follows for an explanation by another one."""
+    if by.meaning != MEANING:
+        document["notes"] = [note for note in document["notes"] if note != OTHERWISE]
+        document["notes"].append(
+            f"generation {by.number} was decided by meaning {by.meaning}, and this release explains by meaning "
+            f"{MEANING}: the reward log {'says' if document['log_agrees'] else 'may say'} "
+            f"{'the same here' if document['log_agrees'] else 'otherwise'}"
+        )
+    return document | {"meaning": by.meaning}
+
+
+def _not_judged(cursor: Cursor, by: Generation, shard: int, recorded: Recorded) -> dict[str, Any]:
+    """Return the document of an event that waits for its member's release, or does not count in this generation."""
+    if counts(recorded.event, adjustments.counted_in(cursor, by)):
+        return _waiting(cursor, by, shard, recorded)
+    return _not_counted(shard, recorded)
+
+
+def _check_judged(cursor: Cursor, generation: int, shard: int, seq: int) -> None:
+    """Refuse to explain what a generation has not judged."""
+    judged_seq = shadows.positions(cursor, generation)[shard]
+    if seq > judged_seq:
+        raise AnswerIsNo(
+            f"generation {generation} has not come so far: it has judged shard {shard} up to seq {judged_seq}, and the "
+            f"event is at {seq}; `guerdon replay --into {generation}` goes on with it"
+        )
+
+
+def _fold(cursor: Cursor, by: Generation, versions: Versions, member_id: str, seqs: list[int]) -> dict[int, Judged]:
+    """Fold a member's history up to the last of `seqs`, ticks and contests included, and explain those."""
+    shard = versions.shard
+    held = generations.held_at(cursor, by.number, shard, member_id)
+    steps = own_steps(cursor, by.number, shard, member_id) if member_id else []
+    of_own = any(step.recorded.occurrence.seq == seqs[-1] for step in steps)
+    # a release may come long after, and a tick stands in nobody's chain
+    last_seq = _last_seq(cursor, shard, member_id) if held or of_own else None
+    counted = adjustments.counted_in(cursor, by)
+    forward = History(cursor, bare=True).forward(shard, last_seq or seqs[-1])
+    history = (each for each in forward if counts(each.event, counted))
+    return HistoryFold(cursor, versions, member_id, held, frozenset(seqs)).run(history, steps)
 
 
 def _judged(shard: int, judged: Judged, *, agrees: bool, near: bool) -> dict[str, Any]:
     rules = [rule.document() for rule in judged.rules if rule.is_near or not near]
     return {
-        **_heading(shard, judged.recorded),
-        "status": "judged",
+        **_heading(shard, judged.recorded, judged.occurred_ms),
+        "status": BY_ITSELF if judged.recorded.event is None else "judged",
         "programme": judged.programme,
         "rule_version": judged.version,
         "log_agrees": agrees,
         "notes": _notes(judged, agrees=agrees),
         "rules": rules,
+        **judged.account.document(),
         "tier": None if judged.tier is None else judged.tier.document(),
     }
 
@@ -331,7 +241,7 @@ def _notes(judged: Judged, *, agrees: bool) -> list[str]:
             f"a promotion adjusted the member by {event.amount:+,} of {event.unit}, to what generation {event.towards} "
             f"gave them; see `guerdon diff {event.towards} --member {event.member_id}`"
         )
-    elif not judged.rules:
+    elif not judged.rules and judged.account == Account():
         notes.append(f"no rule of version {judged.version} is on {judged.recorded.kind} events")
     notes += origin_of(event)
     if judged.bare:
@@ -343,7 +253,8 @@ def _notes(judged: Judged, *, agrees: bool) -> list[str]:
 
 def _rivals(cursor: Cursor, recorded: Recorded) -> list[str]:
     """Return what is to be known of records that came under the same id with other content."""
-    assert recorded.event is not None  # noqa: S101  only events that were received are explained
+    if recorded.event is None:
+        return []
     records = quarantine.rows(
         cursor,
         "member_id = %s AND event_id = %s AND source = %s AND status = 'open' AND seq IS NULL",
@@ -370,7 +281,7 @@ def _waiting(cursor: Cursor, by: Generation, shard: int, recorded: Recorded) -> 
         note += f"generation {by.number} holds member {member_id}, as an event could not be judged by it ({why})"
     return {
         **_heading(shard, recorded), "status": "held", "programme": None, "rule_version": None, "log_agrees": None,
-        "notes": [note], "rules": [], "tier": None,
+        "notes": [note], "rules": [], **Account().document(), "tier": None,
     }  # fmt: skip
 
 
@@ -379,42 +290,35 @@ def _not_counted(shard: int, recorded: Recorded) -> dict[str, Any]:
     note = "a promotion adjusted what members had by the generation that was live then; in this one it does nothing"
     return {
         **_heading(shard, recorded), "status": "not counted", "programme": None, "rule_version": None,
-        "log_agrees": None, "notes": [note], "rules": [], "tier": None,
+        "log_agrees": None, "notes": [note], "rules": [], **Account().document(), "tier": None,
     }  # fmt: skip
 
 
-def _heading(shard: int, recorded: Recorded) -> dict[str, Any]:
+def _heading(shard: int, recorded: Recorded, occurred_ms: int | None = None) -> dict[str, Any]:
     event = recorded.event
-    assert event is not None  # noqa: S101  only events that were received are explained
     return {
         "event_id": recorded.event_id,
-        "source": event.source,
+        "source": "guerdon" if event is None else event.source,
         "type": recorded.kind,
         "member_id": recorded.member_id or None,
         "shard": shard,
         "seq": recorded.occurrence.seq,
-        "occurred_at": iso_from_instant(event.occurred_at),
+        "occurred_at": iso_from_instant(occurred_ms or 0 if event is None else event.occurred_at),
         "recorded_at": iso_from_instant(recorded.occurrence.recorded_at_ms),
     }
 
 
 def _log_agrees(cursor: Cursor, generation: int, shard: int, judged: Judged) -> bool:
-    """Whether the log holds, of the rules on this event, exactly the reward events that judging it again gave."""
-    rules = {rule.rule for rule in judged.rules}
-    given = {
-        (reward.reward_key, reward.posting.type, reward.amount)
-        for reward in judged.rewards
-        if reward.posting.rule_id in rules and reward.lot is None  # what lots do later is the ledger's, not the rules'
-    }
+    """Whether the log holds exactly the reward events that judging the event again gave."""
+    given = {(reward.reward_key, reward.posting.type, reward.amount) for reward in judged.rewards}
     begin_pos = first_pos(cursor, generation, shard, judged.at_seq)
     end_pos = first_pos(cursor, generation, shard, judged.at_seq + 1)
     cursor.execute(
         """
         SELECT reward_key, type::text, amount FROM guerdon.reward_event
-        WHERE generation = %s AND shard = %s AND pos >= %s AND pos < %s AND event_id = %s AND rule_id = ANY(%s)
-          AND lot IS NULL
+        WHERE generation = %s AND shard = %s AND pos >= %s AND pos < %s AND event_id = %s AND member_id = %s
         """,
-        (generation, shard, begin_pos, end_pos, judged.recorded.event_id, sorted(rules)),
+        (generation, shard, begin_pos, end_pos, judged.recorded.event_id, judged.recorded.member_id),
     )
     logged = {(bytes(key), kind, amount) for key, kind, amount in cursor.fetchall()}
     # events of several producers may share an id, and all that waited for a release stand at its seq

@@ -44,7 +44,7 @@ def fails_on_e2(event: Any) -> bool:
 class PagedBooks(MemoryBooks):
     """Keep uses of ended periods in pages beyond the state, as PostgreSQL does, and drop those that are not known."""
 
-    def __init__(self, judge: Callable[[int], Judges], schedule: Sequence[Activation]) -> None:
+    def __init__(self, judge: Callable[[int], Judges], schedule: Sequence[Activation] = ()) -> None:
         super().__init__(judge, schedule=schedule)
         self.pages: dict[int, bytes] = {}
         self.recalls = 0

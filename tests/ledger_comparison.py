@@ -27,13 +27,13 @@ def later(settings: Settings) -> Settings:
     return replace(settings, numbers=LATER_NUMBERS)
 
 
-def simulated(settings: Settings, history: History, folder: Path) -> Document:
-    """Let the product judge a history."""
+def simulated(settings: Settings, history: History, folder: Path, *, why: bool = False) -> Document:
+    """Let the product judge a history, and explain it where `why` is."""
     for name, version in (("one.yaml", settings), (VERSION_TWO, later(settings))):
         (folder / name).write_text(programme_text(version), encoding="utf-8")
     events = folder / "events.jsonl"
     events.write_text("".join(f"{json.dumps(line)}\n" for line in history.lines), encoding="utf-8")
-    return simulate(folder / "one.yaml", [events], history.until_ms).document()
+    return simulate(folder / "one.yaml", [events], history.until_ms, why=why).document()
 
 
 def modelled(settings: Settings, history: History, document: Document) -> Model:

@@ -286,7 +286,7 @@ def test_every_generation_that_is_promoted_has_the_index(database_url: str, tmp_
 def test_analysts_only_read_by_it(database_url: str) -> None:
     with transaction(database_url, role=ANALYST) as cursor:
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-            cursor.execute("SELECT guerdon.index_members(1)")
+            cursor.execute("SELECT guerdon.index_log(1)")
         cursor.connection.rollback()
     with transaction(database_url) as cursor:
         (volatility, config) = one(cursor, "SELECT provolatile, proconfig FROM pg_proc WHERE proname = 'balance_as_of'")

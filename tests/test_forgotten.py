@@ -59,7 +59,7 @@ def test_a_void_long_after_takes_what_refunds_have_left_and_nothing_of_what_may_
     member.take(returned(1, START_MS + 10, amount=5_000))
     if is_full(member.state):
         page = turn_page(member.state)
-        member.books.parts().pages[member.state.pages - 1] = page
+        member.books.parts().pages[member.state.pages] = page
     member.tick(START_MS + 60 * DAY_MS)
     if forgets:
         member.forget()

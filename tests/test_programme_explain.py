@@ -54,6 +54,7 @@ def explained(programme: Programme, *history: MemberEvent) -> dict[str, RuleExpl
     members = {event.member_id: MemberState() for event in history}
     for seq, event in enumerate(history, 1):
         books = MemoryBooks(VERSIONS.__getitem__, budgets=budgets)
+        explainer.begin()
         fold(members[event.member_id], event, occurrence(seq, event), explainer, books)
     return {told.rule: told for told in explainer.explained}
 
@@ -359,7 +360,7 @@ def test_explanations_agree_with_the_compiled_judge(text: str, history: list[Mem
     for seq, each in enumerate(history, 1):
         judged, told = members.setdefault(each.member_id, (MemberState(), MemberState()))
         rewards = list(fold(judged, each, occurrence(seq, each), judge, books))
-        explainer.explained = []  # a refund asks no rule
+        explainer.begin()
         assert list(fold(told, each, occurrence(seq, each), explainer, told_books)) == rewards
         assert judged == told
         rules = {rule.id for rule in programme.rules if isinstance(each, rule.on)}

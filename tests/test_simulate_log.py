@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,7 @@ from tests.chaos.load import activate
 from tests.replays import OTHER, WITH_EVERYTHING, events, everything, rows, work
 from tests.test_command_line import guerdon
 from tests.test_replay_members import PROGRAMME, lived
+from tests.test_why_ledger import told_keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,6 +134,8 @@ def test_the_command_explains_an_event_of_the_log_and_refuses_files_beside_it(
     document = json.loads(told.stdout)
     (purchase, *_) = [each for each in document["why"] if each["type"] == "purchase"]
     assert {rule["rule"] for rule in purchase["rules"]} >= {"scarce", "keen"}
+    log = Counter((row["event_id"], row["reward_key"]) for row in document["reward_events"])
+    assert told_keys(document) == log, "an event, a tick or a contest is not told of, or of another"
     told = guerdon("simulate", file, "--from-log", "--event", purchase["event_id"])
     assert told.returncode == 0, told.stderr
     assert "scarce" in told.stdout

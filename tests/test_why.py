@@ -19,7 +19,7 @@ from operations.replay import Request, replay
 from operations.settings import load_settings
 from operations.why import why_event, why_member, why_reward
 from schemas.errors import AnswerIsNo, InputError
-from schemas.events import Erasure, Event, Redemption, Refund, Signup, Touch
+from schemas.events import Erasure, Event, Redemption, Share, Signup, Touch
 from schemas.partitioning import shard_of
 from tests.books import Refusing, fails_on_e2
 from tests.chaos.batches import admitted, commit, purchase
@@ -352,10 +352,9 @@ def test_rules_on_other_events_are_named_when_asked_for(shop: str) -> None:
 
 
 def test_an_event_that_no_rule_is_on_is_said_so(shop: str) -> None:
-    refund = Refund(event_id="r", member_id="m1", occurred_at=START_MS + 9, order_id="o1", refund_id="r1")
     touch = Touch(event_id="t", occurred_at=START_MS, referral_code="c", visitor="v")
-    take(shop, purchase(1), refund, touch)
-    assert why_event(shop, "r")["notes"] == ["no rule of version 1 is on refund events"]
+    take(shop, Share(event_id="s", member_id="m1", occurred_at=START_MS, object="shoe", channel="link"), touch)
+    assert why_event(shop, "s")["notes"] == ["no rule of version 1 is on share events"]
     touched = why_event(shop, "t")
     assert (touched["member_id"], touched["notes"]) == (None, ["no rule of version 1 is on touch events"])
 
@@ -417,6 +416,7 @@ def test_the_command_prints_a_sentence_a_rule_and_says_no_by_its_exit_code(shop:
         "  daily: gave 3 points",
         f"  loyal: did not give, because history.buys is 0 and the rule wants at least 2; 2 more {ENOUGH}",
         "  norse: gave 2 points",
+        "    the challenge of rule norse was completed",
     ]
     asked = guerdon(shop, "why", "e1", "--json")
     assert asked.stdout == json.dumps(why_event(shop, "e1"), indent=2, ensure_ascii=False) + "\n"
@@ -427,7 +427,7 @@ def test_the_command_prints_a_sentence_a_rule_and_says_no_by_its_exit_code(shop:
         2, "guerdon: name one thing to explain: EVENT_ID, --reward KEY or --member ID; see `guerdon why --help`\n",
     )  # fmt: skip
     member = guerdon(shop, "why", "--member", "m1", "--last", "1")
-    assert (member.returncode, len(member.stdout.splitlines())) == (0, 5)
+    assert (member.returncode, len(member.stdout.splitlines())) == (0, 6)
 
 
 def test_without_postgresql_it_is_one_sentence_and_exit_code_3() -> None:

@@ -90,8 +90,12 @@ def has_won(member_id: str, contest: str, period: int, reward: RewardEvent) -> W
     """Return what a member has won in a period where a reward event says so."""
     if reward.reward_key != _identity(contest, member_id, period):
         return None
-    rank = int((reward.posting.reason or "").removeprefix(_RANK))
-    return Won(member_id, contest, period, reward.occurred_at_ms, rank, reward.amount)
+    return Won(member_id, contest, period, reward.occurred_at_ms, rank_of(reward.posting.reason or ""), reward.amount)
+
+
+def rank_of(reason: str) -> int:
+    """Return the rank that the reason of a `contest.won` names."""
+    return int(reason.removeprefix(_RANK))
 
 
 def _identity(contest: str, member_id: str, period: int) -> bytes:
@@ -138,7 +142,7 @@ def _points(turn: Turn) -> Iterator[tuple[int, int]]:
         if reward.posting.type == "points.granted":
             yield reward.occurred_at_ms, reward.amount
         elif reward.posting.type == "points.reversed":
-            lot = next((each for each in turn.movements.lots() if each.key == reward.lot), None)
+            lot = turn.movements.by_key().get(reward.lot or b"")
             yield reward.occurred_at_ms if lot is None else lot.granted_ms, -reward.amount
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def decide(turn: Turn, event: Decision) -> None:
     """Carry a decision out, or refuse it and say why."""
+    turn.watch.decision(event)
     if event.action == "adjust":
         _adjust(turn, event, "adjusted", event.expires_at)
     elif event.action == "opening" and turn.state.first_ms is None:

@@ -86,6 +86,7 @@ def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judges]) -> 
         state: the member's, whose newest lots and orders stay.
         judge: returns the judge of an activated version.
     """
+    parts.holdings = None  # what is dropped is found no more
     clock_ms = state.clock_ms
     kept = {lot.key for lot in at_hand(parts.lots(), parts, clock_ms, judge)}
     for number, page in list(parts.pages.items()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from engine.ledger.agenda import Agenda, Held
+from engine.ledger.holdings import holdings_of
 from engine.ledger.lots import ITEM_UNITS, Lot, spendable
 from engine.windows import bounded
 from schemas.canonical import movement_key
@@ -13,8 +13,10 @@ from schemas.events import INT64_MAX
 from schemas.rewards import Posting, RewardEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from engine.ledger.agenda import Agenda, Held
+    from engine.ledger.holdings import Holdings
     from engine.ledger.parts import Books
     from engine.state import MemberState
 
@@ -59,40 +61,40 @@ class Movements:
         self.state = state
         self.rewards: list[RewardEvent] = []
         self._books = books
-        self._all: list[Lot] | None = None
-        self._agenda: Agenda | None = None
-        self._held: dict[tuple[str, str | None], Held] = {}
+        self._holdings: Holdings | None = None
+
+    def _at_hand(self) -> Holdings:
+        if self._holdings is None:
+            self._holdings = holdings_of(self.state, self._books)
+        return self._holdings
 
     def lots(self) -> list[Lot]:
         """Return all lots of the member, the oldest first; what leaves the state stands in a page."""
-        if self._all is None:
-            paged = list(self._books.parts().lots()) if self.state.pages else []
-            self._all = paged + self.state.lots
-        return self._all
+        return self._at_hand().lots
+
+    def by_key(self) -> Mapping[bytes, Lot]:
+        """Return all lots of the member by their keys."""
+        return self._at_hand().by_key()
+
+    def of_order(self, order_id: str) -> list[Lot]:
+        """Return the lots that an order has earned, in the order of granting."""
+        return list(self._at_hand().of_order(order_id))
 
     def agenda(self) -> Agenda:
-        """Return what is due when; it is kept up to date with what opens and moves from now on."""
-        if self._agenda is None:
-            self._agenda = Agenda(self.lots())
-        return self._agenda
+        """Return what is due when; it is kept up to date with what opens and moves."""
+        return (self._holdings or self._at_hand()).agenda()
 
     def held(self, unit: str, item: str | None) -> Held:
         """Return the active lots of one badge or benefit; they are looked for once."""
-        found = self._held.get((unit, item))
-        if found is None:
-            lots = [lot for lot in self.lots() if lot.unit == unit and lot.item == item and lot.active]
-            found = self._held[unit, item] = Held(lots)
-        return found
+        return self._at_hand().held(unit, item)
 
     def open(self, given: Sequence[RewardEvent], *, settles: bool = True) -> None:
         """Open a lot for each grant among reward events, and let what is active settle a debt."""
         first = len(self.state.lots)
         open_lots(self.state, given)
         opened = self.state.lots[first:]
-        if self._all is not None:
-            self._all += opened
-        for lot in opened:
-            self._note(lot)
+        if self._holdings is not None:
+            self._holdings.open(opened)
         if not self.state.debts or not settles:
             self.rewards += given
             return
@@ -219,11 +221,8 @@ class Movements:
 
     def _note(self, lot: Lot) -> None:
         """Put a lot that has opened or moved where it will be looked for."""
-        if self._agenda is not None:
-            self._agenda.add(lot)
-        held = self._held.get((lot.unit, lot.item))
-        if held is not None and lot.active:
-            held.add(lot)
+        if self._holdings is not None:
+            self._holdings.note(lot)
 
     def _let_go(self, ended: Lot) -> None:
         """Forget that a badge or benefit is held, unless another lot of it still is."""

@@ -17,6 +17,7 @@ from schemas.events import Purchase, Refund  # noqa: TC001  as above
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from engine.ledger.holdings import Holdings
     from engine.ledger.versions import Activation
     from engine.programme.judge import Judges
 
@@ -111,7 +112,8 @@ class Redemption(Struct, array_like=True):
 class Parts(Struct):
     """Hold all parts of one member's ledger; `waiting` are refunds whose purchase has not come, by order.
 
-    `referred` are the member's referees of whom something is known.
+    `referred` are the member's referees of whom something is known. `holdings` and `reserved`, the redemptions that may
+    be open, are found from the others and are never stored; None: nobody has looked for them yet.
     """
 
     pages: dict[int, Page] = field(default_factory=dict)
@@ -119,6 +121,8 @@ class Parts(Struct):
     redemptions: dict[str, Redemption] = field(default_factory=dict)
     waiting: dict[str, list[Refund]] = field(default_factory=dict)
     referred: dict[str, Referred] = field(default_factory=dict)
+    holdings: Holdings | None = None
+    reserved: dict[str, Redemption] | None = None
 
     def lots(self) -> Iterator[Lot]:
         """Yield the lots of all pages, the oldest page first."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger.lots import spendable
 from engine.ledger.movements import kind_of_unit, posting_of
+from engine.ledger.observer import Priced
 from engine.ledger.parts import Redemption, Taken
 from engine.programme.terms import RewardKind
 from schemas.canonical import grant_key
@@ -27,6 +28,7 @@ _HONOURED = 1
 def redeem(turn: Turn, event: RedemptionEvent) -> None:
     """Do what a redemption event asks for, or refuse it and move nothing."""
     known = turn.books.parts().redemptions.get(event.redemption_id)
+    turn.watch.redemption(event, known)
     if event.action in ("reserve", "spend"):
         if known is None:
             _reserve(turn, event)
@@ -40,6 +42,8 @@ def redeem(turn: Turn, event: RedemptionEvent) -> None:
 
 def lapses_ms(turn: Turn) -> int | None:
     """Return when the next reservation lapses that nobody has captured, or None."""
+    if not turn.state.is_booked:
+        return None
     return min((each.lapses_ms for _, each in _reserved(turn) if each.lapses_ms is not None), default=None)
 
 
@@ -54,11 +58,10 @@ def _reserved(turn: Turn) -> list[tuple[str, Redemption]]:
     """Return the open reservations, by their ids; of a member's many redemptions few are open, looked for once."""
     if not turn.state.is_booked:
         return []
-    known = turn.reserved
-    if known is None:
-        known = sorted(turn.books.parts().redemptions.items())
-    turn.reserved = [(key, redemption) for key, redemption in known if redemption.status == "reserved"]
-    return turn.reserved
+    parts = turn.books.parts()
+    known = parts.redemptions if parts.reserved is None else parts.reserved
+    parts.reserved = {key: redemption for key, redemption in known.items() if redemption.status == "reserved"}
+    return sorted(parts.reserved.items())
 
 
 def forget(turn: Turn, at_ms: int) -> None:
@@ -76,11 +79,13 @@ def _reserve(turn: Turn, event: RedemptionEvent) -> None:
     terms = turn.terms if decided is None else turn.books.judge(decided.version).programme.terms
     reward = None if event.reward is None else terms.reward(event.reward)
     lots = spendable(turn.movements.lots(), unit, max(at_ms, turn.state.clock_ms))
-    available = sum(lot.active for lot in lots) - turn.state.debts.get(unit, 0)
+    debt = turn.state.debts.get(unit, 0)
+    available = sum(lot.active for lot in lots) - debt
     if decided is None:
         amount, reason = _asked(turn, event, reward, available)
     else:
         amount, reason = decided.amount, decided.refused
+    turn.watch.priced(event, Priced(unit, reward, available, debt, amount, reason))
     if reason is not None:
         _refuse(turn, event, reason)
         return
@@ -92,8 +97,10 @@ def _reserve(turn: Turn, event: RedemptionEvent) -> None:
         lapses_ms=turn.calendar.after(at_ms, terms.reserve_for),
         hands_out=None if reward is None or is_money else reward.kind.value,
     )  # fmt: skip
-    turn.books.parts().redemptions[event.redemption_id] = redemption
-    turn.reserved = None
+    parts = turn.books.parts()
+    parts.redemptions[event.redemption_id] = redemption
+    if parts.reserved is not None:
+        parts.reserved[event.redemption_id] = redemption
     _count_stock(turn, redemption, 1)
     shortfall = amount - max(available, 0)
     if shortfall > 0:
@@ -147,16 +154,34 @@ def _price(event: RedemptionEvent, reward: CatalogueReward | None, available: in
         return 0, "below_minimum"
     if reward.kind is not RewardKind.MONEY:
         return reward.points, "insufficient" if reward.points > available else None
-    steps = max(0, available if asked is None else min(asked, available)) // reward.points
-    steps = min(steps, INT64_MAX // max(reward.points, reward.money_minor))
-    if event.order_amount is not None:
-        share_minor = event.order_amount * reward.share[0] // reward.share[1]
-        steps = min(steps, share_minor // reward.money_minor)
-    points = steps * reward.points
+    points = steps_of(event, reward, available).least * reward.points
     if points < max(reward.least, 1):
         enough = asked is None or asked >= max(reward.least, reward.points)
         return 0, "insufficient" if enough and available < max(reward.least, reward.points) else "below_minimum"
     return points, None
+
+
+class Steps(NamedTuple):
+    """Hold how many whole steps of a `money` reward each bound lets through; `share` is None without an order."""
+
+    asked: int
+    available: int
+    share: int | None
+
+    @property
+    def least(self) -> int:
+        """Return how many steps all bounds let through."""
+        least = min(self.asked, self.available)
+        return least if self.share is None else min(least, self.share)
+
+
+def steps_of(event: RedemptionEvent, reward: CatalogueReward, available: int) -> Steps:
+    """Return the steps of a `money` reward that are asked for, available, and within the order's share."""
+    most, share = INT64_MAX // max(reward.points, reward.money_minor), None
+    if event.order_amount is not None:
+        share = event.order_amount * reward.share[0] // reward.share[1] // reward.money_minor
+    asked = most if event.amount is None else min(event.amount // reward.points, most)
+    return Steps(asked, min(max(0, available) // reward.points, most), share)
 
 
 def _capture(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None:
@@ -175,7 +200,7 @@ def _capture(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None
 
 def _take(turn: Turn, event: RedemptionEvent, redemption: Redemption, amount: int) -> None:
     """Capture `amount` of what is reserved, soonest-expiring first; the rest returns to its lots."""
-    at_ms, lots = event.occurred_at, _lots_by_key(turn)
+    at_ms, lots = event.occurred_at, turn.movements.by_key()
     captured: list[Taken] = []
     for taken in redemption.taken:
         part, lot = min(amount, taken.amount), lots[taken.lot]
@@ -210,7 +235,7 @@ def _void(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None:
 
 def _release(turn: Turn, redemption: Redemption, at_ms: int, reason: str | None) -> None:
     """Return everything reserved to its lots."""
-    lots = _lots_by_key(turn)
+    lots = turn.movements.by_key()
     for taken in redemption.taken:
         turn.movements.move(lots[taken.lot], "voided", taken.amount, at_ms, reason)
     redemption.taken, redemption.status, redemption.lapses_ms = [], "voided", None
@@ -232,7 +257,7 @@ def _restore(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None
 
 def give_back(turn: Turn, redemption: Redemption, amount: int, at_ms: int) -> None:
     """Restore captured points to the lots they came from, the latest-taken first, with their original expiry."""
-    lots = _lots_by_key(turn)
+    lots = turn.movements.by_key()
     while amount:
         taken = redemption.taken[-1]
         part = min(amount, taken.amount)
@@ -254,10 +279,6 @@ def _count_stock(turn: Turn, redemption: Redemption, change: int) -> None:
     reward = None if redemption.reward is None else turn.terms.reward(redemption.reward)
     if reward is not None and reward.stock is not None:
         turn.books.use_stock(reward.id, change)
-
-
-def _lots_by_key(turn: Turn) -> dict[bytes, Lot]:
-    return {lot.key: lot for lot in turn.movements.lots()}
 
 
 def _digest(event: RedemptionEvent) -> bytes:

@@ -115,6 +115,7 @@ def _refund(turn: Turn, event: Forwarded, did: Refund) -> None:
 
 def _moderate(turn: Turn, referee_id: str, decision: Decision) -> None:
     """Carry out, in the referrer's account, what an operator decided about one of the referrals."""
+    turn.watch.decision(decision)
     referred = turn.books.referred(referee_id)
     if referred.voided:
         return
@@ -189,6 +190,7 @@ def _claim(turn: Turn, lots: list[Lot], order: Refunded | None, at_ms: int) -> N
     for lot in lots:
         claimed = 0 if order is None else order.claims.get(lot.key, 0)
         taken = 0 if order is None else order.reversed.get(lot.key, 0)
+        turn.watch.weighed(lot, 0, claimed)
         if lot.amount > claimed:
             now = take(turn, lot, lot.amount - claimed, (at_ms, "referral_void"), programme.terms.refunds.negative)
             amounts[lot.unit] = amounts.get(lot.unit, 0) + now

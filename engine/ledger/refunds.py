@@ -38,6 +38,7 @@ def refund(turn: Turn, event: Refund) -> None:
     if order is None:
         placed = turn.books.purchase(event.order_id)
         if placed is None:
+            turn.watch.refund(event, None, None)
             parts.waiting.setdefault(event.order_id, []).append(event)
             turn.state.is_booked = turn.state.is_waiting = True
             _refuse(turn, event, "refund_unmatched")
@@ -66,6 +67,7 @@ def refund_of_referee(turn: Turn, event: Refund, purchase: Purchase) -> None:
 
 def _take_back(turn: Turn, order: Refunded, event: Refund, refunding: type[Refunding]) -> None:
     """Carry a refund of an order out, or refuse it and say why."""
+    turn.watch.refund(event, order, turn.books.judge(order.version).programme)
     reason = _refusal(turn, order, event)
     after = None if reason is not None else after_refund(order, event)
     if after is None:
@@ -142,8 +144,10 @@ class Refunding:
         self._repay()
         lots = [lot for lot in self._turn.lots_of_order(self._order.purchase.order_id) if lot.rule_id is not None]
         earned = self._earned(lots)
-        taken: dict[bytes, int] = {}
+        watch, taken = self._turn.watch, dict[bytes, int]()
+        watch.rest(None if self._left is None else self._left.event)
         for lot in lots:
+            watch.weighed(lot, earned[lot.key], self._order.claims.get(lot.key, 0))
             claim = lot.amount - earned[lot.key] - self._order.claims.get(lot.key, 0)
             if claim > 0:
                 self._order.claims[lot.key] = self._order.claims.get(lot.key, 0) + claim
@@ -300,6 +304,7 @@ def take(turn: Turn, lot: Lot, claim: int, how: tuple[int, str], negative: Negat
         held = min(claim, lot.active + lot.pending)
         if held:
             turn.take_back(lot, held, at_ms, reason)
+        turn.watch.claimed(lot, claim, held)
         return held
     accounts = ("pending",) if negative is Negative.ONLY_PENDING else ("pending", "active", "expired")
     if lot.unit == "status":
@@ -311,6 +316,7 @@ def take(turn: Turn, lot: Lot, claim: int, how: tuple[int, str], negative: Negat
         left -= turn.owe(lot, left, at_ms, reason)
     elif left:
         turn.refuse("forgiven", at_ms, left, lot.unit, None, lot.order_id)
+    turn.watch.claimed(lot, claim, claim - left)
     return claim - left
 
 

@@ -16,7 +16,7 @@ from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
     from engine.ledger.lots import Lot
-    from engine.ledger.parts import Books, Redemption
+    from engine.ledger.parts import Books
     from engine.programme.judge import Judges
     from engine.programme.localtime import Calendar
     from engine.programme.terms import Terms
@@ -35,8 +35,8 @@ class Turn:
         books: what is needed beyond the state.
 
     Attributes:
+        watch: hears what is decided.
         counted: how many of the reward events tiers have taken in.
-        reserved: the open reservations, None until they were looked for.
     """
 
     def __init__(self, member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books) -> None:
@@ -46,8 +46,8 @@ class Turn:
         self.judge = judge
         self.books = books
         self.movements = Movements(state, books)
+        self.watch = judge.watch
         self.counted = 0
-        self.reserved: list[tuple[str, Redemption]] | None = None
 
     def judge_by(self, judge: Judges) -> None:
         """Let another version judge from here on."""
@@ -102,7 +102,9 @@ class Turn:
         posting = posting_of("reward.refused", unit, (None, None), (None, None, None), item, reason)
         nth = sum(each.posting.type == "reward.refused" and each.posting.reason == reason for each in self.rewards)
         key = refusal_key(self.occurrence.identity, "", self.member_id, nth, reason)
-        self.rewards.append(RewardEvent(posting, min(amount, INT64_MAX), key, at_ms, order_id))
+        refused = RewardEvent(posting, min(amount, INT64_MAX), key, at_ms, order_id)
+        self.rewards.append(refused)
+        self.watch.refused(refused)
 
     def owe(self, lot: Lot, amount: int, at_ms: int, reason: str) -> int:
         """Let what no lot covers be owed, and return how much is; nobody can owe more than 64 bits hold."""
@@ -113,7 +115,7 @@ class Turn:
 
     def lots_of_order(self, order_id: str) -> list[Lot]:
         """Return the lots that an order has earned, in the order of granting."""
-        return [lot for lot in self.movements.lots() if lot.order_id == order_id]
+        return self.movements.of_order(order_id)
 
     def take_back(self, lot: Lot, amount: int, at_ms: int, reason: str | None = None) -> None:
         """Revoke units of a coupon, gift, badge or benefit."""

@@ -19,6 +19,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from engine.ledger.observer import NOBODY
 from engine.programme import syntax
 from engine.programme.awards import NOTHING, completion, multiplied, refusal
 from engine.programme.budgets import has_budgets, open_budget
@@ -37,6 +38,7 @@ from schemas.rewards import RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from engine.ledger.observer import Watch
     from engine.programme.model import Programme, Rule
     from engine.state import MemberState, Occurrence
     from schemas.events import Event
@@ -66,7 +68,9 @@ _ARGUMENTS = ("event", "state", "occurrence")
 class Judge:
     """Judge events by one compiled programme version; `profiled` are the types on which rules read the profile."""
 
-    __slots__ = ("_functions", "has_budgets", "is_followed", "profiled", "programme", "tier_clock", "timed", "version")
+    __slots__ = (
+        "_functions", "has_budgets", "is_followed", "profiled", "programme", "tier_clock", "timed", "version", "watch",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class Judge:
         self.tier_clock = tier_clock_of(programme)
         self.has_budgets = has_budgets(programme)
         self.is_followed = is_followed(programme)
+        self.watch: Watch = NOBODY
         self._functions = functions
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engine.programme.chance import TREAT_OF
 from engine.programme.explain_awards import computation, cut_off, lost_group, nothing, unfinished, used_up
 from engine.programme.explain_conditions import Finding, failure
+from engine.programme.explain_ledger import LedgerNotes
 from engine.programme.explain_values import Wording, percent
 from engine.programme.fields import OCCASION_TRIGGERS, TRIGGER_NAMES
 from engine.programme.interpret import Interpreter
@@ -24,6 +25,8 @@ from schemas.scalars import iso_from_instant
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from engine.ledger.observer import Watch
+    from engine.programme.explain_ledger import Account
     from engine.programme.facts import Facts
     from engine.programme.model import Phase, Programme, Rule
     from engine.programme.observer import Uses
@@ -103,13 +106,15 @@ class _Note:
 
 
 class Explainer(Observer):
-    """Judge events as `interpret.Interpreter` does, and keep what is told of the last; it may stand for any judge."""
+    """Judge events as `interpret.Interpreter` does, and keep what is told since `begin`; it may stand for any judge."""
 
     def __init__(self, programme: Programme, version: int, *, everything: bool = False) -> None:
         """Explain by a version of a programme; with `everything`, name the rules on other events, too."""
         self.programme = programme
         self.version = version
         self.explained: list[RuleExplanation] = []
+        self._ledger = LedgerNotes(programme, version)
+        self.watch: Watch = self._ledger
         self._interpreter = Interpreter(programme, version, self)
         self._wording = Wording.of(programme)
         self._rules = in_order(programme.rules)
@@ -122,11 +127,26 @@ class Explainer(Observer):
         self._cuts: dict[tuple[str, int], Finding] = {}
         self._awards: dict[str, Sequence[int]] = {}
 
+    def begin(self) -> None:
+        """Forget what was told of the event before."""
+        self.explained = []
+        self._ledger.begin()
+
+    def account(self, rewards: Sequence[RewardEvent], came: Mapping[bytes, str]) -> Account:
+        """Return what is told of the event beside its rules.
+
+        Args:
+            rewards: all of the event's turn.
+            came: by lot, the earlier event that had brought it.
+        """
+        told = {award.reward_key for rule in self.explained for award in (*rule.gave, *rule.refused)}
+        return self._ledger.account(rewards, told, came)
+
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member, count it in `state`, and add what is told of it to `explained`.
 
-        What falls due on the way to an event is told before it, an occasion that it brings about, such as a change of
-        tier, behind it. Whoever asks takes what is told, and empties the list before the next event.
+        An occasion that an event brings about, such as a change of tier, is told where it comes: a birthday that was
+        due stands before the event, a tier that it reaches behind it.
         """
         self._notes, self._cuts, self._awards = {}, {}, {}
         rewards = self._interpreter.judge(event, state, occurrence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from engine.ledger.observer import NOBODY
 from engine.programme.awards import (
     NOTHING,
     completion,
@@ -49,6 +50,7 @@ from schemas.rewards import RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.ledger.observer import Watch
     from engine.programme.frozen import Frozen
     from engine.programme.model import Amount, Challenge, Give, Limit, LimitScope, Programme, Rule
     from engine.state import MemberState, Occurrence
@@ -70,6 +72,7 @@ class Interpreter:
         self.tier_clock = tier_clock_of(programme)
         self.has_budgets = has_budgets(programme)
         self.is_followed = is_followed(programme)
+        self.watch: Watch = NOBODY
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member and count it in `state`."""

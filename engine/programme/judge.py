@@ -11,6 +11,7 @@ from engine.programme.occasions import Anniversary, Birthday, ChallengeCompletio
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.ledger.observer import Watch
     from engine.programme.model import Programme
     from engine.state import MemberState, Occurrence
     from schemas.events import Event
@@ -22,7 +23,7 @@ class Judges(Protocol):
 
     `timed` holds which occasions of the calendar it has rules on, `tier_clock` what moves members between its tiers,
     `has_budgets` whether a rule has a limit that all members share, `is_followed` whether contests or rules on
-    challenges look at what an event gave.
+    challenges look at what an event gave. `watch` hears what the ledger decides on the events.
     """
 
     programme: Programme
@@ -31,6 +32,7 @@ class Judges(Protocol):
     tier_clock: TierClock | None
     has_budgets: bool
     is_followed: bool
+    watch: Watch
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member, and count it in `state`."""

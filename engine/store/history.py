@@ -147,6 +147,29 @@ class History:
             yield recorded
             seq = recorded.prev_seq
 
+    def last_own(self, shard: int, last_seq: int, count: int) -> list[int]:
+        """Return the seqs of a member's last events, the newest first, without what Guerdon wrote of referrals itself.
+
+        The chain is walked from `last_seq` back until so many are found, however much was passed on to the member.
+        """
+        self._cursor.execute(
+            """
+            WITH RECURSIVE chain (seq, prev_seq, is_own, found) AS (
+                SELECT seq, prev_seq, kind::text <> ALL(%(passed)s), (kind::text <> ALL(%(passed)s))::int
+                FROM guerdon.source_event WHERE shard = %(shard)s AND seq = %(last)s
+                UNION ALL
+                SELECT e.seq, e.prev_seq, e.kind::text <> ALL(%(passed)s),
+                       c.found + (e.kind::text <> ALL(%(passed)s))::int
+                FROM chain c
+                JOIN guerdon.source_event e ON e.shard = %(shard)s AND e.seq = c.prev_seq
+                WHERE c.found < %(count)s
+            )
+            SELECT seq FROM chain WHERE is_own
+            """,
+            {"shard": shard, "last": last_seq, "count": count, "passed": [*OWN_EVENTS, "release"]},
+        )
+        return [int(seq) for (seq,) in self._cursor.fetchall()]
+
     def seq_of(self, shard: int, seq: int, event_id: str) -> int:
         """Return where the event stands that was judged at `seq`: before it, where its member was released there."""
         recorded = self.at(shard, seq)

@@ -173,12 +173,13 @@ def held(cursor: Cursor, generation: Generation) -> list[str]:
     return [member_id for (member_id,) in cursor.fetchall()]
 
 
-def index_members(cursor: Cursor, number: int) -> None:
-    """Index the log of a generation by member, for what is asked of one that is or was live; the owner calls it.
+def index_log(cursor: Cursor, number: int) -> None:
+    """Index a generation's log by member and by reward key, for what is asked of one that is or was live.
 
-    A shadow is folded without the index. Building it holds up nobody but whoever folds into the generation.
+    The owner calls it. A shadow is folded without the indexes. Building them holds up nobody but whoever folds into the
+    generation.
     """
-    cursor.execute("SELECT guerdon.index_members(%s)", (number,))
+    cursor.execute("SELECT guerdon.index_log(%s)", (number,))
 
 
 def copy_shared(cursor: Cursor, generation: Generation) -> None:
