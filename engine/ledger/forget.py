@@ -98,13 +98,12 @@ def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judges]) -> 
             for order_id, facts in page.orders.items()
             if order_id in orders or (facts.known_until_ms is not None and clock_ms <= facts.known_until_ms)
         }
-        if not page.lots and not page.orders:
+        page.completions = [each for each in page.completions if clock_ms <= each.until_ms]
+        if not (page.lots or page.orders or page.completions):
             del parts.pages[number]
     _join_pages(parts)
-    # what a refund has claimed of a lot must be known as long as a void may claim the rest of it
-    known = {lot.order_id for lot in (*parts.lots(), *at_hand(state.lots, parts, clock_ms, judge))}
     for order_id, order in list(parts.refunded.items()):
-        if order_id not in known and not _is_known(order, noted.get(order_id), clock_ms, judge):
+        if not _is_known(order, noted.get(order_id), clock_ms, judge):
             del parts.refunded[order_id]
 
 
@@ -124,5 +123,6 @@ def _join_pages(parts: Parts) -> None:
                 del parts.pages[number]
                 into.lots += page.lots
                 into.orders |= page.orders
+                into.completions += page.completions
                 continue
         earlier = number

@@ -25,11 +25,11 @@ from engine.programme.budgets import has_budgets, open_budget
 from engine.programme.chance import is_treated, wins
 from engine.programme.compile_fields import FieldReader
 from engine.programme.compile_rule import RulesCompiler
+from engine.programme.counting import counts
 from engine.programme.fields import TRIGGERS
-from engine.programme.frozen import keep_facts, keep_first
+from engine.programme.frozen import keep_facts
 from engine.programme.judge import is_followed, tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
-from engine.programme.metrics import completes
 from engine.programme.model import in_order
 from engine.programme.uses import begins_control, is_forgotten
 from schemas.rewards import RewardEvent
@@ -50,9 +50,8 @@ _CALLED: dict[str, Any] = {
     "is_forgotten": is_forgotten,
     "is_treated": is_treated,
     "keep_facts": keep_facts,
-    "keep_first": keep_first,
-    "completes": completes,
     "completion": completion,
+    "counts": counts,
     "min": min,
     "multiplied": multiplied,
     "open_budget": open_budget,
