@@ -19,7 +19,6 @@ from engine.programme.awards import order_of
 from engine.programme.counting import occasion_name
 from engine.programme.facts import Facts
 from engine.programme.frozen import ORDERS
-from engine.programme.interpret import Interpreter
 from engine.programme.localtime import calendar_of
 from engine.programme.model import Phase, decides
 from engine.programme.occasions import ChallengeCompletion, TierChange
@@ -172,8 +171,8 @@ class Undoing:
         assert judged is not None  # noqa: S101  its facts are kept
         assert judged.left is not None  # noqa: S101  something of it is left
         first, order_id = len(turn.rewards), order_of(judged.left.event)
-        judge = turn.books.judge(completion.version)
-        given = Interpreter(judge.programme, judge.version).complete_again(
+        judge = turn.judge if turn.judge.version == completion.version else turn.books.judge(completion.version)
+        given = judge.complete_again(
             again.rule,
             dated(judged.left, self._at_ms),
             self._given_before(again, judged.programme),

@@ -28,6 +28,7 @@ from engine.programme.compile_rule import RulesCompiler
 from engine.programme.counting import counts
 from engine.programme.fields import TRIGGERS
 from engine.programme.frozen import keep_facts
+from engine.programme.interpret import Interpreter
 from engine.programme.judge import is_followed, tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
 from engine.programme.model import in_order
@@ -37,7 +38,8 @@ from schemas.rewards import RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from engine.programme.model import Programme, Rule
+    from engine.programme.facts import Facts
+    from engine.programme.model import Phase, Programme, Rule
     from engine.state import MemberState, Occurrence
     from schemas.events import Event
 
@@ -87,6 +89,12 @@ class Judge:
         """Return what `event` gives its member and count it in `state.limits`."""
         function = self._functions.get(type(event))
         return NOTHING if function is None else function(event, state, occurrence)
+
+    def complete_again(
+        self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
+    ) -> list[RewardEvent]:
+        """Return what a completion gives that a refund has brought about: rare, and so not compiled."""
+        return Interpreter(self.programme, self.version).complete_again(rule, facts, given, state, occurrence)
 
 
 @lru_cache(maxsize=32)
