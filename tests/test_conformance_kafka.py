@@ -37,7 +37,8 @@ SAMPLE = [
     "limit-campaign-budget-across-members", "tier-spend-table", "tier-status-and-distance",
     "tier-falls-with-a-refund", "tier-rule-and-benefit", "stack-tier-multiplier-from-the-next-event",
     "ref-first-order", "ref-below-the-threshold", "ref-welcome-for-the-referee", "ref-self-and-unknown",
-    "ref-cycle-of-two", "ref-referrer-limit",
+    "ref-cycle-of-two", "ref-referrer-limit", "found-challenge-earlier-order-returned",
+    "found-challenge-undone-and-done-again", "found-loops-of-a-level-pay-nothing",
 ]  # fmt: skip
 PLACED = ("shard", "pos", "seq", "recorded_at")
 """Where and when the log took a reward event: not the case's business."""
