@@ -74,18 +74,17 @@ class Turn:
             return None
         return Expiry(self.calendar, points.validity, points.round_expiry)(available_ms)
 
-    def occurrence_of(self, identity: bytes) -> Occurrence:
-        """Return the place of something that is none of the log's, and has an identity of its own."""
-        here = self.occurrence
-        return Occurrence(identity, here.seq, here.recorded_at_ms, here.books)
-
     def run_rules(self, event: Event, identity: bytes, judge: Judges | None = None) -> None:
         """Judge an event, or an occasion that is none of the log's, under its identity, and open what it gives.
 
         The version in force judges it, unless another one is named.
         """
-        judge = self.judge if judge is None else judge
-        self.open(judge.judge(event, self.state, self.occurrence_of(identity)), judge.programme)
+        judge, here = judge or self.judge, self.occurrence
+        given = judge.judge(event, self.state, Occurrence(identity, here.seq, here.recorded_at_ms, here.books))
+        if given and self.state.referral is None:
+            self.movements.open(given)
+        elif given:
+            self.open(given, judge.programme)
 
     def open(self, given: Sequence[RewardEvent], programme: Programme, *, is_held: bool = False) -> None:
         """Open what a version gave; what a flagged referral has brought is held back: `is_held` says that all is."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from engine.ledger import ranks
 from engine.ledger.challenges import follow_one
 from engine.ledger.claims import claim_back
@@ -177,7 +179,7 @@ class Undoing:
             dated(judged.left, self._at_ms),
             self._given_before(again, judged.programme),
             turn.state,
-            turn.occurrence_of(completion.identity),
+            structs.replace(turn.occurrence, identity=completion.identity),
         )
         turn.open(given, judge.programme, is_held=is_held_back(turn, again.name))
         if again.rule.on in ORDERS:
