@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from engine.ledger.lots import Lot  # noqa: TC001  msgspec reads the annotations
-from engine.ledger.parts import OrderFacts, Page
+from engine.ledger.parts import Completion, OrderFacts, Page
 from engine.ledger.standing import Standing  # noqa: TC001  as above
 from engine.profile import MemberProfile  # noqa: TC001  as above
 from engine.referral.facts import Referral  # noqa: TC001  as above
@@ -68,6 +68,7 @@ class MemberState(Struct, array_like=True):
     that of the programme that the member follows, `referral` who referred them (None: nobody). `ended` holds the uses
     of limits in periods that are over, by count, the earliest first; when there are many they become a page, of which
     `use_pages` counts those written since they were last read. Periods that ended up to `uses_gone_ms` are not known.
+    `completions` are the newest completed challenges that can still be undone.
     """
 
     clock_ms: int = 0
@@ -95,6 +96,7 @@ class MemberState(Struct, array_like=True):
     ended: dict[str, list[LimitUse]] = field(default_factory=dict)
     use_pages: int = 0
     uses_gone_ms: int = 0
+    completions: list[Completion] = field(default_factory=list)
 
     def is_due(self, at_ms: int | None) -> None:
         """Take note that something happens at an instant; None: nothing."""
@@ -117,15 +119,25 @@ PAGE_LOTS = 8
 """Lots that fill a page: a state holds fewer between events; measured in docs/performance.md."""
 
 
+_PAGE_ENTRIES = 32
+"""So many instants of completed challenges fill a page, too."""
+
+
 def is_full(state: MemberState) -> bool:
     """Whether a state holds so many lots that they should become a page of the ledger."""
-    return len(state.lots) >= PAGE_LOTS or len(state.orders) >= PAGE_LOTS
+    if len(state.lots) >= PAGE_LOTS or len(state.orders) >= PAGE_LOTS:
+        return True
+    return bool(state.completions) and _entries(state.completions) >= _PAGE_ENTRIES
+
+
+def _entries(completions: list[Completion]) -> int:
+    return sum(4 if each.window is None else 4 + len(each.window.instants) for each in completions)
 
 
 def turn_page(state: MemberState) -> Page:
     """Take the newest lots out of a state and return them as the page that `state.pages` numbers."""
-    page = Page(state.lots, state.orders)
-    state.lots, state.orders, state.pages = [], {}, state.pages + 1
+    page = Page(state.lots, state.orders, state.completions)
+    state.lots, state.orders, state.completions, state.pages = [], {}, [], state.pages + 1
     return page
 
 

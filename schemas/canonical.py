@@ -55,6 +55,11 @@ def occasion_identity(kind: str, member_id: str, nth: int) -> bytes:
     return sha256(f"occasion\0{kind}\0{member_id}\0{nth}".encode()).digest()
 
 
+def again_identity(identity: bytes, name: str) -> bytes:
+    """Return the 32-byte identity of a completion that a refund brings about: by it, and by what reaches the goal."""
+    return sha256(b"%b\0again\0%b" % (identity, name.encode())).digest()
+
+
 def completion_key(identity: bytes, rule_id: str, member_id: str) -> bytes:
     """Return the reward_key of a `challenge.completed`."""
     return sha256(b"%b\0challenge\0%b\0%b" % (identity, rule_id.encode(), member_id.encode())).digest()

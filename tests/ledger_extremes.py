@@ -20,6 +20,7 @@ from schemas.events import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
 DAY_MS = 86_400_000
@@ -80,6 +81,27 @@ rules:
 - {{id: years, on: anniversary, give: [{{points: 5}}]}}
 - {{id: risen, on: tier, when: {{tier.to: c}}, give: [{{points: {{amount: 7, validity: 1m}}}}, {{status: 60}},
    {{benefit: {{id: B, for: 1m}}}}]}}
+{_challenges(rng, length)}
+"""
+
+
+def _challenges(rng: Random, length: Callable[[], str]) -> str:
+    """Return rules with challenges, and rules on these, that count for one another."""
+
+    def goal(what: str) -> str:
+        within = rng.choice(["", f", within: {length()}"])
+        return f"challenge: {{{what}{within}, repeat: {rng.choice(['never', 'after_completion'])}}}"
+
+    return f"""
+- {{id: twice, on: purchase, when: {{member.tier: {{ne: d}}}},
+   {goal("count: 2, where: {purchase.amount: {gte: 1.00}}")},
+   give: [{{points: {{rate: 3, per: 1.00, of: purchase.amount}}}}, {{status: 20}}, {{coupon: C}}],
+   limits: [{{times: {rng.choice([1, 3])}, per: member, every: {rng.choice(["day", "lifetime"])}}}]}}
+- {{id: much, on: purchase, {goal(f"sum: purchase.amount, gte: {rng.choice(['10.00', '50.00', MOST_MONEY])}")},
+   give: [{{points: 11}}, {{cash: {{amount: 2.00}}}}, {{status: 3}}]}}
+- {{id: climbs, on: tier, {goal("count: 2")}, give: [{{points: 13}}]}}
+- {{id: well-done, on: challenge, when: {{challenge.rule: twice}}, give: [{{badge: W}}, {{status: 4}}]}}
+- {{id: pairs, on: challenge, {goal("count: 2")}, give: [{{points: 17}}, {{status: 6}}]}}
 """
 
 

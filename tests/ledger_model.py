@@ -53,6 +53,8 @@ class Member(Wallet):
     used: dict[tuple[str, tuple[int, int]], int] = field(default_factory=dict)
     items: list[str] = field(default_factory=list)
     standing: Standing | None = None
+    hello: Award | None = None
+    """What came with gold, as long as the member is gold."""
 
     def __post_init__(self) -> None:
         if self.settings.tiers is not None:
@@ -65,6 +67,8 @@ class Member(Wallet):
         while (due_ms := self._next_due()) is not None and due_ms <= at_ms:
             self.clock_ms = max(self.clock_ms, due_ms)
             self._perform(due_ms)
+            if not self._is_gold():
+                self.hello = None  # a review has let gold go: what came with it stays
         self.clock_ms = max(self.clock_ms, at_ms)
 
     def _next_due(self) -> int | None:
@@ -99,8 +103,6 @@ class Member(Wallet):
             ]
         tier = "" if self.standing is None else LEVELS[self.standing.rank]
         order = Order(at_ms, self.clock_ms, self.settings, tier, event["amount"], lines)
-        if self.standing is not None:
-            order.sum_before = self.standing.number(self.standing.window_at(self.clock_ms))
         self.orders[event["order_id"]] = order
         base_given = 0
         for rule in self.settings.rules:
@@ -109,7 +111,7 @@ class Member(Wallet):
                 base_given += award.lot.amount
         self.follow_up()
         self._count(order, at_ms)
-        self._rise(event["event_id"], at_ms, order)
+        self._rise(event["event_id"], at_ms)
         for refund in [refund for refund in self.waiting if refund["order_id"] == event["order_id"]]:
             self.waiting.remove(refund)
             self._refund(refund, max(at_ms, instant_from_iso(refund["occurred_at"], "occurred_at")))
@@ -150,16 +152,13 @@ class Member(Wallet):
         assert self.standing is not None
         return order.left().amount if self.standing.tiers.metric == "spend" else order.gives().get("status", 0)
 
-    def _rise(self, event_id: str, at_ms: int, order: Order | None) -> None:
+    def _rise(self, event_id: str, at_ms: int) -> None:
         """Rise where the event reached a level, and run the rule on it at once."""
         if self.standing is None:
             return
         change = self.standing.reach(at_ms, self.clock_ms)
         if change is not None and LEVELS[change.after] == "gold" and self.settings.hello_gold:
-            lot = self.grant((event_id, "hello-gold"), "points", 40, at_ms)
-            if order is not None:
-                order.sum_before = change.number - self._counted(order)
-                order.awards.append(Award("hello-gold", lot))
+            self.hello = Award("hello-gold", self.grant((event_id, "hello-gold"), "points", 40, at_ms))
             self.follow_up()
 
     # Refunds.
@@ -180,9 +179,10 @@ class Member(Wallet):
         self._restore_payments(event["order_id"], order)
         gives = order.gives()
         for award in order.awards:
-            self._claim(award, self._still_earned(award, order, gives))
+            self._claim(award, gives[award.rule])
         if self.standing is not None and order.entry is not None:
             self.standing.lower(order.entry, self._counted(order), at_ms, self.clock_ms)
+            self._take_hello()
 
     def _take_back(self, order: Order, event: Event) -> bool:
         """Note what came back; False, and nothing noted, where that is more than was left, or nothing was."""
@@ -213,12 +213,14 @@ class Member(Wallet):
         order.returned = returned
         return True
 
-    def _still_earned(self, award: Award, order: Order, gives: dict[str, int]) -> int:
-        if award.rule != "hello-gold":
-            return gives[award.rule]
-        assert self.standing is not None
-        reached = order.sum_before + self._counted(order) >= self.standing.tiers.from_gold
-        return award.lot.amount if reached else 0
+    def _take_hello(self) -> None:
+        """Take back what came with gold where a refund has taken gold back."""
+        if self.hello is not None and not self._is_gold():
+            self._claim(self.hello, 0)
+            self.hello = None
+
+    def _is_gold(self) -> bool:
+        return self.standing is not None and LEVELS[self.standing.rank] == "gold"
 
     def _claim(self, award: Award, earned: int) -> None:
         """Take back what is no longer earned and was not claimed before."""
@@ -374,7 +376,7 @@ class Member(Wallet):
         self.follow_up()
         if unit == "status" and self.standing is not None and self.standing.tiers.metric == "status":
             self.standing.entries.append(Entry(at_ms, amount))
-            self._rise(event["event_id"], at_ms, None)
+            self._rise(event["event_id"], at_ms)
 
     # What is seen.
 

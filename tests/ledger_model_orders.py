@@ -39,7 +39,6 @@ class Order:
     tier: str
     amount: int
     lines: list[Line] | None
-    sum_before: int = 0
     entry: Entry | None = None
     awards: list[Award] = field(default_factory=list)
     returned: dict[str, tuple[int, Fraction]] = field(default_factory=dict)

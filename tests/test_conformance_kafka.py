@@ -37,7 +37,8 @@ SAMPLE = [
     "limit-campaign-budget-across-members", "tier-spend-table", "tier-status-and-distance",
     "tier-falls-with-a-refund", "tier-rule-and-benefit", "stack-tier-multiplier-from-the-next-event",
     "ref-first-order", "ref-below-the-threshold", "ref-welcome-for-the-referee", "ref-self-and-unknown",
-    "ref-cycle-of-two", "ref-referrer-limit",
+    "ref-cycle-of-two", "ref-referrer-limit", "found-challenge-earlier-order-returned",
+    "found-challenge-undone-and-done-again", "found-loops-of-a-level-pay-nothing",
 ]  # fmt: skip
 PLACED = ("shard", "pos", "seq", "recorded_at")
 """Where and when the log took a reward event: not the case's business."""
@@ -90,7 +91,7 @@ def test_the_views_say_what_the_case_expects_and_what_simulate_says(
 
 def test_the_sample_is_of_every_kind_and_of_what_only_the_views_can_tell() -> None:
     assert {case_id.partition("-")[0] for case_id in SAMPLE} == {
-        "earn", "stack", "limit", "engage", "input", "lots", "redeem", "ref", "refund", "tier",
+        "earn", "stack", "limit", "engage", "input", "lots", "redeem", "ref", "refund", "tier", "found",
     }  # fmt: skip
     told = {name for case_id in SAMPLE for name in ALL[case_id].expect}
     assert told == {"balances", "counts", "refused", "quarantined", "tiers", "rewards", "referrals"}

@@ -242,6 +242,7 @@ def test_why_tells_that_a_period_is_no_longer_known() -> None:
         explainer = Explainer(loaded([f"{{{limit}}}"]), 1)
         member = Member(explainer)
         member.buy("2024-06-01T12:00:00Z", 1)
+        explainer.begin()
         assert member.buy("2024-01-05T12:00:00Z", 60) == [(60, "limit_forgotten")]
         (rule,) = explainer.explained
         assert rule.reason == "limit_forgotten"

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.programme.frozen import keep_reaction
+from engine.programme.awards import order_of
 from engine.programme.occasions import ChallengeCompletion
 
 if TYPE_CHECKING:
     from engine.ledger.turn import Turn
+    from engine.programme.judge import Judges
     from schemas.events import MemberEvent, Profile
+    from schemas.rewards import RewardEvent
 
 
 def follow(turn: Turn, event: MemberEvent | Profile, first: int) -> None:
     """Judge the rules on the challenges that the reward events from `first` on say are completed."""
-    order_id: str | None = getattr(event, "order_id", None)
-    completed = [reward for reward in turn.rewards[first:] if reward.posting.type == "challenge.completed"]
-    for reward in completed:
-        rule_id, begun = reward.posting.rule_id or "", len(turn.rewards)
-        completion = ChallengeCompletion(
-            event_id=reward.reward_key.hex(), member_id=turn.member_id, occurred_at=event.occurred_at, rule=rule_id,
-            order_id=order_id,
-        )  # fmt: skip
-        turn.run_rules(completion, reward.reward_key)
-        for given in turn.rewards[begun:]:
-            if given.posting.rule_id is not None:
-                keep_reaction(turn.state, order_id, given.posting.rule_id, rule_id)
+    order_id = order_of(event)  # type: ignore[arg-type]  # a profile has none
+    for reward in [reward for reward in turn.rewards[first:] if reward.posting.type == "challenge.completed"]:
+        follow_one(turn, turn.judge, reward, event.occurred_at, order_id)
+
+
+def follow_one(turn: Turn, judge: Judges, completed: RewardEvent, at_ms: int, order_id: str | None) -> None:
+    """Let a version judge the rules on a challenge that a reward event says is completed."""
+    event = ChallengeCompletion(
+        event_id=completed.reward_key.hex(), member_id=turn.member_id, occurred_at=at_ms,
+        rule=completed.posting.rule_id or "", order_id=order_id,
+    )  # fmt: skip
+    turn.run_rules(event, completed.reward_key, judge)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from engine.ledger import ranks, referrals
 from engine.ledger.lots import Lot
 from engine.ledger.movements import kind_of_unit, posting_of
+from engine.ledger.undoing import Undoing
 from schemas.canonical import grant_key
 from schemas.rewards import RewardEvent
 
@@ -50,7 +51,9 @@ def _adjust(turn: Turn, event: Decision | Adjustment, reason: str, expires_ms: i
         left = turn.movements.reverse_active(unit, -amount, at_ms, reason)
         turn.owe(_lot_of_nothing(turn, unit, at_ms), left, at_ms, reason)
         if unit == "status":
-            ranks.lower(turn, -amount, at_ms, at_ms)
+            undoing = Undoing(turn, at_ms, reason)
+            undoing.lose(-amount, at_ms)
+            undoing.finish()
 
 
 def _open(turn: Turn, event: Decision) -> None:

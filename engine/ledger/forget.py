@@ -55,7 +55,7 @@ def note_order(state: MemberState, programme: Programme, order_id: str, bought_m
     is_bare = facts is not None and (not state.lots or state.lots[-1].order_id != order_id)
     if is_bare or bought_ms < state.clock_ms:
         facts = facts or state.orders.setdefault(order_id, OrderFacts())
-        facts.until_ms = known_until_ms(programme, max(bought_ms, state.clock_ms))
+        facts.until_ms = max(facts.until_ms, known_until_ms(programme, max(bought_ms, state.clock_ms)))
 
 
 def at_hand(lots: Iterable[Lot], parts: Parts, clock_ms: int, judge: Callable[[int], Judges]) -> list[Lot]:
@@ -97,12 +97,11 @@ def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judges]) -> 
             for order_id, facts in page.orders.items()
             if order_id in orders or facts.until_ms >= clock_ms
         }
-        if not (page.lots or page.orders):
+        page.completions = [each for each in page.completions if clock_ms <= each.until_ms]
+        if not (page.lots or page.orders or page.completions):
             del parts.pages[number]
     _join_pages(parts)
-    # what a refund has claimed of a lot must be known as long as a void may claim the rest of it
-    known = {lot.order_id for lot in (*parts.lots(), *at_hand(state.lots, parts, clock_ms, judge))}
-    known |= {name for page in parts.pages.values() for name in page.orders}
+    known = {name for page in parts.pages.values() for name in page.orders}
     for order_id, order in list(parts.refunded.items()):
         if order_id in known or order_id in state.orders:
             continue
@@ -124,5 +123,6 @@ def _join_pages(parts: Parts) -> None:
             page = parts.pages.pop(number)
             parts.pages[earlier].lots += page.lots
             parts.pages[earlier].orders |= page.orders
+            parts.pages[earlier].completions += page.completions
         else:
             earlier = number

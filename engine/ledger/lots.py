@@ -28,7 +28,8 @@ class Lot(Struct, array_like=True, gc=False):
     grant counts, `available_ms` the end of its hold, `expires_ms` the instant at which it is gone (None: never).
     `rule_id`, `version`, `campaign` and `give` (the index among the rule's gives) name what gave it, `order_id` the
     order that it follows. `moves` counts its movements by verb: reward keys are made from it. `judged_ms` is the
-    member's clock when it was granted, where that was past `granted_ms` (None: it was granted in time).
+    member's clock when it was granted, where that was past `granted_ms` (None: it was granted in time). `claimed` is
+    what was asked back of it so far, `taken` what of that was had, from it or from others.
     """
 
     key: bytes
@@ -50,6 +51,8 @@ class Lot(Struct, array_like=True, gc=False):
     expired: int = 0
     moves: dict[str, int] | None = None
     judged_ms: int | None = None
+    claimed: int = 0
+    taken: int = 0
 
     @property
     def is_open(self) -> bool:

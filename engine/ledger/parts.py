@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from engine.ledger.lots import Lot  # noqa: TC001  msgspec reads the annotations
 from engine.programme.budgets import UseBooks
 from engine.referral.facts import Referred  # noqa: TC001  as above
+from engine.windows import Window  # noqa: TC001  as above
 from schemas.events import Purchase, Refund  # noqa: TC001  as above
 
 if TYPE_CHECKING:
@@ -23,35 +24,74 @@ if TYPE_CHECKING:
 
 
 class ReferralFacts(Struct, array_like=True):
-    """Hold what was known of a referee's purchase, besides the order itself, when it was judged."""
+    """Hold what was known of what a referee did, besides the order itself, when it was judged.
+
+    `event` names its type, `amount` is the order's, `head` has the event_id and the source of the referee's event,
+    `flagged` says that what it earned was held.
+    """
 
     number: int
     spend: int
     signup_ms: int | None = None
     channel: str | None = None
     referee: tuple[str | None, str | None, str | None, str | None] = (None, None, None, None)
+    event: str = "purchase"
+    amount: int | None = None
+    head: tuple[str, str] = ("", "")
+    flagged: bool = False
+
+
+class Contribution(Struct, array_like=True, gc=False):
+    """Say what an order counts for the challenge of a rule: what is `left` of it, and in which round of counting."""
+
+    rule_id: str
+    version: int
+    at_ms: int
+    left: int
+    round: int
 
 
 class OrderFacts(Struct, array_like=True):
     """Hold what a refund must know as it was at the award: facts in the order of `Judges.frozen`.
 
-    `first` says how far each challenge stood before the order that completed it, and each tier's number, by rule.
-    `referral` is what rules on referrals knew of a referee's order: it is None where the order is the member's own.
-    `until_ms` is how far the member's clock comes while all this is kept at least: noted where neither the order's own
-    time nor its lots say it (`engine.ledger.forget.note_order`), 0 elsewhere.
+    `counted` says what the order counts for challenges. `referral` is what rules on referrals knew of a referee's
+    order: it is None where the order is the member's own. `until_ms` is how far the member's clock comes while all this
+    is kept at least: noted where neither the order's own time nor its lots say it (`engine.ledger.forget.note_order`),
+    0 elsewhere.
     """
 
     facts: tuple[Any, ...] = ()
-    first: dict[str, tuple[int, int]] | None = None
+    counted: list[Contribution] = field(default_factory=list)
     referral: ReferralFacts | None = None
     until_ms: int = 0
 
 
+class Completion(Struct, array_like=True):
+    """Hold a completion that can still be undone, and what it stands on.
+
+    `identity` is that by which it was judged: the keys of its rewards are made from it. `name` is that of the
+    contribution that reached the goal, `reached` what is left of all that counted within `(since_ms, at_ms]` (None:
+    ever). `round` tells which contributions are its own, `window` has them by instant where the challenge slides.
+    """
+
+    identity: bytes
+    name: str | None
+    rule_id: str
+    version: int
+    since_ms: int | None
+    at_ms: int
+    reached: int
+    round: int = 0
+    until_ms: int = 0
+    window: Window | None = None
+
+
 class Page(Struct, array_like=True):
-    """Hold lots that have left the state, and the facts of their orders."""
+    """Hold what has left the state: lots, the facts of orders, and completed challenges."""
 
     lots: list[Lot] = field(default_factory=list)
     orders: dict[str, OrderFacts] = field(default_factory=dict)
+    completions: list[Completion] = field(default_factory=list)
 
 
 class Line(Struct, array_like=True):
@@ -64,9 +104,8 @@ class Line(Struct, array_like=True):
 class Refunded(Struct, array_like=True):
     """Hold an order of which something was returned.
 
-    `lines` were returned by line, `amount` without naming any, `whole` with all that was left. `claims` is what
-    refunds have asked back of each lot so far, whatever they could take; `reversed` what they took. `refunds` keeps
-    what each refund said, `repaid` how much of each redemption paid towards the order was given back.
+    `lines` were returned by line, `amount` without naming any, `whole` with all that was left. `refunds` keeps what
+    each refund said, `repaid` how much of each redemption paid towards the order was given back.
     """
 
     purchase: Purchase
@@ -74,8 +113,6 @@ class Refunded(Struct, array_like=True):
     lines: dict[str, Line] = field(default_factory=dict)
     amount: int = 0
     whole: bool = False
-    claims: dict[bytes, int] = field(default_factory=dict)
-    reversed: dict[bytes, int] = field(default_factory=dict)
     refunds: dict[str, bytes] = field(default_factory=dict)
     repaid: dict[str, int] = field(default_factory=dict)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger.movements import posting_of
-from engine.ledger.standing import Standing
-from engine.ledger.tiers import UNEARNED
-from engine.programme.frozen import keep_first
+from engine.ledger.standing import Reached, Standing
+from engine.ledger.tiers import UNEARNED, Brought
 from engine.programme.occasions import TierChange
 from engine.programme.terms import TierWindow
 from engine.windows import bounded
@@ -15,6 +14,8 @@ from schemas.canonical import grant_key, occasion_identity
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from engine.ledger.tiers import TierClock
     from engine.ledger.turn import Turn
     from engine.programme.terms import Tiers
@@ -31,25 +32,20 @@ def standing_of(turn: Turn, tiers: Tiers) -> tuple[TierClock, Standing]:
     return clock, state.standing
 
 
-def count_gained(turn: Turn, at_ms: int, order_id: str | None, before: int = 0) -> None:
+def count_gained(turn: Turn, at_ms: int, order_id: str | None) -> None:
     """Count what was gained since this was done last, as of an instant, and raise the level that is reached.
 
     Args:
         turn: of the event under way.
         at_ms: when it was gained: at the event, or at the birthday or change of tier that came with the time.
         order_id: the order that brought it.
-        before: what the same order has added already.
     """
     tiers, state = turn.terms.tiers, turn.state
     if tiers is None:
         return
     gained, state.gained = state.gained, 0
     if tiers.metric is None:
-        gained = sum(
-            reward.amount
-            for reward in turn.rewards[turn.counted :]
-            if reward.posting.unit == "status" and reward.posting.debit == "issued"
-        )
+        gained = status_in(turn.rewards[turn.counted :])
     gained = bounded(gained)
     turn.counted = len(turn.rewards)
     clock, standing = standing_of(turn, tiers)
@@ -57,7 +53,7 @@ def count_gained(turn: Turn, at_ms: int, order_id: str | None, before: int = 0) 
         clock.count(standing, gained, at_ms)
     level = standing.level
     if gained and clock.rise(standing, at_ms, max(at_ms, state.clock_ms)):
-        change(turn, (level, "reached"), at_ms, order_id, before + gained)
+        change(turn, (level, "reached"), at_ms, order_id)
     state.is_due(standing.review_ms)
 
 
@@ -85,19 +81,61 @@ def bring(turn: Turn, level: str, at_ms: int) -> None:
     turn.state.is_due(standing.review_ms)
 
 
-def lower(turn: Turn, fallen: int, counted_ms: int, at_ms: int) -> None:
-    """Take from the number, as of when it was counted, and lower at once a level that no longer stands on it."""
+def lose(turn: Turn, fallen: Sequence[tuple[int, int]], at_ms: int) -> list[Reached]:
+    """Take from the number, and return the levels that were reached and have no ground any more, the highest first.
+
+    The level itself stays until `settle`, as what came with these may be part of the number.
+
+    Args:
+        turn: of the event that takes something back.
+        fallen: each amount with the instant at which it was counted; one below 0 is gained.
+        at_ms: when that is.
+    """
+    tiers = turn.terms.tiers
+    if tiers is None or not fallen:
+        return []
+    clock, standing = standing_of(turn, tiers)
+    for amount, counted_ms in fallen:
+        if amount > 0 and clock.counts_in(standing, counted_ms):
+            standing.number = bounded(standing.number - amount)
+        clock.count(standing, -amount, counted_ms)
+    clock_ms = max(at_ms, turn.state.clock_ms)
+    return _let_go(clock, standing, clock.grounded(standing, clock_ms, _brought(clock, standing)))
+
+
+def settle(turn: Turn, at_ms: int, *, is_gained: bool) -> None:
+    """Lower at once a level that no longer stands on its number, or raise it where something was gained, too.
+
+    That starts no rule.
+    """
     tiers = turn.terms.tiers
     if tiers is None:
         return
     clock, standing = standing_of(turn, tiers)
-    if clock.counts_in(standing, counted_ms):
-        standing.number = bounded(standing.number - fallen)
-    clock.count(standing, -fallen, counted_ms)
-    before = standing.level
-    if clock.lower(standing, at_ms, max(at_ms, turn.state.clock_ms)):
+    before, times_ms = standing.level, (at_ms, max(at_ms, turn.state.clock_ms))
+    if clock.lower(standing, times_ms, _brought(clock, standing)) or (is_gained and clock.rise(standing, *times_ms)):
         change(turn, (before, "refund"), at_ms, None)
     turn.state.is_due(standing.review_ms)
+
+
+def _brought(clock: TierClock, standing: Standing) -> list[Brought]:
+    """Return what of the number came with the levels that were reached."""
+    if clock.tiers.metric is not None:
+        return []
+    ranks = {level.id: rank for rank, level in enumerate(clock.tiers.levels)}
+    return [
+        Brought(ranks[each.level], each.status, each.at_ms)
+        for each in standing.reached
+        if each.status and each.level in ranks
+    ]
+
+
+def _let_go(clock: TierClock, standing: Standing, rank: int) -> list[Reached]:
+    """Forget which levels above a rank were reached, and return them, the highest first."""
+    ranks = {level.id: rank for rank, level in enumerate(clock.tiers.levels)}
+    lost = [each for each in standing.reached if ranks.get(each.level, rank) > rank]
+    standing.reached = [each for each in standing.reached if ranks.get(each.level, rank) <= rank]
+    return lost[::-1]
 
 
 def review(turn: Turn, at_ms: int) -> None:
@@ -147,8 +185,8 @@ def follow_programme(turn: Turn, at_ms: int, *, is_moved: bool) -> None:
     turn.state.is_due(standing.review_ms)
 
 
-def change(turn: Turn, how: tuple[str, str], at_ms: int, order_id: str | None, gained: int = 0) -> None:
-    """Write a change of level; `how` is the level before and the reason, `gained` what its order has added."""
+def change(turn: Turn, how: tuple[str, str], at_ms: int, order_id: str | None) -> None:
+    """Write a change of level and judge the rules on it, unless a refund made it; `how` is the level before and why."""
     tiers, standing = turn.terms.tiers, turn.state.standing
     assert tiers is not None  # noqa: S101  the caller has changed a level
     assert standing is not None  # noqa: S101  as above
@@ -160,18 +198,35 @@ def change(turn: Turn, how: tuple[str, str], at_ms: int, order_id: str | None, g
     levels = {level.id: level.benefits for level in tiers.levels}
     old, new = levels.get(before, ()), levels[standing.level]
     _change_benefits(turn, (old, new), identity, at_ms)
+    if reason != "refund":
+        _reward(turn, before, identity, at_ms, order_id)
+
+
+def _reward(turn: Turn, before: str, identity: bytes, at_ms: int, order_id: str | None) -> None:
+    """Judge the rules on a change of level; one that was reached is kept, as a refund may take it back."""
+    clock, standing = turn.judge.tier_clock, turn.state.standing
+    assert clock is not None  # noqa: S101  the caller has changed a level
+    assert standing is not None  # noqa: S101  as above
+    _let_go(clock, standing, clock.rank(standing))
+    order = [level.id for level in clock.tiers.levels]
+    rose = before not in order or order.index(before) < order.index(standing.level)
+    reached = Reached(standing.level, before, standing.changes, turn.judge.version, at_ms, order_id)
+    if rose and any(rule.on is TierChange for rule in turn.judge.programme.rules):
+        standing.reached.append(reached)
     event = TierChange(
         event_id=identity.hex(), member_id=turn.member_id, occurred_at=at_ms, order_id=order_id,
-        before=before, to=standing.level, gained=gained,
+        before=before, to=standing.level,
     )  # fmt: skip
     first = len(turn.rewards)
     turn.run_rules(event, identity)
-    start = next(level.start for level in tiers.levels if level.id == standing.level)
-    for reward in turn.rewards[first:]:
-        if reward.posting.rule_id is not None:
-            keep_first(turn.state, order_id, reward.posting.rule_id, standing.number - gained, start)
-    if len(turn.rewards) > first and tiers.metric is None:
-        count_gained(turn, at_ms, order_id, gained)
+    reached.status = status_in(turn.rewards[first:])
+    if len(turn.rewards) > first and clock.tiers.metric is None:
+        count_gained(turn, at_ms, order_id)
+
+
+def status_in(rewards: Iterable[RewardEvent]) -> int:
+    """Return the status that reward events grant."""
+    return sum(each.amount for each in rewards if each.posting.unit == "status" and each.posting.debit == "issued")
 
 
 def _change_benefits(

@@ -6,24 +6,20 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from engine.ledger import challenges, flagged, ranks
+from engine.ledger import challenges, flagged
 from engine.ledger.forget import at_hand, note_order
+from engine.ledger.judged import judged_by_name, referral_event
 from engine.ledger.movements import posting_of
-from engine.ledger.parts import OrderFacts, ReferralFacts, Refunded
-from engine.ledger.refunds import (
-    ReferralRefunding,
-    Refunding,
-    kept_facts,
-    referral_event,
-    refund_of_referee,
-    take,
-)
+from engine.ledger.parts import OrderFacts, ReferralFacts
+from engine.ledger.refunds import refund_of_referee
+from engine.ledger.undoing import Undoing
+from engine.programme.counting import name_of
 from engine.programme.facts import Facts
-from engine.programme.returned import return_to_limits
+from engine.programme.occasions import TierChange
 from engine.referral.facts import Attribution, Forwarded, Referral
 from engine.windows import LATE_MS
 from schemas.canonical import completion_key
-from schemas.events import Decision, Purchase, Refund, Signup
+from schemas.events import Decision, MemberEvent, Purchase, Refund, Signup
 from schemas.rewards import RewardEvent, order_key, referee_of
 
 if TYPE_CHECKING:
@@ -31,7 +27,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.lots import Lot
     from engine.ledger.turn import Turn
-    from schemas.events import MemberEvent, Profile
+    from schemas.events import Profile
 
 NAMES = {Signup: "signup", Purchase: "purchase", Refund: "refund"}
 
@@ -71,10 +67,13 @@ def tell_of_erased(turn: Turn, event: MemberEvent | Profile) -> None:
 
 def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
     key = order_of(event) or order_key(None, event.referee_id)
-    known = ReferralFacts(event.number, event.spend, event.signup_ms, event.channel, event.referee)
-    head = (did.event_id, did.source, turn.member_id, event.occurred_at)
     amount = did.amount if isinstance(did, Purchase) else None
-    judged = referral_event(known, head, (_name_of(did), key), amount, event.spend)
+    known = ReferralFacts(
+        event.number, event.spend, event.signup_ms, event.channel, event.referee, _name_of(did), amount,
+        (did.event_id, did.source), event.flagged,
+    )  # fmt: skip
+    head = (did.event_id, did.source, turn.member_id, event.occurred_at)
+    judged = referral_event(known, head, (known.event, key), amount, event.spend)
     first = len(turn.rewards)
     given = turn.judge.judge(judged, turn.state, turn.occurrence)
     is_earning = any(flagged.is_grant(reward) for reward in given)
@@ -82,8 +81,9 @@ def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
         given = flagged.held_back(given)
     turn.movements.open(given)
     flagged.forget_held(turn, given)
-    if isinstance(did, Purchase) and (is_earning or key in turn.state.orders):
-        turn.state.orders.setdefault(key, OrderFacts()).referral = known
+    name = name_of(judged) or key
+    if name in turn.state.orders or (isinstance(did, Purchase) and is_earning):
+        turn.state.orders.setdefault(name, OrderFacts()).referral = known
     if isinstance(did, Purchase) and (is_earning or event.occurred_at < turn.state.clock_ms - LATE_MS):
         note_order(turn.state, turn.judge.programme, key, event.occurred_at)
     if turn.judge.is_followed:
@@ -121,10 +121,13 @@ def _moderate(turn: Turn, referee_id: str, decision: Decision) -> None:
         return
     lots = [lot for lot in _lots(turn) if referee_of(lot.order_id) == referee_id]
     if decision.action == "referral_release":
+        referred.released = True
         flagged.release(turn, lots, decision.occurred_at)
         return
     referred.voided = True
-    _claim_all(turn, lots, decision.occurred_at)
+    undoing = _claim_all(turn, lots, decision.occurred_at)
+    undoing.void(referee_id)
+    undoing.finish()
     _tell(turn, "referral.voided", referee_id, decision.occurred_at, None)
 
 
@@ -137,7 +140,7 @@ def moderate_own(turn: Turn, decision: Decision) -> None:
         turn.refuse("already_voided", at_ms, unit="referral", item=referral.referrer_id)
     elif decision.action == "referral_void":
         referral.voided = True
-        _claim_all(turn, _own_side(turn), at_ms)
+        _claim_all(turn, _own_side(turn), at_ms).finish()
     elif referral.flagged:
         referral.flagged = False
         flagged.release(turn, _own_side(turn), at_ms)
@@ -161,64 +164,26 @@ def _lots(turn: Turn) -> list[Lot]:
     return at_hand(turn.movements.lots(), turn.books.parts(), turn.state.clock_ms, turn.books.judge)
 
 
-def _claim_all(turn: Turn, lots: Iterable[Lot], at_ms: int) -> None:
-    """Claim all that some lots have given, less what refunds have claimed already."""
-    by_rule: dict[tuple[str | None, str | None], list[Lot]] = {}
-    for lot in list(lots):
-        by_rule.setdefault((lot.order_id, lot.rule_id), []).append(lot)
-    for (order_id, _), own in by_rule.items():
-        _claim(turn, own, _refunded(turn, order_id), at_ms)
-
-
-def _refunded(turn: Turn, order_id: str | None) -> Refunded | None:
-    """Return what was returned of an order; of the member's own, begun now: a later refund must know of the void."""
-    refunded = turn.books.parts().refunded
-    found = refunded.get(order_id or "")
-    if found is None and order_id is not None and referee_of(order_id) is None:
-        placed = turn.books.purchase(order_id)
-        if placed is not None:
-            turn.state.is_booked = True
-            found = refunded[order_id] = Refunded(placed.purchase, placed.version)
-    return found
-
-
-def _claim(turn: Turn, lots: list[Lot], order: Refunded | None, at_ms: int) -> None:
-    """Claim what one rule has given for one order, and give back to its limits what was taken."""
-    programme = turn.books.judge(lots[0].version or 0).programme
-    amounts: dict[str, int] = {}
-    is_gone = True
+def _claim_all(turn: Turn, lots: Iterable[Lot], at_ms: int) -> Undoing:
+    """Claim all that some lots have given, less what was claimed before; what came with a level goes with the level."""
+    undoing = Undoing(turn, at_ms, "referral_void")
+    by_order: dict[tuple[str | None, int], list[Lot]] = {}
     for lot in lots:
-        claimed = 0 if order is None else order.claims.get(lot.key, 0)
-        taken = 0 if order is None else order.reversed.get(lot.key, 0)
-        turn.watch.weighed(lot, 0, claimed)
-        if lot.amount > claimed:
-            now = take(turn, lot, lot.amount - claimed, (at_ms, "referral_void"), programme.terms.refunds.negative)
-            amounts[lot.unit] = amounts.get(lot.unit, 0) + now
-            taken += now
-            if lot.unit == "status" and now and _goes_by_status(turn):
-                ranks.lower(turn, now, lot.granted_ms, at_ms)
-        if order is not None:
-            order.claims[lot.key], order.reversed[lot.key] = lot.amount, taken
-        is_gone = is_gone and taken == lot.amount
-    rule = next((rule for rule in programme.rules if rule.id == lots[0].rule_id), None)
-    if rule is not None and rule.limits and any(amounts.values()):
-        return_to_limits(turn, rule, _at_grant(turn, lots[0], order, at_ms), amounts, int(is_gone))
+        by_order.setdefault((lot.order_id, lot.version or 0), []).append(lot)
+    for (order_id, version), own in by_order.items():
+        with_levels = {rule.id for rule in turn.books.judge(version).programme.rules if rule.on is TierChange}
+        claimed = [lot for lot in own if lot.rule_id not in with_levels]
+        undoing.claim(claimed, _at_grant(turn, order_id, own[0]))
+    return undoing
 
 
-def _goes_by_status(turn: Turn) -> bool:
-    tiers = turn.terms.tiers
-    return tiers is not None and tiers.metric is None
-
-
-def _at_grant(turn: Turn, lot: Lot, order: Refunded | None, at_ms: int) -> Facts:
+def _at_grant(turn: Turn, order_id: str | None, lot: Lot) -> Facts:
     """Return the facts that a rule gave a lot by, as far as its limits may ask for them."""
-    if order is not None:
-        kind = Refunding if referee_of(lot.order_id) is None else ReferralRefunding
-        return kind(turn, order, order, at_ms).bought
-    known = kept_facts(turn, lot.order_id or "").referral or ReferralFacts(0, 0)
-    head = ("", "guerdon", turn.member_id, lot.granted_ms)
-    event = referral_event(known, head, ("purchase", lot.order_id or ""), None, known.spend)
-    return Facts(event, lot.granted_ms, turn.calendar, turn.state, 0, {})
+    judged = None if order_id is None else judged_by_name(turn, order_id, lot.version or 0, lot.granted_ms)
+    if judged is not None:
+        return judged.bought
+    event = MemberEvent(event_id="", member_id=turn.member_id, occurred_at=lot.granted_ms)
+    return Facts.before(event, turn.state, turn.calendar)
 
 
 def _tell(turn: Turn, kind: str, item: str | None, at_ms: int, reason: str | None) -> None:

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from engine.ledger.parts import Line
 from engine.programme.facts import millionths
-from engine.programme.frozen import ORDERS, REACTS_TO
+from engine.programme.frozen import ORDERS
 from engine.programme.interpret import award_of
 from engine.programme.model import Phase, in_order
-from engine.programme.occasions import ChallengeCompletion, TierChange
 from schemas.events import Tender
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from engine.ledger.lots import Lot
-    from engine.ledger.parts import OrderFacts, Refunded
-    from engine.programme.frozen import FrozenFacts
-    from engine.programme.model import Challenge, Programme, Rule
+    from engine.ledger.parts import Refunded
+    from engine.programme.facts import Facts
+    from engine.programme.model import Challenge, Programme
     from schemas.events import Refund
 
 
@@ -138,16 +137,15 @@ def _tenders_left(tenders: Sequence[Tender] | None, left: int, bought: int) -> t
 
 
 def earned_by_rest(
-    programme: Programme, lots: Sequence[Lot], facts: FrozenFacts, kept: OrderFacts, tier_left: int
+    programme: Programme, lots: Sequence[Lot], facts: Facts, gone: Collection[bytes]
 ) -> dict[bytes, int]:
-    """Return how much of each of an order's lots the rest still earns: never more than it was.
+    """Return how much of each of an order's lots the rest still earns: never more than it did.
 
     Args:
         programme: the version that awarded them.
         lots: what the order has earned.
         facts: what is left, with everything else as it was.
-        kept: how far challenges and tiers stood before the order.
-        tier_left: what the rest adds to the number that tiers go by.
+        gone: the keys of lots whose challenge is not completed any more.
     """
     by_rule: dict[str, list[Lot]] = {}
     for lot in lots:
@@ -155,37 +153,22 @@ def earned_by_rest(
     given = dict.fromkeys(Phase, 0)
     earned: dict[bytes, int] = dict.fromkeys((lot.key for lot in lots), 0)
     for rule in in_order(programme.rules):
-        if rule.id not in by_rule or not _stands(rule, programme, facts, kept, tier_left):
+        own = by_rule.get(rule.id)
+        if own is None or (rule.on in ORDERS and not facts.holds(rule.when)):
             continue
-        for lot in by_rule[rule.id]:
+        for lot in own:
+            if lot.key in gone:
+                continue
             award = award_of(facts, rule.gives[lot.give].amount, given) if rule.on in ORDERS else lot.amount
-            earned[lot.key] = min(award, lot.amount)
-        if rule.on in ORDERS:  # what a change of tier gave came after the multipliers
-            given[rule.phase] += sum(earned[lot.key] for lot in by_rule[rule.id] if lot.unit == "points")
+            earned[lot.key] = min(award, lot.amount - lot.claimed)
+        if rule.on in ORDERS:  # what rules on challenges gave, and completions at a refund, came after the multipliers
+            points = [lot for lot in own if lot.unit == "points" and lot.granted_ms == facts.at_ms]
+            given[rule.phase] += sum(earned[lot.key] for lot in points)
     return earned
 
 
-def _stands(rule: Rule, programme: Programme, facts: FrozenFacts, kept: OrderFacts, tier_left: int) -> bool:
-    """Whether the rest still satisfies a rule that gave: its time, cohort, draw and group stay as they were."""
-    before, goal = (kept.first or {}).get(rule.id, (0, 0))
-    if rule.on is TierChange:
-        return before + tier_left >= goal
-    if rule.on is ChallengeCompletion:
-        return _follows(rule, programme, facts, kept)
-    if not facts.holds(rule.when):
-        return False
-    if rule.challenge is None:
-        return True
-    return facts.holds(rule.challenge.where) and before + counted(rule.challenge, facts) >= goal
-
-
-def _follows(rule: Rule, programme: Programme, facts: FrozenFacts, kept: OrderFacts) -> bool:
-    """Whether the rest still completes a challenge that a rule on challenges has followed."""
-    prefix = f"{rule.id}{REACTS_TO}"
-    followed = [key.removeprefix(prefix) for key in kept.first or {} if key.startswith(prefix)]
-    return any(each.id in followed and _stands(each, programme, facts, kept, 0) for each in programme.rules)
-
-
-def counted(challenge: Challenge, facts: FrozenFacts) -> Any:
-    """Return what an order counts for a challenge."""
-    return 1 if challenge.of is None else facts.value_of(challenge.of) or 0
+def counted(challenge: Challenge, facts: Facts) -> int:
+    """Return what is left of what an order counts for a challenge; shares of lines are rounded down."""
+    if not facts.holds(challenge.where):
+        return 0
+    return 1 if challenge.of is None else int(facts.value_of(challenge.of) or 0)

@@ -15,6 +15,8 @@ from engine.programme.terms import Downgrade, TierWindow
 from engine.windows import LATE_MS, Window, bounded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from engine.ledger.standing import Standing
     from engine.programme.judge import Judges
     from engine.programme.localtime import Calendar
@@ -39,6 +41,14 @@ class Standings(NamedTuple):
     qualifying: int
     next_tier: str | None
     to_next_tier: int | None
+
+
+class Brought(NamedTuple):
+    """Say how much of the number came with the level of a rank, as what it brought: status by a rule on tiers."""
+
+    rank: int
+    amount: int
+    at_ms: int
 
 
 class TierClock:
@@ -139,20 +149,55 @@ class TierClock:
         self._settle(standing, rank, (self.number(standing, at_ms), UNEARNED), (at_ms, at_ms))
         return True
 
-    def lower(self, standing: Standing, at_ms: int, clock_ms: int) -> bool:
-        """After a refund at an instant, lower the level at once where neither its number nor the current reaches it."""
-        start, current = self.level(standing).start, self.number(standing, clock_ms)
+    def grounded(self, standing: Standing, clock_ms: int, brought: Sequence[Brought]) -> int:
+        """Return the rank of the highest level, up to the present one, that stands without what came with it.
+
+        A level that no number earned stands until its review.
+        """
+        rank = self.rank(standing)
         if standing.earned == UNEARNED:
-            self.schedule(standing, clock_ms)
-            return False
-        if standing.number < start <= current:
-            standing.number, standing.earned = current, self.period(standing, clock_ms)
-        if standing.number >= start:
-            self.schedule(standing, clock_ms)
-            return False
-        kept = max((standing.number, standing.earned), (current, self.period(standing, clock_ms)))
-        self._settle(standing, self.earned_by(kept[0]), kept, (at_ms, clock_ms))
-        return True
+            return rank
+        found = (rank for rank in range(rank, 0, -1) if self._is_grounded(standing, rank, clock_ms, brought))
+        return next(found, 0)
+
+    def lower(self, standing: Standing, times_ms: tuple[int, int], brought: Sequence[Brought]) -> bool:
+        """After a refund, lower the level at once where neither its number nor the current reaches it.
+
+        Args:
+            standing: changed in place.
+            times_ms: of the refund, and how far the member's time has come.
+            brought: what came with the levels that were reached.
+        """
+        clock_ms, rank = times_ms[1], self.grounded(standing, times_ms[1], brought)
+        if rank < self.rank(standing):
+            self._settle(standing, rank, self._ground(standing, rank, clock_ms, brought), times_ms)
+            return True
+        if standing.earned != UNEARNED and standing.number < self.level(standing).start:
+            standing.number, standing.earned = self._ground(standing, rank, clock_ms, brought)
+        self.schedule(standing, clock_ms)
+        return False
+
+    def _is_grounded(self, standing: Standing, rank: int, clock_ms: int, brought: Sequence[Brought]) -> bool:
+        return self._ground(standing, rank, clock_ms, brought)[0] >= self.tiers.levels[rank].start
+
+    def _ground(self, standing: Standing, rank: int, clock_ms: int, brought: Sequence[Brought]) -> tuple[int, int]:
+        """Return the number on which a level stands, the one kept or the current, and its period.
+
+        What came with the level itself, or with one above it, is no ground for it; the number that is kept was there
+        before what came with its own level.
+        """
+        held = self.rank(standing)
+        kept = standing.number - sum(each.amount for each in brought if rank <= each.rank < held)
+        current = self.number(standing, clock_ms) - sum(
+            each.amount for each in brought if each.rank >= rank and self._is_counted(standing, each.at_ms, clock_ms)
+        )
+        return max((kept, standing.earned), (current, self.period(standing, clock_ms)))
+
+    def _is_counted(self, standing: Standing, counted_ms: int, at_ms: int) -> bool:
+        """Whether what was counted at an instant is in the window that holds another (or ends at it)."""
+        if self.tiers.over is None:
+            return self.period(standing, counted_ms) == self.period(standing, at_ms)
+        return self._calendar.before(at_ms, self.tiers.over) < counted_ms <= at_ms
 
     def review(self, standing: Standing, at_ms: int) -> bool:
         """Review a level at the end of its window, or of its grace, and say whether that changed it."""

@@ -15,10 +15,13 @@ from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from engine.ledger.lots import Lot
     from engine.ledger.parts import Books
     from engine.programme.judge import Judges
     from engine.programme.localtime import Calendar
+    from engine.programme.model import Programme
     from engine.programme.terms import Terms
     from engine.state import MemberState
     from schemas.events import Event
@@ -77,16 +80,27 @@ class Turn:
             return None
         return Expiry(self.calendar, points.validity, points.round_expiry)(available_ms)
 
-    def run_rules(self, event: Event, identity: bytes) -> None:
-        """Judge an event, or an occasion that is none of the log's, under its identity, and open what it gives."""
-        here = self.occurrence
-        occurrence = Occurrence(identity, here.seq, here.recorded_at_ms, here.books)
-        given = self.judge.judge(event, self.state, occurrence)
+    def run_rules(self, event: Event, identity: bytes, judge: Judges | None = None) -> None:
+        """Judge an event, or an occasion that is none of the log's, under its identity, and open what it gives.
+
+        The version in force judges it, unless another one is named.
+        """
+        judge, here = judge or self.judge, self.occurrence
+        given = judge.judge(event, self.state, Occurrence(identity, here.seq, here.recorded_at_ms, here.books))
+        if given and self.state.referral is None:
+            self.movements.open(given)
+        elif given:
+            self.open(given, judge.programme)
+
+    def open(self, given: Sequence[RewardEvent], programme: Programme, *, is_held: bool = False) -> None:
+        """Open what a version gave; what a flagged referral has brought is held back: `is_held` says that all is."""
         referral = self.state.referral
-        if referral is not None and referral.flagged and not referral.voided:
-            given = flagged.held_back(given, flagged.rules_on_referrer(self.judge.programme))
+        if is_held:
+            given = flagged.held_back(given)
+        elif referral is not None and referral.flagged and not referral.voided:
+            given = flagged.held_back(given, flagged.rules_on_referrer(programme))
         self.movements.open(given)
-        if referral is not None and referral.flagged:
+        if is_held or (referral is not None and referral.flagged):
             flagged.forget_held(self, given)
 
     def refuse(

@@ -26,11 +26,12 @@ from engine.programme.budgets import has_budgets, open_budget
 from engine.programme.chance import is_treated, wins
 from engine.programme.compile_fields import FieldReader
 from engine.programme.compile_rule import RulesCompiler
+from engine.programme.counting import counts
 from engine.programme.fields import TRIGGERS
-from engine.programme.frozen import keep_facts, keep_first
+from engine.programme.frozen import keep_facts
+from engine.programme.interpret import Interpreter
 from engine.programme.judge import is_followed, tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
-from engine.programme.metrics import completes
 from engine.programme.model import in_order
 from engine.programme.uses import begins_control, is_forgotten
 from schemas.rewards import RewardEvent
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.ledger.observer import Watch
-    from engine.programme.model import Programme, Rule
+    from engine.programme.facts import Facts
+    from engine.programme.model import Phase, Programme, Rule
     from engine.state import MemberState, Occurrence
     from schemas.events import Event
 
@@ -52,9 +54,8 @@ _CALLED: dict[str, Any] = {
     "is_forgotten": is_forgotten,
     "is_treated": is_treated,
     "keep_facts": keep_facts,
-    "keep_first": keep_first,
-    "completes": completes,
     "completion": completion,
+    "counts": counts,
     "min": min,
     "multiplied": multiplied,
     "open_budget": open_budget,
@@ -93,6 +94,12 @@ class Judge:
         """Return what `event` gives its member and count it in `state.limits`."""
         function = self._functions.get(type(event))
         return NOTHING if function is None else function(event, state, occurrence)
+
+    def complete_again(
+        self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
+    ) -> list[RewardEvent]:
+        """Return what a completion gives that a refund has brought about: rare, and so not compiled."""
+        return Interpreter(self.programme, self.version).complete_again(rule, facts, given, state, occurrence)
 
 
 @lru_cache(maxsize=32)

@@ -10,10 +10,11 @@ from engine.programme.compile_give import GiveCompiler
 from engine.programme.compile_guard import bucketed, runs_of
 from engine.programme.compile_when import condition_expression
 from engine.programme.conditions import Field, FieldTest
+from engine.programme.counting import counting_of
 from engine.programme.fields import TRIGGERS
 from engine.programme.frozen import ORDERS, Frozen, are_always_kept, frozen_items
 from engine.programme.model import MultipliedAmount, Pick, decides
-from engine.programme.syntax import assign, attribute, both, call, compare, constant, name, pair, run, when
+from engine.programme.syntax import assign, attribute, both, call, compare, constant, name, run, when
 
 if TYPE_CHECKING:
     from engine.programme.compile_fields import FieldReader
@@ -63,7 +64,7 @@ class RulesCompiler:
         if not items:
             return []
         facts = ast.Tuple([self._frozen(item) for item in items], ast.Load())
-        keeping: list[ast.stmt] = [run(call(name("keep_facts"), name("state"), name("order"), facts))]
+        keeping: list[ast.stmt] = [run(call(name("keep_facts"), name("state"), name("event"), facts))]
         return keeping if are_always_kept(self._programme, self._kind) else [when(name("rewards"), keeping)]
 
     def _frozen(self, item: Frozen) -> ast.expr:
@@ -124,17 +125,12 @@ class RulesCompiler:
         completed = call(name("completion"), posting, name("event"), name("occurrence"))
         by = constant(1) if challenge.of is None else self._fields.local(challenge.of)
         since = constant(None) if challenge.within is None else self._fields.window_start(challenge.within)
-        goal = pair(constant(challenge.goal), constant(challenge.repeats))
-        key = constant(challenge.key(rule.id))
-        completing = call(name("completes"), name("state"), key, by, goal, pair(since, name("at_ms")))
+        counting = self._fields.constant(counting_of(rule, self._programme, self._version))
+        is_complete = call(name("counts"), name("state"), counting, by, since, name("event"), name("identity"))
         where = condition_expression(challenge.where, self._fields.local, self._fields.constant)
-        recorded = [run(call(attribute(name("rewards"), "append"), completed))]
-        if "order_id" in self._kind_fields:
-            before = (constant(rule.id), name("before"), constant(challenge.goal))
-            recorded.append(run(call(name("keep_first"), name("state"), name("order"), *before)))
-        is_complete = compare(name("before"), "is not", constant(None))
-        counting = [assign("before", completing), when(is_complete, [*recorded, *body])]
-        return counting if where is None else [when(where, counting)]
+        recorded = run(call(attribute(name("rewards"), "append"), completed))
+        counting_it = [when(is_complete, [recorded, *body])]
+        return counting_it if where is None else [when(where, counting_it)]
 
     def _standing(self, rule: Rule, body: list[ast.stmt]) -> list[ast.stmt]:
         """Run `body` where the rule's time, condition, cohort and draw let it: in this order."""

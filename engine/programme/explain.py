@@ -156,6 +156,16 @@ class Explainer(Observer):
             self.explained += [_elsewhere(rule) for rule in self._rules if not isinstance(event, rule.on)]
         return rewards
 
+    def complete_again(
+        self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
+    ) -> list[RewardEvent]:
+        """Return what a completion gives that a refund has brought about, and tell of it behind the refund."""
+        self._notes, self._cuts, self._awards = {}, {}, {}
+        rewards = self._interpreter.complete_again(rule, facts, given, state, occurrence)
+        if rule.id in self._notes:
+            self.explained.append(self._told(rule, facts.event, occurrence, rewards))
+        return rewards
+
     def stopped(self, rule: Rule, gate: Gate, facts: Facts) -> None:
         """Note at which gate a rule ends."""
         self._notes[rule.id] = _Note(gate.value, self._at_gate(rule, gate, facts))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.programme.awards import rounded
 from engine.programme.conditions import ALWAYS, Difference, Duration, Kind, Lines
+from engine.programme.counting import count_of
 from engine.programme.explain_conditions import Finding, described
 from engine.programme.explain_values import day, decimal, duration, percent, quoted
 from engine.programme.facts import MONDAY_OF_DAY_ZERO, period_of
@@ -93,8 +94,7 @@ def unfinished(rule: Rule, challenge: Challenge, facts: Facts, wording: Wording)
     """Return how far a challenge is that an event counted for and did not complete."""
     key, kind = challenge.key(rule.id), Kind.INTEGER if challenge.of is None else challenge.of.kind
     value = 1 if challenge.of is None else facts.value_of(challenge.of)
-    memory = facts.state.memory
-    reached, completions = (0, 0) if memory is None else tuple(memory.counters.get(key, [0, 0]))
+    reached, completions = count_of(facts.state, key)
     field = None if challenge.of is None else challenge.of.path
     if completions and not challenge.repeats:
         return Finding("its challenge was completed before and does not repeat", field)

@@ -24,11 +24,11 @@ from engine.programme.conditions import (
     Not,
     TierValue,
 )
+from engine.programme.counting import has_challenge, name_of
 from engine.programme.facts import Facts
 from engine.programme.fields import is_personal
 from engine.programme.model import MultipliedAmount, RatedAmount
 from engine.programme.occasions import ReferralEvent
-from engine.windows import bounded
 from schemas.events import Purchase
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from engine.programme.conditions import Condition, Metric
     from engine.programme.model import Amount, Programme, Rule
     from engine.state import MemberState
-    from schemas.events import Event
+    from schemas.events import Event, MemberEvent
 
 Frozen = Field | FieldTest | MultipliedAmount
 """What is kept of a fact: a field's value, whether a test held, or a multiplier's factor."""
@@ -86,8 +86,8 @@ def frozen_items(programme: Programme, kind: type[Event]) -> tuple[Frozen, ...]:
 
 
 def are_always_kept(programme: Programme, kind: type[Event]) -> bool:
-    """Whether facts are kept of orders that earned nothing, too: where a metric must know what it took in."""
-    return kind is Purchase and any(True for _ in _of_metrics(programme))
+    """Whether facts are kept of orders that earned nothing, too: where a metric or a challenge counts them."""
+    return has_challenge(programme, kind) or (kind is Purchase and any(True for _ in _of_metrics(programme)))
 
 
 def frozen_value(item: Frozen, facts: Facts) -> Any:
@@ -97,32 +97,13 @@ def frozen_value(item: Frozen, facts: Facts) -> Any:
     return facts.holds(item) if isinstance(item, FieldTest) else facts.extra_of(item)
 
 
-def keep_facts(state: MemberState, order_id: str, facts: tuple[Any, ...]) -> None:
+def keep_facts(state: MemberState, event: MemberEvent, facts: tuple[Any, ...]) -> None:
     """Keep the facts of an order beside its newest lots."""
-    known = state.orders.get(order_id)
+    name = name_of(event) or ""
+    known = state.orders.get(name)
     if known is None:
-        state.orders[order_id] = OrderFacts(facts)
-    else:
-        known.facts = facts
-
-
-def keep_first(state: MemberState, order_id: str | None, rule_id: str, before: int, goal: int) -> None:
-    """Keep how far a challenge, or a tier's number, stood before the order that reached its goal."""
-    if order_id is not None:
-        facts = state.orders.setdefault(order_id, OrderFacts())
-        facts.first = (facts.first or {}) | {rule_id: (bounded(before), goal)}
-
-
-REACTS_TO = "\0"
-"""Stands between a rule on challenges and the rule whose challenge it followed, among the facts of an order."""
-
-
-def keep_reaction(state: MemberState, order_id: str | None, rule_id: str, followed: str) -> None:
-    """Keep that a rule on challenges gave because of another rule's challenge, which an order has completed."""
-    if order_id is not None and order_id in state.orders:
-        first = state.orders[order_id].first or {}
-        if followed in first:
-            state.orders[order_id].first = first | {f"{rule_id}{REACTS_TO}{followed}": first[followed]}
+        known = state.orders[name] = OrderFacts()
+    known.facts = facts
 
 
 def reads_only_its_event(metric: Metric) -> bool:

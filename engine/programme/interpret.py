@@ -19,13 +19,13 @@ from engine.programme.awards import (
 from engine.programme.budgets import budget_of, has_budgets, open_budget, shared_limit
 from engine.programme.chance import is_treated, wins
 from engine.programme.conditions import Duration
+from engine.programme.counting import counting_of, counts
 from engine.programme.expiry import Expiry
 from engine.programme.facts import Facts, metric_value, period_of
 from engine.programme.fields import TRIGGERS
-from engine.programme.frozen import ORDERS, are_always_kept, frozen_items, frozen_value, keep_facts, keep_first
+from engine.programme.frozen import ORDERS, are_always_kept, frozen_items, frozen_value, keep_facts
 from engine.programme.judge import is_followed, tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
-from engine.programme.metrics import completes
 from engine.programme.model import (
     Every,
     FixedAmount,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.observer import Watch
     from engine.programme.frozen import Frozen
-    from engine.programme.model import Amount, Challenge, Give, Limit, LimitScope, Programme, Rule
+    from engine.programme.model import Amount, Challenge, Draw, Give, Limit, LimitScope, Programme, Rule
     from engine.state import MemberState, Occurrence
     from schemas.events import Event, MemberEvent
 
@@ -99,8 +99,28 @@ class Interpreter:
                 if tier_metric is not None and metric.key == tier_metric.key:
                     state.gained += metric_value(metric, judging.facts)
         if frozen and (judging.rewards or are_always_kept(self.programme, type(event))):
-            keep_facts(state, order_of(event) or "", facts)  # type: ignore[arg-type]  # orders are members'
+            keep_facts(state, event, facts)  # type: ignore[arg-type]  # orders are members'
         return judging.rewards or NOTHING
+
+    def complete_again(
+        self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
+    ) -> list[RewardEvent]:
+        """Return what a completion gives that a refund has brought about, itself first, and count it in `state`.
+
+        Args:
+            rule: whose challenge it is; its time, condition and cohort have let the event count.
+            facts: of what is left of the event that reaches the goal, dated when the completion is.
+            given: the points that the event has from other rules, by phase; None: its group let another rule give.
+            state: the member's.
+            occurrence: the completion's.
+        """
+        judging = _Judging(self.programme, self.version, facts.event, state, occurrence, self._observer)
+        judging.facts = facts
+        judging.rewards.append(completion(completion_posting(rule, self.version), facts.event, occurrence))
+        if given is not None and (rule.draw is None or judging.wins(rule, rule.draw)):
+            judging.given = given
+            judging.give(rule)
+        return judging.rewards
 
 
 @dataclass
@@ -135,8 +155,11 @@ class _Judging:
             return self._stopped(rule, Gate.CONTROL)
         if rule.challenge is not None and not self._completes(rule, rule.challenge):
             return False
-        won = rule.draw is None or wins(rule.draw, rule.id, self.event.source, self.event.event_id)
-        return won or self._stopped(rule, Gate.DRAW)
+        return rule.draw is None or self.wins(rule, rule.draw)
+
+    def wins(self, rule: Rule, draw: Draw) -> bool:
+        """Whether the event wins the rule's draw."""
+        return wins(draw, rule.id, self.event.source, self.event.event_id) or self._stopped(rule, Gate.DRAW)
 
     def _stopped(self, rule: Rule, gate: Gate) -> bool:
         """Tell that the rule ends here: it does not stand."""
@@ -150,11 +173,9 @@ class _Judging:
         at_ms = self.event.occurred_at
         from_ms = None if challenge.within is None else self.calendar.before(at_ms, challenge.within)
         by = 1 if challenge.of is None else self.facts.value_of(challenge.of)
-        goal = (challenge.goal, challenge.repeats)
-        before = completes(self.state, challenge.key(rule.id), by, goal, (from_ms, at_ms))
-        if before is None:
+        counting = counting_of(rule, self.programme, self.version)
+        if not counts(self.state, counting, by, from_ms, self.event, self.occurrence.identity):
             return self._stopped(rule, Gate.CHALLENGE)
-        keep_first(self.state, order_of(self.event), rule.id, before, challenge.goal)
         self.rewards.append(completion(completion_posting(rule, self.version), self.event, self.occurrence))
         return True
 

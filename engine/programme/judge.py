@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.ledger.observer import Watch
-    from engine.programme.model import Programme
+    from engine.programme.facts import Facts
+    from engine.programme.model import Phase, Programme, Rule
     from engine.state import MemberState, Occurrence
     from schemas.events import Event
     from schemas.rewards import RewardEvent
@@ -36,6 +37,12 @@ class Judges(Protocol):
 
     def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member, and count it in `state`."""
+        ...
+
+    def complete_again(
+        self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
+    ) -> list[RewardEvent]:
+        """Return what a completion gives that a refund has brought about, itself first, and count it in `state`."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Read and enter the history that rules may know: the part of metrics and challenges that both ways of judging share.
+"""Read and enter the history that rules may know: the part of metrics that both ways of judging share.
 
 A count or a sum without a window is one integer, the last time one instant, a streak two integers; windows are bounded
 by `engine.windows`. Sums stay within 64 bits.
@@ -87,37 +87,3 @@ def add_streak(state: MemberState, key: str, unit: int) -> None:
         counters[key] = [unit, length + 1]
     elif unit == last - length:
         counters[key] = [last, length + 1]
-
-
-def completes(
-    state: MemberState, key: str, by: int | None, goal: tuple[int, bool], span: tuple[int | None, int]
-) -> int | None:
-    """Count an event for a challenge and return how far it stood before, if this completes it, else None.
-
-    Afterwards counting begins anew, or never again.
-
-    Args:
-        state: the member's, changed in place.
-        key: names the challenge's count.
-        by: what the event counts; nothing where it is missing or not above 0.
-        goal: what is to be reached, and whether it can be reached again.
-        span: since when it counts (None: ever), itself outside, and the event's instant.
-    """
-    if by is None or by <= 0:
-        return None
-    by = bounded(by)
-    (wanted, repeats), (from_ms, at_ms) = goal, span
-    memory = state.remembering()
-    counter = memory.counters.setdefault(key, [0, 0])
-    if counter[1] and not repeats:
-        return None
-    if from_ms is None:
-        reached = counter[0] = bounded(counter[0] + by)
-    else:
-        add_window(state, key, by, from_ms, at_ms)
-        reached = window_sum(state, key, from_ms, at_ms)
-    if reached < wanted:
-        return None
-    memory.counters[key] = [0, bounded(counter[1] + 1)]
-    memory.windows.pop(key, None)
-    return reached - by

@@ -6,15 +6,11 @@ from schemas.events import MemberEvent
 
 
 class TierChange(MemberEvent, frozen=True, kw_only=True, gc=False):
-    """Say that a member's tier changed from `before` to `to`.
-
-    `order_id` is the order that brought it about, if one did, `gained` what that order added to the number.
-    """
+    """Say that a member's tier changed from `before` to `to`; `order_id` is the order that did it, if one did."""
 
     before: str
     to: str
     order_id: str | None = None
-    gained: int = 0
 
 
 class Birthday(MemberEvent, frozen=True, kw_only=True, gc=False):

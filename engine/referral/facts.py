@@ -108,3 +108,4 @@ class Referred(Struct, array_like=True):
 
     qualified: bool = False
     voided: bool = False
+    released: bool = False

@@ -1,0 +1,203 @@
+"""Keep what challenges stand on: take from them what a refund returns, undo completions, and find new ones.
+
+A contribution stands in one round of its challenge: the one under way, or that of one completion.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.ledger.forget import is_order_known
+from engine.ledger.parts import Completion
+from engine.programme.counting import REACHED, ROUND, STANDING, UNTIL_MS, complete, counting_of
+from engine.programme.localtime import calendar_of
+from engine.windows import Window, bounded
+from schemas.canonical import again_identity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from engine.ledger.parts import Contribution, OrderFacts
+    from engine.ledger.turn import Turn
+    from engine.programme.model import Challenge, Rule
+
+_EVER = -(1 << 62)
+"""Lies before every instant."""
+
+
+class Again(NamedTuple):
+    """Say that a contribution has reached the goal of a challenge that was undone, and the completion that this is."""
+
+    name: str
+    rule: Rule
+    completion: Completion
+
+
+class Completions:
+    """Change the counts of one member's challenges, their contributions and their completions.
+
+    What may be forgotten by now is left alone, still there or not: the live fold and a replay forget apart.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._state = turn.state
+        self._rules: dict[tuple[str, int], tuple[Rule, Challenge]] = {}
+
+    def rule_of(self, rule_id: str, version: int) -> tuple[Rule, Challenge]:
+        """Return a rule of a version, and its challenge."""
+        found = self._rules.get((rule_id, version))
+        if found is None:
+            rules = self._turn.books.judge(version).programme.rules
+            rule = next(rule for rule in rules if rule.id == rule_id)
+            assert rule.challenge is not None  # noqa: S101  it has counted
+            found = self._rules[rule_id, version] = (rule, rule.challenge)
+        return found
+
+    def lower(self, name: str, contribution: Contribution, left: int) -> Completion | None:
+        """Lower what a contribution counts, and return the completion that no longer stands, which is undone then."""
+        by = contribution.left - left
+        contribution.left = left
+        _, challenge = self.rule_of(contribution.rule_id, contribution.version)
+        key = challenge.key(contribution.rule_id)
+        count = self._count(key)
+        if contribution.round == count[ROUND]:
+            count[REACHED] = max(0, count[REACHED] - by)
+            window = self._state.remembering().windows.get(key)
+            if window is not None:
+                window.take(contribution.at_ms, by, least=0)
+            return None
+        found = next((each for each in self._of(key) if each.round == contribution.round), None)
+        if found is None:
+            return None
+        if found.window is not None:
+            found.window.take(contribution.at_ms, by, least=0)
+        if found.since_ms is None or found.since_ms < contribution.at_ms <= found.at_ms:
+            found.reached = max(0, found.reached - by)
+        goal = self.rule_of(found.rule_id, found.version)[1].goal
+        if found.reached >= goal and (left or name != found.name):
+            return None
+        self._undo(key, found)
+        return found
+
+    def _count(self, key: str) -> list[int]:
+        return self._state.remembering().counters.setdefault(key, [0, 0, 0, 0, 0])
+
+    def _all(self) -> Iterator[list[Completion]]:
+        for page in self._turn.books.parts().pages.values():
+            yield page.completions
+        yield self._state.completions
+
+    def _of(self, key: str) -> Iterator[Completion]:
+        for completions in self._all():
+            for each in completions:
+                is_kept = each.until_ms >= self._state.clock_ms
+                if is_kept and self.rule_of(each.rule_id, each.version)[1].key(each.rule_id) == key:
+                    yield each
+
+    def _undo(self, key: str, undone: Completion) -> None:
+        """Let what is left of what a completion took go back to the count."""
+        for completions in self._all():
+            completions[:] = [each for each in completions if each is not undone]
+        count = self._count(key)
+        count[STANDING] -= 1
+        count[UNTIL_MS] = max(count[UNTIL_MS], undone.until_ms)
+        if undone.window is None:
+            count[REACHED] = bounded(count[REACHED] + undone.reached)
+        else:
+            windows = self._state.remembering().windows
+            window = windows[key] = windows.get(key) or Window()
+            for at_ms, amount, times in zip(
+                undone.window.instants, undone.window.amounts, undone.window.times, strict=True
+            ):
+                window.enter(at_ms, amount, times, _EVER)
+        for _, contribution in self._contributions(key):
+            if contribution.round == undone.round:
+                contribution.round = count[ROUND]
+
+    def named(self) -> Iterator[tuple[str, OrderFacts]]:
+        """Yield what counts for challenges and is not forgotten, by name, the oldest first."""
+        pages = self._turn.books.parts().pages
+        for orders in (*(pages[number].orders for number in sorted(pages)), self._state.orders):
+            for name, facts in orders.items():
+                if facts.counted and self._is_known(facts):
+                    yield name, facts
+
+    def _is_known(self, facts: OrderFacts) -> bool:
+        first = facts.counted[0]
+        programme = self._turn.books.judge(first.version).programme
+        return is_order_known(programme, facts, first.at_ms, self._state.clock_ms)
+
+    def _contributions(self, key: str) -> Iterator[tuple[str, Contribution]]:
+        for name, facts in self.named():
+            for each in facts.counted:
+                if self.rule_of(each.rule_id, each.version)[1].key(each.rule_id) == key:
+                    yield name, each
+
+    def again(self, key: str, identity: bytes) -> Again | None:
+        """Complete a challenge whose count reaches the goal after all, at the earliest contribution that does, if any.
+
+        What comes after it stays in the count. `identity` is what the completion is judged by, with the name
+        of its contribution.
+        """
+        count = self._count(key)
+        found = [(name, each) for name, each in self._contributions(key) if each.round == count[ROUND] and each.left]
+        if key in self._state.remembering().windows:  # counts without a window go by place in the log
+            found.sort(key=lambda each: each[1].at_ms)
+        for index, (name, contribution) in enumerate(found):
+            rule, challenge = self.rule_of(contribution.rule_id, contribution.version)
+            if count[STANDING] and not challenge.repeats:
+                return None
+            later = [each for _, each in found[index + 1 :]]
+            since_ms, reached = self._reached(contribution, challenge, later)
+            if reached >= challenge.goal:
+                completion = Completion(
+                    again_identity(identity, name), name, rule.id, contribution.version, since_ms, contribution.at_ms,
+                    reached,
+                )  # fmt: skip
+                self._complete(key, rule, completion, later)
+                return Again(name, rule, completion)
+        return None
+
+    def _reached(
+        self, contribution: Contribution, challenge: Challenge, later: list[Contribution]
+    ) -> tuple[int | None, int]:
+        """Return since when a contribution's window counts, and what had been counted by then, itself included."""
+        key = challenge.key(contribution.rule_id)
+        if challenge.within is None:
+            return None, self._count(key)[REACHED] - sum(each.left for each in later)
+        programme = self._turn.books.judge(contribution.version).programme
+        since_ms = calendar_of(programme.timezone).before(contribution.at_ms, challenge.within)
+        window = self._state.remembering().windows.get(key) or Window()
+        at_once = sum(each.left for each in later if each.at_ms == contribution.at_ms)
+        return since_ms, window.amount(since_ms, contribution.at_ms) - at_once
+
+    def _complete(self, key: str, rule: Rule, completion: Completion, later: list[Contribution]) -> None:
+        """Take what was counted up to a contribution; what came later stays, in the next round."""
+        window = self._state.remembering().windows.get(key)
+        at_once = sum(each.left for each in later if each.at_ms == completion.at_ms)
+        rest = None if window is None else _cut(window, completion.at_ms, at_once)
+        until_ms = self._count(key)[UNTIL_MS]
+        left = sum(each.left for each in later)
+        programme = self._turn.books.judge(completion.version).programme
+        complete(self._state, counting_of(rule, programme, completion.version), completion)
+        count = self._count(key)
+        count[UNTIL_MS] = until_ms
+        if completion.since_ms is None:
+            count[REACHED] = left
+        if rest is not None and rest.instants:
+            self._state.remembering().windows[key] = rest
+        for each in later:
+            each.round = count[ROUND]
+
+
+def _cut(window: Window, at_ms: int, at_once: int) -> Window:
+    """Cut a window off after an instant, and return the rest, with as much of the instant itself as came later."""
+    end = bisect_right(window.instants, at_ms)
+    rest = Window(window.instants[end:], window.amounts[end:], window.times[end:], window.forgotten_ms)
+    del window.instants[end:], window.amounts[end:], window.times[end:]
+    if at_once:
+        window.amounts[-1] -= at_once
+        rest.enter(at_ms, at_once, 1, _EVER)
+    return rest
