@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from consumers.source import Source
     from engine.batch import ClockMove, LastRecord, Partition
+    from engine.store.offsets import Frontier
 
 log = structlog.get_logger()
 
@@ -91,6 +92,11 @@ class Positions:
         with self._connection, self._connection.cursor() as cursor:
             self._note_passing(cursor, partitions)
             return offsets.positions(cursor, partitions)
+
+    def frontiers(self, topics: list[str]) -> dict[Partition, Frontier]:
+        """Return where each partition of `topics` stands in event time, other workers' too."""
+        with self._connection, self._connection.cursor() as cursor:
+            return offsets.frontiers(cursor, topics)
 
     def add(self, first_offsets: Mapping[Partition, int]) -> None:
         """Begin partitions of which the table knows nothing, at the first offset that the broker still has."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 from confluent_kafka import KafkaException
 
+from consumers.alignment import Alignment
 from consumers.batch_size import BatchSize
 from consumers.catching_up import CatchingUp
 from consumers.clock import Clock
@@ -145,6 +146,7 @@ class Worker:
         self._reports = Reports(self._lanes, self._source)
         self._catching_up = CatchingUp(settings.kafka_config(), self._topics, self._ends, self._positions)
         self._clock = Clock(settings, self._topics, self._ends, self._positions, clock)
+        self._alignment = Alignment(self._topics, self._ends, self._positions, settings.alignment_s)
         self._waits_with_ticks = until_caught_up and clock == "events"
         self._until_ms = until_ms
         self._writer = Writer(settings.database_url, writer_schemas.lookup, self._stop, self._steps)
@@ -240,7 +242,12 @@ class Worker:
         if self._writing is not None or early:
             return
         self._lanes.note_ends(self._source.known_end)
-        batch = self._lanes.take(self._batch_size.now(), now)
+        limit_ms = self._alignment.limit_ms(self._lanes.partitions, self._lanes.latest_ms, now) if self._lanes else None
+        batch = self._lanes.take(self._batch_size.now(), now, limit_ms)
+        if self._lanes.is_ahead:
+            self._alignment.waits()
+        else:
+            self._alignment.goes_on()
         if not self._waits_with_ticks:
             self._clock.read(now)
             if batch is None:
