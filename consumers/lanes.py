@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SILENCE_S = 1.0
 """A lane that is behind but delivers nothing for this long is left out, and its number in all topics with it."""
 
+OPENING_S = 10.0
+"""The same for a lane that was not heard since it was opened: connecting, and the first fetch, take their time."""
+
 _TIME_SHIFT = 20  # an order key: occurred_at in ms, then 4 bits of topic rank, then 16 bits of partition
 _RANK_SHIFT = 16
 
@@ -34,7 +37,7 @@ class Lane:
     `written` is the offset the table says, `position` the offset after the last record here, `high_ms` the highest
     occurred_at so far: a late event is merged where the lane stands, never before what its own lane delivered earlier.
     `taken_ms` is the same of what was taken, `told` what other workers were told last: up to which offset, the event
-    time before which nothing comes behind it, and whether the lane is silent.
+    time before which nothing comes behind it, and whether the lane is silent. `patience_s` is for how long it may be.
     """
 
     partition: Partition
@@ -45,6 +48,7 @@ class Lane:
     heard_at: float
     at_end: bool = False
     is_held: bool = False
+    patience_s: float = OPENING_S
     keys: list[int] = field(default_factory=list)
     records: list[Admitted | SetAside] = field(default_factory=list)
     epochs: list[int | None] = field(default_factory=list)
@@ -167,7 +171,7 @@ class Lanes:
         lane = self._lanes.get(partition)
         if lane is None or offset < lane.position:
             return  # revoked between the poll and now; or read from the last record taken on, and passed before
-        lane.heard_at = now
+        lane.heard_at, lane.patience_s = now, SILENCE_S
         lane.at_end = False
         lane.position = offset + 1
         if record is None:
@@ -195,7 +199,7 @@ class Lanes:
         """Note that `partition` has delivered everything up to `end`, holes included."""
         lane = self._lanes.get(partition)
         if lane is not None and not lane.is_held:
-            lane.heard_at = now
+            lane.heard_at, lane.patience_s = now, SILENCE_S
             lane.at_end = True
             lane.position = max(lane.position, end)
 
@@ -279,5 +283,5 @@ class Lanes:
         return {
             lane.partition
             for lane in self._lanes.values()
-            if not lane.at_end and not lane.records and (lane.is_held or now - lane.heard_at >= SILENCE_S)
+            if not lane.at_end and not lane.records and (lane.is_held or now - lane.heard_at >= lane.patience_s)
         }

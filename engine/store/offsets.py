@@ -161,6 +161,21 @@ def advance(cursor: Cursor, moves: Mapping[Partition, OffsetMove], counts: Mappi
     )  # fmt: skip
 
 
+def are_read(cursor: Cursor, partitions: Iterable[Partition]) -> None:
+    """Note that a worker begins to read partitions: what another one found of their silence says nothing any more."""
+    wanted = tuple(partitions)
+    if wanted:
+        cursor.execute(
+            """
+            UPDATE guerdon.consumer_offset SET is_silent = false WHERE (topic, partition) IN (
+                SELECT topic, partition FROM guerdon.consumer_offset
+                WHERE is_silent AND (topic, partition) IN %s FOR UPDATE SKIP LOCKED
+            )
+            """,
+            (wanted,),
+        )
+
+
 class Frontier(NamedTuple):
     """Say where a partition stands: nothing comes from `offset` on that is earlier than `at_ms` (0: not known)."""
 
