@@ -20,8 +20,9 @@ from schemas.scalars import iso_from_instant
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from consumers.lanes import Lanes
     from consumers.positions import Positions
-    from engine.batch import Partition
+    from engine.batch import Batch, Partition
     from operations.ends import Ends
 
 log = structlog.get_logger()
@@ -66,6 +67,16 @@ class Alignment:
         self._unread: dict[Partition, Frontier] = {}
         self._patience = Patience("worker")
 
+    def take(self, lanes: Lanes, records_max: int, now: float) -> Batch | None:
+        """Return the next records that may be taken; where there are some and none may be, that is told after 10 s."""
+        limit_ms = self.limit_ms(lanes.partitions, lanes.latest_ms, now) if len(lanes) else None
+        batch = lanes.take(records_max, now, limit_ms)
+        if lanes.is_ahead:
+            self._patience.wait(self._why)
+        else:
+            self._patience.over()
+        return batch
+
     def limit_ms(self, mine: Collection[Partition], latest_ms: int, now: float) -> int | None:
         """Return the latest event time that may be taken; None: any.
 
@@ -82,14 +93,6 @@ class Alignment:
             self._looked_at = now
             self._look(now)
         return self._limit_ms
-
-    def waits(self) -> None:
-        """Note that this worker has events and may take none of them; after 10 s it says so."""
-        self._patience.wait(self._why)
-
-    def goes_on(self) -> None:
-        """Note that it takes some again."""
-        self._patience.over()
 
     def _ask(self, now: float) -> None:
         """Ask the broker anew when it is time to; while it is away, what it said before counts."""

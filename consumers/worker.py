@@ -242,12 +242,7 @@ class Worker:
         if self._writing is not None or early:
             return
         self._lanes.note_ends(self._source.known_end)
-        limit_ms = self._alignment.limit_ms(self._lanes.partitions, self._lanes.latest_ms, now) if self._lanes else None
-        batch = self._lanes.take(self._batch_size.now(), now, limit_ms)
-        if self._lanes.is_ahead:
-            self._alignment.waits()
-        else:
-            self._alignment.goes_on()
+        batch = self._alignment.take(self._lanes, self._batch_size.now(), now)
         if not self._waits_with_ticks:
             self._clock.read(now)
             if batch is None:

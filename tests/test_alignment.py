@@ -89,8 +89,7 @@ class History:
                 lanes.add(each, offset, event(at_ms, each, offset), self.now)
             if lanes.positions[each] == len(self.contents[each]):
                 lanes.reached_end(each, len(self.contents[each]), self.now)
-        limit_ms = self.alignments[worker].limit_ms(lanes.partitions, lanes.latest_ms, self.now)
-        batch = lanes.take(self.records_max, self.now, limit_ms)
+        batch = self.alignments[worker].take(lanes, self.records_max, self.now)
         if batch is None:
             return False
         for record in batch.admitted:
@@ -180,14 +179,15 @@ def test_who_has_waited_for_ten_seconds_says_for_what(monkeypatch: Any) -> None:
     monkeypatch.setattr("time.monotonic", lambda: passed[0])
     table = Table({MINE: 9, THEIRS: 9})
     table.row(THEIRS, 1, 20_000)
-    alignment = alignment_on(table)
-    alignment.limit_ms([MINE], 0, NOW)
+    alignment, lanes = alignment_on(table), Lanes(RANKS)
+    lanes.open(MINE, 0, 0, NOW)
+    lanes.add(MINE, 0, event(70_000, MINE, 0), NOW)
     told: list[Any] = []
-    monkeypatch.setattr("engine.store.voice.say", lambda event, sentence: told.append((event, sentence)))
+    monkeypatch.setattr("engine.store.voice.say", lambda what, sentence: told.append((what, sentence)))
     for _ in range(3):
-        alignment.waits()
+        alignment.take(lanes, 10, passed[0])
         passed[0] += 5
-    assert [event for event, _ in told] == ["worker waits"]
+    assert [what for what, _ in told] == ["worker waits"]
     assert "purchases partition 1 is behind, at 1970-01-01T00:00:20Z and offset 1 of 9" in told[0][1]
 
 
