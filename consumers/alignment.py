@@ -30,7 +30,7 @@ log = structlog.get_logger()
 ENDS_S = 2.0
 """How often the broker is asked which partitions there are and where they end."""
 
-LOOK_S = 0.01
+LOOK_S = 0.005
 """How often the table is read at most while this worker has more than it may take: a look-up of half a millisecond."""
 
 TRUSTED_S = 0.5
@@ -66,10 +66,13 @@ class Alignment:
         self._furthest_since = 0.0
         self._unread: dict[Partition, Frontier] = {}
         self._patience = Patience("worker")
+        self.holds_back = False
+        """Whether this worker had more in hand than it might take: then there is a backlog, and no batch to wait for."""
 
     def take(self, lanes: Lanes, records_max: int, now: float) -> Batch | None:
         """Return the next records that may be taken; where there are some and none may be, that is told after 10 s."""
         limit_ms = self.limit_ms(lanes.partitions, lanes.latest_ms, now) if len(lanes) else None
+        self.holds_back = limit_ms is not None and lanes.latest_ms > limit_ms
         batch = lanes.take(records_max, now, limit_ms)
         if lanes.is_ahead:
             self._patience.wait(self._why)

@@ -239,7 +239,7 @@ class Worker:
         """Hand over the next batch: at once when idle, every BATCH_INTERVAL_S under load, by size when behind."""
         now = time.monotonic()
         early = now < self._begin_at and len(self._lanes) < self._settings.max_batch // CATCHING_UP
-        if self._writing is not None or early:
+        if self._writing is not None or (early and not self._alignment.holds_back):
             return
         self._lanes.note_ends(self._source.known_end)
         batch = self._alignment.take(self._lanes, self._batch_size.now(), now)
