@@ -67,7 +67,7 @@ class Alignment:
         self._unread: dict[Partition, Frontier] = {}
         self._patience = Patience("worker")
         self.holds_back = False
-        """Whether this worker had more in hand than it might take: then there is a backlog, and no batch to wait for."""
+        """Whether this worker had more in hand than it might take: no batch grows by waiting then."""
 
     def take(self, lanes: Lanes, records_max: int, now: float) -> Batch | None:
         """Return the next records that may be taken; where there are some and none may be, that is told after 10 s."""
