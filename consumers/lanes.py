@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SILENCE_S = 1.0
 """A lane that is behind but delivers nothing for this long is left out, and its number in all topics with it."""
 
+OPENING_S = 10.0
+"""The same for a lane that was not heard since it was opened: connecting, and the first fetch, take their time."""
+
 _TIME_SHIFT = 20  # an order key: occurred_at in ms, then 4 bits of topic rank, then 16 bits of partition
 _RANK_SHIFT = 16
 
@@ -33,6 +36,8 @@ class Lane:
 
     `written` is the offset the table says, `position` the offset after the last record here, `high_ms` the highest
     occurred_at so far: a late event is merged where the lane stands, never before what its own lane delivered earlier.
+    `taken_ms` is the same of what was taken, `told` what other workers were told last: up to which offset, the event
+    time before which nothing comes behind it, and whether the lane is silent. `patience_s` is for how long it may be.
     """
 
     partition: Partition
@@ -43,11 +48,18 @@ class Lane:
     heard_at: float
     at_end: bool = False
     is_held: bool = False
+    patience_s: float = OPENING_S
     keys: list[int] = field(default_factory=list)
     records: list[Admitted | SetAside] = field(default_factory=list)
     epochs: list[int | None] = field(default_factory=list)
     bytes: int = 0
     passed: LastRecord | None = None
+    taken_ms: int = field(init=False)
+    told: tuple[int, int | None, bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.taken_ms = self.high_ms
+        self.told = (self.written, None, False)
 
     def add(self, record: Admitted | SetAside, epoch: int | None) -> None:
         """Take in the next record of the partition, which its leader wrote under `epoch`."""
@@ -59,19 +71,25 @@ class Lane:
         self.passed = None
         self.bytes += len(record.payload)
 
-    def take(self, count: int) -> OffsetMove:
+    def take(self, count: int, *, is_silent: bool = False) -> OffsetMove:
         """Remove the first `count` records, and return how the partition's offset moves with them."""
-        high_ms = self.keys[count - 1] >> _TIME_SHIFT if count else self.high_ms
+        if count:
+            self.taken_ms = self.keys[count - 1] >> _TIME_SHIFT
         is_all = count == len(self.records)
-        following = self.position if is_all else self.records[count - 1].offset + 1
+        following = self.position if is_all else self.records[count - 1].offset + 1 if count else self.written
         last = self.passed if is_all and self.passed is not None else self._last_of(count)
-        move = OffsetMove(self.written, following, high_ms, following - self.written - count, last)
+        passed = following - self.written - count
         self.bytes -= sum([len(record.payload) for record in self.records[:count]])
         del self.keys[:count], self.records[:count], self.epochs[:count]
         if is_all:
             self.passed = None
-        self.written = following
-        return move
+        expected, self.written = self.written, following
+        self.told = self.tells(is_silent=is_silent)
+        return OffsetMove(expected, following, self.taken_ms, passed, last, *self.told[1:])
+
+    def tells(self, *, is_silent: bool) -> tuple[int, int | None, bool]:
+        """Return what other workers are to know of the lane now."""
+        return self.written, self.keys[0] >> _TIME_SHIFT if self.keys else None, is_silent
 
     def _last_of(self, count: int) -> LastRecord | None:
         if not count:
@@ -85,11 +103,15 @@ class Lane:
 
 
 class Lanes:
-    """Hold the lanes of the partitions that this worker is assigned."""
+    """Hold the lanes of the partitions that this worker is assigned.
+
+    `is_ahead` says that at the last `take` everything in hand was later than it may be.
+    """
 
     def __init__(self, ranks: dict[str, int]) -> None:
         self._ranks = ranks
         self._lanes: dict[Partition, Lane] = {}
+        self.is_ahead = False
 
     def __contains__(self, partition: Partition) -> bool:
         """Return whether `partition` is assigned."""
@@ -113,6 +135,11 @@ class Lanes:
     def positions(self) -> dict[Partition, int]:
         """Return the next offset that each assigned partition is to deliver."""
         return {lane.partition: lane.position for lane in self._lanes.values()}
+
+    @property
+    def latest_ms(self) -> int:
+        """Return the latest event time in hand."""
+        return max((lane.high_ms for lane in self._lanes.values() if lane.records), default=0)
 
     @property
     def empty(self) -> list[Partition]:
@@ -144,7 +171,7 @@ class Lanes:
         lane = self._lanes.get(partition)
         if lane is None or offset < lane.position:
             return  # revoked between the poll and now; or read from the last record taken on, and passed before
-        lane.heard_at = now
+        lane.heard_at, lane.patience_s = now, SILENCE_S
         lane.at_end = False
         lane.position = offset + 1
         if record is None:
@@ -172,7 +199,7 @@ class Lanes:
         """Note that `partition` has delivered everything up to `end`, holes included."""
         lane = self._lanes.get(partition)
         if lane is not None and not lane.is_held:
-            lane.heard_at = now
+            lane.heard_at, lane.patience_s = now, SILENCE_S
             lane.at_end = True
             lane.position = max(lane.position, end)
 
@@ -201,14 +228,33 @@ class Lanes:
         """List the lanes to pause while memory is full: those with records, as an empty one may be waited for."""
         return [lane.partition for lane in self._lanes.values() if lane.records]
 
-    def take(self, records_max: int, now: float) -> Batch | None:
-        """Return the next records in merged order, None where there is nothing to do or a lane must be waited for."""
-        lanes = self._in_step(now)
+    def take(self, records_max: int, now: float, limit_ms: int | None = None) -> Batch | None:
+        """Return the next records in merged order, None where there is nothing to do or a lane must be waited for.
+
+        Nothing later than `limit_ms` is taken (None: anything may be). Where that is all there is, and where a lane
+        falls silent or speaks again, the batch only tells other workers how the lanes stand.
+        """
+        silent = self._silent(now)
+        numbers = {number for _, number in silent}
+        lanes = [lane for lane in self._lanes.values() if lane.partition[1] not in numbers]
         waited_for = [lane for lane in lanes if not lane.at_end]
-        if any(not lane.records for lane in waited_for):
-            return None
-        frontier = min((lane.keys[-1] for lane in waited_for), default=None)
+        self.is_ahead = False
         batch = Batch()
+        if not any(not lane.records for lane in waited_for):
+            limits = [lane.keys[-1] for lane in waited_for]
+            limits += [] if limit_ms is None else [(limit_ms + 1 << _TIME_SHIFT) - 1]
+            self._fill(batch, lanes, min(limits, default=None), (records_max, now))
+            self.is_ahead = not batch.moves and any(lane.records for lane in lanes)
+        for lane in self._lanes.values():
+            is_silent = lane.partition in silent
+            is_news = is_silent != lane.told[2] or (bool(lane.records) and (bool(batch.moves) or self.is_ahead))
+            if is_news and lane.partition not in batch.moves and lane.tells(is_silent=is_silent) != lane.told:
+                batch.moves[lane.partition] = lane.take(0, is_silent=is_silent)
+        return batch if batch.moves else None
+
+    def _fill(self, batch: Batch, lanes: list[Lane], frontier: int | None, bounds: tuple[int, float]) -> None:
+        """Move records from the lanes into a batch, up to the key that is the frontier and a number of them."""
+        records_max, now = bounds
         counts = [0] * len(lanes)
         for _, index, record in self._merged(lanes, frontier)[:records_max]:
             counts[index] += 1
@@ -221,7 +267,6 @@ class Lanes:
                 batch.moves[lane.partition] = lane.take(count)
                 if not lane.records:
                     lane.heard_at = now  # it was not asked for more while it was full: only now does its silence begin
-        return batch if batch.moves else None
 
     @staticmethod
     def _merged(lanes: list[Lane], frontier: int | None) -> list[tuple[int, int, Admitted | SetAside]]:
@@ -233,11 +278,10 @@ class Lanes:
         merged.sort(key=itemgetter(0))
         return merged
 
-    def _in_step(self, now: float) -> list[Lane]:
-        """Return the lanes to merge, without the numbers of which a lane is behind and silent."""
-        silent = {
-            lane.partition[1]
+    def _silent(self, now: float) -> set[Partition]:
+        """Return the partitions that are behind and silent: their numbers are left out."""
+        return {
+            lane.partition
             for lane in self._lanes.values()
-            if not lane.at_end and not lane.records and (lane.is_held or now - lane.heard_at >= SILENCE_S)
+            if not lane.at_end and not lane.records and (lane.is_held or now - lane.heard_at >= lane.patience_s)
         }
-        return [lane for lane in self._lanes.values() if lane.partition[1] not in silent]

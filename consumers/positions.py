@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from consumers.source import Source
     from engine.batch import ClockMove, LastRecord, Partition
+    from engine.store.offsets import Frontier
 
 log = structlog.get_logger()
 
@@ -78,6 +79,7 @@ class Positions:
             for partition, why in stopped.items():
                 offsets.stop(cursor, partition, why)
                 log.error("partition stopped", topic=partition[0], partition=partition[1], why=why)
+            offsets.are_read(cursor, assigned)
             self._note_passing(cursor, assigned)
         numbers = {number for _, number in stopped}
         return {
@@ -91,6 +93,16 @@ class Positions:
         with self._connection, self._connection.cursor() as cursor:
             self._note_passing(cursor, partitions)
             return offsets.positions(cursor, partitions)
+
+    def are_read(self, partitions: list[Partition]) -> None:
+        """Note that `partitions` are read from where the table stands: nothing is known of their silence."""
+        with self._connection, self._connection.cursor() as cursor:
+            offsets.are_read(cursor, partitions)
+
+    def frontiers(self, topics: list[str]) -> dict[Partition, Frontier]:
+        """Return where each partition of `topics` stands in event time, other workers' too."""
+        with self._connection, self._connection.cursor() as cursor:
+            return offsets.frontiers(cursor, topics)
 
     def add(self, first_offsets: Mapping[Partition, int]) -> None:
         """Begin partitions of which the table knows nothing, at the first offset that the broker still has."""

@@ -123,4 +123,5 @@ class Track:
         if unknown:
             self._positions.add({each: self._source.watermarks(each)[0] for each in unknown})
             found |= self._positions.of(unknown)
+        self._positions.are_read(sorted(found))
         return found

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 from confluent_kafka import KafkaException
 
+from consumers.alignment import Alignment
 from consumers.batch_size import BatchSize
 from consumers.catching_up import CatchingUp
 from consumers.clock import Clock
@@ -145,6 +146,7 @@ class Worker:
         self._reports = Reports(self._lanes, self._source)
         self._catching_up = CatchingUp(settings.kafka_config(), self._topics, self._ends, self._positions)
         self._clock = Clock(settings, self._topics, self._ends, self._positions, clock)
+        self._alignment = Alignment(self._topics, self._ends, self._positions, settings.alignment_s)
         self._waits_with_ticks = until_caught_up and clock == "events"
         self._until_ms = until_ms
         self._writer = Writer(settings.database_url, writer_schemas.lookup, self._stop, self._steps)
@@ -237,10 +239,10 @@ class Worker:
         """Hand over the next batch: at once when idle, every BATCH_INTERVAL_S under load, by size when behind."""
         now = time.monotonic()
         early = now < self._begin_at and len(self._lanes) < self._settings.max_batch // CATCHING_UP
-        if self._writing is not None or early:
+        if self._writing is not None or (early and not self._alignment.holds_back):
             return
         self._lanes.note_ends(self._source.known_end)
-        batch = self._lanes.take(self._batch_size.now(), now)
+        batch = self._alignment.take(self._lanes, self._batch_size.now(), now)
         if not self._waits_with_ticks:
             self._clock.read(now)
             if batch is None:

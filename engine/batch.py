@@ -75,7 +75,9 @@ def digest_of(value: bytes | None) -> bytes:
 class OffsetMove(Struct, frozen=True):
     """Move a partition from `expected`, which the table must still say, to `next`; `passed` offsets had no event.
 
-    `last` is the last record that was taken with it; None: there were only offsets without one.
+    `last` is the last record that was taken with it; None: there were only offsets without one. `ahead_ms` is the event
+    time before which nothing comes from `next` on, where that is known, and `is_silent` says that what is there does
+    not come: by these other workers know how long to wait. A move may tell only these.
     """
 
     expected: int
@@ -83,6 +85,8 @@ class OffsetMove(Struct, frozen=True):
     high_ms: int
     passed: int = 0
     last: LastRecord | None = None
+    ahead_ms: int | None = None
+    is_silent: bool = False
 
 
 class ClockMove(Struct, frozen=True):
@@ -90,8 +94,8 @@ class ClockMove(Struct, frozen=True):
 
     With `hourly` a shard has its tick only when an hour has passed since its last one, or that one left members due.
     Those of `shards` have one even where nothing is due: it may be due in a generation that is not live.
-    `reached_ms` is how far time has come, `until_ms` where late events are waited for: what was forwarded waits only
-    for the first.
+    `reached_ms` is the time that all partitions have passed, `until_ms` where late events are waited for: what was
+    forwarded, and who waits for a referrer, waits only for the first.
     """
 
     until_ms: int
@@ -102,7 +106,7 @@ class ClockMove(Struct, frozen=True):
 
 
 class Portion(NamedTuple):
-    """Name what a part of a batch takes in of Guerdon's own work, where not all that is due; time has come so far."""
+    """Name what a part of a batch takes in of Guerdon's own work, where not all that is due; all have passed so far."""
 
     ticks: tuple[Tick, ...] = ()
     forwarded: tuple[Forwarding, ...] = ()

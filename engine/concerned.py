@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from engine import ticks
 from engine.evaluate import LEDGER_EVENTS
+from engine.referral.tracker import FORWARDED
 from schemas.events import Redemption
+from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,12 +20,28 @@ if TYPE_CHECKING:
 
 
 def own(work: Work) -> list[Owner]:
-    """Return the members whom ticks, forwarded events and signups that waited concern."""
+    """Return the members whom ticks, forwarded events, those of the batch too, and signups that waited concern."""
     return [
         *((tick.shard, member_id) for tick in work.ticks for member_id in tick.member_ids),
         *((row.shard, row.event.member_id) for row in work.drained or ()),
         *((row.shard, row.waiting.signup.member_id) for row in work.due or ()),
+        *work.referrers,
     ]
+
+
+def senders(work: Work) -> list[Owner]:
+    """Return the members whose events the batch holds."""
+    return [(event.shard, event.member_id) for event in work.batch.admitted if event.member_id]
+
+
+def referrers(work: Work) -> set[Owner]:
+    """Return the members of the batch's own shards to whom it may forward something."""
+    found = set(work.referrals.referrers)
+    for event in work.batch.admitted:
+        member = work.members[event.shard].get(event.member_id)
+        if member is not None and member.tracker is not None and type(event.event) in FORWARDED:
+            found.add(member.tracker.referrer_id)
+    return {(shard, member_id) for member_id in found if (shard := shard_of(member_id)) in work.heads}
 
 
 def movers(work: Work) -> dict[Owner, Member]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import psycopg2
 from psycopg2.errors import DeadlockDetected, LockNotAvailable, UniqueViolation
 
-from engine import concerned, ticks
+from engine import concerned, own_work, ticks
 from engine.duplicates import LookUps, NotLookedUp, Seen
 from engine.in_a_row import InARow
 from engine.ledger.tiers import report_of
@@ -23,7 +23,6 @@ from engine.recording import Recorder
 from engine.safety_net import SafetyNet, Trial, still_failing
 from engine.store import (
     contests,
-    forwards,
     generations,
     history,
     ledgers,
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from engine.batch import Batch
     from engine.programme.compile import Judge
     from engine.programme.judge import Judges
+    from engine.store.personal import Owner
 
     Step = Callable[["LiveTransaction", Cursor, Work], None]
 
@@ -266,8 +266,9 @@ class LiveTransaction:
             except BudgetsMoved as moved:
                 self._cache.forget()  # the states in it are those of the evaluation that came to nothing
                 work = Work(
-                    batch, set_aside=list(batch.set_aside), held_budgets=moved.held, drained=work.drained, due=work.due
-                )
+                    batch, set_aside=list(batch.set_aside), held_budgets=moved.held,
+                    drained=work.drained, overtaken=work.overtaken, due=work.due,
+                )  # fmt: skip
             else:
                 return work
 
@@ -293,21 +294,19 @@ class LiveTransaction:
 
     def _load(self, cursor: Cursor, work: Work) -> None:
         work.heads = ticks.lock_heads_of(cursor, work.batch, work.generation)
-        self._take_own(cursor, work)
+        own_work.take_ticks_and_forwards(cursor, work)
         for shard, head in work.heads.items():
             head.record_at(max(head.recorded_ms, work.recorded_ms))
             work.members[shard] = self._cache.of_shard(shard, (work.generation, head.seq))
-        missing = {
-            (event.shard, event.member_id)
-            for event in work.batch.admitted
-            if event.member_id and event.member_id not in work.members[event.shard]
-        } | {owner for owner in concerned.own(work) if owner[1] not in work.members[owner[0]]}
-        for member in member_states.load(cursor, sorted(missing)):
-            work.members[member.shard][member.member_id] = member
-        self._load_judges(cursor, {head.version for head in work.heads.values()})
+        self._load_members(cursor, work, concerned.own(work) + concerned.senders(work))
         work.referrals = Referrals(cursor, self._secret(cursor), work.members)
+        own_work.take_waiting(cursor, work)
+        self._load_members(cursor, work, concerned.own(work))
+        self._load_judges(cursor, {head.version for head in work.heads.values()})
         programmes = [self._judges[version].programme for version in {head.version for head in work.heads.values()}]
         work.referrals.prepare(work.batch.admitted, work.due or [], programmes)
+        work.referrers = concerned.referrers(work)
+        self._load_members(cursor, work, work.referrers)
         budgets = StoredBudgets(cursor, work.held_budgets)
         work.books = StoredBooks(cursor, work.generation, partial(self._judge, cursor), budgets)
         ledgers.open_ledgers(cursor, concerned.movers(work).values())
@@ -319,17 +318,11 @@ class LiveTransaction:
         work.keys = personal.keys_for(cursor, owners)
 
     @staticmethod
-    def _take_own(cursor: Cursor, work: Work) -> None:
-        """Take in Guerdon's own work: ticks, and what has its turn by the batch's last event, or by the clock."""
-        portion = work.batch.portion
-        if portion is not None:
-            work.ticks = [replace(tick) for tick in portion.ticks]
-            work.drained, work.due = forwards.drained(portion.forwarded), forwards.due(portion.undecided)
-            return
-        if work.drained is None:  # else the evaluation is made again, in the same transaction
-            work.drained = forwards.drained(forwards.drain(cursor, work.heads, work.reached_ms)) if work.heads else []
-            work.due = forwards.due(forwards.take_waiting(cursor, work.heads, work.reached_ms)) if work.heads else []
-        work.ticks = ticks.find(cursor, work.heads.values(), work.batch.clock)
+    def _load_members(cursor: Cursor, work: Work, owners: Iterable[Owner]) -> None:
+        """Read those of some members who are neither in the cache nor read yet."""
+        missing = {owner for owner in owners if owner[1] not in work.members[owner[0]]}
+        for member in member_states.load(cursor, sorted(missing)):
+            work.members[member.shard][member.member_id] = member
 
     def _secret(self, cursor: Cursor) -> bytes:
         if self._digest_secret is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from engine import ticks
@@ -15,8 +16,10 @@ from engine.store import forwards, personal
 from engine.store.binary_copy import pack_text
 from engine.store.failures import is_judging
 from engine.store.referrals import NOTED
+from engine.turns import Turns
 from engine.work import ACCEPTED, QUARANTINED, REPEATED, failed, set_aside, verdict_on
 from schemas.canonical import event_identity
+from schemas.events import INT64_MAX
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:
@@ -62,18 +65,22 @@ class Recorder:
             work.counts[record.topic or "", record.partition][QUARANTINED] += 1
         for tick in work.ticks:
             self._tick(tick)
-        for due in work.due or ():
-            self._decide(due)
-        own = iter(work.drained or ())
-        following = next(own, None)
+        overtaken = work.overtaken if work.batch.portion is None else None
+        turns = work.referrals.turns = Turns(work.drained or (), overtaken)
+        waiting = [(work.referrals.came_ms(due, self._programme(due.shard)), due) for due in work.due or ()]
+        waiting = sorted(waiting, key=itemgetter(0))[::-1]  # the first is taken from the end
+        reached_ms = 0
         for event in work.batch.admitted:
-            while following is not None and following.turn_ms <= event.event.occurred_at:
-                self._record_own(following.event, following.shard)
-                following = next(own, None)
+            reached_ms = max(reached_ms, event.event.occurred_at)
+            while waiting and waiting[-1][0] <= reached_ms:
+                self._decide(waiting.pop()[1])
+            for drained in turns.until(reached_ms):
+                self._record_own(drained.event, drained.shard)
             self._take(event)
-        while following is not None:
-            self._record_own(following.event, following.shard)
-            following = next(own, None)
+        while waiting:
+            self._decide(waiting.pop()[1])
+        for drained in turns.until(INT64_MAX):
+            self._record_own(drained.event, drained.shard)
 
     def _take(self, event: Admitted) -> None:
         """Record an event that is new; count a repeated one, and set a contradicting one aside."""
@@ -123,7 +130,7 @@ class Recorder:
 
     def _decide(self, due: Due) -> None:
         """Decide about a signup that waited for its referrer."""
-        decided = self._work.referrals.decide_waiting(due, self._work.reached_ms, self._programme(due.shard))
+        decided = self._work.referrals.decide_waiting(due, self._work.passed_ms, self._programme(due.shard))
         if decided is not None:
             self._record_own(decided, due.shard, self._unjudgeable.get(forwards.failure_of(due)))
 
@@ -136,13 +143,16 @@ class Recorder:
         work.source_rows.append_own(kind, head, event.member_id, member.seq, event.event_id, payload, event.occurred_at)
         member.seq = head.seq
         work.touched[shard, event.member_id] = member
+        void = None
         if isinstance(event, Attribution):
-            work.referrals.attributed(event, (shard, head.seq), self._programme(shard))
+            void = work.referrals.attributed(event, (shard, head.seq), self._programme(shard))
         failure = failure or self._unjudgeable.get(identity)
         if failure is not None:
             self._hold(failed(failure, payload, event), member, head)
         elif not member.state.held_since:
             self._judge(event, identity, member, head, pack_text(event.event_id))
+        if void is not None:
+            self._record(void, member)
 
     def _judge(self, event: Event, identity: bytes, member: Member, head: Head, event_id: bytes) -> None:
         """Fold an event and append what it gives; an exception in it voids the attempt, and the next one holds them."""
@@ -170,10 +180,7 @@ class Recorder:
         """Append one event and what it leads to; an event of a held member is appended and waits."""
         work, head = self._work, self._work.heads[event.shard]
         owner, programme = (event.shard, event.member_id), self._judges[head.version].programme
-        if type(event.event) in NOTED:
-            decided = work.referrals.before(event.event, (event.shard, head.seq + 1), programme)
-            if decided is not None:
-                self._record_own(decided, event.shard)
+        self._record_before(event, member, programme)
         sealed = None
         if personal.is_personal(event.event):
             sealed = personal.seal(event.event, event.identity, work.keys[owner])
@@ -196,6 +203,21 @@ class Recorder:
             if event.order_identity is not None:
                 work.books.record(member, event.event, head.version)  # type: ignore[arg-type]  # only purchases have one
             self._judge(event.event, event.identity, member, head, event_id)
+        for due in work.referrals.woken_by(event.member_id):
+            self._decide(due)
+
+    def _record_before(self, event: Admitted, member: Member, programme: Programme) -> None:
+        """Append what stands directly before an event: an attribution, or the void of a referral."""
+        referrals = self._work.referrals
+        if type(event.event) in NOTED:
+            place = (event.shard, self._work.heads[event.shard].seq + 1)
+            decided = referrals.before(event.event, place, programme)
+            if decided is not None:
+                self._record_own(decided, event.shard)
+        elif member.tracker is not None and event.order_identity is not None:
+            void = referrals.void_before(event.event, member, programme)
+            if void is not None:
+                self._record(void, member)
 
     def _hold(self, record: SetAside, member: Member, head: Head) -> None:
         """Hold a member from the head's last event on, and set aside why."""

@@ -74,7 +74,7 @@ class SafetyNet:
         self._batch = batch
         self._trial = trial
         self._in_a_row = in_a_row
-        self._reached_ms = Work(batch).reached_ms
+        self._reached_ms, self._passed_ms = (work := Work(batch)).reached_ms, work.passed_ms
         self._taken: list[Outcome] = []
 
     def take(self) -> Outcome:
@@ -107,8 +107,8 @@ class SafetyNet:
             return batch.portion
         if not heads:
             return Portion()
-        forwarded = forwards.drain(cursor, heads, self._reached_ms)
-        undecided = forwards.take_waiting(cursor, heads, self._reached_ms)
+        forwarded, _ = forwards.drain(cursor, heads, self._reached_ms)
+        undecided = forwards.take_waiting(cursor, heads, self._passed_ms)
         due = ticks.find(cursor, heads.values(), batch.clock)
         source_log.save_heads(cursor, heads.values(), generation)  # each part reads anew how far ticks have moved them
         return Portion(tuple(due), tuple(forwarded), tuple(undecided))
@@ -139,7 +139,7 @@ class SafetyNet:
                 (),
                 tuple(item for item in items if isinstance(item, Forwarding)),
                 tuple(item for item in items if isinstance(item, Undecided)),
-                self._reached_ms,
+                self._passed_ms,
             ),
         )
 
@@ -306,8 +306,9 @@ class Moves:
             high_ms = whole.high_ms if reached == whole.next else highest[partition]
             passed = reached - at - counts[partition]
             last = whole.last if reached == whole.next else None  # of what is between nothing was kept
+            ahead_ms = whole.ahead_ms if reached == whole.next else None
             moves[partition] = structs.replace(
-                whole, expected=at, next=reached, high_ms=high_ms, passed=passed, last=last
+                whole, expected=at, next=reached, high_ms=high_ms, passed=passed, last=last, ahead_ms=ahead_ms
             )
         return moves
 
@@ -327,8 +328,10 @@ def merged(batch: Batch, forwarded: Sequence[Forwarding]) -> list[Item]:
         waiting.setdefault((record.topic or "", record.partition), []).append(record)
     rows = list(reversed(forwarded))
     found: list[Item] = []
+    reached_ms = 0
     for event in batch.admitted:
-        while rows and rows[-1].turn_ms <= event.event.occurred_at:
+        reached_ms = max(reached_ms, event.event.occurred_at)
+        while rows and rows[-1].turn_ms <= reached_ms:
             found.append(rows.pop())
         before = waiting.get((event.topic, event.partition), [])
         while before and before[-1].offset < event.offset:

@@ -151,7 +151,7 @@ def lock_due_heads(cursor: Cursor, move: ClockMove, generation: int) -> dict[int
             "until_ms": move.until_ms,
             "hour_ms": HOUR_MS,
             "shards_max": SHARDS_MAX,
-            "reached_ms": move.reached_ms,
+            "passed_ms": move.reached_ms,
         },
     )
     shards = [shard for (shard,) in cursor.fetchall()]
@@ -178,7 +178,7 @@ def is_any_due(cursor: Cursor, move: ClockMove) -> bool:
             WHERE m.shard = h.shard AND m.due_at <= to_timestamp(%(until_ms)s / 1000.0)
         ) OR {forwards.WAITS} LIMIT 1
         """,  # noqa: S608  a constant of another module
-        {"until_ms": move.until_ms, "reached_ms": move.reached_ms},
+        {"until_ms": move.until_ms, "passed_ms": move.reached_ms},
     )
     return cursor.fetchone() is not None
 

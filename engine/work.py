@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from engine.state import LimitUse
     from engine.store.books import StoredBooks
     from engine.store.budgets import Row
-    from engine.store.forwards import Drained, Due
+    from engine.store.forwards import Due
     from engine.store.member_states import Member
     from engine.store.personal import Owner
     from engine.store.referrals import Referrals
     from engine.store.reward_log import RewardRows
     from engine.store.source_log import Head
     from engine.ticks import Tick
+    from engine.turns import Drained
     from schemas.events import Event
 
 ACCEPTED, REPEATED, QUARANTINED = range(3)
@@ -61,17 +62,20 @@ class Work:
     failures: dict[bytes, Exception] = field(default_factory=dict)
     ticks: list[Tick] = field(default_factory=list)
     drained: list[Drained] | None = None
+    overtaken: set[tuple[int, int]] = field(default_factory=set)
     due: list[Due] | None = None
+    referrers: set[Owner] = field(default_factory=set)
     reached_ms: int = field(init=False)
+    passed_ms: int = field(init=False)
     referrals: Referrals = field(init=False)
     counts: dict[Partition, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))
 
     def __post_init__(self) -> None:
-        """Say how far time has come for what was forwarded: to the batch's last event, or the clock."""
+        """Say what all partitions have passed, and how far time has come for what was forwarded."""
+        move, portion = self.batch.clock, self.batch.portion
+        self.passed_ms = max(0 if move is None else move.reached_ms, 0 if portion is None else portion.reached_ms)
         last_ms = max((event.event.occurred_at for event in self.batch.admitted), default=0)
-        self.reached_ms = max(last_ms, 0 if self.batch.clock is None else self.batch.clock.reached_ms)
-        if self.batch.portion is not None:
-            self.reached_ms = max(self.reached_ms, self.batch.portion.reached_ms)
+        self.reached_ms = max(last_ms, self.passed_ms)
 
     def reject(self, event: Admitted, reason: Reason, message: str) -> None:
         """Set an admitted event aside after all."""

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     message_bytes_max: int = Field(1_048_576, ge=1)
     future_tolerance_s: int = Field(300, ge=0)
     lateness_s: int = Field(900, ge=0, description="how far ticks stay behind, for events that come late")
+    alignment_s: int = Field(900, ge=0, description="how far ahead, in event time, of partitions that are behind")
     projection_pause_ms: int = Field(50, ge=0, le=60_000, description="between two folds at the tip of the topics")
     projection_pause_behind_ms: int = Field(250, ge=0, le=60_000, description="the same while catching up")
     tombstones: Literal["pass", "quarantine"] = "pass"

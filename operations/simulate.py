@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from engine.programme.load import Loaded
     from engine.programme.model import Programme
     from engine.programme.problems import Problem
-    from engine.referral.facts import Forwarded
     from operations.event_lines import Line
+    from operations.simulate_referrals import Own
     from schemas.events import Event
     from schemas.rewards import RewardEvent
 
@@ -168,7 +168,7 @@ class _Simulator:
             self._evaluate(event, member_id, self._members.setdefault(member_id, MemberState()), occurrence)
         self._take_own(self._referrals.after(event, programme))
 
-    def _take_own(self, events: Iterable[Attribution | Forwarded]) -> None:
+    def _take_own(self, events: Iterable[Own]) -> None:
         """Record and judge what Guerdon itself writes of referrals, each in the shard of its member."""
         for event in events:
             shard = shard_of(event.member_id)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.forget import refunds_close_ms
 from engine.programme.localtime import calendar_of
-from engine.referral.attribution import Attributor, TouchSeen, Waiting
+from engine.referral.attribution import Attributor, TouchSeen, Waiting, first_signup
 from engine.referral.codes import free_code
 from engine.referral.facts import Attribution
 from engine.referral.identities import identities_of
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from engine.referral.facts import Forwarded
     from engine.referral.tracker import Purchases
     from schemas.events import Event
+
+    Own = Attribution | Forwarded | Decision
 
 
 class SimulatedReferrals:
@@ -44,9 +46,12 @@ class SimulatedReferrals:
         self._attributed: dict[str, list[int]] = {}
         self._trackers: dict[str, Tracker] = {}
         self._waiting: list[Waiting] = []
+        self._since: dict[str, int] = {}
+        self._coded_since: dict[str, int] = {}
+        self._passed_ms = 0
 
-    def before(self, event: Event, programme: Programme) -> list[Attribution | Forwarded]:
-        """Return the source events that stand directly before an event: an attribution, and what it passes on."""
+    def before(self, event: Event, programme: Programme) -> list[Own]:
+        """Return the source events that stand directly before an event: an attribution or a void, and what follows."""
         if isinstance(event, Touch):
             seen = TouchSeen(event.referral_code, event.occurred_at, event.channel)
             self._touches.setdefault(event.visitor, []).append(seen)
@@ -54,61 +59,78 @@ class SimulatedReferrals:
         if isinstance(event, Decision) and event.action == "opening" and event.referral_code is not None:
             owner = self._codes.setdefault(event.referral_code, event.member_id)
             self._owners |= {owner} if owner == event.member_id else set()
+        tracker = self._trackers.get(event.member_id) if isinstance(event, Purchase) else None
+        if tracker is not None:
+            return self._void(tracker, tracker.void_before(event, programme.terms.referral), programme)
         if not isinstance(event, Signup):
             return []
-        self._issue(event.member_id)
+        self._issue(event)
         if programme.terms.referral is None:
             return []
         decided = self._attributor(programme).decide(event, identities_of(event.identity, self._secret))
         if isinstance(decided, Waiting):
             self._waiting.append(decided)
-        return self._take(decided, programme) if isinstance(decided, Attribution) else []
+        return self._take(decided, event, programme) if isinstance(decided, Attribution) else []
 
-    def after(self, event: Event, programme: Programme) -> list[Attribution | Forwarded]:
+    def after(self, event: Event, programme: Programme) -> list[Own]:
         """Note an event, and return the source events that follow from it: what it passes on, and who waited for it."""
         member_id: str | None = getattr(event, "member_id", None)
         if member_id is None:
             return []
         self._events.setdefault(member_id, []).append(event)
+        if not isinstance(event, Decision) or event.action != "opening":
+            self._since.setdefault(member_id, event.occurred_at)
         if isinstance(event, Erasure):
             self._erased.add(member_id)
         self._identify(member_id, getattr(event, "identity", None))
-        found: list[Attribution | Forwarded] = []
+        found: list[Own] = []
         tracker = self._trackers.get(member_id)
         if tracker is not None:
             found += tracker.forward(event, self._purchases(member_id), self._closes(programme))
         return found + self.decide_waiting(event.occurred_at, programme)
 
-    def decide_waiting(self, at_ms: int, programme: Programme) -> list[Attribution | Forwarded]:
-        """Return what becomes of signups whose referrer has come by now, or will not come any more."""
-        found: list[Attribution | Forwarded] = []
-        for waiting in list(self._waiting) if programme.terms.referral is not None else ():
-            decided = self._attributor(programme).decide_waiting(waiting, at_ms)
-            if decided is not None:
-                self._waiting.remove(waiting)
-                found += self._take(decided, programme)
+    def decide_waiting(self, at_ms: int, programme: Programme) -> list[Own]:
+        """Return what becomes of signups whose referrer has come by now, or will not any more, the oldest first."""
+        self._passed_ms = max(self._passed_ms, at_ms)
+        found: list[Own] = []
+        if programme.terms.referral is not None and self._waiting:
+            for waiting in sorted(self._waiting, key=_turn_of):
+                decided = self._attributor(programme).decide_waiting(waiting, self._passed_ms)
+                if decided is not None:
+                    self._waiting.remove(waiting)
+                    found += self._take(decided, waiting.signup, programme)
         return found
 
-    def _take(self, decided: Attribution, programme: Programme) -> list[Attribution | Forwarded]:
+    def _take(self, decided: Attribution, signup: Signup, programme: Programme) -> list[Own]:
         if decided.status == "rejected" or decided.referrer_id is None:
             return [decided]
         member_id = decided.member_id
         self._edges[member_id] = decided.referrer_id
         self._attributed.setdefault(decided.referrer_id, []).append(decided.occurred_at)
-        tracker = self._trackers[member_id] = Tracker.of(decided)
         earlier = self._events.get(member_id, ())
-        return [decided, *forward_all(tracker, earlier, self._purchases(member_id), self._closes(programme))]
+        tracker = self._trackers[member_id] = Tracker.of(decided, first_signup(earlier) or signup)
+        closes, terms = self._closes(programme), programme.terms.referral
+        rows, void = forward_all(tracker, earlier, self._purchases(member_id), closes, terms)
+        return [decided, *rows, *self._void(tracker, void, programme)]
+
+    def _void(self, tracker: Tracker, void: Decision | None, programme: Programme) -> list[Own]:
+        """Return a void, and what it passes on."""
+        if void is None:
+            return []
+        self._events[void.member_id].append(void)
+        return [void, *tracker.forward(void, self._purchases(void.member_id), self._closes(programme))]
 
     def _attributor(self, programme: Programme) -> Attributor:
         assert programme.terms.referral is not None  # noqa: S101  the caller has asked
         return Attributor(programme.terms.referral, calendar_of(programme.timezone), self)
 
-    def _issue(self, member_id: str) -> None:
+    def _issue(self, signup: Signup) -> None:
         """Give a member a code who has none; one that is another's is made longer."""
-        if member_id in self._owners:
+        self._coded_since.setdefault(signup.member_id, signup.occurred_at)
+        if signup.member_id in self._owners:
             return
-        self._owners.add(member_id)
-        self._codes[free_code(member_id, self._secret, self.owner_of)] = member_id
+        self._owners.add(signup.member_id)
+        self._codes[free_code(signup.member_id, self._secret, self.owner_of)] = signup.member_id
 
     def _identify(self, member_id: str, identity: dict[str, str] | None) -> None:
         hashes = identities_of(identity, self._secret)
@@ -158,3 +180,11 @@ class SimulatedReferrals:
     def earlier(self, member_id: str) -> Sequence[Event]:
         """Return what was admitted of a member."""
         return self._events.get(member_id, ())
+
+    def known_since(self, member_id: str, *, by_code: bool) -> int | None:
+        """Return when a member, or their code, began to be known."""
+        return (self._coded_since if by_code else self._since).get(member_id)
+
+
+def _turn_of(waiting: Waiting) -> tuple[int, str]:
+    return waiting.signup.occurred_at, waiting.signup.event_id

@@ -64,7 +64,7 @@ def fold_referrals(
             referee.qualified_at_ms = each.reward.occurred_at_ms
             referee.status = "qualified" if referee.status == "attributed" else referee.status
         elif referee is not None and each.reward.posting.type == "referral.voided":
-            referee.status = "voided"
+            referee.status, referee.reason = "voided", each.reward.posting.reason or referee.reason
     return sorted((*rejected, *attributed.values()), key=lambda row: row.referee_id)
 
 

@@ -41,6 +41,9 @@ TIMELY = (
 """Acceptance cases in which time passes, and each member's events come in their order."""
 
 
+YEAR_S = 365 * 86_400
+
+
 def messages(texts: list[str]) -> list[Message]:
     encoder = Encoder()
     events = [decode_json(text.encode()) for text in texts]
@@ -136,7 +139,8 @@ def assert_as_in_memory(settings: Settings, lines: list[dict[str, Any]], until_m
     make_topics(settings, 4)
     activate(settings.database_url, programme(window))
     publish(settings, messages(texts))
-    work(settings.model_copy(update={"max_batch": 50}), until_ms, workers)
+    apart = {"max_batch": 50, "alignment_s": YEAR_S}  # none of these members has to do with another one
+    work(settings.model_copy(update=apart), until_ms, workers)
     assert viewed(settings.database_url) == simulated(checked, texts, until_ms)
     assert_sound(settings.database_url)
 

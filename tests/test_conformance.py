@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 
 ALL = {case.id: case for case in all_cases()}
 
-NOT_YET = frozenset((
-    "found-guest-order-comes-to-light",
-    "found-signup-that-waited",
-))  # fmt: skip
-"""What is still decided wrongly: each fails today, and one that passes must leave this list."""
-
 
 def test_this_release_judges_the_whole_language_of_the_cases() -> None:
     assert [case.id for case in ALL.values() if programme_of(case).not_judged] == []
@@ -32,11 +26,7 @@ def test_no_case_has_an_error() -> None:
     assert [str(error) for case in ALL.values() for error in programme_of(case).errors] == []
 
 
-def _marked(case_id: str) -> object:
-    return pytest.param(case_id, marks=pytest.mark.xfail(strict=True)) if case_id in NOT_YET else case_id
-
-
-@pytest.mark.parametrize("case_id", [_marked(case_id) for case_id in sorted(ALL)])
+@pytest.mark.parametrize("case_id", sorted(ALL))
 def test_case(case_id: str) -> None:
     outcome = run_case(ALL[case_id], programme_of(ALL[case_id]))
     assert outcome.is_ok, "\n".join(map(str, outcome.differences))

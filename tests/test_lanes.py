@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.lanes import SILENCE_S, Lanes
+from consumers.lanes import OPENING_S, SILENCE_S, Lanes
 from engine.batch import Admitted, SetAside
 from schemas.events import Share
 from schemas.rejection import Reason
@@ -111,7 +111,7 @@ def test_a_lane_at_its_end_is_never_waited_for() -> None:
 
 def test_a_silent_lanes_number_is_left_out_in_all_topics_and_taken_back_when_it_delivers() -> None:
     lanes = lanes_of(A, B, OTHER)
-    later = NOW + SILENCE_S
+    later = NOW + OPENING_S
     deliver(lanes, A, [1])
     deliver(lanes, OTHER, [2], now=later)
     assert lanes.take(10, later - 0.01) is None

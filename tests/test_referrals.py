@@ -143,7 +143,9 @@ def test_a_purchase_before_the_first_signup_makes_an_existing_member(run: Any) -
     bought = purchase(3, "bob", "03-01", 2500)
     assert status(run(programme(), ANN, bought, BOB), "bob") == [("rejected", "existing_member")]
     allowed = programme("{claim_window: 7d, block: [self]}")
-    assert status(run(allowed, ANN, bought, BOB), "bob") == [("qualified", None)]
+    later = run(allowed, ANN, bought, BOB, purchase(4, "bob", "03-03", 3000))
+    assert status(later, "bob") == [("qualified", None)]
+    assert points(later, "ann")["granted"] == 300  # the first order since they signed up
 
 
 def test_a_purchase_that_comes_before_its_signup_and_happened_after_it_is_forwarded(run: Any) -> None:

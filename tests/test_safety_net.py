@@ -23,7 +23,7 @@ from operations.verify import verify
 from projections.runner import finish
 from schemas.errors import AnswerIsNo
 from schemas.events import Signup, Touch
-from schemas.partitioning import SHARDS
+from schemas.partitioning import SHARDS, shard_of
 from tests.books import Refusing, fails_on_e2
 from tests.chaos.batches import SCHEMAS, admitted, purchase
 from tests.chaos.load import START_MS, activate
@@ -179,7 +179,8 @@ def test_a_signup_that_waited_and_for_which_a_step_raises_is_kept_and_decided_wh
     activate(database_url, REFERRALS)
     records: list[int] = []
     for number, step in enumerate(OWN_STEPS):
-        late, people = f"late{number}", [f"w{number}-{n}" for n in range(3)]
+        late, people = f"owner{number}", [f"w{number}-{n}" for n in range(3)]
+        assert shard_of(late) not in map(shard_of, people), "who comes in the same shard is found by the same batch"
         worker.commit(Batch([admitted(signup(f"s-{who}", who, referrer_id=late)) for who in people]))
         worker.commit(Batch([admitted(signup(f"s-{late}", late, 1))]))
         with monkeypatch.context() as defect:

@@ -21,7 +21,7 @@ from engine.store.ledgers import encoded_parts
 from engine.store.member_states import encode_state
 from engine.windows import Window
 from schemas.canonical import event_identity
-from schemas.events import INT64_MAX, Activity, Item, Purchase, Refund
+from schemas.events import INT64_MAX, Activity, Item, Purchase, Refund, Signup
 from tests.chaos.load import START_MS
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _prefixes(values: list[int]) -> list[list[int]]:
 
 def test_what_a_referee_spends_stops_at_the_most_that_can_be_stored() -> None:
     attributed = Attribution(event_id="a", member_id="m", occurred_at=START_MS, status="attributed", referrer_id="ann")
-    tracker = Tracker.of(attributed)
+    tracker = Tracker.of(attributed, Signup(event_id="s", member_id="m", occurred_at=START_MS))
     orders: dict[str, Purchase] = {}
     spends: list[int] = []
     events: list[MemberEvent] = [order(number) for number in range(4)]

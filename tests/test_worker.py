@@ -76,9 +76,9 @@ def test_a_backlog_far_larger_than_memory_is_taken_in_order_and_memory_stays_wit
     waited: list[int] = []
 
     class Watched(Lanes):
-        def take(self, records_max: int, now: float) -> Batch | None:
+        def take(self, records_max: int, now: float, limit_ms: int | None = None) -> Batch | None:
             waited.append(len(self))
-            return super().take(records_max, now)
+            return super().take(records_max, now, limit_ms)
 
     monkeypatch.setattr(worker_module, "Lanes", Watched)
     Worker(settings.model_copy(update={"max_batch": 100}), CommittedSchemas(), until_caught_up=True).run()

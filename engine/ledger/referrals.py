@@ -62,7 +62,12 @@ def order_of(event: Forwarded) -> str | None:
 def tell_of_erased(turn: Turn, event: MemberEvent | Profile) -> None:
     """Record that a referral of a member who was erased is void: nothing else can be told of them, or taken."""
     if isinstance(event, Forwarded) and isinstance(event.event, Decision) and event.event.action == "referral_void":
-        _tell(turn, "referral.voided", event.referee_id, event.occurred_at, None)
+        _tell(turn, "referral.voided", event.referee_id, event.occurred_at, _why_voided(event.event))
+
+
+def _why_voided(decision: Decision) -> str | None:
+    """Return the reason of a void that admission wrote; an operator's is text, and stays in the source log."""
+    return decision.reason if decision.source == "guerdon" else None
 
 
 def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
@@ -128,7 +133,7 @@ def _moderate(turn: Turn, referee_id: str, decision: Decision) -> None:
     undoing = _claim_all(turn, lots, decision.occurred_at)
     undoing.void(referee_id)
     undoing.finish()
-    _tell(turn, "referral.voided", referee_id, decision.occurred_at, None)
+    _tell(turn, "referral.voided", referee_id, decision.occurred_at, _why_voided(decision))
 
 
 def moderate_own(turn: Turn, decision: Decision) -> None:

@@ -77,11 +77,15 @@ class Known(Protocol):
         """Return what was admitted of a member, in the recorded order."""
         ...
 
+    def known_since(self, member_id: str, *, by_code: bool) -> int | None:
+        """Return when a member, or their code, began to be known, by the time of the event; None: that is not told."""
+        ...
+
 
 class Waiting(NamedTuple):
     """Hold a signup whose code, or referrer, nobody has yet; it is decided by `until_ms` at the latest.
 
-    The signup is without what is personal; `identities` are the keyed hashes of what it told.
+    The signup is without what is personal; `identities` are the keyed hashes of what it and all before it told.
     """
 
     signup: Signup
@@ -120,19 +124,48 @@ class Attributor:
         if asked.owner is None and asked.waits:
             window = self._terms.claim_window or ONE_DAY
             bare = structs.replace(signup, **dict.fromkeys(PERSONAL_FIELDS))
-            return Waiting(bare, identities, self._calendar.after(signup.occurred_at, window))
-        return self._decided(signup, asked, identities, signup.occurred_at)
+            return Waiting(bare, self._told(signup, identities), self._calendar.after(signup.occurred_at, window))
+        return self._decided(signup, asked, self._told(signup, identities), signup.occurred_at)
 
     def decide_waiting(self, waiting: Waiting, at_ms: int) -> Attribution | None:
-        """Return what becomes of a signup that waited, as of an instant; None where it still waits.
+        """Return what becomes of a signup that waited; None where it still waits at the instant that all have passed.
 
-        Who was found counts as of the signup, and that nobody was as of the end of the time.
+        Who came within the time counts as of the signup: nothing that the member did or told from there on is asked
+        for. That nobody came counts as of the end of the time, however late it is found out: who comes afterwards is
+        nobody here, as they would be had the wait been ended in time.
         """
         signup, identities, until_ms = waiting
         asked = self._asked(signup)
+        if asked is not None and asked.owner is not None and self.came_ms(waiting) >= until_ms:
+            return self._decided(signup, asked._replace(owner=None), identities, until_ms)
         if asked is None or (asked.owner is None and at_ms < until_ms):
             return None
         return self._decided(signup, asked, identities, until_ms if asked.owner is None else signup.occurred_at)
+
+    def came_ms(self, waiting: Waiting) -> int:
+        """Return when the referrer came for whom a signup waited; 0 where that is not known, or nobody has come."""
+        asked = self._asked(waiting.signup)
+        if asked is None or asked.owner is None or asked.owner == waiting.signup.member_id:
+            return 0
+        return self._known.known_since(asked.owner, by_code=asked.code is not None) or 0
+
+    def _told(self, signup: Signup, identities: Identities) -> Identities:
+        """Add what earlier events of the member told of the person: a claim may leave out what the signup said."""
+        if Block.SAME_IDENTITY not in self._terms.block:
+            return identities
+        told = {*identities.persons, *self._known.identities_of(signup.member_id)}
+        return identities._replace(persons=tuple(sorted(told)))
+
+    def _before(self, signup: Signup) -> Sequence[Event]:
+        """Return what was admitted of the member before a signup, which itself stands in the log where it waited."""
+        earlier = self._known.earlier(signup.member_id)
+        own = (signup.source, signup.event_id)
+        places = (
+            place
+            for place, event in enumerate(earlier)
+            if isinstance(event, Signup) and (event.source, event.event_id) == own
+        )
+        return earlier[: next(places, len(earlier))]
 
     def _asked(self, signup: Signup) -> _Asked | None:
         if signup.referral_code is not None:
@@ -143,7 +176,7 @@ class Attributor:
             named = signup.referrer_id
             is_there = named == signup.member_id or self._known.exists(named)
             return _Asked(named if is_there else None, True, None, signup.channel)  # noqa: FBT003  a named tuple's
-        if signup.visitor is None or _first_signup(self._known.earlier(signup.member_id)) is not None:
+        if signup.visitor is None or first_signup(self._before(signup)) is not None:
             return None
         return self._touched(signup, signup.visitor)
 
@@ -181,14 +214,15 @@ class Attributor:
             return "already_referred"
         if Block.CYCLE in block and (owner == member_id or self._closes_cycle(member_id, owner)):
             return "cycle"
-        earlier = known.earlier(member_id)
-        first_ms = _first_signup(earlier)
+        earlier = self._before(signup)
+        first = first_signup(earlier)
+        first_ms = None if first is None else first.occurred_at
         if Block.EXISTING_MEMBER in block and self._is_existing(signup, earlier, first_ms):
             return "existing_member"
         if first_ms is not None and self._is_late(signup, first_ms):
             return "claim_too_late"
-        told = {*identities.persons, *known.identities_of(member_id)}  # a claim may leave out what the signup said
-        if Block.SAME_IDENTITY in block and any(known.first_of(each) not in (None, member_id) for each in sorted(told)):
+        told = identities.persons
+        if Block.SAME_IDENTITY in block and any(known.first_of(each) not in (None, member_id) for each in told):
             return "same_identity"
         return "referrer_limit" if self._is_full(owner, signup.occurred_at) else None
 
@@ -247,6 +281,6 @@ class Attributor:
         return tuple(found)
 
 
-def _first_signup(earlier: Sequence[Event]) -> int | None:
-    """Return when the member signed up first, among what was admitted of them before."""
-    return next((event.occurred_at for event in earlier if isinstance(event, Signup)), None)
+def first_signup(earlier: Sequence[Event]) -> Signup | None:
+    """Return the first signup among what was admitted of a member."""
+    return next((event for event in earlier if isinstance(event, Signup)), None)

@@ -11,6 +11,7 @@ from msgspec import Struct, field, structs
 
 from engine.ledger.parts import Line, Refunded
 from engine.ledger.rest import after_refund, rest_of
+from engine.programme.terms import Block
 from engine.referral.facts import (
     Forwarded,
     ForwardedActivity,
@@ -25,6 +26,7 @@ from schemas.events import INT64_MAX, PERSONAL_FIELDS, Activity, Decision, Purch
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from engine.programme.terms import ReferralTerms
     from engine.referral.facts import Attribution, Carried
     from schemas.events import Event
 
@@ -45,6 +47,7 @@ class Order(Struct, array_like=True):
     """Count what of an order was returned, in minor units; `closes_ms` is when its refunds close.
 
     `lines` is what of that was returned by line, `is_gone` whether nothing is left of the order.
+    An order that came late may be returned as long after it came: `kept_ms` is until when it is remembered.
     """
 
     amount: int
@@ -53,6 +56,7 @@ class Order(Struct, array_like=True):
     refunds: list[str] = field(default_factory=list)
     lines: dict[str, Line] = field(default_factory=dict)
     is_gone: bool = False
+    kept_ms: int = 0
 
 
 class Tracker(Struct, array_like=True):
@@ -60,7 +64,8 @@ class Tracker(Struct, array_like=True):
 
     `count` is the number of orders that are not wholly refunded, `spend` what was spent less what was returned; it
     stops at the most that 64 bits hold, and what is returned then lowers it from there, at the least to 0. `early` are
-    refunds whose purchase has not come: they are forwarded right after it.
+    refunds whose purchase has not come: they are forwarded right after it. `signup_ms` and `referee` are of the first
+    signup, `latest_ms` is the latest time of all that was taken in.
     """
 
     referrer_id: str
@@ -74,12 +79,17 @@ class Tracker(Struct, array_like=True):
     orders: dict[str, Order] = field(default_factory=dict)
     early: dict[str, list[Refund]] = field(default_factory=dict)
     referee: tuple[str | None, str | None, str | None, str | None] = (None, None, None, None)
+    latest_ms: int = 0
 
     @classmethod
-    def of(cls, attribution: Attribution) -> Tracker:
-        """Begin to follow a member who was attributed."""
+    def of(cls, attribution: Attribution, first: Signup) -> Tracker:
+        """Begin to follow a member who was attributed, and whose first signup is `first`."""
         assert attribution.referrer_id is not None  # noqa: S101  an attribution names them
-        return cls(attribution.referrer_id, attribution.channel, attribution.code, flagged=bool(attribution.flags))
+        return cls(
+            attribution.referrer_id, attribution.channel, attribution.code, first.occurred_at,
+            flagged=bool(attribution.flags),
+            referee=(first.channel, first.referral_code, first.referrer_id, first.visitor),
+        )  # fmt: skip
 
     def forward(self, event: Event, purchase_of: Purchases, closes_ms: Callable[[int], int]) -> list[Forwarded]:
         """Take an event of the member in, and return what is passed on to the referrer.
@@ -93,8 +103,8 @@ class Tracker(Struct, array_like=True):
             return self._decided(event)
         if self.voided or type(event) not in FORWARDED:
             return []
+        self.latest_ms = max(self.latest_ms, event.occurred_at)
         if isinstance(event, Signup):
-            self._joined(event)
             event = structs.replace(event, **dict.fromkeys(PERSONAL_FIELDS))
         if isinstance(event, Purchase):
             return self._bought(event, closes_ms(event.occurred_at))
@@ -102,14 +112,28 @@ class Tracker(Struct, array_like=True):
             return self._returned(event, purchase_of)
         return [self._passed_on(event, self.count)]
 
-    def _joined(self, event: Signup) -> None:
-        if self.signup_ms is None:
-            self.signup_ms = event.occurred_at
-            self.referee = (event.channel, event.referral_code, event.referrer_id, event.visitor)
+    def void_before(self, event: Event, referral: ReferralTerms | None) -> Decision | None:
+        """Return the void that stands before a purchase from before the signup, where those are blocked."""
+        is_blocked = referral is not None and Block.EXISTING_MEMBER in referral.block
+        if self.voided or not is_blocked or not isinstance(event, Purchase) or not self._is_from_before(event):
+            return None
+        return Decision(
+            event_id=own_id("void", event.source, event.event_id), source="guerdon", member_id=event.member_id,
+            occurred_at=max(self.latest_ms, self.signup_ms or 0), action="referral_void",
+            reason=Block.EXISTING_MEMBER.value,
+        )  # fmt: skip
+
+    def _is_from_before(self, event: Purchase) -> bool:
+        """Whether a purchase is from before the member's first signup: nobody has brought that about."""
+        return self.signup_ms is not None and event.occurred_at < self.signup_ms
 
     def _bought(self, event: Purchase, closes_ms: int) -> list[Forwarded]:
-        self._forget(event.occurred_at)
-        self.orders[event.order_id] = Order(event.amount, closes_ms)
+        if self._is_from_before(event):
+            self.early.pop(event.order_id, None)
+            return []
+        self._forget()
+        kept_ms = max(closes_ms, self.latest_ms + closes_ms - event.occurred_at) + LATE_MS
+        self.orders[event.order_id] = Order(event.amount, closes_ms, kept_ms=kept_ms)
         self.spend = min(self.spend + event.amount, INT64_MAX)
         found = [self._passed_on(event, self.count + 1)]
         self.count += 1
@@ -122,6 +146,8 @@ class Tracker(Struct, array_like=True):
         purchase = purchase_of(event.order_id)
         if purchase is None:
             self.early.setdefault(event.order_id, []).append(event)
+            return []
+        if self._is_from_before(purchase):
             return []
         order = self.orders.get(event.order_id)
         if order is not None and event.refund_id not in order.refunds and event.occurred_at <= order.closes_ms:
@@ -163,17 +189,27 @@ class Tracker(Struct, array_like=True):
             signup_ms=self.signup_ms, channel=self.channel, flagged=self.flagged, referee=self.referee,
         )  # fmt: skip
 
-    def _forget(self, at_ms: int) -> None:
-        """Drop orders whose refunds have closed long since, the oldest first."""
+    def _forget(self) -> None:
+        """Drop orders whose refunds have closed long since, the first that came first."""
         while self.orders:
             oldest = next(iter(self.orders))
-            if self.orders[oldest].closes_ms + LATE_MS >= at_ms:
+            if max(self.orders[oldest].kept_ms, self.orders[oldest].closes_ms + LATE_MS) >= self.latest_ms:
                 return
             del self.orders[oldest]
 
 
 def forward_all(
-    tracker: Tracker, events: Sequence[Event], purchase_of: Purchases, closes_ms: Callable[[int], int]
-) -> list[Forwarded]:
-    """Return what is passed on of what a member did before they were attributed."""
-    return [row for event in events for row in tracker.forward(event, purchase_of, closes_ms)]
+    tracker: Tracker,
+    events: Sequence[Event],
+    purchase_of: Purchases,
+    closes_ms: Callable[[int], int],
+    referral: ReferralTerms | None,
+) -> tuple[list[Forwarded], Decision | None]:
+    """Return what is passed on of what a member did before they were attributed, and the void that ends it."""
+    found: list[Forwarded] = []
+    for event in events:
+        void = tracker.void_before(event, referral)
+        if void is not None:
+            return found, void
+        found += tracker.forward(event, purchase_of, closes_ms)
+    return found, None

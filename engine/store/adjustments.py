@@ -76,12 +76,16 @@ def copy(cursor: Cursor, generation: Generation) -> None:
 def reached_ms(cursor: Cursor, lateness_ms: int) -> int:
     """Return how far ticks may go: to the last one, or `lateness_ms` before the last event, never past the clock.
 
-    The clock itself would be years ahead where a history is read in, and let everything expire that is open there.
+    The clock itself would be years ahead where a history is read in, and let everything expire that is open there. Nor
+    past what is known to come of a partition that is behind: what spends points may lie there.
     """
     (found,) = one(
         cursor,
         """
-        SELECT guerdon.ms(greatest(max(h.ticked_at), max(e.occurred_at) - %s * interval '1 ms'))
+        SELECT guerdon.ms(least(
+            greatest(max(h.ticked_at), max(e.occurred_at) - %s * interval '1 ms'),
+            (SELECT min(ahead_at) FROM guerdon.consumer_offset)
+        ))
         FROM guerdon.shard_head h
         LEFT JOIN LATERAL (
             SELECT max(s.occurred_at) AS occurred_at FROM guerdon.source_event s

@@ -11,6 +11,7 @@ from engine.ledger.adjustments import Adjustment
 from engine.referral.attribution import Waiting
 from engine.referral.facts import Attribution, Forwarded, own_id
 from engine.referral.tracker import Tracker
+from engine.turns import Drained
 from schemas.canonical import event_identity
 from schemas.events import ID_CHARACTERS_MAX, MemberEvent
 
@@ -91,14 +92,6 @@ ROWS: dict[type[Event], str] = {ForwardedRow: "forwarded row", UndecidedRow: "un
 """What the quarantine calls rows that it keeps until they are released."""
 
 
-class Drained(NamedTuple):
-    """Hold a forwarded event whose turn has come; `turn_ms` is when, by its sender's own order."""
-
-    turn_ms: int
-    shard: int
-    event: Forwarded
-
-
 class Due(NamedTuple):
     """Hold a signup that waited and can be decided."""
 
@@ -106,31 +99,80 @@ class Due(NamedTuple):
     waiting: Waiting
 
 
-def drain(cursor: Cursor, shards: Iterable[int], until_ms: int) -> list[Forwarding]:
-    """Take what was forwarded to shards whose heads are held and has its turn by an instant, in its order."""
+def drain(cursor: Cursor, shards: Iterable[int], until_ms: int) -> tuple[list[Forwarding], set[tuple[int, int]]]:
+    """Take what was forwarded to shards whose heads are held and has its turn by an instant, in its order.
+
+    Returns it with the pairs of shards (to, from) of which something stays: what has its turn later, and what comes
+    after it by its sender's order; and whatever is beyond FORWARDS_MAX of a shard.
+    """
+    pairs = _senders(cursor, shards)
+    if not pairs:
+        return [], set()
     cursor.execute(
         """
-        WITH due AS (
-            SELECT f.to_shard, f.from_shard, f.from_seq, f.n
-            FROM unnest(%s::smallint[]) AS w (shard)
-            CROSS JOIN LATERAL (
-                SELECT d.to_shard, d.from_shard, d.from_seq, d.n FROM guerdon.forwarded d
-                WHERE d.to_shard = w.shard AND d.occurred_at <= to_timestamp(%s / 1000.0)
-                ORDER BY d.from_shard, d.from_seq, d.n LIMIT %s
-            ) AS f
-        )
-        DELETE FROM guerdon.forwarded f USING due d
-        WHERE (f.to_shard, f.from_shard, f.from_seq, f.n) = (d.to_shard, d.from_shard, d.from_seq, d.n)
-        RETURNING f.to_shard, f.from_shard, f.from_seq, f.n, guerdon.ms(f.occurred_at), f.body
+        SELECT f.to_shard, f.from_shard, f.from_seq, f.n, guerdon.ms(f.occurred_at), f.body
+        FROM unnest(%s::smallint[], %s::smallint[]) AS w (to_shard, from_shard)
+        CROSS JOIN LATERAL (
+            SELECT * FROM guerdon.forwarded d WHERE d.to_shard = w.to_shard AND d.from_shard = w.from_shard
+            ORDER BY d.from_seq, d.n LIMIT %s
+        ) AS f
+        ORDER BY f.to_shard, f.from_shard, f.from_seq, f.n
         """,
-        (sorted(shards), until_ms, FORWARDS_MAX),
+        ([to_shard for to_shard, _ in pairs], [from_shard for _, from_shard in pairs], FORWARDS_MAX + 1),
     )
-    found = []
+    by_shard: dict[int, list[Forwarding]] = {}
     latest: dict[tuple[int, int], int] = {}
-    for to_shard, from_shard, from_seq, n, occurred_ms, body in sorted(cursor.fetchall()):
+    for to_shard, from_shard, from_seq, n, occurred_ms, body in cursor.fetchall():
         turn_ms = latest[to_shard, from_shard] = max(latest.get((to_shard, from_shard), 0), occurred_ms)
-        found.append(Forwarding(turn_ms, to_shard, from_shard, from_seq, n, bytes(body)))
-    return sorted(found)
+        by_shard.setdefault(to_shard, []).append(Forwarding(turn_ms, to_shard, from_shard, from_seq, n, bytes(body)))
+    taken, left = [], set()
+    for rows in by_shard.values():
+        rows.sort()
+        for place, row in enumerate(rows):
+            if place < FORWARDS_MAX and row.turn_ms <= until_ms:
+                taken.append(row)
+            else:
+                left.add((row.to_shard, row.from_shard))
+    _delete(cursor, taken)
+    return sorted(taken), left
+
+
+def _senders(cursor: Cursor, shards: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the pairs of shards (to, from) of which anything waits, each found by one probe of the index."""
+    cursor.execute(
+        """
+        WITH RECURSIVE pair (to_shard, from_shard) AS (
+            SELECT w.shard, (SELECT min(f.from_shard) FROM guerdon.forwarded f WHERE f.to_shard = w.shard)
+            FROM unnest(%s::smallint[]) AS w (shard)
+            UNION ALL
+            SELECT p.to_shard, (
+                SELECT min(f.from_shard) FROM guerdon.forwarded f
+                WHERE f.to_shard = p.to_shard AND f.from_shard > p.from_shard
+            ) FROM pair p WHERE p.from_shard IS NOT NULL
+        )
+        SELECT to_shard, from_shard FROM pair WHERE from_shard IS NOT NULL ORDER BY to_shard, from_shard
+        """,
+        (sorted(shards),),
+    )
+    return cursor.fetchall()
+
+
+def _delete(cursor: Cursor, rows: list[Forwarding]) -> None:
+    if rows:
+        cursor.execute(
+            """
+            DELETE FROM guerdon.forwarded f
+            USING unnest(%s::smallint[], %s::smallint[], %s::bigint[], %s::integer[])
+                AS d (to_shard, from_shard, from_seq, n)
+            WHERE (f.to_shard, f.from_shard, f.from_seq, f.n) = (d.to_shard, d.from_shard, d.from_seq, d.n)
+            """,
+            (
+                [row.to_shard for row in rows],
+                [row.from_shard for row in rows],
+                [row.from_seq for row in rows],
+                [row.n for row in rows],
+            ),
+        )
 
 
 def _renamed(forwarded: Forwarded) -> Forwarded:
@@ -142,45 +184,62 @@ def _renamed(forwarded: Forwarded) -> Forwarded:
 
 
 DECIDABLE = """
-    (w.until <= to_timestamp(%(reached_ms)s / 1000.0)
+    (w.until <= to_timestamp(%(passed_ms)s / 1000.0)
      OR EXISTS (SELECT FROM guerdon.member_code c WHERE c.code = ANY(w.codes))
      OR EXISTS (
          SELECT FROM guerdon.member_state m WHERE m.shard = w.referrer_shard AND m.member_id = w.referrer_id
      ))
 """
-"""Whether a signup that waits can be decided: its referrer has come, or its time is up."""
+"""Whether a signup that waits can be decided: its referrer has come, or all have passed the end of its time."""
 
 
 WAITS = f"""
     EXISTS (
         SELECT FROM guerdon.forwarded f
-        WHERE f.to_shard = h.shard AND f.occurred_at <= to_timestamp(%(reached_ms)s / 1000.0)
+        WHERE f.to_shard = h.shard AND f.occurred_at <= to_timestamp(%(passed_ms)s / 1000.0) AND NOT EXISTS (
+            SELECT FROM guerdon.forwarded b
+            WHERE b.to_shard = f.to_shard AND b.from_shard = f.from_shard AND (b.from_seq, b.n) < (f.from_seq, f.n)
+              AND b.occurred_at > to_timestamp(%(passed_ms)s / 1000.0)
+        )
     ) OR EXISTS (SELECT FROM guerdon.waiting_referral w WHERE w.shard = h.shard AND {DECIDABLE})
 """  # noqa: S608  a constant of this module
 """Whether something waits to be taken in by a shard `h`."""
 
 
-def take_waiting(cursor: Cursor, shards: Iterable[int], reached_ms: int) -> list[Undecided]:
-    """Take the signups of some shards that waited for their referrer and can be decided now, the oldest first."""
+def take_waiting(
+    cursor: Cursor, shards: Iterable[int], passed_ms: int, coming: tuple[Iterable[str], Iterable[str]] = ((), ())
+) -> list[Undecided]:
+    """Take the signups of some shards that waited for their referrer and can be decided now, or in this batch.
+
+    `passed_ms` is what all partitions have passed; `coming` are the members who come with the batch, and their codes.
+    """
+    members, codes = coming
     cursor.execute(
         f"""
-        DELETE FROM guerdon.waiting_referral w WHERE w.shard = ANY(%(shards)s) AND {DECIDABLE}
+        DELETE FROM guerdon.waiting_referral w
+        WHERE w.shard = ANY(%(shards)s)
+          AND ({DECIDABLE} OR w.referrer_id = ANY(%(members)s::text[]) OR w.codes && %(codes)s::text[])
         RETURNING w.shard, w.body
         """,  # noqa: S608  a constant of this module
-        {"shards": sorted(shards), "reached_ms": reached_ms},
+        {"shards": sorted(shards), "passed_ms": passed_ms, "members": sorted(members), "codes": sorted(codes)},
     )
     return [Undecided(shard, bytes(body)) for shard, body in cursor.fetchall()]
 
 
 def drained(rows: Iterable[Forwarding]) -> list[Drained]:
     """Return the events that rows carry, in the rows' order."""
-    return [Drained(row.turn_ms, row.to_shard, row.event()) for row in rows]
+    return [Drained(*row[:5], row.event()) for row in rows]
 
 
 def due(rows: Iterable[Undecided]) -> list[Due]:
     """Return the signups that waited, the oldest first."""
     found = [Due(row.shard, row.waiting()) for row in rows]
-    return sorted(found, key=lambda each: (each.waiting.signup.occurred_at, each.waiting.signup.event_id))
+    return sorted(found, key=turn_of)
+
+
+def turn_of(due: Due) -> tuple[int, str]:
+    """Return by what signups that waited are ordered: the oldest first."""
+    return due.waiting.signup.occurred_at, due.waiting.signup.event_id
 
 
 def kind_of(event: Attribution | Forwarded) -> str:

@@ -10,7 +10,7 @@ from engine.referral.attribution import TouchSeen
 from engine.referral.codes import code_of, normalised
 from engine.referral.identities import identities_of
 from engine.referral.tracker import FORWARDED
-from engine.store import history
+from engine.store import history, member_states
 from schemas.events import Decision, Signup
 from schemas.partitioning import shard_of
 
@@ -52,6 +52,17 @@ class StoredReferrals:
         self._touches: dict[str, list[TouchSeen]] = {}
         self._edges: dict[str, str] = {}
         self._attributed: dict[str, list[int]] = defaultdict(list)
+        self.referrers: set[str] = set()
+        """Whom the batch may attribute somebody to, once it is prepared."""
+
+    def codes_of(self, admitted: Sequence[Admitted]) -> set[str]:
+        """Return the codes that come with the events of a batch, issued at a signup or brought over."""
+        found = {code_of(event.member_id, self._secret) for event in admitted if isinstance(event.event, Signup)}
+        return found | {
+            event.event.referral_code
+            for event in admitted
+            if isinstance(event.event, Decision) and event.event.referral_code
+        }
 
     def prepare(self, admitted: Sequence[Admitted], due: Sequence[Due], programmes: Iterable[Programme]) -> None:
         """Read what the events of a batch may ask for, and lock what decisions about them must not race for."""
@@ -75,6 +86,7 @@ class StoredReferrals:
             return
         referrers = {owner for owner in self._codes.values() if owner is not None}
         referrers |= {signup.referrer_id for signup in asking if signup.referrer_id is not None}
+        self.referrers = referrers
         if any(found.times is not None or Flag.BURST in found.flag for found in terms):
             self._lock_referrers(referrers)
         self._read_members(referrers)
@@ -194,6 +206,13 @@ class StoredReferrals:
             row = self._cursor.fetchone()
             self._first[identity] = None if row is None else row[0]
         return self._first[identity]
+
+    def known_since(self, member_id: str, *, by_code: bool) -> int | None:
+        """Return when a member, or their code, began to be known; None where they are held since before."""
+        member = self._member(member_id)
+        if member is None:
+            (member,) = member_states.load(self._cursor, [(shard_of(member_id), member_id)])
+        return member.state.signup_ms if by_code else member.state.first_ms
 
     def identities_of(self, member_id: str) -> frozenset[bytes]:
         """Return the keyed hashes of what a member's signups and profiles told."""

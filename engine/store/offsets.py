@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import astuple
 from psycopg2.extras import execute_values
@@ -143,20 +143,59 @@ def advance(cursor: Cursor, moves: Mapping[Partition, OffsetMove], counts: Mappi
             passed = o.passed + v.passed,
             last_offset = coalesce(v.last_offset::bigint, o.last_offset),
             leader_epoch = CASE WHEN v.last_offset IS NULL THEN o.leader_epoch ELSE v.leader_epoch::integer END,
-            last_digest = CASE WHEN v.last_offset IS NULL THEN o.last_digest ELSE v.last_digest::bytea END
+            last_digest = CASE WHEN v.last_offset IS NULL THEN o.last_digest ELSE v.last_digest::bytea END,
+            ahead_at = to_timestamp(v.ahead_ms::bigint / 1000.0),
+            is_silent = v.is_silent
         FROM (VALUES %s) AS v (topic, partition, next_offset, high_ms, accepted, duplicate, quarantined, passed,
-                               last_offset, leader_epoch, last_digest)
+                               ahead_ms, is_silent, last_offset, leader_epoch, last_digest)
         WHERE o.topic = v.topic AND o.partition = v.partition
         """,
         [
             (
                 topic, partition, move.next, move.high_ms, *counts.get((topic, partition), (0, 0, 0)), move.passed,
-                *((None, None, None) if move.last is None else astuple(move.last)),
+                move.ahead_ms, move.is_silent, *((None, None, None) if move.last is None else astuple(move.last)),
             )
             for (topic, partition), move in sorted(moves.items())
         ],
         page_size=len(moves),
     )  # fmt: skip
+
+
+def are_read(cursor: Cursor, partitions: Iterable[Partition]) -> None:
+    """Note that a worker begins to read partitions: what another one found of their silence says nothing any more."""
+    wanted = tuple(partitions)
+    if wanted:
+        cursor.execute(
+            """
+            UPDATE guerdon.consumer_offset SET is_silent = false WHERE (topic, partition) IN (
+                SELECT topic, partition FROM guerdon.consumer_offset
+                WHERE is_silent AND (topic, partition) IN %s FOR UPDATE SKIP LOCKED
+            )
+            """,
+            (wanted,),
+        )
+
+
+class Frontier(NamedTuple):
+    """Say where a partition stands: nothing comes from `offset` on that is earlier than `at_ms` (0: not known)."""
+
+    offset: int
+    at_ms: int
+    is_silent: bool
+    is_stopped: bool
+
+
+def frontiers(cursor: Cursor, topics: Iterable[str]) -> dict[Partition, Frontier]:
+    """Return where each partition of some topics stands that was ever assigned to a worker."""
+    cursor.execute(
+        """
+        SELECT topic, partition, next_offset, coalesce(guerdon.ms(coalesce(ahead_at, high_at)), 0), is_silent,
+               stopped IS NOT NULL
+        FROM guerdon.consumer_offset WHERE topic = ANY(%s)
+        """,
+        (sorted(topics),),
+    )
+    return {(topic, partition): Frontier(*rest) for topic, partition, *rest in cursor.fetchall()}
 
 
 def last_taken(cursor: Cursor, partitions: Iterable[Partition]) -> dict[Partition, LastRecord]:
@@ -240,7 +279,7 @@ def begin_again(cursor: Cursor, partition: Partition, first_offset: int, why: st
     cursor.execute(
         """
         UPDATE guerdon.consumer_offset SET next_offset = %s, stopped = NULL, passing = NULL,
-               last_offset = NULL, leader_epoch = NULL, last_digest = NULL,
+               last_offset = NULL, leader_epoch = NULL, last_digest = NULL, ahead_at = NULL, is_silent = false,
                passed = passed + (%s - next_offset)
         WHERE topic = %s AND partition = %s
         """,

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 from msgspec import msgpack
 from psycopg2.extras import execute_values
 
+from engine.batch import Admitted, admitted_from
 from engine.ledger.forget import refunds_close_ms
 from engine.programme.localtime import DAY_ZERO, calendar_of
-from engine.referral.attribution import Attributor, TouchSeen, Waiting
+from engine.referral.attribution import Attributor, TouchSeen, Waiting, first_signup
 from engine.referral.codes import free_code, normalised
 from engine.referral.facts import own_id
 from engine.referral.identities import identities_of
 from engine.referral.tracker import FORWARDED, Tracker, forward_all
-from engine.store import history, source_log
+from engine.store import history, personal, source_log
+from engine.store.forwards import Due, turn_of
 from engine.store.known_referrals import StoredReferrals
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import Decision, Purchase, Share, Signup, Touch
@@ -36,14 +38,14 @@ if TYPE_CHECKING:
     from engine.referral.facts import Attribution, Forwarded
     from engine.referral.identities import Identities
     from engine.referral.tracker import Purchases
-    from engine.store.forwards import Due
     from engine.store.member_states import Member
+    from engine.turns import Turns
     from schemas.events import Event
 
     Place = tuple[int, int]
 
 NOTED = frozenset((Signup, Share, Decision))
-"""The events of members that are taken note of before they are appended."""
+"""The events of members that are taken note of before they are appended; a referee's purchases are, too."""
 
 _encode = msgpack.Encoder().encode
 
@@ -53,19 +55,27 @@ class Referrals(StoredReferrals):
 
     def __init__(self, cursor: Cursor, secret: bytes, members: dict[int, dict[str, Member]]) -> None:
         super().__init__(cursor, secret, members)
+        self.turns: Turns | None = None
+        """Takes in what the batch forwards to shards that it holds."""
         self._new_codes: dict[str, str] = {}
         self._new_hashes: dict[bytes, str] = {}
         self._new_identities: set[tuple[str, bytes]] = set()
         self._new_touches: list[tuple[str, int, int, int, str, str | None]] = []
         self._new_attributions: list[tuple[object, ...]] = []
-        self._waiting: list[tuple[object, ...]] = []
+        self._waiting: dict[tuple[str, str], Due] = {}
+        self._waiting_for: dict[str, list[Due]] = defaultdict(list)
+        self._issued: dict[str, list[str]] = defaultdict(list)
         self._forwards: list[tuple[object, ...]] = []
+        self._forwarded = 0
         self._trackers: dict[str, Tracker] = {}
         self._shares: dict[tuple[int, int, str], tuple[int, int]] = {}
         self._funnel: dict[tuple[int, int, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
 
     def before(self, event: Event, place: Place, programme: Programme) -> Attribution | None:
-        """Take note of an event before it is appended, and return the attribution that stands before it."""
+        """Take note of an event before it is appended, and return the attribution that stands before it.
+
+        Whoever waits for the member, or for the code that they bring, is decided afterwards (`woken_by`).
+        """
         if isinstance(event, Touch):
             self._touch(event, place, programme)
         elif isinstance(event, Share):
@@ -80,29 +90,39 @@ class Referrals(StoredReferrals):
         identities = identities_of(event.identity, self._secret)
         decided = self._attributor(programme).decide(event, identities)
         if isinstance(decided, Waiting):
-            self._wait(place[0], decided)
+            self._wait(Due(place[0], decided))
             return None
+        self._signup = event
         return decided
 
-    def attributed(self, decided: Attribution, place: Place, programme: Programme) -> None:
-        """Take note of an attribution at its place, and pass on what its referee did before."""
+    def void_before(self, event: Event, member: Member, programme: Programme) -> Admitted | None:
+        """Return the void of a referral that stands before an event of a referee, as an event to record."""
+        tracker = member.tracker
+        void = None if tracker is None else tracker.void_before(event, programme.terms.referral)
+        return None if void is None else self._recordable(void)
+
+    def _recordable(self, void: Decision) -> Admitted:
+        return admitted_from(void, shard_of(void.member_id), personal.OWN_FORMAT, _encode(void), self._secret)
+
+    def attributed(self, decided: Attribution, place: Place, programme: Programme) -> Admitted | None:
+        """Take note of an attribution at its place, pass on what its referee did before, and return what voids it."""
         self._new_attributions.append(
             (*place, decided.member_id, decided.referrer_id, decided.code, decided.channel, decided.status,
              decided.reason or "+".join(decided.flags) or None, decided.occurred_at)
         )  # fmt: skip
         if decided.status == "rejected" or decided.referrer_id is None:
-            return
+            return None
         self._edges[decided.member_id] = decided.referrer_id
         self._attributed[decided.referrer_id].append(decided.occurred_at)
-        tracker = self._trackers[decided.member_id] = Tracker.of(decided)
+        earlier = self.earlier(decided.member_id)
+        tracker = self._trackers[decided.member_id] = Tracker.of(decided, first_signup(earlier) or self._signup)
         member = self._members[place[0]][decided.member_id]
         member.tracker = tracker
         self._count(place[0], decided, decided.channel, 2, programme)
-        earlier = self.earlier(decided.member_id)
-        closes = partial(refunds_close_ms, programme)
-        self._pass_on(
-            place, tracker, forward_all(tracker, earlier, self._purchases(decided.member_id), closes), programme
-        )
+        closes, purchases = partial(refunds_close_ms, programme), self._purchases(decided.member_id)
+        rows, void = forward_all(tracker, earlier, purchases, closes, programme.terms.referral)
+        self._pass_on(place, tracker, rows, programme)
+        return None if void is None else self._recordable(void)
 
     def after(self, event: Event, member: Member, place: Place, programme: Programme) -> None:
         """Take note of an event at its place, and pass on to the referrer what a referee did."""
@@ -117,21 +137,39 @@ class Referrals(StoredReferrals):
             rows = tracker.forward(event, self._purchases(member.member_id), partial(refunds_close_ms, programme))
             self._pass_on(place, tracker, rows, programme)
 
-    def decide_waiting(self, due: Due, reached_ms: int, programme: Programme) -> Attribution | None:
-        """Return what becomes of a signup that waited; one that must wait on is put back."""
+    def decide_waiting(self, due: Due, passed_ms: int, programme: Programme) -> Attribution | None:
+        """Return what becomes of a signup that waited at what all have passed; one that must wait on is put back."""
         terms = programme.terms.referral
-        decided = None if terms is None else self._attributor(programme).decide_waiting(due.waiting, reached_ms)
+        decided = None if terms is None else self._attributor(programme).decide_waiting(due.waiting, passed_ms)
         if decided is None:
-            self._wait(due.shard, due.waiting)
+            self._wait(due)
+        else:
+            self._signup = due.waiting.signup
+            self._waiting.pop(_name_of(due), None)
         return decided
+
+    def came_ms(self, due: Due, programme: Programme) -> int:
+        """Return when the referrer came for whom a signup waited; 0 where nobody has, or nobody is waited for."""
+        return 0 if programme.terms.referral is None else self._attributor(programme).came_ms(due.waiting)
+
+    def woken_by(self, member_id: str) -> list[Due]:
+        """Return the signups of this batch's shards that waited for a member who has come by now, the oldest first."""
+        if not self._waiting:
+            return []
+        names = [_by_id(member_id), *map(_by_code, self._issued.pop(member_id, ()))]
+        found = {_name_of(due): due for name in names for due in self._waiting_for.pop(name, ())}
+        return sorted((due for name, due in found.items() if name in self._waiting), key=turn_of)
 
     def _pass_on(self, place: Place, tracker: Tracker, rows: Sequence[Forwarded], programme: Programme) -> None:
         shard, seq = place
         for event in rows:
-            n = len(self._forwards)
+            n = self._forwarded
+            self._forwarded += 1
             to_shard = shard_of(event.member_id)
-            body = _encode(event)
-            self._forwards.append((to_shard, shard, seq, n, event.occurred_at, event.member_id, body))
+            is_here = event.member_id in self._members.get(to_shard, ())
+            if self.turns is None or not self.turns.add(to_shard, place, n, event, is_here=is_here):
+                body = _encode(event)
+                self._forwards.append((to_shard, shard, seq, n, event.occurred_at, event.member_id, body))
             if isinstance(event.event, Purchase) and tracker.count == 1 and event.number == 1:
                 self._count(shard, event, tracker.channel, 3, programme)
 
@@ -175,16 +213,24 @@ class Referrals(StoredReferrals):
         if self.owner_of(code) is None:
             self._codes[code] = self._new_codes[code] = member_id
             self._coded.add(member_id)
+            self._issued[member_id].append(code)
 
-    def _wait(self, shard: int, waiting: Waiting) -> None:
-        signup = waiting.signup
-        code, named = signup.referral_code, signup.referrer_id
-        codes = [] if code is None else [code, normalised(code)]
-        self._waiting.append(
-            (shard, signup.member_id, own_id("signup", signup.source, signup.event_id), codes,
-             named if code is None else None, None if named is None or codes else shard_of(named),
-             waiting.until_ms, _encode(waiting))
-        )  # fmt: skip
+    def _wait(self, due: Due) -> None:
+        self._waiting[_name_of(due)] = due
+        code, named = due.waiting.signup.referral_code, due.waiting.signup.referrer_id
+        for name in {_by_id(named or "")} if code is None else {_by_code(code), _by_code(normalised(code))}:
+            self._waiting_for[name].append(due)
+
+    def _waiting_rows(self) -> list[tuple[object, ...]]:
+        rows: list[tuple[object, ...]] = []
+        for (member_id, event_id), (shard, waiting) in sorted(self._waiting.items()):
+            code, named = waiting.signup.referral_code, waiting.signup.referrer_id
+            codes = [] if code is None else [code, normalised(code)]
+            rows.append(
+                (shard, member_id, event_id, codes, named if code is None else None,
+                 None if named is None or codes else shard_of(named), waiting.until_ms, _encode(waiting))
+            )  # fmt: skip
+        return rows
 
     def _identify(self, member_id: str, told: Identities) -> None:
         for each in told.persons:
@@ -214,7 +260,7 @@ class Referrals(StoredReferrals):
         self._insert(
             "waiting_referral",
             "shard, referee_id, event_id, codes, referrer_id, referrer_shard, until, body",
-            self._waiting,
+            self._waiting_rows(),
             6,
         )
         self._insert("forwarded", "to_shard, from_shard, from_seq, n, occurred_at, member_id, body", self._forwards, 4)
@@ -299,6 +345,19 @@ class Referrals(StoredReferrals):
             return None
         recorded = history.History(self._cursor).at(known.shard, known.seq).event
         return recorded if isinstance(recorded, Purchase) else None
+
+
+def _name_of(due: Due) -> tuple[str, str]:
+    signup = due.waiting.signup
+    return signup.member_id, own_id("signup", signup.source, signup.event_id)
+
+
+def _by_id(member_id: str) -> str:
+    return f"id {member_id}"
+
+
+def _by_code(code: str) -> str:
+    return f"code {code}"
 
 
 def _insert_new(cursor: Cursor, table: str, columns: str, rows: Sequence[tuple[object, ...]]) -> None:

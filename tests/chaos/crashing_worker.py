@@ -71,6 +71,7 @@ def _work(start: dict[str, Any]) -> None:
         load_settings(**start["settings"]),
         CommittedSchemas(),
         until_caught_up=start["until_caught_up"],
+        clock=start["clock"],
         observe=crash,
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())

@@ -101,12 +101,13 @@ class Workers:
         number: signal.Signals = signal.SIGKILL,
         *,
         until_caught_up: bool = False,
+        clock: ClockName = "wall",
     ) -> int:
         """Start a worker that sends itself the signal at the `hit`-th time of `point`, and return its pid."""
         wanted = settings.model_dump(mode="json", exclude_none=True)
         start = {
             "settings": wanted, "point": point, "hit": hit, "signal": int(number), "log": str(self._log),
-            "until_caught_up": until_caught_up,
+            "until_caught_up": until_caught_up, "clock": clock,
         }  # fmt: skip
         pid = self._ask({"start": start})
         assert pid is not None

@@ -1,0 +1,43 @@
+"""Take Guerdon's own work into a batch: ticks, what was forwarded, and signups that waited for their referrer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from engine import ticks
+from engine.store import forwards
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
+    from engine.batch import Admitted
+    from engine.work import Work
+
+
+def take_ticks_and_forwards(cursor: Cursor, work: Work) -> None:
+    """Take in the ticks that are due, and what has its turn by the batch's last event or by what all have passed."""
+    portion = work.batch.portion
+    if portion is not None:
+        work.ticks = [replace(tick) for tick in portion.ticks]
+        work.drained = forwards.drained(portion.forwarded)
+        return
+    if work.drained is None:  # else the evaluation is made again, in the same transaction
+        rows, work.overtaken = forwards.drain(cursor, work.heads, work.reached_ms) if work.heads else ([], set())
+        work.drained = forwards.drained(rows)
+    work.ticks = ticks.find(cursor, work.heads.values(), work.batch.clock)
+
+
+def take_waiting(cursor: Cursor, work: Work) -> None:
+    """Take in the signups that waited, of which the referrer has come, comes with this batch, or comes too late."""
+    portion = work.batch.portion
+    if portion is not None:
+        work.due = forwards.due(portion.undecided)
+    elif work.due is None:
+        new = {event.member_id for event in work.batch.admitted if event.member_id and _is_new(work, event)}
+        coming = (new, work.referrals.codes_of(work.batch.admitted))
+        work.due = forwards.due(forwards.take_waiting(cursor, work.heads, work.passed_ms, coming)) if work.heads else []
+
+
+def _is_new(work: Work, event: Admitted) -> bool:
+    return not work.members[event.shard][event.member_id].seq

@@ -1,0 +1,108 @@
+"""A history of households who refer one another ends alike: with workers killed or not, loaded at once or live."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.conftest import FULL
+from tests.chaos.load import activate, make_topics, publish
+from tests.chaos.test_restarts import QUICK, taken
+from tests.chaos.workers import eventually
+from tests.referred_households import DAY_MS, PROGRAMME, households, in_memory, in_views
+from tests.test_clock import work
+
+if TYPE_CHECKING:
+    from operations.settings import Settings
+    from schemas.events import Event
+    from tests.chaos.workers import Workers
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.chaos,
+    pytest.mark.timeout(1_800),
+    pytest.mark.skipif(not FULL, reason="minutes long; tests/test_order_across_partitions.py is its short form"),
+]
+
+KILLS = 8
+ALIGNMENT_S = 86_400
+REST_S = 3.0
+DEADLINE_S = 900
+
+
+@pytest.fixture
+def aligned(settings: Settings) -> Settings:
+    found = settings.model_copy(update={"kafka": QUICK, "max_batch": 100, "alignment_s": ALIGNMENT_S})
+    make_topics(found, 4)
+    activate(found.database_url, PROGRAMME)
+    return found
+
+
+class Shift:
+    """Have three workers, of whom one is killed now and then and another takes its place."""
+
+    def __init__(self, aligned: Settings, workers: Workers) -> None:
+        self._aligned = aligned
+        self._workers = workers
+        self._chance = random.Random(5)  # noqa: S311  a test must repeat
+        self._running = [workers.start(aligned, clock="events") for _ in range(3)]
+
+    def kill(self) -> None:
+        before = taken(self._aligned)
+        eventually(lambda: taken(self._aligned) > before, "the next batch", DEADLINE_S)
+        time.sleep(self._chance.random() * REST_S)
+        self._workers.kill(self._running.pop(self._chance.randrange(3)))
+        self._running.append(self._workers.start(self._aligned, clock="events"))
+
+    def take(self, count: int) -> None:
+        eventually(lambda: taken(self._aligned) == count, f"{count} events", DEADLINE_S)
+
+    def leave(self) -> None:
+        for pid in self._running:
+            os.kill(pid, signal.SIGTERM)
+        assert {self._workers.wait(pid) for pid in self._running} <= {0, -signal.SIGTERM}, self._workers.said()
+
+
+@pytest.mark.parametrize("kills", [0, KILLS])
+def test_three_workers_over_a_backlog_killed_at_random_or_not_leave_what_there_is_in_memory(
+    kills: int, aligned: Settings, workers: Workers
+) -> None:
+    told = households()
+    messages = told.messages()
+    publish(aligned, messages)
+    shift = Shift(aligned, workers)
+    for _ in range(kills):
+        shift.kill()
+    shift.take(len(messages))
+    shift.leave()
+    work(aligned, told.end_ms)
+    assert in_views(aligned.database_url) == in_memory(told)
+
+
+def test_three_workers_killed_at_random_while_it_happens_day_by_day_leave_what_there_is_in_memory(
+    aligned: Settings, workers: Workers
+) -> None:
+    told = households()
+    days = [list(day) for _, day in groupby(told.messages(), lambda message: day_of(message.event))]
+    shift = Shift(aligned, workers)
+    published = 0
+    for number, day in enumerate(days):
+        publish(aligned, day)
+        published += len(day)
+        if number % (len(days) // KILLS) == 1:
+            shift.kill()
+        shift.take(published)
+    shift.leave()
+    work(aligned, told.end_ms)
+    assert in_views(aligned.database_url) == in_memory(told)
+
+
+def day_of(event: Event | None) -> int:
+    assert event is not None
+    return event.occurred_at // DAY_MS
