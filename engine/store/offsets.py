@@ -118,6 +118,7 @@ def compare_and_set(cursor: Cursor, moves: Mapping[Partition, OffsetMove]) -> se
             at, _ = stand.get((topic, partition), (None, 0))
             if at != move.expected:
                 raise Fenced(f"{topic} partition {partition} stands at {at}, not at {move.expected}")
+        raise Fenced("another one moved a partition to and fro in this moment")
     return {
         (topic, partition, offset)
         for topic, partition, expected, offsets in rows
