@@ -1,15 +1,18 @@
 """Measure how much a long analyst's snapshot slows the live path: batches, folds, and what they cost PostgreSQL.
 
 A transaction that is held open keeps every version of every row that was changed since it began, so whatever looks up
-a hot row walks past all of them. A writer and a projector run as in a worker, without Kafka; their batches are small,
-as at the tip. Both measurements have a database of their own and take turns with nothing else.
+a hot row walks past all of them. A writer, a projector and a publisher run as in a worker, without Kafka: what is
+published goes nowhere. Batches are small, as at the tip, and count in a budget. Both measurements have a database of
+their own and take turns with nothing else.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+import threading
 import time
+from collections import Counter
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,10 +20,12 @@ import psycopg2
 
 from bench.databases import cpu_s, fresh, postmaster, server
 from bench.load import PROGRAMME, purchases
+from consumers.output import POSITIONS_MAX, SHARDS_MAX
 from engine.batch import Admitted, Batch, OffsetMove, admitted_from
 from engine.live import LiveTransaction
-from engine.store import offsets
-from engine.store.database import one, transaction
+from engine.store import offsets, publication
+from engine.store.database import PUBLISHER, connect, one, transaction
+from engine.store.eras import keep_to_keys
 from operations import projections
 from projections.runner import Projector
 from schemas.codec import CommittedSchemas, Encoder
@@ -30,6 +35,8 @@ from schemas.writer_schemas import committed_ids
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+
 SECONDS = 120
 BUCKET_S = 20
 RATE = 1_000
@@ -38,16 +45,20 @@ BATCH = 20
 PARTITIONS = 4
 PAUSE_S = 0.05
 TABLES_SHOWN = 8
+BUDGETED = PROGRAMME.replace(
+    "limits: [", "campaign: spring\n  limits: [{max: 1000000000, per: campaign, every: year}, "
+)  # fmt: skip
 
 
 class Seen(NamedTuple):
-    """Hold what one stretch of time brought."""
+    """Hold what one stretch of time brought; `pages` are those of each table and its indexes that a batch looked at."""
 
     batches: int
     batch_ms: float
     folds: int
     fold_ms: float
     cpu_ms: float
+    pages: dict[str, float]
 
 
 class Folds:
@@ -65,6 +76,33 @@ class Folds:
             self._begun = now
         elif point == "before fold":
             self._begun = time.perf_counter()
+
+
+class Publishing(threading.Thread):
+    """Take from the reward log what is to be published, as often as the projector folds."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._url = url
+        self._stop_asked = threading.Event()
+
+    def run(self) -> None:
+        """Publish to nobody until told to stop."""
+        reader = publication.LogReader()
+        with closing(connect(self._url, application=PUBLISHER)) as connection, connection.cursor() as cursor:
+            keep_to_keys(cursor)
+            publication.begin(cursor, 1)
+            connection.commit()
+            while not self._stop_asked.wait(PAUSE_S):
+                name, ranges = publication.lock_ranges(cursor, 1, SHARDS_MAX, POSITIONS_MAX)
+                reader.read(cursor, 1, ranges)
+                publication.move(cursor, 1, name, ranges)
+                connection.commit()
+
+    def stop(self) -> None:
+        """End after the round under way."""
+        self._stop_asked.set()
+        self.join()
 
 
 def main(seconds: int = SECONDS, rate: int = RATE) -> None:
@@ -87,29 +125,42 @@ def main(seconds: int = SECONDS, rate: int = RATE) -> None:
         f"{last['snapshot'].folds / last['control'].folds:.0%} of the folds, "
         f"{last['snapshot'].cpu_ms / last['control'].cpu_ms:.0%} of the CPU a batch"
     )
+    for name, stretches in found.items():
+        first, last_pages = stretches[0].pages, stretches[-1].pages
+        print(f"\n{name}: table, pages looked at a batch in the first stretch and in the last")
+        for table in sorted(last_pages, key=lambda each: -last_pages[each])[:TABLES_SHOWN]:
+            print(f"  {table:20s} {first.get(table, 0):10,.1f} {last_pages[table]:10,.1f}")
 
 
 def _measured(address: str, name: str, seconds: int, rate: int, *, is_held: bool) -> list[Seen]:
-    url = fresh(address, name, PROGRAMME)
+    url = fresh(address, name, BUDGETED)
     encoder, ids = Encoder(), committed_ids()
     events = purchases(seconds * rate, MEMBERS)
     folds = Folds()
+    publishing = Publishing(url)
     projector = Projector(url, pause_s=PAUSE_S, observe=folds)
     with transaction(url) as cursor:
         offsets.add_partitions(cursor, {("t", number): 0 for number in range(PARTITIONS)})
     stretches: list[Seen] = []
-    with closing(psycopg2.connect(url)) as connection:
-        server_process = postmaster(connection)
-    with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live, _held(url) if is_held else nullcontext():
+    watching = psycopg2.connect(url)
+    watching.autocommit = True
+    server_process = postmaster(watching)
+    with (
+        closing(watching),
+        closing(LiveTransaction(url, CommittedSchemas().lookup)) as live,
+        _held(url) if is_held else nullcontext(),
+    ):
         projector.start()
+        publishing.start()
         times: list[float] = []
-        begun, number, spent = time.perf_counter(), 0, cpu_s(server_process)
+        begun, number, spent, looked = time.perf_counter(), 0, cpu_s(server_process), _pages(watching)
         next_offset = dict.fromkeys(range(PARTITIONS), 0)
         while (now := time.perf_counter() - begun) < seconds:
             if now > (len(stretches) + 1) * BUCKET_S:
                 cpu = cpu_s(server_process)
-                stretches.append(_stretch(times, folds, cpu - spent))
-                spent = cpu
+                pages = _pages(watching)
+                stretches.append(_stretch(times, folds, cpu - spent, pages - looked))
+                spent, looked = cpu, pages
             if number * BATCH > now * rate:
                 time.sleep(0.001)
                 continue
@@ -127,10 +178,11 @@ def _measured(address: str, name: str, seconds: int, rate: int, *, is_held: bool
             times.append(time.perf_counter() - before)
             number += 1
             projector.wake()
-        stretches.append(_stretch(times, folds, cpu_s(server_process) - spent))
+        stretches.append(_stretch(times, folds, cpu_s(server_process) - spent, _pages(watching) - looked))
         _print_dead(url, name)
         print(f"  lag of the views at the end: {[row['lag'] for row in projections.listed(url)]}")
         projector.stop()
+        publishing.stop()
     return stretches
 
 
@@ -144,15 +196,31 @@ def _held(url: str) -> Iterator[None]:
             yield
 
 
-def _stretch(times: list[float], folds: Folds, cpu: float) -> Seen:
+def _stretch(times: list[float], folds: Folds, cpu: float, pages: Counter[str]) -> Seen:
     taken, folds.taken = folds.taken, []
-    seen = Seen(len(times), _median_ms(times), len(taken), _median_ms(taken), cpu * 1000 / max(1, len(times)))
+    batches = max(1, len(times))
+    seen = Seen(
+        len(times), _median_ms(times), len(taken), _median_ms(taken), cpu * 1000 / batches,
+        {table: number / batches for table, number in pages.items()},
+    )  # fmt: skip
     times.clear()
     return seen
 
 
 def _median_ms(times: list[float]) -> float:
     return statistics.median(times) * 1000 if times else 0.0
+
+
+def _pages(connection: Connection) -> Counter[str]:
+    """Return how many pages of each table, with its indexes, were looked at so far."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT relname, heap_blks_read + heap_blks_hit + coalesce(idx_blks_read + idx_blks_hit, 0)
+            FROM pg_statio_user_tables
+            """
+        )
+        return Counter({table: int(pages) for table, pages in cursor.fetchall()})
 
 
 def _print_dead(url: str, name: str) -> None:

@@ -33,14 +33,17 @@ def publish(
     """Publish JSON lines to Kafka as Avro, each event to the topic of its type.
 
     Each bad line is named on standard error as `file:line: reason: message`; the good ones are published all the same
-    and the exit code is 2. To publish a file twice is safe: the same event counts once.
+    and the exit code is 2. To publish a file twice is safe: the same event counts once. Where the database reads other
+    topics, or another cluster, than the settings name, nothing is published.
 
     Example: `guerdon publish events.jsonl --rate 500`
     """
-    from operations.publish import Reading, encoder_for, publish_events  # noqa: PLC0415  `--help` must not wait for it
+    from operations.kafka_places import refuse_elsewhere  # noqa: PLC0415  `--help` must not wait for it
+    from operations.publish import Reading, encoder_for, publish_events  # noqa: PLC0415  as above
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     settings = load_settings()
+    refuse_elsewhere(settings)
     bad: list[BadLine] = []
     with _progress() as (aside, advance):
 

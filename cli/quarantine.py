@@ -13,11 +13,14 @@ from cli.progress import progress
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from engine.store.quarantine import Chosen
     from operations.quarantine import Result
     from operations.settings import Settings
+
+    Choice = tuple[str | None, str | None, str | None, str | None]
+    Report = Callable[[int, int], None]
 
 quarantine_app = typer.Typer(help="Show, release and discard events that were set aside.")
 
@@ -132,11 +135,8 @@ def quarantine_release(
     """
     from operations.quarantine import release_all  # noqa: PLC0415  `guerdon --help` must not wait for it
 
-    settings = _settings()
-    wanted = _wanted(settings, records, reason, topic, since, until)
-    with nullcontext(_silent) if records else progress("release", "records") as report:
-        results = release_all(settings, wanted, report)
-    _conclude(results, "taken in", by_number=bool(records), as_json=as_json)
+    choice = (reason, topic, since, until)
+    _resolve(("release", "taken in"), records, choice, release_all, as_json=as_json)
 
 
 @quarantine_app.command("discard")
@@ -157,11 +157,29 @@ def quarantine_discard(
     """
     from operations.quarantine import discard_all  # noqa: PLC0415  `guerdon --help` must not wait for it
 
+    def put_away(settings: Settings, wanted: list[int], report: Report) -> list[Result]:
+        return discard_all(settings.database_url, wanted, why, report)
+
+    _resolve(("discard", "put away"), records, (reason, topic, since, until), put_away, as_json=as_json)
+
+
+def _resolve(
+    words: tuple[str, str],
+    records: list[int] | None,
+    choice: Choice,
+    resolve: Callable[[Settings, list[int], Report], list[Result]],
+    *,
+    as_json: bool,
+) -> None:
+    """Resolve the records that are named or chosen, show how far it is, and say what became of them.
+
+    `words` are what is done to a record, and what it is then; exceptions are those of `_wanted` and `_conclude`.
+    """
     settings = _settings()
-    wanted = _wanted(settings, records, reason, topic, since, until)
-    with nullcontext(_silent) if records else progress("discard", "records") as report:
-        results = discard_all(settings.database_url, wanted, why, report)
-    _conclude(results, "put away", by_number=bool(records), as_json=as_json)
+    wanted = _wanted(settings, records, choice)
+    with nullcontext(_silent) if records else progress(words[0], "records") as report:
+        results = resolve(settings, wanted, report)
+    _conclude(results, words[1], by_number=bool(records), as_json=as_json)
 
 
 def _silent(_done: int, _total: int) -> None:
@@ -205,14 +223,7 @@ def _chosen(
     )
 
 
-def _wanted(
-    settings: Settings,
-    records: list[int] | None,
-    reason: str | None,
-    topic: str | None,
-    since: str | None,
-    until: str | None,
-) -> list[int]:
+def _wanted(settings: Settings, records: list[int] | None, choice: Choice) -> list[int]:
     """Return the records that are named, or the open ones that are chosen.
 
     Raises:
@@ -220,10 +231,10 @@ def _wanted(
     """
     from operations.quarantine import chosen_ids  # noqa: PLC0415  `guerdon --help` must not wait for it
 
-    is_chosen = any(option is not None for option in (reason, topic, since, until))
+    is_chosen = any(option is not None for option in choice)
     if bool(records) == is_chosen:
         raise InputError("name the records by their ID, or choose them by --reason, --topic, --since and --until")
-    return records or chosen_ids(settings.database_url, _chosen(settings, reason, topic, since, until))
+    return records or chosen_ids(settings.database_url, _chosen(settings, *choice))
 
 
 def _conclude(results: Sequence[Result], done: str, *, by_number: bool, as_json: bool) -> None:

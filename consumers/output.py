@@ -16,6 +16,7 @@ from consumers.topic_tail import TailReader
 from engine.store import generations, publication
 from engine.store.blockers import who_writes
 from engine.store.database import PUBLISHER, connect
+from engine.store.eras import keep_to_keys
 from operations.initialise import OUTPUT_TOPIC
 from operations.kafka_causes import KafkaCauses, refuse_hidden
 from operations.output_topic import missing, topic_id
@@ -109,6 +110,8 @@ class Output:
         self._topic_id: str | None = None
         self._look_at = 0.0
         self.connection = connect(settings.database_url, application=PUBLISHER)
+        with self.connection, self.connection.cursor() as cursor:
+            keep_to_keys(cursor)
 
     def close(self) -> None:
         """Give up what the broker has not taken, and disconnect."""

@@ -16,7 +16,6 @@ from consumers.alignment import Alignment
 from consumers.batch_size import BatchSize
 from consumers.catching_up import CatchingUp
 from consumers.clock import Clock
-from consumers.fixed import overruled
 from consumers.heartbeat import Heartbeat
 from consumers.intake import make_intake
 from consumers.lanes import SILENCE_S, Lanes
@@ -29,6 +28,7 @@ from consumers.schema_waits import SchemaWaits
 from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
 from consumers.summary import Summary
 from consumers.track import Track
+from consumers.warned import warn
 from consumers.watch import StepTimes, Watch
 from consumers.writer import Stopped, TookTooLong, Writer
 from engine.batch import Batch
@@ -37,7 +37,6 @@ from engine.store.database import INFRASTRUCTURE
 from engine.store.failures import words_of
 from engine.store.offsets import Fenced
 from engine.store.voice import Patience
-from operations.cleanup_policies import compacted
 from operations.ends import Ends
 from operations.kafka_places import claim
 from operations.offsets import topic_ids
@@ -169,15 +168,15 @@ class Worker:
 
     def run(self) -> Summary:
         """Work until `stop`, or until caught up, and return what was done."""
-        self.heartbeat.start()
-        self._warn()
-        if self._until_caught_up:
-            self._patiently(self._catching_up.begin)
         _calm_garbage_collector()
+        self.heartbeat.start()
         self._projector.start()
         if self._publisher is not None:
             self._publisher.start()
         try:
+            warn(self._settings, self._ends.client(), self._topics)
+            if self._until_caught_up:
+                self._patiently(self._catching_up.begin)
             while not self._stop.is_set():
                 self._track.find_back()
                 self._receive()
@@ -200,16 +199,6 @@ class Worker:
         if self._until_caught_up and self._stop.is_set():
             raise AnswerIsNo(f"told to stop before it had caught up: {left}; {self.summary.accepted:,} were accepted")
         return self.summary
-
-    def _warn(self) -> None:
-        """Say what in the settings and the topics an operator should know before anything is read."""
-        for sentence in overruled(self._settings.kafka, self._settings.group_protocol):
-            log.warning("setting stays", why=sentence)
-        try:
-            for sentence in compacted(self._ends.client(), self._topics, self._settings.bootstrap_servers):
-                log.warning("topic is compacted", why=sentence)
-        except KafkaException as error:
-            log.info("cleanup policy unknown", why=error.args[0].str())
 
     def _receive(self) -> None:
         """Poll, decode and admit what has arrived, and keep what is in memory within bounds."""

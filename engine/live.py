@@ -203,7 +203,8 @@ class LiveTransaction:
             self._close_contests(batch.clock.until_ms)
         with self._committing() as cursor:
             work = self._take_steps(cursor, batch)
-            self._in_a_row.look_at(work, self._unjudgeable)
+            if batch.released is None:  # one command after the other says of its record that it still fails
+                self._in_a_row.look_at(work, self._unjudgeable)
         self._cache.keep({shard: (work.generation, head.seq) for shard, head in work.heads.items()})
         for member in work.touched.values():
             member.stored = True

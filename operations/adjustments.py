@@ -19,6 +19,7 @@ from engine.ledger.lots import ITEM_UNITS
 from engine.live import LiveTransaction
 from engine.store import adjustments, generations, personal, quarantine, shadows
 from engine.store.database import NO_LIMIT, connect, one, transaction
+from engine.store.eras import FOREGONE
 from operations.difference import add_up
 from operations.generations import LOCK_TIMEOUT_S, bring_up, check_held, locked_out
 from operations.replay import fold_on, project
@@ -47,8 +48,6 @@ WHERE m.change <> 0 AND m.unit <> ALL(%(items)s) AND (%(is_status)s IS NULL OR (
   )
 ORDER BY m.shard, m.member_id COLLATE "C", m.unit
 """
-_JOINS = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan")
-"""What a worker's connection forgoes, as it looks up few rows; sums over both logs need it."""
 
 
 class Times(NamedTuple):
@@ -298,5 +297,6 @@ class _Promotion:
 
 
 def _set_joins(cursor: Cursor, value: str) -> None:
-    for name in _JOINS:
+    """Let the connection join as sums over both logs need it, or again as a worker's, which looks up few rows."""
+    for name in FOREGONE:
         cursor.execute("SELECT set_config(%s, %s, true)", (name, value))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import KafkaException, TopicCollection
 
 from engine.store import kafka_places, offsets
-from engine.store.database import transaction
+from engine.store.database import connect, transaction
 from engine.store.kafka_places import Place
 from operations.ends import Ends, is_unknown
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
@@ -39,6 +39,21 @@ def claim(settings: Settings, ends: Ends) -> None:
 def hold_to_place(settings: Settings, ends: Ends) -> None:
     """Hold the settings to what is kept, and keep nothing; raises as `claim` does."""
     with transaction(settings.database_url) as cursor:
+        _hold(cursor, _place(settings, ends))
+
+
+def refuse_elsewhere(settings: Settings) -> None:
+    """Refuse to publish where the database does not read; where there is none to ask, there is nothing to hold to.
+
+    Raises:
+        InputError: the settings name other topics, or another Kafka cluster, than the database reads.
+        ServiceUnreachable: Kafka does not answer.
+    """
+    try:
+        connection = connect(settings.database_url)
+    except (ServiceUnreachable, InputError):
+        return
+    with closing(connection), closing(Ends(settings.kafka_config(), WAIT_S)) as ends, connection.cursor() as cursor:
         _hold(cursor, _place(settings, ends))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.store.eras import newest
 from projections.gaps import is_folded
 from schemas.rewards import ACCOUNTS
 
@@ -27,6 +28,9 @@ _RANGE = """
       ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
     WHERE r.build = %(build)s AND e.debit IS NOT NULL
 """
+_KEY = {"build": "%(build)s", "shard": "moved.shard", "member_id": "moved.member_id", "unit": "moved.unit"}
+_CHANGES = newest("changes", "guerdon.member_balance", **_KEY)
+_ERA = newest("era", "guerdon.member_expiry", **_KEY, expires_at="moved.expires_at")
 _ACTIVE = "sum(CASE WHEN credit = 'active' THEN amount ELSE -amount END)"
 
 
@@ -71,9 +75,9 @@ WITH way AS (
     SELECT shard, member_id, unit, {_SUMS}, sum(lapsing) AS lapsing
     FROM way GROUP BY shard, member_id, unit ORDER BY shard, member_id, unit
 ), written AS (
-    INSERT INTO guerdon.member_balance AS b (build, shard, member_id, unit, {_NAMES})
-    SELECT %(build)s, shard, member_id, unit, {_NAMES} FROM moved
-    ON CONFLICT (build, shard, member_id, unit) DO UPDATE SET {_ADDED}
+    INSERT INTO guerdon.member_balance AS b (build, shard, member_id, unit, changes, {_NAMES})
+    SELECT %(build)s, shard, member_id, unit, coalesce({_CHANGES}, 0), {_NAMES} FROM moved
+    ON CONFLICT (build, shard, member_id, unit, era) DO UPDATE SET changes = b.changes + 1, {_ADDED}
 )
 SELECT coalesce(sum(lapsing), 0) > 0 FROM moved
 """  # noqa: S608  as above
@@ -82,17 +86,19 @@ SELECT coalesce(sum(lapsing), 0) > 0 FROM moved
 _ADD_EXPIRY = f"""
 MERGE INTO guerdon.member_expiry x
 USING (
-    SELECT shard, member_id, unit, expires_at, {_ACTIVE} AS active FROM (
-        SELECT e.shard, e.member_id, e.unit, e.expires_at, e.credit, e.amount {_RANGE}
-        AND e.expires_at IS NOT NULL AND (e.credit = 'active' OR e.debit = 'active')
-    ) lapsing
-    GROUP BY shard, member_id, unit, expires_at HAVING {_ACTIVE} <> 0
-    ORDER BY shard, member_id, unit, expires_at
+    SELECT moved.*, {_ERA} AS era FROM (
+        SELECT shard, member_id, unit, expires_at, {_ACTIVE} AS active FROM (
+            SELECT e.shard, e.member_id, e.unit, e.expires_at, e.credit, e.amount {_RANGE}
+            AND e.expires_at IS NOT NULL AND (e.credit = 'active' OR e.debit = 'active')
+        ) lapsing
+        GROUP BY shard, member_id, unit, expires_at HAVING {_ACTIVE} <> 0
+        ORDER BY shard, member_id, unit, expires_at
+    ) moved
 ) m
 ON x.build = %(build)s AND x.shard = m.shard AND x.member_id = m.member_id AND x.unit = m.unit
-   AND x.expires_at = m.expires_at
+   AND x.expires_at = m.expires_at AND x.era = m.era
 WHEN MATCHED AND x.active + m.active = 0 THEN DELETE
-WHEN MATCHED THEN UPDATE SET active = x.active + m.active
+WHEN MATCHED THEN UPDATE SET changes = x.changes + 1, active = x.active + m.active
 WHEN NOT MATCHED THEN INSERT (build, shard, member_id, unit, expires_at, active)
      VALUES (%(build)s, m.shard, m.member_id, m.unit, m.expires_at, m.active)
 """  # noqa: S608  as above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.store.eras import newest
 from projections.gaps import is_folded
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ _DAYS = """
            max(e.occurred_at) AS reached_at
 """
 _ADD = """
-        ON CONFLICT (build, shard, day, member_id) DO UPDATE
-        SET value = p.value + excluded.value, reached_at = greatest(p.reached_at, excluded.reached_at)
+        ON CONFLICT (build, shard, day, member_id, era) DO UPDATE
+        SET changes = p.changes + 1,
+            value = p.value + excluded.value, reached_at = greatest(p.reached_at, excluded.reached_at)
 """
 _READ_THROUGH = """
     JOIN guerdon.reward_event e
@@ -31,16 +33,19 @@ _BY_KEY = """
         OFFSET 0  -- else PostgreSQL, where it believes that few rows are of the type, reads the log from its beginning
     ) e
 """
+_CHANGES = newest(
+    "changes", "guerdon.points_day", build="%(build)s", shard="f.shard", day="f.day", member_id="f.member_id"
+)
 _GAINED = "e.unit = 'points' AND e.type IN ('points.granted', 'points.reversed')"
 
 
 def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
     """Add the points granted and reversed in `projection_range` to `build`, by the local day on which they were."""
-    add, rewards = ("", _READ_THROUGH) if is_first else (_ADD, _BY_KEY)
+    add, rewards, changes = ("", _READ_THROUGH, "0") if is_first else (_ADD, _BY_KEY, f"coalesce({_CHANGES}, 0)")
     cursor.execute(
         f"""
-        INSERT INTO guerdon.points_day AS p (build, shard, day, member_id, value, reached_at)
-        SELECT %(build)s, f.* FROM (
+        INSERT INTO guerdon.points_day AS p (build, shard, day, member_id, value, reached_at, changes)
+        SELECT %(build)s, f.*, {changes} FROM (
             {_DAYS}
             FROM projection_range r {rewards}
             JOIN guerdon.programme_version v ON v.version = e.rule_version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.store.eras import newest
 from projections.differences import sentence
 from projections.gaps import is_folded
 
@@ -17,7 +18,13 @@ _EARNED = """
     SELECT e.shard, e.member_id, e.unit,
            sum(CASE WHEN e.debit = 'issued' THEN e.amount ELSE -e.amount END) AS amount
 """
-_ADD = "ON CONFLICT (build, shard, member_id, unit) DO UPDATE SET amount = p.amount + excluded.amount"
+_ADD = """
+        ON CONFLICT (build, shard, member_id, unit, era) DO UPDATE
+        SET changes = p.changes + 1, amount = p.amount + excluded.amount
+"""
+_CHANGES = newest(
+    "changes", "guerdon.referrer_earning", build="%(build)s", shard="f.shard", member_id="f.member_id", unit="f.unit"
+)
 _FORWARDED = """
     e.debit IS NOT NULL AND starts_with(e.event_id, 'forwarded:') AND (e.debit = 'issued' OR e.credit = 'reversed')
     AND EXISTS (
@@ -44,11 +51,11 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
         """,  # noqa: S608  constants of this module
         {"build": build, "generation": generation},
     )
-    add = "" if is_first else _ADD
+    add, changes = ("", "0") if is_first else (_ADD, f"coalesce({_CHANGES}, 0)")
     cursor.execute(
         f"""
-        INSERT INTO guerdon.referrer_earning AS p (build, shard, member_id, unit, amount)
-        SELECT %(build)s, f.* FROM (
+        INSERT INTO guerdon.referrer_earning AS p (build, shard, member_id, unit, amount, changes)
+        SELECT %(build)s, f.*, {changes} FROM (
             {_EARNED}
             FROM projection_range r
             JOIN guerdon.reward_event e

@@ -14,6 +14,7 @@ import structlog
 from engine.store import generations
 from engine.store.blockers import who_writes
 from engine.store.database import ANSWERED_WITHIN, NO_LIMIT, RETRYABLE, connect, one
+from engine.store.eras import keep_to_keys
 from engine.store.failures import is_data, words_of
 from engine.store.limits import limit_of
 from engine.store.voice import Patience
@@ -73,12 +74,8 @@ def connect_to_project(database_url: str, statement_max: str = ANSWERED_WITHIN) 
     """Open a connection that keeps to the logs' primary keys: the planner knows nothing of the ranges' length."""
     connection = connect(database_url, application="guerdon projector", statement_max=statement_max)
     with connection, connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; SET enable_material = off;
-            SET work_mem = '64MB'
-            """
-        )
+        keep_to_keys(cursor)
+        cursor.execute("SET work_mem = '64MB'")
     return connection
 
 

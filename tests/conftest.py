@@ -134,10 +134,17 @@ def postgres_admin_url(docker_answers: bool) -> Iterator[str]:  # noqa: FBT001  
         from testcontainers.postgres import PostgresContainer  # noqa: PLC0415  only where Docker answers
 
         with PostgresContainer("postgres:18", driver=None) as container:
-            yield container.get_connection_url()
+            yield _hurried(container.get_connection_url())
     else:
         with _local(LocalPostgres) as service:
-            yield service.address
+            yield _hurried(service.address)
+
+
+def _hurried(admin_url: str) -> str:
+    """Let the server that tests share wait for no disk: nobody cuts its power, and who is only killed loses nothing."""
+    _execute(admin_url, "ALTER SYSTEM SET fsync = off")
+    _execute(admin_url, "SELECT pg_reload_conf()")
+    return admin_url
 
 
 def _execute(admin_url: str, statement: str, *names: str) -> None:

@@ -20,6 +20,8 @@ from tests.chaos.load import Load, activate, make_topics, publish
 from tests.chaos.workers import catch_up, other_group, running
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from operations.settings import Settings
 
 pytestmark = pytest.mark.kafka
@@ -128,8 +130,8 @@ def test_another_cluster_begins_again_at_the_first_offsets_and_counts_once(setti
         assert one(cursor, "SELECT count(*) FROM guerdon.consumer_reset WHERE why = 'moved house'") == (5,)
 
 
-def test_adopt_is_a_command(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_nothing_is_published_where_the_database_does_not_read_until_it_is_adopted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for name, value in (
         ("GUERDON_DATABASE_URL", settings.database_url),
@@ -138,5 +140,19 @@ def test_adopt_is_a_command(
         ("GUERDON_HOME", str(settings.home)),
     ):
         monkeypatch.setenv(name, value)
+    make_topics(settings, 1)
+    with transaction(settings.database_url) as cursor:
+        places.move(cursor, places.Place(settings.topic_prefix, "another"), "as if")
+    file = tmp_path / "events.jsonl"
+    file.write_text(
+        '{"type": "signup", "event_id": "e1", "member_id": "ann", "occurred_at": "2026-01-01T00:00:00Z"}\n', "utf-8"
+    )
+    with pytest.raises(InputError, match="of the Kafka cluster another, but the settings name"):
+        main.app(["publish", str(file)], standalone_mode=False)
     main.app(["offsets", "adopt", "--why", "first"], standalone_mode=False)
     assert f"reads {settings.topic_prefix}… of " in capsys.readouterr().out
+    main.app(["publish", str(file)], standalone_mode=False)
+    assert "published 1 event" in capsys.readouterr().out
+    monkeypatch.setenv("GUERDON_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    main.app(["publish", str(file)], standalone_mode=False)
+    assert "published 1 event" in capsys.readouterr().out, "who only publishes need have no database"

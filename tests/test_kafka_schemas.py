@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from consumers import schema_waits
+from consumers import schema_waits, track
 from engine.store.quarantine import Chosen
 from operations import offsets
 from operations.quarantine import listed
@@ -104,6 +104,23 @@ def test_a_message_that_waited_is_taken_in_its_order_when_the_registry_comes_bac
         answers.append((200, {"schema": current_texts()["Purchase"]}))
         eventually(lambda: accepted(settings) == {0: 3, 1: 3}, "the message and what lay behind it")
     assert listed(settings.database_url, Chosen(everything=True)) == []
+
+
+@pytest.mark.kafka
+def test_a_message_that_waits_is_let_pass_while_the_worker_runs(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema_waits, "BACK_OFF_S_MAX", 0.2)
+    monkeypatch.setattr(track, "COMPARE_S", 0.5)
+    make_topics(settings, 2)
+    activate(settings.database_url)
+    publish(settings, a_message_of_a_schema_nobody_gives().messages)
+    with registry(refusing) as server, running(settings, schemas=schemas_at(server.url, Clock())):
+        eventually(lambda: accepted(settings) == {0: 1, 1: 3}, "all but the number of the message")
+        offsets.let_pass(settings, f"{settings.topic_prefix}purchases", 0, 1, "nobody has its schema")
+        eventually(lambda: accepted(settings) == {0: 2, 1: 3}, "what lay behind the message")
+    assert listed(settings.database_url, Chosen(everything=True)) == []
+    assert [each for each in verify(settings.database_url) if each["problem"]] == []
 
 
 def test_one_id_that_is_refused_for_long_while_others_are_answered_is_the_messages_own_trouble() -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from engine import live
+from engine.in_a_row import IN_A_ROW_MAX
 from engine.live import ATTEMPTS_MAX, LiveTransaction
 from engine.store.database import transaction
 from engine.store.quarantine import Chosen
@@ -210,8 +211,9 @@ def test_many_that_cannot_be_judged_hold_their_members_and_all_others_are_taken_
     load_judge = live.load_judge
 
     def fails(event: Any) -> bool:
-        return int(event.event_id.removeprefix("e")) % 2 == 1
+        return int(event.event_id.removeprefix("e")) > ATTEMPTS_MAX
 
+    assert ATTEMPTS_MAX + 1 > IN_A_ROW_MAX, "of a worker's batches, one after the other, so many would end it"
     with monkeypatch.context() as defect:
         defect.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails))
         settings = ready.model_copy(update={"future_tolerance_s": 3600})

@@ -53,18 +53,10 @@ def cut(events: Sequence[Event], cuts: Sequence[int]) -> list[Sequence[Event]]:
 
 
 def published(history: History, cuts: Sequence[int]) -> Iterator[tuple[str, list[Sequence[Event]]]]:
-    """Yield the ways in which a history may come: at once, cut, one by one, or the referees' part as a backlog.
-
-    Of a batch, what referees do is passed on when all of it is judged. So it is not cut where an order is passed on
-    before, and its refund after, the referrer's own events of more than the time for which the order is known.
-    """
+    """Yield the ways in which a history may come: at once, cut, one by one, or the referees' part as a backlog."""
     in_time = history.all()
     yield "at once", [in_time]
-    for some in (cuts[:number] for number in range(len(cuts), 0, -1)):
-        batches = cut(in_time, some)
-        if remembers(event for batch in batches for event in sorted(batch, key=is_passed_on)):
-            yield "cut", batches
-            break
+    yield "cut", cut(in_time, cuts)
     yield "one by one", [[event] for event in in_time]
     yield "backlog", [history.own, *cut(history.friends, cuts)]
 

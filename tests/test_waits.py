@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
@@ -343,15 +344,18 @@ def test_long_work_is_asked_about_seldom_and_becomes_a_wait_as_soon_as_somebody_
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = [blockers.Wait("nobody", is_held_up=False), blockers.Wait("pid 7", is_held_up=True, blocked_by=(7,))]
-    now_s, at = 1_000.0, []
+    now_s, at, places = 1_000.0, [], []
+    server = urlsplit(database_url)
+    of_two_hosts = server._replace(netloc=server.netloc.replace("@", f"@{server.hostname}:1,")).geturl()
 
-    def ask(_dsn: str, _pid: int) -> blockers.Wait:
+    def ask(_dsn: str, _pid: int, **place: Any) -> blockers.Wait:
         at.append(now_s - 1_000)
+        places.append(place)
         return waits[min(len(at), 2) - 1]
 
     monkeypatch.setattr(blockers, "ask", ask)
     monkeypatch.setattr(watched, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=time.sleep))
-    with closing(connect(database_url, application="guerdon verify")) as connection, capture_logs() as lines:
+    with closing(connect(of_two_hosts, application="guerdon verify")) as connection, capture_logs() as lines:
         assert isinstance(connection, watched.WatchedConnection)
         watched._WATCHER._connections.discard(connection)  # noqa: SLF001  only this test looks at it
         connection.under_way = (now_s, "SELECT all of it")
@@ -359,6 +363,7 @@ def test_long_work_is_asked_about_seldom_and_becomes_a_wait_as_soon_as_somebody_
             watched.look([connection])
         connection.under_way = None
     assert at == [9, 14, 24, 44]
+    assert places == [{"host": server.hostname, "port": server.port}] * 4, "of several hosts, the one that is in use"
     assert [line["waited_s"] for line in lines] == [14, 24, 44]
 
 

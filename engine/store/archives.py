@@ -60,7 +60,7 @@ FOLDED = (
     "member_state", "member_ledger", "member_use", "contest_score", "projection_build", "projection_cursor",
     "member_balance", "member_expiry", "member_reward", "tier_history", "referral_change", "referrer_earning",
     "points_day", "projection_gap", "projection_streak", "shard_lock", "generation_switch", "topic_of_kind",
-    "alembic_version", "kafka_place", "worker", "verified", "evaluating", "deciding_claims",
+    "alembic_version", "use_lock", "kafka_place", "worker", "verified", "evaluating", "deciding_claims",
 )  # fmt: skip
 """Tables that follow from the log, or from the migrations, or say how things are just here: which generation was live
 before, which cluster is read, who works, and when all was last verified is nobody's concern elsewhere."""
@@ -280,11 +280,12 @@ def _selection(cursor: Cursor, table: str) -> str:
 
 
 def columns(cursor: Cursor, table: str) -> list[str]:
-    """Return the names of a table's columns in their order."""
+    """Return the names of a table's columns in their order, without what PostgreSQL computes of others."""
     cursor.execute(
         """
         SELECT attname FROM pg_attribute
-        WHERE attrelid = to_regclass('guerdon.' || %s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+        WHERE attrelid = to_regclass('guerdon.' || %s) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+        ORDER BY attnum
         """,
         (table,),
     )

@@ -44,9 +44,9 @@ class Wait(NamedTuple):
     blocked_by: tuple[int, ...] = ()
 
 
-def ask(dsn: str, pid: int) -> Wait:
-    """Return what the session `pid` waits for, by a connection of its own to where `dsn` leads."""
-    own = make_dsn(dsn, application_name="guerdon waits", connect_timeout=ASKED_WITHIN_S)
+def ask(dsn: str, pid: int, **place: Any) -> Wait:
+    """Return what the session `pid` waits for, by a connection of its own to where `dsn` leads, or to `place` of it."""
+    own = make_dsn(dsn, application_name="guerdon waits", connect_timeout=ASKED_WITHIN_S, **place)
     try:
         with closing(psycopg2.connect(own)) as connection, connection, connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{ASKED_WITHIN_S}s",))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psycopg2.extras import execute_values
+
 from engine.ledger.parts import Parts, Placed
 from engine.ledger.versions import Activation, since
 from engine.referral.facts import Referred
 from engine.store import closings, generations, history, ledgers, source_log, uses
+from engine.store.eras import hold, newest
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import INT64_MAX, Purchase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
@@ -21,6 +24,30 @@ if TYPE_CHECKING:
     from engine.state import LimitUse, MemberState, Occurrence
     from engine.store.budgets import StoredBudgets
     from engine.store.member_states import Member
+
+STOCK = "guerdon.stock"
+"""Where the live generation counts what was taken; every other one has a table of its own (`engine.store.shadows`)."""
+
+_USED = f"""
+    SELECT w.reward, coalesce({newest("used", STOCK, reward="w.reward")}, 0) FROM unnest(%s::text[]) AS w (reward)
+"""  # noqa: S608  a name of this module
+
+
+def add_to_stock(cursor: Cursor, changes: Mapping[str, int], table: str = STOCK) -> None:
+    """Count rewards as taken or, where a change is negative, as given back."""
+    rows = sorted(changes.items())
+    hold(cursor, table, [(reward, 0) for reward, _ in rows])
+    if rows:
+        execute_values(
+            cursor,
+            f"""
+            INSERT INTO {table} AS s (reward, used, changes)
+            SELECT v.*, coalesce({newest("changes", table, reward="v.reward")}, 0)
+            FROM (VALUES %s) AS v (reward, used)
+            ON CONFLICT (reward, era) DO UPDATE SET changes = s.changes + 1, used = s.used + excluded.used
+            """,  # noqa: S608  names of this package
+            rows,
+        )
 
 
 class StoredBooks:
@@ -79,18 +106,13 @@ class StoredBooks:
     def lock_stock(self, rewards: Iterable[str]) -> None:
         """Hold what was taken of these rewards until the transaction ends, in the order in which everybody does.
 
-        A batch that may take the last one must know that nobody else takes it before it commits. Rewards that nobody
-        has taken yet get their row first: a row that is not there cannot be held.
+        A batch that may take the last one must know that nobody else takes it before it commits.
         """
         wanted = sorted(set(rewards))
         if not wanted:
             return
-        self._cursor.execute(
-            "INSERT INTO guerdon.stock (reward, used) SELECT unnest(%s::text[]), 0 ON CONFLICT DO NOTHING", (wanted,)
-        )
-        self._cursor.execute(
-            "SELECT reward, used FROM guerdon.stock WHERE reward = ANY(%s) ORDER BY reward FOR UPDATE", (wanted,)
-        )
+        hold(self._cursor, STOCK, [(reward, 0) for reward in wanted])
+        self._cursor.execute(_USED, (wanted,))
         self._used |= dict(self._cursor.fetchall())
 
     def stock_used(self, reward: str) -> int:
@@ -107,14 +129,7 @@ class StoredBooks:
         """Write the parts of these members that changed, their uses of ended periods, and what was taken of rewards."""
         ledgers.save(self._cursor, members, self._judge)
         uses.save(self._cursor, members, self._judge)
-        for reward, change in sorted(self._changes.items()):
-            self._cursor.execute(
-                """
-                INSERT INTO guerdon.stock AS s (reward, used) VALUES (%s, %s)
-                ON CONFLICT (reward) DO UPDATE SET used = s.used + excluded.used
-                """,
-                (reward, change),
-            )
+        add_to_stock(self._cursor, self._changes)
 
     def activations(self, version: int) -> list[Activation]:
         """Return what was activated in the member's shard after a version, up to the place of what is judged."""

@@ -15,6 +15,7 @@ from psycopg2.extras import execute_values
 
 from engine.ledger.memory_budgets import Asking
 from engine.state import LimitUse
+from engine.store.eras import hold, newest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -146,7 +147,7 @@ class StoredBudgets:
 
     def _read(self, row: Row) -> LimitUse:
         self._cursor.execute(
-            f"SELECT amount, times FROM {self._table} WHERE budget = %s AND period = %s",  # noqa: S608  of this package
+            f"SELECT amount, times FROM {self._table} WHERE budget = %s AND period = %s ORDER BY era DESC LIMIT 1",  # noqa: S608  of this package
             row,
         )
         found = self._cursor.fetchone()
@@ -163,26 +164,27 @@ class StoredBudgets:
             raise BudgetsMoved(held)
 
     def _hold(self, rows: Iterable[Row]) -> dict[Row, LimitUse]:
-        """Lock rows in the order in which everybody does; a row that is not there cannot be held, so it is made."""
+        """Hold rows in the order in which everybody does, and return them; those that are not there are made."""
         wanted = sorted(rows)
         if not wanted:
             return {}
+        hold(self._cursor, self._table, wanted)
         keys = ([budget for budget, _ in wanted], [period for _, period in wanted])
         self._cursor.execute(
             f"""
             INSERT INTO {self._table} (budget, period, amount, times)
             SELECT w.budget, w.period, 0, 0 FROM unnest(%s::text[], %s::bigint[]) AS w (budget, period)
-            WHERE NOT EXISTS (SELECT FROM {self._table} AS b WHERE b.budget = w.budget AND b.period = w.period)
-            ORDER BY w.budget COLLATE "C", w.period
-            ON CONFLICT DO NOTHING
+            WHERE {newest("era", self._table, budget="w.budget", period="w.period")} IS NULL
             """,  # noqa: S608  a name of this package
             keys,
         )
         self._cursor.execute(
             f"""
-            SELECT budget, period, amount, times FROM {self._table}
-            WHERE (budget, period) IN (SELECT * FROM unnest(%s::text[], %s::bigint[]))
-            ORDER BY budget, period FOR UPDATE
+            SELECT b.budget, b.period, b.amount, b.times FROM unnest(%s::text[], %s::bigint[]) AS w (budget, period)
+            CROSS JOIN LATERAL (
+                SELECT * FROM {self._table} n WHERE n.budget = w.budget AND n.period = w.period
+                ORDER BY n.era DESC LIMIT 1
+            ) b
             """,  # noqa: S608  a name of this package
             keys,
         )
@@ -200,9 +202,11 @@ class StoredBudgets:
                 self._cursor,
                 f"""
                 UPDATE {self._table} AS b
-                SET amount = greatest(b.amount + c.amount, 0), times = greatest(b.times + c.times, 0)
+                SET changes = b.changes + 1,
+                    amount = greatest(b.amount + c.amount, 0), times = greatest(b.times + c.times, 0)
                 FROM (VALUES %s) AS c (budget, period, amount, times)
                 WHERE b.budget = c.budget AND b.period = c.period
+                  AND b.era = {newest("era", self._table, budget="c.budget", period="c.period")}
                 """,  # noqa: S608  a name of this package
                 changes,
             )

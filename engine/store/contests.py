@@ -22,6 +22,7 @@ from engine.store import generations, ledgers, member_states, personal, profiles
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
 from engine.store.budgets import StoredBudgets
+from engine.store.eras import newest
 from engine.store.failures import is_judging, told
 from engine.store.reward_log import PostingFields, RewardRows
 from schemas.canonical import event_identity
@@ -45,6 +46,11 @@ if TYPE_CHECKING:
 STAGE = "close contests"
 """The stage of a record that says why contests cannot be closed."""
 
+_CHANGES = newest(
+    "changes", "guerdon.contest_score", generation="v.generation", contest="v.contest", period="v.period",
+    shard="v.shard", member_id="v.member_id",
+)  # fmt: skip
+
 
 def save_scores(cursor: Cursor, generation: int, members: Iterable[Member]) -> None:
     """Write what members have reached; the caller holds their shards' heads."""
@@ -56,15 +62,17 @@ def save_scores(cursor: Cursor, generation: int, members: Iterable[Member]) -> N
     if rows:
         execute_values(
             cursor,
-            """
-            INSERT INTO guerdon.contest_score AS s (generation, contest, period, shard, member_id, value, reached_at)
-            VALUES %s
-            ON CONFLICT (generation, contest, period, shard, member_id)
-            DO UPDATE SET value = excluded.value, reached_at = excluded.reached_at
+            f"""
+            INSERT INTO guerdon.contest_score AS s
+                (generation, contest, period, shard, member_id, value, reached_at, changes)
+            SELECT v.generation, v.contest, v.period, v.shard, v.member_id, v.value,
+                   to_timestamp(v.reached_ms / 1000.0), coalesce({_CHANGES}, 0)
+            FROM (VALUES %s) AS v (generation, contest, period, shard, member_id, value, reached_ms)
+            ON CONFLICT (generation, contest, period, shard, member_id, era)
+            DO UPDATE SET changes = s.changes + 1, value = excluded.value, reached_at = excluded.reached_at
             WHERE (s.value, s.reached_at) <> (excluded.value, excluded.reached_at)
-            """,
+            """,  # noqa: S608  a constant of this module
             sorted(rows),
-            template="(%s, %s, %s, %s, %s, %s, to_timestamp(%s / 1000.0))",
         )
 
 

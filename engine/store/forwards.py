@@ -11,6 +11,7 @@ from engine.ledger.adjustments import Adjustment
 from engine.referral.attribution import Waiting
 from engine.referral.facts import Attribution, Forwarded, own_id
 from engine.referral.tracker import Tracker
+from engine.store.eras import newest
 from engine.turns import Drained
 from schemas.canonical import event_identity
 from schemas.events import ID_CHARACTERS_MAX, MemberEvent
@@ -183,12 +184,10 @@ def _renamed(forwarded: Forwarded) -> Forwarded:
     return structs.replace(forwarded, event_id=own_id("forwarded", origin.source, origin.event_id))
 
 
-DECIDABLE = """
+DECIDABLE = f"""
     (w.until <= to_timestamp(%(passed_ms)s / 1000.0)
      OR EXISTS (SELECT FROM guerdon.member_code c WHERE c.code = ANY(w.codes))
-     OR EXISTS (
-         SELECT FROM guerdon.member_state m WHERE m.shard = w.referrer_shard AND m.member_id = w.referrer_id
-     ))
+     OR {newest("seq", "guerdon.member_state", shard="w.referrer_shard", member_id="w.referrer_id")} IS NOT NULL)
 """
 """Whether a signup that waits can be decided: its referrer has come, or all have passed the end of its time."""
 

@@ -11,6 +11,8 @@ from engine.referral.codes import code_of, normalised
 from engine.referral.identities import identities_of
 from engine.referral.tracker import FORWARDED
 from engine.store import history, member_states
+from engine.store.database import one
+from engine.store.eras import newest
 from schemas.events import Decision, Signup
 from schemas.partitioning import shard_of
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 DECIDE_CLAIMS = "LOCK TABLE guerdon.deciding_claims IN EXCLUSIVE MODE"
 """Taken by who decides a claim, or about a code that waited: only these can close a cycle."""
+
+_REFERRER_OF = f"SELECT {newest('referrer_id', 'guerdon.referee', member_id='%s')}"
+_SEQ = newest("seq", "guerdon.member_state", shard="w.shard", member_id="w.member_id")
 
 
 class StoredReferrals:
@@ -138,12 +143,11 @@ class StoredReferrals:
     def _read_members(self, referrers: set[str]) -> None:
         rows = sorted(referrers)
         self._cursor.execute(
-            """
-            SELECT w.member_id, m.seq IS NOT NULL, k.erased_at IS NOT NULL
+            f"""
+            SELECT w.member_id, {_SEQ} IS NOT NULL, k.erased_at IS NOT NULL
             FROM unnest(%s::smallint[], %s::text[]) AS w (shard, member_id)
-            LEFT JOIN guerdon.member_state m ON m.shard = w.shard AND m.member_id = w.member_id
             LEFT JOIN guerdon.member_key k ON k.shard = w.shard AND k.member_id = w.member_id
-            """,
+            """,  # noqa: S608  a constant of this module
             ([shard_of(each) for each in rows], rows),
         )
         self._there |= {member_id: (there, erased) for member_id, there, erased in self._cursor.fetchall()}
@@ -195,9 +199,8 @@ class StoredReferrals:
         member = self._member(member_id)
         if member is not None:
             return None if member.tracker is None else member.tracker.referrer_id
-        self._cursor.execute("SELECT referrer_id FROM guerdon.referee WHERE member_id = %s", (member_id,))
-        row = self._cursor.fetchone()
-        return None if row is None else str(row[0])
+        (found,) = one(self._cursor, _REFERRER_OF, (member_id,))
+        return None if found is None else str(found)
 
     def first_of(self, identity: bytes) -> str | None:
         """Return the first member with a keyed hash."""

@@ -12,6 +12,7 @@ from engine.profile import MemberProfile
 from engine.referral.tracker import Tracker  # noqa: TC001  as above
 from engine.state import MemberState
 from engine.store.binary_copy import NULL, copy_rows, pack_bigint, pack_bytes, pack_text, pack_timestamp
+from engine.store.eras import keep_to_keys, newest
 from engine.store.forwards import tracker_of
 
 if TYPE_CHECKING:
@@ -106,12 +107,14 @@ def load(cursor: Cursor, wanted: Iterable[tuple[int, str]]) -> list[Member]:
     if not pairs:
         return []
     cursor.execute(
-        """
-        SELECT w.shard, w.member_id, m.seq, m.state, r.tracker
+        f"""
+        SELECT w.shard, w.member_id, m.seq, m.state, {newest("tracker", "guerdon.referee", member_id="w.member_id")}
         FROM unnest(%s::smallint[], %s::text[]) AS w (shard, member_id)
-        LEFT JOIN guerdon.member_state m ON m.shard = w.shard AND m.member_id = w.member_id
-        LEFT JOIN guerdon.referee r ON r.member_id = w.member_id
-        """,
+        LEFT JOIN LATERAL (
+            SELECT * FROM guerdon.member_state s
+            WHERE s.shard = w.shard AND s.member_id = w.member_id ORDER BY s.era DESC LIMIT 1
+        ) m ON true
+        """,  # noqa: S608  names of this package
         ([shard for shard, _ in pairs], [member_id for _, member_id in pairs]),
     )
     return [
@@ -157,10 +160,12 @@ def save(
         cursor.execute(
             f"""
             UPDATE {table} m
-            SET seq = p.seq, state = p.state, personal = nullif(coalesce(p.personal, m.personal), ''),
+            SET changes = m.changes + 1,
+                seq = p.seq, state = p.state, personal = nullif(coalesce(p.personal, m.personal), ''),
                 due_at = p.due_at, tier = p.tier, tier_since = p.tier_since, tier_until = p.tier_until,
                 qualifying = p.qualifying, next_tier = p.next_tier, to_next_tier = p.to_next_tier
             FROM pending_state p WHERE m.shard = p.shard AND m.member_id = p.member_id
+             AND m.era = {newest("era", table, shard="p.shard", member_id="p.member_id")}
             """  # noqa: S608  a name of this package
         )
 
@@ -198,9 +203,7 @@ def prepare(cursor: Cursor) -> None:
         CREATE TEMPORARY TABLE IF NOT EXISTS pending_state
             (seq bigint, shard smallint, member_id text, state bytea, personal bytea, due_at timestamptz, tier text,
              tier_since timestamptz, tier_until timestamptz, qualifying bigint, next_tier text, to_next_tier bigint)
-            ON COMMIT DELETE ROWS;
-        SET enable_hashjoin = off;
-        SET enable_mergejoin = off;
-        SET enable_seqscan = off;
+            ON COMMIT DELETE ROWS
         """
     )
+    keep_to_keys(cursor)

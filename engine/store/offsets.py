@@ -22,14 +22,18 @@ class Fenced(Exception):  # noqa: N818  a verdict: another worker has these part
 
 
 def add_partitions(cursor: Cursor, first_offsets: Mapping[Partition, int]) -> None:
-    """Add rows for partitions never seen, at the first offset that the broker still has."""
+    """Add rows for partitions never seen, at the first offset that the broker still has.
+
+    No key says that a partition has one row: whoever adds one lets nobody else write meanwhile.
+    """
+    if positions(cursor, first_offsets).keys() >= first_offsets.keys():
+        return
+    cursor.execute("LOCK TABLE guerdon.consumer_offset IN SHARE ROW EXCLUSIVE MODE")
+    known = positions(cursor, first_offsets)
     execute_values(
         cursor,
-        """
-        INSERT INTO guerdon.consumer_offset (topic, partition, next_offset, first_offset)
-        VALUES %s ON CONFLICT DO NOTHING
-        """,
-        [(topic, partition, first, first) for (topic, partition), first in sorted(first_offsets.items())],
+        "INSERT INTO guerdon.consumer_offset (topic, partition, next_offset, first_offset) VALUES %s",
+        [(*partition, first, first) for partition, first in sorted(first_offsets.items()) if partition not in known],
     )
 
 
@@ -95,18 +99,26 @@ def compare_and_set(cursor: Cursor, moves: Mapping[Partition, OffsetMove]) -> se
     ordered = sorted(moves.items())
     cursor.execute(
         """
-        SELECT topic, partition, next_offset, passing FROM guerdon.consumer_offset
-        WHERE (topic, partition) IN %s ORDER BY topic, partition FOR UPDATE
+        SELECT o.topic, o.partition, o.next_offset, o.passing
+        FROM unnest(%s::text[], %s::integer[], %s::bigint[]) AS w (topic, partition, expected)
+        JOIN guerdon.consumer_offset o
+          ON o.topic = w.topic AND o.partition = w.partition AND o.next_offset = w.expected
+        ORDER BY o.topic, o.partition FOR UPDATE OF o
         """,
-        (tuple(partition for partition, _ in ordered),),
+        (
+            [topic for (topic, _), _ in ordered],
+            [number for (_, number), _ in ordered],
+            [move.expected for _, move in ordered],
+        ),
     )
     rows = cursor.fetchall()
-    found = {(topic, partition): next_offset for topic, partition, next_offset, _ in rows}
-    for partition, move in ordered:
-        if found.get(partition) != move.expected:
-            raise Fenced(
-                f"{partition[0]} partition {partition[1]} stands at {found.get(partition)}, not at {move.expected}"
-            )
+    if len(rows) < len(ordered):
+        stand = positions(cursor, moves)
+        for (topic, partition), move in ordered:
+            at, _ = stand.get((topic, partition), (None, 0))
+            if at != move.expected:
+                raise Fenced(f"{topic} partition {partition} stands at {at}, not at {move.expected}")
+        raise Fenced("another one moved a partition to and fro in this moment")
     return {
         (topic, partition, offset)
         for topic, partition, expected, offsets in rows
@@ -146,14 +158,15 @@ def advance(cursor: Cursor, moves: Mapping[Partition, OffsetMove], counts: Mappi
             last_digest = CASE WHEN v.last_offset IS NULL THEN o.last_digest ELSE v.last_digest::bytea END,
             ahead_at = to_timestamp(v.ahead_ms::bigint / 1000.0),
             is_silent = v.is_silent
-        FROM (VALUES %s) AS v (topic, partition, next_offset, high_ms, accepted, duplicate, quarantined, passed,
-                               ahead_ms, is_silent, last_offset, leader_epoch, last_digest)
-        WHERE o.topic = v.topic AND o.partition = v.partition
+        FROM (VALUES %s) AS v (topic, partition, expected, next_offset, high_ms, accepted, duplicate, quarantined,
+                               passed, ahead_ms, is_silent, last_offset, leader_epoch, last_digest)
+        WHERE o.topic = v.topic AND o.partition = v.partition AND o.next_offset = v.expected
         """,
         [
             (
-                topic, partition, move.next, move.high_ms, *counts.get((topic, partition), (0, 0, 0)), move.passed,
-                move.ahead_ms, move.is_silent, *((None, None, None) if move.last is None else astuple(move.last)),
+                topic, partition, move.expected, move.next, move.high_ms,
+                *counts.get((topic, partition), (0, 0, 0)), move.passed, move.ahead_ms, move.is_silent,
+                *((None, None, None) if move.last is None else astuple(move.last)),
             )
             for (topic, partition), move in sorted(moves.items())
         ],

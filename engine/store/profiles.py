@@ -31,9 +31,12 @@ def open_profiles(cursor: Cursor, members: Iterable[Member]) -> None:
         return
     cursor.execute(
         """
-        SELECT m.shard, m.member_id, m.personal, k.key
+        SELECT w.shard, w.member_id, m.personal, k.key
         FROM unnest(%s::smallint[], %s::text[]) AS w (shard, member_id)
-        JOIN guerdon.member_state m ON m.shard = w.shard AND m.member_id = w.member_id
+        CROSS JOIN LATERAL (
+            SELECT s.personal FROM guerdon.member_state s
+            WHERE s.shard = w.shard AND s.member_id = w.member_id ORDER BY s.era DESC LIMIT 1
+        ) m
         JOIN guerdon.member_key k ON k.shard = w.shard AND k.member_id = w.member_id
         WHERE m.personal IS NOT NULL AND k.key IS NOT NULL
         """,

@@ -43,15 +43,24 @@ class Range(NamedTuple):
     begun: str = NONE
 
 
-def begin(cursor: Cursor, generation: int) -> None:
-    """Let every shard of `generation` have a cursor; one that has none yet begins before the first position."""
-    cursor.execute(
-        """
-        INSERT INTO guerdon.publication_cursor (generation, shard, pos)
-        SELECT %s, shard, 0 FROM guerdon.shard_head ON CONFLICT DO NOTHING
-        """,
-        (generation,),
+_WITHOUT_CURSOR = """
+    SELECT s.shard, %(generation)s, 0 FROM guerdon.shard_lock s
+    WHERE NOT EXISTS (
+        SELECT FROM guerdon.publication_cursor c WHERE c.generation = %(generation)s AND c.shard = s.shard
     )
+"""
+
+
+def begin(cursor: Cursor, generation: int) -> None:
+    """Let every shard of `generation` have a cursor; one that has none yet begins before the first position.
+
+    No key says that a shard has one cursor: whoever adds them lets nobody else write meanwhile.
+    """
+    where = {"generation": generation}
+    cursor.execute(_WITHOUT_CURSOR, where)
+    if cursor.fetchone() is not None:
+        cursor.execute("LOCK TABLE guerdon.publication_cursor IN SHARE ROW EXCLUSIVE MODE")
+        cursor.execute(f"INSERT INTO guerdon.publication_cursor (shard, generation, pos) {_WITHOUT_CURSOR}", where)
 
 
 def lock_ranges(cursor: Cursor, generation: int, shards_max: int, positions_max: int) -> tuple[str, list[Range]]:
@@ -65,16 +74,21 @@ def lock_ranges(cursor: Cursor, generation: int, shards_max: int, positions_max:
     cursor.execute(
         """
         SELECT c.shard, c.pos, h.pos, c.begun
-        FROM guerdon.publication_cursor c
+        FROM guerdon.shard_lock s
+        CROSS JOIN LATERAL (
+            SELECT n.pos FROM guerdon.publication_cursor n
+            WHERE n.generation = %(generation)s AND n.shard = s.shard ORDER BY n.pos DESC LIMIT 1
+        ) known
         CROSS JOIN LATERAL (
             SELECT g.pos FROM guerdon.generation_head g
-            WHERE g.generation = c.generation AND g.shard = c.shard ORDER BY g.seq DESC LIMIT 1
+            WHERE g.generation = %(generation)s AND g.shard = s.shard ORDER BY g.seq DESC LIMIT 1
         ) h
-        WHERE c.generation = %s
-          AND (h.pos > c.pos OR c.begun <> (SELECT coalesce(max(incarnation), '') FROM guerdon.incarnation))
-        ORDER BY h.pos - c.pos DESC, c.shard LIMIT %s FOR UPDATE OF c SKIP LOCKED
+        JOIN guerdon.publication_cursor c
+          ON c.generation = %(generation)s AND c.shard = s.shard AND c.pos = known.pos
+        WHERE (h.pos > c.pos OR c.begun <> (SELECT coalesce(max(incarnation), '') FROM guerdon.incarnation))
+        ORDER BY h.pos - c.pos DESC, c.shard LIMIT %(shards_max)s FOR UPDATE OF c SKIP LOCKED
         """,
-        (generation, shards_max),
+        {"generation": generation, "shards_max": shards_max},
     )
     rows = cursor.fetchall()
     # Asked once the cursors are locked: no other incarnation can begin before this transaction ends. A lock may have
@@ -121,7 +135,11 @@ class LogReader:
                        record_send(ROW(e.type, e.unit, e.debit, e.credit, e.item, e.rule_id, e.rule_version,
                                        e.campaign, e.reason))
                 FROM unnest(%(shards)s::smallint[], %(after)s::bigint[], %(upto)s::bigint[]) AS r (shard, after, upto)
-                JOIN reward.reward_event e ON e.shard = r.shard AND e.pos > r.after AND e.pos <= r.upto
+                CROSS JOIN LATERAL (
+                    SELECT * FROM reward.reward_event v
+                    WHERE v.shard = r.shard AND v.pos > r.after AND v.pos <= r.upto
+                    OFFSET 0  -- else PostgreSQL, where it believes the log short, reads it from its beginning
+                ) e
                 WHERE EXISTS (SELECT 1 FROM guerdon.generation g
                               WHERE g.generation = %(generation)s AND g.status = 'live')
                 ORDER BY e.shard, e.pos
@@ -193,11 +211,14 @@ def move(cursor: Cursor, generation: int, incarnation: str, ranges: list[Range])
     cursor.execute(
         """
         UPDATE guerdon.publication_cursor c SET pos = r.upto, begun = %s, as_of = clock_timestamp()
-        FROM unnest(%s::smallint[], %s::bigint[]) AS r (shard, upto)
-        WHERE c.generation = %s AND c.shard = r.shard
+        FROM unnest(%s::smallint[], %s::bigint[], %s::bigint[]) AS r (shard, after, upto)
+        WHERE c.generation = %s AND c.shard = r.shard AND c.pos = r.after
         """,
-        (incarnation, [each.shard for each in ranges], [each.upto_pos for each in ranges], generation),
-    )
+        (
+            incarnation, [each.shard for each in ranges], [each.after_pos for each in ranges],
+            [each.upto_pos for each in ranges], generation,
+        ),
+    )  # fmt: skip
 
 
 def lag(cursor: Cursor) -> int:

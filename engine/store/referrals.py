@@ -23,6 +23,7 @@ from engine.referral.facts import own_id
 from engine.referral.identities import identities_of
 from engine.referral.tracker import FORWARDED, Tracker, forward_all
 from engine.store import history, personal, source_log
+from engine.store.eras import newest
 from engine.store.forwards import Due, turn_of
 from engine.store.known_referrals import StoredReferrals
 from schemas.canonical import IDENTITY_BYTES, order_identity
@@ -48,6 +49,9 @@ NOTED = frozenset((Signup, Share, Decision))
 """The events of members that are taken note of before they are appended; a referee's purchases are, too."""
 
 _encode = msgpack.Encoder().encode
+_TRACKER_CHANGES = newest("changes", "guerdon.referee", member_id="v.member_id")
+_SHARES_CHANGES = newest("changes", "guerdon.share_day", shard="v.shard", day="v.day", member_id="v.member_id")
+_FUNNEL_CHANGES = newest("changes", "guerdon.funnel", shard="v.shard", day="v.day", channel="v.channel")
 
 
 class Referrals(StoredReferrals):
@@ -286,10 +290,12 @@ class Referrals(StoredReferrals):
         if rows:
             execute_values(
                 self._cursor,
-                """
-                INSERT INTO guerdon.referee AS r (member_id, referrer_id, tracker) VALUES %s
-                ON CONFLICT (member_id) DO UPDATE SET tracker = excluded.tracker
-                """,
+                f"""
+                INSERT INTO guerdon.referee AS r (member_id, referrer_id, tracker, changes)
+                SELECT v.*, coalesce({_TRACKER_CHANGES}, 0)
+                FROM (VALUES %s) AS v (member_id, referrer_id, tracker)
+                ON CONFLICT (member_id, era) DO UPDATE SET changes = r.changes + 1, tracker = excluded.tracker
+                """,  # noqa: S608  a constant of this module
                 rows,
                 page_size=1_000,
             )
@@ -302,13 +308,16 @@ class Referrals(StoredReferrals):
         if rows:
             execute_values(
                 self._cursor,
-                """
-                INSERT INTO guerdon.share_day AS s (shard, day, member_id, value, reached_at) VALUES %s
-                ON CONFLICT (shard, day, member_id) DO UPDATE
-                SET value = s.value + excluded.value, reached_at = greatest(s.reached_at, excluded.reached_at)
-                """,
+                f"""
+                INSERT INTO guerdon.share_day AS s (shard, day, member_id, value, reached_at, changes)
+                SELECT v.shard, v.day, v.member_id, v.value, to_timestamp(v.reached_ms / 1000.0),
+                       coalesce({_SHARES_CHANGES}, 0)
+                FROM (VALUES %s) AS v (shard, day, member_id, value, reached_ms)
+                ON CONFLICT (shard, day, member_id, era) DO UPDATE
+                SET changes = s.changes + 1, value = s.value + excluded.value,
+                    reached_at = greatest(s.reached_at, excluded.reached_at)
+                """,  # noqa: S608  a constant of this module
                 rows,
-                template="(%s, %s, %s, %s, to_timestamp(%s / 1000.0))",
                 page_size=1_000,
             )
 
@@ -320,14 +329,17 @@ class Referrals(StoredReferrals):
         if rows:
             execute_values(
                 self._cursor,
-                """
-                INSERT INTO guerdon.funnel AS f (shard, day, channel, shares, touches, signups, first_purchases)
-                VALUES %s
-                ON CONFLICT (shard, day, channel) DO UPDATE SET
+                f"""
+                INSERT INTO guerdon.funnel AS f
+                    (shard, day, channel, shares, touches, signups, first_purchases, changes)
+                SELECT v.*, coalesce({_FUNNEL_CHANGES}, 0)
+                FROM (VALUES %s) AS v (shard, day, channel, shares, touches, signups, first_purchases)
+                ON CONFLICT (shard, day, channel, era) DO UPDATE SET
+                    changes = f.changes + 1,
                     shares = f.shares + excluded.shares, touches = f.touches + excluded.touches,
                     signups = f.signups + excluded.signups,
                     first_purchases = f.first_purchases + excluded.first_purchases
-                """,
+                """,  # noqa: S608  a constant of this module
                 rows,
             )
 

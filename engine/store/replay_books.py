@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from psycopg2.extras import execute_values
-
 from engine.ledger.memory_budgets import RecordedBudgets
 from engine.state import LimitUse, is_full, turn_page
 from engine.store import ledgers, uses
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
+from engine.store.books import add_to_stock
 from engine.store.budgets import StoredBudgets
 from engine.store.fold_books import FoldBooks
 
@@ -99,14 +98,7 @@ class ReplayBooks(FoldBooks):
         if isinstance(self._budgets, StoredBudgets):
             self._budgets.save(self._generation.number)
         if self._changes:
-            execute_values(
-                cursor,
-                f"""
-                INSERT INTO {self._generation.table("stock")} AS s (reward, used) VALUES %s
-                ON CONFLICT (reward) DO UPDATE SET used = s.used + excluded.used
-                """,  # noqa: S608  a name of this package
-                sorted(self._changes.items()),
-            )
+            add_to_stock(cursor, self._changes, self._generation.table("stock"))
             self._changes.clear()
             self._stock = None
 

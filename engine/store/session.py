@@ -60,7 +60,7 @@ class Session(WatchedConnection):
         libpq's own way holds up every thread of this process for as long as the server is silent.
         """
         try:
-            where = watch.place(self)  # of several hosts, another may have a session of this number
+            where = self.place()
             with closing(Asked(self.url, CANCELLED_WITHIN_S, application_name="guerdon cancel", **where)) as asked:
                 asked.one("SELECT pg_cancel_backend(%s)", (self.pid,))
         except (TimeoutError, psycopg2.Error):

@@ -18,12 +18,12 @@ import termios
 import threading
 import time
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg2
 import structlog
-from psycopg2.extensions import TRANSACTION_STATUS_ACTIVE, parse_dsn
+from psycopg2.extensions import TRANSACTION_STATUS_ACTIVE
 
 from engine.store.asking import Asked
 
@@ -154,7 +154,7 @@ def _quiet_s(link: socket.socket) -> float:
 def _lost(session: Session, wait: _Wait) -> str | None:
     """Return why no answer will come, in a sentence; None where one may."""
     try:
-        asked = Asked(session.url, ANSWERS_WITHIN_S, application_name="guerdon watch", **place(session))
+        asked = Asked(session.url, ANSWERS_WITHIN_S, application_name="guerdon watch", **session.place())
         with closing(asked) as asking:
             row = asking.one(STATE, (SETTLED_S, session.pid))
     except TimeoutError:
@@ -168,12 +168,6 @@ def _lost(session: Session, wait: _Wait) -> str | None:
     if row is None or not row[0]:
         return "an answer of PostgreSQL was lost on the way: the server has no statement of this session under way"
     return None
-
-
-def place(session: Session) -> dict[str, Any]:
-    """Return which of the URL's hosts the session is with."""
-    host, port = session.info.host, session.info.port
-    return {"host": host, "port": port} if host and "hostaddr" not in parse_dsn(session.url) else {}
 
 
 def _shut(session: Session, why: str) -> None:

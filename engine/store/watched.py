@@ -52,6 +52,11 @@ class WatchedConnection(Connection):
         self.ask_again_s = 0.0
         _WATCHER.watch(self)
 
+    def place(self) -> dict[str, Any]:
+        """Return which of the hosts that the DSN names the session is with: another may have one of the same number."""
+        host, port = self.info.host, self.info.port
+        return {"host": host, "port": port} if host and "hostaddr" not in parse_dsn(self.whole_dsn) else {}
+
     def commit(self) -> None:
         """Commit, watched like a statement: a synchronous standby may keep it waiting."""
         self.under_way = begun = (time.monotonic(), "COMMIT")
@@ -153,7 +158,7 @@ def look(connections: Iterable[WatchedConnection]) -> None:
 def _tell(connection: WatchedConnection, under_way: tuple[float, Any], words: str, told: voice.Told) -> None:
     from engine.store.blockers import ask  # noqa: PLC0415  that module needs the one that makes our connections
 
-    wait = ask(connection.whole_dsn, connection.get_backend_pid())
+    wait = ask(connection.whole_dsn, connection.get_backend_pid(), **connection.place())
     if connection.under_way is not under_way or not (wait.is_held_up or connection.is_serving):
         return
     now_s = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0027"
-down_revision = "0022"
+down_revision = "0024"
 
 # A range of 64 pages holds about 2,100 rows; its filter of their keys takes 4 kB and errs in one of a thousand
 # (decision 0037). Only generations that are or were live are indexed, as by member.

@@ -1,0 +1,29 @@
+"""Say what in the settings and the topics an operator should know before anything is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+from confluent_kafka import KafkaException
+
+from consumers.fixed import overruled
+from operations.cleanup_policies import compacted
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
+    from operations.settings import Settings
+
+log = structlog.get_logger()
+
+
+def warn(settings: Settings, client: AdminClient, topics: list[str]) -> None:
+    """Warn of settings that stay as they are, and of topics that Kafka compacts, for which it asks `client`."""
+    for sentence in overruled(settings.kafka, settings.group_protocol):
+        log.warning("setting stays", why=sentence)
+    try:
+        for sentence in compacted(client, topics, settings.bootstrap_servers):
+            log.warning("topic is compacted", why=sentence)
+    except KafkaException as error:
+        log.info("cleanup policy unknown", why=error.args[0].str())
