@@ -33,6 +33,10 @@ def name_services(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GUERDON_GROUP_ID", settings.group_id)
 
 
+BAR = "━━"
+"""What a bar of progress is drawn with."""
+
+
 class Told(NamedTuple):
     """Hold what a command told on standard output and on standard error, and its exit code."""
 
@@ -62,7 +66,8 @@ class Terminal:
         with pytest.raises(SystemExit) as left:
             main.run()
         told = self._capsys.readouterr()
-        return Told(told.out, told.err, int(left.value.code or 0))
+        lasting = [line for line in told.err.splitlines(keepends=True) if BAR not in line]
+        return Told(told.out, "".join(lasting), int(left.value.code or 0))
 
     def follow(self, steps: Iterable[File | Command]) -> None:
         """Write the files and type the commands of a page; each must tell what the page shows.
