@@ -21,8 +21,14 @@ $(READY): requirements.lock pyproject.toml
 	  exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  echo "'$(PYTHON) -m venv' failed: install its venv module (on Debian and Ubuntu the package python3-venv)" >&2; exit 2; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@all=$$(grep -c '==' requirements.lock); echo "installing $$all pinned packages into $(VENV): a minute or two"; rm -f $(VENV)/.failed; \
+	{ $(BIN)/python -m pip install --progress-bar off --disable-pip-version-check --require-hashes \
+	  --requirement requirements.lock 2>&1 || touch $(VENV)/.failed; } | tee $(VENV)/install.log | awk -v all=$$all ' \
+	    /^(Collecting|Requirement already)/ { if (++n % 10 == 0) { print "  " n " of " all " fetched"; fflush() } } \
+	    /^Installing collected/ { print "  unpacking them"; fflush() }'; \
+	test ! -e $(VENV)/.failed || { tail -n 20 $(VENV)/install.log >&2; \
+	  echo "the packages could not be installed, as said above (all of it is in $(VENV)/install.log)" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(READY) ## the whole tour on real retail data, on local services

@@ -22,6 +22,7 @@ from cli import (
     member,
     operate,
     programme,
+    psql,
     quarantine,
     referral,
     rewards,
@@ -48,7 +49,7 @@ UNREACHABLE = {
 
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
-    demo, services, worker, programme, events, simulate, member, operate, quarantine, why, adjust, referral,
+    demo, services, worker, programme, events, simulate, member, psql, operate, quarantine, why, adjust, referral,
     rewards, generations, difference, backtest, archive, bench,
 )  # fmt: skip
 

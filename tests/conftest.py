@@ -29,6 +29,7 @@ from operations.services.lifecycle import take_down
 from operations.services.postgresql import LocalPostgres
 from operations.services.server import LocalServer
 from operations.settings import Settings, load_settings
+from tests.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,6 +223,12 @@ def settings(database_url: str, kafka_bootstrap: str, topic_prefix: str, tmp_pat
         group_id=f"{topic_prefix}group",
         home=tmp_path,
     )
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    """Return what types commands in a folder of this test's own."""
+    return Terminal(tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture

