@@ -25,7 +25,6 @@ from tests.chaos.batches import SCHEMAS, admitted
 from tests.chaos.conftest import FULL
 from tests.chaos.load import activate
 from tests.refund_histories import (
-    REFERRER,
     START_MS,
     TEXT,
     Event,
@@ -33,7 +32,6 @@ from tests.refund_histories import (
     brought,
     histories,
     named,
-    remembers,
     simulated,
 )
 from tests.replays import differing, repeated
@@ -59,10 +57,6 @@ def published(history: History, cuts: Sequence[int]) -> Iterator[tuple[str, list
     yield "cut", cut(in_time, cuts)
     yield "one by one", [[event] for event in in_time]
     yield "backlog", [history.own, *cut(history.friends, cuts)]
-
-
-def is_passed_on(event: Event) -> bool:
-    return str(event["member_id"]) != REFERRER
 
 
 def take(worker: LiveTransaction, events: Sequence[Event]) -> None:
