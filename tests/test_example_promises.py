@@ -26,7 +26,7 @@ from tests.test_examples import EXAMPLES, FOLDERS, without_each_rule
 
 Document = dict[str, list[dict[str, Any]]]
 PROMISES = Path(__file__).parent / "example_promises.yaml"
-NUMBERS = {"ten": 10, "twelve": 12, "九": 9}
+NUMBERS = {"ten": 10, "eleven": 11, "twelve": 12, "九": 9}
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 END_OF_SENTENCE = re.compile(r"(?<=[.!?*])\s+(?=[A-Z`\[])|(?<=。)")
 
@@ -94,9 +94,29 @@ def tells_what_came_instead(name: str) -> None:
             assert all("expected" in str(each) for each in outcome.differences)
 
 
-def grocery_is_what_the_tour_shows(name: str) -> None:
+def is_the_demos(name: str) -> None:
     assert (EXAMPLES / name / "programme.yaml").samefile(PROGRAMME)
-    assert "examples/grocery/programme.yaml" in (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+
+
+def is_what_the_tour_shows(name: str) -> None:
+    """Look for its files in the README's tour, which tests/test_readme.py types."""
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    for command in ("programme activate", "publish", "simulate"):
+        assert f"$ guerdon {command} examples/{name}/" in readme
+
+
+def three_lines_are_wrong(name: str) -> None:
+    assert len({error.line for error in load_file(EXAMPLES / name / "bad.yaml").errors}) == 3
+
+
+def bakery_events(name: str) -> None:
+    holds_events(name, "eleven")
+    folder = EXAMPLES / name
+    simulation = simulate(folder / "programme.yaml", [folder / "events.jsonl"])
+    assert simulation.duplicates == 1
+    assert [row["reason"] for row in simulation.document()["quarantined"]] == ["wrong_currency"]
+    (referral,) = simulation.document()["referrals"]
+    assert (referral["referrer_id"], referral["referee_id"]) == ("ann", "bob")
 
 
 def grocery_events(name: str) -> None:
