@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,7 +39,13 @@ SAMPLE = [
     "tier-falls-with-a-refund", "tier-rule-and-benefit", "stack-tier-multiplier-from-the-next-event",
     "ref-first-order", "ref-below-the-threshold", "ref-welcome-for-the-referee", "ref-self-and-unknown",
     "ref-cycle-of-two", "ref-referrer-limit", "found-challenge-earlier-order-returned",
-    "found-challenge-undone-and-done-again", "found-loops-of-a-level-pay-nothing",
+    "found-challenge-undone-and-done-again", "found-loops-of-a-level-pay-nothing", "found-refund-behind-the-clock",
+    "found-signup-that-waited", "found-tier-reward-goes-with-the-level", "found-returned-but-for-a-cent",
+]  # fmt: skip
+ONE_OF_EACH_KIND = [
+    "earn-rounding-modes", "stack-group-best", "limit-month-trims", "engage-challenge-repeats", "input-refund-reasons",
+    "lots-soonest-first", "redeem-capture-less", "refund-by-line", "tier-spend-table", "ref-cycle-of-two",
+    "found-signup-that-waited",
 ]  # fmt: skip
 PLACED = ("shard", "pos", "seq", "recorded_at")
 """Where and when the log took a reward event: not the case's business."""
@@ -51,8 +58,8 @@ def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in PLACED} for row in judged]
 
 
-def through_kafka(settings: Settings, programme: Path, events: Path) -> dict[str, Any]:
-    """Publish the events as Avro, let a worker judge them, and return what the views then say."""
+def through_kafka(settings: Settings, programme: Path, events: Path, workers: int = 1) -> dict[str, Any]:
+    """Publish the events as Avro, let workers judge them, and return what the views then say."""
     create_topics(settings, 2)
     activate(settings.database_url, programme, from_now=True)
     bad: list[BadLine] = []
@@ -61,7 +68,9 @@ def through_kafka(settings: Settings, programme: Path, events: Path) -> dict[str
         settings.kafka_config(), encoder_for(None), list(read), topic_prefix=settings.topic_prefix
     )
     assert (published.failed, bad) == (0, [])
-    catch_up(settings, clock="events")  # by the wall's, what expires would be gone long since
+    with ThreadPoolExecutor(workers) as pool:  # by the wall's clock, what expires would be gone long since
+        for done in [pool.submit(catch_up, settings, "events") for _ in range(workers)]:
+            done.result()
     with transaction(settings.database_url) as cursor:
         return {
             "balances": dictionaries(cursor, "SELECT * FROM reward.member_balance"),
@@ -77,10 +86,20 @@ def through_kafka(settings: Settings, programme: Path, events: Path) -> dict[str
 def test_the_views_say_what_the_case_expects_and_what_simulate_says(
     case_id: str, settings: Settings, tmp_path: Path
 ) -> None:
+    assert_alike(case_id, settings, tmp_path)
+
+
+@pytest.mark.parametrize("case_id", ONE_OF_EACH_KIND)
+def test_three_workers_come_to_the_same(case_id: str, settings: Settings, tmp_path: Path) -> None:
+    assert_alike(case_id, settings, tmp_path, workers=3)
+
+
+def assert_alike(case_id: str, settings: Settings, tmp_path: Path, workers: int = 1) -> None:
+    """Hold the views to what the case expects, and what was logged to what `simulate` says."""
     case = ALL[case_id]
     assert programme_of(case).errors == ()
     programme, events = write(case, tmp_path)
-    seen = through_kafka(settings, programme, events)
+    seen = through_kafka(settings, programme, events, workers)
     assert differences(case.expect, seen) == []
     simulated = simulate(programme, [events]).document()
     assert in_order(seen["reward_events"]) == in_order(simulated["reward_events"])
@@ -93,5 +112,8 @@ def test_the_sample_is_of_every_kind_and_of_what_only_the_views_can_tell() -> No
     assert {case_id.partition("-")[0] for case_id in SAMPLE} == {
         "earn", "stack", "limit", "engage", "input", "lots", "redeem", "ref", "refund", "tier", "found",
     }  # fmt: skip
+    assert {case_id.partition("-")[0] for case_id in ONE_OF_EACH_KIND} == {
+        case_id.partition("-")[0] for case_id in SAMPLE
+    }
     told = {name for case_id in SAMPLE for name in ALL[case_id].expect}
     assert told == {"balances", "counts", "refused", "quarantined", "tiers", "rewards", "referrals"}
