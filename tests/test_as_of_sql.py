@@ -14,7 +14,7 @@ from engine.batch import Batch
 from engine.programme.conditions import Duration
 from engine.programme.load import load_programme
 from engine.programme.localtime import calendar_of
-from engine.store import revision
+from engine.store import meanings, revision
 from engine.store.database import migrate, one, transaction
 from engine.store.programmes import tiers_document
 from tests.chaos.batches import admitted, commit, purchase
@@ -154,6 +154,7 @@ def test_versions_of_an_earlier_release_get_what_decides_their_tiers(
     migrate_to(empty_database_url, "0010")
     with monkeypatch.context() as earlier:
         earlier.setattr(revision, "newest", lambda: "0010")
+        earlier.setattr(meanings, "refuse_newer", lambda _cursor: None)  # it knew of no meanings
         insert_versions(empty_database_url)
     migrate(empty_database_url)
     loaded = load_programme(PROGRAMME, "p.yaml").programme

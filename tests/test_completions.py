@@ -68,7 +68,7 @@ class Account:
         for state, books in zip(self.states, self.books, strict=True):
             if is_full(state):
                 page = turn_page(state)
-                books.parts().pages[state.pages - 1] = page
+                books.parts().pages[state.pages] = page
         parts = self.books[0].parts()
         forget(parts, self.state, lambda _: self.judges[0])
         for number, kept in parts.pages.items():

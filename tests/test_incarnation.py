@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from cli import rewards
 from consumers import output, topic_tail
 from consumers.output import Output
+from engine.meaning import MEANING
 from engine.store import generations, incarnations, publication
 from engine.store.database import transaction
 from operations import reward_events
@@ -211,6 +212,7 @@ def test_a_generation_that_is_live_again_begins_an_incarnation_and_one_that_is_n
     followed = assert_followed(ready)
     change(ready, "UPDATE guerdon.generation SET status = 'retired' WHERE generation = 1")
     change(ready, "SELECT guerdon.create_generation(2, 'live')")
+    change(ready, "UPDATE guerdon.generation SET meaning = %s WHERE generation = 2", MEANING)
     activate(ready.database_url, PROGRAMME_WITHOUT_ORDER)
     log(ready, 100, 10)
     rounds(ready)

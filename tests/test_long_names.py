@@ -24,13 +24,16 @@ from schemas.json_events import event_to_object
 from tests.chaos.batches import SCHEMAS, admitted
 from tests.chaos.load import START_MS, activate
 from tests.replays import repeated, rows
-from tests.test_referrals_live import MINUTE_MS, PROGRAMME, assert_sound, drain, taken_in
+from tests.test_referrals_live import MINUTE_MS, assert_sound, drain, taken_in
+from tests.test_referrals_live import PROGRAMME as OF_FIRST_ORDERS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.postgres
 
+PROGRAMME = OF_FIRST_ORDERS.replace("referral.number: 1, ", "")
+"""Each order of a friend brings something, and so does its refund."""
 LONGEST = "\U0001f9d1" * 100 + "x" * 100
 BOB = "b" * 200
 

@@ -19,6 +19,7 @@ from consumers import incarnation, output, publisher
 from consumers.output import NotTaken, Output
 from consumers.publisher import Publisher, finish
 from engine.batch import Batch
+from engine.meaning import MEANING
 from engine.store import generations, publication
 from engine.store.database import PUBLISHER, transaction
 from operations.initialise import OUTPUT_TOPIC, create_topics
@@ -319,6 +320,7 @@ def test_each_generation_that_becomes_live_is_published_from_its_first_position(
     with transaction(ready.database_url, role="none") as cursor:
         cursor.execute("UPDATE guerdon.generation SET status = 'retired' WHERE generation = 1")
         cursor.execute("SELECT guerdon.create_generation(2, 'live')")
+        cursor.execute("UPDATE guerdon.generation SET meaning = %s WHERE generation = 2", (MEANING,))
     activate(ready.database_url, PROGRAMME_WITHOUT_ORDER)
     log(ready, 100, 10)
     assert rounds(ready) == 20 + SHARDS

@@ -42,7 +42,7 @@ _READ_AS = {
     "segments": (SEGMENT_PREFIX, "segment", "it by member.segment: {{contains: {}}}"),
 }
 """What a section defines: how it stands among what was read, what it is called, how it is read."""
-_DIGITS_UNKNOWN = 18
+_DIGITS_UNKNOWN = max(MINOR_DIGITS.values())
 """With an unknown currency, amounts are read as precisely as any: the currency alone is the problem."""
 
 

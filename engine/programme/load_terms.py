@@ -98,6 +98,9 @@ class TermsReader:
         if grace is not None and not (isinstance(grace, Scalar) and grace.text == "none"):
             lasts = duration_of(grace, "grace", self._problems)
         kind = Kind.INTEGER if metric is None or metric.of is None else metric.of.kind
+        named = entries.get("metric")
+        if metric is None and isinstance(named, Scalar) and named.text != "status":
+            kind = Kind.MONEY  # of a metric that could not be read: money is written as any number is
         levels = self._levels(entries["levels"], kind) if "levels" in entries else ()
         self._names.levels += [level.id for level in levels]
         if window is None or not levels:

@@ -51,8 +51,12 @@ def refuse_newer(cursor: Cursor) -> None:
     Raises:
         InputError: it is one.
     """
-    number, meaning = live(cursor)
-    if meaning > MEANING:
+    cursor.execute(
+        "SELECT generation, meaning FROM guerdon.generation WHERE status = 'live' AND meaning > %s", (MEANING,)
+    )
+    row = cursor.fetchone()
+    if row is not None:
+        number, meaning = row
         raise InputError(
             f"generation {number}, which is live, was decided by meaning {meaning}, which is later than this release's "
             f"({MEANING}): use the release that promoted it, or a later one"
