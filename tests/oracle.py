@@ -198,7 +198,7 @@ def assert_judged(cursor: Cursor) -> None:
         written[shard].append(tuple(row))
     for shard in sorted({*written, *judged.rewards}):
         for ours, theirs in zip(written[shard], judged.rewards[shard], strict=False):
-            assert ours == theirs, f"shard {shard}, pos {ours[0]}: the log and the oracle differ"
+            assert ours == theirs, f"shard {shard}, pos {ours[0]}: the log has {ours} and the oracle {theirs}"
         assert len(written[shard]) == len(judged.rewards[shard]), (
             f"shard {shard}: reward events are missing or too many"
         )
