@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 from engine.batch import Batch, ClockMove
 from engine.live import LiveTransaction
 from engine.programme.load import load_programme
+from engine.programme.localtime import DAY_MS
+from engine.state import PAGE_LOTS
 from engine.store.database import transaction
 from operations.rows import dictionaries
 from schemas.json_events import decode_json
+from schemas.scalars import iso_from_instant
 from tests.chaos.batches import SCHEMAS, admitted
 from tests.chaos.conftest import FULL
 from tests.chaos.load import activate
@@ -103,5 +106,39 @@ def test_a_history_brings_the_same_however_it_is_cut_into_batches(database_url: 
                 assert brought(rewards) == brought(simulated(programme, named(history.all(), suffix))), way
 
         it_does()
+    replayed = repeated(database_url)
+    assert differing(database_url, replayed["generation"]) == 0
+
+
+PLAIN = """\
+schema: guerdon/1
+programme: p
+timezone: UTC
+currency: USD
+refunds: {window: 1d}
+rules:
+- {id: r, on: purchase, give: [{points: 5}]}
+"""
+
+
+def test_a_refund_is_known_also_where_its_orders_page_turns_at_once(database_url: str) -> None:
+    """All come in one batch, so late that only what is noted of an order says that it is known; its page turns then."""
+    activate(database_url, PLAIN)
+
+    def event(number: int, kind: str, at_ms: int, **fields: object) -> Event:
+        head = {"type": kind, "event_id": f"e{number}", "member_id": "ann", "occurred_at": iso_from_instant(at_ms)}
+        return head | fields
+
+    def order(number: int, at_ms: int) -> Event:
+        return event(number, "purchase", at_ms, order_id=f"o{number}", currency="USD", amount=900)
+
+    late = [order(number, START_MS + number) for number in range(1, PAGE_LOTS + 1)]
+    with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
+        take(worker, [order(0, START_MS + 60 * DAY_MS)])
+        take(worker, [*late, event(20, "refund", START_MS + 1_000, order_id="o1", refund_id="a")])
+        take(worker, [event(21, "refund", START_MS + 2_000, order_id="o1", refund_id="b")])
+    with transaction(database_url) as cursor:
+        cursor.execute("SELECT reason FROM reward.reward_event WHERE event_id = 'e21'")
+        assert cursor.fetchall() == [("nothing_left",)]
     replayed = repeated(database_url)
     assert differing(database_url, replayed["generation"]) == 0

@@ -71,7 +71,11 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
     gone: list[tuple[int, str, str]] = []
     for member in members:
         if is_full(member.state):
-            new.append(_turn_page(member))
+            page = turn_page(member.state)
+            if member.parts is None:
+                new.append(page_row(member, member.state.pages, page))
+            else:  # where it is seen before anything is forgotten
+                member.parts.pages[member.state.pages] = page
         if member.parts is None:
             continue
         forget(member.parts, member.state, judge)
@@ -86,10 +90,9 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
     _write(cursor, changed, gone, table)
 
 
-def _turn_page(member: Member) -> bytes:
-    """Turn the page of a state that is full, and return the row of the page."""
-    page = turn_page(member.state)
-    part = pack_text(f"{_PAGE}:{member.state.pages}")
+def page_row(member: Member, number: int, page: Page) -> bytes:
+    """Return the row of a page that is new, for COPY."""
+    part = pack_text(f"{_PAGE}:{number}")
     return b"".join((_ROW % member.shard.to_bytes(2), member.packed_id, part, pack_bytes(_encode(page))))
 
 

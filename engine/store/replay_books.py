@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from engine.ledger.memory_budgets import RecordedBudgets
 from engine.state import LimitUse, is_full, turn_page
 from engine.store import ledgers, uses
-from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
+from engine.store.binary_copy import copy_rows
 from engine.store.books import add_to_stock
 from engine.store.budgets import StoredBudgets
 from engine.store.fold_books import FoldBooks
@@ -78,14 +78,7 @@ class ReplayBooks(FoldBooks):
                 member.parts.pages[number] = page
                 continue
             self._pages.setdefault((member.shard, member.member_id), {})[number] = page
-            self._rows.append(
-                b"".join(
-                    (
-                        *(b"\0\4\0\0\0\2", member.shard.to_bytes(2), member.packed_id),
-                        *(pack_text(f"page:{number}"), pack_bytes(ledgers.encode_page(page))),
-                    )
-                )
-            )
+            self._rows.append(ledgers.page_row(member, number, page))
 
     def save(self, cursor: Cursor, members: Sequence[Member]) -> None:
         """Write parts, uses, budgets with their facts, and stock."""
