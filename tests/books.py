@@ -8,7 +8,7 @@ from msgspec import msgpack
 
 from engine.ledger.memory_books import MemoryBooks
 from engine.programme.uses import kept_from_ms
-from engine.state import LimitUse, has_many_uses, turn_uses
+from engine.state import LimitUse, has_many_uses, is_full, turn_page, turn_uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -73,3 +73,12 @@ class PagedBooks(MemoryBooks):
 
 def _ended_ms(page: dict[str, list[LimitUse]]) -> int:
     return max(use.ended_ms for uses in page.values() for use in uses)
+
+
+def turn_if_full(state: MemberState, books: MemoryBooks) -> bool:
+    """Turn the page of a state that is full, as who keeps an open ledger does, and say whether it was."""
+    if not is_full(state):
+        return False
+    page = turn_page(state)
+    books.parts().pages[state.pages] = page
+    return True

@@ -14,9 +14,10 @@ from engine.ledger.memory_books import MemoryBooks
 from engine.programme.compile import compile_programme
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
-from engine.state import MemberState, Occurrence, is_full, turn_page
+from engine.state import MemberState, Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Refund
+from tests.books import turn_if_full
 from tests.completion_model import Challenge
 
 if TYPE_CHECKING:
@@ -66,9 +67,7 @@ class Account:
     def _keep_house(self) -> None:
         """Turn full pages and forget, as transactions do; one of the two ledgers is stored and read again, too."""
         for state, books in zip(self.states, self.books, strict=True):
-            if is_full(state):
-                page = turn_page(state)
-                books.parts().pages[state.pages] = page
+            turn_if_full(state, books)
         parts = self.books[0].parts()
         forget(parts, self.state, lambda _: self.judges[0])
         for number, kept in parts.pages.items():

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from engine.referral.facts import Referral
-from engine.state import is_full, turn_page
 from schemas.events import Decision, Purchase, Refund
+from tests.books import turn_if_full
 from tests.chaos.load import START_MS
 from tests.ledger_extremes import DAY_MS, event, next_ms, programme
 from tests.test_ledger_extremes import HEAD, OneMember, admitted, bought
@@ -57,9 +57,7 @@ def test_a_void_long_after_takes_what_refunds_have_left_and_nothing_of_what_may_
     for number in range(9):
         member.take(bought(number, START_MS + number, 10_000))
     member.take(returned(1, START_MS + 10, amount=5_000))
-    if is_full(member.state):
-        page = turn_page(member.state)
-        member.books.parts().pages[member.state.pages] = page
+    turn_if_full(member.state, member.books)
     member.tick(START_MS + 60 * DAY_MS)
     if forgets:
         member.forget()

@@ -16,9 +16,10 @@ from engine.ledger.lots import Lot
 from engine.ledger.memory_books import MemoryBooks
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
-from engine.state import PAGE_LOTS, MemberState, Occurrence, is_full, turn_page
+from engine.state import PAGE_LOTS, MemberState, Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Redemption, Refund
+from tests.books import turn_if_full
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,9 +71,8 @@ class OneMember:
             self.books.record(event, 1)
         here = Occurrence(event_identity("default", event.event_id), self.seq, event.occurred_at)
         rewards = fold(self.state, event, here, self.judge, self.books)
-        if self.turns_pages and is_full(self.state):
-            page = turn_page(self.state)
-            self.books.parts().pages[self.state.pages] = page
+        if self.turns_pages:
+            turn_if_full(self.state, self.books)
         return list(rewards)
 
 

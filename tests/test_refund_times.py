@@ -10,9 +10,10 @@ from hypothesis import given, settings
 
 from engine.programme.load import load_programme
 from engine.referral.facts import Referral
-from engine.state import is_full, turn_page
+from engine.state import turn_page
 from engine.windows import LATE_MS
 from schemas.events import Decision, MemberEvent, Refund, Share
+from tests.books import turn_if_full
 from tests.chaos.load import START_MS
 from tests.ledger_extremes import DAY_MS
 from tests.refund_histories import DELAYS, TEXT, Event, History, brought, histories, simulated
@@ -111,8 +112,7 @@ def test_a_void_takes_back_what_was_judged_long_after_it_occurred() -> None:
     member.take(shared(START_MS + 200 * DAY_MS))
     for number in range(9):
         member.take(bought(number, START_MS + number))
-        if is_full(member.state):
-            member.books.parts().pages[member.state.pages] = turn_page(member.state)
+        turn_if_full(member.state, member.books)
     member.forget()
     void = Decision(
         event_id="v", member_id="m", occurred_at=START_MS + DAY_MS, action="referral_void", reason="two accounts"
@@ -126,8 +126,7 @@ def test_pages_of_orders_without_lots_do_not_grow_together() -> None:
     member.take(shared(START_MS + 200 * DAY_MS))
     for number in range(40):
         member.take(bought(number, START_MS + number))
-        if is_full(member.state):
-            member.books.parts().pages[member.state.pages] = turn_page(member.state)
+        if turn_if_full(member.state, member.books):
             member.forget()
     parts = member.books.parts()
     assert [len(page.orders) for page in parts.pages.values()] == [8] * 5
