@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.ledger.lots import ITEM_UNITS
+from engine.programme.occasions import TierChange
 from engine.programme.returned import return_to_limits
 from engine.programme.terms import Negative
 
@@ -46,6 +47,12 @@ def claim_back(
                     status.append((taken, lot.granted_ms))
         _return_to_limits(turn, programme, own, bought, amounts)
     return status
+
+
+def not_of_levels(lots: Iterable[Lot], programme: Programme) -> list[Lot]:
+    """Return the lots of a version but those that came with a level: they go with the level."""
+    with_levels = {rule.id for rule in programme.rules if rule.on is TierChange}
+    return [lot for lot in lots if lot.rule_id not in with_levels]
 
 
 def _judgings(lots: Iterable[Lot]) -> Iterator[list[Lot]]:

@@ -13,7 +13,7 @@ from schemas.events import INT64_MAX
 from schemas.rewards import Posting, RewardEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from engine.ledger.agenda import Agenda, Held
     from engine.ledger.holdings import Holdings
@@ -75,6 +75,11 @@ class Movements:
     def by_key(self) -> Mapping[bytes, Lot]:
         """Return all lots of the member by their keys."""
         return self._at_hand().by_key()
+
+    def with_keys(self, keys: Collection[bytes]) -> list[Lot]:
+        """Return the lots that have one of these keys, in the order of granting."""
+        wanted = frozenset(keys)
+        return [lot for lot in self.lots() if lot.key in wanted]
 
     def of_order(self, order_id: str) -> list[Lot]:
         """Return the lots that an order has earned, in the order of granting."""

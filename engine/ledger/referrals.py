@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from engine.ledger import challenges, flagged
+from engine.ledger.claims import not_of_levels
 from engine.ledger.forget import at_hand, note_order
 from engine.ledger.judged import judged_by_name, referral_event
 from engine.ledger.movements import posting_of
@@ -15,7 +16,6 @@ from engine.ledger.refunds import refund_of_referee
 from engine.ledger.undoing import Undoing
 from engine.programme.counting import name_of
 from engine.programme.facts import Facts
-from engine.programme.occasions import TierChange
 from engine.referral.facts import Attribution, Forwarded, Referral
 from engine.windows import LATE_MS
 from schemas.canonical import completion_key
@@ -176,8 +176,7 @@ def _claim_all(turn: Turn, lots: Iterable[Lot], at_ms: int) -> Undoing:
     for lot in lots:
         by_order.setdefault((lot.order_id, lot.version or 0), []).append(lot)
     for (order_id, version), own in by_order.items():
-        with_levels = {rule.id for rule in turn.books.judge(version).programme.rules if rule.on is TierChange}
-        claimed = [lot for lot in own if lot.rule_id not in with_levels]
+        claimed = not_of_levels(own, turn.books.judge(version).programme)
         undoing.claim(claimed, _at_grant(turn, order_id, own[0]))
     return undoing
 

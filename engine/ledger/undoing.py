@@ -12,7 +12,7 @@ from msgspec import structs
 
 from engine.ledger import ranks
 from engine.ledger.challenges import follow_one
-from engine.ledger.claims import claim_back
+from engine.ledger.claims import claim_back, not_of_levels
 from engine.ledger.completions import Completions
 from engine.ledger.forget import at_hand
 from engine.ledger.judged import dated, is_held_back, judged_by_name
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from engine.ledger.parts import Completion, Contribution
     from engine.ledger.standing import Reached
     from engine.ledger.turn import Turn
-    from engine.programme.model import Programme
+    from engine.programme.model import Programme, Rule
 
 
 class Undoing:
@@ -124,22 +124,21 @@ class Undoing:
 
     def _keys_of(self, completion: Completion) -> list[bytes]:
         """Return the keys of all that a completion can have given, by its own rule and by rules on challenges."""
-        rules, member_id = self._turn.books.judge(completion.version).programme.rules, self._turn.member_id
-        identity = completion.identity
-        keys = [(rule, identity) for rule in rules if rule.id == completion.rule_id]
-        followed = completion_key(identity, completion.rule_id, member_id)
-        keys += [(rule, followed) for rule in rules if rule.on is ChallengeCompletion]
-        return [grant_key(by, rule.id, member_id, index) for rule, by in keys for index in range(len(rule.gives))]
+        rules, identity = self._turn.books.judge(completion.version).programme.rules, completion.identity
+        own = self._keys(identity, [rule for rule in rules if rule.id == completion.rule_id])
+        followed = completion_key(identity, completion.rule_id, self._turn.member_id)
+        return own + self._keys(followed, [rule for rule in rules if rule.on is ChallengeCompletion])
+
+    def _keys(self, identity: bytes, rules: Iterable[Rule]) -> list[bytes]:
+        """Return the keys of all that rules can have given by an identity."""
+        member_id = self._turn.member_id
+        return [grant_key(identity, rule.id, member_id, index) for rule in rules for index in range(len(rule.gives))]
 
     def _claim_order(self, order_id: str, judged: Judged) -> None:
         """Claim what the rest of an order no longer earns; what came with a level goes with the level."""
         programme = judged.programme
-        with_levels = {rule.id for rule in programme.rules if rule.on is TierChange}
-        lots = [
-            lot
-            for lot in self._turn.lots_of_order(order_id)
-            if lot.rule_id is not None and lot.rule_id not in with_levels
-        ]
+        lots = [lot for lot in self._turn.lots_of_order(order_id) if lot.rule_id is not None]
+        lots = not_of_levels(lots, programme)
         earned: dict[bytes, int] = {}
         if judged.left is not None:
             earned = earned_by_rest(programme, lots, judged.left, self._gone)
@@ -156,8 +155,7 @@ class Undoing:
             order_id = order_of(judged.bought.event)
             if order_id == name:
                 self._claim_order(name, judged)
-            keys = self._keys_of(completion)
-            self.claim([lot for lot in self._turn.movements.lots() if lot.key in keys], judged.bought)
+            self.claim(self._turn.movements.with_keys(self._keys_of(completion)), judged.bought)
 
     def _complete_again(self) -> None:
         """Complete what still can be: first the challenges that count others, as they stand without what comes now."""
@@ -206,18 +204,12 @@ class Undoing:
         turn = self._turn
         identity = occasion_identity("tier", turn.member_id, lost.nth)
         programme = turn.books.judge(lost.version).programme
-        keys = [
-            grant_key(identity, rule.id, turn.member_id, index)
-            for rule in programme.rules
-            if rule.on is TierChange
-            for index in range(len(rule.gives))
-        ]
         change = TierChange(
             event_id=identity.hex(), member_id=turn.member_id, occurred_at=lost.at_ms, before=lost.before,
             to=lost.level, order_id=lost.order_id,
         )  # fmt: skip
         bought = Facts.before(change, turn.state, calendar_of(programme.timezone))
-        lots = [lot for lot in turn.movements.lots() if lot.key in keys]
+        lots = turn.movements.with_keys(self._keys(identity, [r for r in programme.rules if r.on is TierChange]))
         self.claim(at_hand(lots, turn.books.parts(), turn.state.clock_ms, turn.books.judge), bought)
         self._lower(occasion_name(identity), _nothing)
 
