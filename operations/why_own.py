@@ -12,8 +12,6 @@ from engine.store import generations
 from schemas.rewards import Posting, RewardEvent
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from schemas.events import Event
@@ -37,14 +35,14 @@ class Reward(NamedTuple):
     rule_id: str | None
     rule_version: int | None
     reason: str | None
-    available_at: datetime | None
-    expires_at: datetime | None
-    occurred_at: datetime
+    available_ms: int | None
+    expires_ms: int | None
+    occurred_ms: int
 
 
 BY_KEY = """
 SELECT reward_key, shard, seq, member_id, event_id, type::text, unit, amount, debit::text, credit::text, lot, item,
-       rule_id, rule_version, reason, available_at, expires_at, occurred_at
+       rule_id, rule_version, reason, guerdon.ms(available_at), guerdon.ms(expires_at), guerdon.ms(occurred_at)
 FROM guerdon.{log} WHERE reward_key = %(key)s
 """
 
@@ -108,8 +106,6 @@ def _event_of(reward: Reward) -> RewardEvent:
         type=reward.type, unit=reward.unit, debit=reward.debit, credit=reward.credit, rule_id=reward.rule_id,
         rule_version=reward.rule_version, item=reward.item, reason=reward.reason,
     )  # fmt: skip
-    available_ms, expires_ms = (
-        None if at is None else int(at.timestamp() * 1000) for at in (reward.available_at, reward.expires_at)
+    return RewardEvent(
+        posting, reward.amount, reward.key, reward.occurred_ms, None, reward.lot, reward.available_ms, reward.expires_ms
     )
-    occurred_ms = int(reward.occurred_at.timestamp() * 1000)
-    return RewardEvent(posting, reward.amount, reward.key, occurred_ms, None, reward.lot, available_ms, expires_ms)
