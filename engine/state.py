@@ -172,6 +172,12 @@ def turn_uses(state: MemberState, before_ms: int) -> dict[str, list[LimitUse]] |
     return page
 
 
+def bring_back_uses(state: MemberState, page: dict[str, list[LimitUse]]) -> None:
+    """Put the uses of a page back into a state, each count's in the order of their periods."""
+    for count, uses in page.items():
+        state.ended[count] = sorted([*state.ended.get(count, ()), *uses], key=lambda use: use.period)
+
+
 class Occurrence(Struct, frozen=True, gc=False):
     """Place an event in the recorded order: what the fold knows besides the event's own fields.
 

@@ -8,7 +8,7 @@ from msgspec import msgpack
 
 from engine.ledger.memory_books import MemoryBooks
 from engine.programme.uses import kept_from_ms
-from engine.state import LimitUse, has_many_uses, is_full, turn_page, turn_uses
+from engine.state import LimitUse, bring_back_uses, has_many_uses, is_full, turn_page, turn_uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -62,8 +62,7 @@ class PagedBooks(MemoryBooks):
     def recall_uses(self, state: MemberState) -> None:
         self.recalls += 1
         for _, page in self._read():
-            for count, uses in page.items():
-                state.ended[count] = sorted([*state.ended.get(count, ()), *uses], key=lambda use: use.period)
+            bring_back_uses(state, page)
         self.pages, state.use_pages = {}, 0
 
     def _read(self) -> Iterator[tuple[int, dict[str, list[LimitUse]]]]:

@@ -14,7 +14,7 @@ from msgspec import msgpack
 from psycopg2.extras import execute_values
 
 from engine.programme.uses import kept_from_ms
-from engine.state import LimitUse, has_many_uses, turn_uses
+from engine.state import LimitUse, bring_back_uses, has_many_uses, turn_uses
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_integer, pack_timestamp
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ def recall(cursor: Cursor, member: Member, table: str = LIVE) -> None:
         (member.shard, member.member_id),
     )
     for (body,) in cursor.fetchall():
-        for count, uses in _decode(body).items():
-            state.ended[count] = sorted([*state.ended.get(count, ()), *uses], key=lambda use: use.period)
+        bring_back_uses(state, _decode(body))
     state.use_pages = 0
     member.recalled = True
 
