@@ -12,7 +12,7 @@ import psutil
 import psycopg2
 from psycopg2 import sql
 
-from engine.batch import Admitted, Batch, admitted_from
+from engine.intake.batch import Admitted, Batch, admitted_from
 from engine.live import LiveTransaction
 from engine.store.database import migrate, one
 from operations.programmes import activate

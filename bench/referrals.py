@@ -11,7 +11,7 @@ from contextlib import closing
 
 from bench import load
 from bench.databases import fresh, server
-from engine.batch import Admitted, Batch, ClockMove, admitted_from
+from engine.intake.batch import Admitted, Batch, ClockMove, admitted_from
 from engine.live import LiveTransaction
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.events import Event, Purchase, Share, Signup

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
-from engine.batch import Batch, ClockMove
 from engine.evaluate import fold
+from engine.intake.batch import Batch, ClockMove
 from engine.ledger.memory_books import MemoryBooks
 from engine.live import LiveTransaction
+from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
-from engine.state import MemberState, Occurrence
 from engine.store import member_states, programmes
 from engine.store.binary_copy import pack_text
 from engine.store.database import migrate, transaction

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from consumers.lanes import Lanes
     from consumers.positions import Positions
-    from engine.batch import Batch, Partition
+    from engine.intake.batch import Batch, Partition
     from operations.ends import Ends
 
 log = structlog.get_logger()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from consumers.positions import Positions
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
     from operations.ends import Ends
 
 log = structlog.get_logger()

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from consumers.open_transactions import OpenTransactions
 from consumers.source import place_of
-from engine.batch import Batch, ClockMove
+from engine.intake.batch import Batch, ClockMove
 from engine.store import generations
 from engine.store.database import INFRASTRUCTURE, one, transaction
 from engine.store.failures import words_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from consumers.positions import Positions
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
     from operations.ends import Ends
     from operations.settings import Settings
     from schemas.codec import WriterSchemas

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine import admit
-from engine.batch import Admitted, SetAside, admitted_from
 from engine.in_a_row import IN_A_ROW_MAX, ours
+from engine.intake import admit
+from engine.intake.batch import Admitted, SetAside, admitted_from
 from engine.store.database import one, transaction
 from engine.store.failures import StepFailed, is_data, told
 from engine.store.generations import writable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from consumers.database_time import DatabaseTime
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
     from schemas.events import Event

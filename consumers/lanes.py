@@ -13,12 +13,12 @@ from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from engine.batch import Admitted, Batch, LastRecord, OffsetMove, digest_of
+from engine.intake.batch import Admitted, Batch, LastRecord, OffsetMove, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from engine.batch import Partition, SetAside
+    from engine.intake.batch import Partition, SetAside
 
 SILENCE_S = 1.0
 """A lane that is behind but delivers nothing for this long is left out, and its number in all topics with it."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from consumers.lanes import Lanes
     from consumers.positions import Begin, Positions
     from consumers.source import Source
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
     from operations.ends import Ends
 
 T = TypeVar("T")

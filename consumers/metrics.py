@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from consumers.watch import Watch
-    from engine.batch import Batch
+    from engine.intake.batch import Batch
     from engine.work import Outcome
     from operations.figures import Figures
 

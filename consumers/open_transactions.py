@@ -14,7 +14,7 @@ from schemas.scalars import iso_from_instant
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
     from operations.ends import Ends
 
 log = structlog.get_logger()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from consumers.source import Source
-    from engine.batch import ClockMove, LastRecord, Partition
+    from engine.intake.batch import ClockMove, LastRecord, Partition
     from engine.store.offsets import Frontier
 
 log = structlog.get_logger()

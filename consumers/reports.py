@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from consumers.lanes import Lanes
     from consumers.source import Source
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
 
 REPORT_S = 5.0
 

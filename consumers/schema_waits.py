@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from consumers.lanes import Lanes
     from consumers.source import Source
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
 
 log = structlog.get_logger()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from consumers.positions import Begin
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
 
 log = structlog.get_logger()
 

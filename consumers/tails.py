@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from engine.batch import digest_of
+from engine.intake.batch import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from confluent_kafka import Message
 
-    from engine.batch import LastRecord, Partition
+    from engine.intake.batch import LastRecord, Partition
 
 log = structlog.get_logger()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from consumers.lanes import Lanes
     from consumers.positions import Positions
     from consumers.source import Source
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
 
     T = TypeVar("T")
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from consumers.lanes import Lanes
     from consumers.metrics import Metrics
-    from engine.batch import Batch, Partition
+    from engine.intake.batch import Batch, Partition
     from engine.work import Outcome
     from operations.settings import Settings
 

@@ -31,7 +31,7 @@ from consumers.track import Track
 from consumers.warned import warn
 from consumers.watch import StepTimes, Watch
 from consumers.writer import Stopped, TookTooLong, Writer
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.standings import retell
 from engine.store.database import INFRASTRUCTURE
 from engine.store.failures import words_of
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from consumers.clock import ClockName
     from consumers.positions import Begin
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
     from engine.work import Outcome
     from operations.settings import Settings
     from schemas.codec import WriterSchemas

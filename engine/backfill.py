@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.member.state import MemberState
     from engine.programme.compile import Judge
     from engine.programme.conditions import Metric
-    from engine.state import MemberState
     from engine.store.member_states import Member
     from engine.store.shadow_states import Shard
     from schemas.rewards import RewardEvent

@@ -12,7 +12,7 @@ from schemas.events import Purchase
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import Admitted, Batch
+    from engine.intake.batch import Admitted, Batch
     from engine.store.source_log import Known
     from schemas.events import Event
 

@@ -13,7 +13,7 @@ from engine.ledger.movements import open_lots
 from engine.ledger.redemptions import forget, redeem
 from engine.ledger.refunds import apply_waiting, refund
 from engine.ledger.turn import Turn
-from engine.profile import birthday_of, profile_after
+from engine.member.profile import birthday_of, profile_after
 from engine.referral.facts import Attribution, Forwarded
 from schemas.events import Activity, Decision, Erasure, Profile, Purchase, Redemption, Refund, Share, Signup
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from engine.ledger.contests import Won
     from engine.ledger.parts import Books
+    from engine.member.state import MemberState, Occurrence
     from engine.programme.judge import Judges
-    from engine.state import MemberState, Occurrence
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 

@@ -13,7 +13,7 @@ from schemas.errors import CannotGoOn
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from engine.batch import Admitted
+    from engine.intake.batch import Admitted
     from engine.work import Work
 
     Fate = tuple[bytes, Exception | None, str]

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import Batch
+    from engine.intake.batch import Batch
     from engine.programme.compile import Judge
     from engine.programme.judge import Judges
     from engine.store.personal import Owner

@@ -17,9 +17,9 @@ from engine.ledger.adjustments import Adjustment, counts
 from engine.ledger.contests import has_won, ranked, scores_of
 from engine.ledger.versions import Activation
 from engine.live import load_judge
+from engine.member.state import Occurrence, is_full
 from engine.programme.contest_periods import ended_by
 from engine.programme.judge import moves_members
-from engine.state import Occurrence, is_full
 from engine.store import history, source_log
 from engine.store.failures import is_judging
 from engine.store.generations import version_in

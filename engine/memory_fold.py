@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from engine.ledger.memory_budgets import MemoryBudgets, RecordedBudgets
 from engine.ledger.parts import Parts
 from engine.log_fold import Failed, LogFold
+from engine.member.state import drop_uses, has_many_uses, is_full, turn_page
 from engine.programme.uses import kept_from_ms
-from engine.state import drop_uses, has_many_uses, is_full, turn_page
 from engine.store import adjustments, generations
 from engine.store.erased_members import read_copied
 from engine.store.fold_books import FoldBooks
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.ledger.parts import Page
+    from engine.member.state import LimitUse, MemberState, Occurrence
     from engine.programme.budgets import Budget
     from engine.programme.compile import Judge
     from engine.programme.judge import Judges
-    from engine.state import LimitUse, MemberState, Occurrence
     from engine.store.history import Logged
     from engine.store.member_states import Member
     from engine.store.shadows import Generation

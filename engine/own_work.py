@@ -11,7 +11,7 @@ from engine.store import forwards
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import Admitted
+    from engine.intake.batch import Admitted
     from engine.work import Work
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from engine import ticks
 from engine.duplicates import DUPLICATE
 from engine.evaluate import fold
+from engine.member.state import Occurrence
 from engine.referral.facts import Attribution
 from engine.referral.tracker import FORWARDED
-from engine.state import Occurrence
 from engine.store import forwards, personal
 from engine.store.binary_copy import pack_text
 from engine.store.failures import is_judging
@@ -25,7 +25,7 @@ from schemas.rejection import Reason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from engine.batch import Admitted, SetAside
+    from engine.intake.batch import Admitted, SetAside
     from engine.programme.compile import Judge
     from engine.programme.model import Programme
     from engine.referral.facts import Forwarded

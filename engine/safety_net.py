@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import structs
 
 from engine import ticks
-from engine.batch import Admitted, Batch, Portion, SetAside
 from engine.duplicates import NotLookedUp
 from engine.in_a_row import fates, named
+from engine.intake.batch import Admitted, Batch, Portion, SetAside
 from engine.store import forwards, generations, member_states, offsets, quarantine, source_log
 from engine.store.failures import StepFailed
 from engine.store.forwards import Forwarding, Undecided
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import OffsetMove, Partition
     from engine.in_a_row import InARow
+    from engine.intake.batch import OffsetMove, Partition
 
     Item = Admitted | SetAside | Forwarding | Undecided
 

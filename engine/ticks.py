@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec import msgpack
 
 from engine.evaluate import advance
+from engine.member.state import Occurrence
 from engine.programme.occasions import Anniversary, Birthday, ChallengeCompletion, ContestWon, ReferralEvent, TierChange
-from engine.state import Occurrence
 from engine.store import forwards, source_log
 from engine.store.binary_copy import pack_text
 from engine.work import failed
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import Batch, ClockMove, SetAside
+    from engine.intake.batch import Batch, ClockMove, SetAside
     from engine.programme.compile import Judge
     from engine.store.books import StoredBooks
     from engine.store.member_states import Member

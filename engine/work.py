@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from engine.batch import NO_OFFSET, SetAside
+from engine.intake.batch import NO_OFFSET, SetAside
 from engine.store import personal
 from engine.store.failures import StepFailed, told
 from engine.store.source_log import SourceRows
@@ -15,10 +15,10 @@ from schemas.rejection import Reason
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from engine.batch import Admitted, Batch, Partition
     from engine.duplicates import Seen
-    from engine.profile import MemberProfile
-    from engine.state import LimitUse
+    from engine.intake.batch import Admitted, Batch, Partition
+    from engine.member.profile import MemberProfile
+    from engine.member.state import LimitUse
     from engine.store.books import StoredBooks
     from engine.store.budgets import Row
     from engine.store.forwards import Due

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import msgpack, structs
 
-from engine.batch import Batch, admitted_from
+from engine.intake.batch import Batch, admitted_from
 from engine.live import LiveTransaction
 from engine.store import generations, personal, programmes, quarantine, source_log
 from engine.store.database import NO_LIMIT, one, transaction
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import Admitted
+    from engine.intake.batch import Admitted
     from engine.store.source_log import Known
     from operations.settings import Settings
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import msgpack
 from psycopg2.errors import LockNotAvailable
 
-from engine.batch import Admitted, Batch, ClockMove
+from engine.intake.batch import Admitted, Batch, ClockMove
 from engine.ledger.adjustments import KIND, adjustment
-from engine.ledger.lots import ITEM_UNITS
 from engine.live import LiveTransaction
+from engine.member.lots import ITEM_UNITS
 from engine.store import adjustments, generations, personal, quarantine, shadows
 from engine.store.database import NO_LIMIT, connect, one, transaction
 from engine.store.eras import FOREGONE

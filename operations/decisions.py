@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import structs
 
-from engine import admit
+from engine.intake import admit
 from schemas.canonical import content_digest
 from schemas.conversion import did_you_mean
 from schemas.errors import InputError

@@ -14,7 +14,7 @@ from operations.kafka_causes import KafkaCauses
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
 
 ANSWERED_S = 2.0
 PROBED_S = 5.0

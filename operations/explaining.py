@@ -16,7 +16,7 @@ from schemas.events import TYPE_NAMES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from engine.state import MemberState
+    from engine.member.state import MemberState
     from schemas.rewards import RewardEvent
 
 BY_ITSELF = ("tick", "contest", "attribution")

@@ -18,7 +18,7 @@ from schemas.scalars import iso_from_instant
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
     from operations.ends import Span
     from operations.settings import Settings
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from msgspec import msgpack
 
-from engine import admit
-from engine.batch import Batch, Portion, admitted_from
+from engine.intake import admit
+from engine.intake.batch import Batch, Portion, admitted_from
 from engine.live import ATTEMPTS_MAX, LiveTransaction
 from engine.release import release_member
 from engine.safety_net import still_failing
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import Admitted
+    from engine.intake.batch import Admitted
     from engine.work import Outcome
     from operations.settings import Settings
     from schemas.codec import WriterSchemas

@@ -9,18 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import admit
 from engine.conflicts import is_same_order, other_event, other_order
 from engine.evaluate import advance, award, fold
+from engine.intake import admit
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import MemoryBudgets
 from engine.ledger.versions import Activation
+from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import compile_programme
 from engine.programme.explain import Explainer
 from engine.programme.load import load_file, refused
 from engine.programme.problems import unusable
 from engine.referral.facts import Attribution
-from engine.state import MemberState, Occurrence
 from operations.event_lines import activation_in, event_id_in, read_lines, tick_in
 from operations.explaining import Explaining, Heading, heading_of
 from operations.simulate_contests import LATENESS_MS, SimulatedContests

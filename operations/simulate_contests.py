@@ -11,9 +11,9 @@ from schemas.partitioning import SHARDS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from engine.member.state import MemberState
     from engine.programme.contest_periods import Ended
     from engine.programme.model import Programme
-    from engine.state import MemberState
 
 LATENESS_MS = 15 * 60 * 1000
 """How long after its end a period is closed, the worker's own setting left as it is: events may come that late."""

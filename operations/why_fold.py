@@ -14,9 +14,9 @@ from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import RecordedBudgets
 from engine.ledger.tiers import report_of
 from engine.live import load_judge
+from engine.member.state import MemberState, Occurrence
 from engine.programme.explain import Explainer
 from engine.programme.explain_tier import explain_tier
-from engine.state import MemberState, Occurrence
 from engine.store import budgets, generations
 from engine.store.closings import closed_in
 from engine.store.history import Recorded

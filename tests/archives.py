@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.batch import Batch, OffsetMove, SetAside
+from engine.intake.batch import Batch, OffsetMove, SetAside
 from engine.store import archives, generations, offsets
 from engine.store.database import transaction
 from operations.archive import export

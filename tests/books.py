@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from msgspec import msgpack
 
 from engine.ledger.memory_books import MemoryBooks
+from engine.member.state import LimitUse, bring_back_uses, has_many_uses, is_full, turn_page, turn_uses
 from engine.programme.uses import kept_from_ms
-from engine.state import LimitUse, bring_back_uses, has_many_uses, is_full, turn_page, turn_uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from engine.ledger.versions import Activation
+    from engine.member.state import MemberState
     from engine.programme.judge import Judges
-    from engine.state import MemberState
 
 VERSIONS: dict[int, Judges] = {}
 NO_BOOKS = MemoryBooks(VERSIONS.__getitem__)

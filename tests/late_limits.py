@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from engine.evaluate import fold
 from engine.ledger.versions import Activation
+from engine.member.state import MemberState, Occurrence
 from engine.programme.conditions import Duration
 from engine.programme.contest_periods import bounds_of
 from engine.programme.facts import period_of
 from engine.programme.load import load_programme
 from engine.programme.localtime import calendar_of
 from engine.programme.model import MaxLimit, Over, TimesLimit
-from engine.state import MemberState, Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Refund
 from schemas.scalars import instant_from_iso

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.batch import Batch, OffsetMove
+from engine.intake.batch import Batch, OffsetMove
 from engine.live import LiveTransaction
 from engine.store import offsets
 from engine.store.database import transaction
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
     from engine.work import Work
     from schemas.events import Event
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from engine.windows import LATE_MS
+from engine.member.windows import LATE_MS
 from operations.event_lines import Line
 from operations.simulate import simulate_lines
 from schemas.scalars import instant_from_iso, iso_from_instant

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from engine.batch import Batch, ClockMove
 from engine.evaluate import advance, fold
+from engine.intake.batch import Batch, ClockMove
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.versions import Activation
 from engine.live import LiveTransaction
+from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import Judge, compile_programme
 from engine.programme.load import load_programme
-from engine.state import MemberState, Occurrence
 from engine.store.database import transaction
 from operations.backtest import Question, backtested
 from operations.difference import compared

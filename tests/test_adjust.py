@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.store.database import transaction
 from engine.store.history import History
 from operations import adjust as operation

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import admit
+from engine.intake import admit
 from schemas.events import (
     INT64_MAX,
     TYPE_NAMES,

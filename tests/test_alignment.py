@@ -13,7 +13,7 @@ from engine.store.offsets import Frontier
 from tests.test_lanes import NOW, event
 
 if TYPE_CHECKING:
-    from engine.batch import Admitted, Partition
+    from engine.intake.batch import Admitted, Partition
 
 RANKS = {"signups": 0, "purchases": 1}
 NUMBERS = (0, 1, 2)

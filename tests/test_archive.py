@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from consumers.worker import Worker
-from engine.batch import Batch, ClockMove
+from engine.intake.batch import Batch, ClockMove
 from engine.live import LiveTransaction
 from engine.release import release_member
 from engine.store import archives, generations, offsets, publication

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.live import LiveTransaction
 from engine.store.database import ANALYST, one, transaction
 from operations.generations import discard, promote

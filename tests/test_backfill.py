@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine import live
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.live import LiveTransaction, load_judge
 from engine.release import release_member
 from engine.store.database import transaction

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from engine import admit
+from engine.intake import admit
 from engine.programme.load import load_programme
 from operations.decisions import line_of
 from operations.event_lines import Line

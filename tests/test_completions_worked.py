@@ -6,10 +6,10 @@ from typing import Any
 
 from engine.evaluate import advance, fold
 from engine.ledger.memory_books import MemoryBooks
+from engine.member.state import MemberState, Occurrence
 from engine.programme.explain import Explainer
 from engine.programme.load import load_programme
 from engine.referral.facts import Forwarded, ForwardedDecision, ForwardedPurchase, ForwardedRefund, ForwardedSignup
-from engine.state import MemberState, Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Decision, Purchase, Refund
 from tests.test_completions import HEAD, HOUR_MS, START_MS, Account

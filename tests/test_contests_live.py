@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.batch import Batch, ClockMove
 from engine.evaluate import award
+from engine.intake.batch import Batch, ClockMove
 from engine.live import LiveTransaction
 from engine.programme.load import load_programme
 from engine.release import release_member

@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.store import poolers
 from engine.store.database import connect, migrate, transaction
 from operations.services import processes

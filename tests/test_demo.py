@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import admit
+from engine.intake import admit
 from operations import demo, demo_check, demo_data
 from operations.settings import Settings
 from schemas.errors import AnswerIsNo, InputError

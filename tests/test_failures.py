@@ -10,7 +10,7 @@ import pytest
 
 from consumers.writer import Stopped, Writer
 from engine import live
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.live import LiveTransaction
 from engine.store.failures import is_data, passes, told
 from operations import quarantine

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from engine import admit
-from engine.batch import NO_OFFSET, Admitted, Batch, ClockMove, SetAside, admitted_from
+from engine.intake import admit
+from engine.intake.batch import NO_OFFSET, Admitted, Batch, ClockMove, SetAside, admitted_from
 from engine.live import LiveTransaction
 from engine.store.database import ANALYST, one, transaction
 from engine.store.personal import OWN_FORMAT

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from schemas.errors import InputError
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import activate

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from consumers import heartbeat, watch
 from consumers.watch import StepTimes, compact, worker_name
-from engine.batch import NO_OFFSET, SetAside
+from engine.intake.batch import NO_OFFSET, SetAside
 from engine.live import LiveTransaction
 from engine.store import offsets, quarantine, revision, workers
 from engine.store.database import migrate, one, transaction
@@ -39,7 +39,7 @@ from tests.test_migrations import migrate_to
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
     from operations.settings import Settings
 
 Status = tuple[int, str]
@@ -257,7 +257,7 @@ def test_verify_notes_when_all_was_whole_and_nothing_where_it_was_not(database_u
 
 
 def _batch(events: int) -> Any:
-    from engine.batch import Batch  # noqa: PLC0415  beside its only use
+    from engine.intake.batch import Batch  # noqa: PLC0415  beside its only use
 
     return Batch([admitted(purchase(number, f"m{number}")) for number in range(events)])
 

@@ -12,11 +12,11 @@ from engine.evaluate import fold
 from engine.ledger import holdings
 from engine.ledger.agenda import Agenda
 from engine.ledger.holdings import Holdings, holdings_of
-from engine.ledger.lots import Lot
 from engine.ledger.memory_books import MemoryBooks
+from engine.member.lots import Lot
+from engine.member.state import PAGE_LOTS, MemberState, Occurrence
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
-from engine.state import PAGE_LOTS, MemberState, Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Redemption, Refund
 from tests.books import turn_if_full

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.store.database import transaction
 from operations.backtest import Question, backtested
 from operations.difference import compared

@@ -8,7 +8,7 @@ import pytest
 from msgspec import msgpack, structs
 
 from engine import live
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.ledger.parts import Redemption
 from engine.live import load_judge
 from engine.release import release_member

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.batch import Batch
 from engine.in_a_row import IN_A_ROW_MAX
+from engine.intake.batch import Batch
 from engine.live import LiveTransaction
 from operations import quarantine
 from schemas.errors import CannotGoOn

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from consumers import source as source_module
 from consumers.output import Output
 from consumers.worker import Worker, topics_of
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from operations import offsets
 from operations.initialise import OUTPUT_TOPIC, create_topics
 from operations.kafka_causes import KafkaCauses

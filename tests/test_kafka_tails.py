@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from consumers.tails import Tails
-from engine.batch import LastRecord, digest_of
+from engine.intake.batch import LastRecord, digest_of
 from tests.test_lanes import NOW, PARTITIONS, A, B, bad, deliver, event, lanes_of, times_of
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-    from engine.batch import Admitted, SetAside
+    from engine.intake.batch import Admitted, SetAside
 
 PLACE = ("purchases", 0)
 

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.lanes import OPENING_S, SILENCE_S, Lanes
-from engine.batch import Admitted, SetAside
+from engine.intake.batch import Admitted, SetAside
 from schemas.events import Share
 from schemas.rejection import Reason
 from tests.chaos.batches import admitted
 
 if TYPE_CHECKING:
-    from engine.batch import Batch, Partition
+    from engine.intake.batch import Batch, Partition
 
 RANKS = {"signups": 0, "shares": 1, "purchases": 2}
 PARTITIONS: list[Partition] = [(topic, number) for topic in RANKS for number in range(2)]

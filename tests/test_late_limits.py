@@ -11,15 +11,15 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from msgspec import msgpack
 
+import engine.member.state
 import engine.programme.uses
-import engine.state
+from engine.member.state import is_full, turn_page
 from engine.programme.compile import compile_programme
 from engine.programme.conditions import Duration
 from engine.programme.explain import Explainer
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
 from engine.programme.localtime import calendar_of
-from engine.state import is_full, turn_page
 from operations.event_lines import Line
 from operations.simulate import simulate_lines
 from schemas.events import Purchase, Refund
@@ -47,7 +47,7 @@ from tests.late_limits import (
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let little fill a page, and few values crowd each other out."""
-    monkeypatch.setattr(engine.state, "USES_MAX", 2)
+    monkeypatch.setattr(engine.member.state, "USES_MAX", 2)
     monkeypatch.setattr(engine.programme.uses, "VALUES_MAX", 2)
 
 

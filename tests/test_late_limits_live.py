@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.live import LiveTransaction
 from engine.replay import Replay, Stretch
 from engine.store.database import one, transaction

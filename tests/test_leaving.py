@@ -10,7 +10,7 @@ import pytest
 from consumers.reports import Reports
 from consumers.source import Source
 from consumers.worker import Worker
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from schemas.codec import CommittedSchemas
 from schemas.errors import CannotGoOn
 from tests.chaos.load import activate, make_topics
@@ -18,7 +18,7 @@ from tests.chaos.load import activate, make_topics
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
     from engine.work import Outcome
     from operations.settings import Settings
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine import live, release
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.live import LiveTransaction
 from engine.release import release_member
 from engine.store.database import one, transaction

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.live import LiveTransaction
-from engine.state import PAGE_LOTS
+from engine.member.state import PAGE_LOTS
 from engine.store.database import ANALYST, one, transaction
 from operations.simulate import simulate
 from operations.verify import verify

@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 
 from engine import live
-from engine.batch import Batch, OffsetMove
+from engine.intake.batch import Batch, OffsetMove
 from engine.store import offsets
 from engine.store.database import transaction
 from engine.store.offsets import Fenced

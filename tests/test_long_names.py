@@ -10,7 +10,7 @@ import pytest
 
 import engine.referral.attribution
 import engine.referral.tracker
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.live import LiveTransaction
 from engine.referral.facts import own_id
 from engine.store import forwards

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from engine import meaning
-from engine.batch import Batch, ClockMove
+from engine.intake.batch import Batch, ClockMove
 from engine.live import LiveTransaction
 from engine.release import release_member
 from engine.store import shadows

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from cli.member import _tier_as_of
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from operations.generations import discard, promote
 from operations.replay import Request, replay
 from projections.runner import finish

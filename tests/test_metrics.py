@@ -30,7 +30,7 @@ from consumers.listen import Address, Answer, Listener, address_of, pages_of
 from consumers.metrics import Metrics
 from consumers.watch import StepTimes, Watch
 from consumers.worker import Worker
-from engine.batch import Batch, OffsetMove
+from engine.intake.batch import Batch, OffsetMove
 from engine.store import quarantine, revision
 from engine.store.database import migrate, transaction
 from engine.work import Detail, Outcome, together
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from engine.batch import Partition
+    from engine.intake.batch import Partition
     from operations.services.postgresql import LocalPostgres
     from operations.settings import Settings
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from engine.batch import Batch, OffsetMove
+from engine.intake.batch import Batch, OffsetMove
 from engine.live import LiveTransaction
 from engine.store import offsets, publication
 from engine.store.database import PUBLISHER, connect, one, transaction

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from msgspec import msgpack
 
 from engine.evaluate import fold
-from engine.profile import ATTRIBUTES_MAX, MemberProfile, profile_after
+from engine.member.profile import ATTRIBUTES_MAX, MemberProfile, profile_after
+from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import compile_programme
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
 from engine.programme.localtime import DAY_ZERO, days_to_birthday
-from engine.state import MemberState, Occurrence
 from operations.simulate import simulate
 from schemas.events import Erasure, Profile, Purchase, Share, Signup
 from schemas.scalars import instant_from_iso

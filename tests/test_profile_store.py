@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import engine.recording
-from engine.batch import Batch
 from engine.evaluate import fold
+from engine.intake.batch import Batch
 from engine.live import LiveTransaction
-from engine.profile import MemberProfile
+from engine.member.profile import MemberProfile
 from engine.release import release_member
 from engine.store import member_states, profiles
 from engine.store.database import connect, one, transaction
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from engine.ledger.parts import Books
+    from engine.member.state import MemberState, Occurrence
     from engine.programme.judge import Judges
-    from engine.state import MemberState, Occurrence
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 

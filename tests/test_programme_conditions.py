@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import compile_programme
 from engine.programme.conditions import Duration
 from engine.programme.facts import millionths
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
 from engine.programme.localtime import Calendar
-from engine.state import MemberState, Occurrence
 from schemas.events import Activity, Item, Purchase, Tender
 from schemas.scalars import instant_from_iso, iso_from_instant
 

@@ -8,13 +8,13 @@ import pytest
 from msgspec import msgpack
 
 from engine.evaluate import fold
+from engine.member.state import MemberState, Memory, Occurrence, turn_uses
+from engine.member.windows import ENTRIES_MAX, VALUES_MAX, Window
 from engine.programme.chance import is_treated, wins
 from engine.programme.compile import compile_programme
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
 from engine.programme.model import Cohort, Draw
-from engine.state import MemberState, Memory, Occurrence, turn_uses
-from engine.windows import ENTRIES_MAX, VALUES_MAX, Window
 from schemas.canonical import event_identity
 from schemas.events import Item, Purchase, Share
 from schemas.scalars import instant_from_iso, iso_from_instant

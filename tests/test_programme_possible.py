@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.member.state import MemberState
 from engine.programme.conditions import AllOf, Condition
 from engine.programme.facts import Facts
 from engine.programme.load import load_programme
@@ -16,7 +17,6 @@ from engine.programme.localtime import calendar_of
 from engine.programme.nodes import Mapping, read_tree
 from engine.programme.possible import Possibilities
 from engine.programme.problems import Problems
-from engine.state import MemberState
 from tests.programme_strategies import METRICS, conditions, purchases
 
 HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: America/New_York\ncurrency: USD\n"

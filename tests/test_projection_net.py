@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from consumers.worker import Worker
-from engine.batch import Batch, ClockMove
+from engine.intake.batch import Batch, ClockMove
 from engine.store.database import one, transaction
 from engine.store.failures import is_data
 from operations import projections

@@ -12,7 +12,7 @@ import pytest
 
 import engine.live
 import engine.replay
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.live import load_judge
 from engine.release import release_member
 from engine.store import generations

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 from consumers import incarnation, output, publisher
 from consumers.output import NotTaken, Output
 from consumers.publisher import Publisher, finish
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.meaning import MEANING
 from engine.store import generations, publication
 from engine.store.database import PUBLISHER, transaction

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 
+from engine.member.state import turn_page
+from engine.member.windows import LATE_MS
 from engine.programme.load import load_programme
 from engine.referral.facts import Referral
-from engine.state import turn_page
-from engine.windows import LATE_MS
 from schemas.events import Decision, MemberEvent, Refund, Share
 from tests.books import turn_if_full
 from tests.chaos.load import START_MS

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.batch import Batch, ClockMove
+from engine.intake.batch import Batch, ClockMove
 from engine.live import LiveTransaction
+from engine.member.state import PAGE_LOTS
 from engine.programme.load import load_programme
 from engine.programme.localtime import DAY_MS
-from engine.state import PAGE_LOTS
 from engine.store.database import transaction
 from operations.rows import dictionaries
 from schemas.json_events import decode_json

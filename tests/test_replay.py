@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import engine.log_fold
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.live import load_judge
 from engine.replay import Replay, Stretch
 from engine.store import generations, shadows

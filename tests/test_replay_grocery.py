@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.live import LiveTransaction
 from operations import demo_check, demo_data
 from operations.backtest import Question, backtested

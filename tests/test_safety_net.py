@@ -12,7 +12,7 @@ import pytest
 from msgspec import msgpack
 
 from engine import live, release
-from engine.batch import Batch, ClockMove
+from engine.intake.batch import Batch, ClockMove
 from engine.live import LiveTransaction
 from engine.referral.facts import Attribution
 from engine.store import contests, forwards

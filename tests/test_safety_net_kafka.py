@@ -138,7 +138,7 @@ def intake(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Intake:
     def failing(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("engine.admit.check", failing)
+    monkeypatch.setattr("engine.intake.admit.check", failing)
     return Intake(
         Decoder(CommittedSchemas(), 1 << 20), topic_prefix="t.", currency="USD", secret=b"s", future_tolerance_ms=0,
         tombstones="pass", time=DatabaseTime(lambda: None),

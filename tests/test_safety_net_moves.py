@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.batch import Admitted, Batch, OffsetMove, SetAside
+from engine.intake.batch import Admitted, Batch, OffsetMove, SetAside
 from engine.safety_net import Moves, merged
 from engine.store.forwards import Forwarding
 from schemas.rejection import Reason

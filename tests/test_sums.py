@@ -11,15 +11,15 @@ from msgspec import msgpack
 
 from engine.evaluate import fold
 from engine.ledger.memory_books import MemoryBooks
+from engine.member.state import MemberState, Occurrence
+from engine.member.windows import Window
 from engine.programme.compile import compile_programme
 from engine.programme.interpret import Interpreter
 from engine.programme.load import load_programme
 from engine.referral.facts import Attribution
 from engine.referral.tracker import Tracker
-from engine.state import MemberState, Occurrence
 from engine.store.ledgers import encoded_parts
 from engine.store.member_states import encode_state
-from engine.windows import Window
 from schemas.canonical import event_identity
 from schemas.events import INT64_MAX, Activity, Item, Purchase, Refund, Signup
 from tests.chaos.load import START_MS

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 # Each folder may import those to its left, and itself.
 ORDER = ["schemas", "engine", "projections", "operations", "consumers", "cli"]
-PURE = ["schemas", "engine/programme", "engine/ledger", "engine/referral", "engine/evaluate.py", "engine/admit.py"]
+PURE = [
+    "schemas",
+    "engine/programme",
+    "engine/ledger",
+    "engine/referral",
+    "engine/evaluate.py",
+    "engine/intake",
+    "engine/member",
+]
 TALKS_TO_THE_REGISTRY = ["schemas/registry.py"]
 SERVICES = {"sqlalchemy", "confluent_kafka", "psycopg2"}
 CHANCE_AND_CLOCKS = {"now", "utcnow", "today", "uuid1", "uuid4", "time_ns", "monotonic", "perf_counter"}

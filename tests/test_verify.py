@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 import pytest
 
-from engine.batch import Batch, OffsetMove
+from engine.intake.batch import Batch, OffsetMove
 from engine.store import generations, offsets, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.database import transaction

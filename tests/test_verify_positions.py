@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 
 from cli import main
-from engine.batch import Batch, OffsetMove
+from engine.intake.batch import Batch, OffsetMove
 from engine.store import generations, offsets, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.database import one, transaction

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.batch import Batch, ClockMove, SetAside
+from engine.intake.batch import Batch, ClockMove, SetAside
 from engine.live import LiveTransaction
 from engine.standings import retell
 from engine.store.database import ANALYST, transaction

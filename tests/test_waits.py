@@ -18,7 +18,7 @@ from psycopg2.errors import InsufficientPrivilege
 from structlog.testing import capture_logs
 
 from consumers.publisher import finish as finish_publishing
-from engine.batch import Batch
+from engine.intake.batch import Batch
 from engine.live import ATTEMPTS_MAX, LiveTransaction
 from engine.store import blockers, generations, shadows, voice, watched
 from engine.store.database import MIGRATION_LOCK, as_owner, connect, migrate, one, transaction

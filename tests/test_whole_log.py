@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.batch import Batch, admitted_from
+from engine.intake.batch import Batch, admitted_from
 from engine.store import history, shadows
 from engine.store.database import transaction
 from engine.store.whole_log import WholeLog, place

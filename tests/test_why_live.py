@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench.as_of import FILL
-from engine.batch import Batch, ClockMove
+from engine.intake.batch import Batch, ClockMove
 from engine.live import LiveTransaction
 from engine.programme.interpret import Interpreter
 from engine.store.database import one, transaction

@@ -33,7 +33,7 @@ from tests.chaos.workers import catch_up, eventually, other_group, running
 from tests.oracle import assert_judged, assert_whole
 
 if TYPE_CHECKING:
-    from engine.batch import Batch
+    from engine.intake.batch import Batch
     from operations.settings import Settings
 
 pytestmark = pytest.mark.kafka

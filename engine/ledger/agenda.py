@@ -11,12 +11,12 @@ from itertools import count
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from engine.ledger.lots import spending_order
+from engine.member.lots import spending_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from engine.ledger.lots import Lot
+    from engine.member.lots import Lot
 
 _NEVER_ENDS = 1 << 62
 _Entry = tuple[int, int, "Lot"]

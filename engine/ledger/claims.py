@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from engine.ledger.lots import ITEM_UNITS
+from engine.member.lots import ITEM_UNITS
 from engine.programme.occasions import TierChange
 from engine.programme.returned import return_to_limits
 from engine.programme.terms import Negative
@@ -13,8 +13,8 @@ from engine.programme.terms import Negative
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from engine.ledger.lots import Lot
     from engine.ledger.turn import Turn
+    from engine.member.lots import Lot
     from engine.programme.facts import Facts
     from engine.programme.model import Programme
 

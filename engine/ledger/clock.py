@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger import celebrations, ranks, redemptions, versions
-from engine.ledger.lots import ITEM_UNITS
 from engine.ledger.movements import ENDED
+from engine.member.lots import ITEM_UNITS
 
 if TYPE_CHECKING:
     from engine.ledger.turn import Turn

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from engine.ledger.turn import Turn
+    from engine.member.state import MemberState
     from engine.programme.contest_periods import Ended
     from engine.programme.terms import Contest
-    from engine.state import MemberState
     from schemas.events import Event
 
 _PREFIX = "contest:"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from engine.ledger.lots import ITEM_UNITS
 from engine.ledger.movements import posting_of
+from engine.member.lots import ITEM_UNITS
 from engine.programme.check import tests_of
 from engine.programme.conditions import MemberPart, MemberValue
 from engine.programme.expiry import Expiry
@@ -18,8 +18,8 @@ from schemas.events import OCCURRED_AT_MS_END
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from engine.ledger.lots import Lot
     from engine.ledger.turn import Turn
+    from engine.member.lots import Lot
     from engine.programme.model import Programme
     from schemas.rewards import RewardEvent
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger.parts import OrderFacts
+from engine.member.state import PAGE_LOTS
+from engine.member.windows import LATE_MS
 from engine.programme.localtime import calendar_of
-from engine.state import PAGE_LOTS
-from engine.windows import LATE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from engine.ledger.lots import Lot
     from engine.ledger.parts import Page, Parts
+    from engine.member.lots import Lot
+    from engine.member.state import MemberState
     from engine.programme.judge import Judges
     from engine.programme.model import Programme
-    from engine.state import MemberState
 
 
 def refunds_close_ms(programme: Programme, bought_ms: int) -> int:

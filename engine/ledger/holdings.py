@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger.agenda import Agenda, Held
-from engine.state import PAGE_LOTS
+from engine.member.state import PAGE_LOTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from engine.ledger.lots import Lot
     from engine.ledger.parts import Books, Parts
-    from engine.state import MemberState
+    from engine.member.lots import Lot
+    from engine.member.state import MemberState
 
 
 class Holdings:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from engine.ledger.memory_budgets import RecordedBudgets
     from engine.ledger.parts import Redeemed
     from engine.ledger.versions import Activation
+    from engine.member.state import LimitUse, MemberState, Occurrence
     from engine.programme.budgets import Budget
     from engine.programme.judge import Judges
-    from engine.state import LimitUse, MemberState, Occurrence
     from schemas.events import Purchase
 
 

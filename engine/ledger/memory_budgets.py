@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.state import LimitUse
+from engine.member.state import LimitUse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from engine.member.state import Occurrence
     from engine.programme.budgets import Budget
-    from engine.state import Occurrence
 
 
 class MemoryBudgets:

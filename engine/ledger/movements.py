@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from engine.ledger.holdings import holdings_of
-from engine.ledger.lots import ITEM_UNITS, Lot, spendable
-from engine.windows import bounded
+from engine.member.lots import ITEM_UNITS, Lot, spendable
+from engine.member.windows import bounded
 from schemas.canonical import movement_key
 from schemas.events import INT64_MAX
 from schemas.rewards import Posting, RewardEvent
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engine.ledger.agenda import Agenda, Held
     from engine.ledger.holdings import Holdings
     from engine.ledger.parts import Books
-    from engine.state import MemberState
+    from engine.member.state import MemberState
 
 ENDED = {"coupon": "coupon.expired", "gift": "gift.revoked", "badge": "badge.revoked", "benefit": "benefit.ended"}
 """What an item's end in its own time is called."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
-from engine.ledger.lots import Lot  # noqa: TC001  msgspec reads the annotations
+from engine.member.lots import Lot  # noqa: TC001  msgspec reads the annotations
+from engine.member.windows import Window  # noqa: TC001  as above
 from engine.programme.budgets import UseBooks
 from engine.referral.facts import Referred  # noqa: TC001  as above
-from engine.windows import Window  # noqa: TC001  as above
 from schemas.events import Purchase, Refund  # noqa: TC001  as above
 
 if TYPE_CHECKING:

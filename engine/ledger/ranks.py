@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger.movements import posting_of
-from engine.ledger.standing import Reached, Standing
 from engine.ledger.tiers import UNEARNED, Brought
+from engine.member.standing import Reached, Standing
+from engine.member.windows import bounded
 from engine.programme.occasions import TierChange
 from engine.programme.terms import TierWindow
-from engine.windows import bounded
 from schemas.canonical import grant_key, occasion_identity
 from schemas.rewards import RewardEvent
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.ledger.lots import spendable
 from engine.ledger.movements import kind_of_unit, posting_of
 from engine.ledger.observer import Priced
 from engine.ledger.parts import Redemption, Taken
+from engine.member.lots import spendable
 from engine.programme.terms import RewardKind
 from schemas.canonical import grant_key
 from schemas.events import INT64_MAX
 from schemas.rewards import HONOURED, RewardEvent
 
 if TYPE_CHECKING:
-    from engine.ledger.lots import Lot
     from engine.ledger.turn import Turn
+    from engine.member.lots import Lot
     from engine.programme.terms import CatalogueReward
     from schemas.events import Redemption as RedemptionEvent
 

@@ -14,10 +14,10 @@ from engine.ledger.movements import posting_of
 from engine.ledger.parts import OrderFacts, ReferralFacts
 from engine.ledger.refunds import refund_of_referee
 from engine.ledger.undoing import Undoing
+from engine.member.windows import LATE_MS
 from engine.programme.counting import name_of
 from engine.programme.facts import Facts
 from engine.referral.facts import Attribution, Forwarded, Referral
-from engine.windows import LATE_MS
 from schemas.canonical import completion_key
 from schemas.events import Decision, MemberEvent, Purchase, Refund, Signup
 from schemas.rewards import RewardEvent, order_key, referee_of
@@ -25,8 +25,8 @@ from schemas.rewards import RewardEvent, order_key, referee_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from engine.ledger.lots import Lot
     from engine.ledger.turn import Turn
+    from engine.member.lots import Lot
     from schemas.events import Profile
 
 NAMES = {Signup: "signup", Purchase: "purchase", Refund: "refund"}

@@ -22,8 +22,8 @@ from schemas.events import Tender
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from engine.ledger.lots import Lot
     from engine.ledger.parts import Refunded
+    from engine.member.lots import Lot
     from engine.programme.facts import Facts
     from engine.programme.model import Challenge, Programme
     from schemas.events import Refund

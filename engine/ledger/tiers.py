@@ -9,19 +9,19 @@ from bisect import bisect_right
 from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.member.windows import LATE_MS, Window, bounded
 from engine.programme.conditions import Duration
 from engine.programme.localtime import DAY_MS, DAY_ZERO
 from engine.programme.terms import Downgrade, TierWindow
-from engine.windows import LATE_MS, Window, bounded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.ledger.standing import Standing
+    from engine.member.standing import Standing
+    from engine.member.state import MemberState
     from engine.programme.judge import Judges
     from engine.programme.localtime import Calendar
     from engine.programme.terms import Level, Tiers
-    from engine.state import MemberState
 
 YEAR_MONTHS = 12
 PERIODS_KEPT = 3

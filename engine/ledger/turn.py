@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger import flagged
-from engine.ledger.lots import ITEM_UNITS
 from engine.ledger.movements import REVOKED, Movements, posting_of
+from engine.member.lots import ITEM_UNITS
+from engine.member.state import Occurrence
 from engine.programme.expiry import Expiry
 from engine.programme.localtime import calendar_of
-from engine.state import Occurrence
 from schemas.canonical import refusal_key
 from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent
@@ -17,13 +17,13 @@ from schemas.rewards import RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.ledger.lots import Lot
     from engine.ledger.parts import Books
+    from engine.member.lots import Lot
+    from engine.member.state import MemberState
     from engine.programme.judge import Judges
     from engine.programme.localtime import Calendar
     from engine.programme.model import Programme
     from engine.programme.terms import Terms
-    from engine.state import MemberState
     from schemas.events import Event
 
 

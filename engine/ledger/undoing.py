@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from engine.ledger.completions import Again
     from engine.ledger.judged import Judged
-    from engine.ledger.lots import Lot
     from engine.ledger.parts import Completion, Contribution
-    from engine.ledger.standing import Reached
     from engine.ledger.turn import Turn
+    from engine.member.lots import Lot
+    from engine.member.standing import Reached
     from engine.programme.model import Programme, Rule
 
 

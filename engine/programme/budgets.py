@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from engine.programme.model import LimitScope, Over, TimesLimit
 
 if TYPE_CHECKING:
+    from engine.member.state import LimitUse, MemberState, Occurrence
     from engine.programme.model import Limit, Programme, Rule
-    from engine.state import LimitUse, MemberState, Occurrence
 
 
 @dataclass(frozen=True, slots=True)

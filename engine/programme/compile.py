@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.ledger.observer import Watch
+    from engine.member.state import MemberState, Occurrence
     from engine.programme.facts import Facts
     from engine.programme.model import Phase, Programme, Rule
-    from engine.state import MemberState, Occurrence
     from schemas.events import Event
 
     JudgeFunction = Callable[[Any, MemberState, Occurrence], Sequence[RewardEvent]]

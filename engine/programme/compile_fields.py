@@ -6,7 +6,8 @@ import ast
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from engine.profile import attribute_of, birthday_of
+from engine.member.profile import attribute_of, birthday_of
+from engine.member.windows import LATE_MS
 from engine.programme import metrics
 from engine.programme.compile_when import condition_expression
 from engine.programme.conditions import (
@@ -51,7 +52,6 @@ from engine.programme.syntax import (
     run,
     when,
 )
-from engine.windows import LATE_MS
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Duration, Field, Metric

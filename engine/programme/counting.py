@@ -10,16 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.ledger.parts import Completion, Contribution, OrderFacts
+from engine.member.windows import LATE_MS, bounded
 from engine.programme.localtime import DAY_MS
 from engine.programme.metrics import add_window, window_sum
 from engine.programme.occasions import ChallengeCompletion, ReferralEvent, TierChange
-from engine.windows import LATE_MS, bounded
 from schemas.events import Purchase
 from schemas.rewards import order_key, referee_of
 
 if TYPE_CHECKING:
+    from engine.member.state import MemberState
     from engine.programme.model import Programme, Rule
-    from engine.state import MemberState
     from schemas.events import Event, MemberEvent
 
 REACHED, STANDING, ROUND, UNTIL_MS, FINAL_MS = range(5)

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from engine.ledger.observer import Watch
+    from engine.member.state import MemberState, Occurrence
     from engine.programme.explain_ledger import Account
     from engine.programme.facts import Facts
     from engine.programme.model import Phase, Programme, Rule
     from engine.programme.observer import Uses
-    from engine.state import MemberState, Occurrence
     from schemas.events import Event
     from schemas.rewards import RewardEvent
 

@@ -19,9 +19,9 @@ from schemas.scalars import iso_from_instant
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from engine.ledger.lots import Lot
     from engine.ledger.observer import Priced
     from engine.ledger.parts import Redemption, Refunded
+    from engine.member.lots import Lot
     from engine.programme.model import Programme
     from schemas.events import Decision, Refund
     from schemas.events import Redemption as RedemptionEvent

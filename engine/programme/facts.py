@@ -7,7 +7,7 @@ from datetime import date
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from engine.profile import attribute_of, birthday_of
+from engine.member.profile import attribute_of, birthday_of
 from engine.programme.conditions import (
     MILLION,
     AllOf,
@@ -45,10 +45,10 @@ from engine.programme.model import Every
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.member.state import MemberState
     from engine.programme.conditions import Condition, Field, Metric, Source
     from engine.programme.localtime import Calendar
     from engine.programme.model import MultipliedAmount
-    from engine.state import MemberState
 
 MONDAY_OF_DAY_ZERO = 3
 """1970-01-01 was a Thursday."""

@@ -34,9 +34,9 @@ from schemas.events import Purchase
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from engine.member.state import MemberState
     from engine.programme.conditions import Condition, Metric
     from engine.programme.model import Amount, Programme, Rule
-    from engine.state import MemberState
     from schemas.events import Event, MemberEvent
 
 Frozen = Field | FieldTest | MultipliedAmount

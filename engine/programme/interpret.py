@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.ledger.observer import NOBODY
+from engine.member.state import LimitUse
 from engine.programme.awards import (
     NOTHING,
     completion,
@@ -42,7 +43,6 @@ from engine.programme.model import (
 )
 from engine.programme.observer import Gate, Observer
 from engine.programme.uses import ForgottenUse, RollingUse, begins_control, is_forgotten, limit_count
-from engine.state import LimitUse
 from schemas.canonical import grant_key
 from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.ledger.observer import Watch
+    from engine.member.state import MemberState, Occurrence
     from engine.programme.frozen import Frozen
     from engine.programme.model import Amount, Challenge, Draw, Give, Limit, LimitScope, Programme, Rule
-    from engine.state import MemberState, Occurrence
     from schemas.events import Event, MemberEvent
 
     Uses = dict[LimitScope, LimitUse | RollingUse | ForgottenUse]

@@ -1,19 +1,19 @@
 """Read and enter the history that rules may know: the part of metrics that both ways of judging share.
 
 A count or a sum without a window is one integer, the last time one instant, a streak two integers; windows are bounded
-by `engine.windows`. Sums stay within 64 bits.
+by `engine.member.windows`. Sums stay within 64 bits.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.windows import LATE_MS, Window, bounded
+from engine.member.windows import LATE_MS, Window, bounded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from engine.state import MemberState
+    from engine.member.state import MemberState
 
 NO_WINDOWS: Mapping[str, Window] = {}
 """The windows of a member without any memory."""

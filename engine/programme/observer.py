@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from engine.member.state import LimitUse
     from engine.programme.facts import Facts
     from engine.programme.model import LimitScope, Phase, Rule
     from engine.programme.uses import RollingUse
-    from engine.state import LimitUse
 
     Uses = Mapping[LimitScope, LimitUse | RollingUse]
 

@@ -14,19 +14,19 @@ from itertools import accumulate
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from engine.member.state import LimitUse
+from engine.member.windows import SLACK_MS, VALUES_MAX, Window, windows_with
 from engine.programme.conditions import Duration
 from engine.programme.contest_periods import bounds_of
 from engine.programme.facts import period_of
 from engine.programme.localtime import calendar_of
-from engine.state import LimitUse
-from engine.windows import SLACK_MS, VALUES_MAX, Window, windows_with
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
+    from engine.member.state import MemberState, Occurrence
     from engine.programme.budgets import UseBooks
     from engine.programme.localtime import Calendar
     from engine.programme.model import Every, LimitScope, Programme
-    from engine.state import MemberState, Occurrence
 
 _PERIOD = attrgetter("period")
 

@@ -14,7 +14,7 @@ from msgspec import json, structs
 from psycopg2.extras import execute_values
 
 from engine.ledger.memory_budgets import Asking
-from engine.state import LimitUse
+from engine.member.state import LimitUse
 from engine.store.eras import hold, newest
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.member.state import Occurrence
     from engine.programme.budgets import Budget
-    from engine.state import Occurrence
 
 FACT = "budget"
 """The kind of a `generation_fact` that says where a budget stood in the way."""

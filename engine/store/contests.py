@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from msgspec import msgpack
 from psycopg2.extras import execute_values
 
-from engine.batch import NO_OFFSET, SetAside
 from engine.evaluate import award
+from engine.intake.batch import NO_OFFSET, SetAside
 from engine.ledger.contests import Won, scores_of
+from engine.member.state import Occurrence
 from engine.programme.contest_periods import ended_by, next_end
 from engine.programme.occasions import ContestWon
-from engine.state import Occurrence
 from engine.store import generations, ledgers, member_states, personal, profiles, quarantine, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks

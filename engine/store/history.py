@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import msgpack
 
-from engine.state import Occurrence
+from engine.member.state import Occurrence
 from engine.store import personal
 from engine.store.forwards import OWN_EVENTS
 from schemas.canonical import event_identity

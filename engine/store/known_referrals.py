@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import Admitted
+    from engine.intake.batch import Admitted
     from engine.programme.model import Programme
     from engine.store.forwards import Due
     from engine.store.member_states import Member

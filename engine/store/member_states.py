@@ -8,9 +8,9 @@ from msgspec import Struct, field, msgpack
 
 from engine.ledger.parts import Parts  # noqa: TC001  msgspec reads the annotations
 from engine.ledger.tiers import Standings  # noqa: TC001  as above
-from engine.profile import MemberProfile
+from engine.member.profile import MemberProfile
+from engine.member.state import MemberState
 from engine.referral.tracker import Tracker  # noqa: TC001  as above
-from engine.state import MemberState
 from engine.store.binary_copy import NULL, copy_rows, pack_bigint, pack_bytes, pack_text, pack_timestamp
 from engine.store.eras import keep_to_keys, newest
 from engine.store.forwards import tracker_of

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec.structs import astuple
 from psycopg2.extras import execute_values
 
-from engine.batch import LastRecord
+from engine.intake.batch import LastRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import Batch, OffsetMove, Partition
+    from engine.intake.batch import Batch, OffsetMove, Partition
 
 
 class Fenced(Exception):  # noqa: N818  a verdict: another worker has these partitions

@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import msgpack
 
-from engine.profile import MemberProfile
+from engine.member.profile import MemberProfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

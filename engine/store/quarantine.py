@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import RealDictCursor, execute_values
 
-from engine.batch import NO_OFFSET
+from engine.intake.batch import NO_OFFSET
 from engine.store import personal
 from engine.store.database import one
 from engine.store.forwards import OWN_NAMES, ROWS
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import SetAside
+    from engine.intake.batch import SetAside
     from engine.store.personal import Owner
     from schemas.events import Event
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import msgpack
 from psycopg2.extras import execute_values
 
-from engine.batch import Admitted, admitted_from
+from engine.intake.batch import Admitted, admitted_from
 from engine.ledger.forget import refunds_close_ms
 from engine.programme.localtime import DAY_ZERO, calendar_of
 from engine.referral.attribution import Attributor, TouchSeen, Waiting, first_signup

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger.memory_budgets import RecordedBudgets
-from engine.state import LimitUse, is_full, turn_page
+from engine.member.state import LimitUse, is_full, turn_page
 from engine.store import ledgers, uses
 from engine.store.binary_copy import copy_rows
 from engine.store.books import add_to_stock
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.ledger.parts import Page
+    from engine.member.state import MemberState, Occurrence
     from engine.programme.budgets import Budget
     from engine.programme.judge import Judges
-    from engine.state import MemberState, Occurrence
     from engine.store.member_states import Member
     from engine.store.replay_facts import Facts
     from engine.store.shadows import Generation

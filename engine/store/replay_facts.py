@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.ledger.contests import Won
 from engine.ledger.memory_budgets import Asking
 from engine.ledger.parts import Redeemed
-from engine.state import LimitUse
+from engine.member.state import LimitUse
 from engine.store import generations, live_schedule
 from engine.store.budgets import FACT
 from engine.store.history import History

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.batch import NO_OFFSET
+from engine.intake.batch import NO_OFFSET
 from engine.ledger import adjustments
 from engine.store import personal
 from engine.store.binary_copy import NULL, copy_rows, pack_bytes, pack_text, timestamp_us
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.batch import Admitted
+    from engine.intake.batch import Admitted
 
 TARGET = f"guerdon.source_event ({', '.join(SOURCE_COLUMNS)})"
 IDENTITY_TARGET = "guerdon.event_identity (digest, seq, shard, identity)"

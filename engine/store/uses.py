@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from msgspec import msgpack
 from psycopg2.extras import execute_values
 
+from engine.member.state import LimitUse, bring_back_uses, has_many_uses, turn_uses
 from engine.programme.uses import kept_from_ms
-from engine.state import LimitUse, bring_back_uses, has_many_uses, turn_uses
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_integer, pack_timestamp
 
 if TYPE_CHECKING:

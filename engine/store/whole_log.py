@@ -11,7 +11,7 @@ from io import BytesIO
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from engine.state import Occurrence
+from engine.member.state import Occurrence
 from engine.store import personal
 from engine.store.binary_copy import HEADER, NULL, POSTGRES_EPOCH_MS
 from engine.store.history import TOPIC_OF, History, Logged, Recorded, StoredSchemas

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import msgpack
 
-from engine.batch import Admitted, Batch, admitted_from
+from engine.intake.batch import Admitted, Batch, admitted_from
 from engine.live import LiveTransaction
 from engine.store.personal import OWN_FORMAT
 from schemas.codec import CommittedSchemas, Encoder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from engine.windows import Window  # noqa: TC001  msgspec reads the annotation
+from engine.member.windows import Window  # noqa: TC001  msgspec reads the annotation
 
 
 class Reached(Struct, array_like=True):

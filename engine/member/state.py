@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from engine.ledger.lots import Lot  # noqa: TC001  msgspec reads the annotations
 from engine.ledger.parts import Completion, OrderFacts, Page
-from engine.ledger.standing import Standing  # noqa: TC001  as above
-from engine.profile import MemberProfile  # noqa: TC001  as above
+from engine.member.lots import Lot  # noqa: TC001  msgspec reads the annotations
+from engine.member.profile import MemberProfile  # noqa: TC001  as above
+from engine.member.standing import Standing  # noqa: TC001  as above
+from engine.member.windows import Window  # noqa: TC001  as above
 from engine.referral.facts import Referral  # noqa: TC001  as above
-from engine.windows import Window  # noqa: TC001  as above
 
 if TYPE_CHECKING:
     from engine.programme.budgets import UseBooks
@@ -38,8 +38,8 @@ class LimitUse(Struct, array_like=True, gc=False):
 class Memory(Struct, array_like=True):
     """Hold what few members or few programmes need: limits per value of a field, windows, counters, held rewards.
 
-    Each is bounded: values of a field and entries of a window by `engine.windows`, the rest by the rules and items of
-    the programmes. `counters` holds a few integers a key, `held` when a badge or benefit ends (0: never), `crowded_out`
+    Each is bounded: values of a field and entries of a window by `engine.member.windows`, the rest by the rules and
+    items of the programmes. `counters` holds a few integers a key, `held` when a badge or benefit ends (0: never), `crowded_out`
     the latest period, or instant, of which a limit has values that had to make room for others: they lie among
     `MemberState.ended`, or beyond the state.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.state import MemberState
+    from engine.member.state import MemberState
     from schemas.events import Profile, Signup
 
 ATTRIBUTES_MAX = 100

@@ -138,7 +138,7 @@ class Batch:
 
 
 def admitted_from(event: Event, shard: int, schema_id: int, payload: bytes, secret: bytes) -> Admitted:
-    """Make the record of an event that passed `engine.admit.check`."""
+    """Make the record of an event that passed `engine.intake.admit.check`."""
     member_id = "" if type(event) is Touch else event.member_id  # type: ignore[attr-defined]
     return Admitted(
         event,
