@@ -19,7 +19,7 @@ from bench import load
 from bench.databases import fresh, server, write_share
 from bench.replay import decode_us
 from engine.intake.batch import Batch, admitted_from
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.store.database import one
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.partitioning import shard_of

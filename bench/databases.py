@@ -13,7 +13,7 @@ import psycopg2
 from psycopg2 import sql
 
 from engine.intake.batch import Admitted, Batch, admitted_from
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.store.database import migrate, one
 from operations.programmes import activate
 from operations.services.postgresql import LocalPostgres

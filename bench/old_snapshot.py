@@ -22,7 +22,7 @@ from bench.databases import cpu_s, fresh, postmaster, server
 from bench.load import PROGRAMME, purchases
 from consumers.output import POSITIONS_MAX, SHARDS_MAX
 from engine.intake.batch import Admitted, Batch, OffsetMove, admitted_from
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.store import offsets, publication
 from engine.store.database import PUBLISHER, connect, one, transaction
 from engine.store.eras import keep_to_keys

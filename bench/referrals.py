@@ -12,7 +12,7 @@ from contextlib import closing
 from bench import load
 from bench.databases import fresh, server
 from engine.intake.batch import Admitted, Batch, ClockMove, admitted_from
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.events import Event, Purchase, Share, Signup
 from schemas.partitioning import shard_of

@@ -15,7 +15,8 @@ import psycopg2
 from engine.evaluate import fold
 from engine.intake.batch import Batch, ClockMove
 from engine.ledger.memory_books import MemoryBooks
-from engine.live import LiveTransaction
+from engine.live.ticks import DUE, MEMBERS_MAX
+from engine.live.transaction import LiveTransaction
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
@@ -23,7 +24,6 @@ from engine.store import member_states, programmes
 from engine.store.binary_copy import pack_text
 from engine.store.database import migrate, transaction
 from engine.store.member_states import Member
-from engine.ticks import DUE, MEMBERS_MAX
 from operations.services.postgresql import LocalPostgres
 from schemas.canonical import event_identity
 from schemas.codec import CommittedSchemas

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.in_a_row import IN_A_ROW_MAX, ours
 from engine.intake import admit
 from engine.intake.batch import Admitted, SetAside, admitted_from
+from engine.live.in_a_row import IN_A_ROW_MAX, ours
 from engine.store.database import one, transaction
 from engine.store.failures import StepFailed, is_data, told
 from engine.store.generations import writable

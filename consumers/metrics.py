@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from consumers.watch import Watch
     from engine.intake.batch import Batch
-    from engine.work import Outcome
+    from engine.live.work import Outcome
     from operations.figures import Figures
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, of which nobody asks

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from consumers.database_time import DatabaseTime
-from engine import ticks
+from engine.live import ticks
 from engine.store import generations, offsets
 from engine.store.database import INFRASTRUCTURE, connect
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.work import Outcome
+    from engine.live.work import Outcome
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from consumers.lanes import Lanes
     from consumers.metrics import Metrics
     from engine.intake.batch import Batch, Partition
-    from engine.work import Outcome
+    from engine.live.work import Outcome
     from operations.settings import Settings
 
 log = structlog.get_logger()

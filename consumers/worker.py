@@ -32,7 +32,7 @@ from consumers.warned import warn
 from consumers.watch import StepTimes, Watch
 from consumers.writer import Stopped, TookTooLong, Writer
 from engine.intake.batch import Batch
-from engine.standings import retell
+from engine.live.standings import retell
 from engine.store.database import INFRASTRUCTURE
 from engine.store.failures import words_of
 from engine.store.offsets import Fenced
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from consumers.clock import ClockName
     from consumers.positions import Begin
     from engine.intake.batch import Partition
-    from engine.work import Outcome
+    from engine.live.work import Outcome
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import structlog
 
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.store.failures import cannot_go_on, passes, words_of
 from schemas.errors import ServiceUnreachable
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.intake.batch import Batch
-    from engine.work import Outcome
+    from engine.live.work import Outcome
 
 log = structlog.get_logger()
 

@@ -16,7 +16,8 @@ from engine.evaluate import advance, award, fold
 from engine.ledger.adjustments import Adjustment, counts
 from engine.ledger.contests import has_won, ranked, scores_of
 from engine.ledger.versions import Activation
-from engine.live import load_judge
+from engine.live.ticks import MEMBERS_MAX
+from engine.live.transaction import load_judge
 from engine.member.state import Occurrence, is_full
 from engine.programme.contest_periods import ended_by
 from engine.programme.judge import moves_members
@@ -24,7 +25,6 @@ from engine.store import history, source_log
 from engine.store.failures import is_judging
 from engine.store.generations import version_in
 from engine.store.replay_facts import Facts
-from engine.ticks import MEMBERS_MAX
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX, Profile, Purchase, Signup
 from schemas.partitioning import shard_of
@@ -306,7 +306,7 @@ class LogFold(ABC):
             self._follow(shard, Activation(seq, shard.outside_at(seq + 1), reached_ms))
 
     def _release(self, shard: Shard, recorded: history.Recorded) -> None:
-        """Judge what waited for a member's release, as `engine.release` does; here nobody may be held."""
+        """Judge what waited for a member's release, as `engine.live.release` does; here nobody may be held."""
         member, seq = shard.member(recorded.member_id), recorded.occurrence.seq
         held_since = member.state.held_since
         member.seq = seq

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import msgpack, structs
 
 from engine.intake.batch import Batch, admitted_from
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.store import generations, personal, programmes, quarantine, source_log
 from engine.store.database import NO_LIMIT, one, transaction
 from operations import decisions

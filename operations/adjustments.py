@@ -15,7 +15,7 @@ from psycopg2.errors import LockNotAvailable
 
 from engine.intake.batch import Admitted, Batch, ClockMove
 from engine.ledger.adjustments import KIND, adjustment
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.member.lots import ITEM_UNITS
 from engine.store import adjustments, generations, personal, quarantine, shadows
 from engine.store.database import NO_LIMIT, connect, one, transaction

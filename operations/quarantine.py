@@ -10,9 +10,9 @@ from msgspec import msgpack
 
 from engine.intake import admit
 from engine.intake.batch import Batch, Portion, admitted_from
-from engine.live import ATTEMPTS_MAX, LiveTransaction
-from engine.release import release_member
-from engine.safety_net import still_failing
+from engine.live.release import release_member
+from engine.live.safety_net import still_failing
+from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
 from engine.store import contests, personal, programmes, quarantine
 from engine.store.database import RETRYABLE, one, transaction
 from engine.store.failures import StepFailed, is_data
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.intake.batch import Admitted
-    from engine.work import Outcome
+    from engine.live.work import Outcome
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
     from schemas.events import Event

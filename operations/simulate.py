@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.conflicts import is_same_order, other_event, other_order
 from engine.evaluate import advance, award, fold
 from engine.intake import admit
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import MemoryBudgets
 from engine.ledger.versions import Activation
+from engine.live.conflicts import is_same_order, other_event, other_order
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import compile_programme
 from engine.programme.explain import Explainer

@@ -13,7 +13,7 @@ from engine.ledger.contests import Won, rank_of
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import RecordedBudgets
 from engine.ledger.tiers import report_of
-from engine.live import load_judge
+from engine.live.transaction import load_judge
 from engine.member.state import MemberState, Occurrence
 from engine.programme.explain import Explainer
 from engine.programme.explain_tier import explain_tier
@@ -163,7 +163,7 @@ class HistoryFold:
         """Fold a member's source events, the earliest first, with what moved them beside those.
 
         A member who was held, by an event of theirs or by a tick, is judged on from their `release`, as
-        `engine.release` did: in order, each event by the version of its own place. An event that still waits is not in
+        `engine.live.release` did: in order, each event by the version of its own place. An event that still waits is not in
         what is returned.
         """
         released_seq = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.live import load_judge
+from engine.live.transaction import load_judge
 from engine.programme.explain_moves import sentence_of
 from engine.programme.explain_values import Wording
 from engine.referral.facts import Attribution, Forwarded

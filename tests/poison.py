@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.intake.batch import Batch, OffsetMove
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.store import offsets
 from engine.store.database import transaction
 from tests.chaos.batches import admitted
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
     from engine.intake.batch import Partition
-    from engine.work import Work
+    from engine.live.work import Work
     from schemas.events import Event
 
 STEPS = [name for name, _ in LiveTransaction.STEPS]

@@ -8,10 +8,10 @@ import signal
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from engine import live
 from engine.intake.batch import Batch, ClockMove
-from engine.live import LiveTransaction, load_judge
-from engine.release import release_member
+from engine.live import transaction as live
+from engine.live.release import release_member
+from engine.live.transaction import LiveTransaction, load_judge
 from engine.store import shadows
 from engine.store.database import one, transaction
 from operations.replay import Request, replay

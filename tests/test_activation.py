@@ -16,7 +16,7 @@ from engine.evaluate import advance, fold
 from engine.intake.batch import Batch, ClockMove
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.versions import Activation
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import Judge, compile_programme
 from engine.programme.load import load_programme

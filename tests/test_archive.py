@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from cli.main import app
 from consumers.worker import Worker
 from engine.intake.batch import Batch, ClockMove
-from engine.live import LiveTransaction
-from engine.release import release_member
+from engine.live.release import release_member
+from engine.live.transaction import LiveTransaction
 from engine.store import archives, generations, offsets, publication
 from engine.store.database import one, transaction
 from operations.archive import export, verify

@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from engine.intake.batch import Batch
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.store.database import ANALYST, one, transaction
 from operations.generations import discard, promote
 from operations.replay import Request, replay

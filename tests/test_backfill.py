@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine import live
 from engine.intake.batch import Batch
-from engine.live import LiveTransaction, load_judge
-from engine.release import release_member
+from engine.live import transaction as live
+from engine.live.release import release_member
+from engine.live.transaction import LiveTransaction, load_judge
 from engine.store.database import transaction
 from engine.store.member_states import decode_state
 from operations.generations import discard

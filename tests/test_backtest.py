@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import engine.log_fold
-from engine.live import load_judge
+from engine.live.transaction import load_judge
 from engine.programme.compile import compile_programme
 from engine.store.database import transaction
 from operations import backtest

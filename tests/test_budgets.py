@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine import live
 from engine.intake.batch import Batch
-from engine.live import LiveTransaction, load_judge
-from engine.release import release_member
+from engine.live import transaction as live
+from engine.live.release import release_member
+from engine.live.transaction import LiveTransaction, load_judge
 from engine.store.database import one, transaction
 from operations.simulate import simulate
 from operations.verify import verify

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from engine.conflicts import is_same_order, other_order
+from engine.live.conflicts import is_same_order, other_order
 from schemas.events import Item, Purchase
 from tests.in_memory import event, judged
 

@@ -10,9 +10,9 @@ import pytest
 
 from engine.evaluate import award
 from engine.intake.batch import Batch, ClockMove
-from engine.live import LiveTransaction
+from engine.live.release import release_member
+from engine.live.transaction import LiveTransaction
 from engine.programme.load import load_programme
-from engine.release import release_member
 from engine.store import contests
 from engine.store.database import transaction
 from operations import quarantine

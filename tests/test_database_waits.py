@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.store import session, watch
 from engine.store.asking import Asked
 from engine.store.database import NO_LIMIT, connect, transaction

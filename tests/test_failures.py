@@ -9,9 +9,9 @@ import psycopg2
 import pytest
 
 from consumers.writer import Stopped, Writer
-from engine import live
 from engine.intake.batch import Batch
-from engine.live import LiveTransaction
+from engine.live import transaction
+from engine.live.transaction import LiveTransaction
 from engine.store.failures import is_data, passes, told
 from operations import quarantine
 from operations.verify import verify
@@ -69,7 +69,7 @@ def test_every_other_class_sets_nothing_aside_and_moves_no_offset(
 ) -> None:
     """The same attempt succeeds as soon as the cause has gone."""
     activate(database_url)
-    monkeypatch.setattr(live, "ATTEMPTS_MAX", 2)
+    monkeypatch.setattr(transaction, "ATTEMPTS_MAX", 2)
     events = [purchase(n, f"m{n}") for n in range(4)]
     batch = Topic(database_url).batch(events)
     with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
@@ -130,7 +130,7 @@ def test_a_connection_lost_while_an_event_is_judged_holds_nobody(
 ) -> None:
     """What a judgement asks of PostgreSQL may fail for PostgreSQL's reasons: that says nothing about the event."""
     activate(database_url)
-    load_judge = live.load_judge
+    load_judge = transaction.load_judge
     lost = [psycopg2.OperationalError("server closed the connection unexpectedly")]
 
     class Losing:
@@ -142,7 +142,7 @@ def test_a_connection_lost_while_an_event_is_judged_holds_nobody(
                 raise lost.pop()
             return getattr(self._judge, name)
 
-    monkeypatch.setattr(live, "load_judge", lambda cursor, version: Losing(load_judge(cursor, version)))
+    monkeypatch.setattr(transaction, "load_judge", lambda cursor, version: Losing(load_judge(cursor, version)))
     with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
         with pytest.raises(psycopg2.OperationalError, match="closed the connection"):
             worker.commit(Batch([admitted(purchase(1))]))

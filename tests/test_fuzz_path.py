@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from engine.intake import admit
 from engine.intake.batch import NO_OFFSET, Admitted, Batch, ClockMove, SetAside, admitted_from
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.store.database import ANALYST, one, transaction
 from engine.store.personal import OWN_FORMAT
 from operations.rows import dictionaries

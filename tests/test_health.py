@@ -20,7 +20,7 @@ from cli.main import app
 from consumers import heartbeat, watch
 from consumers.watch import StepTimes, compact, worker_name
 from engine.intake.batch import NO_OFFSET, SetAside
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.store import offsets, quarantine, revision, workers
 from engine.store.database import migrate, one, transaction
 from engine.store.workers import Pulse

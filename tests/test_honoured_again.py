@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import msgpack, structs
 
-from engine import live
 from engine.intake.batch import Batch
 from engine.ledger.parts import Redemption
-from engine.live import load_judge
-from engine.release import release_member
+from engine.live import transaction as live
+from engine.live.release import release_member
+from engine.live.transaction import load_judge
 from engine.store.database import transaction
 from operations.generations import discard, promote
 from operations.simulate_log import simulate_log

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.in_a_row import IN_A_ROW_MAX
 from engine.intake.batch import Batch
-from engine.live import LiveTransaction
+from engine.live.in_a_row import IN_A_ROW_MAX
+from engine.live.transaction import LiveTransaction
 from operations import quarantine
 from schemas.errors import CannotGoOn
 from tests.chaos.batches import SCHEMAS, admitted, commit, purchase

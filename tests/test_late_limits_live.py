@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.intake.batch import Batch
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.replay import Replay, Stretch
 from engine.store.database import one, transaction
 from operations.generations import discard, promote

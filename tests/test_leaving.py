@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.intake.batch import Partition
-    from engine.work import Outcome
+    from engine.live.work import Outcome
     from operations.settings import Settings
 
 pytestmark = pytest.mark.kafka

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine import live, release
 from engine.intake.batch import Batch
-from engine.live import LiveTransaction
-from engine.release import release_member
+from engine.live import release
+from engine.live import transaction as live
+from engine.live.release import release_member
+from engine.live.transaction import LiveTransaction
 from engine.store.database import one, transaction
 from operations.verify import verify
 from projections.runner import finish

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.intake.batch import Batch
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.member.state import PAGE_LOTS
 from engine.store.database import ANALYST, one, transaction
 from operations.simulate import simulate

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from engine import live
 from engine.intake.batch import Batch, OffsetMove
+from engine.live import transaction as live
+from engine.live.work import Outcome
 from engine.store import offsets
 from engine.store.database import transaction
 from engine.store.offsets import Fenced
-from engine.work import Outcome
 from operations.settings import Settings, load_settings
 from operations.verify import verify
 from projections.runner import finish

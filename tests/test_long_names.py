@@ -11,7 +11,7 @@ import pytest
 import engine.referral.attribution
 import engine.referral.tracker
 from engine.intake.batch import Batch
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.referral.facts import own_id
 from engine.store import forwards
 from engine.store.database import one, transaction

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from cli.main import app
 from engine import meaning
 from engine.intake.batch import Batch, ClockMove
-from engine.live import LiveTransaction
-from engine.release import release_member
+from engine.live.release import release_member
+from engine.live.transaction import LiveTransaction
 from engine.store import shadows
 from engine.store.database import migrate, one, transaction
 from operations.archive import export

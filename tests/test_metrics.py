@@ -31,9 +31,9 @@ from consumers.metrics import Metrics
 from consumers.watch import StepTimes, Watch
 from consumers.worker import Worker
 from engine.intake.batch import Batch, OffsetMove
+from engine.live.work import Detail, Outcome, together
 from engine.store import quarantine, revision
 from engine.store.database import migrate, transaction
-from engine.work import Detail, Outcome, together
 from operations import figures
 from operations.figures import Figures
 from operations.services import processes

@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 
 from engine.intake.batch import Batch, OffsetMove
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.store import offsets, publication
 from engine.store.database import PUBLISHER, connect, one, transaction
 from engine.store.eras import keep_to_keys

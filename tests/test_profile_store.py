@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import engine.recording
+import engine.live.recording
 from engine.evaluate import fold
 from engine.intake.batch import Batch
-from engine.live import LiveTransaction
+from engine.live.release import release_member
+from engine.live.transaction import LiveTransaction
 from engine.member.profile import MemberProfile
-from engine.release import release_member
 from engine.store import member_states, profiles
 from engine.store.database import connect, one, transaction
 from engine.store.profile_fill import fill_profiles
@@ -216,7 +216,7 @@ def test_a_held_members_profile_waits_with_their_events(
     late = share()
     others = (profile("m2", birthday="--01-01"), Erasure(**head("m2")))
     with monkeypatch.context() as defect:
-        defect.setattr(engine.recording, "fold", fail)
+        defect.setattr(engine.live.recording, "fold", fail)
         worker.commit(batch(*bad.values(), profile(attributes={"city": "Oslo"}), late, *others))
     assert opened(database_url) == MemberProfile(BIRTHDAY, {}), "what came while they were held is not taken in yet"
     assert stored(database_url, "m2") is None
@@ -241,7 +241,7 @@ def test_a_database_from_before_profiles_is_filled_from_its_log(
         raise ZeroDivisionError
 
     with monkeypatch.context() as defect:
-        defect.setattr(engine.recording, "fold", fail)
+        defect.setattr(engine.live.recording, "fold", fail)
         worker.commit(batch(profile("held", attributes={"city": "Rome"})))
     with closing(connect(database_url, role=None)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("UPDATE guerdon.member_state SET personal = NULL")  # as the migration finds them

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.intake.batch import Batch
-from engine.release import release_member
+from engine.live.release import release_member
 from engine.store import generations
 from engine.store.database import as_owner, connect, one, transaction
 from operations import programmes

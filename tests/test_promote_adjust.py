@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import engine.live
+import engine.live.transaction
 import engine.replay
 from engine.intake.batch import Batch
-from engine.live import load_judge
-from engine.release import release_member
+from engine.live.release import release_member
+from engine.live.transaction import load_judge
 from engine.store import generations
 from engine.store.database import connect, transaction
 from engine.store.history import History
@@ -246,7 +246,7 @@ def test_one_that_waited_for_a_release_is_ignored_too(
     number = judged_by_amount(database_url, tmp_path)
     promote_as_adjustments(database_url, number)
     with monkeypatch.context() as defect:
-        refuse(defect, engine.live, "e26")
+        refuse(defect, engine.live.transaction, "e26")
         commit(database_url, Batch([admitted(purchase(26, "m2"))]))
     with transaction(database_url) as cursor:
         assert release_member(cursor, shard_of("m2"), "m2") == 1

@@ -12,7 +12,8 @@ from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner
 
 from cli.main import app
-from engine import live, release
+from engine.live import release
+from engine.live import transaction as live
 from engine.store import personal
 from engine.store.database import transaction
 from engine.store.history import History

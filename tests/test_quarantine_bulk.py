@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from engine import live
-from engine.in_a_row import IN_A_ROW_MAX
-from engine.live import ATTEMPTS_MAX, LiveTransaction
+from engine.live import transaction as live
+from engine.live.in_a_row import IN_A_ROW_MAX
+from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
 from engine.store.database import transaction
 from engine.store.quarantine import Chosen
 from operations import quarantine

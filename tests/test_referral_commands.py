@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from cli import member as member_command
 from cli import referral as referral_commands
 from engine.intake.batch import Batch, ClockMove
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from projections.runner import finish
 from schemas.errors import AnswerIsNo, InputError
 from tests.chaos.batches import SCHEMAS

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.intake.batch import Batch, ClockMove
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.programme.load import load_programme
 from engine.store.database import ANALYST, one, transaction
 from operations.event_lines import Line

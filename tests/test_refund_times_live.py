@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.intake.batch import Batch, ClockMove
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.member.state import PAGE_LOTS
 from engine.programme.load import load_programme
 from engine.programme.localtime import DAY_MS

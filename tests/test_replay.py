@@ -14,7 +14,7 @@ import pytest
 
 import engine.log_fold
 from engine.intake.batch import Batch
-from engine.live import load_judge
+from engine.live.transaction import load_judge
 from engine.replay import Replay, Stretch
 from engine.store import generations, shadows
 from engine.store.database import as_owner, transaction

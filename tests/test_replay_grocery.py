@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from engine.intake.batch import Batch
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from operations import demo_check, demo_data
 from operations.backtest import Question, backtested
 from operations.demo import PROGRAMME

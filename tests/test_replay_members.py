@@ -9,7 +9,7 @@ import pytest
 
 import engine.replay as replay_module
 from engine.intake.batch import Batch, ClockMove
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.replay import Replay, Stretch
 from engine.store import shadows
 from engine.store.database import as_owner, transaction

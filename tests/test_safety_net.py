@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import msgpack
 
-from engine import live, release
 from engine.intake.batch import Batch, ClockMove
-from engine.live import LiveTransaction
+from engine.live import release
+from engine.live import transaction as live
+from engine.live.transaction import LiveTransaction
 from engine.referral.facts import Attribution
 from engine.store import contests, forwards
 from engine.store.database import transaction
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.work import Outcome, Work
+    from engine.live.work import Outcome, Work
 
 pytestmark = pytest.mark.postgres
 

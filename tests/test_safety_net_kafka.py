@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cli import main
 from consumers.database_time import DatabaseTime
 from consumers.intake import Intake
-from engine.in_a_row import IN_A_ROW_MAX
+from engine.live.in_a_row import IN_A_ROW_MAX
 from engine.store.database import transaction
 from operations import offsets, quarantine
 from operations.verify import verify

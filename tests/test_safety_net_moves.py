@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.intake.batch import Admitted, Batch, OffsetMove, SetAside
-from engine.safety_net import Moves, merged
+from engine.live.safety_net import Moves, merged
 from engine.store.forwards import Forwarding
 from schemas.rejection import Reason
 from tests.chaos.batches import admitted, purchase

@@ -105,7 +105,7 @@ def test_a_cache_that_is_full_drops_the_shard_that_was_used_least_recently() -> 
 
 def test_a_worker_reads_a_member_anew_after_another_one_wrote(database_url: str) -> None:
     """Daily limits are in the state: a worker that believed its cache would grant beyond them."""
-    from engine.live import LiveTransaction  # noqa: PLC0415  beside its only use
+    from engine.live.transaction import LiveTransaction  # noqa: PLC0415  beside its only use
     from tests.chaos.batches import SCHEMAS  # noqa: PLC0415  as above
 
     activate(database_url)

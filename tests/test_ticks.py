@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine import live, ticks
 from engine.intake.batch import Batch, ClockMove
-from engine.live import LiveTransaction
-from engine.release import release_member
+from engine.live import ticks
+from engine.live import transaction as live
+from engine.live.release import release_member
+from engine.live.transaction import LiveTransaction
+from engine.live.work import Outcome
 from engine.store.database import transaction
-from engine.work import Outcome
 from operations import quarantine
 from operations.settings import load_settings
 from operations.verify import verify
@@ -209,7 +210,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, member_id: str) -> None:
         lambda event: event.member_id == member_id and type(event).__name__ == "Birthday",
     )
     monkeypatch.setattr(live, "load_judge", refusing)
-    monkeypatch.setattr("engine.release.load_judge", refusing)
+    monkeypatch.setattr("engine.live.release.load_judge", refusing)
 
 
 def test_a_member_for_whom_a_tick_fails_is_held_alone_and_goes_on_when_released(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.intake.batch import Batch, ClockMove, SetAside
-from engine.live import LiveTransaction
-from engine.standings import retell
+from engine.live.standings import retell
+from engine.live.transaction import LiveTransaction
 from engine.store.database import ANALYST, transaction
 from operations import projections
 from operations.member import member

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from consumers.publisher import finish as finish_publishing
 from engine.intake.batch import Batch
-from engine.live import ATTEMPTS_MAX, LiveTransaction
+from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
 from engine.store import blockers, generations, shadows, voice, watched
 from engine.store.database import MIGRATION_LOCK, as_owner, connect, migrate, one, transaction
 from engine.store.stillness import Stillness

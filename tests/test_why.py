@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine import live
 from engine.intake.batch import Batch, ClockMove
+from engine.live import transaction as live
 from engine.store import history
 from engine.store.database import transaction
 from operations import quarantine

@@ -12,8 +12,8 @@ from schemas.canonical import content_digest, event_identity, order_identity
 from schemas.events import TYPE_NAMES, Purchase, Touch
 
 if TYPE_CHECKING:
+    from engine.live.ticks import Tick
     from engine.store.forwards import Forwarding, Undecided
-    from engine.ticks import Tick
     from schemas.events import Event
     from schemas.rejection import Reason
 

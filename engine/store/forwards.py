@@ -8,11 +8,11 @@ from msgspec import DecodeError, msgpack, structs
 
 from engine.ledger import adjustments
 from engine.ledger.adjustments import Adjustment
+from engine.live.turns import Drained
 from engine.referral.attribution import Waiting
 from engine.referral.facts import Attribution, Forwarded, own_id
 from engine.referral.tracker import Tracker
 from engine.store.eras import newest
-from engine.turns import Drained
 from schemas.canonical import event_identity
 from schemas.events import ID_CHARACTERS_MAX, MemberEvent
 

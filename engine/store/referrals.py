@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.live.turns import Turns
     from engine.programme.model import Programme
     from engine.referral.facts import Attribution, Forwarded
     from engine.referral.identities import Identities
     from engine.referral.tracker import Purchases
     from engine.store.member_states import Member
-    from engine.turns import Turns
     from schemas.events import Event
 
     Place = tuple[int, int]

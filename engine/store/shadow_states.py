@@ -112,7 +112,7 @@ class Shard:
             heappush(self.agenda, (due_ms, member_id))
 
     def take_due(self, until_ms: int, members_max: int) -> list[Member]:
-        """Return to whom something happens by an instant, in the order in which `engine.ticks` finds them."""
+        """Return to whom something happens by an instant, in the order in which `engine.live.ticks` finds them."""
         found: list[Member] = []
         agenda, due = self.agenda, self.due
         while agenda and agenda[0][0] <= until_ms and len(found) < members_max:

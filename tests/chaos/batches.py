@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import msgpack
 
 from engine.intake.batch import Admitted, Batch, admitted_from
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.store.personal import OWN_FORMAT
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.events import Decision, Event, Purchase, key_of
@@ -19,7 +19,7 @@ from tests.chaos.load import START_MS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.work import Outcome
+    from engine.live.work import Outcome
 
 SECRET = b"secret of this test"
 ENCODER = Encoder()

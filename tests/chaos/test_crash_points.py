@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from operations.settings import Settings, load_settings
 from tests.chaos.conftest import FULL
 from tests.chaos.load import PROGRAMME_OF_LEDGER, Load, Message, activate, make_topics, publish

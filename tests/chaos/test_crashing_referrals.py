@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.live import LiveTransaction
+from engine.live.transaction import LiveTransaction
 from engine.store.database import one, transaction
 from schemas.events import Signup
 from tests.chaos.load import activate, make_topics, publish

@@ -10,7 +10,7 @@ from msgspec import msgpack
 from engine.evaluate import advance, fold
 from engine.ledger.adjustments import counts
 from engine.ledger.tiers import report_of
-from engine.live import load_judge
+from engine.live.transaction import load_judge
 from engine.member.state import Occurrence
 from engine.store import adjustments, generations, history, member_states, personal, profiles, source_log
 from engine.store.binary_copy import pack_text

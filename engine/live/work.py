@@ -15,8 +15,10 @@ from schemas.rejection import Reason
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from engine.duplicates import Seen
     from engine.intake.batch import Admitted, Batch, Partition
+    from engine.live.duplicates import Seen
+    from engine.live.ticks import Tick
+    from engine.live.turns import Drained
     from engine.member.profile import MemberProfile
     from engine.member.state import LimitUse
     from engine.store.books import StoredBooks
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from engine.store.referrals import Referrals
     from engine.store.reward_log import RewardRows
     from engine.store.source_log import Head
-    from engine.ticks import Tick
-    from engine.turns import Drained
     from schemas.events import Event
 
 ACCEPTED, REPEATED, QUARANTINED = range(3)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import structs
 
-from engine import ticks
-from engine.duplicates import NotLookedUp
-from engine.in_a_row import fates, named
 from engine.intake.batch import Admitted, Batch, Portion, SetAside
+from engine.live import ticks
+from engine.live.duplicates import NotLookedUp
+from engine.live.in_a_row import fates, named
+from engine.live.ticks import Tick
+from engine.live.work import EvaluationFailed, Outcome, Work, failed, outcome_of, set_aside, together, verdict_on
 from engine.store import forwards, generations, member_states, offsets, quarantine, source_log
 from engine.store.failures import StepFailed
 from engine.store.forwards import Forwarding, Undecided
-from engine.ticks import Tick
-from engine.work import EvaluationFailed, Outcome, Work, failed, outcome_of, set_aside, together, verdict_on
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo, CannotGoOn
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.in_a_row import InARow
     from engine.intake.batch import OffsetMove, Partition
+    from engine.live.in_a_row import InARow
 
     Item = Admitted | SetAside | Forwarding | Undecided
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import psycopg2
 from psycopg2.errors import DeadlockDetected, LockNotAvailable, UniqueViolation
 
-from engine import concerned, own_work, ticks
-from engine.duplicates import LookUps, NotLookedUp, Seen
-from engine.in_a_row import InARow
 from engine.ledger.tiers import report_of
+from engine.live import concerned, own_work, ticks
+from engine.live.duplicates import LookUps, NotLookedUp, Seen
+from engine.live.in_a_row import InARow
+from engine.live.recording import Recorder
+from engine.live.safety_net import SafetyNet, Trial, still_failing
+from engine.live.work import EvaluationFailed, Outcome, Work, outcome_of
 from engine.programme.compile import compile_programme
-from engine.recording import Recorder
-from engine.safety_net import SafetyNet, Trial, still_failing
 from engine.store import (
     contests,
     generations,
@@ -45,7 +46,6 @@ from engine.store.referrals import Referrals
 from engine.store.reward_log import PostingFields, RewardRows
 from engine.store.stillness import Stillness
 from engine.store.voice import say
-from engine.work import EvaluationFailed, Outcome, Work, outcome_of
 from schemas.errors import CannotGoOn
 
 if TYPE_CHECKING:

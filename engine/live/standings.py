@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2.extras import execute_values
 
-from engine.live import load_judge
+from engine.live.transaction import load_judge
 from engine.store import generations, source_log
 from engine.store.database import transaction
 from engine.store.member_states import decode_state

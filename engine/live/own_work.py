@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from engine import ticks
+from engine.live import ticks
 from engine.store import forwards
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.intake.batch import Admitted
-    from engine.work import Work
+    from engine.live.work import Work
 
 
 def take_ticks_and_forwards(cursor: Cursor, work: Work) -> None:

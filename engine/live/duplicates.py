@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.conflicts import is_same_order, other_event, other_order
+from engine.live.conflicts import is_same_order, other_event, other_order
 from engine.store import history, source_log
 from schemas.canonical import IDENTITY_BYTES
 from schemas.events import Purchase

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine import ticks
+from engine.live import ticks
+from engine.live.work import verdict_on
 from engine.store import forwards
-from engine.work import verdict_on
 from schemas.canonical import event_identity
 from schemas.errors import CannotGoOn
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from engine.intake.batch import Admitted
-    from engine.work import Work
+    from engine.live.work import Work
 
     Fate = tuple[bytes, Exception | None, str]
 

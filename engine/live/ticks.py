@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from msgspec import msgpack
 
 from engine.evaluate import advance
+from engine.live.work import failed
 from engine.member.state import Occurrence
 from engine.programme.occasions import Anniversary, Birthday, ChallengeCompletion, ContestWon, ReferralEvent, TierChange
 from engine.store import forwards, source_log
 from engine.store.binary_copy import pack_text
-from engine.work import failed
 from schemas.canonical import event_identity
 from schemas.events import MemberEvent
 

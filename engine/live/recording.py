@@ -6,9 +6,11 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from engine import ticks
-from engine.duplicates import DUPLICATE
 from engine.evaluate import fold
+from engine.live import ticks
+from engine.live.duplicates import DUPLICATE
+from engine.live.turns import Turns
+from engine.live.work import ACCEPTED, QUARANTINED, REPEATED, failed, set_aside, verdict_on
 from engine.member.state import Occurrence
 from engine.referral.facts import Attribution
 from engine.referral.tracker import FORWARDED
@@ -16,8 +18,6 @@ from engine.store import forwards, personal
 from engine.store.binary_copy import pack_text
 from engine.store.failures import is_judging
 from engine.store.referrals import NOTED
-from engine.turns import Turns
-from engine.work import ACCEPTED, QUARANTINED, REPEATED, failed, set_aside, verdict_on
 from schemas.canonical import event_identity
 from schemas.events import INT64_MAX
 from schemas.rejection import Reason
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.intake.batch import Admitted, SetAside
+    from engine.live.ticks import Tick
+    from engine.live.work import Work
     from engine.programme.compile import Judge
     from engine.programme.model import Programme
     from engine.referral.facts import Forwarded
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from engine.store.member_states import Member
     from engine.store.reward_log import RewardRows
     from engine.store.source_log import Head
-    from engine.ticks import Tick
-    from engine.work import Work
     from schemas.events import Event
 
 _pack_source = lru_cache(1_000)(pack_text)  # a programme has few producers and many events of each

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine import ticks
 from engine.evaluate import LEDGER_EVENTS
+from engine.live import ticks
 from engine.referral.tracker import FORWARDED
 from schemas.events import Redemption
 from schemas.partitioning import shard_of
@@ -13,10 +13,10 @@ from schemas.partitioning import shard_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from engine.live.work import Work
     from engine.programme.compile import Judge
     from engine.store.member_states import Member
     from engine.store.personal import Owner
-    from engine.work import Work
 
 
 def own(work: Work) -> list[Owner]:
