@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from engine.backfill import Backfill
+from engine.history.backfill import Backfill
 from engine.programme.frozen import reads_only_its_event
 from engine.store import generations, programmes, shadows
 from engine.store.database import NO_LIMIT, transaction

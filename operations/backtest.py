@@ -8,10 +8,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.backtest import Backtest
+from engine.history.backtest import Backtest
+from engine.history.replay import shares_anything
 from engine.programme.compile import compile_programme
 from engine.programme.load import load_programme
-from engine.replay import shares_anything
 from engine.store import meanings, programmes, shadows
 from engine.store.database import NO_LIMIT, connect, one
 from engine.store.shadows import Generation

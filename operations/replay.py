@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg2.errors import LockNotAvailable
 
+from engine.history.replay import Replay, Stretch, shares_anything
 from engine.programme.load import load_file, load_programme, refused
-from engine.replay import Replay, Stretch, shares_anything
 from engine.store import generations, meanings, member_states, programmes, shadows
 from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
 from operations import shard_pool
@@ -287,7 +287,7 @@ class _Throttle:
 
 
 def connect_to_replay(database_url: str) -> Connection:
-    """Open a connection for `engine.replay`."""
+    """Open a connection for `engine.history.replay`."""
     connection = connect(database_url, application="guerdon replay", idle_max=NO_LIMIT, statement_max=NO_LIMIT)
     with connection, connection.cursor() as cursor:
         member_states.prepare(cursor)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from engine.history.memory_fold import MemoryFold
+from engine.history.replay import shares_anything
 from engine.ledger.tiers import report_of
-from engine.memory_fold import MemoryFold
 from engine.programme.compile import compile_programme
 from engine.programme.explain import Explainer
 from engine.referral.facts import Attribution
-from engine.replay import shares_anything
 from engine.store import meanings, programmes, shadows
 from engine.store.database import NO_LIMIT, connect
 from engine.store.shadows import Generation

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import engine.log_fold
+import engine.history.log_fold
 from engine.live.transaction import load_judge
 from engine.programme.compile import compile_programme
 from engine.store.database import transaction

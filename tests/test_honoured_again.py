@@ -132,7 +132,7 @@ def test_who_is_held_by_both_is_told_at_the_release_what_was_decided_before(
     with transaction(database_url) as cursor:
         release_member(cursor, shard_of("m1"), "m1")
     with monkeypatch.context() as defect:
-        defect.setattr("engine.log_fold.load_judge", _fails_once())
+        defect.setattr("engine.history.log_fold.load_judge", _fails_once())
         generation = judged(database_url, tmp_path, HALF)
     assert ("points.adjusted", 10, "honoured") in moved(database_url, generation)
     assert ("reward.refused", 60, "insufficient") not in moved(database_url, generation)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.history.replay import Replay, Stretch
 from engine.intake.batch import Batch
 from engine.live.transaction import LiveTransaction
-from engine.replay import Replay, Stretch
 from engine.store.database import one, transaction
 from operations.generations import discard, promote
 from operations.replay import connect_to_replay

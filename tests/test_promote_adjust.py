@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import engine.history.replay
 import engine.live.transaction
-import engine.replay
 from engine.intake.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import load_judge
@@ -252,7 +252,7 @@ def test_one_that_waited_for_a_release_is_ignored_too(
         assert release_member(cursor, shard_of("m2"), "m2") == 1
     discard(database_url, number)
     with monkeypatch.context() as defect:
-        refuse(defect, engine.replay, "e2")
+        refuse(defect, engine.history.replay, "e2")
         anew = replay(database_url, Request(tmp_path / "other.yaml"))
     assert anew["members_held"] == []
     told = [(row[4], row[15], row[16]) for row in rows(database_url, anew["generation"])]

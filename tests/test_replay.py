@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import engine.log_fold
+import engine.history.log_fold
+from engine.history.replay import Replay, Stretch
 from engine.intake.batch import Batch
 from engine.live.transaction import load_judge
-from engine.replay import Replay, Stretch
 from engine.store import generations, shadows
 from engine.store.database import as_owner, transaction
 from engine.store.member_states import decode_state
@@ -276,7 +276,9 @@ def test_a_member_whom_only_the_file_cannot_judge_is_held_there_and_keeps_it_fro
     file = written(tmp_path, PLAIN.replace("points: 1", "points: 2"))
     with monkeypatch.context() as defect:
         defect.setattr(
-            engine.log_fold, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
+            engine.history.log_fold,
+            "load_judge",
+            lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2),
         )
         result = replay(database_url, Request(file))
     assert result["members_held"] == ["m2"]

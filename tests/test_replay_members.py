@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import engine.replay as replay_module
+import engine.history.replay as replay_module
+from engine.history.replay import Replay, Stretch
 from engine.intake.batch import Batch, ClockMove
 from engine.live.transaction import LiveTransaction
-from engine.replay import Replay, Stretch
 from engine.store import shadows
 from engine.store.database import as_owner, transaction
 from engine.store.whole_log import WholeLog

@@ -302,7 +302,8 @@ def test_an_event_whose_member_only_a_file_holds_is_told_with_the_reason(
     load_judge = live.load_judge
     with monkeypatch.context() as defect:
         defect.setattr(
-            "engine.log_fold.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
+            "engine.history.log_fold.load_judge",
+            lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2),
         )
         generation = replay(shop, Request(path))["generation"]
     assert why_event(shop, "e1", generation=generation)["status"] == "judged"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.memory_fold import MemoryFold
+from engine.history.memory_fold import MemoryFold
 from schemas.rewards import HONOURED, ITEM_UNITS
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Fold logged source events once more, in memory: what the live transaction did with each, in the same order.
 
 Each is judged by whichever version the generation's schedule names. What becomes of the reward events is another's
-matter: `engine.replay` writes them down, `engine.backtest` adds them up.
+matter: `engine.history.replay` writes them down, `engine.history.backtest` adds them up.
 """
 
 from __future__ import annotations

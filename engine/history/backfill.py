@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.log_fold import LogFold
-from engine.memory_fold import MemoryFoldBooks, empty_shard
+from engine.history.log_fold import LogFold
+from engine.history.memory_fold import MemoryFoldBooks, empty_shard
 from engine.programme.compile import compile_programme
 from engine.store import adjustments, programmes
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
