@@ -15,7 +15,7 @@ from engine.evaluate import fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import compile_programme
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.store.database import one, transaction
 from operations.member import member
 from operations.why import why_event, why_member, why_reward

@@ -19,7 +19,7 @@ from engine.live.ticks import DUE, MEMBERS_MAX
 from engine.live.transaction import LiveTransaction
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import compile_programme
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.store import member_states, programmes
 from engine.store.binary_copy import pack_text
 from engine.store.database import migrate, transaction

@@ -122,7 +122,7 @@ def _minor(settings: Settings, text: str, unit: str) -> int:
 
     Money without its digits is refused: +5 might mean 5.00 or 0.05.
     """
-    from engine.programme.currencies import MINOR_DIGITS  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from engine.programme.file.currencies import MINOR_DIGITS  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.adjust import currency_of  # noqa: PLC0415  as above
     from operations.decisions import integer_of  # noqa: PLC0415  as above
 

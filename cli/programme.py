@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from engine.programme.difference import Change
-    from engine.programme.nodes import Mapping, Node
-    from engine.programme.problems import Problem
+    from engine.programme.file.nodes import Mapping, Node
+    from engine.programme.file.problems import Problem
     from operations.cases import Outcome
 
 ProgrammeFile = Annotated[Path, typer.Argument(metavar="FILE", help="The programme file.")]
@@ -50,8 +50,8 @@ def check(
 
     Example: `guerdon programme check examples/grocery/programme.yaml`
     """
-    from engine.programme.load import load_file  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from engine.programme.problems import unusable  # noqa: PLC0415  as above
+    from engine.programme.file.load import load_file  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from engine.programme.file.problems import unusable  # noqa: PLC0415  as above
 
     loaded = load_file(file)
     if as_json:
@@ -136,7 +136,7 @@ def schema() -> None:
 
     Example: `guerdon programme schema > programme.schema.json`
     """
-    from engine.programme.json_schema import json_schema  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from engine.programme.file.json_schema import json_schema  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     print_json(json_schema())
 

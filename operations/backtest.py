@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from engine.history.backtest import Backtest
 from engine.history.replay import shares_anything
 from engine.programme.compile import compile_programme
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.store import meanings, programmes, shadows
 from engine.store.database import NO_LIMIT, connect, one
 from engine.store.shadows import Generation

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.programme.conditions import NOWHERE, Place
-from engine.programme.load import Loaded, load_file, load_programme, load_tree, refused
-from engine.programme.load_cases import CaseReader
-from engine.programme.nodes import Scalar, Sequence, read_tree, text_in
-from engine.programme.problems import Code, Problems, Severity, names_like, nearest, shown, unusable
+from engine.programme.file.cases import CaseReader
+from engine.programme.file.load import Loaded, load_file, load_programme, load_tree, refused
+from engine.programme.file.nodes import Scalar, Sequence, read_tree, text_in
+from engine.programme.file.problems import Code, Problems, Severity, names_like, nearest, shown, unusable
 from operations.event_lines import Line
 from operations.expectations import Difference, differences
 from operations.simulate import BadProgramme, simulate_lines
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as List
     from pathlib import Path
 
-    from engine.programme.load_cases import Case
-    from engine.programme.nodes import Node
-    from engine.programme.problems import Problem
+    from engine.programme.file.cases import Case
+    from engine.programme.file.nodes import Node
+    from engine.programme.file.problems import Problem
     from operations.simulation import Simulation
 
 SUFFIX = ".cases.yaml"

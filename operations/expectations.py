@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.load_cases import ANY
+from engine.programme.file.cases import ANY
 from schemas.scalars import instant_from_iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from engine.programme.load_cases import Expectations
+    from engine.programme.file.cases import Expectations
 
 Document = dict[str, list[dict[str, Any]]]
 """What `Simulation.document` returns, or rows of the views under the same names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.load import load_file, load_programme, refused
+from engine.programme.file.load import load_file, load_programme, refused
 from engine.store import programmes
 from engine.store.database import NO_LIMIT, transaction
 from operations.backfill import activate_with_past, metric_name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg2.errors import LockNotAvailable
 
 from engine.history.replay import Replay, Stretch, shares_anything
-from engine.programme.load import load_file, load_programme, refused
+from engine.programme.file.load import load_file, load_programme, refused
 from engine.store import generations, meanings, member_states, programmes, shadows
 from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
 from operations import shard_pool

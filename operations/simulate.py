@@ -18,8 +18,8 @@ from engine.live.conflicts import is_same_order, other_event, other_order
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import compile_programme
 from engine.programme.explain import Explainer
-from engine.programme.load import load_file, refused
-from engine.programme.problems import unusable
+from engine.programme.file.load import load_file, refused
+from engine.programme.file.problems import unusable
 from engine.referral.facts import Attribution
 from operations.event_lines import activation_in, event_id_in, read_lines, tick_in
 from operations.explaining import Explaining, Heading, heading_of
@@ -37,10 +37,10 @@ from schemas.scalars import iso_from_instant
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from engine.programme.file.load import Loaded
+    from engine.programme.file.problems import Problem
     from engine.programme.judge import Judges
-    from engine.programme.load import Loaded
     from engine.programme.model import Programme
-    from engine.programme.problems import Problem
     from operations.event_lines import Line
     from operations.simulate_referrals import Own
     from schemas.events import Event

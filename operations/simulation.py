@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from engine.programme.explain import RuleExplanation
     from engine.programme.explain_ledger import Account
     from engine.programme.explain_tier import TierExplanation
-    from engine.programme.problems import Problem
+    from engine.programme.file.problems import Problem
     from engine.referral.facts import Attribution
     from projections.item_fold import HeldItem
     from schemas.rejection import Reason

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.load import Loaded, load_tree
-from engine.programme.nodes import plain
+from engine.programme.file.load import Loaded, load_tree
+from engine.programme.file.nodes import plain
 from operations.cases import read_cases
 
 if TYPE_CHECKING:
-    from engine.programme.load_cases import Case
+    from engine.programme.file.cases import Case
 
 CASES = Path(__file__).parent / "conformance"
 CASE_FILES = sorted(CASES.glob("*.yaml"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from operations.event_lines import Line
 from operations.simulate import simulate_lines
 from schemas.scalars import instant_from_iso

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.load import Loaded, load_programme
-from engine.programme.load_cases import Case, CaseReader
-from engine.programme.nodes import Mapping, Scalar, Sequence, read_tree
-from engine.programme.problems import Problems
+from engine.programme.file.cases import Case, CaseReader
+from engine.programme.file.load import Loaded, load_programme
+from engine.programme.file.nodes import Mapping, Scalar, Sequence, read_tree
+from engine.programme.file.problems import Problems
 from operations.event_lines import Line
 from operations.simulate import simulate_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.programme.nodes import Node
+    from engine.programme.file.nodes import Node
     from operations.simulation import Simulation
 
 DOCS = Path(__file__).parents[1] / "docs"

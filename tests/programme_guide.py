@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.currencies import MINOR_DIGITS
+from engine.programme.file.currencies import MINOR_DIGITS
 from operations.simulate import simulate
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import structs
 
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.store.database import ANALYST, one, transaction
 from operations.demo_data import GroceryYear, data_folder
 from operations.event_lines import Line

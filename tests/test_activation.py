@@ -19,7 +19,7 @@ from engine.ledger.versions import Activation
 from engine.live.transaction import LiveTransaction
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import Judge, compile_programme
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.store.database import transaction
 from operations.backtest import Question, backtested
 from operations.difference import compared
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from engine.programme.load import Loaded
+    from engine.programme.file.load import Loaded
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 

@@ -12,7 +12,7 @@ from msgspec import msgpack
 
 from engine.intake.batch import Batch
 from engine.programme.conditions import Duration
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.programme.localtime import calendar_of
 from engine.store import meanings, revision
 from engine.store.database import migrate, one, transaction

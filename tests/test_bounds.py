@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from engine.intake import admit
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from operations.decisions import line_of
 from operations.event_lines import Line
 from operations.simulate import simulate_lines

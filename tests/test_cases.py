@@ -11,8 +11,8 @@ from typer import Typer
 from typer.testing import CliRunner, Result
 
 from cli import programme as programme_commands
-from engine.programme.load import load_programme
-from engine.programme.load_cases import BALANCE_COLUMNS
+from engine.programme.file.cases import BALANCE_COLUMNS
+from engine.programme.file.load import load_programme
 from operations.cases import BadCases, read_cases, run_cases
 from operations.simulate import BadProgramme
 from projections.balance_fold import Balance

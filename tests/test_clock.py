@@ -11,8 +11,8 @@ import pytest
 
 from consumers.clock import refuse_old_backlog, time_of
 from consumers.worker import Worker, topics_of
-from engine.programme.load import load_programme
-from engine.programme.nodes import plain
+from engine.programme.file.load import load_programme
+from engine.programme.file.nodes import plain
 from engine.store.database import ANALYST, transaction
 from operations.event_lines import Line
 from operations.rows import dictionaries

@@ -8,7 +8,7 @@ from engine.evaluate import advance, fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
 from engine.programme.explain import Explainer
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.referral.facts import Forwarded, ForwardedDecision, ForwardedPurchase, ForwardedRefund, ForwardedSignup
 from schemas.canonical import event_identity
 from schemas.events import Decision, Purchase, Refund

@@ -12,7 +12,7 @@ from engine.evaluate import award
 from engine.intake.batch import Batch, ClockMove
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.store import contests
 from engine.store.database import transaction
 from operations import quarantine

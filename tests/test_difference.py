@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyarrow import parquet
 
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.store.binary_copy import pack_text
 from engine.store.database import connect, transaction
 from engine.store.reward_log import PostingFields, RewardRows

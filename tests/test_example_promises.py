@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from engine.programme.load import load_file, load_programme
+from engine.programme.file.load import load_file, load_programme
 from operations.cases import read_cases, run_case, run_cases
 from operations.demo import PROGRAMME
 from operations.event_lines import Line

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.programme.load import load_file, load_tree
-from engine.programme.nodes import Mapping, Scalar, Sequence, read_tree
-from engine.programme.problems import Problems
+from engine.programme.file.load import load_file, load_tree
+from engine.programme.file.nodes import Mapping, Scalar, Sequence, read_tree
+from engine.programme.file.problems import Problems
 from operations.cases import read_cases, run_case, run_cases
 from operations.simulate import simulate
 
 if TYPE_CHECKING:
-    from engine.programme.load import Loaded
+    from engine.programme.file.load import Loaded
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FOLDERS = sorted(path for path in EXAMPLES.iterdir() if path.is_dir())

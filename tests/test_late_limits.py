@@ -17,8 +17,8 @@ from engine.member.state import is_full, turn_page
 from engine.programme.compile import compile_programme
 from engine.programme.conditions import Duration
 from engine.programme.explain import Explainer
+from engine.programme.file.load import load_programme
 from engine.programme.interpret import Interpreter
-from engine.programme.load import load_programme
 from engine.programme.localtime import calendar_of
 from operations.event_lines import Line
 from operations.simulate import simulate_lines

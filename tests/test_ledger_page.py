@@ -7,8 +7,8 @@ import re
 import pytest
 
 from engine.programme.fields import FIELDS, OCCASION_TRIGGERS
-from engine.programme.json_schema import json_schema
-from engine.programme.load_terms import TERM_SECTIONS
+from engine.programme.file.json_schema import json_schema
+from engine.programme.file.terms import TERM_SECTIONS
 from engine.programme.model import RefusalReason
 from engine.programme.terms import Downgrade, Negative, RewardKind, RoundExpiry, TierWindow
 from operations.cases import run_case

@@ -15,8 +15,8 @@ from engine.evaluate import fold
 from engine.member.profile import ATTRIBUTES_MAX, MemberProfile, profile_after
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import compile_programme
+from engine.programme.file.load import load_programme
 from engine.programme.interpret import Interpreter
-from engine.programme.load import load_programme
 from engine.programme.localtime import DAY_ZERO, days_to_birthday
 from operations.simulate import simulate
 from schemas.events import Erasure, Profile, Purchase, Share, Signup

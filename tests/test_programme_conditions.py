@@ -12,8 +12,8 @@ from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import compile_programme
 from engine.programme.conditions import Duration
 from engine.programme.facts import millionths
+from engine.programme.file.load import load_programme
 from engine.programme.interpret import Interpreter
-from engine.programme.load import load_programme
 from engine.programme.localtime import Calendar
 from schemas.events import Activity, Item, Purchase, Tender
 from schemas.scalars import instant_from_iso, iso_from_instant

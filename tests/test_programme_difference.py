@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import random
     from pathlib import Path
 
-    from engine.programme.nodes import Node
+    from engine.programme.file.nodes import Node
 
 BASE = """
 schema: guerdon/1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.programme.load import load_file, load_programme
-from engine.programme.problems import Code
+from engine.programme.file.load import load_file, load_programme
+from engine.programme.file.problems import Code
 
 PAGE = (Path(__file__).parents[1] / "docs" / "programme" / "errors.md").read_text(encoding="utf-8")
 SECTIONS = {

@@ -16,7 +16,7 @@ from engine.member.state import MemberState, Occurrence
 from engine.programme.compile import compile_programme
 from engine.programme.explain import GAVE, REASONS, Explainer, RuleExplanation
 from engine.programme.fields import OCCASION_TRIGGERS
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from schemas.canonical import event_identity
 from schemas.events import Item, Purchase, Share, Signup, Tender
 from schemas.scalars import instant_from_iso

@@ -9,7 +9,7 @@ import pytest
 
 from engine.programme.conditions import Comparison
 from engine.programme.fields import FIELDS, LINE, MEMBER_FIELDS, TIME_FIELDS
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.programme.model import Every, Phase, Pick, RefusalReason, Rounding
 from tests.programme_guide import GUIDE, Example, examples, framed
 

@@ -15,8 +15,8 @@ from engine.member.state import MemberState, Occurrence, is_full, turn_page, tur
 from engine.member.windows import ENTRIES_MAX, VALUES_MAX
 from engine.programme.compile import compile_programme
 from engine.programme.conditions import Duration
+from engine.programme.file.load import load_programme
 from engine.programme.interpret import Interpreter
-from engine.programme.load import load_programme
 from engine.programme.localtime import calendar_of
 from schemas.canonical import event_identity
 from schemas.events import Activity, Purchase, Signup

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.programme.conditions import AllOf, Comparison, FieldTest
-from engine.programme.currencies import MINOR_DIGITS
-from engine.programme.load import Loaded, load_file, load_programme, refused
+from engine.programme.file.currencies import MINOR_DIGITS
+from engine.programme.file.load import Loaded, load_file, load_programme, refused
+from engine.programme.file.nodes import plain
+from engine.programme.file.problems import Severity
 from engine.programme.model import FixedAmount, Programme, RatedAmount, Rounding, Rule
-from engine.programme.nodes import plain
-from engine.programme.problems import Severity
 from tests.conformance_cases import all_cases
 from tests.programme_strategies import programme_texts
 

@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given, settings
 
 from engine.programme.fields import FIELDS, LINE
-from engine.programme.json_schema import json_schema
-from engine.programme.load import load_programme
-from engine.programme.problems import Code
+from engine.programme.file.json_schema import json_schema
+from engine.programme.file.load import load_programme
+from engine.programme.file.problems import Code
 from tests.conformance_cases import CASE_FILES
 from tests.programme_strategies import programme_texts
 from tests.test_programme_errors import examples

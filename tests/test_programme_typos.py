@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from engine.programme.conditions import Comparison
 from engine.programme.fields import FIELDS, MEMBER_FIELDS, TIME_FIELDS, TRIGGERS
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
+from engine.programme.file.nodes import Mapping, Sequence, read_tree
+from engine.programme.file.problems import Code, Problems, nearest
 from engine.programme.model import Every, Phase, Pick, Rounding
-from engine.programme.nodes import Mapping, Sequence, read_tree
-from engine.programme.problems import Code, Problems, nearest
 from tests.test_examples import FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from engine.programme.conditions import Place
-    from engine.programme.nodes import Node
+    from engine.programme.file.nodes import Node
 
 AUTHORS = {"derived", "metrics", "segments"}
 """Sections whose names are the author's own: what names them is misspelt where one of them is."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.programme.load import load_programme
-from engine.programme.problems import Severity
+from engine.programme.file.load import load_programme
+from engine.programme.file.problems import Severity
 from tests.in_memory import HEAD, balance, event, judged
 from tests.programme_guide import GUIDE
 

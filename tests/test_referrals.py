@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.referral.codes import ALPHABET, LENGTH, code_of, is_well_formed, normalised
 from operations.simulate import simulate
 from schemas.scalars import instant_from_iso
@@ -220,7 +220,7 @@ def test_the_sixth_referee_within_an_hour_is_flagged_and_the_one_after_it_is_not
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
 def test_no_claims_of_any_order_close_a_cycle(claims: list[tuple[int, int]]) -> None:
     """Claims are held to a plain search of the graph of all that were accepted before."""
-    from engine.programme.load import load_programme  # noqa: PLC0415  as above
+    from engine.programme.file.load import load_programme  # noqa: PLC0415  as above
     from operations.event_lines import Line  # noqa: PLC0415  beside its only use
     from operations.simulate import simulate_lines  # noqa: PLC0415  as above
 

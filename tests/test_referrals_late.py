@@ -10,7 +10,7 @@ import pytest
 
 from engine.intake.batch import Batch, ClockMove
 from engine.live.transaction import LiveTransaction
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.referral.codes import code_of
 from engine.store.database import one, transaction
 from operations.event_lines import Line

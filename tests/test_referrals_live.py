@@ -14,7 +14,7 @@ import pytest
 
 from engine.intake.batch import Batch, ClockMove
 from engine.live.transaction import LiveTransaction
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.store.database import ANALYST, one, transaction
 from operations.event_lines import Line
 from operations.rows import dictionaries

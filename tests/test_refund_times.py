@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from engine.member.state import turn_page
 from engine.member.windows import LATE_MS
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.referral.facts import Referral
 from schemas.events import Decision, MemberEvent, Refund, Share
 from tests.books import turn_if_full

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from engine.intake.batch import Batch, ClockMove
 from engine.live.transaction import LiveTransaction
 from engine.member.state import PAGE_LOTS
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.programme.localtime import DAY_MS
 from engine.store.database import transaction
 from operations.rows import dictionaries

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from engine.intake.batch import Batch, ClockMove
 from engine.live.standings import retell
 from engine.live.transaction import LiveTransaction
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.store.database import transaction
 from operations.event_lines import Line
 from operations.rows import dictionaries

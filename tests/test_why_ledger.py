@@ -16,7 +16,7 @@ from engine.programme.explain_ledger import LedgerNotes
 from engine.programme.explain_moves import sentence_of
 from engine.programme.explain_refusals import REASONS
 from engine.programme.explain_values import Wording
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from operations.simulate import simulate
 from schemas.rewards import MOVES, REWARD_TYPES, Posting, RewardEvent
 from tests.ledger_comparison import simulated

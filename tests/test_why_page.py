@@ -26,7 +26,7 @@ from tests.test_why_ledger import told_keys
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.programme.load_cases import Case
+    from engine.programme.file.cases import Case
 
 PAGE = (Path(__file__).parents[1] / "docs" / "programme" / "why.md").read_text(encoding="utf-8")
 EXAMPLES = 2

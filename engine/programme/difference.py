@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.programme.load import EXAMPLES
-from engine.programme.nodes import Mapping, Node, Scalar, Sequence, plain, read_tree, text_in
-from engine.programme.problems import Problems
+from engine.programme.file.load import EXAMPLES
+from engine.programme.file.nodes import Mapping, Node, Scalar, Sequence, plain, read_tree, text_in
+from engine.programme.file.problems import Problems
 from schemas.errors import InputError
 
 if TYPE_CHECKING:

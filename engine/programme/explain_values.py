@@ -7,8 +7,8 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from engine.programme.conditions import MILLION, Duration, Kind
-from engine.programme.currencies import MINOR_DIGITS
-from engine.programme.literals import Weekday
+from engine.programme.file.currencies import MINOR_DIGITS
+from engine.programme.file.literals import Weekday
 from engine.programme.localtime import DAY_MS, DAY_ZERO, calendar_of
 
 if TYPE_CHECKING:

@@ -6,18 +6,18 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from engine.programme.conditions import MILLION, Comparison, History, Kind
+from engine.programme.file.problems import Code, shown
 from engine.programme.model import FixedAmount, MultipliedAmount, RatedAmount, Rounding, TimesLimit
 from engine.programme.occasions import ReferralEvent
 from engine.programme.possible import tests_in
-from engine.programme.problems import Code, shown
 from schemas.events import Signup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from engine.programme.conditions import FieldTest
+    from engine.programme.file.problems import Problems
     from engine.programme.model import Give, Rule
-    from engine.programme.problems import Problems
 
 SMALL_BASIS = 5
 """Where so much must come before anything is added, most events add nothing: hundreds of minor units, or pieces."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Producer
 
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.store import programmes
 from engine.store.database import transaction
 from operations.initialise import create_topics

@@ -6,7 +6,7 @@ from alembic import op
 from psycopg2.extras import Json
 from sqlalchemy import text
 
-from engine.programme.load import load_programme
+from engine.programme.file.load import load_programme
 from engine.store.migrations import balance_as_of, tier_as_of
 from engine.store.programmes import tiers_document
 

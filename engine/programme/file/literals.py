@@ -11,19 +11,19 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from engine.programme.conditions import Duration, Kind
+from engine.programme.file.nodes import Scalar
+from engine.programme.file.problems import Code
+from engine.programme.file.scalars import boolean_of, choice_of, integer_of, kind_of, money_of, text_of
 from engine.programme.localtime import DAY_MS, DAY_ZERO
-from engine.programme.nodes import Scalar
-from engine.programme.problems import Code
-from engine.programme.scalars import boolean_of, choice_of, integer_of, kind_of, money_of, text_of
 from schemas.events import INT64_MAX
 from schemas.rejection import Rejected
 from schemas.scalars import instant_from_iso
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Literal
+    from engine.programme.file.nodes import Node
+    from engine.programme.file.problems import Problems
     from engine.programme.localtime import Calendar
-    from engine.programme.nodes import Node
-    from engine.programme.problems import Problems
 
 _DURATION = re.compile(r"([0-9]{1,6})(m|h|d|w|mo|y)\Z")
 _CLOCK = re.compile(r"([01][0-9]|2[0-4]):([0-5][0-9])\Z")

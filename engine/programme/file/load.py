@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING
 
 from engine.programme.check import Checker
 from engine.programme.conditions import NOWHERE
-from engine.programme.currencies import MINOR_DIGITS
-from engine.programme.entries import entries_of
-from engine.programme.load_cases import CaseReader
-from engine.programme.load_derived import read_derived
-from engine.programme.load_metric import read_metrics, read_segments
-from engine.programme.load_rule import RuleReader
-from engine.programme.load_terms import TERM_SECTIONS, TermsReader
-from engine.programme.load_when import DERIVED_PREFIX, HISTORY_PREFIX, SEGMENT_PREFIX, Names
+from engine.programme.file.cases import CaseReader
+from engine.programme.file.currencies import MINOR_DIGITS
+from engine.programme.file.derived import read_derived
+from engine.programme.file.entries import entries_of
+from engine.programme.file.metric import read_metrics, read_segments
+from engine.programme.file.nodes import Mapping, Node, Scalar, Sequence, plain, read_tree, text_in
+from engine.programme.file.problems import NOT_JUDGED, Code, Problem, Problems, Severity, shown
+from engine.programme.file.rule import RuleReader
+from engine.programme.file.scalars import kind_of, name_of, text_of
+from engine.programme.file.terms import TERM_SECTIONS, TermsReader
+from engine.programme.file.when import DERIVED_PREFIX, HISTORY_PREFIX, SEGMENT_PREFIX, Names
 from engine.programme.localtime import calendar_of, zone_names
 from engine.programme.model import Programme, Rule
-from engine.programme.nodes import Mapping, Node, Scalar, Sequence, plain, read_tree, text_in
 from engine.programme.possible import Possibilities
-from engine.programme.problems import NOT_JUDGED, Code, Problem, Problems, Severity, shown
-from engine.programme.scalars import kind_of, name_of, text_of
 from engine.programme.unmeant import warn_without_referral
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine.programme.load_cases import Case
+    from engine.programme.file.cases import Case
 
 SCHEMA = "guerdon/1"
 NAMED_MAX = 20

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.programme.nodes import Mapping
-from engine.programme.problems import Code
-from engine.programme.scalars import kind_of
+from engine.programme.file.nodes import Mapping
+from engine.programme.file.problems import Code
+from engine.programme.file.scalars import kind_of
 
 if TYPE_CHECKING:
-    from engine.programme.nodes import Node
-    from engine.programme.problems import Problems
+    from engine.programme.file.nodes import Node
+    from engine.programme.file.problems import Problems
 
 
 def entries_of(

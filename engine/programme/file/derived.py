@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from engine.programme.conditions import NUMBERS, Difference, Field
 from engine.programme.fields import field_of, other_trigger_of
-from engine.programme.nodes import Mapping
-from engine.programme.problems import Code, shown
-from engine.programme.scalars import kind_of, text_of
+from engine.programme.file.nodes import Mapping
+from engine.programme.file.problems import Code, shown
+from engine.programme.file.scalars import kind_of, text_of
 
 if TYPE_CHECKING:
-    from engine.programme.load_when import Names
-    from engine.programme.nodes import Node
-    from engine.programme.problems import Problems
+    from engine.programme.file.nodes import Node
+    from engine.programme.file.problems import Problems
+    from engine.programme.file.when import Names
 
 TERMS_MAX = 20
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.programme.entries import entries_of
-from engine.programme.literals import instant_of
+from engine.programme.file.entries import entries_of
+from engine.programme.file.literals import instant_of
+from engine.programme.file.nodes import Node, Scalar, Sequence
+from engine.programme.file.problems import Code, shown
+from engine.programme.file.scalars import choice_of, integer_of, kind_of, name_of, text_of
 from engine.programme.model import Every
-from engine.programme.nodes import Node, Scalar, Sequence
-from engine.programme.problems import Code, shown
-from engine.programme.scalars import choice_of, integer_of, kind_of, name_of, text_of
 from engine.programme.terms import Contest, ContestMetric
 
 if TYPE_CHECKING:
-    from engine.programme.load_when import Names
-    from engine.programme.problems import Problems
+    from engine.programme.file.problems import Problems
+    from engine.programme.file.when import Names
 
 _CONTEST = ("id", "metric", "period", "winners")
 CONTEST_PERIODS = tuple(every.value for every in Every if every is not Every.LIFETIME)

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from math import gcd
 from typing import TYPE_CHECKING, TypeVar
 
-from engine.programme.nodes import Mapping, Scalar, Sequence
-from engine.programme.problems import Code, shown
+from engine.programme.file.nodes import Mapping, Scalar, Sequence
+from engine.programme.file.problems import Code, shown
 from schemas.events import ID_CHARACTERS_MAX, INT64_MAX
 
 if TYPE_CHECKING:
     from enum import StrEnum
 
-    from engine.programme.nodes import Node
-    from engine.programme.problems import Problems
+    from engine.programme.file.nodes import Node
+    from engine.programme.file.problems import Problems
 
 _INTEGER = re.compile(r"-?[0-9]{1,40}\Z")
 _DECIMAL = re.compile(r"(-?[0-9]{1,40})(?:\.([0-9]{1,40}))?\Z")

@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from engine.programme.entries import entries_of
-from engine.programme.nodes import Mapping, Node, Scalar, Sequence
-from engine.programme.problems import Code, shown
-from engine.programme.scalars import integer_of, kind_of, name_of, text_of
+from engine.programme.file.entries import entries_of
+from engine.programme.file.nodes import Mapping, Node, Scalar, Sequence
+from engine.programme.file.problems import Code, shown
+from engine.programme.file.scalars import integer_of, kind_of, name_of, text_of
 from schemas.events import INT64_MAX
 from schemas.json_events import decode_json
 from schemas.rejection import Reason, Rejected
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.programme.conditions import Place
-    from engine.programme.problems import Problems
+    from engine.programme.file.problems import Problems
 
 CASE = ("id", "source", "programme", "others", "events", "until", "expect")
 BALANCE_COLUMNS = (

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING
 
 from engine.programme.chance import TREAT_OF
 from engine.programme.conditions import ALWAYS
-from engine.programme.entries import entries_of
 from engine.programme.fields import TRIGGERS
-from engine.programme.literals import duration_of, instant_of
-from engine.programme.load_give import GiveReader
-from engine.programme.load_limit import LimitReader
-from engine.programme.load_metric import challenge_of
-from engine.programme.load_when import WhenReader
+from engine.programme.file.entries import entries_of
+from engine.programme.file.give import GiveReader
+from engine.programme.file.limit import LimitReader
+from engine.programme.file.literals import duration_of, instant_of
+from engine.programme.file.metric import challenge_of
+from engine.programme.file.nodes import Sequence
+from engine.programme.file.problems import Code, shown
+from engine.programme.file.scalars import choice_of, fraction_of, integer_of, name_of, text_of
+from engine.programme.file.when import WhenReader
 from engine.programme.model import Active, Cohort, Draw, Group, Phase, Pick, Rule
-from engine.programme.nodes import Sequence
-from engine.programme.problems import Code, shown
-from engine.programme.scalars import choice_of, fraction_of, integer_of, name_of, text_of
 from engine.programme.unmeant import warn_unbounded
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Place
-    from engine.programme.load_when import Names
+    from engine.programme.file.nodes import Node
+    from engine.programme.file.problems import Problems
+    from engine.programme.file.when import Names
     from engine.programme.model import Limit
-    from engine.programme.nodes import Node
-    from engine.programme.problems import Problems
 
 _RULE = (
     "id", "on", "campaign", "phase", "active", "when", "cohort", "challenge", "draw", "give", "group", "priority",

@@ -7,14 +7,12 @@ from math import gcd
 from typing import TYPE_CHECKING
 
 from engine.programme.conditions import ALWAYS, MILLION, NUMBERS, AllOf, Duration, Field, Kind, Lines, Not
-from engine.programme.entries import entries_of
 from engine.programme.fields import LINE
-from engine.programme.literals import duration_of, validity_of
-from engine.programme.load_when import WhenReader
-from engine.programme.model import FixedAmount, Give, MultipliedAmount, Phase, RatedAmount, Rounding
-from engine.programme.nodes import Mapping, Node, Scalar, Sequence
-from engine.programme.problems import Code
-from engine.programme.scalars import (
+from engine.programme.file.entries import entries_of
+from engine.programme.file.literals import duration_of, validity_of
+from engine.programme.file.nodes import Mapping, Node, Scalar, Sequence
+from engine.programme.file.problems import Code
+from engine.programme.file.scalars import (
     Decimal,
     choice_of,
     decimal_of,
@@ -25,12 +23,14 @@ from engine.programme.scalars import (
     name_of,
     text_of,
 )
+from engine.programme.file.when import WhenReader
+from engine.programme.model import FixedAmount, Give, MultipliedAmount, Phase, RatedAmount, Rounding
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Condition
-    from engine.programme.load_when import Names
+    from engine.programme.file.problems import Problems
+    from engine.programme.file.when import Names
     from engine.programme.model import Amount
-    from engine.programme.problems import Problems
 
 _KINDS = ("points", "status", "multiply", "cash", "coupon", "gift", "badge", "benefit")
 _POINTS = ("amount", "rate", "per", "of", "round", "validity", "only_items", "except_items")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from engine.programme.conditions import NOWHERE, Place
-from engine.programme.problems import Code, Problems, shown
+from engine.programme.file.problems import Code, Problems, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

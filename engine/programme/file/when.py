@@ -22,7 +22,6 @@ from engine.programme.conditions import (
     Not,
     TierValue,
 )
-from engine.programme.entries import entries_of
 from engine.programme.fields import (
     LINE,
     LINE_TEXTS,
@@ -36,19 +35,20 @@ from engine.programme.fields import (
     paths_elsewhere,
     paths_here,
 )
-from engine.programme.literals import clock_of, length_ms, literal_of
+from engine.programme.file.entries import entries_of
+from engine.programme.file.literals import clock_of, length_ms, literal_of
+from engine.programme.file.nodes import Mapping, Node, Scalar, Sequence
+from engine.programme.file.problems import Code, shown
+from engine.programme.file.scalars import boolean_of, kind_of, text_of
 from engine.programme.localtime import DAY_MS
-from engine.programme.nodes import Mapping, Node, Scalar, Sequence
-from engine.programme.problems import Code, shown
-from engine.programme.scalars import boolean_of, kind_of, text_of
 from engine.programme.terms import PointsTerms
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from engine.programme.conditions import Condition, Duration, Literal, Metric, Place
+    from engine.programme.file.problems import Problems
     from engine.programme.localtime import Calendar
-    from engine.programme.problems import Problems
 
 _C = Comparison
 _ORDERED = (_C.EQ, _C.NE, _C.GT, _C.GTE, _C.LT, _C.LTE, _C.BETWEEN, _C.IN, _C.NOT_IN, _C.EXISTS)
