@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.check import tests_of
+from engine.programme.check.rules import tests_of
 from engine.programme.conditions import Attribute, Comparison
 
 if TYPE_CHECKING:

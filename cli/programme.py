@@ -17,7 +17,7 @@ from schemas.errors import AnswerIsNo, InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from engine.programme.difference import Change
+    from engine.programme.check.difference import Change
     from engine.programme.file.nodes import Mapping, Node
     from engine.programme.file.problems import Problem
     from operations.cases import Outcome
@@ -117,7 +117,7 @@ def diff(
 
     Example: `guerdon programme diff 1 examples/grocery/programme.yaml`
     """
-    from engine.programme.difference import changes_between  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from engine.programme.check.difference import changes_between  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     changes = changes_between(_tree(before), _tree(after))
     if as_json:
@@ -224,14 +224,14 @@ def print_changes(changes: Iterable[Change]) -> None:
 
 
 def _written(node: Node) -> str:
-    from engine.programme.difference import written  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from engine.programme.check.difference import written  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     return written(node)
 
 
 def _tree(name: str) -> Mapping:
     """Return what is written in a file, or in the version of that number."""
-    from engine.programme.difference import readable, readable_file  # noqa: PLC0415  as above
+    from engine.programme.check.difference import readable, readable_file  # noqa: PLC0415  as above
 
     if not re.fullmatch("[0-9]{1,9}", name):
         return readable_file(Path(name))

@@ -13,7 +13,7 @@ from typer import Typer
 from typer.testing import CliRunner, Result
 
 from cli import programme as programme_commands
-from engine.programme.difference import changes_between, readable, written
+from engine.programme.check.difference import changes_between, readable, written
 from operations.programmes import activate
 from schemas.errors import AnswerIsNo, InputError
 from tests.programme_strategies import programme_texts

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.member.state import MemberState
+from engine.programme.check.possible import Possibilities
 from engine.programme.conditions import AllOf, Condition
 from engine.programme.facts import Facts
 from engine.programme.file.derived import read_derived
@@ -16,7 +17,6 @@ from engine.programme.file.nodes import Mapping, read_tree
 from engine.programme.file.problems import Problems
 from engine.programme.file.when import Names, WhenReader
 from engine.programme.localtime import calendar_of
-from engine.programme.possible import Possibilities
 from tests.programme_strategies import METRICS, conditions, purchases
 
 HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: America/New_York\ncurrency: USD\n"

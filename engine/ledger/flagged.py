@@ -9,7 +9,7 @@ from msgspec import structs
 
 from engine.ledger.movements import posting_of
 from engine.member.lots import ITEM_UNITS
-from engine.programme.check import tests_of
+from engine.programme.check.rules import tests_of
 from engine.programme.conditions import MemberPart, MemberValue
 from engine.programme.expiry import Expiry
 from engine.programme.localtime import calendar_of

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from engine.programme.check import tests_of
+from engine.programme.check.rules import tests_of
 from engine.programme.conditions import AllOf, Attribute, Comparison, Field, FieldTest, Kind
 from engine.programme.model import decides
 from engine.programme.syntax import assign, attribute, call, compare, constant, name, when

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from engine.programme.check import Checker
+from engine.programme.check.possible import Possibilities
+from engine.programme.check.rules import Checker
+from engine.programme.check.unmeant import warn_without_referral
 from engine.programme.conditions import NOWHERE
 from engine.programme.file.cases import CaseReader
 from engine.programme.file.currencies import MINOR_DIGITS
@@ -22,8 +24,6 @@ from engine.programme.file.terms import TERM_SECTIONS, TermsReader
 from engine.programme.file.when import DERIVED_PREFIX, HISTORY_PREFIX, SEGMENT_PREFIX, Names
 from engine.programme.localtime import calendar_of, zone_names
 from engine.programme.model import Programme, Rule
-from engine.programme.possible import Possibilities
-from engine.programme.unmeant import warn_without_referral
 
 if TYPE_CHECKING:
     from pathlib import Path

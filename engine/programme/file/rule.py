@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from engine.programme.chance import TREAT_OF
+from engine.programme.check.unmeant import warn_unbounded
 from engine.programme.conditions import ALWAYS
 from engine.programme.fields import TRIGGERS
 from engine.programme.file.entries import entries_of
@@ -18,7 +19,6 @@ from engine.programme.file.problems import Code, shown
 from engine.programme.file.scalars import choice_of, fraction_of, integer_of, name_of, text_of
 from engine.programme.file.when import WhenReader
 from engine.programme.model import Active, Cohort, Draw, Group, Phase, Pick, Rule
-from engine.programme.unmeant import warn_unbounded
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Place

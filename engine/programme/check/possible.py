@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from engine.programme.check.possible_days import days_may_pass
 from engine.programme.conditions import (
     NUMBERS,
     AllOf,
@@ -27,7 +28,6 @@ from engine.programme.conditions import (
 )
 from engine.programme.facts import passes
 from engine.programme.localtime import DAY_MS
-from engine.programme.possible_days import days_may_pass
 from schemas.events import INT64_MAX, OCCURRED_AT_MS_END
 
 if TYPE_CHECKING:

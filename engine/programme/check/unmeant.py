@@ -5,11 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from engine.programme.check.possible import tests_in
 from engine.programme.conditions import MILLION, Comparison, History, Kind
 from engine.programme.file.problems import Code, shown
 from engine.programme.model import FixedAmount, MultipliedAmount, RatedAmount, Rounding, TimesLimit
 from engine.programme.occasions import ReferralEvent
-from engine.programme.possible import tests_in
 from schemas.events import Signup
 
 if TYPE_CHECKING:

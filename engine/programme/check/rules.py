@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.programme.check.possible import passer_of, tests_in, values_of
+from engine.programme.check.unmeant import warn_of_rounding
 from engine.programme.conditions import NOWHERE, AllOf, AnyOf, Attribute, Comparison, Field, FieldTest, Kind, Lines, Not
 from engine.programme.fields import TRIGGER_NAMES
 from engine.programme.file.problems import Code, shown
 from engine.programme.model import FixedAmount, MaxLimit, MultipliedAmount, Over, Phase, RatedAmount
-from engine.programme.possible import passer_of, tests_in, values_of
-from engine.programme.unmeant import warn_of_rounding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from engine.programme.check.possible import Possibilities
     from engine.programme.conditions import Condition, Place
     from engine.programme.file.problems import Problems
     from engine.programme.model import Active, Rule
-    from engine.programme.possible import Possibilities
 
 
 @dataclass(frozen=True)
