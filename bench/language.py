@@ -16,7 +16,7 @@ from bench.engines import Engine, engines, fields_of
 from engine.evaluate import fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.member.state import MemberState, Occurrence, is_full, turn_page, turn_uses
-from engine.programme.compile import Judge, compile_programme
+from engine.programme.compile.module import Judge, compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.localtime import calendar_of
 from engine.programme.model import in_order

@@ -14,7 +14,7 @@ from bench.databases import fresh, server, write_share
 from engine.evaluate import fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.store.database import one, transaction
 from operations.member import member
@@ -25,7 +25,7 @@ from schemas.events import Purchase
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
 
 OPEN = 26_000
 EVENTS = 40_000

@@ -18,7 +18,7 @@ from engine.ledger.memory_books import MemoryBooks
 from engine.live.ticks import DUE, MEMBERS_MAX
 from engine.live.transaction import LiveTransaction
 from engine.member.state import MemberState, Occurrence
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.store import member_states, programmes
 from engine.store.binary_copy import pack_text
@@ -32,7 +32,7 @@ from schemas.events import Purchase
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
 
 SHARD = 17
 MEMBERS = 1_000_000

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.history.backtest import Backtest
 from engine.history.replay import shares_anything
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.store import meanings, programmes, shadows
 from engine.store.database import NO_LIMIT, connect, one
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
     from operations.shard_pool import Shared
 
 _MEMBERS = """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.programme.budgets import budget_of
-from engine.programme.facts import period_of
+from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import calendar_of
 from engine.programme.model import Every
 from engine.store import generations, programmes, publication, quarantine

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.ledger.versions import Activation
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
     from engine.programme.explain import RuleExplanation
     from engine.programme.explain_ledger import Account
     from engine.programme.explain_tier import TierExplanation

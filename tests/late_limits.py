@@ -12,8 +12,8 @@ from engine.ledger.versions import Activation
 from engine.member.state import MemberState, Occurrence
 from engine.programme.conditions import Duration
 from engine.programme.contest_periods import bounds_of
-from engine.programme.facts import period_of
 from engine.programme.file.load import load_programme
+from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import calendar_of
 from engine.programme.model import MaxLimit, Over, TimesLimit
 from schemas.canonical import event_identity

@@ -16,7 +16,7 @@ from engine.evaluate import advance, fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
 from engine.programme.file.load import load_programme
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.interpreter import Interpreter
 from engine.store import personal
 from engine.store.database import transaction
 from operations import offsets

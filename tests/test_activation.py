@@ -18,7 +18,7 @@ from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.versions import Activation
 from engine.live.transaction import LiveTransaction
 from engine.member.state import MemberState, Occurrence
-from engine.programme.compile import Judge, compile_programme
+from engine.programme.compile.module import Judge, compile_programme
 from engine.programme.file.load import load_programme
 from engine.store.database import transaction
 from operations.backtest import Question, backtested

@@ -11,7 +11,7 @@ import pytest
 
 import engine.history.log_fold
 from engine.live.transaction import load_judge
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.store.database import transaction
 from operations import backtest
 from operations.backtest import Question, backtested

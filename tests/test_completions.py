@@ -12,9 +12,9 @@ from engine.evaluate import fold
 from engine.ledger.forget import forget
 from engine.ledger.memory_books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.interpreter import Interpreter
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Refund
 from tests.books import turn_if_full

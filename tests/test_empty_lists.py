@@ -12,10 +12,10 @@ from msgspec import structs
 from engine.intake.admit import check
 from engine.member.profile import profile_after
 from engine.member.state import MemberState, Occurrence
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.explain import Explainer
 from engine.programme.file.load import load_programme
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.interpreter import Interpreter
 from schemas.events import Item, Profile, Purchase, Refund, Signup, Tender
 from schemas.json_events import event_from_object
 from tests.in_memory import balance, event, judged

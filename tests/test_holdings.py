@@ -15,7 +15,7 @@ from engine.ledger.holdings import Holdings, holdings_of
 from engine.ledger.memory_books import MemoryBooks
 from engine.member.lots import Lot
 from engine.member.state import PAGE_LOTS, MemberState, Occurrence
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Redemption, Refund

@@ -14,11 +14,11 @@ from msgspec import msgpack
 import engine.member.state
 import engine.programme.uses
 from engine.member.state import is_full, turn_page
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.conditions import Duration
 from engine.programme.explain import Explainer
 from engine.programme.file.load import load_programme
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.localtime import calendar_of
 from operations.event_lines import Line
 from operations.simulate import simulate_lines

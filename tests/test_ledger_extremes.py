@@ -13,7 +13,7 @@ from engine.intake import admit
 from engine.ledger.forget import forget
 from engine.ledger.memory_books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.store.binary_copy import pack_timestamp
 from engine.store.ledgers import encoded_parts

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engine.programme.conditions import Duration
 from engine.programme.contest_periods import bounds_of
 from engine.programme.expiry import Expiry
-from engine.programme.facts import period_of
+from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import DAY_MS, DAY_ZERO, calendar_of
 from engine.programme.model import Every
 from engine.programme.terms import RoundExpiry

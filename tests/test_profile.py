@@ -14,9 +14,9 @@ from msgspec import msgpack
 from engine.evaluate import fold
 from engine.member.profile import ATTRIBUTES_MAX, MemberProfile, profile_after
 from engine.member.state import MemberState, Occurrence
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.localtime import DAY_ZERO, days_to_birthday
 from operations.simulate import simulate
 from schemas.events import Erasure, Profile, Purchase, Share, Signup
@@ -26,7 +26,7 @@ from tests.books import NO_BOOKS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
     from engine.programme.judge import Judges
     from engine.programme.model import Programme
 

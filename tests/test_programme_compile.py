@@ -15,9 +15,9 @@ from engine.evaluate import fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import MemoryBudgets
 from engine.member.state import MemberState, Occurrence
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.interpreter import Interpreter
 from schemas.canonical import event_identity
 from schemas.events import MemberEvent, Purchase, Signup
 from tests.programme_strategies import (

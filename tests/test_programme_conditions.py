@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.member.state import MemberState, Occurrence
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.conditions import Duration
-from engine.programme.facts import millionths
 from engine.programme.file.load import load_programme
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.facts import millionths
+from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.localtime import Calendar
 from schemas.events import Activity, Item, Purchase, Tender
 from schemas.scalars import instant_from_iso, iso_from_instant

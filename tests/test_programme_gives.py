@@ -11,9 +11,9 @@ from engine.evaluate import fold
 from engine.member.state import MemberState, Memory, Occurrence, turn_uses
 from engine.member.windows import ENTRIES_MAX, VALUES_MAX, Window
 from engine.programme.chance import is_treated, wins
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.model import Cohort, Draw
 from schemas.canonical import event_identity
 from schemas.events import Item, Purchase, Share

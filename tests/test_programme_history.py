@@ -13,10 +13,10 @@ from msgspec import msgpack
 from engine.evaluate import fold
 from engine.member.state import MemberState, Occurrence, is_full, turn_page, turn_uses
 from engine.member.windows import ENTRIES_MAX, VALUES_MAX
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.conditions import Duration
 from engine.programme.file.load import load_programme
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.localtime import calendar_of
 from schemas.canonical import event_identity
 from schemas.events import Activity, Purchase, Signup

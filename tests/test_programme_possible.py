@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from engine.member.state import MemberState
 from engine.programme.check.possible import Possibilities
 from engine.programme.conditions import AllOf, Condition
-from engine.programme.facts import Facts
 from engine.programme.file.derived import read_derived
 from engine.programme.file.load import load_programme
 from engine.programme.file.metric import read_metrics, read_segments
 from engine.programme.file.nodes import Mapping, read_tree
 from engine.programme.file.problems import Problems
 from engine.programme.file.when import Names, WhenReader
+from engine.programme.interpret.facts import Facts
 from engine.programme.localtime import calendar_of
 from tests.programme_strategies import METRICS, conditions, purchases
 

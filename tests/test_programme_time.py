@@ -8,9 +8,9 @@ import pytest
 
 from engine.evaluate import fold
 from engine.member.state import MemberState, Occurrence
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.interpreter import Interpreter
 from schemas.canonical import event_identity
 from schemas.events import Activity
 from schemas.scalars import instant_from_iso, iso_from_instant

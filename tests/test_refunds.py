@@ -10,7 +10,7 @@ import pytest
 from engine.evaluate import fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.store.member_states import encode_state
 from operations.simulate import simulate

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import operations.simulate_log
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.store.database import ANALYST, transaction
 from operations.replay import Request, replay
 from operations.rows import dictionaries

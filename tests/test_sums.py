@@ -13,9 +13,9 @@ from engine.evaluate import fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
 from engine.member.windows import Window
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.interpreter import Interpreter
 from engine.referral.facts import Attribution
 from engine.referral.tracker import Tracker
 from engine.store.ledgers import encoded_parts

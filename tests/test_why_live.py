@@ -12,7 +12,7 @@ import pytest
 from bench.as_of import FILL
 from engine.intake.batch import Batch, ClockMove
 from engine.live.transaction import LiveTransaction
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.interpreter import Interpreter
 from engine.store.database import one, transaction
 from operations.member import LAST_REWARD_EVENTS, member
 from operations.rows import dictionaries

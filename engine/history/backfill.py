@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from engine.history.log_fold import LogFold
 from engine.history.memory_fold import MemoryFoldBooks, empty_shard
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.store import adjustments, programmes
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
 from engine.store.erased_members import read_copied
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.member.state import MemberState
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
     from engine.programme.conditions import Metric
     from engine.store.member_states import Member
     from engine.store.shadow_states import Shard

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
     from engine.store.history import Logged
     from engine.store.member_states import Member
     from engine.store.shadow_states import Shard

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.ledger.contests import Score, Won
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
     from engine.store.erased_members import Copied
     from engine.store.fold_books import FoldBooks
     from engine.store.history import Logged

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from engine.ledger.parts import Page
     from engine.member.state import LimitUse, MemberState, Occurrence
     from engine.programme.budgets import Budget
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
     from engine.programme.judge import Judges
     from engine.store.history import Logged
     from engine.store.member_states import Member

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.turn import Turn
     from engine.member.lots import Lot
-    from engine.programme.facts import Facts
+    from engine.programme.interpret.facts import Facts
     from engine.programme.model import Programme
 
 

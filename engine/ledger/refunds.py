@@ -14,14 +14,14 @@ from engine.ledger.parts import Refunded
 from engine.ledger.redemptions import give_back
 from engine.ledger.rest import after_refund, rest_of
 from engine.ledger.undoing import Undoing
-from engine.programme.facts import metric_value
+from engine.programme.interpret.facts import metric_value
 from engine.programme.returned import take_from_metric
 
 if TYPE_CHECKING:
     from engine.ledger.judged import Judged
     from engine.ledger.turn import Turn
     from engine.programme.conditions import Metric
-    from engine.programme.facts import Facts
+    from engine.programme.interpret.facts import Facts
     from schemas.events import Purchase, Refund
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from engine.ledger.parts import Line
-from engine.programme.facts import millionths
 from engine.programme.frozen import ORDERS
-from engine.programme.interpret import award_of
+from engine.programme.interpret.facts import millionths
+from engine.programme.interpret.interpreter import award_of
 from engine.programme.model import Phase, in_order
 from schemas.events import Tender
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.parts import Refunded
     from engine.member.lots import Lot
-    from engine.programme.facts import Facts
+    from engine.programme.interpret.facts import Facts
     from engine.programme.model import Challenge, Programme
     from schemas.events import Refund
 

@@ -19,8 +19,8 @@ from engine.ledger.judged import dated, is_held_back, judged_by_name
 from engine.ledger.rest import counted, earned_by_rest
 from engine.programme.awards import order_of
 from engine.programme.counting import occasion_name
-from engine.programme.facts import Facts
 from engine.programme.frozen import ORDERS
+from engine.programme.interpret.facts import Facts
 from engine.programme.localtime import calendar_of
 from engine.programme.model import Phase, decides
 from engine.programme.occasions import ChallengeCompletion, TierChange

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.live.work import Work
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
     from engine.store.member_states import Member
     from engine.store.personal import Owner
 

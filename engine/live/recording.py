@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from engine.intake.batch import Admitted, SetAside
     from engine.live.ticks import Tick
     from engine.live.work import Work
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
     from engine.programme.model import Programme
     from engine.referral.facts import Forwarded
     from engine.store.forwards import Due

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.intake.batch import Batch, ClockMove, SetAside
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
     from engine.store.books import StoredBooks
     from engine.store.member_states import Member
     from engine.store.source_log import Head, SourceRows

@@ -21,7 +21,7 @@ from engine.live.in_a_row import InARow
 from engine.live.recording import Recorder
 from engine.live.safety_net import SafetyNet, Trial, still_failing
 from engine.live.work import EvaluationFailed, Outcome, Work, outcome_of
-from engine.programme.compile import compile_programme
+from engine.programme.compile.module import compile_programme
 from engine.store import (
     contests,
     generations,
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.intake.batch import Batch
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
     from engine.programme.judge import Judges
     from engine.store.personal import Owner
 

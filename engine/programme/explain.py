@@ -15,9 +15,9 @@ from engine.programme.explain_conditions import Finding, failure
 from engine.programme.explain_ledger import LedgerNotes
 from engine.programme.explain_values import Wording, percent
 from engine.programme.fields import OCCASION_TRIGGERS, TRIGGER_NAMES
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.interpreter import Interpreter
+from engine.programme.interpret.observer import Gate, Observer
 from engine.programme.model import RefusalReason, in_order
-from engine.programme.observer import Gate, Observer
 from schemas.canonical import grant_key, refusal_key
 from schemas.events import INT64_MAX
 from schemas.scalars import iso_from_instant
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from engine.ledger.observer import Watch
     from engine.member.state import MemberState, Occurrence
     from engine.programme.explain_ledger import Account
-    from engine.programme.facts import Facts
+    from engine.programme.interpret.facts import Facts
+    from engine.programme.interpret.observer import Uses
     from engine.programme.model import Phase, Programme, Rule
-    from engine.programme.observer import Uses
     from schemas.events import Event
     from schemas.rewards import RewardEvent
 

@@ -9,7 +9,7 @@ from engine.programme.conditions import ALWAYS, Difference, Duration, Kind, Line
 from engine.programme.counting import count_of
 from engine.programme.explain_conditions import Finding, described
 from engine.programme.explain_values import day, decimal, duration, percent, quoted
-from engine.programme.facts import MONDAY_OF_DAY_ZERO, period_of
+from engine.programme.interpret.facts import MONDAY_OF_DAY_ZERO, period_of
 from engine.programme.metrics import window_sum
 from engine.programme.model import (
     Every,
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from engine.programme.conditions import Field
     from engine.programme.explain_values import Wording
-    from engine.programme.facts import Facts
+    from engine.programme.interpret.facts import Facts
+    from engine.programme.interpret.observer import Uses
     from engine.programme.model import Challenge, Give, Limit, LimitScope, Phase, Rule
-    from engine.programme.observer import Uses
 
 _ROUNDED = {Rounding.FLOOR: "floor", Rounding.HALF_UP: "half_up", Rounding.CEIL: "ceil"}
 

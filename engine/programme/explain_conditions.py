@@ -23,7 +23,7 @@ from engine.programme.fields import LINE_TEXTS
 if TYPE_CHECKING:
     from engine.programme.conditions import Condition, Literal
     from engine.programme.explain_values import Wording
-    from engine.programme.facts import Facts
+    from engine.programme.interpret.facts import Facts
 
 _C = Comparison
 _OF_SIZE = {

@@ -9,7 +9,7 @@ from engine.ledger.forget import refunds_close_ms
 from engine.ledger.redemptions import steps_of
 from engine.ledger.rest import total_left
 from engine.programme.explain_values import Wording, duration, percent, quoted
-from engine.programme.facts import millionths
+from engine.programme.interpret.facts import millionths
 from engine.programme.terms import Negative, RewardKind
 
 if TYPE_CHECKING:

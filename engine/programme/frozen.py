@@ -25,8 +25,8 @@ from engine.programme.conditions import (
     TierValue,
 )
 from engine.programme.counting import has_challenge, name_of
-from engine.programme.facts import Facts
 from engine.programme.fields import is_personal
+from engine.programme.interpret.facts import Facts
 from engine.programme.model import MultipliedAmount, RatedAmount
 from engine.programme.occasions import ReferralEvent
 from schemas.events import Purchase

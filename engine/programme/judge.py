@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.observer import Watch
     from engine.member.state import MemberState, Occurrence
-    from engine.programme.facts import Facts
+    from engine.programme.interpret.facts import Facts
     from engine.programme.model import Phase, Programme, Rule
     from schemas.events import Event
     from schemas.rewards import RewardEvent

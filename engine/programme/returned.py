@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from engine.member.windows import bounded
 from engine.programme.budgets import budget_key
 from engine.programme.conditions import Measure, may_be_negative
-from engine.programme.facts import period_of
+from engine.programme.interpret.facts import period_of
 from engine.programme.model import Every, MaxLimit
 from engine.programme.uses import LimitCount, value_key
 from schemas.events import INT64_MAX
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from engine.ledger.turn import Turn
     from engine.member.state import MemberState
     from engine.programme.conditions import Metric
-    from engine.programme.facts import Facts
+    from engine.programme.interpret.facts import Facts
     from engine.programme.model import Rule
 
 

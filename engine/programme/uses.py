@@ -18,7 +18,7 @@ from engine.member.state import LimitUse
 from engine.member.windows import SLACK_MS, VALUES_MAX, Window, windows_with
 from engine.programme.conditions import Duration
 from engine.programme.contest_periods import bounds_of
-from engine.programme.facts import period_of
+from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import calendar_of
 from schemas.events import INT64_MAX
 

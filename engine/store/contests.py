@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.programme.compile import Judge
+    from engine.programme.compile.module import Judge
     from engine.programme.contest_periods import Ended
     from engine.programme.judge import Judges
     from engine.programme.model import Programme

@@ -26,7 +26,7 @@ from engine.programme.conditions import (
     Not,
     may_be_negative,
 )
-from engine.programme.facts import passes
+from engine.programme.interpret.facts import passes
 from engine.programme.localtime import DAY_MS
 from schemas.events import INT64_MAX, OCCURRED_AT_MS_END
 

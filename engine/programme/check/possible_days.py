@@ -6,7 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from engine.programme.conditions import Comparison, Field, FieldTest, Kind, LocalPart, LocalTime
-from engine.programme.facts import MONDAY_OF_DAY_ZERO, passes
+from engine.programme.interpret.facts import MONDAY_OF_DAY_ZERO, passes
 from engine.programme.localtime import DAY_MS, DAY_ZERO
 from schemas.events import OCCURRED_AT_MS_END
 

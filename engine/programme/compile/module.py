@@ -20,16 +20,16 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from engine.ledger.observer import NOBODY
-from engine.programme import syntax
 from engine.programme.awards import NOTHING, completion, multiplied, refusal
 from engine.programme.budgets import has_budgets, open_budget
 from engine.programme.chance import is_treated, wins
-from engine.programme.compile_fields import FieldReader
-from engine.programme.compile_rule import RulesCompiler
+from engine.programme.compile import syntax
+from engine.programme.compile.fields import FieldReader
+from engine.programme.compile.rule import RulesCompiler
 from engine.programme.counting import counts
 from engine.programme.fields import TRIGGERS
 from engine.programme.frozen import keep_facts
-from engine.programme.interpret import Interpreter
+from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.judge import is_followed, tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
 from engine.programme.model import in_order
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.observer import Watch
     from engine.member.state import MemberState, Occurrence
-    from engine.programme.facts import Facts
+    from engine.programme.interpret.facts import Facts
     from engine.programme.model import Phase, Programme, Rule
     from schemas.events import Event
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Any
 
+from engine.programme.compile.syntax import attribute, both, call, compare, constant, either, name, negated
 from engine.programme.conditions import AllOf, AnyOf, Comparison, Kind, Not
-from engine.programme.syntax import attribute, both, call, compare, constant, either, name, negated
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from engine.member.state import LimitUse
-    from engine.programme.facts import Facts
+    from engine.programme.interpret.facts import Facts
     from engine.programme.model import LimitScope, Phase, Rule
     from engine.programme.uses import RollingUse
 

@@ -22,9 +22,10 @@ from engine.programme.chance import is_treated, wins
 from engine.programme.conditions import Duration
 from engine.programme.counting import counting_of, counts
 from engine.programme.expiry import Expiry
-from engine.programme.facts import Facts, metric_value, period_of
 from engine.programme.fields import TRIGGERS
 from engine.programme.frozen import ORDERS, are_always_kept, frozen_items, frozen_value, keep_facts
+from engine.programme.interpret.facts import Facts, metric_value, period_of
+from engine.programme.interpret.observer import Gate, Observer
 from engine.programme.judge import is_followed, tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
 from engine.programme.model import (
@@ -41,7 +42,6 @@ from engine.programme.model import (
     decides,
     in_order,
 )
-from engine.programme.observer import Gate, Observer
 from engine.programme.uses import ForgottenUse, RollingUse, begins_control, is_forgotten, limit_count
 from schemas.canonical import grant_key
 from schemas.events import INT64_MAX

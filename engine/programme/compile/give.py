@@ -4,24 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.programme import syntax
 from engine.programme.awards import grant_posting, refusal_posting
 from engine.programme.budgets import budget_of, shared_limit
-from engine.programme.conditions import Attribute, Duration, may_be_negative
-from engine.programme.model import (
-    Every,
-    FixedAmount,
-    LimitScope,
-    MaxLimit,
-    MultipliedAmount,
-    Over,
-    Phase,
-    RatedAmount,
-    RefusalReason,
-    Rounding,
-    TimesLimit,
-)
-from engine.programme.syntax import (
+from engine.programme.compile import syntax
+from engine.programme.compile.syntax import (
     arithmetic,
     assign,
     attribute,
@@ -36,13 +22,27 @@ from engine.programme.syntax import (
     run,
     when,
 )
+from engine.programme.conditions import Attribute, Duration, may_be_negative
+from engine.programme.model import (
+    Every,
+    FixedAmount,
+    LimitScope,
+    MaxLimit,
+    MultipliedAmount,
+    Over,
+    Phase,
+    RatedAmount,
+    RefusalReason,
+    Rounding,
+    TimesLimit,
+)
 from engine.programme.uses import limit_count
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
     import ast
 
-    from engine.programme.compile_fields import FieldReader
+    from engine.programme.compile.fields import FieldReader
     from engine.programme.model import Amount, Give, Programme, Rule
     from schemas.rewards import Posting
 

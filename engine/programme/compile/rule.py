@@ -6,18 +6,18 @@ import ast
 from typing import TYPE_CHECKING
 
 from engine.programme.awards import completion_posting
-from engine.programme.compile_give import GiveCompiler
-from engine.programme.compile_guard import bucketed, runs_of
-from engine.programme.compile_when import condition_expression
+from engine.programme.compile.give import GiveCompiler
+from engine.programme.compile.guard import bucketed, runs_of
+from engine.programme.compile.syntax import assign, attribute, both, call, compare, constant, name, run, when
+from engine.programme.compile.when import condition_expression
 from engine.programme.conditions import Field, FieldTest
 from engine.programme.counting import counting_of
 from engine.programme.fields import TRIGGERS
 from engine.programme.frozen import ORDERS, Frozen, are_always_kept, frozen_items
 from engine.programme.model import MultipliedAmount, Pick, decides
-from engine.programme.syntax import assign, attribute, both, call, compare, constant, name, run, when
 
 if TYPE_CHECKING:
-    from engine.programme.compile_fields import FieldReader
+    from engine.programme.compile.fields import FieldReader
     from engine.programme.model import Challenge, Programme, Rule
     from schemas.events import Event
 

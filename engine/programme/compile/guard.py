@@ -17,15 +17,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.programme.check.rules import tests_of
+from engine.programme.compile.syntax import assign, attribute, call, compare, constant, name, when
 from engine.programme.conditions import AllOf, Attribute, Comparison, Field, FieldTest, Kind
 from engine.programme.model import decides
-from engine.programme.syntax import assign, attribute, call, compare, constant, name, when
 
 if TYPE_CHECKING:
     import ast
     from collections.abc import Callable
 
-    from engine.programme.compile_fields import FieldReader
+    from engine.programme.compile.fields import FieldReader
     from engine.programme.conditions import Condition
     from engine.programme.model import Rule
 

@@ -9,34 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engine.member.profile import attribute_of, birthday_of
 from engine.member.windows import LATE_MS
 from engine.programme import metrics
-from engine.programme.compile_when import condition_expression
-from engine.programme.conditions import (
-    Attribute,
-    Difference,
-    History,
-    Kind,
-    Lines,
-    LocalPart,
-    LocalTime,
-    Measure,
-    MemberPart,
-    MemberValue,
-    Tender,
-    TierValue,
-)
-from engine.programme.expiry import Expiry
-from engine.programme.facts import (
-    MONDAY_OF_DAY_ZERO,
-    holds_item,
-    millionths,
-    referrer_of,
-    tendered,
-    tier_of,
-    tier_rank_of,
-)
-from engine.programme.localtime import DAY_MS, DAY_ZERO, days_to_birthday, month_of
-from engine.programme.model import Every
-from engine.programme.syntax import (
+from engine.programme.compile.syntax import (
     arithmetic,
     assign,
     attribute,
@@ -52,6 +25,33 @@ from engine.programme.syntax import (
     run,
     when,
 )
+from engine.programme.compile.when import condition_expression
+from engine.programme.conditions import (
+    Attribute,
+    Difference,
+    History,
+    Kind,
+    Lines,
+    LocalPart,
+    LocalTime,
+    Measure,
+    MemberPart,
+    MemberValue,
+    Tender,
+    TierValue,
+)
+from engine.programme.expiry import Expiry
+from engine.programme.interpret.facts import (
+    MONDAY_OF_DAY_ZERO,
+    holds_item,
+    millionths,
+    referrer_of,
+    tendered,
+    tier_of,
+    tier_rank_of,
+)
+from engine.programme.localtime import DAY_MS, DAY_ZERO, days_to_birthday, month_of
+from engine.programme.model import Every
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Duration, Field, Metric
