@@ -17,7 +17,7 @@ from engine.ledger.versions import Activation
 from engine.live.conflicts import is_same_order, other_event, other_order
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
-from engine.programme.explain import Explainer
+from engine.programme.explain.event import Explainer
 from engine.programme.file.load import load_file, refused
 from engine.programme.file.problems import unusable
 from engine.referral.facts import Attribution

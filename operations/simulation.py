@@ -16,9 +16,9 @@ from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:
     from engine.ledger.tiers import Standings
-    from engine.programme.explain import RuleExplanation
-    from engine.programme.explain_ledger import Account
-    from engine.programme.explain_tier import TierExplanation
+    from engine.programme.explain.event import RuleExplanation
+    from engine.programme.explain.ledger import Account
+    from engine.programme.explain.tier import TierExplanation
     from engine.programme.file.problems import Problem
     from engine.referral.facts import Attribution
     from projections.item_fold import HeldItem

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.ledger.adjustments import Adjustment, counts
 from engine.meaning import MEANING
-from engine.programme.explain_ledger import Account
+from engine.programme.explain.ledger import Account
 from engine.store import adjustments, generations, quarantine, shadows, source_log
 from engine.store.database import transaction
 from engine.store.erased_members import is_erased

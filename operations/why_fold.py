@@ -15,8 +15,8 @@ from engine.ledger.memory_budgets import RecordedBudgets
 from engine.ledger.tiers import report_of
 from engine.live.transaction import load_judge
 from engine.member.state import MemberState, Occurrence
-from engine.programme.explain import Explainer
-from engine.programme.explain_tier import explain_tier
+from engine.programme.explain.event import Explainer
+from engine.programme.explain.tier import explain_tier
 from engine.store import budgets, generations
 from engine.store.closings import closed_in
 from engine.store.history import Recorded
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from engine.ledger.versions import Activation
     from engine.programme.compile.module import Judge
-    from engine.programme.explain import RuleExplanation
-    from engine.programme.explain_ledger import Account
-    from engine.programme.explain_tier import TierExplanation
+    from engine.programme.explain.event import RuleExplanation
+    from engine.programme.explain.ledger import Account
+    from engine.programme.explain.tier import TierExplanation
     from engine.programme.judge import Judges
     from schemas.rewards import RewardEvent
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.live.transaction import load_judge
-from engine.programme.explain_moves import sentence_of
-from engine.programme.explain_values import Wording
+from engine.programme.explain.moves import sentence_of
+from engine.programme.explain.values import Wording
 from engine.referral.facts import Attribution, Forwarded
 from engine.store import generations
 from schemas.rewards import Posting, RewardEvent

@@ -7,7 +7,7 @@ from typing import Any
 from engine.evaluate import advance, fold
 from engine.ledger.memory_books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
-from engine.programme.explain import Explainer
+from engine.programme.explain.event import Explainer
 from engine.programme.file.load import load_programme
 from engine.referral.facts import Forwarded, ForwardedDecision, ForwardedPurchase, ForwardedRefund, ForwardedSignup
 from schemas.canonical import event_identity

@@ -14,7 +14,7 @@ from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import MemoryBudgets
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
-from engine.programme.explain import GAVE, REASONS, Explainer, RuleExplanation
+from engine.programme.explain.event import GAVE, REASONS, Explainer, RuleExplanation
 from engine.programme.fields import OCCASION_TRIGGERS
 from engine.programme.file.load import load_programme
 from schemas.canonical import event_identity

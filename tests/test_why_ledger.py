@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from engine.ledger.observer import Watch
-from engine.programme.explain_ledger import LedgerNotes
-from engine.programme.explain_moves import sentence_of
-from engine.programme.explain_refusals import REASONS
-from engine.programme.explain_values import Wording
+from engine.programme.explain.ledger import LedgerNotes
+from engine.programme.explain.moves import sentence_of
+from engine.programme.explain.refusals import REASONS
+from engine.programme.explain.values import Wording
 from engine.programme.file.load import load_programme
 from operations.simulate import simulate
 from schemas.rewards import MOVES, REWARD_TYPES, Posting, RewardEvent

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.programme.chance import TREAT_OF
-from engine.programme.explain_awards import computation, cut_off, lost_group, nothing, unfinished, used_up
-from engine.programme.explain_conditions import Finding, failure
-from engine.programme.explain_ledger import LedgerNotes
-from engine.programme.explain_values import Wording, percent
+from engine.programme.explain.awards import computation, cut_off, lost_group, nothing, unfinished, used_up
+from engine.programme.explain.conditions import Finding, failure
+from engine.programme.explain.ledger import LedgerNotes
+from engine.programme.explain.values import Wording, percent
 from engine.programme.fields import OCCASION_TRIGGERS, TRIGGER_NAMES
 from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.interpret.observer import Gate, Observer
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.observer import Watch
     from engine.member.state import MemberState, Occurrence
-    from engine.programme.explain_ledger import Account
+    from engine.programme.explain.ledger import Account
     from engine.programme.interpret.facts import Facts
     from engine.programme.interpret.observer import Uses
     from engine.programme.model import Phase, Programme, Rule

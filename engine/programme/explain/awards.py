@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from engine.programme.awards import rounded
 from engine.programme.conditions import ALWAYS, Difference, Duration, Kind, Lines
 from engine.programme.counting import count_of
-from engine.programme.explain_conditions import Finding, described
-from engine.programme.explain_values import day, decimal, duration, percent, quoted
+from engine.programme.explain.conditions import Finding, described
+from engine.programme.explain.values import day, decimal, duration, percent, quoted
 from engine.programme.interpret.facts import MONDAY_OF_DAY_ZERO, period_of
 from engine.programme.metrics import window_sum
 from engine.programme.model import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from engine.programme.conditions import Field
-    from engine.programme.explain_values import Wording
+    from engine.programme.explain.values import Wording
     from engine.programme.interpret.facts import Facts
     from engine.programme.interpret.observer import Uses
     from engine.programme.model import Challenge, Give, Limit, LimitScope, Phase, Rule

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.programme.conditions import Kind, Measure
-from engine.programme.explain_values import Wording
+from engine.programme.explain.values import Wording
 
 if TYPE_CHECKING:
     from engine.ledger.tiers import Standings

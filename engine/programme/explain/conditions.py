@@ -17,12 +17,12 @@ from engine.programme.conditions import (
     Lines,
     Not,
 )
-from engine.programme.explain_values import MISSING, elapsed, listed, quoted
+from engine.programme.explain.values import MISSING, elapsed, listed, quoted
 from engine.programme.fields import LINE_TEXTS
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Condition, Literal
-    from engine.programme.explain_values import Wording
+    from engine.programme.explain.values import Wording
     from engine.programme.interpret.facts import Facts
 
 _C = Comparison

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.ledger.observer import Watch
-from engine.programme.explain_moves import sentence_of
-from engine.programme.explain_refusals import Asked, bounds_words, reason_of, returned_words
-from engine.programme.explain_values import Wording, quoted
+from engine.programme.explain.moves import sentence_of
+from engine.programme.explain.refusals import Asked, bounds_words, reason_of, returned_words
+from engine.programme.explain.values import Wording, quoted
 from engine.programme.terms import RewardKind
 from schemas.rewards import shown_order
 from schemas.scalars import iso_from_instant
