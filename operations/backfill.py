@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from engine.history.backfill import Backfill
-from engine.programme.frozen import reads_only_its_event
+from engine.programme.rules.kept_facts import reads_only_its_event
 from engine.store import generations, programmes, shadows
 from engine.store.database import NO_LIMIT, transaction
 from operations.replay import connect_to_replay

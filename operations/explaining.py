@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.ledger.adjustments import Adjustment
 from engine.ledger.flagged import is_grant
-from engine.ledger.tiers import report_of
 from engine.programme.explain.event import Explainer
 from engine.programme.explain.tier import explain_tier
+from engine.programme.rules.tiers import report_of
 from engine.referral.facts import Attribution, Forwarded
 from operations.simulation import Explained
 from schemas.events import TYPE_NAMES

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.programme.budgets import budget_of
 from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import calendar_of
 from engine.programme.model import Every
+from engine.programme.rules.budgets import budget_of
 from engine.store import generations, programmes, publication, quarantine
 from engine.store.database import one
 

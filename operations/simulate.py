@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from engine.programme.file.load import Loaded
     from engine.programme.file.problems import Problem
-    from engine.programme.judge import Judges
     from engine.programme.model import Programme
+    from engine.programme.rules.protocol import Judges
     from operations.event_lines import Line
     from operations.simulate_referrals import Own
     from schemas.events import Event

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger.contests import Won, ranked, scores_of
-from engine.programme.contest_periods import ended_by, next_end
+from engine.programme.periods import ended_by, next_end
 from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.member.state import MemberState
-    from engine.programme.contest_periods import Ended
     from engine.programme.model import Programme
+    from engine.programme.periods import Ended
 
 LATENESS_MS = 15 * 60 * 1000
 """How long after its end a period is closed, the worker's own setting left as it is: events may come that late."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.history.memory_fold import MemoryFold
 from engine.history.replay import shares_anything
-from engine.ledger.tiers import report_of
 from engine.programme.compile.module import compile_programme
 from engine.programme.explain.event import Explainer
+from engine.programme.rules.tiers import report_of
 from engine.referral.facts import Attribution
 from engine.store import meanings, programmes, shadows
 from engine.store.database import NO_LIMIT, connect

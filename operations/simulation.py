@@ -15,11 +15,11 @@ from schemas.rewards import shown_order
 from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:
-    from engine.ledger.tiers import Standings
     from engine.programme.explain.event import RuleExplanation
     from engine.programme.explain.ledger import Account
     from engine.programme.explain.tier import TierExplanation
     from engine.programme.file.problems import Problem
+    from engine.programme.rules.tiers import Standings
     from engine.referral.facts import Attribution
     from projections.item_fold import HeldItem
     from schemas.rejection import Reason

@@ -12,11 +12,11 @@ from engine.evaluate import advance, award, fold
 from engine.ledger.contests import Won, rank_of
 from engine.ledger.memory_books import MemoryBooks
 from engine.ledger.memory_budgets import RecordedBudgets
-from engine.ledger.tiers import report_of
 from engine.live.transaction import load_judge
 from engine.member.state import MemberState, Occurrence
 from engine.programme.explain.event import Explainer
 from engine.programme.explain.tier import explain_tier
+from engine.programme.rules.tiers import report_of
 from engine.store import budgets, generations
 from engine.store.closings import closed_in
 from engine.store.history import Recorded
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from engine.programme.explain.event import RuleExplanation
     from engine.programme.explain.ledger import Account
     from engine.programme.explain.tier import TierExplanation
-    from engine.programme.judge import Judges
+    from engine.programme.rules.protocol import Judges
     from schemas.rewards import RewardEvent
 
     Judging = Callable[[Judges], Sequence[RewardEvent]]

@@ -11,11 +11,11 @@ from engine.evaluate import fold
 from engine.ledger.versions import Activation
 from engine.member.state import MemberState, Occurrence
 from engine.programme.conditions import Duration
-from engine.programme.contest_periods import bounds_of
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import calendar_of
 from engine.programme.model import MaxLimit, Over, TimesLimit
+from engine.programme.periods import bounds_of
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Refund
 from schemas.scalars import instant_from_iso
@@ -24,8 +24,8 @@ from tests.books import PagedBooks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.programme.judge import Judges
     from engine.programme.model import Limit, LimitScope, Programme
+    from engine.programme.rules.protocol import Judges
     from schemas.rewards import RewardEvent
 
 HOUR_MS = 3_600_000

@@ -23,7 +23,7 @@ from tests.completion_model import Challenge
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.programme.judge import Judges
+    from engine.programme.rules.protocol import Judges
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 

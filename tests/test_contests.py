@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from engine.ledger.contests import Score, ranked
 from engine.programme.conditions import Duration
-from engine.programme.contest_periods import Ended, end_of, next_end, period_at
 from engine.programme.file.load import load_programme
 from engine.programme.localtime import calendar_of
 from engine.programme.model import Every
+from engine.programme.periods import Ended, end_of, next_end, period_at
 from engine.programme.terms import Contest, ContestMetric
 from operations.simulate import simulate
 from schemas.scalars import instant_from_iso

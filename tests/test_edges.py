@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.parts import Books
     from engine.member.state import MemberState, Occurrence
-    from engine.programme.judge import Judges
+    from engine.programme.rules.protocol import Judges
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 

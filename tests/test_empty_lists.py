@@ -21,7 +21,7 @@ from schemas.json_events import event_from_object
 from tests.in_memory import balance, event, judged
 
 if TYPE_CHECKING:
-    from engine.programme.judge import Judges
+    from engine.programme.rules.protocol import Judges
     from schemas.events import Event
     from schemas.rewards import RewardEvent
 

@@ -21,8 +21,8 @@ from tests.books import PagedBooks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.programme.judge import Judges
     from engine.programme.model import Programme
+    from engine.programme.rules.protocol import Judges
     from schemas.events import MemberEvent
 
     MakeJudge = Callable[[Programme, int], Judges]

@@ -24,7 +24,7 @@ from tests.books import turn_if_full
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from engine.programme.judge import Judges
+    from engine.programme.rules.protocol import Judges
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import msgpack
 
 import engine.member.state
-import engine.programme.uses
+import engine.programme.rules.limits
 from engine.member.state import is_full, turn_page
 from engine.programme.compile.module import compile_programme
 from engine.programme.conditions import Duration
@@ -48,7 +48,7 @@ from tests.late_limits import (
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let little fill a page, and few values crowd each other out."""
     monkeypatch.setattr(engine.member.state, "USES_MAX", 2)
-    monkeypatch.setattr(engine.programme.uses, "VALUES_MAX", 2)
+    monkeypatch.setattr(engine.programme.rules.limits, "VALUES_MAX", 2)
 
 
 @settings(max_examples=150, deadline=None)

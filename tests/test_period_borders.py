@@ -11,11 +11,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from engine.programme.conditions import Duration
-from engine.programme.contest_periods import bounds_of
-from engine.programme.expiry import Expiry
 from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import DAY_MS, DAY_ZERO, calendar_of
 from engine.programme.model import Every
+from engine.programme.periods import bounds_of
+from engine.programme.rules.expiry import Expiry
 from engine.programme.terms import RoundExpiry
 from schemas.scalars import instant_from_iso, iso_from_instant
 from tests.in_memory import balance, event, given, judged

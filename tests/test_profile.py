@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.programme.compile.module import Judge
-    from engine.programme.judge import Judges
     from engine.programme.model import Programme
+    from engine.programme.rules.protocol import Judges
 
 HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: {timezone}\ncurrency: USD\nrules:\n"
 

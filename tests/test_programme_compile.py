@@ -30,8 +30,8 @@ from tests.programme_strategies import (
 )
 
 if TYPE_CHECKING:
-    from engine.programme.judge import Judges
     from engine.programme.model import Programme
+    from engine.programme.rules.protocol import Judges
     from schemas.rewards import RewardEvent
 
 HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: UTC\ncurrency: USD\nrules:\n"

@@ -19,8 +19,8 @@ from schemas.events import Activity, Item, Purchase, Tender
 from schemas.scalars import instant_from_iso, iso_from_instant
 
 if TYPE_CHECKING:
-    from engine.programme.judge import Judges
     from engine.programme.model import Programme
+    from engine.programme.rules.protocol import Judges
     from schemas.events import MemberEvent
 
 

@@ -24,7 +24,7 @@ from schemas.scalars import instant_from_iso
 from tests.books import NO_BOOKS
 
 if TYPE_CHECKING:
-    from engine.programme.judge import Judges
+    from engine.programme.rules.protocol import Judges
 
 HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: America/New_York\ncurrency: USD\n"
 NOON = "T17:00:00Z"

@@ -17,7 +17,7 @@ from schemas.scalars import instant_from_iso, iso_from_instant
 from tests.books import NO_BOOKS
 
 if TYPE_CHECKING:
-    from engine.programme.judge import Judges
+    from engine.programme.rules.protocol import Judges
     from schemas.rewards import RewardEvent
 
 NEW_YORK = "America/New_York"

@@ -27,8 +27,8 @@ from tests.chaos.load import START_MS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.programme.judge import Judges
     from engine.programme.model import Programme
+    from engine.programme.rules.protocol import Judges
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 

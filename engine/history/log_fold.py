@@ -19,8 +19,8 @@ from engine.ledger.versions import Activation
 from engine.live.ticks import MEMBERS_MAX
 from engine.live.transaction import load_judge
 from engine.member.state import Occurrence, is_full
-from engine.programme.contest_periods import ended_by
-from engine.programme.judge import moves_members
+from engine.programme.periods import ended_by
+from engine.programme.rules.protocol import moves_members
 from engine.store import history, source_log
 from engine.store.failures import is_judging
 from engine.store.generations import version_in

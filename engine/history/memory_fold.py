@@ -8,7 +8,7 @@ from engine.history.log_fold import Failed, LogFold
 from engine.ledger.memory_budgets import MemoryBudgets, RecordedBudgets
 from engine.ledger.parts import Parts
 from engine.member.state import drop_uses, has_many_uses, is_full, turn_page
-from engine.programme.uses import kept_from_ms
+from engine.programme.rules.limits import kept_from_ms
 from engine.store import adjustments, generations
 from engine.store.erased_members import read_copied
 from engine.store.fold_books import FoldBooks
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from engine.ledger.parts import Page
     from engine.member.state import LimitUse, MemberState, Occurrence
-    from engine.programme.budgets import Budget
     from engine.programme.compile.module import Judge
-    from engine.programme.judge import Judges
+    from engine.programme.rules.budgets import Budget
+    from engine.programme.rules.protocol import Judges
     from engine.store.history import Logged
     from engine.store.member_states import Member
     from engine.store.shadows import Generation

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg2
 
 from engine.history.log_fold import Failed, LogFold
-from engine.ledger.tiers import report_of
 from engine.live.transaction import load_judge
+from engine.programme.rules.tiers import report_of
 from engine.store import adjustments, contests, generations, member_states, shadow_states
 from engine.store.binary_copy import pack_text
 from engine.store.erased_members import Copied, read_copied

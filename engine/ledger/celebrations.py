@@ -13,8 +13,8 @@ from schemas.canonical import occasion_identity
 
 if TYPE_CHECKING:
     from engine.ledger.turn import Turn
-    from engine.programme.judge import Judges
     from engine.programme.localtime import Calendar
+    from engine.programme.rules.protocol import Judges
 
 _LAST = {Birthday: "birthday", Anniversary: "anniversary"}
 """Names in the member's counters the last one kept, a birthday by its year and an anniversary by its number: moved by a

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.programme.awards import order_of
 from engine.programme.occasions import ChallengeCompletion
+from engine.programme.rules.awards import order_of
 
 if TYPE_CHECKING:
     from engine.ledger.turn import Turn
-    from engine.programme.judge import Judges
+    from engine.programme.rules.protocol import Judges
     from schemas.events import MemberEvent, Profile
     from schemas.rewards import RewardEvent
 

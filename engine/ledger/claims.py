@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.member.lots import ITEM_UNITS
 from engine.programme.occasions import TierChange
-from engine.programme.returned import return_to_limits
+from engine.programme.rules.returned import return_to_limits
 from engine.programme.terms import Negative
 
 if TYPE_CHECKING:

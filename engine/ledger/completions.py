@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.ledger.forget import is_order_known
 from engine.ledger.parts import Completion
 from engine.member.windows import Window, bounded
-from engine.programme.counting import REACHED, ROUND, STANDING, UNTIL_MS, complete, counting_of
 from engine.programme.localtime import calendar_of
+from engine.programme.rules.counting import REACHED, ROUND, STANDING, UNTIL_MS, complete, counting_of
 from schemas.canonical import again_identity
 
 if TYPE_CHECKING:

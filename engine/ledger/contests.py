@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger import ranks
 from engine.ledger.movements import posting_of
-from engine.programme.contest_periods import period_at
 from engine.programme.occasions import ContestWon
+from engine.programme.periods import period_at
 from engine.programme.terms import ContestMetric
 from schemas.canonical import occasion_identity
 from schemas.events import INT64_MAX, Purchase, Share
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.turn import Turn
     from engine.member.state import MemberState
-    from engine.programme.contest_periods import Ended
+    from engine.programme.periods import Ended
     from engine.programme.terms import Contest
     from schemas.events import Event
 

@@ -11,8 +11,8 @@ from engine.ledger.movements import posting_of
 from engine.member.lots import ITEM_UNITS
 from engine.programme.check.rules import tests_of
 from engine.programme.conditions import MemberPart, MemberValue
-from engine.programme.expiry import Expiry
 from engine.programme.localtime import calendar_of
+from engine.programme.rules.expiry import Expiry
 from schemas.events import OCCURRED_AT_MS_END
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from engine.ledger.parts import Page, Parts
     from engine.member.lots import Lot
     from engine.member.state import MemberState
-    from engine.programme.judge import Judges
     from engine.programme.model import Programme
+    from engine.programme.rules.protocol import Judges
 
 
 def refunds_close_ms(programme: Programme, bought_ms: int) -> int:

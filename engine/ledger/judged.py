@@ -9,11 +9,11 @@ from msgspec import structs
 
 from engine.ledger.parts import OrderFacts, ReferralFacts, Refunded
 from engine.ledger.rest import Rest, rest_of
-from engine.programme.counting import is_occasion, occasion_of
-from engine.programme.frozen import FrozenFacts, frozen_items
 from engine.programme.interpret.facts import Facts
 from engine.programme.localtime import calendar_of
 from engine.programme.occasions import ReferralEvent
+from engine.programme.rules.counting import is_occasion, occasion_of
+from engine.programme.rules.kept_facts import FrozenFacts, frozen_items
 from schemas.events import Purchase
 from schemas.rewards import order_key, referee_of
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from engine.ledger.parts import Redeemed
     from engine.ledger.versions import Activation
     from engine.member.state import LimitUse, MemberState, Occurrence
-    from engine.programme.budgets import Budget
-    from engine.programme.judge import Judges
+    from engine.programme.rules.budgets import Budget
+    from engine.programme.rules.protocol import Judges
     from schemas.events import Purchase
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.member.state import Occurrence
-    from engine.programme.budgets import Budget
+    from engine.programme.rules.budgets import Budget
 
 
 class MemoryBudgets:

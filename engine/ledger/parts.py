@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from engine.member.lots import Lot  # noqa: TC001  msgspec reads the annotations
 from engine.member.windows import Window  # noqa: TC001  as above
-from engine.programme.budgets import UseBooks
+from engine.programme.rules.budgets import UseBooks
 from engine.referral.facts import Referred  # noqa: TC001  as above
 from schemas.events import Purchase, Refund  # noqa: TC001  as above
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.holdings import Holdings
     from engine.ledger.versions import Activation
-    from engine.programme.judge import Judges
+    from engine.programme.rules.protocol import Judges
 
 
 class ReferralFacts(Struct, array_like=True):

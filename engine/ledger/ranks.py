@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger.movements import posting_of
-from engine.ledger.tiers import UNEARNED, Brought
 from engine.member.standing import Reached, Standing
 from engine.member.windows import bounded
 from engine.programme.occasions import TierChange
+from engine.programme.rules.tiers import UNEARNED, Brought
 from engine.programme.terms import TierWindow
 from schemas.canonical import grant_key, occasion_identity
 from schemas.rewards import RewardEvent
@@ -16,8 +16,8 @@ from schemas.rewards import RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from engine.ledger.tiers import TierClock
     from engine.ledger.turn import Turn
+    from engine.programme.rules.tiers import TierClock
     from engine.programme.terms import Tiers
 
 

@@ -15,8 +15,8 @@ from engine.ledger.parts import OrderFacts, ReferralFacts
 from engine.ledger.refunds import refund_of_referee
 from engine.ledger.undoing import Undoing
 from engine.member.windows import LATE_MS
-from engine.programme.counting import name_of
 from engine.programme.interpret.facts import Facts
+from engine.programme.rules.counting import name_of
 from engine.referral.facts import Attribution, Forwarded, Referral
 from schemas.canonical import completion_key
 from schemas.events import Decision, MemberEvent, Purchase, Refund, Signup

@@ -15,7 +15,7 @@ from engine.ledger.redemptions import give_back
 from engine.ledger.rest import after_refund, rest_of
 from engine.ledger.undoing import Undoing
 from engine.programme.interpret.facts import metric_value
-from engine.programme.returned import take_from_metric
+from engine.programme.rules.returned import take_from_metric
 
 if TYPE_CHECKING:
     from engine.ledger.judged import Judged

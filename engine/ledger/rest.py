@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from engine.ledger.parts import Line
-from engine.programme.frozen import ORDERS
 from engine.programme.interpret.facts import millionths
 from engine.programme.interpret.interpreter import award_of
 from engine.programme.model import Phase, in_order
+from engine.programme.rules.kept_facts import ORDERS
 from schemas.events import Tender
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from engine.ledger import flagged
 from engine.ledger.movements import REVOKED, Movements, posting_of
 from engine.member.lots import ITEM_UNITS
 from engine.member.state import Occurrence
-from engine.programme.expiry import Expiry
 from engine.programme.localtime import calendar_of
+from engine.programme.rules.expiry import Expiry
 from schemas.canonical import refusal_key
 from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from engine.ledger.parts import Books
     from engine.member.lots import Lot
     from engine.member.state import MemberState
-    from engine.programme.judge import Judges
     from engine.programme.localtime import Calendar
     from engine.programme.model import Programme
+    from engine.programme.rules.protocol import Judges
     from engine.programme.terms import Terms
     from schemas.events import Event
 

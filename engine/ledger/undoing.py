@@ -17,13 +17,13 @@ from engine.ledger.completions import Completions
 from engine.ledger.forget import at_hand
 from engine.ledger.judged import dated, is_held_back, judged_by_name
 from engine.ledger.rest import counted, earned_by_rest
-from engine.programme.awards import order_of
-from engine.programme.counting import occasion_name
-from engine.programme.frozen import ORDERS
 from engine.programme.interpret.facts import Facts
 from engine.programme.localtime import calendar_of
 from engine.programme.model import Phase, decides
 from engine.programme.occasions import ChallengeCompletion, TierChange
+from engine.programme.rules.awards import order_of
+from engine.programme.rules.counting import occasion_name
+from engine.programme.rules.kept_facts import ORDERS
 from schemas.canonical import completion_key, grant_key, occasion_identity
 from schemas.rewards import referee_of
 

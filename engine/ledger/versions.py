@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger import celebrations, ranks
-from engine.programme.judge import moves_members
-from engine.programme.uses import change_window
+from engine.programme.rules.limits import change_window
+from engine.programme.rules.protocol import moves_members
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

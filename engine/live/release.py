@@ -9,9 +9,9 @@ from msgspec import msgpack
 
 from engine.evaluate import advance, fold
 from engine.ledger.adjustments import counts
-from engine.ledger.tiers import report_of
 from engine.live.transaction import load_judge
 from engine.member.state import Occurrence
+from engine.programme.rules.tiers import report_of
 from engine.store import adjustments, generations, history, member_states, personal, profiles, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks

@@ -14,7 +14,7 @@ from engine.store.member_states import decode_state
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.ledger.tiers import TierClock
+    from engine.programme.rules.tiers import TierClock
 
 MEMBERS_AT_ONCE = 5_000
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import psycopg2
 from psycopg2.errors import DeadlockDetected, LockNotAvailable, UniqueViolation
 
-from engine.ledger.tiers import report_of
 from engine.live import concerned, own_work, ticks
 from engine.live.duplicates import LookUps, NotLookedUp, Seen
 from engine.live.in_a_row import InARow
@@ -22,6 +21,7 @@ from engine.live.recording import Recorder
 from engine.live.safety_net import SafetyNet, Trial, still_failing
 from engine.live.work import EvaluationFailed, Outcome, Work, outcome_of
 from engine.programme.compile.module import compile_programme
+from engine.programme.rules.tiers import report_of
 from engine.store import (
     contests,
     generations,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from engine.intake.batch import Batch
     from engine.programme.compile.module import Judge
-    from engine.programme.judge import Judges
+    from engine.programme.rules.protocol import Judges
     from engine.store.personal import Owner
 
     Step = Callable[["LiveTransaction", Cursor, Work], None]

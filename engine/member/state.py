@@ -14,7 +14,7 @@ from engine.member.windows import Window  # noqa: TC001  as above
 from engine.referral.facts import Referral  # noqa: TC001  as above
 
 if TYPE_CHECKING:
-    from engine.programme.budgets import UseBooks
+    from engine.programme.rules.budgets import UseBooks
 
 
 class LimitUse(Struct, array_like=True, gc=False):

@@ -9,8 +9,8 @@ from msgspec import structs
 
 from engine.member.windows import SLACK_MS, windows_with
 from engine.programme.conditions import Duration
-from engine.programme.contest_periods import bounds_of
 from engine.programme.model import Every
+from engine.programme.periods import bounds_of
 from engine.programme.terms import Block, Flag, Touches
 from engine.referral.codes import is_well_formed, normalised
 from engine.referral.facts import Attribution, own_id

@@ -16,8 +16,8 @@ from engine.evaluate import award
 from engine.intake.batch import NO_OFFSET, SetAside
 from engine.ledger.contests import Won, scores_of
 from engine.member.state import Occurrence
-from engine.programme.contest_periods import ended_by, next_end
 from engine.programme.occasions import ContestWon
+from engine.programme.periods import ended_by, next_end
 from engine.store import generations, ledgers, member_states, personal, profiles, quarantine, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.programme.compile.module import Judge
-    from engine.programme.contest_periods import Ended
-    from engine.programme.judge import Judges
     from engine.programme.model import Programme
+    from engine.programme.periods import Ended
+    from engine.programme.rules.protocol import Judges
     from engine.store.member_states import Member
     from engine.store.source_log import Head
 

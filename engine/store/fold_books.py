@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.member.state import LimitUse, MemberState, Occurrence
-    from engine.programme.budgets import Budget
-    from engine.programme.judge import Judges
+    from engine.programme.rules.budgets import Budget
+    from engine.programme.rules.protocol import Judges
     from engine.store.member_states import Member
     from engine.store.shadows import Generation
 

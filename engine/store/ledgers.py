@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.programme.judge import Judges
+    from engine.programme.rules.protocol import Judges
     from engine.store.member_states import Member
 
 _ROW = b"\0\4\0\0\0\x02%b"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field, msgpack
 
 from engine.ledger.parts import Parts  # noqa: TC001  msgspec reads the annotations
-from engine.ledger.tiers import Standings  # noqa: TC001  as above
 from engine.member.profile import MemberProfile
 from engine.member.state import MemberState
+from engine.programme.rules.tiers import Standings  # noqa: TC001  as above
 from engine.referral.tracker import Tracker  # noqa: TC001  as above
 from engine.store.binary_copy import NULL, copy_rows, pack_bigint, pack_bytes, pack_text, pack_timestamp
 from engine.store.eras import keep_to_keys, newest

@@ -11,7 +11,7 @@ from msgspec import msgpack
 from psycopg2.extras import Json
 
 from engine.programme.file.load import load_programme
-from engine.programme.judge import moves_members
+from engine.programme.rules.protocol import moves_members
 from engine.store import generations, source_log
 from engine.store.database import one
 from schemas.errors import AnswerIsNo

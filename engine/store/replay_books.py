@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from engine.ledger.parts import Page
     from engine.member.state import MemberState, Occurrence
-    from engine.programme.budgets import Budget
-    from engine.programme.judge import Judges
+    from engine.programme.rules.budgets import Budget
+    from engine.programme.rules.protocol import Judges
     from engine.store.member_states import Member
     from engine.store.replay_facts import Facts
     from engine.store.shadows import Generation

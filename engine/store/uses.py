@@ -14,7 +14,7 @@ from msgspec import msgpack
 from psycopg2.extras import execute_values
 
 from engine.member.state import LimitUse, bring_back_uses, has_many_uses, turn_uses
-from engine.programme.uses import kept_from_ms
+from engine.programme.rules.limits import kept_from_ms
 from engine.store.binary_copy import copy_rows, pack_bytes, pack_integer, pack_timestamp
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.programme.judge import Judges
+    from engine.programme.rules.protocol import Judges
     from engine.store.member_states import Member
 
 LIVE = "guerdon.member_use"

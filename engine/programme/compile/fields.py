@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from engine.member.profile import attribute_of, birthday_of
 from engine.member.windows import LATE_MS
-from engine.programme import metrics
 from engine.programme.compile.syntax import (
     arithmetic,
     assign,
@@ -40,7 +39,6 @@ from engine.programme.conditions import (
     Tender,
     TierValue,
 )
-from engine.programme.expiry import Expiry
 from engine.programme.interpret.facts import (
     MONDAY_OF_DAY_ZERO,
     holds_item,
@@ -52,6 +50,8 @@ from engine.programme.interpret.facts import (
 )
 from engine.programme.localtime import DAY_MS, DAY_ZERO, days_to_birthday, month_of
 from engine.programme.model import Every
+from engine.programme.rules import metrics
+from engine.programme.rules.expiry import Expiry
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Duration, Field, Metric

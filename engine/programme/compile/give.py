@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.programme.awards import grant_posting, refusal_posting
-from engine.programme.budgets import budget_of, shared_limit
 from engine.programme.compile import syntax
 from engine.programme.compile.syntax import (
     arithmetic,
@@ -36,7 +34,9 @@ from engine.programme.model import (
     Rounding,
     TimesLimit,
 )
-from engine.programme.uses import limit_count
+from engine.programme.rules.awards import grant_posting, refusal_posting
+from engine.programme.rules.budgets import budget_of, shared_limit
+from engine.programme.rules.limits import limit_count
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:

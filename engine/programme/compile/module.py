@@ -20,20 +20,20 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from engine.ledger.observer import NOBODY
-from engine.programme.awards import NOTHING, completion, multiplied, refusal
-from engine.programme.budgets import has_budgets, open_budget
-from engine.programme.chance import is_treated, wins
 from engine.programme.compile import syntax
 from engine.programme.compile.fields import FieldReader
 from engine.programme.compile.rule import RulesCompiler
-from engine.programme.counting import counts
 from engine.programme.fields import TRIGGERS
-from engine.programme.frozen import keep_facts
 from engine.programme.interpret.interpreter import Interpreter
-from engine.programme.judge import is_followed, tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
 from engine.programme.model import in_order
-from engine.programme.uses import begins_control, is_forgotten
+from engine.programme.rules.awards import NOTHING, completion, multiplied, refusal
+from engine.programme.rules.budgets import has_budgets, open_budget
+from engine.programme.rules.counting import counts
+from engine.programme.rules.draws import is_treated, wins
+from engine.programme.rules.kept_facts import keep_facts
+from engine.programme.rules.limits import begins_control, is_forgotten
+from engine.programme.rules.protocol import is_followed, tier_clock_of, timed_by
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from engine.programme.awards import completion_posting
 from engine.programme.compile.give import GiveCompiler
 from engine.programme.compile.guard import bucketed, runs_of
 from engine.programme.compile.syntax import assign, attribute, both, call, compare, constant, name, run, when
 from engine.programme.compile.when import condition_expression
 from engine.programme.conditions import Field, FieldTest
-from engine.programme.counting import counting_of
 from engine.programme.fields import TRIGGERS
-from engine.programme.frozen import ORDERS, Frozen, are_always_kept, frozen_items
 from engine.programme.model import MultipliedAmount, Pick, decides
+from engine.programme.rules.awards import completion_posting
+from engine.programme.rules.counting import counting_of
+from engine.programme.rules.kept_facts import ORDERS, Frozen, are_always_kept, frozen_items
 
 if TYPE_CHECKING:
     from engine.programme.compile.fields import FieldReader

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.programme.awards import rounded
 from engine.programme.conditions import ALWAYS, Difference, Duration, Kind, Lines
-from engine.programme.counting import count_of
 from engine.programme.explain.conditions import Finding, described
 from engine.programme.explain.values import day, decimal, duration, percent, quoted
 from engine.programme.interpret.facts import MONDAY_OF_DAY_ZERO, period_of
-from engine.programme.metrics import window_sum
 from engine.programme.model import (
     Every,
     FixedAmount,
@@ -22,7 +19,10 @@ from engine.programme.model import (
     Rounding,
     TimesLimit,
 )
-from engine.programme.uses import is_forgotten
+from engine.programme.rules.awards import rounded
+from engine.programme.rules.counting import count_of
+from engine.programme.rules.limits import is_forgotten
+from engine.programme.rules.metrics import window_sum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.chance import TREAT_OF
 from engine.programme.explain.awards import computation, cut_off, lost_group, nothing, unfinished, used_up
 from engine.programme.explain.conditions import Finding, failure
 from engine.programme.explain.ledger import LedgerNotes
@@ -18,6 +17,7 @@ from engine.programme.fields import OCCASION_TRIGGERS, TRIGGER_NAMES
 from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.interpret.observer import Gate, Observer
 from engine.programme.model import RefusalReason, in_order
+from engine.programme.rules.draws import TREAT_OF
 from schemas.canonical import grant_key, refusal_key
 from schemas.events import INT64_MAX
 from schemas.scalars import iso_from_instant

@@ -9,8 +9,8 @@ from engine.programme.conditions import Kind, Measure
 from engine.programme.explain.values import Wording
 
 if TYPE_CHECKING:
-    from engine.ledger.tiers import Standings
     from engine.programme.model import Programme
+    from engine.programme.rules.tiers import Standings
     from engine.programme.terms import Tiers
 
 

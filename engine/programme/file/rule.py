@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from engine.programme.chance import TREAT_OF
 from engine.programme.check.unmeant import warn_unbounded
 from engine.programme.conditions import ALWAYS
 from engine.programme.fields import TRIGGERS
@@ -19,6 +18,7 @@ from engine.programme.file.problems import Code, shown
 from engine.programme.file.scalars import choice_of, fraction_of, integer_of, name_of, text_of
 from engine.programme.file.when import WhenReader
 from engine.programme.model import Active, Cohort, Draw, Group, Phase, Pick, Rule
+from engine.programme.rules.draws import TREAT_OF
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Place

@@ -30,7 +30,8 @@ from engine.programme.conditions import (
     TierValue,
 )
 from engine.programme.localtime import DAY_MS, DAY_ZERO, days_to_birthday
-from engine.programme.metrics import (
+from engine.programme.model import Every
+from engine.programme.rules.metrics import (
     add_last,
     add_streak,
     add_total,
@@ -40,7 +41,6 @@ from engine.programme.metrics import (
     total_of,
     window_sum,
 )
-from engine.programme.model import Every
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

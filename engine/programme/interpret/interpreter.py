@@ -7,26 +7,10 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.observer import NOBODY
 from engine.member.state import LimitUse
-from engine.programme.awards import (
-    NOTHING,
-    completion,
-    completion_posting,
-    grant_posting,
-    order_of,
-    refusal,
-    refusal_posting,
-    rounded,
-)
-from engine.programme.budgets import budget_of, has_budgets, open_budget, shared_limit
-from engine.programme.chance import is_treated, wins
 from engine.programme.conditions import Duration
-from engine.programme.counting import counting_of, counts
-from engine.programme.expiry import Expiry
 from engine.programme.fields import TRIGGERS
-from engine.programme.frozen import ORDERS, are_always_kept, frozen_items, frozen_value, keep_facts
 from engine.programme.interpret.facts import Facts, metric_value, period_of
 from engine.programme.interpret.observer import Gate, Observer
-from engine.programme.judge import is_followed, tier_clock_of, timed_by
 from engine.programme.localtime import calendar_of
 from engine.programme.model import (
     Every,
@@ -42,7 +26,23 @@ from engine.programme.model import (
     decides,
     in_order,
 )
-from engine.programme.uses import ForgottenUse, RollingUse, begins_control, is_forgotten, limit_count
+from engine.programme.rules.awards import (
+    NOTHING,
+    completion,
+    completion_posting,
+    grant_posting,
+    order_of,
+    refusal,
+    refusal_posting,
+    rounded,
+)
+from engine.programme.rules.budgets import budget_of, has_budgets, open_budget, shared_limit
+from engine.programme.rules.counting import counting_of, counts
+from engine.programme.rules.draws import is_treated, wins
+from engine.programme.rules.expiry import Expiry
+from engine.programme.rules.kept_facts import ORDERS, are_always_kept, frozen_items, frozen_value, keep_facts
+from engine.programme.rules.limits import ForgottenUse, RollingUse, begins_control, is_forgotten, limit_count
+from engine.programme.rules.protocol import is_followed, tier_clock_of, timed_by
 from schemas.canonical import grant_key
 from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
     from engine.ledger.observer import Watch
     from engine.member.state import MemberState, Occurrence
-    from engine.programme.frozen import Frozen
     from engine.programme.model import Amount, Challenge, Draw, Give, Limit, LimitScope, Programme, Rule
+    from engine.programme.rules.kept_facts import Frozen
     from schemas.events import Event, MemberEvent
 
     Uses = dict[LimitScope, LimitUse | RollingUse | ForgottenUse]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from engine.member.state import LimitUse
     from engine.programme.interpret.facts import Facts
     from engine.programme.model import LimitScope, Phase, Rule
-    from engine.programme.uses import RollingUse
+    from engine.programme.rules.limits import RollingUse
 
     Uses = Mapping[LimitScope, LimitUse | RollingUse]
 

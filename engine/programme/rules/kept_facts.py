@@ -24,11 +24,11 @@ from engine.programme.conditions import (
     Not,
     TierValue,
 )
-from engine.programme.counting import has_challenge, name_of
 from engine.programme.fields import is_personal
 from engine.programme.interpret.facts import Facts
 from engine.programme.model import MultipliedAmount, RatedAmount
 from engine.programme.occasions import ReferralEvent
+from engine.programme.rules.counting import has_challenge, name_of
 from schemas.events import Purchase
 
 if TYPE_CHECKING:

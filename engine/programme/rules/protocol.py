@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from engine.ledger.tiers import TierClock
 from engine.programme.localtime import calendar_of
 from engine.programme.occasions import Anniversary, Birthday, ChallengeCompletion
+from engine.programme.rules.tiers import TierClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from engine.ledger.parts import Completion, Contribution, OrderFacts
 from engine.member.windows import LATE_MS, bounded
 from engine.programme.localtime import DAY_MS
-from engine.programme.metrics import add_window, window_sum
 from engine.programme.occasions import ChallengeCompletion, ReferralEvent, TierChange
+from engine.programme.rules.metrics import add_window, window_sum
 from schemas.events import Purchase
 from schemas.rewards import order_key, referee_of
 

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 from engine.member.state import LimitUse
 from engine.member.windows import SLACK_MS, VALUES_MAX, Window, windows_with
 from engine.programme.conditions import Duration
-from engine.programme.contest_periods import bounds_of
 from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import calendar_of
+from engine.programme.periods import bounds_of
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
     from engine.member.state import MemberState, Occurrence
-    from engine.programme.budgets import UseBooks
     from engine.programme.localtime import Calendar
     from engine.programme.model import Every, LimitScope, Programme
+    from engine.programme.rules.budgets import UseBooks
 
 _PERIOD = attrgetter("period")
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from engine.member.standing import Standing
     from engine.member.state import MemberState
-    from engine.programme.judge import Judges
     from engine.programme.localtime import Calendar
+    from engine.programme.rules.protocol import Judges
     from engine.programme.terms import Level, Tiers
 
 YEAR_MONTHS = 12

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.member.windows import bounded
-from engine.programme.budgets import budget_key
 from engine.programme.conditions import Measure, may_be_negative
 from engine.programme.interpret.facts import period_of
 from engine.programme.model import Every, MaxLimit
-from engine.programme.uses import LimitCount, value_key
+from engine.programme.rules.budgets import budget_key
+from engine.programme.rules.limits import LimitCount, value_key
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
