@@ -14,7 +14,7 @@ import msgspec
 from bench import programmes
 from bench.engines import Engine, engines, fields_of
 from engine.evaluate import fold
-from engine.ledger.memory_books import MemoryBooks
+from engine.ledger.memory.books import MemoryBooks
 from engine.member.state import MemberState, Occurrence, is_full, turn_page, turn_uses
 from engine.programme.compile.module import Judge, compile_programme
 from engine.programme.file.load import load_programme

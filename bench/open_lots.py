@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.databases import fresh, server, write_share
 from engine.evaluate import fold
-from engine.ledger.memory_books import MemoryBooks
+from engine.ledger.memory.books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme

@@ -14,7 +14,7 @@ import psycopg2
 
 from engine.evaluate import fold
 from engine.intake.batch import Batch, ClockMove
-from engine.ledger.memory_books import MemoryBooks
+from engine.ledger.memory.books import MemoryBooks
 from engine.live.ticks import DUE, MEMBERS_MAX
 from engine.live.transaction import LiveTransaction
 from engine.member.state import MemberState, Occurrence

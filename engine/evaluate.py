@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.ledger import celebrations, challenges, contests, ranks, referrals, versions
+from engine.ledger import challenges, contests, ranks, referrals
 from engine.ledger.adjustments import Adjustment
-from engine.ledger.clock import perform_due
 from engine.ledger.decisions import adjust, decide
 from engine.ledger.forget import note_order
 from engine.ledger.movements import open_lots
 from engine.ledger.redemptions import forget, redeem
-from engine.ledger.refunds import apply_waiting, refund
+from engine.ledger.refunds.refund import apply_waiting, refund
+from engine.ledger.schedule import celebrations, versions
+from engine.ledger.schedule.clock import perform_due
 from engine.ledger.turn import Turn
 from engine.member.profile import birthday_of, profile_after
 from engine.referral.facts import Attribution, Forwarded

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.evaluate import advance, award, fold
 from engine.intake import admit
-from engine.ledger.memory_books import MemoryBooks
-from engine.ledger.memory_budgets import MemoryBudgets
-from engine.ledger.versions import Activation
+from engine.ledger.memory.books import MemoryBooks
+from engine.ledger.memory.budgets import MemoryBudgets
+from engine.ledger.schedule.versions import Activation
 from engine.live.conflicts import is_same_order, other_event, other_order
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme

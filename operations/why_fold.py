@@ -10,8 +10,8 @@ from msgspec import msgpack
 
 from engine.evaluate import advance, award, fold
 from engine.ledger.contests import Won, rank_of
-from engine.ledger.memory_books import MemoryBooks
-from engine.ledger.memory_budgets import RecordedBudgets
+from engine.ledger.memory.books import MemoryBooks
+from engine.ledger.memory.budgets import RecordedBudgets
 from engine.live.transaction import load_judge
 from engine.member.state import MemberState, Occurrence
 from engine.programme.explain.event import Explainer
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.ledger.versions import Activation
+    from engine.ledger.schedule.versions import Activation
     from engine.programme.compile.module import Judge
     from engine.programme.explain.event import RuleExplanation
     from engine.programme.explain.ledger import Account

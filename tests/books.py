@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import msgpack
 
-from engine.ledger.memory_books import MemoryBooks
+from engine.ledger.memory.books import MemoryBooks
 from engine.member.state import LimitUse, bring_back_uses, has_many_uses, is_full, turn_page, turn_uses
 from engine.programme.rules.limits import kept_from_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from engine.ledger.versions import Activation
+    from engine.ledger.schedule.versions import Activation
     from engine.member.state import MemberState
     from engine.programme.rules.protocol import Judges
 

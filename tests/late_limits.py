@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from engine.evaluate import fold
-from engine.ledger.versions import Activation
+from engine.ledger.schedule.versions import Activation
 from engine.member.state import MemberState, Occurrence
 from engine.programme.conditions import Duration
 from engine.programme.file.load import load_programme

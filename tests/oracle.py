@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import msgpack
 
 from engine.evaluate import advance, fold
-from engine.ledger.memory_books import MemoryBooks
+from engine.ledger.memory.books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter

@@ -14,8 +14,8 @@ from msgspec import structs
 
 from engine.evaluate import advance, fold
 from engine.intake.batch import Batch, ClockMove
-from engine.ledger.memory_books import MemoryBooks
-from engine.ledger.versions import Activation
+from engine.ledger.memory.books import MemoryBooks
+from engine.ledger.schedule.versions import Activation
 from engine.live.transaction import LiveTransaction
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import Judge, compile_programme

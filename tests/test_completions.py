@@ -10,7 +10,7 @@ from msgspec import msgpack
 
 from engine.evaluate import fold
 from engine.ledger.forget import forget
-from engine.ledger.memory_books import MemoryBooks
+from engine.ledger.memory.books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme

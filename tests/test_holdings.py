@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from engine.evaluate import fold
 from engine.ledger import holdings
-from engine.ledger.agenda import Agenda
 from engine.ledger.holdings import Holdings, holdings_of
-from engine.ledger.memory_books import MemoryBooks
+from engine.ledger.memory.books import MemoryBooks
+from engine.ledger.schedule.agenda import Agenda
 from engine.member.lots import Lot
 from engine.member.state import PAGE_LOTS, MemberState, Occurrence
 from engine.programme.compile.module import compile_programme

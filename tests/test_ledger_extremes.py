@@ -11,7 +11,7 @@ import pytest
 from engine.evaluate import advance, fold
 from engine.intake import admit
 from engine.ledger.forget import forget
-from engine.ledger.memory_books import MemoryBooks
+from engine.ledger.memory.books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import engine.evaluate
 from engine.evaluate import fold
-from engine.ledger.memory_books import MemoryBooks
-from engine.ledger.memory_budgets import MemoryBudgets
+from engine.ledger.memory.books import MemoryBooks
+from engine.ledger.memory.budgets import MemoryBudgets
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme

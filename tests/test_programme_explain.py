@@ -10,8 +10,8 @@ from hypothesis import event as noted
 from hypothesis import given, settings
 
 from engine.evaluate import fold
-from engine.ledger.memory_books import MemoryBooks
-from engine.ledger.memory_budgets import MemoryBudgets
+from engine.ledger.memory.books import MemoryBooks
+from engine.ledger.memory.budgets import MemoryBudgets
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
 from engine.programme.explain.event import GAVE, REASONS, Explainer, RuleExplanation

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import msgpack
 
 from engine.evaluate import fold
-from engine.ledger.memory_books import MemoryBooks
+from engine.ledger.memory.books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
 from engine.member.windows import Window
 from engine.programme.compile.module import compile_programme

@@ -15,7 +15,7 @@ from msgspec import msgpack
 from engine.evaluate import advance, award, fold
 from engine.ledger.adjustments import Adjustment, counts
 from engine.ledger.contests import has_won, ranked, scores_of
-from engine.ledger.versions import Activation
+from engine.ledger.schedule.versions import Activation
 from engine.live.ticks import MEMBERS_MAX
 from engine.live.transaction import load_judge
 from engine.member.state import Occurrence, is_full

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.history.log_fold import Failed, LogFold
-from engine.ledger.memory_budgets import MemoryBudgets, RecordedBudgets
+from engine.ledger.memory.budgets import MemoryBudgets, RecordedBudgets
 from engine.ledger.parts import Parts
 from engine.member.state import drop_uses, has_many_uses, is_full, turn_page
 from engine.programme.rules.limits import kept_from_ms

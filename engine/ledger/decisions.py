@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.ledger import ranks, referrals
 from engine.ledger.movements import kind_of_unit, posting_of
-from engine.ledger.undoing import Undoing
+from engine.ledger.refunds.undoing import Undoing
 from engine.member.lots import Lot
 from schemas.canonical import grant_key
 from schemas.rewards import RewardEvent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.ledger.agenda import Agenda, Held
+from engine.ledger.schedule.agenda import Agenda, Held
 from engine.member.state import PAGE_LOTS
 
 if TYPE_CHECKING:

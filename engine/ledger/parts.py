@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from engine.ledger.holdings import Holdings
-    from engine.ledger.versions import Activation
+    from engine.ledger.schedule.versions import Activation
     from engine.programme.rules.protocol import Judges
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from engine.ledger import challenges, flagged
-from engine.ledger.claims import not_of_levels
 from engine.ledger.forget import at_hand, note_order
-from engine.ledger.judged import judged_by_name, referral_event
 from engine.ledger.movements import posting_of
 from engine.ledger.parts import OrderFacts, ReferralFacts
-from engine.ledger.refunds import refund_of_referee
-from engine.ledger.undoing import Undoing
+from engine.ledger.refunds.claims import not_of_levels
+from engine.ledger.refunds.judged import judged_by_name, referral_event
+from engine.ledger.refunds.refund import refund_of_referee
+from engine.ledger.refunds.undoing import Undoing
 from engine.member.windows import LATE_MS
 from engine.programme.interpret.facts import Facts
 from engine.programme.rules.counting import name_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field, structs
 
 from engine.ledger.parts import Line, Refunded
-from engine.ledger.rest import after_refund, rest_of
+from engine.ledger.refunds.rest import after_refund, rest_of
 from engine.programme.terms import Block
 from engine.referral.facts import (
     Forwarded,

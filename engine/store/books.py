@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from psycopg2.extras import execute_values
 
 from engine.ledger.parts import Parts, Placed
-from engine.ledger.versions import Activation, since
+from engine.ledger.schedule.versions import Activation, since
 from engine.referral.facts import Referred
 from engine.store import closings, generations, history, ledgers, source_log, uses
 from engine.store.eras import hold, newest

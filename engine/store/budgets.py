@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import json, structs
 from psycopg2.extras import execute_values
 
-from engine.ledger.memory_budgets import Asking
+from engine.ledger.memory.budgets import Asking
 from engine.member.state import LimitUse
 from engine.store.eras import hold, newest
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from engine.ledger.parts import Parts, Placed, Redeemed
-from engine.ledger.versions import Activation, since
+from engine.ledger.schedule.versions import Activation, since
 from engine.referral.facts import Referred
 from engine.store import closings, history, source_log
 from engine.store.generations import version_in

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2.extras import Json
 
-from engine.ledger.versions import Activation
+from engine.ledger.schedule.versions import Activation
 from engine.store import meanings
 from engine.store.database import one
 from schemas.errors import AnswerIsNo, InputError

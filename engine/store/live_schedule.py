@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.ledger.versions import Activation
+from engine.ledger.schedule.versions import Activation
 from engine.store import generations
 from engine.store.adjustments import WHOLE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.ledger.memory_budgets import RecordedBudgets
+from engine.ledger.memory.budgets import RecordedBudgets
 from engine.member.state import LimitUse, is_full, turn_page
 from engine.store import ledgers, uses
 from engine.store.binary_copy import copy_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger.contests import Won
-from engine.ledger.memory_budgets import Asking
+from engine.ledger.memory.budgets import Asking
 from engine.ledger.parts import Redeemed
 from engine.member.state import LimitUse
 from engine.store import generations, live_schedule

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.ledger.versions import Activation
+    from engine.ledger.schedule.versions import Activation
     from engine.member.profile import MemberProfile
     from engine.store.shadows import Generation
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.forget import refunds_close_ms
 from engine.ledger.redemptions import steps_of
-from engine.ledger.rest import total_left
+from engine.ledger.refunds.rest import total_left
 from engine.programme.explain.values import Wording, duration, percent, quoted
 from engine.programme.interpret.facts import millionths
 from engine.programme.terms import Negative, RewardKind

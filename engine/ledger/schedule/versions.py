@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.ledger import celebrations, ranks
+from engine.ledger import ranks
+from engine.ledger.schedule import celebrations
 from engine.programme.rules.limits import change_window
 from engine.programme.rules.protocol import moves_members
 

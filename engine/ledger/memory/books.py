@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.ledger.memory_budgets import MemoryBudgets
+from engine.ledger.memory.budgets import MemoryBudgets
 from engine.ledger.parts import Parts, Placed
-from engine.ledger.versions import since
+from engine.ledger.schedule.versions import since
 from engine.referral.facts import Referred
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from engine.ledger.memory_budgets import RecordedBudgets
+    from engine.ledger.memory.budgets import RecordedBudgets
     from engine.ledger.parts import Redeemed
-    from engine.ledger.versions import Activation
+    from engine.ledger.schedule.versions import Activation
     from engine.member.state import LimitUse, MemberState, Occurrence
     from engine.programme.rules.budgets import Budget
     from engine.programme.rules.protocol import Judges

@@ -12,11 +12,11 @@ from msgspec import structs
 
 from engine.ledger import ranks
 from engine.ledger.challenges import follow_one
-from engine.ledger.claims import claim_back, not_of_levels
-from engine.ledger.completions import Completions
 from engine.ledger.forget import at_hand
-from engine.ledger.judged import dated, is_held_back, judged_by_name
-from engine.ledger.rest import counted, earned_by_rest
+from engine.ledger.refunds.claims import claim_back, not_of_levels
+from engine.ledger.refunds.completions import Completions
+from engine.ledger.refunds.judged import dated, is_held_back, judged_by_name
+from engine.ledger.refunds.rest import counted, earned_by_rest
 from engine.programme.interpret.facts import Facts
 from engine.programme.localtime import calendar_of
 from engine.programme.model import Phase, decides
@@ -30,9 +30,9 @@ from schemas.rewards import referee_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from engine.ledger.completions import Again
-    from engine.ledger.judged import Judged
     from engine.ledger.parts import Completion, Contribution
+    from engine.ledger.refunds.completions import Again
+    from engine.ledger.refunds.judged import Judged
     from engine.ledger.turn import Turn
     from engine.member.lots import Lot
     from engine.member.standing import Reached

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.ledger import celebrations, ranks, redemptions, versions
+from engine.ledger import ranks, redemptions
 from engine.ledger.movements import ENDED
+from engine.ledger.schedule import celebrations, versions
 from engine.member.lots import ITEM_UNITS
 
 if TYPE_CHECKING:
