@@ -17,8 +17,8 @@ import psycopg2
 
 from bench import load
 from bench.databases import fresh, server, write_share
-from engine.store import shadows
 from engine.store.database import as_owner, transaction
+from engine.store.generations import shadows
 from engine.store.whole_log import WholeLog
 from operations.backtest import Question, backtested
 from operations.replay import Request, fold_on, replay

@@ -12,9 +12,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from consumers.open_transactions import OpenTransactions
 from consumers.source import place_of
 from engine.intake.batch import Batch, ClockMove
-from engine.store import generations
 from engine.store.database import INFRASTRUCTURE, one, transaction
 from engine.store.failures import words_of
+from engine.store.generations import live_generation
 from operations.kafka_causes import KafkaCauses
 from schemas.codec import Decoder
 from schemas.errors import InputError, ServiceUnreachable
@@ -173,7 +173,7 @@ def refuse_old_backlog(settings: Settings, topics: list[str], schemas: WriterSch
     """
     with transaction(settings.database_url) as cursor:
         (is_empty,) = one(cursor, "SELECT NOT EXISTS (SELECT FROM guerdon.source_event WHERE source <> 'guerdon')")
-        now_ms = generations.now_ms(cursor)
+        now_ms = live_generation.now_ms(cursor)
     if not is_empty:
         return
     oldest_ms = _oldest_ms(settings, topics, Decoder(schemas, settings.message_bytes_max))

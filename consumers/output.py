@@ -13,10 +13,11 @@ from confluent_kafka.admin import AdminClient
 from consumers import fixed
 from consumers.incarnation import Agreement, Topic
 from consumers.topic_tail import TailReader
-from engine.store import generations, publication
+from engine.store import publication
 from engine.store.blockers import who_writes
 from engine.store.database import PUBLISHER, connect
 from engine.store.eras import keep_to_keys
+from engine.store.generations import live_generation
 from operations.initialise import OUTPUT_TOPIC
 from operations.kafka_causes import KafkaCauses, refuse_hidden
 from operations.output_topic import missing, topic_id
@@ -145,7 +146,7 @@ class Output:
         is_due = self._was_made_anew()
         sent = 0
         with self.connection.cursor() as cursor:
-            generation = generations.live(cursor)
+            generation = live_generation.live(cursor)
             if is_due or generation != self._generation:
                 self.connection.commit()
                 self._agreement.make(self.connection, generation, Topic(self._topic, self._topic_id, self._partitions))

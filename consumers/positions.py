@@ -9,8 +9,9 @@ import structlog
 
 from consumers.database_time import DatabaseTime
 from engine.live import ticks
-from engine.store import generations, offsets
+from engine.store import offsets
 from engine.store.database import INFRASTRUCTURE, connect
+from engine.store.generations import live_generation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,7 +119,7 @@ class Positions:
         """Return PostgreSQL's time in ms, and what the table says of `partitions` now."""
         asked_s = time.monotonic()
         with self._connection, self._connection.cursor() as cursor:
-            now_ms = generations.now_ms(cursor)
+            now_ms = live_generation.now_ms(cursor)
             self.time.note(now_ms, asked_s)
             return now_ms, offsets.positions(cursor, partitions)
 
@@ -126,7 +127,7 @@ class Positions:
         """Return PostgreSQL's time in ms; None while it is away, of which others tell."""
         try:
             with self._connection, self._connection.cursor() as cursor:
-                return generations.now_ms(cursor)
+                return live_generation.now_ms(cursor)
         except INFRASTRUCTURE:
             return None
 

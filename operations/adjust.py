@@ -12,8 +12,9 @@ from msgspec import msgpack, structs
 
 from engine.intake.batch import Batch, admitted_from
 from engine.live.transaction import LiveTransaction
-from engine.store import generations, personal, programmes, quarantine, source_log
+from engine.store import personal, programmes, quarantine, source_log
 from engine.store.database import NO_LIMIT, one, transaction
+from engine.store.generations import live_generation
 from operations import decisions
 from operations.decisions import Line, Problem
 from operations.rows import dictionaries
@@ -207,7 +208,7 @@ def _terms(settings: Settings) -> _Terms:
     with transaction(settings.database_url) as cursor:
         programme = programmes.active(cursor)
         (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
-        now_ms = generations.now_ms(cursor)
+        now_ms = live_generation.now_ms(cursor)
     if programme is None:
         raise AnswerIsNo("no programme is active; run `guerdon programme activate FILE` first")
     return _Terms(programme.currency, bytes(secret), now_ms, now_ms + settings.future_tolerance_s * 1000)
@@ -319,7 +320,7 @@ def _take(settings: Settings, lines: Sequence[Line], terms: _Terms) -> list[Outc
 def _heads(cursor: Cursor) -> dict[int, tuple[int, int]]:
     """Return where both logs of each shard end at least: seq and pos."""
     cursor.execute(
-        "SELECT shard, seq, pos FROM guerdon.generation_head WHERE generation = %s", (generations.live(cursor),)
+        "SELECT shard, seq, pos FROM guerdon.generation_head WHERE generation = %s", (live_generation.live(cursor),)
     )
     return {shard: (seq, pos) for shard, seq, pos in cursor.fetchall()}
 

@@ -17,9 +17,10 @@ from engine.intake.batch import Admitted, Batch, ClockMove
 from engine.ledger.adjustments import KIND, adjustment
 from engine.live.transaction import LiveTransaction
 from engine.member.lots import ITEM_UNITS
-from engine.store import adjustments, generations, personal, quarantine, shadows
+from engine.store import personal, quarantine
 from engine.store.database import NO_LIMIT, connect, one, transaction
 from engine.store.eras import FOREGONE
+from engine.store.generations import adjustments, live_generation, shadows
 from operations.difference import add_up
 from operations.generations import LOCK_TIMEOUT_S, bring_up, check_held, locked_out
 from operations.replay import fold_on, project
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.store.shadows import Generation
+    from engine.store.generations.shadows import Generation
 
 BATCH_EVENTS = 2_000
 """How many adjustments are judged in memory at once, of the one transaction that writes them all."""
@@ -152,7 +153,7 @@ def _begin(holding: Any, number: int, *, keep_losses: bool) -> tuple[Generation,
     """Hold a generation for this connection; return it, the live one, and what was written towards it before."""
     with holding, holding.cursor() as cursor:
         generation = shadows.get(cursor, number)
-        live = generations.writable(cursor)
+        live = live_generation.writable(cursor)
         if generation.status == "live":
             raise AnswerIsNo(f"generation {number} is live: members have what it gives; name a shadow")
         if generation.base is None:
@@ -247,7 +248,7 @@ class _Promotion:
         Raises:
             AnswerIsNo: what members have is not known on one of the two sides.
         """
-        live, number = generations.live(cursor), self._generation.number
+        live, number = live_generation.live(cursor), self._generation.number
         if shadows.positions(cursor, number) != shadows.positions(cursor, live):
             raise AnswerIsNo(f"generation {number} did not reach the live head; nothing was written: try again")
         _check_all_are_judged(cursor, self._generation)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
-from engine.store import archives, generations, meanings
+from engine.store import archives
 from engine.store.blockers import take_alone
 from engine.store.database import NO_LIMIT, connect
+from engine.store.generations import live_generation, meanings
 from operations.archive_files import (
     ROWS_A_FILE,
     ROWS_A_GROUP,
@@ -86,9 +87,9 @@ def export(
             other = take_alone(cursor, archives.EXPORT_LOCK, 0)
             if other is not None:
                 raise AnswerIsNo(f"another export of this database is under way; wait for its end: {other} the lock")
-            generations.refuse_restored(cursor)
+            live_generation.refuse_restored(cursor)
             old = read_manifest(folder)
-            generation = generations.live(cursor)
+            generation = live_generation.live(cursor)
             ends = archives.ends(cursor, generation, until_ms)
             _check_continues(cursor, folder, old, ends)
         remove_unnamed(folder, old)

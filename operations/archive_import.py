@@ -16,10 +16,11 @@ import psycopg2
 from msgspec import UNSET
 
 from engine.meaning import FIRST, MEANING
-from engine.store import archives, generations, shadows
+from engine.store import archives
 from engine.store.archives import ARCHIVED
 from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
 from engine.store.failures import is_data
+from engine.store.generations import live_generation, shadows
 from operations.archive import rows_of
 from operations.archive_files import Key, Secret, checked, need_manifest
 from operations.generations import discard
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.store.shadows import Generation
+    from engine.store.generations.shadows import Generation
     from operations.archive_files import Manifest
 
 HEADER_BYTES_MAX = 1 << 16
@@ -81,11 +82,11 @@ def restore(
                 )
         else:
             _take_in(cursor, folder, manifest, keys, lambda done, total: report("log", done, total))
-            generations.mark_restored(cursor, under_way)
+            live_generation.mark_restored(cursor, under_way)
             observe("before log is in")
     observe("after log is in")
     with transaction(database_url, statement_max=NO_LIMIT) as cursor:
-        is_placed = generations.live(cursor) != ARCHIVED
+        is_placed = live_generation.live(cursor) != ARCHIVED
     if not is_placed:
         _fold(database_url, manifest, cores, report, observe)
     with transaction(database_url, statement_max=NO_LIMIT) as cursor:
@@ -100,9 +101,9 @@ def restore(
 def _is_under_way(cursor: Cursor, under_way: str) -> bool:
     """Whether the log of this very archive is in; nobody else's may be."""
     # one import at a time, and nobody activates or records anything meanwhile
-    generations.hold_evaluation(cursor)
+    live_generation.hold_evaluation(cursor)
     try:
-        generations.refuse_restored(cursor)
+        live_generation.refuse_restored(cursor)
     except AnswerIsNo as other:
         if str(other) == under_way:
             return True
@@ -222,7 +223,7 @@ def _fold(
         project(database_url, number)
         _check_same(database_url, manifest, generation)
     with as_owner(database_url, application="guerdon archive") as connection, connection, connection.cursor() as cursor:
-        generations.hold_evaluation(cursor)
+        live_generation.hold_evaluation(cursor)
         shadows.copy_shared(cursor, generation)
         shadows.make_live(cursor, generation, {shard: each.version for shard, each in enumerate(manifest.shards)})
         archives.take_place(cursor, number)
@@ -254,12 +255,12 @@ def _is_keyless(cursor: Cursor, manifest: Manifest) -> bool:
 def _open(database_url: str, manifest: Manifest) -> dict[str, Any]:
     """Let workers go on where the archive has all that they need, and say what was restored."""
     with transaction(database_url, statement_max=NO_LIMIT) as cursor:
-        number = generations.live(cursor)
+        number = live_generation.live(cursor)
         (rewards,) = one(
             cursor, "SELECT sum(pos)::bigint FROM guerdon.generation_head WHERE generation = %s", (number,)
         )
         why = _why_not_on(cursor, manifest)
-        generations.mark_restored(cursor, why)
+        live_generation.mark_restored(cursor, why)
     return {
         "digest": manifest.digest,
         "events": manifest.events,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from engine.history.backfill import Backfill
 from engine.programme.rules.kept_facts import reads_only_its_event
-from engine.store import generations, programmes, shadows
+from engine.store import programmes
 from engine.store.database import NO_LIMIT, transaction
+from engine.store.generations import live_generation, shadows
 from operations.replay import connect_to_replay
 from operations.shard_pool import seldom_collected
 from schemas.errors import AnswerIsNo
@@ -31,7 +32,7 @@ def check(cursor: Cursor, metrics: Sequence[Metric]) -> None:
     Raises:
         AnswerIsNo: and why.
     """
-    live = generations.writable(cursor)
+    live = live_generation.writable(cursor)
     known = programmes.metrics_known(cursor, live)
     for metric in metrics:
         name = metric_name(metric)
@@ -86,7 +87,7 @@ def activate_with_past(
     with closing(connect_to_replay(database_url)) as reading, seldom_collected():
         with reading, reading.cursor() as cursor:
             check(cursor, metrics)
-            live = generations.live(cursor)
+            live = live_generation.live(cursor)
             folds = [Backfill(reading.cursor(), live, shard, metrics) for shard in shadows.positions(cursor, live)]
         while True:
             with reading, reading.cursor() as cursor:
@@ -101,7 +102,7 @@ def activate_with_past(
 
             def join(heads: dict[int, int]) -> None:
                 check(cursor, metrics)
-                if generations.live(cursor) != live:
+                if live_generation.live(cursor) != live:
                     raise AnswerIsNo("another generation has become live meanwhile; run the same command again")
                 with reading:
                     for fold in folds:

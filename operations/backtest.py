@@ -12,9 +12,10 @@ from engine.history.backtest import Backtest
 from engine.history.replay import shares_anything
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
-from engine.store import meanings, programmes, shadows
+from engine.store import programmes
 from engine.store.database import NO_LIMIT, connect, one
-from engine.store.shadows import Generation
+from engine.store.generations import meanings, shadows
+from engine.store.generations.shadows import Generation
 from operations import shard_pool
 from operations.difference import Figures, sum_up
 from operations.difference_sides import MAKE, Terms, add_folded, add_generation, csv_of, terms_in, terms_of

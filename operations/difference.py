@@ -10,8 +10,8 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from engine.store import generations, meanings
 from engine.store.database import NO_LIMIT, connect, one
+from engine.store.generations import live_generation, meanings
 from operations.difference_sides import MAKE, add_generation, terms_of
 from operations.rows import dictionaries, plain
 from schemas.errors import InputError
@@ -192,9 +192,9 @@ class Difference(Figures):
     def __init__(self, connection: Connection, after: int, before: int | None) -> None:
         cursor = connection.cursor()
         self.after = after
-        self.before = generations.live(cursor) if before is None else before
+        self.before = live_generation.live(cursor) if before is None else before
         for number in (self.after, self.before):
-            generations.check_exists(cursor, number)
+            live_generation.check_exists(cursor, number)
         if self.after == self.before:
             raise InputError(
                 f"generation {after} would be compared with itself; name another, `guerdon diff {after} OTHER`"

@@ -9,8 +9,9 @@ from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import calendar_of
 from engine.programme.model import Every
 from engine.programme.rules.budgets import budget_of
-from engine.store import generations, programmes, publication, quarantine
+from engine.store import programmes, publication, quarantine
 from engine.store.database import one
+from engine.store.generations import live_generation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +68,7 @@ def budgets_used(cursor: Cursor) -> dict[str, float]:
     version = programmes.active(cursor)
     if version is None:
         return {}
-    limits = _limits(programmes.judged_as(cursor, version.version), generations.now_ms(cursor))
+    limits = _limits(programmes.judged_as(cursor, version.version), live_generation.now_ms(cursor))
     if not limits:
         return {}
     cursor.execute(

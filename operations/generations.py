@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.errors import LockNotAvailable
 
-from engine.store import generations, meanings, shadows
 from engine.store.blockers import who_uses
 from engine.store.database import NO_LIMIT, as_owner, connect, transaction
+from engine.store.generations import live_generation, meanings, shadows
 from operations.replay import CHUNK_EVENTS, fold_on, project
 from operations.rows import dictionaries
 from operations.verify import verify
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.store.shadows import Generation
+    from engine.store.generations.shadows import Generation
 
 LOCK_TIMEOUT_S = 5
 """How long workers and readers may be kept waiting for a switch before it is given up."""
@@ -70,7 +70,7 @@ def promote(
                 raise AnswerIsNo(f"generation {number} is live already")
             meanings.refuse_shadow(number, generation.meaning)
             shadows.lock(cursor, number)
-            old = generations.live(cursor)
+            old = live_generation.live(cursor)
         bring_up(database_url, generation)
         with as_owner(database_url, application="guerdon promote") as owning, owning, owning.cursor() as cursor:
             shadows.index_log(cursor, number)
@@ -127,7 +127,7 @@ def _switch(database_url: str, generation: Generation, lock_timeout_s: int, obse
         try:
             with switching, switching.cursor() as cursor:
                 cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{lock_timeout_s}s",))
-                generations.hold_evaluation(cursor)
+                live_generation.hold_evaluation(cursor)
                 observe("after lock")
                 folded = fold_on(database_url, generation, is_still=True)
                 project(database_url, generation.number)
@@ -150,7 +150,7 @@ def locked_out(database_url: str, lock_timeout_s: int) -> AnswerIsNo:
 
 
 def _change_places(cursor: Cursor, generation: Generation) -> None:
-    live = generations.live(cursor)
+    live = live_generation.live(cursor)
     if shadows.positions(cursor, generation.number) != shadows.positions(cursor, live):
         raise AnswerIsNo(f"generation {generation.number} did not reach the live head; nothing was changed: try again")
     if generation.keeps_schedule:
@@ -163,7 +163,7 @@ def _next_versions(cursor: Cursor, generation: Generation) -> dict[int, int]:
     of = generation.number if generation.base is None else generation.base
     cursor.execute("SELECT shard, version FROM guerdon.generation_head WHERE generation = %s", (of,))
     versions: dict[int, int] = dict(cursor.fetchall())
-    if generation.is_judged_by_file(generations.now_ms(cursor)):
+    if generation.is_judged_by_file(live_generation.now_ms(cursor)):
         return dict.fromkeys(versions, generation.file_version or 0)
     return versions
 

@@ -6,8 +6,9 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.store import meanings, quarantine
+from engine.store import quarantine
 from engine.store.database import one, transaction
+from engine.store.generations import meanings
 from operations import offsets
 from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo, InputError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.store import generations
 from engine.store.database import transaction
+from engine.store.generations import live_generation
 from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo
 from schemas.partitioning import shard_of
@@ -58,7 +58,7 @@ def member(
             raise AnswerIsNo(
                 f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
             )
-        asked = {"live": generations.live(cursor), "shard": shard, "member": member_id, "last": reward_events_max}
+        asked = {"live": live_generation.live(cursor), "shard": shard, "member": member_id, "last": reward_events_max}
         events = dictionaries(cursor, LAST_REWARD_EVENTS, asked)
         shown = _of_views(cursor, member_id, expiring_within_s)
     return {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.store import adjustments, live_schedule
 from engine.store.database import one
+from engine.store.generations import adjustments, live_schedule
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name

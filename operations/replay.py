@@ -14,8 +14,9 @@ from psycopg2.errors import LockNotAvailable
 
 from engine.history.replay import Replay, Stretch, shares_anything
 from engine.programme.file.load import load_file, load_programme, refused
-from engine.store import generations, meanings, member_states, programmes, shadows
+from engine.store import member_states, programmes
 from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
+from engine.store.generations import live_generation, meanings, shadows
 from operations import shard_pool
 from projections.runner import advance, builds_of, connect_to_project
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
     from engine.programme.model import Programme
-    from engine.store.shadows import Generation
+    from engine.store.generations.shadows import Generation
     from operations.shard_pool import Shared
 
 CHUNK_EVENTS = 5_000
@@ -143,7 +144,7 @@ def _generation(database_url: str, request: Request) -> Generation:
         raise InputError("--from must be before --to")
     window = (request.from_ms, request.to_ms)
     with as_owner(database_url, application="guerdon replay") as connection, connection, connection.cursor() as cursor:
-        base = generations.live(cursor)
+        base = live_generation.live(cursor)
         version = None if request.programme is None else _version_of(cursor, request.programme)
         number = shadows.find(cursor, base, version, window)
         if number is None:
@@ -249,7 +250,7 @@ def _goal(cursor: Cursor, generation: Generation, *, is_still: bool) -> _Goal:
     Merged shards are folded up to an instant at which no transaction of a worker was under way: one that is may have
     taken an earlier time for its rows than another that has committed.
     """
-    live = generations.live(cursor)
+    live = live_generation.live(cursor)
     if generation.base not in {None, live}:
         raise AnswerIsNo(
             f"generation {generation.number} was replayed beside generation {generation.base}, and {live} is live now; "
@@ -259,8 +260,8 @@ def _goal(cursor: Cursor, generation: Generation, *, is_still: bool) -> _Goal:
     before_ms = INT64_MAX
     if is_merged and not is_still:
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", (STILL_WITHIN,))
-        generations.hold_evaluation(cursor)
-        before_ms = generations.now_ms(cursor)
+        live_generation.hold_evaluation(cursor)
+        before_ms = live_generation.now_ms(cursor)
     return _Goal(shadows.positions(cursor, live), before_ms, is_merged)
 
 

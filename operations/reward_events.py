@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from confluent_kafka.admin import AdminClient
 from psycopg2.errors import LockNotAvailable
 
-from engine.store import archives, generations, incarnations, publication
+from engine.store import archives, incarnations, publication
 from engine.store.database import NO_LIMIT, transaction
+from engine.store.generations import live_generation
 from engine.store.incarnations import LOCKED_WITHIN, Origin
 from operations.initialise import OUTPUT_TOPIC
 from operations.output_topic import topic_id
@@ -43,7 +44,7 @@ def publish_again(settings: Settings, why: str, from_ms: int | None = None) -> A
     try:
         with transaction(settings.database_url, statement_max=NO_LIMIT) as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", (LOCKED_WITHIN,))
-            generation = generations.live(cursor)
+            generation = live_generation.live(cursor)
             publication.begin(cursor, generation)
             incarnations.lock(cursor)
             origin = Origin(*incarnations.database_origin(cursor), topic, made)

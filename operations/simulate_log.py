@@ -11,9 +11,10 @@ from engine.programme.compile.module import compile_programme
 from engine.programme.explain.event import Explainer
 from engine.programme.rules.tiers import report_of
 from engine.referral.facts import Attribution
-from engine.store import meanings, programmes, shadows
+from engine.store import programmes
 from engine.store.database import NO_LIMIT, connect
-from engine.store.shadows import Generation
+from engine.store.generations import meanings, shadows
+from engine.store.generations.shadows import Generation
 from operations.explaining import Explaining, Heading, heading_of
 from operations.replay import check_history
 from operations.shard_pool import seldom_collected
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.programme.model import Programme
+    from engine.store.generations.shadow_states import Shard
     from engine.store.history import Logged
     from engine.store.history import Recorded as HistoryRecorded
     from engine.store.member_states import Member
-    from engine.store.shadow_states import Shard
     from schemas.rewards import RewardEvent
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.errors import ReadOnlySqlTransaction
 
-from engine.store import generations, meanings
 from engine.store.database import NO_LIMIT, connect, transaction
+from engine.store.generations import live_generation, meanings
 from engine.store.workers import note_verified
 from operations import chains, consumed, folds, identities, postings, references
 
@@ -47,8 +47,8 @@ def verify(
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('work_mem', %s, false)", (WORK_MEM,))
-            number = generations.live(cursor) if generation is None else generation
-            generations.check_exists(cursor, number)
+            number = live_generation.live(cursor) if generation is None else generation
+            live_generation.check_exists(cursor, number)
         findings = []
         for name, check in CHECKS.items():
             progress(name)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from engine.ledger.adjustments import Adjustment, counts
 from engine.meaning import MEANING
 from engine.programme.explain.ledger import Account
-from engine.store import adjustments, generations, quarantine, shadows, source_log
+from engine.store import quarantine, source_log
 from engine.store.database import transaction
 from engine.store.erased_members import is_erased
+from engine.store.generations import adjustments, live_generation, shadows
 from engine.store.history import History
 from engine.store.reward_log import first_pos
 from operations.why_fold import HistoryFold, Versions, own_steps
@@ -22,8 +23,8 @@ from schemas.scalars import iso_from_instant
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.store.generations.shadows import Generation
     from engine.store.history import Recorded
-    from engine.store.shadows import Generation
     from operations.why_fold import Judged
 
 EVENTS_TOLD = 5
@@ -135,8 +136,8 @@ def why_member(
 def _generation(cursor: Cursor, generation: int | None) -> int:
     """Return the generation that is asked about."""
     if generation is None:
-        return generations.live(cursor)
-    generations.check_exists(cursor, generation)
+        return live_generation.live(cursor)
+    live_generation.check_exists(cursor, generation)
     return generation
 
 
@@ -201,7 +202,7 @@ def _check_judged(cursor: Cursor, generation: int, shard: int, seq: int) -> None
 def _fold(cursor: Cursor, by: Generation, versions: Versions, member_id: str, seqs: list[int]) -> dict[int, Judged]:
     """Fold a member's history up to the last of `seqs`, ticks and contests included, and explain those."""
     shard = versions.shard
-    held = generations.held_at(cursor, by.number, shard, member_id)
+    held = live_generation.held_at(cursor, by.number, shard, member_id)
     steps = own_steps(cursor, by.number, shard, member_id) if member_id else []
     of_own = any(step.recorded.occurrence.seq == seqs[-1] for step in steps)
     # a release may come long after, and a tick stands in nobody's chain
@@ -277,7 +278,7 @@ def _waiting(cursor: Cursor, by: Generation, shard: int, recorded: Recorded) -> 
             f"`guerdon quarantine show {records[0]['id']}`"
         )
     else:
-        why = generations.held_why(cursor, by.number, shard, member_id)
+        why = live_generation.held_why(cursor, by.number, shard, member_id)
         note += f"generation {by.number} holds member {member_id}, as an event could not be judged by it ({why})"
     return {
         **_heading(shard, recorded), "status": "held", "programme": None, "rule_version": None, "log_agrees": None,

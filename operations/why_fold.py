@@ -17,10 +17,11 @@ from engine.member.state import MemberState, Occurrence
 from engine.programme.explain.event import Explainer
 from engine.programme.explain.tier import explain_tier
 from engine.programme.rules.tiers import report_of
-from engine.store import budgets, generations
+from engine.store import budgets
 from engine.store.closings import closed_in
+from engine.store.generations import live_generation
+from engine.store.generations.replay_facts import redeemed_by
 from engine.store.history import Recorded
-from engine.store.replay_facts import redeemed_by
 from operations.explaining import note_lots
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Touch
@@ -74,11 +75,11 @@ class Versions:
     _judges: dict[int, Judge] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.schedule = generations.schedule(self.cursor, self.generation, self.shard)
+        self.schedule = live_generation.schedule(self.cursor, self.generation, self.shard)
 
     def judge_at(self, seq: int) -> Judge:
         """Return the judge of the source event at `seq`."""
-        return self.judge(generations.version_in(self.schedule, seq))
+        return self.judge(live_generation.version_in(self.schedule, seq))
 
     def judge(self, version: int) -> Judge:
         """Return the judge of a version."""

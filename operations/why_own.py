@@ -8,7 +8,7 @@ from engine.live.transaction import load_judge
 from engine.programme.explain.moves import sentence_of
 from engine.programme.explain.values import Wording
 from engine.referral.facts import Attribution, Forwarded
-from engine.store import generations
+from engine.store.generations import live_generation
 from schemas.rewards import Posting, RewardEvent
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def origin_of(event: Event | None) -> list[str]:
 
 def sentence_of_row(cursor: Cursor, generation: int, reward: Reward) -> str:
     """Return what happened, and what had brought about what it happened to."""
-    version = reward.rule_version or generations.version_at(cursor, generation, reward.shard, reward.seq)
+    version = reward.rule_version or live_generation.version_at(cursor, generation, reward.shard, reward.seq)
     grant = None
     if reward.lot is not None:
         grant = find_reward(cursor, generation, reward.lot, (reward.shard, reward.member_id))

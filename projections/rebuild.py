@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from engine.store import generations
 from engine.store.blockers import take_alone
 from engine.store.database import NO_LIMIT, connect, one
+from engine.store.generations import live_generation
 from projections import gaps
 from projections.folders import CORES, Folders
 from projections.runner import PROJECTIONS, advance, connect_to_project
@@ -50,7 +50,7 @@ def rebuild(
             other = take_alone(cursor, REBUILD_LOCK, number)
             if other is not None:
                 raise AnswerIsNo(f"another rebuild of {name} is under way; wait for its end: {other} the lock")
-            generation = generations.live(cursor)
+            generation = live_generation.live(cursor)
             _clear(cursor, name, generation, "building")
             build = _begin(cursor, name, generation)
             (positions,) = one(

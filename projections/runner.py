@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import psycopg2
 import structlog
 
-from engine.store import generations
 from engine.store.blockers import who_writes
 from engine.store.database import ANSWERED_WITHIN, NO_LIMIT, RETRYABLE, connect, one
 from engine.store.eras import keep_to_keys
 from engine.store.failures import is_data, words_of
+from engine.store.generations import live_generation
 from engine.store.limits import limit_of
 from engine.store.voice import Patience
 from projections import balances, gaps, items, leaderboard, referrals, tiers
@@ -281,7 +281,7 @@ def catch_up(
         ProjectionPaused: as `advance` does.
     """
     with connection.cursor() as cursor:
-        generations.live(cursor)
+        live_generation.live(cursor)
         builds = live_builds(cursor)
     connection.commit()
     return advance(connection, builds, observe, tell=tell, most=most)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.intake.batch import Batch, OffsetMove, SetAside
-from engine.store import archives, generations, offsets
+from engine.store import archives, offsets
 from engine.store.database import transaction
+from engine.store.generations import live_generation
 from operations.archive import export
 from operations.archive_import import restore
 from operations.verify import verify as verify_database
@@ -46,7 +47,7 @@ def table(database_url: str, name: str, columns: str) -> list[tuple[Any, ...]]:
 
 def live(database_url: str) -> int:
     with transaction(database_url) as cursor:
-        return generations.live(cursor)
+        return live_generation.live(cursor)
 
 
 def assert_same(database_url: str, other: str) -> None:

@@ -12,8 +12,8 @@ from engine.intake.batch import Batch, ClockMove
 from engine.live import transaction as live
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction, load_judge
-from engine.store import shadows
 from engine.store.database import one, transaction
+from engine.store.generations import shadows
 from operations.replay import Request, replay
 from schemas.events import Erasure
 from schemas.partitioning import shard_of

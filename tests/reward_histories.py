@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.store import generations, source_log
+from engine.store import source_log
 from engine.store.binary_copy import pack_text
 from engine.store.database import transaction
+from engine.store.generations import live_generation
 from engine.store.reward_log import PostingFields, RewardRows
 from operations.decisions import SOURCE
 from schemas.events import Decision
@@ -23,9 +24,9 @@ def append(database_url: str, entries: Iterable[Entry]) -> list[int]:
     """Log each entry as one operator's decision, in one transaction, and return when each was recorded, in ms."""
     history = list(entries)
     with transaction(database_url) as cursor:
-        generation = generations.live(cursor)
+        generation = live_generation.live(cursor)
         heads = source_log.lock_heads(cursor, [shard_of(entry.member_id) for entry in history], generation)
-        recorded_ms = generations.now_ms(cursor)
+        recorded_ms = live_generation.now_ms(cursor)
         sources, rewards = source_log.SourceRows(), RewardRows(generation, PostingFields())
         times = []
         for entry in history:

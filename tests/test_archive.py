@@ -17,8 +17,9 @@ from consumers.worker import Worker
 from engine.intake.batch import Batch, ClockMove
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
-from engine.store import archives, generations, offsets, publication
+from engine.store import archives, offsets, publication
 from engine.store.database import one, transaction
+from engine.store.generations import live_generation
 from operations.archive import export, verify
 from operations.archive_import import restore
 from operations.generations import promote
@@ -195,7 +196,7 @@ def test_an_archive_that_was_cut_comes_back_for_questions_only_and_can_be_comple
     activate(database_url, PLAIN)
     bought(database_url, *range(10))
     with transaction(database_url) as cursor:
-        until_ms = generations.now_ms(cursor) + 1
+        until_ms = live_generation.now_ms(cursor) + 1
         cursor.execute("SELECT pg_sleep(0.01)")
     before = rows(database_url, 1)
     bought(database_url, *range(10, 20))

@@ -14,8 +14,9 @@ from engine.intake.batch import Batch
 from engine.programme.conditions import Duration
 from engine.programme.file.load import load_programme
 from engine.programme.localtime import calendar_of
-from engine.store import meanings, revision
+from engine.store import revision
 from engine.store.database import migrate, one, transaction
+from engine.store.generations import meanings
 from engine.store.programmes import tiers_document
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import START_MS, activate

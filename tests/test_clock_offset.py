@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from consumers import worker as worker_module
 from consumers.database_time import DIFFERS_MS, FRESH_S, DatabaseTime
-from engine.store import generations
 from engine.store.database import migrate, transaction
+from engine.store.generations import live_generation
 from operations.quarantine import listed
 from operations.services.postgresql import LocalPostgres
 from schemas.events import Purchase
@@ -118,7 +118,7 @@ def test_a_worker_with_another_clock_than_postgresql_judges_what_is_from_the_fut
             migrate(url)
             activate(url)
             with transaction(url) as cursor:
-                now_ms = generations.now_ms(cursor)
+                now_ms = live_generation.now_ms(cursor)
             publish(settings, orders(now=now_ms, tomorrow=now_ms + DAY_MS).messages)
             with capture_logs() as lines:
                 summary = catch_up(settings.model_copy(update={"guerdon_database_url": url, "publish_rewards": False}))

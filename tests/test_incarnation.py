@@ -20,8 +20,9 @@ from cli import rewards
 from consumers import output, topic_tail
 from consumers.output import Output
 from engine.meaning import MEANING
-from engine.store import generations, incarnations, publication
+from engine.store import incarnations, publication
 from engine.store.database import transaction
+from engine.store.generations import live_generation
 from operations import reward_events
 from operations.initialise import OUTPUT_TOPIC, create_topics
 from operations.lag import lag_rows
@@ -146,8 +147,8 @@ def test_status_says_that_the_topic_is_missing_or_was_made_anew(ready: Settings)
 def test_an_operator_has_the_log_sent_again_whole_or_from_an_instant_while_a_worker_runs(ready: Settings) -> None:
     log(ready, 0, 30)
     with transaction(ready.database_url) as cursor:
-        from_ms = generations.now_ms(cursor) + 1  # later than what is recorded
-        eventually(lambda: generations.now_ms(cursor) >= from_ms, "the next ms")
+        from_ms = live_generation.now_ms(cursor) + 1  # later than what is recorded
+        eventually(lambda: live_generation.now_ms(cursor) >= from_ms, "the next ms")
     log(ready, 30, 10)
     with running(ready):
         eventually(lambda: lag(ready) == 0 and bool(begun(ready)), "the topic at the head")

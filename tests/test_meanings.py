@@ -14,8 +14,8 @@ from engine import meaning
 from engine.intake.batch import Batch, ClockMove
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
-from engine.store import shadows
 from engine.store.database import migrate, one, transaction
+from engine.store.generations import shadows
 from operations.archive import export
 from operations.archive_files import read_manifest
 from operations.archive_import import restore

@@ -13,8 +13,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
 
-from engine.store import meanings, migrations, revision
+from engine.store import migrations, revision
 from engine.store.database import migrate, transaction
+from engine.store.generations import meanings
 from operations.verify import verify
 from projections.runner import finish
 from tests.movement_strategies import Entry

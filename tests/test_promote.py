@@ -11,8 +11,8 @@ import pytest
 
 from engine.intake.batch import Batch
 from engine.live.release import release_member
-from engine.store import generations
 from engine.store.database import as_owner, connect, one, transaction
+from engine.store.generations import live_generation
 from operations import programmes
 from operations.generations import discard, listed, promote
 from operations.replay import Request, replay
@@ -53,7 +53,7 @@ def judged_richly(database_url: str, folder: Path) -> int:
 
 def live(database_url: str) -> int:
     with transaction(database_url) as cursor:
-        return generations.live(cursor)
+        return live_generation.live(cursor)
 
 
 SEEN = """
@@ -175,7 +175,7 @@ def test_a_file_of_another_time_judges_the_past_and_not_what_comes(database_url:
 
 @pytest.mark.parametrize(
     "held",
-    [generations.SHARE_EVALUATION, "SELECT * FROM reward.member_tier"],
+    [live_generation.SHARE_EVALUATION, "SELECT * FROM reward.member_tier"],
 )
 def test_where_a_lock_is_not_to_be_had_in_time_nothing_has_happened(
     held: str, database_url: str, tmp_path: Path

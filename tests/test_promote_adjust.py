@@ -15,8 +15,8 @@ import engine.live.transaction
 from engine.intake.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import load_judge
-from engine.store import generations
 from engine.store.database import connect, transaction
+from engine.store.generations import live_generation
 from engine.store.history import History
 from engine.store.quarantine import resolve
 from engine.store.quarantine import rows as records
@@ -360,7 +360,7 @@ def test_workers_go_on_meanwhile_and_each_member_is_adjusted_once(
 def test_where_workers_do_not_stop_in_time_nothing_is_written(database_url: str, tmp_path: Path) -> None:
     number = judged_by_amount(database_url, tmp_path)
     with closing(connect(database_url)) as other, other, other.cursor() as cursor:
-        cursor.execute(generations.SHARE_EVALUATION)
+        cursor.execute(live_generation.SHARE_EVALUATION)
         with pytest.raises(AnswerIsNo, match=r"for more than 1 s; nothing was changed: .* \(pid \d+ \("):
             promote_as_adjustments(database_url, number, times=Times(lock_timeout_s=1))
     assert logged(database_url) == []

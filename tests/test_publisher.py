@@ -20,8 +20,9 @@ from consumers.output import NotTaken, Output
 from consumers.publisher import Publisher, finish
 from engine.intake.batch import Batch
 from engine.meaning import MEANING
-from engine.store import generations, publication
+from engine.store import publication
 from engine.store.database import PUBLISHER, transaction
+from engine.store.generations import live_generation
 from operations.initialise import OUTPUT_TOPIC, create_topics
 from operations.lag import lag_rows
 from operations.services.state import KAFKA, read_state
@@ -332,14 +333,14 @@ def test_each_generation_that_becomes_live_is_published_from_its_first_position(
     assert len(followed.came) == 40 + 20
     with transaction(ready.database_url) as cursor:
         assert publication.LogReader().read(cursor, 1, [publication.Range(0, 0, 99)]) == []
-        assert generations.live(cursor) == 2
+        assert live_generation.live(cursor) == 2
 
 
 def test_a_generation_that_is_no_longer_live_is_not_published_any_more(
     ready: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log(ready, 0, 5)
-    monkeypatch.setattr(generations, "live", lambda _cursor: 1)
+    monkeypatch.setattr(live_generation, "live", lambda _cursor: 1)
     with transaction(ready.database_url, role="none") as cursor:
         cursor.execute("UPDATE guerdon.generation SET status = 'retired' WHERE generation = 1")
     with pytest.raises(NotTaken, match="generation 1 is no longer live"):

@@ -16,8 +16,8 @@ import engine.history.log_fold
 from engine.history.replay import Replay, Stretch
 from engine.intake.batch import Batch
 from engine.live.transaction import load_judge
-from engine.store import generations, shadows
 from engine.store.database import as_owner, transaction
+from engine.store.generations import live_generation, shadows
 from engine.store.member_states import decode_state
 from operations.generations import listed, promote
 from operations.replay import Request, connect_to_replay, replay
@@ -34,7 +34,7 @@ from tests.replays import OTHER, differing, events, everything, is_held, repeate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine.store.shadows import Generation
+    from engine.store.generations.shadows import Generation
 
 pytestmark = pytest.mark.postgres
 
@@ -196,7 +196,7 @@ def test_what_is_outside_of_the_files_time_is_judged_by_the_live_schedule(databa
     assert given(database_url, result["generation"]) == [1, 1, 70, 70, 70, 70, 70, 2, 2, 70, 2]
     assert given(database_url, 1) == [1] * 6 + [2] * 5
     with transaction(database_url) as cursor:
-        schedule = generations.schedule(cursor, result["generation"], shard_of("m1"))
+        schedule = live_generation.schedule(cursor, result["generation"], shard_of("m1"))
     assert [each.version for each in schedule] == [1, 3, 2, 3, 2]
 
 

@@ -11,8 +11,8 @@ import engine.history.replay as replay_module
 from engine.history.replay import Replay, Stretch
 from engine.intake.batch import Batch, ClockMove
 from engine.live.transaction import LiveTransaction
-from engine.store import shadows
 from engine.store.database import as_owner, transaction
+from engine.store.generations import shadows
 from engine.store.whole_log import WholeLog
 from operations.backtest import Question, backtested
 from operations.difference import compared

@@ -10,9 +10,10 @@ import psycopg2
 import pytest
 
 from engine.intake.batch import Batch, OffsetMove
-from engine.store import generations, offsets, source_log
+from engine.store import offsets, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.database import transaction
+from engine.store.generations import live_generation
 from operations.verify import verify
 from projections.runner import finish
 from schemas.partitioning import shard_of
@@ -140,7 +141,7 @@ def append_again(cursor: Cursor, number: int) -> None:
     texts = pack_text(event.member_id) + pack_text(event.source) + pack_text(event.event_id)
     rows.append(admitted(event), head, head.seq, texts, None)
     rows.write_events(cursor)
-    source_log.save_heads(cursor, [head], generations.live(cursor))
+    source_log.save_heads(cursor, [head], live_generation.live(cursor))
 
 
 def test_i5_an_event_that_stands_in_the_log_twice_is_named_though_every_hash_is_right(whole: str) -> None:

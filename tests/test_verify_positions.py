@@ -11,9 +11,10 @@ import pytest
 
 from cli import main
 from engine.intake.batch import Batch, OffsetMove
-from engine.store import generations, offsets, source_log
+from engine.store import offsets, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.database import one, transaction
+from engine.store.generations import live_generation
 from engine.store.hash_chain import REWARD_COLUMNS, SOURCE_COLUMNS
 from engine.store.reward_log import PostingFields, RewardRows
 from operations.generations import promote
@@ -287,7 +288,7 @@ def test_i5_an_identity_of_what_is_no_purchase_is_named(seq: int, whole: str) ->
 def reward_of(database_url: str, seq: int) -> None:
     """Append a reward of the source event `seq`, in good form, as a worker with a defect would."""
     with transaction(database_url) as cursor:
-        generation = generations.live(cursor)
+        generation = live_generation.live(cursor)
         (head,) = source_log.lock_heads(cursor, [SHARD], generation).values()
         rewards = RewardRows(generation, PostingFields())
         ended, head.seq = head.seq, seq

@@ -20,9 +20,10 @@ from structlog.testing import capture_logs
 from consumers.publisher import finish as finish_publishing
 from engine.intake.batch import Batch
 from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
-from engine.store import blockers, generations, shadows, voice, watched
+from engine.store import blockers, voice, watched
 from engine.store.database import MIGRATION_LOCK, as_owner, connect, migrate, one, transaction
-from engine.store.stillness import Stillness
+from engine.store.generations import live_generation, shadows
+from engine.store.generations.stillness import Stillness
 from operations import programmes
 from operations.replay import Request, replay
 from projections.rebuild import REBUILD_LOCK, rebuild
@@ -179,7 +180,7 @@ def test_who_was_not_alone_all_the_time_does_not_commit(database_url: str) -> No
 
 def test_evaluation_is_not_held_where_somebody_evaluates_for_too_long(database_url: str) -> None:
     with transaction(database_url) as cursor:
-        generations.lock_live(cursor)
+        live_generation.lock_live(cursor)
         with pytest.raises(psycopg2.errors.LockNotAvailable):
             Stillness(database_url, 1)
 

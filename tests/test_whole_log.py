@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.intake.batch import Batch, admitted_from
-from engine.store import history, shadows
+from engine.store import history
 from engine.store.database import transaction
+from engine.store.generations import shadows
 from engine.store.whole_log import WholeLog, place
 from schemas.admitted_values import Truncated, reader_of
 from schemas.codec import CommittedSchemas, Decoder, Encoder, encode_record

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.programme.compile.module import Judge
+    from engine.store.generations.shadow_states import Shard
+    from engine.store.generations.shadows import Generation
     from engine.store.history import Logged
     from engine.store.member_states import Member
-    from engine.store.shadow_states import Shard
-    from engine.store.shadows import Generation
     from schemas.rewards import Posting, RewardEvent
 
 _KEPT = frozenset(("pending", "active", "reserved", "spent", "debt"))

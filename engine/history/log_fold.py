@@ -23,8 +23,8 @@ from engine.programme.periods import ended_by
 from engine.programme.rules.protocol import moves_members
 from engine.store import history, source_log
 from engine.store.failures import is_judging
-from engine.store.generations import version_in
-from engine.store.replay_facts import Facts
+from engine.store.generations.live_generation import version_in
+from engine.store.generations.replay_facts import Facts
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX, Profile, Purchase, Signup
 from schemas.partitioning import shard_of
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from engine.ledger.contests import Score, Won
     from engine.programme.compile.module import Judge
     from engine.store.erased_members import Copied
-    from engine.store.fold_books import FoldBooks
+    from engine.store.generations.fold_books import FoldBooks
+    from engine.store.generations.shadow_states import Shard
+    from engine.store.generations.shadows import Generation
     from engine.store.history import Logged
     from engine.store.member_states import Member
-    from engine.store.shadow_states import Shard
-    from engine.store.shadows import Generation
     from schemas.rewards import RewardEvent
 
 _PERSONAL = (Signup, Profile)

@@ -9,11 +9,11 @@ from engine.ledger.memory.budgets import MemoryBudgets, RecordedBudgets
 from engine.ledger.parts import Parts
 from engine.member.state import drop_uses, has_many_uses, is_full, turn_page
 from engine.programme.rules.limits import kept_from_ms
-from engine.store import adjustments, generations
 from engine.store.erased_members import read_copied
-from engine.store.fold_books import FoldBooks
-from engine.store.replay_facts import Facts, read_facts, read_redeemed
-from engine.store.shadow_states import Shard
+from engine.store.generations import adjustments, live_generation
+from engine.store.generations.fold_books import FoldBooks
+from engine.store.generations.replay_facts import Facts, read_facts, read_redeemed
+from engine.store.generations.shadow_states import Shard
 from engine.store.source_log import Head
 from engine.store.whole_log import WholeLog
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from engine.programme.compile.module import Judge
     from engine.programme.rules.budgets import Budget
     from engine.programme.rules.protocol import Judges
+    from engine.store.generations.shadows import Generation
     from engine.store.history import Logged
     from engine.store.member_states import Member
-    from engine.store.shadows import Generation
 
 TOLD_EVERY = 1_000
 """Source events after which it is told how far a fold has come."""
@@ -162,4 +162,4 @@ class MemoryFold(LogFold):
 def empty_shard(cursor: Cursor, base: int, number: int) -> Shard:
     """Return a shard of which nothing is folded yet, with the schedule of a base."""
     head = Head(number, (0, b"", 0, None), (0, b"", 0))
-    return Shard(head, [], generations.schedule(cursor, base, number))
+    return Shard(head, [], live_generation.schedule(cursor, base, number))

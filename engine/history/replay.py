@@ -17,11 +17,12 @@ import psycopg2
 from engine.history.log_fold import Failed, LogFold
 from engine.live.transaction import load_judge
 from engine.programme.rules.tiers import report_of
-from engine.store import adjustments, contests, generations, member_states, shadow_states
+from engine.store import contests, member_states
 from engine.store.binary_copy import pack_text
 from engine.store.erased_members import Copied, read_copied
-from engine.store.replay_books import ReplayBooks
-from engine.store.replay_facts import WON, Facts, copy_facts, read_facts, read_redeemed
+from engine.store.generations import adjustments, live_generation, shadow_states
+from engine.store.generations.replay_books import ReplayBooks
+from engine.store.generations.replay_facts import WON, Facts, copy_facts, read_facts, read_redeemed
 from engine.store.reward_log import PostingFields, RewardRows
 from engine.store.whole_log import MERGED_PAGE_ROWS, WholeLog, place
 from schemas.events import INT64_MAX
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
     from engine.programme.compile.module import Judge
+    from engine.store.generations.shadow_states import Shard
+    from engine.store.generations.shadows import Generation
     from engine.store.history import Logged
     from engine.store.member_states import Member
-    from engine.store.shadow_states import Shard
-    from engine.store.shadows import Generation
     from schemas.rewards import RewardEvent
 
 
@@ -178,7 +179,7 @@ class Replay(LogFold):
                 for row in rows
                 if row.recorded.kind in _REDEEMING
             }
-            return read_redeemed(self._cursor, generations.live(self._cursor), spans)
+            return read_redeemed(self._cursor, live_generation.live(self._cursor), spans)
         first, last = rows[0].recorded.occurrence.seq, rows[-1].recorded.occurrence.seq
         return read_facts(self._cursor, self._generation.base, rows[0].shard, first - 1, last)
 
@@ -188,7 +189,7 @@ class Replay(LogFold):
         Whom the file, or a schedule of its own, has judged before their erasure has lots of its own here: a copy would
         move others. They are judged on, and no repetition has any that are not the base's.
         """
-        base = self._generation.base or generations.live(self._cursor)
+        base = self._generation.base or live_generation.live(self._cursor)
         ends = {row.shard: row.recorded.occurrence.seq for row in rows}
         found = {shard: read_copied(self._cursor, base, shard, before[shard], upto) for shard, upto in ends.items()}
         if self._generation.repeats:
@@ -222,9 +223,9 @@ class Replay(LogFold):
         self._observe("before save facts")
         for at, member_id, why in self._held:
             held: dict[str, object] = {"member_id": member_id, "reason": why}
-            generations.add_fact(cursor, generation.number, at, "member_held", held)
+            live_generation.add_fact(cursor, generation.number, at, "member_held", held)
         for at, won in self._won:
-            generations.add_fact(cursor, generation.number, at, WON, won._asdict())
+            live_generation.add_fact(cursor, generation.number, at, WON, won._asdict())
         for shard in changed:
             if generation.repeats:
                 copy_facts(cursor, generation, shard.number, before[shard.number], shard.head.seq)
@@ -255,9 +256,9 @@ def versions_used(cursor: Cursor, generation: Generation, upto: Mapping[int, int
     found = {generation.file_version} if generation.file_version else set()
     of = generation.number if generation.base is None else generation.base
     for shard in upto:
-        found |= {each.version for each in generations.schedule(cursor, of, shard)}
+        found |= {each.version for each in live_generation.schedule(cursor, of, shard)}
     if generation.base is None:
-        found |= {each.version for each in generations.schedule(cursor, generations.live(cursor), min(upto))}
+        found |= {each.version for each in live_generation.schedule(cursor, live_generation.live(cursor), min(upto))}
     return found
 
 

@@ -12,11 +12,12 @@ from engine.ledger.adjustments import counts
 from engine.live.transaction import load_judge
 from engine.member.state import Occurrence
 from engine.programme.rules.tiers import report_of
-from engine.store import adjustments, generations, history, member_states, personal, profiles, source_log
+from engine.store import history, member_states, personal, profiles, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
 from engine.store.budgets import StoredBudgets
 from engine.store.failures import is_data
+from engine.store.generations import adjustments, live_generation
 from engine.store.reward_log import PostingFields, RewardRows
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
@@ -37,8 +38,8 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     Raises:
         AnswerIsNo: the member is not held, or an event still cannot be judged; nothing was changed.
     """
-    generation = generations.lock_live(cursor)
-    recorded_ms = generations.now_ms(cursor)
+    generation = live_generation.lock_live(cursor)
+    recorded_ms = live_generation.now_ms(cursor)
     member_states.prepare(cursor)
     (head,) = source_log.lock_heads(cursor, [shard], generation).values()
     owner = (shard, member_id)

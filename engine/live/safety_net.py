@@ -18,9 +18,10 @@ from engine.live.duplicates import NotLookedUp
 from engine.live.in_a_row import fates, named
 from engine.live.ticks import Tick
 from engine.live.work import EvaluationFailed, Outcome, Work, failed, outcome_of, set_aside, together, verdict_on
-from engine.store import forwards, generations, member_states, offsets, quarantine, source_log
+from engine.store import forwards, member_states, offsets, quarantine, source_log
 from engine.store.failures import StepFailed
 from engine.store.forwards import Forwarding, Undecided
+from engine.store.generations import live_generation
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo, CannotGoOn
 
@@ -260,7 +261,7 @@ class SafetyNet:
             place = (tick.shard, head.seq)
             quarantine.add(self._cursor, [record], {}, {0: place})
             held: dict[str, object] = {"member_id": member_id, "reason": record.message}
-            generations.add_fact(self._cursor, work.generation, place, "member_held", held)
+            live_generation.add_fact(self._cursor, work.generation, place, "member_held", held)
             member_states.let_wait(self._cursor, tick.shard, member_id)
 
 

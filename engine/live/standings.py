@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from psycopg2.extras import execute_values
 
 from engine.live.transaction import load_judge
-from engine.store import generations, source_log
+from engine.store import source_log
 from engine.store.database import transaction
+from engine.store.generations import live_generation
 from engine.store.member_states import decode_state
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def retell(database_url: str, shard: int, at_ms: int) -> int:
         ServiceUnreachable: PostgreSQL does not answer.
     """
     with transaction(database_url) as cursor:
-        generation = generations.lock_live(cursor)
+        generation = live_generation.lock_live(cursor)
         (head,) = source_log.lock_heads(cursor, [shard], generation).values()
         clock = load_judge(cursor, head.version).tier_clock if head.version else None
         if clock is None:

@@ -24,7 +24,6 @@ from engine.programme.compile.module import compile_programme
 from engine.programme.rules.tiers import report_of
 from engine.store import (
     contests,
-    generations,
     history,
     ledgers,
     member_states,
@@ -39,12 +38,13 @@ from engine.store.books import StoredBooks
 from engine.store.budgets import BudgetsMoved, StoredBudgets
 from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
 from engine.store.failures import StepFailed, is_data
+from engine.store.generations import live_generation
+from engine.store.generations.stillness import Stillness
 from engine.store.limits import limit_of
 from engine.store.member_states import Member, MemberCache
 from engine.store.offsets import Fenced
 from engine.store.referrals import Referrals
 from engine.store.reward_log import PostingFields, RewardRows
-from engine.store.stillness import Stillness
 from engine.store.voice import say
 from schemas.errors import CannotGoOn
 
@@ -96,7 +96,7 @@ class LiveTransaction:
         self._closings = contests.Closings()
         self._digest_secret: bytes | None = None
         self._stillness: Stillness | None = None
-        self._lock_live = generations.lock_live
+        self._lock_live = live_generation.lock_live
         with self._connection, self._connection.cursor() as cursor:
             member_states.prepare(cursor)
             set_limit(cursor, "lock_timeout", FROZEN_AFTER)
@@ -288,7 +288,7 @@ class LiveTransaction:
         work.generation = self._lock_live(cursor)
         if to_pass := offsets.compare_and_set(cursor, work.batch.moves):
             offsets.refuse_passing(to_pass, work.batch)
-        work.recorded_ms = generations.now_ms(cursor)
+        work.recorded_ms = live_generation.now_ms(cursor)
 
     def _look_up(self, cursor: Cursor, work: Work) -> None:
         work.seen = Seen(cursor, self._look_ups.known(cursor, work.batch))
@@ -405,7 +405,7 @@ class LiveTransaction:
             quarantine.add(cursor, work.set_aside, work.keys, work.places)
         for index, place in work.places.items():
             held: dict[str, object] = {"member_id": work.held[index], "reason": work.set_aside[index].message}
-            generations.add_fact(cursor, work.generation, place, "member_held", held)
+            live_generation.add_fact(cursor, work.generation, place, "member_held", held)
 
     def _advance(self, cursor: Cursor, work: Work) -> None:
         offsets.advance(cursor, work.batch.moves, work.counts)

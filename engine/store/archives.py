@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from psycopg2.extras import execute_values
 
-from engine.store import generations, source_log
+from engine.store import source_log
 from engine.store.binary_copy import copy_rows, pack_bigint, pack_bytes, pack_text, timestamp_us
 from engine.store.database import one
-from engine.store.generations import version_in
+from engine.store.generations import live_generation
+from engine.store.generations.live_generation import version_in
 from engine.store.hash_chain import REWARD_COLUMNS, source_row
 from engine.store.history import StoredSchemas
 from engine.store.personal import OWN_FORMAT
@@ -167,7 +168,7 @@ def ends(cursor: Cursor, generation: int, until_ms: int | None) -> list[End]:
             (last_ms,) = _at(cursor, shard, seq, "guerdon.ms(recorded_at)") or (0,)
             times = (last_ms, None)
         (source_hash,) = _at(cursor, shard, seq, "hash") or (b"",)
-        version = version_in(generations.schedule(cursor, generation, shard), seq + 1)
+        version = version_in(live_generation.schedule(cursor, generation, shard), seq + 1)
         reward_hash = _reward_hash(cursor, generation, shard, pos)
         found.append(End(seq, bytes(source_hash), *times, pos, reward_hash, version))
     return found

@@ -9,8 +9,9 @@ from psycopg2.extras import execute_values
 from engine.ledger.parts import Parts, Placed
 from engine.ledger.schedule.versions import Activation, since
 from engine.referral.facts import Referred
-from engine.store import closings, generations, history, ledgers, source_log, uses
+from engine.store import closings, history, ledgers, source_log, uses
 from engine.store.eras import hold, newest
+from engine.store.generations import live_generation
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import INT64_MAX, Purchase
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from engine.store.member_states import Member
 
 STOCK = "guerdon.stock"
-"""Where the live generation counts what was taken; every other one has a table of its own (`engine.store.shadows`)."""
+"""Where the live generation counts what was taken; every other one has a table of its own (`engine.store.generations.shadows`)."""
 
 _USED = f"""
     SELECT w.reward, coalesce({newest("used", STOCK, reward="w.reward")}, 0) FROM unnest(%s::text[]) AS w (reward)
@@ -100,7 +101,7 @@ class StoredBooks:
         if known is None or known.seq > self._upto_seq:
             return None
         event = history.History(self._cursor).at(known.shard, known.seq).event
-        version = generations.version_at(self._cursor, self._generation, known.shard, known.seq)
+        version = live_generation.version_at(self._cursor, self._generation, known.shard, known.seq)
         return Placed(event, version) if isinstance(event, Purchase) else None
 
     def lock_stock(self, rewards: Iterable[str]) -> None:
@@ -136,7 +137,7 @@ class StoredBooks:
         assert self._member is not None  # noqa: S101  `of` comes first
         shard = self._member.shard
         if shard not in self._schedules:
-            self._schedules[shard] = generations.schedule(self._cursor, self._generation, shard)
+            self._schedules[shard] = live_generation.schedule(self._cursor, self._generation, shard)
         return since(self._schedules[shard], version, self._upto_seq)
 
     def redeemed(self, seq: int, event_id: str) -> None:
@@ -174,7 +175,7 @@ class StoredBooks:
 
     def judge_at(self, shard: int, seq: int) -> Judges:
         """Return the judge of the version that judges a source event."""
-        return self._judge(generations.version_at(self._cursor, self._generation, shard, seq))
+        return self._judge(live_generation.version_at(self._cursor, self._generation, shard, seq))
 
     def judge(self, version: int) -> Judges:
         """Return the judge of an activated version."""

@@ -18,12 +18,13 @@ from engine.ledger.contests import Won, scores_of
 from engine.member.state import Occurrence
 from engine.programme.occasions import ContestWon
 from engine.programme.periods import ended_by, next_end
-from engine.store import generations, ledgers, member_states, personal, profiles, quarantine, source_log
+from engine.store import ledgers, member_states, personal, profiles, quarantine, source_log
 from engine.store.binary_copy import pack_text
 from engine.store.books import StoredBooks
 from engine.store.budgets import StoredBudgets
 from engine.store.eras import newest
 from engine.store.failures import is_judging, told
+from engine.store.generations import live_generation
 from engine.store.reward_log import PostingFields, RewardRows
 from schemas.canonical import event_identity
 from schemas.partitioning import SHARDS, shard_of
@@ -81,7 +82,7 @@ def close_ended(
     judge_of: Callable[[int], Judge],
     until_ms: int,
     tell: Tell,
-    lock_live: Callable[[Cursor], int] = generations.lock_live,
+    lock_live: Callable[[Cursor], int] = live_generation.lock_live,
 ) -> int:
     """Close every period that has ended by an instant and has members in it, and return how many were closed.
 
@@ -93,7 +94,7 @@ def close_ended(
         lock_live: holds the live generation in its place and returns its number.
     """
     generation = lock_live(cursor)
-    recorded_ms = generations.now_ms(cursor)
+    recorded_ms = live_generation.now_ms(cursor)
     heads = source_log.lock_heads(cursor, range(SHARDS), generation)
     for head in heads.values():
         head.record_at(max(head.recorded_ms, recorded_ms))
@@ -241,7 +242,7 @@ class _Closing:
 
     def _award(self, won: Won, member: Member, occurrence: Occurrence, event_id: str) -> None:
         head = self._heads[member.shard]
-        generations.add_fact(self._cursor, self._generation, (head.shard, head.seq), "contest", won._asdict())
+        live_generation.add_fact(self._cursor, self._generation, (head.shard, head.seq), "contest", won._asdict())
         books = self._books.of(member)
         try:
             rewards = award(member.member_id, member.state, occurrence, self._judges[member.shard], books, won)
@@ -273,4 +274,4 @@ class _Closing:
         place = (shard, head.seq)
         quarantine.add(self._cursor, [record], {}, {0: place})
         held: dict[str, object] = {"member_id": won.member_id, "reason": message}
-        generations.add_fact(self._cursor, self._generation, place, "member_held", held)
+        live_generation.add_fact(self._cursor, self._generation, place, "member_held", held)

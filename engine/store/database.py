@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import psycopg2
 from psycopg2 import errors
 
-from engine.store import limits, meanings, revision, roles
+from engine.store import limits, revision, roles
+from engine.store.generations import meanings
 from engine.store.limits import set_limit
 from engine.store.roles import ANALYST, WRITER
 from engine.store.session import open_session

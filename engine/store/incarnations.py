@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from psycopg2 import errors
 
 from engine.store.database import one
-from engine.store.generations import now_ms
+from engine.store.generations.live_generation import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

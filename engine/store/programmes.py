@@ -12,8 +12,9 @@ from psycopg2.extras import Json
 
 from engine.programme.file.load import load_programme
 from engine.programme.rules.protocol import moves_members
-from engine.store import generations, source_log
+from engine.store import source_log
 from engine.store.database import one
+from engine.store.generations import live_generation
 from schemas.errors import AnswerIsNo
 from schemas.partitioning import SHARDS
 
@@ -140,7 +141,7 @@ def activate(
     """
     cursor.execute("SELECT shard, seq FROM guerdon.shard_head")
     read = {shard: (seq, source_log.latest_ms(cursor, shard, 0, seq)) for shard, seq in cursor.fetchall()}
-    generation = generations.lock_live(cursor)
+    generation = live_generation.lock_live(cursor)
     cursor.execute("LOCK TABLE guerdon.programme_version IN SHARE ROW EXCLUSIVE MODE")  # one activation at a time
     before = active(cursor)
     if before is not None:
@@ -156,7 +157,7 @@ def activate(
     for shard, head in heads.items():
         seq, known_ms = read[shard]  # read before anybody was held up, which leaves little to read now
         reached[shard] = max(known_ms, source_log.latest_ms(cursor, shard, seq, head.seq))
-    rows = _activations(heads, reached, (version, programme.digest), generations.now_ms(cursor))
+    rows = _activations(heads, reached, (version, programme.digest), live_generation.now_ms(cursor))
     if before is not None and _moves_members(before, programme):
         _review_everybody(cursor, reached)
     rows.write_events(cursor)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from engine.store.member_states import Member
 
 LIVE = "guerdon.member_use"
-"""Where the live generation keeps uses; every other one has a table of its own (`engine.store.shadows`)."""
+"""Where the live generation keeps uses; every other one has a table of its own (`engine.store.generations.shadows`)."""
 
 LOOKED_AT_EVERY = 4
 """Pages of a member after which the ones before are looked at, and dropped where they are not known any more."""

@@ -10,7 +10,7 @@ from engine.store import ledgers, uses
 from engine.store.binary_copy import copy_rows
 from engine.store.books import add_to_stock
 from engine.store.budgets import StoredBudgets
-from engine.store.fold_books import FoldBooks
+from engine.store.generations.fold_books import FoldBooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from engine.member.state import MemberState, Occurrence
     from engine.programme.rules.budgets import Budget
     from engine.programme.rules.protocol import Judges
+    from engine.store.generations.replay_facts import Facts
+    from engine.store.generations.shadows import Generation
     from engine.store.member_states import Member
-    from engine.store.replay_facts import Facts
-    from engine.store.shadows import Generation
 
 
 class ReplayBooks(FoldBooks):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.store import generations
 from engine.store.database import one
+from engine.store.generations import live_generation
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.store.shadows import Generation
+    from engine.store.generations.shadows import Generation
 
 FACT = "adjusted"
 """The kind of a `generation_fact` that says towards which generation members were adjusted."""
@@ -24,7 +24,7 @@ ROWS_LOOKED_BACK = 100
 
 def record(cursor: Cursor, generation: int, fact: dict[str, object]) -> None:
     """Keep that members were adjusted towards `fact["towards"]` while `generation` was live."""
-    generations.add_fact(cursor, generation, WHOLE, FACT, fact)
+    live_generation.add_fact(cursor, generation, WHOLE, FACT, fact)
 
 
 def recorded(cursor: Cursor, generation: int, towards: int) -> dict[str, Any] | None:
@@ -94,7 +94,7 @@ def reached_ms(cursor: Cursor, lateness_ms: int) -> int:
         """,
         (lateness_ms, ROWS_LOOKED_BACK),
     )
-    now_ms = generations.now_ms(cursor)
+    now_ms = live_generation.now_ms(cursor)
     return now_ms if found is None else min(int(found), now_ms)
 
 

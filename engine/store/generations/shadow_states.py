@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from psycopg2.extras import execute_values
 
-from engine.store import generations, profiles
+from engine.store import profiles
 from engine.store.binary_copy import pack_text
-from engine.store.generations import version_in
+from engine.store.generations import live_generation
+from engine.store.generations.live_generation import version_in
 from engine.store.member_states import Member, decode_state
 from engine.store.source_log import Head
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.schedule.versions import Activation
     from engine.member.profile import MemberProfile
-    from engine.store.shadows import Generation
+    from engine.store.generations.shadows import Generation
 
 
 @dataclass(slots=True)
@@ -142,7 +143,7 @@ def lock_heads(cursor: Cursor, generation: Generation, shards: Sequence[int]) ->
 
 def load(cursor: Cursor, generation: Generation, head: Head) -> Shard:
     """Read a whole shard with all its members and their profiles."""
-    shard = Shard(head, generations.schedule(cursor, generation.number, head.shard), [])
+    shard = Shard(head, live_generation.schedule(cursor, generation.number, head.shard), [])
     reload_schedule(cursor, generation, shard)
     cursor.execute(
         f"""
@@ -170,7 +171,7 @@ def load(cursor: Cursor, generation: Generation, head: Head) -> Shard:
 def reload_schedule(cursor: Cursor, generation: Generation, shard: Shard) -> None:
     """Read again which version judges what is not the file's: the base may have another one by now."""
     if generation.base is not None:
-        shard.outside = generations.schedule(cursor, generation.base, shard.number)
+        shard.outside = live_generation.schedule(cursor, generation.base, shard.number)
     elif not shard.outside:
         shard.outside = list(shard.schedule)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
-from engine.store import generations
 from engine.store.database import connect
+from engine.store.generations import live_generation
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Stillness:
                 cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{lock_timeout_s}s",))
                 # it idles by design, whatever the operator allows others; it ends with this process
                 cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-                generations.hold_evaluation(cursor)
+                live_generation.hold_evaluation(cursor)
         except BaseException:
             self._connection.close()
             raise
@@ -43,7 +43,7 @@ class Stillness:
             AnswerIsNo: it is held still no more, or nothing may be added to its log.
         """
         self.check()
-        return generations.writable(cursor)
+        return live_generation.writable(cursor)
 
     def check(self) -> None:
         """Raise `AnswerIsNo` where evaluation was not held still all the time."""

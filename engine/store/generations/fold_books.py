@@ -9,8 +9,8 @@ from engine.ledger.parts import Parts, Placed, Redeemed
 from engine.ledger.schedule.versions import Activation, since
 from engine.referral.facts import Referred
 from engine.store import closings, history, source_log
-from engine.store.generations import version_in
-from engine.store.replay_facts import Facts, redeemed_by
+from engine.store.generations.live_generation import version_in
+from engine.store.generations.replay_facts import Facts, redeemed_by
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import INT64_MAX, Purchase
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from engine.member.state import LimitUse, MemberState, Occurrence
     from engine.programme.rules.budgets import Budget
     from engine.programme.rules.protocol import Judges
+    from engine.store.generations.shadows import Generation
     from engine.store.member_states import Member
-    from engine.store.shadows import Generation
 
 
 class FoldBooks(ABC):

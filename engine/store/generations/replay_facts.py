@@ -8,8 +8,8 @@ from engine.ledger.contests import Won
 from engine.ledger.memory.budgets import Asking
 from engine.ledger.parts import Redeemed
 from engine.member.state import LimitUse
-from engine.store import generations, live_schedule
 from engine.store.budgets import FACT
+from engine.store.generations import live_generation, live_schedule
 from engine.store.history import History
 from engine.store.reward_log import first_pos
 from schemas.events import INT64_MAX
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.store.shadows import Generation
+    from engine.store.generations.shadows import Generation
 
 HELD = "member_held"
 """The kind of a `generation_fact` that says from which event on a member is held."""
@@ -147,7 +147,7 @@ def _redeemed(
     rows = cursor.fetchall()
     if not rows:
         return {}
-    schedule = live_schedule.of(cursor, generations.live(cursor), shard)
+    schedule = live_schedule.of(cursor, live_generation.live(cursor), shard)
     cursor.execute(
         "SELECT seq FROM guerdon.source_event WHERE shard = %s AND seq = ANY(%s) AND kind = 'release'",
         (shard, [seq for seq, *_ in rows]),
@@ -157,7 +157,7 @@ def _redeemed(
     found = {}
     for judged_seq, event_id, amount, reason in rows:
         seq = history.seq_of(shard, judged_seq, event_id) if judged_seq in releases else judged_seq
-        version = generations.version_in(schedule, seq)
+        version = live_generation.version_in(schedule, seq)
         found[seq, event_id] = found[judged_seq, event_id] = Redeemed(amount, None if amount else reason, version)
     return found
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.meaning import MEANING
-from engine.store import adjustments, generations, live_schedule
 from engine.store.blockers import take_alone
 from engine.store.database import one
+from engine.store.generations import adjustments, live_generation, live_schedule
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) 
     """
     edges = {version: generation.edge_ms(version) for version in versions.values()}
     if not generation.repeats:  # else it is as if it had been its base all the time
-        live_schedule.record(cursor, generations.live(cursor), generation.number)
+        live_schedule.record(cursor, live_generation.live(cursor), generation.number)
     cursor.execute(
         """
         WITH changed AS (

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from psycopg2.extras import Json
 
 from engine.ledger.schedule.versions import Activation
-from engine.store import meanings
 from engine.store.database import one
+from engine.store.generations import meanings
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:

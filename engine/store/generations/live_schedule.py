@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger.schedule.versions import Activation
-from engine.store import generations
-from engine.store.adjustments import WHOLE
+from engine.store.generations import live_generation
+from engine.store.generations.adjustments import WHOLE
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
@@ -24,17 +24,17 @@ def record(cursor: Cursor, old: int, new: int) -> None:
     cursor.execute("SELECT shard, seq FROM guerdon.shard_head ORDER BY shard")
     upto: dict[int, int] = dict(cursor.fetchall())
     schedules = {shard: of(cursor, old, shard) for shard in upto}
-    generations.add_fact(cursor, new, WHOLE, FACT, {"upto": upto, "schedules": schedules})
+    live_generation.add_fact(cursor, new, WHOLE, FACT, {"upto": upto, "schedules": schedules})
 
 
 def of(cursor: Cursor, live: int, shard: int) -> list[Activation]:
     """Return what was activated in a shard, ascending, as `generations.schedule` does of one generation."""
-    own = generations.schedule(cursor, live, shard)
+    own = live_generation.schedule(cursor, live, shard)
     before = _before(cursor, live, shard)
     if before is None:
         return own
     earlier = [activation for activation in before.schedule if activation.from_seq < before.upto]
-    turn = Activation(before.upto, generations.version_in(own, before.upto + 1), 0)
+    turn = Activation(before.upto, live_generation.version_in(own, before.upto + 1), 0)
     later = [activation for activation in own if activation.from_seq > before.upto]
     return [*earlier, turn, *later]
 
