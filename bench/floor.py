@@ -14,8 +14,8 @@ from struct import Struct
 import psycopg2
 from confluent_kafka import Consumer, TopicPartition
 
-from engine.store.binary_copy import NULL, copy_rows, pack_bytes, pack_text, timestamp_us
-from engine.store.hash_chain import REWARD_COLUMNS, SOURCE_COLUMNS, event_fields, lot_and_times, posting_fields
+from engine.store.logs.binary_copy import NULL, copy_rows, pack_bytes, pack_text, timestamp_us
+from engine.store.logs.hash_chain import REWARD_COLUMNS, SOURCE_COLUMNS, event_fields, lot_and_times, posting_fields
 from operations.settings import load_settings
 from schemas.codec import CommittedSchemas, Decoder
 from schemas.partitioning import shard_of

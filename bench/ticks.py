@@ -21,8 +21,8 @@ from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.store import member_states, programmes
-from engine.store.binary_copy import pack_text
 from engine.store.database import migrate, transaction
+from engine.store.logs.binary_copy import pack_text
 from engine.store.member_states import Member
 from operations.services.postgresql import LocalPostgres
 from schemas.canonical import event_identity

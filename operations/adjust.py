@@ -12,9 +12,10 @@ from msgspec import msgpack, structs
 
 from engine.intake.batch import Batch, admitted_from
 from engine.live.transaction import LiveTransaction
-from engine.store import personal, programmes, quarantine, source_log
+from engine.store import personal, programmes, quarantine
 from engine.store.database import NO_LIMIT, one, transaction
 from engine.store.generations import live_generation
+from engine.store.logs import source_log
 from operations import decisions
 from operations.decisions import Line, Problem
 from operations.rows import dictionaries
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.intake.batch import Admitted
-    from engine.store.source_log import Known
+    from engine.store.logs.source_log import Known
     from operations.settings import Settings
 
 Moderation = Literal["referral_release", "referral_void"]

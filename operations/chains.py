@@ -5,8 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.store.binary_copy import HEADER, TRAILER
-from engine.store.hash_chain import CHAINED_AS, REWARD_COLUMNS, SOURCE_COLUMNS
+from engine.store.logs.binary_copy import HEADER, TRAILER
+from engine.store.logs.hash_chain import CHAINED_AS, REWARD_COLUMNS, SOURCE_COLUMNS
 from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:

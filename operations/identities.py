@@ -10,7 +10,7 @@ from fastavro import parse_schema, schemaless_reader
 
 from engine.ledger import adjustments
 from engine.store.database import one
-from engine.store.history import StoredSchemas
+from engine.store.logs.history import StoredSchemas
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.codec import FRAME_BYTES
 from schemas.events import EVENT_TYPES

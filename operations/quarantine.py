@@ -16,7 +16,7 @@ from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
 from engine.store import contests, personal, programmes, quarantine
 from engine.store.database import RETRYABLE, one, transaction
 from engine.store.failures import StepFailed, is_data
-from engine.store.forwards import OWN_EVENTS, ROWS, Forwarding, row_of
+from engine.store.logs.forwards import OWN_EVENTS, ROWS, Forwarding, row_of
 from engine.store.quarantine import Chosen
 from operations.rows import dictionaries, plain
 from schemas.canonical import event_identity

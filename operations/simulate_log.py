@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from engine.programme.model import Programme
     from engine.store.generations.shadow_states import Shard
-    from engine.store.history import Logged
-    from engine.store.history import Recorded as HistoryRecorded
+    from engine.store.logs.history import Logged
+    from engine.store.logs.history import Recorded as HistoryRecorded
     from engine.store.member_states import Member
     from schemas.rewards import RewardEvent
 

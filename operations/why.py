@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from engine.ledger.adjustments import Adjustment, counts
 from engine.meaning import MEANING
 from engine.programme.explain.ledger import Account
-from engine.store import quarantine, source_log
+from engine.store import quarantine
 from engine.store.database import transaction
 from engine.store.erased_members import is_erased
 from engine.store.generations import adjustments, live_generation, shadows
-from engine.store.history import History
-from engine.store.reward_log import first_pos
+from engine.store.logs import source_log
+from engine.store.logs.history import History
+from engine.store.logs.reward_log import first_pos
 from operations.why_fold import HistoryFold, Versions, own_steps
 from operations.why_own import find_reward, last_brought, origin_of, sentence_of_row
 from schemas.canonical import IDENTITY_BYTES, event_identity
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.store.generations.shadows import Generation
-    from engine.store.history import Recorded
+    from engine.store.logs.history import Recorded
     from operations.why_fold import Judged
 
 EVENTS_TOLD = 5

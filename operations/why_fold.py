@@ -21,7 +21,7 @@ from engine.store import budgets
 from engine.store.closings import closed_in
 from engine.store.generations import live_generation
 from engine.store.generations.replay_facts import redeemed_by
-from engine.store.history import Recorded
+from engine.store.logs.history import Recorded
 from operations.explaining import note_lots
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Touch

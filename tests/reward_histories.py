@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.store import source_log
-from engine.store.binary_copy import pack_text
 from engine.store.database import transaction
 from engine.store.generations import live_generation
-from engine.store.reward_log import PostingFields, RewardRows
+from engine.store.logs import source_log
+from engine.store.logs.binary_copy import pack_text
+from engine.store.logs.reward_log import PostingFields, RewardRows
 from operations.decisions import SOURCE
 from schemas.events import Decision
 from schemas.partitioning import shard_of

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from engine.intake.batch import Batch
 from engine.store.database import transaction
-from engine.store.history import History
+from engine.store.logs.history import History
 from operations import adjust as operation
 from operations import decisions
 from operations.adjust import BadFile, adjust, adjust_file

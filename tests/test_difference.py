@@ -13,10 +13,10 @@ import pytest
 from pyarrow import parquet
 
 from engine.programme.file.load import load_programme
-from engine.store.binary_copy import pack_text
 from engine.store.database import connect, transaction
-from engine.store.reward_log import PostingFields, RewardRows
-from engine.store.source_log import Head
+from engine.store.logs.binary_copy import pack_text
+from engine.store.logs.reward_log import PostingFields, RewardRows
+from engine.store.logs.source_log import Head
 from operations.difference import compared
 from operations.difference_files import COLUMNS, write_csv, write_parquet
 from operations.difference_report import write_html

@@ -13,8 +13,8 @@ import engine.referral.tracker
 from engine.intake.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.referral.facts import own_id
-from engine.store import forwards
 from engine.store.database import one, transaction
+from engine.store.logs import forwards
 from operations.event_lines import Line
 from operations.simulate import simulate_lines
 from operations.simulate_log import simulate_log

@@ -17,7 +17,7 @@ from engine.live.release import release_member
 from engine.live.transaction import load_judge
 from engine.store.database import connect, transaction
 from engine.store.generations import live_generation
-from engine.store.history import History
+from engine.store.logs.history import History
 from engine.store.quarantine import resolve
 from engine.store.quarantine import rows as records
 from operations import quarantine

@@ -16,7 +16,7 @@ from engine.live import release
 from engine.live import transaction as live
 from engine.store import personal
 from engine.store.database import transaction
-from engine.store.history import History
+from engine.store.logs.history import History
 from operations import quarantine
 from operations.member import member
 from operations.verify import verify

@@ -13,7 +13,7 @@ from engine.intake.batch import Batch, ClockMove
 from engine.live.transaction import LiveTransaction
 from engine.store.database import as_owner, transaction
 from engine.store.generations import shadows
-from engine.store.whole_log import WholeLog
+from engine.store.logs.whole_log import WholeLog
 from operations.backtest import Question, backtested
 from operations.difference import compared
 from operations.generations import promote

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.intake.batch import Admitted, Batch, OffsetMove, SetAside
 from engine.live.safety_net import Moves, merged
-from engine.store.forwards import Forwarding
+from engine.store.logs.forwards import Forwarding
 from schemas.rejection import Reason
 from tests.chaos.batches import admitted, purchase
 from tests.chaos.load import START_MS

@@ -20,7 +20,7 @@ from engine.store.database import (
     one,
     transaction,
 )
-from engine.store.history import History
+from engine.store.logs.history import History
 from engine.store.member_states import Member, MemberCache
 from engine.store.offsets import add_partitions, positions
 from operations import programmes

@@ -11,12 +11,13 @@ import pytest
 
 from cli import main
 from engine.intake.batch import Batch, OffsetMove
-from engine.store import offsets, source_log
-from engine.store.binary_copy import pack_text
+from engine.store import offsets
 from engine.store.database import one, transaction
 from engine.store.generations import live_generation
-from engine.store.hash_chain import REWARD_COLUMNS, SOURCE_COLUMNS
-from engine.store.reward_log import PostingFields, RewardRows
+from engine.store.logs import source_log
+from engine.store.logs.binary_copy import pack_text
+from engine.store.logs.hash_chain import REWARD_COLUMNS, SOURCE_COLUMNS
+from engine.store.logs.reward_log import PostingFields, RewardRows
 from operations.generations import promote
 from operations.verify import CHECKS, verify
 from projections.runner import finish

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.intake.batch import Batch, admitted_from
-from engine.store import history
 from engine.store.database import transaction
 from engine.store.generations import shadows
-from engine.store.whole_log import WholeLog, place
+from engine.store.logs import history
+from engine.store.logs.whole_log import WholeLog, place
 from schemas.admitted_values import Truncated, reader_of
 from schemas.codec import CommittedSchemas, Decoder, Encoder, encode_record
 from schemas.events import TOPIC_TYPES, TYPE_NAMES, Erasure, Event, Purchase, Signup

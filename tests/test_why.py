@@ -11,8 +11,8 @@ import pytest
 
 from engine.intake.batch import Batch, ClockMove
 from engine.live import transaction as live
-from engine.store import history
 from engine.store.database import transaction
+from engine.store.logs import history
 from operations import quarantine
 from operations.programmes import activate
 from operations.replay import Request, replay

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from engine.programme.compile.module import Judge
     from engine.store.generations.shadow_states import Shard
     from engine.store.generations.shadows import Generation
-    from engine.store.history import Logged
+    from engine.store.logs.history import Logged
     from engine.store.member_states import Member
     from schemas.rewards import Posting, RewardEvent
 

@@ -21,10 +21,10 @@ from engine.live.transaction import load_judge
 from engine.member.state import Occurrence, is_full
 from engine.programme.periods import ended_by
 from engine.programme.rules.protocol import moves_members
-from engine.store import history, source_log
 from engine.store.failures import is_judging
 from engine.store.generations.live_generation import version_in
 from engine.store.generations.replay_facts import Facts
+from engine.store.logs import history, source_log
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX, Profile, Purchase, Signup
 from schemas.partitioning import shard_of
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from engine.store.generations.fold_books import FoldBooks
     from engine.store.generations.shadow_states import Shard
     from engine.store.generations.shadows import Generation
-    from engine.store.history import Logged
+    from engine.store.logs.history import Logged
     from engine.store.member_states import Member
     from schemas.rewards import RewardEvent
 

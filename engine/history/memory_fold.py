@@ -14,8 +14,8 @@ from engine.store.generations import adjustments, live_generation
 from engine.store.generations.fold_books import FoldBooks
 from engine.store.generations.replay_facts import Facts, read_facts, read_redeemed
 from engine.store.generations.shadow_states import Shard
-from engine.store.source_log import Head
-from engine.store.whole_log import WholeLog
+from engine.store.logs.source_log import Head
+from engine.store.logs.whole_log import WholeLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from engine.programme.rules.budgets import Budget
     from engine.programme.rules.protocol import Judges
     from engine.store.generations.shadows import Generation
-    from engine.store.history import Logged
+    from engine.store.logs.history import Logged
     from engine.store.member_states import Member
 
 TOLD_EVERY = 1_000

@@ -18,13 +18,13 @@ from engine.history.log_fold import Failed, LogFold
 from engine.live.transaction import load_judge
 from engine.programme.rules.tiers import report_of
 from engine.store import contests, member_states
-from engine.store.binary_copy import pack_text
 from engine.store.erased_members import Copied, read_copied
 from engine.store.generations import adjustments, live_generation, shadow_states
 from engine.store.generations.replay_books import ReplayBooks
 from engine.store.generations.replay_facts import WON, Facts, copy_facts, read_facts, read_redeemed
-from engine.store.reward_log import PostingFields, RewardRows
-from engine.store.whole_log import MERGED_PAGE_ROWS, WholeLog, place
+from engine.store.logs.binary_copy import pack_text
+from engine.store.logs.reward_log import PostingFields, RewardRows
+from engine.store.logs.whole_log import MERGED_PAGE_ROWS, WholeLog, place
 from schemas.events import INT64_MAX
 from schemas.partitioning import SHARDS
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from engine.programme.compile.module import Judge
     from engine.store.generations.shadow_states import Shard
     from engine.store.generations.shadows import Generation
-    from engine.store.history import Logged
+    from engine.store.logs.history import Logged
     from engine.store.member_states import Member
     from schemas.rewards import RewardEvent
 

@@ -13,7 +13,7 @@ from schemas.events import TYPE_NAMES, Purchase, Touch
 
 if TYPE_CHECKING:
     from engine.live.ticks import Tick
-    from engine.store.forwards import Forwarding, Undecided
+    from engine.store.logs.forwards import Forwarding, Undecided
     from schemas.events import Event
     from schemas.rejection import Reason
 

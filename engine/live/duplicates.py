@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.live.conflicts import is_same_order, other_event, other_order
-from engine.store import history, source_log
+from engine.store.logs import history, source_log
 from schemas.canonical import IDENTITY_BYTES
 from schemas.events import Purchase
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.intake.batch import Admitted, Batch
-    from engine.store.source_log import Known
+    from engine.store.logs.source_log import Known
     from schemas.events import Event
 
 DUPLICATE = ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.live import ticks
 from engine.live.work import verdict_on
-from engine.store import forwards
+from engine.store.logs import forwards
 from schemas.canonical import event_identity
 from schemas.errors import CannotGoOn
 

@@ -12,21 +12,22 @@ from engine.ledger.adjustments import counts
 from engine.live.transaction import load_judge
 from engine.member.state import Occurrence
 from engine.programme.rules.tiers import report_of
-from engine.store import history, member_states, personal, profiles, source_log
-from engine.store.binary_copy import pack_text
+from engine.store import member_states, personal, profiles
 from engine.store.books import StoredBooks
 from engine.store.budgets import StoredBudgets
 from engine.store.failures import is_data
 from engine.store.generations import adjustments, live_generation
-from engine.store.reward_log import PostingFields, RewardRows
+from engine.store.logs import history, source_log
+from engine.store.logs.binary_copy import pack_text
+from engine.store.logs.reward_log import PostingFields, RewardRows
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.store.logs.source_log import Head
     from engine.store.member_states import Member
-    from engine.store.source_log import Head
 
 
 def release_member(cursor: Cursor, shard: int, member_id: str) -> int:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from psycopg2.extras import execute_values
 
 from engine.live.transaction import load_judge
-from engine.store import source_log
 from engine.store.database import transaction
 from engine.store.generations import live_generation
+from engine.store.logs import source_log
 from engine.store.member_states import decode_state
 
 if TYPE_CHECKING:

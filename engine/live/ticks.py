@@ -11,8 +11,8 @@ from engine.evaluate import advance
 from engine.live.work import failed
 from engine.member.state import Occurrence
 from engine.programme.occasions import Anniversary, Birthday, ChallengeCompletion, ContestWon, ReferralEvent, TierChange
-from engine.store import forwards, source_log
-from engine.store.binary_copy import pack_text
+from engine.store.logs import forwards, source_log
+from engine.store.logs.binary_copy import pack_text
 from schemas.canonical import event_identity
 from schemas.events import MemberEvent
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from engine.intake.batch import Batch, ClockMove, SetAside
     from engine.programme.compile.module import Judge
     from engine.store.books import StoredBooks
+    from engine.store.logs.source_log import Head, SourceRows
     from engine.store.member_states import Member
-    from engine.store.source_log import Head, SourceRows
     from schemas.rewards import RewardEvent
 
 HOUR_MS = 3_600_000

@@ -22,18 +22,7 @@ from engine.live.safety_net import SafetyNet, Trial, still_failing
 from engine.live.work import EvaluationFailed, Outcome, Work, outcome_of
 from engine.programme.compile.module import compile_programme
 from engine.programme.rules.tiers import report_of
-from engine.store import (
-    contests,
-    history,
-    ledgers,
-    member_states,
-    offsets,
-    personal,
-    profiles,
-    programmes,
-    quarantine,
-    source_log,
-)
+from engine.store import contests, ledgers, member_states, offsets, personal, profiles, programmes, quarantine
 from engine.store.books import StoredBooks
 from engine.store.budgets import BudgetsMoved, StoredBudgets
 from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
@@ -41,10 +30,11 @@ from engine.store.failures import StepFailed, is_data
 from engine.store.generations import live_generation
 from engine.store.generations.stillness import Stillness
 from engine.store.limits import limit_of
+from engine.store.logs import history, source_log
+from engine.store.logs.reward_log import PostingFields, RewardRows
 from engine.store.member_states import Member, MemberCache
 from engine.store.offsets import Fenced
 from engine.store.referrals import Referrals
-from engine.store.reward_log import PostingFields, RewardRows
 from engine.store.voice import say
 from schemas.errors import CannotGoOn
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from engine.intake.batch import NO_OFFSET, SetAside
 from engine.store import personal
 from engine.store.failures import StepFailed, told
-from engine.store.source_log import SourceRows
+from engine.store.logs.source_log import SourceRows
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from engine.member.state import LimitUse
     from engine.store.books import StoredBooks
     from engine.store.budgets import Row
-    from engine.store.forwards import Due
+    from engine.store.logs.forwards import Due
+    from engine.store.logs.reward_log import RewardRows
+    from engine.store.logs.source_log import Head
     from engine.store.member_states import Member
     from engine.store.personal import Owner
     from engine.store.referrals import Referrals
-    from engine.store.reward_log import RewardRows
-    from engine.store.source_log import Head
     from schemas.events import Event
 
 ACCEPTED, REPEATED, QUARANTINED = range(3)

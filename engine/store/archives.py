@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from psycopg2.extras import execute_values
 
-from engine.store import source_log
-from engine.store.binary_copy import copy_rows, pack_bigint, pack_bytes, pack_text, timestamp_us
 from engine.store.database import one
 from engine.store.generations import live_generation
 from engine.store.generations.live_generation import version_in
-from engine.store.hash_chain import REWARD_COLUMNS, source_row
-from engine.store.history import StoredSchemas
+from engine.store.logs import source_log
+from engine.store.logs.binary_copy import copy_rows, pack_bigint, pack_bytes, pack_text, timestamp_us
+from engine.store.logs.hash_chain import REWARD_COLUMNS, source_row
+from engine.store.logs.history import StoredSchemas
+from engine.store.logs.reward_log import first_pos
 from engine.store.personal import OWN_FORMAT
-from engine.store.reward_log import first_pos
 from schemas.canonical import IDENTITY_BYTES, event_identity, order_identity
 from schemas.codec import Decoder
 from schemas.events import INT64_MAX, Purchase

@@ -9,9 +9,10 @@ from psycopg2.extras import execute_values
 from engine.ledger.parts import Parts, Placed
 from engine.ledger.schedule.versions import Activation, since
 from engine.referral.facts import Referred
-from engine.store import closings, history, ledgers, source_log, uses
+from engine.store import closings, ledgers, uses
 from engine.store.eras import hold, newest
 from engine.store.generations import live_generation
+from engine.store.logs import history, source_log
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import INT64_MAX, Purchase
 

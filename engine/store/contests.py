@@ -18,14 +18,15 @@ from engine.ledger.contests import Won, scores_of
 from engine.member.state import Occurrence
 from engine.programme.occasions import ContestWon
 from engine.programme.periods import ended_by, next_end
-from engine.store import ledgers, member_states, personal, profiles, quarantine, source_log
-from engine.store.binary_copy import pack_text
+from engine.store import ledgers, member_states, personal, profiles, quarantine
 from engine.store.books import StoredBooks
 from engine.store.budgets import StoredBudgets
 from engine.store.eras import newest
 from engine.store.failures import is_judging, told
 from engine.store.generations import live_generation
-from engine.store.reward_log import PostingFields, RewardRows
+from engine.store.logs import source_log
+from engine.store.logs.binary_copy import pack_text
+from engine.store.logs.reward_log import PostingFields, RewardRows
 from schemas.canonical import event_identity
 from schemas.partitioning import SHARDS, shard_of
 from schemas.rejection import Reason
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from engine.programme.model import Programme
     from engine.programme.periods import Ended
     from engine.programme.rules.protocol import Judges
+    from engine.store.logs.source_log import Head
     from engine.store.member_states import Member
-    from engine.store.source_log import Head
 
     Tell = Callable[[Judges, Member], None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.store.reward_log import first_pos
+from engine.store.logs.reward_log import first_pos
 from schemas.rewards import Posting, RewardEvent
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from engine.ledger.forget import forget
 from engine.ledger.parts import Page, Parts, Redemption, Refunded
 from engine.member.state import is_full, turn_page
 from engine.referral.facts import Referred
-from engine.store.binary_copy import copy_rows, pack_bytes, pack_text
+from engine.store.logs.binary_copy import copy_rows, pack_bytes, pack_text
 from schemas.events import Refund
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from engine.member.profile import MemberProfile
 from engine.member.state import MemberState
 from engine.programme.rules.tiers import Standings  # noqa: TC001  as above
 from engine.referral.tracker import Tracker  # noqa: TC001  as above
-from engine.store.binary_copy import NULL, copy_rows, pack_bigint, pack_bytes, pack_text, pack_timestamp
 from engine.store.eras import keep_to_keys, newest
-from engine.store.forwards import tracker_of
+from engine.store.logs.binary_copy import NULL, copy_rows, pack_bigint, pack_bytes, pack_text, pack_timestamp
+from engine.store.logs.forwards import tracker_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,9 +12,9 @@ from psycopg2.extras import Json
 
 from engine.programme.file.load import load_programme
 from engine.programme.rules.protocol import moves_members
-from engine.store import source_log
 from engine.store.database import one
 from engine.store.generations import live_generation
+from engine.store.logs import source_log
 from schemas.errors import AnswerIsNo
 from schemas.partitioning import SHARDS
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from engine.programme.conditions import Metric
     from engine.programme.model import Programme
-    from engine.store.source_log import Head
+    from engine.store.logs.source_log import Head
 
 
 class Version(NamedTuple):

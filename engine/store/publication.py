@@ -11,9 +11,9 @@ from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.store import incarnations
-from engine.store.binary_copy import HEADER, POSTGRES_EPOCH_MS
 from engine.store.database import one
 from engine.store.incarnations import NONE
+from engine.store.logs.binary_copy import HEADER, POSTGRES_EPOCH_MS
 from schemas.reward_codec import PostingTexts, RewardRow, pack_posting
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from psycopg2.extras import RealDictCursor, execute_values
 from engine.intake.batch import NO_OFFSET
 from engine.store import personal
 from engine.store.database import one
-from engine.store.forwards import OWN_NAMES, ROWS
+from engine.store.logs.forwards import OWN_NAMES, ROWS
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
 from schemas.events import ID_CHARACTERS_MAX, TYPE_NAMES

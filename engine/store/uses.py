@@ -15,7 +15,7 @@ from psycopg2.extras import execute_values
 
 from engine.member.state import LimitUse, bring_back_uses, has_many_uses, turn_uses
 from engine.programme.rules.limits import kept_from_ms
-from engine.store.binary_copy import copy_rows, pack_bytes, pack_integer, pack_timestamp
+from engine.store.logs.binary_copy import copy_rows, pack_bytes, pack_integer, pack_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

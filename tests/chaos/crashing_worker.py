@@ -19,7 +19,7 @@ from typing import Any
 
 from consumers.logging import log_to_stderr
 from consumers.worker import Worker
-from engine.store import binary_copy
+from engine.store.logs import binary_copy
 from operations.settings import load_settings
 from schemas.codec import CommittedSchemas
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from engine.ledger.memory.budgets import RecordedBudgets
 from engine.member.state import LimitUse, is_full, turn_page
 from engine.store import ledgers, uses
-from engine.store.binary_copy import copy_rows
 from engine.store.books import add_to_stock
 from engine.store.budgets import StoredBudgets
 from engine.store.generations.fold_books import FoldBooks
+from engine.store.logs.binary_copy import copy_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -10,8 +10,8 @@ from engine.ledger.parts import Redeemed
 from engine.member.state import LimitUse
 from engine.store.budgets import FACT
 from engine.store.generations import live_generation, live_schedule
-from engine.store.history import History
-from engine.store.reward_log import first_pos
+from engine.store.logs.history import History
+from engine.store.logs.reward_log import first_pos
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:

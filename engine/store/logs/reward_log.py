@@ -6,9 +6,9 @@ from bisect import bisect_left
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from engine.store.binary_copy import copy_rows, pack_text, timestamp_us
 from engine.store.database import one
-from engine.store.hash_chain import (
+from engine.store.logs.binary_copy import copy_rows, pack_text, timestamp_us
+from engine.store.logs.hash_chain import (
     CHAINED_AS,
     REWARD_COLUMNS,
     event_fields,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.store.source_log import Head
+    from engine.store.logs.source_log import Head
     from schemas.rewards import Posting, RewardEvent
 
 

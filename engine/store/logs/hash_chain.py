@@ -11,7 +11,7 @@ from hashlib import sha256
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from engine.store.binary_copy import pack_bytes, pack_integer, pack_text, pack_timestamp
+from engine.store.logs.binary_copy import pack_bytes, pack_integer, pack_text, pack_timestamp
 
 if TYPE_CHECKING:
     from schemas.rewards import Posting

@@ -8,7 +8,7 @@ from msgspec import msgpack
 
 from engine.member.state import Occurrence
 from engine.store import personal
-from engine.store.forwards import OWN_EVENTS
+from engine.store.logs.forwards import OWN_EVENTS
 from schemas.canonical import event_identity
 from schemas.codec import Decoder
 from schemas.events import EVENT_TYPES, INT64_MAX, TOPIC_TYPES
