@@ -20,10 +20,11 @@ from engine.live.transaction import LiveTransaction
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
-from engine.store import member_states, programmes
+from engine.store import programmes
 from engine.store.database import migrate, transaction
 from engine.store.logs.binary_copy import pack_text
-from engine.store.member_states import Member
+from engine.store.members import member_states
+from engine.store.members.member_states import Member
 from operations.services.postgresql import LocalPostgres
 from schemas.canonical import event_identity
 from schemas.codec import CommittedSchemas

@@ -12,10 +12,11 @@ from msgspec import msgpack, structs
 
 from engine.intake.batch import Batch, admitted_from
 from engine.live.transaction import LiveTransaction
-from engine.store import personal, programmes, quarantine
+from engine.store import programmes, quarantine
 from engine.store.database import NO_LIMIT, one, transaction
 from engine.store.generations import live_generation
 from engine.store.logs import source_log
+from engine.store.members import personal
 from operations import decisions
 from operations.decisions import Line, Problem
 from operations.rows import dictionaries

@@ -17,10 +17,11 @@ from engine.intake.batch import Admitted, Batch, ClockMove
 from engine.ledger.adjustments import KIND, adjustment
 from engine.live.transaction import LiveTransaction
 from engine.member.lots import ITEM_UNITS
-from engine.store import personal, quarantine
+from engine.store import quarantine
 from engine.store.database import NO_LIMIT, connect, one, transaction
 from engine.store.eras import FOREGONE
 from engine.store.generations import adjustments, live_generation, shadows
+from engine.store.members import personal
 from operations.difference import add_up
 from operations.generations import LOCK_TIMEOUT_S, bring_up, check_held, locked_out
 from operations.replay import fold_on, project

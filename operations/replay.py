@@ -14,9 +14,10 @@ from psycopg2.errors import LockNotAvailable
 
 from engine.history.replay import Replay, Stretch, shares_anything
 from engine.programme.file.load import load_file, load_programme, refused
-from engine.store import member_states, programmes
+from engine.store import programmes
 from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
 from engine.store.generations import live_generation, meanings, shadows
+from engine.store.members import member_states
 from operations import shard_pool
 from projections.runner import advance, builds_of, connect_to_project
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable

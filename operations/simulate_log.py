@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from engine.store.generations.shadow_states import Shard
     from engine.store.logs.history import Logged
     from engine.store.logs.history import Recorded as HistoryRecorded
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
     from schemas.rewards import RewardEvent
 
 

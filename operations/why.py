@@ -9,11 +9,11 @@ from engine.meaning import MEANING
 from engine.programme.explain.ledger import Account
 from engine.store import quarantine
 from engine.store.database import transaction
-from engine.store.erased_members import is_erased
 from engine.store.generations import adjustments, live_generation, shadows
 from engine.store.logs import source_log
 from engine.store.logs.history import History
 from engine.store.logs.reward_log import first_pos
+from engine.store.members.erased_members import is_erased
 from operations.why_fold import HistoryFold, Versions, own_steps
 from operations.why_own import find_reward, last_brought, origin_of, sentence_of_row
 from schemas.canonical import IDENTITY_BYTES, event_identity

@@ -17,8 +17,8 @@ from engine.ledger.memory.books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
-from engine.store import personal
 from engine.store.database import transaction
+from engine.store.members import personal
 from operations import offsets
 from operations.verify import verify
 from schemas.canonical import event_identity

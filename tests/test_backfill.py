@@ -13,7 +13,7 @@ from engine.live import transaction as live
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction, load_judge
 from engine.store.database import transaction
-from engine.store.member_states import decode_state
+from engine.store.members.member_states import decode_state
 from operations.generations import discard
 from operations.programmes import activate as activate_file
 from operations.replay import Request, replay

@@ -20,7 +20,7 @@ from engine.intake import admit
 from engine.intake.batch import NO_OFFSET, Admitted, Batch, ClockMove, SetAside, admitted_from
 from engine.live.transaction import LiveTransaction
 from engine.store.database import ANALYST, one, transaction
-from engine.store.personal import OWN_FORMAT
+from engine.store.members.personal import OWN_FORMAT
 from operations.rows import dictionaries
 from operations.simulate_log import simulate_log
 from operations.verify import verify

@@ -15,9 +15,9 @@ from engine.ledger.memory.books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
-from engine.store.ledgers import encoded_parts
 from engine.store.logs.binary_copy import pack_timestamp
-from engine.store.member_states import encode_state
+from engine.store.members.ledgers import encoded_parts
+from engine.store.members.member_states import encode_state
 from schemas.bounds import OCCURRED_AT_MS_FIRST
 from schemas.canonical import event_identity
 from schemas.events import INT64_MAX, Activity, Decision, Erasure, MemberEvent, Profile, Purchase, Redemption, Signup

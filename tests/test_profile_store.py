@@ -14,9 +14,9 @@ from engine.intake.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.member.profile import MemberProfile
-from engine.store import member_states, profiles
 from engine.store.database import connect, one, transaction
-from engine.store.profile_fill import fill_profiles
+from engine.store.members import member_states, profiles
+from engine.store.members.profile_fill import fill_profiles
 from operations import quarantine
 from operations.member import member as shown
 from operations.verify import verify

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from cli.main import app
 from engine.live import release
 from engine.live import transaction as live
-from engine.store import personal
 from engine.store.database import transaction
 from engine.store.logs.history import History
+from engine.store.members import personal
 from operations import quarantine
 from operations.member import member
 from operations.verify import verify

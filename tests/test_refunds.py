@@ -12,7 +12,7 @@ from engine.ledger.memory.books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
-from engine.store.member_states import encode_state
+from engine.store.members.member_states import encode_state
 from operations.simulate import simulate
 from schemas.canonical import event_identity
 from schemas.json_events import event_from_object

@@ -18,7 +18,7 @@ from engine.intake.batch import Batch
 from engine.live.transaction import load_judge
 from engine.store.database import as_owner, transaction
 from engine.store.generations import live_generation, shadows
-from engine.store.member_states import decode_state
+from engine.store.members.member_states import decode_state
 from operations.generations import listed, promote
 from operations.replay import Request, connect_to_replay, replay
 from operations.verify import verify

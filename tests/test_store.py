@@ -10,7 +10,6 @@ import psycopg2
 import pytest
 
 from engine.intake.batch import Batch
-from engine.store import personal
 from engine.store.database import (
     FROZEN_AFTER,
     INFRASTRUCTURE,
@@ -21,7 +20,8 @@ from engine.store.database import (
     transaction,
 )
 from engine.store.logs.history import History
-from engine.store.member_states import Member, MemberCache
+from engine.store.members import personal
+from engine.store.members.member_states import Member, MemberCache
 from engine.store.offsets import add_partitions, positions
 from operations import programmes
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable

@@ -18,8 +18,8 @@ from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
 from engine.referral.facts import Attribution
 from engine.referral.tracker import Tracker
-from engine.store.ledgers import encoded_parts
-from engine.store.member_states import encode_state
+from engine.store.members.ledgers import encoded_parts
+from engine.store.members.member_states import encode_state
 from schemas.canonical import event_identity
 from schemas.events import INT64_MAX, Activity, Item, Purchase, Refund, Signup
 from tests.chaos.load import START_MS

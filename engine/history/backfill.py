@@ -13,13 +13,13 @@ from engine.history.log_fold import LogFold
 from engine.history.memory_fold import MemoryFoldBooks, empty_shard
 from engine.programme.compile.module import compile_programme
 from engine.store import programmes
-from engine.store.erased_members import read_copied
 from engine.store.generations import adjustments
 from engine.store.generations.replay_facts import read_facts
 from engine.store.generations.shadows import Generation
 from engine.store.logs.binary_copy import copy_rows, pack_bytes, pack_text
 from engine.store.logs.whole_log import WholeLog
-from engine.store.member_states import decode_state, encode_state
+from engine.store.members.erased_members import read_copied
+from engine.store.members.member_states import decode_state, encode_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from engine.programme.compile.module import Judge
     from engine.programme.conditions import Metric
     from engine.store.generations.shadow_states import Shard
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
     from schemas.rewards import RewardEvent
 
 MEMBERS_AT_ONCE = 5_000

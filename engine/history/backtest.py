@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from engine.store.generations.shadow_states import Shard
     from engine.store.generations.shadows import Generation
     from engine.store.logs.history import Logged
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
     from schemas.rewards import Posting, RewardEvent
 
 _KEPT = frozenset(("pending", "active", "reserved", "spent", "debt"))

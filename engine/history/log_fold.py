@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
     from engine.ledger.contests import Score, Won
     from engine.programme.compile.module import Judge
-    from engine.store.erased_members import Copied
     from engine.store.generations.fold_books import FoldBooks
     from engine.store.generations.shadow_states import Shard
     from engine.store.generations.shadows import Generation
     from engine.store.logs.history import Logged
-    from engine.store.member_states import Member
+    from engine.store.members.erased_members import Copied
+    from engine.store.members.member_states import Member
     from schemas.rewards import RewardEvent
 
 _PERSONAL = (Signup, Profile)

@@ -9,13 +9,13 @@ from engine.ledger.memory.budgets import MemoryBudgets, RecordedBudgets
 from engine.ledger.parts import Parts
 from engine.member.state import drop_uses, has_many_uses, is_full, turn_page
 from engine.programme.rules.limits import kept_from_ms
-from engine.store.erased_members import read_copied
 from engine.store.generations import adjustments, live_generation
 from engine.store.generations.fold_books import FoldBooks
 from engine.store.generations.replay_facts import Facts, read_facts, read_redeemed
 from engine.store.generations.shadow_states import Shard
 from engine.store.logs.source_log import Head
 from engine.store.logs.whole_log import WholeLog
+from engine.store.members.erased_members import read_copied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from engine.programme.rules.protocol import Judges
     from engine.store.generations.shadows import Generation
     from engine.store.logs.history import Logged
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
 
 TOLD_EVERY = 1_000
 """Source events after which it is told how far a fold has come."""

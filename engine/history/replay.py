@@ -17,14 +17,15 @@ import psycopg2
 from engine.history.log_fold import Failed, LogFold
 from engine.live.transaction import load_judge
 from engine.programme.rules.tiers import report_of
-from engine.store import contests, member_states
-from engine.store.erased_members import Copied, read_copied
+from engine.store import contests
 from engine.store.generations import adjustments, live_generation, shadow_states
 from engine.store.generations.replay_books import ReplayBooks
 from engine.store.generations.replay_facts import WON, Facts, copy_facts, read_facts, read_redeemed
 from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.reward_log import PostingFields, RewardRows
 from engine.store.logs.whole_log import MERGED_PAGE_ROWS, WholeLog, place
+from engine.store.members import member_states
+from engine.store.members.erased_members import Copied, read_copied
 from schemas.events import INT64_MAX
 from schemas.partitioning import SHARDS
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from engine.store.generations.shadow_states import Shard
     from engine.store.generations.shadows import Generation
     from engine.store.logs.history import Logged
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
     from schemas.rewards import RewardEvent
 
 

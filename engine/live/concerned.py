@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from engine.live.work import Work
     from engine.programme.compile.module import Judge
-    from engine.store.member_states import Member
-    from engine.store.personal import Owner
+    from engine.store.members.member_states import Member
+    from engine.store.members.personal import Owner
 
 
 def own(work: Work) -> list[Owner]:

@@ -14,10 +14,10 @@ from engine.live.work import ACCEPTED, QUARANTINED, REPEATED, failed, set_aside,
 from engine.member.state import Occurrence
 from engine.referral.facts import Attribution
 from engine.referral.tracker import FORWARDED
-from engine.store import personal
 from engine.store.failures import is_judging
 from engine.store.logs import forwards
 from engine.store.logs.binary_copy import pack_text
+from engine.store.members import personal
 from engine.store.referrals import NOTED
 from schemas.canonical import event_identity
 from schemas.events import INT64_MAX
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from engine.store.logs.forwards import Due
     from engine.store.logs.reward_log import RewardRows
     from engine.store.logs.source_log import Head
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
     from schemas.events import Event
 
 _pack_source = lru_cache(1_000)(pack_text)  # a programme has few producers and many events of each

@@ -12,14 +12,14 @@ from engine.ledger.adjustments import counts
 from engine.live.transaction import load_judge
 from engine.member.state import Occurrence
 from engine.programme.rules.tiers import report_of
-from engine.store import member_states, personal, profiles
-from engine.store.books import StoredBooks
 from engine.store.budgets import StoredBudgets
 from engine.store.failures import is_data
 from engine.store.generations import adjustments, live_generation
 from engine.store.logs import history, source_log
 from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.reward_log import PostingFields, RewardRows
+from engine.store.members import member_states, personal, profiles
+from engine.store.members.books import StoredBooks
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.store.logs.source_log import Head
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
 
 
 def release_member(cursor: Cursor, shard: int, member_id: str) -> int:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from engine.intake.batch import Batch, ClockMove, SetAside
     from engine.programme.compile.module import Judge
-    from engine.store.books import StoredBooks
     from engine.store.logs.source_log import Head, SourceRows
-    from engine.store.member_states import Member
+    from engine.store.members.books import StoredBooks
+    from engine.store.members.member_states import Member
     from schemas.rewards import RewardEvent
 
 HOUR_MS = 3_600_000

@@ -22,8 +22,7 @@ from engine.live.safety_net import SafetyNet, Trial, still_failing
 from engine.live.work import EvaluationFailed, Outcome, Work, outcome_of
 from engine.programme.compile.module import compile_programme
 from engine.programme.rules.tiers import report_of
-from engine.store import contests, ledgers, member_states, offsets, personal, profiles, programmes, quarantine
-from engine.store.books import StoredBooks
+from engine.store import contests, offsets, programmes, quarantine
 from engine.store.budgets import BudgetsMoved, StoredBudgets
 from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
 from engine.store.failures import StepFailed, is_data
@@ -32,7 +31,9 @@ from engine.store.generations.stillness import Stillness
 from engine.store.limits import limit_of
 from engine.store.logs import history, source_log
 from engine.store.logs.reward_log import PostingFields, RewardRows
-from engine.store.member_states import Member, MemberCache
+from engine.store.members import ledgers, member_states, personal, profiles
+from engine.store.members.books import StoredBooks
+from engine.store.members.member_states import Member, MemberCache
 from engine.store.offsets import Fenced
 from engine.store.referrals import Referrals
 from engine.store.voice import say
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from engine.intake.batch import Batch
     from engine.programme.compile.module import Judge
     from engine.programme.rules.protocol import Judges
-    from engine.store.personal import Owner
+    from engine.store.members.personal import Owner
 
     Step = Callable[["LiveTransaction", Cursor, Work], None]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.intake.batch import NO_OFFSET, SetAside
-from engine.store import personal
 from engine.store.failures import StepFailed, told
 from engine.store.logs.source_log import SourceRows
+from engine.store.members import personal
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from engine.live.turns import Drained
     from engine.member.profile import MemberProfile
     from engine.member.state import LimitUse
-    from engine.store.books import StoredBooks
     from engine.store.budgets import Row
     from engine.store.logs.forwards import Due
     from engine.store.logs.reward_log import RewardRows
     from engine.store.logs.source_log import Head
-    from engine.store.member_states import Member
-    from engine.store.personal import Owner
+    from engine.store.members.books import StoredBooks
+    from engine.store.members.member_states import Member
+    from engine.store.members.personal import Owner
     from engine.store.referrals import Referrals
     from schemas.events import Event
 

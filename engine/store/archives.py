@@ -19,7 +19,7 @@ from engine.store.logs.binary_copy import copy_rows, pack_bigint, pack_bytes, pa
 from engine.store.logs.hash_chain import REWARD_COLUMNS, source_row
 from engine.store.logs.history import StoredSchemas
 from engine.store.logs.reward_log import first_pos
-from engine.store.personal import OWN_FORMAT
+from engine.store.members.personal import OWN_FORMAT
 from schemas.canonical import IDENTITY_BYTES, event_identity, order_identity
 from schemas.codec import Decoder
 from schemas.events import INT64_MAX, Purchase

@@ -18,8 +18,7 @@ from engine.ledger.contests import Won, scores_of
 from engine.member.state import Occurrence
 from engine.programme.occasions import ContestWon
 from engine.programme.periods import ended_by, next_end
-from engine.store import ledgers, member_states, personal, profiles, quarantine
-from engine.store.books import StoredBooks
+from engine.store import quarantine
 from engine.store.budgets import StoredBudgets
 from engine.store.eras import newest
 from engine.store.failures import is_judging, told
@@ -27,6 +26,8 @@ from engine.store.generations import live_generation
 from engine.store.logs import source_log
 from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.reward_log import PostingFields, RewardRows
+from engine.store.members import ledgers, member_states, personal, profiles
+from engine.store.members.books import StoredBooks
 from schemas.canonical import event_identity
 from schemas.partitioning import SHARDS, shard_of
 from schemas.rejection import Reason
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from engine.programme.periods import Ended
     from engine.programme.rules.protocol import Judges
     from engine.store.logs.source_log import Head
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
 
     Tell = Callable[[Judges, Member], None]
 

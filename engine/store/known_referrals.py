@@ -10,10 +10,10 @@ from engine.referral.attribution import TouchSeen
 from engine.referral.codes import code_of, normalised
 from engine.referral.identities import identities_of
 from engine.referral.tracker import FORWARDED
-from engine.store import member_states
 from engine.store.database import one
 from engine.store.eras import newest
 from engine.store.logs import history
+from engine.store.members import member_states
 from schemas.events import Decision, Signup
 from schemas.partitioning import shard_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from engine.intake.batch import Admitted
     from engine.programme.model import Programme
     from engine.store.logs.forwards import Due
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
     from schemas.events import Event
 
 DECIDE_CLAIMS = "LOCK TABLE guerdon.deciding_claims IN EXCLUSIVE MODE"

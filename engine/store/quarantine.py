@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.extras import RealDictCursor, execute_values
 
 from engine.intake.batch import NO_OFFSET
-from engine.store import personal
 from engine.store.database import one
 from engine.store.logs.forwards import OWN_NAMES, ROWS
+from engine.store.members import personal
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
 from schemas.events import ID_CHARACTERS_MAX, TYPE_NAMES
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.intake.batch import SetAside
-    from engine.store.personal import Owner
+    from engine.store.members.personal import Owner
     from schemas.events import Event
 
 TICK = "tick"

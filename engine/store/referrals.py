@@ -22,11 +22,11 @@ from engine.referral.codes import free_code, normalised
 from engine.referral.facts import own_id
 from engine.referral.identities import identities_of
 from engine.referral.tracker import FORWARDED, Tracker, forward_all
-from engine.store import personal
 from engine.store.eras import newest
 from engine.store.known_referrals import StoredReferrals
 from engine.store.logs import history, source_log
 from engine.store.logs.forwards import Due, turn_of
+from engine.store.members import personal
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import Decision, Purchase, Share, Signup, Touch
 from schemas.partitioning import shard_of
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from engine.referral.facts import Attribution, Forwarded
     from engine.referral.identities import Identities
     from engine.referral.tracker import Purchases
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
     from schemas.events import Event
 
     Place = tuple[int, int]

@@ -9,7 +9,7 @@ from msgspec import msgpack
 
 from engine.intake.batch import Admitted, Batch, admitted_from
 from engine.live.transaction import LiveTransaction
-from engine.store.personal import OWN_FORMAT
+from engine.store.members.personal import OWN_FORMAT
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.events import Decision, Event, Purchase, key_of
 from schemas.partitioning import shard_of

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from engine.programme.rules.budgets import Budget
     from engine.programme.rules.protocol import Judges
     from engine.store.generations.shadows import Generation
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
 
 
 class FoldBooks(ABC):

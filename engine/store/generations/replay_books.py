@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.memory.budgets import RecordedBudgets
 from engine.member.state import LimitUse, is_full, turn_page
-from engine.store import ledgers, uses
-from engine.store.books import add_to_stock
 from engine.store.budgets import StoredBudgets
 from engine.store.generations.fold_books import FoldBooks
 from engine.store.logs.binary_copy import copy_rows
+from engine.store.members import ledgers, uses
+from engine.store.members.books import add_to_stock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from engine.programme.rules.protocol import Judges
     from engine.store.generations.replay_facts import Facts
     from engine.store.generations.shadows import Generation
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
 
 
 class ReplayBooks(FoldBooks):

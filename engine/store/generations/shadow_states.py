@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from psycopg2.extras import execute_values
 
-from engine.store import profiles
 from engine.store.generations import live_generation
 from engine.store.generations.live_generation import version_in
 from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.source_log import Head
-from engine.store.member_states import Member, decode_state
+from engine.store.members import profiles
+from engine.store.members.member_states import Member, decode_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import msgpack
 
 from engine.member.state import Occurrence
-from engine.store import personal
 from engine.store.logs.forwards import OWN_EVENTS
+from engine.store.members import personal
 from schemas.canonical import event_identity
 from schemas.codec import Decoder
 from schemas.events import EVENT_TYPES, INT64_MAX, TOPIC_TYPES
@@ -78,7 +78,7 @@ class History:
 
         Raises:
             LookupError: there is none.
-            engine.store.personal.Erased: its personal fields can no longer be read (never with `bare`).
+            engine.store.members.personal.Erased: its personal fields can no longer be read (never with `bare`).
         """
         self._cursor.execute(
             """

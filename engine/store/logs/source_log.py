@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.intake.batch import NO_OFFSET
 from engine.ledger import adjustments
-from engine.store import personal
 from engine.store.logs.binary_copy import NULL, copy_rows, pack_bytes, pack_text, timestamp_us
 from engine.store.logs.hash_chain import SOURCE_COLUMNS, source_row
+from engine.store.members import personal
 from schemas.canonical import IDENTITY_BYTES
 from schemas.events import EVENT_TYPES
 

@@ -12,9 +12,9 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from engine.member.state import Occurrence
-from engine.store import personal
 from engine.store.logs.binary_copy import HEADER, NULL, POSTGRES_EPOCH_MS
 from engine.store.logs.history import TOPIC_OF, History, Logged, Recorded, StoredSchemas
+from engine.store.members import personal
 from schemas.admitted_values import reader_of
 from schemas.canonical import event_identity
 from schemas.codec import Decoder

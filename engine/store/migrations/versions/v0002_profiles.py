@@ -6,7 +6,7 @@ from typing import Any
 
 from alembic import op
 
-from engine.store.profile_fill import fill_profiles
+from engine.store.members.profile_fill import fill_profiles
 
 revision = "0002"
 down_revision = "0001"

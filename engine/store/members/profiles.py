@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
 
 NOTHING = b""
 """Stands for a profile that says nothing, or that nobody may read any more: the column is emptied."""

@@ -9,10 +9,11 @@ from psycopg2.extras import execute_values
 from engine.ledger.parts import Parts, Placed
 from engine.ledger.schedule.versions import Activation, since
 from engine.referral.facts import Referred
-from engine.store import closings, ledgers, uses
+from engine.store import closings
 from engine.store.eras import hold, newest
 from engine.store.generations import live_generation
 from engine.store.logs import history, source_log
+from engine.store.members import ledgers, uses
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import INT64_MAX, Purchase
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from engine.programme.rules.budgets import Budget
     from engine.programme.rules.protocol import Judges
     from engine.store.budgets import StoredBudgets
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
 
 STOCK = "guerdon.stock"
 """Where the live generation counts what was taken; every other one has a table of its own (`engine.store.generations.shadows`)."""

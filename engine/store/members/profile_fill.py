@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.extras import execute_values
 
 from engine.member.profile import profile_after
-from engine.store import personal, profiles
-from engine.store.member_states import decode_state
+from engine.store.members import personal, profiles
+from engine.store.members.member_states import decode_state
 from schemas.canonical import event_identity
 from schemas.partitioning import SHARDS
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.programme.rules.protocol import Judges
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
 
 LIVE = "guerdon.member_use"
 """Where the live generation keeps uses; every other one has a table of its own (`engine.store.generations.shadows`)."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.programme.rules.protocol import Judges
-    from engine.store.member_states import Member
+    from engine.store.members.member_states import Member
 
 _ROW = b"\0\4\0\0\0\x02%b"
 _encode = msgpack.Encoder().encode
