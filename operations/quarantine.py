@@ -13,7 +13,8 @@ from engine.intake.batch import Batch, Portion, admitted_from
 from engine.live.release import release_member
 from engine.live.safety_net import still_failing
 from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
-from engine.store import contests, programmes, quarantine
+from engine.store import programmes, quarantine
+from engine.store.campaigns import contests
 from engine.store.database import RETRYABLE, one, transaction
 from engine.store.failures import StepFailed, is_data
 from engine.store.logs.forwards import OWN_EVENTS, ROWS, Forwarding, row_of

@@ -17,8 +17,8 @@ from engine.member.state import MemberState, Occurrence
 from engine.programme.explain.event import Explainer
 from engine.programme.explain.tier import explain_tier
 from engine.programme.rules.tiers import report_of
-from engine.store import budgets
-from engine.store.closings import closed_in
+from engine.store.campaigns import budgets
+from engine.store.campaigns.closings import closed_in
 from engine.store.generations import live_generation
 from engine.store.generations.replay_facts import redeemed_by
 from engine.store.logs.history import Recorded

@@ -13,7 +13,7 @@ from engine.intake.batch import Batch, ClockMove
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.programme.file.load import load_programme
-from engine.store import contests
+from engine.store.campaigns import contests
 from engine.store.database import transaction
 from operations import quarantine
 from operations.event_lines import Line

@@ -16,7 +16,7 @@ from engine.live import release
 from engine.live import transaction as live
 from engine.live.transaction import LiveTransaction
 from engine.referral.facts import Attribution
-from engine.store import contests
+from engine.store.campaigns import contests
 from engine.store.database import transaction
 from engine.store.logs import forwards
 from operations import quarantine

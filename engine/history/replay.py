@@ -17,7 +17,7 @@ import psycopg2
 from engine.history.log_fold import Failed, LogFold
 from engine.live.transaction import load_judge
 from engine.programme.rules.tiers import report_of
-from engine.store import contests
+from engine.store.campaigns import contests
 from engine.store.generations import adjustments, live_generation, shadow_states
 from engine.store.generations.replay_books import ReplayBooks
 from engine.store.generations.replay_facts import WON, Facts, copy_facts, read_facts, read_redeemed

@@ -18,7 +18,7 @@ from engine.store.failures import is_judging
 from engine.store.logs import forwards
 from engine.store.logs.binary_copy import pack_text
 from engine.store.members import personal
-from engine.store.referrals import NOTED
+from engine.store.referrals.attribution import NOTED
 from schemas.canonical import event_identity
 from schemas.events import INT64_MAX
 from schemas.rejection import Reason

@@ -12,7 +12,7 @@ from engine.ledger.adjustments import counts
 from engine.live.transaction import load_judge
 from engine.member.state import Occurrence
 from engine.programme.rules.tiers import report_of
-from engine.store.budgets import StoredBudgets
+from engine.store.campaigns.budgets import StoredBudgets
 from engine.store.failures import is_data
 from engine.store.generations import adjustments, live_generation
 from engine.store.logs import history, source_log

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from engine.live.turns import Drained
     from engine.member.profile import MemberProfile
     from engine.member.state import LimitUse
-    from engine.store.budgets import Row
+    from engine.store.campaigns.budgets import Row
     from engine.store.logs.forwards import Due
     from engine.store.logs.reward_log import RewardRows
     from engine.store.logs.source_log import Head
     from engine.store.members.books import StoredBooks
     from engine.store.members.member_states import Member
     from engine.store.members.personal import Owner
-    from engine.store.referrals import Referrals
+    from engine.store.referrals.attribution import Referrals
     from schemas.events import Event
 
 ACCEPTED, REPEATED, QUARANTINED = range(3)

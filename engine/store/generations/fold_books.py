@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from engine.ledger.parts import Parts, Placed, Redeemed
 from engine.ledger.schedule.versions import Activation, since
 from engine.referral.facts import Referred
-from engine.store import closings
+from engine.store.campaigns import closings
 from engine.store.generations.live_generation import version_in
 from engine.store.generations.replay_facts import Facts, redeemed_by
 from engine.store.logs import history, source_log

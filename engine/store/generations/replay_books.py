@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.memory.budgets import RecordedBudgets
 from engine.member.state import LimitUse, is_full, turn_page
-from engine.store.budgets import StoredBudgets
+from engine.store.campaigns.budgets import StoredBudgets
 from engine.store.generations.fold_books import FoldBooks
 from engine.store.logs.binary_copy import copy_rows
 from engine.store.members import ledgers, uses

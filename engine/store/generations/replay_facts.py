@@ -8,7 +8,7 @@ from engine.ledger.contests import Won
 from engine.ledger.memory.budgets import Asking
 from engine.ledger.parts import Redeemed
 from engine.member.state import LimitUse
-from engine.store.budgets import FACT
+from engine.store.campaigns.budgets import FACT
 from engine.store.generations import live_generation, live_schedule
 from engine.store.logs.history import History
 from engine.store.logs.reward_log import first_pos

@@ -9,7 +9,7 @@ from psycopg2.extras import execute_values
 from engine.ledger.parts import Parts, Placed
 from engine.ledger.schedule.versions import Activation, since
 from engine.referral.facts import Referred
-from engine.store import closings
+from engine.store.campaigns import closings
 from engine.store.eras import hold, newest
 from engine.store.generations import live_generation
 from engine.store.logs import history, source_log
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from engine.member.state import LimitUse, MemberState, Occurrence
     from engine.programme.rules.budgets import Budget
     from engine.programme.rules.protocol import Judges
-    from engine.store.budgets import StoredBudgets
+    from engine.store.campaigns.budgets import StoredBudgets
     from engine.store.members.member_states import Member
 
 STOCK = "guerdon.stock"

@@ -19,7 +19,7 @@ from engine.member.state import Occurrence
 from engine.programme.occasions import ContestWon
 from engine.programme.periods import ended_by, next_end
 from engine.store import quarantine
-from engine.store.budgets import StoredBudgets
+from engine.store.campaigns.budgets import StoredBudgets
 from engine.store.eras import newest
 from engine.store.failures import is_judging, told
 from engine.store.generations import live_generation

@@ -23,10 +23,10 @@ from engine.referral.facts import own_id
 from engine.referral.identities import identities_of
 from engine.referral.tracker import FORWARDED, Tracker, forward_all
 from engine.store.eras import newest
-from engine.store.known_referrals import StoredReferrals
 from engine.store.logs import history, source_log
 from engine.store.logs.forwards import Due, turn_of
 from engine.store.members import personal
+from engine.store.referrals.known import StoredReferrals
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.events import Decision, Purchase, Share, Signup, Touch
 from schemas.partitioning import shard_of
