@@ -23,9 +23,9 @@ from bench.load import PROGRAMME, purchases
 from consumers.output import POSITIONS_MAX, SHARDS_MAX
 from engine.intake.batch import Admitted, Batch, OffsetMove, admitted_from
 from engine.live.transaction import LiveTransaction
-from engine.store import offsets, publication
 from engine.store.database import PUBLISHER, connect, one, transaction
 from engine.store.eras import keep_to_keys
+from engine.store.kafka import offsets, publication
 from operations import projections
 from projections.runner import Projector
 from schemas.codec import CommittedSchemas, Encoder

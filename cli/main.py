@@ -32,7 +32,7 @@ from cli import (
     worker,
 )
 from cli.output import print_as_it_is, say
-from engine.store.limits import limit_of
+from engine.store.session.limits import limit_of
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 
 EXIT_INTERRUPTED = 130

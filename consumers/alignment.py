@@ -13,8 +13,8 @@ import structlog
 from confluent_kafka import KafkaException
 
 from engine.store.database import INFRASTRUCTURE
-from engine.store.offsets import Frontier
-from engine.store.voice import Patience
+from engine.store.kafka.offsets import Frontier
+from engine.store.session.voice import Patience
 from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from consumers.open_transactions import OpenTransactions
 from consumers.source import place_of
 from engine.intake.batch import Batch, ClockMove
 from engine.store.database import INFRASTRUCTURE, one, transaction
-from engine.store.failures import words_of
 from engine.store.generations import live_generation
+from engine.store.session.failures import words_of
 from operations.kafka_causes import KafkaCauses
 from schemas.codec import Decoder
 from schemas.errors import InputError, ServiceUnreachable

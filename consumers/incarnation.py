@@ -10,10 +10,10 @@ from psycopg2.errors import LockNotAvailable
 
 from consumers.comparison import Finding, Stand, Tail, found_of
 from consumers.topic_tail import NotAllowed
-from engine.store import incarnations, publication
 from engine.store.database import end_frozen
-from engine.store.incarnations import LOCKED_WITHIN, NONE, Origin
-from engine.store.publication import Range
+from engine.store.kafka import incarnations, publication
+from engine.store.kafka.incarnations import LOCKED_WITHIN, NONE, Origin
+from engine.store.kafka.publication import Range
 
 if TYPE_CHECKING:
     import threading
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
     from consumers.topic_tail import TailReader
-    from engine.store.incarnations import Incarnation
-    from engine.store.publication import LogReader
+    from engine.store.kafka.incarnations import Incarnation
+    from engine.store.kafka.publication import LogReader
 
 log = structlog.get_logger()
 

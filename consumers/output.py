@@ -13,11 +13,11 @@ from confluent_kafka.admin import AdminClient
 from consumers import fixed
 from consumers.incarnation import Agreement, Topic
 from consumers.topic_tail import TailReader
-from engine.store import publication
-from engine.store.blockers import who_writes
 from engine.store.database import PUBLISHER, connect
 from engine.store.eras import keep_to_keys
 from engine.store.generations import live_generation
+from engine.store.kafka import publication
+from engine.store.session.blockers import who_writes
 from operations.initialise import OUTPUT_TOPIC
 from operations.kafka_causes import KafkaCauses, refuse_hidden
 from operations.output_topic import missing, topic_id
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from engine.store.publication import Range
+    from engine.store.kafka.publication import Range
     from operations.settings import Settings
     from schemas.reward_codec import RewardRow
 

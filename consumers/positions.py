@@ -9,9 +9,9 @@ import structlog
 
 from consumers.database_time import DatabaseTime
 from engine.live import ticks
-from engine.store import offsets
 from engine.store.database import INFRASTRUCTURE, connect
 from engine.store.generations import live_generation
+from engine.store.kafka import offsets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from consumers.source import Source
     from engine.intake.batch import ClockMove, LastRecord, Partition
-    from engine.store.offsets import Frontier
+    from engine.store.kafka.offsets import Frontier
 
 log = structlog.get_logger()
 

@@ -13,8 +13,8 @@ from confluent_kafka import KafkaException
 
 from consumers.output import LEAVE_S, NotTaken, Output
 from engine.store.database import INFRASTRUCTURE, RETRYABLE, end_frozen
-from engine.store.failures import words_of
-from engine.store.voice import Patience
+from engine.store.session.failures import words_of
+from engine.store.session.voice import Patience
 from schemas.errors import InputError, ServiceUnreachable
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from fastavro import parse_schema, schemaless_reader
 
 from consumers.comparison import Last, Tail
-from engine.store.incarnations import NONE, is_name
+from engine.store.kafka.incarnations import NONE, is_name
 from schemas.errors import ServiceUnreachable
 from schemas.partitioning import SHARDS
 from schemas.writer_schemas import AVRO_FOLDER

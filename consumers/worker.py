@@ -34,9 +34,9 @@ from consumers.writer import Stopped, TookTooLong, Writer
 from engine.intake.batch import Batch
 from engine.live.standings import retell
 from engine.store.database import INFRASTRUCTURE
-from engine.store.failures import words_of
-from engine.store.offsets import Fenced
-from engine.store.voice import Patience
+from engine.store.kafka.offsets import Fenced
+from engine.store.session.failures import words_of
+from engine.store.session.voice import Patience
 from operations.ends import Ends
 from operations.kafka_places import claim
 from operations.offsets import topic_ids

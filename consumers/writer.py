@@ -10,7 +10,7 @@ import psycopg2
 import structlog
 
 from engine.live.transaction import LiveTransaction
-from engine.store.failures import cannot_go_on, passes, words_of
+from engine.store.session.failures import cannot_go_on, passes, words_of
 from schemas.errors import ServiceUnreachable
 
 if TYPE_CHECKING:

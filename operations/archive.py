@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 
 from engine.store import archives
-from engine.store.blockers import take_alone
 from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import live_generation, meanings
+from engine.store.session.blockers import take_alone
 from operations.archive_files import (
     ROWS_A_FILE,
     ROWS_A_GROUP,

@@ -19,8 +19,8 @@ from engine.meaning import FIRST, MEANING
 from engine.store import archives
 from engine.store.archives import ARCHIVED
 from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
-from engine.store.failures import is_data
 from engine.store.generations import live_generation, shadows
+from engine.store.session.failures import is_data
 from operations.archive import rows_of
 from operations.archive_files import Key, Secret, checked, need_manifest
 from operations.generations import discard

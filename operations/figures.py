@@ -9,9 +9,10 @@ from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import calendar_of
 from engine.programme.model import Every
 from engine.programme.rules.budgets import budget_of
-from engine.store import programmes, publication, quarantine
+from engine.store import programmes, quarantine
 from engine.store.database import one
 from engine.store.generations import live_generation
+from engine.store.kafka import publication
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

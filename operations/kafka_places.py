@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException, TopicCollection
 
-from engine.store import kafka_places, offsets
 from engine.store.database import connect, transaction
-from engine.store.kafka_places import Place
+from engine.store.kafka import offsets, places
+from engine.store.kafka.places import Place
 from operations.ends import Ends, is_unknown
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
@@ -31,8 +31,8 @@ def claim(settings: Settings, ends: Ends) -> None:
     place = _place(settings, ends)
     with transaction(settings.database_url) as cursor:
         _hold(cursor, place)
-        if kafka_places.current(cursor) is None:
-            kafka_places.keep_first(cursor, place)
+        if places.current(cursor) is None:
+            places.keep_first(cursor, place)
             _hold(cursor, place)  # another one may have come first
 
 
@@ -58,8 +58,8 @@ def refuse_elsewhere(settings: Settings) -> None:
 
 
 def _hold(cursor: Cursor, place: Place) -> None:
-    kept = kafka_places.current(cursor)
-    taken = kafka_places.topics_taken(cursor) if kept is None else []
+    kept = places.current(cursor)
+    taken = places.topics_taken(cursor) if kept is None else []
     if taken and not any(topic.startswith(place.topic_prefix) for topic in taken):
         raise InputError(
             f"this database has read {taken[0]}, but the settings name the topics {place.topic_prefix}…; {_ways_out()}"
@@ -83,13 +83,13 @@ def adopt(settings: Settings, why: str) -> dict[str, Any]:
     """
     with closing(Ends(settings.kafka_config(), WAIT_S)) as ends, transaction(settings.database_url) as cursor:
         place = _place(settings, ends)
-        kept = kafka_places.current(cursor)
+        kept = places.current(cursor)
         if kept == place:
             raise AnswerIsNo(f"this database reads the topics {place.topic_prefix}… of {place.cluster_id} already")
-        if running := kafka_places.workers(cursor):
+        if running := places.workers(cursor):
             raise AnswerIsNo(f"{running} workers are at work on this database; stop them first")
-        kafka_places.move(cursor, place, why)
-        taken = [topic for topic in kafka_places.topics_taken(cursor) if topic.startswith(place.topic_prefix)]
+        places.move(cursor, place, why)
+        taken = [topic for topic in places.topics_taken(cursor) if topic.startswith(place.topic_prefix)]
         ids = _ids(ends, taken)
         begun = []
         for topic in offsets.replaced_topics(cursor, ids) if ids else ():

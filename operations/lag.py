@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
 
-from engine.store import publication
 from engine.store.database import transaction
+from engine.store.kafka import publication
 from operations import offsets, reward_events
 from operations.cleanup_policies import compacted
 from operations.ends import Ends

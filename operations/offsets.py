@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from engine.store import offsets
 from engine.store.database import transaction
+from engine.store.kafka import offsets
 from operations.ends import Ends, opened_at
 from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable

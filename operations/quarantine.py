@@ -16,10 +16,10 @@ from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
 from engine.store import programmes, quarantine
 from engine.store.campaigns import contests
 from engine.store.database import RETRYABLE, one, transaction
-from engine.store.failures import StepFailed, is_data
 from engine.store.logs.forwards import OWN_EVENTS, ROWS, Forwarding, row_of
 from engine.store.members import personal
 from engine.store.quarantine import Chosen
+from engine.store.session.failures import StepFailed, is_data
 from operations.rows import dictionaries, plain
 from schemas.canonical import event_identity
 from schemas.codec import Decoder

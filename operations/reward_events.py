@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from confluent_kafka.admin import AdminClient
 from psycopg2.errors import LockNotAvailable
 
-from engine.store import archives, incarnations, publication
+from engine.store import archives
 from engine.store.database import NO_LIMIT, transaction
 from engine.store.generations import live_generation
-from engine.store.incarnations import LOCKED_WITHIN, Origin
+from engine.store.kafka import incarnations, publication
+from engine.store.kafka.incarnations import LOCKED_WITHIN, Origin
 from operations.initialise import OUTPUT_TOPIC
 from operations.output_topic import topic_id
 from operations.rows import dictionaries

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg2
 from psycopg2.extras import execute_values
 
-from engine.store.failures import is_data
+from engine.store.session.failures import is_data
 from schemas.errors import ServiceUnreachable
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from engine.store.blockers import take_alone
 from engine.store.database import NO_LIMIT, connect, one
 from engine.store.generations import live_generation
+from engine.store.session.blockers import take_alone
 from projections import gaps
 from projections.folders import CORES, Folders
 from projections.runner import PROJECTIONS, advance, connect_to_project

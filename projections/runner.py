@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import psycopg2
 import structlog
 
-from engine.store.blockers import who_writes
 from engine.store.database import ANSWERED_WITHIN, NO_LIMIT, RETRYABLE, connect, one
 from engine.store.eras import keep_to_keys
-from engine.store.failures import is_data, words_of
 from engine.store.generations import live_generation
-from engine.store.limits import limit_of
-from engine.store.voice import Patience
+from engine.store.session.blockers import who_writes
+from engine.store.session.failures import is_data, words_of
+from engine.store.session.limits import limit_of
+from engine.store.session.voice import Patience
 from projections import balances, gaps, items, leaderboard, referrals, tiers
 from projections.gaps import ProjectionPaused
 from schemas.errors import InputError, ServiceUnreachable

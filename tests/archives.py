@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.intake.batch import Batch, OffsetMove, SetAside
-from engine.store import archives, offsets
+from engine.store import archives
 from engine.store.database import transaction
 from engine.store.generations import live_generation
+from engine.store.kafka import offsets
 from operations.archive import export
 from operations.archive_import import restore
 from operations.verify import verify as verify_database

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg2
 
-from engine.store import session
+from engine.store.session import connect
 from operations.services import processes
 from operations.services.postgresql import _unprivileged_user
 from tests.packages import missing
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SUPERUSER = "boss"
 DEADLINE_S = 30.0
-OLDEST = session.OLDEST
+OLDEST = connect.OLDEST
 
 
 def oldest_programs() -> Path:

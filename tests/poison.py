@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from engine.intake.batch import Batch, OffsetMove
 from engine.live.transaction import LiveTransaction
-from engine.store import offsets
 from engine.store.database import transaction
+from engine.store.kafka import offsets
 from tests.chaos.batches import admitted
 from tests.chaos.load import START_MS
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from consumers.alignment import TRUSTED_S, UNREAD_S, Alignment
 from consumers.lanes import Lanes
-from engine.store.offsets import Frontier
+from engine.store.kafka.offsets import Frontier
 from tests.test_lanes import NOW, event
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def test_who_has_waited_for_ten_seconds_says_for_what(monkeypatch: Any) -> None:
     lanes.open(MINE, 0, 0, NOW)
     lanes.add(MINE, 0, event(70_000, MINE, 0), NOW)
     told: list[Any] = []
-    monkeypatch.setattr("engine.store.voice.say", lambda what, sentence: told.append((what, sentence)))
+    monkeypatch.setattr("engine.store.session.voice.say", lambda what, sentence: told.append((what, sentence)))
     for _ in range(3):
         alignment.take(lanes, 10, passed[0])
         passed[0] += 5

@@ -17,9 +17,10 @@ from consumers.worker import Worker
 from engine.intake.batch import Batch, ClockMove
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
-from engine.store import archives, offsets, publication
+from engine.store import archives
 from engine.store.database import one, transaction
 from engine.store.generations import live_generation
+from engine.store.kafka import offsets, publication
 from operations.archive import export, verify
 from operations.archive_import import restore
 from operations.generations import promote

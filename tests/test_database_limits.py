@@ -16,7 +16,7 @@ from psycopg2.extensions import parse_dsn
 from consumers import batch_size
 from consumers.batch_size import BatchSize
 from engine.store.database import connect
-from engine.store.limits import limit_of
+from engine.store.session.limits import limit_of
 from operations.verify import verify
 from tests.chaos.load import PROGRAMME, Load, activate, make_topics, publish
 from tests.chaos.workers import catch_up

@@ -14,8 +14,8 @@ import pytest
 from psycopg2.extensions import parse_dsn
 
 from engine.intake.batch import Batch
-from engine.store import poolers
 from engine.store.database import connect, migrate, transaction
+from engine.store.session import poolers
 from operations.services import processes
 from operations.verify import verify
 from projections.runner import finish

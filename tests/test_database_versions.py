@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.store.database import migrate, transaction
-from engine.store.session import OLDEST, refuse_version
+from engine.store.session.connect import OLDEST, refuse_version
 from operations.replay import Request, replay
 from operations.verify import verify
 from projections.runner import finish

@@ -13,10 +13,11 @@ import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from engine.live.transaction import LiveTransaction
-from engine.store import session, watch
-from engine.store.asking import Asked
 from engine.store.database import NO_LIMIT, connect, transaction
-from engine.store.session import LIMITS, parameters
+from engine.store.session import connect as session
+from engine.store.session import watch
+from engine.store.session.asking import Asked
+from engine.store.session.connect import LIMITS, parameters
 from operations import projections
 from projections import runner
 from projections.runner import connect_to_project, connect_to_rebuild

@@ -12,7 +12,7 @@ from consumers.writer import Stopped, Writer
 from engine.intake.batch import Batch
 from engine.live import transaction
 from engine.live.transaction import LiveTransaction
-from engine.store.failures import is_data, passes, told
+from engine.store.session.failures import is_data, passes, told
 from operations import quarantine
 from operations.verify import verify
 from schemas.errors import CannotGoOn, InputError

@@ -21,8 +21,9 @@ from consumers import heartbeat, watch
 from consumers.watch import StepTimes, compact, worker_name
 from engine.intake.batch import NO_OFFSET, SetAside
 from engine.live.transaction import LiveTransaction
-from engine.store import offsets, quarantine, revision, workers
+from engine.store import quarantine, revision, workers
 from engine.store.database import migrate, one, transaction
+from engine.store.kafka import offsets
 from engine.store.workers import Pulse
 from operations import figures, health
 from operations.health import age, overview, troubles

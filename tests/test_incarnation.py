@@ -20,9 +20,9 @@ from cli import rewards
 from consumers import output, topic_tail
 from consumers.output import Output
 from engine.meaning import MEANING
-from engine.store import incarnations, publication
 from engine.store.database import transaction
 from engine.store.generations import live_generation
+from engine.store.kafka import incarnations, publication
 from operations import reward_events
 from operations.initialise import OUTPUT_TOPIC, create_topics
 from operations.lag import lag_rows

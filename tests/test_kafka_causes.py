@@ -210,8 +210,8 @@ def test_who_may_not_write_reward_events_is_told_so(guarded: GuardedKafka, prepa
 
 
 def lag_of(settings: Settings) -> int:
-    from engine.store import publication  # noqa: PLC0415  beside its only use
     from engine.store.database import transaction  # noqa: PLC0415  as above
+    from engine.store.kafka import publication  # noqa: PLC0415  beside its only use
 
     with transaction(settings.database_url) as cursor:
         return publication.lag(cursor)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli import main
-from engine.store import kafka_places as places
 from engine.store.database import one, transaction
-from engine.store.offsets import add_partitions
+from engine.store.kafka import places
+from engine.store.kafka.offsets import add_partitions
 from operations import kafka_places
 from operations.initialise import initialise
 from operations.lag import remarks

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumers.positions import Positions
-from engine.store import offsets as positions
 from engine.store.database import transaction
+from engine.store.kafka import offsets as positions
 from operations import offsets
 from tests.chaos.load import Load, activate, make_topics
 from tests.chaos.workers import catch_up

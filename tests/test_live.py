@@ -14,9 +14,9 @@ import pytest
 from engine.intake.batch import Batch, OffsetMove
 from engine.live import transaction as live
 from engine.live.work import Outcome
-from engine.store import offsets
 from engine.store.database import transaction
-from engine.store.offsets import Fenced
+from engine.store.kafka import offsets
+from engine.store.kafka.offsets import Fenced
 from operations.settings import Settings, load_settings
 from operations.verify import verify
 from projections.runner import finish

@@ -11,9 +11,9 @@ import pytest
 
 from engine.intake.batch import Batch, OffsetMove
 from engine.live.transaction import LiveTransaction
-from engine.store import offsets, publication
 from engine.store.database import PUBLISHER, connect, one, transaction
 from engine.store.eras import keep_to_keys
+from engine.store.kafka import offsets, publication
 from operations import snapshots
 from operations.settings import load_settings
 from operations.verify import verify

@@ -18,7 +18,7 @@ from cli.main import app
 from consumers.worker import Worker
 from engine.intake.batch import Batch, ClockMove
 from engine.store.database import one, transaction
-from engine.store.failures import is_data
+from engine.store.session.failures import is_data
 from operations import projections
 from operations.lag import lag_rows
 from operations.member import member

@@ -20,9 +20,9 @@ from consumers.output import NotTaken, Output
 from consumers.publisher import Publisher, finish
 from engine.intake.batch import Batch
 from engine.meaning import MEANING
-from engine.store import publication
 from engine.store.database import PUBLISHER, transaction
 from engine.store.generations import live_generation
+from engine.store.kafka import publication
 from operations.initialise import OUTPUT_TOPIC, create_topics
 from operations.lag import lag_rows
 from operations.services.state import KAFKA, read_state

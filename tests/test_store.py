@@ -19,10 +19,10 @@ from engine.store.database import (
     one,
     transaction,
 )
+from engine.store.kafka.offsets import add_partitions, positions
 from engine.store.logs.history import History
 from engine.store.members import personal
 from engine.store.members.member_states import Member, MemberCache
-from engine.store.offsets import add_partitions, positions
 from operations import programmes
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 from schemas.events import Signup

@@ -10,9 +10,9 @@ import psycopg2
 import pytest
 
 from engine.intake.batch import Batch, OffsetMove
-from engine.store import offsets
 from engine.store.database import transaction
 from engine.store.generations import live_generation
+from engine.store.kafka import offsets
 from engine.store.logs import source_log
 from engine.store.logs.binary_copy import pack_text
 from operations.verify import verify

@@ -11,9 +11,9 @@ import pytest
 
 from cli import main
 from engine.intake.batch import Batch, OffsetMove
-from engine.store import offsets
 from engine.store.database import one, transaction
 from engine.store.generations import live_generation
+from engine.store.kafka import offsets
 from engine.store.logs import source_log
 from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.hash_chain import REWARD_COLUMNS, SOURCE_COLUMNS

@@ -20,10 +20,10 @@ from structlog.testing import capture_logs
 from consumers.publisher import finish as finish_publishing
 from engine.intake.batch import Batch
 from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
-from engine.store import blockers, voice, watched
 from engine.store.database import MIGRATION_LOCK, as_owner, connect, migrate, one, transaction
 from engine.store.generations import live_generation, shadows
 from engine.store.generations.stillness import Stillness
+from engine.store.session import blockers, voice, watched
 from operations import programmes
 from operations.replay import Request, replay
 from projections.rebuild import REBUILD_LOCK, rebuild
@@ -128,7 +128,7 @@ def test_advisory_locks_guard_nothing_that_workers_wait_for() -> None:
         if "pg_advisory" in path.read_text(encoding="utf-8") or "pg_try_advisory" in path.read_text(encoding="utf-8")
     }
     # one that never waits and names who is first, and that of `init`, before there is any table to lock
-    assert found == {"engine/store/blockers.py", "engine/store/database.py"}
+    assert found == {"engine/store/session/blockers.py", "engine/store/database.py"}
 
 
 def test_who_comes_second_is_told_who_is_first(database_url: str) -> None:

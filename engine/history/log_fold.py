@@ -21,10 +21,10 @@ from engine.live.transaction import load_judge
 from engine.member.state import Occurrence, is_full
 from engine.programme.periods import ended_by
 from engine.programme.rules.protocol import moves_members
-from engine.store.failures import is_judging
 from engine.store.generations.live_generation import version_in
 from engine.store.generations.replay_facts import Facts
 from engine.store.logs import history, source_log
+from engine.store.session.failures import is_judging
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX, Profile, Purchase, Signup
 from schemas.partitioning import shard_of

@@ -14,11 +14,11 @@ from engine.live.work import ACCEPTED, QUARANTINED, REPEATED, failed, set_aside,
 from engine.member.state import Occurrence
 from engine.referral.facts import Attribution
 from engine.referral.tracker import FORWARDED
-from engine.store.failures import is_judging
 from engine.store.logs import forwards
 from engine.store.logs.binary_copy import pack_text
 from engine.store.members import personal
 from engine.store.referrals.attribution import NOTED
+from engine.store.session.failures import is_judging
 from schemas.canonical import event_identity
 from schemas.events import INT64_MAX
 from schemas.rejection import Reason

@@ -18,12 +18,13 @@ from engine.live.duplicates import NotLookedUp
 from engine.live.in_a_row import fates, named
 from engine.live.ticks import Tick
 from engine.live.work import EvaluationFailed, Outcome, Work, failed, outcome_of, set_aside, together, verdict_on
-from engine.store import offsets, quarantine
-from engine.store.failures import StepFailed
+from engine.store import quarantine
 from engine.store.generations import live_generation
+from engine.store.kafka import offsets
 from engine.store.logs import forwards, source_log
 from engine.store.logs.forwards import Forwarding, Undecided
 from engine.store.members import member_states
+from engine.store.session.failures import StepFailed
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo, CannotGoOn
 

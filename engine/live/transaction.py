@@ -22,22 +22,23 @@ from engine.live.safety_net import SafetyNet, Trial, still_failing
 from engine.live.work import EvaluationFailed, Outcome, Work, outcome_of
 from engine.programme.compile.module import compile_programme
 from engine.programme.rules.tiers import report_of
-from engine.store import offsets, programmes, quarantine
+from engine.store import programmes, quarantine
 from engine.store.campaigns import contests
 from engine.store.campaigns.budgets import BudgetsMoved, StoredBudgets
 from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
-from engine.store.failures import StepFailed, is_data
 from engine.store.generations import live_generation
 from engine.store.generations.stillness import Stillness
-from engine.store.limits import limit_of
+from engine.store.kafka import offsets
+from engine.store.kafka.offsets import Fenced
 from engine.store.logs import history, source_log
 from engine.store.logs.reward_log import PostingFields, RewardRows
 from engine.store.members import ledgers, member_states, personal, profiles
 from engine.store.members.books import StoredBooks
 from engine.store.members.member_states import Member, MemberCache
-from engine.store.offsets import Fenced
 from engine.store.referrals.attribution import Referrals
-from engine.store.voice import say
+from engine.store.session.failures import StepFailed, is_data
+from engine.store.session.limits import limit_of
+from engine.store.session.voice import say
 from schemas.errors import CannotGoOn
 
 if TYPE_CHECKING:

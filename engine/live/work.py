@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.intake.batch import NO_OFFSET, SetAside
-from engine.store.failures import StepFailed, told
 from engine.store.logs.source_log import SourceRows
 from engine.store.members import personal
+from engine.store.session.failures import StepFailed, told
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 import psycopg2
 from psycopg2 import errors
 
-from engine.store import limits, revision, roles
+from engine.store import revision, roles
 from engine.store.generations import meanings
-from engine.store.limits import set_limit
 from engine.store.roles import ANALYST, WRITER
-from engine.store.session import open_session
+from engine.store.session import limits
+from engine.store.session.connect import open_session
+from engine.store.session.limits import set_limit
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
-    from engine.store.session import Session
+    from engine.store.session.connect import Session
 
 __all__ = ["ANALYST", "WRITER", "set_limit"]  # known to all by this module
 

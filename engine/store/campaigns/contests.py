@@ -21,13 +21,13 @@ from engine.programme.periods import ended_by, next_end
 from engine.store import quarantine
 from engine.store.campaigns.budgets import StoredBudgets
 from engine.store.eras import newest
-from engine.store.failures import is_judging, told
 from engine.store.generations import live_generation
 from engine.store.logs import source_log
 from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.reward_log import PostingFields, RewardRows
 from engine.store.members import ledgers, member_states, personal, profiles
 from engine.store.members.books import StoredBooks
+from engine.store.session.failures import is_judging, told
 from schemas.canonical import event_identity
 from schemas.partitioning import SHARDS, shard_of
 from schemas.rejection import Reason

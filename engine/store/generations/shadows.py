@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.meaning import MEANING
-from engine.store.blockers import take_alone
 from engine.store.database import one
 from engine.store.generations import adjustments, live_generation, live_schedule
+from engine.store.session.blockers import take_alone
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import parse_dsn
 
-from engine.store import poolers, watch
-from engine.store.asking import Asked
-from engine.store.watched import WatchedConnection
+from engine.store.session import poolers, watch
+from engine.store.session.asking import Asked
+from engine.store.session.watched import WatchedConnection
 from schemas.errors import InputError, ServiceUnreachable
 
 if TYPE_CHECKING:

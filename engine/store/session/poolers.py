@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
-from engine.store.asking import Asked
+from engine.store.session.asking import Asked
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
-    from engine.store.session import Session
+    from engine.store.session.connect import Session
 
 PID = "SELECT pg_backend_pid()"
 PATIENCE_S = 3.0

@@ -10,9 +10,9 @@ from io import BytesIO
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.store import incarnations
 from engine.store.database import one
-from engine.store.incarnations import NONE
+from engine.store.kafka import incarnations
+from engine.store.kafka.incarnations import NONE
 from engine.store.logs.binary_copy import HEADER, POSTGRES_EPOCH_MS
 from schemas.reward_codec import PostingTexts, RewardRow, pack_posting
 

@@ -12,7 +12,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  a class 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 from psycopg2.extensions import parse_dsn
 
-from engine.store import voice
+from engine.store.session import voice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -156,7 +156,7 @@ def look(connections: Iterable[WatchedConnection]) -> None:
 
 
 def _tell(connection: WatchedConnection, under_way: tuple[float, Any], words: str, told: voice.Told) -> None:
-    from engine.store.blockers import ask  # noqa: PLC0415  that module needs the one that makes our connections
+    from engine.store.session.blockers import ask  # noqa: PLC0415  that module needs the one that makes our connections
 
     wait = ask(connection.whole_dsn, connection.get_backend_pid(), **connection.place())
     if connection.under_way is not under_way or not (wait.is_held_up or connection.is_serving):

@@ -25,10 +25,10 @@ import psycopg2
 import structlog
 from psycopg2.extensions import TRANSACTION_STATUS_ACTIVE
 
-from engine.store.asking import Asked
+from engine.store.session.asking import Asked
 
 if TYPE_CHECKING:
-    from engine.store.session import Session
+    from engine.store.session.connect import Session
 
 log = structlog.get_logger()
 
