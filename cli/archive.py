@@ -42,7 +42,7 @@ def export(
 
     Example: `guerdon archive export /backup/guerdon --keys /safe/guerdon.keys`
     """
-    from operations.archive import export as write  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.archive.export import export as write  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     until_ms = None if until is None else instant(until, "--until")
     with stages() as report:
@@ -58,7 +58,7 @@ def verify(folder: Folder, as_json: JsonFlag = False) -> None:
 
     Example: `guerdon archive verify /backup/guerdon`
     """
-    from operations.archive import verify as read  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.archive.export import verify as read  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     with stages() as report:
         result = read(folder, lambda done, of: report("verify", done, of))
@@ -79,7 +79,7 @@ def import_(
 
     Example: `guerdon archive import /backup/guerdon --keys /safe/guerdon.keys`
     """
-    from operations.archive_import import restore  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.archive.restore import restore  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     with stages() as report:
         result = restore(_database_url(), folder, keys=keys, cores=cores, report=report)

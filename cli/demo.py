@@ -38,7 +38,7 @@ def demo(
 
     Example: `guerdon demo --small`
     """
-    from operations.demo import run_demo  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.demo.tour import run_demo  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     shown = run_demo(load_settings().home, _work, _OnStandardError(), small=small, keep=keep)

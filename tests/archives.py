@@ -9,8 +9,8 @@ from engine.store import archives
 from engine.store.database import transaction
 from engine.store.generations import live_generation
 from engine.store.kafka import offsets
-from operations.archive import export
-from operations.archive_import import restore
+from operations.archive.export import export
+from operations.archive.restore import restore
 from operations.verify import verify as verify_database
 from schemas.rejection import Reason
 from tests.chaos.batches import admitted, commit, purchase

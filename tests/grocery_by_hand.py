@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from operations.demo_check import NEW_YORK, dollars
+from operations.demo.check import NEW_YORK, dollars
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

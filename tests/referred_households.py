@@ -11,7 +11,7 @@ from msgspec import structs
 
 from engine.programme.file.load import load_programme
 from engine.store.database import ANALYST, one, transaction
-from operations.demo_data import GroceryYear, data_folder
+from operations.demo.data import GroceryYear, data_folder
 from operations.event_lines import Line
 from operations.rows import dictionaries
 from operations.simulate import simulate_lines

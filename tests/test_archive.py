@@ -21,8 +21,8 @@ from engine.store import archives
 from engine.store.database import one, transaction
 from engine.store.generations import live_generation
 from engine.store.kafka import offsets, publication
-from operations.archive import export, verify
-from operations.archive_import import restore
+from operations.archive.export import export, verify
+from operations.archive.restore import restore
 from operations.generations import promote
 from operations.replay import Request, replay
 from operations.settings import load_settings
@@ -162,7 +162,7 @@ def test_only_an_empty_database_is_filled(database_url: str, tmp_path: Path) -> 
 KILLED_IMPORT = """
 import os, signal, sys
 from pathlib import Path
-from operations.archive_import import restore
+from operations.archive.restore import restore
 def observe(point):
     if point == sys.argv[3]:
         os.kill(os.getpid(), signal.SIGKILL)

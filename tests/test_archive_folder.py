@@ -16,9 +16,10 @@ from pyarrow import parquet
 
 from engine.store import archives
 from engine.store.database import as_owner, transaction
-from operations import archive, archive_files
-from operations.archive import export, verify
-from operations.archive_import import restore
+from operations.archive import export as archive
+from operations.archive import files as archive_files
+from operations.archive.export import export, verify
+from operations.archive.restore import restore
 from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import shard_of
 from tests.archives import assert_same, bought
@@ -118,7 +119,7 @@ def test_an_archive_of_a_later_format_is_told_from_a_damaged_one(tmp_path: Path)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from operations.archive import export
+from operations.archive.export import export
 def observe(point):
     if point == sys.argv[3]:
         os.kill(os.getpid(), signal.SIGKILL)

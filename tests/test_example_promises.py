@@ -17,7 +17,7 @@ import yaml
 
 from engine.programme.file.load import load_file, load_programme
 from operations.cases import read_cases, run_case, run_cases
-from operations.demo import PROGRAMME
+from operations.demo.tour import PROGRAMME
 from operations.event_lines import Line
 from operations.simulate import simulate, simulate_lines
 from schemas.scalars import instant_from_iso

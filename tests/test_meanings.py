@@ -16,9 +16,9 @@ from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.store.database import migrate, one, transaction
 from engine.store.generations import shadows
-from operations.archive import export
-from operations.archive_files import read_manifest
-from operations.archive_import import restore
+from operations.archive.export import export
+from operations.archive.files import read_manifest
+from operations.archive.restore import restore
 from operations.backtest import Question, backtested
 from operations.generations import promote
 from operations.replay import Request, replay

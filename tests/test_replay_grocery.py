@@ -17,9 +17,10 @@ import pytest
 
 from engine.intake.batch import Batch
 from engine.live.transaction import LiveTransaction
-from operations import demo_check, demo_data
 from operations.backtest import Question, backtested
-from operations.demo import PROGRAMME
+from operations.demo import check as demo_check
+from operations.demo import data
+from operations.demo.tour import PROGRAMME
 from operations.difference import compared
 from operations.replay import Request, replay
 from operations.simulate import simulate
@@ -61,10 +62,10 @@ class Shop(NamedTuple):
 
 @pytest.fixture(scope="module")
 def shop(postgres_admin_url: str, template_database: str) -> Iterator[Shop]:
-    folder = demo_data.data_folder()
+    folder = data.data_folder()
     with pytest.MonkeyPatch.context() as slice_:
-        slice_.setattr(demo_data, "SMALL_STEP", EVERY_TWELFTH)
-        year = demo_data.GroceryYear(folder, small=True)
+        slice_.setattr(data, "SMALL_STEP", EVERY_TWELFTH)
+        year = data.GroceryYear(folder, small=True)
     events: list[Event] = sorted(year.events(), key=lambda event: event.occurred_at)
     with _database(postgres_admin_url, template_database) as url:
         activate(url, PROGRAMME.read_text(encoding="utf-8"))

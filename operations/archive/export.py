@@ -17,7 +17,7 @@ from engine.store import archives
 from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import live_generation, meanings
 from engine.store.session.blockers import take_alone
-from operations.archive_files import (
+from operations.archive.files import (
     ROWS_A_FILE,
     ROWS_A_GROUP,
     Beside,

@@ -21,8 +21,8 @@ from engine.store.archives import ARCHIVED
 from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
 from engine.store.generations import live_generation, shadows
 from engine.store.session.failures import is_data
-from operations.archive import rows_of
-from operations.archive_files import Key, Secret, checked, need_manifest
+from operations.archive.export import rows_of
+from operations.archive.files import Key, Secret, checked, need_manifest
 from operations.generations import discard
 from operations.replay import fold_on, project
 from schemas.errors import AnswerIsNo, InputError
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.store.generations.shadows import Generation
-    from operations.archive_files import Manifest
+    from operations.archive.files import Manifest
 
 HEADER_BYTES_MAX = 1 << 16
 """How long a CSV file's line of names may be: that of the widest table has some hundred bytes."""

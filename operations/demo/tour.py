@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.store.database import ANALYST, transaction
-from operations import demo_check
-from operations.demo_data import GroceryYear, data_folder
+from operations.demo import check
+from operations.demo.data import GroceryYear, data_folder
 from operations.initialise import initialise
 from operations.member import member
 from operations.programmes import activate
@@ -161,10 +161,10 @@ def compare(settings: Settings, folder: Path, households: list[int], told: Told)
     Raises:
         AnswerIsNo: they differ; the sentence names the first member.
     """
-    baskets = demo_check.read_baskets(folder / "transactions.parquet", households)
-    expected = demo_check.expected_points(baskets)
+    baskets = check.read_baskets(folder / "transactions.parquet", households)
+    expected = check.expected_points(baskets)
     balances = balances_in_view(settings.database_url)
-    difference = demo_check.first_difference(expected, balances)
+    difference = check.first_difference(expected, balances)
     if difference:
         raise AnswerIsNo(
             f"the figures do not agree: {difference}; run it again with --keep and look with `guerdon member`"
