@@ -17,8 +17,8 @@ from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.store.database import one, transaction
-from operations.member import member
-from operations.why import why_event, why_member, why_reward
+from operations.member.view import member
+from operations.why.event import why_event, why_member, why_reward
 from schemas.canonical import event_identity
 from schemas.events import Purchase
 

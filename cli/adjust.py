@@ -13,7 +13,7 @@ from cli.output import JsonFlag, print_json, print_table, say
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
-    from operations.adjust import Outcome
+    from operations.member.adjust import Outcome
     from operations.settings import Settings
 
 MEMBERS_SHOWN_MAX = 20
@@ -72,7 +72,7 @@ def _refuse_options(*words: str | None) -> None:
 
 
 def _adjust_one(member_id: str, amount: str, unit: str, why: str, event_id: str | None, *, as_json: bool) -> None:
-    from operations.adjust import adjust as take  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.member.adjust import adjust as take  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     settings = load_settings()
@@ -91,7 +91,7 @@ def _adjust_one(member_id: str, amount: str, unit: str, why: str, event_id: str 
 
 
 def _adjust_file(file: str, *, as_json: bool) -> None:
-    from operations.adjust import BadFile, adjust_file  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.member.adjust import BadFile, adjust_file  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     settings = load_settings()
@@ -123,8 +123,8 @@ def _minor(settings: Settings, text: str, unit: str) -> int:
     Money without its digits is refused: +5 might mean 5.00 or 0.05.
     """
     from engine.programme.file.currencies import MINOR_DIGITS  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.adjust import currency_of  # noqa: PLC0415  as above
-    from operations.decisions import integer_of  # noqa: PLC0415  as above
+    from operations.member.adjust import currency_of  # noqa: PLC0415  as above
+    from operations.member.decisions import integer_of  # noqa: PLC0415  as above
 
     digits = MINOR_DIGITS.get(unit, 0) if unit == currency_of(settings) else 0
     pattern = rf"([+-]?\d{{1,30}})\.(\d{{{digits}}})" if digits else r"([+-]?\d{1,40})()"
@@ -136,7 +136,7 @@ def _minor(settings: Settings, text: str, unit: str) -> int:
 
 
 def _balances(settings: Settings, outcomes: list[Outcome]) -> list[dict[str, Any]]:
-    from operations.adjust import balances  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.member.adjust import balances  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     return balances(settings, outcomes)
 

@@ -54,7 +54,7 @@ def member(
     if as_of is not None or known_at is not None:
         _as_of(member_id, as_of, known_at, expiring_within, as_json=as_json)
         return
-    from operations.member import member as show  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.member.view import member as show  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     within_s = _seconds(expiring_within)
@@ -85,7 +85,7 @@ def member(
 
 def _as_of(member_id: str, as_of: str | None, known_at: str | None, expiring_within: str, *, as_json: bool) -> None:
     """Show balances and tier as of an instant."""
-    from operations.as_of import member_as_of  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.member.as_of import member_as_of  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     times = (

@@ -10,7 +10,7 @@ from cli.output import JsonFlag, print_json, print_table, say
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
-    from operations.adjust import Moderation
+    from operations.member.adjust import Moderation
 
 COLUMNS = ("referee_id", "referrer_id", "code", "channel", "status", "reason", "attributed_at", "qualified_at")
 Referee = Annotated[str, typer.Argument(metavar="REFEREE", help="The member who was referred.")]
@@ -38,7 +38,7 @@ def listed(
 
     Example: `guerdon referral list --flagged`
     """
-    from operations.referrals import referrals  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.member.referrals import referrals  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     rows = referrals(load_settings(), flagged=flagged, last=last)
@@ -81,7 +81,7 @@ def void(
 
 
 def _decide(referee: str, action: Moderation, why: str, *, as_json: bool) -> None:
-    from operations.referrals import decide  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.member.referrals import decide  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     outcome = decide(load_settings(), referee, action, why)

@@ -57,7 +57,7 @@ def why(
     Example: `guerdon why p-7`
     """
     from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.why import why_event, why_member, why_reward  # noqa: PLC0415  as above
+    from operations.why.event import why_event, why_member, why_reward  # noqa: PLC0415  as above
 
     if [event_id, reward, member].count(None) != 2:
         raise InputError("name one thing to explain: EVENT_ID, --reward KEY or --member ID; see `guerdon why --help`")

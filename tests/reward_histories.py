@@ -9,7 +9,7 @@ from engine.store.generations import live_generation
 from engine.store.logs import source_log
 from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.reward_log import PostingFields, RewardRows
-from operations.decisions import SOURCE
+from operations.member.decisions import SOURCE
 from schemas.events import Decision
 from schemas.partitioning import shard_of
 from tests.chaos.batches import admitted

@@ -12,9 +12,9 @@ from cli.main import app
 from engine.intake.batch import Batch
 from engine.store.database import transaction
 from engine.store.logs.history import History
-from operations import adjust as operation
-from operations import decisions
-from operations.adjust import BadFile, adjust, adjust_file
+from operations.member import adjust as operation
+from operations.member import decisions
+from operations.member.adjust import BadFile, adjust, adjust_file
 from operations.settings import load_settings
 from operations.verify import verify
 from schemas.errors import AnswerIsNo, InputError

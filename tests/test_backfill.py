@@ -18,7 +18,7 @@ from operations.generations import discard
 from operations.programmes import activate as activate_file
 from operations.replay import Request, replay
 from operations.verify import verify
-from operations.why import why_event
+from operations.why.event import why_event
 from schemas.errors import AnswerIsNo
 from schemas.events import Activity, Erasure, Refund
 from schemas.partitioning import shard_of

@@ -17,7 +17,7 @@ from engine.live.transaction import LiveTransaction, load_judge
 from engine.store.database import one, transaction
 from operations.simulate import simulate
 from operations.verify import verify
-from operations.why import why_event, why_member
+from operations.why.event import why_event, why_member
 from schemas.events import Event, Refund, Share
 from schemas.json_events import event_to_object
 from schemas.partitioning import shard_of

@@ -24,7 +24,7 @@ from engine.store.members.personal import OWN_FORMAT
 from operations.rows import dictionaries
 from operations.simulate_log import simulate_log
 from operations.verify import verify
-from operations.why import why_member
+from operations.why.event import why_member
 from projections.runner import catch_up, connect_to_project, finish
 from schemas.codec import Decoder
 from schemas.events import ID_CHARACTERS_MAX, TOPIC_TYPES, TYPE_NAMES, Decision, Event, key_of

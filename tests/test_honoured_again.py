@@ -15,7 +15,7 @@ from engine.live.transaction import load_judge
 from engine.store.database import transaction
 from operations.generations import discard, promote
 from operations.simulate_log import simulate_log
-from operations.why import why_member
+from operations.why.event import why_member
 from schemas.partitioning import shard_of
 from tests.books import Refusing, fails_on_e2
 from tests.chaos.batches import admitted, commit, purchase

@@ -18,7 +18,7 @@ from engine.store.logs import forwards
 from operations.event_lines import Line
 from operations.simulate import simulate_lines
 from operations.simulate_log import simulate_log
-from operations.why import why_member
+from operations.why.event import why_member
 from schemas.events import ID_CHARACTERS_MAX, Event, Purchase, Refund, Signup
 from schemas.json_events import event_to_object
 from tests.chaos.batches import SCHEMAS, admitted

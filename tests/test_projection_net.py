@@ -21,7 +21,7 @@ from engine.store.database import one, transaction
 from engine.store.session.failures import is_data
 from operations import projections
 from operations.lag import lag_rows
-from operations.member import member
+from operations.member.view import member
 from operations.replay import project
 from operations.verify import verify
 from projections import gaps, runner

@@ -21,13 +21,13 @@ from engine.store.logs.history import History
 from engine.store.quarantine import resolve
 from engine.store.quarantine import rows as records
 from operations import quarantine
-from operations.adjust import adjust
 from operations.adjustments import Times, planned, promote_as_adjustments
 from operations.difference import compared
 from operations.generations import discard, promote
+from operations.member.adjust import adjust
 from operations.replay import Request, replay
 from operations.settings import load_settings
-from operations.why import why_event
+from operations.why.event import why_event
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure
 from schemas.partitioning import shard_of

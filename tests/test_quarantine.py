@@ -18,7 +18,7 @@ from engine.store.database import transaction
 from engine.store.logs.history import History
 from engine.store.members import personal
 from operations import quarantine
-from operations.member import member
+from operations.member.view import member
 from operations.verify import verify
 from schemas.codec import CommittedSchemas, encode_record
 from schemas.errors import AnswerIsNo, InputError

@@ -15,7 +15,7 @@ from engine.live.standings import retell
 from engine.live.transaction import LiveTransaction
 from engine.store.database import ANALYST, transaction
 from operations import projections
-from operations.member import member
+from operations.member.view import member
 from operations.quarantine import shown
 from operations.rows import dictionaries
 from operations.settings import load_settings

@@ -17,7 +17,7 @@ from operations import quarantine
 from operations.programmes import activate
 from operations.replay import Request, replay
 from operations.settings import load_settings
-from operations.why import why_event, why_member, why_reward
+from operations.why.event import why_event, why_member, why_reward
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure, Event, Redemption, Share, Signup, Touch
 from schemas.partitioning import shard_of

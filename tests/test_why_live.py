@@ -14,10 +14,10 @@ from engine.intake.batch import Batch, ClockMove
 from engine.live.transaction import LiveTransaction
 from engine.programme.interpret.interpreter import Interpreter
 from engine.store.database import one, transaction
-from operations.member import LAST_REWARD_EVENTS, member
+from operations.member.view import LAST_REWARD_EVENTS, member
 from operations.rows import dictionaries
-from operations.why import why_event, why_member, why_reward
-from operations.why_own import BY_KEY, LAST_BROUGHT
+from operations.why.event import why_event, why_member, why_reward
+from operations.why.own import BY_KEY, LAST_BROUGHT
 from schemas.json_events import decode_json
 from schemas.partitioning import shard_of
 from schemas.scalars import instant_from_iso

@@ -22,7 +22,7 @@ from engine.store.database import transaction
 from operations import offsets
 from operations.initialise import create_topics
 from operations.lag import lag_rows
-from operations.member import member
+from operations.member.view import member
 from schemas.codec import CommittedSchemas
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Purchase, Share, Signup

@@ -16,7 +16,7 @@ from engine.store.database import ANALYST, transaction
 from operations.demo import check
 from operations.demo.data import GroceryYear, data_folder
 from operations.initialise import initialise
-from operations.member import member
+from operations.member.view import member
 from operations.programmes import activate
 from operations.publish import encoder_for, publish_events
 from operations.rows import dictionaries

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.errors import ObjectNotInPrerequisiteState
 
 from engine.store.database import one, transaction
-from operations.member import EXPIRING_WITHIN_S
+from operations.member.view import EXPIRING_WITHIN_S
 from operations.rows import dictionaries, plain
 from schemas.errors import AnswerIsNo
 

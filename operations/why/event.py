@@ -14,8 +14,8 @@ from engine.store.logs import source_log
 from engine.store.logs.history import History
 from engine.store.logs.reward_log import first_pos
 from engine.store.members.erased_members import is_erased
-from operations.why_fold import HistoryFold, Versions, own_steps
-from operations.why_own import find_reward, last_brought, origin_of, sentence_of_row
+from operations.why.fold import HistoryFold, Versions, own_steps
+from operations.why.own import find_reward, last_brought, origin_of, sentence_of_row
 from schemas.canonical import IDENTITY_BYTES, event_identity
 from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import shard_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from engine.store.generations.shadows import Generation
     from engine.store.logs.history import Recorded
-    from operations.why_fold import Judged
+    from operations.why.fold import Judged
 
 EVENTS_TOLD = 5
 KEY_DIGITS = 64

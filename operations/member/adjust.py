@@ -17,8 +17,8 @@ from engine.store.database import NO_LIMIT, one, transaction
 from engine.store.generations import live_generation
 from engine.store.logs import source_log
 from engine.store.members import personal
-from operations import decisions
-from operations.decisions import Line, Problem
+from operations.member import decisions
+from operations.member.decisions import Line, Problem
 from operations.rows import dictionaries
 from projections.gaps import ProjectionPaused
 from projections.runner import catch_up, connect_to_project

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.store.database import transaction
-from operations.adjust import moderate
+from operations.member.adjust import moderate
 from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
-    from operations.adjust import Moderation, Outcome
+    from operations.member.adjust import Moderation, Outcome
     from operations.settings import Settings
 
 SHOWN = 1_000
