@@ -20,8 +20,8 @@ from bench.databases import fresh, server, write_share
 from engine.store.database import as_owner, transaction
 from engine.store.generations import shadows
 from engine.store.logs.whole_log import WholeLog
-from operations.backtest import Question, backtested
-from operations.replay import Request, fold_on, replay
+from operations.replay.backtest import Question, backtested
+from operations.replay.run import Request, fold_on, replay
 from schemas.codec import CommittedSchemas, Decoder, Encoder
 
 EVENTS = 200_000

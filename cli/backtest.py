@@ -34,7 +34,7 @@ def backtest(
 
     Example: `guerdon backtest next.yaml --since 2026-01-01T00:00:00Z --cores 2`
     """
-    from operations.backtest import Question, backtested  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.replay.backtest import Question, backtested  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     since_ms = None if since is None else instant(since, "--since")

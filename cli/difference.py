@@ -10,7 +10,7 @@ import typer
 from cli.output import JsonFlag, print_json, print_rows, say
 
 if TYPE_CHECKING:
-    from operations.difference import Figures
+    from operations.replay.difference import Figures
 
 
 def register(app: typer.Typer) -> None:
@@ -36,14 +36,14 @@ def diff(
 
     Example: `guerdon diff 2 --members --html report.html`
     """
-    from operations.difference import compared  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.replay.difference import compared  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     with compared(load_settings().database_url, generation, other) as difference:
         document = difference.document()
         write_members(difference, csv, parquet)
         if html is not None:
-            from operations.difference_report import write_html  # noqa: PLC0415  as above
+            from operations.replay.difference_report import write_html  # noqa: PLC0415  as above
 
             write_html(html, document, difference.members())
         if members and as_json:
@@ -63,7 +63,7 @@ def diff(
 
 def write_members(figures: Figures, csv: Path | None, parquet: Path | None) -> None:
     """Write the list of members to the files that are named."""
-    from operations.difference_files import write_csv, write_parquet  # noqa: PLC0415  `guerdon --help` must not wait
+    from operations.replay.difference_files import write_csv, write_parquet  # noqa: PLC0415  `guerdon --help` must not wait
 
     if csv is not None:
         write_csv(csv, figures.members())

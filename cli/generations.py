@@ -53,8 +53,8 @@ def replay(
 
     Example: `guerdon replay next.yaml --from 2026-01-01T00:00:00Z --cores 2`
     """
-    from operations.replay import Request  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.replay import replay as fold  # noqa: PLC0415  as above
+    from operations.replay.run import Request  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.replay.run import replay as fold  # noqa: PLC0415  as above
 
     window = (
         None if from_ is None else instant(from_, "--from"),
@@ -107,7 +107,7 @@ def generations(as_json: JsonFlag = False) -> None:
 
     Example: `guerdon generations`
     """
-    from operations.generations import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.replay.generations import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     print_rows(listed(_database_url()), as_json=as_json, empty="there are no generations")
 
@@ -138,7 +138,7 @@ def promote(
     Examples: `guerdon promote 2 --as swap`, and to go back `guerdon promote 1 --as swap`;
     `guerdon promote 2 --as adjust --losses keep --dry-run`
     """
-    from operations.generations import promote as switch  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.replay.generations import promote as switch  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     if way not in ("swap", "adjust"):
         raise InputError(f"`{way}` is no way to promote; there are: swap, adjust")
@@ -160,7 +160,7 @@ def promote(
 
 
 def _adjust(generation: int, lock_timeout: int, *, keep_losses: bool, dry_run: bool, as_json: bool) -> None:
-    from operations.adjustments import Times, planned, promote_as_adjustments  # noqa: PLC0415  as above
+    from operations.replay.promote_adjusted import Times, planned, promote_as_adjustments  # noqa: PLC0415  as above
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     settings = load_settings()
@@ -197,7 +197,7 @@ def discard(
 
     Example: `guerdon discard 2 --yes`
     """
-    from operations.generations import discard as drop  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.replay.generations import discard as drop  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     if not yes and not typer.confirm(f"drop generation {generation} for good?", err=True):
         raise AnswerIsNo("nothing was dropped")

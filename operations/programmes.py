@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from engine.programme.file.load import load_file, load_programme, refused
 from engine.store import programmes
 from engine.store.database import NO_LIMIT, transaction
-from operations.backfill import activate_with_past, metric_name
+from operations.replay.backfill import activate_with_past, metric_name
 from operations.rows import plain
 from schemas.errors import InputError
 

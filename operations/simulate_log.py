@@ -16,8 +16,8 @@ from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import meanings, shadows
 from engine.store.generations.shadows import Generation
 from operations.explaining import Explaining, Heading, heading_of
-from operations.replay import check_history
-from operations.shard_pool import seldom_collected
+from operations.replay.run import check_history
+from operations.replay.shard_pool import seldom_collected
 from operations.simulate import load_checked
 from operations.simulation import Explained, Recorded, Simulation, told
 from schemas.events import EVENT_TYPES

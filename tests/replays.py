@@ -14,7 +14,7 @@ from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction, load_judge
 from engine.store.database import one, transaction
 from engine.store.generations import shadows
-from operations.replay import Request, replay
+from operations.replay.run import Request, replay
 from schemas.events import Erasure
 from schemas.partitioning import shard_of
 from tests.books import Refusing

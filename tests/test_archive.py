@@ -23,8 +23,8 @@ from engine.store.generations import live_generation
 from engine.store.kafka import offsets, publication
 from operations.archive.export import export, verify
 from operations.archive.restore import restore
-from operations.generations import promote
-from operations.replay import Request, replay
+from operations.replay.generations import promote
+from operations.replay.run import Request, replay
 from operations.settings import load_settings
 from operations.verify import verify as verify_database
 from schemas.errors import AnswerIsNo, InputError

@@ -15,8 +15,8 @@ import pytest
 from engine.intake.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.database import ANALYST, one, transaction
-from operations.generations import discard, promote
-from operations.replay import Request, replay
+from operations.replay.generations import discard, promote
+from operations.replay.run import Request, replay
 from operations.rows import dictionaries
 from operations.simulate import simulate
 from projections.runner import finish

@@ -13,10 +13,10 @@ import engine.history.log_fold
 from engine.live.transaction import load_judge
 from engine.programme.compile.module import compile_programme
 from engine.store.database import transaction
-from operations import backtest
-from operations.backtest import Question, backtested
-from operations.difference import compared
-from operations.replay import Request, replay
+from operations.replay import backtest
+from operations.replay.backtest import Question, backtested
+from operations.replay.difference import compared
+from operations.replay.run import Request, replay
 from schemas.errors import AnswerIsNo, InputError
 from schemas.scalars import iso_from_instant
 from tests.books import Refusing

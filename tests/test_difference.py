@@ -17,10 +17,10 @@ from engine.store.database import connect, transaction
 from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.reward_log import PostingFields, RewardRows
 from engine.store.logs.source_log import Head
-from operations.difference import compared
-from operations.difference_files import COLUMNS, write_csv, write_parquet
-from operations.difference_report import write_html
 from operations.event_lines import Line
+from operations.replay.difference import compared
+from operations.replay.difference_files import COLUMNS, write_csv, write_parquet
+from operations.replay.difference_report import write_html
 from operations.simulate import simulate_lines
 from schemas.errors import InputError
 from tests.chaos.load import activate

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cli.output import print_json, print_table, say
-from operations.difference_files import COLUMNS, write_csv
+from operations.replay.difference_files import COLUMNS, write_csv
 from operations.secrets import found_in, hidden, without_password
 from operations.settings import RUNS_CODE, load_settings
 from schemas.display import cell, visible, visible_in_json

@@ -68,7 +68,7 @@ def test_a_repetition_says_whether_it_is_one() -> None:
     assert said("replay").splitlines()[1] == "it repeats generation 1: the same bytes"
 
 
-IN_PROCESSES = "import operations.replay as r; r.ALONE_EVENTS = 0; from cli.main import run; run()"
+IN_PROCESSES = "import operations.replay.run as r; r.ALONE_EVENTS = 0; from cli.main import run; run()"
 
 
 @pytest.mark.chaos

@@ -8,10 +8,10 @@ import pytest
 
 from engine.intake.batch import Batch
 from engine.store.database import transaction
-from operations.backtest import Question, backtested
-from operations.difference import compared
-from operations.generations import promote
-from operations.replay import Request, replay
+from operations.replay.backtest import Question, backtested
+from operations.replay.difference import compared
+from operations.replay.generations import promote
+from operations.replay.run import Request, replay
 from operations.verify import verify
 from schemas.events import Redemption, Refund
 from tests.chaos.batches import admitted, commit, purchase

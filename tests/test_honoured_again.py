@@ -13,7 +13,7 @@ from engine.live import transaction as live
 from engine.live.release import release_member
 from engine.live.transaction import load_judge
 from engine.store.database import transaction
-from operations.generations import discard, promote
+from operations.replay.generations import discard, promote
 from operations.simulate_log import simulate_log
 from operations.why.event import why_member
 from schemas.partitioning import shard_of

@@ -9,9 +9,9 @@ import pytest
 
 from engine.intake.batch import Batch, ClockMove
 from engine.store.database import transaction
-from operations.backtest import Question, backtested
-from operations.difference import compared
-from operations.generations import promote
+from operations.replay.backtest import Question, backtested
+from operations.replay.difference import compared
+from operations.replay.generations import promote
 from operations.simulate_log import simulate_log
 from schemas.events import Purchase, Redemption, Refund
 from tests.chaos.batches import admitted, commit, purchase

@@ -13,8 +13,8 @@ from engine.history.replay import Replay, Stretch
 from engine.intake.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.database import one, transaction
-from operations.generations import discard, promote
-from operations.replay import connect_to_replay
+from operations.replay.generations import discard, promote
+from operations.replay.run import connect_to_replay
 from operations.simulate import simulate
 from schemas.events import Refund
 from schemas.json_events import event_to_object

@@ -19,9 +19,9 @@ from engine.store.generations import shadows
 from operations.archive.export import export
 from operations.archive.files import read_manifest
 from operations.archive.restore import restore
-from operations.backtest import Question, backtested
-from operations.generations import promote
-from operations.replay import Request, replay
+from operations.replay.backtest import Question, backtested
+from operations.replay.generations import promote
+from operations.replay.run import Request, replay
 from operations.simulate_log import simulate_log
 from operations.verify import verify
 from schemas.errors import AnswerIsNo, InputError

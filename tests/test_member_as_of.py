@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from cli.main import app
 from cli.member import _tier_as_of
 from engine.intake.batch import Batch
-from operations.generations import discard, promote
-from operations.replay import Request, replay
+from operations.replay.generations import discard, promote
+from operations.replay.run import Request, replay
 from projections.runner import finish
 from schemas.errors import AnswerIsNo, InputError
 from schemas.scalars import iso_from_instant

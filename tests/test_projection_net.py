@@ -22,7 +22,7 @@ from engine.store.session.failures import is_data
 from operations import projections
 from operations.lag import lag_rows
 from operations.member.view import member
-from operations.replay import project
+from operations.replay.run import project
 from operations.verify import verify
 from projections import gaps, runner
 from projections.gaps import ProjectionPaused

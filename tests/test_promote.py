@@ -14,8 +14,8 @@ from engine.live.release import release_member
 from engine.store.database import as_owner, connect, one, transaction
 from engine.store.generations import live_generation
 from operations import programmes
-from operations.generations import discard, listed, promote
-from operations.replay import Request, replay
+from operations.replay.generations import discard, listed, promote
+from operations.replay.run import Request, replay
 from operations.verify import verify
 from projections.runner import finish
 from schemas.errors import AnswerIsNo, InputError

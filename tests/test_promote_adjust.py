@@ -21,11 +21,11 @@ from engine.store.logs.history import History
 from engine.store.quarantine import resolve
 from engine.store.quarantine import rows as records
 from operations import quarantine
-from operations.adjustments import Times, planned, promote_as_adjustments
-from operations.difference import compared
-from operations.generations import discard, promote
 from operations.member.adjust import adjust
-from operations.replay import Request, replay
+from operations.replay.difference import compared
+from operations.replay.generations import discard, promote
+from operations.replay.promote_adjusted import Times, planned, promote_as_adjustments
+from operations.replay.run import Request, replay
 from operations.settings import load_settings
 from operations.why.event import why_event
 from schemas.errors import AnswerIsNo, InputError
@@ -329,7 +329,7 @@ def killed(database_url: str, number: int, point: str) -> int:
 def test_workers_go_on_meanwhile_and_each_member_is_adjusted_once(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("operations.adjustments.BATCH_EVENTS", 3)
+    monkeypatch.setattr("operations.replay.promote_adjusted.BATCH_EVENTS", 3)
     number = judged_richly(database_url, tmp_path)
     began, stop = threading.Event(), threading.Event()
 

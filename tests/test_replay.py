@@ -19,8 +19,8 @@ from engine.live.transaction import load_judge
 from engine.store.database import as_owner, transaction
 from engine.store.generations import live_generation, shadows
 from engine.store.members.member_states import decode_state
-from operations.generations import listed, promote
-from operations.replay import Request, connect_to_replay, replay
+from operations.replay.generations import listed, promote
+from operations.replay.run import Request, connect_to_replay, replay
 from operations.verify import verify
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure, Profile, Signup
@@ -210,7 +210,7 @@ def test_a_file_that_changes_nothing_gives_the_live_bytes(database_url: str, tmp
 
 def test_processes_share_the_shards_and_come_to_the_same(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     everything(database_url, monkeypatch, 450)
-    monkeypatch.setattr("operations.replay.ALONE_EVENTS", 0)
+    monkeypatch.setattr("operations.replay.run.ALONE_EVENTS", 0)
     told: list[tuple[int, int]] = []
     result = replay(database_url, Request(cores=2), lambda done, total: told.append((done, total)))
     assert result["shards_that_differ"] == 0

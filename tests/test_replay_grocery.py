@@ -17,12 +17,12 @@ import pytest
 
 from engine.intake.batch import Batch
 from engine.live.transaction import LiveTransaction
-from operations.backtest import Question, backtested
 from operations.demo import check as demo_check
 from operations.demo import data
 from operations.demo.tour import PROGRAMME
-from operations.difference import compared
-from operations.replay import Request, replay
+from operations.replay.backtest import Question, backtested
+from operations.replay.difference import compared
+from operations.replay.run import Request, replay
 from operations.simulate import simulate
 from schemas.json_events import event_to_object
 from tests.chaos.batches import SCHEMAS, admitted

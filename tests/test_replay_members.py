@@ -14,10 +14,10 @@ from engine.live.transaction import LiveTransaction
 from engine.store.database import as_owner, transaction
 from engine.store.generations import shadows
 from engine.store.logs.whole_log import WholeLog
-from operations.backtest import Question, backtested
-from operations.difference import compared
-from operations.generations import promote
-from operations.replay import Request, connect_to_replay, replay
+from operations.replay.backtest import Question, backtested
+from operations.replay.difference import compared
+from operations.replay.generations import promote
+from operations.replay.run import Request, connect_to_replay, replay
 from operations.verify import verify
 from schemas.errors import AnswerIsNo
 from schemas.events import Decision, Erasure

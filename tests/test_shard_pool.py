@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from operations import shard_pool
+from operations.replay import shard_pool
 from schemas.errors import InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
-    from operations.shard_pool import Shared
+    from operations.replay.shard_pool import Shared
 
 _begun: list[tuple[Shared, int]] = []
 

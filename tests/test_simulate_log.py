@@ -12,7 +12,7 @@ import pytest
 import operations.simulate_log
 from engine.programme.compile.module import compile_programme
 from engine.store.database import ANALYST, transaction
-from operations.replay import Request, replay
+from operations.replay.run import Request, replay
 from operations.rows import dictionaries
 from operations.simulate_log import simulate_log
 from projections.runner import finish

@@ -18,7 +18,7 @@ from engine.store.logs import source_log
 from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.hash_chain import REWARD_COLUMNS, SOURCE_COLUMNS
 from engine.store.logs.reward_log import PostingFields, RewardRows
-from operations.generations import promote
+from operations.replay.generations import promote
 from operations.verify import CHECKS, verify
 from projections.runner import finish
 from tests.chaos.batches import admitted, commit, purchase

@@ -25,7 +25,7 @@ from engine.store.generations import live_generation, shadows
 from engine.store.generations.stillness import Stillness
 from engine.store.session import blockers, voice, watched
 from operations import programmes
-from operations.replay import Request, replay
+from operations.replay.run import Request, replay
 from projections.rebuild import REBUILD_LOCK, rebuild
 from projections.runner import finish
 from schemas.errors import AnswerIsNo

@@ -15,7 +15,7 @@ from engine.store.database import transaction
 from engine.store.logs import history
 from operations import quarantine
 from operations.programmes import activate
-from operations.replay import Request, replay
+from operations.replay.run import Request, replay
 from operations.settings import load_settings
 from operations.why.event import why_event, why_member, why_reward
 from schemas.errors import AnswerIsNo, InputError

@@ -23,8 +23,8 @@ from engine.store.generations import live_generation, shadows
 from engine.store.session.failures import is_data
 from operations.archive.export import rows_of
 from operations.archive.files import Key, Secret, checked, need_manifest
-from operations.generations import discard
-from operations.replay import fold_on, project
+from operations.replay.generations import discard
+from operations.replay.run import fold_on, project
 from schemas.errors import AnswerIsNo, InputError
 from schemas.scalars import iso_from_instant
 

@@ -16,10 +16,10 @@ from engine.store import programmes
 from engine.store.database import NO_LIMIT, connect, one
 from engine.store.generations import meanings, shadows
 from engine.store.generations.shadows import Generation
-from operations import shard_pool
-from operations.difference import Figures, sum_up
-from operations.difference_sides import MAKE, Terms, add_folded, add_generation, csv_of, terms_in, terms_of
-from operations.replay import ALONE_EVENTS, connect_to_replay, programme_to_judge
+from operations.replay import shard_pool
+from operations.replay.difference import Figures, sum_up
+from operations.replay.difference_sides import MAKE, Terms, add_folded, add_generation, csv_of, terms_in, terms_of
+from operations.replay.run import ALONE_EVENTS, connect_to_replay, programme_to_judge
 from schemas.errors import AnswerIsNo
 from schemas.scalars import iso_from_instant
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
     from engine.programme.compile.module import Judge
-    from operations.shard_pool import Shared
+    from operations.replay.shard_pool import Shared
 
 _MEMBERS = """
 SELECT count(DISTINCT (shard, member_id)) FILTER (WHERE awards_before > 0) AS awarded_before,

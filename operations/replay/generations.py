@@ -10,7 +10,7 @@ from psycopg2.errors import LockNotAvailable
 from engine.store.database import NO_LIMIT, as_owner, connect, transaction
 from engine.store.generations import live_generation, meanings, shadows
 from engine.store.session.blockers import who_uses
-from operations.replay import CHUNK_EVENTS, fold_on, project
+from operations.replay.run import CHUNK_EVENTS, fold_on, project
 from operations.rows import dictionaries
 from operations.verify import verify
 from projections import gaps

@@ -18,7 +18,7 @@ from engine.store import programmes
 from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
 from engine.store.generations import live_generation, meanings, shadows
 from engine.store.members import member_states
-from operations import shard_pool
+from operations.replay import shard_pool
 from projections.runner import advance, builds_of, connect_to_project
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 from schemas.events import INT64_MAX
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from engine.programme.model import Programme
     from engine.store.generations.shadows import Generation
-    from operations.shard_pool import Shared
+    from operations.replay.shard_pool import Shared
 
 CHUNK_EVENTS = 5_000
 """Source events that one transaction folds at most: what a kill costs, and what is in memory besides the states."""

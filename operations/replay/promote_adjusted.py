@@ -22,9 +22,9 @@ from engine.store.database import NO_LIMIT, connect, one, transaction
 from engine.store.eras import FOREGONE
 from engine.store.generations import adjustments, live_generation, shadows
 from engine.store.members import personal
-from operations.difference import add_up
-from operations.generations import LOCK_TIMEOUT_S, bring_up, check_held, locked_out
-from operations.replay import fold_on, project
+from operations.replay.difference import add_up
+from operations.replay.generations import LOCK_TIMEOUT_S, bring_up, check_held, locked_out
+from operations.replay.run import fold_on, project
 from schemas.canonical import content_digest, event_identity
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX

@@ -10,8 +10,8 @@ from engine.programme.rules.kept_facts import reads_only_its_event
 from engine.store import programmes
 from engine.store.database import NO_LIMIT, transaction
 from engine.store.generations import live_generation, shadows
-from operations.replay import connect_to_replay
-from operations.shard_pool import seldom_collected
+from operations.replay.run import connect_to_replay
+from operations.replay.shard_pool import seldom_collected
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.store.database import NO_LIMIT, connect, one
 from engine.store.generations import live_generation, meanings
-from operations.difference_sides import MAKE, add_generation, terms_of
+from operations.replay.difference_sides import MAKE, add_generation, terms_of
 from operations.rows import dictionaries, plain
 from schemas.errors import InputError
 from schemas.partitioning import shard_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
-    from operations.difference_sides import Terms
+    from operations.replay.difference_sides import Terms
 
 _PART = """
 CREATE TEMPORARY TABLE difference_part ON COMMIT DROP AS
