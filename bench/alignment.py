@@ -13,7 +13,7 @@ from msgspec import structs
 
 from bench import load
 from bench.main import _answer, _prepare, _services, _settings, _start
-from operations.publish import encoder_for, publish_events
+from operations.intake.publish import encoder_for, publish_events
 from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:

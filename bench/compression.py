@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import bench.main as whole
 from bench import load
 from consumers.worker import Worker
-from operations.reward_events import publish_again
+from operations.kafka.reward_events import publish_again
 from schemas.codec import CommittedSchemas
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from psycopg2 import sql
 from engine.intake.batch import Admitted, Batch, admitted_from
 from engine.live.transaction import LiveTransaction
 from engine.store.database import migrate, one
-from operations.programmes import activate
 from operations.services.postgresql import LocalPostgres
+from operations.setup.programmes import activate
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.partitioning import shard_of
 from schemas.writer_schemas import committed_ids

@@ -6,7 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from operations.publish import encoder_for, publish_events
+from operations.intake.publish import encoder_for, publish_events
 from schemas.events import Purchase
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ import psutil
 import psycopg2
 
 from bench import latency, load
-from operations.initialise import initialise
-from operations.programmes import activate
 from operations.services.lifecycle import bring_up, take_down
 from operations.settings import Settings, load_settings
+from operations.setup.initialise import initialise
+from operations.setup.programmes import activate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

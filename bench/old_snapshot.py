@@ -26,7 +26,7 @@ from engine.live.transaction import LiveTransaction
 from engine.store.database import PUBLISHER, connect, one, transaction
 from engine.store.eras import keep_to_keys
 from engine.store.kafka import offsets, publication
-from operations import projections
+from operations.setup import projections
 from projections.runner import Projector
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.partitioning import shard_of

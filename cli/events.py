@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from operations.publish import BadLine, Published, Reading
+    from operations.intake.publish import BadLine, Published, Reading
 
 EXIT_INTERRUPTED = 130
 
@@ -38,8 +38,8 @@ def publish(
 
     Example: `guerdon publish events.jsonl --rate 500`
     """
-    from operations.kafka_places import refuse_elsewhere  # noqa: PLC0415  `--help` must not wait for it
-    from operations.publish import Reading, encoder_for, publish_events  # noqa: PLC0415  as above
+    from operations.intake.publish import Reading, encoder_for, publish_events  # noqa: PLC0415  as above
+    from operations.kafka.places import refuse_elsewhere  # noqa: PLC0415  `--help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     settings = load_settings()

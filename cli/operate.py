@@ -60,7 +60,7 @@ def projection_list(as_json: JsonFlag = False) -> None:
 
     Example: `guerdon projection list`
     """
-    from operations.projections import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.setup.projections import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     print_rows(listed(_database_url()), as_json=as_json, empty="there are no projections")
 
@@ -75,7 +75,7 @@ def projection_rebuild(
 
     Example: `guerdon projection rebuild member_balance`
     """
-    from operations.projections import rebuild, set_aside  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.setup.projections import rebuild, set_aside  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     with progress("rebuild", "reward events") as report:
         positions = rebuild(_database_url(), name, report, cores=cores)
@@ -100,7 +100,7 @@ def projection_verify(
 
     Example: `guerdon projection verify member_balance`
     """
-    from operations.projections import difference, set_aside  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.setup.projections import difference, set_aside  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     with progress("verify", "reward events") as report:
         found = difference(_database_url(), name, report)
@@ -126,7 +126,7 @@ def offsets_list(as_json: JsonFlag = False) -> None:
 
     Example: `guerdon offsets list`
     """
-    from operations.offsets import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake.offsets import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     rows = listed(load_settings())
@@ -173,7 +173,7 @@ def offsets_reset(
 
     Example: `guerdon offsets reset guerdon.shares --why "retention was 1 day; marketing agreed"`
     """
-    from operations.offsets import reset  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake.offsets import reset  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     print_rows(reset(load_settings(), topic, why), as_json=as_json, empty="nothing was stopped")
@@ -196,7 +196,7 @@ def offsets_pass(
 
     Example: `guerdon offsets pass guerdon.purchases 3 4711 --why "ends the worker; the tills send it again"`
     """
-    from operations.offsets import let_pass  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake.offsets import let_pass  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     done = let_pass(load_settings(), topic, partition, offset, why)
@@ -218,7 +218,7 @@ def offsets_adopt(
 
     Example: `guerdon offsets adopt --why "renamed from loyalty. to guerdon.; platform team"`
     """
-    from operations.kafka_places import adopt  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.kafka.places import adopt  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     found = adopt(load_settings(), why)

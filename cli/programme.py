@@ -154,7 +154,7 @@ def activate(
 
     Example: `guerdon programme activate examples/grocery/programme.yaml`
     """
-    from operations.programmes import activate as put_in_force  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.setup.programmes import activate as put_in_force  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     if from_now and backfill:
         raise InputError("--from-now lets new metrics begin empty and --backfill counts their past: give one of them")
@@ -174,7 +174,7 @@ def list_versions(as_json: JsonFlag = False) -> None:
 
     Example: `guerdon programme list`
     """
-    from operations.programmes import versions  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.setup.programmes import versions  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     rows = versions(_database_url())
     print_rows(rows, as_json=as_json, empty="none was activated yet; run `guerdon programme activate FILE`")
@@ -188,7 +188,7 @@ def show(
 
     Example: `guerdon programme show 1 > programme.yaml`
     """
-    from operations.programmes import body_of  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.setup.programmes import body_of  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     print_as_it_is(body_of(_database_url(), version))
 
@@ -235,7 +235,7 @@ def _tree(name: str) -> Mapping:
 
     if not re.fullmatch("[0-9]{1,9}", name):
         return readable_file(Path(name))
-    from operations.programmes import body_of  # noqa: PLC0415  two files are compared without a database
+    from operations.setup.programmes import body_of  # noqa: PLC0415  two files are compared without a database
 
     return readable(body_of(_database_url(), int(name)), f"version {name}")
 

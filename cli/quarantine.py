@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.store.quarantine import Chosen
-    from operations.quarantine import Result
+    from operations.intake.quarantine import Result
     from operations.settings import Settings
 
     Choice = tuple[str | None, str | None, str | None, str | None]
@@ -63,7 +63,7 @@ def quarantine_list(
     Example: `guerdon quarantine list --reason unknown_schema --topic purchases`, and first of all `guerdon quarantine
     list --summary`
     """
-    from operations import quarantine  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake import quarantine  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     settings = _settings()
     chosen = _chosen(settings, reason, topic, since, until, after=after, everything=everything)
@@ -97,7 +97,7 @@ def quarantine_show(
 
     Example: `guerdon quarantine show 17`
     """
-    from operations.quarantine import shown  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake.quarantine import shown  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     found = shown(_settings(), record)
     if as_json:
@@ -133,7 +133,7 @@ def quarantine_release(
     Example: `guerdon quarantine release 17 18`, and after a schema was registered late `guerdon quarantine release
     --reason unknown_schema --topic purchases`
     """
-    from operations.quarantine import release_all  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake.quarantine import release_all  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     choice = (reason, topic, since, until)
     _resolve(("release", "taken in"), records, choice, release_all, as_json=as_json)
@@ -155,7 +155,7 @@ def quarantine_discard(
 
     Example: `guerdon quarantine discard 17 --why "test data of the tills"`
     """
-    from operations.quarantine import discard_all  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake.quarantine import discard_all  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     def put_away(settings: Settings, wanted: list[int], report: Report) -> list[Result]:
         return discard_all(settings.database_url, wanted, why, report)
@@ -229,7 +229,7 @@ def _wanted(settings: Settings, records: list[int] | None, choice: Choice) -> li
     Raises:
         InputError: neither, or both.
     """
-    from operations.quarantine import chosen_ids  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake.quarantine import chosen_ids  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     is_chosen = any(option is not None for option in choice)
     if bool(records) == is_chosen:

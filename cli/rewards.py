@@ -38,7 +38,7 @@ def publish_again(
 
     Example: `guerdon rewards publish-again --from 2026-05-01T00:00:00Z --why "the warehouse was restored"`
     """
-    from operations.reward_events import publish_again as begin  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.kafka.reward_events import publish_again as begin  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     settings = load_settings()
@@ -58,7 +58,7 @@ def incarnations(as_json: JsonFlag = False) -> None:
 
     Example: `guerdon rewards incarnations`
     """
-    from operations.reward_events import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.kafka.reward_events import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
     from operations.settings import load_settings  # noqa: PLC0415  as above
 
     rows = listed(load_settings())

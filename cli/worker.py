@@ -46,8 +46,8 @@ def init(
 
     Example: `guerdon init --partitions 8`
     """
-    from operations.initialise import initialise  # noqa: PLC0415  start-up: only what the command needs
     from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.setup.initialise import initialise  # noqa: PLC0415  start-up: only what the command needs
 
     done = initialise(load_settings(), partitions)
     if as_json:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from consumers.lanes import Lanes
     from consumers.positions import Positions
     from engine.intake.batch import Batch, Partition
-    from operations.ends import Ends
+    from operations.kafka.ends import Ends
 
 log = structlog.get_logger()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from consumers.positions import Positions
     from engine.intake.batch import Partition
-    from operations.ends import Ends
+    from operations.kafka.ends import Ends
 
 log = structlog.get_logger()
 

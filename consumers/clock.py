@@ -15,7 +15,7 @@ from engine.intake.batch import Batch, ClockMove
 from engine.store.database import INFRASTRUCTURE, one, transaction
 from engine.store.generations import live_generation
 from engine.store.session.failures import words_of
-from operations.kafka_causes import KafkaCauses
+from operations.kafka.causes import KafkaCauses
 from schemas.codec import Decoder
 from schemas.errors import InputError, ServiceUnreachable
 from schemas.rejection import Rejected
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from consumers.positions import Positions
     from engine.intake.batch import Partition
-    from operations.ends import Ends
+    from operations.kafka.ends import Ends
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
 

@@ -17,7 +17,7 @@ from engine.store import archives, revision, workers
 from engine.store.database import connect
 from engine.store.workers import Pulse
 from operations import figures
-from operations.kafka_causes import KafkaCauses
+from operations.kafka.causes import KafkaCauses
 from schemas.errors import InputError, ServiceUnreachable
 
 if TYPE_CHECKING:

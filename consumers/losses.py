@@ -8,7 +8,7 @@ from confluent_kafka import KafkaException
 
 from consumers.positions import lost_sentence
 from consumers.tails import Tails
-from operations.cleanup_policies import compacted
+from operations.kafka.cleanup_policies import compacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from consumers.positions import Begin, Positions
     from consumers.source import Source
     from engine.intake.batch import Partition
-    from operations.ends import Ends
+    from operations.kafka.ends import Ends
 
 T = TypeVar("T")
 

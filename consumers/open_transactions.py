@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 from confluent_kafka import KafkaException
 
-from operations.ends import opened_at
+from operations.kafka.ends import opened_at
 from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.intake.batch import Partition
-    from operations.ends import Ends
+    from operations.kafka.ends import Ends
 
 log = structlog.get_logger()
 

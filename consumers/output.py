@@ -18,9 +18,9 @@ from engine.store.eras import keep_to_keys
 from engine.store.generations import live_generation
 from engine.store.kafka import publication
 from engine.store.session.blockers import who_writes
-from operations.initialise import OUTPUT_TOPIC
-from operations.kafka_causes import KafkaCauses, refuse_hidden
-from operations.output_topic import missing, topic_id
+from operations.kafka.causes import KafkaCauses, refuse_hidden
+from operations.kafka.output_topic import missing, topic_id
+from operations.setup.initialise import OUTPUT_TOPIC
 from schemas.errors import ServiceUnreachable
 from schemas.partitioning import SHARDS
 from schemas.reward_codec import RECORD, RewardEncoder, frame

@@ -11,7 +11,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers import fixed
-from operations.kafka_causes import KafkaCauses, error_of, refuse_hidden
+from operations.kafka.causes import KafkaCauses, error_of, refuse_hidden
 from schemas.errors import InputError, ServiceUnreachable
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import structlog
 from confluent_kafka import KafkaException
 
 from consumers.fixed import overruled
-from operations.cleanup_policies import compacted
+from operations.kafka.cleanup_policies import compacted
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient

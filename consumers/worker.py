@@ -37,9 +37,9 @@ from engine.store.database import INFRASTRUCTURE
 from engine.store.kafka.offsets import Fenced
 from engine.store.session.failures import words_of
 from engine.store.session.voice import Patience
-from operations.ends import Ends
-from operations.kafka_places import claim
-from operations.offsets import topic_ids
+from operations.intake.offsets import topic_ids
+from operations.kafka.ends import Ends
+from operations.kafka.places import claim
 from projections.runner import Projector, finish
 from schemas.errors import AnswerIsNo, ServiceUnreachable
 from schemas.partitioning import SHARDS

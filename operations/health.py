@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engine.store import quarantine
 from engine.store.database import one, transaction
 from engine.store.generations import meanings
-from operations import offsets
+from operations.intake import offsets
 from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo, InputError
 
@@ -104,7 +104,7 @@ def troubles(
     Args:
         settings: addresses.
         found: what the database says.
-        lag: the rows of `operations.lag`.
+        lag: the rows of `operations.intake.lag`.
         lag_max: what is further behind than this is named, too.
 
     Raises:

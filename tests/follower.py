@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from engine.store.database import transaction
-from operations.initialise import OUTPUT_TOPIC
 from operations.rows import dictionaries, plain
+from operations.setup.initialise import OUTPUT_TOPIC
 from schemas.partitioning import SHARDS, murmur2
 
 if TYPE_CHECKING:

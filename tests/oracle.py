@@ -19,7 +19,7 @@ from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
 from engine.store.database import transaction
 from engine.store.members import personal
-from operations import offsets
+from operations.intake import offsets
 from operations.verify import verify
 from schemas.canonical import event_identity
 from schemas.codec import CommittedSchemas, Decoder

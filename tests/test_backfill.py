@@ -14,9 +14,9 @@ from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction, load_judge
 from engine.store.database import transaction
 from engine.store.members.member_states import decode_state
-from operations.programmes import activate as activate_file
 from operations.replay.generations import discard
 from operations.replay.run import Request, replay
+from operations.setup.programmes import activate as activate_file
 from operations.verify import verify
 from operations.why.event import why_event
 from schemas.errors import AnswerIsNo

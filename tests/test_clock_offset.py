@@ -14,7 +14,7 @@ from consumers import worker as worker_module
 from consumers.database_time import DIFFERS_MS, FRESH_S, DatabaseTime
 from engine.store.database import migrate, transaction
 from engine.store.generations import live_generation
-from operations.quarantine import listed
+from operations.intake.quarantine import listed
 from operations.services.postgresql import LocalPostgres
 from schemas.events import Purchase
 from tests.chaos.load import Load, activate, make_topics, publish

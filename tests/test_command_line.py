@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from cli import main, quarantine
 from cli.progress import progress
-from operations.quarantine import Result
+from operations.intake.quarantine import Result
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 HEAVY = ["confluent_kafka", "sqlalchemy", "psycopg2", "pydantic", "fastavro", "alembic", "psutil", "pyarrow", "yaml"]

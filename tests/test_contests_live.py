@@ -15,8 +15,8 @@ from engine.live.transaction import LiveTransaction
 from engine.programme.file.load import load_programme
 from engine.store.campaigns import contests
 from engine.store.database import transaction
-from operations import quarantine
 from operations.event_lines import Line
+from operations.intake import quarantine
 from operations.rows import dictionaries
 from operations.settings import load_settings
 from operations.simulate import simulate_lines

@@ -18,7 +18,7 @@ from engine.store.session import connect as session
 from engine.store.session import watch
 from engine.store.session.asking import Asked
 from engine.store.session.connect import LIMITS, parameters
-from operations import projections
+from operations.setup import projections
 from projections import runner
 from projections.runner import connect_to_project, connect_to_rebuild
 from schemas.errors import ServiceUnreachable

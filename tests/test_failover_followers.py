@@ -9,9 +9,9 @@ import pytest
 
 from consumers.publisher import finish
 from engine.store.database import migrate, one, transaction
-from operations.initialise import OUTPUT_TOPIC
-from operations.lag import lag_rows
+from operations.intake.lag import lag_rows
 from operations.services.postgresql import LocalPostgres
+from operations.setup.initialise import OUTPUT_TOPIC
 from tests import standby
 from tests.chaos.conftest import FULL
 from tests.chaos.load import Load, activate, make_topics, publish

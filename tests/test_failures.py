@@ -13,7 +13,7 @@ from engine.intake.batch import Batch
 from engine.live import transaction
 from engine.live.transaction import LiveTransaction
 from engine.store.session.failures import is_data, passes, told
-from operations import quarantine
+from operations.intake import quarantine
 from operations.verify import verify
 from schemas.errors import CannotGoOn, InputError
 from tests.chaos.batches import SCHEMAS, admitted, purchase

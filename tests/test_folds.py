@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from engine.store.database import one, transaction
-from operations import projections
+from operations.setup import projections
 from operations.verify import verify
 from projections import runner
 from projections.balance_fold import fold_balances

@@ -27,7 +27,7 @@ from engine.store.kafka import offsets
 from engine.store.workers import Pulse
 from operations import figures, health
 from operations.health import age, overview, troubles
-from operations.lag import lag_rows
+from operations.intake.lag import lag_rows
 from operations.verify import verify
 from schemas.errors import GuerdonError, InputError
 from schemas.partitioning import shard_of

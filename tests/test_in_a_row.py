@@ -10,7 +10,7 @@ import pytest
 from engine.intake.batch import Batch
 from engine.live.in_a_row import IN_A_ROW_MAX
 from engine.live.transaction import LiveTransaction
-from operations import quarantine
+from operations.intake import quarantine
 from schemas.errors import CannotGoOn
 from tests.chaos.batches import SCHEMAS, admitted, commit, purchase
 from tests.chaos.load import activate

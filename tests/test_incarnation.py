@@ -23,10 +23,10 @@ from engine.meaning import MEANING
 from engine.store.database import transaction
 from engine.store.generations import live_generation
 from engine.store.kafka import incarnations, publication
-from operations import reward_events
-from operations.initialise import OUTPUT_TOPIC, create_topics
-from operations.lag import lag_rows
-from operations.reward_events import listed, publish_again
+from operations.intake.lag import lag_rows
+from operations.kafka import reward_events
+from operations.kafka.reward_events import listed, publish_again
+from operations.setup.initialise import OUTPUT_TOPIC, create_topics
 from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import SHARDS
 from tests.chaos.load import PROGRAMME_WITHOUT_ORDER, activate

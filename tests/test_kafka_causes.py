@@ -20,13 +20,13 @@ from consumers import source as source_module
 from consumers.output import Output
 from consumers.worker import Worker, topics_of
 from engine.intake.batch import Batch
-from operations import offsets
-from operations.initialise import OUTPUT_TOPIC, create_topics
-from operations.kafka_causes import KafkaCauses
-from operations.publish import Published, encoder_for, publish_events
+from operations.intake import offsets
+from operations.intake.publish import Published, encoder_for, publish_events
+from operations.kafka.causes import KafkaCauses
 from operations.services.lifecycle import look
 from operations.services.processes import free_port
 from operations.settings import Settings, load_settings
+from operations.setup.initialise import OUTPUT_TOPIC, create_topics
 from schemas.codec import CommittedSchemas
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 from tests.chaos.batches import admitted, commit, purchase
@@ -115,9 +115,9 @@ def assert_matches(pattern: str, text: str) -> None:
 def test_every_command_tells_the_same_cause(
     case: str, guarded: GuardedKafka, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in (("operations.publish", "METADATA_TIMEOUT_S"), ("consumers.output", "METADATA_TIMEOUT_S"),
-                         ("consumers.source", "WATERMARK_TIMEOUT_S"), ("operations.offsets", "TIMEOUT_S"),
-                         ("operations.initialise", "ADMIN_TIMEOUT_S")):  # fmt: skip
+    for module, name in (("operations.intake.publish", "METADATA_TIMEOUT_S"), ("consumers.output", "METADATA_TIMEOUT_S"),
+                         ("consumers.source", "WATERMARK_TIMEOUT_S"), ("operations.intake.offsets", "TIMEOUT_S"),
+                         ("operations.setup.initialise", "ADMIN_TIMEOUT_S")):  # fmt: skip
         monkeypatch.setattr(f"{module}.{name}", 3.0)
     listener, kafka, sentence = CAUSES[case]
     settings = settings_at(guarded, listener, kafka(guarded), database_url=database_url)
@@ -289,9 +289,9 @@ def test_lines_that_are_old_explain_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         40, "%s", "FAIL [x] [thrd:y]: 127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused"
     )
     assert causes.why(error).startswith("Kafka is away at 127.0.0.1:1 since ")
-    monkeypatch.setattr("operations.kafka_causes.HEARD_S", -1.0)
+    monkeypatch.setattr("operations.kafka.causes.HEARD_S", -1.0)
     assert causes.why(error).startswith("Kafka does not answer at 127.0.0.1:1 (")
-    monkeypatch.setattr("operations.kafka_causes.HEARD_S", 60.0)
+    monkeypatch.setattr("operations.kafka.causes.HEARD_S", 60.0)
     causes.answered()
     assert causes.why(error).startswith("Kafka does not answer at 127.0.0.1:1 (")
 

@@ -13,8 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from engine.store.database import transaction
-from operations import offsets
-from operations.lag import lag_rows
+from operations.intake import offsets
+from operations.intake.lag import lag_rows
 from operations.services.kafka import LocalKafka
 from operations.settings import Settings, load_settings
 from operations.verify import verify

@@ -10,9 +10,9 @@ from cli import main
 from engine.store.database import one, transaction
 from engine.store.kafka import places
 from engine.store.kafka.offsets import add_partitions
-from operations import kafka_places
-from operations.initialise import initialise
-from operations.lag import remarks
+from operations.intake.lag import remarks
+from operations.kafka import places as kafka_places
+from operations.setup.initialise import initialise
 from operations.verify import verify
 from schemas.errors import AnswerIsNo, InputError
 from tests.chaos.batches import purchase

@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 from consumers import fixed, reports
 from consumers.source import Source, consumer_config
 from consumers.worker import Worker
-from operations import offsets
-from operations.initialise import initialise
-from operations.lag import remarks
+from operations.intake import offsets
+from operations.intake.lag import remarks
+from operations.setup.initialise import initialise
 from schemas.codec import CommittedSchemas
 from schemas.errors import AnswerIsNo, ServiceUnreachable
 from tests.chaos.batches import ENCODER, purchase

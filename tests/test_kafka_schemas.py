@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from consumers import schema_waits, track
 from engine.store.quarantine import Chosen
-from operations import offsets
-from operations.quarantine import listed
+from operations.intake import offsets
+from operations.intake.quarantine import listed
 from operations.verify import verify
 from schemas.errors import ServiceUnreachable
 from schemas.registry import NOBODYS_ID, REFUSED_FOR_S

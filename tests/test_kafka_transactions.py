@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 from consumers import catching_up, clock, open_transactions
 from consumers.clock import Clock
 from engine.store.database import ANALYST, transaction
-from operations import offsets
-from operations.lag import lag_rows
+from operations.intake import offsets
+from operations.intake.lag import lag_rows
 from schemas.errors import AnswerIsNo
 from schemas.events import Purchase, Redemption
 from tests.chaos.batches import ENCODER, purchase

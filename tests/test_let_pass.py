@@ -10,7 +10,7 @@ import pytest
 from consumers.positions import Positions
 from engine.store.database import transaction
 from engine.store.kafka import offsets as positions
-from operations import offsets
+from operations.intake import offsets
 from tests.chaos.load import Load, activate, make_topics
 from tests.chaos.workers import catch_up
 from tests.test_safety_net_kafka import counters, send

@@ -17,7 +17,7 @@ from engine.member.profile import MemberProfile
 from engine.store.database import connect, one, transaction
 from engine.store.members import member_states, profiles
 from engine.store.members.profile_fill import fill_profiles
-from operations import quarantine
+from operations.intake import quarantine
 from operations.member.view import member as shown
 from operations.verify import verify
 from schemas.events import Erasure, Event, Profile, Share, Signup

@@ -9,7 +9,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from cli import programme as programme_commands
-from operations.programmes import activate
+from operations.setup.programmes import activate
 from schemas.errors import InputError
 
 if TYPE_CHECKING:

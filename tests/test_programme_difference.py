@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from cli import programme as programme_commands
 from engine.programme.check.difference import changes_between, readable, written
-from operations.programmes import activate
+from operations.setup.programmes import activate
 from schemas.errors import AnswerIsNo, InputError
 from tests.programme_strategies import programme_texts
 

@@ -19,10 +19,10 @@ from consumers.worker import Worker
 from engine.intake.batch import Batch, ClockMove
 from engine.store.database import one, transaction
 from engine.store.session.failures import is_data
-from operations import projections
-from operations.lag import lag_rows
+from operations.intake.lag import lag_rows
 from operations.member.view import member
 from operations.replay.run import project
+from operations.setup import projections
 from operations.verify import verify
 from projections import gaps, runner
 from projections.gaps import ProjectionPaused

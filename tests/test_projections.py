@@ -12,7 +12,7 @@ import pytest
 
 from engine.intake.batch import Batch
 from engine.store.database import one, transaction
-from operations import projections
+from operations.setup import projections
 from projections import balances as balance_projection
 from projections import folders, runner
 from projections.gaps import ProjectionPaused

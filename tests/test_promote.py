@@ -13,9 +13,9 @@ from engine.intake.batch import Batch
 from engine.live.release import release_member
 from engine.store.database import as_owner, connect, one, transaction
 from engine.store.generations import live_generation
-from operations import programmes
 from operations.replay.generations import discard, listed, promote
 from operations.replay.run import Request, replay
+from operations.setup import programmes
 from operations.verify import verify
 from projections.runner import finish
 from schemas.errors import AnswerIsNo, InputError

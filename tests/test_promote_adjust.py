@@ -20,7 +20,7 @@ from engine.store.generations import live_generation
 from engine.store.logs.history import History
 from engine.store.quarantine import resolve
 from engine.store.quarantine import rows as records
-from operations import quarantine
+from operations.intake import quarantine
 from operations.member.adjust import adjust
 from operations.replay.difference import compared
 from operations.replay.generations import discard, promote

@@ -20,8 +20,8 @@ from confluent_kafka.cimpl import NewTopic
 from typer.testing import CliRunner
 
 from cli import events as cli_events
-from operations import publish
-from operations.publish import BadLine, Reading, publish_events
+from operations.intake import publish
+from operations.intake.publish import BadLine, Reading, publish_events
 from schemas.codec import CommittedSchemas, Decoder, Encoder
 from schemas.errors import InputError, ServiceUnreachable
 from schemas.events import TOPIC_TYPES, Decision, Event, Purchase, Share, Signup, Touch, key_of

@@ -23,9 +23,9 @@ from engine.meaning import MEANING
 from engine.store.database import PUBLISHER, transaction
 from engine.store.generations import live_generation
 from engine.store.kafka import publication
-from operations.initialise import OUTPUT_TOPIC, create_topics
-from operations.lag import lag_rows
+from operations.intake.lag import lag_rows
 from operations.services.state import KAFKA, read_state
+from operations.setup.initialise import OUTPUT_TOPIC, create_topics
 from schemas.errors import InputError, ServiceUnreachable
 from schemas.partitioning import SHARDS
 from schemas.writer_schemas import committed_ids

@@ -17,7 +17,7 @@ from engine.live import transaction as live
 from engine.store.database import transaction
 from engine.store.logs.history import History
 from engine.store.members import personal
-from operations import quarantine
+from operations.intake import quarantine
 from operations.member.view import member
 from operations.verify import verify
 from schemas.codec import CommittedSchemas, encode_record

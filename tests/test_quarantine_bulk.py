@@ -15,8 +15,8 @@ from engine.live.in_a_row import IN_A_ROW_MAX
 from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
 from engine.store.database import transaction
 from engine.store.quarantine import Chosen
-from operations import quarantine
-from operations.quarantine import chosen_ids
+from operations.intake import quarantine
+from operations.intake.quarantine import chosen_ids
 from schemas.codec import CommittedSchemas
 from schemas.errors import AnswerIsNo, InputError
 from schemas.rejection import Reason

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations.initialise import initialise
+from operations.setup.initialise import initialise
 from tests.shown_output import Command, steps
 from tests.terminal import name_services
 

@@ -19,7 +19,7 @@ from engine.referral.facts import Attribution
 from engine.store.campaigns import contests
 from engine.store.database import transaction
 from engine.store.logs import forwards
-from operations import quarantine
+from operations.intake import quarantine
 from operations.settings import load_settings
 from operations.verify import verify
 from projections.runner import finish

@@ -23,7 +23,7 @@ from engine.store.kafka.offsets import add_partitions, positions
 from engine.store.logs.history import History
 from engine.store.members import personal
 from engine.store.members.member_states import Member, MemberCache
-from operations import programmes
+from operations.setup import programmes
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 from schemas.events import Signup
 from schemas.partitioning import shard_of

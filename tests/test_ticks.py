@@ -14,7 +14,7 @@ from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.live.work import Outcome
 from engine.store.database import transaction
-from operations import quarantine
+from operations.intake import quarantine
 from operations.settings import load_settings
 from operations.verify import verify
 from schemas.errors import AnswerIsNo

@@ -11,9 +11,9 @@ from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
 
 from consumers.topic_tail import NotAllowed, TailReader
-from operations.initialise import OUTPUT_TOPIC
 from operations.services import kafka as local_kafka
 from operations.services.kafka import LocalKafka
+from operations.setup.initialise import OUTPUT_TOPIC
 from tests.chaos.load import activate, make_topics
 from tests.conftest import _local
 from tests.follower import assert_followed

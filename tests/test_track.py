@@ -8,7 +8,7 @@ import pytest
 
 from consumers import track
 from engine.store.database import as_owner
-from operations import offsets
+from operations.intake import offsets
 from tests.chaos.load import Load, activate, make_topics, publish
 from tests.chaos.workers import eventually, running
 

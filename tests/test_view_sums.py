@@ -14,11 +14,11 @@ from engine.intake.batch import Batch, ClockMove, SetAside
 from engine.live.standings import retell
 from engine.live.transaction import LiveTransaction
 from engine.store.database import ANALYST, transaction
-from operations import projections
+from operations.intake.quarantine import shown
 from operations.member.view import member
-from operations.quarantine import shown
 from operations.rows import dictionaries
 from operations.settings import load_settings
+from operations.setup import projections
 from operations.verify import verify
 from projections.runner import PROJECTIONS, finish
 from schemas.events import INT64_MAX, Purchase, Share, Signup

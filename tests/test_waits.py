@@ -24,8 +24,8 @@ from engine.store.database import MIGRATION_LOCK, as_owner, connect, migrate, on
 from engine.store.generations import live_generation, shadows
 from engine.store.generations.stillness import Stillness
 from engine.store.session import blockers, voice, watched
-from operations import programmes
 from operations.replay.run import Request, replay
+from operations.setup import programmes
 from projections.rebuild import REBUILD_LOCK, rebuild
 from projections.runner import finish
 from schemas.errors import AnswerIsNo

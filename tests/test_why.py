@@ -13,10 +13,10 @@ from engine.intake.batch import Batch, ClockMove
 from engine.live import transaction as live
 from engine.store.database import transaction
 from engine.store.logs import history
-from operations import quarantine
-from operations.programmes import activate
+from operations.intake import quarantine
 from operations.replay.run import Request, replay
 from operations.settings import load_settings
+from operations.setup.programmes import activate
 from operations.why.event import why_event, why_member, why_reward
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure, Event, Redemption, Share, Signup, Touch

@@ -19,10 +19,10 @@ from consumers.lanes import Lanes
 from consumers.source import Source
 from consumers.worker import BUFFERED_BATCHES, POLL_MESSAGES_MAX, Worker
 from engine.store.database import transaction
-from operations import offsets
-from operations.initialise import create_topics
-from operations.lag import lag_rows
+from operations.intake import offsets
+from operations.intake.lag import lag_rows
 from operations.member.view import member
+from operations.setup.initialise import create_topics
 from schemas.codec import CommittedSchemas
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Purchase, Share, Signup

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engine.store.database import ANALYST, transaction
 from operations.demo import check
 from operations.demo.data import GroceryYear, data_folder
-from operations.initialise import initialise
+from operations.intake.publish import encoder_for, publish_events
 from operations.member.view import member
-from operations.programmes import activate
-from operations.publish import encoder_for, publish_events
 from operations.rows import dictionaries
 from operations.services.lifecycle import bring_up, take_down
 from operations.services.state import make_home
 from operations.settings import Settings
+from operations.setup.initialise import initialise
+from operations.setup.programmes import activate
 from operations.verify import verify
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 

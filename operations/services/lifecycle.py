@@ -126,15 +126,15 @@ def lag(settings: Settings) -> list[dict[str, Any]]:
     with contextlib.closing(connection), connection.cursor() as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'alembic_version' AND relkind = 'r')")
         (initialised,) = cursor.fetchone() or (False,)
-    if not initialised or importlib.util.find_spec("operations.lag") is None:
+    if not initialised or importlib.util.find_spec("operations.intake.lag") is None:
         return []
-    rows: list[dict[str, Any]] = importlib.import_module("operations.lag").lag_rows(settings)
+    rows: list[dict[str, Any]] = importlib.import_module("operations.intake.lag").lag_rows(settings)
     return rows
 
 
 def remarks(settings: Settings) -> list[str]:
     """Return what else is to be known of the topics, of a database that was initialised."""
-    found: list[str] = importlib.import_module("operations.lag").remarks(settings)
+    found: list[str] = importlib.import_module("operations.intake.lag").remarks(settings)
     return found
 
 
@@ -183,7 +183,7 @@ def _kafka_silence(settings: Settings) -> str | None:
     from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415  `guerdon --help` must not wait for it
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415  as above
 
-    from operations.kafka_causes import KafkaCauses  # noqa: PLC0415  as above
+    from operations.kafka.causes import KafkaCauses  # noqa: PLC0415  as above
 
     causes = KafkaCauses(settings.kafka_config())
     client = AdminClient(causes.config)

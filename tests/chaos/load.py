@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from engine.programme.file.load import load_programme
 from engine.store import programmes
 from engine.store.database import transaction
-from operations.initialise import create_topics
+from operations.setup.initialise import create_topics
 from schemas.codec import Encoder
 from schemas.events import (
     EVENT_TYPES,

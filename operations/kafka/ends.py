@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # public, though not listed
 
-from operations.kafka_causes import KafkaCauses
+from operations.kafka.causes import KafkaCauses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -10,10 +10,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from engine.store.database import migrate
-from operations.cleanup_policies import compacted
-from operations.ends import Ends
-from operations.kafka_causes import KafkaCauses
-from operations.kafka_places import claim
+from operations.kafka.causes import KafkaCauses
+from operations.kafka.cleanup_policies import compacted
+from operations.kafka.ends import Ends
+from operations.kafka.places import claim
 from schemas.errors import ServiceUnreachable
 from schemas.events import TOPIC_TYPES
 from schemas.registry import register_all, registry_client

@@ -14,9 +14,9 @@ from engine.store.database import NO_LIMIT, transaction
 from engine.store.generations import live_generation
 from engine.store.kafka import incarnations, publication
 from engine.store.kafka.incarnations import LOCKED_WITHIN, Origin
-from operations.initialise import OUTPUT_TOPIC
-from operations.output_topic import topic_id
+from operations.kafka.output_topic import topic_id
 from operations.rows import dictionaries
+from operations.setup.initialise import OUTPUT_TOPIC
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:

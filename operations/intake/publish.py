@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from operations.kafka_causes import KafkaCauses, is_about_access, refuse_hidden
+from operations.kafka.causes import KafkaCauses, is_about_access, refuse_hidden
 from schemas.codec import Encoder
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 from schemas.events import EVENT_TYPES, TOPIC_TYPES, Event, key_of

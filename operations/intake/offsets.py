@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from engine.store.database import transaction
 from engine.store.kafka import offsets
-from operations.ends import Ends, opened_at
+from operations.kafka.ends import Ends, opened_at
 from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 from schemas.scalars import iso_from_instant
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from engine.intake.batch import Partition
-    from operations.ends import Span
+    from operations.kafka.ends import Span
     from operations.settings import Settings
 
 T = TypeVar("T")

@@ -9,12 +9,13 @@ from confluent_kafka import KafkaException
 
 from engine.store.database import transaction
 from engine.store.kafka import publication
-from operations import offsets, reward_events
-from operations.cleanup_policies import compacted
-from operations.ends import Ends
-from operations.initialise import OUTPUT_TOPIC
-from operations.kafka_places import hold_to_place
+from operations.intake import offsets
+from operations.kafka import reward_events
+from operations.kafka.cleanup_policies import compacted
+from operations.kafka.ends import Ends
+from operations.kafka.places import hold_to_place
 from operations.rows import dictionaries
+from operations.setup.initialise import OUTPUT_TOPIC
 from schemas.errors import InputError
 from schemas.events import TOPIC_TYPES
 

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from engine.store.database import connect, transaction
 from engine.store.kafka import offsets, places
 from engine.store.kafka.places import Place
-from operations.ends import Ends, is_unknown
+from operations.kafka.ends import Ends, is_unknown
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
