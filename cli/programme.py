@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.programme.check.difference import Change
     from engine.programme.file.nodes import Mapping, Node
     from engine.programme.file.problems import Problem
-    from operations.cases import Outcome
+    from operations.simulate.cases import Outcome
 
 ProgrammeFile = Annotated[Path, typer.Argument(metavar="FILE", help="The programme file.")]
 
@@ -83,8 +83,8 @@ def run_examples(
 
     Example: `guerdon programme test examples/grocery/programme.yaml`
     """
-    from operations.cases import BadCases, run_cases  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.simulate import BadProgramme  # noqa: PLC0415  as above
+    from operations.simulate.cases import BadCases, run_cases  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.simulate.run import BadProgramme  # noqa: PLC0415  as above
 
     try:
         outcomes = run_cases(file, cases or [], only or [])

@@ -14,7 +14,7 @@ from cli.why import print_explanations
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
-    from operations.simulation import Simulation
+    from operations.simulate.outcome import Simulation
 
 SHOWN_ROWS_MAX = 40
 _BALANCE_COLUMNS = ("member_id", "unit", "granted", "active", "spent", "debt", "available")
@@ -58,7 +58,7 @@ def simulate(
 
     Example: `guerdon simulate examples/grocery/programme.yaml examples/grocery/events.jsonl`
     """
-    from operations.simulate import BadProgramme  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.simulate.run import BadProgramme  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     try:
         simulation = _simulated(programme, events or [], until, from_log=from_log, why=why or event_id is not None)
@@ -86,13 +86,13 @@ def _simulated(programme: Path, events: list[str], until: str | None, *, from_lo
         if events or until is not None:
             raise InputError("--from-log takes the events and the ticks of the source log: leave out files and --until")
         from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
-        from operations.simulate_log import simulate_log  # noqa: PLC0415  as above
+        from operations.simulate.from_log import simulate_log  # noqa: PLC0415  as above
 
         with progress("simulate", "events") as report:
             return simulate_log(load_settings().database_url, programme, report, why=why)
     if not events:
         raise InputError("there is nothing to judge: name files of JSON lines, - for standard input, or use --from-log")
-    from operations.simulate import simulate as run  # noqa: PLC0415  as above
+    from operations.simulate.run import simulate as run  # noqa: PLC0415  as above
 
     return run(programme, events, None if until is None else instant(until, "--until"), why=why)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.programme.file.load import Loaded, load_tree
 from engine.programme.file.nodes import plain
-from operations.cases import read_cases
+from operations.simulate.cases import read_cases
 
 if TYPE_CHECKING:
     from engine.programme.file.cases import Case

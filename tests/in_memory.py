@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from engine.programme.file.load import load_programme
-from operations.event_lines import Line
-from operations.simulate import simulate_lines
+from operations.simulate.event_lines import Line
+from operations.simulate.run import simulate_lines
 from schemas.scalars import instant_from_iso
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from operations.simulate import simulate
+from operations.simulate.run import simulate
 from schemas.scalars import instant_from_iso
 from tests.ledger_family import LEVELS, Numbers, Settings, programme_text
 from tests.ledger_histories import VERSION_TWO, History

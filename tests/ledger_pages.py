@@ -16,14 +16,14 @@ from engine.programme.file.cases import Case, CaseReader
 from engine.programme.file.load import Loaded, load_programme
 from engine.programme.file.nodes import Mapping, Scalar, Sequence, read_tree
 from engine.programme.file.problems import Problems
-from operations.event_lines import Line
-from operations.simulate import simulate_lines
+from operations.simulate.event_lines import Line
+from operations.simulate.run import simulate_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from engine.programme.file.nodes import Node
-    from operations.simulation import Simulation
+    from operations.simulate.outcome import Simulation
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.programme.file.currencies import MINOR_DIGITS
-from operations.simulate import simulate
+from operations.simulate.run import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

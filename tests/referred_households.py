@@ -12,9 +12,9 @@ from msgspec import structs
 from engine.programme.file.load import load_programme
 from engine.store.database import ANALYST, one, transaction
 from operations.demo.data import GroceryYear, data_folder
-from operations.event_lines import Line
 from operations.rows import dictionaries
-from operations.simulate import simulate_lines
+from operations.simulate.event_lines import Line
+from operations.simulate.run import simulate_lines
 from operations.verify import verify
 from projections.runner import finish
 from schemas.codec import Encoder

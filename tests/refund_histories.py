@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from engine.member.windows import LATE_MS
-from operations.event_lines import Line
-from operations.simulate import simulate_lines
+from operations.simulate.event_lines import Line
+from operations.simulate.run import simulate_lines
 from schemas.scalars import instant_from_iso, iso_from_instant
 
 if TYPE_CHECKING:

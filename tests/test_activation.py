@@ -21,12 +21,12 @@ from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import Judge, compile_programme
 from engine.programme.file.load import load_programme
 from engine.store.database import transaction
-from operations.event_lines import Line
 from operations.replay.backtest import Question, backtested
 from operations.replay.difference import compared
 from operations.replay.run import Request, replay
 from operations.rows import dictionaries
-from operations.simulate import simulate_lines
+from operations.simulate.event_lines import Line
+from operations.simulate.run import simulate_lines
 from operations.verify import verify
 from schemas.canonical import event_identity
 from schemas.events import Purchase

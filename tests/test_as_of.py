@@ -18,7 +18,7 @@ from engine.store.database import ANALYST, one, transaction
 from operations.replay.generations import discard, promote
 from operations.replay.run import Request, replay
 from operations.rows import dictionaries
-from operations.simulate import simulate
+from operations.simulate.run import simulate
 from projections.runner import finish
 from schemas.events import Decision, Redemption, Refund, key_of
 from schemas.json_events import event_to_object

@@ -14,9 +14,9 @@ from msgspec import structs
 
 from engine.intake import admit
 from engine.programme.file.load import load_programme
-from operations.event_lines import Line
 from operations.member.decisions import line_of
-from operations.simulate import simulate_lines
+from operations.simulate.event_lines import Line
+from operations.simulate.run import simulate_lines
 from schemas.bounds import (
     CODE_CHARACTERS_MAX,
     FIELDS,

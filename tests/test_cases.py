@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 from cli import programme as programme_commands
 from engine.programme.file.cases import BALANCE_COLUMNS
 from engine.programme.file.load import load_programme
-from operations.cases import BadCases, read_cases, run_cases
-from operations.simulate import BadProgramme
+from operations.simulate.cases import BadCases, read_cases, run_cases
+from operations.simulate.run import BadProgramme
 from projections.balance_fold import Balance
 from schemas.errors import AnswerIsNo, InputError
 

@@ -14,9 +14,9 @@ from consumers.worker import Worker, topics_of
 from engine.programme.file.load import load_programme
 from engine.programme.file.nodes import plain
 from engine.store.database import ANALYST, transaction
-from operations.event_lines import Line
 from operations.rows import dictionaries
-from operations.simulate import simulate_lines
+from operations.simulate.event_lines import Line
+from operations.simulate.run import simulate_lines
 from operations.verify import verify
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.errors import InputError

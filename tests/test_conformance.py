@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from operations.cases import run_case
-from operations.expectations import differences
-from operations.simulate import simulate
+from operations.simulate.cases import run_case
+from operations.simulate.expectations import differences
+from operations.simulate.run import simulate
 from tests.conformance_cases import all_cases, programme_of, write
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.store.database import transaction
-from operations.expectations import differences
 from operations.intake.publish import BadLine, Reading, encoder_for, publish_events
 from operations.rows import dictionaries
 from operations.setup.initialise import create_topics
 from operations.setup.programmes import activate
-from operations.simulate import simulate
+from operations.simulate.expectations import differences
+from operations.simulate.run import simulate
 from tests.chaos.workers import catch_up
 from tests.conformance_cases import programme_of, write
 from tests.test_conformance import ALL

@@ -16,7 +16,7 @@ from engine.programme.localtime import calendar_of
 from engine.programme.model import Every
 from engine.programme.periods import Ended, end_of, next_end, period_at
 from engine.programme.terms import Contest, ContestMetric
-from operations.simulate import simulate
+from operations.simulate.run import simulate
 from schemas.scalars import instant_from_iso
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from engine.live.transaction import LiveTransaction
 from engine.programme.file.load import load_programme
 from engine.store.campaigns import contests
 from engine.store.database import transaction
-from operations.event_lines import Line
 from operations.intake import quarantine
 from operations.rows import dictionaries
 from operations.settings import load_settings
-from operations.simulate import simulate_lines
+from operations.simulate.event_lines import Line
+from operations.simulate.run import simulate_lines
 from schemas.events import Purchase
 from schemas.partitioning import shard_of
 from schemas.scalars import instant_from_iso

@@ -17,11 +17,11 @@ from engine.store.database import connect, transaction
 from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.reward_log import PostingFields, RewardRows
 from engine.store.logs.source_log import Head
-from operations.event_lines import Line
 from operations.replay.difference import compared
 from operations.replay.difference_files import COLUMNS, write_csv, write_parquet
 from operations.replay.difference_report import write_html
-from operations.simulate import simulate_lines
+from operations.simulate.event_lines import Line
+from operations.simulate.run import simulate_lines
 from schemas.errors import InputError
 from tests.chaos.load import activate
 from tests.test_command_line import guerdon
@@ -29,7 +29,7 @@ from tests.test_command_line import guerdon
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from operations.simulation import Simulation
+    from operations.simulate.outcome import Simulation
 
 pytestmark = pytest.mark.postgres
 

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from engine.programme.file.load import load_file, load_programme
-from operations.cases import read_cases, run_case, run_cases
 from operations.demo.tour import PROGRAMME
-from operations.event_lines import Line
-from operations.simulate import simulate, simulate_lines
+from operations.simulate.cases import read_cases, run_case, run_cases
+from operations.simulate.event_lines import Line
+from operations.simulate.run import simulate, simulate_lines
 from schemas.scalars import instant_from_iso
 from tests.in_memory import event
 from tests.test_examples import EXAMPLES, FOLDERS, without_each_rule

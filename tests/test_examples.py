@@ -10,8 +10,8 @@ import pytest
 from engine.programme.file.load import load_file, load_tree
 from engine.programme.file.nodes import Mapping, Scalar, Sequence, read_tree
 from engine.programme.file.problems import Problems
-from operations.cases import read_cases, run_case, run_cases
-from operations.simulate import simulate
+from operations.simulate.cases import read_cases, run_case, run_cases
+from operations.simulate.run import simulate
 
 if TYPE_CHECKING:
     from engine.programme.file.load import Loaded

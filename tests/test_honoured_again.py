@@ -14,7 +14,7 @@ from engine.live.release import release_member
 from engine.live.transaction import load_judge
 from engine.store.database import transaction
 from operations.replay.generations import discard, promote
-from operations.simulate_log import simulate_log
+from operations.simulate.from_log import simulate_log
 from operations.why.event import why_member
 from schemas.partitioning import shard_of
 from tests.books import Refusing, fails_on_e2

@@ -12,7 +12,7 @@ from engine.store.database import transaction
 from operations.replay.backtest import Question, backtested
 from operations.replay.difference import compared
 from operations.replay.generations import promote
-from operations.simulate_log import simulate_log
+from operations.simulate.from_log import simulate_log
 from schemas.events import Purchase, Redemption, Refund
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import START_MS, activate

@@ -20,8 +20,8 @@ from engine.programme.explain.event import Explainer
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.localtime import calendar_of
-from operations.event_lines import Line
-from operations.simulate import simulate_lines
+from operations.simulate.event_lines import Line
+from operations.simulate.run import simulate_lines
 from schemas.events import Purchase, Refund
 from schemas.scalars import instant_from_iso, iso_from_instant
 from tests.late_limits import (

@@ -15,7 +15,7 @@ from engine.live.transaction import LiveTransaction
 from engine.store.database import one, transaction
 from operations.replay.generations import discard, promote
 from operations.replay.run import connect_to_replay
-from operations.simulate import simulate
+from operations.simulate.run import simulate
 from schemas.events import Refund
 from schemas.json_events import event_to_object
 from schemas.partitioning import shard_of

@@ -11,7 +11,7 @@ from engine.programme.file.json_schema import json_schema
 from engine.programme.file.terms import TERM_SECTIONS
 from engine.programme.model import RefusalReason
 from engine.programme.terms import Downgrade, Negative, RewardKind, RoundExpiry, TierWindow
-from operations.cases import run_case
+from operations.simulate.cases import run_case
 from schemas.rewards import ACCOUNTS
 from tests.ledger_pages import PAGES, Example, examples
 

@@ -15,7 +15,7 @@ from engine.intake.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.member.state import PAGE_LOTS
 from engine.store.database import ANALYST, one, transaction
-from operations.simulate import simulate
+from operations.simulate.run import simulate
 from operations.verify import verify
 from projections.runner import finish
 from schemas.events import Erasure, Event, Redemption, Refund, Signup

@@ -15,9 +15,9 @@ from engine.live.transaction import LiveTransaction
 from engine.referral.facts import own_id
 from engine.store.database import one, transaction
 from engine.store.logs import forwards
-from operations.event_lines import Line
-from operations.simulate import simulate_lines
-from operations.simulate_log import simulate_log
+from operations.simulate.event_lines import Line
+from operations.simulate.from_log import simulate_log
+from operations.simulate.run import simulate_lines
 from operations.why.event import why_member
 from schemas.events import ID_CHARACTERS_MAX, Event, Purchase, Refund, Signup
 from schemas.json_events import event_to_object

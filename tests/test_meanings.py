@@ -22,7 +22,7 @@ from operations.archive.restore import restore
 from operations.replay.backtest import Question, backtested
 from operations.replay.generations import promote
 from operations.replay.run import Request, replay
-from operations.simulate_log import simulate_log
+from operations.simulate.from_log import simulate_log
 from operations.verify import verify
 from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import shard_of

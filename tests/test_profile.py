@@ -18,7 +18,7 @@ from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.localtime import DAY_ZERO, days_to_birthday
-from operations.simulate import simulate
+from operations.simulate.run import simulate
 from schemas.events import Erasure, Profile, Purchase, Share, Signup
 from schemas.scalars import instant_from_iso
 from tests.books import NO_BOOKS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from operations.simulate import simulate
+from operations.simulate.run import simulate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.programme.file.load import load_programme
 from engine.referral.codes import ALPHABET, LENGTH, code_of, is_well_formed, normalised
-from operations.simulate import simulate
+from operations.simulate.run import simulate
 from schemas.scalars import instant_from_iso
 
 if TYPE_CHECKING:
@@ -221,8 +221,8 @@ def test_the_sixth_referee_within_an_hour_is_flagged_and_the_one_after_it_is_not
 def test_no_claims_of_any_order_close_a_cycle(claims: list[tuple[int, int]]) -> None:
     """Claims are held to a plain search of the graph of all that were accepted before."""
     from engine.programme.file.load import load_programme  # noqa: PLC0415  as above
-    from operations.event_lines import Line  # noqa: PLC0415  beside its only use
-    from operations.simulate import simulate_lines  # noqa: PLC0415  as above
+    from operations.simulate.event_lines import Line  # noqa: PLC0415  beside its only use
+    from operations.simulate.run import simulate_lines  # noqa: PLC0415  as above
 
     loaded = load_programme(programme("{claim_window: 90d, block: [self, cycle]}"), "p")
     assert loaded.programme is not None

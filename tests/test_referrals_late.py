@@ -13,8 +13,8 @@ from engine.live.transaction import LiveTransaction
 from engine.programme.file.load import load_programme
 from engine.referral.codes import code_of
 from engine.store.database import one, transaction
-from operations.event_lines import Line
-from operations.simulate import simulate_lines
+from operations.simulate.event_lines import Line
+from operations.simulate.run import simulate_lines
 from schemas.json_events import decode_json
 from tests.chaos.batches import SCHEMAS, admitted
 from tests.chaos.load import activate

@@ -16,9 +16,9 @@ from engine.intake.batch import Batch, ClockMove
 from engine.live.transaction import LiveTransaction
 from engine.programme.file.load import load_programme
 from engine.store.database import ANALYST, one, transaction
-from operations.event_lines import Line
 from operations.rows import dictionaries
-from operations.simulate import simulate_lines
+from operations.simulate.event_lines import Line
+from operations.simulate.run import simulate_lines
 from operations.verify import verify
 from projections.runner import finish
 from schemas.events import Decision, Event, Purchase, Refund, Share, Signup

@@ -13,7 +13,7 @@ from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.store.members.member_states import encode_state
-from operations.simulate import simulate
+from operations.simulate.run import simulate
 from schemas.canonical import event_identity
 from schemas.json_events import event_from_object
 from schemas.scalars import instant_from_iso

@@ -23,7 +23,7 @@ from operations.demo.tour import PROGRAMME
 from operations.replay.backtest import Question, backtested
 from operations.replay.difference import compared
 from operations.replay.run import Request, replay
-from operations.simulate import simulate
+from operations.simulate.run import simulate
 from schemas.json_events import event_to_object
 from tests.chaos.batches import SCHEMAS, admitted
 from tests.chaos.load import activate
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from operations.simulation import Simulation
+    from operations.simulate.outcome import Simulation
     from schemas.events import Event
 
 pytestmark = pytest.mark.postgres

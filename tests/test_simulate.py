@@ -12,12 +12,12 @@ from typer.testing import CliRunner, Result
 
 from cli import programme as programme_commands
 from cli import simulate as simulate_command
-from operations.simulate import BadProgramme, simulate
+from operations.simulate.run import BadProgramme, simulate
 from schemas.errors import InputError
 from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:
-    from operations.simulation import Simulation
+    from operations.simulate.outcome import Simulation
 
 GROCERY = Path(__file__).parents[1] / "examples" / "grocery"
 PROGRAMME = """

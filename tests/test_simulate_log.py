@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import operations.simulate_log
+import operations.simulate.from_log
 from engine.programme.compile.module import compile_programme
 from engine.store.database import ANALYST, transaction
 from operations.replay.run import Request, replay
 from operations.rows import dictionaries
-from operations.simulate_log import simulate_log
+from operations.simulate.from_log import simulate_log
 from projections.runner import finish
 from schemas.errors import AnswerIsNo
 from tests.books import Refusing
@@ -107,7 +107,7 @@ def test_what_is_folded_again_for_a_member_who_cannot_be_judged_counts_once(
     def failing(programme: Any, version: int) -> Any:
         return Refusing(compile_programme(programme, version), fails)
 
-    monkeypatch.setattr(operations.simulate_log, "compile_programme", failing)
+    monkeypatch.setattr(operations.simulate.from_log, "compile_programme", failing)
     found = simulate_log(database_url, file)
     assert (found.accepted, found.clock_ms) == (whole.accepted, whole.clock_ms)
     others = [each for each in whole.document()["balances"] if each["member_id"] != "member-9"]

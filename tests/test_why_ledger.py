@@ -17,7 +17,7 @@ from engine.programme.explain.moves import sentence_of
 from engine.programme.explain.refusals import REASONS
 from engine.programme.explain.values import Wording
 from engine.programme.file.load import load_programme
-from operations.simulate import simulate
+from operations.simulate.run import simulate
 from schemas.rewards import MOVES, REWARD_TYPES, Posting, RewardEvent
 from tests.ledger_comparison import simulated
 from tests.ledger_histories import History, histories, programmes

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from cli import simulate as simulate_command
 from cli.why import print_explanations
 from engine.programme.explain.event import REASONS
-from operations.simulate import simulate
+from operations.simulate.run import simulate
 from schemas.errors import AnswerIsNo
 from tests.conformance_cases import all_cases, write
 from tests.test_why_ledger import told_keys

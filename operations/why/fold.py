@@ -22,7 +22,7 @@ from engine.store.campaigns.closings import closed_in
 from engine.store.generations import live_generation
 from engine.store.generations.replay_facts import redeemed_by
 from engine.store.logs.history import Recorded
-from operations.explaining import note_lots
+from operations.simulate.explaining import note_lots
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Touch
 

@@ -19,7 +19,7 @@ from confluent_kafka import KafkaException
 from engine.store.database import migrate
 from operations.services import processes
 from operations.settings import load_settings
-from operations.simulate_log import simulate_log
+from operations.simulate.from_log import simulate_log
 from schemas.errors import ServiceUnreachable
 from tests import packages
 from tests.chaos.conftest import FULL

@@ -10,9 +10,9 @@ from engine.programme.file.cases import CaseReader
 from engine.programme.file.load import Loaded, load_file, load_programme, load_tree, refused
 from engine.programme.file.nodes import Scalar, Sequence, read_tree, text_in
 from engine.programme.file.problems import Code, Problems, Severity, names_like, nearest, shown, unusable
-from operations.event_lines import Line
-from operations.expectations import Difference, differences
-from operations.simulate import BadProgramme, simulate_lines
+from operations.simulate.event_lines import Line
+from operations.simulate.expectations import Difference, differences
+from operations.simulate.run import BadProgramme, simulate_lines
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.programme.file.cases import Case
     from engine.programme.file.nodes import Node
     from engine.programme.file.problems import Problem
-    from operations.simulation import Simulation
+    from operations.simulate.outcome import Simulation
 
 SUFFIX = ".cases.yaml"
 SHARED_NAME = f"programme{SUFFIX}"

@@ -15,11 +15,11 @@ from engine.store import programmes
 from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import meanings, shadows
 from engine.store.generations.shadows import Generation
-from operations.explaining import Explaining, Heading, heading_of
 from operations.replay.run import check_history
 from operations.replay.shard_pool import seldom_collected
-from operations.simulate import load_checked
-from operations.simulation import Explained, Recorded, Simulation, told
+from operations.simulate.explaining import Explaining, Heading, heading_of
+from operations.simulate.outcome import Explained, Recorded, Simulation, told
+from operations.simulate.run import load_checked
 from schemas.events import EVENT_TYPES
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from engine.programme.explain.event import Explainer
 from engine.programme.explain.tier import explain_tier
 from engine.programme.rules.tiers import report_of
 from engine.referral.facts import Attribution, Forwarded
-from operations.simulation import Explained
+from operations.simulate.outcome import Explained
 from schemas.events import TYPE_NAMES
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from engine.programme.explain.event import Explainer
 from engine.programme.file.load import load_file, refused
 from engine.programme.file.problems import unusable
 from engine.referral.facts import Attribution
-from operations.event_lines import activation_in, event_id_in, read_lines, tick_in
-from operations.explaining import Explaining, Heading, heading_of
-from operations.simulate_contests import LATENESS_MS, SimulatedContests
-from operations.simulate_referrals import SimulatedReferrals
-from operations.simulation import Quarantined, Recorded, Simulation, told
+from operations.simulate.contests import LATENESS_MS, SimulatedContests
+from operations.simulate.event_lines import activation_in, event_id_in, read_lines, tick_in
+from operations.simulate.explaining import Explaining, Heading, heading_of
+from operations.simulate.outcome import Quarantined, Recorded, Simulation, told
+from operations.simulate.referrals import SimulatedReferrals
 from schemas.canonical import content_digest, event_identity
 from schemas.errors import InputError
 from schemas.events import Purchase, key_of
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from engine.programme.file.problems import Problem
     from engine.programme.model import Programme
     from engine.programme.rules.protocol import Judges
-    from operations.event_lines import Line
-    from operations.simulate_referrals import Own
+    from operations.simulate.event_lines import Line
+    from operations.simulate.referrals import Own
     from schemas.events import Event
     from schemas.rewards import RewardEvent
 
