@@ -37,8 +37,8 @@ def verify(
 
     Example: `guerdon verify`, and of a shadow `guerdon verify 2`
     """
-    from operations.verify import CHECKS, meaning_of  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.verify import verify as check  # noqa: PLC0415  as above
+    from operations.verify.checks import CHECKS, meaning_of  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.verify.checks import verify as check  # noqa: PLC0415  as above
 
     with steps("verify", len(CHECKS)) as report:
         findings = check(_database_url(), generation, report)

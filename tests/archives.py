@@ -11,7 +11,7 @@ from engine.store.generations import live_generation
 from engine.store.kafka import offsets
 from operations.archive.export import export
 from operations.archive.restore import restore
-from operations.verify import verify as verify_database
+from operations.verify.checks import verify as verify_database
 from schemas.rejection import Reason
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import START_MS

@@ -20,7 +20,7 @@ from engine.programme.interpret.interpreter import Interpreter
 from engine.store.database import transaction
 from engine.store.members import personal
 from operations.intake import offsets
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.canonical import event_identity
 from schemas.codec import CommittedSchemas, Decoder
 from schemas.events import EVENT_TYPES, TOPIC_TYPES, Event, Purchase

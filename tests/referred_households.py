@@ -15,7 +15,7 @@ from operations.demo.data import GroceryYear, data_folder
 from operations.rows import dictionaries
 from operations.simulate.event_lines import Line
 from operations.simulate.run import simulate_lines
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.codec import Encoder
 from schemas.events import Purchase, Refund, Signup, key_of

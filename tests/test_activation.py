@@ -27,7 +27,7 @@ from operations.replay.run import Request, replay
 from operations.rows import dictionaries
 from operations.simulate.event_lines import Line
 from operations.simulate.run import simulate_lines
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.canonical import event_identity
 from schemas.events import Purchase
 from schemas.json_events import decode_json

@@ -16,7 +16,7 @@ from operations.member import adjust as operation
 from operations.member import decisions
 from operations.member.adjust import BadFile, adjust, adjust_file
 from operations.settings import load_settings
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Decision, Erasure
 from tests.chaos.batches import admitted, commit, purchase

@@ -26,7 +26,7 @@ from operations.archive.restore import restore
 from operations.replay.generations import promote
 from operations.replay.run import Request, replay
 from operations.settings import load_settings
-from operations.verify import verify as verify_database
+from operations.verify.checks import verify as verify_database
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure, Signup
 from schemas.partitioning import shard_of

@@ -17,7 +17,7 @@ from engine.store.members.member_states import decode_state
 from operations.replay.generations import discard
 from operations.replay.run import Request, replay
 from operations.setup.programmes import activate as activate_file
-from operations.verify import verify
+from operations.verify.checks import verify
 from operations.why.event import why_event
 from schemas.errors import AnswerIsNo
 from schemas.events import Activity, Erasure, Refund

@@ -16,7 +16,7 @@ from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction, load_judge
 from engine.store.database import one, transaction
 from operations.simulate.run import simulate
-from operations.verify import verify
+from operations.verify.checks import verify
 from operations.why.event import why_event, why_member
 from schemas.events import Event, Refund, Share
 from schemas.json_events import event_to_object

@@ -17,7 +17,7 @@ from engine.store.database import ANALYST, transaction
 from operations.rows import dictionaries
 from operations.simulate.event_lines import Line
 from operations.simulate.run import simulate_lines
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.errors import InputError
 from schemas.events import key_of

@@ -11,7 +11,7 @@ import pytest
 
 from engine.intake.batch import Batch
 from engine.store.database import connect, migrate, transaction
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.errors import InputError
 from tests.chaos.batches import admitted, commit, purchase

@@ -17,7 +17,7 @@ from consumers import batch_size
 from consumers.batch_size import BatchSize
 from engine.store.database import connect
 from engine.store.session.limits import limit_of
-from operations.verify import verify
+from operations.verify.checks import verify
 from tests.chaos.load import PROGRAMME, Load, activate, make_topics, publish
 from tests.chaos.workers import catch_up
 from tests.oracle import assert_whole

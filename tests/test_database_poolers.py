@@ -17,7 +17,7 @@ from engine.intake.batch import Batch
 from engine.store.database import connect, migrate, transaction
 from engine.store.session import poolers
 from operations.services import processes
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.errors import InputError
 from tests import clusters

@@ -13,7 +13,7 @@ import pytest
 from engine.store.database import migrate, transaction
 from engine.store.session.connect import OLDEST, refuse_version
 from operations.replay.run import Request, replay
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.errors import InputError
 from tests import clusters

@@ -17,7 +17,7 @@ from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.store import quarantine
 from engine.store.database import INFRASTRUCTURE, transaction
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections import runner
 from projections.rebuild import REBUILD_LOCK, rebuild
 from schemas.errors import AnswerIsNo

@@ -14,7 +14,7 @@ from engine.live import transaction
 from engine.live.transaction import LiveTransaction
 from engine.store.session.failures import is_data, passes, told
 from operations.intake import quarantine
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.errors import CannotGoOn, InputError
 from tests.chaos.batches import SCHEMAS, admitted, purchase
 from tests.chaos.load import activate

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from engine.store.database import one, transaction
 from operations.setup import projections
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections import runner
 from projections.balance_fold import fold_balances
 from projections.item_fold import fold_items

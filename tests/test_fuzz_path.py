@@ -23,7 +23,7 @@ from engine.store.database import ANALYST, one, transaction
 from engine.store.members.personal import OWN_FORMAT
 from operations.rows import dictionaries
 from operations.simulate.from_log import simulate_log
-from operations.verify import verify
+from operations.verify.checks import verify
 from operations.why.event import why_member
 from projections.runner import catch_up, connect_to_project, finish
 from schemas.codec import Decoder

@@ -28,7 +28,7 @@ from engine.store.workers import Pulse
 from operations import figures, health
 from operations.health import age, overview, troubles
 from operations.intake.lag import lag_rows
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.errors import GuerdonError, InputError
 from schemas.partitioning import shard_of
 from schemas.rejection import Reason

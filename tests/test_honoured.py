@@ -12,7 +12,7 @@ from operations.replay.backtest import Question, backtested
 from operations.replay.difference import compared
 from operations.replay.generations import promote
 from operations.replay.run import Request, replay
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.events import Redemption, Refund
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import START_MS, activate

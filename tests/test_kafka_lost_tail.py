@@ -17,7 +17,7 @@ from operations.intake import offsets
 from operations.intake.lag import lag_rows
 from operations.services.kafka import LocalKafka
 from operations.settings import Settings, load_settings
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.errors import AnswerIsNo
 from tests.chaos.batches import purchase
 from tests.chaos.load import Load, activate, make_topics, publish

@@ -13,7 +13,7 @@ from engine.store.kafka.offsets import add_partitions
 from operations.intake.lag import remarks
 from operations.kafka import places as kafka_places
 from operations.setup.initialise import initialise
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.errors import AnswerIsNo, InputError
 from tests.chaos.batches import purchase
 from tests.chaos.load import Load, activate, make_topics, publish

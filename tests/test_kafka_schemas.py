@@ -11,7 +11,7 @@ from consumers import schema_waits, track
 from engine.store.quarantine import Chosen
 from operations.intake import offsets
 from operations.intake.quarantine import listed
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.errors import ServiceUnreachable
 from schemas.registry import NOBODYS_ID, REFUSED_FOR_S
 from schemas.rejection import Reason, Rejected

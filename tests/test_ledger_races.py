@@ -17,7 +17,7 @@ from engine.live import transaction as live
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.store.database import one, transaction
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.events import Erasure, Event, Purchase, Redemption, Refund
 from schemas.partitioning import shard_of

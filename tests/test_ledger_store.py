@@ -16,7 +16,7 @@ from engine.live.transaction import LiveTransaction
 from engine.member.state import PAGE_LOTS
 from engine.store.database import ANALYST, one, transaction
 from operations.simulate.run import simulate
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.events import Erasure, Event, Redemption, Refund, Signup
 from schemas.json_events import event_to_object

@@ -18,7 +18,7 @@ from engine.store.database import transaction
 from engine.store.kafka import offsets
 from engine.store.kafka.offsets import Fenced
 from operations.settings import Settings, load_settings
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.events import Share, Touch
 from tests.books import Refusing

@@ -23,7 +23,7 @@ from operations.replay.backtest import Question, backtested
 from operations.replay.generations import promote
 from operations.replay.run import Request, replay
 from operations.simulate.from_log import simulate_log
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import shard_of
 from tests.chaos.batches import SCHEMAS, admitted, commit, purchase

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 from engine.store import migrations, revision
 from engine.store.database import migrate, transaction
 from engine.store.generations import meanings
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from tests.movement_strategies import Entry
 from tests.reward_histories import append

@@ -16,7 +16,7 @@ from engine.store.eras import keep_to_keys
 from engine.store.kafka import offsets, publication
 from operations import snapshots
 from operations.settings import load_settings
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import catch_up, connect_to_project, finish
 from schemas.partitioning import SHARDS
 from tests.chaos.batches import SCHEMAS, admitted, purchase

@@ -19,7 +19,7 @@ from engine.store.members import member_states, profiles
 from engine.store.members.profile_fill import fill_profiles
 from operations.intake import quarantine
 from operations.member.view import member as shown
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.events import Erasure, Event, Profile, Share, Signup
 from schemas.partitioning import shard_of
 from tests.chaos.batches import SCHEMAS, admitted, commit

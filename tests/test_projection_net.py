@@ -23,7 +23,7 @@ from operations.intake.lag import lag_rows
 from operations.member.view import member
 from operations.replay.run import project
 from operations.setup import projections
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections import gaps, runner
 from projections.gaps import ProjectionPaused
 from projections.rebuild import rebuild

@@ -16,7 +16,7 @@ from engine.store.generations import live_generation
 from operations.replay.generations import discard, listed, promote
 from operations.replay.run import Request, replay
 from operations.setup import programmes
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import shard_of

@@ -19,7 +19,7 @@ from engine.store.logs.history import History
 from engine.store.members import personal
 from operations.intake import quarantine
 from operations.member.view import member
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.codec import CommittedSchemas, encode_record
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure, Event, Profile, Purchase, Share, Signup

@@ -19,7 +19,7 @@ from engine.store.database import ANALYST, one, transaction
 from operations.rows import dictionaries
 from operations.simulate.event_lines import Line
 from operations.simulate.run import simulate_lines
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.events import Decision, Event, Purchase, Refund, Share, Signup
 from schemas.scalars import iso_from_instant

@@ -21,7 +21,7 @@ from engine.store.generations import live_generation, shadows
 from engine.store.members.member_states import decode_state
 from operations.replay.generations import listed, promote
 from operations.replay.run import Request, connect_to_replay, replay
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure, Profile, Signup
 from schemas.partitioning import shard_of

@@ -18,7 +18,7 @@ from operations.replay.backtest import Question, backtested
 from operations.replay.difference import compared
 from operations.replay.generations import promote
 from operations.replay.run import Request, connect_to_replay, replay
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.errors import AnswerIsNo
 from schemas.events import Decision, Erasure
 from tests.chaos.batches import SCHEMAS, admitted, commit

@@ -21,7 +21,7 @@ from engine.store.database import transaction
 from engine.store.logs import forwards
 from operations.intake import quarantine
 from operations.settings import load_settings
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.errors import AnswerIsNo
 from schemas.events import Signup, Touch

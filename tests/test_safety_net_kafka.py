@@ -15,7 +15,7 @@ from consumers.intake import Intake
 from engine.live.in_a_row import IN_A_ROW_MAX
 from engine.store.database import transaction
 from operations.intake import offsets, quarantine
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.codec import CommittedSchemas, Decoder, Encoder
 from schemas.errors import AnswerIsNo, CannotGoOn, InputError
 from schemas.rejection import Reason

@@ -21,7 +21,7 @@ from engine.store.database import transaction
 from operations.rows import dictionaries
 from operations.simulate.event_lines import Line
 from operations.simulate.run import simulate_lines
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.json_events import decode_json
 from schemas.partitioning import SHARDS

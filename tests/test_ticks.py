@@ -16,7 +16,7 @@ from engine.live.work import Outcome
 from engine.store.database import transaction
 from operations.intake import quarantine
 from operations.settings import load_settings
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.errors import AnswerIsNo
 from schemas.events import Erasure, Signup
 from schemas.partitioning import shard_of

@@ -15,7 +15,7 @@ from engine.store.generations import live_generation
 from engine.store.kafka import offsets
 from engine.store.logs import source_log
 from engine.store.logs.binary_copy import pack_text
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.partitioning import shard_of
 from tests.chaos.batches import admitted, commit, purchase

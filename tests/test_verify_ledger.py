@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 
 from engine.store.database import transaction
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.partitioning import shard_of
 from schemas.rewards import Posting, RewardEvent

@@ -19,7 +19,7 @@ from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.hash_chain import REWARD_COLUMNS, SOURCE_COLUMNS
 from engine.store.logs.reward_log import PostingFields, RewardRows
 from operations.replay.generations import promote
-from operations.verify import CHECKS, verify
+from operations.verify.checks import CHECKS, verify
 from projections.runner import finish
 from tests.chaos.batches import admitted, commit, purchase
 from tests.chaos.load import START_MS, activate

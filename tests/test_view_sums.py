@@ -19,7 +19,7 @@ from operations.member.view import member
 from operations.rows import dictionaries
 from operations.settings import load_settings
 from operations.setup import projections
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections.runner import PROJECTIONS, finish
 from schemas.events import INT64_MAX, Purchase, Share, Signup
 from schemas.partitioning import shard_of

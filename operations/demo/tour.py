@@ -23,7 +23,7 @@ from operations.services.state import make_home
 from operations.settings import Settings
 from operations.setup.initialise import initialise
 from operations.setup.programmes import activate
-from operations.verify import verify
+from operations.verify.checks import verify
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 if TYPE_CHECKING:

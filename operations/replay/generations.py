@@ -12,7 +12,7 @@ from engine.store.generations import live_generation, meanings, shadows
 from engine.store.session.blockers import who_uses
 from operations.replay.run import CHUNK_EVENTS, fold_on, project
 from operations.rows import dictionaries
-from operations.verify import verify
+from operations.verify.checks import verify
 from projections import gaps
 from projections.runner import PROJECTIONS
 from schemas.errors import AnswerIsNo

@@ -11,7 +11,7 @@ from psycopg2.errors import ReadOnlySqlTransaction
 from engine.store.database import NO_LIMIT, connect, transaction
 from engine.store.generations import live_generation, meanings
 from engine.store.workers import note_verified
-from operations import chains, consumed, folds, identities, postings, references
+from operations.verify import chains, consumed, folds, identities, postings, references
 
 if TYPE_CHECKING:
     from collections.abc import Callable
