@@ -20,7 +20,7 @@ import psycopg2
 
 from bench.databases import cpu_s, fresh, postmaster, server
 from bench.load import PROGRAMME, purchases
-from consumers.output import POSITIONS_MAX, SHARDS_MAX
+from consumers.output.producer import POSITIONS_MAX, SHARDS_MAX
 from engine.intake.batch import Admitted, Batch, OffsetMove, admitted_from
 from engine.live.transaction import LiveTransaction
 from engine.store.database import PUBLISHER, connect, one, transaction

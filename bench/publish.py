@@ -10,7 +10,7 @@ from contextlib import closing
 
 import structlog
 
-from consumers.output import Output
+from consumers.output.producer import Output
 from operations.settings import load_settings
 
 

@@ -75,7 +75,7 @@ def _work(settings: Settings, advance: Callable[[int], None]) -> Mapping[str, in
 
     import structlog  # noqa: PLC0415  as above
 
-    from consumers.logging import log_to_stderr  # noqa: PLC0415  as above
+    from consumers.health.logging import log_to_stderr  # noqa: PLC0415  as above
     from consumers.worker import Worker  # noqa: PLC0415  as above
     from operations.settings import known_secrets  # noqa: PLC0415  as above
     from schemas.registry import writer_schemas  # noqa: PLC0415  as above

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from consumers.clock import ClockName
-    from consumers.watch import Watch
+    from consumers.health.watch import Watch
     from consumers.worker import Worker
     from operations.settings import Settings
 
@@ -121,8 +121,8 @@ def _work(settings: Settings, how: _How) -> dict[str, int]:
     from dataclasses import asdict  # noqa: PLC0415  as above
 
     from consumers.clock import refuse_old_backlog  # noqa: PLC0415  as above
-    from consumers.logging import log_to_stderr  # noqa: PLC0415  as above
-    from consumers.watch import worker_name  # noqa: PLC0415  as above
+    from consumers.health.logging import log_to_stderr  # noqa: PLC0415  as above
+    from consumers.health.watch import worker_name  # noqa: PLC0415  as above
     from consumers.worker import Worker, topics_of  # noqa: PLC0415  as above
     from operations.settings import known_secrets  # noqa: PLC0415  as above
     from schemas.registry import writer_schemas  # noqa: PLC0415  as above
@@ -167,12 +167,12 @@ def _watch(
     settings: Settings, name: str, listen: str | None, stack: ExitStack
 ) -> tuple[Watch, Callable[[Worker], None]]:
     """Return what a worker tells of itself, and what lets it answer where somebody may ask; `stack` ends that."""
-    from consumers.watch import Watch  # noqa: PLC0415  start-up: only what the command needs
+    from consumers.health.watch import Watch  # noqa: PLC0415  start-up: only what the command needs
 
     if listen is None:
         return Watch(settings, name), lambda _worker: None
-    from consumers.listen import Listener, address_of, pages_of  # noqa: PLC0415  as above
-    from consumers.metrics import Metrics  # noqa: PLC0415  as above
+    from consumers.health.listen import Listener, address_of, pages_of  # noqa: PLC0415  as above
+    from consumers.health.metrics import Metrics  # noqa: PLC0415  as above
 
     listener = Listener(address_of(listen))
     stack.callback(listener.close)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from consumers.open_transactions import OpenTransactions
-from consumers.source import place_of
+from consumers.source.open_transactions import OpenTransactions
+from consumers.source.source import place_of
 from engine.intake.batch import Batch, ClockMove
 from engine.store.database import INFRASTRUCTURE, one, transaction
 from engine.store.generations import live_generation
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from consumers.positions import Positions
+    from consumers.source.positions import Positions
     from engine.intake.batch import Partition
     from operations.kafka.ends import Ends
     from operations.settings import Settings

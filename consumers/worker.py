@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 from confluent_kafka import KafkaException
 
-from consumers.alignment import Alignment
 from consumers.batch_size import BatchSize
-from consumers.catching_up import CatchingUp
 from consumers.clock import Clock
-from consumers.heartbeat import Heartbeat
+from consumers.health.heartbeat import Heartbeat
+from consumers.health.reports import Reports
+from consumers.health.summary import Summary
+from consumers.health.warned import warn
+from consumers.health.watch import StepTimes, Watch
 from consumers.intake import make_intake
-from consumers.lanes import SILENCE_S, Lanes
-from consumers.losses import Losses
-from consumers.positions import Positions
-from consumers.publisher import Publisher
-from consumers.publisher import finish as finish_publishing
-from consumers.reports import Reports
-from consumers.schema_waits import SchemaWaits
-from consumers.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
-from consumers.summary import Summary
-from consumers.track import Track
-from consumers.warned import warn
-from consumers.watch import StepTimes, Watch
+from consumers.output.publisher import Publisher
+from consumers.output.publisher import finish as finish_publishing
+from consumers.source.alignment import Alignment
+from consumers.source.catching_up import CatchingUp
+from consumers.source.lanes import SILENCE_S, Lanes
+from consumers.source.losses import Losses
+from consumers.source.positions import Positions
+from consumers.source.schema_waits import SchemaWaits
+from consumers.source.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
+from consumers.source.track import Track
 from consumers.writer import Stopped, TookTooLong, Writer
 from engine.intake.batch import Batch
 from engine.live.standings import retell
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from consumers.clock import ClockName
-    from consumers.positions import Begin
+    from consumers.source.positions import Begin
     from engine.intake.batch import Partition
     from engine.live.work import Outcome
     from operations.settings import Settings

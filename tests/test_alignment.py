@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.alignment import TRUSTED_S, UNREAD_S, Alignment
-from consumers.lanes import Lanes
+from consumers.source.alignment import TRUSTED_S, UNREAD_S, Alignment
+from consumers.source.lanes import Lanes
 from engine.store.kafka.offsets import Frontier
 from tests.test_lanes import NOW, event
 

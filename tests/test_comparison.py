@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consumers.comparison import LOST, WENT_BACK, Last, Stand, Tail, found_of
+from consumers.output.comparison import LOST, WENT_BACK, Last, Stand, Tail, found_of
 from tests.follower import guide
 
 SHARDS = 2

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumers.publisher import finish
+from consumers.output.publisher import finish
 from engine.store.database import migrate, one, transaction
 from operations.intake.lag import lag_rows
 from operations.services.postgresql import LocalPostgres

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cli.main import app
-from consumers import heartbeat, watch
-from consumers.watch import StepTimes, compact, worker_name
+from consumers.health import heartbeat, watch
+from consumers.health.watch import StepTimes, compact, worker_name
 from engine.intake.batch import NO_OFFSET, SetAside
 from engine.live.transaction import LiveTransaction
 from engine.store import quarantine, revision, workers

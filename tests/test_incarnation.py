@@ -17,8 +17,8 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from cli import rewards
-from consumers import output, topic_tail
-from consumers.output import Output
+from consumers.output import producer, topic_tail
+from consumers.output.producer import Output
 from engine.meaning import MEANING
 from engine.store.database import transaction
 from engine.store.generations import live_generation
@@ -110,7 +110,7 @@ def test_a_log_that_went_back_and_grew_again_before_anybody_looked_is_known_by_w
 def test_a_topic_made_anew_while_a_worker_runs_gets_the_whole_log_again(
     ready: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output, "LOOK_AT_TOPIC_S", 0.1)
+    monkeypatch.setattr(producer, "LOOK_AT_TOPIC_S", 0.1)
     log(ready, 0, 40)
     with running(ready):
         eventually(lambda: lag(ready) == 0, "the topic at the head")
@@ -237,9 +237,9 @@ def test_what_an_earlier_release_has_sent_stands_and_nobody_begins_anew_for_the_
     """Let the messages be as that release sent them: without an incarnation, from cursors that know none."""
     log(ready, 0, 20)
 
-    real = output.Edition
+    real = producer.Edition
     with monkeypatch.context() as earlier:
-        earlier.setattr(output, "Edition", lambda _incarnation, generation: real(b"", generation))
+        earlier.setattr(producer, "Edition", lambda _incarnation, generation: real(b"", generation))
         earlier.setattr(Output, "_begin", lambda *_: 0)
         rounds(ready)
     change(ready, "UPDATE guerdon.publication_cursor SET begun = ''")
@@ -328,7 +328,7 @@ def test_messages_are_compressed_as_the_setting_says_unless_librdkafkas_own_is_s
             configs.append(config)
             super().__init__(config)
 
-    monkeypatch.setattr(output, "Producer", Seen)
+    monkeypatch.setattr(producer, "Producer", Seen)
     log(ready, 0, 5)
     rounds(ready.model_copy(update=changed))
     assert {config["compression.type"] for config in configs} == {wanted}

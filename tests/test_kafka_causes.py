@@ -16,8 +16,8 @@ from confluent_kafka.admin import AclOperation, AdminClient, ResourceType  # typ
 from confluent_kafka.cimpl import NewTopic
 from structlog.testing import capture_logs
 
-from consumers import source as source_module
-from consumers.output import Output
+from consumers.output.producer import Output
+from consumers.source import source as source_module
 from consumers.worker import Worker, topics_of
 from engine.intake.batch import Batch
 from operations.intake import offsets
@@ -115,8 +115,8 @@ def assert_matches(pattern: str, text: str) -> None:
 def test_every_command_tells_the_same_cause(
     case: str, guarded: GuardedKafka, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in (("operations.intake.publish", "METADATA_TIMEOUT_S"), ("consumers.output", "METADATA_TIMEOUT_S"),
-                         ("consumers.source", "WATERMARK_TIMEOUT_S"), ("operations.intake.offsets", "TIMEOUT_S"),
+    for module, name in (("operations.intake.publish", "METADATA_TIMEOUT_S"), ("consumers.output.producer", "METADATA_TIMEOUT_S"),
+                         ("consumers.source.source", "WATERMARK_TIMEOUT_S"), ("operations.intake.offsets", "TIMEOUT_S"),
                          ("operations.setup.initialise", "ADMIN_TIMEOUT_S")):  # fmt: skip
         monkeypatch.setattr(f"{module}.{name}", 3.0)
     listener, kafka, sentence = CAUSES[case]
@@ -238,8 +238,8 @@ def test_an_idle_worker_says_that_the_broker_is_away_and_since_when(
 
 PROGRAM = """
 import sys, time, threading
-from consumers.logging import log_to_stderr
-from consumers.output import Output, NotTaken
+from consumers.health.logging import log_to_stderr
+from consumers.output.producer import Output, NotTaken
 from operations.settings import load_settings
 log_to_stderr()
 output = Output(load_settings(), threading.Event(), lambda _point: None)

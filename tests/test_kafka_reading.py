@@ -10,8 +10,9 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
 from structlog.testing import capture_logs
 
-from consumers import fixed, reports
-from consumers.source import Source, consumer_config
+from consumers.health import reports
+from consumers.source import fixed
+from consumers.source.source import Source, consumer_config
 from consumers.worker import Worker
 from operations.intake import offsets
 from operations.intake.lag import remarks

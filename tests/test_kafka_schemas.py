@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from consumers import schema_waits, track
+from consumers.source import schema_waits, track
 from engine.store.quarantine import Chosen
 from operations.intake import offsets
 from operations.intake.quarantine import listed

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from consumers.tails import Tails
+from consumers.source.tails import Tails
 from engine.intake.batch import LastRecord, digest_of
 from tests.test_lanes import NOW, PARTITIONS, A, B, bad, deliver, event, lanes_of, times_of
 

@@ -13,8 +13,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 from structlog.testing import capture_logs
 
-from consumers import catching_up, clock, open_transactions
+from consumers import clock
 from consumers.clock import Clock
+from consumers.source import catching_up, open_transactions
 from engine.store.database import ANALYST, transaction
 from operations.intake import offsets
 from operations.intake.lag import lag_rows

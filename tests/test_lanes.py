@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.lanes import OPENING_S, SILENCE_S, Lanes
+from consumers.source.lanes import OPENING_S, SILENCE_S, Lanes
 from engine.intake.batch import Admitted, SetAside
 from schemas.events import Share
 from schemas.rejection import Reason

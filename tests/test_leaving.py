@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumers.reports import Reports
-from consumers.source import Source
+from consumers.health.reports import Reports
+from consumers.source.source import Source
 from consumers.worker import Worker
 from engine.intake.batch import Batch
 from schemas.codec import CommittedSchemas

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumers.positions import Positions
+from consumers.source.positions import Positions
 from engine.store.database import transaction
 from engine.store.kafka import offsets as positions
 from operations.intake import offsets

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from consumers.logging import HELD_BACK_S, KNOWN_MAX, HoldBack
+from consumers.health.logging import HELD_BACK_S, KNOWN_MAX, HoldBack
 from projections.runner import RETRY_S_FIRST, Projector
 from tests.chaos.workers import eventually
 
@@ -100,7 +100,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 PROGRAM = """
 import structlog
-from consumers.logging import log_to_stderr
+from consumers.health.logging import log_to_stderr
 log_to_stderr()
 log = structlog.get_logger()
 for _ in range(1000):

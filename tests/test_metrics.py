@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from consumers import heartbeat, listen
-from consumers.listen import Address, Answer, Listener, address_of, pages_of
-from consumers.metrics import Metrics
-from consumers.watch import StepTimes, Watch
+from consumers.health import heartbeat, listen
+from consumers.health.listen import Address, Answer, Listener, address_of, pages_of
+from consumers.health.metrics import Metrics
+from consumers.health.watch import StepTimes, Watch
 from consumers.worker import Worker
 from engine.intake.batch import Batch, OffsetMove
 from engine.live.work import Detail, Outcome, together

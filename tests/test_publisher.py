@@ -15,9 +15,9 @@ import pytest
 from confluent_kafka import admin as kafka_admin
 from confluent_kafka.admin import AdminClient
 
-from consumers import incarnation, output, publisher
-from consumers.output import NotTaken, Output
-from consumers.publisher import Publisher, finish
+from consumers.output import incarnation, producer, publisher
+from consumers.output.producer import NotTaken, Output
+from consumers.output.publisher import Publisher, finish
 from engine.intake.batch import Batch
 from engine.meaning import MEANING
 from engine.store.database import PUBLISHER, transaction
@@ -119,8 +119,8 @@ def test_a_running_worker_publishes_what_it_commits_and_status_tells_how_far_it_
 def test_several_publishers_share_the_shards_and_send_each_event_once(
     ready: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output, "SHARDS_MAX", 4)
-    monkeypatch.setattr(output, "POSITIONS_MAX", 7)
+    monkeypatch.setattr(producer, "SHARDS_MAX", 4)
+    monkeypatch.setattr(producer, "POSITIONS_MAX", 7)
     stop = threading.Event()
     threads = [threading.Thread(target=finish, args=(ready, stop)) for _ in range(3)]
     log(ready, 0, 100)
@@ -153,7 +153,7 @@ def test_a_shard_that_another_process_publishes_is_left_to_it(ready: Settings) -
 def test_a_round_that_is_cut_ends_with_a_whole_source_event(
     ready: Settings, positions_max: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output, "POSITIONS_MAX", positions_max)
+    monkeypatch.setattr(producer, "POSITIONS_MAX", positions_max)
     log(ready, 0, 60)
     halves: list[tuple[int]] = []
 
@@ -268,7 +268,7 @@ def test_a_round_is_given_up_after_a_while_so_that_no_transaction_grows_old(
     with closing(Output(own_broker, threading.Event(), lambda _point: None)) as out, monkeypatch.context() as hurried:
         assert out.advance() == 0
         log(own_broker, 0, 10)
-        hurried.setattr(output, "ACKNOWLEDGED_WITHIN_S", 0.5)
+        hurried.setattr(producer, "ACKNOWLEDGED_WITHIN_S", 0.5)
         with stopped(kafka_service), pytest.raises(NotTaken, match="the broker did not take all within"):
             out.advance()
     assert lag(own_broker) == 20
@@ -396,7 +396,7 @@ def unreachable(ready: Settings) -> Settings:
 def test_a_broker_that_is_away_is_one_sentence_and_the_thread_tries_again(
     unreachable: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output, "METADATA_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(producer, "METADATA_TIMEOUT_S", 0.3)
     monkeypatch.setattr(publisher, "RETRY_S_FIRST", 0.01)
     with pytest.raises(ServiceUnreachable, match="Kafka is away at 127"):
         rounds(unreachable)

@@ -81,7 +81,7 @@ def test_a_worker_for_whom_everything_fails_ends_with_exit_code_3_and_sets_nothi
     monkeypatch.setenv("GUERDON_TOPIC_PREFIX", ready.topic_prefix)
     monkeypatch.setenv("GUERDON_GROUP_ID", ready.group_id)
     monkeypatch.setenv("GUERDON_HOME", str(ready.home))
-    for kept in ("consumers.logging.log_to_stderr", "signal.signal"):  # both are this process's own
+    for kept in ("consumers.health.logging.log_to_stderr", "signal.signal"):  # both are this process's own
         monkeypatch.setattr(kept, lambda *_, **__: None)
     monkeypatch.setattr("sys.argv", ["guerdon", "run", "--until-caught-up", "--clock", "events"])
     with monkeypatch.context() as defect:

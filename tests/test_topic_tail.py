@@ -10,7 +10,7 @@ from confluent_kafka import admin as kafka_admin
 from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
 
-from consumers.topic_tail import NotAllowed, TailReader
+from consumers.output.topic_tail import NotAllowed, TailReader
 from operations.services import kafka as local_kafka
 from operations.services.kafka import LocalKafka
 from operations.setup.initialise import OUTPUT_TOPIC

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumers import track
+from consumers.source import track
 from engine.store.database import as_owner
 from operations.intake import offsets
 from tests.chaos.load import Load, activate, make_topics, publish

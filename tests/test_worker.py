@@ -15,8 +15,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from consumers import worker as worker_module
-from consumers.lanes import Lanes
-from consumers.source import Source
+from consumers.source.lanes import Lanes
+from consumers.source.source import Source
 from consumers.worker import BUFFERED_BATCHES, POLL_MESSAGES_MAX, Worker
 from engine.store.database import transaction
 from operations.intake import offsets

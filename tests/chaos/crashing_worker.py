@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
-from consumers.logging import log_to_stderr
+from consumers.health.logging import log_to_stderr
 from consumers.worker import Worker
 from engine.store.logs import binary_copy
 from operations.settings import load_settings

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from consumers.clock import ClockName
-    from consumers.summary import Summary
+    from consumers.health.summary import Summary
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from consumers.lanes import Lanes
-    from consumers.metrics import Metrics
+    from consumers.health.metrics import Metrics
+    from consumers.source.lanes import Lanes
     from engine.intake.batch import Batch, Partition
     from engine.live.work import Outcome
     from operations.settings import Settings

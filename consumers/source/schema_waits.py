@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from consumers.lanes import Lanes
-    from consumers.source import Source
+    from consumers.source.lanes import Lanes
+    from consumers.source.source import Source
     from engine.intake.batch import Partition
 
 log = structlog.get_logger()

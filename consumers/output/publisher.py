@@ -11,7 +11,7 @@ import psycopg2
 import structlog
 from confluent_kafka import KafkaException
 
-from consumers.output import LEAVE_S, NotTaken, Output
+from consumers.output.producer import LEAVE_S, NotTaken, Output
 from engine.store.database import INFRASTRUCTURE, RETRYABLE, end_frozen
 from engine.store.session.failures import words_of
 from engine.store.session.voice import Patience

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
 
-    from consumers.watch import Watch
+    from consumers.health.watch import Watch
     from operations.settings import Settings
 
 log = structlog.get_logger()

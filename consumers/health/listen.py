@@ -17,8 +17,8 @@ from schemas.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from consumers.heartbeat import Heartbeat
-    from consumers.watch import Watch
+    from consumers.health.heartbeat import Heartbeat
+    from consumers.health.watch import Watch
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers import fixed
+from consumers.source import fixed
 from operations.kafka.causes import KafkaCauses, error_of, refuse_hidden
 from schemas.errors import InputError, ServiceUnreachable
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from consumers.positions import Begin
+    from consumers.source.positions import Begin
     from engine.intake.batch import Partition
 
 log = structlog.get_logger()

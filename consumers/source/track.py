@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Protocol
 
-    from consumers.lanes import Lanes
-    from consumers.positions import Positions
-    from consumers.source import Source
+    from consumers.source.lanes import Lanes
+    from consumers.source.positions import Positions
+    from consumers.source.source import Source
     from engine.intake.batch import Partition
 
     T = TypeVar("T")

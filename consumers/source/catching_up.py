@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from consumers.open_transactions import OpenTransactions
+from consumers.source.open_transactions import OpenTransactions
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from consumers.positions import Positions
+    from consumers.source.positions import Positions
     from engine.intake.batch import Partition
     from operations.kafka.ends import Ends
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from consumers.watch import Watch
+    from consumers.health.watch import Watch
     from engine.intake.batch import Batch
     from engine.live.work import Outcome
     from operations.figures import Figures

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 from confluent_kafka import KafkaException
 
-from consumers.fixed import overruled
+from consumers.source.fixed import overruled
 from operations.kafka.cleanup_policies import compacted
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from consumers.source import Source
+    from consumers.source.source import Source
     from engine.intake.batch import ClockMove, LastRecord, Partition
     from engine.store.kafka.offsets import Frontier
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from confluent_kafka import KafkaException
 
-from consumers.positions import lost_sentence
-from consumers.tails import Tails
+from consumers.source.positions import lost_sentence
+from consumers.source.tails import Tails
 from operations.kafka.cleanup_policies import compacted
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from confluent_kafka import KafkaError, Message
 
-    from consumers.lanes import Lanes
-    from consumers.positions import Begin, Positions
-    from consumers.source import Source
+    from consumers.source.lanes import Lanes
+    from consumers.source.positions import Begin, Positions
+    from consumers.source.source import Source
     from engine.intake.batch import Partition
     from operations.kafka.ends import Ends
 

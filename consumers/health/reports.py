@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from consumers.lanes import Lanes
-    from consumers.source import Source
+    from consumers.source.lanes import Lanes
+    from consumers.source.source import Source
     from engine.intake.batch import Partition
 
 REPORT_S = 5.0

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from consumers import fixed
-from consumers.incarnation import Agreement, Topic
-from consumers.topic_tail import TailReader
+from consumers.output.incarnation import Agreement, Topic
+from consumers.output.topic_tail import TailReader
+from consumers.source import fixed
 from engine.store.database import PUBLISHER, connect
 from engine.store.eras import keep_to_keys
 from engine.store.generations import live_generation

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 from psycopg2.errors import LockNotAvailable
 
-from consumers.comparison import Finding, Stand, Tail, found_of
-from consumers.topic_tail import NotAllowed
+from consumers.output.comparison import Finding, Stand, Tail, found_of
+from consumers.output.topic_tail import NotAllowed
 from engine.store.database import end_frozen
 from engine.store.kafka import incarnations, publication
 from engine.store.kafka.incarnations import LOCKED_WITHIN, NONE, Origin
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
-    from consumers.topic_tail import TailReader
+    from consumers.output.topic_tail import TailReader
     from engine.store.kafka.incarnations import Incarnation
     from engine.store.kafka.publication import LogReader
 

@@ -20,8 +20,8 @@ from schemas.scalars import iso_from_instant
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from consumers.lanes import Lanes
-    from consumers.positions import Positions
+    from consumers.source.lanes import Lanes
+    from consumers.source.positions import Positions
     from engine.intake.batch import Batch, Partition
     from operations.kafka.ends import Ends
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from fastavro import parse_schema, schemaless_reader
 
-from consumers.comparison import Last, Tail
+from consumers.output.comparison import Last, Tail
 from engine.store.kafka.incarnations import NONE, is_name
 from schemas.errors import ServiceUnreachable
 from schemas.partitioning import SHARDS
