@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, instant, print_json, say
-from cli.progress import stages
+from cli.terminal.output import JsonFlag, instant, print_json, say
+from cli.terminal.progress import stages
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The archive's folder.")]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_table, say
+from cli.terminal.output import JsonFlag, print_json, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -10,28 +10,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cli import (
-    adjust,
-    archive,
-    backtest,
-    bench,
-    demo,
-    difference,
-    events,
-    generations,
-    member,
-    operate,
-    programme,
-    psql,
-    quarantine,
-    referral,
-    rewards,
-    services,
-    simulate,
-    why,
-    worker,
-)
-from cli.output import print_as_it_is, say
+from cli import archive, bench, demo, operate, programme, psql, services, simulate, why, worker
+from cli.intake import events, quarantine, rewards
+from cli.member import adjust, member, referral
+from cli.replay import backtest, difference, generations
+from cli.terminal.output import print_as_it_is, say
 from engine.store.session.limits import limit_of
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 

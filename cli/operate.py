@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_rows, print_table, say
-from cli.progress import progress, steps
+from cli.terminal.output import JsonFlag, print_json, print_rows, print_table, say
+from cli.terminal.progress import progress, steps
 from schemas.errors import AnswerIsNo
 
 projection_app = typer.Typer(help="List, rebuild and verify the projections.")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, print_as_it_is, print_json, print_rows, say
-from cli.progress import progress
+from cli.terminal.output import JsonFlag, print_as_it_is, print_json, print_rows, say
+from cli.terminal.progress import progress
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:

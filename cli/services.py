@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, counted, print_json, print_table, say
+from cli.terminal.output import JsonFlag, counted, print_json, print_table, say
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, counted, instant, print_json, print_table, say
 from cli.programme import print_problems
-from cli.progress import progress
+from cli.terminal.output import JsonFlag, counted, instant, print_json, print_table, say
+from cli.terminal.progress import progress
 from cli.why import print_explanations
 from schemas.errors import AnswerIsNo, InputError
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, print_json
+from cli.terminal.output import JsonFlag, print_json
 from schemas.display import visible
 from schemas.errors import AnswerIsNo, InputError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from cli.output import JsonFlag, instant, print_json, say
+from cli.terminal.output import JsonFlag, instant, print_json, say
 from schemas.errors import InputError
 
 if TYPE_CHECKING:

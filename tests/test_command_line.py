@@ -14,8 +14,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from sqlalchemy.exc import OperationalError
 
-from cli import main, quarantine
-from cli.progress import progress
+from cli import main
+from cli.intake import quarantine
+from cli.terminal.progress import progress
 from operations.intake.quarantine import Result
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 

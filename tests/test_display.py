@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cli.output import print_json, print_table, say
+from cli.terminal.output import print_json, print_table, say
 from operations.replay.difference_files import COLUMNS, write_csv
 from operations.secrets import found_in, hidden, without_password
 from operations.settings import RUNS_CODE, load_settings

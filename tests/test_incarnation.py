@@ -16,7 +16,7 @@ from psycopg2 import sql
 from typer import Typer
 from typer.testing import CliRunner
 
-from cli import rewards
+from cli.intake import rewards
 from consumers.output import producer, topic_tail
 from consumers.output.producer import Output
 from engine.meaning import MEANING

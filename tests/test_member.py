@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from cli.member import _expiry, _seconds, _tier
+from cli.member.member import _expiry, _seconds, _tier
 from engine.intake.batch import Batch
 from projections.runner import finish
 from schemas.errors import AnswerIsNo, InputError

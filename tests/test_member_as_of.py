@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from cli.member import _tier_as_of
+from cli.member.member import _tier_as_of
 from engine.intake.batch import Batch
 from operations.replay.generations import discard, promote
 from operations.replay.run import Request, replay

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from cli.narrow import BETWEEN_COLUMNS, EMPTY, blocks, fitted
+from cli.terminal.narrow import BETWEEN_COLUMNS, EMPTY, blocks, fitted
 
 WORDS = st.text("abcdefgXYZ019_-./: ", min_size=1, max_size=40).map(str.strip).filter(bool)
 TABLES = st.integers(1, 8).flatmap(

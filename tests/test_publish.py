@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from typer.testing import CliRunner
 
-from cli import events as cli_events
+from cli.intake import events as cli_events
 from operations.intake import publish
 from operations.intake.publish import BadLine, Reading, publish_events
 from schemas.codec import CommittedSchemas, Decoder, Encoder
@@ -339,5 +339,5 @@ def test_the_command_publishes_the_good_lines_names_the_bad_ones_and_leaves_with
 
 
 def test_reading_the_help_loads_no_kafka_client() -> None:
-    code = "import sys, cli.events; sys.exit('confluent_kafka' in sys.modules)"
+    code = "import sys, cli.intake.events; sys.exit('confluent_kafka' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

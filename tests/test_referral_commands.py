@@ -11,8 +11,8 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from cli import member as member_command
-from cli import referral as referral_commands
+from cli.member import member as member_command
+from cli.member import referral as referral_commands
 from engine.intake.batch import Batch, ClockMove
 from engine.live.transaction import LiveTransaction
 from projections.runner import finish

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_table, say
+from cli.terminal.output import JsonFlag, print_json, print_table, say
 from schemas.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_rows, say
+from cli.terminal.output import JsonFlag, print_json, print_rows, say
 
 if TYPE_CHECKING:
     from operations.replay.difference import Figures

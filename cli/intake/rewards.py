@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.output import JsonFlag, counted, instant, print_json, print_rows, say
+from cli.terminal.output import JsonFlag, counted, instant, print_json, print_rows, say
 
 rewards = typer.Typer(name="rewards", help="Send reward events to their topic again, and list its incarnations.")
 

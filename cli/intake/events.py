@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import print_json, say
+from cli.terminal.output import print_json, say
 from schemas.display import visible
 from schemas.errors import InputError, ServiceUnreachable
 

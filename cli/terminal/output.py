@@ -71,7 +71,7 @@ def print_table(
     from rich.markup import escape  # noqa: PLC0415  as above
     from rich.table import Table  # noqa: PLC0415  as above
 
-    from cli import narrow  # noqa: PLC0415  as above
+    from cli.terminal import narrow  # noqa: PLC0415  as above
 
     console = Console()
     if not console.is_terminal:
@@ -99,7 +99,7 @@ def print_table(
 
 def _width(names: list[str], cells: list[list[str]], measure: Callable[[str], int]) -> int:
     """Return how many columns of a terminal the table takes without folding anything."""
-    from cli.narrow import BETWEEN_COLUMNS  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from cli.terminal.narrow import BETWEEN_COLUMNS  # noqa: PLC0415  `guerdon --help` must not wait for it
 
     widths = [max(measure(text) for text in column) for column in zip(names, *cells, strict=True)]
     return sum(widths) + BETWEEN_COLUMNS * len(widths) + 1

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.difference import print_figures, print_meanings, print_members, write_members
-from cli.output import JsonFlag, counted, instant, print_json, say
-from cli.progress import progress
+from cli.replay.difference import print_figures, print_meanings, print_members, write_members
+from cli.terminal.output import JsonFlag, counted, instant, print_json, say
+from cli.terminal.progress import progress
 
 
 def register(app: typer.Typer) -> None:

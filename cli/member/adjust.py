@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, print_json, print_table, say
+from cli.terminal.output import JsonFlag, print_json, print_table, say
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, instant, print_json, print_table, say
+from cli.terminal.output import JsonFlag, instant, print_json, print_table, say
 from schemas.errors import InputError
 
 _ALWAYS = ("unit", "granted", "active", "available", "as_of")

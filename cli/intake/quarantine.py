@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import JsonFlag, counted, instant, print_json, print_rows, print_table, say
-from cli.progress import progress
+from cli.terminal.output import JsonFlag, counted, instant, print_json, print_rows, print_table, say
+from cli.terminal.progress import progress
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
