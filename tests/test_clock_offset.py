@@ -144,6 +144,6 @@ def orders(**at_ms: int) -> Load:
 
 
 def test_no_clock_of_the_machine_decides_about_events() -> None:
-    for path in sorted(Path(worker_module.__file__).parent.glob("*.py")):
+    for path in sorted(Path(worker_module.__file__).parent.rglob("*.py")):
         if path.name != "database_time.py":
             assert "time.time()" not in path.read_text(encoding="utf-8"), path

@@ -244,6 +244,6 @@ def test_long_work_shows_how_far_it_is_on_standard_error(capsys: pytest.CaptureF
 
 
 def test_every_module_of_commands_can_be_registered() -> None:
-    for path in Path(main.__file__).parent.glob("*.py"):
-        if path.name not in {"__init__.py", "__main__.py", "main.py", "narrow.py", "output.py", "progress.py"}:
+    for path in Path(main.__file__).parent.rglob("*.py"):
+        if path.parent.name != "terminal" and path.name not in {"__init__.py", "__main__.py", "main.py"}:
             assert "def register(app: typer.Typer) -> None:" in path.read_text(encoding="utf-8"), path.name

@@ -115,7 +115,8 @@ def assert_matches(pattern: str, text: str) -> None:
 def test_every_command_tells_the_same_cause(
     case: str, guarded: GuardedKafka, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in (("operations.intake.publish", "METADATA_TIMEOUT_S"), ("consumers.output.producer", "METADATA_TIMEOUT_S"),
+    for module, name in (("operations.intake.publish", "METADATA_TIMEOUT_S"),
+                         ("consumers.output.producer", "METADATA_TIMEOUT_S"),
                          ("consumers.source.source", "WATERMARK_TIMEOUT_S"), ("operations.intake.offsets", "TIMEOUT_S"),
                          ("operations.setup.initialise", "ADMIN_TIMEOUT_S")):  # fmt: skip
         monkeypatch.setattr(f"{module}.{name}", 3.0)

@@ -39,9 +39,9 @@ class Memory(Struct, array_like=True):
     """Hold what few members or few programmes need: limits per value of a field, windows, counters, held rewards.
 
     Each is bounded: values of a field and entries of a window by `engine.member.windows`, the rest by the rules and
-    items of the programmes. `counters` holds a few integers a key, `held` when a badge or benefit ends (0: never), `crowded_out`
-    the latest period, or instant, of which a limit has values that had to make room for others: they lie among
-    `MemberState.ended`, or beyond the state.
+    items of the programmes. `counters` holds a few integers a key, `held` when a badge or benefit ends (0: never),
+    `crowded_out` the latest period, or instant, of which a limit has values that had to make room for others: they lie
+    among `MemberState.ended`, or beyond the state.
     """
 
     value_limits: dict[str, dict[str, LimitUse]] = field(default_factory=dict)

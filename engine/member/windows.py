@@ -1,10 +1,10 @@
 """Keep what happened within rolling windows, bounded however often it happens.
 
 A window at instant t of length d is `(t - d, t]`. Entries of metrics and challenges stay for 7 days beyond the longest
-look back, so that a late event sees its own window; those of limits are handed on instead (`engine.programme.rules.limits`).
-Up to `ENTRIES_MAX` entries are kept as they came. Beyond it the older half is merged two by two into the later instant
-of each pair: what is old is then remembered a little longer than its window, never shorter, so a limit is never passed
-and the state of the busiest member stays below some tens of kilobytes.
+look back, so that a late event sees its own window; those of limits are handed on instead
+(`engine.programme.rules.limits`). Up to `ENTRIES_MAX` entries are kept as they came. Beyond it the older half is merged
+two by two into the later instant of each pair: what is old is then remembered a little longer than its window, never
+shorter, so a limit is never passed and the state of the busiest member stays below some tens of kilobytes.
 """
 
 from __future__ import annotations

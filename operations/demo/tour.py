@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-PROGRAMME = Path(__file__).resolve().parents[1] / "examples/grocery/programme.yaml"
+PROGRAMME = Path(__file__).resolve().parents[2] / "examples/grocery/programme.yaml"
 PARTITIONS = 4
 TOP_MEMBERS = 5
 REWARD_EVENTS_SHOWN = 8

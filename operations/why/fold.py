@@ -164,8 +164,8 @@ class HistoryFold:
         """Fold a member's source events, the earliest first, with what moved them beside those.
 
         A member who was held, by an event of theirs or by a tick, is judged on from their `release`, as
-        `engine.live.release` did: in order, each event by the version of its own place. An event that still waits is not in
-        what is returned.
+        `engine.live.release` did: in order, each event by the version of its own place. An event that still
+        waits is not in what is returned.
         """
         released_seq = 0
         waiting: list[Recorded] = []

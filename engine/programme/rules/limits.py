@@ -1,8 +1,8 @@
 """Count what a limit lets through of a member's awards: the part of limits that both ways of judging share.
 
 The use of the running period lies at hand in the member's state. When a later period begins, it joins the uses of ended
-periods, which become pages beyond the state (`engine.store.members.uses`) and are asked for by late events and refunds only.
-They are known until `refunds.window` after their period's end; whoever asks later hears that they are forgotten.
+periods, which become pages beyond the state (`engine.store.members.uses`) and are asked for by late events and refunds
+only. They are known until `refunds.window` after their period's end; whoever asks later hears that they are forgotten.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from engine.store.members.member_states import Member
 
 STOCK = "guerdon.stock"
-"""Where the live generation counts what was taken; every other one has a table of its own (`engine.store.generations.shadows`)."""
+"""Where the live generation counts what was taken; every other one has its own (`engine.store.generations.shadows`)."""
 
 _USED = f"""
     SELECT w.reward, coalesce({newest("used", STOCK, reward="w.reward")}, 0) FROM unnest(%s::text[]) AS w (reward)

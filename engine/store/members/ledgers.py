@@ -39,7 +39,7 @@ _DECODERS: dict[str, msgpack.Decoder[Any]] = {
 
 
 LIVE = "guerdon.member_ledger"
-"""Where the live generation keeps parts; every other one has a table of its own (`engine.store.generations.shadows`)."""
+"""Where the live generation keeps parts; every other one has its own (`engine.store.generations.shadows`)."""
 
 
 def open_ledgers(cursor: Cursor, members: Iterable[Member], table: str = LIVE) -> None:

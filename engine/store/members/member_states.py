@@ -31,7 +31,7 @@ def _left_out(part: object) -> None:
 
 
 LIVE = "guerdon.member_state"
-"""Where the live generation keeps states; every other one has a table of its own (`engine.store.generations.shadows`)."""
+"""Where the live generation keeps states; every other one has its own (`engine.store.generations.shadows`)."""
 
 encode_state = msgpack.Encoder(enc_hook=_left_out).encode
 decode_state = msgpack.Decoder(MemberState).decode

@@ -1,4 +1,4 @@
-"""Hold the SQL of `reward.tier_as_of`: what `engine.programme.rules.tiers` does, for a member at a time and only to be read.
+"""Hold the SQL of `reward.tier_as_of`: what `engine.programme.rules.tiers` does, for one member and only to be read.
 
 A standing is an object here: `rank` of the level, `since`, `sums` by period, `window` with `instants` and `amounts`,
 `review`, `in_grace`, `ended`, `earned` (NULL where no number earned the level), `anchor`. Times are ms since 1970 UTC,
