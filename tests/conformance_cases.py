@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.programme.file.load import Loaded, load_tree
 from engine.programme.file.nodes import plain
 from operations.simulate.cases import read_cases
+from tests.places import CONFORMANCE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from engine.programme.file.cases import Case
 
-CASES = Path(__file__).parent / "conformance"
+CASES = CONFORMANCE
 CASE_FILES = sorted(CASES.glob("*.yaml"))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from math import gcd
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -14,13 +13,14 @@ from engine.store.database import transaction
 from operations.rows import dictionaries, plain
 from operations.setup.initialise import OUTPUT_TOPIC
 from schemas.partitioning import SHARDS, murmur2
+from tests.places import DOCS
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from operations.settings import Settings
 
-GUIDE = Path(__file__).parents[1] / "docs" / "reward-events.md"
+GUIDE = DOCS / "reward-events.md"
 Place = tuple[int, int]
 
 

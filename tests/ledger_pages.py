@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.programme.file.cases import Case, CaseReader
@@ -18,14 +17,13 @@ from engine.programme.file.nodes import Mapping, Scalar, Sequence, read_tree
 from engine.programme.file.problems import Problems
 from operations.simulate.event_lines import Line
 from operations.simulate.run import simulate_lines
+from tests.places import DOCS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from engine.programme.file.nodes import Node
     from operations.simulate.outcome import Simulation
-
-DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {
     name: (DOCS / name).read_text(encoding="utf-8")
     for name in ("ledger.md", "programme/terms.md", "programme/occasions.md", "programme/referrals.md")

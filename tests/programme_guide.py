@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.programme.file.currencies import MINOR_DIGITS
 from operations.simulate.run import simulate
+from tests.places import DOCS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-GUIDE = Path(__file__).parents[1] / "docs" / "programme"
+GUIDE = DOCS / "programme"
 FRAME = {"schema": "guerdon/1", "programme": "shop", "timezone": "UTC", "currency": "EUR"}
 CURRENCY = FRAME["currency"]
 _BLOCK = re.compile(r"^```(?P<info>\S[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,12 +11,16 @@ from operations.archive.export import export, verify
 from schemas.errors import AnswerIsNo
 from tests.archives import bought
 from tests.chaos.load import activate
+from tests.places import DOCS
 from tests.test_archive_folder import damaged, forged
 from tests.test_replay import PLAIN
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytestmark = pytest.mark.postgres
 
-PAGE = (Path(__file__).parents[1] / "docs" / "archive.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "archive.md").read_text(encoding="utf-8")
 SOURCE = "source/*/*.parquet"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,15 +17,13 @@ from projections.runner import finish
 from schemas.errors import InputError
 from tests import clusters
 from tests.chaos.load import activate
+from tests.places import ROOT
 from tests.replays import WITH_EVERYTHING, events, work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.clusters import Cluster
-
-
-ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("engine", "projections", "operations", "consumers", "bench")
 
 

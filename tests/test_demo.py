@@ -28,13 +28,14 @@ from operations.settings import Settings
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Purchase, Signup
 from tests.chaos.conftest import FULL
+from tests.places import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 GUERDON = Path(sys.executable).with_name("guerdon")
 PATIENCE_S = 120
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 (DEMO,) = re.findall(r"```text demo\n(.*?)```", README, re.DOTALL)
 
 

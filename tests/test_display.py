@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import unicodedata
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,11 +19,11 @@ from operations.secrets import found_in, hidden, without_password
 from operations.settings import RUNS_CODE, load_settings
 from schemas.display import cell, visible, visible_in_json
 from schemas.errors import InputError
+from tests.places import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-ROOT = Path(__file__).resolve().parents[1]
+    from pathlib import Path
 PWNED = "x\x1b]0;PWNED\x07\x1b[2J\x1b]52;c;aGk=\x07\x9b31m\u202eevil\u200b"
 SECRET = "s3cr3t-of-bob"  # noqa: S105  nobody's
 

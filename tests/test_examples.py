@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,11 +11,12 @@ from engine.programme.file.nodes import Mapping, Scalar, Sequence, read_tree
 from engine.programme.file.problems import Problems
 from operations.simulate.cases import read_cases, run_case, run_cases
 from operations.simulate.run import simulate
+from tests.places import EXAMPLES
 
 if TYPE_CHECKING:
-    from engine.programme.file.load import Loaded
+    from pathlib import Path
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+    from engine.programme.file.load import Loaded
 FOLDERS = sorted(path for path in EXAMPLES.iterdir() if path.is_dir())
 FILES = {"programme.yaml", "programme.cases.yaml", "events.jsonl", "README.md"}
 

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,13 +34,13 @@ from tests.chaos.load import activate
 from tests.chaos.workers import eventually, running
 from tests.conftest import _local
 from tests.guarded_kafka import PASSWORDS, GuardedKafka
+from tests.places import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from operations.services.kafka import LocalKafka
-
-ROOT = Path(__file__).resolve().parents[1]
 SASL = {
     "security.protocol": "sasl_plaintext", "sasl.mechanism": "PLAIN", "sasl.username": "ann",
     "sasl.password": PASSWORDS["ann"],

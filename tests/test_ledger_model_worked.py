@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +10,11 @@ import yaml
 from schemas.scalars import instant_from_iso
 from tests.ledger_family import Cap, CatalogueReward, Numbers, Settings, Tiers
 from tests.ledger_model import Model
+from tests.places import CONFORMANCE
 
 CASES: dict[str, dict[str, Any]] = {
     case["id"]: case
-    for path in sorted((Path(__file__).parent / "conformance").glob("*.yaml"))
+    for path in sorted(CONFORMANCE.glob("*.yaml"))
     for case in yaml.safe_load(path.read_text(encoding="utf-8"))
 }
 PLAIN = Settings()

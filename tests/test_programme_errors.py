@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from engine.programme.file.load import load_file, load_programme
 from engine.programme.file.problems import Code
+from tests.places import DOCS
 
-PAGE = (Path(__file__).parents[1] / "docs" / "programme" / "errors.md").read_text(encoding="utf-8")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGE = (DOCS / "programme" / "errors.md").read_text(encoding="utf-8")
 SECTIONS = {
     match["code"]: match["text"]
     for match in re.finditer(r"### `(?P<code>\w+)`\n(?P<text>.*?)(?=\n##|\Z)", PAGE, re.DOTALL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -18,9 +18,13 @@ from engine.programme.file.nodes import plain
 from engine.programme.file.problems import Severity
 from engine.programme.model import FixedAmount, Programme, RatedAmount, Rounding, Rule
 from tests.conformance_cases import all_cases
+from tests.places import EXAMPLES
 from tests.programme_strategies import programme_texts
 
-GROCERY = Path(__file__).parents[1] / "examples" / "grocery" / "programme.yaml"
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GROCERY = EXAMPLES / "grocery" / "programme.yaml"
 HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: UTC\ncurrency: USD\nrules:\n"
 ACCEPTANCE = [json.dumps(plain(case.programme)) for case in all_cases() if case.programme is not None]
 NO_RULES = HEAD.replace("rules:", "rules: []")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.places import DOCS
 from tests.shown_output import Command, steps
 
 if TYPE_CHECKING:
     from tests.terminal import Terminal
 
-PAGE = (Path(__file__).parents[1] / "docs" / "programme" / "tests.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "programme" / "tests.md").read_text(encoding="utf-8")
 
 
 def test_the_page_shows_what_is_printed(terminal: Terminal) -> None:

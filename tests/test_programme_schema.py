@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -14,15 +13,19 @@ from engine.programme.fields import FIELDS, LINE
 from engine.programme.file.json_schema import json_schema
 from engine.programme.file.load import load_programme
 from engine.programme.file.problems import Code
+from tests import places
 from tests.conformance_cases import CASE_FILES
 from tests.programme_strategies import programme_texts
 from tests.test_programme_errors import examples
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCHEMA = json_schema()
 TYPES: dict[str, Any] = {
     "object": dict, "array": list, "string": str, "number": (int, float), "boolean": bool, "null": type(None),
 }  # fmt: skip
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*/programme.yaml"))
+EXAMPLES = sorted(places.EXAMPLES.glob("*/programme.yaml"))
 
 
 class Editors(yaml.SafeLoader):

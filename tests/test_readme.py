@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.places import EXAMPLES, ROOT
 from tests.shown_output import Command, steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.terminal import Terminal
-
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TOUR = re.search(r"^## A tour of five minutes\n.*?(?=^## )", README, re.DOTALL | re.MULTILINE)
 STEPS = list(steps(TOUR[0] if TOUR else ""))
@@ -40,7 +39,7 @@ def home(monkeypatch: pytest.MonkeyPatch, terminal: Terminal) -> Iterator[Path]:
 @pytest.mark.kafka
 @pytest.mark.usefixtures("home")
 def test_each_command_of_the_tour_tells_what_the_readme_shows(terminal: Terminal) -> None:
-    (terminal.folder / "examples").symlink_to(ROOT / "examples")
+    (terminal.folder / "examples").symlink_to(EXAMPLES)
     terminal.follow(STEPS)
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from operations.setup.initialise import initialise
+from tests.places import DOCS
 from tests.shown_output import Command, steps
 from tests.terminal import name_services
 
 if TYPE_CHECKING:
     from operations.settings import Settings
     from tests.terminal import Terminal
-
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "replay.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "replay.md").read_text(encoding="utf-8")
 SECTION = re.search(r"^## A change, from question to promotion and back\n.*?(?=^## )", PAGE, re.DOTALL | re.MULTILINE)
 STEPS = list(steps(SECTION[0] if SECTION else ""))
 COMMANDS = [step for step in STEPS if isinstance(step, Command)]

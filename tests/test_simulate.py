@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,11 +14,14 @@ from cli import simulate as simulate_command
 from operations.simulate.run import BadProgramme, simulate
 from schemas.errors import InputError
 from schemas.partitioning import shard_of
+from tests.places import EXAMPLES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from operations.simulate.outcome import Simulation
 
-GROCERY = Path(__file__).parents[1] / "examples" / "grocery"
+GROCERY = EXAMPLES / "grocery"
 PROGRAMME = """
 schema: guerdon/1
 programme: p

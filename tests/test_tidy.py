@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,10 +14,11 @@ import yaml
 from yamllint import linter
 from yamllint.config import YamlLintConfig
 
+from tests.places import ROOT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-ROOT = Path(__file__).resolve().parents[1]
+    from pathlib import Path
 # Each folder may import those to its left, and itself.
 ORDER = ["schemas", "engine", "projections", "operations", "consumers", "cli"]
 PURE = [

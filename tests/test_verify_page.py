@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.places import DOCS
 from tests.shown_output import steps
 from tests.test_verify import CHANGES, SHARD, tamper, whole
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.postgres
 __all__ = ["whole"]  # a fixture
 
-PAGE = (Path(__file__).parents[1] / "docs" / "verify.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "verify.md").read_text(encoding="utf-8")
 
 
 def test_the_page_shows_what_is_said_of_a_row_that_was_changed(

@@ -6,7 +6,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -33,10 +32,12 @@ from schemas.events import Signup
 from tests.chaos.batches import SCHEMAS, admitted, commit, purchase
 from tests.chaos.load import PROGRAMME, START_MS, activate, make_topics
 from tests.chaos.workers import eventually
+from tests.places import ROOT
 from tests.test_referrals import programme as with_referrals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping, Sequence
+    from pathlib import Path
 
     from operations.services.postgresql import LocalPostgres
     from operations.settings import Settings
@@ -119,7 +120,7 @@ def test_who_may_not_write_can_hold_up_no_worker(grants: tuple[str, ...], databa
 
 
 def test_advisory_locks_guard_nothing_that_workers_wait_for() -> None:
-    root = Path(__file__).resolve().parents[1]
+    root = ROOT
     rooms = ("engine", "projections", "operations", "consumers")
     found = {
         path.relative_to(root).as_posix()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,12 +20,13 @@ from operations.simulate.run import simulate
 from schemas.rewards import MOVES, REWARD_TYPES, Posting, RewardEvent
 from tests.ledger_comparison import simulated
 from tests.ledger_histories import History, histories, programmes
+from tests.places import DOCS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.ledger_comparison import Document, Row
     from tests.ledger_family import Settings
-
-DOCS = Path(__file__).parents[1] / "docs"
 HEAD = """\
 schema: guerdon/1
 programme: shop

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from functools import partial
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,14 +20,16 @@ from engine.programme.explain.event import REASONS
 from operations.simulate.run import simulate
 from schemas.errors import AnswerIsNo
 from tests.conformance_cases import all_cases, write
+from tests.places import DOCS
 from tests.test_why_ledger import told_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from engine.programme.file.cases import Case
 
-PAGE = (Path(__file__).parents[1] / "docs" / "programme" / "why.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "programme" / "why.md").read_text(encoding="utf-8")
 EXAMPLES = 2
 CASES = list(all_cases())
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,11 @@ import psutil
 
 from consumers.worker import Worker
 from schemas.codec import CommittedSchemas
+from tests.places import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from consumers.clock import ClockName
     from consumers.health.summary import Summary
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from schemas.codec import WriterSchemas
 
 NEVER = "never"
-ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
 LOOK_S = 0.01
 
