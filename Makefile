@@ -69,7 +69,7 @@ chaos: $(READY) ## the long form of the tests in which processes, networks, disk
 	GUERDON_CHAOS=full $(BIN)/pytest -m chaos
 
 soak: $(READY) ## a million steps against the slow model of the ledger
-	GUERDON_SOAK_STEPS=1000000 $(BIN)/pytest --capture=no --timeout=0 tests/test_ledger_model.py
+	GUERDON_SOAK_STEPS=1000000 $(BIN)/pytest --capture=no --timeout=0 tests/engine/ledger/test_model.py
 
 up: $(READY) ## start the local services
 	@$(BIN)/guerdon up

@@ -29,7 +29,7 @@ from operations.services.lifecycle import take_down
 from operations.services.postgresql import LocalPostgres
 from operations.services.server import LocalServer
 from operations.settings import Settings, load_settings
-from tests.terminal import Terminal
+from tests.pages.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

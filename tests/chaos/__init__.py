@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.oracle", "tests.chaos.load", "tests.chaos.workers")
+pytest.register_assert_rewrite("tests.models.oracle", "tests.system.load", "tests.system.workers")

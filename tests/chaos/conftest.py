@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos.workers import Workers
+from tests.system.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,9 +20,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, tho
 from operations.services import processes
 from operations.services.kafka import LocalKafka
 from operations.services.postgresql import LocalPostgres
-from tests import packages
 from tests.chaos.proxy import Mode, Proxy, proxied
-from tests.chaos.workers import eventually
+from tests.services import packages
+from tests.system.workers import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from operations.services.server import LocalServer
     from operations.settings import Settings
-    from tests.chaos.workers import Workers
+    from tests.system.workers import Workers
 
 DISK_BYTES = 768 << 20
 """The size of a disk that can be filled: what a test writes and the write-ahead log need a quarter of it."""

@@ -13,14 +13,14 @@ import pytest
 from engine.live.transaction import LiveTransaction
 from operations.settings import Settings, load_settings
 from tests.chaos.conftest import FULL
-from tests.chaos.load import PROGRAMME_OF_LEDGER, Load, Message, activate, make_topics, publish
-from tests.chaos.workers import catch_up, other_group
-from tests.oracle import assert_whole, prefix
+from tests.models.oracle import assert_whole, prefix
+from tests.system.load import PROGRAMME_OF_LEDGER, Load, Message, activate, make_topics, publish
+from tests.system.workers import catch_up, other_group
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.chaos.workers import Workers
+    from tests.system.workers import Workers
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 

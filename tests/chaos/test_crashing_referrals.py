@@ -10,14 +10,14 @@ import pytest
 from engine.live.transaction import LiveTransaction
 from engine.store.database import one, transaction
 from schemas.events import Signup
-from tests.chaos.load import activate, make_topics, publish
-from tests.chaos.workers import catch_up, other_group
-from tests.test_clock import messages
-from tests.test_referrals_live import END_MS, PROGRAMME, assert_sound, balances, crossing, in_memory, line_of
+from tests.engine.live.test_clock import messages
+from tests.engine.live.test_referrals import END_MS, PROGRAMME, assert_sound, balances, crossing, in_memory, line_of
+from tests.system.load import activate, make_topics, publish
+from tests.system.workers import catch_up, other_group
 
 if TYPE_CHECKING:
     from operations.settings import Settings
-    from tests.chaos.workers import Workers
+    from tests.system.workers import Workers
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 

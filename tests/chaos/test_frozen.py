@@ -12,13 +12,13 @@ from psycopg2 import sql
 
 from tests.chaos.conftest import FULL
 from tests.chaos.crashing_worker import IN_COPY
-from tests.chaos.load import PROGRAMME_OF_LEDGER, Load, activate, make_topics, publish
-from tests.chaos.workers import catch_up, other_group
-from tests.oracle import assert_whole
+from tests.models.oracle import assert_whole
+from tests.system.load import PROGRAMME_OF_LEDGER, Load, activate, make_topics, publish
+from tests.system.workers import catch_up, other_group
 
 if TYPE_CHECKING:
     from operations.settings import Settings
-    from tests.chaos.workers import Workers
+    from tests.system.workers import Workers
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 

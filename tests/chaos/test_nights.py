@@ -21,19 +21,19 @@ from operations.services import processes
 from operations.settings import load_settings
 from operations.simulate.from_log import simulate_log
 from schemas.errors import ServiceUnreachable
-from tests import packages
 from tests.chaos.conftest import FULL
 from tests.chaos.faults import FAULTS, SLOW, Night, clock_of, services, wait_until_over
-from tests.chaos.load import PROGRAMME_OF_LEDGER, Load, activate, make_topics, publish
 from tests.chaos.test_restarts import QUICK, parts_of, taken
-from tests.chaos.workers import Workers, eventually
-from tests.oracle import assert_whole
-from tests.test_simulate_log import VIEWS, comparable, viewed
+from tests.models.oracle import assert_whole
+from tests.operations.simulate.test_from_log import VIEWS, comparable, viewed
+from tests.services import packages
+from tests.system.load import PROGRAMME_OF_LEDGER, Load, activate, make_topics, publish
+from tests.system.workers import Workers, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.chaos.load import Message
+    from tests.system.load import Message
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(3600 if FULL else 600)]
 

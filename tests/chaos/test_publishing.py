@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos.conftest import FULL
-from tests.chaos.load import Load, activate, make_topics, publish
 from tests.chaos.test_restarts import parts_of
-from tests.chaos.workers import catch_up, other_group
-from tests.follower import assert_followed, logged
-from tests.oracle import assert_whole
+from tests.consumers.output.follower import assert_followed, logged
+from tests.models.oracle import assert_whole
+from tests.system.load import Load, activate, make_topics, publish
+from tests.system.workers import catch_up, other_group
 
 if TYPE_CHECKING:
     from operations.settings import Settings
-    from tests.chaos.workers import Workers
+    from tests.system.workers import Workers
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 

@@ -13,25 +13,27 @@ import pytest
 
 from schemas.events import Signup
 from tests.chaos.conftest import FULL
-from tests.chaos.load import activate, make_topics, publish
 from tests.chaos.test_restarts import QUICK, taken
-from tests.chaos.workers import eventually
-from tests.referred_households import DAY_MS, PROGRAMME, households, in_memory, in_views
-from tests.test_clock import work
+from tests.engine.live.test_clock import work
+from tests.models.referred_households import DAY_MS, PROGRAMME, households, in_memory, in_views
+from tests.system.load import activate, make_topics, publish
+from tests.system.workers import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from operations.settings import Settings
     from schemas.events import Event
-    from tests.chaos.load import Message
-    from tests.chaos.workers import Workers
+    from tests.system.load import Message
+    from tests.system.workers import Workers
 
 pytestmark = [
     pytest.mark.kafka,
     pytest.mark.chaos,
     pytest.mark.timeout(1_800),
-    pytest.mark.skipif(not FULL, reason="minutes long; tests/test_order_across_partitions.py is its short form"),
+    pytest.mark.skipif(
+        not FULL, reason="minutes long; tests/engine/live/test_order_across_partitions.py is its short form"
+    ),
 ]
 
 KILLS = 8

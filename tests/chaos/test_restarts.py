@@ -15,16 +15,16 @@ from engine.store.database import migrate, transaction
 from operations.settings import Settings, load_settings
 from projections.runner import finish
 from tests.chaos.conftest import FULL
-from tests.chaos.load import PROGRAMME_OF_LEDGER, Load, Message, activate, make_topics, publish
-from tests.chaos.workers import eventually
-from tests.oracle import assert_whole
+from tests.models.oracle import assert_whole
+from tests.system.load import PROGRAMME_OF_LEDGER, Load, Message, activate, make_topics, publish
+from tests.system.workers import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from operations.services.kafka import LocalKafka
     from operations.services.postgresql import LocalPostgres
-    from tests.chaos.workers import Workers
+    from tests.system.workers import Workers
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(400)]
 

@@ -1,0 +1,153 @@
+"""A member's lots stay at hand from event to event: an event costs what it touches, and not all that is held."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.evaluate import fold
+from engine.ledger import holdings
+from engine.ledger.holdings import Holdings, holdings_of
+from engine.ledger.memory.books import MemoryBooks
+from engine.ledger.schedule.agenda import Agenda
+from engine.member.lots import Lot
+from engine.member.state import PAGE_LOTS, MemberState, Occurrence
+from engine.programme.compile.module import compile_programme
+from engine.programme.file.load import load_programme
+from schemas.canonical import event_identity
+from schemas.events import Purchase, Redemption, Refund
+from tests.engine.books import turn_if_full
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from engine.programme.rules.protocol import Judges
+    from schemas.events import MemberEvent
+    from schemas.rewards import RewardEvent
+
+START_MS, HOUR_MS = 1_714_521_600_000, 3_600_000
+OPEN = 400
+PROGRAMME = f"""\
+schema: guerdon/1
+programme: holdings
+timezone: Europe/Berlin
+currency: EUR
+points: {{validity: {OPEN}h}}
+rules:
+- {{id: base, on: purchase, give: [{{points: {{rate: 1, per: 1.00, of: purchase.amount}}}}]}}
+- {{id: held, on: purchase, when: {{purchase.amount: {{gte: 20.00}}}}, hold: 7h, give: [{{points: 3}}, {{badge: b}}]}}
+"""
+
+
+def loaded() -> Judges:
+    found = load_programme(PROGRAMME, "p.yaml").programme
+    assert found is not None
+    return compile_programme(found, 1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _every_member_has_many_lots() -> Iterator[None]:
+    """Keep lots from the first page on, so that short histories are kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(holdings, "KEPT_FROM_LOTS", PAGE_LOTS)
+        yield
+
+
+class OneMember:
+    """Fold the events of one member, and turn pages where states are stored between events."""
+
+    def __init__(self, *, turns_pages: bool) -> None:
+        self.judge, self.state = loaded(), MemberState()
+        self.books = MemoryBooks({1: self.judge}.__getitem__)
+        self.turns_pages = turns_pages
+        self.seq = 0
+
+    def take(self, event: MemberEvent) -> Sequence[RewardEvent]:
+        self.seq += 1
+        if isinstance(event, Purchase):
+            self.books.record(event, 1)
+        here = Occurrence(event_identity("default", event.event_id), self.seq, event.occurred_at)
+        rewards = fold(self.state, event, here, self.judge, self.books)
+        if self.turns_pages:
+            turn_if_full(self.state, self.books)
+        return list(rewards)
+
+
+def bought(number: int, amount: int = 1_000) -> Purchase:
+    return Purchase(
+        event_id=f"p{number}", member_id="m", occurred_at=START_MS + number * HOUR_MS, order_id=f"o{number}",
+        currency="EUR", amount=amount,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("turns_pages", [False, True])
+def test_an_event_looks_at_the_lots_that_are_due_and_not_at_all_that_are_open(
+    monkeypatch: pytest.MonkeyPatch,
+    turns_pages: bool,  # noqa: FBT001  a parameter of the test
+) -> None:
+    looked: list[bytes] = []
+    due_ms = Lot.due_ms
+
+    def counted(lot: Lot) -> int | None:
+        looked.append(lot.key)
+        return due_ms.fget(lot)  # type: ignore[attr-defined,no-any-return]  # it is a property
+
+    member = OneMember(turns_pages=turns_pages)
+    for number in range(OPEN):
+        member.take(bought(number))
+    member.take(bought(OPEN))  # the first lapses: what is due when is put in order here, once
+    monkeypatch.setattr(Lot, "due_ms", property(counted))
+    for number in range(OPEN + 1, 2 * OPEN):
+        rewards = member.take(bought(number))
+        assert [reward.posting.type for reward in rewards] == ["points.expired", "points.granted"]
+    assert len(looked) < 30 * OPEN, "events look at more than a few lots each"
+
+
+def test_a_refund_and_a_redemption_find_their_lots_without_looking_through_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    init = Holdings.__init__
+
+    def counted(self: Holdings, state: MemberState, lots: list[Lot]) -> None:
+        made.append(len(lots))
+        init(self, state, lots)
+
+    monkeypatch.setattr(Holdings, "__init__", counted)
+    member = OneMember(turns_pages=True)
+    for number in range(50):
+        member.take(bought(number))
+    for number in range(50, 100):
+        at_ms = START_MS + number * HOUR_MS
+        head: dict[str, Any] = {"member_id": "m", "occurred_at": at_ms}
+        refund = Refund(event_id=f"r{number}", order_id=f"o{number - 50}", refund_id=f"r{number}", amount=500, **head)
+        assert [reward.amount for reward in member.take(refund)] == [5]
+        spend = Redemption(event_id=f"x{number}", action="spend", redemption_id=f"x{number}", amount=1, **head)
+        assert len(member.take(spend)) == 2
+    assert len(made) <= 1, "the lots were gathered again"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 400)), max_size=60), st.booleans())
+def test_what_is_kept_is_what_would_be_found_anew(steps: list[tuple[int, int]], turns_pages: bool) -> None:  # noqa: FBT001
+    """Whatever an event does, the lots at hand are all lots, and what is due next is what they say."""
+    kept, anew = OneMember(turns_pages=turns_pages), OneMember(turns_pages=turns_pages)
+    number = 0
+    for act, size in steps:
+        number += 1 + size // 40
+        head: dict[str, Any] = {"member_id": "m", "occurred_at": START_MS + number * HOUR_MS}
+        event: MemberEvent = bought(number, 100 * size)
+        if act == 3:
+            event = Redemption(event_id=f"x{number}", action="spend", redemption_id=f"x{number}", amount=size, **head)
+        elif act == 4:
+            event = Refund(event_id=f"r{number}", order_id=f"o{size // 40}", refund_id=f"r{number}", **head)
+        anew.books.parts().holdings = None
+        anew.books.parts().reserved = None
+        assert kept.take(event) == anew.take(event)
+        assert kept.state == anew.state
+        found = holdings_of(kept.state, kept.books)
+        lots = [*kept.books.parts().lots(), *kept.state.lots]
+        assert [lot.key for lot in found.lots] == [lot.key for lot in lots]
+        assert found.agenda().next_ms() == Agenda(lots).next_ms()
+        assert {key: lot.order_id for key, lot in found.by_key().items()} == {lot.key: lot.order_id for lot in lots}
