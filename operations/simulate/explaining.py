@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from engine.explain.event import Explainer
+from engine.explain.tier import explain_tier
 from engine.ledger.adjustments import Adjustment
 from engine.ledger.flagged import is_grant
-from engine.programme.explain.event import Explainer
-from engine.programme.explain.tier import explain_tier
 from engine.programme.rules.tiers import report_of
 from engine.referral.facts import Attribution, Forwarded
 from operations.simulate.outcome import Explained

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from engine.explain.event import Explainer
 from engine.history.memory_fold import MemoryFold
 from engine.history.replay import shares_anything
 from engine.programme.compile.module import compile_programme
-from engine.programme.explain.event import Explainer
 from engine.programme.rules.tiers import report_of
 from engine.referral.facts import Attribution
 from engine.store import programmes

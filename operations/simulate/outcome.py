@@ -15,9 +15,9 @@ from schemas.rewards import shown_order
 from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:
-    from engine.programme.explain.event import RuleExplanation
-    from engine.programme.explain.ledger import Account
-    from engine.programme.explain.tier import TierExplanation
+    from engine.explain.event import RuleExplanation
+    from engine.explain.ledger import Account
+    from engine.explain.tier import TierExplanation
     from engine.programme.file.problems import Problem
     from engine.programme.rules.tiers import Standings
     from engine.referral.facts import Attribution

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.evaluate import advance, award, fold
+from engine.explain.event import Explainer
 from engine.intake import admit
 from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.memory.budgets import MemoryBudgets
@@ -17,7 +18,6 @@ from engine.ledger.schedule.versions import Activation
 from engine.live.conflicts import is_same_order, other_event, other_order
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
-from engine.programme.explain.event import Explainer
 from engine.programme.file.load import load_file, refused
 from engine.programme.file.problems import unusable
 from engine.referral.facts import Attribution

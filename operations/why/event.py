@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from engine.explain.ledger import Account
 from engine.ledger.adjustments import Adjustment, counts
 from engine.meaning import MEANING
-from engine.programme.explain.ledger import Account
 from engine.store import quarantine
 from engine.store.database import transaction
 from engine.store.generations import adjustments, live_generation, shadows

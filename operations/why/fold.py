@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from msgspec import msgpack
 
 from engine.evaluate import advance, award, fold
+from engine.explain.event import Explainer
+from engine.explain.tier import explain_tier
 from engine.ledger.contests import Won, rank_of
 from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.memory.budgets import RecordedBudgets
 from engine.live.transaction import load_judge
 from engine.member.state import MemberState, Occurrence
-from engine.programme.explain.event import Explainer
-from engine.programme.explain.tier import explain_tier
 from engine.programme.rules.tiers import report_of
 from engine.store.campaigns import budgets
 from engine.store.campaigns.closings import closed_in
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.explain.event import RuleExplanation
+    from engine.explain.ledger import Account
+    from engine.explain.tier import TierExplanation
     from engine.ledger.schedule.versions import Activation
     from engine.programme.compile.module import Judge
-    from engine.programme.explain.event import RuleExplanation
-    from engine.programme.explain.ledger import Account
-    from engine.programme.explain.tier import TierExplanation
     from engine.programme.rules.protocol import Judges
     from schemas.rewards import RewardEvent
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.explain.moves import sentence_of
+from engine.explain.values import Wording
 from engine.live.transaction import load_judge
-from engine.programme.explain.moves import sentence_of
-from engine.programme.explain.values import Wording
 from engine.referral.facts import Attribution, Forwarded
 from engine.store.generations import live_generation
 from schemas.rewards import Posting, RewardEvent

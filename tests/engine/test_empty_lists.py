@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from engine.explain.event import Explainer
 from engine.intake.admit import check
 from engine.member.profile import profile_after
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
-from engine.programme.explain.event import Explainer
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
 from schemas.events import Item, Profile, Purchase, Refund, Signup, Tender

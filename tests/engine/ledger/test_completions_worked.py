@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from engine.evaluate import advance, fold
+from engine.explain.event import Explainer
 from engine.ledger.memory.books import MemoryBooks
 from engine.member.state import MemberState, Occurrence
-from engine.programme.explain.event import Explainer
 from engine.programme.file.load import load_programme
 from engine.referral.facts import Forwarded, ForwardedDecision, ForwardedPurchase, ForwardedRefund, ForwardedSignup
 from schemas.canonical import event_identity

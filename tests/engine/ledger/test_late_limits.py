@@ -13,10 +13,10 @@ from msgspec import msgpack
 
 import engine.member.state
 import engine.programme.rules.limits
+from engine.explain.event import Explainer
 from engine.member.state import is_full, turn_page
 from engine.programme.compile.module import compile_programme
 from engine.programme.conditions import Duration
-from engine.programme.explain.event import Explainer
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.localtime import calendar_of

@@ -10,11 +10,11 @@ from hypothesis import event as noted
 from hypothesis import given, settings
 
 from engine.evaluate import fold
+from engine.explain.event import GAVE, REASONS, Explainer, RuleExplanation
 from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.memory.budgets import MemoryBudgets
 from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
-from engine.programme.explain.event import GAVE, REASONS, Explainer, RuleExplanation
 from engine.programme.fields import OCCASION_TRIGGERS
 from engine.programme.file.load import load_programme
 from schemas.canonical import event_identity

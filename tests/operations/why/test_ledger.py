@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from engine.explain.ledger import LedgerNotes
+from engine.explain.moves import sentence_of
+from engine.explain.refusals import REASONS
+from engine.explain.values import Wording
 from engine.ledger.observer import Watch
-from engine.programme.explain.ledger import LedgerNotes
-from engine.programme.explain.moves import sentence_of
-from engine.programme.explain.refusals import REASONS
-from engine.programme.explain.values import Wording
 from engine.programme.file.load import load_programme
 from operations.simulate.run import simulate
 from schemas.rewards import MOVES, REWARD_TYPES, Posting, RewardEvent

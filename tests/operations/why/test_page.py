@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from cli import simulate as simulate_command
 from cli.why import print_explanations
-from engine.programme.explain.event import REASONS
+from engine.explain.event import REASONS
 from operations.simulate.run import simulate
 from schemas.errors import AnswerIsNo
 from tests.conformance.cases import all_cases, write

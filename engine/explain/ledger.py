@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from engine.explain.moves import sentence_of
+from engine.explain.refusals import Asked, bounds_words, reason_of, returned_words
+from engine.explain.values import Wording, quoted
 from engine.ledger.observer import Watch
-from engine.programme.explain.moves import sentence_of
-from engine.programme.explain.refusals import Asked, bounds_words, reason_of, returned_words
-from engine.programme.explain.values import Wording, quoted
 from engine.programme.terms import RewardKind
 from schemas.rewards import shown_order
 from schemas.scalars import iso_from_instant

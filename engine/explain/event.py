@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.explain.awards import computation, cut_off, lost_group, nothing, unfinished, used_up
-from engine.programme.explain.conditions import Finding, failure
-from engine.programme.explain.ledger import LedgerNotes
-from engine.programme.explain.values import Wording, percent
+from engine.explain.awards import computation, cut_off, lost_group, nothing, unfinished, used_up
+from engine.explain.conditions import Finding, failure
+from engine.explain.ledger import LedgerNotes
+from engine.explain.values import Wording, percent
 from engine.programme.fields import OCCASION_TRIGGERS, TRIGGER_NAMES
 from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.interpret.observer import Gate, Observer
@@ -25,9 +25,9 @@ from schemas.scalars import iso_from_instant
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from engine.explain.ledger import Account
     from engine.ledger.observer import Watch
     from engine.member.state import MemberState, Occurrence
-    from engine.programme.explain.ledger import Account
     from engine.programme.interpret.facts import Facts
     from engine.programme.interpret.observer import Uses
     from engine.programme.model import Phase, Programme, Rule

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.explain.values import Wording
 from engine.programme.conditions import Kind, Measure
-from engine.programme.explain.values import Wording
 
 if TYPE_CHECKING:
     from engine.programme.model import Programme

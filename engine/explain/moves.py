@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.programme.explain.refusals import reason_of_itself
-from engine.programme.explain.values import Wording, quoted
+from engine.explain.refusals import reason_of_itself
+from engine.explain.values import Wording, quoted
 from schemas.events import OCCURRED_AT_MS_END
 from schemas.rewards import HONOURED, ITEM_UNITS
 

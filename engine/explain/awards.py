@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.explain.conditions import Finding, described
+from engine.explain.values import day, decimal, duration, percent, quoted
 from engine.programme.conditions import ALWAYS, Difference, Duration, Kind, Lines
-from engine.programme.explain.conditions import Finding, described
-from engine.programme.explain.values import day, decimal, duration, percent, quoted
 from engine.programme.interpret.facts import MONDAY_OF_DAY_ZERO, period_of
 from engine.programme.model import (
     Every,
@@ -27,8 +27,8 @@ from engine.programme.rules.metrics import window_sum
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from engine.explain.values import Wording
     from engine.programme.conditions import Field
-    from engine.programme.explain.values import Wording
     from engine.programme.interpret.facts import Facts
     from engine.programme.interpret.observer import Uses
     from engine.programme.model import Challenge, Give, Limit, LimitScope, Phase, Rule

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.explain.values import Wording, duration, percent, quoted
 from engine.ledger.forget import refunds_close_ms
 from engine.ledger.redemptions import steps_of
 from engine.ledger.refunds.rest import total_left
-from engine.programme.explain.values import Wording, duration, percent, quoted
 from engine.programme.interpret.facts import millionths
 from engine.programme.terms import Negative, RewardKind
 

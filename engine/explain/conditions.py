@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.explain.values import MISSING, elapsed, listed, quoted
 from engine.programme.conditions import (
     ALWAYS,
     NUMBERS,
@@ -17,12 +18,11 @@ from engine.programme.conditions import (
     Lines,
     Not,
 )
-from engine.programme.explain.values import MISSING, elapsed, listed, quoted
 from engine.programme.fields import LINE_TEXTS
 
 if TYPE_CHECKING:
+    from engine.explain.values import Wording
     from engine.programme.conditions import Condition, Literal
-    from engine.programme.explain.values import Wording
     from engine.programme.interpret.facts import Facts
 
 _C = Comparison
