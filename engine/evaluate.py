@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.intake.own_events import Attribution, Forwarded
 from engine.ledger import challenges, contests, ranks, referrals
 from engine.ledger.adjustments import Adjustment
 from engine.ledger.decisions import adjust, decide
@@ -15,14 +16,13 @@ from engine.ledger.schedule import celebrations, versions
 from engine.ledger.schedule.clock import perform_due
 from engine.ledger.turn import Turn
 from engine.member.profile import birthday_of, profile_after
-from engine.referral.facts import Attribution, Forwarded
 from schemas.events import Activity, Decision, Erasure, Profile, Purchase, Redemption, Refund, Share, Signup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.ledger.books import Books
     from engine.ledger.contests import Won
-    from engine.ledger.parts import Books
     from engine.member.state import MemberState, Occurrence
     from engine.programme.rules.protocol import Judges
     from schemas.events import MemberEvent

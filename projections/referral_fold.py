@@ -9,7 +9,7 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from engine.referral.facts import Attribution
+    from engine.intake.own_events import Attribution
     from schemas.rewards import RewardEvent
 
     Place = tuple[int, int]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from engine.explain.moves import sentence_of
 from engine.explain.refusals import Asked, bounds_words, reason_of, returned_words
 from engine.explain.values import Wording, quoted
-from engine.ledger.observer import Watch
+from engine.programme.rules.watch import Watch
 from engine.programme.terms import RewardKind
 from schemas.rewards import shown_order
 from schemas.scalars import iso_from_instant
@@ -19,10 +19,10 @@ from schemas.scalars import iso_from_instant
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from engine.ledger.observer import Priced
-    from engine.ledger.parts import Redemption, Refunded
     from engine.member.lots import Lot
+    from engine.member.pages import Redemption, Refunded
     from engine.programme.model import Programme
+    from engine.programme.rules.watch import Priced
     from schemas.events import Decision, Refund
     from schemas.events import Redemption as RedemptionEvent
     from schemas.rewards import RewardEvent

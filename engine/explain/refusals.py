@@ -15,9 +15,9 @@ from engine.programme.terms import Negative, RewardKind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.ledger.observer import Priced
-    from engine.ledger.parts import Refunded
+    from engine.member.pages import Refunded
     from engine.programme.model import Programme
+    from engine.programme.rules.watch import Priced
     from engine.programme.terms import CatalogueReward
     from schemas.events import Redemption, Refund
     from schemas.rewards import RewardEvent

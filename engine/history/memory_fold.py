@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.history.log_fold import Failed, LogFold
 from engine.ledger.memory.budgets import MemoryBudgets, RecordedBudgets
-from engine.ledger.parts import Parts
+from engine.member.parts import Parts
 from engine.member.state import drop_uses, has_many_uses, is_full, turn_page
 from engine.programme.rules.limits import kept_from_ms
 from engine.store.generations import adjustments, live_generation
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.ledger.parts import Page
+    from engine.member.pages import Page
     from engine.member.state import LimitUse, MemberState, Occurrence
     from engine.programme.compile.module import Judge
     from engine.programme.rules.budgets import Budget

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.ledger.parts import OrderFacts
+from engine.member.pages import OrderFacts
 from engine.member.state import PAGE_LOTS
 from engine.member.windows import LATE_MS
 from engine.programme.localtime import calendar_of
@@ -17,8 +17,9 @@ from engine.programme.localtime import calendar_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from engine.ledger.parts import Page, Parts
     from engine.member.lots import Lot
+    from engine.member.pages import Page
+    from engine.member.parts import Parts
     from engine.member.state import MemberState
     from engine.programme.model import Programme
     from engine.programme.rules.protocol import Judges

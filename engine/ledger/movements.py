@@ -15,9 +15,9 @@ from schemas.rewards import Posting, RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from engine.ledger.holdings import Holdings
-    from engine.ledger.parts import Books
-    from engine.ledger.schedule.agenda import Agenda, Held
+    from engine.ledger.books import Books
+    from engine.member.agenda import Agenda, Held
+    from engine.member.holdings import Holdings
     from engine.member.state import MemberState
 
 ENDED = {"coupon": "coupon.expired", "gift": "gift.revoked", "badge": "badge.revoked", "benefit": "benefit.ended"}

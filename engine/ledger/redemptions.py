@@ -6,9 +6,9 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger.movements import kind_of_unit, posting_of
-from engine.ledger.observer import Priced
-from engine.ledger.parts import Redemption, Taken
 from engine.member.lots import spendable
+from engine.member.pages import Redemption, Taken
+from engine.programme.rules.watch import Priced
 from engine.programme.terms import RewardKind
 from schemas.canonical import grant_key
 from schemas.events import INT64_MAX

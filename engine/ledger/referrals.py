@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from engine.intake.own_events import Attribution, Forwarded
 from engine.ledger import challenges, flagged
 from engine.ledger.forget import at_hand, note_order
 from engine.ledger.movements import posting_of
-from engine.ledger.parts import OrderFacts, ReferralFacts
 from engine.ledger.refunds.claims import not_of_levels
 from engine.ledger.refunds.judged import judged_by_name, referral_event
 from engine.ledger.refunds.refund import refund_of_referee
 from engine.ledger.refunds.undoing import Undoing
+from engine.member.pages import OrderFacts, ReferralFacts
+from engine.member.referral import Referral
 from engine.member.windows import LATE_MS
 from engine.programme.interpret.facts import Facts
 from engine.programme.rules.counting import name_of
-from engine.referral.facts import Attribution, Forwarded, Referral
 from schemas.canonical import completion_key
 from schemas.events import Decision, MemberEvent, Purchase, Refund, Signup
 from schemas.rewards import RewardEvent, order_key, referee_of

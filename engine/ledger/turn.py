@@ -17,7 +17,7 @@ from schemas.rewards import RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.ledger.parts import Books
+    from engine.ledger.books import Books
     from engine.member.lots import Lot
     from engine.member.state import MemberState
     from engine.programme.localtime import Calendar

@@ -7,13 +7,13 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from engine.evaluate import fold
+from engine.intake.own_events import Attribution
 from engine.live import ticks
 from engine.live.duplicates import DUPLICATE
-from engine.live.turns import Turns
 from engine.live.work import ACCEPTED, QUARANTINED, REPEATED, failed, set_aside, verdict_on
 from engine.member.state import Occurrence
-from engine.referral.facts import Attribution
 from engine.referral.tracker import FORWARDED
+from engine.referral.turns import Turns
 from engine.store.logs import forwards
 from engine.store.logs.binary_copy import pack_text
 from engine.store.members import personal
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.intake.batch import Admitted, SetAside
+    from engine.intake.own_events import Forwarded
     from engine.live.ticks import Tick
     from engine.live.work import Work
     from engine.programme.compile.module import Judge
     from engine.programme.model import Programme
-    from engine.referral.facts import Forwarded
     from engine.store.logs.forwards import Due
     from engine.store.logs.reward_log import RewardRows
     from engine.store.logs.source_log import Head

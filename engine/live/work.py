@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from engine.intake.batch import Admitted, Batch, Partition
     from engine.live.duplicates import Seen
     from engine.live.ticks import Tick
-    from engine.live.turns import Drained
     from engine.member.profile import MemberProfile
     from engine.member.state import LimitUse
+    from engine.referral.turns import Drained
     from engine.store.campaigns.budgets import Row
     from engine.store.logs.forwards import Due
     from engine.store.logs.reward_log import RewardRows

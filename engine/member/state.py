@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from engine.ledger.parts import Completion, OrderFacts, Page
 from engine.member.lots import Lot  # noqa: TC001  msgspec reads the annotations
+from engine.member.pages import Completion, OrderFacts, Page
 from engine.member.profile import MemberProfile  # noqa: TC001  as above
+from engine.member.referral import Referral  # noqa: TC001  as above
 from engine.member.standing import Standing  # noqa: TC001  as above
 from engine.member.windows import Window  # noqa: TC001  as above
-from engine.referral.facts import Referral  # noqa: TC001  as above
 
 if TYPE_CHECKING:
     from engine.programme.rules.budgets import UseBooks

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field, structs
 
-from engine.ledger.parts import Line, Refunded
-from engine.ledger.refunds.rest import after_refund, rest_of
-from engine.programme.terms import Block
-from engine.referral.facts import (
+from engine.intake.own_events import (
     Forwarded,
     ForwardedActivity,
     ForwardedDecision,
@@ -21,13 +18,16 @@ from engine.referral.facts import (
     ForwardedSignup,
     own_id,
 )
+from engine.ledger.refunds.rest import after_refund, rest_of
+from engine.member.pages import Line, Refunded
+from engine.programme.terms import Block
 from schemas.events import INT64_MAX, PERSONAL_FIELDS, Activity, Decision, Purchase, Refund, Signup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from engine.intake.own_events import Attribution, Carried
     from engine.programme.terms import ReferralTerms
-    from engine.referral.facts import Attribution, Carried
     from schemas.events import Event
 
     Purchases = Callable[[str], Purchase | None]

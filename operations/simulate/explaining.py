@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.explain.event import Explainer
 from engine.explain.tier import explain_tier
+from engine.intake.own_events import Attribution, Forwarded
 from engine.ledger.adjustments import Adjustment
 from engine.ledger.flagged import is_grant
 from engine.programme.rules.tiers import report_of
-from engine.referral.facts import Attribution, Forwarded
 from operations.simulate.outcome import Explained
 from schemas.events import TYPE_NAMES
 

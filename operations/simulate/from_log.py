@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from engine.explain.event import Explainer
 from engine.history.memory_fold import MemoryFold
 from engine.history.replay import shares_anything
+from engine.intake.own_events import Attribution
 from engine.programme.compile.module import compile_programme
 from engine.programme.rules.tiers import report_of
-from engine.referral.facts import Attribution
 from engine.store import programmes
 from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import meanings, shadows

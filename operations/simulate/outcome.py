@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from engine.explain.event import RuleExplanation
     from engine.explain.ledger import Account
     from engine.explain.tier import TierExplanation
+    from engine.intake.own_events import Attribution
     from engine.programme.file.problems import Problem
     from engine.programme.rules.tiers import Standings
-    from engine.referral.facts import Attribution
     from projections.item_fold import HeldItem
     from schemas.rejection import Reason
     from schemas.rewards import RewardEvent

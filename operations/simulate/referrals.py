@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from engine.intake.own_events import Attribution
 from engine.ledger.forget import refunds_close_ms
 from engine.programme.localtime import calendar_of
 from engine.referral.attribution import Attributor, TouchSeen, Waiting, first_signup
 from engine.referral.codes import free_code
-from engine.referral.facts import Attribution
 from engine.referral.identities import identities_of
 from engine.referral.tracker import Tracker, forward_all
 from schemas.events import Decision, Erasure, Purchase, Signup, Touch
@@ -17,8 +17,8 @@ from schemas.events import Decision, Erasure, Purchase, Signup, Touch
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from engine.intake.own_events import Forwarded
     from engine.programme.model import Programme
-    from engine.referral.facts import Forwarded
     from engine.referral.tracker import Purchases
     from schemas.events import Event
 

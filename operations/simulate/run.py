@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engine.evaluate import advance, award, fold
 from engine.explain.event import Explainer
 from engine.intake import admit
+from engine.intake.own_events import Attribution
 from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.memory.budgets import MemoryBudgets
 from engine.ledger.schedule.versions import Activation
@@ -20,7 +21,6 @@ from engine.member.state import MemberState, Occurrence
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_file, refused
 from engine.programme.file.problems import unusable
-from engine.referral.facts import Attribution
 from operations.simulate.contests import LATENESS_MS, SimulatedContests
 from operations.simulate.event_lines import activation_in, event_id_in, read_lines, tick_in
 from operations.simulate.explaining import Explaining, Heading, heading_of

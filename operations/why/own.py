@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.explain.moves import sentence_of
 from engine.explain.values import Wording
+from engine.intake.own_events import Attribution, Forwarded
 from engine.live.transaction import load_judge
-from engine.referral.facts import Attribution, Forwarded
 from engine.store.generations import live_generation
 from schemas.rewards import Posting, RewardEvent
 

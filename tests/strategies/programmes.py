@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from engine.referral.facts import (
+from engine.intake.own_events import (
     Attribution,
     Forwarded,
     ForwardedActivity,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.ledger.books import Placed
 from engine.ledger.memory.budgets import MemoryBudgets
-from engine.ledger.parts import Parts, Placed
 from engine.ledger.schedule.versions import since
-from engine.referral.facts import Referred
+from engine.member.parts import Parts
+from engine.member.referral import Referred
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from engine.ledger.books import Redeemed
     from engine.ledger.memory.budgets import RecordedBudgets
-    from engine.ledger.parts import Redeemed
     from engine.ledger.schedule.versions import Activation
     from engine.member.state import LimitUse, MemberState, Occurrence
     from engine.programme.rules.budgets import Budget

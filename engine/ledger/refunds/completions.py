@@ -9,7 +9,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger.forget import is_order_known
-from engine.ledger.parts import Completion
+from engine.member.pages import Completion
 from engine.member.windows import Window, bounded
 from engine.programme.localtime import calendar_of
 from engine.programme.rules.counting import REACHED, ROUND, STANDING, UNTIL_MS, complete, counting_of
@@ -18,8 +18,8 @@ from schemas.canonical import again_identity
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.ledger.parts import Contribution, OrderFacts
     from engine.ledger.turn import Turn
+    from engine.member.pages import Contribution, OrderFacts
     from engine.programme.model import Challenge, Rule
 
 _EVER = -(1 << 62)

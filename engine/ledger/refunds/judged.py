@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from engine.ledger.parts import OrderFacts, ReferralFacts, Refunded
 from engine.ledger.refunds.rest import Rest, rest_of
+from engine.member.pages import OrderFacts, ReferralFacts, Refunded
 from engine.programme.interpret.facts import Facts
 from engine.programme.localtime import calendar_of
 from engine.programme.occasions import ReferralEvent

@@ -9,11 +9,11 @@ from msgspec import structs
 
 from engine.ledger import contests
 from engine.ledger.forget import at_hand, is_order_known, refunds_close_ms
-from engine.ledger.parts import Refunded
 from engine.ledger.redemptions import give_back
 from engine.ledger.refunds.judged import kept_facts, order_of_referee, own_order
 from engine.ledger.refunds.rest import after_refund, rest_of
 from engine.ledger.refunds.undoing import Undoing
+from engine.member.pages import Refunded
 from engine.programme.interpret.facts import metric_value
 from engine.programme.rules.returned import take_from_metric
 

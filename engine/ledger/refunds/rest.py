@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from engine.ledger.parts import Line
+from engine.member.pages import Line
 from engine.programme.interpret.facts import millionths
 from engine.programme.interpret.interpreter import award_of
 from engine.programme.model import Phase, in_order
@@ -22,8 +22,8 @@ from schemas.events import Tender
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from engine.ledger.parts import Refunded
     from engine.member.lots import Lot
+    from engine.member.pages import Refunded
     from engine.programme.interpret.facts import Facts
     from engine.programme.model import Challenge, Programme
     from schemas.events import Refund

@@ -30,11 +30,11 @@ from schemas.rewards import referee_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from engine.ledger.parts import Completion, Contribution
     from engine.ledger.refunds.completions import Again
     from engine.ledger.refunds.judged import Judged
     from engine.ledger.turn import Turn
     from engine.member.lots import Lot
+    from engine.member.pages import Completion, Contribution
     from engine.member.standing import Reached
     from engine.programme.model import Programme, Rule
 

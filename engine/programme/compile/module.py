@@ -19,7 +19,6 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from engine.ledger.observer import NOBODY
 from engine.programme.compile import syntax
 from engine.programme.compile.fields import FieldReader
 from engine.programme.compile.rule import RulesCompiler
@@ -34,15 +33,16 @@ from engine.programme.rules.draws import is_treated, wins
 from engine.programme.rules.kept_facts import keep_facts
 from engine.programme.rules.limits import begins_control, is_forgotten
 from engine.programme.rules.protocol import is_followed, tier_clock_of, timed_by
+from engine.programme.rules.watch import NOBODY
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from engine.ledger.observer import Watch
     from engine.member.state import MemberState, Occurrence
     from engine.programme.interpret.facts import Facts
     from engine.programme.model import Phase, Programme, Rule
+    from engine.programme.rules.watch import Watch
     from schemas.events import Event
 
     JudgeFunction = Callable[[Any, MemberState, Occurrence], Sequence[RewardEvent]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from engine.ledger.observer import NOBODY
 from engine.member.state import LimitUse
 from engine.programme.conditions import Duration
 from engine.programme.fields import TRIGGERS
@@ -43,6 +42,7 @@ from engine.programme.rules.expiry import Expiry
 from engine.programme.rules.kept_facts import ORDERS, are_always_kept, frozen_items, frozen_value, keep_facts
 from engine.programme.rules.limits import ForgottenUse, RollingUse, begins_control, is_forgotten, limit_count
 from engine.programme.rules.protocol import is_followed, tier_clock_of, timed_by
+from engine.programme.rules.watch import NOBODY
 from schemas.canonical import grant_key
 from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent
@@ -50,10 +50,10 @@ from schemas.rewards import RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.ledger.observer import Watch
     from engine.member.state import MemberState, Occurrence
     from engine.programme.model import Amount, Challenge, Draw, Give, Limit, LimitScope, Programme, Rule
     from engine.programme.rules.kept_facts import Frozen
+    from engine.programme.rules.watch import Watch
     from schemas.events import Event, MemberEvent
 
     Uses = dict[LimitScope, LimitUse | RollingUse | ForgottenUse]

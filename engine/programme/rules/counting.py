@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.ledger.parts import Completion, Contribution, OrderFacts
+from engine.member.pages import Completion, Contribution, OrderFacts
 from engine.member.windows import LATE_MS, bounded
 from engine.programme.localtime import DAY_MS
 from engine.programme.occasions import ChallengeCompletion, ReferralEvent, TierChange

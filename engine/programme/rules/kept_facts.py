@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from engine.ledger.parts import OrderFacts
+from engine.member.pages import OrderFacts
 from engine.programme.conditions import (
     AllOf,
     AnyOf,

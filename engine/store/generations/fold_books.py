@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from engine.ledger.parts import Parts, Placed, Redeemed
+from engine.ledger.books import Placed, Redeemed
 from engine.ledger.schedule.versions import Activation, since
-from engine.referral.facts import Referred
+from engine.member.parts import Parts
+from engine.member.referral import Referred
 from engine.store.campaigns import closings
 from engine.store.generations.live_generation import version_in
 from engine.store.generations.replay_facts import Facts, redeemed_by

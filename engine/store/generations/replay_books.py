@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.ledger.parts import Page
+    from engine.member.pages import Page
     from engine.member.state import MemberState, Occurrence
     from engine.programme.rules.budgets import Budget
     from engine.programme.rules.protocol import Judges

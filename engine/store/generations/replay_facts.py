@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.ledger.books import Redeemed
 from engine.ledger.contests import Won
 from engine.ledger.memory.budgets import Asking
-from engine.ledger.parts import Redeemed
 from engine.member.state import LimitUse
 from engine.store.campaigns.budgets import FACT
 from engine.store.generations import live_generation, live_schedule

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from msgspec import DecodeError, msgpack, structs
 
+from engine.intake.own_events import Attribution, Forwarded, own_id
 from engine.ledger import adjustments
 from engine.ledger.adjustments import Adjustment
-from engine.live.turns import Drained
 from engine.referral.attribution import Waiting
-from engine.referral.facts import Attribution, Forwarded, own_id
 from engine.referral.tracker import Tracker
+from engine.referral.turns import Drained
 from engine.store.eras import newest
 from schemas.canonical import event_identity
 from schemas.events import ID_CHARACTERS_MAX, MemberEvent

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from psycopg2.extras import execute_values
 
-from engine.ledger.parts import Parts, Placed
+from engine.ledger.books import Placed
 from engine.ledger.schedule.versions import Activation, since
-from engine.referral.facts import Referred
+from engine.member.parts import Parts
+from engine.member.referral import Referred
 from engine.store.campaigns import closings
 from engine.store.eras import hold, newest
 from engine.store.generations import live_generation

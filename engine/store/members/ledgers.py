@@ -12,9 +12,10 @@ from msgspec import msgpack
 from psycopg2.extras import execute_values
 
 from engine.ledger.forget import forget
-from engine.ledger.parts import Page, Parts, Redemption, Refunded
+from engine.member.pages import Page, Redemption, Refunded
+from engine.member.parts import Parts
+from engine.member.referral import Referred
 from engine.member.state import is_full, turn_page
-from engine.referral.facts import Referred
 from engine.store.logs.binary_copy import copy_rows, pack_bytes, pack_text
 from schemas.events import Refund
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field, msgpack
 
-from engine.ledger.parts import Parts  # noqa: TC001  msgspec reads the annotations
+from engine.member.parts import Parts  # noqa: TC001  msgspec reads the annotations
 from engine.member.profile import MemberProfile
 from engine.member.state import MemberState
 from engine.programme.rules.tiers import Standings  # noqa: TC001  as above

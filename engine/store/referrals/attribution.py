@@ -15,11 +15,11 @@ from msgspec import msgpack
 from psycopg2.extras import execute_values
 
 from engine.intake.batch import Admitted, admitted_from
+from engine.intake.own_events import own_id
 from engine.ledger.forget import refunds_close_ms
 from engine.programme.localtime import DAY_ZERO, calendar_of
 from engine.referral.attribution import Attributor, TouchSeen, Waiting, first_signup
 from engine.referral.codes import free_code, normalised
-from engine.referral.facts import own_id
 from engine.referral.identities import identities_of
 from engine.referral.tracker import FORWARDED, Tracker, forward_all
 from engine.store.eras import newest
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.live.turns import Turns
+    from engine.intake.own_events import Attribution, Forwarded
     from engine.programme.model import Programme
-    from engine.referral.facts import Attribution, Forwarded
     from engine.referral.identities import Identities
     from engine.referral.tracker import Purchases
+    from engine.referral.turns import Turns
     from engine.store.members.member_states import Member
     from schemas.events import Event
 

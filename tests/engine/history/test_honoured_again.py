@@ -8,10 +8,10 @@ import pytest
 from msgspec import msgpack, structs
 
 from engine.intake.batch import Batch
-from engine.ledger.parts import Redemption
 from engine.live import transaction as live
 from engine.live.release import release_member
 from engine.live.transaction import load_judge
+from engine.member.pages import Redemption
 from engine.store.database import transaction
 from operations.replay.generations import discard, promote
 from operations.simulate.from_log import simulate_log

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.referral.facts import Referral
+from engine.member.referral import Referral
 from schemas.events import Decision, Purchase, Refund
 from tests.engine.books import turn_if_full
 from tests.engine.ledger.test_extremes import HEAD, OneMember, admitted, bought

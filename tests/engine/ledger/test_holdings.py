@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.evaluate import fold
-from engine.ledger import holdings
-from engine.ledger.holdings import Holdings, holdings_of
+from engine.ledger.holdings import holdings_of
 from engine.ledger.memory.books import MemoryBooks
-from engine.ledger.schedule.agenda import Agenda
+from engine.member import holdings
+from engine.member.agenda import Agenda
+from engine.member.holdings import Holdings
 from engine.member.lots import Lot
 from engine.member.state import PAGE_LOTS, MemberState, Occurrence
 from engine.programme.compile.module import compile_programme

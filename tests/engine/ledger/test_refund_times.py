@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 
+from engine.member.referral import Referral
 from engine.member.state import turn_page
 from engine.member.windows import LATE_MS
 from engine.programme.file.load import load_programme
-from engine.referral.facts import Referral
 from schemas.events import Decision, MemberEvent, Refund, Share
 from tests.engine.books import turn_if_full
 from tests.engine.ledger.test_extremes import HEAD, OneMember, bought

@@ -12,10 +12,10 @@ import pytest
 from msgspec import msgpack
 
 from engine.intake.batch import Batch, ClockMove
+from engine.intake.own_events import Attribution
 from engine.live import release
 from engine.live import transaction as live
 from engine.live.transaction import LiveTransaction
-from engine.referral.facts import Attribution
 from engine.store.campaigns import contests
 from engine.store.database import transaction
 from engine.store.logs import forwards

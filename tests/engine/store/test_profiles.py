@@ -29,7 +29,7 @@ from tests.system.load import START_MS, activate
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from engine.ledger.parts import Books
+    from engine.ledger.books import Books
     from engine.member.state import MemberState, Occurrence
     from engine.programme.rules.protocol import Judges
     from schemas.events import MemberEvent

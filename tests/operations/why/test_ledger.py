@@ -14,8 +14,8 @@ from engine.explain.ledger import LedgerNotes
 from engine.explain.moves import sentence_of
 from engine.explain.refusals import REASONS
 from engine.explain.values import Wording
-from engine.ledger.observer import Watch
 from engine.programme.file.load import load_programme
+from engine.programme.rules.watch import Watch
 from operations.simulate.run import simulate
 from schemas.rewards import MOVES, REWARD_TYPES, Posting, RewardEvent
 from tests.models.comparison import simulated

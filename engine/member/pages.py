@@ -5,22 +5,13 @@ The newest lots lie in the state, where a grant finds them at hand; full pages o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any
 
 from msgspec import Struct, field
 
 from engine.member.lots import Lot  # noqa: TC001  msgspec reads the annotations
 from engine.member.windows import Window  # noqa: TC001  as above
-from engine.programme.rules.budgets import UseBooks
-from engine.referral.facts import Referred  # noqa: TC001  as above
-from schemas.events import Purchase, Refund  # noqa: TC001  as above
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from engine.ledger.holdings import Holdings
-    from engine.ledger.schedule.versions import Activation
-    from engine.programme.rules.protocol import Judges
+from schemas.events import Purchase  # noqa: TC001  as above
 
 
 class ReferralFacts(Struct, array_like=True):
@@ -144,86 +135,3 @@ class Redemption(Struct, array_like=True):
     items: list[bytes] = field(default_factory=list)
     moves: int = 0
     hands_out: str | None = None
-
-
-class Parts(Struct):
-    """Hold all parts of one member's ledger; `waiting` are refunds whose purchase has not come, by order.
-
-    `referred` are the member's referees of whom something is known. `holdings` and `reserved`, the redemptions that may
-    be open, are found from the others and are never stored; None: nobody has looked for them yet.
-    """
-
-    pages: dict[int, Page] = field(default_factory=dict)
-    refunded: dict[str, Refunded] = field(default_factory=dict)
-    redemptions: dict[str, Redemption] = field(default_factory=dict)
-    waiting: dict[str, list[Refund]] = field(default_factory=dict)
-    referred: dict[str, Referred] = field(default_factory=dict)
-    holdings: Holdings | None = None
-    reserved: dict[str, Redemption] | None = None
-
-    def lots(self) -> Iterator[Lot]:
-        """Yield the lots of all pages, the oldest page first."""
-        for number in sorted(self.pages):
-            yield from self.pages[number].lots
-
-
-class Placed(Struct):
-    """Hold a recorded purchase and the version of the programme that judged it."""
-
-    purchase: Purchase
-    version: int
-
-
-class Redeemed(NamedTuple):
-    """Say what became of a redemption where it was live: `amount` was reserved, or why it was refused.
-
-    Members have had the gift or the money since, so no other generation decides it again. `version` judged it then.
-    """
-
-    amount: int
-    refused: str | None
-    version: int
-
-
-class Books(UseBooks, Protocol):
-    """Fetch what a fold needs beyond the member's state, when it needs it."""
-
-    def parts(self) -> Parts:
-        """Return the member's parts, the same object each time; what is changed in it is kept."""
-        ...
-
-    def purchase(self, order_id: str) -> Placed | None:
-        """Return the purchase of the member's order as it was recorded before this event, or None."""
-        ...
-
-    def judge(self, version: int) -> Judges:
-        """Return the judge of an activated version."""
-        ...
-
-    def activations(self, version: int) -> Sequence[Activation]:
-        """Return what was activated after a version, up to the place of what is under way, the earliest first."""
-        ...
-
-    def stock_used(self, reward: str) -> int:
-        """Return how many of a catalogue's reward were taken so far, by anybody."""
-        ...
-
-    def use_stock(self, reward: str, change: int) -> None:
-        """Count a reward as taken, or with a negative change as given back."""
-        ...
-
-    def redeemed(self, seq: int, event_id: str) -> Redeemed | None:
-        """Return what became of a redemption where it was live, judged at `seq`; None where it is decided now."""
-        ...
-
-    def is_closed(self, contest: str, period: int, seq: int) -> bool:
-        """Whether a period of a contest was closed before a place in the member's shard: nothing counts for it."""
-        ...
-
-    def referred(self, referee_id: str) -> Referred:
-        """Return what became of a referee of the member's, the same object each time; what is changed in it is kept."""
-        ...
-
-    def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
-        """Give an amount, or so many times, back to a budget's period; it never falls below 0."""
-        ...

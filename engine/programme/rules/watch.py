@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from engine.ledger.parts import Redemption, Refunded
     from engine.member.lots import Lot
+    from engine.member.pages import Redemption, Refunded
     from engine.programme.model import Programme
     from engine.programme.terms import CatalogueReward
     from schemas.events import Decision, Event, Refund

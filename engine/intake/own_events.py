@@ -5,8 +5,6 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Literal
 
-from msgspec import Struct
-
 from schemas.events import (
     ID_CHARACTERS_MAX,
     Activity,
@@ -93,19 +91,3 @@ class Forwarded(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=F
     flagged: bool = False
     purchase: Purchase | None = None
     referee: tuple[str | None, str | None, str | None, str | None] = (None, None, None, None)
-
-
-class Referral(Struct, array_like=True):
-    """Hold, in the referee's state, who referred them."""
-
-    referrer_id: str
-    flagged: bool = False
-    voided: bool = False
-
-
-class Referred(Struct, array_like=True):
-    """Hold, in the referrer's ledger, what became of one referee."""
-
-    qualified: bool = False
-    voided: bool = False
-    released: bool = False

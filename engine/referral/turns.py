@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from engine.referral.facts import Forwarded
+    from engine.intake.own_events import Forwarded
 
     Pair = tuple[int, int]
 

@@ -1,0 +1,80 @@
+"""Fetch what a fold needs beyond a member's state: parts of the ledger, purchases, versions, budgets, stock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from msgspec import Struct
+
+from engine.programme.rules.budgets import UseBooks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.ledger.schedule.versions import Activation
+    from engine.member.parts import Parts
+    from engine.member.referral import Referred
+    from engine.programme.rules.protocol import Judges
+    from schemas.events import Purchase
+
+
+class Placed(Struct):
+    """Hold a recorded purchase and the version of the programme that judged it."""
+
+    purchase: Purchase
+    version: int
+
+
+class Redeemed(NamedTuple):
+    """Say what became of a redemption where it was live: `amount` was reserved, or why it was refused.
+
+    Members have had the gift or the money since, so no other generation decides it again. `version` judged it then.
+    """
+
+    amount: int
+    refused: str | None
+    version: int
+
+
+class Books(UseBooks, Protocol):
+    """Fetch what a fold needs beyond the member's state, when it needs it."""
+
+    def parts(self) -> Parts:
+        """Return the member's parts, the same object each time; what is changed in it is kept."""
+        ...
+
+    def purchase(self, order_id: str) -> Placed | None:
+        """Return the purchase of the member's order as it was recorded before this event, or None."""
+        ...
+
+    def judge(self, version: int) -> Judges:
+        """Return the judge of an activated version."""
+        ...
+
+    def activations(self, version: int) -> Sequence[Activation]:
+        """Return what was activated after a version, up to the place of what is under way, the earliest first."""
+        ...
+
+    def stock_used(self, reward: str) -> int:
+        """Return how many of a catalogue's reward were taken so far, by anybody."""
+        ...
+
+    def use_stock(self, reward: str, change: int) -> None:
+        """Count a reward as taken, or with a negative change as given back."""
+        ...
+
+    def redeemed(self, seq: int, event_id: str) -> Redeemed | None:
+        """Return what became of a redemption where it was live, judged at `seq`; None where it is decided now."""
+        ...
+
+    def is_closed(self, contest: str, period: int, seq: int) -> bool:
+        """Whether a period of a contest was closed before a place in the member's shard: nothing counts for it."""
+        ...
+
+    def referred(self, referee_id: str) -> Referred:
+        """Return what became of a referee of the member's, the same object each time; what is changed in it is kept."""
+        ...
+
+    def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
+        """Give an amount, or so many times, back to a budget's period; it never falls below 0."""
+        ...
