@@ -18,7 +18,8 @@ from msgspec import structs
 from bench import load
 from bench.databases import fresh, server, write_share
 from bench.replay import decode_us
-from engine.intake.batch import Batch, admitted_from
+from engine.intake.batch import admitted_from
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.database import one
 from schemas.codec import CommittedSchemas, Encoder

@@ -12,7 +12,8 @@ import psutil
 import psycopg2
 from psycopg2 import sql
 
-from engine.intake.batch import Admitted, Batch, admitted_from
+from engine.intake.batch import Admitted, admitted_from
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.database import migrate, one
 from operations.services.postgresql import LocalPostgres

@@ -15,11 +15,12 @@ from bench import programmes
 from bench.engines import Engine, engines, fields_of
 from engine.evaluate import fold
 from engine.ledger.memory.books import MemoryBooks
-from engine.member.state import MemberState, Occurrence, is_full, turn_page, turn_uses
+from engine.member.state import MemberState, is_full, turn_page, turn_uses
 from engine.programme.compile.module import Judge, compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.localtime import calendar_of
 from engine.programme.model import in_order
+from engine.programme.rules.occurrence import Occurrence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -21,7 +21,8 @@ import psycopg2
 from bench.databases import cpu_s, fresh, postmaster, server
 from bench.load import PROGRAMME, purchases
 from consumers.output.producer import POSITIONS_MAX, SHARDS_MAX
-from engine.intake.batch import Admitted, Batch, OffsetMove, admitted_from
+from engine.intake.batch import Admitted, OffsetMove, admitted_from
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.database import PUBLISHER, connect, one, transaction
 from engine.store.eras import keep_to_keys

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from bench.databases import fresh, server, write_share
 from engine.evaluate import fold
 from engine.ledger.memory.books import MemoryBooks
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
+from engine.programme.rules.occurrence import Occurrence
 from engine.store.database import one, transaction
 from operations.member.view import member
 from operations.why.event import why_event, why_member, why_reward

@@ -11,7 +11,8 @@ from contextlib import closing
 
 from bench import load
 from bench.databases import fresh, server
-from engine.intake.batch import Admitted, Batch, ClockMove, admitted_from
+from engine.intake.batch import Admitted, ClockMove, admitted_from
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.events import Event, Purchase, Share, Signup

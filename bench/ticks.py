@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 import psycopg2
 
 from engine.evaluate import fold
-from engine.intake.batch import Batch, ClockMove
+from engine.intake.batch import ClockMove
 from engine.ledger.memory.books import MemoryBooks
+from engine.live.batch import Batch
 from engine.live.ticks import DUE, MEMBERS_MAX
 from engine.live.transaction import LiveTransaction
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
+from engine.programme.rules.occurrence import Occurrence
 from engine.store import programmes
 from engine.store.database import migrate, transaction
 from engine.store.logs.binary_copy import pack_text

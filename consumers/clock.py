@@ -11,7 +11,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from consumers.source.open_transactions import OpenTransactions
 from consumers.source.source import place_of
-from engine.intake.batch import Batch, ClockMove
+from engine.intake.batch import ClockMove
+from engine.live.batch import Batch
 from engine.store.database import INFRASTRUCTURE, one, transaction
 from engine.store.generations import live_generation
 from engine.store.session.failures import words_of

@@ -31,7 +31,7 @@ from consumers.source.schema_waits import SchemaWaits
 from consumers.source.source import END_OF_PARTITION, OUT_OF_RANGE, Source, consumer_config, place_of
 from consumers.source.track import Track
 from consumers.writer import Stopped, TookTooLong, Writer
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.live.standings import retell
 from engine.store.database import INFRASTRUCTURE
 from engine.store.kafka.offsets import Fenced

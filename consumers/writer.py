@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from engine.intake.batch import Batch
+    from engine.live.batch import Batch
     from engine.live.work import Outcome
 
 log = structlog.get_logger()

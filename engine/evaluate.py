@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from engine.ledger.books import Books
     from engine.ledger.contests import Won
-    from engine.member.state import MemberState, Occurrence
+    from engine.member.state import MemberState
+    from engine.programme.rules.occurrence import Occurrence
     from engine.programme.rules.protocol import Judges
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from consumers.health.watch import Watch
-    from engine.intake.batch import Batch
+    from engine.live.batch import Batch
     from engine.live.work import Outcome
     from operations.figures import Figures
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from consumers.health.metrics import Metrics
     from consumers.source.lanes import Lanes
-    from engine.intake.batch import Batch, Partition
+    from engine.intake.batch import Partition
+    from engine.live.batch import Batch
     from engine.live.work import Outcome
     from operations.settings import Settings
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from consumers.source.lanes import Lanes
     from consumers.source.positions import Positions
-    from engine.intake.batch import Batch, Partition
+    from engine.intake.batch import Partition
+    from engine.live.batch import Batch
     from operations.kafka.ends import Ends
 
 log = structlog.get_logger()

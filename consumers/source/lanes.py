@@ -13,7 +13,8 @@ from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from engine.intake.batch import Admitted, Batch, LastRecord, OffsetMove, digest_of
+from engine.intake.batch import Admitted, LastRecord, OffsetMove, digest_of
+from engine.live.batch import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from engine.explain.ledger import Account
-    from engine.member.state import MemberState, Occurrence
+    from engine.member.state import MemberState
     from engine.programme.interpret.facts import Facts
     from engine.programme.interpret.observer import Uses
     from engine.programme.model import Phase, Programme, Rule
+    from engine.programme.rules.occurrence import Occurrence
     from engine.programme.rules.watch import Watch
     from schemas.events import Event
     from schemas.rewards import RewardEvent

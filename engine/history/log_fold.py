@@ -17,13 +17,14 @@ from engine.ledger.adjustments import Adjustment, counts
 from engine.ledger.contests import has_won, ranked, scores_of
 from engine.ledger.schedule.versions import Activation
 from engine.live.ticks import MEMBERS_MAX
-from engine.live.transaction import load_judge
-from engine.member.state import Occurrence, is_full
+from engine.member.state import is_full
 from engine.programme.periods import ended_by
+from engine.programme.rules.occurrence import Occurrence
 from engine.programme.rules.protocol import moves_members
 from engine.store.generations.live_generation import version_in
 from engine.store.generations.replay_facts import Facts
 from engine.store.logs import history, source_log
+from engine.store.programmes import load_judge
 from engine.store.session.failures import is_judging
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX, Profile, Purchase, Signup

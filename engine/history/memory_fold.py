@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.member.pages import Page
-    from engine.member.state import LimitUse, MemberState, Occurrence
+    from engine.member.state import LimitUse, MemberState
     from engine.programme.compile.module import Judge
-    from engine.programme.rules.budgets import Budget
+    from engine.programme.rules.occurrence import Budget, Occurrence
     from engine.programme.rules.protocol import Judges
     from engine.store.generations.shadows import Generation
     from engine.store.logs.history import Logged

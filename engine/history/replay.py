@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg2
 
 from engine.history.log_fold import Failed, LogFold
-from engine.live.transaction import load_judge
 from engine.programme.rules.tiers import report_of
 from engine.store.campaigns import contests
 from engine.store.generations import adjustments, live_generation, shadow_states
@@ -26,6 +25,7 @@ from engine.store.logs.reward_log import PostingFields, RewardRows
 from engine.store.logs.whole_log import MERGED_PAGE_ROWS, WholeLog, place
 from engine.store.members import member_states
 from engine.store.members.erased_members import Copied, read_copied
+from engine.store.programmes import load_judge
 from schemas.events import INT64_MAX
 from schemas.partitioning import SHARDS
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from engine.programme.rules.budgets import UseBooks
+from engine.programme.rules.occurrence import UseBooks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,8 +73,4 @@ class Books(UseBooks, Protocol):
 
     def referred(self, referee_id: str) -> Referred:
         """Return what became of a referee of the member's, the same object each time; what is changed in it is kept."""
-        ...
-
-    def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
-        """Give an amount, or so many times, back to a budget's period; it never falls below 0."""
         ...

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from engine.ledger import flagged
 from engine.ledger.movements import REVOKED, Movements, posting_of
 from engine.member.lots import ITEM_UNITS
-from engine.member.state import Occurrence
 from engine.programme.localtime import calendar_of
 from engine.programme.rules.expiry import Expiry
+from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import refusal_key
 from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent

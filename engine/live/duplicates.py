@@ -12,7 +12,8 @@ from schemas.events import Purchase
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.intake.batch import Admitted, Batch
+    from engine.intake.batch import Admitted
+    from engine.live.batch import Batch
     from engine.store.logs.source_log import Known
     from schemas.events import Event
 

@@ -11,7 +11,7 @@ from engine.intake.own_events import Attribution
 from engine.live import ticks
 from engine.live.duplicates import DUPLICATE
 from engine.live.work import ACCEPTED, QUARANTINED, REPEATED, failed, set_aside, verdict_on
-from engine.member.state import Occurrence
+from engine.programme.rules.occurrence import Occurrence
 from engine.referral.tracker import FORWARDED
 from engine.referral.turns import Turns
 from engine.store.logs import forwards

@@ -9,8 +9,7 @@ from msgspec import msgpack
 
 from engine.evaluate import advance, fold
 from engine.ledger.adjustments import counts
-from engine.live.transaction import load_judge
-from engine.member.state import Occurrence
+from engine.programme.rules.occurrence import Occurrence
 from engine.programme.rules.tiers import report_of
 from engine.store.campaigns.budgets import StoredBudgets
 from engine.store.generations import adjustments, live_generation
@@ -19,6 +18,7 @@ from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.reward_log import PostingFields, RewardRows
 from engine.store.members import member_states, personal, profiles
 from engine.store.members.books import StoredBooks
+from engine.store.programmes import load_judge
 from engine.store.session.failures import is_data
 from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import structs
 
-from engine.intake.batch import Admitted, Batch, Portion, SetAside
+from engine.intake.batch import Admitted, SetAside
 from engine.live import ticks
+from engine.live.batch import Batch, Portion
 from engine.live.duplicates import NotLookedUp
 from engine.live.in_a_row import fates, named
 from engine.live.ticks import Tick

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from psycopg2.extras import execute_values
 
-from engine.live.transaction import load_judge
 from engine.store.database import transaction
 from engine.store.generations import live_generation
 from engine.store.logs import source_log
 from engine.store.members.member_states import decode_state
+from engine.store.programmes import load_judge
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name

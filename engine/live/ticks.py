@@ -9,8 +9,8 @@ from msgspec import msgpack
 
 from engine.evaluate import advance
 from engine.live.work import failed
-from engine.member.state import Occurrence
 from engine.programme.occasions import Anniversary, Birthday, ChallengeCompletion, ContestWon, ReferralEvent, TierChange
+from engine.programme.rules.occurrence import Occurrence
 from engine.store.logs import forwards, source_log
 from engine.store.logs.binary_copy import pack_text
 from schemas.canonical import event_identity
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.intake.batch import Batch, ClockMove, SetAside
+    from engine.intake.batch import ClockMove, SetAside
+    from engine.live.batch import Batch
     from engine.programme.compile.module import Judge
     from engine.store.logs.source_log import Head, SourceRows
     from engine.store.members.books import StoredBooks

@@ -20,9 +20,8 @@ from engine.live.in_a_row import InARow
 from engine.live.recording import Recorder
 from engine.live.safety_net import SafetyNet, Trial, still_failing
 from engine.live.work import EvaluationFailed, Outcome, Work, outcome_of
-from engine.programme.compile.module import compile_programme
 from engine.programme.rules.tiers import report_of
-from engine.store import programmes, quarantine
+from engine.store import quarantine
 from engine.store.campaigns import contests
 from engine.store.campaigns.budgets import BudgetsMoved, StoredBudgets
 from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
@@ -35,6 +34,7 @@ from engine.store.logs.reward_log import PostingFields, RewardRows
 from engine.store.members import ledgers, member_states, personal, profiles
 from engine.store.members.books import StoredBooks
 from engine.store.members.member_states import Member, MemberCache
+from engine.store.programmes import load_judge
 from engine.store.referrals.attribution import Referrals
 from engine.store.session.failures import StepFailed, is_data
 from engine.store.session.limits import limit_of
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.intake.batch import Batch
+    from engine.live.batch import Batch
     from engine.programme.compile.module import Judge
     from engine.programme.rules.protocol import Judges
     from engine.store.members.personal import Owner
@@ -280,7 +280,7 @@ class LiveTransaction:
     def _fence(self, cursor: Cursor, work: Work) -> None:
         work.generation = self._lock_live(cursor)
         if to_pass := offsets.compare_and_set(cursor, work.batch.moves):
-            offsets.refuse_passing(to_pass, work.batch)
+            offsets.refuse_passing(to_pass, [*work.batch.admitted, *work.batch.set_aside])
         work.recorded_ms = live_generation.now_ms(cursor)
 
     def _look_up(self, cursor: Cursor, work: Work) -> None:
@@ -429,8 +429,3 @@ def _tell_of_race(error: Exception, failed: int) -> None:
 
 def _tell_standing(judge: Judges, member: Member) -> None:
     member.standing = report_of(judge, member.state)
-
-
-def load_judge(cursor: Cursor, version: int) -> Judge:
-    """Compile the programme that was activated as `version`, with what later versions have counted from the start."""
-    return compile_programme(programmes.judged_as(cursor, version), version)

@@ -15,7 +15,8 @@ from schemas.rejection import Reason
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from engine.intake.batch import Admitted, Batch, Partition
+    from engine.intake.batch import Admitted, Partition
+    from engine.live.batch import Batch
     from engine.live.duplicates import Seen
     from engine.live.ticks import Tick
     from engine.member.profile import MemberProfile

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from msgspec import Struct, field
 
 from engine.member.lots import Lot  # noqa: TC001  msgspec reads the annotations
@@ -12,9 +10,6 @@ from engine.member.profile import MemberProfile  # noqa: TC001  as above
 from engine.member.referral import Referral  # noqa: TC001  as above
 from engine.member.standing import Standing  # noqa: TC001  as above
 from engine.member.windows import Window  # noqa: TC001  as above
-
-if TYPE_CHECKING:
-    from engine.programme.rules.budgets import UseBooks
 
 
 class LimitUse(Struct, array_like=True, gc=False):
@@ -176,21 +171,3 @@ def bring_back_uses(state: MemberState, page: dict[str, list[LimitUse]]) -> None
     """Put the uses of a page back into a state, each count's in the order of their periods."""
     for count, uses in page.items():
         state.ended[count] = sorted([*state.ended.get(count, ()), *uses], key=lambda use: use.period)
-
-
-class Occurrence(Struct, frozen=True, gc=False):
-    """Place an event in the recorded order: what the fold knows besides the event's own fields.
-
-    `identity` is the 32-byte event identity, `seq` its position in its shard, times are milliseconds since 1970 UTC.
-    `books` tell what was used of budgets, and of limits longer ago; the fold adds them where rules may ask for either.
-    They are never stored.
-    """
-
-    identity: bytes
-    seq: int
-    recorded_at_ms: int
-    books: UseBooks | None = None
-
-    def with_books(self, books: UseBooks) -> Occurrence:
-        """Return the same place with the books as they are there."""
-        return Occurrence(self.identity, self.seq, self.recorded_at_ms, books)

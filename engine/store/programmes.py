@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import msgpack
 from psycopg2.extras import Json
 
+from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.rules.protocol import moves_members
 from engine.store.database import one
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
+    from engine.programme.compile.module import Judge
     from engine.programme.conditions import Metric
     from engine.programme.model import Programme
     from engine.store.logs.source_log import Head
@@ -265,3 +267,8 @@ def _review_everybody(cursor: Cursor, reached_ms: Mapping[int, int]) -> None:
             """,
             (at_ms + 1, shard),
         )
+
+
+def load_judge(cursor: Cursor, version: int) -> Judge:
+    """Compile the programme that was activated as `version`, with what later versions have counted from the start."""
+    return compile_programme(judged_as(cursor, version), version)

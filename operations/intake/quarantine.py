@@ -9,7 +9,8 @@ import msgspec
 from msgspec import msgpack
 
 from engine.intake import admit
-from engine.intake.batch import Batch, Portion, admitted_from
+from engine.intake.batch import admitted_from
+from engine.live.batch import Batch, Portion
 from engine.live.release import release_member
 from engine.live.safety_net import still_failing
 from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction

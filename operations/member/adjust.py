@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import msgpack, structs
 
-from engine.intake.batch import Batch, admitted_from
+from engine.intake.batch import admitted_from
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store import programmes, quarantine
 from engine.store.database import NO_LIMIT, one, transaction

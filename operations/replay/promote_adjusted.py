@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import msgpack
 from psycopg2.errors import LockNotAvailable
 
-from engine.intake.batch import Admitted, Batch, ClockMove
+from engine.intake.batch import Admitted, ClockMove
 from engine.ledger.adjustments import KIND, adjustment
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.member.lots import ITEM_UNITS
 from engine.store import quarantine

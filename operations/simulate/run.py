@@ -17,10 +17,11 @@ from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.memory.budgets import MemoryBudgets
 from engine.ledger.schedule.versions import Activation
 from engine.live.conflicts import is_same_order, other_event, other_order
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_file, refused
 from engine.programme.file.problems import unusable
+from engine.programme.rules.occurrence import Occurrence
 from operations.simulate.contests import LATENESS_MS, SimulatedContests
 from operations.simulate.event_lines import activation_in, event_id_in, read_lines, tick_in
 from operations.simulate.explaining import Explaining, Heading, heading_of

@@ -14,14 +14,15 @@ from engine.explain.tier import explain_tier
 from engine.ledger.contests import Won, rank_of
 from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.memory.budgets import RecordedBudgets
-from engine.live.transaction import load_judge
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
+from engine.programme.rules.occurrence import Occurrence
 from engine.programme.rules.tiers import report_of
 from engine.store.campaigns import budgets
 from engine.store.campaigns.closings import closed_in
 from engine.store.generations import live_generation
 from engine.store.generations.replay_facts import redeemed_by
 from engine.store.logs.history import Recorded
+from engine.store.programmes import load_judge
 from operations.simulate.explaining import note_lots
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Touch

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.explain.moves import sentence_of
 from engine.explain.values import Wording
 from engine.intake.own_events import Attribution, Forwarded
-from engine.live.transaction import load_judge
 from engine.store.generations import live_generation
+from engine.store.programmes import load_judge
 from schemas.rewards import Posting, RewardEvent
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from consumers.health.reports import Reports
 from consumers.source.source import Source
 from consumers.worker import Worker
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from schemas.codec import CommittedSchemas
 from schemas.errors import CannotGoOn
 from tests.system.load import activate, make_topics

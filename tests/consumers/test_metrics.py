@@ -30,7 +30,8 @@ from consumers.health.listen import Address, Answer, Listener, address_of, pages
 from consumers.health.metrics import Metrics
 from consumers.health.watch import StepTimes, Watch
 from consumers.worker import Worker
-from engine.intake.batch import Batch, OffsetMove
+from engine.intake.batch import OffsetMove
+from engine.live.batch import Batch
 from engine.live.work import Detail, Outcome, together
 from engine.store import quarantine, revision
 from engine.store.database import migrate, transaction

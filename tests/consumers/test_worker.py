@@ -33,7 +33,7 @@ from tests.system.load import START_MS, Load, activate, make_topics, producer_of
 from tests.system.workers import catch_up, eventually, other_group, running
 
 if TYPE_CHECKING:
-    from engine.intake.batch import Batch
+    from engine.live.batch import Batch
     from operations.settings import Settings
 
 pytestmark = pytest.mark.kafka

@@ -12,10 +12,11 @@ from msgspec import structs
 from engine.explain.event import Explainer
 from engine.intake.admit import check
 from engine.member.profile import profile_after
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
+from engine.programme.rules.occurrence import Occurrence
 from schemas.events import Item, Profile, Purchase, Refund, Signup, Tender
 from schemas.json_events import event_from_object
 from tests.engine.in_memory import balance, event, judged

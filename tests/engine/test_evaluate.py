@@ -8,10 +8,11 @@ import pytest
 from msgspec import msgpack
 
 from engine.evaluate import fold
-from engine.member.state import LimitUse, MemberState, Occurrence, is_full, turn_page
+from engine.member.state import LimitUse, MemberState, is_full, turn_page
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
+from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import event_identity, grant_key, refusal_key
 from schemas.events import INT64_MAX, Erasure, Purchase, Refund, Share, Signup
 from schemas.rewards import Posting, RewardEvent

@@ -13,11 +13,12 @@ from msgspec import msgpack
 
 from engine.evaluate import fold
 from engine.member.profile import ATTRIBUTES_MAX, MemberProfile, profile_after
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.localtime import DAY_ZERO, days_to_birthday
+from engine.programme.rules.occurrence import Occurrence
 from operations.simulate.run import simulate
 from schemas.events import Erasure, Profile, Purchase, Share, Signup
 from schemas.scalars import instant_from_iso

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from engine.evaluate import fold
 from engine.ledger.schedule.versions import Activation
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.conditions import Duration
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import calendar_of
 from engine.programme.model import MaxLimit, Over, TimesLimit
 from engine.programme.periods import bounds_of
+from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Refund
 from schemas.scalars import instant_from_iso

@@ -14,9 +14,10 @@ from msgspec import msgpack
 
 from engine.evaluate import advance, fold
 from engine.ledger.memory.books import MemoryBooks
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
+from engine.programme.rules.occurrence import Occurrence
 from engine.store.database import transaction
 from engine.store.members import personal
 from operations.intake import offsets

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.database import ANALYST, one, transaction
 from operations.replay.generations import discard, promote

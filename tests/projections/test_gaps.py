@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from consumers.worker import Worker
-from engine.intake.batch import Batch, ClockMove
+from engine.intake.batch import ClockMove
+from engine.live.batch import Batch
 from engine.store.database import one, transaction
 from engine.store.session.failures import is_data
 from operations.intake.lag import lag_rows

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 import pytest
 
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.store.database import one, transaction
 from operations.setup import projections
 from projections import balances as balance_projection

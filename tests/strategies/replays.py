@@ -8,12 +8,13 @@ import signal
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from engine.intake.batch import Batch, ClockMove
-from engine.live import transaction as live
+from engine.intake.batch import ClockMove
+from engine.live.batch import Batch
 from engine.live.release import release_member
-from engine.live.transaction import LiveTransaction, load_judge
+from engine.live.transaction import LiveTransaction
 from engine.store.database import one, transaction
 from engine.store.generations import shadows
+from engine.store.programmes import load_judge
 from operations.replay.run import Request, replay
 from schemas.events import Erasure
 from schemas.partitioning import shard_of
@@ -91,7 +92,9 @@ def hold_and_release(database_url: str, monkeypatch: pytest.MonkeyPatch, found: 
     held = ("member-3", "member-4")
     half = len(found) // 2
     with monkeypatch.context() as defect:
-        defect.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), _fails))
+        defect.setattr(
+            "engine.live.transaction.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), _fails)
+        )
         work(database_url, found[:half])
     with transaction(database_url) as cursor:
         released = [member_id for member_id in held if is_held(cursor, member_id)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import msgpack
 
-from engine.intake.batch import Admitted, Batch, admitted_from
+from engine.intake.batch import Admitted, admitted_from
 from engine.live.transaction import LiveTransaction
 from engine.store.members.personal import OWN_FORMAT
 from schemas.codec import CommittedSchemas, Encoder
@@ -19,6 +19,7 @@ from tests.system.load import START_MS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.live.batch import Batch
     from engine.live.work import Outcome
 
 SECRET = b"secret of this test"

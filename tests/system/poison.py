@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.intake.batch import Batch, OffsetMove
+from engine.intake.batch import OffsetMove
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.database import transaction
 from engine.store.kafka import offsets

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from engine.ledger.books import Redeemed
     from engine.ledger.memory.budgets import RecordedBudgets
     from engine.ledger.schedule.versions import Activation
-    from engine.member.state import LimitUse, MemberState, Occurrence
-    from engine.programme.rules.budgets import Budget
+    from engine.member.state import LimitUse, MemberState
+    from engine.programme.rules.occurrence import Budget, Occurrence
     from engine.programme.rules.protocol import Judges
     from schemas.events import Purchase
 

@@ -9,8 +9,7 @@ from engine.member.state import LimitUse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from engine.member.state import Occurrence
-    from engine.programme.rules.budgets import Budget
+    from engine.programme.rules.occurrence import Budget, Occurrence
 
 
 class MemoryBudgets:

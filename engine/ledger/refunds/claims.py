@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.member.lots import ITEM_UNITS
 from engine.programme.occasions import TierChange
-from engine.programme.rules.returned import return_to_limits
+from engine.programme.rules.returned import Reversed, return_to_limits
 from engine.programme.terms import Negative
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def _return_to_limits(turn: Turn, programme: Programme, own: list[Lot], bought: 
     rule = next((rule for rule in programme.rules if rule.id == own[0].rule_id), None)
     if rule is not None and rule.limits and any(amounts.values()):
         is_gone = all(lot.taken == lot.amount for lot in own)
-        return_to_limits(turn, rule, replace(bought, at_ms=own[0].granted_ms), amounts, int(is_gone))
+        given = replace(bought, at_ms=own[0].granted_ms)
+        undone = Reversed(rule, given, amounts, times=int(is_gone), window=turn.terms.refunds.window)
+        return_to_limits(turn.state, turn.books, undone)
 
 
 def _take(turn: Turn, lot: Lot, claim: int, how: tuple[int, str], negative: Negative) -> int:

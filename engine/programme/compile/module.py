@@ -39,9 +39,10 @@ from schemas.rewards import RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from engine.member.state import MemberState, Occurrence
+    from engine.member.state import MemberState
     from engine.programme.interpret.facts import Facts
     from engine.programme.model import Phase, Programme, Rule
+    from engine.programme.rules.occurrence import Occurrence
     from engine.programme.rules.watch import Watch
     from schemas.events import Event
 

@@ -50,9 +50,10 @@ from schemas.rewards import RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.member.state import MemberState, Occurrence
+    from engine.member.state import MemberState
     from engine.programme.model import Amount, Challenge, Draw, Give, Limit, LimitScope, Programme, Rule
     from engine.programme.rules.kept_facts import Frozen
+    from engine.programme.rules.occurrence import Occurrence
     from engine.programme.rules.watch import Watch
     from schemas.events import Event, MemberEvent
 

@@ -12,8 +12,8 @@ from schemas.rewards import Posting, RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.member.state import Occurrence
     from engine.programme.model import Give, Rule
+    from engine.programme.rules.occurrence import Occurrence
     from schemas.events import MemberEvent
 
 NOTHING: Sequence[RewardEvent] = ()

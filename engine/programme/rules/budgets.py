@@ -2,57 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from engine.programme.model import LimitScope, Over, TimesLimit
+from engine.programme.rules.occurrence import Budget
 
 if TYPE_CHECKING:
-    from engine.member.state import LimitUse, MemberState, Occurrence
+    from engine.member.state import LimitUse
     from engine.programme.model import Limit, Programme, Rule
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """Hold one limit of a rule that counts for all members together.
-
-    `key` names the count: rules of one campaign share it, whatever most each of them allows. `is_weighed` says that a
-    group asks which of its rules is worth most, and that nothing is given yet.
-    """
-
-    key: str
-    rule_id: str
-    most: int
-    is_times: bool
-    trims: bool
-    is_weighed: bool = False
-
-    def left(self, use: LimitUse) -> int:
-        """Return what is left where `use` was used: an amount, or a number of times."""
-        return max(self.most - (use.times if self.is_times else use.amount), 0)
-
-
-class Budgets(Protocol):
-    """Tell what was used of budgets by everybody."""
-
-    def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
-        """Return the use of a budget in a calendar period: counted by changing it, the same object each time.
-
-        Args:
-            budget: of the rule that asks.
-            period: number of the calendar period, 0 for a lifetime.
-            asked: how much the rule would give at most, or 1 for a number of times.
-            occurrence: the event that is judged.
-        """
-        ...
-
-
-class UseBooks(Budgets, Protocol):
-    """Tell what was used beyond the member's state: of budgets by everybody, and of limits in ended periods."""
-
-    def recall_uses(self, state: MemberState) -> None:
-        """Bring the uses of ended periods that lie beyond the member's state back into it."""
-        ...
+    from engine.programme.rules.occurrence import Occurrence
 
 
 def budget_of(rule: Rule, limit: Limit, *, is_weighed: bool = False) -> Budget:

@@ -23,10 +23,10 @@ from engine.programme.periods import bounds_of
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
-    from engine.member.state import MemberState, Occurrence
+    from engine.member.state import MemberState
     from engine.programme.localtime import Calendar
     from engine.programme.model import Every, LimitScope, Programme
-    from engine.programme.rules.budgets import UseBooks
+    from engine.programme.rules.occurrence import Occurrence, UseBooks
 
 _PERIOD = attrgetter("period")
 

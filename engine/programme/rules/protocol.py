@@ -11,9 +11,10 @@ from engine.programme.rules.tiers import TierClock
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.member.state import MemberState, Occurrence
+    from engine.member.state import MemberState
     from engine.programme.interpret.facts import Facts
     from engine.programme.model import Phase, Programme, Rule
+    from engine.programme.rules.occurrence import Occurrence
     from engine.programme.rules.watch import Watch
     from schemas.events import Event
     from schemas.rewards import RewardEvent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.member.windows import bounded
 from engine.programme.conditions import Measure, may_be_negative
@@ -13,23 +13,30 @@ from engine.programme.rules.limits import LimitCount, value_key
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
-    from engine.ledger.turn import Turn
     from engine.member.state import MemberState
     from engine.programme.conditions import Metric
     from engine.programme.interpret.facts import Facts
-    from engine.programme.model import Rule
+    from engine.programme.model import Duration, Rule
+    from engine.programme.rules.occurrence import UseBooks
 
 
-def return_to_limits(turn: Turn, rule: Rule, bought: Facts, amounts: dict[str, int], times: int) -> None:
-    """Give back what a rule's limits had counted of an order.
+class Reversed(NamedTuple):
+    """Say what of a rule's awards for an order was reversed.
 
-    Args:
-        turn: whose state, or the budgets that members share, it gives back to.
-        rule: whose limits these are.
-        bought: the order's facts, at whose time it was counted.
-        amounts: what was reversed, by unit.
-        times: 1 where everything that the rule gave for the order is gone, else 0.
+    `bought` are the order's facts, at whose time its limits counted it. `amounts` were reversed, by unit; `times` is 1
+    where everything that the rule gave for the order is gone, else 0. `window` is the programme's `refunds.window`.
     """
+
+    rule: Rule
+    bought: Facts
+    amounts: dict[str, int]
+    times: int
+    window: Duration
+
+
+def return_to_limits(state: MemberState, books: UseBooks, undone: Reversed) -> None:
+    """Give back what a rule's limits had counted of an order: to the state, or to budgets that members share."""
+    rule, bought, amounts, times, window = undone
     for scope in dict.fromkeys(limit.scope for limit in rule.limits):
         capped = any(isinstance(limit, MaxLimit) and limit.scope == scope for limit in rule.limits)
         timed = any(not isinstance(limit, MaxLimit) and limit.scope == scope for limit in rule.limits)
@@ -37,11 +44,11 @@ def return_to_limits(turn: Turn, rule: Rule, bought: Facts, amounts: dict[str, i
         back = (amount, times if timed else 0)
         if not scope.is_shared:
             value = None if scope.by is None else value_key(bought.value_of(scope.by))
-            count = LimitCount(scope.key(rule.id), scope.every, turn.terms.refunds.window, bought.calendar)
-            count.take_back(turn.state, value, bought.at_ms, back, turn.books)
+            count = LimitCount(scope.key(rule.id), scope.every, window, bought.calendar)
+            count.take_back(state, value, bought.at_ms, back, books)
         elif any(back) and isinstance(scope.every, Every):
             period = period_of(scope.every, bought.at_ms, bought.calendar)
-            turn.books.return_to_budget(budget_key(rule, scope), period, *back)
+            books.return_to_budget(budget_key(rule, scope), period, *back)
 
 
 def take_from_metric(state: MemberState, metric: Metric, by: int, at_ms: int) -> None:

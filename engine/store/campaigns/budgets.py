@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.member.state import Occurrence
-    from engine.programme.rules.budgets import Budget
+    from engine.programme.rules.occurrence import Budget, Occurrence
 
 FACT = "budget"
 """The kind of a `generation_fact` that says where a budget stood in the way."""

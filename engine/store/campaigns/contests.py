@@ -15,9 +15,9 @@ from psycopg2.extras import execute_values
 from engine.evaluate import award
 from engine.intake.batch import NO_OFFSET, SetAside
 from engine.ledger.contests import Won, scores_of
-from engine.member.state import Occurrence
 from engine.programme.occasions import ContestWon
 from engine.programme.periods import ended_by, next_end
+from engine.programme.rules.occurrence import Occurrence
 from engine.store import quarantine
 from engine.store.campaigns.budgets import StoredBudgets
 from engine.store.eras import newest

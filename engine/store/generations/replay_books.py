@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.member.pages import Page
-    from engine.member.state import MemberState, Occurrence
-    from engine.programme.rules.budgets import Budget
+    from engine.member.state import MemberState
+    from engine.programme.rules.occurrence import Budget, Occurrence
     from engine.programme.rules.protocol import Judges
     from engine.store.generations.replay_facts import Facts
     from engine.store.generations.shadows import Generation

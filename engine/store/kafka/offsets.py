@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.intake.batch import Batch, OffsetMove, Partition
+    from engine.intake.batch import Admitted, OffsetMove, Partition, SetAside
 
 
 class Fenced(Exception):  # noqa: N818  a verdict: another worker has these partitions
@@ -127,15 +127,14 @@ def compare_and_set(cursor: Cursor, moves: Mapping[Partition, OffsetMove]) -> se
     }
 
 
-def refuse_passing(places: set[tuple[str, int, int]], batch: Batch) -> None:
-    """Refuse a batch with a record that an operator lets pass since it was read: it is to be read again, without it.
+def refuse_passing(places: set[tuple[str, int, int]], read: Iterable[Admitted | SetAside]) -> None:
+    """Refuse a batch that read a record which an operator lets pass since: it is to be read again, without it.
 
     Raises:
         Fenced: there is such a record.
     """
-    read = {(event.topic, event.partition, event.offset) for event in batch.admitted}
-    read |= {(record.topic or "", record.partition, record.offset) for record in batch.set_aside}
-    for topic, partition, offset in sorted(read & places):
+    taken = {(record.topic or "", record.partition, record.offset) for record in read}
+    for topic, partition, offset in sorted(taken & places):
         raise Fenced(f"{topic} partition {partition}: offset {offset} is to be let pass")
 
 

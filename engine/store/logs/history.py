@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import msgpack
 
-from engine.member.state import Occurrence
+from engine.programme.rules.occurrence import Occurrence
 from engine.store.logs.forwards import OWN_EVENTS
 from engine.store.members import personal
 from schemas.canonical import event_identity

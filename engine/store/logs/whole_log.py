@@ -11,7 +11,7 @@ from io import BytesIO
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from engine.member.state import Occurrence
+from engine.programme.rules.occurrence import Occurrence
 from engine.store.logs.binary_copy import HEADER, NULL, POSTGRES_EPOCH_MS
 from engine.store.logs.history import TOPIC_OF, History, Logged, Recorded, StoredSchemas
 from engine.store.members import personal

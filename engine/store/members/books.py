@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.member.state import LimitUse, MemberState, Occurrence
-    from engine.programme.rules.budgets import Budget
+    from engine.member.state import LimitUse, MemberState
+    from engine.programme.rules.occurrence import Budget, Occurrence
     from engine.programme.rules.protocol import Judges
     from engine.store.campaigns.budgets import StoredBudgets
     from engine.store.members.member_states import Member

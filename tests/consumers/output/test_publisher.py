@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 from consumers.output import incarnation, producer, publisher
 from consumers.output.producer import NotTaken, Output
 from consumers.output.publisher import Publisher, finish
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.meaning import MEANING
 from engine.store.database import PUBLISHER, transaction
 from engine.store.generations import live_generation

@@ -16,7 +16,8 @@ from schemas.rejection import Reason
 from tests.system.batches import admitted
 
 if TYPE_CHECKING:
-    from engine.intake.batch import Batch, Partition
+    from engine.intake.batch import Partition
+    from engine.live.batch import Batch
 
 RANKS = {"signups": 0, "shares": 1, "purchases": 2}
 PARTITIONS: list[Partition] = [(topic, number) for topic in RANKS for number in range(2)]

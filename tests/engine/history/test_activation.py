@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from engine.evaluate import advance, fold
-from engine.intake.batch import Batch, ClockMove
+from engine.intake.batch import ClockMove
 from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.schedule.versions import Activation
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.compile.module import Judge, compile_programme
 from engine.programme.file.load import load_programme
+from engine.programme.rules.occurrence import Occurrence
 from engine.store.database import transaction
 from operations.replay.backtest import Question, backtested
 from operations.replay.difference import compared

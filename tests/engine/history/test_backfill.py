@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.intake.batch import Batch
-from engine.live import transaction as live
+from engine.live.batch import Batch
 from engine.live.release import release_member
-from engine.live.transaction import LiveTransaction, load_judge
+from engine.live.transaction import LiveTransaction
 from engine.store.database import transaction
 from engine.store.members.member_states import decode_state
+from engine.store.programmes import load_judge
 from operations.replay.generations import discard
 from operations.replay.run import Request, replay
 from operations.setup.programmes import activate as activate_file
@@ -188,7 +188,9 @@ def test_a_member_who_was_held_is_counted_when_released(
         return bool(event.event_id == "e2")
 
     with monkeypatch.context() as defect:
-        defect.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails))
+        defect.setattr(
+            "engine.live.transaction.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails)
+        )
         take(database_url, *before())
     backfilled(database_url, tmp_path)
     with transaction(database_url) as cursor:

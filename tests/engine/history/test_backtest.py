@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import engine.history.log_fold
-from engine.live.transaction import load_judge
 from engine.programme.compile.module import compile_programme
 from engine.store.database import transaction
+from engine.store.programmes import load_judge
 from operations.replay import backtest
 from operations.replay.backtest import Question, backtested
 from operations.replay.difference import compared

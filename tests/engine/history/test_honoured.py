@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.store.database import transaction
 from operations.replay.backtest import Question, backtested
 from operations.replay.difference import compared

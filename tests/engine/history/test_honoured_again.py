@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import msgpack, structs
 
-from engine.intake.batch import Batch
-from engine.live import transaction as live
+from engine.live.batch import Batch
 from engine.live.release import release_member
-from engine.live.transaction import load_judge
 from engine.member.pages import Redemption
 from engine.store.database import transaction
+from engine.store.programmes import load_judge
 from operations.replay.generations import discard, promote
 from operations.simulate.from_log import simulate_log
 from operations.why.event import why_member
@@ -114,7 +113,10 @@ def test_what_was_judged_at_a_release_is_found_at_its_own_place(
     lived(database_url, purchase(1))
     pay = redemption(3, "reserve", reward="pay", amount=60, order_id="o9", order_amount=2_000)
     with monkeypatch.context() as defect:
-        defect.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2))
+        defect.setattr(
+            "engine.live.transaction.load_judge",
+            lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2),
+        )
         for event in (purchase(2), pay):
             commit(database_url, Batch([admitted(event)]))
     if is_activated:
@@ -138,7 +140,10 @@ def test_who_is_held_by_both_is_told_at_the_release_what_was_decided_before(
     """The file cannot judge the first purchase, where the live programme fails later, after it took the redemption."""
     lived(database_url, purchase(1), redemption(2, "spend", amount=60))
     with monkeypatch.context() as defect:
-        defect.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e3))
+        defect.setattr(
+            "engine.live.transaction.load_judge",
+            lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e3),
+        )
         commit(database_url, Batch([admitted(purchase(3))]))
     with transaction(database_url) as cursor:
         release_member(cursor, shard_of("m1"), "m1")

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from engine import meaning
-from engine.intake.batch import Batch, ClockMove
+from engine.intake.batch import ClockMove
+from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.store.database import migrate, one, transaction

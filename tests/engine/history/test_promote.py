@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.store.database import as_owner, connect, one, transaction
 from engine.store.generations import live_generation

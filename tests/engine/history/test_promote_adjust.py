@@ -12,12 +12,12 @@ import pytest
 
 import engine.history.replay
 import engine.live.transaction
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.live.release import release_member
-from engine.live.transaction import load_judge
 from engine.store.database import connect, transaction
 from engine.store.generations import live_generation
 from engine.store.logs.history import History
+from engine.store.programmes import load_judge
 from engine.store.quarantine import resolve
 from engine.store.quarantine import rows as records
 from operations.intake import quarantine

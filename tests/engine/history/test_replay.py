@@ -14,11 +14,11 @@ import pytest
 
 import engine.history.log_fold
 from engine.history.replay import Replay, Stretch
-from engine.intake.batch import Batch
-from engine.live.transaction import load_judge
+from engine.live.batch import Batch
 from engine.store.database import as_owner, transaction
 from engine.store.generations import live_generation, shadows
 from engine.store.members.member_states import decode_state
+from engine.store.programmes import load_judge
 from operations.replay.generations import listed, promote
 from operations.replay.run import Request, connect_to_replay, replay
 from operations.verify.checks import verify

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from operations.demo import check as demo_check
 from operations.demo import data

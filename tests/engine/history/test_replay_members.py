@@ -9,7 +9,8 @@ import pytest
 
 import engine.history.replay as replay_module
 from engine.history.replay import Replay, Stretch
-from engine.intake.batch import Batch, ClockMove
+from engine.intake.batch import ClockMove
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.database import as_owner, transaction
 from engine.store.generations import shadows

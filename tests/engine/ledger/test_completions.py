@@ -11,10 +11,11 @@ from msgspec import msgpack
 from engine.evaluate import fold
 from engine.ledger.forget import forget
 from engine.ledger.memory.books import MemoryBooks
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
+from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Refund
 from tests.engine.books import turn_if_full

@@ -8,8 +8,9 @@ from engine.evaluate import advance, fold
 from engine.explain.event import Explainer
 from engine.intake.own_events import Forwarded, ForwardedDecision, ForwardedPurchase, ForwardedRefund, ForwardedSignup
 from engine.ledger.memory.books import MemoryBooks
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.file.load import load_programme
+from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Decision, Purchase, Refund
 from tests.engine.ledger.test_completions import HEAD, HOUR_MS, START_MS, Account

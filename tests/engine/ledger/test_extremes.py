@@ -12,9 +12,10 @@ from engine.evaluate import advance, fold
 from engine.intake import admit
 from engine.ledger.forget import forget
 from engine.ledger.memory.books import MemoryBooks
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
+from engine.programme.rules.occurrence import Occurrence
 from engine.store.logs.binary_copy import pack_timestamp
 from engine.store.members.ledgers import encoded_parts
 from engine.store.members.member_states import encode_state

@@ -15,9 +15,10 @@ from engine.member import holdings
 from engine.member.agenda import Agenda
 from engine.member.holdings import Holdings
 from engine.member.lots import Lot
-from engine.member.state import PAGE_LOTS, MemberState, Occurrence
+from engine.member.state import PAGE_LOTS, MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
+from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Purchase, Redemption, Refund
 from tests.engine.books import turn_if_full

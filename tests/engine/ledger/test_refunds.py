@@ -9,9 +9,10 @@ import pytest
 
 from engine.evaluate import fold
 from engine.ledger.memory.books import MemoryBooks
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
+from engine.programme.rules.occurrence import Occurrence
 from engine.store.members.member_states import encode_state
 from operations.simulate.run import simulate
 from schemas.canonical import event_identity

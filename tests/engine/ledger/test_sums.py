@@ -12,11 +12,12 @@ from msgspec import msgpack
 from engine.evaluate import fold
 from engine.intake.own_events import Attribution
 from engine.ledger.memory.books import MemoryBooks
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.member.windows import Window
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
+from engine.programme.rules.occurrence import Occurrence
 from engine.referral.tracker import Tracker
 from engine.store.members.ledgers import encoded_parts
 from engine.store.members.member_states import encode_state

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.intake.batch import Batch
-from engine.live import transaction as live
+from engine.live.batch import Batch
 from engine.live.release import release_member
-from engine.live.transaction import LiveTransaction, load_judge
+from engine.live.transaction import LiveTransaction
 from engine.store.database import one, transaction
+from engine.store.programmes import load_judge
 from operations.simulate.run import simulate
 from operations.verify.checks import verify
 from operations.why.event import why_event, why_member
@@ -271,7 +271,10 @@ def test_a_member_who_is_released_takes_from_the_budget_what_is_left_by_then(
 ) -> None:
     activate(database_url, SEVEN % "{max: 20, per: campaign}")
     with monkeypatch.context() as defect:
-        defect.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2))
+        defect.setattr(
+            "engine.live.transaction.load_judge",
+            lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2),
+        )
         for n in range(1, 4):
             commit(database_url, Batch([admitted(purchase(n, "m1" if n == 2 else "m2"))]))
     assert counted(database_url) == (14, 0)

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from engine.intake import admit
-from engine.intake.batch import NO_OFFSET, Admitted, Batch, ClockMove, SetAside, admitted_from
+from engine.intake.batch import NO_OFFSET, Admitted, ClockMove, SetAside, admitted_from
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.database import ANALYST, one, transaction
 from engine.store.members.personal import OWN_FORMAT

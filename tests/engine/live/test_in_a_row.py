@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.live.in_a_row import IN_A_ROW_MAX
 from engine.live.transaction import LiveTransaction
 from operations.intake import quarantine

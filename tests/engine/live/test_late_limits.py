@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.history.replay import Replay, Stretch
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.database import one, transaction
 from operations.replay.generations import discard, promote

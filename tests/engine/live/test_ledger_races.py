@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.intake.batch import Batch
 from engine.live import release
-from engine.live import transaction as live
+from engine.live import transaction as transaction_module
+from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.store.database import one, transaction
+from engine.store.programmes import load_judge
 from operations.verify.checks import verify
 from projections.runner import finish
 from schemas.events import Erasure, Event, Purchase, Redemption, Refund
@@ -229,12 +230,11 @@ def test_a_reservation_is_captured_by_the_version_after_the_one_that_took_it(dat
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Let the engine fail on purchases of order o1 from now on, and return what mends it."""
-    load_judge = live.load_judge
 
     def fails(event: Any) -> bool:
         return isinstance(event, Purchase) and event.order_id == "o1"
 
-    for module in (live, release):
+    for module in (transaction_module, release):
         monkeypatch.setattr(module, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails))
     return monkeypatch.undo
 

@@ -10,8 +10,8 @@ import pytest
 
 import engine.referral.attribution
 import engine.referral.tracker
-from engine.intake.batch import Batch
 from engine.intake.own_events import own_id
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.database import one, transaction
 from engine.store.logs import forwards

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.intake.batch import Batch, ClockMove
+from engine.intake.batch import ClockMove
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.programme.file.load import load_programme
 from engine.referral.codes import code_of

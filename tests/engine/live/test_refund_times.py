@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.intake.batch import Batch, ClockMove
+from engine.intake.batch import ClockMove
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.member.state import PAGE_LOTS
 from engine.programme.file.load import load_programme

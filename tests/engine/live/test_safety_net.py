@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import msgpack
 
-from engine.intake.batch import Batch, ClockMove
+from engine.intake.batch import ClockMove
 from engine.intake.own_events import Attribution
 from engine.live import release
-from engine.live import transaction as live
+from engine.live import transaction as transaction_module
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.campaigns import contests
 from engine.store.database import transaction
 from engine.store.logs import forwards
+from engine.store.programmes import load_judge
 from operations.intake import quarantine
 from operations.settings import load_settings
 from operations.verify.checks import verify
@@ -320,10 +322,9 @@ def test_c5_a_sum_beyond_64_bits_holds_its_member_in_the_log_and_nobody_else(
 ) -> None:
     """The event can be written, and what follows from it cannot: it happened, so its member's later events wait."""
     activate(database_url)
-    load_judge = live.load_judge
     settings = settings_of(database_url)
     with monkeypatch.context() as defect:
-        for module in (live, release):
+        for module in (transaction_module, release):
             defect.setattr(module, "load_judge", lambda cursor, version: Overflowing(load_judge(cursor, version)))
         events = [purchase(n, f"m{n % 2}") for n in range(8)]
         assert worker.commit(Topic(database_url).batch(events)).accepted == 8
@@ -393,8 +394,9 @@ def test_a_released_event_that_cannot_be_judged_says_so(
         fail_in(defect, "load", with_event("e2"))
         worker.commit(Topic(database_url).batch([purchase(1), purchase(2)]))
     (record,) = quarantine.listed(database_url)
-    load_judge = live.load_judge
-    monkeypatch.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2))
+    monkeypatch.setattr(
+        "engine.live.transaction.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
+    )
     said = quarantine.release(settings_of(database_url), record["id"])
     (held,) = quarantine.listed(database_url)
     assert said == f"admitted; its member is held by record {held['id']}: ZeroDivisionError: by m1␀"

@@ -7,7 +7,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.intake.batch import Admitted, Batch, OffsetMove, SetAside
+from engine.intake.batch import Admitted, OffsetMove, SetAside
+from engine.live.batch import Batch
 from engine.live.safety_net import Moves, merged
 from engine.store.logs.forwards import Forwarding
 from schemas.rejection import Reason

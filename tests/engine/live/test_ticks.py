@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.intake.batch import Batch, ClockMove
+from engine.intake.batch import ClockMove
 from engine.live import ticks
-from engine.live import transaction as live
+from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.live.work import Outcome
 from engine.store.database import transaction
+from engine.store.programmes import load_judge
 from operations.intake import quarantine
 from operations.settings import load_settings
 from operations.verify.checks import verify
@@ -204,12 +205,11 @@ def test_an_event_reaches_a_birthday_that_no_rule_reads(database_url: str, write
 
 def refuse(monkeypatch: pytest.MonkeyPatch, member_id: str) -> None:
     """Let every judgement of a member's birthday fail."""
-    load_judge = live.load_judge
     refusing = lambda cursor, version: Refusing(  # noqa: E731  it replaces a function
         load_judge(cursor, version),
         lambda event: event.member_id == member_id and type(event).__name__ == "Birthday",
     )
-    monkeypatch.setattr(live, "load_judge", refusing)
+    monkeypatch.setattr("engine.live.transaction.load_judge", refusing)
     monkeypatch.setattr("engine.live.release.load_judge", refusing)
 
 

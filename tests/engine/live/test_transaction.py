@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from engine.intake.batch import Batch, OffsetMove
-from engine.live import transaction as live
+from engine.intake.batch import OffsetMove
+from engine.live.batch import Batch
 from engine.live.work import Outcome
 from engine.store.database import transaction
 from engine.store.kafka import offsets
 from engine.store.kafka.offsets import Fenced
+from engine.store.programmes import load_judge
 from operations.settings import Settings, load_settings
 from operations.verify.checks import verify
 from projections.runner import finish
@@ -226,11 +227,9 @@ def test_events_that_cannot_be_judged_hold_their_members_however_many_and_nobody
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     activate(database_url)
-    load_judge = live.load_judge
     bad = {f"m{number}" for number in range(0, 100, 2)}
     monkeypatch.setattr(
-        live,
-        "load_judge",
+        "engine.live.transaction.load_judge",
         lambda cursor, version: Refusing(load_judge(cursor, version), lambda event: event.member_id in bad),
     )
     events = [admitted(purchase(number, f"m{number % 100}")) for number in range(300)]

@@ -14,10 +14,11 @@ import engine.evaluate
 from engine.evaluate import fold
 from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.memory.budgets import MemoryBudgets
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
+from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import event_identity
 from schemas.events import MemberEvent, Purchase, Signup
 from tests.strategies.programmes import (

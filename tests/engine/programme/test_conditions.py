@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.conditions import Duration
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.facts import millionths
 from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.localtime import Calendar
+from engine.programme.rules.occurrence import Occurrence
 from schemas.events import Activity, Item, Purchase, Tender
 from schemas.scalars import instant_from_iso, iso_from_instant
 

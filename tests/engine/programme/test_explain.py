@@ -13,10 +13,11 @@ from engine.evaluate import fold
 from engine.explain.event import GAVE, REASONS, Explainer, RuleExplanation
 from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.memory.budgets import MemoryBudgets
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.fields import OCCASION_TRIGGERS
 from engine.programme.file.load import load_programme
+from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Item, Purchase, Share, Signup, Tender
 from schemas.scalars import instant_from_iso

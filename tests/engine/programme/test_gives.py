@@ -8,13 +8,14 @@ import pytest
 from msgspec import msgpack
 
 from engine.evaluate import fold
-from engine.member.state import MemberState, Memory, Occurrence, turn_uses
+from engine.member.state import MemberState, Memory, turn_uses
 from engine.member.windows import ENTRIES_MAX, VALUES_MAX, Window
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.model import Cohort, Draw
 from engine.programme.rules.draws import is_treated, wins
+from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Item, Purchase, Share
 from schemas.scalars import instant_from_iso, iso_from_instant

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from msgspec import msgpack
 
 from engine.evaluate import fold
-from engine.member.state import MemberState, Occurrence, is_full, turn_page, turn_uses
+from engine.member.state import MemberState, is_full, turn_page, turn_uses
 from engine.member.windows import ENTRIES_MAX, VALUES_MAX
 from engine.programme.compile.module import compile_programme
 from engine.programme.conditions import Duration
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.localtime import calendar_of
+from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Activity, Purchase, Signup
 from schemas.scalars import instant_from_iso

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.evaluate import fold
-from engine.member.state import MemberState, Occurrence
+from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
+from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import event_identity
 from schemas.events import Activity
 from schemas.scalars import instant_from_iso, iso_from_instant

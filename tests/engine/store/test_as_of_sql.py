@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import msgpack
 
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.programme.conditions import Duration
 from engine.programme.file.load import load_programme
 from engine.programme.localtime import calendar_of

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.member.state import PAGE_LOTS
 from engine.store.database import ANALYST, one, transaction

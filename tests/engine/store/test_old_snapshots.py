@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from engine.intake.batch import Batch, OffsetMove
+from engine.intake.batch import OffsetMove
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.database import PUBLISHER, connect, one, transaction
 from engine.store.eras import keep_to_keys

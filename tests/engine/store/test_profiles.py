@@ -10,7 +10,7 @@ import pytest
 
 import engine.live.recording
 from engine.evaluate import fold
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.member.profile import MemberProfile
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from engine.ledger.books import Books
-    from engine.member.state import MemberState, Occurrence
+    from engine.member.state import MemberState
+    from engine.programme.rules.occurrence import Occurrence
     from engine.programme.rules.protocol import Judges
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent

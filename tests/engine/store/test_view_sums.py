@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.intake.batch import Batch, ClockMove, SetAside
+from engine.intake.batch import ClockMove, SetAside
+from engine.live.batch import Batch
 from engine.live.standings import retell
 from engine.live.transaction import LiveTransaction
 from engine.store.database import ANALYST, transaction

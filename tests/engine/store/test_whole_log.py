@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.intake.batch import Batch, admitted_from
+from engine.intake.batch import admitted_from
+from engine.live.batch import Batch
 from engine.store.database import transaction
 from engine.store.generations import shadows
 from engine.store.logs import history

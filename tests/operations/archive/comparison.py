@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.intake.batch import Batch, OffsetMove, SetAside
+from engine.intake.batch import OffsetMove, SetAside
+from engine.live.batch import Batch
 from engine.store import archives
 from engine.store.database import transaction
 from engine.store.generations import live_generation

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from engine.live import release
-from engine.live import transaction as live
+from engine.live import transaction as transaction_module
 from engine.store.database import transaction
 from engine.store.logs.history import History
 from engine.store.members import personal
+from engine.store.programmes import load_judge
 from operations.intake import quarantine
 from operations.member.view import member
 from operations.verify.checks import verify
@@ -248,9 +249,8 @@ def test_a_record_is_discarded_with_the_reason_and_never_released_after_that(
 def test_a_member_whose_event_cannot_be_judged_waits_and_is_judged_in_order_after_release(
     ready: Settings, guerdon: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_judge = live.load_judge
     with monkeypatch.context() as defect:
-        for module in (live, release):
+        for module in (transaction_module, release):
             defect.setattr(
                 module, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
             )

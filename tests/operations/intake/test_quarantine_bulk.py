@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from engine.live import transaction as live
 from engine.live.in_a_row import IN_A_ROW_MAX
 from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
 from engine.store.database import transaction
+from engine.store.programmes import load_judge
 from engine.store.quarantine import Chosen
 from operations.intake import quarantine
 from operations.intake.quarantine import chosen_ids
@@ -208,14 +208,15 @@ def test_many_that_cannot_be_judged_hold_their_members_and_all_others_are_taken_
         load.add(purchase(number, f"m{number}", occurred_at=soon_ms), reason=Reason.FROM_THE_FUTURE, deliveries=1)
     publish(ready, load.messages)
     catch_up(ready)
-    load_judge = live.load_judge
 
     def fails(event: Any) -> bool:
         return int(event.event_id.removeprefix("e")) > ATTEMPTS_MAX
 
     assert ATTEMPTS_MAX + 1 > IN_A_ROW_MAX, "of a worker's batches, one after the other, so many would end it"
     with monkeypatch.context() as defect:
-        defect.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails))
+        defect.setattr(
+            "engine.live.transaction.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails)
+        )
         settings = ready.model_copy(update={"future_tolerance_s": 3600})
         results = quarantine.release_all(settings, chosen_ids(ready.database_url, Chosen()))
     assert [result.told.split(";")[0] for result in results] == ["admitted"] * (2 * ATTEMPTS_MAX + 2)

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.store.database import transaction
 from engine.store.logs.history import History
 from operations.member import adjust as operation

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from cli.member.member import _tier_as_of
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from operations.replay.generations import discard, promote
 from operations.replay.run import Request, replay
 from projections.runner import finish

@@ -11,7 +11,7 @@ import pytest
 
 import engine.live.recording
 from engine.evaluate import fold
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.live.duplicates import SMALL_BATCH
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.ledger.books import Books
-    from engine.member.state import MemberState, Occurrence
+    from engine.member.state import MemberState
+    from engine.programme.rules.occurrence import Occurrence
     from engine.programme.rules.protocol import Judges
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent

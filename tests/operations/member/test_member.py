@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from cli.member.member import _expiry, _seconds, _tier
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from projections.runner import finish
 from schemas.errors import AnswerIsNo, InputError
 from tests.system.batches import admitted, commit, purchase

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from cli.member import member as member_command
 from cli.member import referral as referral_commands
-from engine.intake.batch import Batch, ClockMove
+from engine.intake.batch import ClockMove
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from projections.runner import finish
 from schemas.errors import AnswerIsNo, InputError

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from schemas.errors import InputError
 from tests.cli.test_command_line import guerdon
 from tests.engine.history.test_replay import PLAIN, positions, written

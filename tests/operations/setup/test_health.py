@@ -258,7 +258,7 @@ def test_verify_notes_when_all_was_whole_and_nothing_where_it_was_not(database_u
 
 
 def _batch(events: int) -> Any:
-    from engine.intake.batch import Batch  # noqa: PLC0415  beside its only use
+    from engine.live.batch import Batch  # noqa: PLC0415  beside its only use
 
     return Batch([admitted(purchase(number, f"m{number}")) for number in range(events)])
 

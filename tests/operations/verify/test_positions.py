@@ -10,7 +10,8 @@ import psycopg2
 import pytest
 
 from cli import main
-from engine.intake.batch import Batch, OffsetMove
+from engine.intake.batch import OffsetMove
+from engine.live.batch import Batch
 from engine.store.database import one, transaction
 from engine.store.generations import live_generation
 from engine.store.kafka import offsets

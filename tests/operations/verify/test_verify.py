@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import psycopg2
 import pytest
 
-from engine.intake.batch import Batch, OffsetMove
+from engine.intake.batch import OffsetMove
+from engine.live.batch import Batch
 from engine.store.database import transaction
 from engine.store.generations import live_generation
 from engine.store.kafka import offsets

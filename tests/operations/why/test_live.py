@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench.as_of import FILL
-from engine.intake.batch import Batch, ClockMove
+from engine.intake.batch import ClockMove
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.programme.interpret.interpreter import Interpreter
 from engine.store.database import one, transaction

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.intake.batch import Batch, ClockMove
-from engine.live import transaction as live
+from engine.intake.batch import ClockMove
+from engine.live.batch import Batch
 from engine.store.database import transaction
 from engine.store.logs import history
+from engine.store.programmes import load_judge
 from operations.intake import quarantine
 from operations.replay.run import Request, replay
 from operations.settings import load_settings
@@ -187,9 +188,11 @@ def test_a_record_that_came_under_the_same_id_is_pointed_at(shop: str) -> None:
 def test_an_event_of_a_held_member_is_not_judged_yet_and_is_explained_after_the_release(
     shop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_judge = live.load_judge
     with monkeypatch.context() as defect:
-        defect.setattr(live, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2))
+        defect.setattr(
+            "engine.live.transaction.load_judge",
+            lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2),
+        )
         take(shop, *(purchase(number) for number in range(1, 5)))
     with transaction(shop) as cursor:
         cursor.execute("SELECT id FROM guerdon.quarantine")
@@ -299,7 +302,6 @@ def test_an_event_whose_member_only_a_file_holds_is_told_with_the_reason(
     take(shop, purchase(1), purchase(2), purchase(3))
     path = tmp_path / "next.yaml"
     path.write_text(PROGRAMME.replace("gte: 24.00", "gte: 30.00"), "utf-8")
-    load_judge = live.load_judge
     with monkeypatch.context() as defect:
         defect.setattr(
             "engine.history.log_fold.load_judge",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 import pytest
 
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.store.database import connect, migrate, transaction
 from operations.verify.checks import verify
 from projections.runner import finish

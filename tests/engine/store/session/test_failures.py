@@ -9,8 +9,8 @@ import psycopg2
 import pytest
 
 from consumers.writer import Stopped, Writer
-from engine.intake.batch import Batch
 from engine.live import transaction
+from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.session.failures import is_data, passes, told
 from operations.intake import quarantine

@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.store.database import connect, migrate, transaction
 from engine.store.session import poolers
 from operations.services import processes

@@ -17,7 +17,7 @@ from psycopg2.errors import InsufficientPrivilege
 from structlog.testing import capture_logs
 
 from consumers.output.publisher import finish as finish_publishing
-from engine.intake.batch import Batch
+from engine.live.batch import Batch
 from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
 from engine.store.database import MIGRATION_LOCK, as_owner, connect, migrate, one, transaction
 from engine.store.generations import live_generation, shadows
