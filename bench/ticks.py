@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
-from engine.evaluate import fold
+from engine.evaluate import TICK_MEMBERS_MAX, fold
 from engine.intake.batch import ClockMove
 from engine.ledger.memory.books import MemoryBooks
 from engine.live.batch import Batch
-from engine.live.ticks import DUE, MEMBERS_MAX
+from engine.live.ticks import DUE
 from engine.live.transaction import LiveTransaction
 from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
@@ -82,7 +82,7 @@ def _fill(url: str) -> None:
     with transaction(url) as cursor:
         programmes.activate(cursor, loaded, PROGRAMME, "ticks.yaml")
         member_states.prepare(cursor)
-        due = list(_bought(judge, ROUNDS * MEMBERS_MAX))
+        due = list(_bought(judge, ROUNDS * TICK_MEMBERS_MAX))
         member_states.save(cursor, due, {})
         cursor.execute(
             """
@@ -104,7 +104,7 @@ def _bought(judge: Judge, count: int) -> Iterator[Member]:
     """Yield members with a purchase on hold; a thousand are due each day."""
     for number in range(count):
         member_id = f"due-{number}"
-        at_ms = START_MS + number // MEMBERS_MAX * DAY_MS + number % MEMBERS_MAX
+        at_ms = START_MS + number // TICK_MEMBERS_MAX * DAY_MS + number % TICK_MEMBERS_MAX
         event = Purchase(
             event_id=member_id, member_id=member_id, occurred_at=at_ms, order_id="o", currency="EUR", amount=4_200
         )
@@ -117,7 +117,7 @@ def _bought(judge: Judge, count: int) -> Iterator[Member]:
 def _tick(url: str) -> None:
     times = []
     for day in range(ROUNDS):
-        until_ms = START_MS + (14 + day) * DAY_MS + MEMBERS_MAX
+        until_ms = START_MS + (14 + day) * DAY_MS + TICK_MEMBERS_MAX
         if not day:
             _explain(url, until_ms)
         before = _counts(url)
@@ -125,11 +125,11 @@ def _tick(url: str) -> None:
             begun = time.perf_counter()
             outcome = live.commit(Batch(clock=ClockMove(until_ms, everywhere=True)))
             times.append(time.perf_counter() - begun)
-        assert (outcome.ticks, outcome.rewards) == (1, MEMBERS_MAX)  # noqa: S101  or something else was measured
+        assert (outcome.ticks, outcome.rewards) == (1, TICK_MEMBERS_MAX)  # noqa: S101  or something else was measured
         if not day:
             _print_touched(before, _counts(url))
     shown = ", ".join(f"{seconds * 1000:.0f}" for seconds in times)
-    print(f"one tick, {MEMBERS_MAX:,} members: {statistics.median(times) * 1000:.0f} ms ({shown})")
+    print(f"one tick, {TICK_MEMBERS_MAX:,} members: {statistics.median(times) * 1000:.0f} ms ({shown})")
 
 
 def _activate(url: str) -> None:
@@ -150,7 +150,7 @@ def _explain(url: str, until_ms: int) -> None:
         member_states.prepare(cursor)
         cursor.execute(
             f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {DUE}",
-            {"shards": [SHARD], "until_ms": until_ms, "members_max": MEMBERS_MAX},
+            {"shards": [SHARD], "until_ms": until_ms, "members_max": TICK_MEMBERS_MAX},
         )
         for (line,) in cursor.fetchall():
             print(f"  {line}")

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from consumers.clock import ClockName
-    from consumers.source.positions import Begin
+    from consumers.source.source import Begin
     from engine.intake.batch import Partition
     from engine.live.work import Outcome
     from operations.settings import Settings

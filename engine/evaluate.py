@@ -15,7 +15,8 @@ from engine.ledger.refunds.refund import apply_waiting, refund
 from engine.ledger.schedule import celebrations, versions
 from engine.ledger.schedule.clock import perform_due
 from engine.ledger.turn import Turn
-from engine.member.profile import birthday_of, profile_after
+from engine.member.profile import profile_after
+from engine.member.state import birthday_of
 from schemas.events import Activity, Decision, Erasure, Profile, Purchase, Redemption, Refund, Share, Signup
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from engine.programme.rules.protocol import Judges
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
+
+TICK_MEMBERS_MAX = 1_000
+"""Members whom one tick moves at most: while more are due, the shard's next transaction carries the next tick."""
 
 PLAIN_EVENTS = frozenset((Purchase, Share, Activity))
 """What gives by rules and does nothing else to a member who owes nothing, has nothing due and no tiers to climb."""

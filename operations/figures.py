@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.programme.conditions import Every
 from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import calendar_of
-from engine.programme.model import Every
 from engine.programme.rules.budgets import budget_of
 from engine.store import programmes, quarantine
 from engine.store.database import one

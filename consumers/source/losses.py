@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from consumers.source.lanes import Lanes
-    from consumers.source.positions import Begin, Positions
-    from consumers.source.source import Source
+    from consumers.source.positions import Positions
+    from consumers.source.source import Begin, Source
     from engine.intake.batch import Partition
     from operations.kafka.ends import Ends
 

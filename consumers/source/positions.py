@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import structlog
 
 from consumers.database_time import DatabaseTime
+from consumers.source.source import Begin
 from engine.live import ticks
 from engine.store.database import INFRASTRUCTURE, connect
 from engine.store.generations import live_generation
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
     from engine.store.kafka.offsets import Frontier
 
 log = structlog.get_logger()
-
-
-class Begin(NamedTuple):
-    """Say where the table says a partition stands, its highest occurred_at in ms, and the record taken last.
-
-    That is None where it is not known, or the broker no longer has it.
-    """
-
-    offset: int
-    high_ms: int
-    last: LastRecord | None
 
 
 class Positions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from consumers.source.positions import Begin
-    from engine.intake.batch import Partition
+    from consumers.source.source import Source
+    from engine.intake.batch import LastRecord, Partition
+
 
 log = structlog.get_logger()
 
@@ -252,3 +253,14 @@ def _last_words(error: KafkaError) -> str:
 def place_of(message: Message) -> tuple[Partition, int]:
     """Return the partition and offset of `message`, which has both unless it is an error about the whole cluster."""
     return (message.topic(), message.partition()), message.offset()  # type: ignore[return-value]
+
+
+class Begin(NamedTuple):
+    """Say where the table says a partition stands, its highest occurred_at in ms, and the record taken last.
+
+    That is None where it is not known, or the broker no longer has it.
+    """
+
+    offset: int
+    high_ms: int
+    last: LastRecord | None

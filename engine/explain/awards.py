@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from engine.explain.conditions import Finding, described
 from engine.explain.values import day, decimal, duration, percent, quoted
-from engine.programme.conditions import ALWAYS, Difference, Duration, Kind, Lines
+from engine.programme.conditions import ALWAYS, Difference, Duration, Every, Kind, Lines
 from engine.programme.interpret.facts import MONDAY_OF_DAY_ZERO, period_of
 from engine.programme.model import (
-    Every,
     FixedAmount,
     MaxLimit,
     MultipliedAmount,

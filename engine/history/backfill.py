@@ -14,8 +14,8 @@ from engine.history.memory_fold import MemoryFoldBooks, empty_shard
 from engine.programme.compile.module import compile_programme
 from engine.store import programmes
 from engine.store.generations import adjustments
+from engine.store.generations.generation import Generation
 from engine.store.generations.replay_facts import read_facts
-from engine.store.generations.shadows import Generation
 from engine.store.logs.binary_copy import copy_rows, pack_bytes, pack_text
 from engine.store.logs.whole_log import WholeLog
 from engine.store.members.erased_members import read_copied

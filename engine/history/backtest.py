@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
     from engine.programme.compile.module import Judge
+    from engine.store.generations.generation import Generation
     from engine.store.generations.shadow_states import Shard
-    from engine.store.generations.shadows import Generation
     from engine.store.logs.history import Logged
     from engine.store.members.member_states import Member
     from schemas.rewards import Posting, RewardEvent

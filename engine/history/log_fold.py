@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import msgpack
 
-from engine.evaluate import advance, award, fold
+from engine.evaluate import TICK_MEMBERS_MAX, advance, award, fold
 from engine.ledger.adjustments import Adjustment, counts
+from engine.ledger.books import Activation
 from engine.ledger.contests import has_won, ranked, scores_of
-from engine.ledger.schedule.versions import Activation
-from engine.live.ticks import MEMBERS_MAX
 from engine.member.state import is_full
 from engine.programme.periods import ended_by
 from engine.programme.rules.occurrence import Occurrence
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
     from engine.ledger.contests import Score, Won
     from engine.programme.compile.module import Judge
     from engine.store.generations.fold_books import FoldBooks
+    from engine.store.generations.generation import Generation
     from engine.store.generations.shadow_states import Shard
-    from engine.store.generations.shadows import Generation
     from engine.store.logs.history import Logged
     from engine.store.members.erased_members import Copied
     from engine.store.members.member_states import Member
@@ -190,7 +189,7 @@ class LogFold(ABC):
         occurrence, until_ms = row.recorded.occurrence, row.occurred_ms
         copied = self._copied[shard.number]
         erased = sum(member_id in copied.members for member_id in copied.order.get(occurrence.seq, ()))
-        due = [member.member_id for member in shard.take_due(until_ms, MEMBERS_MAX - erased)]
+        due = [member.member_id for member in shard.take_due(until_ms, TICK_MEMBERS_MAX - erased)]
         members = [shard.member(member_id) for member_id in copied.woven(occurrence.seq, due)]
         judge = self._judge_now(shard, occurrence.seq, until_ms)
         self._books.open(member for member in members if member.state.pages or member.state.is_booked)

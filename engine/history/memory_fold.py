@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from engine.programme.compile.module import Judge
     from engine.programme.rules.occurrence import Budget, Occurrence
     from engine.programme.rules.protocol import Judges
-    from engine.store.generations.shadows import Generation
+    from engine.store.generations.generation import Generation
     from engine.store.logs.history import Logged
     from engine.store.members.member_states import Member
 

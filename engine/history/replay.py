@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg2
 
 from engine.history.log_fold import Failed, LogFold
-from engine.programme.rules.tiers import report_of
+from engine.ledger.ranks import report_of
 from engine.store.campaigns import contests
 from engine.store.generations import adjustments, live_generation, shadow_states
 from engine.store.generations.replay_books import ReplayBooks
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
     from engine.programme.compile.module import Judge
+    from engine.store.generations.generation import Generation
     from engine.store.generations.shadow_states import Shard
-    from engine.store.generations.shadows import Generation
     from engine.store.logs.history import Logged
     from engine.store.members.member_states import Member
     from schemas.rewards import RewardEvent

@@ -11,11 +11,14 @@ from engine.programme.rules.occurrence import UseBooks
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.ledger.schedule.versions import Activation
     from engine.member.parts import Parts
     from engine.member.referral import Referred
     from engine.programme.rules.protocol import Judges
     from schemas.events import Purchase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Placed(Struct):
@@ -74,3 +77,14 @@ class Books(UseBooks, Protocol):
     def referred(self, referee_id: str) -> Referred:
         """Return what became of a referee of the member's, the same object each time; what is changed in it is kept."""
         ...
+
+
+class Activation(NamedTuple):
+    """Say that a version judges the source events of a shard after `from_seq`.
+
+    `at_ms` is the latest instant that the shard had seen by then: what is due up to it is the version before's.
+    """
+
+    from_seq: int
+    version: int
+    at_ms: int

@@ -11,15 +11,12 @@ from engine.ledger.movements import posting_of
 from engine.member.lots import ITEM_UNITS
 from engine.programme.check.rules import tests_of
 from engine.programme.conditions import MemberPart, MemberValue
-from engine.programme.localtime import calendar_of
-from engine.programme.rules.expiry import Expiry
 from schemas.events import OCCURRED_AT_MS_END
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from engine.ledger.turn import Turn
-    from engine.member.lots import Lot
     from engine.programme.model import Programme
     from schemas.rewards import RewardEvent
 
@@ -58,23 +55,6 @@ def forget_held(turn: Turn, given: Iterable[RewardEvent]) -> None:
             continue
         if item in memory.held and turn.movements.held(reward.posting.unit, item).until_ms() is None:
             del memory.held[item]
-
-
-def release(turn: Turn, lots: Iterable[Lot], at_ms: int) -> None:
-    """Let lots that were held back become available at the later of their hold's end and an instant."""
-    for lot in lots:
-        if not lot.pending or lot.available_ms != UNTIL_RELEASED_MS:
-            continue
-        programme = turn.books.judge(lot.version or 0).programme
-        calendar = calendar_of(programme.timezone)
-        give = next(rule.gives[lot.give] for rule in programme.rules if rule.id == lot.rule_id)
-        hold_ms = lot.granted_ms if give.hold is None else calendar.after(lot.granted_ms, give.hold)
-        lot.available_ms = max(hold_ms, at_ms)
-        if give.lasts is not None:
-            lot.expires_ms = calendar.after(lot.available_ms, give.lasts)
-        elif give.validity is not None:
-            lot.expires_ms = Expiry(calendar, give.validity, programme.terms.points.round_expiry)(lot.available_ms)
-        turn.movements.reschedule(lot)
 
 
 @lru_cache(maxsize=64)

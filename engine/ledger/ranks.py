@@ -8,7 +8,7 @@ from engine.ledger.movements import posting_of
 from engine.member.standing import Reached, Standing
 from engine.member.windows import bounded
 from engine.programme.occasions import TierChange
-from engine.programme.rules.tiers import UNEARNED, Brought
+from engine.programme.rules.tiers import UNEARNED, Brought, Standings
 from engine.programme.terms import TierWindow
 from schemas.canonical import grant_key, occasion_identity
 from schemas.rewards import RewardEvent
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from engine.ledger.turn import Turn
+    from engine.member.state import MemberState
+    from engine.programme.rules.protocol import Judges
     from engine.programme.rules.tiers import TierClock
     from engine.programme.terms import Tiers
 
@@ -252,3 +254,9 @@ def _grant_benefit(turn: Turn, benefit: tuple[str, int], identity: bytes, at_ms:
     key = grant_key(identity, "", turn.member_id, index)
     turn.movements.open([RewardEvent(posting, 1, key, at_ms, None, None, at_ms)])
     turn.state.remembering().held[item] = 0
+
+
+def report_of(judge: Judges, state: MemberState) -> Standings | None:
+    """Return what is told of a member's tier, or None where the programme has no tiers."""
+    clock = judge.tier_clock
+    return None if clock is None or state.erased else clock.report(state.standing, state.clock_ms, state.first_ms)

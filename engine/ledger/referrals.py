@@ -18,7 +18,9 @@ from engine.member.pages import OrderFacts, ReferralFacts
 from engine.member.referral import Referral
 from engine.member.windows import LATE_MS
 from engine.programme.interpret.facts import Facts
+from engine.programme.localtime import calendar_of
 from engine.programme.rules.counting import name_of
+from engine.programme.rules.expiry import Expiry
 from schemas.canonical import completion_key
 from schemas.events import Decision, MemberEvent, Purchase, Refund, Signup
 from schemas.rewards import RewardEvent, order_key, referee_of
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from engine.ledger.turn import Turn
     from engine.member.lots import Lot
     from schemas.events import Profile
+
 
 NAMES = {Signup: "signup", Purchase: "purchase", Refund: "refund"}
 
@@ -195,3 +198,20 @@ def _tell(turn: Turn, kind: str, item: str | None, at_ms: int, reason: str | Non
     posting = posting_of(kind, "referral", (None, None), (None, turn.judge.version, None), item, reason)
     key = completion_key(turn.occurrence.identity, kind, turn.member_id)
     turn.rewards.append(RewardEvent(posting, 1, key, at_ms))
+
+
+def release(turn: Turn, lots: Iterable[Lot], at_ms: int) -> None:
+    """Let lots that were held back become available at the later of their hold's end and an instant."""
+    for lot in lots:
+        if not lot.pending or lot.available_ms != flagged.UNTIL_RELEASED_MS:
+            continue
+        programme = turn.books.judge(lot.version or 0).programme
+        calendar = calendar_of(programme.timezone)
+        give = next(rule.gives[lot.give] for rule in programme.rules if rule.id == lot.rule_id)
+        hold_ms = lot.granted_ms if give.hold is None else calendar.after(lot.granted_ms, give.hold)
+        lot.available_ms = max(hold_ms, at_ms)
+        if give.lasts is not None:
+            lot.expires_ms = calendar.after(lot.available_ms, give.lasts)
+        elif give.validity is not None:
+            lot.expires_ms = Expiry(calendar, give.validity, programme.terms.points.round_expiry)(lot.available_ms)
+        turn.movements.reschedule(lot)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from engine.intake.batch import Admitted, ClockMove, OffsetMove, Partition, SetAside
-    from engine.live.ticks import Tick
+    from engine.live.tick import Tick
     from engine.store.logs.forwards import Forwarding, Undecided
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.live import ticks
-from engine.live.work import verdict_on
+from engine.live.verdicts import verdict_on
 from engine.store.logs import forwards
 from schemas.canonical import event_identity
 from schemas.errors import CannotGoOn

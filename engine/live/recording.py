@@ -10,7 +10,8 @@ from engine.evaluate import fold
 from engine.intake.own_events import Attribution
 from engine.live import ticks
 from engine.live.duplicates import DUPLICATE
-from engine.live.work import ACCEPTED, QUARANTINED, REPEATED, failed, set_aside, verdict_on
+from engine.live.verdicts import failed, verdict_on
+from engine.live.work import ACCEPTED, QUARANTINED, REPEATED, set_aside
 from engine.programme.rules.occurrence import Occurrence
 from engine.referral.tracker import FORWARDED
 from engine.referral.turns import Turns
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from engine.intake.batch import Admitted, SetAside
     from engine.intake.own_events import Forwarded
-    from engine.live.ticks import Tick
+    from engine.live.tick import Tick
     from engine.live.work import Work
     from engine.programme.compile.module import Judge
     from engine.programme.model import Programme

@@ -9,8 +9,8 @@ from msgspec import msgpack
 
 from engine.evaluate import advance, fold
 from engine.ledger.adjustments import counts
+from engine.ledger.ranks import report_of
 from engine.programme.rules.occurrence import Occurrence
-from engine.programme.rules.tiers import report_of
 from engine.store.campaigns.budgets import StoredBudgets
 from engine.store.generations import adjustments, live_generation
 from engine.store.logs import history, source_log

@@ -17,8 +17,9 @@ from engine.live import ticks
 from engine.live.batch import Batch, Portion
 from engine.live.duplicates import NotLookedUp
 from engine.live.in_a_row import fates, named
-from engine.live.ticks import Tick
-from engine.live.work import EvaluationFailed, Outcome, Work, failed, outcome_of, set_aside, together, verdict_on
+from engine.live.tick import Tick
+from engine.live.verdicts import failed, verdict_on
+from engine.live.work import EvaluationFailed, Outcome, Work, outcome_of, set_aside, together
 from engine.store import quarantine
 from engine.store.generations import live_generation
 from engine.store.kafka import offsets

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import psycopg2
 from psycopg2.errors import DeadlockDetected, LockNotAvailable, UniqueViolation
 
+from engine.ledger.ranks import report_of
 from engine.live import concerned, own_work, ticks
 from engine.live.duplicates import LookUps, NotLookedUp, Seen
 from engine.live.in_a_row import InARow
 from engine.live.recording import Recorder
 from engine.live.safety_net import SafetyNet, Trial, still_failing
 from engine.live.work import EvaluationFailed, Outcome, Work, outcome_of
-from engine.programme.rules.tiers import report_of
 from engine.store import quarantine
 from engine.store.campaigns import contests
 from engine.store.campaigns.budgets import BudgetsMoved, StoredBudgets

@@ -6,11 +6,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from engine.intake.batch import NO_OFFSET, SetAside
+from engine.intake.batch import SetAside
 from engine.store.logs.source_log import SourceRows
-from engine.store.members import personal
-from engine.store.session.failures import StepFailed, told
-from schemas.rejection import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
     from engine.intake.batch import Admitted, Partition
     from engine.live.batch import Batch
     from engine.live.duplicates import Seen
-    from engine.live.ticks import Tick
+    from engine.live.tick import Tick
     from engine.member.profile import MemberProfile
     from engine.member.state import LimitUse
     from engine.referral.turns import Drained
@@ -30,7 +27,7 @@ if TYPE_CHECKING:
     from engine.store.members.member_states import Member
     from engine.store.members.personal import Owner
     from engine.store.referrals.attribution import Referrals
-    from schemas.events import Event
+    from schemas.rejection import Reason
 
 ACCEPTED, REPEATED, QUARANTINED = range(3)
 
@@ -120,18 +117,6 @@ def set_aside(event: Admitted, stage: str, reason: Reason, message: str) -> SetA
         stage, reason, message, event.topic or None, event.partition, event.offset, event.payload, event.event,
         event.schema_id,
     )  # fmt: skip
-
-
-def verdict_on(failure: Exception) -> tuple[str, Reason, str]:
-    """Return the stage, reason and sentence under which the quarantine keeps what failed."""
-    if isinstance(failure, StepFailed):
-        return failure.step, Reason.FAILED, told(failure.error)
-    return "evaluate", Reason.EVALUATION_FAILED, told(failure)
-
-
-def failed(failure: Exception, payload: bytes, event: Event) -> SetAside:
-    """Return the record of an event of Guerdon's own that failed."""
-    return SetAside(*verdict_on(failure), None, NO_OFFSET, NO_OFFSET, payload, event, personal.OWN_FORMAT)
 
 
 def together(outcomes: Sequence[Outcome]) -> Outcome:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.member.state import MemberState
     from schemas.events import Profile, Signup
 
 ATTRIBUTES_MAX = 100
@@ -49,13 +48,3 @@ def profile_after(before: MemberProfile | None, event: Signup | Profile) -> Memb
     kept = dict(list(attributes.items())[-ATTRIBUTES_MAX:])
     known = event.birthday or birthday
     return MemberProfile(known, kept) if known is not None or kept else None
-
-
-def birthday_of(state: MemberState) -> str | None:
-    """Return the member's birthday, or None where it is not known."""
-    return None if state.profile is None else state.profile.birthday
-
-
-def attribute_of(state: MemberState, name: str) -> str | None:
-    """Return one attribute of the member, or None where it is not known."""
-    return None if state.profile is None else state.profile.attributes.get(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct, field
 
 from engine.member.lots import Lot  # noqa: TC001  msgspec reads the annotations
@@ -10,6 +12,9 @@ from engine.member.profile import MemberProfile  # noqa: TC001  as above
 from engine.member.referral import Referral  # noqa: TC001  as above
 from engine.member.standing import Standing  # noqa: TC001  as above
 from engine.member.windows import Window  # noqa: TC001  as above
+
+if TYPE_CHECKING:
+    from engine.member.state import MemberState
 
 
 class LimitUse(Struct, array_like=True, gc=False):
@@ -171,3 +176,13 @@ def bring_back_uses(state: MemberState, page: dict[str, list[LimitUse]]) -> None
     """Put the uses of a page back into a state, each count's in the order of their periods."""
     for count, uses in page.items():
         state.ended[count] = sorted([*state.ended.get(count, ()), *uses], key=lambda use: use.period)
+
+
+def birthday_of(state: MemberState) -> str | None:
+    """Return the member's birthday, or None where it is not known."""
+    return None if state.profile is None else state.profile.birthday
+
+
+def attribute_of(state: MemberState, name: str) -> str | None:
+    """Return one attribute of the member, or None where it is not known."""
+    return None if state.profile is None else state.profile.attributes.get(name)

@@ -252,3 +252,14 @@ class Not:
 
 Condition = FieldTest | AllOf | AnyOf | Not
 ALWAYS = AllOf(())
+
+
+class Every(StrEnum):
+    """Name the periods of a limit."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    QUARTER = "quarter"
+    YEAR = "year"
+    LIFETIME = "lifetime"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from engine.programme.conditions import NOWHERE, Duration, Place
+from engine.programme.conditions import NOWHERE, Duration, Every, Place
 from engine.programme.terms import Terms
 
 if TYPE_CHECKING:
@@ -39,17 +39,6 @@ class Over(StrEnum):
 
     TRIM = "trim"
     REFUSE = "refuse"
-
-
-class Every(StrEnum):
-    """Name the periods of a limit."""
-
-    DAY = "day"
-    WEEK = "week"
-    MONTH = "month"
-    QUARTER = "quarter"
-    YEAR = "year"
-    LIFETIME = "lifetime"
 
 
 class Pick(StrEnum):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.programme.conditions import Every
 from engine.programme.interpret.facts import MONDAY_OF_DAY_ZERO, period_of
 from engine.programme.localtime import DAY_MS, DAY_ZERO, calendar_of
-from engine.programme.model import Every
 from schemas.events import OCCURRED_AT_MS_END
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from engine.programme.conditions import Duration
 
 if TYPE_CHECKING:
-    from engine.programme.conditions import Metric
-    from engine.programme.model import Every
+    from engine.programme.conditions import Every, Metric
 
 
 NINETY_DAYS = Duration(days=90)

@@ -9,8 +9,7 @@ from msgspec import structs
 
 from engine.intake.own_events import Attribution, own_id
 from engine.member.windows import SLACK_MS, windows_with
-from engine.programme.conditions import Duration
-from engine.programme.model import Every
+from engine.programme.conditions import Duration, Every
 from engine.programme.periods import bounds_of
 from engine.programme.terms import Block, Flag, Touches
 from engine.referral.codes import is_well_formed, normalised

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.store.generations.shadows import Generation
+    from engine.store.generations.generation import Generation
     from operations.archive.files import Manifest
 
 HEADER_BYTES_MAX = 1 << 16

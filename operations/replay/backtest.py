@@ -15,7 +15,7 @@ from engine.programme.file.load import load_programme
 from engine.store import programmes
 from engine.store.database import NO_LIMIT, connect, one
 from engine.store.generations import meanings, shadows
-from engine.store.generations.shadows import Generation
+from engine.store.generations.generation import Generation
 from operations.replay import shard_pool
 from operations.replay.difference import Figures, sum_up
 from operations.replay.difference_sides import MAKE, Terms, add_folded, add_generation, csv_of, terms_in, terms_of

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.store.generations.shadows import Generation
+    from engine.store.generations.generation import Generation
 
 LOCK_TIMEOUT_S = 5
 """How long workers and readers may be kept waiting for a switch before it is given up."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.store.generations.shadows import Generation
+    from engine.store.generations.generation import Generation
 
 BATCH_EVENTS = 2_000
 """How many adjustments are judged in memory at once, of the one transaction that writes them all."""

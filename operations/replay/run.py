@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 
     from engine.programme.model import Programme
-    from engine.store.generations.shadows import Generation
+    from engine.store.generations.generation import Generation
     from operations.replay.shard_pool import Shared
 
 CHUNK_EVENTS = 5_000

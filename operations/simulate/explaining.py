@@ -9,7 +9,7 @@ from engine.explain.tier import explain_tier
 from engine.intake.own_events import Attribution, Forwarded
 from engine.ledger.adjustments import Adjustment
 from engine.ledger.flagged import is_grant
-from engine.programme.rules.tiers import report_of
+from engine.ledger.ranks import report_of
 from operations.simulate.outcome import Explained
 from schemas.events import TYPE_NAMES
 

@@ -9,12 +9,12 @@ from engine.explain.event import Explainer
 from engine.history.memory_fold import MemoryFold
 from engine.history.replay import shares_anything
 from engine.intake.own_events import Attribution
+from engine.ledger.ranks import report_of
 from engine.programme.compile.module import compile_programme
-from engine.programme.rules.tiers import report_of
 from engine.store import programmes
 from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import meanings, shadows
-from engine.store.generations.shadows import Generation
+from engine.store.generations.generation import Generation
 from operations.replay.run import check_history
 from operations.replay.shard_pool import seldom_collected
 from operations.simulate.explaining import Explaining, Heading, heading_of

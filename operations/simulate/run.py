@@ -13,9 +13,9 @@ from engine.evaluate import advance, award, fold
 from engine.explain.event import Explainer
 from engine.intake import admit
 from engine.intake.own_events import Attribution
+from engine.ledger.books import Activation
 from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.memory.budgets import MemoryBudgets
-from engine.ledger.schedule.versions import Activation
 from engine.live.conflicts import is_same_order, other_event, other_order
 from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme

@@ -14,9 +14,9 @@ from engine.explain.tier import explain_tier
 from engine.ledger.contests import Won, rank_of
 from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.memory.budgets import RecordedBudgets
+from engine.ledger.ranks import report_of
 from engine.member.state import MemberState
 from engine.programme.rules.occurrence import Occurrence
-from engine.programme.rules.tiers import report_of
 from engine.store.campaigns import budgets
 from engine.store.campaigns.closings import closed_in
 from engine.store.generations import live_generation
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from engine.explain.event import RuleExplanation
     from engine.explain.ledger import Account
     from engine.explain.tier import TierExplanation
-    from engine.ledger.schedule.versions import Activation
+    from engine.ledger.books import Activation
     from engine.programme.compile.module import Judge
     from engine.programme.rules.protocol import Judges
     from schemas.rewards import RewardEvent

@@ -13,7 +13,7 @@ from engine.programme.rules.limits import kept_from_ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from engine.ledger.schedule.versions import Activation
+    from engine.ledger.books import Activation
     from engine.member.state import MemberState
     from engine.programme.rules.protocol import Judges
 

@@ -10,10 +10,9 @@ from hypothesis import given as given_by
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from engine.programme.conditions import Duration
+from engine.programme.conditions import Duration, Every
 from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import DAY_MS, DAY_ZERO, calendar_of
-from engine.programme.model import Every
 from engine.programme.periods import bounds_of
 from engine.programme.rules.expiry import Expiry
 from engine.programme.terms import RoundExpiry

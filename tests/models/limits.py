@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from engine.evaluate import fold
-from engine.ledger.schedule.versions import Activation
+from engine.ledger.books import Activation
 from engine.member.state import MemberState
 from engine.programme.conditions import Duration
 from engine.programme.file.load import load_programme

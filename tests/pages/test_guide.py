@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.programme.conditions import Comparison
+from engine.programme.conditions import Comparison, Every
 from engine.programme.fields import FIELDS, LINE, MEMBER_FIELDS, TIME_FIELDS
 from engine.programme.file.load import load_programme
-from engine.programme.model import Every, Phase, Pick, RefusalReason, Rounding
+from engine.programme.model import Phase, Pick, RefusalReason, Rounding
 from tests.pages.programme_guide import GUIDE, Example, examples, framed
 
 if TYPE_CHECKING:

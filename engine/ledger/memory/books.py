@@ -14,9 +14,8 @@ from schemas.events import INT64_MAX
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from engine.ledger.books import Redeemed
+    from engine.ledger.books import Activation, Redeemed
     from engine.ledger.memory.budgets import RecordedBudgets
-    from engine.ledger.schedule.versions import Activation
     from engine.member.state import LimitUse, MemberState
     from engine.programme.rules.occurrence import Budget, Occurrence
     from engine.programme.rules.protocol import Judges

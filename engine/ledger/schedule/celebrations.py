@@ -6,7 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from engine.ledger import ranks
-from engine.member.profile import birthday_of
+from engine.member.state import birthday_of
 from engine.programme.localtime import DAY_MS, DAY_ZERO, yearly_day
 from engine.programme.occasions import Anniversary, Birthday
 from schemas.canonical import occasion_identity

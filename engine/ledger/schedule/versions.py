@@ -7,7 +7,7 @@ has their next turn. From there on the later one does, and schedules move only w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from engine.ledger import ranks
 from engine.ledger.schedule import celebrations
@@ -17,18 +17,8 @@ from engine.programme.rules.protocol import moves_members
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.ledger.books import Activation
     from engine.ledger.turn import Turn
-
-
-class Activation(NamedTuple):
-    """Say that a version judges the source events of a shard after `from_seq`.
-
-    `at_ms` is the latest instant that the shard had seen by then: what is due up to it is the version before's.
-    """
-
-    from_seq: int
-    version: int
-    at_ms: int
 
 
 def since(schedule: Sequence[Activation], version: int, upto_seq: int) -> list[Activation]:

@@ -6,7 +6,7 @@ import ast
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from engine.member.profile import attribute_of, birthday_of
+from engine.member.state import attribute_of, birthday_of
 from engine.member.windows import LATE_MS
 from engine.programme.compile.syntax import (
     arithmetic,
@@ -28,6 +28,7 @@ from engine.programme.compile.when import condition_expression
 from engine.programme.conditions import (
     Attribute,
     Difference,
+    Every,
     History,
     Kind,
     Lines,
@@ -49,7 +50,6 @@ from engine.programme.interpret.facts import (
     tier_rank_of,
 )
 from engine.programme.localtime import DAY_MS, DAY_ZERO, days_to_birthday, month_of
-from engine.programme.model import Every
 from engine.programme.rules import metrics
 from engine.programme.rules.expiry import Expiry
 

@@ -20,9 +20,8 @@ from engine.programme.compile.syntax import (
     run,
     when,
 )
-from engine.programme.conditions import Attribute, Duration, may_be_negative
+from engine.programme.conditions import Attribute, Duration, Every, may_be_negative
 from engine.programme.model import (
-    Every,
     FixedAmount,
     LimitScope,
     MaxLimit,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.programme.conditions import Every
 from engine.programme.file.entries import entries_of
 from engine.programme.file.literals import instant_of
 from engine.programme.file.nodes import Node, Scalar, Sequence
 from engine.programme.file.problems import Code, shown
 from engine.programme.file.scalars import choice_of, integer_of, kind_of, name_of, text_of
-from engine.programme.model import Every
 from engine.programme.terms import Contest, ContestMetric
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.programme.conditions import Kind, Measure
+from engine.programme.conditions import Every, Kind, Measure
 from engine.programme.fields import FIELDS, LATER_PATHS, LINE, MEMBER_FIELDS, TIME_FIELDS, TRIGGERS
 from engine.programme.file.cases import ANY, BALANCE_COLUMNS, REFERRAL_COLUMNS, TIER_COLUMNS
 from engine.programme.file.contests import CONTEST_PERIODS
@@ -16,7 +16,7 @@ from engine.programme.file.literals import Weekday
 from engine.programme.file.load import EXAMPLES, REQUIRED_SECTIONS, SCHEMA
 from engine.programme.file.metric import Repeat
 from engine.programme.file.when import TESTS
-from engine.programme.model import Every, Over, Phase, Pick, Rounding
+from engine.programme.model import Over, Phase, Pick, Rounding
 from engine.programme.terms import (
     Block,
     ContestMetric,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.programme.conditions import Duration
+from engine.programme.conditions import Duration, Every
 from engine.programme.fields import is_personal
 from engine.programme.file.entries import entries_of
 from engine.programme.file.literals import duration_of, is_duration
 from engine.programme.file.nodes import Node, Scalar, Sequence
 from engine.programme.file.problems import Code
 from engine.programme.file.scalars import choice_of, integer_of, kind_of, money_of, text_of
-from engine.programme.model import Every, Limit, LimitScope, MaxLimit, Over, TimesLimit
+from engine.programme.model import Limit, LimitScope, MaxLimit, Over, TimesLimit
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Field

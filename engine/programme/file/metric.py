@@ -7,7 +7,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from engine.programme.conditions import ALWAYS, NUMBERS, Field, Measure, Metric
+from engine.programme.conditions import ALWAYS, NUMBERS, Every, Field, Measure, Metric
 from engine.programme.fields import EVENT_TRIGGERS, SEGMENT, other_trigger_of
 from engine.programme.file.entries import entries_of
 from engine.programme.file.literals import duration_of, literal_of
@@ -15,7 +15,7 @@ from engine.programme.file.nodes import Mapping, plain
 from engine.programme.file.problems import Code, shown
 from engine.programme.file.scalars import choice_of, integer_of, kind_of, text_of
 from engine.programme.file.when import DERIVED_PREFIX, WhenReader
-from engine.programme.model import Challenge, Every
+from engine.programme.model import Challenge
 
 if TYPE_CHECKING:
     from engine.programme.file.nodes import Node

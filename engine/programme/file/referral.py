@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from engine.programme.conditions import Every
 from engine.programme.file.entries import entries_of
 from engine.programme.file.literals import duration_of, is_duration
 from engine.programme.file.nodes import Node, Sequence
 from engine.programme.file.problems import Code
 from engine.programme.file.scalars import choice_of, integer_of, kind_of, text_of
-from engine.programme.model import Every
 from engine.programme.terms import Block, Flag, ReferralTerms, Touches
 
 if TYPE_CHECKING:

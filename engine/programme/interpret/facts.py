@@ -7,7 +7,7 @@ from datetime import date
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from engine.member.profile import attribute_of, birthday_of
+from engine.member.state import attribute_of, birthday_of
 from engine.programme.conditions import (
     MILLION,
     AllOf,
@@ -16,6 +16,7 @@ from engine.programme.conditions import (
     Comparison,
     Difference,
     Duration,
+    Every,
     FieldTest,
     History,
     Kind,
@@ -30,7 +31,6 @@ from engine.programme.conditions import (
     TierValue,
 )
 from engine.programme.localtime import DAY_MS, DAY_ZERO, days_to_birthday
-from engine.programme.model import Every
 from engine.programme.rules.metrics import (
     add_last,
     add_streak,

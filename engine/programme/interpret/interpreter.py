@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.member.state import LimitUse
-from engine.programme.conditions import Duration
+from engine.programme.conditions import Duration, Every
 from engine.programme.fields import TRIGGERS
 from engine.programme.interpret.facts import Facts, metric_value, period_of
 from engine.programme.interpret.observer import Gate, Observer
 from engine.programme.localtime import calendar_of
 from engine.programme.model import (
-    Every,
     FixedAmount,
     MaxLimit,
     MultipliedAmount,

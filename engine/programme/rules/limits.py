@@ -24,8 +24,9 @@ from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
     from engine.member.state import MemberState
+    from engine.programme.conditions import Every
     from engine.programme.localtime import Calendar
-    from engine.programme.model import Every, LimitScope, Programme
+    from engine.programme.model import LimitScope, Programme
     from engine.programme.rules.occurrence import Occurrence, UseBooks
 
 _PERIOD = attrgetter("period")

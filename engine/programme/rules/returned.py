@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.member.windows import bounded
-from engine.programme.conditions import Measure, may_be_negative
+from engine.programme.conditions import Every, Measure, may_be_negative
 from engine.programme.interpret.facts import period_of
-from engine.programme.model import Every, MaxLimit
+from engine.programme.model import MaxLimit
 from engine.programme.rules.budgets import budget_key
 from engine.programme.rules.limits import LimitCount, value_key
 from schemas.events import INT64_MAX

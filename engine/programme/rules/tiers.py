@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.member.standing import Standing
-    from engine.member.state import MemberState
     from engine.programme.localtime import Calendar
-    from engine.programme.rules.protocol import Judges
     from engine.programme.terms import Level, Tiers
 
 YEAR_MONTHS = 12
@@ -323,9 +321,3 @@ class TierClock:
 
     def _anniversary(self, anchor_ms: int, years: int) -> int:
         return anchor_ms if years <= 0 else self._calendar.after(anchor_ms, Duration(months=YEAR_MONTHS * years))
-
-
-def report_of(judge: Judges, state: MemberState) -> Standings | None:
-    """Return what is told of a member's tier, or None where the programme has no tiers."""
-    clock = judge.tier_clock
-    return None if clock is None or state.erased else clock.report(state.standing, state.clock_ms, state.first_ms)

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from engine.store.database import one
 from engine.store.generations import live_generation
+from engine.store.generations.live_generation import WHOLE
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.store.generations.shadows import Generation
+    from engine.store.generations.generation import Generation
 
 FACT = "adjusted"
 """The kind of a `generation_fact` that says towards which generation members were adjusted."""
 
-WHOLE = (0, 0)
-"""The place of a fact about a generation as a whole: before every source event of the first shard."""
 
 ROWS_LOOKED_BACK = 100
 """How many of each shard's last source events are asked how far time has come; some are Guerdon's own."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from engine.ledger.books import Placed, Redeemed
-from engine.ledger.schedule.versions import Activation, since
+from engine.ledger.books import Activation, Placed, Redeemed
+from engine.ledger.schedule.versions import since
 from engine.member.parts import Parts
 from engine.member.referral import Referred
 from engine.store.campaigns import closings
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from engine.member.state import LimitUse, MemberState
     from engine.programme.rules.occurrence import Budget, Occurrence
     from engine.programme.rules.protocol import Judges
-    from engine.store.generations.shadows import Generation
+    from engine.store.generations.generation import Generation
     from engine.store.members.member_states import Member
 
 

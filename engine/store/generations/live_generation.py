@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2.extras import Json
 
-from engine.ledger.schedule.versions import Activation
+from engine.ledger.books import Activation
 from engine.store.database import one
 from engine.store.generations import meanings
 from schemas.errors import AnswerIsNo, InputError
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+
 
 SHARE_EVALUATION = "LOCK TABLE guerdon.evaluating IN ROW SHARE MODE"
 """Taken by everybody who evaluates: many at once, and nobody while somebody holds evaluation still."""
@@ -160,3 +165,7 @@ def held_at(cursor: Cursor, generation: int, shard: int, member_id: str) -> froz
         (generation, shard, member_id),
     )
     return frozenset(seq for (seq,) in cursor.fetchall())
+
+
+WHOLE = (0, 0)
+"""The place of a fact about a generation as a whole: before every source event of the first shard."""

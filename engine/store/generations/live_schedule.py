@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.ledger.schedule.versions import Activation
+from engine.ledger.books import Activation
 from engine.store.generations import live_generation
-from engine.store.generations.adjustments import WHOLE
+from engine.store.generations.live_generation import WHOLE
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name

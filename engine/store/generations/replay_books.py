@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from engine.member.state import MemberState
     from engine.programme.rules.occurrence import Budget, Occurrence
     from engine.programme.rules.protocol import Judges
+    from engine.store.generations.generation import Generation
     from engine.store.generations.replay_facts import Facts
-    from engine.store.generations.shadows import Generation
     from engine.store.members.member_states import Member
 
 

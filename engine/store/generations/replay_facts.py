@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.store.generations.shadows import Generation
+    from engine.store.generations.generation import Generation
 
 HELD = "member_held"
 """The kind of a `generation_fact` that says from which event on a member is held."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
 
-    from engine.ledger.schedule.versions import Activation
+    from engine.ledger.books import Activation
     from engine.member.profile import MemberProfile
-    from engine.store.generations.shadows import Generation
+    from engine.store.generations.generation import Generation
 
 
 @dataclass(slots=True)

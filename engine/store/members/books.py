@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from psycopg2.extras import execute_values
 
-from engine.ledger.books import Placed
-from engine.ledger.schedule.versions import Activation, since
+from engine.ledger.books import Activation, Placed
+from engine.ledger.schedule.versions import since
 from engine.member.parts import Parts
 from engine.member.referral import Referred
 from engine.store.campaigns import closings

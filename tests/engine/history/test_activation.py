@@ -14,8 +14,8 @@ from msgspec import structs
 
 from engine.evaluate import advance, fold
 from engine.intake.batch import ClockMove
+from engine.ledger.books import Activation
 from engine.ledger.memory.books import MemoryBooks
-from engine.ledger.schedule.versions import Activation
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.member.state import MemberState

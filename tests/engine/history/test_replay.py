@@ -34,7 +34,7 @@ from tests.system.workers import eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine.store.generations.shadows import Generation
+    from engine.store.generations.generation import Generation
 
 pytestmark = pytest.mark.postgres
 

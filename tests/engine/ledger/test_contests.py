@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.ledger.contests import Score, ranked
-from engine.programme.conditions import Duration
+from engine.programme.conditions import Duration, Every
 from engine.programme.file.load import load_programme
 from engine.programme.localtime import calendar_of
-from engine.programme.model import Every
 from engine.programme.periods import Ended, end_of, next_end, period_at
 from engine.programme.terms import Contest, ContestMetric
 from operations.simulate.run import simulate

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.programme.conditions import Comparison
+from engine.programme.conditions import Comparison, Every
 from engine.programme.fields import FIELDS, MEMBER_FIELDS, TIME_FIELDS, TRIGGERS
 from engine.programme.file.load import load_programme
 from engine.programme.file.nodes import Mapping, Sequence, read_tree
 from engine.programme.file.problems import Code, Problems, nearest
-from engine.programme.model import Every, Phase, Pick, Rounding
+from engine.programme.model import Phase, Pick, Rounding
 from tests.operations.simulate.test_examples import FOLDERS
 
 if TYPE_CHECKING:
