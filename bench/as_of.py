@@ -21,13 +21,13 @@ from bench.replay import decode_us
 from engine.intake.batch import admitted_from
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
-from engine.store.database import one
+from engine.store.cursor import one
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.partitioning import shard_of
 from schemas.writer_schemas import committed_ids
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 LOG = 1_200_000
 GRANTS = 10_000

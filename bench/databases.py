@@ -15,7 +15,8 @@ from psycopg2 import sql
 from engine.intake.batch import Admitted, admitted_from
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
-from engine.store.database import migrate, one
+from engine.store.cursor import one
+from engine.store.database import migrate
 from operations.services.postgresql import LocalPostgres
 from operations.setup.programmes import activate
 from schemas.codec import CommittedSchemas, Encoder
@@ -25,8 +26,7 @@ from schemas.writer_schemas import committed_ids
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Connection
     from schemas.events import Purchase
 
 

@@ -24,7 +24,8 @@ from consumers.output.producer import POSITIONS_MAX, SHARDS_MAX
 from engine.intake.batch import Admitted, OffsetMove, admitted_from
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
-from engine.store.database import PUBLISHER, connect, one, transaction
+from engine.store.cursor import one
+from engine.store.database import PUBLISHER, connect, transaction
 from engine.store.eras import keep_to_keys
 from engine.store.kafka import offsets, publication
 from operations.setup import projections
@@ -36,7 +37,7 @@ from schemas.writer_schemas import committed_ids
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Connection
 
 SECONDS = 120
 BUCKET_S = 20

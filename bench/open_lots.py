@@ -17,7 +17,8 @@ from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.rules.occurrence import Occurrence
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from operations.member.view import member
 from operations.why.event import why_event, why_member, why_reward
 from schemas.canonical import event_identity

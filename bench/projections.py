@@ -18,7 +18,7 @@ from psycopg2 import sql
 
 from bench.databases import cpu_s, fresh, postmaster, server
 from bench.load import PROGRAMME
-from engine.store.database import one
+from engine.store.cursor import one
 from projections import runner
 from projections.rebuild import rebuild
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import psutil
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+
+    from engine.store.cursor import Connection
 
 ROWS = 2_000_000
 ROUNDS = 3

@@ -13,7 +13,8 @@ from consumers.source.open_transactions import OpenTransactions
 from consumers.source.source import place_of
 from engine.intake.batch import ClockMove
 from engine.live.batch import Batch
-from engine.store.database import INFRASTRUCTURE, one, transaction
+from engine.store.cursor import one
+from engine.store.database import INFRASTRUCTURE, transaction
 from engine.store.generations import live_generation
 from engine.store.session.failures import words_of
 from operations.kafka.causes import KafkaCauses

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from engine.intake import admit
 from engine.intake.batch import Admitted, SetAside, admitted_from
 from engine.live.in_a_row import IN_A_ROW_MAX, ours
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from engine.store.generations.live_generation import writable
 from engine.store.programmes import active
 from engine.store.session.failures import StepFailed, is_data, told

@@ -10,16 +10,15 @@ from engine.programme.interpret.facts import period_of
 from engine.programme.localtime import calendar_of
 from engine.programme.rules.budgets import budget_of
 from engine.store import programmes, quarantine
-from engine.store.database import one
+from engine.store.cursor import one
 from engine.store.generations import live_generation
 from engine.store.kafka import publication
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.programme.model import Programme
+    from engine.store.cursor import Cursor
 
 
 @dataclass(frozen=True, slots=True)

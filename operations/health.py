@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.store import quarantine
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from engine.store.generations import meanings
 from operations.intake import offsets
 from operations.rows import dictionaries
@@ -16,8 +17,7 @@ from schemas.errors import AnswerIsNo, InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from operations.settings import Settings
 
 LIVES_WITHIN_S = 20.0

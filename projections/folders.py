@@ -16,7 +16,7 @@ from schemas.partitioning import SHARDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Connection
 
 CORES = 2
 """How many processes of PostgreSQL fold at once, unless somebody says otherwise."""

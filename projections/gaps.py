@@ -20,7 +20,7 @@ from schemas.errors import ServiceUnreachable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
     Fold = Callable[[bool], None]
     """Fold what `projection_range` holds of a build; told whether the build has nothing of these shards yet."""

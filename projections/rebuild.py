@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from engine.store.database import NO_LIMIT, connect, one
+from engine.store.cursor import one
+from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import live_generation
 from engine.store.session.blockers import take_alone
 from projections import gaps
@@ -16,8 +17,7 @@ from schemas.errors import AnswerIsNo, InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+    from engine.store.cursor import Connection, Cursor
 
 
 REBUILD_LOCK = 0x6275_696C

@@ -11,7 +11,7 @@ from projections.gaps import is_folded
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 _TYPES = "('referral.attributed', 'referral.qualified', 'referral.rejected', 'referral.voided')"
 _EARNED = """

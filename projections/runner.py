@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import psycopg2
 import structlog
 
-from engine.store.database import ANSWERED_WITHIN, NO_LIMIT, RETRYABLE, connect, one
+from engine.store.cursor import one
+from engine.store.database import ANSWERED_WITHIN, NO_LIMIT, RETRYABLE, connect
 from engine.store.eras import keep_to_keys
 from engine.store.generations import live_generation
 from engine.store.session.blockers import who_writes
@@ -26,9 +27,7 @@ from schemas.partitioning import SHARDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
-
+    from engine.store.cursor import Connection, Cursor
     from projections.gaps import Gap
 
 log = structlog.get_logger()

@@ -23,9 +23,8 @@ from schemas.errors import InputError, ServiceUnreachable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-
     from consumers.health.watch import Watch
+    from engine.store.cursor import Connection
     from operations.settings import Settings
 
 log = structlog.get_logger()

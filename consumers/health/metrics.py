@@ -6,7 +6,7 @@ Labels name topics, types, reasons and campaigns, of which there are few; never 
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from consumers.health.watch import Watch
+    from engine.intake.batch import Partition
     from engine.live.batch import Batch
     from engine.live.work import Outcome
     from operations.figures import Figures
@@ -33,6 +33,15 @@ VISIBLE_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3_60
 EVENTS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 
 
+class Lags(Protocol):
+    """Know how far a worker is behind: by offsets for each partition, by topic and number, and in seconds."""
+
+    lags: Mapping[Partition, int]
+
+    def lag_seconds(self) -> float:
+        """Return the age of the oldest record that was received and is not committed."""
+
+
 class Metrics(Collector):
     """Hold a worker's counters in a registry of its own; `figures` and `liability` are what its heartbeat last read.
 
@@ -43,7 +52,7 @@ class Metrics(Collector):
         self.figures: Figures | None = None
         self.liability: dict[str, float] = {}
         self.why_not: Callable[[str], str | None] = lambda service: f"{service} was not asked yet"
-        self._watch: Watch | None = None
+        self._watch: Lags | None = None
         self._registry = CollectorRegistry(auto_describe=False)
         self._build = (version("guerdon"), revision.newest())
         self._events = Counter(
@@ -78,7 +87,7 @@ class Metrics(Collector):
         )
         self._registry.register(self)
 
-    def watch(self, watch: Watch) -> None:
+    def watch(self, watch: Lags) -> None:
         """Tell what `watch` knows, too."""
         self._watch = watch
 

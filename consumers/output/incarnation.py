@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Mapping
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
-
     from consumers.output.topic_tail import TailReader
+    from engine.store.cursor import Connection, Cursor
     from engine.store.kafka.incarnations import Incarnation
     from engine.store.kafka.publication import LogReader
 

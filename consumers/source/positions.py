@@ -17,10 +17,9 @@ from engine.store.kafka import offsets
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from consumers.source.source import Source
     from engine.intake.batch import ClockMove, LastRecord, Partition
+    from engine.store.cursor import Cursor
     from engine.store.kafka.offsets import Frontier
 
 log = structlog.get_logger()

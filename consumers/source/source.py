@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from consumers.source.source import Source
     from engine.intake.batch import LastRecord, Partition
 
 

@@ -24,11 +24,10 @@ from engine.store.members.member_states import decode_state, encode_state
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.member.state import MemberState
     from engine.programme.compile.module import Judge
     from engine.programme.conditions import Metric
+    from engine.store.cursor import Cursor
     from engine.store.generations.shadow_states import Shard
     from engine.store.members.member_states import Member
     from schemas.rewards import RewardEvent

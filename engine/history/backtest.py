@@ -10,9 +10,8 @@ from schemas.rewards import HONOURED, ITEM_UNITS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.programme.compile.module import Judge
+    from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
     from engine.store.generations.shadow_states import Shard
     from engine.store.logs.history import Logged

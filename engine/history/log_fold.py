@@ -32,10 +32,9 @@ from schemas.partitioning import shard_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.ledger.contests import Score, Won
     from engine.programme.compile.module import Judge
+    from engine.store.cursor import Cursor
     from engine.store.generations.fold_books import FoldBooks
     from engine.store.generations.generation import Generation
     from engine.store.generations.shadow_states import Shard

@@ -20,13 +20,12 @@ from engine.store.members.erased_members import read_copied
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.member.pages import Page
     from engine.member.state import LimitUse, MemberState
     from engine.programme.compile.module import Judge
     from engine.programme.rules.occurrence import Budget, Occurrence
     from engine.programme.rules.protocol import Judges
+    from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
     from engine.store.logs.history import Logged
     from engine.store.members.member_states import Member

@@ -32,10 +32,8 @@ from schemas.partitioning import SHARDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
-
     from engine.programme.compile.module import Judge
+    from engine.store.cursor import Connection, Cursor
     from engine.store.generations.generation import Generation
     from engine.store.generations.shadow_states import Shard
     from engine.store.logs.history import Logged

@@ -16,7 +16,8 @@ from schemas.events import OCCURRED_AT_MS_END
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from engine.ledger.turn import Turn
+    from engine.ledger.movements import Movements
+    from engine.member.state import MemberState
     from engine.programme.model import Programme
     from schemas.rewards import RewardEvent
 
@@ -46,14 +47,14 @@ def _pending(reward: RewardEvent) -> RewardEvent:
     return structs.replace(reward, posting=posting, available_at_ms=UNTIL_RELEASED_MS, expires_at_ms=None)
 
 
-def forget_held(turn: Turn, given: Iterable[RewardEvent]) -> None:
+def forget_held(state: MemberState, movements: Movements, given: Iterable[RewardEvent]) -> None:
     """Let a badge or benefit that is held back not count as held, unless another of it is."""
-    memory = turn.state.memory
+    memory = state.memory
     for reward in given:
         item = reward.posting.item
         if memory is None or item is None or reward.available_at_ms != UNTIL_RELEASED_MS:
             continue
-        if item in memory.held and turn.movements.held(reward.posting.unit, item).until_ms() is None:
+        if item in memory.held and movements.held(reward.posting.unit, item).until_ms() is None:
             del memory.held[item]
 
 

@@ -89,7 +89,7 @@ def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
     if event.flagged and is_earning:
         given = flagged.held_back(given)
     turn.movements.open(given)
-    flagged.forget_held(turn, given)
+    flagged.forget_held(turn.state, turn.movements, given)
     name = name_of(judged) or key
     if name in turn.state.orders or (isinstance(did, Purchase) and is_earning):
         turn.state.orders.setdefault(name, OrderFacts()).referral = known
@@ -131,7 +131,7 @@ def _moderate(turn: Turn, referee_id: str, decision: Decision) -> None:
     lots = [lot for lot in _lots(turn) if referee_of(lot.order_id) == referee_id]
     if decision.action == "referral_release":
         referred.released = True
-        flagged.release(turn, lots, decision.occurred_at)
+        release(turn, lots, decision.occurred_at)
         return
     referred.voided = True
     undoing = _claim_all(turn, lots, decision.occurred_at)
@@ -152,7 +152,7 @@ def moderate_own(turn: Turn, decision: Decision) -> None:
         _claim_all(turn, _own_side(turn), at_ms).finish()
     elif referral.flagged:
         referral.flagged = False
-        flagged.release(turn, _own_side(turn), at_ms)
+        release(turn, _own_side(turn), at_ms)
         _tell(turn, "referral.attributed", referral.referrer_id, at_ms, "released")
     else:
         turn.refuse("not_flagged", at_ms, unit="referral", item=referral.referrer_id)

@@ -101,7 +101,7 @@ class Turn:
             given = flagged.held_back(given, flagged.rules_on_referrer(programme))
         self.movements.open(given)
         if is_held or (referral is not None and referral.flagged):
-            flagged.forget_held(self, given)
+            flagged.forget_held(self.state, self.movements, given)
 
     def refuse(
         self,

@@ -10,10 +10,9 @@ from schemas.canonical import IDENTITY_BYTES
 from schemas.events import Purchase
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.intake.batch import Admitted
     from engine.live.batch import Batch
+    from engine.store.cursor import Cursor
     from engine.store.logs.source_log import Known
     from schemas.events import Event
 

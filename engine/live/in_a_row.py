@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.live import ticks
 from engine.live.verdicts import verdict_on
 from engine.store.logs import forwards
 from schemas.canonical import event_identity
@@ -90,7 +89,7 @@ def fates(work: Work, unjudgeable: Mapping[bytes, Exception]) -> Iterator[Fate]:
     """Return what became of each event of an attempt, ticks' members included: why it was set aside, or None."""
     for tick in work.ticks:
         for member_id in tick.member_ids:
-            key = ticks.failure_of(member_id)
+            key = tick.failure_of(member_id)
             yield key, unjudgeable.get(key), f"member {member_id}"
     for due in work.due or ():
         key = forwards.failure_of(due)

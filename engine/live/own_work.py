@@ -9,10 +9,9 @@ from engine.live import ticks
 from engine.store.logs import forwards
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.intake.batch import Admitted
     from engine.live.work import Work
+    from engine.store.cursor import Cursor
 
 
 def take_ticks_and_forwards(cursor: Cursor, work: Work) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from engine.evaluate import fold
 from engine.intake.own_events import Attribution
-from engine.live import ticks
 from engine.live.duplicates import DUPLICATE
 from engine.live.verdicts import failed, verdict_on
 from engine.live.work import ACCEPTED, QUARANTINED, REPEATED, set_aside
@@ -115,7 +114,7 @@ class Recorder:
         for member_id in tick.member_ids:
             member = work.members[tick.shard][member_id]
             work.touched[tick.shard, member_id] = member
-            failure = ticks.failure_of(member_id)
+            failure = tick.failure_of(member_id)
             if failure in self._unjudgeable:
                 self._hold(tick.set_aside(member_id, self._unjudgeable[failure]), member, head)
                 continue

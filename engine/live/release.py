@@ -24,8 +24,7 @@ from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from engine.store.logs.source_log import Head
     from engine.store.members.member_states import Member
 

@@ -33,10 +33,9 @@ from schemas.errors import AnswerIsNo, CannotGoOn
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.intake.batch import OffsetMove, Partition
     from engine.live.in_a_row import InARow
+    from engine.store.cursor import Cursor
 
     Item = Admitted | SetAside | Forwarding | Undecided
 
@@ -227,7 +226,7 @@ class SafetyNet:
             if isinstance(done, Work):
                 break
             culprit, failure = self._culprit(tick, members, done)
-            key = ticks.failure_of(culprit)
+            key = tick.failure_of(culprit)
             if key in self._trial.unjudgeable:  # holding them fails, too
                 left_out[culprit] = failure
             self._trial.unjudgeable[key] = failure
@@ -239,7 +238,7 @@ class SafetyNet:
     def _count(self, tick: Tick, start: int, stop: int) -> int:
         """Count members of a tick, up to one of them, and return up to which all are counted."""
         for member_id in tick.member_ids[start:stop]:
-            key = ticks.failure_of(member_id)
+            key = tick.failure_of(member_id)
             self._in_a_row.note(key, self._trial.unjudgeable.get(key), f"member {member_id}")
         return max(start, stop)
 

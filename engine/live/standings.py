@@ -13,9 +13,8 @@ from engine.store.members.member_states import decode_state
 from engine.store.programmes import load_judge
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.programme.rules.tiers import TierClock
+    from engine.store.cursor import Cursor
 
 MEMBERS_AT_ONCE = 5_000
 

@@ -70,7 +70,7 @@ class Tick:
         )  # fmt: skip
         return failed(error, self.payload, event)
 
-
-def failure_of(member_id: str) -> bytes:
-    """Return under which key the failure of a member's tick is remembered, beside those of events' identities."""
-    return b"tick of " + member_id.encode()
+    @staticmethod
+    def failure_of(member_id: str) -> bytes:
+        """Return under which key the failure of a member's tick is remembered, beside those of events' identities."""
+        return b"tick of " + member_id.encode()

@@ -12,11 +12,10 @@ from engine.store.logs import forwards, source_log
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.intake.batch import ClockMove
     from engine.live.batch import Batch
     from engine.programme.compile.module import Judge
+    from engine.store.cursor import Cursor
     from engine.store.logs.source_log import Head
 
 HOUR_MS = 3_600_000

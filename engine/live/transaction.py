@@ -24,7 +24,8 @@ from engine.live.work import EvaluationFailed, Outcome, Work, outcome_of
 from engine.store import quarantine
 from engine.store.campaigns import contests
 from engine.store.campaigns.budgets import BudgetsMoved, StoredBudgets
-from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, one, set_limit
+from engine.store.cursor import one
+from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, set_limit
 from engine.store.generations import live_generation
 from engine.store.generations.stillness import Stillness
 from engine.store.kafka import offsets
@@ -44,11 +45,10 @@ from schemas.errors import CannotGoOn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.live.batch import Batch
     from engine.programme.compile.module import Judge
     from engine.programme.rules.protocol import Judges
+    from engine.store.cursor import Cursor
     from engine.store.members.personal import Owner
 
     Step = Callable[["LiveTransaction", Cursor, Work], None]

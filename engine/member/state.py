@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from msgspec import Struct, field
 
 from engine.member.lots import Lot  # noqa: TC001  msgspec reads the annotations
@@ -12,9 +10,6 @@ from engine.member.profile import MemberProfile  # noqa: TC001  as above
 from engine.member.referral import Referral  # noqa: TC001  as above
 from engine.member.standing import Standing  # noqa: TC001  as above
 from engine.member.windows import Window  # noqa: TC001  as above
-
-if TYPE_CHECKING:
-    from engine.member.state import MemberState
 
 
 class LimitUse(Struct, array_like=True, gc=False):

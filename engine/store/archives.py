@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from psycopg2.extras import execute_values
 
-from engine.store.database import one
+from engine.store.cursor import one
 from engine.store.generations import live_generation
 from engine.store.generations.live_generation import version_in
 from engine.store.logs import source_log
@@ -28,8 +28,7 @@ from schemas.partitioning import SHARDS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+    from engine.store.cursor import Connection, Cursor
 
 ROWS_A_FETCH = 500
 """A payload may be a megabyte: so many are in memory at once."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import psycopg2
 from psycopg2 import errors
 
 from engine.store import revision, roles
+from engine.store.cursor import one
 from engine.store.generations import meanings
 from engine.store.roles import ANALYST, WRITER
 from engine.store.session import limits
@@ -20,9 +21,7 @@ from schemas.errors import AnswerIsNo, InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
-
+    from engine.store.cursor import Connection, Cursor
     from engine.store.session.connect import Session
 
 __all__ = ["ANALYST", "WRITER", "set_limit"]  # known to all by this module
@@ -171,15 +170,6 @@ def as_owner(database_url: str, *, application: str = "guerdon") -> Iterator[Con
                 f"this user may not make or change Guerdon's tables ({str(error).strip().splitlines()[0]}); "
                 "run the command as the database's owner, as `guerdon init` was"
             ) from error
-
-
-def one(cursor: Cursor, query: str, parameters: Any = None) -> Any:
-    """Return the single row of `query`, which must have one."""
-    cursor.execute(query, parameters)
-    row = cursor.fetchone()
-    if row is None:
-        raise LookupError(query)
-    return row
 
 
 def migrate(database_url: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 FOREGONE = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan", "enable_bitmapscan", "enable_material")
 """Ways to read a table that have no place where few rows are looked up by their keys.

@@ -13,7 +13,7 @@ from psycopg2.extras import Json
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.rules.protocol import moves_members
-from engine.store.database import one
+from engine.store.cursor import one
 from engine.store.generations import live_generation
 from engine.store.logs import source_log
 from schemas.errors import AnswerIsNo
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.programme.compile.module import Judge
     from engine.programme.conditions import Metric
     from engine.programme.model import Programme
+    from engine.store.cursor import Cursor
     from engine.store.logs.source_log import Head
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.extras import RealDictCursor, execute_values
 
 from engine.intake.batch import NO_OFFSET
-from engine.store.database import one
+from engine.store.cursor import one
 from engine.store.logs.forwards import OWN_NAMES, ROWS
 from engine.store.members import personal
 from schemas.canonical import event_identity
@@ -20,9 +20,8 @@ from schemas.partitioning import shard_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.intake.batch import SetAside
+    from engine.store.cursor import Cursor
     from engine.store.members.personal import Owner
     from schemas.events import Event
 

@@ -9,7 +9,7 @@ from psycopg2 import errors, sql
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 WRITER = "guerdon_writer"
 ANALYST = "guerdon_analyst"

@@ -46,10 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
-
     from engine.store.archives import End, SourceRow
+    from engine.store.cursor import Connection, Cursor
 
 
 def export(

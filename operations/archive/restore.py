@@ -18,7 +18,8 @@ from msgspec import UNSET
 from engine.meaning import FIRST, MEANING
 from engine.store import archives
 from engine.store.archives import ARCHIVED
-from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
+from engine.store.cursor import one
+from engine.store.database import NO_LIMIT, as_owner, connect, transaction
 from engine.store.generations import live_generation, shadows
 from engine.store.session.failures import is_data
 from operations.archive.export import rows_of
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
     from operations.archive.files import Manifest
 

@@ -20,8 +20,7 @@ from schemas.errors import InputError
 from schemas.events import TOPIC_TYPES
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from operations.settings import Settings
 
 

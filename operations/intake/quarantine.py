@@ -16,7 +16,8 @@ from engine.live.safety_net import still_failing
 from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
 from engine.store import programmes, quarantine
 from engine.store.campaigns import contests
-from engine.store.database import RETRYABLE, one, transaction
+from engine.store.cursor import one
+from engine.store.database import RETRYABLE, transaction
 from engine.store.logs.forwards import OWN_EVENTS, ROWS, Forwarding, row_of
 from engine.store.members import personal
 from engine.store.quarantine import Chosen
@@ -34,10 +35,9 @@ from schemas.rejection import Reason, Rejected
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.intake.batch import Admitted
     from engine.live.work import Outcome
+    from engine.store.cursor import Cursor
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
     from schemas.events import Event

@@ -14,8 +14,7 @@ from operations.kafka.ends import Ends, is_unknown
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from operations.settings import Settings
 
 WAIT_S = 10.0

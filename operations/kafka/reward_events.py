@@ -20,8 +20,7 @@ from operations.setup.initialise import OUTPUT_TOPIC
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from operations.settings import Settings
 
 

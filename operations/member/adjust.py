@@ -14,7 +14,8 @@ from engine.intake.batch import admitted_from
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store import programmes, quarantine
-from engine.store.database import NO_LIMIT, one, transaction
+from engine.store.cursor import one
+from engine.store.database import NO_LIMIT, transaction
 from engine.store.generations import live_generation
 from engine.store.logs import source_log
 from engine.store.members import personal
@@ -32,9 +33,8 @@ from schemas.rejection import Reason, Rejected
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.intake.batch import Admitted
+    from engine.store.cursor import Cursor
     from engine.store.logs.source_log import Known
     from operations.settings import Settings
 

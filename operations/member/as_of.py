@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.errors import ObjectNotInPrerequisiteState
 
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from operations.member.view import EXPIRING_WITHIN_S
 from operations.rows import dictionaries, plain
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 
 def member_as_of(

@@ -11,7 +11,7 @@ from schemas.errors import AnswerIsNo
 from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 REWARD_EVENTS_SHOWN = 20
 EXPIRING_WITHIN_S = 30 * 86_400

@@ -17,10 +17,9 @@ from schemas.errors import AnswerIsNo
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.programme.conditions import Metric
     from engine.programme.model import Programme
+    from engine.store.cursor import Cursor
 
 NEAR_EVENTS = 2_000
 """So near to the live heads workers are made to wait for the rest."""

@@ -13,7 +13,8 @@ from engine.history.replay import shares_anything
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from engine.store import programmes
-from engine.store.database import NO_LIMIT, connect, one
+from engine.store.cursor import one
+from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import meanings, shadows
 from engine.store.generations.generation import Generation
 from operations.replay import shard_pool
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
-
     from engine.programme.compile.module import Judge
+    from engine.store.cursor import Connection, Cursor
     from operations.replay.shard_pool import Shared
 
 _MEMBERS = """

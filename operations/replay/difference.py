@@ -10,7 +10,8 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from engine.store.database import NO_LIMIT, connect, one
+from engine.store.cursor import one
+from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import live_generation, meanings
 from operations.replay.difference_sides import MAKE, add_generation, terms_of
 from operations.rows import dictionaries, plain
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from decimal import Decimal
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
-
+    from engine.store.cursor import Connection, Cursor
     from operations.replay.difference_sides import Terms
 
 _PART = """

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
-from engine.store.database import one
+from engine.store.cursor import one
 from schemas.rewards import HONOURED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 MAKE = """
 DROP TABLE IF EXISTS difference_side, difference_standing, difference_part, difference_member;

@@ -20,8 +20,7 @@ from schemas.errors import AnswerIsNo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
 
 LOCK_TIMEOUT_S = 5

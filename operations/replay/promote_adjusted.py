@@ -19,7 +19,8 @@ from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.member.lots import ITEM_UNITS
 from engine.store import quarantine
-from engine.store.database import NO_LIMIT, connect, one, transaction
+from engine.store.cursor import one
+from engine.store.database import NO_LIMIT, connect, transaction
 from engine.store.eras import FOREGONE
 from engine.store.generations import adjustments, live_generation, shadows
 from engine.store.members import personal
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from decimal import Decimal
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
 
 BATCH_EVENTS = 2_000

@@ -15,7 +15,8 @@ from psycopg2.errors import LockNotAvailable
 from engine.history.replay import Replay, Stretch, shares_anything
 from engine.programme.file.load import load_file, load_programme, refused
 from engine.store import programmes
-from engine.store.database import NO_LIMIT, as_owner, connect, one, transaction
+from engine.store.cursor import one
+from engine.store.database import NO_LIMIT, as_owner, connect, transaction
 from engine.store.generations import live_generation, meanings, shadows
 from engine.store.members import member_states
 from operations.replay import shard_pool
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
-
     from engine.programme.model import Programme
+    from engine.store.cursor import Connection, Cursor
     from engine.store.generations.generation import Generation
     from operations.replay.shard_pool import Shared
 

@@ -14,7 +14,7 @@ from schemas.partitioning import SHARDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 __all__ = ["difference", "listed", "rebuild", "set_aside"]
 

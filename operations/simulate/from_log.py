@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.programme.model import Programme
+    from engine.store.cursor import Cursor
     from engine.store.generations.shadow_states import Shard
     from engine.store.logs.history import Logged
     from engine.store.logs.history import Recorded as HistoryRecorded

@@ -10,8 +10,7 @@ from engine.store.logs.hash_chain import CHAINED_AS, REWARD_COLUMNS, SOURCE_COLU
 from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+    from engine.store.cursor import Connection, Cursor
 
 _SOURCE = f"SELECT {', '.join(SOURCE_COLUMNS)} FROM guerdon.source_event WHERE shard = %s ORDER BY seq"  # noqa: S608  constants
 _CHAINED = ", ".join(f"{CHAINED_AS} AS generation" if name == "generation" else name for name in REWARD_COLUMNS)

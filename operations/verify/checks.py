@@ -16,7 +16,7 @@ from operations.verify import chains, consumed, folds, identities, postings, ref
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Connection
 
 
 WORK_MEM = "128MB"

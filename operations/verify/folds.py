@@ -8,8 +8,7 @@ from projections import runner
 from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+    from engine.store.cursor import Connection, Cursor
 
 
 def balances(connection: Connection, generation: int) -> tuple[int, str | None]:

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 from fastavro import parse_schema, schemaless_reader
 
 from engine.ledger import adjustments
-from engine.store.database import one
+from engine.store.cursor import one
 from engine.store.logs.history import StoredSchemas
 from schemas.canonical import IDENTITY_BYTES, order_identity
 from schemas.codec import FRAME_BYTES
 from schemas.events import EVENT_TYPES
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+    from engine.store.cursor import Connection, Cursor
 
 ROWS_A_FETCH = 5_000
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.store.database import one
+from engine.store.cursor import one
 from schemas.rewards import MOVES
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+    from engine.store.cursor import Connection, Cursor
 
 _WAYS = [
     f"{unit}.{verb} {debit} {credit}"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.store.database import one
-from engine.store.generations import adjustments, live_schedule
+from engine.store.cursor import one
+from engine.store.generations import adjustments, live_generation, live_schedule
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+    from engine.store.cursor import Connection, Cursor
 
 _BY_EVENT = {
     "guerdon.attribution": "attribution",
@@ -55,7 +54,7 @@ def _fact(cursor: Cursor, generation: int) -> str | None:
                    ELSE f.seq NOT BETWEEN 1 AND h.seq END
         ORDER BY f.shard, f.seq, f.n LIMIT 1
         """,
-        {"g": generation, "whole": adjustments.WHOLE, "of_whole": [adjustments.FACT, live_schedule.FACT]},
+        {"g": generation, "whole": live_generation.WHOLE, "of_whole": [adjustments.FACT, live_schedule.FACT]},
     )
     row = cursor.fetchone()
     if row is None:

@@ -22,8 +22,7 @@ from schemas.partitioning import shard_of
 from schemas.scalars import iso_from_instant
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
     from engine.store.logs.history import Recorded
     from operations.why.fold import Judged

@@ -30,14 +30,13 @@ from schemas.events import Purchase, Touch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.explain.event import RuleExplanation
     from engine.explain.ledger import Account
     from engine.explain.tier import TierExplanation
     from engine.ledger.books import Activation
     from engine.programme.compile.module import Judge
     from engine.programme.rules.protocol import Judges
+    from engine.store.cursor import Cursor
     from schemas.rewards import RewardEvent
 
     Judging = Callable[[Judges], Sequence[RewardEvent]]

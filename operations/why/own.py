@@ -12,8 +12,7 @@ from engine.store.programmes import load_judge
 from schemas.rewards import Posting, RewardEvent
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from schemas.events import Event
 
 

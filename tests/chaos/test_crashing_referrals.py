@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.live.transaction import LiveTransaction
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from schemas.events import Signup
 from tests.engine.live.test_clock import messages
 from tests.engine.live.test_referrals import END_MS, PROGRAMME, assert_sound, balances, crossing, in_memory, line_of

@@ -42,9 +42,10 @@ from operations.settings import load_settings
 from schemas.codec import CommittedSchemas
 from schemas.errors import InputError
 from schemas.rejection import Reason
+from tests.places import ROOT
 from tests.system.batches import admitted, commit, purchase
 from tests.system.load import START_MS, Load, activate, make_topics, publish
-from tests.system.workers import ROOT, eventually
+from tests.system.workers import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,8 +30,7 @@ from schemas.rewards import ACCOUNTS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from operations.settings import Settings
     from schemas.rewards import RewardEvent
     from tests.system.load import Message

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import structs
 
 from engine.programme.file.load import load_programme
-from engine.store.database import ANALYST, one, transaction
+from engine.store.cursor import one
+from engine.store.database import ANALYST, transaction
 from operations.demo.data import GroceryYear, data_folder
 from operations.rows import dictionaries
 from operations.simulate.event_lines import Line

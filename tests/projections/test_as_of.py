@@ -14,7 +14,8 @@ import pytest
 
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
-from engine.store.database import ANALYST, one, transaction
+from engine.store.cursor import one
+from engine.store.database import ANALYST, transaction
 from operations.replay.generations import discard, promote
 from operations.replay.run import Request, replay
 from operations.rows import dictionaries
@@ -33,8 +34,7 @@ from tests.system.load import START_MS, activate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from schemas.events import Event
 
 pytestmark = pytest.mark.postgres

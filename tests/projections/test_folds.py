@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from operations.setup import projections
 from operations.verify.checks import verify
 from projections import runner
@@ -27,7 +28,7 @@ from tests.system.load import PROGRAMME, activate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 pytestmark = pytest.mark.postgres
 

@@ -18,7 +18,8 @@ from cli.main import app
 from consumers.worker import Worker
 from engine.intake.batch import ClockMove
 from engine.live.batch import Batch
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from engine.store.session.failures import is_data
 from operations.intake.lag import lag_rows
 from operations.member.view import member
@@ -40,8 +41,7 @@ from tests.system.workers import eventually
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from operations.settings import Settings
 
 pytestmark = pytest.mark.postgres

@@ -11,7 +11,8 @@ import psycopg2
 import pytest
 
 from engine.live.batch import Batch
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from operations.setup import projections
 from projections import balances as balance_projection
 from projections import folders, runner

@@ -19,8 +19,7 @@ from tests.system.load import START_MS, activate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from schemas.events import Event
 
 pytestmark = pytest.mark.postgres

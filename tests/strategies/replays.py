@@ -12,7 +12,8 @@ from engine.intake.batch import ClockMove
 from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from engine.store.generations import shadows
 from engine.store.programmes import load_judge
 from operations.replay.run import Request, replay

@@ -14,9 +14,9 @@ from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
     from engine.member.state import MemberState
-    from engine.programme.conditions import Metric
+    from engine.programme.conditions import Duration, Metric
     from engine.programme.interpret.facts import Facts
-    from engine.programme.model import Duration, Rule
+    from engine.programme.model import Rule
     from engine.programme.rules.occurrence import UseBooks
 
 

@@ -20,9 +20,8 @@ from engine.store.eras import hold, newest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.programme.rules.occurrence import Budget, Occurrence
+    from engine.store.cursor import Cursor
 
 FACT = "budget"
 """The kind of a `generation_fact` that says where a budget stood in the way."""

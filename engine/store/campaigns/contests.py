@@ -35,12 +35,11 @@ from schemas.rejection import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.programme.compile.module import Judge
     from engine.programme.model import Programme
     from engine.programme.periods import Ended
     from engine.programme.rules.protocol import Judges
+    from engine.store.cursor import Cursor
     from engine.store.logs.source_log import Head
     from engine.store.members.member_states import Member
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.store.database import one
+from engine.store.cursor import one
 from engine.store.generations import live_generation
 from engine.store.generations.live_generation import WHOLE
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
 
 FACT = "adjusted"

@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Self
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.member.state import LimitUse, MemberState
     from engine.programme.rules.occurrence import Budget, Occurrence
     from engine.programme.rules.protocol import Judges
+    from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
     from engine.store.members.member_states import Member
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 from psycopg2.extras import Json
 
 from engine.ledger.books import Activation
-from engine.store.database import one
+from engine.store.cursor import one
 from engine.store.generations import meanings
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 
 SHARE_EVALUATION = "LOCK TABLE guerdon.evaluating IN ROW SHARE MODE"

@@ -13,7 +13,7 @@ from engine.store.generations import live_generation
 from engine.store.generations.live_generation import WHOLE
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 FACT = "went_live"
 """The kind of a `generation_fact` that says up to where another generation was live, and what judged until then."""

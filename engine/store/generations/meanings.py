@@ -8,7 +8,7 @@ from engine.meaning import MEANING
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 
 def adopt(cursor: Cursor) -> None:

@@ -15,12 +15,11 @@ from engine.store.members.books import add_to_stock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.member.pages import Page
     from engine.member.state import MemberState
     from engine.programme.rules.occurrence import Budget, Occurrence
     from engine.programme.rules.protocol import Judges
+    from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
     from engine.store.generations.replay_facts import Facts
     from engine.store.members.member_states import Member

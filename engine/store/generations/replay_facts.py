@@ -17,8 +17,7 @@ from schemas.events import INT64_MAX
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
 
 HELD = "member_held"

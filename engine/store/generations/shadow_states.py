@@ -19,10 +19,9 @@ from engine.store.members.member_states import Member, decode_state
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.ledger.books import Activation
     from engine.member.profile import MemberProfile
+    from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
 
 

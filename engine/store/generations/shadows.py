@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.meaning import MEANING
-from engine.store.database import one
+from engine.store.cursor import one
 from engine.store.generations import adjustments, live_generation, live_schedule
 from engine.store.generations.generation import Generation
 from engine.store.session.blockers import take_alone
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 REPLAY_LOCK = 0x7265_706C
 """Advisory lock with a generation's number: one replay at a time folds into it."""

@@ -11,7 +11,7 @@ from engine.store.generations import live_generation
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 
 class Stillness:

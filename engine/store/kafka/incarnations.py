@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg2 import errors
 
-from engine.store.database import one
+from engine.store.cursor import one
 from engine.store.generations.live_generation import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 NONE = ""
 """What stands for the incarnation of messages of a release that knew none: less than any."""

@@ -12,9 +12,8 @@ from engine.intake.batch import LastRecord
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.intake.batch import Admitted, OffsetMove, Partition, SetAside
+    from engine.store.cursor import Cursor
 
 
 class Fenced(Exception):  # noqa: N818  a verdict: another worker has these partitions

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.store.database import WORKER, one
+from engine.store.cursor import one
+from engine.store.database import WORKER
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 
 class Place(NamedTuple):

@@ -10,7 +10,7 @@ from io import BytesIO
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.store.database import one
+from engine.store.cursor import one
 from engine.store.kafka import incarnations
 from engine.store.kafka.incarnations import NONE
 from engine.store.logs.binary_copy import HEADER, POSTGRES_EPOCH_MS
@@ -19,7 +19,7 @@ from schemas.reward_codec import PostingTexts, RewardRow, pack_posting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 POSTINGS_KEPT_MAX = 10_000
 

@@ -16,7 +16,7 @@ from schemas.events import INT64_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"

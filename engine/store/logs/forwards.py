@@ -19,8 +19,7 @@ from schemas.events import ID_CHARACTERS_MAX, MemberEvent
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from schemas.events import Event
 
 FORWARDS_MAX = 1_000

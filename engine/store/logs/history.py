@@ -16,8 +16,7 @@ from schemas.events import EVENT_TYPES, INT64_MAX, TOPIC_TYPES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from schemas.events import Event
 
 ROWS_A_FETCH = 2_000

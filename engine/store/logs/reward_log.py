@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from engine.store.database import one
+from engine.store.cursor import one
 from engine.store.logs.binary_copy import copy_rows, pack_text, timestamp_us
 from engine.store.logs.hash_chain import (
     CHAINED_AS,
@@ -22,8 +22,7 @@ from schemas.rewards import shown_order
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from engine.store.logs.source_log import Head
     from schemas.rewards import Posting, RewardEvent
 

@@ -15,9 +15,8 @@ from schemas.events import EVENT_TYPES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.intake.batch import Admitted
+    from engine.store.cursor import Cursor
 
 TARGET = f"guerdon.source_event ({', '.join(SOURCE_COLUMNS)})"
 IDENTITY_TARGET = "guerdon.event_identity (digest, seq, shard, identity)"

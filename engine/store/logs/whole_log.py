@@ -24,8 +24,7 @@ from schemas.writer_schemas import UnreadableSchema, read_writer_schema
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from schemas.events import Event
 
 PAGE_ROWS = 5_000

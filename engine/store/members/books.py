@@ -21,12 +21,11 @@ from schemas.events import INT64_MAX, Purchase
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.member.state import LimitUse, MemberState
     from engine.programme.rules.occurrence import Budget, Occurrence
     from engine.programme.rules.protocol import Judges
     from engine.store.campaigns.budgets import StoredBudgets
+    from engine.store.cursor import Cursor
     from engine.store.members.member_states import Member
 
 STOCK = "guerdon.stock"

@@ -10,7 +10,7 @@ from schemas.rewards import Posting, RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 _POSTING = ("type", "unit", "debit", "credit", "rule_id", "rule_version", "campaign", "item", "reason")
 

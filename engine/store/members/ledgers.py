@@ -22,9 +22,8 @@ from schemas.events import Refund
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.programme.rules.protocol import Judges
+    from engine.store.cursor import Cursor
     from engine.store.members.member_states import Member
 
 _ROW = b"\0\4\0\0\0\x02%b"

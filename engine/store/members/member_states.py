@@ -18,7 +18,7 @@ from engine.store.logs.forwards import tracker_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 MEMBERS_CACHED_MAX = 60_000
 """Members kept in memory, about 1 KB each; beyond it the whole shard that was used least recently goes."""

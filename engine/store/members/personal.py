@@ -15,8 +15,7 @@ from schemas.events import EVENT_TYPES, PERSONAL_FIELDS, Profile, Signup
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from schemas.events import Event
 
 OWN_FORMAT = 0

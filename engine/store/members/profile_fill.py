@@ -14,7 +14,7 @@ from schemas.canonical import event_identity
 from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 
 def fill_profiles(cursor: Cursor) -> None:

@@ -14,8 +14,7 @@ from engine.member.profile import MemberProfile
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
+    from engine.store.cursor import Cursor
     from engine.store.members.member_states import Member
 
 NOTHING = b""

@@ -20,9 +20,8 @@ from engine.store.logs.binary_copy import copy_rows, pack_bytes, pack_integer, p
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.programme.rules.protocol import Judges
+    from engine.store.cursor import Cursor
     from engine.store.members.member_states import Member
 
 LIVE = "guerdon.member_use"

@@ -34,13 +34,12 @@ from schemas.partitioning import shard_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.intake.own_events import Attribution, Forwarded
     from engine.programme.model import Programme
     from engine.referral.identities import Identities
     from engine.referral.tracker import Purchases
     from engine.referral.turns import Turns
+    from engine.store.cursor import Cursor
     from engine.store.members.member_states import Member
     from schemas.events import Event
 

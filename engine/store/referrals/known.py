@@ -10,7 +10,7 @@ from engine.referral.attribution import TouchSeen
 from engine.referral.codes import code_of, normalised
 from engine.referral.identities import identities_of
 from engine.referral.tracker import FORWARDED
-from engine.store.database import one
+from engine.store.cursor import one
 from engine.store.eras import newest
 from engine.store.logs import history
 from engine.store.members import member_states
@@ -20,10 +20,9 @@ from schemas.partitioning import shard_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.intake.batch import Admitted
     from engine.programme.model import Programme
+    from engine.store.cursor import Cursor
     from engine.store.logs.forwards import Due
     from engine.store.members.member_states import Member
     from schemas.events import Event

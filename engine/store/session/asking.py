@@ -11,7 +11,7 @@ import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Connection
 
 
 class Asked:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psycopg2
 from psycopg2.extensions import make_dsn
 
-from engine.store.database import one
+from engine.store.cursor import one
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 ASKED_WITHIN_S = 5
 WORDS_MAX = 60

@@ -33,16 +33,7 @@ LIMITS = {
 
 
 class Session(WatchedConnection):
-    """Be a connection whose waits are watched.
-
-    `url` is what it was opened by, `pid` that of the process which serves it at the server, `ends_after_s` the limits
-    after which that ends it, `given_up` why it was ended on this side.
-    """
-
-    url: str
-    pid: int
-    ends_after_s: Mapping[str, float] = {}
-    given_up: str | None = None
+    """Be a connection whose waits are watched: it is given up where no answer will come."""
 
     def close(self) -> None:
         """Close the connection; nobody looks at its socket any more by then."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+    from engine.store.cursor import Connection, Cursor
 
 STATEMENT = "statement_timeout"
 IDLE = "idle_in_transaction_session_timeout"

@@ -11,7 +11,7 @@ from engine.store.session.asking import Asked
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
-    from engine.store.session.connect import Session
+    from engine.store.session.watched import WatchedConnection
 
 PID = "SELECT pg_backend_pid()"
 PATIENCE_S = 3.0
@@ -22,7 +22,7 @@ _trusted: set[str] = set()
 """Addresses whose pooler was seen to keep to a session: looked at once, not at each connection."""
 
 
-def refuse_by_transaction(session: Session) -> None:
+def refuse_by_transaction(session: WatchedConnection) -> None:
     """Ask which process of PostgreSQL serves `session`, and refuse a pooler that changes it between transactions.
 
     A role, temporary tables, limits and advisory locks belong to a session: under such a pooler they would be lost,
@@ -41,7 +41,7 @@ def refuse_by_transaction(session: Session) -> None:
     session.autocommit = False
 
 
-def _look(session: Session) -> None:
+def _look(session: WatchedConnection) -> None:
     """Compare with a neighbour: to whom a session belongs, has one process of PostgreSQL that is nobody else's."""
     neighbours = set()
     # A neighbour who has to wait for a free process is one from whom this session keeps its own.
@@ -57,7 +57,7 @@ def _look(session: Session) -> None:
         )
 
 
-def _pid(session: Session) -> int:
+def _pid(session: WatchedConnection) -> int:
     with session.cursor() as cursor:
         cursor.execute(PID)
         row = cursor.fetchone()

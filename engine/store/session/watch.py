@@ -28,7 +28,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_ACTIVE
 from engine.store.session.asking import Asked
 
 if TYPE_CHECKING:
-    from engine.store.session.connect import Session
+    from engine.store.session.watched import WatchedConnection
 
 log = structlog.get_logger()
 
@@ -73,18 +73,18 @@ class _Watch:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.sessions: WeakSet[Session] = WeakSet()
-        self._waits: WeakKeyDictionary[Session, _Wait] = WeakKeyDictionary()
+        self.sessions: WeakSet[WatchedConnection] = WeakSet()
+        self._waits: WeakKeyDictionary[WatchedConnection, _Wait] = WeakKeyDictionary()
         self._thread: threading.Thread | None = None
 
-    def over(self, session: Session) -> None:
+    def over(self, session: WatchedConnection) -> None:
         with self.lock:
             self.sessions.add(session)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="connections", daemon=True)
                 self._thread.start()
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: WatchedConnection) -> None:
         with self.lock:
             self.sessions.discard(session)
             self._waits.pop(session, None)
@@ -103,7 +103,7 @@ class _Watch:
                 self._look(sessions.pop())
                 looked = time.monotonic()
 
-    def _look(self, session: Session) -> None:
+    def _look(self, session: WatchedConnection) -> None:
         now = time.monotonic()
         with self.lock:
             silent_s = self._silent_s(session, now)
@@ -117,7 +117,7 @@ class _Watch:
                 if self._silent_s(session, time.monotonic()) >= silent_s:
                     _shut(session, why)
 
-    def _silent_s(self, session: Session, now: float) -> float:
+    def _silent_s(self, session: WatchedConnection, now: float) -> float:
         """Return for how long `session` waits already without a byte that came or went; 0 where it does not wait."""
         if session not in self.sessions or session.closed or _status(session) != TRANSACTION_STATUS_ACTIVE:
             self._waits.pop(session, None)
@@ -128,11 +128,11 @@ class _Watch:
         return 0.0
 
 
-def _status(session: Session) -> int:
+def _status(session: WatchedConnection) -> int:
     return session.info.transaction_status
 
 
-def _socket(session: Session) -> socket.socket:
+def _socket(session: WatchedConnection) -> socket.socket:
     """Return the session's socket under a number of its own, which nobody else closes."""
     return socket.socket(fileno=os.dup(session.fileno()))
 
@@ -151,7 +151,7 @@ def _quiet_s(link: socket.socket) -> float:
     return float(min(struct.unpack_from("=I", told, at)[0] for at in (_LAST_SENT, _LAST_RECEIVED))) / 1000
 
 
-def _lost(session: Session, wait: _Wait) -> str | None:
+def _lost(session: WatchedConnection, wait: _Wait) -> str | None:
     """Return why no answer will come, in a sentence; None where one may."""
     try:
         asked = Asked(session.url, ANSWERS_WITHIN_S, application_name="guerdon watch", **session.place())
@@ -170,7 +170,7 @@ def _lost(session: Session, wait: _Wait) -> str | None:
     return None
 
 
-def _shut(session: Session, why: str) -> None:
+def _shut(session: WatchedConnection, why: str) -> None:
     """Let whoever waits for an answer wait no longer; libpq raises what it does for a broken connection."""
     session.given_up = why
     if structlog.is_configured():  # else a command, whose own sentence follows
@@ -179,7 +179,7 @@ def _shut(session: Session, why: str) -> None:
         link.shutdown(socket.SHUT_RDWR)
 
 
-def give_up(session: Session, why: str) -> None:
+def give_up(session: WatchedConnection, why: str) -> None:
     """End the connection of `session`, in whichever thread it is waited for."""
     with _watch.lock:
         if session in _watch.sessions and not session.closed:
@@ -198,11 +198,11 @@ def _begin_again() -> None:
 os.register_at_fork(after_in_child=_begin_again)
 
 
-def over(session: Session) -> None:
+def over(session: WatchedConnection) -> None:
     """Watch `session` until it is closed."""
     _watch.over(session)
 
 
-def forget(session: Session) -> None:
+def forget(session: WatchedConnection) -> None:
     """Look at `session` no more."""
     _watch.forget(session)

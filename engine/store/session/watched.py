@@ -8,14 +8,13 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
 from psycopg2.extensions import parse_dsn
 
+from engine.store.cursor import Connection, Cursor
 from engine.store.session import voice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 LOOK_EVERY_S = 0.5
 AGAIN_S = 1.0
@@ -37,7 +36,16 @@ it waits for. Of other commands, which show how far they are, only what somebody
 
 
 class WatchedConnection(Connection):
-    """Be a connection whose statements are watched."""
+    """Be a connection whose statements are watched.
+
+    `url` is what it was opened by, `pid` that of the process which serves it at the server, `ends_after_s` the limits
+    after which that ends it, `given_up` why it was ended on this side.
+    """
+
+    url: str
+    pid: int
+    ends_after_s: Mapping[str, float] = {}
+    given_up: str | None = None
 
     def __init__(self, dsn: str, *more: Any) -> None:
         super().__init__(dsn, *more)

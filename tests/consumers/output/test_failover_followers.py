@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumers.output.publisher import finish
-from engine.store.database import migrate, one, transaction
+from engine.store.cursor import one
+from engine.store.database import migrate, transaction
 from operations.intake.lag import lag_rows
 from operations.services.postgresql import LocalPostgres
 from operations.setup.initialise import OUTPUT_TOPIC

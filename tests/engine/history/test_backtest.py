@@ -144,7 +144,7 @@ def test_a_member_whom_only_the_file_cannot_judge_is_named_and_the_others_are_ju
     monkeypatch.undo()
     with monkeypatch.context() as defect:
         defect.setattr(
-            engine.log_fold,
+            engine.history.log_fold,
             "load_judge",
             lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_member_9),
         )

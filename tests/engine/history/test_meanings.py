@@ -15,7 +15,8 @@ from engine.intake.batch import ClockMove
 from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
-from engine.store.database import migrate, one, transaction
+from engine.store.cursor import one
+from engine.store.database import migrate, transaction
 from engine.store.generations import shadows
 from operations.archive.export import export
 from operations.archive.files import read_manifest

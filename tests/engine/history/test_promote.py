@@ -11,7 +11,8 @@ import pytest
 
 from engine.live.batch import Batch
 from engine.live.release import release_member
-from engine.store.database import as_owner, connect, one, transaction
+from engine.store.cursor import one
+from engine.store.database import as_owner, connect, transaction
 from engine.store.generations import live_generation
 from operations.replay.generations import discard, listed, promote
 from operations.replay.run import Request, replay

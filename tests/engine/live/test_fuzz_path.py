@@ -20,7 +20,8 @@ from engine.intake import admit
 from engine.intake.batch import NO_OFFSET, Admitted, ClockMove, SetAside, admitted_from
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
-from engine.store.database import ANALYST, one, transaction
+from engine.store.cursor import one
+from engine.store.database import ANALYST, transaction
 from engine.store.members.personal import OWN_FORMAT
 from operations.rows import dictionaries
 from operations.simulate.from_log import simulate_log

@@ -12,7 +12,8 @@ import pytest
 from engine.history.replay import Replay, Stretch
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from operations.replay.generations import discard, promote
 from operations.replay.run import connect_to_replay
 from operations.simulate.run import simulate

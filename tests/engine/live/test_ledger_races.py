@@ -16,7 +16,8 @@ from engine.live import transaction as transaction_module
 from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from engine.store.programmes import load_judge
 from operations.verify.checks import verify
 from projections.runner import finish

@@ -13,7 +13,8 @@ import engine.referral.tracker
 from engine.intake.own_events import own_id
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from engine.store.logs import forwards
 from operations.simulate.event_lines import Line
 from operations.simulate.from_log import simulate_log

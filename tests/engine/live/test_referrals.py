@@ -16,7 +16,8 @@ from engine.intake.batch import ClockMove
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.programme.file.load import load_programme
-from engine.store.database import ANALYST, one, transaction
+from engine.store.cursor import one
+from engine.store.database import ANALYST, transaction
 from operations.rows import dictionaries
 from operations.simulate.event_lines import Line
 from operations.simulate.run import simulate_lines

@@ -13,7 +13,8 @@ from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.programme.file.load import load_programme
 from engine.referral.codes import code_of
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from operations.simulate.event_lines import Line
 from operations.simulate.run import simulate_lines
 from schemas.json_events import decode_json

@@ -38,9 +38,8 @@ from tests.system.poison import OWN_STEPS, STEPS, Topic, fail_in, with_event
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
-
     from engine.live.work import Outcome, Work
+    from engine.store.cursor import Cursor
 
 pytestmark = pytest.mark.postgres
 

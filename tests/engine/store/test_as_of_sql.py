@@ -15,7 +15,8 @@ from engine.programme.conditions import Duration
 from engine.programme.file.load import load_programme
 from engine.programme.localtime import calendar_of
 from engine.store import revision
-from engine.store.database import migrate, one, transaction
+from engine.store.cursor import one
+from engine.store.database import migrate, transaction
 from engine.store.generations import meanings
 from engine.store.programmes import tiers_document
 from tests.engine.store.test_ledgers import DAY_MS
@@ -29,7 +30,7 @@ from tests.system.load import START_MS, activate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 pytestmark = pytest.mark.postgres
 

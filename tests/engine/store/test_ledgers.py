@@ -14,7 +14,8 @@ import pytest
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.member.state import PAGE_LOTS
-from engine.store.database import ANALYST, one, transaction
+from engine.store.cursor import one
+from engine.store.database import ANALYST, transaction
 from operations.simulate.run import simulate
 from operations.verify.checks import verify
 from projections.runner import finish

@@ -25,7 +25,7 @@ from tests.strategies.reward_histories import append
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 pytestmark = pytest.mark.postgres
 

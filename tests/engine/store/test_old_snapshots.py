@@ -12,7 +12,8 @@ import pytest
 from engine.intake.batch import OffsetMove
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
-from engine.store.database import PUBLISHER, connect, one, transaction
+from engine.store.cursor import one
+from engine.store.database import PUBLISHER, connect, transaction
 from engine.store.eras import keep_to_keys
 from engine.store.kafka import offsets, publication
 from operations import snapshots
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Connection
 
 pytestmark = pytest.mark.postgres
 

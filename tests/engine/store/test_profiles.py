@@ -14,7 +14,8 @@ from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.member.profile import MemberProfile
-from engine.store.database import connect, one, transaction
+from engine.store.cursor import one
+from engine.store.database import connect, transaction
 from engine.store.members import member_states, profiles
 from engine.store.members.profile_fill import fill_profiles
 from operations.intake import quarantine

@@ -10,15 +10,8 @@ import psycopg2
 import pytest
 
 from engine.live.batch import Batch
-from engine.store.database import (
-    FROZEN_AFTER,
-    INFRASTRUCTURE,
-    connect,
-    end_frozen,
-    migrate,
-    one,
-    transaction,
-)
+from engine.store.cursor import one
+from engine.store.database import FROZEN_AFTER, INFRASTRUCTURE, connect, end_frozen, migrate, transaction
 from engine.store.kafka.offsets import add_partitions, positions
 from engine.store.logs.history import History
 from engine.store.members import personal

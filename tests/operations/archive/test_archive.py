@@ -19,7 +19,8 @@ from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.store import archives
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from engine.store.generations import live_generation
 from engine.store.kafka import offsets, publication
 from operations.archive.export import export, verify

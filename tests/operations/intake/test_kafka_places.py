@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli import main
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from engine.store.kafka import places
 from engine.store.kafka.offsets import add_partitions
 from operations.intake.lag import remarks

@@ -22,7 +22,8 @@ from consumers.health.watch import StepTimes, compact, worker_name
 from engine.intake.batch import NO_OFFSET, SetAside
 from engine.live.transaction import LiveTransaction
 from engine.store import quarantine, revision, workers
-from engine.store.database import migrate, one, transaction
+from engine.store.cursor import one
+from engine.store.database import migrate, transaction
 from engine.store.kafka import offsets
 from engine.store.workers import Pulse
 from operations import figures, health

@@ -22,7 +22,8 @@ from operations.simulate.event_lines import Line
 from operations.simulate.run import simulate, simulate_lines
 from schemas.scalars import instant_from_iso
 from tests.engine.in_memory import event
-from tests.operations.simulate.test_examples import EXAMPLES, FOLDERS, without_each_rule
+from tests.operations.simulate.test_examples import FOLDERS, without_each_rule
+from tests.places import EXAMPLES
 
 Document = dict[str, list[dict[str, Any]]]
 PROMISES = Path(__file__).parent / "example_promises.yaml"

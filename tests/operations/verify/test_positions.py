@@ -12,7 +12,8 @@ import pytest
 from cli import main
 from engine.intake.batch import OffsetMove
 from engine.live.batch import Batch
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from engine.store.generations import live_generation
 from engine.store.kafka import offsets
 from engine.store.logs import source_log

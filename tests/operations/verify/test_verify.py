@@ -24,7 +24,7 @@ from tests.system.batches import admitted, commit, purchase
 from tests.system.load import START_MS, activate
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  a class under a module's name
+    from engine.store.cursor import Cursor
 
 pytestmark = pytest.mark.postgres
 

@@ -14,7 +14,8 @@ from engine.intake.batch import ClockMove
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.programme.interpret.interpreter import Interpreter
-from engine.store.database import one, transaction
+from engine.store.cursor import one
+from engine.store.database import transaction
 from operations.member.view import LAST_REWARD_EVENTS, member
 from operations.rows import dictionaries
 from operations.why.event import why_event, why_member, why_reward

@@ -12,6 +12,7 @@ from consumers.writer import Stopped, Writer
 from engine.live import transaction
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
+from engine.store.programmes import load_judge
 from engine.store.session.failures import is_data, passes, told
 from operations.intake import quarantine
 from operations.verify.checks import verify
@@ -130,7 +131,6 @@ def test_a_connection_lost_while_an_event_is_judged_holds_nobody(
 ) -> None:
     """What a judgement asks of PostgreSQL may fail for PostgreSQL's reasons: that says nothing about the event."""
     activate(database_url)
-    load_judge = transaction.load_judge
     lost = [psycopg2.OperationalError("server closed the connection unexpectedly")]
 
     class Losing:

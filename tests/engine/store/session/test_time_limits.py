@@ -29,8 +29,7 @@ from tests.system.batches import SCHEMAS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from psycopg2.extensions import connection as Connection  # noqa: N812  a class under a module's name
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  as above
+    from engine.store.cursor import Connection, Cursor
 
 DEADLINE_S = 60.0
 SLEEP = "SELECT pg_sleep(1)"

@@ -19,7 +19,8 @@ from structlog.testing import capture_logs
 from consumers.output.publisher import finish as finish_publishing
 from engine.live.batch import Batch
 from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
-from engine.store.database import MIGRATION_LOCK, as_owner, connect, migrate, one, transaction
+from engine.store.cursor import one
+from engine.store.database import MIGRATION_LOCK, as_owner, connect, migrate, transaction
 from engine.store.generations import live_generation, shadows
 from engine.store.generations.stillness import Stillness
 from engine.store.session import blockers, voice, watched
