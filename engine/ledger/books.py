@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from engine.member.referral import Referred
     from engine.programme.rules.protocol import Judges
     from schemas.events import Purchase
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class Placed(Struct):

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.store.cursor import Cursor
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from engine.store.cursor import Cursor
 
 
 SHARE_EVALUATION = "LOCK TABLE guerdon.evaluating IN ROW SHARE MODE"
