@@ -16,7 +16,7 @@ from bench.engines import Engine, engines, fields_of
 from engine.evaluate import fold
 from engine.ledger.memory.books import MemoryBooks
 from engine.member.state import MemberState, is_full, turn_page, turn_uses
-from engine.programme.compile.module import Judge, compile_programme
+from engine.programme.compile.module import CompiledJudge, compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.localtime import calendar_of
 from engine.programme.model import in_order
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 EVENTS = 40_000
 ROUNDS = 7
 OCCURRENCE = Occurrence(b"i" * 32, 1, programmes.FIRST_MS)
-BOOKS = MemoryBooks(dict[int, Judge]().__getitem__)
+BOOKS = MemoryBooks(dict[int, CompiledJudge]().__getitem__)
 ROUND_S = 0.1
 """In a comparison each engine goes through the events so often that a round takes it at least so long."""
 
@@ -77,7 +77,7 @@ def compile_ms(programme: Programme) -> float:
     return (time.process_time() - began) * 1000
 
 
-def judging_us(judge: Judge, events: Sequence[Purchase]) -> float:
+def judging_us(judge: CompiledJudge, events: Sequence[Purchase]) -> float:
     """Return how long an event takes, with what it gives and all that its member remembers."""
     states = [MemberState() for _ in range(programmes.MEMBERS)]
     work = [(event, states[n * 7 % programmes.MEMBERS]) for n, event in enumerate(events)]
@@ -155,7 +155,7 @@ def _report_comparison(title: str, programme: Programme, count: int) -> None:
         print(f"  {package:38s} not installed: make bench tries to")
 
 
-def _judging(judge: Judge) -> Callable[[Any], Any]:
+def _judging(judge: CompiledJudge) -> Callable[[Any], Any]:
     state = MemberState()
     return lambda event: fold(state, event, OCCURRENCE, judge, BOOKS)
 

@@ -27,7 +27,7 @@ from schemas.events import Purchase
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
 
 OPEN = 26_000
 EVENTS = 40_000
@@ -104,7 +104,9 @@ def _of_many() -> float:
     return spent / MEMBERS
 
 
-def _fold_us(judge: Judge, state: MemberState, books: MemoryBooks, events: list[tuple[Purchase, Occurrence]]) -> float:
+def _fold_us(
+    judge: CompiledJudge, state: MemberState, books: MemoryBooks, events: list[tuple[Purchase, Occurrence]]
+) -> float:
     began = time.process_time()
     for event, occurrence in events:
         fold(state, event, occurrence, judge, books)
@@ -120,7 +122,7 @@ def _events(member_id: str, count: int) -> Iterator[tuple[Purchase, Occurrence]]
         yield event, Occurrence(event_identity("default", event_id), number + 1, at_ms)
 
 
-def _judge(hours: int) -> Judge:
+def _judge(hours: int) -> CompiledJudge:
     """Return the judge of a programme whose points are valid for so many hours."""
     loaded = load_programme(PROGRAMME.format(hours=hours), "bench.yaml")
     if loaded.programme is None:

@@ -35,7 +35,7 @@ from schemas.events import Purchase
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
 
 SHARD = 17
 MEMBERS = 1_000_000
@@ -100,7 +100,7 @@ def _fill(url: str) -> None:
     print(f"{MEMBERS:,} members of one shard filled in {time.monotonic() - begun:.0f} s")
 
 
-def _bought(judge: Judge, count: int) -> Iterator[Member]:
+def _bought(judge: CompiledJudge, count: int) -> Iterator[Member]:
     """Yield members with a purchase on hold; a thousand are due each day."""
     for number in range(count):
         member_id = f"due-{number}"

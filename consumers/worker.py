@@ -32,7 +32,7 @@ from consumers.source.source import END_OF_PARTITION, OUT_OF_RANGE, Source, cons
 from consumers.source.track import Track
 from consumers.writer import Stopped, TookTooLong, Writer
 from engine.live.batch import Batch
-from engine.live.standings import retell
+from engine.live.tier_reports import retell
 from engine.store.database import INFRASTRUCTURE
 from engine.store.kafka.offsets import Fenced
 from engine.store.session.failures import words_of

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from engine.ledger.contests import Won
     from engine.member.state import MemberState
     from engine.programme.rules.occurrence import Occurrence
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 
@@ -47,7 +47,7 @@ _NOT_BEGINNING = (*OF_REFERRALS, Adjustment)
 
 
 def fold(
-    state: MemberState, event: MemberEvent | Profile, occurrence: Occurrence, judge: Judges, books: Books
+    state: MemberState, event: MemberEvent | Profile, occurrence: Occurrence, judge: Judge, books: Books
 ) -> Sequence[RewardEvent]:
     """Perform what is due by the event's time, then the event, and return the reward events; changes `state` in place.
 
@@ -56,7 +56,7 @@ def fold(
     if judge.has_budgets or state.use_pages:
         occurrence = occurrence.with_books(books)
     if type(event) in PLAIN_EVENTS and _is_plain(state, judge, event.occurred_at):
-        given = judge.judge(event, state, occurrence)
+        given = judge.rewards_for(event, state, occurrence)
         if given:
             open_lots(state, given)
         if type(event) is Purchase and (state.orders or event.occurred_at < state.clock_ms):
@@ -120,7 +120,7 @@ def _is_opening(event: MemberEvent | Profile) -> bool:
     return isinstance(event, Decision) and event.action == "opening"
 
 
-def _is_plain(state: MemberState, judge: Judges, at_ms: int) -> bool:
+def _is_plain(state: MemberState, judge: Judge, at_ms: int) -> bool:
     """Whether an event can do nothing to the member but give: most can, and are spared the ledger's turn."""
     return (
         state.version == judge.version
@@ -134,13 +134,13 @@ def _is_plain(state: MemberState, judge: Judges, at_ms: int) -> bool:
     )
 
 
-def _begun(member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books) -> Turn:
+def _begun(member_id: str, state: MemberState, occurrence: Occurrence, judge: Judge, books: Books) -> Turn:
     """Begin the turn of a member who has no event of their own."""
     return Turn(member_id, state, occurrence.with_books(books), judge, books)
 
 
 def advance(
-    member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books, until_ms: int
+    member_id: str, state: MemberState, occurrence: Occurrence, judge: Judge, books: Books, until_ms: int
 ) -> Sequence[RewardEvent]:
     """Move the clock of a member who has no event, as a tick does, and return the reward events of what was due."""
     turn = _begun(member_id, state, occurrence, judge, books)
@@ -152,7 +152,7 @@ def advance(
 
 
 def award(
-    member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books, won: Won
+    member_id: str, state: MemberState, occurrence: Occurrence, judge: Judge, books: Books, won: Won
 ) -> Sequence[RewardEvent]:
     """Hand a member what they have won in a contest that was closed, and return the reward events of it."""
     turn = _begun(member_id, state, occurrence, judge, books)
@@ -200,7 +200,7 @@ def _erase(turn: Turn, at_ms: int) -> None:
         turn.movements.close(lot, erased_ms, "erased")
     state.erased, state.profile = True, None
     state.due_ms = state.birthday_ms = state.anniversary_ms = None
-    state.standing = None
+    state.tier_state = None
 
 
 def _enter(turn: Turn, event: Signup | Profile) -> None:

@@ -143,14 +143,14 @@ class Explainer(Observer):
         told = {award.reward_key for rule in self.explained for award in (*rule.gave, *rule.refused)}
         return self._ledger.account(rewards, told, came)
 
-    def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
+    def rewards_for(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member, count it in `state`, and add what is told of it to `explained`.
 
         An occasion that an event brings about, such as a change of tier, is told where it comes: a birthday that was
         due stands before the event, a tier that it reaches behind it.
         """
         self._notes, self._cuts, self._awards = {}, {}, {}
-        rewards = self._interpreter.judge(event, state, occurrence)
+        rewards = self._interpreter.rewards_for(event, state, occurrence)
         own = [rule for rule in self._rules if isinstance(event, rule.on)]
         self.explained += [self._told(rule, event, occurrence, rewards) for rule in own]
         if self._everything and type(event) not in OCCASION_TRIGGERS.values():

@@ -10,7 +10,7 @@ from engine.programme.conditions import Kind, Measure
 
 if TYPE_CHECKING:
     from engine.programme.model import Programme
-    from engine.programme.rules.tiers import Standings
+    from engine.programme.rules.tiers import TierReport
     from engine.programme.terms import Tiers
 
 
@@ -29,10 +29,10 @@ class TierExplanation:
         return asdict(self)
 
 
-def explain_tier(programme: Programme, standing: Standings | None) -> TierExplanation | None:
-    """Return where a standing is and what is missing to the next tier; None where the programme has no tiers."""
+def explain_tier(programme: Programme, tier_report: TierReport | None) -> TierExplanation | None:
+    """Return where a member stands and what is missing to the next tier; None where the programme has no tiers."""
     tiers = programme.terms.tiers
-    if tiers is None or standing is None:
+    if tiers is None or tier_report is None:
         return None
     wording, kind = Wording.of(programme), _kind_of(tiers)
     unit = " status" if tiers.metric is None else ""
@@ -40,14 +40,16 @@ def explain_tier(programme: Programme, standing: Standings | None) -> TierExplan
     def told(number: int) -> str:
         return f"{wording.number(kind, number)}{unit}"
 
-    here = f"tier {standing.tier}, at {told(standing.qualifying)}"
-    if standing.next_tier is None or standing.to_next_tier is None:
+    here = f"tier {tier_report.tier}, at {told(tier_report.qualifying)}"
+    if tier_report.next_tier is None or tier_report.to_next_tier is None:
         sentence = f"{here}: the highest"
-    elif standing.to_next_tier:
-        sentence = f"{here}: {told(standing.to_next_tier)} more would have reached {standing.next_tier}"
+    elif tier_report.to_next_tier:
+        sentence = f"{here}: {told(tier_report.to_next_tier)} more would have reached {tier_report.next_tier}"
     else:
-        sentence = f"{here}: enough for {standing.next_tier} at the next review"
-    return TierExplanation(standing.tier, standing.qualifying, standing.next_tier, standing.to_next_tier, sentence)
+        sentence = f"{here}: enough for {tier_report.next_tier} at the next review"
+    return TierExplanation(
+        tier_report.tier, tier_report.qualifying, tier_report.next_tier, tier_report.to_next_tier, sentence
+    )
 
 
 def _kind_of(tiers: Tiers) -> Kind:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.member.state import MemberState
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
     from engine.programme.conditions import Metric
     from engine.store.cursor import Cursor
     from engine.store.generations.shadow_states import Shard
@@ -78,7 +78,7 @@ class Backfill(LogFold):
             self._fold(row)
         return upto_seq - first
 
-    def _judge(self, version: int) -> Judge:
+    def _judge(self, version: int) -> CompiledJudge:
         found = self._judges.get(version)
         if found is None:
             programme = programmes.with_metrics(programmes.judged_as(self._cursor, version), self._metrics)

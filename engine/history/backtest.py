@@ -10,7 +10,7 @@ from schemas.rewards import HONOURED, ITEM_UNITS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
     from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
     from engine.store.generations.shadow_states import Shard
@@ -53,7 +53,9 @@ class _Kind(NamedTuple):
 class Backtest(MemoryFold):
     """Add up what members are given, and by which rule."""
 
-    def __init__(self, cursor: Cursor, generation: Generation, judges: Mapping[int, Judge], since_ms: int) -> None:
+    def __init__(
+        self, cursor: Cursor, generation: Generation, judges: Mapping[int, CompiledJudge], since_ms: int
+    ) -> None:
         super().__init__(cursor, generation, judges)
         self._since_ms = since_ms
         self._kinds: dict[int, _Kind] = {}

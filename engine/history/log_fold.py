@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from engine.ledger.contests import Score, Won
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
     from engine.store.cursor import Cursor
     from engine.store.generations.fold_books import FoldBooks
     from engine.store.generations.generation import Generation
@@ -68,7 +68,7 @@ class LogFold(ABC):
     def __init__(self, cursor: Cursor, generation: Generation) -> None:
         self._cursor = cursor
         self._generation = generation
-        self._judges: dict[int, Judge] = {}
+        self._judges: dict[int, CompiledJudge] = {}
         self._history = history.History(cursor, bare=True)
         self._shards: dict[int, Shard] = {}
         self._failures: dict[tuple[int, int, str], Exception] = {}
@@ -93,7 +93,7 @@ class LogFold(ABC):
             self._take(shard, member, event_id, (reward,))
         return True
 
-    def _judge(self, version: int) -> Judge:
+    def _judge(self, version: int) -> CompiledJudge:
         found = self._judges.get(version)
         if found is None:
             found = self._judges[version] = load_judge(self._cursor, version)
@@ -132,7 +132,7 @@ class LogFold(ABC):
             member.state.due_ms = None
         elif type(event) is Adjustment and not counts(event, self._counted):
             pass
-        elif not (self._is_holding and self._holds(shard, member)) and not member.state.held_since:
+        elif not (self._is_holding and self._holds(shard, member)) and not member.state.suspended_since:
             books = self._books.of(member, shard.schedule, seq, (seq, recorded.event_id))
             try:
                 rewards = fold(member.state, event, recorded.occurrence, judge, books)  # type: ignore[arg-type]  # as above
@@ -144,7 +144,7 @@ class LogFold(ABC):
                 self._books.turn_page(member)
         shard.plan(member)
 
-    def _judge_now(self, shard: Shard, seq: int, occurred_ms: int) -> Judge:
+    def _judge_now(self, shard: Shard, seq: int, occurred_ms: int) -> CompiledJudge:
         """Return who judges a source event, and note where that changes."""
         if self._generation.file_version is not None and self._generation.is_judged_by_file(occurred_ms):
             version = self._generation.file_version
@@ -166,8 +166,8 @@ class LogFold(ABC):
         error = self._failures.get((shard.number, seq, member.member_id))
         if error is None and (seq, member.member_id) not in self._facts.held:
             return False
-        if not member.state.held_since:
-            member.state.held_since = seq
+        if not member.state.suspended_since:
+            member.state.suspended_since = seq
         if error is not None:
             why = f"{type(error).__name__}: {error}".replace("\0", "␀")
             self._held.append(((shard.number, seq), member.member_id, why))
@@ -198,7 +198,7 @@ class LogFold(ABC):
                 shard.plan(member)
                 continue
             is_held = self._is_holding and self._holds(shard, member)
-            if not is_held and not member.state.held_since and not member.state.erased:
+            if not is_held and not member.state.suspended_since and not member.state.erased:
                 place = (occurrence.seq, row.recorded.event_id)
                 self._advance(shard, member, judge, occurrence, until_ms, place)
             shard.plan(member)
@@ -216,7 +216,7 @@ class LogFold(ABC):
                 self._bring(shard, member, place[1], given)
             shard.plan(member)
 
-    def _winners(self, shard: Shard, row: Logged, judge: Judge) -> Sequence[Won]:
+    def _winners(self, shard: Shard, row: Logged, judge: CompiledJudge) -> Sequence[Won]:
         """Return who of a shard has won a contest: a fact of the base, or ranked at the first row of the closing.
 
         A closing has a row in every shard, all of one transaction; where members are ranked anew, all shards are here.
@@ -232,7 +232,7 @@ class LogFold(ABC):
         self._won += [((shard.number, seq), won) for won in winners]
         return winners
 
-    def _rank(self, judge: Judge, closing: tuple[str, int], end_ms: int) -> dict[int, list[Won]]:
+    def _rank(self, judge: CompiledJudge, closing: tuple[str, int], end_ms: int) -> dict[int, list[Won]]:
         """Return the winners of a period by shard; who is held or was erased wins nothing, and the next one does.
 
         Who was erased since and is copied keeps the rank that the log has, under any file.
@@ -261,7 +261,7 @@ class LogFold(ABC):
             (member_id, score)
             for shard in self._shards.values()
             for member_id, member in shard.members.items()
-            if not member.state.held_since and not member.state.erased
+            if not member.state.suspended_since and not member.state.erased
             for score in scores_of(member.state)
             if (score.contest, score.period) == closing
         )
@@ -270,7 +270,7 @@ class LogFold(ABC):
         self,
         shard: Shard,
         member: Member,
-        judge: Judge,
+        judge: CompiledJudge,
         occurrence: Occurrence,
         until_ms: int,
         place: tuple[int, str],
@@ -307,20 +307,20 @@ class LogFold(ABC):
     def _release(self, shard: Shard, recorded: history.Recorded) -> None:
         """Judge what waited for a member's release, as `engine.live.release` does; here nobody may be held."""
         member, seq = shard.member(recorded.member_id), recorded.occurrence.seq
-        held_since = member.state.held_since
+        suspended_since = member.state.suspended_since
         member.seq = seq
         if self._copy(shard, member):
-            member.state.held_since = held_since = 0
-        if held_since and (shard.number, seq, member.member_id) not in self._failures:
-            tick_ms = history.tick_at(self._cursor, shard.number, held_since)
-            earlier = self._history.of_member(shard.number, recorded.prev_seq, held_since)
+            member.state.suspended_since = suspended_since = 0
+        if suspended_since and (shard.number, seq, member.member_id) not in self._failures:
+            tick_ms = history.tick_at(self._cursor, shard.number, suspended_since)
+            earlier = self._history.of_member(shard.number, recorded.prev_seq, suspended_since)
             waiting = list(earlier)[::-1]
-            member.state.held_since = 0
+            member.state.suspended_since = 0
             shard.profiles.setdefault(member.member_id, member.state.profile)
             if tick_ms is not None:
                 occurrence = Occurrence(recorded.occurrence.identity, seq, recorded.occurrence.recorded_at_ms)
-                judge = self._judge(version_in(shard.schedule, held_since))
-                self._advance(shard, member, judge, occurrence, tick_ms, (seq, recorded.event_id), held_since)
+                judge = self._judge(version_in(shard.schedule, suspended_since))
+                self._advance(shard, member, judge, occurrence, tick_ms, (seq, recorded.event_id), suspended_since)
             for each in waiting:
                 self._judge_waiting(shard, member, each)
         shard.plan(member)

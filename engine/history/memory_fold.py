@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from engine.member.pages import Page
     from engine.member.state import LimitUse, MemberState
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
     from engine.programme.rules.occurrence import Budget, Occurrence
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
     from engine.store.logs.history import Logged
@@ -37,7 +37,7 @@ TOLD_EVERY = 1_000
 class MemoryFoldBooks(FoldBooks):
     """Keep parts with their members, and budgets and stock in dictionaries."""
 
-    def __init__(self, generation: Generation, judge: Callable[[int], Judges]) -> None:
+    def __init__(self, generation: Generation, judge: Callable[[int], Judge]) -> None:
         super().__init__(generation, judge)
         self._pages: dict[str, dict[int, Page]] = {}
         self._stock: dict[str, int] = {}
@@ -99,7 +99,7 @@ class MemoryFold(LogFold):
         judges: versions that are not stored, or at hand already.
     """
 
-    def __init__(self, cursor: Cursor, generation: Generation, judges: Mapping[int, Judge]) -> None:
+    def __init__(self, cursor: Cursor, generation: Generation, judges: Mapping[int, CompiledJudge]) -> None:
         super().__init__(cursor, generation)
         self._judges |= judges
         self._books: MemoryFoldBooks = MemoryFoldBooks(generation, self._judge)

@@ -32,7 +32,7 @@ from schemas.partitioning import SHARDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
     from engine.store.cursor import Connection, Cursor
     from engine.store.generations.generation import Generation
     from engine.store.generations.shadow_states import Shard
@@ -210,7 +210,7 @@ class Replay(LogFold):
         for shard in changed:
             judge = self._judge(shard.head.version) if shard.head.version else None
             for member in shard.touched.values():
-                member.standing = None if judge is None else report_of(judge, member.state)
+                member.tier_report = None if judge is None else report_of(judge, member.state)
         self._observe("before append rewards")
         self._rewards.write(cursor)
         self._observe("before save states")
@@ -262,7 +262,7 @@ def versions_used(cursor: Cursor, generation: Generation, upto: Mapping[int, int
 
 
 def shares_anything(
-    cursor: Cursor, generation: Generation, upto: Mapping[int, int], judges: Mapping[int, Judge] | None = None
+    cursor: Cursor, generation: Generation, upto: Mapping[int, int], judges: Mapping[int, CompiledJudge] | None = None
 ) -> bool:
     """Whether members share a budget, stock or a contest, so that one process must judge all shards in the log's order.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from engine.member.parts import Parts
     from engine.member.referral import Referred
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.events import Purchase
 
 
@@ -46,7 +46,7 @@ class Books(UseBooks, Protocol):
         """Return the purchase of the member's order as it was recorded before this event, or None."""
         ...
 
-    def judge(self, version: int) -> Judges:
+    def judge(self, version: int) -> Judge:
         """Return the judge of an activated version."""
         ...
 

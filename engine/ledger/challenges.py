@@ -9,7 +9,7 @@ from engine.programme.rules.awards import order_of
 
 if TYPE_CHECKING:
     from engine.ledger.turn import Turn
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.events import MemberEvent, Profile
     from schemas.rewards import RewardEvent
 
@@ -21,7 +21,7 @@ def follow(turn: Turn, event: MemberEvent | Profile, first: int) -> None:
         follow_one(turn, turn.judge, reward, event.occurred_at, order_id)
 
 
-def follow_one(turn: Turn, judge: Judges, completed: RewardEvent, at_ms: int, order_id: str | None) -> None:
+def follow_one(turn: Turn, judge: Judge, completed: RewardEvent, at_ms: int, order_id: str | None) -> None:
     """Let a version judge the rules on a challenge that a reward event says is completed."""
     event = ChallengeCompletion(
         event_id=completed.reward_key.hex(), member_id=turn.member_id, occurred_at=at_ms,

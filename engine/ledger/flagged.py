@@ -54,8 +54,8 @@ def forget_held(state: MemberState, movements: Movements, given: Iterable[Reward
         item = reward.posting.item
         if memory is None or item is None or reward.available_at_ms != UNTIL_RELEASED_MS:
             continue
-        if item in memory.held and movements.held(reward.posting.unit, item).until_ms() is None:
-            del memory.held[item]
+        if item in memory.possessed and movements.held(reward.posting.unit, item).until_ms() is None:
+            del memory.possessed[item]
 
 
 @lru_cache(maxsize=64)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.member.parts import Parts
     from engine.member.state import MemberState
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
 
 
 def refunds_close_ms(programme: Programme, bought_ms: int) -> int:
@@ -59,7 +59,7 @@ def note_order(state: MemberState, programme: Programme, order_id: str, bought_m
         facts.until_ms = max(facts.until_ms, known_until_ms(programme, max(bought_ms, state.clock_ms)))
 
 
-def at_hand(lots: Iterable[Lot], parts: Parts, clock_ms: int, judge: Callable[[int], Judges]) -> list[Lot]:
+def at_hand(lots: Iterable[Lot], parts: Parts, clock_ms: int, judge: Callable[[int], Judge]) -> list[Lot]:
     """Return the lots that no ledger has dropped yet, whenever it does so: the live fold and a replay do it apart.
 
     Args:
@@ -79,7 +79,7 @@ def at_hand(lots: Iterable[Lot], parts: Parts, clock_ms: int, judge: Callable[[i
     ]
 
 
-def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judges]) -> None:
+def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judge]) -> None:
     """Drop closed lots and refunded orders, once nothing can come back to them, and join pages left half empty.
 
     Args:

@@ -134,7 +134,7 @@ class Movements:
         if lot.is_lapsed(at_ms):
             self.move(lot, "expired", lot.active, at_ms)
         else:
-            self.state.is_due(lot.due_ms)
+            self.state.note_due(lot.due_ms)
             self.settle(lot, at_ms)
 
     def _change(self, lot: Lot, account: str, change: int) -> None:
@@ -221,7 +221,7 @@ class Movements:
 
     def reschedule(self, lot: Lot) -> None:
         """Take note that a lot's hold or expiry has changed."""
-        self.state.is_due(lot.due_ms)
+        self.state.note_due(lot.due_ms)
         self._note(lot)
 
     def _note(self, lot: Lot) -> None:
@@ -235,9 +235,9 @@ class Movements:
             return
         until_ms = self.held(ended.unit, ended.item).until_ms()
         if until_ms is None:
-            self.state.memory.held.pop(ended.item or "", None)
+            self.state.memory.possessed.pop(ended.item or "", None)
         else:
-            self.state.memory.held[ended.item or ""] = until_ms
+            self.state.memory.possessed[ended.item or ""] = until_ms
 
 
 _ACCOUNTS = {

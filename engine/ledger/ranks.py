@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ledger.movements import posting_of
-from engine.member.standing import Reached, Standing
+from engine.member.tier_state import Reached, TierState
 from engine.member.windows import bounded
 from engine.programme.occasions import TierChange
-from engine.programme.rules.tiers import UNEARNED, Brought, Standings
+from engine.programme.rules.tiers import UNEARNED, Brought, TierReport
 from engine.programme.terms import TierWindow
 from schemas.canonical import grant_key, occasion_identity
 from schemas.rewards import RewardEvent
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
     from engine.ledger.turn import Turn
     from engine.member.state import MemberState
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from engine.programme.rules.tiers import TierClock
     from engine.programme.terms import Tiers
 
 
-def standing_of(turn: Turn, tiers: Tiers) -> tuple[TierClock, Standing]:
+def tier_state_of(turn: Turn, tiers: Tiers) -> tuple[TierClock, TierState]:
     """Return the member's standing, begun in the lowest level where there is none, and what moves it."""
     state = turn.state
     clock = turn.judge.tier_clock
     assert clock is not None  # noqa: S101  the programme has tiers
-    if state.standing is None:
-        state.standing = Standing(tiers.terms, tiers.basis, tiers.levels[0].id)
-        state.standing.anchor_ms = state.signup_ms if state.signup_ms is not None else state.first_ms
-    return clock, state.standing
+    if state.tier_state is None:
+        state.tier_state = TierState(tiers.terms, tiers.basis, tiers.levels[0].id)
+        state.tier_state.anchor_ms = state.signup_ms if state.signup_ms is not None else state.first_ms
+    return clock, state.tier_state
 
 
 def count_gained(turn: Turn, at_ms: int, order_id: str | None) -> None:
@@ -50,24 +50,24 @@ def count_gained(turn: Turn, at_ms: int, order_id: str | None) -> None:
         gained = status_in(turn.rewards[turn.counted :])
     gained = bounded(gained)
     turn.counted = len(turn.rewards)
-    clock, standing = standing_of(turn, tiers)
+    clock, tier_state = tier_state_of(turn, tiers)
     if gained:
-        clock.count(standing, gained, at_ms)
-    level = standing.level
-    if gained and clock.rise(standing, at_ms, max(at_ms, state.clock_ms)):
+        clock.count(tier_state, gained, at_ms)
+    level = tier_state.level
+    if gained and clock.rise(tier_state, at_ms, max(at_ms, state.clock_ms)):
         change(turn, (level, "reached"), at_ms, order_id)
-    state.is_due(standing.review_ms)
+    state.note_due(tier_state.review_ms)
 
 
 def anchor(turn: Turn) -> None:
     """Let anniversary windows run from the signup that came after other events; what was counted stays before it."""
-    standing = turn.state.standing
-    if standing is not None and standing.anchor_ms != turn.state.signup_ms:
-        standing.anchor_ms = turn.state.signup_ms
+    tier_state = turn.state.tier_state
+    if tier_state is not None and tier_state.anchor_ms != turn.state.signup_ms:
+        tier_state.anchor_ms = turn.state.signup_ms
         tiers = turn.terms.tiers
         if tiers is not None and tiers.window is TierWindow.ANNIVERSARY:
-            standing.sums = {-1: bounded(sum(standing.sums.values()))}
-            standing.earned = min(standing.earned, 0)
+            tier_state.sums = {-1: bounded(sum(tier_state.sums.values()))}
+            tier_state.earned = min(tier_state.earned, 0)
 
 
 def bring(turn: Turn, level: str, at_ms: int) -> None:
@@ -76,11 +76,11 @@ def bring(turn: Turn, level: str, at_ms: int) -> None:
     if tiers is None or all(level != each.id for each in tiers.levels):
         turn.refuse("unknown_tier", at_ms, item=level)
         return
-    clock, standing = standing_of(turn, tiers)
-    before = standing.level
-    if clock.bring(standing, level, at_ms):
+    clock, tier_state = tier_state_of(turn, tiers)
+    before = tier_state.level
+    if clock.bring(tier_state, level, at_ms):
         change(turn, (before, "opening"), at_ms, None)
-    turn.state.is_due(standing.review_ms)
+    turn.state.note_due(tier_state.review_ms)
 
 
 def lose(turn: Turn, fallen: Sequence[tuple[int, int]], at_ms: int) -> list[Reached]:
@@ -96,13 +96,13 @@ def lose(turn: Turn, fallen: Sequence[tuple[int, int]], at_ms: int) -> list[Reac
     tiers = turn.terms.tiers
     if tiers is None or not fallen:
         return []
-    clock, standing = standing_of(turn, tiers)
+    clock, tier_state = tier_state_of(turn, tiers)
     for amount, counted_ms in fallen:
-        if amount > 0 and clock.counts_in(standing, counted_ms):
-            standing.number = bounded(standing.number - amount)
-        clock.count(standing, -amount, counted_ms)
+        if amount > 0 and clock.counts_in(tier_state, counted_ms):
+            tier_state.number = bounded(tier_state.number - amount)
+        clock.count(tier_state, -amount, counted_ms)
     clock_ms = max(at_ms, turn.state.clock_ms)
-    return _let_go(clock, standing, clock.grounded(standing, clock_ms, _brought(clock, standing)))
+    return _let_go(clock, tier_state, clock.grounded(tier_state, clock_ms, _brought(clock, tier_state)))
 
 
 def settle(turn: Turn, at_ms: int, *, is_gained: bool) -> None:
@@ -113,30 +113,32 @@ def settle(turn: Turn, at_ms: int, *, is_gained: bool) -> None:
     tiers = turn.terms.tiers
     if tiers is None:
         return
-    clock, standing = standing_of(turn, tiers)
-    before, times_ms = standing.level, (at_ms, max(at_ms, turn.state.clock_ms))
-    if clock.lower(standing, times_ms, _brought(clock, standing)) or (is_gained and clock.rise(standing, *times_ms)):
+    clock, tier_state = tier_state_of(turn, tiers)
+    before, times_ms = tier_state.level, (at_ms, max(at_ms, turn.state.clock_ms))
+    if clock.lower(tier_state, times_ms, _brought(clock, tier_state)) or (
+        is_gained and clock.rise(tier_state, *times_ms)
+    ):
         change(turn, (before, "refund"), at_ms, None)
-    turn.state.is_due(standing.review_ms)
+    turn.state.note_due(tier_state.review_ms)
 
 
-def _brought(clock: TierClock, standing: Standing) -> list[Brought]:
+def _brought(clock: TierClock, tier_state: TierState) -> list[Brought]:
     """Return what of the number came with the levels that were reached."""
     if clock.tiers.metric is not None:
         return []
     ranks = {level.id: rank for rank, level in enumerate(clock.tiers.levels)}
     return [
         Brought(ranks[each.level], each.status, each.at_ms)
-        for each in standing.reached
+        for each in tier_state.reached
         if each.status and each.level in ranks
     ]
 
 
-def _let_go(clock: TierClock, standing: Standing, rank: int) -> list[Reached]:
+def _let_go(clock: TierClock, tier_state: TierState, rank: int) -> list[Reached]:
     """Forget which levels above a rank were reached, and return them, the highest first."""
     ranks = {level.id: rank for rank, level in enumerate(clock.tiers.levels)}
-    lost = [each for each in standing.reached if ranks.get(each.level, rank) > rank]
-    standing.reached = [each for each in standing.reached if ranks.get(each.level, rank) <= rank]
+    lost = [each for each in tier_state.reached if ranks.get(each.level, rank) > rank]
+    tier_state.reached = [each for each in tier_state.reached if ranks.get(each.level, rank) <= rank]
     return lost[::-1]
 
 
@@ -144,12 +146,12 @@ def review(turn: Turn, at_ms: int) -> None:
     """Review the member's level, which is due."""
     tiers = turn.terms.tiers
     if tiers is None:
-        if turn.state.standing is not None:
-            turn.state.standing.review_ms = None
+        if turn.state.tier_state is not None:
+            turn.state.tier_state.review_ms = None
         return
-    clock, standing = standing_of(turn, tiers)
-    before = standing.level
-    if clock.review(standing, at_ms):
+    clock, tier_state = tier_state_of(turn, tiers)
+    before = tier_state.level
+    if clock.review(tier_state, at_ms):
         change(turn, (before, "review"), at_ms, None)
 
 
@@ -159,46 +161,48 @@ def follow_programme(turn: Turn, at_ms: int, *, is_moved: bool) -> None:
     Where another number, or another window, counts now, it begins empty: the level stays until its first review. By the
     same tiers nothing is reviewed, but with `is_moved`, in another time zone, the next review comes at another instant.
     """
-    tiers, standing = turn.terms.tiers, turn.state.standing
-    if tiers is None or standing is None:
+    tiers, tier_state = turn.terms.tiers, turn.state.tier_state
+    if tiers is None or tier_state is None:
         return
-    if standing.terms == tiers.terms:
+    if tier_state.terms == tiers.terms:
         if is_moved:
-            standing_of(turn, tiers)[0].schedule(standing, at_ms)
-            turn.state.is_due(standing.review_ms)
+            tier_state_of(turn, tiers)[0].schedule(tier_state, at_ms)
+            turn.state.note_due(tier_state.review_ms)
         return
-    clock, before = standing_of(turn, tiers)[0], standing.level
-    is_known = any(level.id == standing.level for level in tiers.levels)
-    standing.terms = tiers.terms
-    if standing.basis != tiers.basis:
-        standing.basis, standing.sums, standing.window = tiers.basis, {}, None
-        standing.number, standing.earned = 0, UNEARNED
-    standing.in_grace = False
+    clock, before = tier_state_of(turn, tiers)[0], tier_state.level
+    is_known = any(level.id == tier_state.level for level in tiers.levels)
+    tier_state.terms = tiers.terms
+    if tier_state.basis != tiers.basis:
+        tier_state.basis, tier_state.sums, tier_state.window = tiers.basis, {}, None
+        tier_state.number, tier_state.earned = 0, UNEARNED
+    tier_state.in_grace = False
     if not is_known:
-        standing.level = tiers.levels[0].id
-    changed = clock.rise(standing, at_ms, at_ms)
-    is_earned = standing.earned == UNEARNED or standing.number >= clock.level(standing).start
+        tier_state.level = tiers.levels[0].id
+    changed = clock.rise(tier_state, at_ms, at_ms)
+    is_earned = tier_state.earned == UNEARNED or tier_state.number >= clock.level(tier_state).start
     if not changed and is_known and not is_earned:
-        changed = clock.review(standing, at_ms)
+        changed = clock.review(tier_state, at_ms)
     elif not changed:
-        clock.schedule(standing, at_ms)
-    if standing.level != before:
+        clock.schedule(tier_state, at_ms)
+    if tier_state.level != before:
         change(turn, (before, "programme"), at_ms, None)
-    turn.state.is_due(standing.review_ms)
+    turn.state.note_due(tier_state.review_ms)
 
 
 def change(turn: Turn, how: tuple[str, str], at_ms: int, order_id: str | None) -> None:
     """Write a change of level and judge the rules on it, unless a refund made it; `how` is the level before and why."""
-    tiers, standing = turn.terms.tiers, turn.state.standing
+    tiers, tier_state = turn.terms.tiers, turn.state.tier_state
     assert tiers is not None  # noqa: S101  the caller has changed a level
-    assert standing is not None  # noqa: S101  as above
+    assert tier_state is not None  # noqa: S101  as above
     before, reason = how
-    identity = occasion_identity("tier", turn.member_id, standing.changes)
-    posting = posting_of("tier.changed", "tier", (None, None), (None, turn.judge.version, None), standing.level, reason)
+    identity = occasion_identity("tier", turn.member_id, tier_state.changes)
+    posting = posting_of(
+        "tier.changed", "tier", (None, None), (None, turn.judge.version, None), tier_state.level, reason
+    )
     # corrections may take more than was gained: the log holds no amount below 0
-    turn.rewards.append(RewardEvent(posting, max(0, standing.number), identity, at_ms, order_id))
+    turn.rewards.append(RewardEvent(posting, max(0, tier_state.number), identity, at_ms, order_id))
     levels = {level.id: level.benefits for level in tiers.levels}
-    old, new = levels.get(before, ()), levels[standing.level]
+    old, new = levels.get(before, ()), levels[tier_state.level]
     _change_benefits(turn, (old, new), identity, at_ms)
     if reason != "refund":
         _reward(turn, before, identity, at_ms, order_id)
@@ -206,18 +210,18 @@ def change(turn: Turn, how: tuple[str, str], at_ms: int, order_id: str | None) -
 
 def _reward(turn: Turn, before: str, identity: bytes, at_ms: int, order_id: str | None) -> None:
     """Judge the rules on a change of level; one that was reached is kept, as a refund may take it back."""
-    clock, standing = turn.judge.tier_clock, turn.state.standing
+    clock, tier_state = turn.judge.tier_clock, turn.state.tier_state
     assert clock is not None  # noqa: S101  the caller has changed a level
-    assert standing is not None  # noqa: S101  as above
-    _let_go(clock, standing, clock.rank(standing))
+    assert tier_state is not None  # noqa: S101  as above
+    _let_go(clock, tier_state, clock.rank(tier_state))
     order = [level.id for level in clock.tiers.levels]
-    rose = before not in order or order.index(before) < order.index(standing.level)
-    reached = Reached(standing.level, before, standing.changes, turn.judge.version, at_ms, order_id)
+    rose = before not in order or order.index(before) < order.index(tier_state.level)
+    reached = Reached(tier_state.level, before, tier_state.changes, turn.judge.version, at_ms, order_id)
     if rose and any(rule.on is TierChange for rule in turn.judge.programme.rules):
-        standing.reached.append(reached)
+        tier_state.reached.append(reached)
     event = TierChange(
         event_id=identity.hex(), member_id=turn.member_id, occurred_at=at_ms, order_id=order_id,
-        before=before, to=standing.level,
+        before=before, to=tier_state.level,
     )  # fmt: skip
     first = len(turn.rewards)
     turn.run_rules(event, identity)
@@ -253,10 +257,10 @@ def _grant_benefit(turn: Turn, benefit: tuple[str, int], identity: bytes, at_ms:
     posting = posting_of("benefit.granted", "benefit", (None, None), (None, turn.judge.version, None), item, "tier")
     key = grant_key(identity, "", turn.member_id, index)
     turn.movements.open([RewardEvent(posting, 1, key, at_ms, None, None, at_ms)])
-    turn.state.remembering().held[item] = 0
+    turn.state.remembering().possessed[item] = 0
 
 
-def report_of(judge: Judges, state: MemberState) -> Standings | None:
+def report_of(judge: Judge, state: MemberState) -> TierReport | None:
     """Return what is told of a member's tier, or None where the programme has no tiers."""
     clock = judge.tier_clock
-    return None if clock is None or state.erased else clock.report(state.standing, state.clock_ms, state.first_ms)
+    return None if clock is None or state.erased else clock.report(state.tier_state, state.clock_ms, state.first_ms)

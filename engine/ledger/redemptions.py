@@ -113,7 +113,7 @@ def _reserve(turn: Turn, event: RedemptionEvent) -> None:
             amount -= part
     if shortfall > 0:
         turn.owe(lots[-1], shortfall, at_ms, HONOURED)
-    turn.state.is_due(redemption.lapses_ms)
+    turn.state.note_due(redemption.lapses_ms)
     if event.action == "spend":
         _take(turn, event, redemption, redemption.amount)
 

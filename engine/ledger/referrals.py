@@ -84,7 +84,7 @@ def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
     head = (did.event_id, did.source, turn.member_id, event.occurred_at)
     judged = referral_event(known, head, (known.event, key), amount, event.spend)
     first = len(turn.rewards)
-    given = turn.judge.judge(judged, turn.state, turn.occurrence)
+    given = turn.judge.rewards_for(judged, turn.state, turn.occurrence)
     is_earning = any(flagged.is_grant(reward) for reward in given)
     if event.flagged and is_earning:
         given = flagged.held_back(given)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.member.state import MemberState
     from engine.programme.localtime import Calendar
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from engine.programme.terms import Terms
     from schemas.events import Event
 
@@ -42,7 +42,7 @@ class Turn:
         counted: how many of the reward events tiers have taken in.
     """
 
-    def __init__(self, member_id: str, state: MemberState, occurrence: Occurrence, judge: Judges, books: Books) -> None:
+    def __init__(self, member_id: str, state: MemberState, occurrence: Occurrence, judge: Judge, books: Books) -> None:
         self.member_id = member_id
         self.state = state
         self.occurrence = occurrence
@@ -52,7 +52,7 @@ class Turn:
         self.watch = judge.watch
         self.counted = 0
 
-    def judge_by(self, judge: Judges) -> None:
+    def judge_by(self, judge: Judge) -> None:
         """Let another version judge from here on."""
         self.judge = judge
         if judge.has_budgets and self.occurrence.books is None:
@@ -80,13 +80,13 @@ class Turn:
             return None
         return Expiry(self.calendar, points.validity, points.round_expiry)(available_ms)
 
-    def run_rules(self, event: Event, identity: bytes, judge: Judges | None = None) -> None:
+    def run_rules(self, event: Event, identity: bytes, judge: Judge | None = None) -> None:
         """Judge an event, or an occasion that is none of the log's, under its identity, and open what it gives.
 
         The version in force judges it, unless another one is named.
         """
         judge, here = judge or self.judge, self.occurrence
-        given = judge.judge(event, self.state, Occurrence(identity, here.seq, here.recorded_at_ms, here.books))
+        given = judge.rewards_for(event, self.state, Occurrence(identity, here.seq, here.recorded_at_ms, here.books))
         if given and self.state.referral is None:
             self.movements.open(given)
         elif given:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.live.work import Work
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
     from engine.store.members.member_states import Member
     from engine.store.members.personal import Owner
 
@@ -56,7 +56,7 @@ def movers(work: Work) -> dict[Owner, Member]:
     return found
 
 
-def stocked(work: Work, judges: Mapping[int, Judge]) -> set[str]:
+def stocked(work: Work, judges: Mapping[int, CompiledJudge]) -> set[str]:
     """Return the rewards of which there are only so many and the batch may take one."""
     found = set()
     for event in work.batch.admitted:
@@ -68,7 +68,7 @@ def stocked(work: Work, judges: Mapping[int, Judge]) -> set[str]:
     return found
 
 
-def readers(work: Work, judges: Mapping[int, Judge]) -> set[Owner]:
+def readers(work: Work, judges: Mapping[int, CompiledJudge]) -> set[Owner]:
     """Return the members whose profile a rule in force reads; what is due by itself is so at any event.
 
     Of members who follow an earlier version yet, what is due may be that one's, and its rules may read anything.

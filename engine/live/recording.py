@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from engine.intake.own_events import Forwarded
     from engine.live.tick import Tick
     from engine.live.work import Work
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
     from engine.programme.model import Programme
     from engine.store.logs.forwards import Due
     from engine.store.logs.reward_log import RewardRows
@@ -52,7 +52,11 @@ class Recorder:
     """
 
     def __init__(
-        self, work: Work, reward_rows: RewardRows, judges: Mapping[int, Judge], unjudgeable: Mapping[bytes, Exception]
+        self,
+        work: Work,
+        reward_rows: RewardRows,
+        judges: Mapping[int, CompiledJudge],
+        unjudgeable: Mapping[bytes, Exception],
     ) -> None:
         self._work = work
         self._reward_rows = reward_rows
@@ -124,7 +128,7 @@ class Recorder:
                 if not is_judging(error):
                     raise
                 work.failures[failure] = error
-                member.state.held_since = head.seq  # as with an event
+                member.state.suspended_since = head.seq  # as with an event
                 continue
             if rewards:
                 self._reward_rows.append(rewards, head, tick.names(member))
@@ -150,7 +154,7 @@ class Recorder:
         failure = failure or self._unjudgeable.get(identity)
         if failure is not None:
             self._hold(failed(failure, payload, event), member, head)
-        elif not member.state.held_since:
+        elif not member.state.suspended_since:
             self._judge(event, identity, member, head, pack_text(event.event_id))
         if void is not None:
             self._record(void, member)
@@ -165,7 +169,7 @@ class Recorder:
             if not is_judging(error):
                 raise
             self._work.failures[identity] = error
-            member.state.held_since = head.seq  # this attempt is void: find the other members' failures, too
+            member.state.suspended_since = head.seq  # this attempt is void: find the other members' failures, too
             return
         if rewards:
             self._reward_rows.append(rewards, head, member.packed_id + event_id)
@@ -200,7 +204,7 @@ class Recorder:
             work.keys[owner] = None
         if event.identity in self._unjudgeable:
             self._hold(set_aside(event, *verdict_on(self._unjudgeable[event.identity])), member, head)
-        elif not member.state.held_since:
+        elif not member.state.suspended_since:
             if event.order_identity is not None:
                 work.books.record(member, event.event, head.version)  # type: ignore[arg-type]  # only purchases have one
             self._judge(event.event, event.identity, member, head, event_id)
@@ -223,8 +227,8 @@ class Recorder:
     def _hold(self, record: SetAside, member: Member, head: Head) -> None:
         """Hold a member from the head's last event on, and set aside why."""
         work = self._work
-        if not member.state.held_since:
-            member.state.held_since = head.seq
+        if not member.state.suspended_since:
+            member.state.suspended_since = head.seq
         work.places[len(work.set_aside)] = (member.shard, head.seq)
         work.held[len(work.set_aside)] = member.member_id
         work.set_aside.append(record)

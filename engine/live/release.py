@@ -45,28 +45,28 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     owner = (shard, member_id)
     (member,) = member_states.load(cursor, [owner])
     profiles.open_profiles(cursor, [member])
-    if not member.state.held_since:
+    if not member.state.suspended_since:
         raise AnswerIsNo(f'member "{member_id}" is not held; nothing was changed')
     head.record_at(max(head.recorded_ms, recorded_ms))
-    tick_ms = history.tick_at(cursor, shard, member.state.held_since)
-    waiting = list(history.History(cursor, bare=True).of_member(shard, member.seq, member.state.held_since))[::-1]
+    tick_ms = history.tick_at(cursor, shard, member.state.suspended_since)
+    waiting = list(history.History(cursor, bare=True).of_member(shard, member.seq, member.state.suspended_since))[::-1]
     rows = source_log.SourceRows()
-    held_since = member.state.held_since
-    payload = msgpack.encode({"held_since": held_since})
+    suspended_since = member.state.suspended_since
+    payload = msgpack.encode({"held_since": suspended_since})
     rows.append_own("release", head, member_id, member.seq, _event_id(shard, head.seq + 1), payload)
     member.seq = head.seq
-    member.state.held_since = 0
+    member.state.suspended_since = 0
     before = member.state.profile
     rewards = RewardRows(generation, PostingFields())
     budgets = StoredBudgets(cursor, at_once=True)
     books = StoredBooks(cursor, generation, lru_cache(partial(load_judge, cursor)), budgets)
     if tick_ms is not None:
-        _advance(books, head, member, (held_since, tick_ms), rewards)
+        _advance(books, head, member, (suspended_since, tick_ms), rewards)
     counted = adjustments.counted(cursor, generation)
     for recorded in waiting:
         if counts(recorded.event, counted):
             _judge(books, head, member, recorded, rewards)
-    member.standing = report_of(books.judge(head.version), member.state)
+    member.tier_report = report_of(books.judge(head.version), member.state)
     books.save([member])
     budgets.save(generation)
     rows.write_events(cursor)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.intake.batch import SetAside
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
     from engine.store.logs.source_log import Head, SourceRows
     from engine.store.members.books import StoredBooks
     from engine.store.members.member_states import Member
@@ -52,9 +52,9 @@ class Tick:
         self.identity = event_identity("guerdon", self.event_id)
         rows.append_own("tick", head, "", 0, self.event_id, self.payload, self.until_ms)
 
-    def advance(self, member: Member, head: Head, judge: Judge, books: StoredBooks) -> Sequence[RewardEvent]:
+    def advance(self, member: Member, head: Head, judge: CompiledJudge, books: StoredBooks) -> Sequence[RewardEvent]:
         """Perform what is due for a member; held and erased ones stay where they are."""
-        if member.state.held_since or member.state.erased:
+        if member.state.suspended_since or member.state.erased:
             return ()
         occurrence = Occurrence(self.identity, head.seq, head.recorded_ms)
         return advance(member.member_id, member.state, occurrence, judge, books.of(member), self.until_ms)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from engine.intake.batch import ClockMove
     from engine.live.batch import Batch
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
     from engine.store.cursor import Cursor
     from engine.store.logs.source_log import Head
 
@@ -120,6 +120,6 @@ def is_any_due(cursor: Cursor, move: ClockMove) -> bool:
     return cursor.fetchone() is not None
 
 
-def reads_profiles(judge: Judge) -> bool:
+def reads_profiles(judge: CompiledJudge) -> bool:
     """Whether a tick needs the profiles of its members: for their birthdays, or for a rule on what it brings about."""
     return Birthday in judge.timed or not judge.profiled.isdisjoint(_CELEBRATED)

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from engine.live.batch import Batch
-    from engine.programme.compile.module import Judge
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.compile.module import CompiledJudge
+    from engine.programme.rules.protocol import Judge
     from engine.store.cursor import Cursor
     from engine.store.members.personal import Owner
 
@@ -81,7 +81,7 @@ class LiveTransaction:
         self._observe = observe
         self._schemas_kept: set[int] = {personal.OWN_FORMAT}
         self._cache = MemberCache()
-        self._judges: dict[int, Judge] = {}
+        self._judges: dict[int, CompiledJudge] = {}
         self._postings = PostingFields()
         self._unjudgeable: dict[bytes, Exception] = {}
         self._in_a_row = InARow()
@@ -183,7 +183,7 @@ class LiveTransaction:
         """Close what has ended, in a transaction of its own that holds every shard; if that fails, all else goes on."""
         try:
             with self._connection, self._connection.cursor() as cursor:
-                contests.close_ended(cursor, partial(self._judge, cursor), until_ms, _tell_standing, self._lock_live)
+                contests.close_ended(cursor, partial(self._judge, cursor), until_ms, _tell_tier, self._lock_live)
         except Exception as error:
             if not is_data(error):  # a constraint is no race here: nobody else writes while every head is held
                 raise
@@ -260,7 +260,7 @@ class LiveTransaction:
             except BudgetsMoved as moved:
                 self._cache.forget()  # the states in it are those of the evaluation that came to nothing
                 work = Work(
-                    batch, set_aside=list(batch.set_aside), held_budgets=moved.held,
+                    batch, set_aside=list(batch.set_aside), locked_budgets=moved.held,
                     drained=work.drained, overtaken=work.overtaken, due=work.due,
                 )  # fmt: skip
             else:
@@ -301,7 +301,7 @@ class LiveTransaction:
         work.referrals.prepare(work.batch.admitted, work.due or [], programmes)
         work.referrers = concerned.referrers(work)
         self._load_members(cursor, work, work.referrers)
-        budgets = StoredBudgets(cursor, work.held_budgets)
+        budgets = StoredBudgets(cursor, work.locked_budgets)
         work.books = StoredBooks(cursor, work.generation, partial(self._judge, cursor), budgets)
         ledgers.open_ledgers(cursor, concerned.movers(work).values())
         work.books.lock_stock(concerned.stocked(work, self._judges))
@@ -330,7 +330,7 @@ class LiveTransaction:
         for version in sorted(versions):
             self._judge(cursor, version)
 
-    def _judge(self, cursor: Cursor, version: int) -> Judge:
+    def _judge(self, cursor: Cursor, version: int) -> CompiledJudge:
         judge = self._judges.get(version)
         if judge is None:
             judge = self._judges[version] = load_judge(cursor, version)
@@ -366,7 +366,7 @@ class LiveTransaction:
             if work.touched[owner].state.profile != before
         }
         changed |= dict.fromkeys(work.erased, profiles.NOTHING)
-        self._tell_standings(work)
+        self._tell_tiers(work)
         work.books.save(work.touched.values())
         work.books.budgets.save(work.generation)
         member_states.save(cursor, work.touched.values(), changed)
@@ -374,10 +374,10 @@ class LiveTransaction:
         contests.save_scores(cursor, work.generation, self._ranked(work))
         personal.drop_keys(cursor, work.erased)
 
-    def _tell_standings(self, work: Work) -> None:
+    def _tell_tiers(self, work: Work) -> None:
         """Set what `reward.member_tier` says of the members, where the programme has tiers."""
         for (shard, _), member in work.touched.items():
-            _tell_standing(self._judges[work.heads[shard].version], member)
+            _tell_tier(self._judges[work.heads[shard].version], member)
 
     def _ranked(self, work: Work) -> list[Member]:
         """Return the members whom contests may rank otherwise now."""
@@ -427,5 +427,5 @@ def _tell_of_race(error: Exception, failed: int) -> None:
         say("writer repeats", f"the batch is begun anew ({why}), try {failed} of {ATTEMPTS_MAX}", failed=failed)
 
 
-def _tell_standing(judge: Judges, member: Member) -> None:
-    member.standing = report_of(judge, member.state)
+def _tell_tier(judge: Judge, member: Member) -> None:
+    member.tier_report = report_of(judge, member.state)

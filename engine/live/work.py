@@ -43,7 +43,7 @@ class Work:
     batch: Batch
     generation: int = 0
     recorded_ms: int = 0
-    held_budgets: Mapping[Row, LimitUse] | None = None
+    locked_budgets: Mapping[Row, LimitUse] | None = None
     seen: Seen = field(init=False)
     heads: dict[int, Head] = field(default_factory=dict)
     members: dict[int, dict[str, Member]] = field(default_factory=dict)

@@ -43,7 +43,7 @@ class Contribution(Struct, array_like=True, gc=False):
 
 
 class OrderFacts(Struct, array_like=True):
-    """Hold what a refund must know as it was at the award: facts in the order of `Judges.frozen`.
+    """Hold what a refund must know as it was at the award: facts in the order of `Judge.frozen`.
 
     `counted` says what the order counts for challenges. `referral` is what rules on referrals knew of a referee's
     order: it is None where the order is the member's own. `until_ms` is how far the member's clock comes while all this

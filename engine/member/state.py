@@ -8,7 +8,7 @@ from engine.member.lots import Lot  # noqa: TC001  msgspec reads the annotations
 from engine.member.pages import Completion, OrderFacts, Page
 from engine.member.profile import MemberProfile  # noqa: TC001  as above
 from engine.member.referral import Referral  # noqa: TC001  as above
-from engine.member.standing import Standing  # noqa: TC001  as above
+from engine.member.tier_state import TierState  # noqa: TC001  as above
 from engine.member.windows import Window  # noqa: TC001  as above
 
 
@@ -34,7 +34,7 @@ class Memory(Struct, array_like=True):
     """Hold what few members or few programmes need: limits per value of a field, windows, counters, held rewards.
 
     Each is bounded: values of a field and entries of a window by `engine.member.windows`, the rest by the rules and
-    items of the programmes. `counters` holds a few integers a key, `held` when a badge or benefit ends (0: never),
+    items of the programmes. `counters` holds a few integers a key, `possessed` when a badge or benefit ends (0: never),
     `crowded_out` the latest period, or instant, of which a limit has values that had to make room for others: they lie
     among `MemberState.ended`, or beyond the state.
     """
@@ -43,32 +43,33 @@ class Memory(Struct, array_like=True):
     windows: dict[str, Window] = field(default_factory=dict)
     value_windows: dict[str, dict[str, Window]] = field(default_factory=dict)
     counters: dict[str, list[int]] = field(default_factory=dict)
-    held: dict[str, int] = field(default_factory=dict)
+    possessed: dict[str, int] = field(default_factory=dict)
     crowded_out: dict[str, int] = field(default_factory=dict)
 
 
 class MemberState(Struct, array_like=True):
     """Hold a member's state after their last source event; stored as MessagePack, so fields are added at the end.
 
-    `clock_ms` is the latest instant processed, `limits` what each limit has used (key: `LimitScope.key`), `held_since`
-    the seq of the first event that evaluation could not judge (0: none; later events are logged, not judged), `erased`
-    whether the member asked for erasure, `memory` everything that takes more than a few bytes,
-    `signup_ms` the first signup, `available` the points that can be spent less what is owed. `profile` is personal: it
-    is sealed in a column of its own and never encoded with the state; None also where no rule reads it and it was not
-    opened. `due_ms` is the next instant at which something happens by itself (None: nothing will), `lots` the newest
-    lots and `orders` the facts of their orders, `debts` what is owed by unit, `pages` how many pages of lots were
-    filled so far, `is_booked` whether the ledger has other parts beyond this state, `is_waiting` whether refunds wait
-    for their purchase, `first_ms` the first event, `standing` the tier, `gained` what the event under way adds to the
-    number that tiers go by (0 between events), `birthday_ms` and `anniversary_ms` when the next ones begin, `version`
-    that of the programme that the member follows, `referral` who referred them (None: nobody). `ended` holds the uses
-    of limits in periods that are over, by count, the earliest first; when there are many they become a page, of which
-    `use_pages` counts those written since they were last read. Periods that ended up to `uses_gone_ms` are not known.
-    `completions` are the newest completed challenges that can still be undone.
+    `clock_ms` is the latest instant processed, `limits` what each limit has used (key: `LimitScope.key`),
+    `suspended_since` the seq of the first event that evaluation could not judge (0: none; later events are logged,
+    not judged), `erased` whether the member asked for erasure, `memory` everything that takes more than a few
+    bytes, `signup_ms` the first signup, `available` the points that can be spent less what is owed. `profile` is
+    personal: it is sealed in a column of its own and never encoded with the state; None also where no rule reads it
+    and it was not opened. `due_ms` is the next instant at which something happens by itself (None: nothing will),
+    `lots` the newest lots and `orders` the facts of their orders, `debts` what is owed by unit, `pages` how many
+    pages of lots were filled so far, `is_booked` whether the ledger has other parts beyond this state, `is_waiting`
+    whether refunds wait for their purchase, `first_ms` the first event, `standing` the tier, `gained` what the
+    event under way adds to the number that tiers go by (0 between events), `birthday_ms` and `anniversary_ms` when
+    the next ones begin, `version` that of the programme that the member follows, `referral` who referred them
+    (None: nobody). `ended` holds the uses of limits in periods that are over, by count, the earliest first; when
+    there are many they become a page, of which `use_pages` counts those written since they were last read. Periods
+    that ended up to `uses_gone_ms` are not known. `completions` are the newest completed challenges that can still
+    be undone.
     """
 
     clock_ms: int = 0
     limits: dict[str, LimitUse] = field(default_factory=dict)
-    held_since: int = 0
+    suspended_since: int = 0
     erased: bool = False
     memory: Memory | None = None
     signup_ms: int | None = None
@@ -82,7 +83,7 @@ class MemberState(Struct, array_like=True):
     is_booked: bool = False
     is_waiting: bool = False
     first_ms: int | None = None
-    standing: Standing | None = None
+    tier_state: TierState | None = None
     gained: int = 0
     birthday_ms: int | None = None
     anniversary_ms: int | None = None
@@ -93,7 +94,7 @@ class MemberState(Struct, array_like=True):
     uses_gone_ms: int = 0
     completions: list[Completion] = field(default_factory=list)
 
-    def is_due(self, at_ms: int | None) -> None:
+    def note_due(self, at_ms: int | None) -> None:
         """Take note that something happens at an instant; None: nothing."""
         if at_ms is not None and (self.due_ms is None or at_ms < self.due_ms):
             self.due_ms = at_ms
@@ -101,7 +102,7 @@ class MemberState(Struct, array_like=True):
     def hold_item(self, unit: str, item: str, until_ms: int | None) -> None:
         """Remember that a badge or benefit is held; None: without an end."""
         if unit in ("badge", "benefit"):
-            self.remembering().held[item] = until_ms or 0
+            self.remembering().possessed[item] = until_ms or 0
 
     def remembering(self) -> Memory:
         """Return the member's memory, made now where there was nothing to remember yet."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
     from engine.programme.conditions import Metric
     from engine.programme.model import Programme
     from engine.store.cursor import Cursor
@@ -268,6 +268,6 @@ def _review_everybody(cursor: Cursor, reached_ms: Mapping[int, int]) -> None:
         )
 
 
-def load_judge(cursor: Cursor, version: int) -> Judge:
+def load_judge(cursor: Cursor, version: int) -> CompiledJudge:
     """Compile the programme that was activated as `version`, with what later versions have counted from the start."""
     return compile_programme(judged_as(cursor, version), version)

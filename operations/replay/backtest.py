@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
     from engine.store.cursor import Connection, Cursor
     from operations.replay.shard_pool import Shared
 
@@ -66,7 +66,7 @@ class _Trial(NamedTuple):
         """Return from when on events are judged by the file, ms."""
         return 0 if self.generation.from_ms is None else self.generation.from_ms
 
-    def judges(self) -> dict[int, Judge]:
+    def judges(self) -> dict[int, CompiledJudge]:
         """Return the judge of the file, by its version."""
         programme, version = load_programme(self.body, "the file").programme, self.generation.file_version
         assert programme is not None and version is not None  # noqa: S101, PT018  it was checked before
@@ -193,7 +193,7 @@ def _fold(
     yield from shard_pool.work(cores, begin, _fold_shard, pieces, lambda events: report(events, total))
 
 
-def _folded(cursor: Cursor, trial: _Trial, judges: Mapping[int, Judge], tell: Callable[[int], None]) -> _Piece:
+def _folded(cursor: Cursor, trial: _Trial, judges: Mapping[int, CompiledJudge], tell: Callable[[int], None]) -> _Piece:
     fold = Backtest(cursor, trial.generation, judges, trial.since_ms)
     fold.run(trial.upto, tell)
     standings = ((*owner, tier) for owner, tier in fold.tiers.items())
@@ -206,7 +206,7 @@ class _Process(NamedTuple):
 
     connection: Connection
     trial: _Trial
-    judges: dict[int, Judge]
+    judges: dict[int, CompiledJudge]
     shared: Shared
 
 

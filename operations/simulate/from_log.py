@@ -130,9 +130,9 @@ class _Simulating(MemoryFold):
         for shard in self._shards.values():
             judge = self._judge(shard.head.version) if shard.head.version else None
             for member_id, member in shard.members.items():
-                standing = None if judge is None else report_of(judge, member.state)
-                if standing is not None:
-                    whole.tiers.append({"member_id": member_id, **told(standing)})
+                tier_report = None if judge is None else report_of(judge, member.state)
+                if tier_report is not None:
+                    whole.tiers.append({"member_id": member_id, **told(tier_report)})
 
     def _begin(self, upto: Mapping[int, int]) -> None:
         """Begin anew, and forget what these shards have brought before a member could not be judged."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.explain.tier import TierExplanation
     from engine.intake.own_events import Attribution
     from engine.programme.file.problems import Problem
-    from engine.programme.rules.tiers import Standings
+    from engine.programme.rules.tiers import TierReport
     from projections.item_fold import HeldItem
     from schemas.rejection import Reason
     from schemas.rewards import RewardEvent
@@ -147,15 +147,15 @@ class Simulation:
         ]
 
 
-def told(standing: Standings) -> dict[str, Any]:
+def told(tier_report: TierReport) -> dict[str, Any]:
     """Return the columns of `reward.member_tier`."""
     return {
-        "tier": standing.tier,
-        "since": _iso(standing.since_ms),
-        "until": _iso(standing.until_ms),
-        "qualifying": standing.qualifying,
-        "next_tier": standing.next_tier,
-        "to_next_tier": standing.to_next_tier,
+        "tier": tier_report.tier,
+        "since": _iso(tier_report.since_ms),
+        "until": _iso(tier_report.until_ms),
+        "qualifying": tier_report.qualifying,
+        "next_tier": tier_report.next_tier,
+        "to_next_tier": tier_report.to_next_tier,
     }
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from engine.programme.file.load import Loaded
     from engine.programme.file.problems import Problem
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from operations.simulate.event_lines import Line
     from operations.simulate.referrals import Own
     from schemas.events import Event
@@ -112,7 +112,7 @@ class _Simulator:
         self._members: dict[str, MemberState] = {}
         self._digests: dict[bytes, bytes] = {}
         self._orders: dict[tuple[str, str], Purchase] = {}
-        self._judges: dict[int, Judges] = {}
+        self._judges: dict[int, Judge] = {}
         self._schedule: list[Activation] = []
         self._books: dict[str, MemoryBooks] = {}
         self._stock: dict[str, int] = {}
@@ -241,7 +241,7 @@ class _Simulator:
         if clock is not None:
             for member_id, state in sorted(self._members.items()):
                 if not state.erased:
-                    row = clock.report(state.standing, at_ms, state.first_ms)
+                    row = clock.report(state.tier_state, at_ms, state.first_ms)
                     self.simulation.tiers.append({"member_id": member_id, **told(row)})
         return self.simulation
 
@@ -289,14 +289,14 @@ class _Simulator:
         if programme.digest != before.digest:
             self._judge = self._activate(programme)
 
-    def _activate(self, programme: Programme) -> Judges:
+    def _activate(self, programme: Programme) -> Judge:
         """Judge by `programme` from here on; like the worker's, the activation is a source event of every shard.
 
         What was due by the latest event or tick of the file so far is still the version before's.
         """
         self._version += 1
         self._seqs = [seq + 1 for seq in self._seqs]
-        judge: Judges = compile_programme(programme, self._version)
+        judge: Judge = compile_programme(programme, self._version)
         if self.simulation.explained is not None:
             judge = Explainer(programme, self._version)
         self._judges[self._version] = judge

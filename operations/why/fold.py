@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from engine.explain.ledger import Account
     from engine.explain.tier import TierExplanation
     from engine.ledger.books import Activation
-    from engine.programme.compile.module import Judge
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.compile.module import CompiledJudge
+    from engine.programme.rules.protocol import Judge
     from engine.store.cursor import Cursor
     from schemas.rewards import RewardEvent
 
-    Judging = Callable[[Judges], Sequence[RewardEvent]]
+    Judging = Callable[[Judge], Sequence[RewardEvent]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +72,16 @@ class Versions:
     shard: int
     everything: bool = False
     schedule: list[Activation] = field(init=False)
-    _judges: dict[int, Judge] = field(default_factory=dict)
+    _judges: dict[int, CompiledJudge] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.schedule = live_generation.schedule(self.cursor, self.generation, self.shard)
 
-    def judge_at(self, seq: int) -> Judge:
+    def judge_at(self, seq: int) -> CompiledJudge:
         """Return the judge of the source event at `seq`."""
         return self.judge(live_generation.version_in(self.schedule, seq))
 
-    def judge(self, version: int) -> Judge:
+    def judge(self, version: int) -> CompiledJudge:
         """Return the judge of a version."""
         if version not in self._judges:
             self._judges[version] = load_judge(self.cursor, version)
@@ -202,7 +202,7 @@ class HistoryFold:
             self._books.record(event, compiled.version)
         state, books = self._state, self._books
 
-        def judged(judge: Judges) -> Sequence[RewardEvent]:
+        def judged(judge: Judge) -> Sequence[RewardEvent]:
             return () if isinstance(event, Touch) else fold(state, event, occurrence, judge, books)
 
         self._take(recorded, (occurrence.seq, event.occurred_at), compiled, judged)
@@ -213,19 +213,19 @@ class HistoryFold:
         compiled = self._judge_at(occurrence.seq)
         state, books, won = self._state, self._books, step.won
 
-        def moved(judge: Judges) -> Sequence[RewardEvent]:
+        def moved(judge: Judge) -> Sequence[RewardEvent]:
             if won is None:
                 return advance(self._member_id, state, occurrence, judge, books, step.until_ms)
             return award(self._member_id, state, occurrence, judge, books, won)
 
         self._take(step.recorded, (occurrence.seq, step.until_ms), compiled, moved)
 
-    def _judge_at(self, seq: int) -> Judge:
+    def _judge_at(self, seq: int) -> CompiledJudge:
         """Return who judges at a place of the shard; activations before it have been."""
         self._books.upto_seq = seq
         return self._versions.judge_at(seq)
 
-    def _take(self, recorded: Recorded, place: tuple[int, int], compiled: Judge, judging: Judging) -> None:
+    def _take(self, recorded: Recorded, place: tuple[int, int], compiled: CompiledJudge, judging: Judging) -> None:
         """Judge by the compiled programme, or where it is wanted by one that explains, and note what lots came.
 
         `place` is the seq at which reward events stand, and when it occurred.

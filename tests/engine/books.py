@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from engine.ledger.books import Activation
     from engine.member.state import MemberState
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
 
-VERSIONS: dict[int, Judges] = {}
+VERSIONS: dict[int, Judge] = {}
 NO_BOOKS = MemoryBooks(VERSIONS.__getitem__)
 
 
@@ -31,10 +31,10 @@ class Refusing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._judge, name)
 
-    def judge(self, event: Any, state: Any, occurrence: Any) -> Any:
+    def rewards_for(self, event: Any, state: Any, occurrence: Any) -> Any:
         if self._fails(event):
             raise ZeroDivisionError(f"by {event.member_id}\0")
-        return self._judge.judge(event, state, occurrence)
+        return self._judge.rewards_for(event, state, occurrence)
 
 
 def fails_on_e2(event: Any) -> bool:
@@ -44,7 +44,7 @@ def fails_on_e2(event: Any) -> bool:
 class PagedBooks(MemoryBooks):
     """Keep uses of ended periods in pages beyond the state, as PostgreSQL does, and drop those that are not known."""
 
-    def __init__(self, judge: Callable[[int], Judges], schedule: Sequence[Activation] = ()) -> None:
+    def __init__(self, judge: Callable[[int], Judge], schedule: Sequence[Activation] = ()) -> None:
         super().__init__(judge, schedule=schedule)
         self.pages: dict[int, bytes] = {}
         self.recalls = 0

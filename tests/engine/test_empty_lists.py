@@ -22,7 +22,7 @@ from schemas.json_events import event_from_object
 from tests.engine.in_memory import balance, event, judged
 
 if TYPE_CHECKING:
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.events import Event
     from schemas.rewards import RewardEvent
 
@@ -45,7 +45,7 @@ OF_SIGNUPS = (
 LIMITS = ("[{times: 1, per: [member, purchase.coupons]}]", "[{times: 1, per: member}]")
 
 
-def programme(rules: str) -> tuple[Judges, Judges]:
+def programme(rules: str) -> tuple[Judge, Judge]:
     found = load_programme(f"{HEAD}rules:\n{rules}", "p.yaml")
     assert found.programme is not None, "\n".join(map(str, found.problems))
     return compile_programme(found.programme, 1), Interpreter(found.programme, 1)
@@ -58,8 +58,8 @@ def emptied(event: Event) -> Event:
     return structs.replace(event, **fields)
 
 
-def outcome(judge: Judges, event: Event, state: MemberState) -> list[RewardEvent]:
-    return list(judge.judge(event, state, Occurrence(b"i" * 32, 1, 0)))
+def outcome(judge: Judge, event: Event, state: MemberState) -> list[RewardEvent]:
+    return list(judge.rewards_for(event, state, Occurrence(b"i" * 32, 1, 0)))
 
 
 lines = st.lists(

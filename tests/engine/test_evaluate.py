@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.events import MemberEvent
 
-    MakeJudge = Callable[[Programme, int], Judges]
+    MakeJudge = Callable[[Programme, int], Judge]
 
 BASE = "{id: base, on: purchase, give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}]"
 A_HUNDRED_A_DAY = BASE + ", limits: [{max: 100, per: member, every: day}]}"
@@ -46,7 +46,7 @@ class Member:
         self.state = MemberState()
         self._make_judge = make_judge
         self._timezone = timezone
-        self._judges: dict[int, Judges] = {}
+        self._judges: dict[int, Judge] = {}
         self._books = PagedBooks(self._judges.__getitem__)
         self.activate(*rules, version=version)
 

@@ -27,9 +27,9 @@ from tests.engine.books import NO_BOOKS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
 
 HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: {timezone}\ncurrency: USD\nrules:\n"
 
@@ -41,7 +41,7 @@ def programme(*rules: str, timezone: str = "UTC") -> Programme:
     return found.programme
 
 
-def judge(*rules: str) -> Judge:
+def judge(*rules: str) -> CompiledJudge:
     return compile_programme(programme(*rules), 1)
 
 
@@ -50,7 +50,7 @@ class Member:
 
     def __init__(self, when: str, on: str = "share", timezone: str = "UTC") -> None:
         judged = programme(f"{{id: r, on: {on}, when: {{{when}}}, give: [{{points: 1}}]}}", timezone=timezone)
-        self.judges: tuple[Judges, Judges] = (compile_programme(judged, 1), Interpreter(judged, 1))
+        self.judges: tuple[Judge, Judge] = (compile_programme(judged, 1), Interpreter(judged, 1))
         self.states = (MemberState(), MemberState())
 
     def gets(self, event: Any) -> bool:

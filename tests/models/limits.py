@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from engine.programme.model import Limit, LimitScope, Programme
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.rewards import RewardEvent
 
 HOUR_MS = 3_600_000
@@ -52,7 +52,7 @@ def loaded(limits: list[str], window: str = "30d", give: str = GIVE) -> Programm
 class Member:
     """Fold events into one member; `is_paging` lets uses of ended periods leave the state after each event."""
 
-    def __init__(self, judge: Judges, *, is_paging: bool = True) -> None:
+    def __init__(self, judge: Judge, *, is_paging: bool = True) -> None:
         self.judges = {judge.version: judge}
         self.judge = judge
         self.state = MemberState()
@@ -61,7 +61,7 @@ class Member:
         self.is_paging = is_paging
         self.count = 0
 
-    def activate(self, judge: Judges) -> None:
+    def activate(self, judge: Judge) -> None:
         self.judge = self.judges[judge.version] = judge
         self.schedule.append(Activation(self.count, judge.version, self.state.clock_ms))
 

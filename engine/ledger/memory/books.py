@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engine.ledger.memory.budgets import RecordedBudgets
     from engine.member.state import LimitUse, MemberState
     from engine.programme.rules.occurrence import Budget, Occurrence
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.events import Purchase
 
 
@@ -39,7 +39,7 @@ class MemoryBooks:
 
     def __init__(
         self,
-        judge: Callable[[int], Judges],
+        judge: Callable[[int], Judge],
         stock: dict[str, int] | None = None,
         budgets: MemoryBudgets | RecordedBudgets | None = None,
         closed: Mapping[tuple[str, int], int] | None = None,
@@ -68,7 +68,7 @@ class MemoryBooks:
         """Return the recorded purchase of an order."""
         return self._purchases.get(order_id)
 
-    def judge(self, version: int) -> Judges:
+    def judge(self, version: int) -> Judge:
         """Return the judge of an activated version."""
         return self._judge(version)
 

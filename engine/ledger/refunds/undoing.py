@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from engine.ledger.turn import Turn
     from engine.member.lots import Lot
     from engine.member.pages import Completion, Contribution
-    from engine.member.standing import Reached
+    from engine.member.tier_state import Reached
     from engine.programme.model import Programme, Rule
 
 

@@ -14,7 +14,7 @@ from schemas.canonical import occasion_identity
 if TYPE_CHECKING:
     from engine.ledger.turn import Turn
     from engine.programme.localtime import Calendar
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
 
 _LAST = {Birthday: "birthday", Anniversary: "anniversary"}
 """Names in the member's counters the last one kept, a birthday by its year and an anniversary by its number: moved by a
@@ -26,8 +26,8 @@ def schedule(turn: Turn, after_ms: int) -> None:
     state, timed = turn.state, turn.judge.timed
     state.birthday_ms = _next_birthday(turn, after_ms) if Birthday in timed else None
     state.anniversary_ms = _next_anniversary(turn, after_ms) if Anniversary in timed else None
-    state.is_due(state.birthday_ms)
-    state.is_due(state.anniversary_ms)
+    state.note_due(state.birthday_ms)
+    state.note_due(state.anniversary_ms)
 
 
 def learn(turn: Turn, at_ms: int, birthday: str | None) -> None:
@@ -47,11 +47,11 @@ def learn(turn: Turn, at_ms: int, birthday: str | None) -> None:
         state.birthday_ms = at_ms if is_today and not is_kept else _next_birthday(turn, at_ms)
     if Anniversary in timed and state.anniversary_ms is None:
         state.anniversary_ms = _next_anniversary(turn, at_ms)
-    state.is_due(state.birthday_ms)
-    state.is_due(state.anniversary_ms)
+    state.note_due(state.birthday_ms)
+    state.note_due(state.anniversary_ms)
 
 
-def follow(turn: Turn, before: Judges, at_ms: int) -> None:
+def follow(turn: Turn, before: Judge, at_ms: int) -> None:
     """Set anew, as of an instant, what rests on what differs from the version before: rules on the day, or midnight."""
     state, timed = turn.state, turn.judge.timed
     is_moved = turn.judge.programme.timezone != before.programme.timezone

@@ -36,7 +36,7 @@ def perform_due(turn: Turn, until_ms: int) -> None:
         state.due_ms = next_due(turn)
         assert state.due_ms is None or state.due_ms > at_ms  # noqa: S101  or time would stand still
     if activations and (moves_ms := versions.moves_at(turn, activations)) is not None:
-        state.is_due(moves_ms + 1)
+        state.note_due(moves_ms + 1)
     turn.judge_by(judge)
 
 
@@ -44,7 +44,7 @@ def next_due(turn: Turn) -> int | None:
     """Return the next instant at which something happens by itself, or None."""
     state = turn.state
     found = [turn.movements.agenda().next_ms(), redemptions.lapses_ms(turn)]
-    found += [None if state.standing is None else state.standing.review_ms, state.birthday_ms, state.anniversary_ms]
+    found += [None if state.tier_state is None else state.tier_state.review_ms, state.birthday_ms, state.anniversary_ms]
     return min((each for each in found if each is not None), default=None)
 
 
@@ -73,8 +73,8 @@ def _end_items(turn: Turn, at_ms: int) -> None:
 
 
 def _review(turn: Turn, at_ms: int) -> None:
-    standing = turn.state.standing
-    if standing is not None and standing.review_ms is not None and standing.review_ms <= at_ms:
+    tier_state = turn.state.tier_state
+    if tier_state is not None and tier_state.review_ms is not None and tier_state.review_ms <= at_ms:
         ranks.review(turn, at_ms)
 
 

@@ -67,7 +67,7 @@ _CALLED: dict[str, Any] = {
 _ARGUMENTS = ("event", "state", "occurrence")
 
 
-class Judge:
+class CompiledJudge:
     """Judge events by one compiled programme version; `profiled` are the types on which rules read the profile."""
 
     __slots__ = (
@@ -91,7 +91,7 @@ class Judge:
         self.watch: Watch = NOBODY
         self._functions = functions
 
-    def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
+    def rewards_for(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member and count it in `state.limits`."""
         function = self._functions.get(type(event))
         return NOTHING if function is None else function(event, state, occurrence)
@@ -104,7 +104,7 @@ class Judge:
 
 
 @lru_cache(maxsize=32)
-def compile_programme(programme: Programme, version: int) -> Judge:
+def compile_programme(programme: Programme, version: int) -> CompiledJudge:
     """Return the judge of a programme version; the same programme and version share one."""
     by_type: dict[type[Event], list[Rule]] = {}
     for rule in in_order(programme.rules):
@@ -122,7 +122,7 @@ def compile_programme(programme: Programme, version: int) -> Judge:
     code = compile(module, f"<programme {version}>", "exec")
     exec(code, names)  # noqa: S102  the tree is the compiler's own; nothing of the author's is code
     profiled = frozenset(kind for kind, fields in readers.items() if fields.reads_profile)
-    return Judge(programme, version, {kind: names[_function_name(kind)] for kind in by_type}, profiled)
+    return CompiledJudge(programme, version, {kind: names[_function_name(kind)] for kind in by_type}, profiled)
 
 
 def _function_name(kind: type[Event]) -> str:

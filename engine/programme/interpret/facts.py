@@ -63,13 +63,13 @@ class Facts:
     calendar: Calendar
     state: MemberState
     available: int
-    held: dict[str, int]
+    possessed: dict[str, int]
 
     @classmethod
     def before(cls, event: Any, state: MemberState, calendar: Calendar) -> Facts:
         """Fix the facts of an event before it changes anything."""
-        held = {} if state.memory is None else dict(state.memory.held)
-        return cls(event, event.occurred_at, calendar, state, state.available, held)
+        possessed = {} if state.memory is None else dict(state.memory.possessed)
+        return cls(event, event.occurred_at, calendar, state, state.available, possessed)
 
     def holds(self, condition: Condition) -> bool:
         """Whether `condition` is fulfilled."""
@@ -153,7 +153,7 @@ class Facts:
             return birthday_of(self.state)
         if source.part is MemberPart.ATTRIBUTE:
             return attribute_of(self.state, source.item)
-        return is_held(self.held, source.item, self.at_ms)
+        return is_possessed(self.possessed, source.item, self.at_ms)
 
     def _local(self, part: LocalPart) -> int:
         day, clock_ms = divmod(self.calendar.local_time(self.at_ms), DAY_MS)
@@ -251,15 +251,15 @@ def period_of(every: Every, at_ms: int, calendar: Calendar) -> int:
     }[every]  # fmt: skip
 
 
-def is_held(held: dict[str, int], item: str, at_ms: int) -> bool:
+def is_possessed(possessed: dict[str, int], item: str, at_ms: int) -> bool:
     """Whether a badge or benefit was given and has not ended; 0 stands for no end."""
-    until_ms = held.get(item)
+    until_ms = possessed.get(item)
     return until_ms is not None and (until_ms == 0 or at_ms < until_ms)
 
 
 def holds_item(state: MemberState, item: str, at_ms: int) -> bool:
     """Whether the member holds a badge or benefit."""
-    return state.memory is not None and is_held(state.memory.held, item, at_ms)
+    return state.memory is not None and is_possessed(state.memory.possessed, item, at_ms)
 
 
 def referrer_of(state: MemberState) -> str | None:
@@ -270,8 +270,8 @@ def referrer_of(state: MemberState) -> str | None:
 
 def tier_rank_of(state: MemberState, levels: Sequence[str]) -> int:
     """Return the rank of the member's tier among `levels`; 0, the lowest, is everybody's to begin with."""
-    standing = state.standing
-    return 0 if standing is None or standing.level not in levels else levels.index(standing.level)
+    tier_state = state.tier_state
+    return 0 if tier_state is None or tier_state.level not in levels else levels.index(tier_state.level)
 
 
 def tier_of(state: MemberState, levels: Sequence[str]) -> str:

@@ -74,7 +74,7 @@ class Interpreter:
         self.is_followed = is_followed(programme)
         self.watch: Watch = NOBODY
 
-    def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
+    def rewards_for(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member and count it in `state`."""
         rules = [rule for rule in self._rules if isinstance(event, rule.on)]
         judging = _Judging(self.programme, self.version, event, state, occurrence, self._observer)  # type: ignore[arg-type]  # rules are on members

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from schemas.rewards import RewardEvent
 
 
-class Judges(Protocol):
+class Judge(Protocol):
     """Judge events by one programme version.
 
     `timed` holds which occasions of the calendar it has rules on, `tier_clock` what moves members between its tiers,
@@ -36,7 +36,7 @@ class Judges(Protocol):
     is_followed: bool
     watch: Watch
 
-    def judge(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
+    def rewards_for(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member, and count it in `state`."""
         ...
 

@@ -17,7 +17,7 @@ from engine.programme.terms import Downgrade, TierWindow
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.member.standing import Standing
+    from engine.member.tier_state import TierState
     from engine.programme.localtime import Calendar
     from engine.programme.terms import Level, Tiers
 
@@ -30,7 +30,7 @@ UNEARNED = -(1 << 45)
 """Stands for the period of a level that no number earned: brought from elsewhere, or left by a fall of one level."""
 
 
-class Standings(NamedTuple):
+class TierReport(NamedTuple):
     """Say what a member's level would be reported as; times in ms since 1970 UTC, numbers in the metric's unit."""
 
     tier: str
@@ -57,19 +57,19 @@ class TierClock:
         self._calendar = calendar
         self._ranks = {level.id: rank for rank, level in enumerate(tiers.levels)}
 
-    def rank(self, standing: Standing | None) -> int:
+    def rank(self, tier_state: TierState | None) -> int:
         """Return the rank of a standing's level; 0 is the lowest."""
-        return 0 if standing is None else self._ranks.get(standing.level, 0)
+        return 0 if tier_state is None else self._ranks.get(tier_state.level, 0)
 
-    def level(self, standing: Standing) -> Level:
+    def level(self, tier_state: TierState) -> Level:
         """Return a standing's level."""
-        return self.tiers.levels[self.rank(standing)]
+        return self.tiers.levels[self.rank(tier_state)]
 
     def earned_by(self, number: int) -> int:
         """Return the rank of the highest level that a number reaches."""
         return max(0, bisect_right([level.start for level in self.tiers.levels], number) - 1)
 
-    def period(self, standing: Standing, at_ms: int) -> int:
+    def period(self, tier_state: TierState, at_ms: int) -> int:
         """Return the number of the window's period that holds an instant; of a rolling window, the instant."""
         if self.tiers.window is TierWindow.LIFETIME:
             return 0
@@ -77,208 +77,208 @@ class TierClock:
             return at_ms
         if self.tiers.window is TierWindow.CALENDAR_YEAR:
             return date.fromordinal(self._calendar.local_day(at_ms) + DAY_ZERO).year
-        anchor_ms = standing.anchor_ms or 0
+        anchor_ms = tier_state.anchor_ms or 0
         if at_ms < anchor_ms:
             return -1
         years = self._local_year(at_ms) - self._local_year(anchor_ms)
         return years if self._anniversary(anchor_ms, years) <= at_ms else years - 1
 
-    def end_of(self, standing: Standing, period: int) -> int | None:
+    def end_of(self, tier_state: TierState, period: int) -> int | None:
         """Return the instant at which a period ends; None: a lifetime and a rolling window have none."""
         if self.tiers.window is TierWindow.CALENDAR_YEAR:
             return self._calendar.instant_of((date(period + 1, 1, 1).toordinal() - DAY_ZERO) * DAY_MS)
         if self.tiers.window is TierWindow.ANNIVERSARY:
-            return self._anniversary(standing.anchor_ms or 0, period + 1)
+            return self._anniversary(tier_state.anchor_ms or 0, period + 1)
         return None
 
-    def count(self, standing: Standing, amount: int, at_ms: int) -> None:
+    def count(self, tier_state: TierState, amount: int, at_ms: int) -> None:
         """Add to the number, or with a negative amount take from it, as of an instant."""
         if self.tiers.over is not None:
-            window = standing.window = standing.window or Window()
+            window = tier_state.window = tier_state.window or Window()
             keep_from_ms = self._calendar.before(at_ms, self.tiers.over) - LATE_MS
             if amount < 0:
                 window.take(at_ms, -amount)
             else:
                 window.enter(at_ms, amount, 1, keep_from_ms)
             return
-        period = self.period(standing, at_ms)
-        sums = standing.sums
+        period = self.period(tier_state, at_ms)
+        sums = tier_state.sums
         sums[period] = bounded(sums.get(period, 0) + amount)
         if len(sums) > PERIODS_KEPT:
             del sums[min(sums)]
 
-    def number(self, standing: Standing, at_ms: int) -> int:
+    def number(self, tier_state: TierState, at_ms: int) -> int:
         """Return the number over the window that holds an instant (or ends at it, where it rolls)."""
         if self.tiers.over is not None:
             since_ms = self._calendar.before(at_ms, self.tiers.over)
-            return 0 if standing.window is None else bounded(standing.window.amount(since_ms, at_ms))
-        return standing.sums.get(self.period(standing, at_ms), 0)
+            return 0 if tier_state.window is None else bounded(tier_state.window.amount(since_ms, at_ms))
+        return tier_state.sums.get(self.period(tier_state, at_ms), 0)
 
-    def counts_in(self, standing: Standing, at_ms: int) -> bool:
+    def counts_in(self, tier_state: TierState, at_ms: int) -> bool:
         """Whether an instant lies in the window of the number that earned the level."""
-        if standing.earned == UNEARNED:
+        if tier_state.earned == UNEARNED:
             return False
         if self.tiers.over is None:
-            return self.period(standing, at_ms) == standing.earned
-        return self._calendar.before(standing.earned, self.tiers.over) < at_ms <= standing.earned
+            return self.period(tier_state, at_ms) == tier_state.earned
+        return self._calendar.before(tier_state.earned, self.tiers.over) < at_ms <= tier_state.earned
 
-    def rise(self, standing: Standing, at_ms: int, clock_ms: int) -> bool:
+    def rise(self, tier_state: TierState, at_ms: int, clock_ms: int) -> bool:
         """Raise the level to what the number reaches, then or now, and say whether that changed it.
 
         Args:
-            standing: changed in place.
+            tier_state: changed in place.
             at_ms: the instant of what was counted, which may be late.
             clock_ms: how far the member's time has come.
         """
-        number, period_ms = max((self.number(standing, each_ms), each_ms) for each_ms in (at_ms, clock_ms))
+        number, period_ms = max((self.number(tier_state, each_ms), each_ms) for each_ms in (at_ms, clock_ms))
         rank = self.earned_by(number)
-        if rank > self.rank(standing):
-            self._settle(standing, rank, (number, self.period(standing, period_ms)), (at_ms, clock_ms))
+        if rank > self.rank(tier_state):
+            self._settle(tier_state, rank, (number, self.period(tier_state, period_ms)), (at_ms, clock_ms))
             return True
         if self.tiers.over is not None:
-            self.schedule(standing, clock_ms)
+            self.schedule(tier_state, clock_ms)
         return False
 
-    def bring(self, standing: Standing, level: str, at_ms: int) -> bool:
+    def bring(self, tier_state: TierState, level: str, at_ms: int) -> bool:
         """Give a level as if the window under way had earned it, and say whether that changed it."""
         rank = self._ranks[level]
-        if rank == self.rank(standing):
+        if rank == self.rank(tier_state):
             return False
-        self._settle(standing, rank, (self.number(standing, at_ms), UNEARNED), (at_ms, at_ms))
+        self._settle(tier_state, rank, (self.number(tier_state, at_ms), UNEARNED), (at_ms, at_ms))
         return True
 
-    def grounded(self, standing: Standing, clock_ms: int, brought: Sequence[Brought]) -> int:
+    def grounded(self, tier_state: TierState, clock_ms: int, brought: Sequence[Brought]) -> int:
         """Return the rank of the highest level, up to the present one, that stands without what came with it.
 
         A level that no number earned stands until its review.
         """
-        rank = self.rank(standing)
-        if standing.earned == UNEARNED:
+        rank = self.rank(tier_state)
+        if tier_state.earned == UNEARNED:
             return rank
-        found = (rank for rank in range(rank, 0, -1) if self._is_grounded(standing, rank, clock_ms, brought))
+        found = (rank for rank in range(rank, 0, -1) if self._is_grounded(tier_state, rank, clock_ms, brought))
         return next(found, 0)
 
-    def lower(self, standing: Standing, times_ms: tuple[int, int], brought: Sequence[Brought]) -> bool:
+    def lower(self, tier_state: TierState, times_ms: tuple[int, int], brought: Sequence[Brought]) -> bool:
         """After a refund, lower the level at once where neither its number nor the current reaches it.
 
         Args:
-            standing: changed in place.
+            tier_state: changed in place.
             times_ms: of the refund, and how far the member's time has come.
             brought: what came with the levels that were reached.
         """
-        clock_ms, rank = times_ms[1], self.grounded(standing, times_ms[1], brought)
-        if rank < self.rank(standing):
-            self._settle(standing, rank, self._ground(standing, rank, clock_ms, brought), times_ms)
+        clock_ms, rank = times_ms[1], self.grounded(tier_state, times_ms[1], brought)
+        if rank < self.rank(tier_state):
+            self._settle(tier_state, rank, self._ground(tier_state, rank, clock_ms, brought), times_ms)
             return True
-        if standing.earned != UNEARNED and standing.number < self.level(standing).start:
-            standing.number, standing.earned = self._ground(standing, rank, clock_ms, brought)
-        self.schedule(standing, clock_ms)
+        if tier_state.earned != UNEARNED and tier_state.number < self.level(tier_state).start:
+            tier_state.number, tier_state.earned = self._ground(tier_state, rank, clock_ms, brought)
+        self.schedule(tier_state, clock_ms)
         return False
 
-    def _is_grounded(self, standing: Standing, rank: int, clock_ms: int, brought: Sequence[Brought]) -> bool:
-        return self._ground(standing, rank, clock_ms, brought)[0] >= self.tiers.levels[rank].start
+    def _is_grounded(self, tier_state: TierState, rank: int, clock_ms: int, brought: Sequence[Brought]) -> bool:
+        return self._ground(tier_state, rank, clock_ms, brought)[0] >= self.tiers.levels[rank].start
 
-    def _ground(self, standing: Standing, rank: int, clock_ms: int, brought: Sequence[Brought]) -> tuple[int, int]:
+    def _ground(self, tier_state: TierState, rank: int, clock_ms: int, brought: Sequence[Brought]) -> tuple[int, int]:
         """Return the number on which a level stands, the one kept or the current, and its period.
 
         What came with the level itself, or with one above it, is no ground for it; the number that is kept was there
         before what came with its own level.
         """
-        held = self.rank(standing)
-        kept = standing.number - sum(each.amount for each in brought if rank <= each.rank < held)
-        current = self.number(standing, clock_ms) - sum(
-            each.amount for each in brought if each.rank >= rank and self._is_counted(standing, each.at_ms, clock_ms)
+        held = self.rank(tier_state)
+        kept = tier_state.number - sum(each.amount for each in brought if rank <= each.rank < held)
+        current = self.number(tier_state, clock_ms) - sum(
+            each.amount for each in brought if each.rank >= rank and self._is_counted(tier_state, each.at_ms, clock_ms)
         )
-        return max((kept, standing.earned), (current, self.period(standing, clock_ms)))
+        return max((kept, tier_state.earned), (current, self.period(tier_state, clock_ms)))
 
-    def _is_counted(self, standing: Standing, counted_ms: int, at_ms: int) -> bool:
+    def _is_counted(self, tier_state: TierState, counted_ms: int, at_ms: int) -> bool:
         """Whether what was counted at an instant is in the window that holds another (or ends at it)."""
         if self.tiers.over is None:
-            return self.period(standing, counted_ms) == self.period(standing, at_ms)
+            return self.period(tier_state, counted_ms) == self.period(tier_state, at_ms)
         return self._calendar.before(at_ms, self.tiers.over) < counted_ms <= at_ms
 
-    def review(self, standing: Standing, at_ms: int) -> bool:
+    def review(self, tier_state: TierState, at_ms: int) -> bool:
         """Review a level at the end of its window, or of its grace, and say whether that changed it."""
-        ended = standing.ended if standing.in_grace else self.period(standing, at_ms - 1)
-        found = [(self._of_period(standing, ended, at_ms), ended)]
-        if standing.in_grace:
-            found.append((self.number(standing, at_ms), self.period(standing, at_ms)))
+        ended = tier_state.ended if tier_state.in_grace else self.period(tier_state, at_ms - 1)
+        found = [(self._of_period(tier_state, ended, at_ms), ended)]
+        if tier_state.in_grace:
+            found.append((self.number(tier_state, at_ms), self.period(tier_state, at_ms)))
         best = max(found)
-        if best[0] >= self.level(standing).start:
-            (standing.number, standing.earned), standing.in_grace = best, False
-            self.schedule(standing, at_ms)
+        if best[0] >= self.level(tier_state).start:
+            (tier_state.number, tier_state.earned), tier_state.in_grace = best, False
+            self.schedule(tier_state, at_ms)
             return False
-        if self.tiers.grace is not None and not standing.in_grace:
-            standing.in_grace, standing.ended = True, ended
-            standing.review_ms = self._calendar.after(at_ms, self.tiers.grace)
+        if self.tiers.grace is not None and not tier_state.in_grace:
+            tier_state.in_grace, tier_state.ended = True, ended
+            tier_state.review_ms = self._calendar.after(at_ms, self.tiers.grace)
             return False
-        best = max(best, (self.number(standing, at_ms), self.period(standing, at_ms)))
+        best = max(best, (self.number(tier_state, at_ms), self.period(tier_state, at_ms)))
         rank = self.earned_by(best[0])
-        if self.tiers.downgrade is Downgrade.ONE_DOWN and rank < self.rank(standing) - 1:
-            rank = self.rank(standing) - 1
+        if self.tiers.downgrade is Downgrade.ONE_DOWN and rank < self.rank(tier_state) - 1:
+            rank = self.rank(tier_state) - 1
             best = (best[0], UNEARNED)
-        self._settle(standing, rank, best, (at_ms, at_ms))
-        if standing.review_ms == at_ms:  # it fell one level, and its sum is below the next one, too
-            standing.review_ms = self._falls_further_at(standing, at_ms)
+        self._settle(tier_state, rank, best, (at_ms, at_ms))
+        if tier_state.review_ms == at_ms:  # it fell one level, and its sum is below the next one, too
+            tier_state.review_ms = self._falls_further_at(tier_state, at_ms)
         return True
 
-    def schedule(self, standing: Standing, at_ms: int) -> None:
+    def schedule(self, tier_state: TierState, at_ms: int) -> None:
         """Set when the level is reviewed next; a grace under way goes on."""
-        if self.rank(standing) == 0 or self.tiers.downgrade is Downgrade.NEVER:
-            standing.review_ms, standing.in_grace = None, False
-        elif not standing.in_grace:
-            standing.review_ms = self._next_review(standing, at_ms)
+        if self.rank(tier_state) == 0 or self.tiers.downgrade is Downgrade.NEVER:
+            tier_state.review_ms, tier_state.in_grace = None, False
+        elif not tier_state.in_grace:
+            tier_state.review_ms = self._next_review(tier_state, at_ms)
 
-    def report(self, standing: Standing | None, at_ms: int, first_ms: int | None) -> Standings:
+    def report(self, tier_state: TierState | None, at_ms: int, first_ms: int | None) -> TierReport:
         """Return what is told of a standing as of an instant; the lowest level is held since the first event."""
-        rank = self.rank(standing)
-        number = 0 if standing is None else self.number(standing, at_ms)
-        since_ms = first_ms if standing is None or standing.since_ms is None else standing.since_ms
+        rank = self.rank(tier_state)
+        number = 0 if tier_state is None else self.number(tier_state, at_ms)
+        since_ms = first_ms if tier_state is None or tier_state.since_ms is None else tier_state.since_ms
         following = self.tiers.levels[rank + 1] if rank + 1 < len(self.tiers.levels) else None
-        return Standings(
+        return TierReport(
             self.tiers.levels[rank].id,
             since_ms,
-            None if standing is None else self._until(standing, at_ms),
+            None if tier_state is None else self._until(tier_state, at_ms),
             number,
             None if following is None else following.id,
             None if following is None else bounded(max(0, following.start - number)),
         )
 
-    def _settle(self, standing: Standing, rank: int, kept: tuple[int, int], times_ms: tuple[int, int]) -> None:
+    def _settle(self, tier_state: TierState, rank: int, kept: tuple[int, int], times_ms: tuple[int, int]) -> None:
         """Set the level, the number that it stands on with its period, since when, and the next review."""
-        standing.level, standing.since_ms, standing.in_grace = self.tiers.levels[rank].id, times_ms[0], False
-        standing.number, standing.earned = kept
-        standing.changes += 1
-        self.schedule(standing, times_ms[1])
+        tier_state.level, tier_state.since_ms, tier_state.in_grace = self.tiers.levels[rank].id, times_ms[0], False
+        tier_state.number, tier_state.earned = kept
+        tier_state.changes += 1
+        self.schedule(tier_state, times_ms[1])
 
-    def _of_period(self, standing: Standing, period: int, at_ms: int) -> int:
+    def _of_period(self, tier_state: TierState, period: int, at_ms: int) -> int:
         if self.tiers.over is not None:
-            return self.number(standing, at_ms)
-        return standing.sums.get(period, 0)
+            return self.number(tier_state, at_ms)
+        return tier_state.sums.get(period, 0)
 
-    def _next_review(self, standing: Standing, at_ms: int) -> int | None:
+    def _next_review(self, tier_state: TierState, at_ms: int) -> int | None:
         if self.tiers.over is None:
-            return self.end_of(standing, self.period(standing, at_ms))
-        if standing.earned == UNEARNED and self.number(standing, at_ms) < self.level(standing).start:
-            known_ms = standing.review_ms  # no number holds the level, so none decides when it falls
-            return known_ms if known_ms is not None and known_ms > at_ms else self._falls_further_at(standing, at_ms)
-        return self._falls_at(standing, at_ms)
+            return self.end_of(tier_state, self.period(tier_state, at_ms))
+        if tier_state.earned == UNEARNED and self.number(tier_state, at_ms) < self.level(tier_state).start:
+            known_ms = tier_state.review_ms  # no number holds the level, so none decides when it falls
+            return known_ms if known_ms is not None and known_ms > at_ms else self._falls_further_at(tier_state, at_ms)
+        return self._falls_at(tier_state, at_ms)
 
-    def _until(self, standing: Standing, at_ms: int) -> int | None:
+    def _until(self, tier_state: TierState, at_ms: int) -> int | None:
         """Return the next review that could lower the level: the end of the grace that would follow, if any does."""
-        if standing.review_ms is None or standing.in_grace:
-            return standing.review_ms
-        ends_ms: int | None = standing.review_ms
-        if self.tiers.over is None and self.number(standing, at_ms) >= self.level(standing).start:
-            ends_ms = self.end_of(standing, self.period(standing, at_ms) + 1)
+        if tier_state.review_ms is None or tier_state.in_grace:
+            return tier_state.review_ms
+        ends_ms: int | None = tier_state.review_ms
+        if self.tiers.over is None and self.number(tier_state, at_ms) >= self.level(tier_state).start:
+            ends_ms = self.end_of(tier_state, self.period(tier_state, at_ms) + 1)
         if ends_ms is None or self.tiers.grace is None:
             return ends_ms
         return self._calendar.after(ends_ms, self.tiers.grace)
 
-    def _falls_at(self, standing: Standing, at_ms: int) -> int | None:
+    def _falls_at(self, tier_state: TierState, at_ms: int) -> int | None:
         """Return when a rolling number falls below the level, if nothing is added; now, where it is below already."""
-        window, over = standing.window, self.tiers.over
-        start = self.level(standing).start
+        window, over = tier_state.window, self.tiers.over
+        start = self.level(tier_state).start
         if window is None or over is None:
             return at_ms
         first = bisect_right(window.instants, self._calendar.before(at_ms, over))
@@ -292,9 +292,9 @@ class TierClock:
                 return self._leaves(window.instants[index], over)
         return None
 
-    def _falls_further_at(self, standing: Standing, at_ms: int) -> int | None:
+    def _falls_further_at(self, tier_state: TierState, at_ms: int) -> int | None:
         """Return when a rolling number that is below the level falls next; at the latest a window later, at nothing."""
-        window, over = standing.window, self.tiers.over
+        window, over = tier_state.window, self.tiers.over
         if over is None:
             return None
         instants = [] if window is None else window.instants

@@ -35,15 +35,15 @@ from schemas.rejection import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from engine.programme.compile.module import Judge
+    from engine.programme.compile.module import CompiledJudge
     from engine.programme.model import Programme
     from engine.programme.periods import Ended
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from engine.store.cursor import Cursor
     from engine.store.logs.source_log import Head
     from engine.store.members.member_states import Member
 
-    Tell = Callable[[Judges, Member], None]
+    Tell = Callable[[Judge, Member], None]
 
 STAGE = "close contests"
 """The stage of a record that says why contests cannot be closed."""
@@ -80,7 +80,7 @@ def save_scores(cursor: Cursor, generation: int, members: Iterable[Member]) -> N
 
 def close_ended(
     cursor: Cursor,
-    judge_of: Callable[[int], Judge],
+    judge_of: Callable[[int], CompiledJudge],
     until_ms: int,
     tell: Tell,
     lock_live: Callable[[Cursor], int] = live_generation.lock_live,
@@ -142,7 +142,7 @@ class Closings:
     def __init__(self) -> None:
         self._looked_at: tuple[int, int | None] = (0, 0)
 
-    def are_due(self, judges: Mapping[int, Judge], until_ms: int) -> bool:
+    def are_due(self, judges: Mapping[int, CompiledJudge], until_ms: int) -> bool:
         """Whether a period may have ended by an instant; cheap, as it is asked before every batch."""
         if not judges:
             return False
@@ -151,7 +151,7 @@ class Closings:
             return False
         return version != self._looked_at[0] or (next_ms is not None and until_ms >= next_ms)
 
-    def looked(self, judges: Mapping[int, Judge], until_ms: int) -> None:
+    def looked(self, judges: Mapping[int, CompiledJudge], until_ms: int) -> None:
         """Note that everything is closed that has ended by an instant."""
         version = max(judges)
         self._looked_at = (version, next_end(judges[version].programme, until_ms))
@@ -165,8 +165,8 @@ class _Closing:
         cursor: Cursor,
         generation: int,
         heads: dict[int, Head],
-        judges: dict[int, Judge],
-        judge_of: Callable[[int], Judge],
+        judges: dict[int, CompiledJudge],
+        judge_of: Callable[[int], CompiledJudge],
     ) -> None:
         self._cursor = cursor
         self._generation = generation
@@ -229,7 +229,7 @@ class _Closing:
         member = self._members.get((shard, member_id))
         if member is None:
             member = self._loaded(shard, member_id)
-        if member.state.held_since or member.state.erased:
+        if member.state.suspended_since or member.state.erased:
             return False
         self._members[shard, member_id] = member
         return True
@@ -259,7 +259,7 @@ class _Closing:
         shard = shard_of(won.member_id)
         head = self._heads[shard]
         member = self._loaded(shard, won.member_id)
-        member.state.held_since = head.seq
+        member.state.suspended_since = head.seq
         self._members[shard, won.member_id] = member
         message = f"{type(error).__name__}: {error}; the prize of {won.contest} is to be given by hand".replace(
             "\0", "␀"

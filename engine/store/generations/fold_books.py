@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from engine.member.state import LimitUse, MemberState
     from engine.programme.rules.occurrence import Budget, Occurrence
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
     from engine.store.members.member_states import Member
@@ -38,7 +38,7 @@ class FoldBooks(ABC):
         judge: returns the judge of a version.
     """
 
-    def __init__(self, generation: Generation, judge: Callable[[int], Judges]) -> None:
+    def __init__(self, generation: Generation, judge: Callable[[int], Judge]) -> None:
         self._generation = generation
         self._judge = judge
         self._facts = Facts()
@@ -93,7 +93,7 @@ class FoldBooks(ABC):
         seq, purchase = recorded
         return None if seq > self._upto_seq else Placed(purchase, version_in(self._schedule, seq))
 
-    def judge(self, version: int) -> Judges:
+    def judge(self, version: int) -> Judge:
         """Return the judge of a version."""
         return self._judge(version)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engine.member.pages import Page
     from engine.member.state import MemberState
     from engine.programme.rules.occurrence import Budget, Occurrence
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
     from engine.store.generations.replay_facts import Facts
@@ -33,7 +33,7 @@ class ReplayBooks(FoldBooks):
         judge: returns the judge of a version.
     """
 
-    def __init__(self, generation: Generation, judge: Callable[[int], Judges]) -> None:
+    def __init__(self, generation: Generation, judge: Callable[[int], Judge]) -> None:
         super().__init__(generation, judge)
         self._ledger = generation.table("member_ledger")
         self._uses = generation.table("member_use")

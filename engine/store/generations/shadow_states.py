@@ -93,18 +93,18 @@ class Shard:
         member_id, state = member.member_id, member.state
         if self.reviewed:
             self.reviewed.pop(member_id, None)
-        due_ms = None if state.held_since else state.due_ms
+        due_ms = None if state.suspended_since else state.due_ms
         if self.due.get(member_id) != due_ms:
-            self._is_due(member_id, due_ms)
+            self._note_due(member_id, due_ms)
 
     def review(self, at_ms: int) -> None:
         """Let ticks find every member at an instant: something in the programme has changed that concerns them all."""
         for member_id in self.members:
             due_ms = min(self.due.get(member_id, at_ms), at_ms)
             self.reviewed[member_id] = due_ms
-            self._is_due(member_id, due_ms)
+            self._note_due(member_id, due_ms)
 
-    def _is_due(self, member_id: str, due_ms: int | None) -> None:
+    def _note_due(self, member_id: str, due_ms: int | None) -> None:
         if due_ms is None:
             self.due.pop(member_id, None)
         elif self.due.get(member_id) != due_ms:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from engine.member.state import LimitUse, MemberState
     from engine.programme.rules.occurrence import Budget, Occurrence
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from engine.store.campaigns.budgets import StoredBudgets
     from engine.store.cursor import Cursor
     from engine.store.members.member_states import Member
@@ -63,7 +63,7 @@ class StoredBooks:
         budgets: counts what members share.
     """
 
-    def __init__(self, cursor: Cursor, generation: int, judge: Callable[[int], Judges], budgets: StoredBudgets) -> None:
+    def __init__(self, cursor: Cursor, generation: int, judge: Callable[[int], Judge], budgets: StoredBudgets) -> None:
         self._cursor = cursor
         self._generation = generation
         self._judge = judge
@@ -175,10 +175,10 @@ class StoredBooks:
         """Give an amount, or so many times, back to a budget's period."""
         self.budgets.return_to_budget(key, period, amount, times)
 
-    def judge_at(self, shard: int, seq: int) -> Judges:
+    def judge_at(self, shard: int, seq: int) -> Judge:
         """Return the judge of the version that judges a source event."""
         return self._judge(live_generation.version_at(self._cursor, self._generation, shard, seq))
 
-    def judge(self, version: int) -> Judges:
+    def judge(self, version: int) -> Judge:
         """Return the judge of an activated version."""
         return self._judge(version)

@@ -22,7 +22,7 @@ from schemas.events import Refund
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from engine.store.cursor import Cursor
     from engine.store.members.member_states import Member
 
@@ -64,7 +64,7 @@ def open_ledgers(cursor: Cursor, members: Iterable[Member], table: str = LIVE) -
         _place(member.parts or Parts(), part, bytes(body))
 
 
-def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judges], table: str = LIVE) -> None:
+def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge], table: str = LIVE) -> None:
     """Turn what states hold too much of into pages, forget what nothing can need, and write what has changed."""
     new: list[bytes] = []
     changed: list[tuple[int, str, str, bytes]] = []

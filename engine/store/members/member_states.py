@@ -9,7 +9,7 @@ from msgspec import Struct, field, msgpack
 from engine.member.parts import Parts  # noqa: TC001  msgspec reads the annotations
 from engine.member.profile import MemberProfile
 from engine.member.state import MemberState
-from engine.programme.rules.tiers import Standings  # noqa: TC001  as above
+from engine.programme.rules.tiers import TierReport  # noqa: TC001  as above
 from engine.referral.tracker import Tracker  # noqa: TC001  as above
 from engine.store.eras import keep_to_keys, newest
 from engine.store.logs.binary_copy import NULL, copy_rows, pack_bigint, pack_bytes, pack_text, pack_timestamp
@@ -60,7 +60,7 @@ class Member(Struct):
     opened: bool = False
     parts: Parts | None = None
     kept: dict[str, bytes] = field(default_factory=dict)
-    standing: Standings | None = None
+    tier_report: TierReport | None = None
     tracker: Tracker | None = None
     recalled: bool = False
 
@@ -148,8 +148,10 @@ def save(
                 member.packed_id,
                 pack_bytes(encode_state(member.state)),
                 pack_bytes(profile) if profile or (profile is not None and member.stored) else NULL,
-                pack_timestamp(None if member.state.held_since else member.state.due_ms),  # no tick finds who is held
-                _NO_TIER if member.standing is None else _packed(member.standing),
+                pack_timestamp(
+                    None if member.state.suspended_since else member.state.due_ms
+                ),  # no tick finds who is held
+                _NO_TIER if member.tier_report is None else _packed(member.tier_report),
             )
         )
         (known if member.stored else new).append(row)
@@ -177,16 +179,16 @@ def let_wait(cursor: Cursor, shard: int, member_id: str) -> None:
     )
 
 
-def _packed(standing: Standings) -> bytes:
+def _packed(tier_report: TierReport) -> bytes:
     """Pack what `reward.member_tier` tells."""
     return b"".join(
         (
-            pack_text(standing.tier),
-            pack_timestamp(standing.since_ms),
-            pack_timestamp(standing.until_ms),
-            pack_bigint(standing.qualifying),
-            pack_text(standing.next_tier),
-            pack_bigint(standing.to_next_tier),
+            pack_text(tier_report.tier),
+            pack_timestamp(tier_report.since_ms),
+            pack_timestamp(tier_report.until_ms),
+            pack_bigint(tier_report.qualifying),
+            pack_text(tier_report.next_tier),
+            pack_bigint(tier_report.to_next_tier),
         )
     )
 

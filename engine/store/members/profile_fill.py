@@ -53,7 +53,7 @@ def _sealed(rows: list[tuple[Any, ...]]) -> bytes:
     member_id, key, state = rows[0][0], bytes(rows[0][1]), decode_state(bytes(rows[0][2]))
     profile = None
     for *_, seq, kind, source, event_id, payload, sealed in rows:
-        if not state.held_since or seq < state.held_since:
+        if not state.suspended_since or seq < state.suspended_since:
             identity = event_identity(source, event_id)
             event: Any = personal.unseal(kind, bytes(payload), bytes(sealed), identity, key)
             profile = profile_after(profile, event)

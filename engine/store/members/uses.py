@@ -20,7 +20,7 @@ from engine.store.logs.binary_copy import copy_rows, pack_bytes, pack_integer, p
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from engine.store.cursor import Cursor
     from engine.store.members.member_states import Member
 
@@ -48,7 +48,7 @@ def recall(cursor: Cursor, member: Member, table: str = LIVE) -> None:
     member.recalled = True
 
 
-def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judges], table: str = LIVE) -> None:
+def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge], table: str = LIVE) -> None:
     """Turn what states hold too much of into pages, before the states are saved, and drop what is not known any more.
 
     Args:

@@ -19,7 +19,7 @@ from engine.ledger.memory.books import MemoryBooks
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.member.state import MemberState
-from engine.programme.compile.module import Judge, compile_programme
+from engine.programme.compile.module import CompiledJudge, compile_programme
 from engine.programme.file.load import load_programme
 from engine.programme.rules.occurrence import Occurrence
 from engine.store.database import transaction
@@ -130,7 +130,7 @@ def _programme(text: str) -> Any:
 
 
 def folded(
-    judges: dict[int, Judge], history: list[MemberEvent], places: list[int], ticks: set[int]
+    judges: dict[int, CompiledJudge], history: list[MemberEvent], places: list[int], ticks: set[int]
 ) -> list[tuple[str, RewardEvent]]:
     """Fold events, after some of which another version is activated or a tick comes; return what they give."""
     schedule = [Activation(0, 1, 0)]

@@ -108,7 +108,7 @@ def test_a_member_who_is_held_is_held_in_a_repetition_too(database_url: str, mon
             (number,),
         )
         (live_state, _), (my_state, due_at) = cursor.fetchall()
-        assert decode_state(my_state).held_since == decode_state(live_state).held_since > 0
+        assert decode_state(my_state).suspended_since == decode_state(live_state).suspended_since > 0
         assert due_at is None  # no tick finds who is held
 
 

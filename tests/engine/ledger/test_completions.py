@@ -24,7 +24,7 @@ from tests.models.completions import Challenge
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 
@@ -40,7 +40,7 @@ class Account:
     def __init__(self, body: str) -> None:
         programme = load_programme(HEAD + body, "p.yaml").programme
         assert programme is not None
-        self.judges: list[Judges] = [compile_programme(programme, 1), Interpreter(programme, 1)]
+        self.judges: list[Judge] = [compile_programme(programme, 1), Interpreter(programme, 1)]
         self.states = [MemberState(), MemberState()]
         self.books = [MemoryBooks(lambda _: self.judges[0]), MemoryBooks(lambda _: self.judges[1])]
         self.rewards: list[RewardEvent] = []

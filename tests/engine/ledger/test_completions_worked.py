@@ -213,8 +213,8 @@ def test_what_a_review_takes_leaves_the_rewards() -> None:
     place = Occurrence(event_identity("default", "tick"), 2, 0)
     rewards = advance("m", account.state, place, account.judges[0], account.books[0], START_MS + 1_000 * DAY_MS)
     assert [each.posting.type for each in rewards] == ["tier.changed", "points.granted"]
-    assert account.state.standing is not None
-    assert (account.state.standing.level, account.state.standing.reached) == ("a", [])
+    assert account.state.tier_state is not None
+    assert (account.state.tier_state.level, account.state.tier_state.reached) == ("a", [])
 
 
 def test_an_operators_minus_of_status_takes_the_level_with_its_rewards() -> None:

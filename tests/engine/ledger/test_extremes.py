@@ -133,7 +133,7 @@ def test_a_member_of_20_000_open_lots_is_released_and_expires_in_seconds() -> No
     assert len(rewards) == 4 * 10_000
     assert [lot for lot in member.state.lots if lot.is_open] == []
     assert member.state.memory is not None
-    assert member.state.memory.held == {}
+    assert member.state.memory.possessed == {}
 
 
 def test_thirty_idle_years_are_made_up_for_in_order() -> None:

@@ -26,7 +26,7 @@ from tests.engine.books import turn_if_full
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 
@@ -44,7 +44,7 @@ rules:
 """
 
 
-def loaded() -> Judges:
+def loaded() -> Judge:
     found = load_programme(PROGRAMME, "p.yaml").programme
     assert found is not None
     return compile_programme(found, 1)

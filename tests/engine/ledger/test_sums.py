@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 
-    MakeJudge = Callable[[Programme, int], Judges]
+    MakeJudge = Callable[[Programme, int], Judge]
 
 PROGRAMME = """\
 schema: guerdon/1

@@ -310,10 +310,10 @@ class Overflowing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._judge, name)
 
-    def judge(self, event: Any, state: Any, occurrence: Any) -> Any:
+    def rewards_for(self, event: Any, state: Any, occurrence: Any) -> Any:
         if event.event_id == "e4":
             state.debts["a sum"] = 2**70
-        return self._judge.judge(event, state, occurrence)
+        return self._judge.rewards_for(event, state, occurrence)
 
 
 def test_c5_a_sum_beyond_64_bits_holds_its_member_in_the_log_and_nobody_else(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from engine.intake.batch import ClockMove
 from engine.live.batch import Batch
-from engine.live.standings import retell
+from engine.live.tier_reports import retell
 from engine.live.transaction import LiveTransaction
 from engine.programme.file.load import load_programme
 from engine.store.database import transaction

@@ -32,7 +32,7 @@ from tests.strategies.programmes import (
 
 if TYPE_CHECKING:
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.rewards import RewardEvent
 
 HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: UTC\ncurrency: USD\nrules:\n"
@@ -44,7 +44,7 @@ def loaded(text: str) -> Programme:
     return found.programme
 
 
-def judged(judge: Judges, history: list[MemberEvent]) -> tuple[list[list[RewardEvent]], dict[str, MemberState]]:
+def judged(judge: Judge, history: list[MemberEvent]) -> tuple[list[list[RewardEvent]], dict[str, MemberState]]:
     members: dict[str, MemberState] = {}
     all_books: dict[str, MemoryBooks] = {}
     budgets = MemoryBudgets()
@@ -125,8 +125,10 @@ def test_an_event_that_gives_nothing_makes_no_list() -> None:
     signup = Signup(event_id="e", member_id="m", occurred_at=0)
     purchase = Purchase(event_id="e", member_id="m", occurred_at=0, order_id="o", currency="USD", amount=1)
     occurrence = Occurrence(b"i" * 32, 1, 0)
-    assert judge.judge(signup, MemberState(), occurrence) == ()
-    assert judge.judge(purchase, MemberState(), occurrence) is judge.judge(signup, MemberState(), occurrence)
+    assert judge.rewards_for(signup, MemberState(), occurrence) == ()
+    assert judge.rewards_for(purchase, MemberState(), occurrence) is judge.rewards_for(
+        signup, MemberState(), occurrence
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_an_authors_text_is_never_code(hostile: str) -> None:
     )
     programme = loaded(HEAD + rule)
     signup = Signup(event_id="e", member_id="m", occurred_at=0, channel=hostile)
-    (reward,) = compile_programme(programme, 1).judge(signup, MemberState(), Occurrence(b"i" * 32, 1, 0))
+    (reward,) = compile_programme(programme, 1).rewards_for(signup, MemberState(), Occurrence(b"i" * 32, 1, 0))
     assert (reward.amount, reward.posting.rule_id, reward.posting.campaign) == (7, hostile, hostile)
 
 

@@ -21,7 +21,7 @@ from schemas.scalars import instant_from_iso, iso_from_instant
 
 if TYPE_CHECKING:
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.events import MemberEvent
 
 
@@ -36,8 +36,8 @@ def matches(when: str, event: MemberEvent, timezone: str = "UTC", head: str = ""
     """Whether the condition holds, for which both ways of judging must agree."""
     on = "activity" if isinstance(event, Activity) else "purchase"
     judged = programme(when, on, timezone, head)
-    judges: list[Judges] = [compile_programme(judged, 1), Interpreter(judged, 1)]
-    answers = [bool(judge.judge(event, MemberState(), Occurrence(b"i" * 32, 1, 0))) for judge in judges]
+    judges: list[Judge] = [compile_programme(judged, 1), Interpreter(judged, 1)]
+    answers = [bool(judge.rewards_for(event, MemberState(), Occurrence(b"i" * 32, 1, 0))) for judge in judges]
     assert answers[0] == answers[1]
     return answers[0]
 

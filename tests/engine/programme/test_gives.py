@@ -22,7 +22,7 @@ from schemas.scalars import instant_from_iso, iso_from_instant
 from tests.engine.books import NO_BOOKS
 
 if TYPE_CHECKING:
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 
@@ -39,7 +39,7 @@ class Member:
         found = load_programme(text, "p.yaml")
         assert found.programme is not None, "\n".join(map(str, found.problems))
         assert found.not_judged == ()
-        self.judges: list[Judges] = [compile_programme(found.programme, 1), Interpreter(found.programme, 1)]
+        self.judges: list[Judge] = [compile_programme(found.programme, 1), Interpreter(found.programme, 1)]
         self.states = [MemberState(), MemberState()]
         self.count = 0
 
@@ -107,7 +107,7 @@ def test_what_is_handed_out_is_no_movement_and_names_its_item_and_end() -> None:
     assert (coupon.posting.type, coupon.posting.item, coupon.posting.debit) == ("coupon.issued", "T", None)
     assert iso_from_instant(coupon.expires_at_ms or 0) == "2024-02-29T17:00:00Z"
     assert (benefit.posting.type, benefit.posting.item) == ("benefit.granted", "vip")
-    assert member.memory.held == {"vip": benefit.expires_at_ms}
+    assert member.memory.possessed == {"vip": benefit.expires_at_ms}
 
 
 def test_multipliers_add_on_what_earlier_phases_gave_after_their_limits() -> None:
@@ -215,7 +215,7 @@ def test_a_busy_members_state_is_bounded() -> None:
             event_id=f"e{n}", member_id="m", order_id="o", currency="USD", amount=100, store=f"s{n}",
             occurred_at=1_709_942_400_000 + n * HOUR_MS // 60,
         )  # fmt: skip
-        judge.judge(event, member.states[0], Occurrence(b"i" * 32, 1, 0))
+        judge.rewards_for(event, member.states[0], Occurrence(b"i" * 32, 1, 0))
     memory = member.memory
     (window,), (values,) = memory.windows.values(), memory.value_limits.values()
     assert len(window.instants) <= ENTRIES_MAX

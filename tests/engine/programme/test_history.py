@@ -25,7 +25,7 @@ from schemas.scalars import instant_from_iso
 from tests.engine.books import NO_BOOKS
 
 if TYPE_CHECKING:
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
 
 HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: America/New_York\ncurrency: USD\n"
 NOON = "T17:00:00Z"
@@ -39,7 +39,7 @@ class Member:
         found = load_programme(text, "p.yaml")
         assert found.programme is not None, "\n".join(map(str, found.problems))
         assert found.not_judged == ()
-        self.judges: list[Judges] = [compile_programme(found.programme, 1), Interpreter(found.programme, 1)]
+        self.judges: list[Judge] = [compile_programme(found.programme, 1), Interpreter(found.programme, 1)]
         self.states = [MemberState(), MemberState()]
         self.count = 0
 

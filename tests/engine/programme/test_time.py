@@ -18,7 +18,7 @@ from schemas.scalars import instant_from_iso, iso_from_instant
 from tests.engine.books import NO_BOOKS
 
 if TYPE_CHECKING:
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.rewards import RewardEvent
 
 NEW_YORK = "America/New_York"
@@ -30,7 +30,7 @@ def rewards(timezone: str, rule: str, *instants: str, head: str = "") -> list[li
     text = f"schema: guerdon/1\nprogramme: p\ntimezone: {timezone}\ncurrency: USD\n{head}\nrules:\n- {rule}\n"
     loaded = load_programme(text, "p.yaml")
     assert loaded.programme is not None, "\n".join(map(str, loaded.problems))
-    judges: list[Judges] = [compile_programme(loaded.programme, 1), Interpreter(loaded.programme, 1)]
+    judges: list[Judge] = [compile_programme(loaded.programme, 1), Interpreter(loaded.programme, 1)]
     told: list[list[list[RewardEvent]]] = []
     for judge in judges:
         state = MemberState()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from engine.ledger.books import Books
     from engine.member.state import MemberState
     from engine.programme.rules.occurrence import Occurrence
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 
@@ -209,7 +209,7 @@ def test_a_held_members_profile_waits_with_their_events(
     bad = {each.event_id: each for each in (share(), share("m2"))}
 
     def fail(
-        state: MemberState, event: MemberEvent, occurrence: Occurrence, judge: Judges, books: Books
+        state: MemberState, event: MemberEvent, occurrence: Occurrence, judge: Judge, books: Books
     ) -> Sequence[RewardEvent]:
         if event.event_id in bad:
             raise ZeroDivisionError

@@ -12,7 +12,7 @@ import pytest
 
 from engine.intake.batch import ClockMove, SetAside
 from engine.live.batch import Batch
-from engine.live.standings import retell
+from engine.live.tier_reports import retell
 from engine.live.transaction import LiveTransaction
 from engine.store.database import ANALYST, transaction
 from operations.intake.quarantine import shown

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from engine.ledger.books import Books
     from engine.member.state import MemberState
     from engine.programme.rules.occurrence import Occurrence
-    from engine.programme.rules.protocol import Judges
+    from engine.programme.rules.protocol import Judge
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 
@@ -103,7 +103,7 @@ def test_a_held_member_who_asks_for_erasure_is_erased_at_once_and_can_be_release
     logged: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail_for_one(
-        state: MemberState, event: MemberEvent, occurrence: Occurrence, judge: Judges, books: Books
+        state: MemberState, event: MemberEvent, occurrence: Occurrence, judge: Judge, books: Books
     ) -> Sequence[RewardEvent]:
         if event.event_id == "e900":
             raise ZeroDivisionError

@@ -139,13 +139,13 @@ def test_one_event_of_a_long_history_is_judged_by_the_interpreter_and_all_others
     recorded: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged: list[str] = []
-    judge = Interpreter.judge
+    judge = Interpreter.rewards_for
 
     def noted(self: Interpreter, event: Any, state: Any, occurrence: Any) -> Any:
         judged.append(event.event_id)
         return judge(self, event, state, occurrence)
 
-    monkeypatch.setattr(Interpreter, "judge", noted)
+    monkeypatch.setattr(Interpreter, "rewards_for", noted)
     with transaction(recorded) as cursor:
         query = "SELECT event_id FROM guerdon.source_event WHERE kind = 'purchase' ORDER BY occurred_at DESC LIMIT 1"
         (newest,) = one(cursor, query)

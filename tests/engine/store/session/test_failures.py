@@ -138,7 +138,7 @@ def test_a_connection_lost_while_an_event_is_judged_holds_nobody(
             self._judge = judge
 
         def __getattr__(self, name: str) -> object:
-            if name == "judge" and lost:
+            if name == "rewards_for" and lost:
                 raise lost.pop()
             return getattr(self._judge, name)
 

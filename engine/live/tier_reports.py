@@ -57,7 +57,7 @@ def _members_after(cursor: Cursor, shard: int, member_id: str) -> list[tuple[str
 
 def _told(clock: TierClock, body: bytes, at_ms: int) -> tuple[object, ...]:
     state = decode_state(body)
-    return tuple(clock.report(state.standing, max(at_ms, state.clock_ms), state.first_ms))
+    return tuple(clock.report(state.tier_state, max(at_ms, state.clock_ms), state.first_ms))
 
 
 def _write(cursor: Cursor, rows: list[tuple[object, ...]]) -> int:

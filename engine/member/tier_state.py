@@ -23,7 +23,7 @@ class Reached(Struct, array_like=True):
     status: int = 0
 
 
-class Standing(Struct, array_like=True):
+class TierState(Struct, array_like=True):
     """Hold a member's place among the tiers; stored as MessagePack, so fields are added at the end.
 
     `terms` and `basis` name the tiers by which it was kept. `level` is held since `since_ms` (None: from the
