@@ -35,7 +35,8 @@ from schemas.events import Purchase
 from schemas.json_events import decode_json
 from schemas.scalars import instant_from_iso, iso_from_instant
 from tests.strategies.histories import DAY_MS, WINDOWS, History, programme
-from tests.strategies.programmes import histories, programme_texts
+from tests.strategies.met_events import histories
+from tests.strategies.programmes import programme_texts
 from tests.strategies.replays import repeated
 from tests.system.batches import SCHEMAS, admitted
 from tests.system.load import activate

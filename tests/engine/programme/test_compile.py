@@ -21,14 +21,8 @@ from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import event_identity
 from schemas.events import MemberEvent, Purchase, Signup
-from tests.strategies.programmes import (
-    histories,
-    profile_histories,
-    profile_texts,
-    programme_texts,
-    referral_histories,
-    referral_texts,
-)
+from tests.strategies.met_events import histories, profile_histories, referral_histories
+from tests.strategies.programmes import profile_texts, programme_texts, referral_texts
 
 if TYPE_CHECKING:
     from engine.programme.model import Programme

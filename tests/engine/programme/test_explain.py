@@ -22,7 +22,8 @@ from schemas.canonical import event_identity
 from schemas.events import Item, Purchase, Share, Signup, Tender
 from schemas.scalars import instant_from_iso
 from tests.engine.books import NO_BOOKS, VERSIONS
-from tests.strategies.programmes import histories, programme_texts
+from tests.strategies.met_events import histories
+from tests.strategies.programmes import programme_texts
 
 if TYPE_CHECKING:
     from engine.programme.model import Programme

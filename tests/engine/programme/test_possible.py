@@ -17,7 +17,8 @@ from engine.programme.file.problems import Problems
 from engine.programme.file.when import Names, WhenReader
 from engine.programme.interpret.facts import Facts
 from engine.programme.localtime import calendar_of
-from tests.strategies.programmes import METRICS, conditions, purchases
+from tests.strategies.met_events import purchases
+from tests.strategies.programmes import METRICS, conditions
 
 HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: America/New_York\ncurrency: USD\n"
 DERIVED = "derived: {net: purchase.amount - purchase.tender.card + purchase.tax}\n"

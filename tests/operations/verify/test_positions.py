@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sys
-import threading
-from typing import TYPE_CHECKING
 
 import psycopg2
 import pytest
 
 from cli import main
-from engine.intake.batch import OffsetMove
 from engine.live.batch import Batch
 from engine.store.cursor import one
 from engine.store.database import transaction
@@ -20,50 +17,13 @@ from engine.store.logs import source_log
 from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.hash_chain import REWARD_COLUMNS, SOURCE_COLUMNS
 from engine.store.logs.reward_log import PostingFields, RewardRows
-from operations.replay.generations import promote
 from operations.verify.checks import CHECKS, verify
-from projections.runner import finish
-from tests.conftest import _database
+from tests.operations.verify.conftest import take
 from tests.operations.verify.test_ledger import GRANT
 from tests.operations.verify.test_verify import PLACE, SHARD, problems, tamper
-from tests.strategies.replays import repeated
 from tests.system.batches import admitted, commit, purchase
-from tests.system.load import START_MS, activate
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.postgres
-
-
-def take(database_url: str, numbers: range, first_offset: int) -> None:
-    """Let purchases be consumed from PLACE, one an offset."""
-    events = [admitted(purchase(number)) for number in numbers]
-    for offset, event in enumerate(events, first_offset):
-        event.topic, event.partition, event.offset = *PLACE, offset
-    move = OffsetMove(first_offset, first_offset + len(events), START_MS)
-    commit(database_url, Batch(events, moves={PLACE: move}))
-    finish(database_url, threading.Event())
-
-
-@pytest.fixture(scope="module")
-def prepared(postgres_admin_url: str, template_database: str) -> Iterator[str]:
-    """Return the name of a database that is whole, for each test to have a copy of.
-
-    In shard SHARD stand an activation and ten purchases, which gave a reward each.
-    """
-    with _database(postgres_admin_url, template_database) as url:
-        activate(url)
-        with transaction(url) as cursor:
-            offsets.add_partitions(cursor, {PLACE: 0})
-        take(url, range(10), 0)
-        yield url.rpartition("/")[2]
-
-
-@pytest.fixture
-def whole(postgres_admin_url: str, prepared: str) -> Iterator[str]:
-    with _database(postgres_admin_url, prepared) as url:
-        yield url
 
 
 def answer(
@@ -431,54 +391,3 @@ def test_a_cursor_in_the_midst_of_a_source_event_is_named(whole: str) -> None:
 def test_a_projection_that_a_generation_has_not_is_named(whole: str) -> None:
     tamper(whole, "UPDATE guerdon.projection_build SET status = 'retired' WHERE projection = 'leaderboard'")
     assert problems(whole) == ["generation 1 has no projection leaderboard"]
-
-
-def of(database_url: str, generation: int) -> list[str]:
-    return [finding["problem"] for finding in verify(database_url, generation) if finding["problem"]]
-
-
-def test_a_shadow_is_sound_by_itself_while_it_is_behind_and_after_it_took_the_live_ones_place(whole: str) -> None:
-    repeated(whole)
-    take(whole, range(10, 15), 10)  # the live one goes on, and the shadow has not seen it
-    assert (of(whole, 1), of(whole, 2)) == ([], [])
-    promote(whole, 2)
-    take(whole, range(15, 20), 15)
-    assert (of(whole, 1), of(whole, 2)) == ([], [])
-    promote(whole, 1)
-    assert (of(whole, 1), of(whole, 2)) == ([], [])
-
-
-SHADOW = {
-    "a row of its log": (
-        "UPDATE guerdon.reward_event_g2 SET amount = amount + 1 WHERE pos = 4",
-        f"reward log, shard {SHARD}, pos 4: the row is not what was written",
-    ),
-    "the last row of its log deleted": (
-        "DELETE FROM guerdon.reward_event_g2 WHERE pos = 10",
-        f"reward log, shard {SHARD}: pos 10 is missing",
-    ),
-    "a balance of its own": (
-        "UPDATE guerdon.member_balance SET active = active + 1 WHERE build > 5",
-        "member m1, points: the balance equations do not hold",
-    ),
-    "a fact of its own": (
-        "INSERT INTO guerdon.generation_fact VALUES (2, %s, 12, 0, 'budget', '{}')",
-        f"generation 2, shard {SHARD}, seq 12: there is a fact (budget), and judged is up to seq 11",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", SHADOW)
-def test_what_is_wrong_with_a_shadow_is_named_and_not_laid_to_the_live_generation(
-    what: str, whole: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    statement, wanted = SHADOW[what]
-    repeated(whole)
-    take(whole, range(10, 15), 10)
-    assert tamper(whole, statement, *[SHARD] * statement.count("%s")) == 1
-    assert of(whole, 1) == []
-    code, told = answer(whole, monkeypatch, capsys, "2")
-    assert (code, told) == (1, f"guerdon: {wanted}; stop the workers and compare with a backup")
-    code, told = answer(whole, monkeypatch, capsys, "1")
-    assert code is None
-    assert f"{len(CHECKS)}/{len(CHECKS)}" in told
