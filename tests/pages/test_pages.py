@@ -23,10 +23,10 @@ OPTION = re.compile(r"(?<![\w-])(--?[a-z][\w-]*)")
 COMMANDS: Any = typer.main.get_command(app)
 
 TYPED = {"README.md", "docs/replay.md", "docs/verify.md", "docs/programme/tests.md"}
-"""Pages whose console blocks test_readme, test_replay_page, test_verify_page and test_programme_pages type."""
+"""Pages whose console blocks are typed by a test of theirs: test_readme, test_programme_pages and two `test_page`."""
 COMPARED = {
-    "text outcome": "test_programme_guide", "text log": "test_ledger_page", "text": "test_why_page",
-    "text demo": "test_demo", "text archive": "test_archive_page",
+    "text outcome": "pages/test_guide", "text log": "pages/test_ledger_page", "text": "operations/why/test_page",
+    "text demo": "operations/setup/test_demo", "text archive": "operations/archive/test_page",
 }  # fmt: skip
 """Kinds of blocks that show an output, and the test that makes it."""
 SOURCES = {"sh", "sql", "yaml", "json", "python", "mermaid"}

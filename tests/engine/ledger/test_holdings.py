@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from engine.evaluate import fold
 from engine.ledger.holdings import holdings_of
 from engine.ledger.memory.books import MemoryBooks
-from engine.member import holdings
 from engine.member.agenda import Agenda
 from engine.member.holdings import Holdings
 from engine.member.lots import Lot
@@ -54,7 +53,7 @@ def loaded() -> Judge:
 def _every_member_has_many_lots() -> Iterator[None]:
     """Keep lots from the first page on, so that short histories are kept."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(holdings, "KEPT_FROM_LOTS", PAGE_LOTS)
+        patch.setattr("engine.ledger.holdings.KEPT_FROM_LOTS", PAGE_LOTS)
         yield
 
 

@@ -148,7 +148,7 @@ def test_a_move_that_does_not_wait_for_the_hour_performs_what_the_last_tick_came
 def test_members_are_moved_in_the_order_of_what_is_due_and_only_so_many_by_one_tick(
     database_url: str, writer: LiveTransaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ticks, "MEMBERS_MAX", 2)
+    monkeypatch.setattr(ticks, "TICK_MEMBERS_MAX", 2)
     names = in_one_shard(5)
     due = dict(zip(names, (3, 1, 1, 0, 2), strict=True))
     writer.commit(
