@@ -26,6 +26,7 @@ TYPED = {"README.md", "docs/replay.md", "docs/verify.md", "docs/programme/tests.
 """Pages whose console blocks are typed by a test of theirs: test_readme, test_programme_pages and two `test_page`."""
 COMPARED = {
     "text outcome": "pages/test_guide", "text log": "pages/test_ledger_page", "text": "operations/why/test_page",
+    "text floors": "pages/test_places_named",
     "text demo": "operations/setup/test_demo", "text archive": "operations/archive/test_page",
 }  # fmt: skip
 """Kinds of blocks that show an output, and the test that makes it."""
