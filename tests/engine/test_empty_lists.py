@@ -20,6 +20,7 @@ from engine.programme.rules.occurrence import Occurrence
 from schemas.events import Item, Profile, Purchase, Refund, Signup, Tender
 from schemas.json_events import event_from_object
 from tests.engine.in_memory import balance, event, judged
+from tests.programme_text import written
 
 if TYPE_CHECKING:
     from engine.programme.rules.protocol import Judge
@@ -85,7 +86,11 @@ signups = st.builds(
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(TESTS), st.sampled_from(LIMITS), st.lists(purchases, min_size=1, max_size=3))
 def test_an_order_with_empty_lists_is_judged_as_one_without(test: str, limits: str, orders: list[Purchase]) -> None:
-    judges = programme(f"- {{id: r, on: purchase, when: {{{test}}}, give: [{{points: 1}}], limits: {limits}}}")
+    judges = programme(
+        written(
+            "- {id: r, on: purchase, when: {$test}, give: [{points: 1}], limits: $limits}", test=test, limits=limits
+        )
+    )
     for judge in judges:
         one, other = MemberState(), MemberState()
         for order in orders:
@@ -95,7 +100,7 @@ def test_an_order_with_empty_lists_is_judged_as_one_without(test: str, limits: s
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(OF_SIGNUPS), signups)
 def test_a_signup_with_empty_maps_is_judged_as_one_without(test: str, signup: Signup) -> None:
-    judges = programme(f"- {{id: r, on: signup, when: {{{test}}}, give: [{{points: 1}}]}}")
+    judges = programme(written("- {id: r, on: signup, when: {$test}, give: [{points: 1}]}", test=test))
     answers = [outcome(judge, each, MemberState()) for judge in judges for each in (signup, emptied(signup))]
     assert all(answer == answers[0] for answer in answers)
 
@@ -103,7 +108,7 @@ def test_a_signup_with_empty_maps_is_judged_as_one_without(test: str, signup: Si
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(TESTS), purchases)
 def test_the_same_is_told_of_both(test: str, order: Purchase) -> None:
-    rule = f"- {{id: r, on: purchase, when: {{{test}}}, give: [{{points: 1}}]}}"
+    rule = written("- {id: r, on: purchase, when: {$test}, give: [{points: 1}]}", test=test)
     explainer = Explainer(programme(rule)[1].programme, 1)
     told = []
     for each in (order, emptied(order)):
@@ -118,14 +123,16 @@ def test_a_line_without_a_brand_names_none() -> None:
         items=(Item(line_id="1", sku="a", quantity="1", amount=100),),
     )  # fmt: skip
     for test, holds in (("{exists: false}", True), ("{exists: true}", False), ("{contains: x}", False)):
-        for judge in programme(f"- {{id: r, on: purchase, when: {{purchase.brands: {test}}}, give: [{{points: 1}}]}}"):
+        for judge in programme(
+            written("- {id: r, on: purchase, when: {purchase.brands: $test}, give: [{points: 1}]}", test=test)
+        ):
             assert bool(outcome(judge, order, MemberState())) is holds
 
 
 def test_a_member_in_no_segment_has_none() -> None:
     never = HEAD.replace("{gte: 1}", "{gte: 12}")
     for test, holds in (("{exists: false}", True), ("{exists: true}", False), ("{contains_any: [buyer]}", False)):
-        rule = f"rules:\n- {{id: r, on: purchase, when: {{member.segment: {test}}}, give: [{{points: 1}}]}}"
+        rule = written("rules:\n- {id: r, on: purchase, when: {member.segment: $test}, give: [{points: 1}]}", test=test)
         found = load_programme(never + rule, "p.yaml").programme
         assert found is not None
         order = Purchase(

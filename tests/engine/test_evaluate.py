@@ -7,24 +7,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import msgpack
 
-from engine.evaluate import fold
 from engine.member.state import LimitUse, MemberState, is_full, turn_page
 from engine.programme.compile.module import compile_programme
-from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
-from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import event_identity, grant_key, refusal_key
 from schemas.events import INT64_MAX, Erasure, Purchase, Refund, Share, Signup
 from schemas.rewards import Posting, RewardEvent
 from schemas.scalars import instant_from_iso
 from tests.engine.books import PagedBooks
+from tests.engine.one_member import OneMember
+from tests.programme_text import head, loaded, rules, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.programme.model import Programme
     from engine.programme.rules.protocol import Judge
-    from schemas.events import MemberEvent
 
     MakeJudge = Callable[[Programme, int], Judge]
 
@@ -39,30 +37,25 @@ def make_judge(request: pytest.FixtureRequest) -> MakeJudge:
     return made
 
 
-class Member:
-    """Fold events into one member, by rules given as text."""
+class Member(OneMember):
+    """Fold events into one member whose uses of limits turn their pages, by rules given as text."""
 
-    def __init__(self, make_judge: MakeJudge, *rules: str, timezone: str = "UTC", version: int = 1) -> None:
-        self.state = MemberState()
-        self._make_judge = make_judge
-        self._timezone = timezone
-        self._judges: dict[int, Judge] = {}
-        self._books = PagedBooks(self._judges.__getitem__)
-        self.activate(*rules, version=version)
+    def __init__(self, make_judge: MakeJudge, *each: str, timezone: str = "UTC", version: int = 1) -> None:
+        self._make_judge, self._timezone = make_judge, timezone
+        super().__init__(self._judge(each, version))
+        self._pages = PagedBooks(self.judges.__getitem__)
+        self.books = self._pages
 
-    def activate(self, *rules: str, version: int) -> None:
-        lines = ["schema: guerdon/1", "programme: p", f"timezone: {self._timezone}", "currency: USD", "rules:"]
-        found = load_programme("\n".join([*lines, *(f"- {rule}" for rule in rules)]), "p.yaml")
-        assert found.programme is not None, "\n".join(map(str, found.problems))
-        self._judge = self._judges[version] = self._make_judge(found.programme, version)
+    def _judge(self, each: tuple[str, ...], version: int) -> Judge:
+        return self._make_judge(loaded(head(self._timezone) + rules(*each)), version)
 
-    def take(self, event: MemberEvent) -> list[RewardEvent]:
-        occurrence = Occurrence(event_identity(event.source, event.event_id), 1, event.occurred_at)
-        rewards = list(fold(self.state, event, occurrence, self._judge, self._books))
+    def activate(self, *each: str, version: int) -> None:
+        self.judge = self.judges[version] = self._judge(each, version)
+
+    def settle(self) -> None:
         if is_full(self.state):
             turn_page(self.state)
-        self._books.turn(self.state)
-        return rewards
+        self._pages.turn(self.state)
 
     def buy(self, amount: int, at: str = "2024-03-01T10:00:00Z", **fields: Any) -> list[tuple[str, int, str | None]]:
         rewards = self.take(purchase(amount, at, **fields))
@@ -76,7 +69,7 @@ def purchase(amount: int, at: str = "2024-03-01T10:00:00Z", **fields: Any) -> Pu
 
 def test_a_grant_says_all_that_the_log_needs(make_judge: MakeJudge) -> None:
     gives = "[{points: 5}, {points: {rate: 1, per: 1.00, of: purchase.amount}}]"
-    rule = f"{{id: base, on: purchase, campaign: spring, give: {gives}}}"
+    rule = written("{id: base, on: purchase, campaign: spring, give: $gives}", gives=gives)
     first, second = Member(make_judge, rule, version=7).take(purchase(1999))
     posting = Posting(
         type="points.granted", unit="points", debit="issued", credit="active",
@@ -117,8 +110,9 @@ def test_higher_priority_goes_first_and_ties_go_by_id(make_judge: MakeJudge) -> 
     ],
 )  # fmt: skip
 def test_a_rate_is_rounded_once(make_judge: MakeJudge, rounding: str, cents: int, points: int | None) -> None:
-    rule = (
-        f"{{id: r, on: purchase, give: [{{points: {{rate: 1.5, per: 1.00, of: purchase.amount, round: {rounding}}}}}]}}"
+    rule = written(
+        "{id: r, on: purchase, give: [{points: {rate: 1.5, per: 1.00, of: purchase.amount, round: $rounding}}]}",
+        rounding=rounding,
     )
     assert Member(make_judge, rule).buy(cents) == ([] if points is None else [("r", points, None)])
 
@@ -155,7 +149,9 @@ def test_the_largest_award_is_given_and_one_more_is_refused(make_judge: MakeJudg
 
 @pytest.mark.parametrize("test", ["{gt: 0}", "{gte: 0}", "{lt: 9}", "{lte: 9}", "0", "[0, 1]", "{gte: 0, lte: 9}"])
 def test_a_missing_field_makes_a_test_false(make_judge: MakeJudge, test: str) -> None:
-    member = Member(make_judge, f"{{id: r, on: purchase, when: {{purchase.tax: {test}}}, give: [{{points: 1}}]}}")
+    member = Member(
+        make_judge, written("{id: r, on: purchase, when: {purchase.tax: $test}, give: [{points: 1}]}", test=test)
+    )
     assert member.buy(1) == []
     assert len(member.buy(1, tax=0)) == (0 if test == "{gt: 0}" else 1)
 
@@ -205,7 +201,7 @@ def test_an_award_of_nothing_uses_no_limit(make_judge: MakeJudge) -> None:
 
 def test_two_limits_of_a_rule_both_hold(make_judge: MakeJudge) -> None:
     limits = "[{max: 100, per: member, every: day}, {times: 2, per: member, every: day}]"
-    member = Member(make_judge, f"{BASE}, limits: {limits}}}")
+    member = Member(make_judge, written("$base, limits: $limits}", base=BASE, limits=limits))
     assert member.buy(9_000) == [("base", 90, None)]
     assert member.buy(9_000) == [("base", 10, None), ("base", 80, "limit_max")]
     assert member.buy(9_000) == [("base", 90, "limit_times")]

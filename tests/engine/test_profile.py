@@ -11,56 +11,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import msgpack
 
-from engine.evaluate import fold
 from engine.member.profile import ATTRIBUTES_MAX, MemberProfile, profile_after
 from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
-from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.localtime import DAY_ZERO, days_to_birthday
-from engine.programme.rules.occurrence import Occurrence
 from operations.simulate.run import simulate
 from schemas.events import Erasure, Profile, Purchase, Share, Signup
 from schemas.scalars import instant_from_iso
-from tests.engine.books import NO_BOOKS
+from tests.engine.one_member import BothWays
+from tests.programme_text import loaded, written
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.programme.compile.module import CompiledJudge
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judge
 
 HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: {timezone}\ncurrency: USD\nrules:\n"
 
 
 def programme(*rules: str, timezone: str = "UTC") -> Programme:
-    found = load_programme(HEAD.format(timezone=timezone) + "".join(f"- {rule}\n" for rule in rules), "p.yaml")
-    assert found.programme is not None, "\n".join(map(str, found.problems))
-    assert found.not_judged == ()
-    return found.programme
+    return loaded(HEAD.format(timezone=timezone) + "".join(f"- {rule}\n" for rule in rules))
 
 
 def judge(*rules: str) -> CompiledJudge:
     return compile_programme(programme(*rules), 1)
 
 
-class Member:
-    """Fold events into one member by both ways of judging, which must agree."""
+class Member(BothWays):
+    """Fold events into one member, by one rule with a condition."""
 
     def __init__(self, when: str, on: str = "share", timezone: str = "UTC") -> None:
-        judged = programme(f"{{id: r, on: {on}, when: {{{when}}}, give: [{{points: 1}}]}}", timezone=timezone)
-        self.judges: tuple[Judge, Judge] = (compile_programme(judged, 1), Interpreter(judged, 1))
-        self.states = (MemberState(), MemberState())
+        rule = written("{id: r, on: $on, when: {$when}, give: [{points: 1}]}", on=on, when=when)
+        super().__init__(programme(rule, timezone=timezone))
 
     def gets(self, event: Any) -> bool:
-        pairs = zip(self.states, self.judges, strict=True)
-        compiled, interpreted = (
-            list(fold(s, event, Occurrence(b"i" * 32, 1, 0), judge, NO_BOOKS)) for s, judge in pairs
-        )
-        assert compiled == interpreted
-        assert self.states[0] == self.states[1]
-        return bool(compiled)
+        return bool(self.take(event))
 
     def shares(self, at: str) -> bool:
         return self.gets(Share(**head(at), object="o", channel="link"))
@@ -201,7 +188,7 @@ def test_a_programme_says_on_which_events_it_reads_profiles() -> None:
     assert judge(reading + ", give: [{points: 1}]}").profiled == {Share}
     assert judge("{id: a, on: signup, when: {signup.birthday: {within: 1d}}, give: [{points: 1}]}").profiled == set()
     by = "{phase: base, key: member.attributes.c, by: {x: 2}}"
-    multiplied = f"{{id: a, on: purchase, phase: boost, give: [{{multiply: {by}}}]}}"
+    multiplied = written("{id: a, on: purchase, phase: boost, give: [{multiply: $by}]}", by=by)
     assert judge(multiplied, "{id: b, on: purchase, give: [{points: 1}]}").profiled == {Purchase}
 
 
@@ -213,14 +200,18 @@ def test_a_programme_says_on_which_events_it_reads_profiles() -> None:
     ],
 )  # fmt: skip
 def test_a_limit_does_not_count_by_what_is_personal(on: str, field: str) -> None:
-    rule = f"- {{id: r, on: {on}, give: [{{points: 1}}], limits: [{{times: 1, per: [member, {field}], every: day}}]}}"
+    rule = written(
+        "- {id: r, on: $on, give: [{points: 1}], limits: [{times: 1, per: [member, $field], every: day}]}",
+        on=on,
+        field=field,
+    )
     (problem,) = load_programme(HEAD.format(timezone="UTC") + rule, "p.yaml").errors
     assert problem.message.startswith(f"{field} is personal and kept sealed")
 
 
 @pytest.mark.parametrize("test", ["--06-15", "{within: 6h}", "{within: 1mo}", "{within: 184d}", "{eq: 3d}"])
 def test_a_birthday_takes_whole_days_up_to_half_a_year(test: str) -> None:
-    rule = f"- {{id: r, on: share, when: {{member.birthday: {test}}}, give: [{{points: 1}}]}}"
+    rule = written("- {id: r, on: share, when: {member.birthday: $test}, give: [{points: 1}]}", test=test)
     problems = load_programme(HEAD.format(timezone="UTC") + rule, "p.yaml").errors
     assert [problem.code.value for problem in problems] in (["wrong_type"], ["wrong_test"])
 
@@ -233,7 +224,7 @@ def test_a_birthday_takes_whole_days_up_to_half_a_year(test: str) -> None:
     ],
 )  # fmt: skip
 def test_a_field_that_is_none_is_refused(path: str, suggestion: str | None) -> None:
-    rule = f"- {{id: r, on: signup, when: {{{path}: {{exists: true}}}}, give: [{{points: 1}}]}}"
+    rule = written("- {id: r, on: signup, when: {$path: {exists: true}}, give: [{points: 1}]}", path=path)
     (problem,) = load_programme(HEAD.format(timezone="UTC") + rule, "p.yaml").errors
     if suggestion is not None:
         assert problem.suggestion == suggestion
@@ -241,7 +232,7 @@ def test_a_field_that_is_none_is_refused(path: str, suggestion: str | None) -> N
 
 def test_simulate_folds_profiles_and_judges_by_them(tmp_path: Path) -> None:
     when = "member.birthday: {within: 3d}, member.attributes.city: Oslo"
-    rule = f"- {{id: r, on: share, when: {{{when}}}, give: [{{points: 7}}]}}"
+    rule = written("- {id: r, on: share, when: {$when}, give: [{points: 7}]}", when=when)
     (tmp_path / "p.yaml").write_text(HEAD.format(timezone="UTC") + rule, encoding="utf-8")
     base = {"member_id": "m", "occurred_at": "2024-06-14T10:00:00Z"}
     share = {**base, "type": "share", "object": "o", "channel": "link"}

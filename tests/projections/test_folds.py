@@ -21,6 +21,7 @@ from projections.item_fold import fold_items
 from projections.rebuild import rebuild
 from projections.runner import PROJECTIONS, finish
 from projections.tier_fold import fold_tier_changes
+from tests.programme_text import written
 from tests.strategies.movements import Entry, histories
 from tests.strategies.reward_histories import append
 from tests.system.load import PROGRAMME, activate
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.postgres
 
 LEVELS = "[{id: regular, from: 0}, {id: silver, from: 10}, {id: gold, from: 50}]"
-TIERED = f"{PROGRAMME}tiers: {{metric: status, window: lifetime, levels: {LEVELS}}}\n"
+TIERED = written(
+    "${programme}tiers: {metric: status, window: lifetime, levels: $levels}\n", programme=PROGRAMME, levels=LEVELS
+)
 BALANCES = """
 SELECT member_id, unit, granted, pending, active, reserved, spent, expired, settled, reversed, debt, available,
        guerdon.ms(next_expiry_at), next_expiry_amount

@@ -34,6 +34,7 @@ from schemas.canonical import event_identity
 from schemas.events import Purchase
 from schemas.json_events import decode_json
 from schemas.scalars import instant_from_iso, iso_from_instant
+from tests.programme_text import written
 from tests.strategies.histories import DAY_MS, WINDOWS, History, programme
 from tests.strategies.met_events import histories
 from tests.strategies.programmes import programme_texts
@@ -55,9 +56,16 @@ OWN = ("shard", "pos", "seq", "recorded_at", "rule_version")
 
 def otherwise(text: str, number: int) -> str:
     """Return a programme with something in it that no member will ever feel, another thing for each number."""
-    unread = f"  unread{number}: {{count: share, over: {number + 1}d}}\n"
-    never = f"- {{id: never{number}, on: activity, when: {{activity.kind: none}}, give: [{{points: {number + 1}}}]}}"
-    given_ = text.replace("metrics: {", f"metrics: {{unread{number}: {{count: share, over: {number + 1}d}}, ")
+    unread = written("  unread$number: {count: share, over: ${value}d}\n", number=number, value=number + 1)
+    never = written(
+        "- {id: never$number, on: activity, when: {activity.kind: none}, give: [{points: $value}]}",
+        number=number,
+        value=number + 1,
+    )
+    given_ = text.replace(
+        "metrics: {",
+        written("metrics: {unread$number: {count: share, over: ${value}d}, ", number=number, value=number + 1),
+    )
     if given_ == text:
         given_ = text.replace("metrics:\n", f"metrics:\n{unread}")
     return f"{given_.rstrip()}\n{never}\n"

@@ -20,6 +20,7 @@ from schemas.canonical import event_identity
 from schemas.events import Purchase, Refund
 from tests.engine.books import turn_if_full
 from tests.models.completions import Challenge
+from tests.programme_text import written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,8 +184,13 @@ FOLLOWED = "- {id: fan, on: challenge, when: {challenge.rule: sum-2d}, give: [{b
 
 def challenge_rules(more: str = "") -> str:
     return "rules:\n" + "".join(
-        f"- {{id: {name}, on: purchase, challenge: {{{what}, repeat: {'after_completion' if again else 'never'}}},"
-        f" give: [{{points: 10}}{more}]}}\n"
+        written(
+            "- {id: $name, on: purchase, challenge: {$what, repeat: $value}, give: [{points: 10}$more]}\n",
+            name=name,
+            what=what,
+            value="after_completion" if again else "never",
+            more=more,
+        )
         for name, (what, _, again) in CHALLENGES.items()
     )
 
@@ -203,7 +209,7 @@ def test_completions_stand_as_the_model_says_after_each_step(history: list[tuple
 
 
 RICH = (
-    f"refunds: {{negative: unlimited}}\ntiers: {{metric: status, window: calendar_year, {LEVELS}}}\n"
+    written("refunds: {negative: unlimited}\ntiers: {metric: status, window: calendar_year, $levels}\n", levels=LEVELS)
     + challenge_rules(", {status: 8}")
     + FOLLOWED
     + """

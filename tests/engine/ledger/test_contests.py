@@ -17,6 +17,7 @@ from engine.programme.periods import Ended, end_of, next_end, period_at
 from engine.programme.terms import Contest, ContestMetric
 from operations.simulate.run import simulate
 from schemas.scalars import instant_from_iso
+from tests.programme_text import written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +29,17 @@ CALENDAR = calendar_of("Europe/Rome")
 
 def contest(metric: str, winners: int = 1, period: str = "month") -> str:
     return HEAD + (
-        f"contests: [{{id: race, metric: {metric}, period: {period}, winners: {winners}}}]\n"
-        "rules:\n- {id: base, on: purchase, give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}]}\n" + PRIZES
+        written(
+            """\
+contests: [{id: race, metric: $metric, period: $period, winners: $winners}]
+rules:
+- {id: base, on: purchase, give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}]}
+""",
+            metric=metric,
+            period=period,
+            winners=winners,
+        )
+        + PRIZES
     )
 
 

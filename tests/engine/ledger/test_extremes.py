@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from engine.evaluate import advance, fold
+from engine.evaluate import fold
 from engine.intake import admit
 from engine.ledger.forget import forget
-from engine.ledger.memory.books import MemoryBooks
-from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
-from engine.programme.file.load import load_programme
-from engine.programme.rules.occurrence import Occurrence
 from engine.store.logs.binary_copy import pack_timestamp
 from engine.store.members.ledgers import encoded_parts
 from engine.store.members.member_states import encode_state
 from schemas.bounds import OCCURRED_AT_MS_FIRST
-from schemas.canonical import event_identity
 from schemas.events import INT64_MAX, Activity, Decision, Erasure, MemberEvent, Profile, Purchase, Redemption, Signup
 from schemas.rejection import Rejected
+from tests.engine.one_member import OneMember
+from tests.programme_text import loaded, written
 from tests.strategies.extremes import DAY_MS, event, next_ms, programme
 from tests.system.load import START_MS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from schemas.rewards import RewardEvent
 
 HEAD = """
 schema: guerdon/1
@@ -39,45 +30,21 @@ currency: USD
 """
 
 
-@dataclass
-class OneMember:
+class Stored(OneMember):
     """Fold one member's events in memory, and hold each step to be one that can be stored."""
 
-    body: str
-    state: MemberState = field(default_factory=MemberState)
-    seq: int = 0
-
-    def __post_init__(self) -> None:
-        loaded = load_programme(self.body, "p").programme
-        assert loaded is not None
-        self.judge = compile_programme(loaded, 1)
-        self.books = MemoryBooks(lambda _version: self.judge, {})
+    def __init__(self, body: str) -> None:
+        super().__init__(compile_programme(loaded(body), 1))
         self.keys: set[bytes] = set()
-
-    def take(self, taken: MemberEvent | Profile) -> Sequence[RewardEvent]:
-        """Judge an event."""
-        if isinstance(taken, Purchase):
-            self.books.record(taken, 1)
-        return self._stored(fold(self.state, taken, self.place(taken.event_id), self.judge, self.books))
-
-    def tick(self, until_ms: int) -> Sequence[RewardEvent]:
-        """Move the member's clock."""
-        place = self.place(f"tick-{self.seq}")
-        return self._stored(advance("m", self.state, place, self.judge, self.books, until_ms))
 
     def forget(self) -> None:
         """Forget what nothing can need, as each transaction does."""
         forget(self.books.parts(), self.state, lambda _version: self.judge)
 
-    def place(self, name: str) -> Occurrence:
-        """Return the next place in the log."""
-        self.seq += 1
-        return Occurrence(event_identity("default", name), self.seq, START_MS)
-
-    def _stored(self, rewards: Sequence[RewardEvent]) -> Sequence[RewardEvent]:
+    def settle(self) -> None:
         assert encode_state(self.state)
         assert all(encoded_parts(self.books.parts()).values())
-        for reward in rewards:
+        for reward in self.latest:
             assert 0 <= reward.amount <= INT64_MAX
             assert reward.reward_key not in self.keys
             self.keys.add(reward.reward_key)
@@ -86,7 +53,6 @@ class OneMember:
         for lot in self.state.lots:
             assert min(lot.pending, lot.active, lot.reserved, lot.spent, lot.expired) >= 0
         assert self.state.due_ms is None or self.state.due_ms > self.state.clock_ms
-        return rewards
 
 
 def bought(number: int, at_ms: int, amount: int = 1_000) -> Purchase:
@@ -106,7 +72,7 @@ def admitted(taken: MemberEvent | Profile) -> bool:
 def test_no_terms_and_no_event_bring_about_what_cannot_be_stored(seed: int) -> None:
     """Amounts of 2^63 - 1 again and again, times from 1972 to 2999, windows from a minute to a hundred years."""
     rng = random.Random(seed)  # noqa: S311  a test must repeat
-    member, orders = OneMember(programme(rng)), set[str]()
+    member, orders = Stored(programme(rng)), set[str]()
     at_ms = rng.choice([OCCURRED_AT_MS_FIRST, START_MS, 32_503_680_000_000 - 10**10])
     for number in range(50):
         at_ms = next_ms(rng, at_ms)
@@ -126,9 +92,15 @@ def test_no_terms_and_no_event_bring_about_what_cannot_be_stored(seed: int) -> N
 def test_a_member_of_20_000_open_lots_is_released_and_expires_in_seconds() -> None:
     """Each at an instant of its own; looking at every lot for each of them took 40 s for 4,000 lots."""
     rule = "- {id: r, on: purchase, hold: 14d, give: [{points: 7}, {benefit: {id: lounge, for: 60d}}]}"
-    member = OneMember(f"{HEAD}points: {{validity: 90d}}\nrules:\n{rule}\n")
+    member = Stored(written("${head}points: {validity: 90d}\nrules:\n$rule\n", head=HEAD, rule=rule))
     for number in range(10_000):
-        fold(member.state, bought(number, START_MS + number), member.place(f"p{number}"), member.judge, member.books)
+        fold(
+            member.state,
+            bought(number, START_MS + number),
+            member.place("default", f"p{number}", START_MS),
+            member.judge,
+            member.books,
+        )
     rewards = member.tick(START_MS + 120 * DAY_MS)
     assert len(rewards) == 4 * 10_000
     assert [lot for lot in member.state.lots if lot.is_open] == []
@@ -138,7 +110,7 @@ def test_a_member_of_20_000_open_lots_is_released_and_expires_in_seconds() -> No
 
 def test_thirty_idle_years_are_made_up_for_in_order() -> None:
     rule = "- {id: r, on: birthday, give: [{points: {amount: 12, validity: 1mo}}]}"
-    member = OneMember(f"{HEAD}rules:\n{rule}\n")
+    member = Stored(f"{HEAD}rules:\n{rule}\n")
     member.take(Signup(event_id="s", member_id="m", occurred_at=START_MS, birthday="1980-02-29"))
     rewards = member.tick(START_MS + 30 * 366 * DAY_MS)
     assert [reward.posting.type for reward in rewards] == ["points.granted", "points.expired"] * 30
@@ -161,7 +133,7 @@ def test_a_rolling_tier_that_falls_one_level_at_a_time_falls_on_at_the_sums_next
 ) -> None:
     tiers = TIERS.format(window="rolling 30d", downgrade="one_down", grace=grace)
     rule = "- {id: r, on: purchase, give: [{status: {rate: 1, per: 1.00, of: purchase.amount}}]}"
-    member = OneMember(f"{HEAD}{tiers}rules:\n{rule}\n")
+    member = Stored(f"{HEAD}{tiers}rules:\n{rule}\n")
     member.take(bought(1, START_MS, 10_000))
     member.take(bought(2, START_MS + 20 * DAY_MS, 100))
     falls = [reward for reward in member.tick(START_MS + 200 * DAY_MS) if reward.posting.type == "tier.changed"]
@@ -173,7 +145,7 @@ def test_a_rolling_tier_that_falls_one_level_at_a_time_falls_on_at_the_sums_next
 def test_a_rolling_tier_of_a_member_who_stopped_falls_one_level_a_window() -> None:
     tiers = TIERS.format(window="rolling 30d", downgrade="one_down", grace="none")
     rule = "- {id: r, on: purchase, give: [{status: {rate: 1, per: 1.00, of: purchase.amount}}]}"
-    member = OneMember(f"{HEAD}{tiers}rules:\n{rule}\n")
+    member = Stored(f"{HEAD}{tiers}rules:\n{rule}\n")
     member.take(bought(1, START_MS, 10_000))
     falls = member.tick(START_MS + 200 * DAY_MS)
     assert [(reward.posting.item, (reward.occurred_at_ms - START_MS) // DAY_MS) for reward in falls] == [
@@ -189,7 +161,7 @@ def test_status_given_for_a_birthday_or_a_level_counts_when_it_is_given_whether_
     rules = (
         "- {id: b, on: birthday, give: [{status: 50}]}\n- {id: t, on: tier, when: {tier.to: mid}, give: [{status: 60}]}"
     )
-    member = OneMember(f"{HEAD}{tiers}rules:\n{rules}\n")
+    member = Stored(f"{HEAD}{tiers}rules:\n{rules}\n")
     member.take(Signup(event_id="s", member_id="m", occurred_at=START_MS, birthday="1990-06-01"))
     rewards = list(member.tick(START_MS + 60 * DAY_MS)) if is_ticked else []
     rewards += member.take(Activity(event_id="a", member_id="m", occurred_at=START_MS + 80 * DAY_MS, kind="login"))
@@ -203,7 +175,7 @@ def decided(number: int, **fields: Any) -> Decision:
 
 
 def test_nobody_owes_more_than_64_bits_hold() -> None:
-    member = OneMember(f"{HEAD}rules:\n- {{id: r, on: share, give: [{{points: 1}}]}}\n")
+    member = Stored(written("${head}rules:\n- {id: r, on: share, give: [{points: 1}]}\n", head=HEAD))
     found = [member.take(decided(number, action="adjust", amount=-INT64_MAX)) for number in range(2)]
     assert [[(each.posting.type, each.posting.reason, each.amount) for each in rewards] for rewards in found] == [
         [("points.reversed", "adjusted", INT64_MAX)], [("reward.refused", "out_of_range", INT64_MAX)],
@@ -212,14 +184,14 @@ def test_nobody_owes_more_than_64_bits_hold() -> None:
 
 
 def test_an_opening_of_less_than_nothing_is_refused() -> None:
-    member = OneMember(f"{HEAD}rules:\n- {{id: r, on: share, give: [{{points: 1}}]}}\n")
+    member = Stored(written("${head}rules:\n- {id: r, on: share, give: [{points: 1}]}\n", head=HEAD))
     (refused,) = member.take(decided(1, action="opening", amount=-5))
     assert (refused.posting.type, refused.posting.reason, refused.amount) == ("reward.refused", "out_of_range", 5)
 
 
 def test_a_correction_below_nothing_tells_a_level_of_0_and_the_next_gain_counts_from_where_it_is() -> None:
     tiers = TIERS.format(window="lifetime", downgrade="balance_based", grace="none")
-    member = OneMember(f"{HEAD}{tiers}rules:\n- {{id: r, on: share, give: [{{points: 1}}]}}\n")
+    member = Stored(written("$head${tiers}rules:\n- {id: r, on: share, give: [{points: 1}]}\n", head=HEAD, tiers=tiers))
     amounts = (60, -500, 460)
     found = [member.take(decided(n, action="adjust", amount=each, unit="status")) for n, each in enumerate(amounts)]
     changes = [each for rewards in found for each in rewards if each.posting.type == "tier.changed"]
@@ -228,7 +200,7 @@ def test_a_correction_below_nothing_tells_a_level_of_0_and_the_next_gain_counts_
 
 def test_a_money_reward_is_worth_at_most_what_64_bits_hold() -> None:
     pay = "catalogue: [{id: pay, kind: money, points_per: {1: 92233720368547758.07}}]"
-    member = OneMember(f"{HEAD}{pay}\nrules:\n- {{id: r, on: share, give: [{{points: 1}}]}}\n")
+    member = Stored(written("$head$pay\nrules:\n- {id: r, on: share, give: [{points: 1}]}\n", head=HEAD, pay=pay))
     for number in range(3):
         member.take(decided(number, action="adjust", amount=INT64_MAX))
     head: dict[str, Any] = {"event_id": "x", "member_id": "m", "occurred_at": START_MS + 9}

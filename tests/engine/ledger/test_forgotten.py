@@ -10,7 +10,7 @@ import pytest
 from engine.member.referral import Referral
 from schemas.events import Decision, Purchase, Refund
 from tests.engine.books import turn_if_full
-from tests.engine.ledger.test_extremes import HEAD, OneMember, admitted, bought
+from tests.engine.ledger.test_extremes import HEAD, Stored, admitted, bought
 from tests.strategies.extremes import DAY_MS, event, next_ms, programme
 from tests.system.load import START_MS
 
@@ -27,7 +27,7 @@ def test_a_refund_that_comes_again_after_its_order_may_be_forgotten_is_refused_a
     forgets: bool,  # noqa: FBT001  a parameter of the test
     again: dict[str, int],
 ) -> None:
-    member = OneMember(f"{HEAD}{RULES}")
+    member = Stored(f"{HEAD}{RULES}")
     member.take(bought(0, START_MS))
     member.take(returned(1, START_MS + 1))
     member.tick(START_MS + 60 * DAY_MS)
@@ -52,7 +52,7 @@ def test_a_void_long_after_takes_what_refunds_have_left_and_nothing_of_what_may_
     validity: str,
     taken: int,
 ) -> None:
-    member = OneMember(f"{HEAD}{OF_FRIENDS % validity}")
+    member = Stored(f"{HEAD}{OF_FRIENDS % validity}")
     member.state.referral = Referral("ann")
     for number in range(9):
         member.take(bought(number, START_MS + number, 10_000))
@@ -72,7 +72,7 @@ def test_a_void_long_after_takes_what_refunds_have_left_and_nothing_of_what_may_
 def test_a_ledger_that_forgets_decides_as_one_that_never_does(seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311  a test must repeat
     body = programme(rng)
-    forgetful, other = OneMember(body), OneMember(body)
+    forgetful, other = Stored(body), Stored(body)
     orders = set[str]()
     at_ms = START_MS
     for number in range(60):

@@ -8,45 +8,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.evaluate import fold
 from engine.ledger.holdings import holdings_of
-from engine.ledger.memory.books import MemoryBooks
 from engine.member.agenda import Agenda
 from engine.member.holdings import Holdings
 from engine.member.lots import Lot
 from engine.member.state import PAGE_LOTS, MemberState
 from engine.programme.compile.module import compile_programme
-from engine.programme.file.load import load_programme
-from engine.programme.rules.occurrence import Occurrence
-from schemas.canonical import event_identity
 from schemas.events import Purchase, Redemption, Refund
 from tests.engine.books import turn_if_full
+from tests.engine.one_member import OneMember
+from tests.programme_text import loaded, written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from engine.programme.rules.protocol import Judge
     from schemas.events import MemberEvent
-    from schemas.rewards import RewardEvent
 
 START_MS, HOUR_MS = 1_714_521_600_000, 3_600_000
 OPEN = 400
-PROGRAMME = f"""\
-schema: guerdon/1
+PROGRAMME = written(
+    """schema: guerdon/1
 programme: holdings
 timezone: Europe/Berlin
 currency: EUR
-points: {{validity: {OPEN}h}}
+points: {validity: ${open}h}
 rules:
-- {{id: base, on: purchase, give: [{{points: {{rate: 1, per: 1.00, of: purchase.amount}}}}]}}
-- {{id: held, on: purchase, when: {{purchase.amount: {{gte: 20.00}}}}, hold: 7h, give: [{{points: 3}}, {{badge: b}}]}}
-"""
-
-
-def loaded() -> Judge:
-    found = load_programme(PROGRAMME, "p.yaml").programme
-    assert found is not None
-    return compile_programme(found, 1)
+- {id: base, on: purchase, give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}]}
+- {id: held, on: purchase, when: {purchase.amount: {gte: 20.00}}, hold: 7h, give: [{points: 3}, {badge: b}]}
+""",
+    open=OPEN,
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -57,24 +48,16 @@ def _every_member_has_many_lots() -> Iterator[None]:
         yield
 
 
-class OneMember:
+class Kept(OneMember):
     """Fold the events of one member, and turn pages where states are stored between events."""
 
     def __init__(self, *, turns_pages: bool) -> None:
-        self.judge, self.state = loaded(), MemberState()
-        self.books = MemoryBooks({1: self.judge}.__getitem__)
+        super().__init__(compile_programme(loaded(PROGRAMME), 1))
         self.turns_pages = turns_pages
-        self.seq = 0
 
-    def take(self, event: MemberEvent) -> Sequence[RewardEvent]:
-        self.seq += 1
-        if isinstance(event, Purchase):
-            self.books.record(event, 1)
-        here = Occurrence(event_identity("default", event.event_id), self.seq, event.occurred_at)
-        rewards = fold(self.state, event, here, self.judge, self.books)
+    def settle(self) -> None:
         if self.turns_pages:
             turn_if_full(self.state, self.books)
-        return list(rewards)
 
 
 def bought(number: int, amount: int = 1_000) -> Purchase:
@@ -96,7 +79,7 @@ def test_an_event_looks_at_the_lots_that_are_due_and_not_at_all_that_are_open(
         looked.append(lot.key)
         return due_ms.fget(lot)  # type: ignore[attr-defined,no-any-return]  # it is a property
 
-    member = OneMember(turns_pages=turns_pages)
+    member = Kept(turns_pages=turns_pages)
     for number in range(OPEN):
         member.take(bought(number))
     member.take(bought(OPEN))  # the first lapses: what is due when is put in order here, once
@@ -116,7 +99,7 @@ def test_a_refund_and_a_redemption_find_their_lots_without_looking_through_all(m
         init(self, state, lots)
 
     monkeypatch.setattr(Holdings, "__init__", counted)
-    member = OneMember(turns_pages=True)
+    member = Kept(turns_pages=True)
     for number in range(50):
         member.take(bought(number))
     for number in range(50, 100):
@@ -133,7 +116,7 @@ def test_a_refund_and_a_redemption_find_their_lots_without_looking_through_all(m
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 400)), max_size=60), st.booleans())
 def test_what_is_kept_is_what_would_be_found_anew(steps: list[tuple[int, int]], turns_pages: bool) -> None:  # noqa: FBT001
     """Whatever an event does, the lots at hand are all lots, and what is due next is what they say."""
-    kept, anew = OneMember(turns_pages=turns_pages), OneMember(turns_pages=turns_pages)
+    kept, anew = Kept(turns_pages=turns_pages), Kept(turns_pages=turns_pages)
     number = 0
     for act, size in steps:
         number += 1 + size // 40

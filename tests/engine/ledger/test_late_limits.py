@@ -42,6 +42,7 @@ from tests.models.limits import (
     loaded,
     told,
 )
+from tests.programme_text import written
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +102,7 @@ def test_a_longer_window_brings_nothing_back(
     cap: str, every: str, steps: list[Step], changes: list[tuple[int, str]]
 ) -> None:
     """Whatever versions say of how long uses are kept, no period gets more than its cap."""
-    text = f"{{{cap}, per: member, every: {every}}}"
+    text = written("{$cap, per: member, every: $every}", cap=cap, every=every)
     programme = loaded([text], "5d")
     oracle, member = Oracle(programme), Member(compile_programme(programme, 1))
     for number, each in enumerate(events_of(steps)):
@@ -135,7 +136,7 @@ BOTH = pytest.mark.parametrize("member_of", [compiled, interpreted])
 @BOTH
 @pytest.mark.parametrize("every", ["lifetime", "year", "10d"])
 def test_a_value_that_made_room_for_others_is_remembered(member_of: Any, every: str) -> None:
-    member = member_of(f"{{times: 1, per: [member, purchase.store], every: {every}}}")
+    member = member_of(written("{times: 1, per: [member, purchase.store], every: $every}", every=every))
     stores = [f"s{n}" for n in range(30)]
     for n, store in enumerate(stores * 2):
         assert member.buy(f"2024-02-01T10:{n:02}:00Z", 5, store=store) == [(5, None if n < 30 else "limit_times")]
@@ -173,7 +174,7 @@ def test_a_late_use_can_be_given_back(member_of: Any) -> None:
 def test_a_refund_in_a_forgotten_period_changes_nothing_of_others(member_of: Any) -> None:
     """The window for refunds is 30 days and 7 more for late ones; the use of a day is forgotten after 30."""
     for every in ("day", "24h"):
-        member = member_of(f"{{max: 10, per: member, every: {every}}}")
+        member = member_of(written("{max: 10, per: member, every: $every}", every=every))
         member.buy("2024-02-01T08:00:00Z", 4)
         member.buy("2024-02-01T09:00:00Z", 4)
         member.buy("2024-03-04T08:00:00Z", 10)
@@ -199,7 +200,7 @@ def test_a_use_is_known_for_the_window_of_refunds_after_its_period(
     member_of: Any, every: str, known: str, clock: str
 ) -> None:
     """Kept to the millisecond: 30 days after the end of the period, of a rolling one after the event."""
-    limit = f"{{max: 10, per: member, every: {every}}}"
+    limit = written("{max: 10, per: member, every: $every}", every=every)
     member = member_of(limit)
     member.buy(clock, 1)
     assert member.buy(known, 3) == [(3, None)]
@@ -239,7 +240,7 @@ def test_why_tells_that_a_period_is_no_longer_known() -> None:
         ("max: 50, per: member, every: day", "50 points a day, and what it had given on 2024-01-05"),
         ("times: 2, per: member, every: 24h", "2 times in 24h, and what it had given since 2024-01-04 07:00"),
     ):
-        explainer = Explainer(loaded([f"{{{limit}}}"]), 1)
+        explainer = Explainer(loaded([written("{$limit}", limit=limit)]), 1)
         member = Member(explainer)
         member.buy("2024-06-01T12:00:00Z", 1)
         explainer.begin()
@@ -267,12 +268,18 @@ def test_a_busy_members_state_stays_below_two_kilobytes(monkeypatch: pytest.Monk
     """Twenty limits of every form, 400 days of orders, one in ten of them late."""
     monkeypatch.undo()
     forms = [
-        f"{{max: 1000, per: member, every: {every}}}" for every in ("day", "week", "month", "quarter", "year", "2d")
+        written("{max: 1000, per: member, every: $every}", every=every)
+        for every in ("day", "week", "month", "quarter", "year", "2d")
     ]
-    forms += [f"{{times: 9, per: [member, purchase.store], every: {every}}}" for every in ("day", "24h")]
+    forms += [
+        written("{times: 9, per: [member, purchase.store], every: $every}", every=every) for every in ("day", "24h")
+    ]
     rules = "".join(
-        f"- {{id: r{n}, on: purchase, give: [{{points: {{rate: 1, per: 1.00, of: purchase.amount}}}}], "
-        f"limits: [{forms[n % len(forms)]}]}}\n"
+        written(
+            "- {id: r$n, on: purchase, give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}], limits: [$form]}\n",
+            n=n,
+            form=forms[n % len(forms)],
+        )
         for n in range(20)
     )
     head = f"schema: guerdon/1\nprogramme: p\ntimezone: {TIMEZONE}\ncurrency: USD\nrules:\n"
@@ -296,10 +303,18 @@ def test_a_busy_members_state_stays_below_two_kilobytes(monkeypatch: pytest.Monk
 @given(st.lists(st.integers(0, 60 * 24), min_size=2, max_size=14, unique=True), st.sampled_from(["10d", "48h", "1mo"]))
 def test_no_window_has_more_referees_than_a_referrer_may_have(hours: list[int], every: str) -> None:
     """Signups of one referrer's referees come over several partitions, in no order: two in any window, and no fewer."""
-    text = (
-        f"schema: guerdon/1\nprogramme: p\ntimezone: {TIMEZONE}\ncurrency: USD\n"
-        f"referral: {{max_per_referrer: {{times: 2, every: {every}}}}}\n"
-        "rules:\n- {id: r, on: signup, give: [{points: 1}]}\n"
+    text = written(
+        """\
+schema: guerdon/1
+programme: p
+timezone: $timezone
+currency: USD
+referral: {max_per_referrer: {times: 2, every: $every}}
+rules:
+- {id: r, on: signup, give: [{points: 1}]}
+""",
+        timezone=TIMEZONE,
+        every=every,
     )
     programme = load_programme(text, "p.yaml").programme
     assert programme is not None

@@ -13,6 +13,7 @@ from engine.programme.file.load import load_programme
 from engine.referral.codes import ALPHABET, LENGTH, code_of, is_well_formed, normalised
 from operations.simulate.run import simulate
 from schemas.scalars import instant_from_iso
+from tests.programme_text import written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,7 +180,7 @@ def test_touches_count_as_the_programme_says_and_a_code_beats_them(run: Any, how
         return {"type": "touch", "event_id": f"t{number}", "occurred_at": f"2024-{day}T10:00:00Z", **seen}
 
     before = (ANN, signup(2, "cat", "03-01"), touch(1, "ann", "03-02"), touch(2, "cat", "03-03"))
-    document = run(programme(f"{{attribution: {how}}}"), *before, signup(5, "bob", "03-04", visitor="v"))
+    document = run(programme(written("{attribution: $how}", how=how)), *before, signup(5, "bob", "03-04", visitor="v"))
     assert [(row["referrer_id"], row["channel"]) for row in document["referrals"]] == [(referrer, "wechat")]
     document = run(programme(), *before, signup(5, "bob", "03-04", visitor="v", referrer_id="ann"))
     assert [row["referrer_id"] for row in document["referrals"]] == ["ann"]
@@ -357,7 +358,7 @@ def test_a_refund_after_a_void_claims_nothing_again(run: Any) -> None:
 @pytest.mark.parametrize("first", [(), (refund(5, "bob", "03-05", "o3", 400),)])
 def test_a_void_gives_the_limit_back_whatever_a_refund_took_before(run: Any, first: tuple[Event, ...]) -> None:
     limit = "limits: [{times: 1, per: [member, referral.channel], every: year}]}"
-    rules = RULES.replace("of: referral.amount}}]}", f"of: referral.amount}}}}], {limit}")
+    rules = RULES.replace("of: referral.amount}}]}", written("of: referral.amount}}], $limit", limit=limit))
     bob = signup(2, "bob", "03-02", referrer_id="ann", channel="link")
     cat = signup(11, "cat", "03-10", referrer_id="ann", channel="link")
     document = run(programme(rules=rules), ANN, bob, FIRST, *first, VOID, cat, purchase(12, "cat", "03-11", 3000))
@@ -371,8 +372,8 @@ STATUS = (
 
 
 def tiers(metric: str, start: str) -> str:
-    levels = f"[{{id: low, from: 0}}, {{id: high, from: {start}}}]"
-    return f"tiers: {{metric: {metric}, window: lifetime, levels: {levels}}}\n"
+    levels = written("[{id: low, from: 0}, {id: high, from: $start}]", start=start)
+    return written("tiers: {metric: $metric, window: lifetime, levels: $levels}\n", metric=metric, levels=levels)
 
 
 def test_a_void_lowers_only_tiers_that_go_by_status(run: Any) -> None:
@@ -420,9 +421,15 @@ def test_a_referrer_is_judged_by_the_tier_they_have_when_the_referee_buys(run: A
     """1,000 of status in 2024 are gold until the end of 2025 at most; in 2026 ann is low again."""
     levels = "[{id: low, from: 0}, {id: gold, from: 1000}]"
     text = programme(
-        rules=f"tiers: {{metric: status, window: calendar_year, levels: {levels}}}\n"
-        "rules:\n- {id: own, on: purchase, give: [{status: 1000}]}\n"
-        "- {id: friend, on: referral, when: {referral.event: purchase, member.tier: gold}, give: [{points: 7}]}\n"
+        rules=written(
+            """\
+tiers: {metric: status, window: calendar_year, levels: $levels}
+rules:
+- {id: own, on: purchase, give: [{status: 1000}]}
+- {id: friend, on: referral, when: {referral.event: purchase, member.tier: gold}, give: [{points: 7}]}
+""",
+            levels=levels,
+        )
     )
     own = purchase(4, "ann", "03-03", 100)
     assert points(run(text, ANN, BOB, own, FIRST), "ann")["granted"] == 7

@@ -14,7 +14,8 @@ from engine.member.windows import LATE_MS
 from engine.programme.file.load import load_programme
 from schemas.events import Decision, MemberEvent, Refund, Share
 from tests.engine.books import turn_if_full
-from tests.engine.ledger.test_extremes import HEAD, OneMember, bought
+from tests.engine.ledger.test_extremes import HEAD, Stored, bought
+from tests.programme_text import written
 from tests.strategies.extremes import DAY_MS
 from tests.strategies.refund_histories import DELAYS, TEXT, Event, History, brought, histories, simulated
 from tests.system.load import START_MS
@@ -54,7 +55,7 @@ def shared(at_ms: int) -> Share:
     return Share(event_id=f"h{at_ms}", member_id="m", occurred_at=at_ms, object="x", channel="link")
 
 
-def told(member: OneMember, taken: MemberEvent) -> list[tuple[str, int, str | None]]:
+def told(member: Stored, taken: MemberEvent) -> list[tuple[str, int, str | None]]:
     return [(each.posting.type, each.amount, each.posting.reason) for each in member.take(taken)]
 
 
@@ -75,7 +76,7 @@ def test_an_order_is_known_for_a_window_and_seven_days_after_it_was_judged(
     clock_ms: int,
     expected: list[tuple[str, int, str | None]],
 ) -> None:
-    member = OneMember(f"{HEAD}{WINDOW}rules:\n{RATE}")
+    member = Stored(f"{HEAD}{WINDOW}rules:\n{RATE}")
     member.take(shared(START_MS + late_ms))
     member.take(bought(0, START_MS))
     member.take(shared(START_MS + late_ms + clock_ms))
@@ -83,7 +84,7 @@ def test_an_order_is_known_for_a_window_and_seven_days_after_it_was_judged(
     assert told(member, refunded(0, START_MS + 2 * DAY_MS)) == expected
 
 
-def _let_forget(member: OneMember, *, forgets: bool) -> None:
+def _let_forget(member: Stored, *, forgets: bool) -> None:
     if forgets:
         member.books.parts().pages[member.state.pages] = turn_page(member.state)
         member.forget()
@@ -95,7 +96,7 @@ def test_what_a_metric_counted_of_an_order_that_earned_nothing_is_known_as_long(
     metric = "metrics: {orders: {count: purchase, where: {member.held.vip: true}}}\n"
     badge = "- {id: badge, on: share, when: {share.object: x}, give: [{badge: vip}]}\n"
     again = "- {id: again, on: purchase, when: {history.orders: {gte: 1}}, give: [{points: 10}]}\n"
-    member = OneMember(f"{HEAD}{WINDOW}{metric}rules:\n{badge}{again}")
+    member = Stored(f"{HEAD}{WINDOW}{metric}rules:\n{badge}{again}")
     member.take(shared(START_MS - DAY_MS))
     member.take(Share(event_id="h", member_id="m", occurred_at=START_MS + late_ms, object="y", channel="link"))
     assert told(member, bought(0, START_MS)) == []
@@ -107,7 +108,9 @@ def test_what_a_metric_counted_of_an_order_that_earned_nothing_is_known_as_long(
 
 def test_a_void_takes_back_what_was_judged_long_after_it_occurred() -> None:
     rule = RATE.replace("on: purchase,", "on: purchase, when: {member.referrer: {exists: true}},")
-    member = OneMember(f"{HEAD}points: {{validity: 3d}}\n{WINDOW}rules:\n{rule}")
+    member = Stored(
+        written("${head}points: {validity: 3d}\n${window}rules:\n$rule", head=HEAD, window=WINDOW, rule=rule)
+    )
     member.state.referral = Referral("ann")
     member.take(shared(START_MS + 200 * DAY_MS))
     for number in range(9):
@@ -122,7 +125,7 @@ def test_a_void_takes_back_what_was_judged_long_after_it_occurred() -> None:
 
 def test_pages_of_orders_without_lots_do_not_grow_together() -> None:
     """Late orders that earn nothing are kept by themselves, eight a page at most, and go when their time is up."""
-    member = OneMember(f"{HEAD}{WINDOW}rules:\n{RATE.replace('rate: 1', 'rate: 0.000001')}")
+    member = Stored(f"{HEAD}{WINDOW}rules:\n{RATE.replace('rate: 1', 'rate: 0.000001')}")
     member.take(shared(START_MS + 200 * DAY_MS))
     for number in range(40):
         member.take(bought(number, START_MS + number))
@@ -202,7 +205,7 @@ def test_a_refund_of_a_late_order_is_counted_where_orders_are_numbered() -> None
 
 
 def test_what_refunds_have_claimed_of_a_late_order_is_kept_as_long_as_it_is_known() -> None:
-    member = OneMember(f"{HEAD}{WINDOW}rules:\n{RATE}")
+    member = Stored(f"{HEAD}{WINDOW}rules:\n{RATE}")
     member.take(shared(START_MS + 200 * DAY_MS))
     member.take(bought(0, START_MS))
     assert told(member, refunded(0, START_MS + 1, amount=400)) == [("points.reversed", 4, "refund")]
@@ -216,7 +219,7 @@ def test_a_window_gives_up_a_late_order_though_it_has_forgotten_the_days_around_
     """A rule gives to who has bought nothing for 30 days: the late order counts for the next one until it is back."""
     metric = "metrics: {recent: {sum: purchase.amount, over: 30d}}\n"
     rare = RATE.replace("give:", "when: {history.recent: {lt: 1.00}}, give:")
-    member = OneMember(f"{HEAD}{WINDOW}{metric}rules:\n{rare}")
+    member = Stored(f"{HEAD}{WINDOW}{metric}rules:\n{rare}")
     member.take(bought(8, START_MS - 40 * DAY_MS))
     member.take(bought(9, START_MS + late_ms - 31 * DAY_MS))
     member.take(shared(START_MS + late_ms))

@@ -18,6 +18,7 @@ from operations.simulate.run import simulate
 from schemas.canonical import event_identity
 from schemas.json_events import event_from_object
 from schemas.scalars import instant_from_iso
+from tests.programme_text import written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,11 +26,16 @@ if TYPE_CHECKING:
 HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: UTC\ncurrency: USD\n"
 RATE = "{points: {rate: 1, per: 1.00, of: purchase.amount}}"
 PROFILED = HEAD + (
-    "rules:\n"
-    f"- {{id: base, on: purchase, give: [{RATE}]}}\n"
-    "- {id: party, on: purchase, when: {member.birthday: {within: 3d}}, give: [{points: 7}]}\n"
-    "- {id: city, on: purchase, phase: boost,"
-    " give: [{multiply: {phase: base, key: member.attributes.city, by: {Oslo: 3}}}]}\n"
+    written(
+        """\
+rules:
+- {id: base, on: purchase, give: [$rate]}
+- {id: party, on: purchase, when: {member.birthday: {within: 3d}}, give: [{points: 7}]}
+- {id: city, on: purchase, phase: boost,
+   give: [{multiply: {phase: base, key: member.attributes.city, by: {Oslo: 3}}}]}
+""",
+        rate=RATE,
+    )
 )
 
 
@@ -112,7 +118,7 @@ def test_a_metric_gives_up_an_order_that_earned_nothing(balance: Any) -> None:
 
 
 def test_a_refund_later_than_anything_is_kept_for_is_refused(balance: Any) -> None:
-    programme = HEAD + f"refunds: {{window: 10d}}\nrules:\n- {{id: base, on: purchase, give: [{RATE}]}}\n"
+    programme = HEAD + written("refunds: {window: 10d}\nrules:\n- {id: base, on: purchase, give: [$rate]}\n", rate=RATE)
     late = [purchase(1, "2024-05-01", 1_000), purchase(2, "2024-05-30", 100), refund(3, "2024-05-09", 1)]
     assert balance(programme, *late)["available"] == 11
     assert balance(programme, late[0], late[2], late[1])["available"] == 1
@@ -138,9 +144,17 @@ def test_a_refund_of_what_a_rolling_window_has_forgotten_takes_nothing_from_what
 ) -> None:
     """20.00 in January left the window of 30 days long ago; their refund in April leaves 94.00 of March and April."""
     (tmp_path / "p.yaml").write_text(
-        HEAD + "metrics: {spent: {sum: purchase.amount}}\nrefunds: {window: 400d}\n"
-        "tiers: {metric: spent, window: rolling 30d, levels: [{id: low, from: 0}, {id: gold, from: 500.00}]}\n"
-        f"rules:\n- {{id: base, on: purchase, give: [{RATE}]}}\n",
+        HEAD
+        + written(
+            """\
+metrics: {spent: {sum: purchase.amount}}
+refunds: {window: 400d}
+tiers: {metric: spent, window: rolling 30d, levels: [{id: low, from: 0}, {id: gold, from: 500.00}]}
+rules:
+- {id: base, on: purchase, give: [$rate]}
+""",
+            rate=RATE,
+        ),
         encoding="utf-8",
     )
     days = [(1, "2024-01-01", 2_000), (2, "2024-03-20", 5_000), (3, "2024-04-05", 4_400)]

@@ -9,20 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import msgpack
 
-from engine.evaluate import fold
 from engine.intake.own_events import Attribution
-from engine.ledger.memory.books import MemoryBooks
-from engine.member.state import MemberState
 from engine.member.windows import Window
 from engine.programme.compile.module import compile_programme
-from engine.programme.file.load import load_programme
 from engine.programme.interpret.interpreter import Interpreter
-from engine.programme.rules.occurrence import Occurrence
 from engine.referral.tracker import Tracker
 from engine.store.members.ledgers import encoded_parts
 from engine.store.members.member_states import encode_state
-from schemas.canonical import event_identity
 from schemas.events import INT64_MAX, Activity, Item, Purchase, Refund, Signup
+from tests.engine.one_member import OneMember
+from tests.programme_text import loaded
 from tests.system.load import START_MS
 
 if TYPE_CHECKING:
@@ -69,32 +65,18 @@ rules:
 """
 
 
-class Member:
-    """Fold events into one member, and store them after each, as each transaction does."""
+class Member(OneMember):
+    """Fold events into one member, and hold what is stored after each transaction to be storable."""
 
-    def __init__(self, make_judge: MakeJudge) -> None:
-        found = load_programme(PROGRAMME, "p.yaml")
-        assert found.programme is not None, found.problems
-        self.state = MemberState()
-        self._judge = make_judge(found.programme, 1)
-        self._books = MemoryBooks({1: self._judge}.__getitem__)
-        self._seq = 0
-
-    def take(self, event: MemberEvent) -> list[RewardEvent]:
-        self._seq += 1
-        place = Occurrence(event_identity(event.source, event.event_id), self._seq, event.occurred_at)
-        if isinstance(event, Purchase):
-            self._books.record(event, 1)
-        rewards = list(fold(self.state, event, place, self._judge, self._books))
+    def settle(self) -> None:
         assert encode_state(self.state)
-        assert all(encoded_parts(self._books.parts()).values())
-        assert all(0 <= reward.amount <= INT64_MAX for reward in rewards)
-        return rewards
+        assert all(encoded_parts(self.books.parts()).values())
+        assert all(0 <= reward.amount <= INT64_MAX for reward in self.latest)
 
 
 @pytest.fixture(params=[compile_programme, Interpreter], ids=["compiled", "interpreted"])
 def member(request: pytest.FixtureRequest) -> Member:
-    return Member(request.param)
+    return Member(request.param(loaded(PROGRAMME), 1))
 
 
 def order(number: int, amount: int = INT64_MAX, lines: int = 0, after_ms: int = 0) -> Purchase:
@@ -173,7 +155,7 @@ steps = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(steps)
 def test_both_ways_of_judging_say_the_same_of_sums_at_their_edges(found: list[tuple[str, int, int, int]]) -> None:
-    compiled, interpreted = Member(compile_programme), Member(Interpreter)
+    compiled, interpreted = (Member(make(loaded(PROGRAMME), 1)) for make in (compile_programme, Interpreter))
     for number, (kind, of, amount, after_ms) in enumerate(found):
         event: MemberEvent = (
             refund(of, amount or None) if kind == "refund" else order(number, amount, 30 * (kind == "lines"), after_ms)

@@ -21,6 +21,7 @@ from schemas.events import Refund
 from schemas.json_events import event_to_object
 from schemas.partitioning import shard_of
 from tests.engine.history.test_replay import begun
+from tests.programme_text import written
 from tests.strategies.replays import differing, repeated
 from tests.system.batches import SCHEMAS, admitted, commit, purchase
 from tests.system.load import START_MS, activate
@@ -35,18 +36,20 @@ pytestmark = pytest.mark.postgres
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 RATED = "on: purchase, give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}]"
-PROGRAMME = f"""\
-schema: guerdon/1
+PROGRAMME = written(
+    """schema: guerdon/1
 programme: late
 timezone: America/New_York
 currency: USD
-refunds: {{window: 20d}}
+refunds: {window: 20d}
 rules:
-- {{id: daily, {RATED}, limits: [{{max: 12, per: member, every: day}}]}}
-- {{id: rolling, {RATED}, limits: [{{max: 15, per: member, every: 30h}}]}}
-- {{id: stores, {RATED}, limits: [{{times: 1, per: [member, purchase.store], every: week}}]}}
-- {{id: once, {RATED}, limits: [{{times: 1, per: [member, purchase.store]}}]}}
-"""
+- {id: daily, $rated, limits: [{max: 12, per: member, every: day}]}
+- {id: rolling, $rated, limits: [{max: 15, per: member, every: 30h}]}
+- {id: stores, $rated, limits: [{times: 1, per: [member, purchase.store], every: week}]}
+- {id: once, $rated, limits: [{times: 1, per: [member, purchase.store]}]}
+""",
+    rated=RATED,
+)
 
 
 def history(seed: int, events: int) -> list[Event]:

@@ -21,6 +21,7 @@ from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.rules.occurrence import Occurrence
 from schemas.canonical import event_identity
 from schemas.events import MemberEvent, Purchase, Signup
+from tests.programme_text import written
 from tests.strategies.met_events import histories, profile_histories, referral_histories
 from tests.strategies.programmes import profile_texts, programme_texts, referral_texts
 
@@ -130,8 +131,9 @@ def test_an_event_that_gives_nothing_makes_no_list() -> None:
 )
 def test_an_authors_text_is_never_code(hostile: str) -> None:
     quoted = "'" + hostile.replace("'", "''") + "'"
-    rule = (
-        f"- {{id: {quoted}, campaign: {quoted}, on: signup, when: {{signup.channel: {quoted}}}, give: [{{points: 7}}]}}"
+    rule = written(
+        "- {id: $quoted, campaign: $quoted, on: signup, when: {signup.channel: $quoted}, give: [{points: 7}]}",
+        quoted=quoted,
     )
     programme = loaded(HEAD + rule)
     signup = Signup(event_id="e", member_id="m", occurred_at=0, channel=hostile)
@@ -171,7 +173,10 @@ def test_rules_in_buckets_give_what_they_give_one_by_one(wanted: list[tuple[str,
 )  # fmt: skip
 def test_a_bucket_leaves_out_no_other_test_of_its_field(when: str) -> None:
     programme = loaded(
-        HEAD + "".join(f"- {{id: r{n}, on: purchase, when: {{{when}}}, give: [{{points: 1}}]}}\n" for n in range(9))
+        HEAD
+        + "".join(
+            written("- {id: r$n, on: purchase, when: {$when}, give: [{points: 1}]}\n", n=n, when=when) for n in range(9)
+        )
     )
     history: list[MemberEvent] = [
         Purchase(
@@ -196,8 +201,10 @@ def test_a_thousand_rules_compile_soon() -> None:
 
 def test_a_field_is_read_once_however_many_rules_test_it() -> None:
     rules = "\n".join(
-        f"- {{id: r{n}, on: purchase, when: {{purchase.channel: app, purchase.amount: {{gte: {n}}}}},"
-        " give: [{points: 1}]}"
+        written(
+            "- {id: r$n, on: purchase, when: {purchase.channel: app, purchase.amount: {gte: $n}}, give: [{points: 1}]}",
+            n=n,
+        )
         for n in range(20)
     )
     judge = compile_programme(loaded(HEAD + rules), 1)

@@ -18,6 +18,7 @@ from engine.programme.localtime import Calendar
 from engine.programme.rules.occurrence import Occurrence
 from schemas.events import Activity, Item, Purchase, Tender
 from schemas.scalars import instant_from_iso, iso_from_instant
+from tests.programme_text import written
 
 if TYPE_CHECKING:
     from engine.programme.model import Programme
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 def programme(when: str, on: str = "purchase", timezone: str = "UTC", head: str = "") -> Programme:
     text = f"schema: guerdon/1\nprogramme: p\ntimezone: {timezone}\ncurrency: USD\n{head}\nrules:\n"
-    found = load_programme(text + f"- {{id: r, on: {on}, when: {{{when}}}, give: [{{points: 1}}]}}", "p.yaml")
+    found = load_programme(
+        text + written("- {id: r, on: $on, when: {$when}, give: [{points: 1}]}", on=on, when=when), "p.yaml"
+    )
     assert found.programme is not None, "\n".join(map(str, found.problems))
     return found.programme
 
@@ -86,7 +89,7 @@ def test_between_takes_both_ends_in() -> None:
 
 def test_conditions_nest() -> None:
     nested = "{all: [{purchase.store: s1}, {not: {purchase.brand: b}}]}"
-    when = f"any: [{{purchase.channel: app}}, {nested}], not: {{purchase.tax: 1.00}}"
+    when = written("any: [{purchase.channel: app}, $nested], not: {purchase.tax: 1.00}", nested=nested)
     assert matches(when, purchase(channel="app"))
     assert not matches(when, purchase(channel="app", tax=100))
     assert matches(when, purchase(store="s1"))
@@ -227,7 +230,7 @@ def test_a_test_that_cannot_be_meant_is_refused(when: str, code: str) -> None:
     ],
 )  # fmt: skip
 def test_a_derived_field_that_cannot_be_meant_is_refused(derived: str, code: str) -> None:
-    head = f"derived: {{net: '{derived}'}}" if derived else "derived: {net: }"
+    head = written("derived: {net: '$derived'}", derived=derived) if derived else "derived: {net: }"
     assert set(codes("derived.net: {gte: 0}", head=head)) == {code}
 
 

@@ -184,6 +184,6 @@ def test_examples_are_no_part_of_what_judges(database_url: str, tmp_path: Path) 
     path = tmp_path / "programme.yaml"
     path.write_text(SIMPLE, encoding="utf-8")
     activate(database_url, path)
-    path.write_text(f"{SIMPLE}tests: [{{id: t, events: [], expect: {{counts: {{}}}}}}]", encoding="utf-8")
+    path.write_text(SIMPLE + "tests: [{id: t, events: [], expect: {counts: {}}}]", encoding="utf-8")
     with pytest.raises(AnswerIsNo, match="active already"):
         activate(database_url, path)

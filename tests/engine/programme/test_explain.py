@@ -22,6 +22,7 @@ from schemas.canonical import event_identity
 from schemas.events import Item, Purchase, Share, Signup, Tender
 from schemas.scalars import instant_from_iso
 from tests.engine.books import NO_BOOKS, VERSIONS
+from tests.programme_text import written
 from tests.strategies.met_events import histories
 from tests.strategies.programmes import programme_texts
 
@@ -63,8 +64,10 @@ def explained(programme: Programme, *history: MemberEvent) -> dict[str, RuleExpl
 
 def says(rule: str, *history: MemberEvent, sections: str = "") -> str:
     """Return the sentence about the only rule r, without its id."""
-    text = rule if "give:" in rule else f"{rule}, give: [{{points: 5}}]"
-    sentence = explained(loaded(f"- {{id: r, on: purchase, {text}}}\n", sections), *history)["r"].sentence
+    text = rule if "give:" in rule else written("$rule, give: [{points: 5}]", rule=rule)
+    sentence = explained(loaded(written("- {id: r, on: purchase, $text}\n", text=text), sections), *history)[
+        "r"
+    ].sentence
     assert sentence.startswith("r: ")
     return sentence.removeprefix("r: ").removeprefix("did not give, because ")
 
@@ -130,7 +133,7 @@ CONDITIONS = [
 def test_the_first_condition_that_failed_is_told_with_wanted_and_actual(when: str, sentence: str) -> None:
     tenders = (Tender(kind="card", amount=40),)
     bought = purchase(channel="store", coupons=("a", "b"), items=ITEMS, tenders=tenders)
-    assert says(f"when: {{{when}}}", bought) == sentence
+    assert says(written("when: {$when}", when=when), bought) == sentence
 
 
 def test_a_purchase_without_lines_has_none_that_the_rule_could_want() -> None:
@@ -160,7 +163,7 @@ def test_history_ages_and_what_is_held_are_told_as_they_were_before_the_event() 
     first = purchase(1, "2024-03-01T08:30:00-05:00")
     now = purchase(2)
     told = {
-        when: says(f"when: {{{when}}}", joined, first, now, sections=METRICS)
+        when: says(written("when: {$when}", when=when), joined, first, now, sections=METRICS)
         for when in (
             "history.buys: {gte: 5}",
             "history.last_buy: {lte: 24h}",
@@ -256,7 +259,7 @@ def test_a_limit_is_told_with_what_it_allows_and_what_is_used_since_when() -> No
     ("month", "in 2024-03"), ("quarter", "in 2024-Q1"), ("year", "in 2024"), ("lifetime", "so far"),
 ])  # fmt: skip
 def test_each_period_of_a_limit_has_its_name(every: str, period: str) -> None:
-    told = says(f"limits: [{{times: 1, per: member, every: {every}}}]", purchase(1), purchase(2))
+    told = says(written("limits: [{times: 1, per: member, every: $every}]", every=every), purchase(1), purchase(2))
     assert told.endswith(f"and had given 1 time {period}")
 
 
@@ -288,7 +291,7 @@ def test_an_award_is_told_with_how_it_came_to_be(give: str, sentence: str) -> No
     sections = "derived: {net: purchase.amount - purchase.tender.card}\n"
     bought = purchase(items=ITEMS, tenders=(Tender(kind="card", amount=40),))
     limit = ", limits: [{times: 9, per: member}]"
-    assert says(f"give: [{{{give}}}]{limit}", bought, sections=sections) == sentence
+    assert says(written("give: [{$give}]$limit", give=give, limit=limit), bought, sections=sections) == sentence
 
 
 def test_a_multiplier_is_told_with_its_base_and_its_key() -> None:

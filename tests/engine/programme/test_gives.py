@@ -2,58 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from msgspec import msgpack
 
-from engine.evaluate import fold
-from engine.member.state import MemberState, Memory, turn_uses
+from engine.member.state import Memory, turn_uses
 from engine.member.windows import ENTRIES_MAX, VALUES_MAX, Window
-from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
-from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.model import Cohort, Draw
 from engine.programme.rules.draws import is_treated, wins
 from engine.programme.rules.occurrence import Occurrence
-from schemas.canonical import event_identity
 from schemas.events import Item, Purchase, Share
 from schemas.scalars import instant_from_iso, iso_from_instant
-from tests.engine.books import NO_BOOKS
+from tests.engine.one_member import BothWays
+from tests.programme_text import head, loaded, written
 
-if TYPE_CHECKING:
-    from engine.programme.rules.protocol import Judge
-    from schemas.events import MemberEvent
-    from schemas.rewards import RewardEvent
-
-HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: America/New_York\ncurrency: USD\nrules:\n"
+HEAD = head("America/New_York") + "rules:\n"
 BASE = "{id: base, on: purchase, give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}]"
 HOUR_MS = 3_600_000
 
 
-class Member:
-    """Fold events into one member by both ways of judging, which must agree."""
+class Member(BothWays):
+    """Fold events into one member, by rules given as text."""
 
-    def __init__(self, *rules: str) -> None:
-        text = HEAD + "".join(f"- {rule}\n" for rule in rules)
-        found = load_programme(text, "p.yaml")
-        assert found.programme is not None, "\n".join(map(str, found.problems))
-        assert found.not_judged == ()
-        self.judges: list[Judge] = [compile_programme(found.programme, 1), Interpreter(found.programme, 1)]
-        self.states = [MemberState(), MemberState()]
+    def __init__(self, *each: str) -> None:
+        super().__init__(loaded(HEAD + "".join(f"- {rule}\n" for rule in each)))
         self.count = 0
 
     @property
     def memory(self) -> Memory:
         return self.states[0].remembering()
-
-    def take(self, event: MemberEvent) -> list[RewardEvent]:
-        occurrence = Occurrence(event_identity(event.source, event.event_id), 1, event.occurred_at)
-        pairs = zip(self.states, self.judges, strict=True)
-        compiled, interpreted = (list(fold(state, event, occurrence, judge, NO_BOOKS)) for state, judge in pairs)
-        assert compiled == interpreted
-        assert self.states[0] == self.states[1]
-        return compiled
 
     def buy(
         self, amount: int, at: str = "2024-03-01T12:00:00Z", **fields: Any
@@ -66,7 +45,10 @@ class Member:
 
 def gives(give: str, amount: int = 10_000, **fields: Any) -> list[tuple[str, int]]:
     return [
-        (unit, award) for _, unit, award, _ in Member(f"{{id: r, on: purchase, give: [{give}]}}").buy(amount, **fields)
+        (unit, award)
+        for _, unit, award, _ in Member(written("{id: r, on: purchase, give: [$give]}", give=give)).buy(
+            amount, **fields
+        )
     ]
 
 
@@ -127,10 +109,13 @@ def test_multipliers_add_on_what_earlier_phases_gave_after_their_limits() -> Non
 def test_a_group_gives_where_its_picked_rule_stands() -> None:
     group = "group: {id: g, pick: best}"
     member = Member(
-        f"{{id: a, on: purchase, priority: 9, {group}, give: [{{points: 50}}],"
-        " limits: [{max: 60, per: member, every: day}]}",
+        written(
+            "{id: a, on: purchase, priority: 9, $group, give: [{points: 50}],"
+            " limits: [{max: 60, per: member, every: day}]}",
+            group=group,
+        ),
         "{id: between, on: purchase, priority: 5, give: [{points: 1}]}",
-        f"{{id: c, on: purchase, {group}, give: [{{points: 20}}, {{status: 1000}}]}}",
+        written("{id: c, on: purchase, $group, give: [{points: 20}, {status: 1000}]}", group=group),
     )
     assert [row[0] for row in member.buy(1)] == ["a", "between"]
     assert [row[0] for row in member.buy(1)] == ["between", "c", "c"]  # only 10 are left to a
@@ -138,7 +123,9 @@ def test_a_group_gives_where_its_picked_rule_stands() -> None:
 
 def test_a_lost_group_uses_no_limit_and_ties_go_by_priority_and_id() -> None:
     group = "group: {id: g, pick: best}, give: [{points: 5}], limits: [{times: 1, per: member, every: day}]"
-    member = Member(f"{{id: b, on: purchase, {group}}}", f"{{id: a, on: purchase, {group}}}")
+    member = Member(
+        written("{id: b, on: purchase, $group}", group=group), written("{id: a, on: purchase, $group}", group=group)
+    )
     assert [row[0] for row in member.buy(1)] == ["a"]
     assert [row[0] for row in member.buy(1)] == ["b"]
 
@@ -179,7 +166,7 @@ def test_cohorts_and_draws_are_the_documented_hashes() -> None:
     ],
 )  # fmt: skip
 def test_a_period_ends_where_the_calendar_says(every: str, last: str, first: str) -> None:
-    member = Member(BASE + f", limits: [{{max: 100, per: member, every: {every}}}]}}")
+    member = Member(BASE + written(", limits: [{max: 100, per: member, every: $every}]}", every=every))
     began = "2024-03-10T16:00:00Z"
     assert member.buy(7_000, began) == [("base", "points", 70, None)]
     assert member.buy(7_000, last) == [("base", "points", 30, None), ("base", "points", 40, "limit_max")]
@@ -208,8 +195,7 @@ def test_a_busy_members_state_is_bounded() -> None:
     member = Member(
         BASE + ", limits: [{max: 1000000, per: member, every: 90d}, {times: 9999, per: [member, purchase.store]}]}"
     )
-    member.states.pop()
-    judge = member.judges[0]
+    judge = member.members[0].judge
     for n in range(5_000):
         event = Purchase(
             event_id=f"e{n}", member_id="m", order_id="o", currency="USD", amount=100, store=f"s{n}",
@@ -262,7 +248,7 @@ def test_a_merged_window_never_forgets_early() -> None:
     ],
 )  # fmt: skip
 def test_a_rule_that_cannot_be_meant_is_refused(rule: str, code: str) -> None:
-    text = HEAD + f"- {{id: r, on: purchase, {rule}}}"
+    text = HEAD + written("- {id: r, on: purchase, $rule}", rule=rule)
     assert [problem.code.value for problem in load_programme(text, "p.yaml").problems] == [code]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given as drawing
@@ -13,50 +13,36 @@ from msgspec import msgpack
 from engine.evaluate import fold
 from engine.member.state import MemberState, is_full, turn_page, turn_uses
 from engine.member.windows import ENTRIES_MAX, VALUES_MAX
-from engine.programme.compile.module import compile_programme
 from engine.programme.conditions import Duration
 from engine.programme.file.load import load_programme
-from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.localtime import calendar_of
 from engine.programme.rules.occurrence import Occurrence
-from schemas.canonical import event_identity
 from schemas.events import Activity, Purchase, Signup
 from schemas.scalars import instant_from_iso
 from tests.engine.books import NO_BOOKS
+from tests.engine.one_member import BothWays
+from tests.programme_text import head, loaded, rules, written
 
-if TYPE_CHECKING:
-    from engine.programme.rules.protocol import Judge
-
-HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: America/New_York\ncurrency: USD\n"
+HEAD = head("America/New_York")
 NOON = "T17:00:00Z"
 
 
-class Member:
-    """Fold events into one member by both ways of judging, which must agree."""
+class Member(BothWays):
+    """Fold events into one member, by sections and rules given as text."""
 
-    def __init__(self, head: str, *rules: str) -> None:
-        text = f"{HEAD}{head}\nrules:\n" + "".join(f"- {rule}\n" for rule in rules)
-        found = load_programme(text, "p.yaml")
-        assert found.programme is not None, "\n".join(map(str, found.problems))
-        assert found.not_judged == ()
-        self.judges: list[Judge] = [compile_programme(found.programme, 1), Interpreter(found.programme, 1)]
-        self.states = [MemberState(), MemberState()]
+    def __init__(self, sections: str, *each: str) -> None:
+        super().__init__(loaded(f"{HEAD}{sections}\n{rules(*each)}"))
         self.count = 0
 
-    def take(self, event: Purchase | Signup | Activity) -> list[tuple[str, int]]:
-        occurrence = Occurrence(event_identity(event.source, event.event_id), 1, event.occurred_at)
-        pairs = zip(self.states, self.judges, strict=True)
-        compiled, interpreted = (list(fold(state, event, occurrence, judge, NO_BOOKS)) for state, judge in pairs)
-        assert compiled == interpreted
-        assert self.states[0] == self.states[1]
-        given = [r for r in compiled if r.posting.unit != "challenge" and r.posting.type != "benefit.ended"]
+    def gets(self, event: Purchase | Signup | Activity) -> list[tuple[str, int]]:
+        given = [r for r in self.take(event) if r.posting.unit != "challenge" and r.posting.type != "benefit.ended"]
         return [(r.posting.rule_id or r.posting.type, r.amount) for r in given]
 
     def buy(self, at: str, amount: int = 100, **fields: Any) -> list[tuple[str, int]]:
-        return self.take(Purchase(**self.head(at), order_id="o", currency="USD", amount=amount, **fields))
+        return self.gets(Purchase(**self.head(at), order_id="o", currency="USD", amount=amount, **fields))
 
     def act(self, at: str, kind: str = "login") -> list[tuple[str, int]]:
-        return self.take(Activity(**self.head(at), kind=kind))
+        return self.gets(Activity(**self.head(at), kind=kind))
 
     def head(self, at: str) -> dict[str, Any]:
         return self.head_at(instant_from_iso(at if "T" in at else at + NOON, "at"))
@@ -69,7 +55,9 @@ class Member:
 def counts(metric: str, on: str = "purchase") -> Member:
     """Return a member whose every event gives a point for each that the metric says; none for 0."""
     give = "{points: {rate: 1, per: 1, of: history.m}}"
-    return Member(f"metrics: {{m: {metric}}}", f"{{id: r, on: {on}, give: [{give}]}}")
+    return Member(
+        written("metrics: {m: $metric}", metric=metric), written("{id: r, on: $on, give: [$give]}", on=on, give=give)
+    )
 
 
 def given(rewards: list[tuple[str, int]]) -> int:
@@ -100,7 +88,7 @@ def test_a_sum_adds_in_the_unit_of_its_field_and_stays_within_64_bits() -> None:
 )
 def test_a_window_is_open_at_its_beginning(over: str, before: str, inside: str) -> None:
     for at, seen in ((before, 0), (inside, 1)):
-        member = counts(f"{{count: purchase, over: {over}}}")
+        member = counts(written("{count: purchase, over: $over}", over=over))
         member.buy("2024-03-09T17:00:00Z")
         assert given(member.buy(at)) == seen
 
@@ -133,8 +121,8 @@ def test_the_time_since_the_last_event_and_the_signup_are_ages() -> None:
         "{id: new, on: purchase, when: {member.age: {within: 1mo}}, give: [{points: 4}]}",
     )
     assert given(member.buy("2024-01-30")) == 2
-    member.take(Signup(**member.head("2024-01-31")))
-    member.take(Signup(**member.head("2024-02-20")))
+    member.gets(Signup(**member.head("2024-01-31")))
+    member.gets(Signup(**member.head("2024-02-20")))
     assert [given(member.buy(at)) for at in ("2024-02-29", "2024-03-01", "2024-03-31T15:59:59Z", "2024-04-30")] == [
         5, 0, 0, 1,
     ]  # fmt: skip
@@ -149,7 +137,8 @@ def test_a_segment_is_its_condition() -> None:
         "{contains: rare}", "{contains_any: [rare, regular]}", "{contains_all: [rare, regular]}", "{exists: false}",
     ]  # fmt: skip
     rules = [
-        f"{{id: r{n}, on: purchase, when: {{member.segment: {t}}}, give: [{{points: 1}}]}}" for n, t in enumerate(tests)
+        written("{id: r$n, on: purchase, when: {member.segment: $t}, give: [{points: 1}]}", n=n, t=t)
+        for n, t in enumerate(tests)
     ]
     member = Member(head, *rules)
     assert [[rule for rule, _ in member.buy("2024-03-01")] for _ in range(4)] == [
@@ -172,7 +161,12 @@ def test_balance_and_badges_are_those_before_the_event() -> None:
 
 
 def challenged(challenge: str, more: str = "") -> Member:
-    return Member("", f"{{id: r, on: purchase, challenge: {challenge}, give: [{{points: 1}}]{more}}}")
+    return Member(
+        "",
+        written(
+            "{id: r, on: purchase, challenge: $challenge, give: [{points: 1}]$more}", challenge=challenge, more=more
+        ),
+    )
 
 
 def test_a_challenge_ends_with_its_first_completion_unless_it_repeats() -> None:
@@ -204,7 +198,7 @@ def test_a_member_with_100_000_events_has_a_state_of_bounded_size() -> None:
         " challenge: {count: 600, within: 1y, repeat: after_completion}}",
         "{id: v, on: purchase, give: [{points: 1}], limits: [{times: 5, per: [member, purchase.store], every: 30d}]}",
     )
-    state, judge = MemberState(), member.judges[0]
+    state, judge = MemberState(), member.members[0].judge
     sizes = []
     for n in range(100_000):
         event = Purchase(
@@ -236,7 +230,7 @@ def test_windows_reach_the_same_time_of_earlier_days_when_clocks_change(half_hou
     member = Member(
         "metrics: {a: {count: purchase, over: 1d}, b: {sum: purchase.amount, over: 9d},"
         " c: {count: purchase, over: 1mo}}",
-        *(f"{{id: {name}, on: purchase, give: [{give % name}]}}" for name in "abc"),
+        *(written("{id: $name, on: purchase, give: [$value]}", name=name, value=give % name) for name in "abc"),
     )
     calendar = calendar_of("America/New_York")
     came: list[int] = []
@@ -246,7 +240,7 @@ def test_windows_reach_the_same_time_of_earlier_days_when_clocks_change(half_hou
             sum(calendar.before(at_ms, length) < earlier_ms <= at_ms for earlier_ms in came)
             for length in (Duration(days=1), Duration(days=9), Duration(months=1))
         ]
-        rewards = member.take(Purchase(**member.head_at(at_ms), order_id="o", currency="USD", amount=100))
+        rewards = member.gets(Purchase(**member.head_at(at_ms), order_id="o", currency="USD", amount=100))
         assert [dict(rewards).get(name, 0) for name in "abc"] == came_within
         came.append(at_ms)
 
@@ -266,8 +260,10 @@ def test_windows_reach_the_same_time_of_earlier_days_when_clocks_change(half_hou
     ],
 )  # fmt: skip
 def test_history_that_cannot_be_meant_is_refused(head: str, code: str) -> None:
-    text = (
-        f"{HEAD}{head}\nrules:\n- {{id: r, on: purchase, when: {{history.m: {{exists: true}}}}, give: [{{points: 1}}]}}"
+    text = written(
+        "$head$head2\nrules:\n- {id: r, on: purchase, when: {history.m: {exists: true}}, give: [{points: 1}]}",
+        head=HEAD,
+        head2=head,
     )
     text = text if "{m:" in head else text.replace("when: {history.m: {exists: true}}, ", "")
     assert code in [problem.code.value for problem in load_programme(text, "p.yaml").problems]
@@ -287,5 +283,5 @@ def test_history_that_cannot_be_meant_is_refused(head: str, code: str) -> None:
     ],
 )  # fmt: skip
 def test_a_rule_about_the_past_that_cannot_be_meant_is_refused(rule: str, code: str) -> None:
-    text = f"{HEAD}rules:\n- {{id: r, on: purchase, {rule}, give: [{{points: 1}}]}}"
+    text = written("${head}rules:\n- {id: r, on: purchase, $rule, give: [{points: 1}]}", head=HEAD, rule=rule)
     assert [problem.code.value for problem in load_programme(text, "p.yaml").problems] == [code]

@@ -19,6 +19,7 @@ from engine.programme.file.problems import Severity
 from engine.programme.model import FixedAmount, Programme, RatedAmount, Rounding, Rule
 from tests.conformance.cases import all_cases
 from tests.places import EXAMPLES
+from tests.programme_text import written
 from tests.strategies.programmes import programme_texts
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def only_rule(rule: str, currency: str = "USD") -> Rule:
 
 
 def when(test: str, on: str = "purchase") -> list[FieldTest]:
-    condition = only_rule(f"{{id: a, on: {on}, when: {{{test}}}, {GIVE}}}").when
+    condition = only_rule(written("{id: a, on: $on, when: {$test}, $give}", on=on, test=test, give=GIVE)).when
     assert isinstance(condition, AllOf)
     return [part for part in condition.parts if isinstance(part, FieldTest)]
 
@@ -69,14 +70,16 @@ def test_text_means_what_is_written(written: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("currency", "written", "minor"),
+    ("currency", "amount", "minor"),
     [
         ("USD", "20.00", 2000), ("USD", "20", 2000), ("USD", "20.5", 2050), ("USD", "010", 1000), ("USD", "0.29", 29),
         ("JPY", "20", 20), ("KWD", "1.234", 1234), ("CLF", "0.0001", 1), ("USD", "92233720368547758.07", 2**63 - 1),
     ],
 )  # fmt: skip
-def test_money_is_written_in_major_units_and_held_in_minor_ones(currency: str, written: str, minor: int) -> None:
-    rule = only_rule(f"{{id: a, on: purchase, when: {{purchase.amount: {written}}}, {GIVE}}}", currency)
+def test_money_is_written_in_major_units_and_held_in_minor_ones(currency: str, amount: str, minor: int) -> None:
+    rule = only_rule(
+        written("{id: a, on: purchase, when: {purchase.amount: $amount}, $give}", amount=amount, give=GIVE), currency
+    )
     assert isinstance(rule.when, AllOf)
     (test,) = rule.when.parts
     assert isinstance(test, FieldTest)
@@ -84,7 +87,7 @@ def test_money_is_written_in_major_units_and_held_in_minor_ones(currency: str, w
 
 
 @pytest.mark.parametrize(
-    ("currency", "written", "code"),
+    ("currency", "amount", "code"),
     [
         ("USD", "20.001", "too_precise"), ("USD", "20.000", "too_precise"), ("JPY", "20.0", "too_precise"),
         ("USD", "-1", "out_of_range"), ("USD", "92233720368547758.08", "out_of_range"), ("USD", "1e3", "wrong_type"),
@@ -93,8 +96,10 @@ def test_money_is_written_in_major_units_and_held_in_minor_ones(currency: str, w
         ("USD", "٣", "wrong_type"), ("USD", "", "missing_value"), ("USD", "{}", "missing_value"),
     ],
 )  # fmt: skip
-def test_money_that_cannot_be_meant_is_refused(currency: str, written: str, code: str) -> None:
-    text = HEAD.replace("USD", currency) + f"- {{id: a, on: purchase, when: {{purchase.amount: {written} }}, {GIVE}}}"
+def test_money_that_cannot_be_meant_is_refused(currency: str, amount: str, code: str) -> None:
+    text = HEAD.replace("USD", currency) + written(
+        "- {id: a, on: purchase, when: {purchase.amount: $amount }, $give}", amount=amount, give=GIVE
+    )
     assert codes(text) == [code]
 
 
@@ -115,7 +120,9 @@ def test_conditions_are_read_in_the_order_written() -> None:
 
 def test_gives_are_exact_fractions() -> None:
     give = "[{points: 7}, {points: {amount: 8}}, {points: {rate: 0.29, per: 2.00, of: purchase.amount, round: ceil}}]"
-    fixed, amount, rated = (give.amount for give in only_rule(f"{{id: a, on: purchase, give: {give}}}").gives)
+    fixed, amount, rated = (
+        give.amount for give in only_rule(written("{id: a, on: purchase, give: $give}", give=give)).gives
+    )
     assert (fixed, amount) == (FixedAmount(7), FixedAmount(8))
     assert isinstance(rated, RatedAmount)
     assert (rated.numerator, rated.denominator, rated.rounding) == (29, 20_000, Rounding.CEIL)
@@ -139,12 +146,12 @@ ONE_RULE = "- {id: a, on: purchase, %s}\n"
         (HEAD.replace("UTC", "Asia/Shangai"), 3, 11, "unknown_value", "Asia/Shanghai"),
         (HEAD.replace("USD", "usd"), 4, 11, "unknown_value", "USD"),
         (HEAD + "- {id: a, on: purchse, give: [{points: 1}]}", 6, 15, "unknown_value", "purchase"),
-        (HEAD + ONE_RULE % f"wen: {{}}, {GIVE}", 6, 25, "unknown_field", "when"),
-        (HEAD + ONE_RULE % f"when: {{purchase.chanel: app}}, {GIVE}", 6, 32, "unknown_field", "purchase.channel"),
-        (HEAD + ONE_RULE % f"when: {{share.object: app}}, {GIVE}", 6, 32, "other_event", None),
-        (HEAD + ONE_RULE % f"when: {{purchase.amount: {{gtee: 1}}}}, {GIVE}", 6, 50, "unknown_field", "gte"),
-        (HEAD + ONE_RULE % f"when: {{purchase.store: {{gte: 1}}}}, {GIVE}", 6, 49, "wrong_test", None),
-        (HEAD + ONE_RULE % f"when: {{purchase.store: []}}, {GIVE}", 6, 48, "never_matches", None),
+        (HEAD + ONE_RULE % ("wen: {}, " + GIVE), 6, 25, "unknown_field", "when"),
+        (HEAD + ONE_RULE % ("when: {purchase.chanel: app}, " + GIVE), 6, 32, "unknown_field", "purchase.channel"),
+        (HEAD + ONE_RULE % ("when: {share.object: app}, " + GIVE), 6, 32, "other_event", None),
+        (HEAD + ONE_RULE % ("when: {purchase.amount: {gtee: 1}}, " + GIVE), 6, 50, "unknown_field", "gte"),
+        (HEAD + ONE_RULE % ("when: {purchase.store: {gte: 1}}, " + GIVE), 6, 49, "wrong_test", None),
+        (HEAD + ONE_RULE % ("when: {purchase.store: []}, " + GIVE), 6, 48, "never_matches", None),
         (HEAD + ONE_RULE % f"when: [purchase.store], {GIVE}", 6, 31, "wrong_type", None),
         (HEAD + "- {id: a, on: share, when: {share.verified: yes}, give: [{points: 1}]}", 6, 45, "wrong_type", None),
         (HEAD + ONE_RULE % "give: [{point: 1}]", 6, 33, "unknown_field", "points"),
@@ -196,15 +203,15 @@ def test_a_mistake_is_named_with_its_place(
     ],
 )
 def test_a_limit_that_cannot_be_meant_is_refused(limit: str, code: str) -> None:
-    assert codes(HEAD + f"- {{id: a, on: signup, give: [{{points: 6}}], limits: [{limit}]}}") == [code]
+    assert codes(HEAD + written("- {id: a, on: signup, give: [{points: 6}], limits: [$limit]}", limit=limit)) == [code]
 
 
 @pytest.mark.parametrize(
     ("part", "place"),
     [
         ("metrics: {m: {count: refund}}\n" + NO_RULES, 1),
-        (HEAD + ONE_RULE % f"draw: {{chance: 1%, commit: {'0a' * 32}}}, {GIVE}", 6),
-        (HEAD + ONE_RULE % f"{GIVE}, limits: [{{max: 1, per: campaign, every: 24h}}]", 6),
+        (HEAD + ONE_RULE % written("draw: {chance: 1%, commit: $value}, $give", value="0a" * 32, give=GIVE), 6),
+        (HEAD + ONE_RULE % written("$give, limits: [{max: 1, per: campaign, every: 24h}]", give=GIVE), 6),
     ],
 )  # fmt: skip
 def test_language_that_comes_later_is_told_from_mistakes(part: str, place: int) -> None:
@@ -241,7 +248,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
     ],
 )
 def test_tests_that_contradict_each_other_are_found(test: str, codes_: list[str]) -> None:
-    assert codes(HEAD + ONE_RULE % f"when: {{{test}}}, {GIVE}") == codes_
+    assert codes(HEAD + ONE_RULE % written("when: {$test}, $give", test=test, give=GIVE)) == codes_
 
 
 def test_a_rate_without_a_limit_draws_a_warning_and_loads() -> None:
@@ -293,9 +300,10 @@ CONTRADICTORY = HEAD + "- {id: a, on: purchase, when: {purchase.tax: {lt: 0}, al
         "!" * 900_000, "&" * 900_000, "*" * 900_000, "a: |\n" + " x\n" * 300_000, "%YAML 9.9\n---\n", "\ud800", "\x00",
         HEAD + "- {id: a, on: purchase, when: {purchase.store: {in: [" + "a, " * 90_000 + "]}}, give: []}",
         "<<: {a: b}", "a: b: c", "? [a]\n: b", "%TAG ! tag:x:\n---\n", HEAD + ("- {id: " + "x" * 300 + "}\n") * 3000,
-        HEAD + "".join(f"- {{id: a{n}, oon: b}}\n" for n in range(30_000)),
-        CONTRADICTORY % ", ".join(f"{{purchase.amount: {{ne: {n}}}}}" for n in range(6_000)),
-        CONTRADICTORY % ", ".join(f"{{any: [{{purchase.tax: {n}}}, {{purchase.brand: b}}]}}" for n in range(2_000)),
+        HEAD + "".join(written("- {id: a$n, oon: b}\n", n=n) for n in range(30_000)),
+        CONTRADICTORY % ", ".join(written("{purchase.amount: {ne: $n}}", n=n) for n in range(6_000)),
+        CONTRADICTORY
+        % ", ".join(written("{any: [{purchase.tax: $n}, {purchase.brand: b}]}", n=n) for n in range(2_000)),
         CONTRADICTORY % ", ".join("{time.day: 30, time.month: 2, time.weekday: mon}" for n in range(2_000)),
     ],
     ids=range(28),

@@ -17,6 +17,7 @@ from engine.programme.file.problems import Problems
 from engine.programme.file.when import Names, WhenReader
 from engine.programme.interpret.facts import Facts
 from engine.programme.localtime import calendar_of
+from tests.programme_text import written
 from tests.strategies.met_events import purchases
 from tests.strategies.programmes import METRICS, conditions
 
@@ -26,7 +27,9 @@ DERIVED = "derived: {net: purchase.amount - purchase.tender.card + purchase.tax}
 
 def found(rule: str, head: str = "", on: str = "purchase") -> list[tuple[str, str]]:
     """Return each code and what stands at its place."""
-    text = f"{HEAD}{head}rules:\n- {{id: r, on: {on}, give: [{{points: 1}}], {rule}}}\n"
+    text = written(
+        "$head${head2}rules:\n- {id: r, on: $on, give: [{points: 1}], $rule}\n", head=HEAD, head2=head, on=on, rule=rule
+    )
     lines = text.splitlines()
     problems = [problem for problem in load_programme(text, "p.yaml").problems if problem.code != "unread"]
     return [(problem.code, lines[problem.line - 1][problem.column - 1 :]) for problem in problems]
@@ -63,7 +66,7 @@ def found(rule: str, head: str = "", on: str = "purchase") -> list[tuple[str, st
     ],
 )  # fmt: skip
 def test_what_excludes_each_other_is_found_at_its_place(when: str, at: str) -> None:
-    ((code, text),) = [each for each in found(f"when: {{{when}}}") if each[0] == "never_matches"]
+    ((code, text),) = [each for each in found(written("when: {$when}", when=when)) if each[0] == "never_matches"]
     assert code == "never_matches"
     assert f"{text}, give".startswith(at), text
 
@@ -85,7 +88,7 @@ def test_what_excludes_each_other_is_found_at_its_place(when: str, at: str) -> N
     ],
 )  # fmt: skip
 def test_what_may_hold_is_not_refused(when: str) -> None:
-    assert [each for each in found(f"when: {{{when}}}") if each[0] == "never_matches"] == []
+    assert [each for each in found(written("when: {$when}", when=when)) if each[0] == "never_matches"] == []
 
 
 @pytest.mark.parametrize(
@@ -158,9 +161,11 @@ def condition_of(text: str, trigger: str) -> Condition:
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_what_is_said_to_be_impossible_no_event_fulfils(data: st.DataObject) -> None:
-    tests = data.draw(st.lists(conditions("purchase").map(lambda test: f"{{{test}}}"), min_size=1, max_size=4))
-    turned = [data.draw(st.sampled_from([test, test, f"{{not: {test}}}"])) for test in tests]
-    condition = condition_of(f"{{all: [{', '.join(turned)}]}}", "purchase")
+    tests = data.draw(
+        st.lists(conditions("purchase").map(lambda test: written("{$test}", test=test)), min_size=1, max_size=4)
+    )
+    turned = [data.draw(st.sampled_from([test, test, written("{not: $test}", test=test)])) for test in tests]
+    condition = condition_of(written("{all: [$value]}", value=", ".join(turned)), "purchase")
     calendar = calendar_of("America/New_York")
     if Possibilities("USD", calendar).may_hold(condition):
         return
@@ -174,8 +179,8 @@ def test_what_an_event_fulfils_is_possible(data: st.DataObject) -> None:
     event = data.draw(purchases)
     facts = Facts.before(event, MemberState(), calendar_of("America/New_York"))
     tests = data.draw(st.lists(conditions("purchase"), min_size=2, max_size=8))
-    parts = [condition_of(f"{{all: [{{{test}}}]}}", "purchase") for test in tests]
-    true = [part if facts.holds(part) else condition_of(f"{{not: {{{test}}}}}", "purchase")
+    parts = [condition_of(written("{all: [{$test}]}", test=test), "purchase") for test in tests]
+    true = [part if facts.holds(part) else condition_of(written("{not: {$test}}", test=test), "purchase")
             for part, test in zip(parts, tests, strict=True)]  # fmt: skip
     assert facts.holds(AllOf(tuple(true)))
     assert Possibilities("USD", calendar_of("America/New_York")).may_hold(*true)

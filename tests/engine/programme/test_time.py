@@ -16,6 +16,7 @@ from schemas.canonical import event_identity
 from schemas.events import Activity
 from schemas.scalars import instant_from_iso, iso_from_instant
 from tests.engine.books import NO_BOOKS
+from tests.programme_text import written
 
 if TYPE_CHECKING:
     from engine.programme.rules.protocol import Judge
@@ -105,7 +106,7 @@ def test_hours_are_exact_and_days_keep_the_time_on_the_wall() -> None:
     ],
 )
 def test_a_clock_window_follows_the_wall(window: str, instants: list[str], given: list[int]) -> None:
-    rule = f"{{id: r, on: activity, when: {{time.clock: {window}}}, give: [{{points: 1}}]}}"
+    rule = written("{id: r, on: activity, when: {time.clock: $window}, give: [{points: 1}]}", window=window)
     assert points(NEW_YORK, rule, *instants) == given
 
 
@@ -128,7 +129,7 @@ def test_a_clock_window_follows_the_wall(window: str, instants: list[str], given
     ],
 )
 def test_what_is_given_ends_by_the_calendar(lasts: str, at: str, until: str) -> None:
-    rule = f"{{id: r, on: activity, give: [{{benefit: {{id: vip, for: {lasts}}}}}]}}"
+    rule = written("{id: r, on: activity, give: [{benefit: {id: vip, for: $lasts}}]}", lasts=lasts)
     ((benefit,),) = rewards(NEW_YORK, rule, at)
     assert iso_from_instant(benefit.expires_at_ms or 0) == until
 
@@ -174,7 +175,7 @@ def test_a_challenge_slides_by_days_on_the_wall() -> None:
     ],
 )
 def test_an_active_window_begins_at_local_midnight(timezone: str, day: str, before: str, first: str) -> None:
-    rule = f"{{id: r, on: activity, active: {{from: {day}}}, give: [{{points: 1}}]}}"
+    rule = written("{id: r, on: activity, active: {from: $day}, give: [{points: 1}]}", day=day)
     assert points(timezone, rule, before, first) == [0, 1]
-    until = f"{{id: r, on: activity, active: {{until: {day}}}, give: [{{points: 1}}]}}"
+    until = written("{id: r, on: activity, active: {until: $day}, give: [{points: 1}]}", day=day)
     assert points(timezone, until, before, first) == [1, 0]

@@ -16,6 +16,7 @@ from engine.programme.file.nodes import Mapping, Sequence, read_tree
 from engine.programme.file.problems import Code, Problems, nearest
 from engine.programme.model import Phase, Pick, Rounding
 from tests.operations.simulate.test_examples import FOLDERS
+from tests.programme_text import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +123,9 @@ def said(text: str) -> list[str]:
 
 
 def rule(text: str, on: str = "purchase") -> str:
-    return f"rules:\n- {{id: r, on: {on}, {text}, give: [{{badge: b}}], limits: [{{times: 1, per: member}}]}}"
+    return written(
+        "rules:\n- {id: r, on: $on, $text, give: [{badge: b}], limits: [{times: 1, per: member}]}", on=on, text=text
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +167,7 @@ def test_what_is_no_misspelling_is_told_what_is_known_in_its_place(text: str, sa
 )  # fmt: skip
 def test_what_is_wrong_within_a_not_brings_one_error(when: str) -> None:
     section = "metrics: {wrong: {count: x}}\n" if "history" in when else "derived: {wrong: purchase.amount +}\n"
-    assert len(said((section if "wrong" in when else "") + rule(f"when: {{{when}}}"))) == 1
+    assert len(said((section if "wrong" in when else "") + rule(written("when: {$when}", when=when)))) == 1
 
 
 def test_a_wrong_segment_brings_one_error_wherever_it_is_named() -> None:
@@ -173,7 +176,7 @@ def test_a_wrong_segment_brings_one_error_wherever_it_is_named() -> None:
         "metrics: {spent: {sum: purchase.amount}}\n"
     )
     for test in ("{exists: false}", "{contains: rich}", "{contains_any: [rich, poor]}"):
-        assert len(said(section + rule(f"when: {{not: {{member.segment: {test}}}}}"))) == 1
+        assert len(said(section + rule(written("when: {not: {member.segment: $test}}", test=test)))) == 1
 
 
 @pytest.mark.parametrize("text", ["tiers:\n\tmetric: status", "# 会员\ntiers:\n  a: 1\n\tmetric: status"])

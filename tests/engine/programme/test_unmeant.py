@@ -11,13 +11,16 @@ from engine.programme.file.load import load_programme
 from engine.programme.file.problems import Severity
 from tests.engine.in_memory import HEAD, balance, event, judged
 from tests.pages.programme_guide import GUIDE
+from tests.programme_text import written
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 ONCE = "limits: [{times: 1, per: member}]"
 A_DAY = "limits: [{max: 500, per: member, every: day}]"
-BASE = f"- {{id: base, on: purchase, give: [{{points: {{rate: 1, per: 1.00, of: purchase.amount}}}}], {A_DAY}}}\n"
+BASE = written(
+    "- {id: base, on: purchase, give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}], $a_day}\n", a_day=A_DAY
+)
 TENFOLD = BASE.replace("rate: 1,", "rate: 10,")
 
 
@@ -28,7 +31,11 @@ def warnings(rules: str, sections: str = "") -> list[str]:
 
 
 def multiplier(factor: str, more: str = "") -> str:
-    return f"- {{id: more, on: purchase, phase: boost, give: [{{multiply: {{phase: base, {factor}{more}}}}}]}}\n"
+    return written(
+        "- {id: more, on: purchase, phase: boost, give: [{multiply: {phase: base, $factor$more}}]}\n",
+        factor=factor,
+        more=more,
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,7 +43,7 @@ def multiplier(factor: str, more: str = "") -> str:
     [
         ("{id: r, on: signup, give: [{points: 100}]}", True),
         ("{id: r, on: signup, give: [{badge: b}], when: {signup.channel: app}}", True),
-        (f"{{id: r, on: signup, give: [{{points: 100}}], {ONCE}}}", False),
+        (written("{id: r, on: signup, give: [{points: 100}], $once}", once=ONCE), False),
         ("{id: r, on: signup, give: [{points: 100}], limits: [{times: 1, per: member, every: day}]}", False),
         ("{id: r, on: signup, give: [{points: 100}], limits: [{max: 100, per: member}]}", False),
         ("{id: r, on: signup, give: [{points: 9}, {status: 9}], limits: [{max: 9, per: member, unit: points}]}", True),
@@ -58,7 +65,7 @@ def test_a_signup_may_come_again_as_the_warning_says() -> None:
 
 
 def test_a_rule_on_referrals_needs_somebody_who_is_attributed() -> None:
-    rule = f"- {{id: r, on: referral, when: {{referral.event: purchase}}, give: [{{points: 1}}], {ONCE}}}\n"
+    rule = written("- {id: r, on: referral, when: {referral.event: purchase}, give: [{points: 1}], $once}\n", once=ONCE)
     (told,) = warnings(rule)
     assert 'without a section "referral" nobody is attributed' in told
     assert warnings(rule, "referral: {}\n") == []
@@ -72,9 +79,9 @@ def test_a_rule_on_referrals_needs_somebody_who_is_attributed() -> None:
         (BASE + multiplier("by: 1.2", ", round: half_up"), None), (BASE + multiplier("by: 2"), None),
         (BASE + multiplier("by: 1"), None), (TENFOLD + multiplier("by: 1.1"), None),
         (BASE + multiplier("key: purchase.store, by: {north: 2, south: 1.05}"), 20),
-        (f"- {{id: base, on: purchase, give: [{{points: 5}}], {ONCE}}}\n" + multiplier("by: 1.1"), 10),
-        (f"- {{id: base, on: purchase, give: [{{points: 10}}], {ONCE}}}\n" + multiplier("by: 1.1"), None),
-        (BASE + f"- {{id: ten, on: purchase, give: [{{points: 10}}], {ONCE}}}\n" + multiplier("by: 1.1"), None),
+        (written("- {id: base, on: purchase, give: [{points: 5}], $once}\n", once=ONCE) + multiplier("by: 1.1"), 10),
+        (written("- {id: base, on: purchase, give: [{points: 10}], $once}\n", once=ONCE) + multiplier("by: 1.1"), None),
+        (BASE + written("- {id: ten, on: purchase, give: [{points: 10}], $o}\n", o=ONCE) + multiplier("by: 1.1"), None),
     ],
 )  # fmt: skip
 def test_a_factor_that_adds_nothing_to_most_events_is_told(rules: str, needed: int | None) -> None:
@@ -94,7 +101,9 @@ def test_so_many_points_are_the_first_to_which_something_is_added() -> None:
 
 def test_what_has_no_limit_is_named_and_what_has_one_is_not() -> None:
     two = "[{points: {rate: 1, per: 1.00, of: purchase.amount}}, {status: {rate: 1, per: 1.00, of: purchase.amount}}]"
-    (told,) = warnings(f"- {{id: r, on: purchase, give: {two}, limits: [{{max: 9, per: member, unit: points}}]}}")
+    (told,) = warnings(
+        written("- {id: r, on: purchase, give: $two, limits: [{max: 9, per: member, unit: points}]}", two=two)
+    )
     assert told == 'rule "r" gives status by a rate and has no limit on status: one large order gives without bound'
 
 

@@ -20,6 +20,7 @@ from operations.simulate.run import simulate
 from schemas.rewards import MOVES, REWARD_TYPES, Posting, RewardEvent
 from tests.models.comparison import simulated
 from tests.places import DOCS
+from tests.programme_text import written
 from tests.strategies.ledger_histories import History, histories, programmes
 
 if TYPE_CHECKING:
@@ -185,7 +186,9 @@ def test_nothing_that_the_ledger_tells_goes_unheard() -> None:
 
 def test_a_redemption_tells_what_was_asked_what_was_there_and_the_lots_in_their_order(folder: Path) -> None:
     events = [bought(1, 4_000), bought(2, 2_000), spent(3, reward="pay", order_amount=1_000)]
-    *_, told = why(folder, f"points: {{validity: 60d}}\n{CATALOGUE}rules:\n{RULE}", *events)
+    *_, told = why(
+        folder, written("points: {validity: 60d}\n${catalogue}rules:\n$rule", catalogue=CATALOGUE, rule=RULE), *events
+    )
     assert says(told) == [
         (
             'redemption "x3": spend for "pay": 600 points available; in steps of 100 points for 1.00: at most 600 '
@@ -262,7 +265,7 @@ def test_what_cannot_be_captured_restored_or_done_again_is_told_with_what_is_res
 
 def test_a_refund_tells_the_award_the_rest_earlier_claims_the_claim_and_where_it_was_taken_from(folder: Path) -> None:
     events = [bought(1, 4_000), bought(2, 2_000), spent(3, amount=500), returned(4, 1, amount=3_000), returned(5, 1)]
-    within = why(folder, f"refunds: {{negative: within_balance}}\nrules:\n{RULE}", *events)
+    within = why(folder, written("refunds: {negative: within_balance}\nrules:\n$rule", rule=RULE), *events)
     assert says(within[3]) == [
         'refund "r4" of order o1, bought for 40.00: returns 30.00; 10.00 is left',
         "base: gave 400 points, the rest earns 100: 300 are claimed back, of which 200 are forgiven",
@@ -305,12 +308,12 @@ def test_a_refund_tells_the_award_the_rest_earlier_claims_the_claim_and_where_it
 def test_a_refund_that_is_refused_tells_why_with_the_numbers(folder: Path, refund: Row, reason: str) -> None:
     items = [{"line_id": "a", "sku": "tea", "quantity": 1, "amount": 500}]
     events = [bought(1, 4_000), bought(2, 500, items=items), returned(3, 1, amount=1_000), refund]
-    *_, told = why(folder, f"refunds: {{window: 14d}}\nrules:\n{RULE}", *events)
+    *_, told = why(folder, written("refunds: {window: 14d}\nrules:\n$rule", rule=RULE), *events)
     assert says(told)[-1].endswith(reason)
 
 
 def test_what_time_does_by_itself_is_told_with_the_event_that_had_brought_it(folder: Path) -> None:
-    programme = f"points: {{validity: 10d}}\nrules:\n{RULE.replace('give:', 'hold: 3d, give:')}"
+    programme = written("points: {validity: 10d}\nrules:\n$value", value=RULE.replace("give:", "hold: 3d, give:"))
     told = why(folder, programme, bought(1, 100), bought(20, 100))
     assert says(told[-1]) == [
         "10 points became available: their hold ended at 2026-03-04 11:00; they came with event e1, by rule base",

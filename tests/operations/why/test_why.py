@@ -23,6 +23,7 @@ from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure, Event, Redemption, Share, Signup, Touch
 from schemas.partitioning import shard_of
 from tests.engine.books import Refusing, fails_on_e2
+from tests.programme_text import written
 from tests.system.batches import admitted, commit, purchase
 from tests.system.load import START_MS
 
@@ -261,7 +262,10 @@ def test_what_came_by_itself_is_explained_by_what_it_happened_to(database_url: s
 
 def test_the_tier_after_an_event_is_told_with_what_is_missing_to_the_next(database_url: str, tmp_path: Path) -> None:
     levels = "[{id: blue, from: 0}, {id: gold, from: 40.00}]"
-    tiers = f"  spent: {{sum: purchase.amount}}\ntiers: {{metric: spent, window: calendar_year, levels: {levels}}}\n"
+    tiers = written(
+        "  spent: {sum: purchase.amount}\ntiers: {metric: spent, window: calendar_year, levels: $levels}\n",
+        levels=levels,
+    )
     change_programme(database_url, tmp_path, PROGRAMME.replace("rules:\n", f"{tiers}rules:\n"))
     take(database_url, purchase(1, amount=2_800), purchase(2, amount=1_200))
     first, second = (why_event(database_url, event_id)["tier"] for event_id in ("e1", "e2"))
