@@ -1,0 +1,23 @@
+"""The parts of pages that are made from code are what the code says now, and leave nothing unsaid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.pages.generate import PAGES, generated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_each_part_is_what_the_code_says_now(path: Path) -> None:
+    page = path.read_text("utf-8")
+    assert generated(page, PAGES[path]) == page, "run `python -m tests.pages.generate`"
+
+
+def test_a_page_without_the_marks_of_a_part_is_refused() -> None:
+    with pytest.raises(ValueError, match="the page has no part between '<!-- views: made by"):
+        generated("# Views\n", {"views": lambda: "| column |\n"})
