@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def member(
-    member_id: Annotated[str, typer.Argument(metavar="ID")],
+    member_id: Annotated[str, typer.Argument(metavar="ID", help="The member, as their events name them.")],
     expiring_within: Annotated[
         str, typer.Option("--expiring-within", metavar="DURATION", help="Warn of what expires so soon: 12h, 30d, 8w.")
     ] = "30d",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.pages.commands_page import commands_part
 from tests.pages.views_page import types_part, views_part
 from tests.places import DOCS
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 PAGES: Mapping[Path, Parts] = {
     DOCS / "views.md": {"views": views_part, "types": types_part},
+    DOCS / "commands.md": {"commands": commands_part},
 }
 """Each page with the names of its parts, and what makes them."""
 
