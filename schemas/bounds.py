@@ -1,6 +1,6 @@
 """Bound every text, number and list of every event, from one table: what lies beyond it is refused at admission.
 
-The table is `FIELDS`. `refuse_beyond` judges by it, and `schemas.event_page` writes the fields' part of docs/events.md
+The table is `FIELDS`. `refuse_beyond` judges by it, and `schemas.event_page` makes the fields' part of docs/events.md
 from it. The log is read without it, so what was admitted by an earlier release can be read for ever.
 """
 
@@ -112,10 +112,10 @@ TEXT = Text(0, TEXT_CHARACTERS_MAX)
 ATTRIBUTES = TextMap(ENTRIES_MAX, ID_OR_EMPTY, TEXT)
 IDENTITY = TextMap(ENTRIES_MAX, CODE_OR_EMPTY, TEXT)
 AT = Instant()
-AMOUNT = Decoded("integer", "0 to 9,223,372,036,854,775,807 minor units")
-COUNT = Decoded("integer", "0 to 9,223,372,036,854,775,807")
-SIGNED = Decoded("integer", "-9,223,372,036,854,775,807 to 9,223,372,036,854,775,807")
-SCORE = Decoded("integer", "-9,223,372,036,854,775,808 to 9,223,372,036,854,775,807")
+AMOUNT = Decoded("integer", "0 to 2^63 - 1 minor units")
+COUNT = Decoded("integer", "0 to 2^63 - 1")
+SIGNED = Decoded("integer", "-(2^63 - 1) to 2^63 - 1")
+SCORE = Decoded("integer", "-2^63 to 2^63 - 1")
 QUANTITY = Decoded("decimal", "a decimal of 0 or more, at most 12 digits before the point and 6 behind it")
 BIRTHDAY = Decoded("text", "`YYYY-MM-DD` or `--MM-DD`, a day of the calendar")
 FLAG = Decoded("boolean", "true or false")
@@ -186,7 +186,7 @@ FIELDS: Mapping[str, dict[str, Bound]] = {
         "action": Decoded("word", "`reserve`, `capture`, `void`, `spend` or `restore`"),
         "redemption_id": ID,
         "reward": ID,
-        "amount": AMOUNT,
+        "amount": COUNT,
         "unit": CODE,
         "order_id": ID,
         "order_amount": AMOUNT,

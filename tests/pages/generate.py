@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from schemas.event_page import bytes_part, fields_part, topics_part
 from tests.pages.commands_page import commands_part
 from tests.pages.views_page import types_part, views_part
 from tests.places import DOCS
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     Parts = Mapping[str, Callable[[], str]]
 
 PAGES: Mapping[Path, Parts] = {
+    DOCS / "events.md": {"topics": topics_part, "bytes": bytes_part, "fields": fields_part},
     DOCS / "views.md": {"views": views_part, "types": types_part},
     DOCS / "commands.md": {"commands": commands_part},
 }

@@ -28,9 +28,10 @@ COMPARED = {
     "text outcome": "pages/test_guide", "text log": "pages/test_ledger_page", "text": "operations/why/test_page",
     "text floors": "pages/test_places_named",
     "text demo": "operations/setup/test_demo", "text archive": "operations/archive/test_page",
+    "text bytes": "pages/test_generated",
 }  # fmt: skip
 """Kinds of blocks that show an output, and the test that makes it."""
-SOURCES = {"sh", "sql", "yaml", "json", "python", "mermaid"}
+SOURCES = {"sh", "sql", "yaml", "json", "python", "javascript", "java", "mermaid"}
 """Kinds of blocks that show no output, by their first word."""
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
