@@ -1,4 +1,4 @@
-"""Tell local days and times of instants, and instants of local times, by arithmetic on the zone's cached offsets.
+"""Convert instants to local days and times and back, by arithmetic on the zone's cached offsets.
 
 Zones come from the pinned `tzdata` package, never from the machine, so that the same programme means the same days
 everywhere.
@@ -30,10 +30,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_ZERO = date(1970, 1, 1).toordinal()
 """The proleptic day number of day 0: `date.fromordinal(day + DAY_ZERO)` is the date of a local day."""
 _HALF_YEAR_DAYS = 182
-"""A birthday so near is the nearest: the next one is a year away from it."""
+"""A birthday within half a year is the nearest: the one before and the one after are a year away from it."""
 _HOUR_MS = 3_600_000
 _SAMPLES_MS = (-15 * _HOUR_MS, -3 * _HOUR_MS, 9 * _HOUR_MS, 15 * _HOUR_MS)
-"""Offsets lie within 15 hours and last longer than half a day: sampled so, none near a local time is overlooked."""
+"""Where to look for offsets around a local time: they lie within 15 hours of UTC and last longer than half a day."""
 
 
 @lru_cache(maxsize=1)
@@ -43,46 +43,14 @@ def zone_names() -> frozenset[str]:
 
 
 @lru_cache(maxsize=64)
-def local_day_function(timezone: str) -> Callable[[int], int]:
-    """Return a function from an instant (ms since 1970 UTC) to the local day in `timezone` (days since 1970-01-01)."""
-    zone = _load(timezone)
-    spans = _spans(timezone)
-
-    def local_day(at_ms: int) -> int:
-        span = spans.get(at_ms >> _SPAN_BITS)
-        if span is None:
-            span = spans[at_ms >> _SPAN_BITS] = _offsets(zone, at_ms >> _SPAN_BITS)
-        starts, offsets = span
-        return (at_ms + offsets[bisect_right(starts, at_ms)][0]) // DAY_MS
-
-    return local_day
-
-
-@lru_cache(maxsize=64)
-def local_time_function(timezone: str) -> Callable[[int], int]:
-    """Return a function from an instant to the local time in `timezone`, in ms since 1970-01-01 00:00 on its wall."""
-    zone = _load(timezone)
-    spans = _spans(timezone)
-
-    def local_time(at_ms: int) -> int:
-        span = spans.get(at_ms >> _SPAN_BITS)
-        if span is None:
-            span = spans[at_ms >> _SPAN_BITS] = _offsets(zone, at_ms >> _SPAN_BITS)
-        starts, offsets = span
-        return at_ms + offsets[bisect_right(starts, at_ms)][0]
-
-    return local_time
-
-
-@lru_cache(maxsize=64)
 def offset_function(timezone: str) -> Callable[[int], tuple[int, int, int]]:
     """Return a function from an instant to its zone's offset, since when that is steady and until when, in ms.
 
-    What lies days before the instant, yet not before the second number, is the same local time of an earlier day: no
-    clock was changed in between, nor in the half of a day before, in which it could have been the second of two.
+    An earlier instant that is not before "since when" is whole days of wall time away: no clock was changed in
+    between, nor in the half of a day before, in which its local time could have been the second of two.
     """
     zone = _load(timezone)
-    spans = _spans(timezone)
+    spans: dict[int, tuple[list[int], list[tuple[int, int, int]]]] = {}
 
     def offset_at(at_ms: int) -> tuple[int, int, int]:
         span = spans.get(at_ms >> _SPAN_BITS)
@@ -95,35 +63,48 @@ def offset_function(timezone: str) -> Callable[[int], tuple[int, int, int]]:
 
 
 class Calendar:
-    """Move instants by days and months of one zone's calendar."""
+    """Read local days and times of one zone, and move instants by its days and months.
 
-    __slots__ = ("local_day", "local_time", "offset_at", "timezone")
+    `offset_at` is the zone's `offset_function`; generated code calls it directly.
+    """
+
+    __slots__ = ("offset_at", "timezone")
 
     def __init__(self, timezone: str) -> None:
         self.timezone = timezone
-        self.local_day = local_day_function(timezone)
-        self.local_time = local_time_function(timezone)
         self.offset_at = offset_function(timezone)
+
+    def __repr__(self) -> str:
+        return f"Calendar({self.timezone!r})"
+
+    def local_day(self, at_ms: int) -> int:
+        """Return the local day of an instant (ms since 1970 UTC), in days since 1970-01-01."""
+        return (at_ms + self.offset_at(at_ms)[0]) // DAY_MS
+
+    def local_time(self, at_ms: int) -> int:
+        """Return the local time of an instant, in ms since 1970-01-01 00:00 on the wall."""
+        return at_ms + self.offset_at(at_ms)[0]
 
     def instant_of(self, local_ms: int) -> int:
         """Return the instant of a local time: the first of two, and past the gap where clocks skip it."""
-        local_time = self.local_time
         gap_ms = 0
-        found: list[int] = []
+        instants: list[int] = []
+
+        # try every offset that holds near the local time: an instant counts if the wall showed that time at it
         for sample_ms in _SAMPLES_MS:
-            at_ms = local_ms + sample_ms
-            candidate_ms = local_ms - (local_time(at_ms) - at_ms)
+            candidate_ms = local_ms - self.offset_at(local_ms + sample_ms)[0]
             gap_ms = max(gap_ms, candidate_ms)
-            if local_time(candidate_ms) == local_ms:
-                found.append(candidate_ms)
-        return min(found) if found else gap_ms
+            if self.local_time(candidate_ms) == local_ms:
+                instants.append(candidate_ms)
+
+        return min(instants) if instants else gap_ms
 
     def instant_near(self, local_ms: int, offset_ms: int) -> int:
-        """Return the instant of a local time, as `instant_of` does, sooner where `offset_ms` is a good guess."""
-        found_offset_ms, steady_ms, until_ms = self.offset_at(local_ms - offset_ms)
-        found_ms = local_ms - found_offset_ms
-        if steady_ms <= found_ms < until_ms:
-            return found_ms  # one offset from half a day before: no clock was changed that could repeat this time
+        """Return the instant of a local time, as `instant_of` does, but faster where `offset_ms` is a good guess."""
+        near_offset_ms, steady_ms, until_ms = self.offset_at(local_ms - offset_ms)
+        at_ms = local_ms - near_offset_ms
+        if steady_ms <= at_ms < until_ms:
+            return at_ms  # one offset from half a day before: no clock was changed that could repeat this time
         return self.instant_of(local_ms)
 
     def after(self, at_ms: int, duration: Duration) -> int:
@@ -137,16 +118,19 @@ class Calendar:
     def _moved(self, at_ms: int, months: int, days: int, ms: int) -> int:
         if ms:
             return at_ms + ms
+
+        # days and months keep the time on the wall, whatever the clocks do in between
         offset_ms = self.offset_at(at_ms)[0]
         local_ms = at_ms + offset_ms
         moved_ms = local_ms + days * DAY_MS
         if months:
             moved_ms = _months_later(local_ms // DAY_MS, months) * DAY_MS + local_ms % DAY_MS
+
         return self.instant_near(moved_ms, offset_ms)
 
 
 def days_to_birthday(birthday: str | None, day: int) -> int | None:
-    """Return how many days lie between a local day and the nearest birthday, before or after it; None: it is not known.
+    """Return how many days lie between a local day and the nearest birthday, before or after it; None if unknown.
 
     Args:
         birthday: `YYYY-MM-DD` or `--MM-DD`; the year does not count. 29 February is kept on the 28th in other years.
@@ -154,18 +138,22 @@ def days_to_birthday(birthday: str | None, day: int) -> int | None:
     """
     if birthday is None:
         return None
+
     month, day_of_month = int(birthday[-5:-3]), int(birthday[-2:])
     year = date.fromordinal(day + DAY_ZERO).year
     days = abs(yearly_day(year, month, day_of_month) - day)
     if days <= _HALF_YEAR_DAYS:
         return days
+
+    # near New Year's Eve the nearest birthday lies in the year before or after
     return min(abs(yearly_day(near, month, day_of_month) - day) for near in (year - 1, year + 1))
 
 
 def yearly_day(year: int, month: int, day_of_month: int) -> int:
     """Return the local day of a date that comes back each year; 29 February is kept on the 28th in other years."""
-    kept = 28 if month == 2 and day_of_month == 29 and not isleap(year) else day_of_month
-    return date(year, month, kept).toordinal() - DAY_ZERO
+    if month == 2 and day_of_month == 29 and not isleap(year):
+        day_of_month = 28
+    return date(year, month, day_of_month).toordinal() - DAY_ZERO
 
 
 @lru_cache(maxsize=64)
@@ -182,17 +170,11 @@ def month_of(day: int) -> int:
 
 
 def _months_later(day: int, months: int) -> int:
-    """Return the day so many months later, clamped to the month's end."""
+    """Return the local day `months` after (or before) another, clamped to the month's end."""
     before = date.fromordinal(day + DAY_ZERO)
     year, month = divmod(before.year * 12 + before.month - 1 + months, 12)
     clamped = min(before.day, monthrange(year, month + 1)[1])
     return date(year, month + 1, clamped).toordinal() - DAY_ZERO
-
-
-@lru_cache(maxsize=64)
-def _spans(_timezone: str) -> dict[int, tuple[list[int], list[tuple[int, int, int]]]]:
-    """Return what the functions of a zone share: its offsets by span, looked up as they are needed."""
-    return {}
 
 
 def _load(timezone: str) -> ZoneInfo:
@@ -208,8 +190,9 @@ def _load(timezone: str) -> ZoneInfo:
 def _offsets(zone: ZoneInfo, span: int) -> tuple[list[int], list[tuple[int, int, int]]]:
     """Return the instants within a span at which the offset changes (ms), and the offsets before and after each.
 
-    Beside an offset stand the instant half a day after it began and the one at which it ends, or the span does.
+    With each offset comes the instant half a day after it began, and the instant at which it, or the span, ends.
     """
+    # look for changes half a day at a time, then for the second of each
     first_s = (span << _SPAN_BITS) // _SECOND_MS
     last_s = ((span + 1) << _SPAN_BITS) // _SECOND_MS + 1
     starts: list[int] = []
@@ -219,6 +202,7 @@ def _offsets(zone: ZoneInfo, span: int) -> tuple[list[int], list[tuple[int, int,
             change_s = _change(zone, at_s - _STEP_S, at_s)
             starts.append(change_s * _SECOND_MS)
             offsets.append(_offset_s(zone, change_s))
+
     bounds = [span << _SPAN_BITS, *starts, (span + 1) << _SPAN_BITS]
     return starts, [
         (offset_s * _SECOND_MS, began_ms + DAY_MS // 2, ended_ms)

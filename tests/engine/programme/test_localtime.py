@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.programme.localtime import DAY_MS, Calendar, local_day_function, zone_names
+from engine.programme.localtime import DAY_MS, Calendar, calendar_of, zone_names
 from schemas.events import OCCURRED_AT_MS_END
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,12 +30,12 @@ def day_on_the_wall(timezone: str, at_ms: int) -> int:
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(ODD_ZONES), st.integers(0, OCCURRED_AT_MS_END - 1))
 def test_any_instant_falls_on_the_day_of_its_calendar(timezone: str, at_ms: int) -> None:
-    assert local_day_function(timezone)(at_ms) == day_on_the_wall(timezone, at_ms)
+    assert calendar_of(timezone).local_day(at_ms) == day_on_the_wall(timezone, at_ms)
 
 
 @pytest.mark.parametrize("timezone", ODD_ZONES)
 def test_every_hour_of_years_with_changes_falls_on_the_day_of_its_calendar(timezone: str) -> None:
-    local_day = local_day_function(timezone)
+    local_day = calendar_of(timezone).local_day
     with (files("tzdata") / "zoneinfo").joinpath(*timezone.split("/")).open("rb") as data:
         zone = ZoneInfo.from_file(data)
     for first in (datetime(2011, 6, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)):
@@ -47,7 +47,7 @@ def test_every_hour_of_years_with_changes_falls_on_the_day_of_its_calendar(timez
 
 @pytest.mark.parametrize("timezone", ["America/New_York", "Australia/Lord_Howe"])
 def test_a_change_of_clocks_at_the_end_of_a_cached_span_counts(timezone: str) -> None:
-    local_day = local_day_function(timezone)
+    local_day = calendar_of(timezone).local_day
     with (files("tzdata") / "zoneinfo").joinpath(*timezone.split("/")).open("rb") as data:
         zone = ZoneInfo.from_file(data)
     for end_ms in range(1 << 35, 400 << 35, 1 << 35):
@@ -71,7 +71,7 @@ def test_a_steady_offset_tells_the_same_time_of_earlier_days(timezone: str, at_m
 
 
 def test_a_day_may_have_23_and_25_hours() -> None:
-    local_day = local_day_function("America/New_York")
+    local_day = calendar_of("America/New_York").local_day
     hours = [
         local_day((datetime(2024, month, day, tzinfo=UTC) + timedelta(hours=h) - EPOCH) // timedelta(milliseconds=1))
         for month, day in ((3, 10), (11, 3))
@@ -83,9 +83,11 @@ def test_a_day_may_have_23_and_25_hours() -> None:
 
 def test_every_zone_can_be_loaded() -> None:
     assert len(zone_names()) > 500
-    assert all(local_day_function(name)(1_700_000_000_000) in (19_674, 19_675, 19_676) for name in sorted(zone_names()))
+    assert all(
+        calendar_of(name).local_day(1_700_000_000_000) in (19_674, 19_675, 19_676) for name in sorted(zone_names())
+    )
 
 
 def test_a_zone_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="no time zone"):
-        local_day_function("../../etc/passwd")
+        calendar_of("../../etc/passwd")
