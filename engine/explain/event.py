@@ -1,12 +1,13 @@
 """Explain what a programme decides on an event, rule by rule, while the reference interpreter decides it.
 
-Nothing is decided here: the interpreter judges and is watched, what it gave and refused is read off its reward events,
-and the modules beside this one find the words. So an explanation cannot contradict what was decided.
+Nothing is decided here. The interpreter judges, and tells the explainer at which gate a rule ends; what it gave and
+refused is read from its reward events; the other modules of this folder find the words. So an explanation cannot
+contradict the decision.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.explain.awards import computation, cut_off, lost_group, nothing, unfinished, used_up
@@ -18,6 +19,7 @@ from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.interpret.observer import Gate, Observer
 from engine.programme.model import RefusalReason, in_order
 from engine.programme.rules.draws import TREAT_OF
+from engine.programme.rules.protocol import Judge
 from schemas.canonical import grant_key, refusal_key
 from schemas.events import INT64_MAX
 from schemas.scalars import iso_from_instant
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from engine.programme.interpret.observer import Uses
     from engine.programme.model import Phase, Programme, Rule
     from engine.programme.rules.occurrence import Occurrence
-    from engine.programme.rules.watch import Watch
     from schemas.events import Event
     from schemas.rewards import RewardEvent
 
@@ -39,57 +40,71 @@ GAVE, DID_NOT_GIVE = "gave", "did_not_give"
 GROUP, NOTHING_TO_GIVE, OTHER_EVENT = "group", "nothing_to_give", "other_event"
 _CODES = (*Gate, GROUP, NOTHING_TO_GIVE, *RefusalReason, OTHER_EVENT)
 REASONS = tuple(dict.fromkeys(map(str, _CODES)))
-"""Every reason code of an explanation; cohort_control, a gate and a refusal, is there once."""
+"""Every reason code of an explanation; cohort_control, both a gate and a refusal, stands in it once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Award:
-    """Hold what a rule gave or was refused; `computation` tells how the amount came to be, None where it is fixed.
-
-    `amount` is in the unit's own integer, minor units for cash; `reason` is why it was refused, None where it was
-    given.
-    """
+    """Hold one award that a rule gave or was refused."""
 
     type: str
     unit: str
+
     amount: int
+    """In the unit's own integer, minor units for cash."""
+
     item: str | None
+
     computation: str | None
+    """How the amount was computed; None where it is fixed."""
+
     expires_at: str | None
+
     reason: str | None
+    """Why it was refused; None where it was given."""
+
     reward_key: str
 
 
 @dataclass(frozen=True, slots=True)
 class RuleExplanation:
-    """Hold what became of one rule: `outcome` is gave or did_not_give, `reason` a code, the rest what decided.
-
-    `field`, `wanted`, `actual` and `missing` are in the units of the programme's author; `completed` says that the
-    event completed the rule's challenge; `sentence` tells all of it.
-    """
+    """Say whether one rule gave, and why."""
 
     rule: str
     phase: str
     on: str
+
     outcome: str
+    """`gave` or `did_not_give`."""
+
     reason: str | None
+    """The code of what stopped it, one of `REASONS`."""
+
     field: str | None
+    """The field that decided; it and the next three are in the units of the programme's author."""
+
     wanted: str | None
     actual: str | None
     missing: str | None
+
     sentence: str
+    """All of it in words."""
+
     any_of: tuple[Finding, ...] = ()
+    """The alternatives of an `any` that failed."""
+
     completed: bool = False
+    """Whether the event completed the rule's challenge."""
+
     gave: tuple[Award, ...] = ()
     refused: tuple[Award, ...] = ()
 
     @property
     def is_near(self) -> bool:
-        """Whether the rule gave, or would have but for a limit, a group, chance, or the size of something."""
-        aside = (Gate.NOT_YET, Gate.NO_LONGER, OTHER_EVENT)
+        """Whether the rule gave, or only a limit, a group, chance or the size of something kept it from giving."""
         if self.reason in (Gate.CONDITION, Gate.COUNTS):
             return self.missing is not None
-        return self.reason not in aside
+        return self.reason not in (Gate.NOT_YET, Gate.NO_LONGER, OTHER_EVENT)
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -98,7 +113,7 @@ class RuleExplanation:
 
 @dataclass(slots=True)
 class _Note:
-    """Gather what is heard of one rule while an event is judged."""
+    """Gather what the interpreter tells of one rule while it judges an event."""
 
     reason: str | None = None
     finding: Finding | None = None
@@ -106,53 +121,54 @@ class _Note:
     times: Finding | None = None
 
 
-class Explainer(Observer):
-    """Judge events as `interpret.Interpreter` does, and keep what is told since `begin`; it may stand for any judge."""
+class Explainer(Observer, Judge):
+    """Judge events as the interpreter does, and explain those since `begin`."""
 
     def __init__(self, programme: Programme, version: int, *, everything: bool = False) -> None:
         """Explain by a version of a programme; with `everything`, name the rules on other events, too."""
-        self.programme = programme
-        self.version = version
+        super().__init__(programme, version)
         self.explained: list[RuleExplanation] = []
-        self._ledger = LedgerNotes(programme, version)
-        self.watch: Watch = self._ledger
+        self._everything = everything
+
+        # who decides, and what is heard of it
         self._interpreter = Interpreter(programme, version, self)
+        self._ledger = LedgerNotes(programme, version)
+        self.watch = self._ledger
+
         self._wording = Wording.of(programme)
         self._rules = in_order(programme.rules)
-        self.timed = self._interpreter.timed
-        self.tier_clock = self._interpreter.tier_clock
-        self.has_budgets = self._interpreter.has_budgets
-        self.is_followed = self._interpreter.is_followed
-        self._everything = everything
+
+        # what is heard of the event that is judged: by rule, and by rule and index of the give
         self._notes: dict[str, _Note] = {}
-        self._cuts: dict[tuple[str, int], Finding] = {}
         self._awards: dict[str, Sequence[int]] = {}
+        self._cuts: dict[tuple[str, int], Finding] = {}
 
     def begin(self) -> None:
-        """Forget what was told of the event before."""
+        """Forget what was explained before."""
         self.explained = []
         self._ledger.begin()
 
     def account(self, rewards: Sequence[RewardEvent], came: Mapping[bytes, str]) -> Account:
-        """Return what is told of the event beside its rules.
+        """Return what the event did to the ledger, without what the explanations of rules say already.
 
         Args:
             rewards: all of the event's turn.
             came: by lot, the earlier event that had brought it.
         """
-        told = {award.reward_key for rule in self.explained for award in (*rule.gave, *rule.refused)}
-        return self._ledger.account(rewards, told, came)
+        explained = {award.reward_key for rule in self.explained for award in (*rule.gave, *rule.refused)}
+        return self._ledger.account(rewards, explained, came)
 
     def rewards_for(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
-        """Return what `event` gives its member, count it in `state`, and add what is told of it to `explained`.
+        """Return what `event` gives its member, count it in `state`, and add its explanation to `explained`.
 
-        An occasion that an event brings about, such as a change of tier, is told where it comes: a birthday that was
-        due stands before the event, a tier that it reaches behind it.
+        Occasions are judged like events and explained in their place: a birthday that was due comes before the event,
+        a change of tier that the event brings about comes after it.
         """
         self._notes, self._cuts, self._awards = {}, {}, {}
         rewards = self._interpreter.rewards_for(event, state, occurrence)
+
         own = [rule for rule in self._rules if isinstance(event, rule.on)]
-        self.explained += [self._told(rule, event, occurrence, rewards) for rule in own]
+        self.explained += [self._explained(rule, event, occurrence, rewards) for rule in own]
         if self._everything and type(event) not in OCCASION_TRIGGERS.values():
             self.explained += [_elsewhere(rule) for rule in self._rules if not isinstance(event, rule.on)]
         return rewards
@@ -160,11 +176,11 @@ class Explainer(Observer):
     def complete_again(
         self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
     ) -> list[RewardEvent]:
-        """Return what a completion gives that a refund has brought about, and tell of it behind the refund."""
+        """Return what a challenge gives that is completed because of a refund, and explain it after the refund."""
         self._notes, self._cuts, self._awards = {}, {}, {}
         rewards = self._interpreter.complete_again(rule, facts, given, state, occurrence)
         if rule.id in self._notes:
-            self.explained.append(self._told(rule, facts.event, occurrence, rewards))
+            self.explained.append(self._explained(rule, facts.event, occurrence, rewards))
         return rewards
 
     def stopped(self, rule: Rule, gate: Gate, facts: Facts) -> None:
@@ -178,7 +194,7 @@ class Explainer(Observer):
                 self._notes[rule.id] = _Note(GROUP, lost_group(rule, winner, stood))
 
     def weighed(self, rule: Rule, awards: Sequence[int], facts: Facts, given: Mapping[Phase, int]) -> None:
-        """Note how awards came to be, or that all of them came to 0."""
+        """Note how the awards were computed, or that all of them are 0."""
         computations = tuple(computation(give, facts, given, self._wording) for give in rule.gives)
         none = None if any(awards) else nothing(rule, facts, given, self._wording)
         self._notes[rule.id] = _Note(None if none is None else NOTHING_TO_GIVE, none, computations)
@@ -190,16 +206,19 @@ class Explainer(Observer):
 
     def cut(self, rule: Rule, index: int, uses: Uses, facts: Facts) -> None:
         """Note which limit leaves too little for a give."""
-        found = cut_off(rule, index, self._awards[rule.id][index], uses, facts, self._wording)
-        if found is not None:
-            self._cuts[rule.id, index] = found
+        finding = cut_off(rule, index, self._awards[rule.id][index], uses, facts, self._wording)
+        if finding is not None:
+            self._cuts[rule.id, index] = finding
 
     def _at_gate(self, rule: Rule, gate: Gate, facts: Facts) -> Finding:
+        """Return why a gate stopped a rule."""
         wording = self._wording
         if gate is Gate.CONDITION:
             return failure(rule.when, facts, wording)
         if gate in (Gate.NOT_YET, Gate.NO_LONGER):
             return _inactive(rule, gate, facts, wording)
+
+        # chance: the cohort's arms, and the draw
         if gate is Gate.CONTROL:
             assert rule.cohort is not None  # noqa: S101  the gate is the cohort's
             share = percent(rule.cohort.treat, TREAT_OF)
@@ -209,15 +228,19 @@ class Explainer(Observer):
             assert rule.draw is not None  # noqa: S101  as above
             chance = f"{rule.draw.wins}/{rule.draw.of}"
             return Finding(f"its draw was lost, with a chance of {chance}", "draw", f"a win, chance {chance}", "no win")
+
+        # the challenge: not complete yet, or the event does not count for it
         assert rule.challenge is not None  # noqa: S101  as above
         if gate is Gate.CHALLENGE:
             return unfinished(rule, rule.challenge, facts, wording)
-        found = failure(rule.challenge.where, facts, wording)
-        says = f"the event does not count for its challenge: {found.says}"
-        return Finding(says, found.field, found.wanted, found.actual, found.missing, found.any_of)
+        why = failure(rule.challenge.where, facts, wording)
+        return replace(why, says=f"the event does not count for its challenge: {why.says}")
 
-    def _told(self, rule: Rule, event: Any, occurrence: Occurrence, rewards: Sequence[RewardEvent]) -> RuleExplanation:
+    def _explained(
+        self, rule: Rule, event: Any, occurrence: Occurrence, rewards: Sequence[RewardEvent]
+    ) -> RuleExplanation:
         """Put together what was heard of a rule and what the interpreter gave for it."""
+        # sort the rule's reward events into what it gave and what was refused, each refusal with its reason
         note = self._notes[rule.id]
         gave: list[Award] = []
         refused: list[Award] = []
@@ -230,17 +253,28 @@ class Explainer(Observer):
                 else:
                     refused.append(_award(reward, index, note))
                     findings.append(self._refusal(rule, reward, index, note))
+
         completed = any(
             reward.posting.rule_id == rule.id and reward.posting.type == "challenge.completed" for reward in rewards
         )
         reason = note.reason or (refused[0].reason if refused else None)
         finding = note.finding or (findings[0] if findings else Finding(""))
         return RuleExplanation(
-            rule.id, rule.phase.value, TRIGGER_NAMES[rule.on], GAVE if gave else DID_NOT_GIVE, reason,
-            finding.field, finding.wanted, finding.actual, finding.missing,
-            f"{rule.id}: {self._words(note, gave, refused, findings)}",
-            finding.any_of, completed, tuple(gave), tuple(refused),
-        )  # fmt: skip
+            rule=rule.id,
+            phase=rule.phase.value,
+            on=TRIGGER_NAMES[rule.on],
+            outcome=GAVE if gave else DID_NOT_GIVE,
+            reason=reason,
+            field=finding.field,
+            wanted=finding.wanted,
+            actual=finding.actual,
+            missing=finding.missing,
+            sentence=f"{rule.id}: {self._words(note, gave, refused, findings)}",
+            any_of=finding.any_of,
+            completed=completed,
+            gave=tuple(gave),
+            refused=tuple(refused),
+        )
 
     def _refusal(self, rule: Rule, reward: RewardEvent, index: int, note: _Note) -> Finding:
         """Return why the rule's limits refused something."""
@@ -250,14 +284,16 @@ class Explainer(Observer):
             )
         if note.times is not None:
             return note.times
-        found = self._cuts.get((rule.id, index)) or note.finding
-        assert found is not None  # noqa: S101  the interpreter refuses for no other reason
-        return found
+        finding = self._cuts.get((rule.id, index)) or note.finding
+        assert finding is not None  # noqa: S101  the interpreter refuses for no other reason
+        return finding
 
     def _words(self, note: _Note, gave: Sequence[Award], refused: Sequence[Award], findings: Sequence[Finding]) -> str:
+        """Return what became of a rule, in words."""
         if not gave:
-            told = note.finding or findings[0]
-            return f"did not give, because {told.says}"
+            why = note.finding or findings[0]
+            return f"did not give, because {why.says}"
+
         words = "gave " + " and ".join(self._amount(award) for award in gave)
         for award, finding in zip(refused, findings, strict=True):
             amount = self._wording.reward(award.unit, award.amount, award.item)
@@ -270,13 +306,24 @@ class Explainer(Observer):
 
 
 def _elsewhere(rule: Rule) -> RuleExplanation:
-    """Tell of a rule that is on another type of event."""
+    """Explain that a rule is on another type of event."""
     on = TRIGGER_NAMES[rule.on]
-    says = f"{rule.id}: did not give, because it is on {on} events"
-    return RuleExplanation(rule.id, rule.phase.value, on, DID_NOT_GIVE, OTHER_EVENT, "event.type", on, None, None, says)
+    return RuleExplanation(
+        rule=rule.id,
+        phase=rule.phase.value,
+        on=on,
+        outcome=DID_NOT_GIVE,
+        reason=OTHER_EVENT,
+        field="event.type",
+        wanted=on,
+        actual=None,
+        missing=None,
+        sentence=f"{rule.id}: did not give, because it is on {on} events",
+    )
 
 
 def _inactive(rule: Rule, gate: Gate, facts: Facts, wording: Wording) -> Finding:
+    """Return that a rule is not judged yet, or no longer."""
     actual = wording.instant(facts.at_ms)
     bound_ms = rule.active.from_ms if gate is Gate.NOT_YET else rule.active.until_ms
     assert bound_ms is not None  # noqa: S101  the gate is its
@@ -287,7 +334,7 @@ def _inactive(rule: Rule, gate: Gate, facts: Facts, wording: Wording) -> Finding
 
 
 def _index_of(rule: Rule, reward: RewardEvent, member_id: str, occurrence: Occurrence) -> int:
-    """Return which give of its rule a reward event is of; its key says so."""
+    """Return the index of the give that a reward event is of, which its key tells."""
     identity, reason = occurrence.identity, reward.posting.reason
     for index in range(len(rule.gives)):
         key = (
@@ -302,8 +349,13 @@ def _index_of(rule: Rule, reward: RewardEvent, member_id: str, occurrence: Occur
 
 def _award(reward: RewardEvent, index: int, note: _Note) -> Award:
     posting, until_ms = reward.posting, reward.expires_at_ms
-    told = note.computations[index] if index < len(note.computations) else None
-    until = None if until_ms is None else iso_from_instant(until_ms)
     return Award(
-        posting.type, posting.unit, reward.amount, posting.item, told, until, posting.reason, reward.reward_key.hex()
+        type=posting.type,
+        unit=posting.unit,
+        amount=reward.amount,
+        item=posting.item,
+        computation=note.computations[index] if index < len(note.computations) else None,
+        expires_at=None if until_ms is None else iso_from_instant(until_ms),
+        reason=posting.reason,
+        reward_key=reward.reward_key.hex(),
     )

@@ -14,8 +14,8 @@ from msgspec import structs
 
 from engine.member.pages import Line
 from engine.programme.interpret.facts import millionths
-from engine.programme.interpret.interpreter import award_of
 from engine.programme.model import Phase, in_order
+from engine.programme.rules.awards import award_of
 from engine.programme.rules.kept_facts import ORDERS
 from schemas.events import Tender
 

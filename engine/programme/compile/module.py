@@ -1,15 +1,26 @@
-"""Compile a programme version to one generated module: a function per event type, built from `ast` nodes.
+"""Compile a programme version to one Python module: a function per event type, built from `ast` nodes.
 
 Of this rule ::
 
     - {id: big, on: purchase, when: {purchase.amount: {gte: 50.00}}, give: [{points: 5}]}
 
-the function for purchases holds ::
+the module holds ::
 
-    if amount >= 5000:
-        rewards.append(RewardEvent(posting_0_0, 5, sha256(identity + ... + member + ...).digest(), at_ms, order, ...))
+    def judge_purchase(event, state, occurrence):
+        rewards = []
+        at_ms = event.occurred_at
+        ...
+        field_0 = event.amount
+        # rule big, line 6
+        if field_0 >= 5000:
+            award_0 = 5
+            rewards.append(RewardEvent(value_35, award_0, sha256(...).digest(), at_ms, order, None, at_ms))
+        return rewards if rewards else NOTHING
 
-Names are the compiler's, values are constants or globals of the module. `interpret` is the reference meaning.
+`value_35` is a global of the module, the posting that all grants of the rule share. `guerdon programme show --python`
+prints all of it (`listing`), and docs/programme/generated.md explains it. The parts are compiled by `rule` (who gives),
+`when` (conditions), `guard` (many rules at once), `give` (awards and limits) and `fields` (what all of them read).
+`interpret` is the reference meaning.
 """
 
 from __future__ import annotations
@@ -17,7 +28,7 @@ from __future__ import annotations
 import ast
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.programme.compile import syntax
 from engine.programme.compile.fields import FieldReader
@@ -27,13 +38,12 @@ from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.localtime import calendar_of
 from engine.programme.model import in_order
 from engine.programme.rules.awards import NOTHING, completion, multiplied, refusal
-from engine.programme.rules.budgets import has_budgets, open_budget
+from engine.programme.rules.budgets import open_budget
 from engine.programme.rules.counting import counts
 from engine.programme.rules.draws import is_treated, wins
 from engine.programme.rules.kept_facts import keep_facts
 from engine.programme.rules.limits import begins_control, is_forgotten
-from engine.programme.rules.protocol import is_followed, tier_clock_of, timed_by
-from engine.programme.rules.watch import NOBODY
+from engine.programme.rules.protocol import Judge
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
@@ -43,7 +53,6 @@ if TYPE_CHECKING:
     from engine.programme.interpret.facts import Facts
     from engine.programme.model import Phase, Programme, Rule
     from engine.programme.rules.occurrence import Occurrence
-    from engine.programme.rules.watch import Watch
     from schemas.events import Event
 
     JudgeFunction = Callable[[Any, MemberState, Occurrence], Sequence[RewardEvent]]
@@ -67,12 +76,22 @@ _CALLED: dict[str, Any] = {
 _ARGUMENTS = ("event", "state", "occurrence")
 
 
-class CompiledJudge:
+class Generated(NamedTuple):
+    """Hold the module that is generated for a programme, before Python compiles it."""
+
+    tree: ast.Module
+    names: dict[str, Any]
+    """The module's globals: the functions that it calls, and its constants `value_N`."""
+    function_names: dict[type[Event], str]
+    """Which function judges events of a type."""
+    profiled: frozenset[type[Event]]
+    """The types on which a rule reads the member's profile."""
+
+
+class CompiledJudge(Judge):
     """Judge events by one compiled programme version; `profiled` are the types on which rules read the profile."""
 
-    __slots__ = (
-        "_functions", "has_budgets", "is_followed", "profiled", "programme", "tier_clock", "timed", "version", "watch",
-    )  # fmt: skip
+    __slots__ = ("_functions", "profiled")
 
     def __init__(
         self,
@@ -81,48 +100,52 @@ class CompiledJudge:
         functions: dict[type[Event], JudgeFunction],
         profiled: frozenset[type[Event]],
     ) -> None:
-        self.programme = programme
-        self.version = version
+        super().__init__(programme, version)
         self.profiled = profiled
-        self.timed = timed_by(programme)
-        self.tier_clock = tier_clock_of(programme)
-        self.has_budgets = has_budgets(programme)
-        self.is_followed = is_followed(programme)
-        self.watch: Watch = NOBODY
         self._functions = functions
 
     def rewards_for(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
-        """Return what `event` gives its member and count it in `state.limits`."""
+        """Return what `event` gives its member and count it in `state`."""
         function = self._functions.get(type(event))
         return NOTHING if function is None else function(event, state, occurrence)
 
     def complete_again(
         self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
     ) -> list[RewardEvent]:
-        """Return what a completion gives that a refund has brought about: rare, and so not compiled."""
+        """Return what a challenge gives that is completed because of a refund: rare, and so interpreted."""
         return Interpreter(self.programme, self.version).complete_again(rule, facts, given, state, occurrence)
 
 
 @lru_cache(maxsize=32)
 def compile_programme(programme: Programme, version: int) -> CompiledJudge:
     """Return the judge of a programme version; the same programme and version share one."""
+    tree, names, function_names, profiled = generate(programme, version)
+    code = compile(tree, f"<programme {version}>", "exec")
+    exec(code, names)  # noqa: S102  the tree is the compiler's own; nothing of the author's is code
+    functions = {kind: names[function_name] for kind, function_name in function_names.items()}
+    return CompiledJudge(programme, version, functions, profiled)
+
+
+def generate(programme: Programme, version: int) -> Generated:
+    """Return the module that judges by a programme version: one function for each type that a rule or metric is on."""
     by_type: dict[type[Event], list[Rule]] = {}
     for rule in in_order(programme.rules):
         by_type.setdefault(rule.on, []).append(rule)
     for metric in programme.metrics:
         by_type.setdefault(TRIGGERS[metric.on], [])
+
+    # the functions share one set of globals, and each reads its own fields
     calendar = calendar_of(programme.timezone)
     names: dict[str, Any] = dict(_CALLED)
-    bodies: list[ast.stmt] = []
+    functions: list[ast.stmt] = []
     readers: dict[type[Event], FieldReader] = {}
     for kind, rules in by_type.items():
         fields = readers[kind] = FieldReader(calendar, names)
-        bodies.append(_function(kind, RulesCompiler(programme, version, kind, rules, fields)))
-    module = syntax.placed(ast.Module(bodies, []))
-    code = compile(module, f"<programme {version}>", "exec")
-    exec(code, names)  # noqa: S102  the tree is the compiler's own; nothing of the author's is code
+        functions.append(_function(kind, RulesCompiler(programme, version, kind, rules, fields)))
+
     profiled = frozenset(kind for kind, fields in readers.items() if fields.reads_profile)
-    return CompiledJudge(programme, version, {kind: names[_function_name(kind)] for kind in by_type}, profiled)
+    tree = syntax.placed(ast.Module(functions, []))
+    return Generated(tree, names, {kind: _function_name(kind) for kind in by_type}, profiled)
 
 
 def _function_name(kind: type[Event]) -> str:
@@ -132,8 +155,6 @@ def _function_name(kind: type[Event]) -> str:
 def _function(kind: type[Event], compiler: RulesCompiler) -> ast.FunctionDef:
     """Build the function of one event type: read its fields once, then judge rule after rule."""
     rewards = syntax.name("rewards")
-    returned = syntax.choose(rewards, rewards, syntax.name("NOTHING"))
     begun = syntax.assign("rewards", ast.List([], ast.Load()))
-    return syntax.function(
-        _function_name(kind), _ARGUMENTS, [begun, *compiler.statements(), syntax.give_back(returned)]
-    )
+    given_back = syntax.give_back(syntax.choose(rewards, rewards, syntax.name("NOTHING")))
+    return syntax.function(_function_name(kind), _ARGUMENTS, [begun, *compiler.statements(), given_back])

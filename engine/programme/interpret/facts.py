@@ -1,4 +1,4 @@
-"""Read the facts of one event plainly and test them: the reference meaning of every condition."""
+"""Read the facts of one event and test them, plainly: the reference meaning of every condition."""
 
 from __future__ import annotations
 
@@ -56,18 +56,26 @@ MONDAY_OF_DAY_ZERO = 3
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Hold what conditions can read: the event (or, in the tests of a line, the line) and the calendar."""
+    """Hold what conditions can read."""
 
     event: Any
+    """The event; in the tests of a line, the line."""
+
     at_ms: int
+    """When the event occurred."""
+
     calendar: Calendar
     state: MemberState
+
     available: int
+    """The member's points before the event."""
+
     possessed: dict[str, int]
+    """The member's badges and benefits before the event, with the instant at which each ends; 0: it does not end."""
 
     @classmethod
     def before(cls, event: Any, state: MemberState, calendar: Calendar) -> Facts:
-        """Fix the facts of an event before it changes anything."""
+        """Return the facts of an event that has not changed anything yet."""
         possessed = {} if state.memory is None else dict(state.memory.possessed)
         return cls(event, event.occurred_at, calendar, state, state.available, possessed)
 
@@ -91,23 +99,27 @@ class Facts:
         return value
 
     def extra_of(self, amount: MultipliedAmount) -> tuple[int, int] | None:
-        """Return what a multiplier adds, less 1; None where its key's value has no factor."""
+        """Return a multiplier's factor less 1, as a fraction; None where its key's value has no factor."""
         if amount.key is None:
             return amount.extra
         return dict(amount.extras).get(self.value_of(amount.key))
 
     def _read(self, source: Source) -> Any:  # noqa: PLR0911  one answer for each source
+        """Return the value that a source has, None where it is missing."""
         if isinstance(source, Attribute):
             value = getattr(self.event, source.name)
             if source.key is not None and value is not None:
                 return value.get(source.key)
             return None if isinstance(value, (list, tuple)) and not value else value  # an empty one is missing
+
         if isinstance(source, Tender):
             return tendered(self.event.tenders, source.kind)
         if isinstance(source, LocalTime):
             return self._local(source.part)
         if isinstance(source, Lines):
             return self._lines(source)
+
+        # the member's past and present
         if isinstance(source, History):
             return self._history(source.metric)
         if isinstance(source, MemberValue):
@@ -115,6 +127,7 @@ class Facts:
         if isinstance(source, TierValue):
             rank = tier_rank_of(self.state, source.levels)
             return rank if source.ranked else source.levels[rank]
+
         assert isinstance(source, Difference)  # noqa: S101  the union has no other member
         values = [self.value_of(field) for _, field in source.terms]
         if None in values:
@@ -163,12 +176,14 @@ class Facts:
             return (day + MONDAY_OF_DAY_ZERO) % 7
         if part is LocalPart.DATE:
             return day
-        found = date.fromordinal(day + DAY_ZERO)
-        return found.day if part is LocalPart.DAY else found.month
+        on = date.fromordinal(day + DAY_ZERO)
+        return on.day if part is LocalPart.DAY else on.month
 
     def _lines(self, source: Lines) -> int | None:
+        """Count or add up the lines that fulfil a condition; None where the purchase has no lines."""
         if not self.event.items:
             return None
+
         chosen = [line for line in self.event.items if replace(self, event=line).holds(source.where)]
         if source.sum is None:
             return len(chosen)
@@ -188,6 +203,7 @@ class Facts:
         return passes(test, value)
 
     def _is_of_age(self, since_ms: int, test: FieldTest) -> bool:
+        """Whether what began at an instant is as old as a test wants it."""
         durations = test.value if isinstance(test.value, tuple) else (test.value,)
         ends = [self.calendar.after(since_ms, each) for each in durations if isinstance(each, Duration)]
         if test.comparison is Comparison.BETWEEN:
@@ -202,15 +218,23 @@ def passes(test: FieldTest, value: Any) -> bool:  # noqa: C901, PLR0911  one ans
     match test.comparison:
         case Comparison.EXISTS:
             return wanted is True
+
+        # of one value among several
         case Comparison.IN:
             return value in wanted
         case Comparison.NOT_IN:
             return value not in wanted
+
+        # of a size
         case Comparison.BETWEEN:
             return bool(wanted[0] <= value <= wanted[1])
         case Comparison.CLOCK:
             start, end = wanted
             return bool(start <= value < end) if start < end else bool(value >= start or value < end)
+        case Comparison.WITHIN:
+            return bool(value <= wanted.days)
+
+        # of a part of a text or list
         case Comparison.CONTAINS:
             return wanted in value
         case Comparison.CONTAINS_ANY:
@@ -219,8 +243,7 @@ def passes(test: FieldTest, value: Any) -> bool:  # noqa: C901, PLR0911  one ans
             return all(each in value for each in wanted)
         case Comparison.STARTS_WITH:
             return bool(value.startswith(wanted))
-        case Comparison.WITHIN:
-            return bool(value <= wanted.days)
+
         case _:
             return compared(test.comparison, value, wanted)
 
@@ -269,7 +292,7 @@ def referrer_of(state: MemberState) -> str | None:
 
 
 def tier_rank_of(state: MemberState, levels: Sequence[str]) -> int:
-    """Return the rank of the member's tier among `levels`; 0, the lowest, is everybody's to begin with."""
+    """Return the rank of the member's tier among `levels`; 0, the lowest, is where everybody begins."""
     tier_state = state.tier_state
     return 0 if tier_state is None or tier_state.level not in levels else levels.index(tier_state.level)
 
@@ -280,7 +303,7 @@ def tier_of(state: MemberState, levels: Sequence[str]) -> str:
 
 
 def metric_value(metric: Metric, facts: Facts) -> Any:
-    """Return what an event adds to a count or a sum whose `where` it fulfils; nothing where its number is missing."""
+    """Return how much an event adds to a count or sum whose `where` it fulfils; 0 where its number is missing."""
     if metric.measure is Measure.COUNT:
         return 1
     if metric.measure is not Measure.SUM or metric.of is None:
@@ -294,9 +317,9 @@ def tendered(tenders: Sequence[Any] | None, kind: str) -> int:
 
 
 def millionths(quantity: str | Fraction) -> int:
-    """Return a canonical decimal with at most six decimals as an integer of millionths.
+    """Return a canonical decimal of at most six decimals as an integer of millionths.
 
-    What is left of an order has its quantities in millionths already, as exact rationals: these are returned.
+    The lines of an order after a refund hold exact rationals of millionths: these are returned as they are.
     """
     if isinstance(quantity, Fraction):
         return quantity  # type: ignore[return-value]  # whoever adds these up adds rationals

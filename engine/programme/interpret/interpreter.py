@@ -1,4 +1,7 @@
-"""Interpret a programme by walking its model: slow, plain, and the reference meaning of what `compile` generates."""
+"""Interpret a programme by walking its model: slow, plain, and the reference for what `compile` generates.
+
+It judges in the tests that hold both equal, in explanations (`guerdon why`), and where a refund completes a challenge.
+"""
 
 from __future__ import annotations
 
@@ -12,36 +15,32 @@ from engine.programme.interpret.facts import Facts, metric_value, period_of
 from engine.programme.interpret.observer import Gate, Observer
 from engine.programme.localtime import calendar_of
 from engine.programme.model import (
-    FixedAmount,
     MaxLimit,
-    MultipliedAmount,
     Over,
     Phase,
     Pick,
     RefusalReason,
-    Rounding,
     TimesLimit,
     decides,
     in_order,
 )
 from engine.programme.rules.awards import (
     NOTHING,
+    award_of,
     completion,
     completion_posting,
     grant_posting,
     order_of,
     refusal,
     refusal_posting,
-    rounded,
 )
-from engine.programme.rules.budgets import budget_of, has_budgets, open_budget, shared_limit
+from engine.programme.rules.budgets import budget_of, open_budget, shared_limit
 from engine.programme.rules.counting import counting_of, counts
 from engine.programme.rules.draws import is_treated, wins
 from engine.programme.rules.expiry import Expiry
 from engine.programme.rules.kept_facts import ORDERS, are_always_kept, frozen_items, frozen_value, keep_facts
 from engine.programme.rules.limits import ForgottenUse, RollingUse, begins_control, is_forgotten, limit_count
-from engine.programme.rules.protocol import is_followed, tier_clock_of, timed_by
-from engine.programme.rules.watch import NOBODY
+from engine.programme.rules.protocol import Judge
 from schemas.canonical import grant_key
 from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent
@@ -53,44 +52,39 @@ if TYPE_CHECKING:
     from engine.programme.model import Amount, Challenge, Draw, Give, Limit, LimitScope, Programme, Rule
     from engine.programme.rules.kept_facts import Frozen
     from engine.programme.rules.occurrence import Occurrence
-    from engine.programme.rules.watch import Watch
     from schemas.events import Event, MemberEvent
 
     Uses = dict[LimitScope, LimitUse | RollingUse | ForgottenUse]
 
 
-class Interpreter:
-    """Judge events by one programme version, as `compile.Judge` does."""
+class Interpreter(Judge):
+    """Judge events by one programme version, and let an observer hear how."""
+
+    __slots__ = ("_frozen", "_observer", "_rules")
 
     def __init__(self, programme: Programme, version: int, observer: Observer | None = None) -> None:
-        self.programme = programme
-        self.version = version
+        super().__init__(programme, version)
         self._observer = observer or Observer()
         self._rules = in_order(programme.rules)
         self._frozen: dict[type[Event], tuple[Frozen, ...]] = {kind: frozen_items(programme, kind) for kind in ORDERS}
-        self.timed = timed_by(programme)
-        self.tier_clock = tier_clock_of(programme)
-        self.has_budgets = has_budgets(programme)
-        self.is_followed = is_followed(programme)
-        self.watch: Watch = NOBODY
 
     def rewards_for(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member and count it in `state`."""
         rules = [rule for rule in self._rules if isinstance(event, rule.on)]
         judging = _Judging(self.programme, self.version, event, state, occurrence, self._observer)  # type: ignore[arg-type]  # rules are on members
+
+        # what a refund must know later is read before anything changes
         frozen = self._frozen.get(type(event), ())
         facts = tuple(frozen_value(item, judging.facts) for item in frozen)
-        picked: dict[str, Rule | None] = {}
-        for rule in rules:
-            if not decides(rule.group):
-                if judging.stands(rule):
-                    judging.give(rule)
-                continue
-            assert rule.group is not None  # noqa: S101  decides() says so
-            if rule.group.id not in picked:
-                picked[rule.group.id] = judging.pick([each for each in rules if each.group == rule.group])
-            if picked[rule.group.id] is rule:
-                judging.give(rule)
+
+        judging.go_through(rules)
+        self._enter_metrics(event, judging, state)
+        if frozen and (judging.rewards or are_always_kept(self.programme, type(event))):
+            keep_facts(state, event, facts)  # type: ignore[arg-type]  # orders are members'
+        return judging.rewards or NOTHING
+
+    def _enter_metrics(self, event: Event, judging: _Judging, state: MemberState) -> None:
+        """Let the metrics take the event in, and count for the tiers what their metric gained."""
         tiers = self.programme.terms.tiers
         tier_metric = None if tiers is None else tiers.metric
         for metric in self.programme.metrics:
@@ -98,22 +92,11 @@ class Interpreter:
                 judging.facts.enter(metric)
                 if tier_metric is not None and metric.key == tier_metric.key:
                     state.gained += metric_value(metric, judging.facts)
-        if frozen and (judging.rewards or are_always_kept(self.programme, type(event))):
-            keep_facts(state, event, facts)  # type: ignore[arg-type]  # orders are members'
-        return judging.rewards or NOTHING
 
     def complete_again(
         self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
     ) -> list[RewardEvent]:
-        """Return what a completion gives that a refund has brought about, itself first, and count it in `state`.
-
-        Args:
-            rule: whose challenge it is; its time, condition and cohort have let the event count.
-            facts: of what is left of the event that reaches the goal, dated when the completion is.
-            given: the points that the event has from other rules, by phase; None: its group let another rule give.
-            state: the member's.
-            occurrence: the completion's.
-        """
+        """Return what a challenge gives that is completed because of a refund, and count it in `state`."""
         judging = _Judging(self.programme, self.version, facts.event, state, occurrence, self._observer)
         judging.facts = facts
         judging.rewards.append(completion(completion_posting(rule, self.version), facts.event, occurrence))
@@ -125,7 +108,7 @@ class Interpreter:
 
 @dataclass
 class _Judging:
-    """Judge one event: what was given so far, rule by rule."""
+    """Judge one event rule by rule; `rewards` and `given`, points by phase, are what it gave so far."""
 
     programme: Programme
     version: int
@@ -140,8 +123,27 @@ class _Judging:
         self.calendar = calendar_of(self.programme.timezone)
         self.facts = Facts.before(self.event, self.state, self.calendar)
 
+    def go_through(self, rules: list[Rule]) -> None:
+        """Let each rule that stands give, and of a group the rule that it picks."""
+        picked: dict[str, Rule | None] = {}
+        for rule in rules:
+            if not decides(rule.group):
+                if self.stands(rule):
+                    self.give(rule)
+                continue
+
+            # the whole group is examined where its first rule stands
+            assert rule.group is not None  # noqa: S101  decides() says so
+            if rule.group.id not in picked:
+                picked[rule.group.id] = self.pick([each for each in rules if each.group == rule.group])
+            if picked[rule.group.id] is rule:
+                self.give(rule)
+
     def stands(self, rule: Rule) -> bool:
-        """Whether the rule's time, condition, cohort and draw let it give; a first control event is recorded."""
+        """Whether the rule's time, condition, cohort, challenge and draw let it give.
+
+        The first event of a control member is recorded as refused, a completed challenge as completed.
+        """
         at_ms, active = self.event.occurred_at, rule.active
         if active.from_ms is not None and at_ms < active.from_ms:
             return self._stopped(rule, Gate.NOT_YET)
@@ -149,10 +151,12 @@ class _Judging:
             return self._stopped(rule, Gate.NO_LONGER)
         if not self.facts.holds(rule.when):
             return self._stopped(rule, Gate.CONDITION)
+
         if rule.cohort is not None and not is_treated(rule.cohort, self.event.member_id):
             if begins_control(self.state, rule.id):
                 self._refuse(rule, 0, RefusalReason.COHORT_CONTROL, self._award(rule.gives[0].amount))
             return self._stopped(rule, Gate.CONTROL)
+
         if rule.challenge is not None and not self._completes(rule, rule.challenge):
             return False
         return rule.draw is None or self.wins(rule, rule.draw)
@@ -162,7 +166,7 @@ class _Judging:
         return wins(draw, rule.id, self.event.source, self.event.event_id) or self._stopped(rule, Gate.DRAW)
 
     def _stopped(self, rule: Rule, gate: Gate) -> bool:
-        """Tell that the rule ends here: it does not stand."""
+        """Let the observer hear that the rule ends at a gate; return False, as it does not stand."""
         self.observer.stopped(rule, gate, self.facts)
         return False
 
@@ -170,12 +174,14 @@ class _Judging:
         """Whether the event counts for the rule's challenge and completes it, which is recorded."""
         if not self.facts.holds(challenge.where):
             return self._stopped(rule, Gate.COUNTS)
+
         at_ms = self.event.occurred_at
         from_ms = None if challenge.within is None else self.calendar.before(at_ms, challenge.within)
         by = 1 if challenge.of is None else self.facts.value_of(challenge.of)
         counting = counting_of(rule, self.programme, self.version)
         if not counts(self.state, counting, by, from_ms, self.event, self.occurrence.identity):
             return self._stopped(rule, Gate.CHALLENGE)
+
         self.rewards.append(completion(completion_posting(rule, self.version), self.event, self.occurrence))
         return True
 
@@ -191,10 +197,13 @@ class _Judging:
                 picked = picked or rule
                 stood.append((rule, None))
                 continue
+
+            # of rules worth the same the first wins
             worth = self._worth(rule)
             stood.append((rule, worth))
             if worth > best:
                 picked, best = rule, worth
+
         if picked is not None:
             self.observer.picked(picked, stood)
         return picked
@@ -205,6 +214,8 @@ class _Judging:
         self.observer.weighed(rule, awards, self.facts, self.given)
         if not any(awards):
             return
+
+        # refuse whole what a `times` does not let through, trim the rest to each `max`
         uses = self._uses(rule, awards)
         self.observer.limited(rule, uses, self.facts)
         used_up = _is_used_up(rule, uses)
@@ -216,6 +227,8 @@ class _Judging:
                 self._refuse(rule, index, _reason(rule, TimesLimit, None, uses), award)
             elif award:
                 gave = self._give_within(rule, index, award, uses) or gave
+
+        # count the time, and what rolling limits let through, once for all gives
         if gave:
             for scope in dict.fromkeys(limit.scope for limit in rule.limits if isinstance(limit, TimesLimit)):
                 uses[scope].times += 1
@@ -238,10 +251,13 @@ class _Judging:
         awards = [self._award(give.amount) for give in rule.gives]
         if not any(awards):
             return 0
-        found = self._uses(rule, awards, is_weighed=True)
-        uses: Uses = {scope: LimitUse(0, use.amount, use.times) for scope, use in found.items()}
+
+        # copies of the uses: weighing counts nothing
+        present = self._uses(rule, awards, is_weighed=True)
+        uses: Uses = {scope: LimitUse(0, use.amount, use.times) for scope, use in present.items()}
         if _is_used_up(rule, uses):
             return 0
+
         worth = 0
         for give, award in zip(rule.gives, awards, strict=True):
             if award <= INT64_MAX:
@@ -271,11 +287,13 @@ class _Judging:
     def _use(self, rule: Rule, scope: LimitScope) -> LimitUse | RollingUse | ForgottenUse:
         count, at_ms = limit_count(self.programme, rule.id, scope), self.event.occurred_at
         value = None if scope.by is None else self.facts.value_of(scope.by)
+
         if isinstance(scope.every, Duration):
             from_ms = self.calendar.before(at_ms, scope.every)
             if scope.by is not None:
                 return count.rolling_value_use(self.state, value, at_ms, from_ms, self.occurrence)
             return count.rolling_use(self.state, at_ms, from_ms, self.occurrence)
+
         period = period_of(scope.every, at_ms, self.calendar)
         if scope.by is not None:
             return count.value_use(self.state, value, period, at_ms, self.occurrence)
@@ -288,6 +306,7 @@ class _Judging:
         if give.validity is not None:
             rounding = self.programme.terms.points.round_expiry
             until_ms = Expiry(self.calendar, give.validity, rounding)(available_ms)
+
         self.rewards.append(
             RewardEvent(
                 posting=grant_posting(rule, give, self.version),
@@ -300,6 +319,8 @@ class _Judging:
                 give=index,
             )
         )
+
+        # later multipliers and conditions see what was given
         if give.unit == "points":
             self.given[rule.phase] += amount
         if give.item is not None and give.hold is None:
@@ -308,30 +329,6 @@ class _Judging:
     def _refuse(self, rule: Rule, index: int, reason: RefusalReason, amount: int) -> None:
         posting = refusal_posting(rule, rule.gives[index], self.version, reason)
         self.rewards.append(refusal(posting, amount, self.event, self.occurrence, index))
-
-
-def award_of(facts: Facts, amount: Amount, given: dict[Phase, int]) -> int:
-    """Return what an amount comes to before limits, 0 where its basis is missing.
-
-    Args:
-        facts: of the event, or of what is left of an order.
-        amount: what a rule gives.
-        given: the points that the event gave in each phase so far, after limits.
-    """
-    if isinstance(amount, FixedAmount):
-        return amount.amount
-    if isinstance(amount, MultipliedAmount):
-        extra = facts.extra_of(amount)
-        return 0 if extra is None else rounded(given[amount.phase] * extra[0], extra[1], amount.rounding)
-    basis = facts.value_of(amount.basis)
-    if basis is None or basis < 0:
-        return 0
-    award = rounded(basis * amount.numerator, amount.denominator, amount.rounding)
-    if amount.most is not None:
-        award = min(award, amount.most)
-    if amount.share is not None:
-        award = min(award, rounded(basis * amount.share[0], amount.share[1], Rounding.FLOOR))
-    return award
 
 
 def _maxima(rule: Rule, give: Give) -> list[MaxLimit]:

@@ -1,4 +1,4 @@
-"""Watch the interpreter decide: what `explain` is told at each point where a rule can end."""
+"""Let others follow the interpreter: it tells an observer of each point at which a rule can end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Gate(StrEnum):
-    """Name what a rule must pass before it can give, in the order in which it is asked."""
+    """Name the gates that a rule must pass before it can give, in their order."""
 
     NOT_YET = "not_active_yet"
     NO_LONGER = "no_longer_active"
@@ -29,22 +29,22 @@ class Gate(StrEnum):
 
 
 class Observer:
-    """Hear what the interpreter decides; this one listens to nothing.
+    """Hear what the interpreter decides; this class ignores all of it.
 
-    Facts and uses are those of the moment and change afterwards: take from them what is needed at once.
+    Facts and uses change afterwards, so an observer must read at once what it needs of them.
     """
 
     def stopped(self, rule: Rule, gate: Gate, facts: Facts) -> None:
         """Hear that a rule ends at a gate."""
 
     def picked(self, winner: Rule, stood: Sequence[tuple[Rule, int | None]]) -> None:
-        """Hear which rule a group lets give, of those that stood, each with its worth in points where that decides."""
+        """Hear which rule a group picked among those that stood; each has its worth in points where that decides."""
 
     def weighed(self, rule: Rule, awards: Sequence[int], facts: Facts, given: Mapping[Phase, int]) -> None:
-        """Hear what each give of a rule comes to before limits, and the points that the event gave so far by phase."""
+        """Hear the awards of a rule before limits, and the points that the event gave so far, by phase."""
 
     def limited(self, rule: Rule, uses: Uses, facts: Facts) -> None:
-        """Hear what the rule's limits have let through before it gives; only of a rule with an award above 0."""
+        """Hear what has been used of the rule's limits before it gives; only of a rule with an award above 0."""
 
     def cut(self, rule: Rule, index: int, uses: Uses, facts: Facts) -> None:
-        """Hear what they have let through before the give at `index` is measured against them."""
+        """Hear what has been used of the rule's limits before they trim the give at `index`."""

@@ -1,10 +1,10 @@
-"""Write what a rule's gives become: postings, grants and refusals, alike for compiled and interpreted programmes."""
+"""Compute awards and write postings, completions and refusals, alike for compiled and interpreted programmes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.programme.model import RefusalReason, Rounding
+from engine.programme.model import FixedAmount, MultipliedAmount, RefusalReason, Rounding
 from schemas.canonical import completion_key, refusal_key
 from schemas.events import INT64_MAX
 from schemas.rewards import Posting, RewardEvent
@@ -12,7 +12,8 @@ from schemas.rewards import Posting, RewardEvent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.programme.model import Give, Rule
+    from engine.programme.interpret.facts import Facts
+    from engine.programme.model import Amount, Give, Phase, Rule
     from engine.programme.rules.occurrence import Occurrence
     from schemas.events import MemberEvent
 
@@ -70,6 +71,32 @@ def order_of(event: MemberEvent) -> str | None:
     """Return the order that an event is about, if any."""
     order_id: str | None = getattr(event, "order_id", None)
     return order_id
+
+
+def award_of(facts: Facts, amount: Amount, given: dict[Phase, int]) -> int:
+    """Return how much an amount awards before limits, 0 where its basis is missing or negative.
+
+    Args:
+        facts: of the event, or of the remaining order after a refund.
+        amount: what a rule gives.
+        given: the points that the event gave in each phase so far, after limits.
+    """
+    if isinstance(amount, FixedAmount):
+        return amount.amount
+    if isinstance(amount, MultipliedAmount):
+        return multiplied(given[amount.phase], facts.extra_of(amount), amount.rounding)
+
+    basis = facts.value_of(amount.basis)
+    if basis is None or basis < 0:
+        return 0
+
+    # the rate, then its caps
+    award = rounded(basis * amount.numerator, amount.denominator, amount.rounding)
+    if amount.most is not None:
+        award = min(award, amount.most)
+    if amount.share is not None:
+        award = min(award, rounded(basis * amount.share[0], amount.share[1], Rounding.FLOOR))
+    return award
 
 
 def multiplied(base: int, extra: tuple[int, int] | None, rounding: Rounding) -> int:

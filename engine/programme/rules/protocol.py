@@ -1,12 +1,15 @@
-"""Say what a judged programme version can do, whether it is compiled or interpreted."""
+"""Say what a judged programme version can do, whether it is compiled, interpreted or explained."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from engine.programme.localtime import calendar_of
 from engine.programme.occasions import Anniversary, Birthday, ChallengeCompletion
+from engine.programme.rules.budgets import has_budgets
 from engine.programme.rules.tiers import TierClock
+from engine.programme.rules.watch import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,31 +23,50 @@ if TYPE_CHECKING:
     from schemas.rewards import RewardEvent
 
 
-class Judge(Protocol):
-    """Judge events by one programme version.
+class Judge(ABC):
+    """Judge events by one programme version."""
 
-    `timed` holds which occasions of the calendar it has rules on, `tier_clock` what moves members between its tiers,
-    `has_budgets` whether a rule has a limit that all members share, `is_followed` whether contests or rules on
-    challenges look at what an event gave. `watch` hears what the ledger decides on the events.
-    """
+    __slots__ = ("has_budgets", "is_followed", "programme", "tier_clock", "timed", "version", "watch")
 
-    programme: Programme
-    version: int
-    timed: frozenset[type[Event]]
-    tier_clock: TierClock | None
-    has_budgets: bool
-    is_followed: bool
-    watch: Watch
+    def __init__(self, programme: Programme, version: int) -> None:
+        self.programme = programme
+        self.version = version
 
+        self.timed = timed_by(programme)
+        """The occasions of the calendar that the programme has rules on."""
+
+        self.tier_clock = tier_clock_of(programme)
+        """What moves members between tiers; None where the programme has none."""
+
+        self.has_budgets = has_budgets(programme)
+        """Whether a rule has a limit that all members share."""
+
+        self.is_followed = is_followed(programme)
+        """Whether contests, or rules on challenges, look at what an event gave."""
+
+        self.watch: Watch = NOBODY
+        """Hears what the ledger decides on the events."""
+
+    @abstractmethod
     def rewards_for(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member, and count it in `state`."""
-        ...
 
+    @abstractmethod
     def complete_again(
         self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
     ) -> list[RewardEvent]:
-        """Return what a completion gives that a refund has brought about, itself first, and count it in `state`."""
-        ...
+        """Return what a challenge gives that is completed because of a refund, and count it in `state`.
+
+        Args:
+            rule: whose challenge it is; its time, condition and cohort have let the event count.
+            facts: of the remaining order (or other event) that reaches the goal, dated when the completion is.
+            given: the points that the event has from other rules, by phase; None: its group let another rule give.
+            state: the member's.
+            occurrence: the completion's.
+
+        Returns:
+            `challenge.completed` first, then what the rule gives.
+        """
 
 
 def timed_by(programme: Programme) -> frozenset[type[Event]]:
@@ -53,7 +75,7 @@ def timed_by(programme: Programme) -> frozenset[type[Event]]:
 
 
 def moves_members(old: Programme, new: Programme) -> bool:
-    """Whether members who have no event must follow a new version: by its tiers, or by when their days come."""
+    """Whether a new version concerns members without an event: its tiers, or the days of birthdays, are others."""
     return _what_moves(old) != _what_moves(new)
 
 
