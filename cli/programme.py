@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.programme.check.difference import Change
     from engine.programme.file.nodes import Mapping, Node
     from engine.programme.file.problems import Problem
+    from engine.programme.model import Programme
     from operations.simulate.cases import Outcome
 
 ProgrammeFile = Annotated[Path, typer.Argument(metavar="FILE", help="The programme file.")]
@@ -62,8 +63,8 @@ def check(
         raise InputError(unusable(str(file), loaded.problems, "correct the file and check again"))
     if not as_json:
         rules = len(loaded.programme.rules)
-        told = f"{file}: programme {loaded.programme.id}, {'1 rule' if rules == 1 else f'{rules} rules'}, no error"
-        say(f"{told}; this release cannot activate it yet" if loaded.not_judged else told)
+        sentence = f"{file}: programme {loaded.programme.id}, {'1 rule' if rules == 1 else f'{rules} rules'}, no error"
+        say(f"{sentence}; this release cannot activate it yet" if loaded.not_judged else sentence)
 
 
 @programme.command("test")
@@ -182,15 +183,29 @@ def list_versions(as_json: JsonFlag = False) -> None:
 
 @programme.command("show")
 def show(
-    version: Annotated[int | None, typer.Argument(metavar="[V]", help="The active version by default.")] = None,
+    version: Annotated[
+        str | None,
+        typer.Argument(metavar="[V]", help="A version, the active one by default; with --python, or a file."),
+    ] = None,
+    as_python: Annotated[bool, typer.Option("--python", help="Print the Python that judges instead.")] = False,
 ) -> None:
-    """Print a version's file as it was activated.
+    """Print a version's file as it was activated, or with --python what it is compiled to.
+
+    docs/programme/generated.md explains how to read that. A file is compiled as version 1.
 
     Example: `guerdon programme show 1 > programme.yaml`
     """
-    from operations.setup.programmes import body_of  # noqa: PLC0415  `guerdon --help` must not wait for it
+    if as_python:
+        from engine.programme.compile.listing import python_of  # noqa: PLC0415  `guerdon --help` must not wait for it
 
-    print_as_it_is(body_of(_database_url(), version))
+        print_as_it_is(python_of(*_judged(version)))
+        return
+
+    from operations.setup.programmes import body_of  # noqa: PLC0415  as above
+
+    if version is not None and not _is_number(version):
+        raise InputError(f'"{version}" is no number of a version; a file is shown with --python only')
+    print_as_it_is(body_of(_database_url(), None if version is None else int(version)))
 
 
 def print_outcome(outcome: Outcome) -> None:
@@ -229,11 +244,35 @@ def _written(node: Node) -> str:
     return written(node)
 
 
+def _is_number(name: str) -> bool:
+    """Whether what was named is the number of a version, and not a file."""
+    return re.fullmatch("[0-9]{1,9}", name) is not None
+
+
+def _judged(name: str | None) -> tuple[Programme, int]:
+    """Return the programme that judges and its version: of a number, of the active version (None), or of a file."""
+    from engine.programme.file.load import load_file, refused  # noqa: PLC0415  as above
+    from engine.programme.file.problems import unusable  # noqa: PLC0415  as above
+    from operations.setup.programmes import judged  # noqa: PLC0415  as above
+
+    if name is None or _is_number(name):
+        return judged(_database_url(), None if name is None else int(name))
+
+    loaded = load_file(Path(name))
+    if loaded.programme is None:
+        print_problems(loaded.problems)
+        raise InputError(unusable(name, loaded.problems, "correct the file and show it again"))
+    refusal = refused(loaded, name)
+    if refusal is not None:
+        raise InputError(refusal)
+    return loaded.programme, 1
+
+
 def _tree(name: str) -> Mapping:
     """Return what is written in a file, or in the version of that number."""
     from engine.programme.check.difference import readable, readable_file  # noqa: PLC0415  as above
 
-    if not re.fullmatch("[0-9]{1,9}", name):
+    if not _is_number(name):
         return readable_file(Path(name))
     from operations.setup.programmes import body_of  # noqa: PLC0415  two files are compared without a database
 

@@ -63,7 +63,7 @@ def referee_of(key: str | None) -> str | None:
     return None if key is None or _OF_REFEREE not in key else key.partition(_OF_REFEREE)[2]
 
 
-class Posting(Struct, frozen=True, kw_only=True):
+class Posting(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """Name what a reward event says apart from its amount, member and time; one object per rule and movement."""
 
     type: str

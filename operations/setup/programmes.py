@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from engine.programme.conditions import Metric
     from engine.programme.model import Programme
+    from engine.store.cursor import Cursor
     from engine.store.programmes import Version
 
 
@@ -76,10 +77,25 @@ def body_of(database_url: str, number: int | None) -> str:
         InputError: there is no such version.
     """
     with transaction(database_url) as cursor:
-        active = programmes.active(cursor)
-        for version in programmes.versions(cursor):
-            if version.version == number or (number is None and version == active):
-                return version.body
+        return _version(cursor, number).body
+
+
+def judged(database_url: str, number: int | None) -> tuple[Programme, int]:
+    """Return the programme by which version `number`, or the active one, judges, and its number.
+
+    Raises:
+        InputError: there is no such version.
+    """
+    with transaction(database_url) as cursor:
+        version = _version(cursor, number).version
+        return programmes.judged_as(cursor, version), version
+
+
+def _version(cursor: Cursor, number: int | None) -> Version:
+    active = programmes.active(cursor)
+    for version in programmes.versions(cursor):
+        if version.version == number or (number is None and version == active):
+            return version
     wanted = "no programme was activated yet" if number is None else f"there is no version {number}"
     raise InputError(f"{wanted}; `guerdon programme list` shows what there is")
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INDEX = "README.md"
-WITH_EXAMPLES_OF_ANOTHER_KIND = {"errors.md", "occasions.md", "referrals.md", "terms.md", "tests.md", "why.md"}
+WITH_EXAMPLES_OF_ANOTHER_KIND = {
+    "errors.md", "generated.md", "occasions.md", "referrals.md", "terms.md", "tests.md", "why.md",
+}  # fmt: skip
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(GUIDE.glob("*.md"))}
 EXAMPLES = [
     example

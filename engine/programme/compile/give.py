@@ -1,4 +1,32 @@
-"""Turn what a rule gives into statements: awards, limits, grants, in the order in which `interpret` takes them."""
+"""Compile what a rule gives: awards, limits and grants, in the order in which `interpret` goes through them.
+
+Of one point a dollar, at most 500 a day ::
+
+    give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}]
+    limits: [{max: 500, per: member, every: day}]
+
+this makes ::
+
+    award_0 = field_0 // 100
+    if award_0:
+        use_0 = limits.get('member:day:point-a-dollar')
+        if use_0 is None or use_0.period != period_day or is_late:
+            use_0 = value_36.use(state, period_day, at_ms, occurrence)
+        given = 0
+        allowed = award_0
+        left = 500 - use_0.amount
+        if allowed > left:
+            allowed = left if left > 0 else 0
+        if allowed:
+            rewards.append(RewardEvent(...))
+            given = 1
+            use_0.amount += allowed
+        if allowed < award_0:
+            rewards.append(refusal(...))
+
+`award_N` is what the Nth give comes to before limits, `use_N` what has been used of the Nth limit's scope, `allowed`
+what is left of an award. `given` becomes 1 with a grant; then the event counts as one time for `times`.
+"""
 
 from __future__ import annotations
 
@@ -47,18 +75,18 @@ if TYPE_CHECKING:
 
 
 class GiveCompiler:
-    """Compile the gives of one event type's rules; `multiplied` are the phases whose points are added up."""
+    """Compile the gives of rules on one event type; `multiplied` are the phases whose points a multiplier needs."""
 
     def __init__(self, programme: Programme, version: int, fields: FieldReader, multiplied: frozenset[Phase]) -> None:
         self._programme = programme
         self._version = version
-        self._round_expiry = programme.terms.points.round_expiry
         self._fields = fields
         self._multiplied = multiplied
         self.needs_limits = False
+        """Whether the compiled gives read the variables `limits` and `is_late`."""
 
     def giving(self, rule: Rule) -> list[ast.stmt]:
-        """Compute what the gives come to; where one comes to something, pass it through the limits and grant it."""
+        """Compute the awards; where one is above 0, pass them through the limits and grant what is left."""
         if rule.limits:
             granting = self._limited(rule)
         else:
@@ -66,24 +94,30 @@ class GiveCompiler:
         return self._awarded(rule, granting)
 
     def worth(self, rule: Rule) -> list[ast.stmt]:
-        """Set `worth` to the points that the rule would give after its limits, which stay as they are."""
+        """Set `worth` to the points that the rule would give after its limits; count nothing in them.
+
+        `taken_N` stands for what earlier gives of the rule would have used of the Nth scope.
+        """
         uses, opening = self._opened(rule, is_weighed=True)
-        body: list[ast.stmt] = [assign(f"taken_{index}", constant(0)) for index in range(len(uses))]
+        taken = {scope: f"taken_{index}" for index, scope in enumerate(uses)}
+        body: list[ast.stmt] = [assign(local, constant(0)) for local in taken.values()]
         for index, give in enumerate(rule.gives):
             award = name(f"award_{index}")
             maxima = _maxima(rule, give)
+
+            # trim the award to each limit, then use the limits up by it
             trying: list[ast.stmt] = [assign("allowed", award)]
             for limit in maxima:
-                number = list(uses).index(limit.scope)
-                trying += _fit(limit, uses[limit.scope], name(f"taken_{number}"))
+                trying += _fit(limit, uses[limit.scope], name(taken[limit.scope]))
             for scope in dict.fromkeys(limit.scope for limit in maxima):
-                trying.append(increase_name(f"taken_{list(uses).index(scope)}", name("allowed")))
+                trying.append(increase_name(taken[scope], name("allowed")))
             if give.unit == "points":
                 trying.append(increase_name("worth", name("allowed")))
             body.append(when(compare(award, "<=", constant(INT64_MAX)), trying))
+
         used_up = _used_up(rule, uses)
-        trying = body if used_up is None else [when(syntax.negated(used_up), body)]
-        return [assign("worth", constant(0)), *self._awarded(rule, [*opening, *trying])]
+        weighing = body if used_up is None else [when(syntax.negated(used_up), body)]
+        return [assign("worth", constant(0)), *self._awarded(rule, [*opening, *weighing])]
 
     def control(self, rule: Rule) -> list[ast.stmt]:
         """Record the first event of a control member as refused."""
@@ -92,23 +126,29 @@ class GiveCompiler:
         return [when(begins, [self._refuse(rule, 0, give, RefusalReason.COHORT_CONTROL, self._amount(give.amount))])]
 
     def _awarded(self, rule: Rule, then: list[ast.stmt]) -> list[ast.stmt]:
+        """Set `award_N` for each give, and go on where one of them is not 0; a fixed amount never is."""
         statements = [assign(f"award_{index}", self._amount(give.amount)) for index, give in enumerate(rule.gives)]
         if any(isinstance(give.amount, FixedAmount) for give in rule.gives):
             return statements + then
-        anything = either([name(f"award_{index}") for index in range(len(rule.gives))])
-        return [*statements, when(anything, then)]
+        any_award = either([name(f"award_{index}") for index in range(len(rule.gives))])
+        return [*statements, when(any_award, then)]
 
     def _amount(self, amount: Amount) -> ast.expr:
+        """Return the expression of an award before limits; `awards.award_of` is the reference."""
         if isinstance(amount, FixedAmount):
             return constant(amount.amount)
         if isinstance(amount, MultipliedAmount):
             return self._multiplied_amount(amount)
+
+        # the rate, then its caps
         basis = self._fields.local(amount.basis)
         rated = _rated(basis, amount.numerator, amount.denominator, amount.rounding)
         if amount.most is not None:
             rated = call(name("min"), rated, constant(amount.most))
         if amount.share is not None:
             rated = call(name("min"), rated, _rated(basis, *amount.share, Rounding.FLOOR))
+
+        # a missing or negative basis gives nothing
         nothing = [compare(basis, "is", constant(None))] if amount.basis.optional else []
         if may_be_negative(amount.basis):
             nothing.append(compare(basis, "<", constant(0)))
@@ -124,7 +164,7 @@ class GiveCompiler:
         return call(name("multiplied"), base, extra, self._fields.constant(amount.rounding))
 
     def _opened(self, rule: Rule, *, is_weighed: bool = False) -> tuple[dict[LimitScope, str], list[ast.stmt]]:
-        """Name the uses that the rule's limits have, and find them."""
+        """Return the variable of each scope that the rule's limits count in, and the statements that set them."""
         scopes = list(dict.fromkeys(limit.scope for limit in rule.limits))
         uses = {scope: f"use_{index}" for index, scope in enumerate(scopes)}
         return uses, [
@@ -139,10 +179,12 @@ class GiveCompiler:
 
     def _limited(self, rule: Rule) -> list[ast.stmt]:
         """Refuse everything where a `times` is used up, else trim to each `max` in turn and count what was given."""
-        uses, statements = self._opened(rule)
+        uses, opening = self._opened(rule)
         granting: list[ast.stmt] = [assign("given", constant(0))]
         for index, give in enumerate(rule.gives):
             granting += self._give(rule, index, give, uses)
+
+        # count once for the event, whatever the number of gives
         counted: list[ast.stmt] = [
             increase(name(uses[scope]), "times", constant(1))
             for scope in dict.fromkeys(limit.scope for limit in rule.limits if isinstance(limit, TimesLimit))
@@ -151,14 +193,18 @@ class GiveCompiler:
             granting.append(when(name("given"), counted))
         rolling = [local for scope, local in uses.items() if isinstance(scope.every, Duration)]
         granting += [run(call(attribute(name(local), "record"))) for local in rolling]
+
         used_up = _used_up(rule, uses)
         if used_up is None:
-            return statements + granting
+            return opening + granting
         refusing = [s for index, give in enumerate(rule.gives) for s in self._refused_whole(rule, index, give, uses)]
-        return [*statements, when(used_up, refusing, granting)]
+        return [*opening, when(used_up, refusing, granting)]
 
     def _open(self, rule: Rule, scope: LimitScope, local: str) -> list[ast.stmt]:
-        """Find the rule's use in the event's period; the dictionary alone answers for most events."""
+        """Set `local` to the member's use of a scope in the event's period.
+
+        For most events one look into the dictionary `limits` is enough.
+        """
         count = self._fields.constant(limit_count(self._programme, rule.id, scope))
         is_rolling = isinstance(scope.every, Duration)
         kind = f"{'rolling_' if is_rolling else ''}{'value_' if scope.by is not None else ''}use"
@@ -167,20 +213,22 @@ class GiveCompiler:
             where = [name("at_ms"), self._fields.window_start(scope.every)]
         else:
             where = [self._fields.period(scope.every), name("at_ms")]
-        found = assign(local, call(attribute(count, kind), name("state"), *value, *where, name("occurrence")))
+        opening = assign(local, call(attribute(count, kind), name("state"), *value, *where, name("occurrence")))
         if is_rolling or scope.by is not None:
-            return [found]
+            return [opening]
+
+        # the use of the running period lies in the dictionary; the first of a period and a late event go the long way
         self.needs_limits = True
-        at_hand = call(attribute(name("limits"), "get"), constant(scope.key(rule.id)))
-        elsewhere = [
+        running = call(attribute(name("limits"), "get"), constant(scope.key(rule.id)))
+        is_another = [
             compare(name(local), "is", constant(None)),
             compare(attribute(name(local), "period"), "!=", where[0]),
             *([] if scope.every is Every.LIFETIME else [name("is_late")]),
         ]
-        return [assign(local, at_hand), when(either(elsewhere), [found])]
+        return [assign(local, running), when(either(is_another), [opening])]
 
     def _open_budget(self, rule: Rule, scope: LimitScope, local: str, *, is_weighed: bool) -> ast.stmt:
-        """Find what everybody has used of a budget, and say how much the rule asks for."""
+        """Set `local` to what all members have used of a budget, and say how much the rule asks for."""
         assert isinstance(scope.every, Every)  # noqa: S101  no budget rolls
         limit = shared_limit(rule, scope)
         asked: ast.expr = constant(1)
@@ -189,46 +237,55 @@ class GiveCompiler:
             for index, give in enumerate(rule.gives):
                 if give.unit == scope.unit:
                     asked = arithmetic(asked, "+", name(f"award_{index}"))
+
         budget = self._fields.constant(budget_of(rule, limit, is_weighed=is_weighed))
         period = self._fields.period(scope.every)
         return assign(local, call(name("open_budget"), name("occurrence"), budget, period, asked))
 
     def _refused_whole(self, rule: Rule, index: int, give: Give, uses: dict[LimitScope, str]) -> list[ast.stmt]:
+        """Refuse one give whole, as a `times` is used up."""
         award = name(f"award_{index}")
         scopes = [limit.scope for limit in rule.limits if isinstance(limit, TimesLimit)]
         refused = self._refuse(rule, index, give, RefusalReason.LIMIT_TIMES, award)
         return self._ranged(rule, index, give, self._forgotten(rule, index, scopes, uses, refused))
 
     def _forgotten(
-        self, rule: Rule, index: int, scopes: list[LimitScope], uses: dict[LimitScope, str], known: ast.stmt
+        self, rule: Rule, index: int, scopes: list[LimitScope], uses: dict[LimitScope, str], otherwise: ast.stmt
     ) -> list[ast.stmt]:
-        """Refuse a whole award where the use of one of these scopes is forgotten, else do what is `known` to be right.
+        """Refuse an award whole if the use of one of `scopes` is forgotten; otherwise run `otherwise`.
 
-        A budget, and what counts for life, is never forgotten.
+        Budgets and uses counted for life are never forgotten.
         """
         ending = [scope for scope in dict.fromkeys(scopes) if not scope.is_shared and scope.every is not Every.LIFETIME]
         if not ending:
-            return [known]
+            return [otherwise]
+
         gone = either([call(name("is_forgotten"), name(uses[scope])) for scope in ending])
         award = name(f"award_{index}")
         refused = self._refuse(rule, index, rule.gives[index], RefusalReason.LIMIT_FORGOTTEN, award)
-        return [when(gone, [refused], [known])]
+        return [when(gone, [refused], [otherwise])]
 
     def _give(self, rule: Rule, index: int, give: Give, uses: dict[LimitScope, str]) -> list[ast.stmt]:
-        """Grant what is left of one award after the rule's `max` limits, and refuse what they cut off."""
+        """Grant what the rule's `max` limits leave of one award, and refuse the rest."""
         award = name(f"award_{index}")
         maxima = _maxima(rule, give)
         given = [assign("given", constant(1))] if uses else []
         if not maxima:
             return self._ranged(rule, index, give, [*self._grant(rule, index, give, award), *given])
+
+        # trim to each limit in turn
         body: list[ast.stmt] = [assign("allowed", award)]
         for limit in maxima:
             body += _fit(limit, uses[limit.scope])
+
+        # grant what is left, and count it in each scope once
         allowed = name("allowed")
         granting = [*self._grant(rule, index, give, allowed), *given]
         granting += [
             increase(name(uses[scope]), "amount", allowed) for scope in dict.fromkeys(limit.scope for limit in maxima)
         ]
+
+        # refuse what was cut off
         cut_off = arithmetic(award, "-", allowed)
         refused = self._refuse(rule, index, give, RefusalReason.LIMIT_MAX, cut_off)
         refusing = self._forgotten(rule, index, [limit.scope for limit in maxima], uses, refused)
@@ -236,7 +293,7 @@ class GiveCompiler:
         return self._ranged(rule, index, give, body)
 
     def _ranged(self, rule: Rule, index: int, give: Give, body: list[ast.stmt]) -> list[ast.stmt]:
-        """Run `body` for an award within 64 bits; refuse a larger one and pass over an award of 0."""
+        """Run `body` for an award within 64 bits; refuse a larger one, skip an award of 0."""
         if isinstance(give.amount, FixedAmount):
             return body
         award = name(f"award_{index}")
@@ -246,10 +303,15 @@ class GiveCompiler:
         return [when(award, body)] if len(rule.gives) > 1 else body
 
     def _grant(self, rule: Rule, index: int, give: Give, amount: ast.expr) -> list[ast.stmt]:
+        """Append the grant to the rewards, and let later rules see it."""
         posting = self._fields.constant(grant_posting(rule, give, self._version))
+
+        # the reward key, as `canonical.grant_key` makes it
         head, tail = constant(b"\0grant\0%b\0" % rule.id.encode()), constant(b"\0%d" % index)
         hashed = arithmetic(arithmetic(arithmetic(name("identity"), "+", head), "+", name("member")), "+", tail)
         key = call(attribute(call(name("sha256"), hashed), "digest"))
+
+        # the arguments of RewardEvent in their order; the last ones are left out where they are at their default
         at, times, (available, until) = name("at_ms"), *self._times(give)
         arguments = [posting, amount, key, at, name("order"), constant(None), available]
         if index or until is not None:
@@ -257,15 +319,19 @@ class GiveCompiler:
         if index:
             arguments.append(constant(index))
         statements = [*times, run(call(attribute(name("rewards"), "append"), call(name("RewardEvent"), *arguments)))]
+
         if give.unit == "points" and rule.phase in self._multiplied:
             statements.append(increase_name(f"given_{rule.phase}", amount))
         if give.unit in ("badge", "benefit") and give.hold is None:
-            held = (constant(give.unit), constant(give.item), constant(None) if until is None else until)
-            statements.append(run(call(attribute(name("state"), "hold_item"), *held)))
+            item = (constant(give.unit), constant(give.item), constant(None) if until is None else until)
+            statements.append(run(call(attribute(name("state"), "hold_item"), *item)))
         return statements
 
     def _times(self, give: Give) -> tuple[list[ast.stmt], tuple[ast.expr, ast.expr | None]]:
-        """Return statements that compute when an award is available and gone, and what reads both (None: never)."""
+        """Return the statements that compute when an award becomes available and when it ends, and what reads both.
+
+        The second is None where the award never ends.
+        """
         statements: list[ast.stmt] = []
         available: ast.expr = name("at_ms")
         if give.hold is not None:
@@ -273,15 +339,18 @@ class GiveCompiler:
             available = name("available")
         if give.lasts is None and give.validity is None:
             return statements, (available, None)
+
         gone: ast.expr
         if give.validity is not None:
-            gone = call(self._fields.constant(self._fields.expiry(give.validity, self._round_expiry)), available)
+            expiry = self._fields.expiry(give.validity, self._programme.terms.points.round_expiry)
+            gone = call(self._fields.constant(expiry), available)
         else:
             assert give.lasts is not None  # noqa: S101  one of the two is there
             gone = self._fields.after(available, give.lasts)
         return [*statements, assign("until", gone)], (available, name("until"))
 
     def _refuse(self, rule: Rule, index: int, give: Give, reason: RefusalReason, amount: ast.expr) -> ast.stmt:
+        """Append to the rewards that `amount` of a give was refused."""
         posting: Posting = refusal_posting(rule, give, self._version, reason)
         arguments = (self._fields.constant(posting), amount, name("event"), name("occurrence"), constant(index))
         return run(call(attribute(name("rewards"), "append"), call(name("refusal"), *arguments)))
@@ -292,14 +361,14 @@ def _maxima(rule: Rule, give: Give) -> list[MaxLimit]:
 
 
 def _used_up(rule: Rule, uses: dict[LimitScope, str]) -> ast.expr | None:
-    """Return whether a `times` is used up, or None where there is none."""
+    """Return the expression that says whether a `times` is used up; None where the rule has no such limit."""
     times = [limit for limit in rule.limits if isinstance(limit, TimesLimit)]
     reached = [compare(attribute(name(uses[t.scope]), "times"), ">=", constant(t.times)) for t in times]
     return either(reached) if reached else None
 
 
 def _is_in_range(amount: RatedAmount | MultipliedAmount) -> bool:
-    """Whether an award cannot pass 64 bits: a field of the event is within them, a sum may not be."""
+    """Whether an award is certainly within 64 bits: a field of the event is, a sum of lines may not be."""
     return (
         isinstance(amount, RatedAmount)
         and isinstance(amount.basis.source, Attribute)
@@ -308,19 +377,24 @@ def _is_in_range(amount: RatedAmount | MultipliedAmount) -> bool:
 
 
 def _rated(basis: ast.expr, numerator: int, denominator: int, rounding: Rounding) -> ast.expr:
-    """Multiply and divide once; `awards.rounded` is the reference."""
+    """Return `basis * numerator / denominator` rounded, with one division; `awards.rounded` is the reference."""
     added = 0
     if rounding is Rounding.CEIL:
         added = denominator - 1
     elif rounding is Rounding.HALF_UP:
         numerator, added, denominator = 2 * numerator, denominator, 2 * denominator
+
+    # leave out what changes nothing
     product = basis if numerator == 1 else arithmetic(basis, "*", constant(numerator))
     total = product if added == 0 else arithmetic(product, "+", constant(added))
     return total if denominator == 1 else arithmetic(total, "//", constant(denominator))
 
 
 def _fit(limit: MaxLimit, use: str, taken: ast.expr | None = None) -> list[ast.stmt]:
-    """Lower `allowed` to what the limit has left: to nothing where it refuses awards that do not fit."""
+    """Lower `allowed` to what the limit has left, or to 0 where it refuses awards that do not fit.
+
+    `taken` is what is counted as used beyond the use itself.
+    """
     left, allowed = name("left"), name("allowed")
     fitting: ast.expr = constant(0)
     if limit.over is Over.TRIM:

@@ -1,4 +1,19 @@
-"""Turn the rules of one event type into statements: who stands, whom groups pick, in the order of `interpret`."""
+"""Compile the rules on one type of event: which of them stand, which one a group picks, and what metrics take in.
+
+Of a rule with a time, a condition and a draw ::
+
+    - {id: lucky, on: purchase, active: {from: 2026-03-01}, when: {purchase.channel: app}, draw: {chance: 1/10}, ...}
+
+the function holds ::
+
+    # rule lucky, line 6
+    if at_ms >= 1772323200000 and field_0 == 'app':
+        if wins(value_41, 'lucky', event.source, event.event_id):
+            ... what `give` compiles of its gives
+
+A group first sets `picked_0` to the number of the rule that it picks, and each of its rules gives `if picked_0 == N`.
+Rules are compiled in the order in which `interpret` judges them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from engine.programme.compile.give import GiveCompiler
 from engine.programme.compile.guard import bucketed, runs_of
-from engine.programme.compile.syntax import assign, attribute, both, call, compare, constant, name, run, when
+from engine.programme.compile.syntax import assign, attribute, both, call, compare, constant, name, note, run, when
 from engine.programme.compile.when import condition_expression
 from engine.programme.conditions import Field, FieldTest
 from engine.programme.fields import TRIGGERS
@@ -28,38 +43,44 @@ class RulesCompiler:
     def __init__(
         self, programme: Programme, version: int, kind: type[Event], rules: list[Rule], fields: FieldReader
     ) -> None:
-        self._version = version
         self._programme = programme
+        self._version = version
         self._kind = kind
-        metrics = [metric for metric in programme.metrics if TRIGGERS[metric.on] is kind]
-        self._metrics = metrics
-        self._kind_fields = kind.__struct_fields__
         self._rules = rules
         self._numbers = {rule.id: number for number, rule in enumerate(rules)}
+        self._metrics = [metric for metric in programme.metrics if TRIGGERS[metric.on] is kind]
         self._fields = fields
+
+        # phases that a multiplier reads: what is given in them is added up in `given_PHASE`
         self._multiplied = frozenset(
             give.amount.phase for rule in rules for give in rule.gives if isinstance(give.amount, MultipliedAmount)
         )
         self._gives = GiveCompiler(programme, version, fields, self._multiplied)
-        self._groups: dict[str, str] = {}
+
+        self._picked: dict[str, str] = {}
+        """The variable that says which rule a group picked, by group."""
 
     def statements(self) -> list[ast.stmt]:
-        """Judge all rules; what they read is read before."""
-        judged: list[ast.stmt] = []
+        """Return the body of the function: read the event's fields, judge all rules, let metrics take the event in."""
+        judging: list[ast.stmt] = []
         for guard, rules in runs_of(self._rules):
             if guard is None:
-                judged += [statement for rule in rules for statement in self._rule(rule)]
+                judging += [statement for rule in rules for statement in self._rule(rule)]
             else:
-                judged += bucketed(guard, rules, self._fields, self._rule)
+                judging += bucketed(guard, rules, self._fields, self._rule)
+
         tiers = self._programme.terms.tiers
-        by = None if tiers is None else tiers.metric
+        tier_metric = None if tiers is None else tiers.metric
         for metric in self._metrics:
-            judged += self._fields.entering(metric, is_tiers=by is not None and by.key == metric.key)
-        judged += self._keeping_facts()
-        return [*self._preamble(), *self._fields.statements(), *judged]
+            is_tiers = tier_metric is not None and tier_metric.key == metric.key
+            judging += self._fields.entering(metric, is_tiers=is_tiers)
+        judging += self._keeping_facts()
+
+        # compiled last, as only now it is known which fields are read; run first
+        return [*self._preamble(), *self._fields.statements(), *judging]
 
     def _keeping_facts(self) -> list[ast.stmt]:
-        """Keep, beside what an order has earned, what it stood on and is not the order's own."""
+        """Keep for refunds the facts that an order was judged by and that are not in the order itself."""
         items = frozen_items(self._programme, self._kind) if self._kind in ORDERS else ()
         if not items:
             return []
@@ -68,19 +89,20 @@ class RulesCompiler:
         return keeping if are_always_kept(self._programme, self._kind) else [when(name("rewards"), keeping)]
 
     def _frozen(self, item: Frozen) -> ast.expr:
-        """Return what is kept of a fact, as `frozen.frozen_value` does."""
+        """Return the expression of what is kept of a fact, as `kept_facts.frozen_value` computes it."""
         if isinstance(item, Field):
             return self._fields.local(item)
         if isinstance(item, FieldTest):
-            held = condition_expression(item, self._fields.local, self._fields.constant)
-            return constant(value=True) if held is None else held
+            passed = condition_expression(item, self._fields.local, self._fields.constant)
+            return constant(value=True) if passed is None else passed
         assert item.key is not None  # noqa: S101  without a key there is nothing to keep
         table = self._fields.constant(dict(item.extras))
         return call(attribute(table, "get"), self._fields.local(item.key))
 
     def _preamble(self) -> list[ast.stmt]:
+        """Set the variables that nearly every rule reads: `at_ms`, `member`, `identity`, `order` and so on."""
         event, occurrence = name("event"), name("occurrence")
-        order = attribute(event, "order_id") if "order_id" in self._kind_fields else constant(None)
+        order = attribute(event, "order_id") if "order_id" in self._kind.__struct_fields__ else constant(None)
         statements = [
             assign("at_ms", attribute(event, "occurred_at")),
             assign("member", call(attribute(attribute(event, "member_id"), "encode"))),
@@ -93,47 +115,62 @@ class RulesCompiler:
         return statements + [assign(f"given_{phase}", constant(0)) for phase in sorted(self._multiplied)]
 
     def _rule(self, rule: Rule) -> list[ast.stmt]:
+        """Judge one rule; before the first rule of a group, let the group pick."""
+        heading = note(f"rule {rule.id}, line {rule.place.line}")
         if not decides(rule.group):
-            return self._standing(rule, self._gives.giving(rule))
+            return [heading, *self._standing(rule, self._gives.giving(rule))]
+
         assert rule.group is not None  # noqa: S101  decides() says so
-        statements: list[ast.stmt] = []
-        if rule.group.id not in self._groups:
-            local = self._groups[rule.group.id] = f"picked_{len(self._groups)}"
-            statements = self._picking(rule, local)
-        picked = compare(name(self._groups[rule.group.id]), "==", constant(self._numbers[rule.id]))
-        return [*statements, when(picked, self._gives.giving(rule))]
+        picking: list[ast.stmt] = []
+        if rule.group.id not in self._picked:
+            local = self._picked[rule.group.id] = f"picked_{len(self._picked)}"
+            picking = self._picking(rule, local)
+        is_picked = compare(name(self._picked[rule.group.id]), "==", constant(self._numbers[rule.id]))
+        return [*picking, heading, when(is_picked, self._gives.giving(rule))]
 
     def _picking(self, first: Rule, local: str) -> list[ast.stmt]:
-        """Set `local` to the number of the rule that the group lets give: examined where its first rule stands."""
+        """Set the variable `local` to the number of the rule that the group of `first` picks, -1 for none."""
         assert first.group is not None  # noqa: S101  the caller has asked
-        statements = [assign(local, constant(-1)), assign("best", constant(-1))]
+        statements: list[ast.stmt] = [
+            note(f"group {first.group.id} picks the {first.group.pick}"),
+            assign(local, constant(-1)),
+            assign("best", constant(-1)),
+        ]
         for number, rule in enumerate(self._rules):
             if rule.group != first.group:
                 continue
+
+            # the first that stands, or the first of those worth most
             pick: list[ast.stmt] = [assign(local, constant(number))]
             if first.group.pick is Pick.FIRST:
                 body = [when(compare(name(local), "<", constant(0)), pick)]
             else:
                 better = [*pick, assign("best", name("worth"))]
                 body = [*self._gives.worth(rule), when(compare(name("worth"), ">", name("best")), better)]
-            statements += self._standing(rule, body)
+            statements += [note(f"does rule {rule.id} stand?"), *self._standing(rule, body)]
         return statements
 
     def _challenged(self, rule: Rule, challenge: Challenge, body: list[ast.stmt]) -> list[ast.stmt]:
-        """Run `body` where the event counts for the challenge and completes it, which is recorded."""
+        """Run `body` where the event counts for the challenge and completes it; record the completion."""
         posting = self._fields.constant(completion_posting(rule, self._version))
         completed = call(name("completion"), posting, name("event"), name("occurrence"))
+        recorded = run(call(attribute(name("rewards"), "append"), completed))
+
+        # how much the event counts, since when, and whether that reaches the goal
         by = constant(1) if challenge.of is None else self._fields.local(challenge.of)
         since = constant(None) if challenge.within is None else self._fields.window_start(challenge.within)
         counting = self._fields.constant(counting_of(rule, self._programme, self._version))
         is_complete = call(name("counts"), name("state"), counting, by, since, name("event"), name("identity"))
+
         where = condition_expression(challenge.where, self._fields.local, self._fields.constant)
-        recorded = run(call(attribute(name("rewards"), "append"), completed))
         counting_it = [when(is_complete, [recorded, *body])]
         return counting_it if where is None else [when(where, counting_it)]
 
     def _standing(self, rule: Rule, body: list[ast.stmt]) -> list[ast.stmt]:
-        """Run `body` where the rule's time, condition, cohort and draw let it: in this order."""
+        """Run `body` where the rule's time, condition, cohort, challenge and draw let it.
+
+        They are asked in this order, so they are built from the inside out.
+        """
         if rule.draw is not None:
             ids = [attribute(name("event"), each) for each in ("source", "event_id")]
             won = call(name("wins"), self._fields.constant(rule.draw), constant(rule.id), *ids)
@@ -144,6 +181,8 @@ class RulesCompiler:
             member_id = attribute(name("event"), "member_id")
             treated = call(name("is_treated"), self._fields.constant(rule.cohort), member_id)
             body = [when(treated, body, self._gives.control(rule))]
+
+        # time and condition make one expression
         tests: list[ast.expr] = []
         if rule.active.from_ms is not None:
             tests.append(compare(name("at_ms"), ">=", constant(rule.active.from_ms)))

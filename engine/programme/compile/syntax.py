@@ -1,4 +1,16 @@
-"""Make the `ast` nodes of generated code; every name in it is the compiler's and every constant a value, never text."""
+"""Make the `ast` nodes of generated code.
+
+The other modules of this folder build statements with these functions and never with text::
+
+    when(compare(name("field_0"), ">=", constant(5000)), [assign("award_0", constant(25))])
+
+is this Python::
+
+    if field_0 >= 5000:
+        award_0 = 25
+
+Every name in generated code is the compiler's own and every constant a value: nothing that an author writes is code.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 INTEGER_OPERATORS: dict[str, ast.operator] = {
-    "+": ast.Add(), "-": ast.Sub(), "*": ast.Mult(), "//": ast.FloorDiv(),
-    "%": ast.Mod(),
+    "+": ast.Add(), "-": ast.Sub(), "*": ast.Mult(), "//": ast.FloorDiv(), "%": ast.Mod(),
 }  # fmt: skip
 COMPARISONS: dict[str, ast.cmpop] = {
     "==": ast.Eq(), "!=": ast.NotEq(), "<": ast.Lt(), "<=": ast.LtE(), ">": ast.Gt(), ">=": ast.GtE(),
@@ -18,7 +29,7 @@ COMPARISONS: dict[str, ast.cmpop] = {
 }  # fmt: skip
 _LEAVES = (ast.Name, ast.Constant)
 _BRANCHES = (ast.expr, ast.stmt, ast.arguments, ast.arg)
-"""What has a place, or holds what has one; contexts and operators do neither."""
+"""Nodes that have a place or hold nodes that have one; contexts and operators do neither."""
 _PLACE = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
 
 
@@ -53,12 +64,12 @@ def compare(left: ast.expr, comparison: str, right: ast.expr) -> ast.Compare:
 
 
 def both(parts: Sequence[ast.expr]) -> ast.expr:
-    """Hold where all parts hold; there is at least one."""
+    """Hold where all parts hold; there must be at least one."""
     return parts[0] if len(parts) == 1 else ast.BoolOp(ast.And(), list(parts))
 
 
 def either(parts: Sequence[ast.expr]) -> ast.expr:
-    """Hold where any part holds; there is at least one."""
+    """Hold where any part holds; there must be at least one."""
     return parts[0] if len(parts) == 1 else ast.BoolOp(ast.Or(), list(parts))
 
 
@@ -98,8 +109,13 @@ def when(condition: ast.expr, then: list[ast.stmt], otherwise: list[ast.stmt] | 
 
 
 def run(expression: ast.expr) -> ast.stmt:
-    """Run an expression for what it does."""
+    """Evaluate an expression for its effect."""
     return ast.Expr(expression)
+
+
+def note(text: str) -> ast.stmt:
+    """Say in generated code what follows; Python drops it when it compiles, `listing` prints it as a comment."""
+    return ast.Expr(ast.Constant(text))
 
 
 def give_back(value: ast.expr) -> ast.stmt:
@@ -108,7 +124,7 @@ def give_back(value: ast.expr) -> ast.stmt:
 
 
 def placed(module: ast.Module) -> ast.Module:
-    """Give every node the one place of generated code; `ast.fix_missing_locations` takes several times as long."""
+    """Give every node the same place, which Python's compiler demands; `ast.fix_missing_locations` is far slower."""
     nodes: list[ast.AST] = list(module.body)
     while nodes:
         node = nodes.pop()

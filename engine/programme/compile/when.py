@@ -1,4 +1,16 @@
-"""Turn conditions into expressions; `facts.Facts.holds` is the reference."""
+"""Compile conditions to expressions.
+
+Of the condition ::
+
+    {purchase.amount: {between: [20.00, 50.00]}, purchase.channel: {not_in: [phone, fax]}}
+
+and a condition whose field may be missing, `{purchase.gross: {gt: 30.00}}`, this makes ::
+
+    2000 <= field_0 <= 5000 and field_1 not in value_38
+    field_2 is not None and field_2 > 3000
+
+`Facts.holds` in `interpret.facts` is the reference.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +30,9 @@ _OPERATORS = {
     Comparison.LTE: "<=", Comparison.WITHIN: "<=",
 }  # fmt: skip
 _LISTED_MAX = 4
-"""Up to so many values a tuple is searched faster than a set."""
-_TRUE_OF_MISSING = (Comparison.NE, Comparison.NOT_IN, Comparison.EXISTS)
-_FALSE_OF_MISSING = (Comparison.EQ, Comparison.IN)
-"""What Python's own answer for None already is."""
+"""A tuple of up to this many values is searched faster than a set."""
+_RIGHT_FOR_NONE = (Comparison.NE, Comparison.NOT_IN, Comparison.EXISTS, Comparison.EQ, Comparison.IN)
+"""Comparisons that Python answers for None as the language does for a missing value; all others ask for None first."""
 
 
 def condition_expression(
@@ -32,15 +43,18 @@ def condition_expression(
     Args:
         condition: what must hold.
         local: returns the variable of a field.
-        keep: puts a value into the module and returns the name that reads it.
+        keep: makes a value a constant of the module and returns the name that reads it.
     """
     if isinstance(condition, AllOf):
         parts = [part for each in condition.parts if (part := condition_expression(each, local, keep)) is not None]
         return both(parts) if parts else None
+
+    # one alternative that always holds makes the whole hold
     if isinstance(condition, AnyOf):
-        found = [condition_expression(each, local, keep) for each in condition.parts]
-        parts = [part for part in found if part is not None]
-        return either(parts) if len(parts) == len(found) else None
+        alternatives = [condition_expression(each, local, keep) for each in condition.parts]
+        parts = [part for part in alternatives if part is not None]
+        return either(parts) if len(parts) == len(alternatives) else None
+
     if isinstance(condition, Not):
         part = condition_expression(condition.part, local, keep)
         return constant(value=False) if part is None else negated(part)
@@ -48,10 +62,11 @@ def condition_expression(
 
 
 def _test(test: FieldTest, value: ast.expr, keep: Callable[[object], ast.expr]) -> ast.expr:
+    """Return the expression of one test, which asks for None first where the value may be missing."""
     if test.comparison is Comparison.EXISTS:
         return compare(value, "is not" if test.value is True else "is", constant(None))
     passed = _age(test, value, keep) if test.of.kind is Kind.AGE else _passed(test, value, keep)
-    if not test.of.optional or test.comparison in _TRUE_OF_MISSING or test.comparison in _FALSE_OF_MISSING:
+    if not test.of.optional or test.comparison in _RIGHT_FOR_NONE:
         return passed
     return both([compare(value, "is not", constant(None)), passed])
 
@@ -83,7 +98,7 @@ def _passed(test: FieldTest, value: ast.expr, keep: Callable[[object], ast.expr]
 
 
 def _age(test: FieldTest, since: ast.expr, keep: Callable[[object], ast.expr]) -> ast.expr:
-    """Compare the event's time with the instant at which the age is reached."""
+    """Compare the event's time with the instant at which the age is reached, counted from `since`."""
     durations = test.value if isinstance(test.value, tuple) else (test.value,)
     ends = [call(name("calendar_after"), since, keep(each)) for each in durations]
     if test.comparison is Comparison.BETWEEN:
