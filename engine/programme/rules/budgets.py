@@ -1,4 +1,4 @@
-"""Name the budgets that a campaign's members share, and how a judge asks for what was used beyond a state."""
+"""Name the budgets that all members of a campaign share, and ask the books what has been used of them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ if TYPE_CHECKING:
 
 
 def budget_of(rule: Rule, limit: Limit, *, is_weighed: bool = False) -> Budget:
-    """Return the budget of a rule that one of its limits is."""
-    if isinstance(limit, TimesLimit):
-        return Budget(budget_key(rule, limit.scope), rule.id, limit.times, True, False, is_weighed)  # noqa: FBT003  fields
-    trims = limit.over is Over.TRIM
-    return Budget(budget_key(rule, limit.scope), rule.id, limit.amount, False, trims, is_weighed)  # noqa: FBT003  as above
+    """Return a shared limit of a rule as a budget."""
+    return Budget(
+        key=budget_key(rule, limit.scope),
+        rule_id=rule.id,
+        most=limit.times if isinstance(limit, TimesLimit) else limit.amount,
+        is_times=isinstance(limit, TimesLimit),
+        trims=not isinstance(limit, TimesLimit) and limit.over is Over.TRIM,
+        is_weighed=is_weighed,
+    )
 
 
 def budget_key(rule: Rule, scope: LimitScope) -> str:
-    """Return the name of a budget's count: the campaign's, or the rule's own where it belongs to none."""
+    """Return the name of a budget's count: the campaign's, or the rule's own where the rule is in no campaign."""
     whose = f"rule:{rule.id}" if rule.campaign is None else f"campaign:{rule.campaign}"
     return f"{scope.unit}:{scope.every}:{whose}"
 
@@ -38,6 +42,6 @@ def has_budgets(programme: Programme) -> bool:
 
 
 def open_budget(occurrence: Occurrence, budget: Budget, period: int, asked: int) -> LimitUse:
-    """Return what everybody has used of a budget, from where the event's occurrence has it."""
+    """Return what all members have used of a budget, as the books of the occurrence know it."""
     assert occurrence.books is not None  # noqa: S101  the fold of a programme with budgets brings them
     return occurrence.books.open_budget(budget, period, asked, occurrence)

@@ -1,4 +1,4 @@
-"""Decide cohorts and draws by hashes: the same answer for everybody who asks, now and in ten years."""
+"""Decide cohorts and draws by hashes, so that the answer is the same whoever asks, now and in ten years."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DRAWS = 2**64
 
 
 def is_treated(cohort: Cohort, member_id: str) -> bool:
-    """Whether a member is in the arm that gets the reward."""
+    """Whether a member is in the arm of the cohort that gets the reward."""
     hashed = sha256(f"{cohort.salt}\0{member_id}".encode()).digest()
     return int.from_bytes(hashed[:8], "big") % TREAT_OF < cohort.treat
 

@@ -1,4 +1,4 @@
-"""Say when points lapse: so long after their release, moved to the end of the period in which that falls."""
+"""Compute when points lapse: a length of time after their release, rounded up to the end of a day, month or year."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class Expiry:
     rounding: RoundExpiry
 
     def __call__(self, available_ms: int) -> int:
-        """Return the instant for points that are released at `available_ms`."""
+        """Return the instant at which points lapse that are released at `available_ms`."""
         at_ms = self.calendar.after(available_ms, self.validity)
         if self.rounding is RoundExpiry.NONE:
             return at_ms
         return self._rounded(at_ms)
 
     def _rounded(self, at_ms: int) -> int:
-        """Return the end of the local day, month or year in which an instant falls; midnight begins the next one."""
-        found = date.fromordinal(self.calendar.local_day(at_ms) + DAY_ZERO)
+        """Return the end of the local day, month or year of an instant, which is the midnight that begins the next."""
+        on = date.fromordinal(self.calendar.local_day(at_ms) + DAY_ZERO)
         if self.rounding is RoundExpiry.DAY:
-            following = found + timedelta(days=1)
-        elif self.rounding is RoundExpiry.YEAR or found.month == 12:
-            following = date(found.year + 1, 1, 1)
+            following = on + timedelta(days=1)
+        elif self.rounding is RoundExpiry.YEAR or on.month == 12:
+            following = date(on.year + 1, 1, 1)
         else:
-            following = date(found.year, found.month + 1, 1)
+            following = date(on.year, on.month + 1, 1)
         return self.calendar.instant_of((following.toordinal() - DAY_ZERO) * DAY_MS)

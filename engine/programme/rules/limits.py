@@ -1,8 +1,8 @@
-"""Count what a limit lets through of a member's awards: the part of limits that both ways of judging share.
+"""Count what limits let through of a member's awards, alike for compiled and interpreted programmes.
 
-The use of the running period lies at hand in the member's state. When a later period begins, it joins the uses of ended
-periods, which become pages beyond the state (`engine.store.members.uses`) and are asked for by late events and refunds
-only. They are known until `refunds.window` after their period's end; whoever asks later hears that they are forgotten.
+The use of the running period is in the member's state. When a later period begins, it joins the uses of ended periods,
+which become pages outside the state (`engine.store.members.uses`) that only late events and refunds read. A use is kept
+until `refunds.window` after its period's end; after that it is forgotten, and limits let nothing more through.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.member.state import LimitUse
 from engine.member.windows import SLACK_MS, VALUES_MAX, Window, windows_with
@@ -32,30 +32,37 @@ if TYPE_CHECKING:
 _PERIOD = attrgetter("period")
 
 
+class Used(NamedTuple):
+    """Say how much, and how many times, a rule gave under a limit."""
+
+    amount: int
+    times: int
+
+
 class ForgottenUse(LimitUse, array_like=True, gc=False):
-    """Stand for the use of a period that is no longer known: nothing is left of the limit in it."""
+    """Stand for the use of a period that is forgotten: it leaves nothing of any limit."""
 
     @classmethod
     def any(cls) -> ForgottenUse:
-        """Return one; each has its own, as uses are changed."""
+        """Return a new one: callers change the uses that they get."""
         return cls(0, INT64_MAX, INT64_MAX)
 
     def record(self) -> None:
-        """Enter nothing: nothing was given."""
+        """Do nothing, as nothing was given."""
 
 
 def is_forgotten(use: object) -> bool:
-    """Whether what `use` counts is no longer known."""
+    """Whether `use` stands for one that is forgotten."""
     return type(use) is ForgottenUse
 
 
 def value_key(value: object) -> str:
-    """Return the short text under which a value of a field is remembered; a missing value counts as one of its own."""
+    """Return the short text by which a value of a field is remembered; a missing value is one of its own."""
     return "" if value is None else blake2b(str(value).encode(), digest_size=9).hexdigest()
 
 
 def begins_control(state: MemberState, rule_id: str) -> bool:
-    """Whether this is a control member's first event of a rule, and remember that it was."""
+    """Remember that a control member had an event of a rule, and return whether it is the first."""
     counters = state.remembering().counters
     key = f"control:{rule_id}"
     if key in counters:
@@ -66,21 +73,25 @@ def begins_control(state: MemberState, rule_id: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class LimitCount:
-    """Find the use of one limit of a rule in the period of an event; called from generated code, too.
-
-    `key` names the count in the member's state, and `every` its periods; `kept` says how long the use of a period is
-    known after its end.
-    """
+    """Find the use of one limit of a rule in the period of an event; generated code calls it, too."""
 
     key: str
+    """Names the count in the member's state."""
+
     every: Every | Duration
-    kept: Duration
+    """The calendar period, or the length of a rolling window."""
+
+    window: Duration
+    """How long the use of a period is kept after its end: the programme's `refunds.window`."""
+
     calendar: Calendar
 
     def use(self, state: MemberState, period: int, at_ms: int, occurrence: Occurrence) -> LimitUse:
-        """Return what was used in a calendar period: counted by changing it, the same object each time."""
+        """Return the use of a calendar period; the caller counts by changing it, as it is always the same object."""
         if at_ms < state.clock_ms and self._forgets(state, at_ms):
             return ForgottenUse.any()
+
+        # the running period, an ended one of a late event, or the first use of a new one
         newest = state.limits.get(self.key)
         if newest is not None:
             if newest.period == period:
@@ -92,9 +103,14 @@ class LimitCount:
         return opened
 
     def value_use(self, state: MemberState, value: object, period: int, at_ms: int, occurrence: Occurrence) -> LimitUse:
-        """Return what was used in a calendar period for a value of a field; all values at hand are of one period."""
+        """Return the use of a calendar period for one value of a field.
+
+        The state holds the uses of one period, the newest, for up to `VALUES_MAX` values.
+        """
         if at_ms < state.clock_ms and self._forgets(state, at_ms):
             return ForgottenUse.any()
+
+        # a late event asks for an ended period; a later period ends the one before for all values
         memory, text = state.remembering(), value_key(value)
         values = memory.value_limits.setdefault(self.key, {})
         current = next(iter(values.values())).period if values else period
@@ -104,12 +120,16 @@ class LimitCount:
             for each, ended in values.items():
                 _let_end(state, self._name(each), ended, at_ms)
             values.clear()
-        found = values.get(text)
-        if found is None and memory.crowded_out.get(self.key) == period:
+
+        # a value that had to make room for others in this period is among the ended ones
+        use = values.get(text)
+        if use is None and memory.crowded_out.get(self.key) == period:
             _recall(state, occurrence)
-            found = _find(state, self._name(text), period)
-        if found is not None:
-            return found
+            use = _find(state, self._name(text), period)
+        if use is not None:
+            return use
+
+        # open a use, for which the oldest value makes room where there are too many
         if len(values) >= VALUES_MAX:
             first = next(iter(values))
             _let_end(state, self._name(first), values.pop(first), self._end_ms(at_ms))
@@ -120,28 +140,28 @@ class LimitCount:
     def rolling_use(
         self, state: MemberState, at_ms: int, from_ms: int, occurrence: Occurrence
     ) -> RollingUse | ForgottenUse:
-        """Return what was used since `from_ms`, itself outside; of a late event, the most of any window with it."""
+        """Return the use of the window after `from_ms`; for a late event, the largest of any window that holds it."""
         if at_ms < state.clock_ms and self._forgets(state, at_ms):
             return ForgottenUse.any()
-        return RollingUse(self, state, None, (from_ms, at_ms), occurrence)
+        return RollingUse(self, state, None, from_ms=from_ms, at_ms=at_ms, occurrence=occurrence)
 
     def rolling_value_use(
         self, state: MemberState, value: object, at_ms: int, from_ms: int, occurrence: Occurrence
     ) -> RollingUse | ForgottenUse:
-        """Return the same for a value of a field."""
+        """Return the same for one value of a field."""
         if at_ms < state.clock_ms and self._forgets(state, at_ms):
             return ForgottenUse.any()
-        return RollingUse(self, state, value_key(value), (from_ms, at_ms), occurrence)
+        return RollingUse(self, state, value_key(value), from_ms=from_ms, at_ms=at_ms, occurrence=occurrence)
 
-    def take_back(
-        self, state: MemberState, value: str | None, at_ms: int, back: tuple[int, int], books: UseBooks
-    ) -> None:
-        """Give an amount and a number of times back to the period of an instant; nothing to one that is forgotten."""
+    def take_back(self, state: MemberState, value: str | None, at_ms: int, back: Used, books: UseBooks) -> None:
+        """Give what was used back to the period of an instant, unless that period is forgotten."""
         if not any(back) or self._forgets(state, at_ms):
             return
         if isinstance(self.every, Duration):
             self._take_from_window(state, value, at_ms, back, books)
             return
+
+        # the running period, or an ended one
         period = period_of(self.every, at_ms, self.calendar)
         memory = state.memory
         if value is None:
@@ -152,22 +172,25 @@ class LimitCount:
             if state.use_pages:
                 books.recall_uses(state)
             use = _find(state, self._name(value), period)
+
         if use is not None:
             use.take_back(*back)
 
     def windows(self, state: MemberState, value: str | None) -> tuple[dict[str, Window], str]:
-        """Return where the window of a rolling limit lies, and under which key."""
+        """Return the dictionary that holds the window of a rolling limit, and its key there."""
         memory = state.remembering()
         if value is None:
             return memory.windows, self.key
         return memory.value_windows.setdefault(self.key, {}), value
 
     def make_room(self, state: MemberState, at_ms: int, from_ms: int) -> None:
-        """Let the windows of values go that are over, and the first one where there are too many all the same."""
+        """Remove the windows of values that are over, and the oldest one if there are still too many."""
         memory = state.remembering()
         windows = memory.value_windows[self.key]
+
         for each in [each for each, window in windows.items() if not window.instants or window.instants[-1] <= from_ms]:
             self.let_end(state, each, windows.pop(each), INT64_MAX, at_ms)
+
         if len(windows) >= VALUES_MAX:
             first = next(iter(windows))
             window = windows.pop(first)
@@ -176,40 +199,45 @@ class LimitCount:
             self.let_end(state, first, window, INT64_MAX, self._after(last_ms))
 
     def let_end(self, state: MemberState, value: str | None, window: Window, upto_ms: int, ended_ms: int) -> None:
-        """Let what a window has up to an instant join the uses of what has ended."""
+        """Move the entries of a window up to an instant to the uses of ended periods."""
         for instant, amount, times in window.let_go(upto_ms):
             _let_end(state, self._name(value), LimitUse(instant, amount, times), ended_ms)
 
     def enter_ended(self, state: MemberState, value: str | None, at_ms: int, amount: int, times: int) -> None:
-        """Enter a late use of a rolling limit among those that have ended."""
+        """Enter a late use of a rolling limit among the ended ones."""
         _let_end(state, self._name(value), LimitUse(at_ms, amount, times), self._after(at_ms))
 
     def ended(self, state: MemberState, value: str | None, occurrence: Occurrence) -> list[LimitUse]:
-        """Return the uses of what has ended, the earliest first."""
+        """Return the uses of ended periods, the earliest first."""
         _recall(state, occurrence)
         return state.ended.get(self._name(value), [])
 
-    def most_used(self, entries: list[LimitUse], at_ms: int) -> tuple[int, int]:
-        """Return the largest amount, and number of times, of any window that holds an instant and ends with a use."""
+    def most_used(self, entries: list[LimitUse], at_ms: int) -> Used:
+        """Return the largest amount, and the largest number of times, of all windows that hold an instant.
+
+        Only windows that end with an entry are looked at; the others hold no more than one of these.
+        """
+        # running totals make the sum of a window a difference
         instants = [each.period for each in entries]
         amounts = [0, *accumulate(each.amount for each in entries)]
         times = [0, *accumulate(each.times for each in entries)]
         near = instants[: bisect_right(instants, self._after(at_ms) + SLACK_MS)]
-        most = (0, 0)
+
+        most = Used(0, 0)
         for from_ms, end_ms in windows_with(at_ms, near, self._before):
             first, end = bisect_right(instants, from_ms), bisect_right(instants, end_ms)
-            most = (max(most[0], amounts[end] - amounts[first]), max(most[1], times[end] - times[first]))
+            most = Used(max(most.amount, amounts[end] - amounts[first]), max(most.times, times[end] - times[first]))
         return most
 
-    def _take_from_window(
-        self, state: MemberState, value: str | None, at_ms: int, back: tuple[int, int], books: UseBooks
-    ) -> None:
-        """Take from the entry of an instant, or, where entries were merged, from the one that it became a part of."""
+    def _take_from_window(self, state: MemberState, value: str | None, at_ms: int, back: Used, books: UseBooks) -> None:
+        """Subtract from the entry of an instant; where entries were merged, from the one that holds it now."""
         windows, key = self.windows(state, value)
         window = windows.get(key)
         if window is not None and at_ms in window.instants:
             window.take(at_ms, *back, least=0)
             return
+
+        # else among the ended uses, or in an entry of the window with which it was merged
         if state.use_pages:
             books.recall_uses(state)
         ended = state.ended.get(self._name(value), [])
@@ -224,7 +252,7 @@ class LimitCount:
         return self.key if value is None else f"{self.key}\0{value}"
 
     def _ended_use(self, state: MemberState, name: str, period: int, at_ms: int, occurrence: Occurrence) -> LimitUse:
-        """Return the use of an ended period, opened where nothing was used in it yet."""
+        """Return the use of an ended period, a new one where nothing was used in it yet."""
         _recall(state, occurrence)
         uses = state.ended.setdefault(name, [])
         place = bisect_left(uses, period, key=_PERIOD)
@@ -233,9 +261,9 @@ class LimitCount:
         return uses[place]
 
     def _forgets(self, state: MemberState, at_ms: int) -> bool:
-        """Whether the use of the period of an instant is no longer known; a window ends with its event."""
+        """Whether the use of an instant's period is forgotten; the period of a rolling limit ends at the instant."""
         end_ms = self._end_ms(at_ms)
-        return state.clock_ms > self.calendar.after(end_ms, self.kept) or end_ms <= state.uses_gone_ms
+        return state.clock_ms > self.calendar.after(end_ms, self.window) or end_ms <= state.uses_gone_ms
 
     def _end_ms(self, at_ms: int) -> int:
         return at_ms if isinstance(self.every, Duration) else bounds_of(self.every, at_ms, self.calendar)[1]
@@ -250,38 +278,52 @@ class LimitCount:
 
 
 class RollingUse:
-    """Count what a rolling limit has let through; used like the use of a calendar period, then recorded."""
+    """Count what a rolling limit lets through: like the use of a calendar period, but `record` must be called last."""
 
-    __slots__ = ("_before", "_count", "_span", "_state", "_value", "amount", "times")
+    __slots__ = ("_at_ms", "_before", "_count", "_from_ms", "_state", "_value", "amount", "times")
 
     def __init__(
-        self, count: LimitCount, state: MemberState, value: str | None, span: tuple[int, int], occurrence: Occurrence
+        self,
+        count: LimitCount,
+        state: MemberState,
+        value: str | None,
+        *,
+        from_ms: int,
+        at_ms: int,
+        occurrence: Occurrence,
     ) -> None:
-        self._count, self._state, self._value, self._span = count, state, value, span
+        self._count, self._state, self._value = count, state, value
+        self._from_ms, self._at_ms = from_ms, at_ms
         self._before = self._used(occurrence)
         self.amount, self.times = self._before
 
     def _used(self, occurrence: Occurrence) -> tuple[int, int]:
-        count, state, (from_ms, at_ms) = self._count, self._state, self._span
+        """Return the amount and the number of times that were used in the window before the event."""
+        count, state, from_ms, at_ms = self._count, self._state, self._from_ms, self._at_ms
         windows, key = count.windows(state, self._value)
         window = windows.get(key)
+
+        # the window answers by itself where the event is not late and nothing of its span was moved out
         is_late = at_ms < state.clock_ms
         gone_ms = 0 if window is None else window.forgotten_ms
         if self._value is not None:
             gone_ms = max(gone_ms, state.remembering().crowded_out.get(count.key, 0))
         if not is_late and gone_ms <= from_ms:
             return (0, 0) if window is None else window.total(from_ms, at_ms)
+
         entries = [*count.ended(state, self._value, occurrence)]
         if window is not None:
             entries += map(LimitUse, window.instants, window.amounts, window.times)
         return count.most_used(sorted(entries, key=_PERIOD), at_ms)
 
     def record(self) -> None:
-        """Enter what was given since, if anything was."""
+        """Enter into the window what was given since this use was opened, if anything was."""
         amount, times = self.amount - self._before[0], self.times - self._before[1]
         if not amount and not times:
             return
-        count, state, (from_ms, at_ms) = self._count, self._state, self._span
+
+        # a late use may belong to what the window has already moved out; a new one moves out what is over
+        count, state, from_ms, at_ms = self._count, self._state, self._from_ms, self._at_ms
         windows, key = count.windows(state, self._value)
         window = windows.get(key)
         is_late = at_ms < state.clock_ms
@@ -294,21 +336,22 @@ class RollingUse:
             return
         elif not is_late:
             count.let_end(state, self._value, window, from_ms, at_ms)
+
         window.enter(at_ms, amount, times, window.forgotten_ms)
 
 
 def limit_count(programme: Programme, rule_id: str, scope: LimitScope) -> LimitCount:
-    """Return what counts one of the limits of a programme's rule that are a member's own."""
+    """Return the count of one limit of a rule that is a member's own."""
     return LimitCount(scope.key(rule_id), scope.every, programme.terms.refunds.window, calendar_of(programme.timezone))
 
 
 def kept_from_ms(programme: Programme, clock_ms: int) -> int:
-    """Return an instant such that nobody can ask, at a member's clock or later, for a period that ended before it."""
+    """Return the end of the earliest period that anybody can still ask for, at a member's clock or later."""
     return _known_from_ms(programme, clock_ms) - SLACK_MS
 
 
 def change_window(state: MemberState, before: Programme, after: Programme) -> None:
-    """Take note of what was let go under another `refunds.window`: a longer one does not bring it back."""
+    """Note which periods are forgotten under the old `refunds.window`: a longer new one does not bring them back."""
     if before.terms.refunds.window != after.terms.refunds.window:
         state.uses_gone_ms = max(state.uses_gone_ms, _known_from_ms(before, state.clock_ms))
 
@@ -318,15 +361,16 @@ def _known_from_ms(programme: Programme, clock_ms: int) -> int:
 
 
 def _let_end(state: MemberState, name: str, use: LimitUse, ended_ms: int) -> None:
-    """Let a use join those of ended periods, where anything was used."""
+    """Move a use to those of ended periods, unless nothing was used."""
     if not use.amount and not use.times:
         return
+
     use.ended_ms = ended_ms
     uses = state.ended.get(name)
     if uses is None:
         state.ended[name] = [use]
     elif uses[-1].period < use.period:
-        uses.append(use)  # as all do that end in turn
+        uses.append(use)  # nearly always: periods end in their order
     else:
         insort(uses, use, key=_PERIOD)
 
@@ -338,7 +382,7 @@ def _find(state: MemberState, name: str, period: int) -> LimitUse | None:
 
 
 def _recall(state: MemberState, occurrence: Occurrence) -> None:
-    """Bring uses that lie beyond the state back into it."""
+    """Bring the member's uses of ended periods back into the state."""
     if state.use_pages:
         assert occurrence.books is not None  # noqa: S101  the fold brings them where there are pages
         occurrence.books.recall_uses(state)

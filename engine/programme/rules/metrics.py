@@ -1,4 +1,4 @@
-"""Read and enter the history that rules may know: the part of metrics that both ways of judging share.
+"""Read and update the values of metrics in the member's state, alike for compiled and interpreted programmes.
 
 A count or a sum without a window is one integer, the last time one instant, a streak two integers; windows are bounded
 by `engine.member.windows`. Sums stay within 64 bits.
@@ -20,11 +20,11 @@ NO_WINDOWS: Mapping[str, Window] = {}
 
 
 def total_of(state: MemberState, key: str) -> int:
-    """Return a count or a sum over everything."""
+    """Return a count or a sum without a window."""
     if state.memory is None:
         return 0
-    found = state.memory.counters.get(key)
-    return 0 if found is None else found[0]
+    counter = state.memory.counters.get(key)
+    return 0 if counter is None else counter[0]
 
 
 def add_total(state: MemberState, key: str, by: int | None) -> None:
@@ -54,31 +54,34 @@ def add_window(state: MemberState, key: str, by: int | None, from_ms: int, at_ms
 
 
 def last_of(state: MemberState, key: str) -> int | None:
-    """Return the latest instant entered, or None."""
-    found = None if state.memory is None else state.memory.counters.get(key)
-    return None if found is None else found[0]
+    """Return the latest instant that was entered, None where there is none."""
+    counter = None if state.memory is None else state.memory.counters.get(key)
+    return None if counter is None else counter[0]
 
 
 def add_last(state: MemberState, key: str, at_ms: int) -> None:
-    """Enter an instant; a late one moves nothing back."""
+    """Enter an instant; a late one does not replace a later one."""
     counters = state.remembering().counters
     before = counters.get(key)
     counters[key] = [at_ms if before is None else max(before[0], at_ms)]
 
 
 def streak_of(state: MemberState, key: str, unit: int) -> int:
-    """Return how many units in a row, up to this one or the one before, had an event: read before the event."""
-    found = None if state.memory is None else state.memory.counters.get(key)
-    if found is None:
+    """Return how many days, weeks or months in a row had an event, up to `unit` or the one before it.
+
+    It is read before the event is entered.
+    """
+    counter = None if state.memory is None else state.memory.counters.get(key)
+    if counter is None:
         return 0
-    last, length = found
+    last, length = counter
     if unit > last + 1:
         return 0
     return max(0, length - max(0, last - unit))
 
 
 def add_streak(state: MemberState, key: str, unit: int) -> None:
-    """Enter a unit; a late one lengthens the streak where it lies directly before it, and else changes nothing."""
+    """Enter a day, week or month; a late one changes only a streak that begins right after it, and lengthens it."""
     counters = state.remembering().counters
     last, length = counters.get(key) or [unit, 0]
     if unit > last + 1:

@@ -1,4 +1,4 @@
-"""Hold what is judged besides an event and a state: its place in the log, and what was used beyond the state."""
+"""Hold what a judge needs besides an event and a state: the event's place in the log, and uses kept elsewhere."""
 
 from __future__ import annotations
 
@@ -13,29 +13,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Hold one limit of a rule that counts for all members together.
-
-    `key` names the count: rules of one campaign share it, whatever most each of them allows. `is_weighed` says that a
-    group asks which of its rules is worth most, and that nothing is given yet.
-    """
+    """Hold one limit of a rule that counts for all members together."""
 
     key: str
+    """Names the count; rules of one campaign share it, even if they allow different amounts."""
+
     rule_id: str
     most: int
+
     is_times: bool
+    """Whether it limits how often the rule gives, not how much."""
+
     trims: bool
+    """Whether an award that does not fit is trimmed, not refused."""
+
     is_weighed: bool = False
+    """Whether a group only asks which of its rules is worth most, so that nothing is given yet."""
 
     def left(self, use: LimitUse) -> int:
-        """Return what is left where `use` was used: an amount, or a number of times."""
+        """Return the amount, or the number of times, that a use leaves."""
         return max(self.most - (use.times if self.is_times else use.amount), 0)
 
 
 class Budgets(Protocol):
-    """Tell what was used of budgets by everybody."""
+    """Know what all members together have used of budgets."""
 
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
-        """Return the use of a budget in a calendar period: counted by changing it, the same object each time.
+        """Return the use of a budget in a calendar period; the caller counts by changing it, as it is always the same.
 
         Args:
             budget: of the rule that asks.
@@ -47,22 +51,22 @@ class Budgets(Protocol):
 
 
 class UseBooks(Budgets, Protocol):
-    """Tell what was used beyond the member's state: of budgets by everybody, and of limits in ended periods."""
+    """Know the uses that are not in the member's state: of budgets, and of limits in ended periods."""
 
     def recall_uses(self, state: MemberState) -> None:
-        """Bring the uses of ended periods that lie beyond the member's state back into it."""
+        """Bring the member's uses of ended periods back into the state."""
         ...
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
-        """Give an amount, or so many times, back to a budget's period; it never falls below 0."""
+        """Give an amount, or a number of times, back to a budget's period; its use never falls below 0."""
         ...
 
 
 class Occurrence(Struct, frozen=True, gc=False):
-    """Place an event in the recorded order: what the fold knows besides the event's own fields.
+    """Place an event in the recorded order.
 
     `identity` is the 32-byte event identity, `seq` its position in its shard, times are milliseconds since 1970 UTC.
-    `books` tell what was used of budgets, and of limits longer ago; the fold adds them where rules may ask for either.
+    `books` know the uses of budgets and of limits in ended periods; the fold adds them where rules may ask for either.
     They are never stored.
     """
 
@@ -72,5 +76,5 @@ class Occurrence(Struct, frozen=True, gc=False):
     books: UseBooks | None = None
 
     def with_books(self, books: UseBooks) -> Occurrence:
-        """Return the same place with the books as they are there."""
+        """Return the same place with books."""
         return Occurrence(self.identity, self.seq, self.recorded_at_ms, books)

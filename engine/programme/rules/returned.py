@@ -1,4 +1,4 @@
-"""Take back from limits and metrics what a refund has undone, in the period in which it was counted."""
+"""Subtract from limits and metrics what a refund takes back, in the period in which it was counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engine.programme.conditions import Every, Measure, may_be_negative
 from engine.programme.interpret.facts import period_of
 from engine.programme.model import MaxLimit
 from engine.programme.rules.budgets import budget_key
-from engine.programme.rules.limits import LimitCount, value_key
+from engine.programme.rules.limits import LimitCount, Used, value_key
 from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
@@ -21,27 +21,32 @@ if TYPE_CHECKING:
 
 
 class Reversed(NamedTuple):
-    """Say what of a rule's awards for an order was reversed.
-
-    `bought` are the order's facts, at whose time its limits counted it. `amounts` were reversed, by unit; `times` is 1
-    where everything that the rule gave for the order is gone, else 0. `window` is the programme's `refunds.window`.
-    """
+    """Say how much of a rule's awards for an order was reversed."""
 
     rule: Rule
+
     bought: Facts
+    """The facts of the order; limits counted it at their time."""
+
     amounts: dict[str, int]
+    """How much was reversed, by unit."""
+
     times: int
+    """1 where everything that the rule gave for the order is gone, else 0."""
+
     window: Duration
+    """The programme's `refunds.window`."""
 
 
 def return_to_limits(state: MemberState, books: UseBooks, undone: Reversed) -> None:
-    """Give back what a rule's limits had counted of an order: to the state, or to budgets that members share."""
+    """Give back what a rule's limits had counted for an order: in the state, or in budgets that members share."""
     rule, bought, amounts, times, window = undone
     for scope in dict.fromkeys(limit.scope for limit in rule.limits):
+        # a scope counts amounts for a `max` and times for a `times`
         capped = any(isinstance(limit, MaxLimit) and limit.scope == scope for limit in rule.limits)
         timed = any(not isinstance(limit, MaxLimit) and limit.scope == scope for limit in rule.limits)
-        amount = amounts.get(scope.unit, 0) if capped else 0
-        back = (amount, times if timed else 0)
+        back = Used(amounts.get(scope.unit, 0) if capped else 0, times if timed else 0)
+
         if not scope.is_shared:
             value = None if scope.by is None else value_key(bought.value_of(scope.by))
             count = LimitCount(scope.key(rule.id), scope.every, window, bought.calendar)
@@ -52,13 +57,14 @@ def return_to_limits(state: MemberState, books: UseBooks, undone: Reversed) -> N
 
 
 def take_from_metric(state: MemberState, metric: Metric, by: int, at_ms: int) -> None:
-    """Take from a count or a sum what an order had entered at an instant; `last` and `streak` stay.
+    """Subtract from a count or a sum what an order had added at an instant; `last` and `streak` stay as they are.
 
-    A sum that has reached the most that can be stored has forgotten what was beyond it: what is taken back lowers it
-    from there, and a sum of what is never negative stops at 0.
+    A sum is cut off at the largest number that can be stored; subtracting starts from there. A sum of numbers that are
+    never negative stops at 0.
     """
     if not by or state.memory is None or metric.measure not in (Measure.COUNT, Measure.SUM):
         return
+
     least = -INT64_MAX if metric.of is not None and may_be_negative(metric.of) else 0
     if metric.over is None:
         counter = state.memory.counters.get(metric.key)

@@ -1,4 +1,4 @@
-"""Watch the ledger decide: what `explain_ledger` is told at each point where it weighs something."""
+"""Let others follow the ledger: it tells a watch of each point at which it decides something."""
 
 from __future__ import annotations
 
@@ -15,50 +15,53 @@ if TYPE_CHECKING:
 
 
 class Priced(NamedTuple):
-    """Say what a redemption takes.
-
-    `available` is what is active less `debt`, in the unit that it takes; `amount` what is reserved, 0 where the
-    redemption is `refused`.
-    """
+    """Say how much a redemption takes."""
 
     unit: str
     reward: CatalogueReward | None
+
     available: int
+    """The member's active amount of the unit, less `debt`."""
+
     debt: int
+
     amount: int
+    """How much is reserved; 0 where the redemption is refused."""
+
     refused: str | None
+    """The reason of a refusal, None where there is none."""
 
 
 class Watch:
-    """Hear what the ledger decides; this one listens to nothing.
+    """Hear what the ledger decides; this class ignores all of it.
 
-    What is handed over changes afterwards: take from it what is needed at once.
+    The arguments change afterwards, so a watch must read at once what it needs of them.
     """
 
     def redemption(self, event: RedemptionEvent, known: Redemption | None) -> None:
-        """Hear what a redemption asks for, and what is known of its id."""
+        """Hear what a redemption asks for, and what was recorded under its id before."""
 
     def priced(self, event: RedemptionEvent, priced: Priced) -> None:
-        """Hear what a redemption would take of what is available."""
+        """Hear how much a redemption would take, and how much is available."""
 
     def refund(self, event: Refund, order: Refunded | None, programme: Programme | None) -> None:
-        """Hear what a refund returns, of which order as it was before, by whose terms; None: the order has not come."""
+        """Hear of a refund: its order as it was before, and the programme whose terms hold; None: no such order yet."""
 
     def rest(self, left: Event | None) -> None:
-        """Hear what is left of the order after its refund, read like its purchase; None: nothing."""
+        """Hear which purchase remains of the order after its refund; None: nothing remains."""
 
     def weighed(self, lot: Lot, earned: int, earlier: int) -> None:
-        """Hear how much of a lot the rest of its order still earns, and what was claimed of it before."""
+        """Hear how much of a lot the remaining order still earns, and how much was claimed back before."""
 
     def claimed(self, lot: Lot, claim: int, taken: int) -> None:
-        """Hear how much of a lot is claimed back, and how much of that was taken or is owed now."""
+        """Hear how much of a lot is claimed back, and how much of that was taken or becomes a debt."""
 
     def decision(self, event: Decision) -> None:
-        """Hear what an operator has decided."""
+        """Hear of an operator's decision."""
 
     def refused(self, reward: RewardEvent) -> None:
-        """Hear that something asked for does not happen."""
+        """Hear that a request is refused."""
 
 
 NOBODY = Watch()
-"""Listens to nothing: the watch of every judge that does not explain."""
+"""The watch of every judge that does not explain: it ignores all it hears."""
