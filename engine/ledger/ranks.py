@@ -115,7 +115,7 @@ def settle(turn: Turn, at_ms: int, *, is_gained: bool) -> None:
         return
     clock, tier_state = tier_state_of(turn, tiers)
     before, times_ms = tier_state.level, (at_ms, max(at_ms, turn.state.clock_ms))
-    if clock.lower(tier_state, times_ms, _brought(clock, tier_state)) or (
+    if clock.lower(tier_state, *times_ms, _brought(clock, tier_state)) or (
         is_gained and clock.rise(tier_state, *times_ms)
     ):
         change(turn, (before, "refund"), at_ms, None)

@@ -1,7 +1,7 @@
 """Hold checked conditions: which value is read from where, and what it is compared with.
 
-Everything is frozen and hashable. A source says where a field's value comes from; `facts` reads it plainly,
-`compile_fields` generates the code that reads it. A value that is not there is None; `FieldTest` says what that means.
+Everything is frozen and hashable. A source says where a field's value comes from: `interpret.facts` reads it plainly,
+`compile.fields` generates code that reads it. A missing value is None; `FieldTest` says what that means.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class LocalTime:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Go through the lines that fulfil `where`: count them, or add up `sum`; missing where there is no line at all."""
+    """Count the lines of a purchase that fulfil `where`, or add up their `sum`; missing if there are no lines at all."""
 
     where: Condition
     sum: str | None = None
@@ -141,8 +141,8 @@ class Measure(StrEnum):
 class Metric:
     """Measure a member's events of one type that fulfil `where`; `over` is a rolling window, `unit` that of a streak.
 
-    `key` names its value in the member's state: it changes with what the metric says, so that no version reads what
-    another has counted otherwise.
+    `key` names its value in the member's state. It contains a hash of the metric's definition, so that no version reads
+    what another version counted in another way.
     """
 
     key: str
@@ -162,10 +162,10 @@ class History:
 
 
 class MemberPart(StrEnum):
-    """Name what is known of a member before the event."""
+    """Name the facts about a member before the event."""
 
     AGE = "age"
-    """Since the signup; held as its instant."""
+    """The time since the signup; held as the instant of the signup."""
     BALANCE = "balance"
     HELD = "held"
     BIRTHDAY = "birthday"
@@ -175,7 +175,7 @@ class MemberPart(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MemberValue:
-    """Read what is known of the member; `item` names the badge or benefit of HELD, or the attribute."""
+    """Read a fact about the member; `item` names the badge or benefit of HELD, or the attribute."""
 
     part: MemberPart
     item: str = ""
@@ -229,7 +229,7 @@ class FieldTest:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Hold where every part holds; an empty one always does. `named_at` says where a rule names it, if it does so."""
+    """Hold where every part holds; without parts, always. `named_at` is where a rule names it, if it is a segment."""
 
     parts: tuple[Condition, ...]
     named_at: Place | None = field(default=None, compare=False)
@@ -237,7 +237,7 @@ class AllOf:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """Hold where a part holds; there is at least one. `named_at` is as in `AllOf`."""
+    """Hold where any part holds; there is at least one. `named_at` is as in `AllOf`."""
 
     parts: tuple[Condition, ...]
     named_at: Place | None = field(default=None, compare=False)

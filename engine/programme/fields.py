@@ -28,7 +28,7 @@ OCCASION_TRIGGERS: dict[str, type[Event]] = {
     "tier": TierChange, "birthday": Birthday, "anniversary": Anniversary, "contest": ContestWon,
     "challenge": ChallengeCompletion, "referral": ReferralEvent,
 }  # fmt: skip
-"""What else rules may be `on`: what time and the ledger bring about."""
+"""The occasions that rules may be `on`: time and the ledger bring them about."""
 
 TRIGGERS = EVENT_TRIGGERS | OCCASION_TRIGGERS
 """Everything that rules of this release may be `on`."""
@@ -36,10 +36,10 @@ TRIGGERS = EVENT_TRIGGERS | OCCASION_TRIGGERS
 TRIGGER_NAMES = {kind: name for name, kind in TRIGGERS.items()}
 
 LINE = "line"
-"""Stands in the place of a trigger where the fields of one line of a purchase are meant."""
+"""Used like a trigger for the fields of one line of a purchase."""
 
 SEGMENT = "segment"
-"""Stands in the place of a trigger where only the member, the past and the time can be read."""
+"""Used like a trigger where only the member, the past and the time can be read."""
 
 ATTRIBUTES_PREFIX = "event.attributes."
 TENDER_PREFIX = "purchase.tender."
@@ -106,7 +106,7 @@ _TIME = {
 HELD_PREFIX = "member.held."
 PROFILE_PREFIX = "member.attributes."
 _OPEN_PREFIXES = (ATTRIBUTES_PREFIX, TENDER_PREFIX, IDENTITY_PREFIX, HELD_PREFIX, PROFILE_PREFIX)
-"""Stand before names that are free."""
+"""Prefixes after which any name may stand."""
 TIER_PATHS = ("member.tier", "member.tier_rank")
 """Fields that only a programme with tiers has."""
 MEMBER_FIELDS = {
@@ -121,7 +121,10 @@ TIME_FIELDS = {
 
 
 def _catalogue() -> dict[str, dict[str, Field]]:
+    """Return every field by trigger and path, made of the tables above."""
     catalogue: dict[str, dict[str, Field]] = dict(_OCCASIONS)
+
+    # events from upstream: what every event has and their own fields; a purchase has its lines, too
     for trigger, own in _OWN.items():
         fields = [
             Field(f"{trigger}.{name}", kind, Attribute(name), optional=maybe)
@@ -131,6 +134,7 @@ def _catalogue() -> dict[str, dict[str, Field]]:
             fields.append(Field("purchase.units", Kind.DECIMAL, Lines(ALWAYS, "quantity")))
             fields += [Field(path, Kind.TEXTS, Attribute("items")) for path in LINE_TEXTS]
         catalogue[trigger] = {field.path: field for field in fields}
+
     catalogue[LINE] = {
         name: Field(name, kind, Attribute(name), optional=maybe) for name, (kind, maybe) in _LINE.items()
     }
@@ -147,12 +151,15 @@ def field_of(trigger: str, path: str) -> Field | None:
     """Return the field that `path` names in a rule on `trigger`, or None where there is none."""
     if trigger == LINE:
         return FIELDS[LINE].get(path)
-    if held := _entry(path, HELD_PREFIX):
-        return Field(path, Kind.BOOLEAN, MemberValue(MemberPart.HELD, held), optional=False)
-    if known := _entry(path, PROFILE_PREFIX):
-        return Field(path, Kind.TEXT, MemberValue(MemberPart.ATTRIBUTE, known))
+
+    # paths that end with a name of the author's
+    if item := _entry(path, HELD_PREFIX):
+        return Field(path, Kind.BOOLEAN, MemberValue(MemberPart.HELD, item), optional=False)
+    if attribute := _entry(path, PROFILE_PREFIX):
+        return Field(path, Kind.TEXT, MemberValue(MemberPart.ATTRIBUTE, attribute))
     if trigger not in (SEGMENT, *OCCASION_TRIGGERS) and (name := _entry(path, ATTRIBUTES_PREFIX)):
         return Field(path, Kind.TEXT, Attribute("attributes", name))
+
     return TIME_FIELDS.get(path) or MEMBER_FIELDS.get(path) or _event_field(trigger, path)
 
 
@@ -170,12 +177,12 @@ def _event_field(trigger: str, path: str) -> Field | None:
 
 
 def _entry(path: str, prefix: str) -> str:
-    """Return what `path` names below `prefix`, "" where it is something else."""
+    """Return the rest of `path` after `prefix`, "" where it does not begin so."""
     return path[len(prefix) :] if path.startswith(prefix) else ""
 
 
 def is_personal(field: Field, trigger: str | None) -> bool:
-    """Whether a field says what is sealed at rest: of the member's profile, or of a signup."""
+    """Whether a field reads what is encrypted in the log: the member's profile, or personal fields of a signup."""
     if isinstance(field.source, MemberValue):
         return field.source.part in (MemberPart.BIRTHDAY, MemberPart.ATTRIBUTE)
     return trigger == "signup" and isinstance(field.source, Attribute) and field.source.name in PERSONAL_FIELDS
@@ -197,11 +204,17 @@ def is_later(path: str) -> bool:
 
 
 def paths_here(trigger: str | None, like: str) -> list[str]:
-    """Return the paths that may stand in a rule on `trigger` (None: unknown); free parts are as `like` has them."""
+    """Return the paths that may stand in a rule on `trigger` (None: unknown).
+
+    Paths that end with a name of the author's end as `like` does.
+    """
     if trigger == LINE:
         return list(FIELDS[LINE])
+
     fields = FIELDS.items() if trigger is None else [(trigger, FIELDS.get(trigger, {}))]
-    own = [path for kind, found in fields if kind != LINE for path in found]
+    own = [path for kind, paths in fields if kind != LINE for path in paths]
+
+    # the open prefixes that this trigger has
     free = ".".join(like.split(".")[2:])
     on = trigger or "purchase"
     open_ended = [f"{prefix}{free or 'NAME'}" for prefix in _OPEN_PREFIXES if field_of(on, f"{prefix}NAME")]

@@ -1,7 +1,7 @@
-"""Hold a checked programme: what its author meant, with no text left to interpret.
+"""Hold a checked programme: what its author meant, with all text already parsed.
 
-Everything is frozen and hashable. `place` says where a part stands in the file and takes no part in comparisons.
-A wider language adds members to the union `Amount` and values to the enums; `compile` and `interpret` dispatch on them.
+Everything is frozen and hashable. `place` says where a part stands in the file and is ignored in comparisons. A wider
+language adds members to the union `Amount` and values to the enums; `compile` and `interpret` dispatch on them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Phase(StrEnum):
 
 
 class Rounding(StrEnum):
-    """Name how a rational award becomes an integer; awards are never negative."""
+    """Name how a fractional award becomes an integer; awards are never negative."""
 
     FLOOR = "floor"
     HALF_UP = "half_up"
@@ -42,7 +42,7 @@ class Over(StrEnum):
 
 
 class Pick(StrEnum):
-    """Name whom a group lets give."""
+    """Name which rules of a group may give."""
 
     ALL = "all"
     BEST = "best"
@@ -83,9 +83,10 @@ class RatedAmount:
 
 @dataclass(frozen=True, slots=True)
 class MultipliedAmount:
-    """Award `base * extra`, rounded once, where base is what the event gave in points in an earlier phase.
+    """Award `base * extra`, rounded once, where base is the points that the event gave in an earlier phase.
 
-    `extra` is the factor less 1, a fraction. With `key` it is looked up by that field's value; others get nothing.
+    `extra` is the factor less 1, a fraction. With `key` it is looked up by that field's value among `extras`; for other
+    values nothing is awarded.
     """
 
     phase: Phase
@@ -102,8 +103,8 @@ Amount = FixedAmount | RatedAmount | MultipliedAmount
 class Give:
     """Award an amount of a unit; `item` is the coupon's template, the gift's sku, the badge or the benefit.
 
-    `lasts` is how long a coupon or a benefit is good for, None: without end; `hold` how long the award stays pending,
-    `validity` how long points last from then on (None: for ever).
+    `lasts` is how long a coupon or a benefit is valid (None: for ever), `hold` how long the award stays pending, and
+    `validity` how long points last after that (None: for ever).
     """
 
     type: str
@@ -117,16 +118,17 @@ class Give:
 
     @property
     def is_account(self) -> bool:
-        """Whether it moves between accounts; coupons, gifts, badges and benefits do not."""
+        """Whether the award moves between accounts; coupons, gifts, badges and benefits do not."""
         return self.item is None
 
 
 @dataclass(frozen=True, slots=True)
 class LimitScope:
-    """Name whose use is counted over which period; limits of a rule with the same scope share one count.
+    """Say what a limit counts, for whom and over which period; limits of a rule with the same scope share one count.
 
-    `every` is a calendar period or the length of a rolling window; `by` is the field whose values count apart.
-    `is_shared` says that all members use it together: a campaign's budget, whose unit is `times` where it counts them.
+    `every` is a calendar period or the length of a rolling window; `by` is a field each of whose values has a count of
+    its own. `is_shared` says that all members share the count, as a campaign's budget; `unit` is then `times` where the
+    budget limits how often is given.
     """
 
     every: Every | Duration
@@ -156,7 +158,7 @@ class MaxLimit:
 
 @dataclass(frozen=True, slots=True)
 class TimesLimit:
-    """Cap how often a rule gives in a period; what comes after is refused whole."""
+    """Cap how often a rule gives in a period; after that everything is refused."""
 
     scope: LimitScope
     times: int
@@ -168,7 +170,7 @@ Limit = MaxLimit | TimesLimit
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """Bound the instants at which a rule is judged: from the first, up to but not including the last."""
+    """Bound the time in which a rule is judged: from the first instant up to, but not including, the last."""
 
     from_ms: int | None = None
     until_ms: int | None = None
@@ -194,7 +196,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """Let a rule give when the member's events that fulfil `where` reach a goal: so many, or a sum of `of`."""
+    """Let a rule give when the member's events that fulfil `where` reach a goal: a count of them, or a sum of `of`."""
 
     goal: int
     of: Field | None
@@ -203,7 +205,7 @@ class Challenge:
     repeats: bool
 
     def key(self, rule_id: str) -> str:
-        """Return the name of its count in the member's state: the same in every version of the programme."""
+        """Return the name of the count in the member's state: the same in every version of the programme."""
         return f"challenge:{'' if self.of is None else self.of.path}:{rule_id}"
 
 
@@ -261,5 +263,5 @@ def in_order(rules: tuple[Rule, ...]) -> list[Rule]:
 
 
 def decides(group: Group | None) -> bool:
-    """Whether a group picks one of its rules; one that lets all give is a name only."""
+    """Whether a group picks one of its rules; a group that lets all give is only a name."""
     return group is not None and group.pick is not Pick.ALL

@@ -1,4 +1,4 @@
-"""Hold what rules can be on besides the events that upstream sends: tiers, days, contests, challenges, referees."""
+"""Hold the occasions that rules can be on besides events from upstream: tiers, days, contests, challenges, referees."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ class ChallengeCompletion(MemberEvent, frozen=True, kw_only=True, gc=False):
 class ReferralEvent(MemberEvent, frozen=True, kw_only=True, gc=False):
     """Say, in the referrer's account, what a referee did.
 
-    `event` names the type of the referee's event, `number` and `spend` count as of it, `signup_ms` is when they signed
-    up. `order_id` is a key that no order of the referrer's own can have: `schemas.rewards.order_key` makes it.
+    `event` is the type of the referee's event; `number` and `spend` are the referee's orders and spending up to and
+    including it; `signup_ms` is when the referee signed up. `order_id` is a key that no order of the referrer can have:
+    `schemas.rewards.order_key` makes it.
     """
 
     event: str

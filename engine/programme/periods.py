@@ -1,4 +1,4 @@
-"""Know the periods of contests: which one holds an instant, and when it ends."""
+"""Know the calendar periods of contests and limits: which one holds an instant, and when it ends."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def bounds_of(every: Every, at_ms: int, calendar: Calendar) -> tuple[int, int]:
 
 
 def next_end(programme: Programme, after_ms: int) -> int | None:
-    """Return when the next period of a programme's contests ends after an instant; None: none does."""
+    """Return the first instant after another at which a period of a programme's contests ends; None: there is none."""
     calendar = calendar_of(programme.timezone)
     ends = [
         end_of(contest, period, calendar)
@@ -64,15 +64,21 @@ def next_end(programme: Programme, after_ms: int) -> int | None:
 
 
 def ended_by(programme: Programme, periods: Iterable[tuple[str, int]], until_ms: int) -> list[Ended]:
-    """Return those of some periods, each a contest's id and a number, that have ended by an instant, in that order."""
+    """Return which of some periods have ended by an instant, the earliest end first.
+
+    Args:
+        programme: whose contests they are; periods of other contests are left out.
+        periods: each the id of a contest and the number of its period.
+        until_ms: the instant.
+    """
     calendar = calendar_of(programme.timezone)
     contests = {contest.id: contest for contest in programme.terms.contests}
-    found = [
+    ends = [
         Ended(contests[contest], period, end_of(contests[contest], period, calendar))
         for contest, period in periods
         if contest in contests
     ]
-    return sorted((each for each in found if each.end_ms <= until_ms), key=lambda each: (each.end_ms, each.contest.id))
+    return sorted((each for each in ends if each.end_ms <= until_ms), key=lambda each: (each.end_ms, each.contest.id))
 
 
 def _first_day_after(every: Every, period: int) -> int:

@@ -18,7 +18,7 @@ SEVEN_DAYS = Duration(days=7)
 
 
 class RoundExpiry(StrEnum):
-    """Name to which boundary an expiry is put off."""
+    """Name the boundary to which an expiry is put off."""
 
     NONE = "none"
     DAY = "day"
@@ -27,7 +27,7 @@ class RoundExpiry(StrEnum):
 
 
 class Negative(StrEnum):
-    """Name how far a refund may take points."""
+    """Name how many points a refund may take back."""
 
     ONLY_PENDING = "only_pending"
     WITHIN_BALANCE = "within_balance"
@@ -43,7 +43,7 @@ class Downgrade(StrEnum):
 
 
 class TierWindow(StrEnum):
-    """Name over which time the number that tiers go by is added up."""
+    """Name the time over which the number that decides tiers is added up."""
 
     LIFETIME = "lifetime"
     CALENDAR_YEAR = "calendar_year"
@@ -69,7 +69,7 @@ class PointsTerms:
 
 @dataclass(frozen=True, slots=True)
 class RefundTerms:
-    """Say how long after a purchase a refund is taken, and how far it may take points."""
+    """Say how long after a purchase a refund is accepted, and how many points it may take back."""
 
     window: Duration = NINETY_DAYS
     negative: Negative = Negative.UNLIMITED
@@ -77,7 +77,7 @@ class RefundTerms:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Hold one tier; `start` is the number from which on it is reached, `benefits` what it brings."""
+    """Hold one tier; `start` is the smallest number that reaches it, `benefits` what it brings."""
 
     id: str
     start: int
@@ -86,9 +86,9 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Tiers:
-    """Say by which number, over which window, members rise and fall; `levels` from the lowest.
+    """Say by which number, over which window, members rise and fall; `levels` begin with the lowest.
 
-    `metric` is None where status counts. `over` is the length of a rolling window.
+    `metric` is None where points of status are counted. `over` is the length of a rolling window.
     """
 
     metric: Metric | None
@@ -100,22 +100,22 @@ class Tiers:
 
     @property
     def basis(self) -> str:
-        """Return a short text that changes with what is counted and over which time."""
+        """Return a digest of what is counted and over which time."""
         return _short(f"{'' if self.metric is None else self.metric.key}|{self.window}|{self.over}")
 
     @property
     def terms(self) -> str:
-        """Return a short text that changes with anything that decides a member's level."""
+        """Return a digest of everything that decides a member's level."""
         return _short(f"{self.basis}|{self.levels}|{self.downgrade}|{self.grace}")
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueReward:
-    """Hold what points can be spent on.
+    """Hold one reward that points can be spent on.
 
     A gift or coupon costs `points`. A `money` reward pays `money_minor` for each `points`, for at least `least` points
-    and at most the fraction `share` of the order. `order_least_minor` is the smallest order that it can be used for,
-    `stock` how many there are in all (None: no end of them).
+    and at most the fraction `share` of the order. `order_least_minor` is the smallest order for which it can be used,
+    `stock` how many there are in all (None: any number).
     """
 
     id: str
@@ -129,14 +129,14 @@ class CatalogueReward:
 
 
 class Touches(StrEnum):
-    """Name which touch counts where a signup brings no code."""
+    """Name the touch that counts where a signup brings no code."""
 
     FIRST_TOUCH = "first_touch"
     LAST_TOUCH = "last_touch"
 
 
 class Block(StrEnum):
-    """Name what keeps a referral from being attributed."""
+    """Name the reasons for which a referral is not attributed."""
 
     SELF = "self"
     EXISTING_MEMBER = "existing_member"
@@ -145,7 +145,7 @@ class Block(StrEnum):
 
 
 class Flag(StrEnum):
-    """Name what holds what a referral earns until an operator has looked at it."""
+    """Name the suspicions for which an operator must release what a referral earns."""
 
     SAME_DEVICE = "same_device"
     SAME_IP_AND_USER_AGENT = "same_ip_and_user_agent"
@@ -154,7 +154,7 @@ class Flag(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReferralTerms:
-    """Say how members are attributed to who referred them.
+    """Say how members are attributed to their referrers.
 
     `claim_window` is how long after the signup a code may still be claimed (None: not at all), `times` how many
     referees a referrer may have in each period `every`, or within each rolling duration (None: any number).
@@ -170,7 +170,7 @@ class ReferralTerms:
 
 
 class ContestMetric(StrEnum):
-    """Name by what contests rank."""
+    """Name the numbers by which contests rank."""
 
     POINTS = "points"
     REFERRALS = "referrals"
@@ -195,7 +195,7 @@ class Contest:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Hold the terms of a programme; what the file leaves out is as the language says."""
+    """Hold the terms of a programme; what the file leaves out has the language's default."""
 
     points: PointsTerms = field(default_factory=PointsTerms)
     refunds: RefundTerms = field(default_factory=RefundTerms)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from schemas.events import MemberEvent
 
 NOTHING: Sequence[RewardEvent] = ()
-"""What an event that gives nothing shares."""
+"""What every event returns that gives nothing."""
 
 
 def grant_posting(rule: Rule, give: Give, version: int) -> Posting:
@@ -49,7 +49,7 @@ def refusal_posting(rule: Rule, give: Give, version: int, reason: RefusalReason)
 
 
 def refusal(posting: Posting, amount: int, event: MemberEvent, occurrence: Occurrence, index: int) -> RewardEvent:
-    """Record that `amount` of the give at `index` was refused; beyond 64 bits, the most that they hold is recorded."""
+    """Return the record that `amount` of the give at `index` was refused; what exceeds 64 bits is cut off."""
     key = refusal_key(occurrence.identity, posting.rule_id or "", event.member_id, index, posting.reason or "")
     return RewardEvent(posting, min(amount, INT64_MAX), key, event.occurred_at, order_of(event))
 
@@ -62,13 +62,13 @@ def completion_posting(rule: Rule, version: int) -> Posting:
 
 
 def completion(posting: Posting, event: MemberEvent, occurrence: Occurrence) -> RewardEvent:
-    """Record that an event completed a challenge."""
+    """Return the record that an event completed a challenge."""
     key = completion_key(occurrence.identity, posting.rule_id or "", event.member_id)
     return RewardEvent(posting, 1, key, event.occurred_at, order_of(event))
 
 
 def order_of(event: MemberEvent) -> str | None:
-    """Return the order that an event is about, if any."""
+    """Return the order of an event, None where it has none."""
     order_id: str | None = getattr(event, "order_id", None)
     return order_id
 
@@ -100,7 +100,7 @@ def award_of(facts: Facts, amount: Amount, given: dict[Phase, int]) -> int:
 
 
 def multiplied(base: int, extra: tuple[int, int] | None, rounding: Rounding) -> int:
-    """Return what a multiplier adds to `base`; nothing where its key's value has no factor."""
+    """Return what a multiplier adds to `base`; 0 where its key's value has no factor."""
     return 0 if extra is None else rounded(base * extra[0], extra[1], rounding)
 
 

@@ -1,8 +1,8 @@
-"""Keep what an award stood on besides its order, so that a refund can judge the rest of the order as it was judged.
+"""Keep the facts that an order was judged by, so that a refund can judge its rest by the same facts.
 
-What is not the order's own (history, balance, tier, held rewards and so on) is kept in the order of `frozen_items`;
-time and the order's own fields are read from the order. Of a field that is personal no value is kept, as states are
-stored in the clear, but whether each test of it held, and which factor it chose.
+Facts that are not in the order itself (history, balance, tier, badges and so on) are kept in the order of
+`frozen_items`; time and the order's own fields are read from the order again. States are not encrypted, so the value of
+a personal field is never kept: only whether each test of it passed, and which factor a multiplier chose by it.
 """
 
 from __future__ import annotations
@@ -40,29 +40,29 @@ if TYPE_CHECKING:
     from schemas.events import Event, MemberEvent
 
 Frozen = Field | FieldTest | MultipliedAmount
-"""What is kept of a fact: a field's value, whether a test held, or a multiplier's factor."""
+"""A fact that is kept: the value of a field, whether a test passed, or a multiplier's factor."""
 
 FROZEN = (History, MemberValue, TierValue)
-"""The sources that say what is not the order's own."""
+"""The sources of facts that are not in the order itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrozenFacts(Facts):
-    """Read the facts of what is left of an order: its own fields from it, all others as they were at the award."""
+    """Read the facts of an order's rest: its own fields from the rest, all others as they were at the award."""
 
     kept: dict[Frozen, Any] = field(default_factory=dict)
 
     def value_of(self, field: Field) -> Any:
-        """Return the value of a field, as it was at the award where it is not the order's own."""
+        """Return the value of a field, as it was at the award if it is not the order's own."""
         if isinstance(field.source, FROZEN):
             return self.kept.get(field)
         return Facts.value_of(self, field)  # its own class by name: super() does not work with slots
 
     def extra_of(self, amount: MultipliedAmount) -> tuple[int, int] | None:
-        """Return what a multiplier adds, less 1, as its key chose it."""
+        """Return a multiplier's factor less 1, as its key chose it at the award."""
         if amount in self.kept:
-            found = self.kept[amount]
-            return None if found is None else (found[0], found[1])
+            extra = self.kept[amount]
+            return None if extra is None else (extra[0], extra[1])
         return Facts.extra_of(self, amount)
 
     def _passes(self, test: FieldTest) -> bool:
@@ -72,42 +72,42 @@ class FrozenFacts(Facts):
 
 
 ORDERS = (Purchase, ReferralEvent)
-"""What earns for an order: the member's own, or a referee's."""
+"""The events that bring an order: the member's own purchase, or a referee's."""
 
 
 @lru_cache(maxsize=64)
 def frozen_items(programme: Programme, kind: type[Event]) -> tuple[Frozen, ...]:
-    """Return what rules on a kind of order, and metrics on purchases, read and is not the order's own, each once."""
-    found: dict[Frozen, None] = {}
+    """Return the facts to keep that rules on a kind of order, and metrics on purchases, read; each of them once."""
+    items: dict[Frozen, None] = {}
     for rule in programme.rules:
         if rule.on is kind:
-            found |= dict.fromkeys(_of_rule(rule))
-    return tuple(found | dict.fromkeys(_of_metrics(programme) if kind is Purchase else ()))
+            items |= dict.fromkeys(_of_rule(rule))
+    return tuple(items | dict.fromkeys(_of_metrics(programme) if kind is Purchase else ()))
 
 
 def are_always_kept(programme: Programme, kind: type[Event]) -> bool:
-    """Whether facts are kept of orders that earned nothing, too: where a metric or a challenge counts them."""
+    """Whether facts are kept even of orders that earned nothing, since a metric or a challenge counts them."""
     return has_challenge(programme, kind) or (kind is Purchase and any(True for _ in _of_metrics(programme)))
 
 
 def frozen_value(item: Frozen, facts: Facts) -> Any:
-    """Return what is kept of a fact."""
+    """Return the value that is kept of a fact."""
     if isinstance(item, Field):
         return facts.value_of(item)
     return facts.holds(item) if isinstance(item, FieldTest) else facts.extra_of(item)
 
 
 def keep_facts(state: MemberState, event: MemberEvent, facts: tuple[Any, ...]) -> None:
-    """Keep the facts of an order beside its newest lots."""
+    """Keep the facts of an order in the member's state, beside the order's newest lots."""
     name = name_of(event) or ""
-    known = state.orders.get(name)
-    if known is None:
-        known = state.orders[name] = OrderFacts()
-    known.facts = facts
+    order = state.orders.get(name)
+    if order is None:
+        order = state.orders[name] = OrderFacts()
+    order.facts = facts
 
 
 def reads_only_its_event(metric: Metric) -> bool:
-    """Whether a metric counts by nothing but the event itself, so that no rule's decision can change it."""
+    """Whether a metric reads nothing but the event itself, so that no rule's decision can change it."""
     others = [*_of_condition(metric.where), *(() if metric.of is None else _not_own(metric.of))]
     return not others
 

@@ -1,6 +1,7 @@
 """Decide tiers: what is counted over which window, when a level is reached, reviewed and lost.
 
-The functions here change a `Standing` and say what changed; who writes the log is `engine.ledger.ranks`.
+A `TierClock` changes a member's `TierState` and says whether the level changed; `engine.ledger.ranks` writes the log.
+A level is *earned* by the number over one period of the window; that number and period are the level's `Ground`.
 """
 
 from __future__ import annotations
@@ -23,15 +24,28 @@ if TYPE_CHECKING:
 
 YEAR_MONTHS = 12
 PERIODS_KEPT = 3
-"""So many periods of a year are kept: the one under way, the one that ended, and one for late events."""
-
+"""How many yearly periods are kept: the running one, the last one, and one more for late events."""
 
 UNEARNED = -(1 << 45)
 """Stands for the period of a level that no number earned: brought from elsewhere, or left by a fall of one level."""
 
 
+class Ground(NamedTuple):
+    """Say by which number, over which period of the window, a level is earned."""
+
+    number: int
+    period: int
+
+
+class When(NamedTuple):
+    """Say at which instant a level changes, and how far the member's time has come; ms since 1970 UTC."""
+
+    at_ms: int
+    clock_ms: int
+
+
 class TierReport(NamedTuple):
-    """Say what a member's level would be reported as; times in ms since 1970 UTC, numbers in the metric's unit."""
+    """Report a member's level; times in ms since 1970 UTC, numbers in the metric's unit."""
 
     tier: str
     since_ms: int | None
@@ -42,7 +56,7 @@ class TierReport(NamedTuple):
 
 
 class Brought(NamedTuple):
-    """Say how much of the number came with the level of a rank, as what it brought: status by a rule on tiers."""
+    """Say how much of the number a level itself brought, by rules on tiers that give status."""
 
     rank: int
     amount: int
@@ -50,7 +64,7 @@ class Brought(NamedTuple):
 
 
 class TierClock:
-    """Apply the tiers of one programme to standings, by one calendar."""
+    """Apply the tiers of one programme to members' tier states, by one calendar."""
 
     def __init__(self, tiers: Tiers, calendar: Calendar) -> None:
         self.tiers = tiers
@@ -58,11 +72,11 @@ class TierClock:
         self._ranks = {level.id: rank for rank, level in enumerate(tiers.levels)}
 
     def rank(self, tier_state: TierState | None) -> int:
-        """Return the rank of a standing's level; 0 is the lowest."""
+        """Return the rank of a member's level; 0 is the lowest."""
         return 0 if tier_state is None else self._ranks.get(tier_state.level, 0)
 
     def level(self, tier_state: TierState) -> Level:
-        """Return a standing's level."""
+        """Return a member's level."""
         return self.tiers.levels[self.rank(tier_state)]
 
     def earned_by(self, number: int) -> int:
@@ -76,7 +90,9 @@ class TierClock:
         if self.tiers.window is TierWindow.ROLLING:
             return at_ms
         if self.tiers.window is TierWindow.CALENDAR_YEAR:
-            return date.fromordinal(self._calendar.local_day(at_ms) + DAY_ZERO).year
+            return self._local_year(at_ms)
+
+        # the years since the anchor, of which the last may not be complete
         anchor_ms = tier_state.anchor_ms or 0
         if at_ms < anchor_ms:
             return -1
@@ -84,7 +100,7 @@ class TierClock:
         return years if self._anniversary(anchor_ms, years) <= at_ms else years - 1
 
     def end_of(self, tier_state: TierState, period: int) -> int | None:
-        """Return the instant at which a period ends; None: a lifetime and a rolling window have none."""
+        """Return the instant at which a period ends; None for a lifetime and for a rolling window."""
         if self.tiers.window is TierWindow.CALENDAR_YEAR:
             return self._calendar.instant_of((date(period + 1, 1, 1).toordinal() - DAY_ZERO) * DAY_MS)
         if self.tiers.window is TierWindow.ANNIVERSARY:
@@ -92,7 +108,8 @@ class TierClock:
         return None
 
     def count(self, tier_state: TierState, amount: int, at_ms: int) -> None:
-        """Add to the number, or with a negative amount take from it, as of an instant."""
+        """Add to the number as of an instant; a negative amount is subtracted."""
+        # a rolling window keeps entries
         if self.tiers.over is not None:
             window = tier_state.window = tier_state.window or Window()
             keep_from_ms = self._calendar.before(at_ms, self.tiers.over) - LATE_MS
@@ -101,6 +118,8 @@ class TierClock:
             else:
                 window.enter(at_ms, amount, 1, keep_from_ms)
             return
+
+        # other windows keep a sum for each period
         period = self.period(tier_state, at_ms)
         sums = tier_state.sums
         sums[period] = bounded(sums.get(period, 0) + amount)
@@ -108,7 +127,7 @@ class TierClock:
             del sums[min(sums)]
 
     def number(self, tier_state: TierState, at_ms: int) -> int:
-        """Return the number over the window that holds an instant (or ends at it, where it rolls)."""
+        """Return the number over the window that holds an instant; a rolling window ends at it."""
         if self.tiers.over is not None:
             since_ms = self._calendar.before(at_ms, self.tiers.over)
             return 0 if tier_state.window is None else bounded(tier_state.window.amount(since_ms, at_ms))
@@ -123,133 +142,149 @@ class TierClock:
         return self._calendar.before(tier_state.earned, self.tiers.over) < at_ms <= tier_state.earned
 
     def rise(self, tier_state: TierState, at_ms: int, clock_ms: int) -> bool:
-        """Raise the level to what the number reaches, then or now, and say whether that changed it.
+        """Raise the level to the one that the number reaches, and return whether that changed it.
 
         Args:
             tier_state: changed in place.
             at_ms: the instant of what was counted, which may be late.
             clock_ms: how far the member's time has come.
         """
+        # a late event counts in its own window: the larger number decides
         number, period_ms = max((self.number(tier_state, each_ms), each_ms) for each_ms in (at_ms, clock_ms))
         rank = self.earned_by(number)
         if rank > self.rank(tier_state):
-            self._settle(tier_state, rank, (number, self.period(tier_state, period_ms)), (at_ms, clock_ms))
+            ground = Ground(number, self.period(tier_state, period_ms))
+            self._settle(tier_state, rank, ground, When(at_ms, clock_ms))
             return True
+
+        # what was added may keep the level for longer
         if self.tiers.over is not None:
             self.schedule(tier_state, clock_ms)
         return False
 
     def bring(self, tier_state: TierState, level: str, at_ms: int) -> bool:
-        """Give a level as if the window under way had earned it, and say whether that changed it."""
+        """Give a level that no number earned, until its review, and return whether that changed it."""
         rank = self._ranks[level]
         if rank == self.rank(tier_state):
             return False
-        self._settle(tier_state, rank, (self.number(tier_state, at_ms), UNEARNED), (at_ms, at_ms))
+        self._settle(tier_state, rank, Ground(self.number(tier_state, at_ms), UNEARNED), When(at_ms, at_ms))
         return True
 
     def grounded(self, tier_state: TierState, clock_ms: int, brought: Sequence[Brought]) -> int:
-        """Return the rank of the highest level, up to the present one, that stands without what came with it.
+        """Return the rank of the highest level, up to the present one, that is earned without what it brought itself.
 
-        A level that no number earned stands until its review.
+        A level that no number earned stays until its review.
         """
-        rank = self.rank(tier_state)
+        present = self.rank(tier_state)
         if tier_state.earned == UNEARNED:
-            return rank
-        found = (rank for rank in range(rank, 0, -1) if self._is_grounded(tier_state, rank, clock_ms, brought))
-        return next(found, 0)
+            return present
+        grounded = (
+            rank
+            for rank in range(present, 0, -1)
+            if self._ground(tier_state, rank, clock_ms, brought).number >= self.tiers.levels[rank].start
+        )
+        return next(grounded, 0)
 
-    def lower(self, tier_state: TierState, times_ms: tuple[int, int], brought: Sequence[Brought]) -> bool:
-        """After a refund, lower the level at once where neither its number nor the current reaches it.
+    def lower(self, tier_state: TierState, at_ms: int, clock_ms: int, brought: Sequence[Brought]) -> bool:
+        """After a refund, lower a level at once that is no longer earned, and return whether that changed it.
 
         Args:
             tier_state: changed in place.
-            times_ms: of the refund, and how far the member's time has come.
-            brought: what came with the levels that were reached.
+            at_ms: the instant of the refund.
+            clock_ms: how far the member's time has come.
+            brought: what the levels brought that were reached.
         """
-        clock_ms, rank = times_ms[1], self.grounded(tier_state, times_ms[1], brought)
+        rank = self.grounded(tier_state, clock_ms, brought)
         if rank < self.rank(tier_state):
-            self._settle(tier_state, rank, self._ground(tier_state, rank, clock_ms, brought), times_ms)
+            ground = self._ground(tier_state, rank, clock_ms, brought)
+            self._settle(tier_state, rank, ground, When(at_ms, clock_ms))
             return True
+
+        # the level stays, perhaps on another number, and may have to be reviewed earlier
         if tier_state.earned != UNEARNED and tier_state.number < self.level(tier_state).start:
             tier_state.number, tier_state.earned = self._ground(tier_state, rank, clock_ms, brought)
         self.schedule(tier_state, clock_ms)
         return False
 
-    def _is_grounded(self, tier_state: TierState, rank: int, clock_ms: int, brought: Sequence[Brought]) -> bool:
-        return self._ground(tier_state, rank, clock_ms, brought)[0] >= self.tiers.levels[rank].start
+    def _ground(self, tier_state: TierState, rank: int, clock_ms: int, brought: Sequence[Brought]) -> Ground:
+        """Return the best ground of a level: the number that earned the present level, or the current number.
 
-    def _ground(self, tier_state: TierState, rank: int, clock_ms: int, brought: Sequence[Brought]) -> tuple[int, int]:
-        """Return the number on which a level stands, the one kept or the current, and its period.
-
-        What came with the level itself, or with one above it, is no ground for it; the number that is kept was there
-        before what came with its own level.
+        Both are taken without what the level itself, or a higher one, brought. The number that earned the present level
+        was reached before that level brought anything.
         """
-        held = self.rank(tier_state)
-        kept = tier_state.number - sum(each.amount for each in brought if rank <= each.rank < held)
+        present = self.rank(tier_state)
+        earned = tier_state.number - sum(each.amount for each in brought if rank <= each.rank < present)
         current = self.number(tier_state, clock_ms) - sum(
             each.amount for each in brought if each.rank >= rank and self._is_counted(tier_state, each.at_ms, clock_ms)
         )
-        return max((kept, tier_state.earned), (current, self.period(tier_state, clock_ms)))
+        return max(Ground(earned, tier_state.earned), Ground(current, self.period(tier_state, clock_ms)))
 
     def _is_counted(self, tier_state: TierState, counted_ms: int, at_ms: int) -> bool:
-        """Whether what was counted at an instant is in the window that holds another (or ends at it)."""
+        """Whether what was counted at one instant is in the window of another."""
         if self.tiers.over is None:
             return self.period(tier_state, counted_ms) == self.period(tier_state, at_ms)
         return self._calendar.before(at_ms, self.tiers.over) < counted_ms <= at_ms
 
     def review(self, tier_state: TierState, at_ms: int) -> bool:
-        """Review a level at the end of its window, or of its grace, and say whether that changed it."""
+        """Review a level at the end of its window, or of its grace, and return whether that changed it."""
+        # the number of the period that ended decides; at the end of a grace, that of the running period, too
         ended = tier_state.ended if tier_state.in_grace else self.period(tier_state, at_ms - 1)
-        found = [(self._of_period(tier_state, ended, at_ms), ended)]
+        current = Ground(self.number(tier_state, at_ms), self.period(tier_state, at_ms))
+        best = Ground(self._of_period(tier_state, ended, at_ms), ended)
         if tier_state.in_grace:
-            found.append((self.number(tier_state, at_ms), self.period(tier_state, at_ms)))
-        best = max(found)
-        if best[0] >= self.level(tier_state).start:
+            best = max(best, current)
+
+        # earned again: it stays
+        if best.number >= self.level(tier_state).start:
             (tier_state.number, tier_state.earned), tier_state.in_grace = best, False
             self.schedule(tier_state, at_ms)
             return False
+
+        # not earned: it stays for the grace, if there is one
         if self.tiers.grace is not None and not tier_state.in_grace:
             tier_state.in_grace, tier_state.ended = True, ended
             tier_state.review_ms = self._calendar.after(at_ms, self.tiers.grace)
             return False
-        best = max(best, (self.number(tier_state, at_ms), self.period(tier_state, at_ms)))
-        rank = self.earned_by(best[0])
+
+        # it falls to what the better number earns, or by one level at most
+        best = max(best, current)
+        rank = self.earned_by(best.number)
         if self.tiers.downgrade is Downgrade.ONE_DOWN and rank < self.rank(tier_state) - 1:
             rank = self.rank(tier_state) - 1
-            best = (best[0], UNEARNED)
-        self._settle(tier_state, rank, best, (at_ms, at_ms))
+            best = Ground(best.number, UNEARNED)
+        self._settle(tier_state, rank, best, When(at_ms, at_ms))
         if tier_state.review_ms == at_ms:  # it fell one level, and its sum is below the next one, too
             tier_state.review_ms = self._falls_further_at(tier_state, at_ms)
         return True
 
     def schedule(self, tier_state: TierState, at_ms: int) -> None:
-        """Set when the level is reviewed next; a grace under way goes on."""
+        """Set when the level is reviewed next; a grace that has begun goes on."""
         if self.rank(tier_state) == 0 or self.tiers.downgrade is Downgrade.NEVER:
             tier_state.review_ms, tier_state.in_grace = None, False
         elif not tier_state.in_grace:
             tier_state.review_ms = self._next_review(tier_state, at_ms)
 
     def report(self, tier_state: TierState | None, at_ms: int, first_ms: int | None) -> TierReport:
-        """Return what is told of a standing as of an instant; the lowest level is held since the first event."""
+        """Return the report on a member's level as of an instant; the lowest level begins with the first event."""
         rank = self.rank(tier_state)
         number = 0 if tier_state is None else self.number(tier_state, at_ms)
         since_ms = first_ms if tier_state is None or tier_state.since_ms is None else tier_state.since_ms
         following = self.tiers.levels[rank + 1] if rank + 1 < len(self.tiers.levels) else None
         return TierReport(
-            self.tiers.levels[rank].id,
-            since_ms,
-            None if tier_state is None else self._until(tier_state, at_ms),
-            number,
-            None if following is None else following.id,
-            None if following is None else bounded(max(0, following.start - number)),
+            tier=self.tiers.levels[rank].id,
+            since_ms=since_ms,
+            until_ms=None if tier_state is None else self._until(tier_state, at_ms),
+            qualifying=number,
+            next_tier=None if following is None else following.id,
+            to_next_tier=None if following is None else bounded(max(0, following.start - number)),
         )
 
-    def _settle(self, tier_state: TierState, rank: int, kept: tuple[int, int], times_ms: tuple[int, int]) -> None:
-        """Set the level, the number that it stands on with its period, since when, and the next review."""
-        tier_state.level, tier_state.since_ms, tier_state.in_grace = self.tiers.levels[rank].id, times_ms[0], False
-        tier_state.number, tier_state.earned = kept
+    def _settle(self, tier_state: TierState, rank: int, ground: Ground, when: When) -> None:
+        """Set the level with its ground, since when the member has it, and the next review."""
+        tier_state.level, tier_state.since_ms, tier_state.in_grace = self.tiers.levels[rank].id, when.at_ms, False
+        tier_state.number, tier_state.earned = ground
         tier_state.changes += 1
-        self.schedule(tier_state, times_ms[1])
+        self.schedule(tier_state, when.clock_ms)
 
     def _of_period(self, tier_state: TierState, period: int, at_ms: int) -> int:
         if self.tiers.over is not None:
@@ -259,15 +294,20 @@ class TierClock:
     def _next_review(self, tier_state: TierState, at_ms: int) -> int | None:
         if self.tiers.over is None:
             return self.end_of(tier_state, self.period(tier_state, at_ms))
+
+        # no number earned the level, so none decides when it falls: a review that is set stays
         if tier_state.earned == UNEARNED and self.number(tier_state, at_ms) < self.level(tier_state).start:
-            known_ms = tier_state.review_ms  # no number holds the level, so none decides when it falls
-            return known_ms if known_ms is not None and known_ms > at_ms else self._falls_further_at(tier_state, at_ms)
+            set_ms = tier_state.review_ms
+            return set_ms if set_ms is not None and set_ms > at_ms else self._falls_further_at(tier_state, at_ms)
+
         return self._falls_at(tier_state, at_ms)
 
     def _until(self, tier_state: TierState, at_ms: int) -> int | None:
-        """Return the next review that could lower the level: the end of the grace that would follow, if any does."""
+        """Return the earliest instant at which the level could be lost: a review, or the end of the grace after it."""
         if tier_state.review_ms is None or tier_state.in_grace:
             return tier_state.review_ms
+
+        # what is earned in the running period already is kept for another one
         ends_ms: int | None = tier_state.review_ms
         if self.tiers.over is None and self.number(tier_state, at_ms) >= self.level(tier_state).start:
             ends_ms = self.end_of(tier_state, self.period(tier_state, at_ms) + 1)
@@ -276,16 +316,23 @@ class TierClock:
         return self._calendar.after(ends_ms, self.tiers.grace)
 
     def _falls_at(self, tier_state: TierState, at_ms: int) -> int | None:
-        """Return when a rolling number falls below the level, if nothing is added; now, where it is below already."""
+        """Return when a rolling number falls below the level if nothing is added; now if it is below already.
+
+        None: it never does, as the level needs nothing.
+        """
         window, over = tier_state.window, self.tiers.over
         start = self.level(tier_state).start
         if window is None or over is None:
             return at_ms
+
+        # the sum over the window that ends now
         first = bisect_right(window.instants, self._calendar.before(at_ms, over))
         end = bisect_right(window.instants, at_ms)
         left = sum(window.amounts[first:end])
         if left < start:
             return at_ms
+
+        # let entries leave it one by one, the earliest first
         for index in range(first, end):
             left -= window.amounts[index]
             if left < start:
@@ -293,7 +340,7 @@ class TierClock:
         return None
 
     def _falls_further_at(self, tier_state: TierState, at_ms: int) -> int | None:
-        """Return when a rolling number that is below the level falls next; at the latest a window later, at nothing."""
+        """Return when a rolling number below the level falls further; with an empty window, its length later."""
         window, over = tier_state.window, self.tiers.over
         if over is None:
             return None
@@ -304,10 +351,10 @@ class TierClock:
         return self._calendar.after(at_ms, over)
 
     def _leaves(self, entry_ms: int, over: Duration) -> int:
-        """Return the first instant whose window no longer holds an entry.
+        """Return when an entry leaves the rolling window.
 
-        Months are clamped to their end, so some days later look back to the same day: what is not out at the entry's
-        own distance is at one of the next midnights.
+        Months are clamped to their end, so the windows of several days may begin on the same day. If the entry is still
+        inside after the length of the window, it leaves at one of the next midnights.
         """
         at_ms = self._calendar.after(entry_ms, over)
         day = self._calendar.local_day(at_ms)
