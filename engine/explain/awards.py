@@ -1,4 +1,4 @@
-"""Tell what a rule's gives came to and what its challenge, group and limits did to them."""
+"""Explain a rule's awards: how each was computed, and why its challenge, group or limits kept it from giving."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ROUNDED = {Rounding.FLOOR: "floor", Rounding.HALF_UP: "half_up", Rounding.CEIL:
 
 
 def computation(give: Give, facts: Facts, given: Mapping[Phase, int], wording: Wording) -> str | None:
-    """Return how an award came to be, None for a fixed one."""
+    """Return how an award was computed, None for a fixed one."""
     amount = give.amount
     if isinstance(amount, FixedAmount):
         return None
@@ -45,25 +45,29 @@ def computation(give: Give, facts: Facts, given: Mapping[Phase, int], wording: W
     basis = facts.value_of(amount.basis)
     if basis is None:
         return f"{amount.basis.path} is missing"
-    told = f"{_ROUNDED[amount.rounding]} of {_rate(amount, basis, wording, share=give.unit == wording.currency)}"
+
+    # the rate, then the caps that lowered it
+    words = f"{_ROUNDED[amount.rounding]} of {_rate(amount, basis, wording, share=give.unit == wording.currency)}"
     raw = rounded(max(basis, 0) * amount.numerator, amount.denominator, amount.rounding)
     if amount.most is not None and raw > amount.most:
-        told += f", at most {wording.money(amount.most)}"
+        words += f", at most {wording.money(amount.most)}"
     if amount.share is not None and raw > rounded(max(basis, 0) * amount.share[0], amount.share[1], Rounding.FLOOR):
-        told += f", at most {percent(*amount.share)} of it"
-    return told
+        words += f", at most {percent(*amount.share)} of it"
+    return words
 
 
 def nothing(rule: Rule, facts: Facts, given: Mapping[Phase, int], wording: Wording) -> Finding:
-    """Return what is told of a rule all of whose gives came to 0, and what would have brought 1."""
+    """Return why all awards of a rule are 0, and how much more would have brought 1."""
     amount = rule.gives[0].amount
-    told = computation(rule.gives[0], facts, given, wording) or "0"
-    says = told if told.endswith("is missing") else f"it comes to 0: {told}"
+    words = computation(rule.gives[0], facts, given, wording) or "0"
+    says = words if words.endswith("is missing") else f"it comes to 0: {words}"
     if not isinstance(amount, RatedAmount):
         return Finding(says)
     basis = facts.value_of(amount.basis)
     if basis is None:
         return Finding(says, amount.basis.path, "any value", wording.value(amount.basis.kind, None))
+
+    # how much more would have been enough, unless a cap of 0 lets nothing through
     least = _least_basis(amount)
     actual, wanted = wording.number(amount.basis.kind, basis), f"at least {wording.number(amount.basis.kind, least)}"
     if basis >= least or amount.most == 0 or amount.share == (0, 1):
@@ -73,12 +77,13 @@ def nothing(rule: Rule, facts: Facts, given: Mapping[Phase, int], wording: Wordi
 
 
 def lost_group(rule: Rule, winner: Rule, stood: Sequence[tuple[Rule, int | None]]) -> Finding:
-    """Return what is told of a rule whose group let another give."""
+    """Return why the group of a rule picked another one."""
     assert rule.group is not None  # noqa: S101  it is a group's
     name = quoted(rule.group.id)
     if rule.group.pick is Pick.FIRST:
         says = f"its group {name} lets the first give, which is {winner.id}"
         return Finding(says, wanted=f"the first of group {name}", actual=f"{winner.id} comes before it")
+
     worths = {each.id: worth for each, worth in stood}
     actual = f"{worths[rule.id]} points, and {winner.id} {worths[winner.id]}"
     tie = ", and comes first" if worths[winner.id] == worths[rule.id] else ""
@@ -90,7 +95,7 @@ def lost_group(rule: Rule, winner: Rule, stood: Sequence[tuple[Rule, int | None]
 
 
 def unfinished(rule: Rule, challenge: Challenge, facts: Facts, wording: Wording) -> Finding:
-    """Return how far a challenge is that an event counted for and did not complete."""
+    """Return how much of a challenge is reached that an event counted for and did not complete."""
     key, kind = challenge.key(rule.id), Kind.INTEGER if challenge.of is None else challenge.of.kind
     value = 1 if challenge.of is None else facts.value_of(challenge.of)
     reached, completions = count_of(facts.state, key)
@@ -99,10 +104,13 @@ def unfinished(rule: Rule, challenge: Challenge, facts: Facts, wording: Wording)
         return Finding("its challenge was completed before and does not repeat", field)
     if challenge.within is not None:
         reached = window_sum(facts.state, key, facts.calendar.before(facts.at_ms, challenge.within), facts.at_ms)
+
+    # what is reached, of what, and how much is missing
     goal = wording.number(kind, challenge.goal) + (" events" if field is None else f" of {field}")
     wanted = goal + ("" if challenge.within is None else f" within {duration(challenge.within)}")
     actual, left = wording.number(kind, reached), challenge.goal - reached
     missing = f"{wording.number(kind, left)} more" if left > 0 else None
+
     says = f"its challenge stands at {actual} of {wanted}"
     if value is None or value <= 0:
         says += f", and {field} is {wording.value(kind, value)}, which adds nothing"
@@ -110,26 +118,28 @@ def unfinished(rule: Rule, challenge: Challenge, facts: Facts, wording: Wording)
 
 
 def used_up(rule: Rule, uses: Uses, facts: Facts, wording: Wording) -> Finding | None:
-    """Return which limit on the number of times is used up, if any; one that is forgotten goes first."""
+    """Return which limit on the number of times is used up, if any; a limit whose use is forgotten goes first."""
     timed = [limit for limit in rule.limits if isinstance(limit, TimesLimit)]
-    if (found := _forgotten(timed, uses, facts, wording)) is not None:
-        return found
+    if (forgotten := _forgotten(timed, uses, facts, wording)) is not None:
+        return forgotten
+
     for limit in rule.limits:
         if isinstance(limit, TimesLimit) and (times := uses[limit.scope].times) >= limit.times:
             wanted = f"at most {limit_words(limit, wording)}"
             actual = f"{_times(times)} {_period(limit.scope, facts, wording)}"
             if limit.scope.is_shared:
-                return _budget_finding(rule, limit, "is used up", (wanted, actual), wording)
+                return _budget_finding(rule, limit, "is used up", wanted=wanted, actual=actual, wording=wording)
             return Finding(f"it gives {wanted} and had given {actual}", "limits", wanted, actual)
     return None
 
 
 def cut_off(rule: Rule, index: int, award: int, uses: Uses, facts: Facts, wording: Wording) -> Finding | None:
-    """Return which limit leaves the least of an award, if any leaves less than all."""
+    """Return which limit leaves the least of an award; None where all leave the whole award."""
     give = rule.gives[index]
     maxima = [limit for limit in rule.limits if isinstance(limit, MaxLimit) and limit.scope.unit == give.unit]
-    if (found := _forgotten(maxima, uses, facts, wording)) is not None:
-        return found
+    if (forgotten := _forgotten(maxima, uses, facts, wording)) is not None:
+        return forgotten
+
     tightest: tuple[int, MaxLimit] | None = None
     for limit in maxima:
         left = max(limit.amount - uses[limit.scope].amount, 0)
@@ -138,6 +148,8 @@ def cut_off(rule: Rule, index: int, award: int, uses: Uses, facts: Facts, wordin
             tightest = lets, limit
     if tightest is None:
         return None
+
+    # what it allows, and what was used of it
     _, limit = tightest
     wanted = f"at most {limit_words(limit, wording)}"
     used = wording.reward(give.unit, uses[limit.scope].amount, give.item)
@@ -146,15 +158,16 @@ def cut_off(rule: Rule, index: int, award: int, uses: Uses, facts: Facts, wordin
     if limit.scope.is_shared:
         left = max(limit.amount - uses[limit.scope].amount, 0)
         state = f"had {wording.reward(give.unit, left, give.item)} left" if left else "is used up"
-        return _budget_finding(rule, limit, state + whole, (wanted, actual), wording)
+        return _budget_finding(rule, limit, state + whole, wanted=wanted, actual=actual, wording=wording)
     return Finding(f"it gives {wanted} and had given {actual}{whole}", "limits", wanted, actual)
 
 
 def _forgotten(limits: Sequence[Limit], uses: Uses, facts: Facts, wording: Wording) -> Finding | None:
-    """Return which of some limits counts in a period that is no longer known, if any does."""
+    """Return which of some limits counts in a period whose use is forgotten, if any does."""
     limit = next((limit for limit in limits if is_forgotten(uses[limit.scope])), None)
     if limit is None:
         return None
+
     wanted = f"at most {limit_words(limit, wording)}"
     when = _period(limit.scope, facts, wording)
     clock, window = wording.instant(facts.state.clock_ms), duration(wording.refund_window)
@@ -165,10 +178,9 @@ def _forgotten(limits: Sequence[Limit], uses: Uses, facts: Facts, wording: Wordi
     return Finding(says, "limits", wanted, f"no longer known {when}")
 
 
-def _budget_finding(rule: Rule, limit: Limit, state: str, told: tuple[str, str], wording: Wording) -> Finding:
-    """Return what is told of a budget that all members share: whose it is, how large, and that it is used up."""
+def _budget_finding(rule: Rule, limit: Limit, state: str, *, wanted: str, actual: str, wording: Wording) -> Finding:
+    """Return the finding on a budget that all members share: whose it is, how large, and its `state` in words."""
     whose = f"rule {rule.id}" if rule.campaign is None else f"campaign {quoted(rule.campaign)}"
-    wanted, actual = told
     says = f"the budget of {whose}, {limit_words(limit, wording)} for all members, {state}: {actual}"
     return Finding(says, "limits", f"{wanted} for all members", actual)
 
@@ -181,6 +193,7 @@ def limit_words(limit: Limit, wording: Wording) -> str:
         what = wording.reward(limit.scope.unit, limit.amount, None)
     else:
         what = f"{limit.amount} {limit.scope.unit}{'' if limit.amount == 1 else 's'}"
+
     every = limit.scope.every
     if isinstance(every, Duration):
         what += f" in {duration(every)}"
@@ -192,13 +205,14 @@ def limit_words(limit: Limit, wording: Wording) -> str:
 
 
 def _period(scope: LimitScope, facts: Facts, wording: Wording) -> str:
-    """Return the period of a limit that the event falls into, by its first day."""
+    """Return the period of a limit in which the event is, by its first day."""
     every = scope.every
     of = "" if scope.by is None else f" for {wording.value(scope.by.kind, facts.value_of(scope.by))}"
     if isinstance(every, Duration):
         return f"since {wording.instant(facts.calendar.before(facts.at_ms, every))}{of}"
     if every is Every.LIFETIME:
         return f"so far{of}"
+
     period = period_of(every, facts.at_ms, facts.calendar)
     if every is Every.DAY:
         return f"on {day(period)}{of}"
@@ -214,28 +228,31 @@ def _times(count: int) -> str:
 
 
 def _rate(amount: RatedAmount, basis: int, wording: Wording, *, share: bool) -> str:
-    """Return the rational number that is rounded, as rate and basis; cash is a share of money."""
-    kind, told = amount.basis.kind, _basis(amount.basis, basis, wording)
+    """Return the fraction that is rounded, as rate and basis; with `share` as a percentage."""
+    kind, words = amount.basis.kind, _basis(amount.basis, basis, wording)
     if share:
-        return f"{percent(amount.numerator, amount.denominator)} of {told}"
+        return f"{percent(amount.numerator, amount.denominator)} of {words}"
+
+    # the shortest way to write the rate
     per = wording.number(kind, amount.denominator)
     if amount.numerator == 1 and amount.denominator > wording.unit(kind):
-        return f"{told} / {per}"
+        return f"{words} / {per}"
     rate = decimal(amount.numerator * wording.unit(kind), amount.denominator)
     if "/" in rate:
-        return f"{amount.numerator} * {told} / {per}"
-    return told if rate == "1" else f"{rate} * {told}"
+        return f"{amount.numerator} * {words} / {per}"
+    return words if rate == "1" else f"{rate} * {words}"
 
 
 def _basis(field: Field, basis: int, wording: Wording) -> str:
-    told = f"{field.path} {wording.number(field.kind, basis)}"
+    """Return a basis with its value, the lines that it is of, and the fields that it adds up."""
+    words = f"{field.path} {wording.number(field.kind, basis)}"
     if isinstance(field.source, Lines) and field.source.where != ALWAYS:
-        told += f" of lines where {described(field.source.where, wording)}"
+        words += f" of lines where {described(field.source.where, wording)}"
     if isinstance(field.source, Difference):
         first, *others = field.source.terms
         terms = "".join(f" {'+' if sign > 0 else '-'} {term.path}" for sign, term in others)
-        told += f" [{'-' if first[0] < 0 else ''}{first[1].path}{terms}]"
-    return told
+        words += f" [{'-' if first[0] < 0 else ''}{first[1].path}{terms}]"
+    return words
 
 
 def _least_basis(amount: RatedAmount) -> int:
@@ -252,10 +269,10 @@ def _multiplied(amount: MultipliedAmount, facts: Facts, given: Mapping[Phase, in
     if amount.key is not None:
         value = facts.value_of(amount.key)
         extra = dict(amount.extras).get(value)
-        told = f"{amount.key.path} is {wording.value(amount.key.kind, value)}"
+        words = f"{amount.key.path} is {wording.value(amount.key.kind, value)}"
         if extra is None:
-            return f"{told}, for which there is no factor"
-        because = f", as {told}"
+            return f"{words}, for which there is no factor"
+        because = f", as {words}"
     assert extra is not None  # noqa: S101  without a key there is a factor
     points = wording.reward("points", base, None)
     return f"{_ROUNDED[amount.rounding]} of {points} of phase {amount.phase} * {decimal(*extra)}{because}"

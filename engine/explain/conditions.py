@@ -1,4 +1,4 @@
-"""Tell the first part of a condition that does not hold: which field, what the rule wants of it and what it is."""
+"""Explain why a condition does not hold: its first failing part, with the field, what the rule wants and what is."""
 
 from __future__ import annotations
 
@@ -40,31 +40,35 @@ _JOINED = {_C.BETWEEN: " to ", _C.CLOCK: " to ", _C.CONTAINS_ALL: " and "}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Say what decided against a rule: values as the author writes them, and a clause that follows "because".
-
-    `missing` is what would have been enough, where it is a threshold; `any_of` tells each of several ways, none of
-    which was open.
-    """
+    """Say what decided against a rule, with values as the author writes them."""
 
     says: str
+    """A clause that follows "because"."""
+
     field: str | None = None
     wanted: str | None = None
     actual: str | None = None
+
     missing: str | None = None
+    """How much more or less would have been enough, where the test has a threshold."""
+
     any_of: tuple[Finding, ...] = ()
+    """Why each of several alternatives failed."""
 
 
 def failure(condition: Condition, facts: Facts, wording: Wording) -> Finding:
-    """Return what is told of a condition that does not hold."""
+    """Return why a condition does not hold."""
     if isinstance(condition, AllOf):
         first = next(part for part in condition.parts if not facts.holds(part))
         return failure(first, facts, wording)
+
     if isinstance(condition, AnyOf):
         if len(condition.parts) == 1:
             return failure(condition.parts[0], facts, wording)
         ways = tuple(failure(part, facts, wording) for part in condition.parts)
         says = f"none of {len(ways)} ways is open: {listed((way.says for way in ways), '; or ')}"
         return Finding(says, wanted=described(condition, wording), any_of=ways)
+
     if isinstance(condition, Not):
         return _excluded(condition.part, facts, wording)
     return _failed_test(condition, facts, wording)
@@ -82,6 +86,7 @@ def described(condition: Condition, wording: Wording) -> str:
 
 
 def _described_test(test: FieldTest, wording: Wording) -> str:
+    """Return a test in words."""
     if isinstance(test.of.source, Lines) and test.of.path == "items":
         lines = test.of.source
         if lines.sum is not None:
@@ -98,6 +103,8 @@ def wanted_of(test: FieldTest, wording: Wording) -> str:
         return _of_line_texts(test.of.source.where, wording)
     if test.comparison is _C.EXISTS:
         return "any value" if test.value is True else "no value"
+
+    # the phrase of the comparison around its values
     phrases = _OF_TIME if test.of.kind in (Kind.DATE, Kind.INSTANT) else _OF_SIZE
     phrase = phrases.get(test.comparison) or _PLAIN[test.comparison]
     values: tuple[Literal, ...] = test.value if isinstance(test.value, tuple) else (test.value,)
@@ -105,18 +112,19 @@ def wanted_of(test: FieldTest, wording: Wording) -> str:
     return phrase.format(listed((wording.value(test.of.kind, value) for value in values), joined))
 
 
-def threshold(found: str, wanted: str, subject: str, missing: str | None) -> str:
-    """Return the clause that sets what is against what is wanted."""
+def threshold(subject: str, actual: str, wanted: str, missing: str | None) -> str:
+    """Return the clause that compares what a subject is with what the rule wants."""
     enough = "" if missing is None else f"; {missing} would have been enough for that"
-    return f"{subject} is {found} and the rule wants {wanted}{enough}"
+    return f"{subject} is {actual} and the rule wants {wanted}{enough}"
 
 
 def _excluded(part: Condition, facts: Facts, wording: Wording) -> Finding:
-    """Tell what holds although the rule wants that it does not."""
+    """Return which excluded part holds."""
     while isinstance(part, AllOf | AnyOf) and len(part.parts) == 1:
         part = part.parts[0]
     if isinstance(part, Not):
         return failure(part.part, facts, wording)
+
     words = described(part, wording)
     if isinstance(part, FieldTest) and part.of.path != "items":
         actual, excluded = _actual(part, facts, wording), wanted_of(part, wording)
@@ -126,23 +134,27 @@ def _excluded(part: Condition, facts: Facts, wording: Wording) -> Finding:
 
 
 def _failed_test(test: FieldTest, facts: Facts, wording: Wording) -> Finding:
+    """Return why a test failed."""
     if isinstance(test.of.source, Lines) and test.of.path == "items":
         return _failed_lines(test, test.of.source, facts, wording)
     wanted, actual = wanted_of(test, wording), _actual(test, facts, wording)
     missing = _missing(test, facts, wording)
-    return Finding(threshold(actual, wanted, test.of.path, missing), test.of.path, wanted, actual, missing)
+    return Finding(threshold(test.of.path, actual, wanted, missing), test.of.path, wanted, actual, missing)
 
 
 def _failed_lines(test: FieldTest, lines: Lines, facts: Facts, wording: Wording) -> Finding:
-    """Tell of a test of the lines of an order: some, all, none, or their sum."""
+    """Return why a test of the lines of an order failed: some, all, none, or their sum."""
     count = facts.value_of(test.of)
     if count is None:
         wanted = described(test, wording)
         return Finding(f"the purchase has no lines and the rule wants that {wanted}", "items", wanted, MISSING)
+
     if lines.sum is not None:
-        wanted, actual, missing = wanted_of(test, wording), wording.value(test.of.kind, count), None
+        wanted, actual = wanted_of(test, wording), wording.value(test.of.kind, count)
         missing = _missing(test, facts, wording)
-        return Finding(threshold(actual, wanted, _sum_of(lines, wording), missing), "items", wanted, actual, missing)
+        return Finding(threshold(_sum_of(lines, wording), actual, wanted, missing), "items", wanted, actual, missing)
+
+    # some, all or none: in how many lines it is so
     wanted, total = _of_lines(test, lines, wording), len(facts.event.items)
     actual = f"{total - count if _is_all(test, lines) else count} of {total} lines"
     return Finding(f"the rule wants that {wanted}, and it is so in {actual}", "items", wanted, actual)
@@ -158,7 +170,7 @@ def _of_lines(test: FieldTest, lines: Lines, wording: Wording) -> str:
 
 
 def _is_all(test: FieldTest, lines: Lines) -> bool:
-    """Whether the test means every line: none that is not so."""
+    """Whether the test means every line: that no line is otherwise."""
     return test.comparison is _C.EQ and isinstance(lines.where, Not)
 
 
@@ -169,7 +181,7 @@ def _sum_of(lines: Lines, wording: Wording) -> str:
 
 
 def _of_line_texts(where: Condition, wording: Wording) -> str:
-    """Return what a test wants of the set of all lines' categories, brands or skus."""
+    """Return what a test wants of the categories, brands or skus of all lines."""
     assert isinstance(where, AllOf)  # noqa: S101  the loader makes it so
     (test,) = where.parts
     assert isinstance(test, FieldTest)  # noqa: S101  as above
@@ -179,7 +191,7 @@ def _of_line_texts(where: Condition, wording: Wording) -> str:
 
 
 def _actual(test: FieldTest, facts: Facts, wording: Wording) -> str:
-    """Return what the field of a test is."""
+    """Return the value of a test's field, in words."""
     if isinstance(test.of.source, Lines) and test.of.path in LINE_TEXTS:
         name = LINE_TEXTS[test.of.path]
         texts = [getattr(line, name) for line in facts.event.items or ()]
@@ -191,7 +203,7 @@ def _actual(test: FieldTest, facts: Facts, wording: Wording) -> str:
 
 
 def _missing(test: FieldTest, facts: Facts, wording: Wording) -> str | None:
-    """Return how much more or less would have passed a test of a size, else None."""
+    """Return how much more or less would have passed the test; None where it does not compare sizes."""
     value = facts.value_of(test.of)
     if value is None or (test.of.path in LINE_TEXTS and isinstance(test.of.source, Lines)):
         return None
@@ -206,9 +218,10 @@ def _missing(test: FieldTest, facts: Facts, wording: Wording) -> str | None:
 
 
 def _bound(test: FieldTest, value: int, facts: Facts) -> int | None:
-    """Return the nearest value that passes a test of a size; of an age, the nearest instant."""
+    """Return the nearest value that passes the test (of an age, the nearest instant); None if it compares no sizes."""
     if test.of.kind not in NUMBERS | {Kind.AGE} or test.comparison not in (*_OF_SIZE, _C.BETWEEN):
         return None
+
     literals = test.value if isinstance(test.value, tuple) else (test.value,)
     bounds = [
         facts.calendar.after(value, each) if isinstance(each, Duration) else int(each)

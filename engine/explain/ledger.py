@@ -1,6 +1,6 @@
-"""Explain what an event did to a member's ledger: what it asked, what was claimed and why, and every movement.
+"""Explain what an event did to a member's ledger: what it asked for, what was claimed back and why, and every movement.
 
-Nothing is decided here: the ledger decides and is watched, and what moved is read off its reward events.
+Nothing is decided here: the ledger decides and lets a watch hear it; what moved is read from its reward events.
 """
 
 from __future__ import annotations
@@ -30,30 +30,36 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Claim:
-    """Say what is claimed back of one lot; amounts are in the unit's own integer.
-
-    `earned` is what the rest of its order still earns, `earlier` what was claimed before, `claim` what is claimed now:
-    awarded less both. `taken` of it was taken or is owed, and the rest of it is forgiven.
-    """
+    """Say how much of one lot is claimed back; amounts are in the unit's own integer."""
 
     lot: str
     rule: str | None
     unit: str
     item: str | None
     order_id: str | None
+
     awarded: int
+
     earned: int
+    """How much the rest of its order still earns."""
+
     earlier: int
+    """How much was claimed back before."""
+
     claim: int
+    """How much is claimed back now: `awarded` less `earned` and `earlier`."""
+
     taken: int
+    """How much of the claim was taken or became a debt; the rest of it is forgiven."""
+
     sentence: str
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Hold one reward event that no rule's own explanation tells, with its sentence.
+    """Hold one reward event that is in no rule's explanation, with its sentence.
 
-    `came_with` is the event that had brought the lot that moves, None where no lot moves or it came with this event.
+    `came_with` is the event that brought the lot that moves, None where no lot moves or it came with this event.
     """
 
     reward_key: str
@@ -73,7 +79,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Tell what an event did to the ledger: what it asked for, the claims, and the movements in their order."""
+    """Say what an event did to the ledger: what it asked for, the claims, and the movements in their order."""
 
     asked: tuple[dict[str, Any], ...] = ()
     claims: tuple[Claim, ...] = ()
@@ -103,18 +109,20 @@ class LedgerNotes(Watch):
         self._claims: list[Claim] = []
         self._reasons: dict[bytes, str] = {}
 
-    def redemption(self, event: RedemptionEvent, known: Redemption | None) -> None:
-        """Note what is asked of which redemption."""
-        captured = 0 if known is None else sum(each.amount for each in known.taken)
-        status, reserved = (None, 0) if known is None else (known.status, known.amount)
+    def redemption(self, event: RedemptionEvent, before: Redemption | None) -> None:
+        """Note what a redemption asks for, and what was recorded under its id before."""
+        captured = 0 if before is None else sum(each.amount for each in before.taken)
+        status, reserved = (None, 0) if before is None else (before.status, before.amount)
         self._now = replace(
             self._nothing, redemption=event, status=status, reserved=reserved, captured=captured, refund=None
         )
+
         what = f"redemption {quoted(event.redemption_id)}: {event.action}"
         if event.action in ("reserve", "spend"):
             what += "" if event.reward is None else f" for {quoted(event.reward)}"
-        elif known is not None:
+        elif before is not None:
             what += f"; {self._now.amount(reserved)} {'was' if reserved == 1 else 'were'} reserved, it is {status}"
+
         facts = {
             "redemption_id": event.redemption_id, "action": event.action, "reward": event.reward,
             "amount": event.amount, "unit": event.unit or "points", "status_before": status, "reserved": reserved,
@@ -122,15 +130,19 @@ class LedgerNotes(Watch):
         self._asked.append(facts | {"sentence": what})
 
     def priced(self, event: RedemptionEvent, priced: Priced) -> None:
-        """Note what a redemption takes, and what of it bounded it."""
+        """Note how much a redemption takes, and what bounded it."""
         self._now = now = replace(self._now, priced=priced)
         facts, reward = self._asked[-1], priced.reward
         facts["available"], facts["debt"] = priced.available, priced.debt
         takes = facts["takes"] = 0 if priced.refused else priced.amount
+
+        # asked for and available
         words = [f"{now.amount(event.amount)} asked for"] if event.amount is not None else []
         words.append(f"{now.amount(priced.available)} available")
         if priced.debt:
             words[-1] += f" ({now.amount(priced.debt)} owed)"
+
+        # the price, and for money the bounds of each kind
         if reward is not None and reward.kind is RewardKind.MONEY:
             facts["step"], facts["pays_minor"] = reward.points, takes // reward.points * reward.money_minor
             words.append(bounds_words(event, reward, now))
@@ -138,13 +150,14 @@ class LedgerNotes(Watch):
                 words.append(f"takes {now.amount(takes)}, pays {self._wording.money(facts['pays_minor'])}")
         elif reward is not None:
             words.append(f"it costs {now.amount(reward.points)}")
+
         if reward is not None and reward.stock is not None:
             facts["stock"] = reward.stock
             words.append(f"a stock of {reward.stock} in all")
         facts["sentence"] += ": " + "; ".join(words)
 
     def refund(self, event: Refund, order: Refunded | None, programme: Programme | None) -> None:
-        """Note what a refund returns, of which order."""
+        """Note what a refund gives back, and of which order."""
         shown = shown_order(event.order_id)
         self._now = replace(self._nothing, refund=event, order=order, terms=programme)
         facts: dict[str, Any] = {"order_id": shown, "refund_id": event.refund_id, "bought": None, "left": None}
@@ -155,7 +168,7 @@ class LedgerNotes(Watch):
         self._asked.append(facts | {"sentence": words})
 
     def rest(self, left: Any | None) -> None:
-        """Note what is left of an order."""
+        """Note which purchase remains of an order."""
         if self._now.refund is None:
             return
         facts = self._asked[-1]
@@ -163,7 +176,7 @@ class LedgerNotes(Watch):
         facts["sentence"] += "; nothing is left" if left is None else f"; {self._wording.money(left.amount)} is left"
 
     def weighed(self, lot: Lot, earned: int, earlier: int) -> None:
-        """Note what the rest of an order still earns."""
+        """Note how much of a lot the rest of its order still earns."""
         claim = Claim(
             lot.key.hex(), lot.rule_id, lot.unit, lot.item, shown_order(lot.order_id), lot.amount, earned, earlier,
             claim=0, taken=0, sentence="",
@@ -171,13 +184,13 @@ class LedgerNotes(Watch):
         self._claims.append(claim)
 
     def claimed(self, lot: Lot, claim: int, taken: int) -> None:
-        """Note what was claimed and how much of it was taken."""
+        """Note how much was claimed back, and how much of that was taken."""
         if not self._claims or self._claims[-1].lot != lot.key.hex():
             self.weighed(lot, lot.amount - claim, 0)
         self._claims[-1].claim, self._claims[-1].taken = claim, taken
 
     def decision(self, event: Decision) -> None:
-        """Note what an operator has decided."""
+        """Note an operator's decision."""
         unit = event.unit or "points"
         facts = {"action": event.action, "amount": event.amount, "unit": unit, "reason": event.reason}
         words = f"decision: {event.action}"
@@ -187,48 +200,56 @@ class LedgerNotes(Watch):
         self._asked.append(facts | {"sentence": words + ("" if event.reason is None else f", {quoted(event.reason)}")})
 
     def refused(self, reward: RewardEvent) -> None:
-        """Note why something is refused, with what is known at this point."""
+        """Note why something is refused: the reason in words, as far as the facts are known by now."""
         self._reasons[reward.reward_key] = reason_of(reward, self._now)
 
-    def account(self, rewards: Sequence[RewardEvent], told: Collection[str], came: Mapping[bytes, str]) -> Account:
-        """Return what is told of an event.
+    def account(self, rewards: Sequence[RewardEvent], explained: Collection[str], came: Mapping[bytes, str]) -> Account:
+        """Return what the event did to the ledger.
 
         Args:
             rewards: all of the event's turn.
-            told: the keys, in hex, of those that explanations of rules tell.
+            explained: the keys, in hex, of those that are in explanations of rules already.
             came: by lot, the earlier event that had brought it.
         """
+        # every claim above 0; a lot of which nothing is claimed once, however often it was weighed
         claims: dict[tuple[str, int], Claim] = {}
-        for nth, claim in enumerate(self._claims, 1):  # a lot weighed again with nothing to claim is told once
+        for nth, claim in enumerate(self._claims, 1):
             claims.setdefault((claim.lot, nth if claim.claim else 0), claim)
         claimed = {claim.lot for claim in self._claims if claim.claim}
-        told_claims = [claim for claim in claims.values() if claim.claim or claim.lot not in claimed]
-        for claim in told_claims:
+        shown = [claim for claim in claims.values() if claim.claim or claim.lot not in claimed]
+        for claim in shown:
             claim.sentence = self._claim_words(claim)
-        moves = tuple(self._move(each, came) for each in rewards if each.reward_key.hex() not in told)
-        return Account(tuple(self._asked), tuple(told_claims), moves)
+
+        moves = tuple(self._move(each, came) for each in rewards if each.reward_key.hex() not in explained)
+        return Account(tuple(self._asked), tuple(shown), moves)
 
     def _claim_words(self, claim: Claim) -> str:
-        def told(amount: int) -> str:
-            return self._wording.reward(claim.unit, amount, claim.item)
-
-        words = f"{claim.rule or 'no rule'}: gave {told(claim.awarded)}, the rest earns {claim.earned}"
+        awarded = self._wording.reward(claim.unit, claim.awarded, claim.item)
+        words = f"{claim.rule or 'no rule'}: gave {awarded}, the rest earns {claim.earned}"
         if claim.earlier:
             words += f", {claim.earlier} claimed before"
         words += f": {claim.claim or 'nothing'} {'is' if claim.claim in (0, 1) else 'are'} claimed back"
         forgiven = claim.claim - claim.taken
         if forgiven:
-            kept = "used or gone already" if claim.item is not None else "forgiven"
-            words += f", of which {forgiven} {'is' if forgiven == 1 else 'are'} {kept}"
+            why = "used or gone already" if claim.item is not None else "forgiven"
+            words += f", of which {forgiven} {'is' if forgiven == 1 else 'are'} {why}"
         return words
 
     def _move(self, reward: RewardEvent, came: Mapping[bytes, str]) -> Move:
         posting = reward.posting
         came_with = None if reward.lot is None else came.get(reward.lot)
-        sentence = sentence_of(reward, self._wording, came_with, self._reasons.get(reward.reward_key))
-        until = None if reward.expires_at_ms is None else iso_from_instant(reward.expires_at_ms)
         return Move(
-            reward.reward_key.hex(), posting.type, posting.unit, reward.amount, posting.debit, posting.credit,
-            posting.item, posting.rule_id, None if reward.lot is None else reward.lot.hex(),
-            came_with, until, posting.reason, sentence,
-        )  # fmt: skip
+            reward_key=reward.reward_key.hex(),
+            type=posting.type,
+            unit=posting.unit,
+            amount=reward.amount,
+            debit=posting.debit,
+            credit=posting.credit,
+            item=posting.item,
+            rule=posting.rule_id,
+            lot=None if reward.lot is None else reward.lot.hex(),
+            came_with=came_with,
+            expires_at=None if reward.expires_at_ms is None else iso_from_instant(reward.expires_at_ms),
+            reason=posting.reason,
+            sentence=sentence_of(reward, self._wording, came_with, self._reasons.get(reward.reward_key)),
+        )

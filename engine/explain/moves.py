@@ -1,4 +1,4 @@
-"""Tell in a sentence what became of points, coupons, tiers and referrals: one for each type of the reward log."""
+"""Write a sentence for each type of reward event: what happened to points, coupons, tiers and referrals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Words(NamedTuple):
-    """Hold the words of one reward event: `what` moved, `are` and `they` for it, its times as they are written."""
+    """Hold the words of one reward event: what moved, its verb ("was" or "were"), its pronoun, and its times."""
 
     what: str
     are: str
@@ -37,21 +37,25 @@ _LEAVES = {"pending": "from what is on hold", "active": "from what is active", "
 
 
 def sentence_of(reward: RewardEvent, wording: Wording, came_with: str | None = None, why: str | None = None) -> str:
-    """Return what happened, and to what it happened.
+    """Return in a sentence what happened, and where the lot came from that moved.
 
     Args:
         reward: any reward event.
         wording: of the programme that judged it.
-        came_with: the event that had brought the lot which moves, None where that is not known or is this event.
-        why: of a refusal, its reason in words, where more is known than the reward event says.
+        came_with: the event that brought the lot, None where it is unknown or is this event.
+        why: the reason of a refusal in words, where more is known than the reward event says.
     """
     posting = reward.posting
     kind, _, verb = posting.type.partition(".")
     if posting.type == "reward.refused":
         return _refused(reward, wording, why)
-    told = _OTHERS.get(posting.type) or (_ITEMS if posting.unit in ITEM_UNITS else _ACCOUNTS)[verb]
+
+    # what happened
+    sentence_for = _OTHERS.get(posting.type) or (_ITEMS if posting.unit in ITEM_UNITS else _ACCOUNTS)[verb]
     words = _words(reward, wording)
-    sentence = told(reward, words)
+    sentence = sentence_for(reward, words)
+
+    # to which lot
     if reward.lot is None or kind in ("tier", "referral", "contest", "challenge", "reward"):
         return sentence
     origin = [] if came_with is None else [f"with event {came_with}"]
@@ -69,7 +73,7 @@ def _words(reward: RewardEvent, wording: Wording) -> Words:
 
 
 def _because(reward: RewardEvent, words: Words) -> str:
-    """Return why something ended before its time; of a reason that is an operator's, the reason."""
+    """Return why something ended before its time; a reason that an operator gave stands in parentheses."""
     reason = reward.posting.reason
     if reason is None:
         return ""
@@ -136,14 +140,14 @@ def _moved(how: str) -> Callable[[RewardEvent, Words], str]:
 
 
 def _item_ended(how: str, by_time: str | None = None) -> Callable[[RewardEvent, Words], str]:
-    """Tell of a coupon, gift, badge or benefit that is no longer held; `by_time` is how its own end is told."""
+    """Write that a member lost a coupon, gift, badge or benefit; `by_time` are the words where its time has ended."""
 
-    def told(reward: RewardEvent, words: Words) -> str:
+    def sentence(reward: RewardEvent, words: Words) -> str:
         if reward.posting.reason is None and by_time is not None:
             return f"{words.what} {by_time} {words.expires}"
         return f"{words.what} {words.are} {how}{_because(reward, words)}"
 
-    return told
+    return sentence
 
 
 def _tier(reward: RewardEvent, _words_of: Words) -> str:
@@ -184,7 +188,7 @@ _OTHERS: dict[str, Callable[[RewardEvent, Words], str]] = {
         f"contest {quoted(reward.posting.item or '')} was closed, and the member came in at {reward.posting.reason}"
     ),
 }
-"""What is told of the types that move nothing."""
+"""The sentences of types that move nothing."""
 
 _ACCOUNTS: dict[str, Callable[[RewardEvent, Words], str]] = {
     "granted": _given,
@@ -198,7 +202,7 @@ _ACCOUNTS: dict[str, Callable[[RewardEvent, Words], str]] = {
     "reversed": _reversed,
     "settled": _moved("paid a debt as {they} became available"),
 }
-"""What is told of points, status and cash, by verb."""
+"""The sentences on points, status and cash, by verb."""
 
 _ITEMS: dict[str, Callable[[RewardEvent, Words], str]] = {
     "issued": _given,
@@ -210,4 +214,4 @@ _ITEMS: dict[str, Callable[[RewardEvent, Words], str]] = {
     "expired": _item_ended("ended", "lapsed: it was valid until"),
     "ended": _item_ended("ended", "came to an end at"),
 }
-"""What is told of coupons, gifts, badges and benefits, by verb."""
+"""The sentences on coupons, gifts, badges and benefits, by verb."""

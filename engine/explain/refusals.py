@@ -1,4 +1,4 @@
-"""Tell why the ledger refused something, with the numbers that it went by."""
+"""Explain why the ledger refused something, with the numbers that decided it."""
 
 from __future__ import annotations
 
@@ -25,23 +25,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Hold what an event asked of the ledger: a redemption or a refund, with what was known of it, else neither.
-
-    `status`, `reserved` and `captured` are what is known of the redemption's id, None where it was never reserved.
-    `order` is the refund's, as it was before, None where it has not come, and `terms` the programme that judged it.
-    """
+    """Hold what an event asked the ledger for: a redemption, a refund, or neither."""
 
     wording: Wording
     version: int
     programme: Programme
+
     redemption: Redemption | None = None
+
     status: str | None = None
+    """What was recorded under the redemption's id before, None where nothing was; so are the next two."""
+
     reserved: int = 0
     captured: int = 0
     priced: Priced | None = None
+
     refund: Refund | None = None
+
     order: Refunded | None = None
+    """The refund's order as it was before, None where no such order has come."""
+
     terms: Programme | None = None
+    """The programme that judged the order."""
 
     def amount(self, amount: int) -> str:
         """Write an amount of what a redemption takes."""
@@ -60,12 +65,12 @@ def reason_of(reward: RewardEvent, asked: Asked) -> str:
 
 
 def reason_of_itself(reason: str) -> str:
-    """Return why something was refused, as far as the reason alone tells."""
+    """Return why something was refused, as far as the reason alone says it."""
     return _BY_THEMSELVES.get(reason, reason)
 
 
 def returned_words(event: Refund, wording: Wording) -> str:
-    """Return what a refund gives back, as it says."""
+    """Return what a refund says that it gives back."""
     if event.items is not None:
         lines = ", ".join(
             f"line {each.line_id}" + (f" ({each.quantity} of it)" if each.quantity is not None else "")
@@ -80,11 +85,14 @@ def returned_words(event: Refund, wording: Wording) -> str:
 
 
 def _window_closed(event: Refund, asked: Asked) -> str:
+    """Say when the order's refunds closed."""
     order, terms = asked.order, asked.terms
     assert order is not None and terms is not None  # noqa: S101, PT018  only an order that is known has a window
     closes_ms, wording = refunds_close_ms(terms, order.purchase.occurred_at), asked.wording
     window = duration(terms.terms.refunds.window)
     bought = wording.instant(order.purchase.occurred_at)
+
+    # too late by its own time, or by the member's clock
     if event.occurred_at > closes_ms:
         return (
             f"the order is of {bought} and its refunds are taken for {window}, until {wording.instant(closes_ms)}; "
@@ -94,11 +102,14 @@ def _window_closed(event: Refund, asked: Asked) -> str:
 
 
 def _exceeds(event: Refund, asked: Asked) -> str:
+    """Say which amount or line is less than what would be returned of it."""
     order, wording = asked.order, asked.wording
     assert order is not None  # noqa: S101  as above
     if event.items is None:
         left = total_left(order) - order.amount
         return f"{wording.money(event.amount or 0)} would be returned and {wording.money(left)} is left of the order"
+
+    # the first line that does not have so much left
     bought = {item.line_id: item for item in order.purchase.items or ()}
     for item in event.items:
         line, before = bought.get(item.line_id), order.lines.get(item.line_id)
@@ -112,6 +123,7 @@ def _exceeds(event: Refund, asked: Asked) -> str:
         quantity = millionths(line.quantity) - (0 if before is None else before.quantity)
         if item.quantity is not None and millionths(item.quantity) > quantity:
             return f"line {item.line_id} has fewer left than the {item.quantity} that would be returned"
+
     return f"the lines and the amounts that were refunded before leave less than {returned_words(event, wording)}"
 
 
@@ -172,15 +184,16 @@ def _below_minimum(event: Redemption, asked: Asked) -> str:
 def bounds_words(event: Redemption, reward: CatalogueReward, asked: Asked) -> str:
     """Return how many points each bound of a `money` reward lets through, in whole steps."""
     assert asked.priced is not None  # noqa: S101  as above
-    steps, told = steps_of(event, reward, asked.priced.available), []
+    steps, bounds = steps_of(event, reward, asked.priced.available), []
     if event.amount is not None:
-        told.append(f"{asked.amount(steps.asked * reward.points)} as asked")
-    told.append(f"{asked.amount(steps.available * reward.points)} as available")
+        bounds.append(f"{asked.amount(steps.asked * reward.points)} as asked")
+    bounds.append(f"{asked.amount(steps.available * reward.points)} as available")
     if steps.share is not None:
         share = f"{percent(*reward.share)} of {asked.wording.money(event.order_amount or 0)}"
-        told.append(f"{asked.amount(steps.share * reward.points)} as {share}")
+        bounds.append(f"{asked.amount(steps.share * reward.points)} as {share}")
+
     step = f"{asked.amount(reward.points)} for {asked.wording.money(reward.money_minor)}"
-    return f"in steps of {step}: at most {', '.join(told)}"
+    return f"in steps of {step}: at most {', '.join(bounds)}"
 
 
 def _out_of_stock(_event: Redemption, asked: Asked) -> str:
@@ -238,7 +251,7 @@ _BY_THEMSELVES = {
     "already_voided": "the referral was voided before",
     "forgiven": "no more is available, and the programme leaves no debt for it",
 }
-"""What is told of reasons that need nothing more than the reward event says."""
+"""The words for reasons that need nothing more than the reward event says."""
 
 REASONS = frozenset((*_REFUNDS, *_REDEMPTIONS, *_BY_THEMSELVES))
 """Every reason to refuse that has words."""

@@ -1,4 +1,4 @@
-"""Tell in words where a member stands among the tiers, and what would have been needed for the next one."""
+"""Say where a member stands among the tiers, and how much is missing to the next one."""
 
 from __future__ import annotations
 
@@ -30,30 +30,31 @@ class TierExplanation:
 
 
 def explain_tier(programme: Programme, tier_report: TierReport | None) -> TierExplanation | None:
-    """Return where a member stands and what is missing to the next tier; None where the programme has no tiers."""
+    """Return where a member stands and how much is missing to the next tier; None where the programme has no tiers."""
     tiers = programme.terms.tiers
     if tiers is None or tier_report is None:
         return None
     wording, kind = Wording.of(programme), _kind_of(tiers)
     unit = " status" if tiers.metric is None else ""
 
-    def told(number: int) -> str:
+    def words(number: int) -> str:
         return f"{wording.number(kind, number)}{unit}"
 
-    here = f"tier {tier_report.tier}, at {told(tier_report.qualifying)}"
+    here = f"tier {tier_report.tier}, at {words(tier_report.qualifying)}"
     if tier_report.next_tier is None or tier_report.to_next_tier is None:
         sentence = f"{here}: the highest"
     elif tier_report.to_next_tier:
-        sentence = f"{here}: {told(tier_report.to_next_tier)} more would have reached {tier_report.next_tier}"
+        sentence = f"{here}: {words(tier_report.to_next_tier)} more would have reached {tier_report.next_tier}"
     else:
         sentence = f"{here}: enough for {tier_report.next_tier} at the next review"
+
     return TierExplanation(
         tier_report.tier, tier_report.qualifying, tier_report.next_tier, tier_report.to_next_tier, sentence
     )
 
 
 def _kind_of(tiers: Tiers) -> Kind:
-    """Return of which kind the number is that tiers go by: what a sum adds up, or a whole number."""
+    """Return the kind of the number that decides tiers: that of the field that a sum adds up, or a whole number."""
     metric = tiers.metric
     is_sum = metric is not None and metric.measure is Measure.SUM and metric.of is not None
     return metric.of.kind if is_sum else Kind.INTEGER  # type: ignore[union-attr]  # a sum is of a field

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MISSING = "missing"
 LISTED_MAX = 12
-"""So many values of a list are told; the rest is counted."""
+"""How many values of a list are written; the rest is counted."""
 TEXT_CHARACTERS_MAX = 80
 _SECOND_MS, _MINUTE_MS, _HOUR_MS = 1_000, 60_000, 3_600_000
 _LENGTHS = ((DAY_MS, "d"), (_HOUR_MS, "h"), (_MINUTE_MS, "m"), (_SECOND_MS, "s"))
@@ -28,7 +28,7 @@ _POINTS = ("points", "status")
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """Write the values of one programme; `digits` are the decimals of its currency, `refund_window` its own."""
+    """Write the values of one programme; `digits` are the decimals of its currency."""
 
     currency: str
     digits: int
@@ -42,11 +42,12 @@ class Wording:
         return cls(programme.currency, digits, calendar_of(programme.timezone), window)
 
     def value(self, kind: Kind, value: Any) -> str:  # noqa: PLR0911  one answer for each kind
-        """Write a value of a field or a constant that it is compared with; None is a missing one."""
+        """Write the value of a field, or a constant that the field is compared with; None is a missing value."""
         if value is None:
             return MISSING
         if isinstance(value, Duration):
             return duration(value)
+
         match kind:
             case Kind.TEXT:
                 return quoted(str(value))
@@ -74,7 +75,7 @@ class Wording:
         return str(value)
 
     def unit(self, kind: Kind) -> int:
-        """Return how many of its integer unit make one as it is written: 100 cents, a million millionths."""
+        """Return how many integer units make 1 as it is written: 100 cents, a million millionths."""
         if kind is Kind.MONEY:
             return int(10**self.digits)
         return MILLION if kind is Kind.DECIMAL else 1
@@ -109,15 +110,15 @@ def quoted(text: str) -> str:
 
 
 def listed(texts: Iterable[str], joined: str = ", ") -> str:
-    """Join texts; of a long list the first ones are told and the others counted."""
-    found: Sequence[str] = list(texts)
-    if len(found) <= LISTED_MAX:
-        return joined.join(found)
-    return joined.join([*found[:LISTED_MAX], f"{len(found) - LISTED_MAX} more"])
+    """Join texts; of a long list the first ones are written and the others counted."""
+    words: Sequence[str] = list(texts)
+    if len(words) <= LISTED_MAX:
+        return joined.join(words)
+    return joined.join([*words[:LISTED_MAX], f"{len(words) - LISTED_MAX} more"])
 
 
 def decimal(numerator: int, denominator: int) -> str:
-    """Write a fraction as a decimal where it is one of at most 12 decimals, else as a fraction."""
+    """Write a fraction as a decimal if it has at most 12 decimals, else as a fraction."""
     for decimals in range(13):
         scaled, rest = divmod(abs(numerator) * 10**decimals, denominator)
         if not rest:
@@ -128,8 +129,8 @@ def decimal(numerator: int, denominator: int) -> str:
 
 def percent(numerator: int, denominator: int) -> str:
     """Write a fraction as a share: 5%, or 1/3 where that is no decimal."""
-    found = decimal(numerator * 100, denominator)
-    return f"{numerator}/{denominator}" if "/" in found else f"{found}%"
+    hundredths = decimal(numerator * 100, denominator)
+    return f"{numerator}/{denominator}" if "/" in hundredths else f"{hundredths}%"
 
 
 def duration(length: Duration) -> str:

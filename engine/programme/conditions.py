@@ -115,7 +115,7 @@ class LocalTime:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Count the lines of a purchase that fulfil `where`, or add up their `sum`; missing if there are no lines at all."""
+    """Count the lines that fulfil `where`, or add up their `sum`; missing if the purchase has no lines at all."""
 
     where: Condition
     sum: str | None = None

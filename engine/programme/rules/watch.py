@@ -38,7 +38,7 @@ class Watch:
     The arguments change afterwards, so a watch must read at once what it needs of them.
     """
 
-    def redemption(self, event: RedemptionEvent, known: Redemption | None) -> None:
+    def redemption(self, event: RedemptionEvent, before: Redemption | None) -> None:
         """Hear what a redemption asks for, and what was recorded under its id before."""
 
     def priced(self, event: RedemptionEvent, priced: Priced) -> None:
