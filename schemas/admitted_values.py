@@ -1,7 +1,21 @@
-"""Decode values that were admitted before, a third of the cost of `codec`: what was checked then is not checked again.
+"""Decode values of the log at a third of the cost of `codec`, as they were checked when they were admitted.
 
-For each writer schema one Python function is generated that reads the fields from front to back into the event. Its
-text is made of numbers and of the names of our own events' fields; nothing of the schema's author gets into it.
+For each writer schema a Python function is generated that reads the fields one after the other. Of a record with a text
+and a number it is ::
+
+    def read(b, p=5):
+     n = b[p]
+     if n < 128: p += 1; n >>= 1
+     else: n, p = long(b, p)
+     e = p + n; v1 = b[p:e].decode(); p = e
+     v2 = b[p]
+     if v2 < 128: p += 1; v2 = (v2 >> 1) ^ -(v2 & 1)
+     else: v2, p = long(b, p)
+     event = k3(event_id=v1, occurred_at=v2)
+     if p != len(b): raise Truncated
+     return event
+
+Its text is made of numbers and of the names of our own fields; nothing that a schema's author wrote gets into it.
 Source: the Avro specification, "Binary Encoding".
 """
 
@@ -32,13 +46,14 @@ class Truncated(ValueError):  # noqa: N818  reads as a sentence where it is rais
 
 
 class _Unknown(Exception):  # noqa: N818  caught in this module
-    """Say that a schema has something that no reader is generated for."""
+    """Say that a schema has a part for which no reader is generated."""
 
 
 def reader_of(schema: WriterSchema) -> Callable[[bytes], Event] | None:
-    """Return what turns a framed value of `schema` into the event that `Decoder` made of it; None: `Decoder` must.
+    """Return the function that decodes a framed value of `schema`; None where only `Decoder` can do it.
 
-    The function raises ValueError, IndexError or Rejected on bytes that are cut off.
+    The function returns the event that `Decoder` would return, and raises ValueError, IndexError or Rejected on bytes
+    that are cut off.
     """
     if schema.upcasts or schema.millis_divisors or schema.quantity_scale is not None:
         return None
@@ -47,6 +62,7 @@ def reader_of(schema: WriterSchema) -> Callable[[bytes], Event] | None:
         writing.record(schema.avro, schema.kind, "event")
     except _Unknown:
         return None
+
     lines = [f"def read(b, p={_FRAME_BYTES}):", *writing.lines, " if p != len(b): raise Truncated", " return event"]
     names = writing.names | {"long": _long, "quantity_of": _quantity, "Truncated": Truncated}
     code = compile("\n".join(lines), f"<reader of {schema.kind.__name__}>", "exec")
@@ -72,7 +88,10 @@ def _quantity(text: str) -> str:
 
 
 class _Writing:
-    """Write the lines of one reader: `b` are the bytes, `p` the place, `vN` values, `n` a length, `nN` what is left."""
+    """Write the lines of one reader.
+
+    Its variables: `b` the bytes, `p` the place in them, `vN` values, `n` a length, `nN` how many entries are left.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -84,13 +103,17 @@ class _Writing:
         """Read a record into an object of `kind`."""
         if self._indent > _DEPTH_MAX:
             raise _Unknown
-        known = {field.encode_name: field for field in structs.fields(kind)}
-        told = [str(field["name"]) for field in avro["fields"]]
-        if any(of.required and name not in told for name, of in known.items()):
+
+        # every required field must be in the schema
+        own = {field.encode_name: field for field in structs.fields(kind)}
+        names = [str(field["name"]) for field in avro["fields"]]
+        if any(of.required and name not in names for name, of in own.items()):
             raise _Unknown
+
+        # read each field in the schema's order; one that the event does not have is read and dropped
         given = []
-        for name, field in zip(told, avro["fields"], strict=True):
-            value, of = self._fresh("v"), known.get(name)
+        for name, field in zip(names, avro["fields"], strict=True):
+            value, of = self._fresh("v"), own.get(name)
             default = "None" if of is None or of.default is NODEFAULT else self._named("d", of.default)
             self._value(field["type"], value, default, name)
             if of is None:
@@ -106,6 +129,8 @@ class _Writing:
         """Read a value of any type that our events have."""
         if isinstance(avro, list):
             self._union(avro, value, default, name)
+
+        # most texts and numbers have a length, or are a number, of one byte
         elif avro in ("string", {"type": "string"}):
             self._put("n = b[p]")
             self._put("if n < 128: p += 1; n >>= 1")
@@ -117,6 +142,7 @@ class _Writing:
             self._put(f"else: {value}, p = long(b, p)")
         elif avro in ("boolean", {"type": "boolean"}):
             self._put(f"{value} = b[p] != 0; p += 1")
+
         elif isinstance(avro, dict) and avro.get("type") == "map":
             self._blocks(value, "{}", lambda: self._entry(avro["values"], value, name))
         elif isinstance(avro, dict) and avro.get("type") == "array":
@@ -126,6 +152,7 @@ class _Writing:
             raise _Unknown
 
     def _union(self, branches: list[Any], value: str, default: str, name: str) -> None:
+        """Read null, which becomes the default, or another type."""
         if len(branches) != 2 or branches[0] != "null":
             raise _Unknown
         self._put("if b[p]:")
@@ -136,18 +163,21 @@ class _Writing:
         self._put(f"else: {value} = {default}; p += 1")
 
     def _blocks(self, value: str, empty: str, element: Callable[[], None]) -> None:
-        """Read the blocks of a list or a map; a negative count has the block's bytes behind it."""
+        """Read the blocks of a list or a map, each a count and its entries, until a count of 0."""
         left = self._fresh("n")
         self._put(f"{value} = {empty}")
         self._put(f"{left}, p = long(b, p)")
         self._put(f"while {left}:")
         self._indent += 1
+
+        # a negative count is followed by the size of the block in bytes
         self._put(f"if {left} < 0: {left} = -{left}; p = long(b, p)[1]")
         self._put(f"while {left}:")
         self._indent += 1
         element()
         self._put(f"{left} -= 1")
         self._indent -= 1
+
         self._put(f"{left}, p = long(b, p)")
         self._indent -= 1
 

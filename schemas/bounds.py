@@ -1,7 +1,7 @@
-"""Bound every text, number and list of every event, from one table: what lies beyond it is refused at admission.
+"""Bound every text, number and list of every event by one table; admission refuses what exceeds it.
 
-The table is `FIELDS`. `refuse_beyond` judges by it, and `schemas.event_page` makes the fields' part of docs/events.md
-from it. The log is read without it, so what was admitted by an earlier release can be read for ever.
+The table is `FIELDS`. `refuse_beyond` checks an event by it, and `schemas.event_page` makes the fields' part of
+docs/events.md from it. The log is read without it, so events that an earlier release admitted can always be read.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Instant(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Name a bound that decoding holds already, by the field's type: numbers, decimals, words of a list."""
+    """Name a bound that decoding enforces already by the field's type: numbers, decimals, words of a list."""
 
     kind: str
     says: str
@@ -102,7 +102,7 @@ class Decoded(NamedTuple):
 
 
 Bound = Text | Texts | TextMap | Records | Instant | Decoded
-"""What a field may hold at most."""
+"""The bound of one field."""
 
 ID = Text(1, ID_CHARACTERS_MAX)
 ID_OR_EMPTY = Text(0, ID_CHARACTERS_MAX)
@@ -202,11 +202,11 @@ FIELDS: Mapping[str, dict[str, Bound]] = {
         "referral_code": CODE,
     },
 }
-"""The bound of every field, by event type and name. A field that may be left out is bounded where it is there."""
+"""The bound of every field, by event type and name; an optional field is bounded if it is present."""
 
 
 def refuse_beyond(event: Event) -> None:
-    """Refuse an event of which a field lies beyond its bound.
+    """Refuse an event if one of its fields exceeds its bound.
 
     Raises:
         Rejected: out_of_range, with the field's path and a way out.
@@ -215,6 +215,7 @@ def refuse_beyond(event: Event) -> None:
 
 
 def _walk(record: Any, bounds: Mapping[str, Bound], place: str) -> None:
+    """Refuse a record if one of its fields exceeds its bound; `place` is the path before the field's name."""
     for name, bound in bounds.items():
         value = getattr(record, name)
         if value is not None:
@@ -222,7 +223,7 @@ def _walk(record: Any, bounds: Mapping[str, Bound], place: str) -> None:
 
 
 def _refuse(path: str, value: Any, bound: Bound) -> None:
-    """Refuse one value; every text that is no plain ASCII comes here, and most of them pass."""
+    """Refuse a value that exceeds its bound; values that `IS_PLAIN` could not clear come here, and most pass."""
     if isinstance(bound, Text):
         _refuse_text(path, value, bound)
     elif isinstance(bound, Instant):
@@ -272,17 +273,25 @@ def _rejected(path: str, what: str, verb: str = "has") -> Rejected:
 
 
 class _Writing:
-    """Write one function that says by one look whether all of an event lies within its bounds: plain ones do.
+    """Write the function that quickly says whether an event is within its bounds; of a purchase it begins ::
 
-    Its text is made of this table's numbers and of our own fields' names. A length that decoding holds by the field's
-    type (`events.Id`) is not measured again: every event was decoded, or converted by a command.
+        def is_plain(e):
+         if not (e.event_id.isprintable() and 63072000000 <= e.occurred_at < 32503680000000 and ...): return False
+         v = e.channel
+         if v is not None:
+          if not (v.isprintable() and len(v) <= 64): return False
+
+    It may say False of an event that is within its bounds, never True of one that is not. Its text is made of the
+    numbers of the table and the names of our own fields. Decoding has checked the lengths of fields of type `Id`, so
+    they are not measured again.
     """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def record(self, kind: type[Struct], bounds: Mapping[str, Bound], of: str, indent: str) -> None:
-        """Return False from the function where a field of a record of `kind`, called `of`, needs a closer look."""
+        """Write the checks of the fields of a record of `kind` that is in the variable `of`."""
+        # all required texts and instants in one condition
         required = {field.name: field.type for field in structs.fields(kind) if field.default is not None}
         sure = [
             self._text(f"{of}.{name}", bound, is_measured=bound == ID and required[name] == Id)
@@ -295,6 +304,8 @@ class _Writing:
             if name in required and isinstance(bound, Instant)
         ]
         self._unless(" and ".join(sure), indent)
+
+        # then each field that may be missing, or is a list
         for name, bound in bounds.items():
             if isinstance(bound, Decoded) or (name in required and isinstance(bound, (Text, Instant))):
                 continue
@@ -303,10 +314,13 @@ class _Writing:
             self._optional(bound, f"{indent} ")
 
     def _optional(self, bound: Bound, indent: str) -> None:
+        """Write the checks of a value that is in the variable `v`."""
         if isinstance(bound, Text):
             self._unless(self._text("v", bound), indent)
         elif isinstance(bound, Instant):
             self._unless(f"{OCCURRED_AT_MS_FIRST} <= v < {OCCURRED_AT_MS_END}", indent)
+
+        # lists and maps: how many entries, then each of them
         elif isinstance(bound, Texts):
             self._unless(f"len(v) <= {bound.entries_max}", indent)
             self.lines.append(f"{indent}for t in v:")
@@ -345,4 +359,4 @@ def _plainness_of(kind: type[Event], bounds: Mapping[str, Bound]) -> Callable[[E
 
 _BY_TYPE = {EVENT_TYPES[name]: bounds for name, bounds in FIELDS.items()}
 IS_PLAIN = {kind: _plainness_of(kind, bounds) for kind, bounds in _BY_TYPE.items()}
-"""Says of an event of each type by one look that it lies within its bounds; of all others `refuse_beyond` decides."""
+"""By event type, a quick check that nearly every event within its bounds passes; `refuse_beyond` decides the rest."""

@@ -1,4 +1,4 @@
-"""Make the bytes by which events and rewards are told apart: identities, digests, reward keys."""
+"""Make the bytes that identify events and rewards: identities, digests, reward keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from schemas.events import Event
 
 IDENTITY_BYTES = 16
-"""Of an identity's sha256 the database keeps this many bytes: 2^64 events before two are expected to meet."""
+"""How many bytes of an identity's sha256 the database keeps: a collision is expected only after 2^64 events."""
 
 DIGEST_BYTES = 16
 
@@ -29,10 +29,10 @@ def order_identity(member_id: str, order_id: str) -> bytes:
 
 
 def content_digest(event: Event, secret: bytes) -> bytes:
-    """Return 16 bytes that two events share only where all decoded fields are equal.
+    """Return 16 bytes that two events share only if all their decoded fields are equal.
 
-    The digest is keyed with the database's secret, so that nobody can test a guess at a birthday against it.
-    A field at its default is left out, so that a field added later does not change the digest of older events.
+    The digest is keyed with the database's secret, so that nobody can use it to test a guess at a birthday. A field at
+    its default is left out, so that a field that is added later does not change the digests of older events.
     """
     return sha256(b"%b\0%b\0%b" % (secret, type(event).__name__.encode(), _encode(event))).digest()[:DIGEST_BYTES]
 
@@ -48,15 +48,20 @@ def movement_key(lot: bytes, verb: str, nth: int) -> bytes:
 
 
 def occasion_identity(kind: str, member_id: str, nth: int) -> bytes:
-    """Return the 32-byte identity of what time or the ledger brings a member: a birthday, the nth change of tier.
+    """Return the 32-byte identity of an occasion, such as a birthday or the nth change of tier.
 
-    It holds no source event: the same occasion has the same identity wherever a tick happens to fall.
+    It does not depend on a source event, so an occasion has the same identity whichever tick brings it about.
     """
     return sha256(f"occasion\0{kind}\0{member_id}\0{nth}".encode()).digest()
 
 
 def again_identity(identity: bytes, name: str) -> bytes:
-    """Return the 32-byte identity of a completion that a refund brings about: by it, and by what reaches the goal."""
+    """Return the 32-byte identity of a completion that a refund brings about.
+
+    Args:
+        identity: the refund's.
+        name: of the order, or other event, that reaches the goal.
+    """
     return sha256(b"%b\0again\0%b" % (identity, name.encode())).digest()
 
 

@@ -40,13 +40,13 @@ _SCHEMAS_KEPT_MAX = 10_000
 class Decoder:
     """Decode message values of the input topics; each writer schema is fetched and parsed once.
 
-    Ids that nobody knows are asked for again with each message, so `writer_schemas` bounds how often that costs.
+    An unknown id is looked up again with each message: `writer_schemas` must keep that cheap.
     """
 
     def __init__(self, writer_schemas: WriterSchemas, bytes_max: int) -> None:
         self._writer_schemas = writer_schemas
         self._bytes_max = bytes_max
-        self._known: dict[int, _Reading] = {}
+        self._readings: dict[int, _Reading] = {}
 
     def decode(self, topic: str, value: bytes) -> tuple[int, Event]:
         """Return the schema id and the event in `value`; `topic` is without prefix, such as "purchases".
@@ -54,16 +54,19 @@ class Decoder:
         Raises:
             Rejected: the value cannot be taken: undecodable, unknown_schema, too_large, missing_field, wrong_type or
                 out_of_range, with the place in the message.
-            ServiceUnreachable: the writer's schema could not be asked for; the message is not to blame.
+            ServiceUnreachable: whoever knows the writer's schema does not answer; the message is not to blame.
         """
+        # the frame: its size, and the schema by which it was written
         if len(value) > self._bytes_max:
             raise Rejected(Reason.TOO_LARGE, f"the value has {len(value):,} bytes; {self._bytes_max:,} are taken")
         if len(value) < FRAME_BYTES or value[0]:
             raise Rejected(Reason.UNDECODABLE, _framing(value))
         schema_id = int.from_bytes(value[1:5])
-        reading = self._known.get(schema_id) or self._read_schema(schema_id)
+        reading = self._readings.get(schema_id) or self._read_schema(schema_id)
         if topic not in reading.topics:
             raise Rejected(Reason.UNKNOWN_SCHEMA, reading.not_on(topic, schema_id))
+
+        # the record, which must fill the rest of the value
         body = BytesIO(value)
         body.seek(FRAME_BYTES)
         try:
@@ -75,6 +78,8 @@ class Decoder:
         if body.tell() != len(value):
             extra = len(value) - body.tell()
             raise Rejected(Reason.UNDECODABLE, f"{extra:,} bytes follow the record; send one record a message")
+
+        # the event: fields of the current version, in canonical form
         if reading.older is not None:
             record = reading.older(record)
         reading.prepare(record)
@@ -84,6 +89,7 @@ class Decoder:
             raise rejection_of(error, record) from None
 
     def _read_schema(self, schema_id: int) -> _Reading:
+        """Look up and parse a writer schema, and remember how to read with it, or why not to."""
         text = self._writer_schemas.lookup(schema_id)
         if text is None:
             raise Rejected(
@@ -93,14 +99,15 @@ class Decoder:
             reading = _Reading(read_writer_schema(text))
         except UnreadableSchema as error:
             reading = _Refusal(str(error))
-        if len(self._known) >= _SCHEMAS_KEPT_MAX:
-            self._known.clear()
-        self._known[schema_id] = reading
+
+        if len(self._readings) >= _SCHEMAS_KEPT_MAX:
+            self._readings.clear()
+        self._readings[schema_id] = reading
         return reading
 
 
 class _Reading:
-    """Hold, for the messages of one writer schema, all that a decode needs, looked up once."""
+    """Hold everything that decoding the messages of one writer schema needs."""
 
     __slots__ = ("avro", "kind", "older", "prepare", "topics", "why")
 
@@ -119,7 +126,7 @@ class _Reading:
 
 
 class _Refusal(_Reading):
-    """Remember that a writer schema is not to be read with, and why; no topic carries it."""
+    """Remember why nothing is read with a writer schema; no topic carries it."""
 
     __slots__ = ()
 
@@ -132,11 +139,11 @@ class Encoder:
     """Encode events with the current schemas; `ids` maps record names to schema ids, by default the committed ones."""
 
     def __init__(self, ids: Mapping[str, int] | None = None) -> None:
-        known = committed_ids() if ids is None else ids
+        ids = committed_ids() if ids is None else ids
         self._writing = {
-            name: (b"\0" + known[name].to_bytes(4), read_writer_schema(text).avro)
+            name: (b"\0" + ids[name].to_bytes(4), read_writer_schema(text).avro)
             for name, text in current_texts().items()
-            if name in known and name.lower() in EVENT_TYPES
+            if name in ids and name.lower() in EVENT_TYPES
         }
 
     def encode(self, event: Event) -> bytes:
@@ -157,7 +164,7 @@ def encode_record(schema_id: int, text: str, record: dict[str, Any]) -> bytes:
 
 
 def _older(schema: WriterSchema) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Return what brings a record of another version or another unit of time to the current one."""
+    """Return the function that converts a record of an older version or another unit of time to the current one."""
 
     def to_current(record: dict[str, Any]) -> dict[str, Any]:
         for field, divisor in schema.millis_divisors:
@@ -173,17 +180,20 @@ def _older(schema: WriterSchema) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 def _read_quantities(record: dict[str, Any], scale: int) -> None:
-    """Make decimals of the quantities of lines, which were written as the bytes of an unscaled integer."""
+    """Turn the quantities of lines, the bytes of an unscaled integer, into decimals."""
     lines = record.get("items")
     for at, line in enumerate(lines if isinstance(lines, list) else ()):
         quantity = line.get("quantity") if isinstance(line, dict) else None
         if not isinstance(quantity, bytes):
             continue
+
+        # a bound first: to make a number of a megabyte takes minutes
         if len(quantity) > DECIMAL_BYTES_MAX:
             raise Rejected(
                 Reason.OUT_OF_RANGE,
                 f"items[{at}].quantity: a decimal of {len(quantity):,} bytes; at most {DECIMAL_BYTES_MAX} are read",
             )
+
         unscaled = int.from_bytes(quantity, signed=True)
         digits = tuple(int(digit) for digit in str(abs(unscaled)))
         line["quantity"] = Decimal((int(unscaled < 0), digits, -scale))

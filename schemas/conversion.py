@@ -1,6 +1,6 @@
-"""Turn plain fields into a typed event, and say in one place what is wrong where that fails.
+"""Turn plain fields into a typed event, and say in a sentence what is wrong where that fails.
 
-Avro and JSON both end here, so an event is judged alike whichever way it came.
+Avro and JSON both end here, so both accept and refuse the same events.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WORDS = {
 
 
 def event_from_fields(fields: dict[str, Any], kind: type[Event]) -> Event:
-    """Return the event of type `kind` that `fields` (current version, times in ms) spell; `fields` may be changed.
+    """Return the event of type `kind` with `fields` (current version, times in ms), which may be changed.
 
     Raises:
         Rejected: missing_field, wrong_type or out_of_range, with the path of the field in the message.
@@ -53,12 +53,13 @@ def event_from_fields(fields: dict[str, Any], kind: type[Event]) -> Event:
 
 
 def prepare_for(kind: type[Event]) -> Callable[[dict[str, Any]], None]:
-    """Return what brings the fields of `kind` into canonical form, in place, before they are converted."""
+    """Return the function that brings the fields of `kind` into canonical form, in place."""
     return _PREPARATIONS.get(kind, _drop_default_source)
 
 
 def rejection_of(error: ValidationError, fields: Mapping[str, Any]) -> Rejected:
     """Return the verdict for msgspec's `error` about `fields`: its reason, and a sentence that begins with the path."""
+    # msgspec says "<what> - at `$.<where>`"
     what, _, where = str(error).rpartition(" - at ")
     if not what:
         what, where = where, ""
@@ -66,8 +67,10 @@ def rejection_of(error: ValidationError, fields: Mapping[str, Any]) -> Rejected:
     if what.startswith(_MISSING):
         field = what.removeprefix(_MISSING).rstrip("`")
         return Rejected(Reason.MISSING_FIELD, f"{path}.{field}: the field is missing".lstrip("."))
+
     if what.startswith(_ENUM):
         return Rejected(Reason.OUT_OF_RANGE, f"{path}: {_other_word(what.removeprefix(_ENUM))}")
+
     path = path or "the event"
     if any(mark in what for mark in _RANGE_MARKS) or "out of range" in what:
         if path in TIME_FIELDS:
@@ -77,7 +80,7 @@ def rejection_of(error: ValidationError, fields: Mapping[str, Any]) -> Rejected:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean …?` where a known word is near, else nothing."""
+    """Return `; did you mean …?` where one of the words that are `known` is similar, else an empty text."""
     near = get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -98,13 +101,13 @@ _NO_SOURCE = (None, "default")
 
 
 def _drop_default_source(fields: dict[str, Any]) -> None:
-    """Leave a source that says nothing to its default: msgspec keeps a spelt-out one apart, and digests differed."""
+    """Remove a source that is the default: msgspec would write it out, and the digest of the event would differ."""
     if fields.get("source", "") in _NO_SOURCE:
         del fields["source"]
 
 
 def _prepare_lines(fields: dict[str, Any]) -> None:
-    """Write each line's quantity canonically; whatever is no line is left for the conversion to refuse."""
+    """Write each line's quantity canonically; the conversion refuses what is no line."""
     _drop_default_source(fields)
     lines = fields.get("items")
     if lines.__class__ is not list or not lines:

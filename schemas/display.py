@@ -1,4 +1,4 @@
-"""Make foreign text fit for a screen and for a spreadsheet: what could command either is shown and not obeyed."""
+"""Make foreign text safe for a screen and a spreadsheet: what could command either is shown instead."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _NUMBER = re.compile(r"[+-]?[0-9][0-9,.]*")
 def visible(text: str) -> str:
     r"""Return `text` with each control, bidirectional and invisible character as an escape such as `\x1b` or `\u202e`.
 
-    Whoever sends an event chooses its ids: written raw they could clear an operator's screen, name the window, fill the
-    clipboard, or show a line in another order than it is read. Joiners stay, as some languages and signs need them.
+    The sender of an event chooses its ids. Printed raw, they could clear an operator's screen, rename the window, fill
+    the clipboard, or change the order in which a line is read. Joiners stay, as some languages and emoji need them.
     """
     return text if text.isascii() and text.isprintable() else _COMMANDS.sub(_escaped, text)
 
 
 def visible_in_json(document: str) -> str:
-    r"""Return a JSON document with the same characters as JSON's own escapes: it reads as the same values.
+    r"""Return a JSON document with the same characters as JSON's own escapes, so that its values stay the same.
 
-    Line feeds stay: outside of strings they part its lines, and inside JSON has none.
+    Line feeds stay: they separate lines outside of strings, and JSON allows none inside.
     """
     return _COMMANDS.sub(lambda found: found[0] if found[0] == "\n" else _json_escaped(found[0]), document)
 
 
 def cell(value: object) -> object:
-    """Return what a spreadsheet shows as text: one that begins like a formula gets an apostrophe before it.
+    """Return a value as a spreadsheet must get it: text that begins like a formula gets an apostrophe before it.
 
     Numbers stay numbers, with their sign.
     """

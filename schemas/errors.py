@@ -6,7 +6,7 @@
     ├── InputError            2  the file, flag or event is wrong; the message names the place and the way out
     ├── AnswerIsNo            1  the check ran and the answer is no
     ├── ServiceUnreachable    3  Kafka, PostgreSQL or the Schema Registry did not answer
-    └── CannotGoOn            3  a worker ends, as neither waiting nor setting events aside would help
+    └── CannotGoOn            3  a worker ends, since neither waiting nor setting events aside would help
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class InputError(GuerdonError):
 
 
 class AnswerIsNo(GuerdonError):  # noqa: N818  it is an answer, not a fault
-    """Say that a check ran to its end and found differences."""
+    """Say that a check ran to its end and that its answer is no."""
 
     exit_code = 1
 
@@ -37,6 +37,6 @@ class ServiceUnreachable(GuerdonError):  # noqa: N818  reads as a sentence where
 
 
 class CannotGoOn(GuerdonError):  # noqa: N818  as above
-    """Say why a worker ends that neither waiting nor setting events aside would help, and what to mend."""
+    """Say why a worker ends, where neither waiting nor setting events aside would help, and what to mend."""
 
     exit_code = 3

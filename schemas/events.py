@@ -1,6 +1,6 @@
-"""Hold the events that upstream systems send, typed, as docs/contract names their fields.
+"""Hold the events that upstream systems send, with types; docs/events.md describes their fields.
 
-Field order is part of the format: `canonical.content_digest` hashes it, so new fields go to the end of a type.
+The order of fields is part of the format: `canonical.content_digest` hashes it, so new fields go to the end of a type.
 Times are integer milliseconds since 1970 UTC (`occurred_at`), money is integer minor units of the programme's currency.
 """
 
@@ -65,8 +65,8 @@ class MemberEvent(Event, frozen=True, omit_defaults=True, kw_only=True, gc=False
 class Purchase(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Record an order that was paid; `amount` is after discounts, before tenders, without shipping.
 
-    A referrer's ledger knows a referee's order by `rewards.order_key`, which is longer than an id: only admission
-    bounds `order_id`, or what was stored could not be read again.
+    `order_id` is bounded only at admission: a referrer's ledger stores a referee's order by `rewards.order_key`, which is
+    longer than an id and must be readable again.
     """
 
     order_id: str
@@ -116,7 +116,7 @@ class Profile(Event, frozen=True, omit_defaults=True, kw_only=True, gc=False):
 
 
 class Erasure(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """Ask that everything personal about the member be made unreadable for good."""
+    """Ask to make everything personal about the member unreadable for good."""
 
 
 class Share(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):

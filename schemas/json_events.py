@@ -1,7 +1,7 @@
-"""Read events from JSON lines, strictly, and show them in the same form.
+"""Read events from JSON lines, strictly, and write them in the same form.
 
-Field names are those of the contract's section 2. What Avro would let pass unseen is refused here, because a person or
-a script wrote it: unknown fields, doubled keys, numbers in text.
+docs/events.md names the fields. JSON is written by persons and scripts, so this refuses what Avro cannot contain or
+would ignore: unknown fields, names that stand twice, numbers as text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NESTED: dict[type[Event], tuple[tuple[str, frozenset[str]], ...]] = {
 
 
 def decode_json(line: str | bytes) -> Event:
-    """Return the event that one JSON object spells.
+    """Return the event that one JSON object describes.
 
     Raises:
         Rejected: undecodable where it is no JSON object, otherwise what `event_from_object` says.
@@ -43,11 +43,12 @@ def decode_json(line: str | bytes) -> Event:
 
 
 def object_of(line: str | bytes) -> dict[str, object]:
-    """Return one JSON object, whatever it spells; numbers with a point stay exact decimals.
+    """Return one JSON object, whatever its fields are; numbers with a point stay exact decimals.
 
     Raises:
         Rejected: undecodable where it is no JSON object, wrong_type where a name stands twice in it.
     """
+    # each way in which text can fail to be JSON has its own sentence
     try:
         text = line if isinstance(line, str) else line.decode()
         if text.startswith(_BYTE_ORDER_MARK):
@@ -63,27 +64,32 @@ def object_of(line: str | bytes) -> dict[str, object]:
         raise Rejected(Reason.UNDECODABLE, "the JSON nests too deep; an event has three levels") from None
     except ValueError:
         raise Rejected(Reason.OUT_OF_RANGE, "a number has more than 4,300 digits") from None
+
     if not isinstance(value, dict):
         raise Rejected(Reason.UNDECODABLE, f"this is {shown(value)}; an event is a JSON object such as {{…}}")
     return value
 
 
 def event_from_object(obj: dict[str, object]) -> Event:
-    """Return the event that `obj` spells with JSON's names and types; `obj` stays as it is.
+    """Return the event that `obj` describes with JSON's names and types; `obj` is not changed.
 
     Raises:
         Rejected: unknown_field, missing_field, wrong_type or out_of_range, with the field's path and a way out.
     """
+    # names first, in the event and in its lines
     kind = _kind_of(obj)
     _refuse_unknown(obj, _FIELDS[kind], "")
     fields: dict[str, Any] = {name: value for name, value in obj.items() if name != "type"}
-    for name, known in _NESTED.get(kind, ()):
+    for name, names in _NESTED.get(kind, ()):
         if fields.get(name) is not None:
-            fields[name] = _lines(fields[name], known, name)
+            fields[name] = _lines(fields[name], names, name)
+
     for name in TIME_FIELDS:
         if fields.get(name) is not None:
             fields[name] = instant_from_iso(fields[name], name)
     event = event_from_fields(fields, kind)
+
+    # half of a UTF-16 pair fits into a Python text and into no bytes
     try:
         to_bytes(event)
     except UnicodeEncodeError:
@@ -93,7 +99,7 @@ def event_from_object(obj: dict[str, object]) -> Event:
 
 
 def event_to_object(event: Event) -> dict[str, Any]:
-    """Return `event` as a JSON object: the contract's names, times in ISO-8601 UTC, nothing that is at its default."""
+    """Return `event` as a JSON object, with times in ISO-8601 UTC and without fields that are at their default."""
     plain = to_builtins(event)
     for name in TIME_FIELDS:
         if name in plain:
@@ -105,34 +111,35 @@ def event_to_object(event: Event) -> dict[str, Any]:
 
 
 def _kind_of(obj: dict[str, object]) -> type[Event]:
-    known = ", ".join(EVENT_TYPES)
+    types = ", ".join(EVENT_TYPES)
     if "type" not in obj:
-        raise Rejected(Reason.MISSING_FIELD, f"type: the field is missing; it is one of {known}")
+        raise Rejected(Reason.MISSING_FIELD, f"type: the field is missing; it is one of {types}")
     name = obj["type"]
     kind = EVENT_TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
         near = did_you_mean(name, EVENT_TYPES) if isinstance(name, str) else ""
-        raise Rejected(Reason.WRONG_TYPE, f"type: {shown(name)} is none of {known}{near}")
+        raise Rejected(Reason.WRONG_TYPE, f"type: {shown(name)} is none of {types}{near}")
     return kind
 
 
-def _refuse_unknown(obj: dict[str, object], known: frozenset[str], path: str) -> None:
-    if known.issuperset(obj):
+def _refuse_unknown(obj: dict[str, object], names: frozenset[str], path: str) -> None:
+    """Refuse an object that has a name which is none of `names`; `path` says where it stands."""
+    if names.issuperset(obj):
         return
-    name = next(name for name in obj if name not in known)
-    near = did_you_mean(str(name), sorted(known))
+    name = next(name for name in obj if name not in names)
+    near = did_you_mean(str(name), sorted(names))
     place = path or "this event"
     raise Rejected(Reason.UNKNOWN_FIELD, f"{path}{'.' if path else ''}{_name(name)}: {place} has no such field{near}")
 
 
-def _lines(value: object, known: frozenset[str], name: str) -> object:
-    """Return a copy of the objects in a list, whose fields are all known; what is no such list passes as it is."""
+def _lines(value: object, names: frozenset[str], name: str) -> object:
+    """Return a copy of a list and its objects, of which each name is checked; return anything else as it is."""
     if not isinstance(value, list):
         return value
     copied = []
     for index, line in enumerate(value):
         if isinstance(line, dict):
-            _refuse_unknown(line, known, f"{name}[{index}]")
+            _refuse_unknown(line, names, f"{name}[{index}]")
             copied.append(dict(line))
         else:
             copied.append(line)
@@ -140,6 +147,7 @@ def _lines(value: object, known: frozenset[str], name: str) -> object:
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object, unless a name stands in it twice."""
     obj = dict(pairs)
     if len(obj) != len(pairs):
         seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""Find the shard of a member, which is also the Kafka partition of a topic with 64 of them."""
+"""Compute the shard of a member, which is also the Kafka partition in a topic with 64 partitions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LAYOUTS = tuple(f"<{words}I" for words in range(51))
 def murmur2(data: bytes) -> int:
     """Return the signed 32-bit murmur2 hash of `data` as Kafka's Java client computes it for its default partitioner.
 
-    The source is `org.apache.kafka.common.utils.Utils.murmur2`; tests hold it to the vectors of Kafka's own tests.
+    The source is `org.apache.kafka.common.utils.Utils.murmur2`; our tests use the vectors of Kafka's own tests.
     """
     length = len(data)
     words = length >> 2

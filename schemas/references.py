@@ -1,6 +1,6 @@
-"""Put the schemas that another one refers to into it, so that its text alone says how its data are read.
+"""Replace references to other schemas by those schemas, so that one text alone says how data are read.
 
-A registry keeps such schemas apart (`references`). What is kept beside the log must need no registry.
+A registry keeps referenced schemas apart. The copies that are stored with the log must need no registry.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _DEFINING = ("record", "error", "enum", "fixed")
 
 
 def inlined(text: str, definitions: Mapping[str, str]) -> str:
-    """Return the schema `text` with what it refers to, each where its name stands first.
+    """Return the schema `text` with each referenced schema in the place where its name stands first.
 
     Args:
         text: a schema's JSON.
-        definitions: the JSON of the schemas that are referred to, by full name, those of references' references too.
+        definitions: the JSON of all referenced schemas, by full name; references of references, too.
 
     Raises:
         ValueError: one of them is no JSON, or they nest without end.
@@ -37,32 +37,37 @@ class _Inlining:
         self._defined: set[str] = set()
 
     def of(self, schema: Any, namespace: str, depth: int) -> Any:
-        """Return a schema within `namespace` with what it names for the first time."""
+        """Return a schema within `namespace` in which each name that stands first is replaced by its schema."""
         if depth > DEPTH_MAX:
             raise ValueError(f"the schemas nest deeper than {DEPTH_MAX}")
+
+        # a union, a name, or something that is no schema
         if isinstance(schema, list):
             return [self.of(branch, namespace, depth + 1) for branch in schema]
         if isinstance(schema, str):
             return self._named(schema, namespace, depth)
         if not isinstance(schema, dict):
             return schema
+
+        # a type with a name gives its namespace to what stands in it
         inner = namespace
         if schema.get("type") in _DEFINING:
             full = _full_name(schema, namespace)
             self._defined.add(full)
             inner = full.rpartition(".")[0]
-        found = dict(schema)
+
+        whole = dict(schema)
         for key in ("items", "values"):
-            if key in found:
-                found[key] = self.of(found[key], inner, depth + 1)
-        if isinstance(found.get("fields"), list):
-            found["fields"] = [
+            if key in whole:
+                whole[key] = self.of(whole[key], inner, depth + 1)
+        if isinstance(whole.get("fields"), list):
+            whole["fields"] = [
                 {**field, "type": self.of(field.get("type"), inner, depth + 1)} if isinstance(field, dict) else field
-                for field in found["fields"]
+                for field in whole["fields"]
             ]
-        elif not isinstance(found.get("type"), str) or found["type"] not in (*_DEFINING, "array", "map"):
-            found["type"] = self.of(found.get("type"), inner, depth + 1)
-        return found
+        elif not isinstance(whole.get("type"), str) or whole["type"] not in (*_DEFINING, "array", "map"):
+            whole["type"] = self.of(whole.get("type"), inner, depth + 1)
+        return whole
 
     def _named(self, name: str, namespace: str, depth: int) -> Any:
         full = name if "." in name or not namespace else f"{namespace}.{name}"
@@ -70,7 +75,7 @@ class _Inlining:
             if candidate in self._definitions and candidate not in self._defined:
                 definition = json.loads(self._definitions[candidate])
                 if isinstance(definition, dict) and "." not in str(definition.get("name")):
-                    definition.setdefault("namespace", "")  # else it would take on that of where it is put
+                    definition.setdefault("namespace", "")  # else it would take that of its new place
                 return self.of(definition, "", depth + 1)
         return name
 

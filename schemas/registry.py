@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 2
 RETRIES_MAX = 1
-"""Together under the 5 s in which a worker must leave; whoever needs the schema tries again at its own pace."""
+"""Together they take less than the 5 s in which a worker must end; the caller tries again at its own pace."""
 
 UNKNOWN_FOR_S = 3
-"""How long an id that nobody knows is not asked for again: a schema registered late is found after that."""
+"""How long an unknown id is not asked for again; a schema that is registered late is found after that."""
 
 UNKNOWN_KEPT_MAX = 10_000
 REFUSED_FOR_S = 60
-"""How long the registry must refuse one id, while it answers others, until its events are set aside."""
+"""How long the registry must refuse one id, while it answers others, before events with that id are set aside."""
 
 AWAY_FOR_S = 1
-"""How long nothing is asked after the registry did not answer at all: each question could take TIMEOUT_S."""
+"""How long nothing is asked after the registry did not answer: each question could take TIMEOUT_S."""
 
 NOBODYS_ID = 2**31 - 1
-"""An id that no registry has given out: who answers that it is not found answers us, and as a registry."""
+"""An id that no registry has given out: a registry that answers "not found" does answer us."""
 
 _NOT_FOUND = 404
 _REFUSED = (409, 422)
@@ -65,10 +65,9 @@ def registry_client(url: str, timeout_s: float = TIMEOUT_S) -> SchemaRegistryCli
 class RegistrySchemas:
     """Know the schemas of a registry, and the committed ones, whose ids no registry hands out.
 
-    What the registry does not know is remembered for UNKNOWN_FOR_S, so that a flood of one bad id costs one request,
-    and a schema registered late is found after that. An id that it refuses (HTTP 403, say) while it answers others is
-    the message's own trouble after REFUSED_FOR_S; one that refuses everything does not know us, and no message is to
-    blame. The memory is bounded: the oldest of 10,000 ids is asked for again.
+    An unknown id is remembered for UNKNOWN_FOR_S, so that a flood of messages with one bad id costs one request.
+    If the registry refuses an id (with HTTP 403, say) for REFUSED_FOR_S while it answers others, the message is to
+    blame; if it refuses all of them, our access is. At most 10,000 ids are remembered, the newest.
     """
 
     def __init__(self, client: SchemaRegistryClient, url: str, clock_s: Callable[[], float] = monotonic) -> None:
@@ -86,13 +85,15 @@ class RegistrySchemas:
         """Return the schema's JSON text, or None where the registry does not know the id or it is not Avro.
 
         Raises:
-            ServiceUnreachable: the registry does not answer, or answers with a fault of its own, or refuses the id and
-                has not done so for long.
-            Rejected: the registry goes on refusing this id, in its words.
+            ServiceUnreachable: the registry does not answer, answers with a fault of its own, or has begun to refuse
+                the id.
+            Rejected: the registry has refused this id for long; the message has its words.
         """
         committed = self._committed.lookup(schema_id)
         if committed is not None:
             return committed
+
+        # what was asked a moment ago is not asked again
         now_s = self._clock_s()
         if self._unknown_until_s.get(schema_id, now_s) > now_s:
             if schema_id in self._words:
@@ -100,6 +101,7 @@ class RegistrySchemas:
             return None
         if now_s < self._away_until_s:
             raise ServiceUnreachable(self._away)
+
         text = self._ask(schema_id, now_s)
         self._refused_since_s.pop(schema_id, None)
         self._words.pop(schema_id, None)
@@ -108,6 +110,7 @@ class RegistrySchemas:
         return text
 
     def _remember(self, schema_id: int, now_s: float) -> None:
+        """Remember that an id is unknown."""
         self._unknown_until_s.pop(schema_id, None)
         self._unknown_until_s[schema_id] = now_s + UNKNOWN_FOR_S
         if len(self._unknown_until_s) > UNKNOWN_KEPT_MAX:
@@ -115,6 +118,7 @@ class RegistrySchemas:
             self._words.pop(oldest, None)
 
     def _ask(self, schema_id: int, now_s: float) -> str | None:
+        """Ask the registry for a schema; return its text with all that it refers to, None where there is none."""
         try:
             schema = self._client.get_schema(schema_id)
             definitions = self._referred_to(schema)
@@ -129,31 +133,32 @@ class RegistrySchemas:
             away = _unreachable(self._place, error)
             self._away, self._away_until_s = str(away), now_s + AWAY_FOR_S
             raise away from None
+
         text = schema.schema_str if schema.schema_type == "AVRO" else None
         if text is None or not definitions:
             return text
         try:
             return inlined(text, definitions)
         except (ValueError, RecursionError):
-            return text  # whoever reads it says what is wrong with it
+            return text  # reading the schema will say what is wrong with it
 
     def _referred_to(self, schema: Schema) -> dict[str, str]:
-        """Return the schemas that one refers to, and those that these do, by the names under which they do it."""
-        found: dict[str, str] = {}
+        """Return the schemas that one refers to, directly or through others, by the names that the references use."""
+        definitions: dict[str, str] = {}
         left = list(schema.references or ())
-        while left and len(found) < REFERENCES_MAX:
+        while left and len(definitions) < REFERENCES_MAX:
             reference = left.pop()
             name, subject, version = reference.name, reference.subject, reference.version
-            if name is None or name in found or subject is None or version is None:
+            if name is None or name in definitions or subject is None or version is None:
                 continue
             referred = self._client.get_version(subject, version).schema
             if referred is not None and referred.schema_str is not None:
-                found[name] = referred.schema_str
+                definitions[name] = referred.schema_str
                 left += referred.references or ()
-        return found
+        return definitions
 
     def _refused(self, schema_id: int, error: SchemaRegistryError, now_s: float) -> None:
-        """Note a refusal; raise where it has lasted, and the registry does answer other questions of ours."""
+        """Note a refusal; raise if it has lasted for long and the registry does answer other questions of ours."""
         since_s = self._refused_since_s.setdefault(schema_id, now_s)
         if len(self._refused_since_s) > UNKNOWN_KEPT_MAX:
             self._refused_since_s.popitem(last=False)
@@ -177,7 +182,7 @@ class RegistrySchemas:
 
 
 def writer_schemas(url: str | None) -> WriterSchemas:
-    """Return who knows writer schemas: the registry at `url`, or without one the committed table."""
+    """Return the schemas of the registry at `url`, or without one the committed table."""
     return RegistrySchemas(registry_client(url), url) if url else CommittedSchemas()
 
 
@@ -193,6 +198,8 @@ def register_all(client: SchemaRegistryClient, url: str = "") -> dict[str, int]:
         subject = f"{NAMESPACE}.{name}"
         try:
             ids[name] = client.register_schema(subject, Schema(text, "AVRO"))
+
+        # another schema under the subject is the operator's to mend; all else is a registry that does not answer
         except SchemaRegistryError as error:
             if error.http_status_code not in _REFUSED:
                 raise _unreachable(place_of(url), error) from None
@@ -217,6 +224,8 @@ def registered_ids(client: SchemaRegistryClient, url: str = "") -> dict[str, int
         subject = f"{NAMESPACE}.{name}"
         try:
             ids[name] = _id_of(client.lookup_schema(subject, Schema(text, "AVRO")))
+
+        # not found is the operator's to mend; all else is a registry that does not answer
         except SchemaRegistryError as error:
             if not _is_registrys_not_found(error):
                 raise _unreachable(place_of(url), error) from None
@@ -241,13 +250,13 @@ def place_of(url: str) -> str:
 
 
 def _is_registrys_not_found(error: SchemaRegistryError) -> bool:
-    """Tell a registry's answer from that of any other web server, which must not send events to quarantine."""
+    """Whether a registry says that it does not know something; another web server's 404 must not set events aside."""
     code = error.error_code
     return error.http_status_code == _NOT_FOUND and isinstance(code, int) and code // 100 == _NOT_FOUND
 
 
 def _is_refusal(error: SchemaRegistryError) -> bool:
-    """Tell an answer to this question from a registry that is busy, or in trouble."""
+    """Whether the registry refuses this question, and is not merely busy or in trouble."""
     status = error.http_status_code
     return _BAD_REQUEST <= status < _SERVER_ERROR and status not in (_NOT_FOUND, *_MOMENTARY)
 

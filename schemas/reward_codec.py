@@ -1,8 +1,8 @@
 """Turn reward events into Kafka message values: Confluent framing around Avro, as `avro/reward_event.avsc` lays it out.
 
-An Avro library walks the schema with each record, which costs more than all else that is done to publish one. Here the
-fields are packed in the schema's order, and what many records share (a rule's posting, an instant) is packed once;
-tests read the values back with the library.
+An Avro library walks the schema for each record, which costs more than everything else in publishing it. Here the
+fields are packed in the schema's order, and what many records share (a rule's posting, an instant) is packed once.
+Tests read the values back with the library.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MORE = tuple(bytes((chunk & 0x7F | 0x80, chunk >> 7 | 0x80)) for chunk in range
 
 
 class PostingTexts(NamedTuple):
-    """Hold what a reward event says apart from amount, member and time; texts in UTF-8, None where there is none."""
+    """Hold a posting: what a reward event says besides amount, member and time; texts in UTF-8, None where missing."""
 
     type: bytes
     unit: bytes
@@ -76,6 +76,7 @@ class RewardEncoder:
 
     def encode(self, row: RewardRow) -> bytes:
         """Return the message value of `row`."""
+        # this runs for every published event: one expression, in the order of the schema
         (
             shard, pos, seq, amount, occurred_at_ms, recorded_at_ms, available_at_ms, expires_at_ms,
             reward_key, lot, member_id, event_id, order_id, posting,
@@ -94,17 +95,17 @@ class RewardEncoder:
         )  # fmt: skip
 
     def _instant(self, at_ms: int) -> bytes:
-        """Pack an instant once for all the rows around it that share it."""
-        found = self._instants.get(at_ms)
-        if found is None:
+        """Return an instant packed, once for all rows that share it."""
+        packed = self._instants.get(at_ms)
+        if packed is None:
             if len(self._instants) >= _KEPT_MAX:
                 self._instants.clear()
-            found = self._instants[at_ms] = pack_long(at_ms)
-        return found
+            packed = self._instants[at_ms] = pack_long(at_ms)
+        return packed
 
 
 def frame(schema_id: int) -> bytes:
-    """Return how a message begins whose schema has this id."""
+    """Return the bytes with which a message begins whose schema has this id."""
     return b"\0" + schema_id.to_bytes(4)
 
 

@@ -36,35 +36,34 @@ MOVES = {
 """From which account to which each verb moves points, status or cash (docs: the ledger's table of movements)."""
 
 ITEM_UNITS = ("coupon", "gift", "badge", "benefit")
-"""The units of what is held in pieces and moves between no accounts."""
-
+"""The units that are counted in pieces and do not move between accounts."""
 
 HONOURED = "honoured"
-"""The reason of the lot for what a redemption took and this history does not give, and of its equal reversal."""
+"""The reason of a lot that covers an accepted redemption which this generation's balance cannot pay."""
 
 _OF_REFEREE = "\x1f"
-"""Stands between an order and the referee whose it is; no id holds it."""
+"""Separates an order from its referee in a key; no id contains it."""
 
 
 def order_key(order_id: str | None, referee_id: str) -> str:
-    """Return the name of a referee's order in the referrer's ledger: the referrer's own order may be called alike."""
+    """Return the name of a referee's order in the referrer's ledger, where an own order may have the same id."""
     return f"{order_id or ''}{_OF_REFEREE}{referee_id}"
 
 
 def shown_order(key: str | None) -> str | None:
-    """Return the order_id that the log shows for an order in a ledger."""
+    """Return the order_id that the log shows for a name in a ledger."""
     if key is None or _OF_REFEREE not in key:
         return key
     return key.partition(_OF_REFEREE)[0] or None
 
 
 def referee_of(key: str | None) -> str | None:
-    """Return the referee whose order, or other event, a name in the referrer's ledger stands for; None: its own."""
+    """Return the referee of a name in the referrer's ledger; None: it is the referrer's own."""
     return None if key is None or _OF_REFEREE not in key else key.partition(_OF_REFEREE)[2]
 
 
 class Posting(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
-    """Name what a reward event says apart from its amount, member and time; one object per rule and movement."""
+    """Say what a reward event says besides its amount, member and time; there is one object per rule and movement."""
 
     type: str
     unit: str
@@ -78,10 +77,10 @@ class Posting(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
 
 class RewardEvent(Struct, frozen=True, gc=False):
-    """Say that `amount` of the posting's unit moved (or was refused); `lot` is None where it is the event's own key.
+    """Say that `amount` of the posting's unit moved (or was refused).
 
-    `give` is the index among the rule's gives; the log does not keep it. `order_id` names the order as the ledger does,
-    and the log has what `shown_order` says of it.
+    `lot` is None where the event opens a lot, whose key is then its own. `give` is the index among the rule's gives,
+    which the log does not keep. `order_id` is the ledger's name of the order; the log shows `shown_order` of it.
     """
 
     posting: Posting

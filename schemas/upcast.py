@@ -1,4 +1,4 @@
-"""Carry records of older schema versions to the current one, one version a step.
+"""Convert records of older schema versions to the current version, one version at a time.
 
 A writer schema names its version in the record attribute `guerdon_version`; one without counts as current.
 """
@@ -45,7 +45,7 @@ def _line_with_text_quantity(line: Any) -> Any:
 
 
 UPCASTS: dict[tuple[str, int], Upcast] = {("Purchase", 1): purchase_from_1_to_2}
-"""What brings a record of that name and version to the next version."""
+"""By name and version, the function that converts a record to the next version."""
 
 
 def upcasts_from(name: str, version: int) -> tuple[Upcast, ...]:

@@ -1,6 +1,6 @@
-"""Read writer schemas: where their text comes from, and what of it the decoder needs.
+"""Look up writer schemas, and prepare what the decoder needs of them.
 
-A schema is refused where data written with it could not be read within bounds, whatever the bytes say.
+A schema is refused if reading data with it could take unbounded time or memory, whatever the bytes are.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ NAMESPACE = "guerdon"
 SCHEMA_CHARACTERS_MAX = 1_000_000
 DEPTH_MAX = 32
 STEPS_MAX = 2_000
-"""Fields and branches that one record may hold outside of lists and maps, counted through the records in it."""
+"""How many fields and branches a record may have outside of lists and maps, with those of the records in it."""
 STEPS_A_BYTE_MAX = 4
-"""Values that an entry of a list or map may hold for each byte that it takes: a value then holds at most so many for
-each of its bytes, and `STEPS_MAX` more, whatever its schema says."""
+"""How many values an entry of a list or map may hold for each byte that it takes. Whatever its schema, a message then
+holds at most this many values for each of its bytes, and `STEPS_MAX` more."""
 
 SCALE_MAX = 38
 _MILLIS_PER = {"timestamp-millis": 1, "timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
@@ -36,14 +36,14 @@ _PRIMITIVES = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double
 
 
 class WriterSchemas(Protocol):
-    """Know the text of writer schemas by id: the committed table, a registry, or the database."""
+    """Know the text of writer schemas by id: the committed table, a registry, and the database do."""
 
     def lookup(self, schema_id: int) -> str | None:
-        """Return the schema's JSON text, or None where nobody knows the id.
+        """Return the schema's JSON text, or None where the id is unknown.
 
         Raises:
-            ServiceUnreachable: the id may be known, but who knows it does not answer.
-            Rejected: who knows it has refused this id for long, and answers others.
+            ServiceUnreachable: the service that may know the id does not answer.
+            Rejected: the service has refused this id for long, and answers others.
         """
 
 
@@ -53,19 +53,26 @@ class UnreadableSchema(ValueError):  # noqa: N818  reads as a sentence where it 
 
 @dataclass(frozen=True, slots=True)
 class WriterSchema:
-    """Hold a writer schema ready to read with: parsed, logical types gone, and what its records still need."""
+    """Hold a writer schema ready to read with, and how its records become current ones."""
 
     avro: Any
+    """The schema as fastavro parsed it, without logical types."""
+
     kind: type[Event]
     topics: frozenset[str]
+
     millis_divisors: tuple[tuple[str, int], ...]
+    """Time fields with a finer unit than milliseconds, each with the number that divides it."""
+
     upcasts: tuple[Upcast, ...]
+    """The conversions to the current version, in their order."""
+
     quantity_scale: int | None = None
-    """Of quantities of lines that are written as `decimal`; they are read as bytes."""
+    """The scale of quantities of lines that are written as `decimal`, which are read as bytes; None: as text."""
 
 
 class CommittedSchemas:
-    """Know the schemas that stand in `schemas/avro`, by the ids of its `ids.json`; needs no registry."""
+    """Know the schemas in `schemas/avro` by the ids of its `ids.json`, without a registry."""
 
     def __init__(self, texts: Mapping[int, str] | None = None) -> None:
         self._texts = committed_texts() if texts is None else texts
@@ -105,6 +112,7 @@ def read_writer_schema(text: str) -> WriterSchema:
     Raises:
         UnreadableSchema: it is no Avro record of ours, or one whose data could not be read within bounds.
     """
+    # JSON, and a record of ours in a version that this release reads
     if len(text) > SCHEMA_CHARACTERS_MAX:
         raise UnreadableSchema(f"its schema is longer than {SCHEMA_CHARACTERS_MAX:,} characters")
     try:
@@ -119,6 +127,8 @@ def read_writer_schema(text: str) -> WriterSchema:
         upcasts = upcasts_from(name, version)
     except (LookupError, TypeError) as error:
         raise UnreadableSchema(f"{error}; a newer release may read it") from None
+
+    # within bounds, and Avro
     try:
         _Measure().of(raw, "", 0)
         avro = parse_schema(_without_logical_types(raw), {})
@@ -126,12 +136,14 @@ def read_writer_schema(text: str) -> WriterSchema:
         raise
     except Exception as error:  # noqa: BLE001  fastavro raises anything on a malformed schema
         raise UnreadableSchema(f"its schema is no valid Avro: {type(error).__name__}: {error}"[:300]) from None
+
     type_name = name.lower()
     topics = frozenset(topic for topic, types in TOPIC_TYPES.items() if type_name in types)
     return WriterSchema(avro, kind, topics, _millis_divisors(raw), upcasts, _quantity_scale(raw))
 
 
 def _record_kind(raw: dict[str, Any]) -> tuple[str, type[Event]]:
+    """Return the name and the event type of a record schema."""
     name, namespace = str(raw.get("name")), raw.get("namespace")
     full = name if "." in name or not namespace else f"{namespace}.{name}"
     space, _, short = full.rpartition(".")
@@ -141,7 +153,7 @@ def _record_kind(raw: dict[str, Any]) -> tuple[str, type[Event]]:
 
 
 def _millis_divisors(raw: dict[str, Any]) -> tuple[tuple[str, int], ...]:
-    """Return for each time field finer than milliseconds what divides it; a long without a unit counts as ms."""
+    """Return each time field finer than milliseconds with its divisor; a long without a unit is milliseconds."""
     divisors = []
     for field in raw["fields"]:
         if field["name"] not in _TIME_FIELDS:
@@ -156,7 +168,7 @@ def _millis_divisors(raw: dict[str, Any]) -> tuple[tuple[str, int], ...]:
 
 
 def _quantity_scale(raw: dict[str, Any]) -> int | None:
-    """Return the scale of the quantities of lines where they are decimals, else None."""
+    """Return the scale of the quantities of lines if they are decimals, else None."""
     lines = _type_of_field(raw, "items")
     line = lines.get("items") if isinstance(lines, dict) else None
     quantity = _type_of_field(line, "quantity") if isinstance(line, dict) else None
@@ -169,15 +181,15 @@ def _quantity_scale(raw: dict[str, Any]) -> int | None:
 
 
 def _type_of_field(record: dict[str, Any], name: str) -> Any:
-    """Return the type of a record's field, the first that is not null where it is a union."""
+    """Return the type of a record's field; of a union, the first that is not null."""
     kind = next((field["type"] for field in record.get("fields", ()) if field["name"] == name), None)
     return next((branch for branch in kind if branch != "null"), None) if isinstance(kind, list) else kind
 
 
 def _without_logical_types(schema: Any) -> Any:
-    """Return `schema` without logical types: a long is read faster than a datetime, and text is text.
+    """Return `schema` without logical types: a long is read faster than a datetime.
 
-    Decimals are read as bytes, too: to make a number of a megabyte takes minutes.
+    Decimals are read as bytes, since making a number of a megabyte would take minutes.
     """
     if isinstance(schema, list):
         return [_without_logical_types(branch) for branch in schema]
@@ -191,15 +203,20 @@ def _without_logical_types(schema: Any) -> Any:
 
 
 class _Size(NamedTuple):
-    """Say of a type how few bytes a value takes, how many steps it is at most, and how many beyond what its bytes pay.
+    """Say how large the values of a type are; a step is a field, a branch or a value that is read.
 
-    A step is a field, a branch or a value. Each byte pays for `STEPS_A_BYTE_MAX` of them; lists and maps are left out
-    of `steps`, as their entries have to pay for themselves.
+    Each byte of a value "pays" for `STEPS_A_BYTE_MAX` steps. The entries of lists and maps must pay for themselves, so
+    `steps` and `unpaid` leave them out.
     """
 
     bytes_min: int
+    """The fewest bytes that a value takes."""
+
     steps: int
+    """The most steps that reading a value takes."""
+
     unpaid: int
+    """The most steps that the bytes of a value do not pay for; negative if they pay for more."""
 
 
 def _sized(bytes_min: int) -> _Size:
@@ -209,24 +226,27 @@ def _sized(bytes_min: int) -> _Size:
 class _Measure:
     """Walk a schema once, and refuse what makes reading unbounded.
 
-    A record that holds itself overflows the C stack of the Avro reader and ends the process; a list whose items take
-    no bytes says a billion items in five bytes, and one whose items are a boolean and two thousand nulls takes a
-    gigabyte of memory for each megabyte; records nested in fan-out do the same by their sheer number.
+    A record that contains itself overflows the C stack of the Avro reader and ends the process. A list whose items take
+    no bytes can announce a billion items in five bytes. A list whose items are a boolean and two thousand nulls takes a
+    gigabyte of memory for each megabyte, and so do records that contain several records each, some levels deep.
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, _Size] = {}
+        self._sizes: dict[str, _Size] = {}
         self._open: set[str] = set()
 
     def of(self, schema: Any, namespace: str, depth: int) -> _Size:
-        """Return what one value takes."""
+        """Return the size of one value."""
         if depth > DEPTH_MAX:
             raise UnreadableSchema(f"its schema nests deeper than {DEPTH_MAX}")
+
+        # a union: its branch number, and the largest branch
         if isinstance(schema, list):
             branches = [self.of(branch, namespace, depth + 1) for branch in schema]
             steps = max((size.steps for size in branches), default=0)
             unpaid = max((size.unpaid for size in branches), default=0)
             return _Size(1, 1 + steps, _sized(1).unpaid + unpaid)
+
         if isinstance(schema, str):
             return self._named(schema, namespace)
         kind = schema["type"]
@@ -234,8 +254,10 @@ class _Measure:
             return self._record(schema, namespace, depth)
         if kind in ("enum", "fixed"):
             size = _sized(1 if kind == "enum" else int(schema["size"]))
-            self._known[_full_name(schema, namespace)] = size
+            self._sizes[_full_name(schema, namespace)] = size
             return size
+
+        # a list or map: each entry must pay for itself
         if kind in ("array", "map"):
             entry = self.of(schema["items" if kind == "array" else "values"], namespace, depth + 1)
             if kind == "array" and entry.bytes_min == 0:
@@ -246,6 +268,7 @@ class _Measure:
                     f"{STEPS_A_BYTE_MAX} values for each byte that they take"
                 )
             return _sized(1)
+
         return self.of(kind, namespace, depth + 1)
 
     def _named(self, name: str, namespace: str) -> _Size:
@@ -255,8 +278,8 @@ class _Measure:
         for candidate in (full, name):
             if candidate in self._open:
                 raise UnreadableSchema(f"its record {candidate} holds itself")
-            if candidate in self._known:
-                return self._known[candidate]
+            if candidate in self._sizes:
+                return self._sizes[candidate]
         raise UnreadableSchema(f"its schema names {full}, which it does not define")
 
     def _record(self, schema: dict[str, Any], namespace: str, depth: int) -> _Size:
@@ -268,7 +291,7 @@ class _Measure:
         if steps > STEPS_MAX:
             raise UnreadableSchema(f"its record {full} holds more than {STEPS_MAX:,} fields")
         size = _Size(sum(size.bytes_min for size in sizes), steps, 1 + sum(size.unpaid for size in sizes))
-        self._known[full] = size
+        self._sizes[full] = size
         return size
 
 
