@@ -273,7 +273,9 @@ def _rejected(path: str, what: str, verb: str = "has") -> Rejected:
 
 
 class _Writing:
-    """Write the function that quickly says whether an event is within its bounds; of a purchase it begins ::
+    """Write the function that quickly says whether an event is within its bounds.
+
+    That of purchases begins ::
 
         def is_plain(e):
          if not (e.event_id.isprintable() and 63072000000 <= e.occurred_at < 32503680000000 and ...): return False

@@ -65,8 +65,8 @@ class MemberEvent(Event, frozen=True, omit_defaults=True, kw_only=True, gc=False
 class Purchase(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Record an order that was paid; `amount` is after discounts, before tenders, without shipping.
 
-    `order_id` is bounded only at admission: a referrer's ledger stores a referee's order by `rewards.order_key`, which is
-    longer than an id and must be readable again.
+    `order_id` is bounded only at admission: a referrer's ledger stores a referee's order by `rewards.order_key`, which
+    is longer than an id and must be readable again.
     """
 
     order_id: str

@@ -1,7 +1,7 @@
-"""Compare two programme files in terms of rules and settings, not of lines.
+"""Compare two programme files by their rules and settings, not by lines.
 
-It works on what is written, not on what is meant, so that sections and parts which this release does not know are
-compared too. Comments, layout, quotes, the order of names, of rules and of most lists do not count, nor do examples.
+It compares what is written, not what it means, and so also sections and parts that this release does not know.
+Comments, layout, quotes, examples, and the order of names, of rules and of most lists do not count.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SUBJECTS = {
     "rules": "rule", "metrics": "metric", "segments": "segment", "derived": "derived field", "catalogue": "catalogue",
     "contests": "contest",
 }  # fmt: skip
-"""What the entries of a section are called; the entries of any other section are its parts."""
+"""By section, what each of its entries is called; the entries of all other sections are parts of the section."""
 _IN_ORDER = frozenset(("give", "between"))
 """Lists whose order says something: rewards are keyed by their place in `give`, and `between` has two ends."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """Say what became of a rule or a setting; `part` is None where it came or went as a whole."""
+    """Say how a rule or a setting changed; `part` is None where it was added or removed as a whole."""
 
     subject: str
     part: str | None
@@ -78,7 +78,7 @@ def _tree(text: str | None, problems: Problems, name: str) -> Mapping:
 
 
 def changes_between(before: Mapping, after: Mapping) -> list[Change]:
-    """Return what changed from one programme to the other, section by section in the order in which they stand."""
+    """Return the changes from one programme to the other, section by section in their order in the files."""
     return [
         change
         for section, old, new in _pairs(before.entries, after.entries)
@@ -97,12 +97,16 @@ def written(node: Node) -> str:
 
 
 def _section(section: str, old: Node | None, new: Node | None) -> Iterator[Change]:
+    """Yield the changes within a section."""
+    # a section that was added or removed, or that has no named entries, is one setting
     subject = SUBJECTS.get(section)
     olds, news = _named(old), _named(new)
     if olds is None or news is None or (subject is None and (old is None or new is None)):
         if not _same(old, new):
             yield Change(section, None, old, new)
         return
+
+    # else compare the entries of the same name, and their parts
     for name, one, other in _pairs(olds, news):
         if subject is None:
             yield from _parts(section, name, one, other)
@@ -126,7 +130,7 @@ def _parts(subject: str, part: str, old: Node | None, new: Node | None) -> Itera
 
 
 def _named(node: Node | None) -> dict[str, Node] | None:
-    """Return what a section holds by name, or None where it does not consist of named things."""
+    """Return the entries of a section by name or id, None where it has none."""
     if node is None:
         return {}
     return node.entries if isinstance(node, Mapping) else _by_id(node)
@@ -136,13 +140,13 @@ def _by_id(node: Node | None) -> dict[str, Node] | None:
     """Return the entries of a list by their ids, or None where not each has one of its own."""
     if not isinstance(node, Sequence):
         return None
-    found: dict[str, Node] = {}
+    entries: dict[str, Node] = {}
     for item in node.items:
         identifier = item.entries.get("id") if isinstance(item, Mapping) else None
-        if not isinstance(identifier, Scalar) or identifier.text in found:
+        if not isinstance(identifier, Scalar) or identifier.text in entries:
             return None
-        found[identifier.text] = item
-    return found
+        entries[identifier.text] = item
+    return entries
 
 
 def _pairs(olds: dict[str, Node], news: dict[str, Node]) -> Iterator[tuple[str, Node | None, Node | None]]:
@@ -155,7 +159,7 @@ def _same(old: Node | None, new: Node | None, name: str = "") -> bool:
 
 
 def _canonical(node: Node, name: str) -> str:
-    """Return the same text for nodes that say the same; `name` is that of the entry in which the node stands."""
+    """Return a text that is the same for equal nodes; `name` is that of the entry in which the node stands."""
     if isinstance(node, Mapping):
         return json.dumps([[key, _canonical(value, key)] for key, value in sorted(node.entries.items())])
     if isinstance(node, Sequence):

@@ -1,7 +1,10 @@
-"""Decide whether a condition can hold at all: whether there are values of its fields that pass all of its tests.
+"""Decide whether a condition can hold at all: whether some values of its fields pass all of its tests.
 
-The answer no is certain. The answer yes may be wrong where fields depend on each other (lines, metrics), or where
-looking further would take too long: then nothing is reported, and the rule merely never matches.
+The answer no is certain. The answer yes may be wrong if fields depend on each other (lines, metrics) or if looking
+further would take too long: then nothing is reported, and the rule just never matches.
+
+The search works on alternatives. All tests that must pass together are gathered by field; then for each field a list
+of candidate values is tried that contains a passing one, if there is any. An `any` is tried part by part.
 """
 
 from __future__ import annotations
@@ -40,12 +43,12 @@ Wanted = tuple[FieldTest, bool]
 """A test, and whether it has to pass or to fail."""
 
 EFFORT_MAX = 1_000_000
-"""So many tests of values and days are spent on one file; what is left after that is taken to be possible."""
+"""How many tests of values are spent on one file; after that everything counts as possible."""
 QUESTION_EFFORT_MAX = 50_000
-"""So many are spent on one question, that no rule uses up what the others need."""
+"""How many are spent on one question, so that one rule does not use up what the others need."""
 _SEARCH_EFFORT = 40
 _DAY_EFFORT = 5
-"""An alternative, and a day, take about as long as so many tests of values."""
+"""How many tests of values take as long as one alternative, and as one day."""
 _MEASURED = NUMBERS | {Kind.DATE, Kind.INSTANT}
 _LISTED = (Comparison.EQ, Comparison.IN)
 _TRUE_OF_MISSING = (Comparison.NE, Comparison.NOT_IN)
@@ -54,16 +57,16 @@ _OPPOSITES = {
     Comparison.NOT_IN: Comparison.IN,
 }  # fmt: skip
 _APART = "\0"
-"""Stands between the parts of a made-up text: no part goes on behind it, and no list names a text with it."""
+"""Separates the parts of a made-up text; no text of a programme contains it."""
 _ANYTHING: list[Any] = []
-"""Stands for values that cannot be listed and can always be found."""
+"""Stands for values that cannot be listed, of which one always passes."""
 _ALTERNATIVES_MAX = 100
-"""So many `any` are gone through one within the other; what more there are is taken to be possible."""
+"""How deep alternatives are tried one within the other; deeper ones count as possible."""
 
 
 @dataclass
 class Possibilities:
-    """Decide for one programme; `effort` counts down, so that no file takes long, as `_left` does for a question."""
+    """Answer questions about one programme, with a bounded effort for the file and for each question."""
 
     currency: str | None
     calendar: Calendar
@@ -76,24 +79,33 @@ class Possibilities:
         """Whether all of `conditions` can hold of one event."""
         if self.effort <= 0:
             return True
-        asked_within = self._left  # where the lines of a purchase are asked for, within another question
+
+        # a question about lines is asked within another question, whose effort goes on afterwards
+        outer = self._left
         self._left = min(QUESTION_EFFORT_MAX, self.effort)
         answer = self._search({}, [(condition, True) for condition in conditions], _ALTERNATIVES_MAX)
-        self._left = asked_within
+        self._left = outer
         return answer
 
     def spend(self, effort: int) -> bool:
-        """Whether so much is left for this question and this file, from which it is taken."""
+        """Subtract an effort from this question's and this file's, and return whether any is left of both."""
         self._left -= effort
         self.effort -= effort
         return self._left > 0 and self.effort > 0
 
     def _search(self, tests: dict[Field, list[Wanted]], open_: list[tuple[Condition, bool]], deep: int) -> bool:
-        """Whether what is `open_` can be had beside `tests`: each alternative is tried until one can."""
+        """Whether the conditions in `open_` can come out as wanted together with `tests`.
+
+        Args:
+            tests: by field, what was decided to be tested so far.
+            open_: conditions that must hold (True) or must not (False).
+            deep: how many more alternatives may be tried one within the other.
+        """
+        # take conditions apart until only tests and alternatives are left
         tests = {of: list(wanted) for of, wanted in tests.items()}
         alternatives: list[tuple[Condition, bool]] = []
         touched: dict[Field, None] = {}
-        for condition, holds in open_:  # which grows while it is gone through
+        for condition, holds in open_:  # the list grows while it is gone through
             if isinstance(condition, Not):
                 open_.append((condition.part, not holds))
             elif isinstance(condition, FieldTest):
@@ -104,23 +116,28 @@ class Possibilities:
                 open_ += [(part, holds) for part in condition.parts]
             else:
                 alternatives.append((condition, holds))
+
+        # can the tests pass?
         enough = self.spend(_SEARCH_EFFORT + len(open_) + sum(map(len, tests.values())))
         if not all(self._may_pass(of, tests[of]) for of in touched) or not self._may_fall_on_a_day(tests):
             return False
         if not (alternatives and deep and enough):
             return True
+
+        # then one part of each alternative must be possible, too
         (first, holds), *rest = alternatives
         assert isinstance(first, (AllOf, AnyOf))  # noqa: S101  the others are no alternatives
         return any(self._search(tests, [(part, holds), *rest], deep - 1) for part in first.parts)
 
     def _may_pass(self, of: Field, tests: list[Wanted]) -> bool:
-        """Whether a value of `of`, or its absence, passes the tests that it has to pass and fails the others."""
+        """Whether a value of a field, or its absence, passes the tests that must pass and fails the others."""
         if of.optional and all(_of_missing(test) is wanted for test, wanted in tests):
             return True
         if any(test.comparison is Comparison.EXISTS and (test.value is True) is not wanted for test, wanted in tests):
             return False
         if of.kind is Kind.AGE:
             return _ages_may_pass(tests)
+
         candidates = self.candidates(of, tests)
         if candidates is _ANYTHING or not self.spend(len(candidates) * len(tests)):
             return True  # nothing is certain, or it would take too long to be
@@ -128,22 +145,28 @@ class Possibilities:
         return any(all(passed(value) for passed in passers) for value in candidates)
 
     def candidates(self, of: Field, tests: list[Wanted]) -> list[Any]:
-        """Return values among which there is one that does, if there is any at all; it may be missing besides."""
+        """Return values that contain one which does as wanted, if any value does."""
         least, most = self._domain(of)
         if of.path == "purchase.currency" and self.currency is not None:
             return [self.currency]
+
+        # a list that it must be in has few values
         listed = [test for test, wanted in tests if wanted and test.comparison in _LISTED]
         if listed:
             values = min((values_of(test) for test in listed), key=len)
             return [value for value in values if not isinstance(value, int) or least <= value <= most]
+
+        # answers of tests of a size change only next to their constants
         if of.kind in _MEASURED:
             near = [least, most]
             for test, _ in tests:
                 near += [each + by for each in values_of(test) if isinstance(each, int) for by in (-1, 0, 1)]
             return [value for value in near if least <= value <= most]
+
         return _SMALL.get(of.kind, _no_candidates)(tests)
 
     def _domain(self, of: Field) -> tuple[int, int]:
+        """Return the least and the greatest value that a number or an instant can have."""
         if isinstance(of.source, LocalTime) and of.kind is Kind.INTEGER:
             return (1, 31) if of.source.part is LocalPart.DAY else (1, 12)
         if of.kind in (Kind.DATE, Kind.INSTANT):
@@ -158,7 +181,7 @@ class Possibilities:
         return self._lines[where]
 
     def _may_fall_on_a_day(self, tests: dict[Field, list[Wanted]]) -> bool:
-        """Whether there is a day on which what is asked of date, weekday, day, month and instant comes together."""
+        """Whether there is a day on which all tests of date, weekday, day, month and instant come out as wanted."""
         dated = {of: wanted for of, wanted in tests.items() if _is_dated(of)}
         if len(dated) < 2 or not self.spend(_DAY_EFFORT):
             return True
@@ -170,7 +193,7 @@ class Possibilities:
 
 
 def normalised(test: FieldTest, holds: bool) -> Wanted:  # noqa: FBT001  whether it holds is the question
-    """Return a test that has to fail as its opposite that has to pass, where it has one; both say the same of None."""
+    """Return a test that must fail as its opposite that must pass, if it has one; both say the same of None."""
     opposite = _OPPOSITES.get(test.comparison)
     if holds or opposite is None:
         return test, holds
@@ -189,12 +212,12 @@ def tests_in(condition: Condition) -> Iterator[FieldTest]:
 
 
 def values_of(test: FieldTest) -> tuple[Literal, ...]:
-    """Return what a test compares with."""
+    """Return the constants of a test."""
     return test.value if isinstance(test.value, tuple) else (test.value,)
 
 
 def passer_of(test: FieldTest, *, wanted: bool) -> Callable[[Any], bool]:
-    """Return what tells whether a value does as it is wanted; a long list is searched by hash."""
+    """Return a function that says whether a value passes (or, if not `wanted`, fails) a test; it is fast for lists."""
     if test.comparison in (Comparison.IN, Comparison.NOT_IN):
         listed, inside = frozenset(values_of(test)), (test.comparison is Comparison.IN) is wanted
         return lambda value: (value in listed) is inside
@@ -226,10 +249,10 @@ def _clocks(tests: list[Wanted]) -> list[Any]:
 
 
 def _texts(tests: list[Wanted]) -> list[Any]:
-    """Return one text that has what is asked for and as little else as can be.
+    """Return a text that passes all `starts_with` and `contains`, and contains as little else as possible.
 
-    What it has beside its `starts_with` and `contains` is the letter between them, so a test that has to fail and
-    passes is within one of them, and there is no text that does better.
+    It is made of the texts of these tests with a separator between them. If it passes a test that must fail, that
+    test's text is within one of them, and so every text passes that test.
     """
     asked = [(test.comparison, str(test.value)) for test, wanted in tests if wanted]
     beginnings = [text for comparison, text in asked if comparison is Comparison.STARTS_WITH]
@@ -238,16 +261,19 @@ def _texts(tests: list[Wanted]) -> list[Any]:
 
 
 def _sets(tests: list[Wanted]) -> list[Any]:
-    """Return the sets of what is asked for, without and with all that may be chosen from."""
+    """Return two sets: one of all values that must be in it, and one with those, too, of which any must be."""
     asked = [(test.comparison, values_of(test)) for test, wanted in tests if wanted]
     barred = [test for test, wanted in tests if not wanted and test.comparison is not Comparison.EXISTS]
     chosen = [values for comparison, values in asked if comparison is Comparison.CONTAINS_ANY]
     if chosen and any(test.comparison is Comparison.CONTAINS_ALL for test in barred):
         return _ANYTHING
-    kept_out = [value for test in barred if test.comparison is not Comparison.CONTAINS_ALL for value in values_of(test)]
+
+    barred_values = [
+        value for test in barred if test.comparison is not Comparison.CONTAINS_ALL for value in values_of(test)
+    ]
     needing = (Comparison.CONTAINS, Comparison.CONTAINS_ALL)
     needed = [value for comparison, values in asked if comparison in needing for value in values]
-    extra = [value for values in chosen for value in values if value not in kept_out]
+    extra = [value for values in chosen for value in values if value not in barred_values]
     return [tuple(needed), tuple(needed + extra)]
 
 
@@ -266,7 +292,7 @@ _MONTH_DAYS = (28, 31)
 
 
 def _ages_may_pass(tests: list[Wanted]) -> bool:
-    """Whether no age that has to be reached is certainly longer than one that must not be passed."""
+    """Whether no age that must be reached is certainly longer than an age that must not be exceeded."""
     lower = list(_bounds(tests, _LOWER, 0))
     upper = list(_bounds(tests, _UPPER, -1))
     return not any(_is_longer(low, high, strict or below) for low, strict in lower for high, below in upper)
@@ -285,7 +311,7 @@ def _bounds(
 
 
 def _is_longer(low: Duration, high: Duration, or_equal: bool) -> bool:  # noqa: FBT001  which of two bounds it is
-    """Whether `low` is longer than `high` wherever they begin: months and days vary in length."""
+    """Whether `low` is longer than `high` whenever they begin; months and days vary in length."""
     lows, highs = (low.months, low.days, low.ms), (high.months, high.days, high.ms)
     for one, other in zip(lows, highs, strict=True):
         if one and other:

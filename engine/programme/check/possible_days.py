@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     Dated = dict[Field, list[tuple[FieldTest, bool]]]
 
 YEARS_LOOKED_AT = 41
-"""Within 40 years each date has fallen on each weekday, 29 February too, wherever a century leaves a leap day out."""
+"""Within 40 years each date falls on each weekday, even 29 February around a century without a leap day."""
 _DAYS_MAX = YEARS_LOOKED_AT * 366
 _LEAP_YEAR = 2000
 _LAST_DAY = (OCCURRED_AT_MS_END - 1) // DAY_MS
-# What a test that has to pass, or to fail, says of the least and of the greatest value: how far from its own.
+# By test, and whether it must pass: how far from its constant the least and the greatest possible value are.
 _EXACT = dict.fromkeys(((Comparison.EQ, True), (Comparison.IN, True), (Comparison.BETWEEN, True)), 0)
 _LEAST = {**_EXACT, (Comparison.GT, True): 1, (Comparison.GTE, True): 0, (Comparison.LT, False): 0,
           (Comparison.LTE, False): 1}  # fmt: skip
@@ -38,24 +38,30 @@ _VALUES: dict[LocalPart, Callable[[int, date], int]] = {
 
 def days_may_pass(tests: Dated, calendar: Calendar) -> tuple[bool, int]:
     """Return whether there is such a day, and how many days were looked at."""
+    # day and month alone, as 30 February is on no day of any year
     parts = {of.source.part: wanted for of, wanted in tests.items() if isinstance(of.source, LocalTime)}
     yearly: dict[LocalPart, list[tuple[FieldTest, bool]]] = {
         part: wanted for part, wanted in parts.items() if part in (LocalPart.DAY, LocalPart.MONTH)
     }
     if not any(_passes(day, yearly) for day in _days_of_a_leap_year()):
         return False, 366
+
+    # the span that dates and instants leave
     instants = [each for of, wanted in tests.items() if of.kind is Kind.INSTANT for each in wanted]
     least_ms, most_ms = _range(instants, 0, OCCURRED_AT_MS_END - 1)
     if least_ms > most_ms:
         return False, 366
     bounds = calendar.local_day(least_ms), calendar.local_day(most_ms)
     first, last = _range(parts.get(LocalPart.DATE, []), max(bounds[0], 0), min(bounds[1], _LAST_DAY))
+
+    # each day of it, until the calendar repeats itself
     looked_at = 366
     for day in range(first, min(last, first + _DAYS_MAX) + 1):
         looked_at += 1
         if _passes(day, parts):
             return True, looked_at
-    # Beyond, the calendar only repeats itself; a list of dates is no part of it.
+
+    # a list of dates does not repeat itself, so later ones are taken to be possible
     return last > first + _DAYS_MAX and LocalPart.DATE in parts, looked_at
 
 
@@ -72,7 +78,7 @@ def _passes(day: int, parts: dict[LocalPart, list[tuple[FieldTest, bool]]]) -> b
 
 
 def _range(tests: list[tuple[FieldTest, bool]], least: int, most: int) -> tuple[int, int]:
-    """Return from where to where the values lie that the tests leave."""
+    """Return the least and the greatest value that the tests leave possible."""
     for test, wanted in tests:
         values = test.value if isinstance(test.value, tuple) else (test.value,)
         bounds = [each for each in values if isinstance(each, int)]

@@ -1,4 +1,4 @@
-"""Check what the rules of a programme mean together: what can never match or never give."""
+"""Check what the rules of a programme mean: which conditions can never hold, which rules can never give."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checker:
-    """Check the conditions of one programme."""
+    """Check the conditions and rules of one programme."""
 
     possible: Possibilities
     problems: Problems
@@ -49,26 +49,34 @@ class Checker:
                 self.condition(basis.where, give.place)
 
     def condition(self, condition: Condition, place: Place, beside: Sequence[Condition] = ()) -> bool:
-        """Record every contradiction within a condition at about `place`; return whether it can hold at all.
+        """Record every contradiction within a condition; return whether it can hold at all.
 
-        What stands `beside` it must hold as well, and can.
+        Args:
+            condition: what is checked.
+            place: where it stands, if no test in it says so better.
+            beside: conditions that must hold as well; they can hold without it.
         """
+        # its own parts first: branches, and the conditions on lines
         parts = list(parts_of(condition))
         by_field: dict[Field, list[FieldTest]] = {}
         for test in parts:
             if isinstance(test, FieldTest):
                 by_field.setdefault(test.of, []).append(test)
-        found = [self.condition(branch, place) for part in parts for branch in branches_of(part)]
+        possible = [self.condition(branch, place) for part in parts for branch in branches_of(part)]
         for field in [field for field in by_field if isinstance(field.source, Lines)]:
-            found.append(self.condition(_lines_of(field), place))
-            if not found[-1]:
-                del by_field[field]  # one error is enough: what no line fulfils, no purchase does
+            possible.append(self.condition(_lines_of(field), place))
+            if not possible[-1]:
+                del by_field[field]  # one error is enough: if no line fulfils it, no purchase does
+
+        # all of it together
         if self.possible.may_hold(*beside, *parts):
             for field, tests in by_field.items():
                 self._listed(field, tests)
-            return all(found)
-        found += [self._field(field, tests) for field, tests in by_field.items()]
-        if all(found):
+            return all(possible)
+
+        # it cannot hold: name the field to blame, or else the part that excludes the others
+        possible += [self._field(field, tests) for field, tests in by_field.items()]
+        if all(possible):
             self._together([*beside, *parts], place)
         return False
 
@@ -83,7 +91,7 @@ class Checker:
         return False
 
     def _listed(self, field: Field, tests: list[FieldTest]) -> None:
-        """Record values that a list names and the other tests of the field leave out."""
+        """Record values of a list that the other tests of the field exclude."""
         if len(tests) > TESTS_COMPARED_MAX:
             return
         passers = [passer_of(test, wanted=True) for test in tests]
@@ -96,7 +104,8 @@ class Checker:
                 self.problems.warn(test.place, Code.UNREACHABLE_VALUE, message)
 
     def _together(self, parts: list[Condition], place: Place) -> None:
-        """Record the first of `parts`, which exclude each other, that cannot hold beside those before it."""
+        """Record the first of `parts`, which exclude each other, that cannot hold with those before it."""
+        # halve the number of parts that can still hold together
         least, most = 1, len(parts)
         while least < most:
             middle = (least + most) // 2
@@ -104,12 +113,13 @@ class Checker:
                 least = middle + 1
             else:
                 most = middle
+
         message = "this can never hold beside what else must"
         where = _place_in(parts[most - 1], place) if parts else place
         self.problems.error(where, Code.NEVER_MATCHES, message)
 
     def _alternatives(self, parts: list[Condition]) -> None:
-        """Record the alternatives of an `any` that can never hold beside what else must."""
+        """Record the alternatives of an `any` that can never hold with the rest of the condition."""
         for number, part in enumerate(parts):
             if not isinstance(part, AnyOf) or self.possible.effort <= 0:
                 continue
@@ -122,7 +132,7 @@ class Checker:
 
 
 TESTS_COMPARED_MAX = 100
-"""With so many tests of one field no one looks for a listed value that they leave out."""
+"""If a field has more tests, its lists are not checked for excluded values."""
 
 
 def tests_of(condition: Condition) -> Iterator[FieldTest]:
@@ -135,7 +145,7 @@ def tests_of(condition: Condition) -> Iterator[FieldTest]:
 
 
 def parts_of(condition: Condition) -> Iterator[Condition]:
-    """Yield the parts of a condition that must all hold; what a rule names, a segment, is one."""
+    """Yield the parts of a condition that must all hold; a segment that a rule names is one part."""
     if isinstance(condition, AllOf) and condition.named_at is None:
         for part in condition.parts:
             yield from parts_of(part)
@@ -144,7 +154,7 @@ def parts_of(condition: Condition) -> Iterator[Condition]:
 
 
 def branches_of(part: Condition) -> tuple[Condition, ...]:
-    """Return what is written within a part and need not hold; segments are checked where they stand."""
+    """Return the conditions within a part that need not hold; segments are checked where they are defined."""
     if isinstance(part, Not):
         return (part.part,)
     return part.parts if isinstance(part, AnyOf) and part.named_at is None else ()
@@ -164,7 +174,7 @@ def _lines_of(field: Field) -> Condition:
 
 
 def _place_in(condition: Condition, otherwise: Place) -> Place:
-    """Return where a condition stands: where it is named, or where its first test is."""
+    """Return the place of a condition: where it is named, or of its first test."""
     if isinstance(condition, (AllOf, AnyOf)) and condition.named_at is not None:
         return condition.named_at
     return next((test.place for test in tests_in(condition)), otherwise)
@@ -189,25 +199,27 @@ def _check_refusing(rule: Rule, limit: MaxLimit, problems: Problems) -> None:
 
 
 def _check_groups(rules: tuple[Rule, ...], problems: Problems) -> None:
-    """Record groups whose rules do not stand side by side: of several phases, or picked in several ways."""
-    first: dict[str, Rule] = {}
+    """Record groups whose rules have several phases, or say differently how one is picked."""
+    firsts: dict[str, Rule] = {}
     for rule in rules:
         if rule.group is None:
             continue
-        known = first.setdefault(rule.group.id, rule)
-        if known.phase is not rule.phase:
-            message = f'group "{shown(rule.group.id)}" has rules of {known.phase} and {rule.phase}; keep to one phase'
+        first = firsts.setdefault(rule.group.id, rule)
+        if first.phase is not rule.phase:
+            message = f'group "{shown(rule.group.id)}" has rules of {first.phase} and {rule.phase}; keep to one phase'
             problems.error(rule.group.place, Code.CONTRADICTION, message)
-        if known.group is not None and known.group.pick is not rule.group.pick:
-            message = f'group "{shown(rule.group.id)}" picks {known.group.pick} and {rule.group.pick}; write one'
+        if first.group is not None and first.group.pick is not rule.group.pick:
+            message = f'group "{shown(rule.group.id)}" picks {first.group.pick} and {rule.group.pick}; write one'
             problems.error(rule.group.place, Code.CONTRADICTION, message)
 
 
 def _check_multipliers(rule: Rule, rules: tuple[Rule, ...], problems: Problems) -> None:
+    """Record multipliers that have nothing to multiply, or round it away."""
     phases = list(Phase)
     for give in rule.gives:
         if not isinstance(give.amount, MultipliedAmount):
             continue
+
         phase = give.amount.phase
         if phases.index(phase) >= phases.index(rule.phase):
             message = f"a multiplier of phase {phase} must be in a later one; give the rule a phase such as boost"

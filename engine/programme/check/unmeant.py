@@ -1,4 +1,4 @@
-"""Warn of what a rule may say and probably does not mean: to give without bound, again and again, never, or nothing."""
+"""Warn of rules that their author probably does not mean: they give without bound, too often, never, or nothing."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from engine.programme.model import Give, Rule
 
 SMALL_BASIS = 5
-"""Where so much must come before anything is added, most events add nothing: hundreds of minor units, or pieces."""
+"""Most events add nothing if their basis must reach this first, in hundreds of minor units, or in pieces."""
 _UNITS = {Kind.MONEY: 100, Kind.DECIMAL: MILLION}
 
 
 def warn_unbounded(rule: Rule, problems: Problems) -> None:
-    """Record that nothing bounds what a rule gives: cash, by a rate, or with each of a member's signups.
+    """Record that nothing bounds what a rule gives: cash, points by a rate, or anything with each signup of a member.
 
     A limit on how often it gives is a bound, and so is a `max` of the same unit.
     """
@@ -35,6 +35,8 @@ def warn_unbounded(rule: Rule, problems: Problems) -> None:
     gives = [give for give in rule.gives if give.unit not in capped]
     if not gives:
         return
+
+    # one warning, of the worst
     cash = next((give for give in gives if give.type == "cash.granted"), None)
     rated = next((give for give in gives if isinstance(give.amount, RatedAmount) and give.amount.most is None), None)
     if rule.on is Signup and not _asks_for_the_past(rule):
@@ -49,11 +51,12 @@ def warn_unbounded(rule: Rule, problems: Problems) -> None:
         message = f"{what}: one large order gives without bound"
     else:
         return
+
     problems.warn(rule.place, Code.UNBOUNDED, message)
 
 
 def _asks_for_the_past(rule: Rule) -> bool:
-    """Whether a rule itself tells a first signup from others: by what was before, or by a challenge."""
+    """Whether a rule itself distinguishes a first signup from others: by the member's past, or by a challenge."""
     return rule.challenge is not None or any(map(_is_of_the_past, tests_in(rule.when)))
 
 
@@ -63,7 +66,7 @@ def _is_of_the_past(test: FieldTest) -> bool:
 
 
 def warn_without_referral(rules: Iterable[Rule], problems: Problems) -> None:
-    """Record rules on referrals of a programme by which nobody is attributed."""
+    """Record rules on referrals in a programme that does not attribute anybody."""
     for rule in rules:
         if rule.on is ReferralEvent:
             message = (
@@ -74,7 +77,7 @@ def warn_without_referral(rules: Iterable[Rule], problems: Problems) -> None:
 
 
 def warn_of_rounding(give: Give, bases: Iterable[Rule], problems: Problems) -> None:
-    """Record a multiplier that rounds most of what it adds to 0, as what it multiplies are small whole numbers.
+    """Record a multiplier that adds nothing to most events, as it multiplies small whole numbers and rounds.
 
     Args:
         give: a multiplier.
@@ -87,8 +90,12 @@ def warn_of_rounding(give: Give, bases: Iterable[Rule], problems: Problems) -> N
     extras = [extra for extra in factors if extra is not None and extra[0]]
     if amount.rounding is Rounding.CEIL or not extras:
         return
+
+    # how many points the smallest factor needs to add 1
     smallest = min(Fraction(*extra) for extra in extras)
     needed = -(-1 // smallest) if amount.rounding is Rounding.FLOOR else -(-1 // (2 * smallest))
+
+    # whether most events bring so many
     gives = [each.amount for rule in bases for each in rule.gives if each.unit == "points"]
     fixed = sum(each.amount for each in gives if isinstance(each, FixedAmount))
     rates = [each for each in gives if isinstance(each, RatedAmount)]
@@ -96,6 +103,7 @@ def warn_of_rounding(give: Give, bases: Iterable[Rule], problems: Problems) -> N
         return
     if any(_basis_for(needed - fixed, rate) < SMALL_BASIS for rate in rates):
         return
+
     message = (
         f"this adds nothing to fewer than {needed} points, as what it adds is rounded "
         f'{"down" if amount.rounding is Rounding.FLOOR else "to the nearest"} for each event: write "round: ceil", or '
@@ -105,5 +113,5 @@ def warn_of_rounding(give: Give, bases: Iterable[Rule], problems: Problems) -> N
 
 
 def _basis_for(points: int, rate: RatedAmount) -> Fraction:
-    """Return how much must come for so many points: of money hundreds of minor units, else pieces."""
+    """Return the basis that brings a number of points: of money in hundreds of minor units, else in pieces."""
     return Fraction(points * rate.denominator, rate.numerator * _UNITS.get(rate.basis.kind, 1))

@@ -245,12 +245,15 @@ class FieldReader:
                 return either([value, constant(None)]) if field.kind is Kind.TEXTS else value  # an empty one is missing
             entry = call(attribute(value, "get"), constant(source.key))
             return choose(compare(value, "is", constant(None)), constant(None), entry)
+
         if isinstance(source, Tender):
             return call(name("tendered"), attribute(name("event"), "tenders"), constant(source.kind))
         if isinstance(source, LocalTime):
             return self._local_time(source.part)
         if isinstance(source, Lines):
             return self._line_query(source)
+
+        # the member's past and present
         if isinstance(source, History):
             return self._history(source.metric)
         if isinstance(source, MemberValue):

@@ -72,17 +72,25 @@ def _test(test: FieldTest, value: ast.expr, keep: Callable[[object], ast.expr]) 
 
 
 def _passed(test: FieldTest, value: ast.expr, keep: Callable[[object], ast.expr]) -> ast.expr:  # noqa: PLR0911  one a comparison
+    """Return the expression of a comparison with constants; `facts.passes` is the reference."""
     wanted: Any = test.value
     match test.comparison:
+        # of one value among several
         case Comparison.IN | Comparison.NOT_IN:
             values = wanted if len(wanted) <= _LISTED_MAX else frozenset(wanted)
             return compare(value, "in" if test.comparison is Comparison.IN else "not in", keep(values))
+
+        # of a size
         case Comparison.BETWEEN:
             return ast.Compare(constant(wanted[0]), [ast.LtE(), ast.LtE()], [value, constant(wanted[1])])
         case Comparison.CLOCK:
             from_start = compare(value, ">=", constant(wanted[0]))
             to_end = compare(value, "<", constant(wanted[1]))
             return both([from_start, to_end]) if wanted[0] < wanted[1] else either([from_start, to_end])
+        case Comparison.WITHIN:
+            return compare(value, "<=", constant(wanted.days))
+
+        # of a part of a text or list
         case Comparison.CONTAINS:
             return compare(constant(wanted), "in", value)
         case Comparison.CONTAINS_ANY:
@@ -91,8 +99,7 @@ def _passed(test: FieldTest, value: ast.expr, keep: Callable[[object], ast.expr]
             return both([compare(constant(each), "in", value) for each in wanted])
         case Comparison.STARTS_WITH:
             return call(attribute(value, "startswith"), constant(wanted))
-        case Comparison.WITHIN:
-            return compare(value, "<=", constant(wanted.days))
+
         case _:
             return compare(value, _OPERATORS[test.comparison], constant(wanted))
 

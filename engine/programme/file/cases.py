@@ -1,7 +1,7 @@
 """Read golden examples: events, and what a programme must make of them.
 
-They stand in a programme's section `tests` or in a file of their own, one list of cases either way. What they hold is
-checked here to the letter, as a case with a misspelt column would pass for ever. Nothing is judged here.
+They are a list of cases, in a programme's section `tests` or in a file of their own. Every name in them is checked, as
+a case with a misspelt column would always pass. Nothing is judged here.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class CaseEvent:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Hold one golden example; `programme` is None where the programme beside it is meant.
+    """Hold one golden example; `programme` is None where it is of the programme in the same file, or beside it.
 
-    `others` are further programmes, by the name under which its activation lines call them. `expect` holds, by the name
-    of the expectation, mappings and lists of whole numbers, texts and None.
+    `others` are further programmes, by the names that its activation lines use. `expect` holds mappings and lists of
+    whole numbers, texts and None, by the name of the expectation.
     """
 
     id: str
@@ -79,7 +79,7 @@ class Case:
 
 
 def json_of(node: Node) -> str:
-    """Return what a node says as JSON: a plain number, `true`, `false` and `null` are what they seem, the rest text."""
+    """Return a node as JSON: an unquoted number, `true`, `false` and `null` are themselves, all else is text."""
     if isinstance(node, Mapping):
         return "{" + ", ".join(f"{json.dumps(name)}: {json_of(value)}" for name, value in node.entries.items()) + "}"
     if isinstance(node, Sequence):
@@ -90,7 +90,7 @@ def json_of(node: Node) -> str:
 
 
 class CaseReader:
-    """Read the cases of one file or section; an id stands once in it."""
+    """Read the cases of one file or section, each of which has an id of its own."""
 
     def __init__(self, file: str, problems: Problems) -> None:
         self._file = file
@@ -102,6 +102,7 @@ class CaseReader:
         return tuple(case for item in self._list(node, "the list of cases") if (case := self._case(item)) is not None)
 
     def _case(self, node: Node) -> Case | None:
+        """Return the case at `node`, None where it has no id."""
         problems = self._problems
         entries = entries_of(node, "a case", problems, CASE, required=("id", "events", "expect"))
         if entries is None:
@@ -109,16 +110,27 @@ class CaseReader:
         identifier = self._id(entries["id"]) if "id" in entries else None
         if "source" in entries:
             text_of(entries["source"], "source", problems)
+
+        # an event may be wrong where the case expects it to be set aside
         until_ms = self._instant(entries["until"], "until") if "until" in entries else None
         expect = self._expect(entries["expect"]) if "expect" in entries else {}
-        set_aside = expect.get("quarantined")
-        meant = set_aside if isinstance(set_aside, dict) else {}
+        quarantined = expect.get("quarantined")
+        meant = quarantined if isinstance(quarantined, dict) else {}
         events = self._events(entries["events"], meant) if "events" in entries else ()
+
         if identifier is None:
             return None
         others = dict(self._mapping(entries["others"], "others")) if "others" in entries else {}
-        programme = entries.get("programme")
-        return Case(identifier, self._file, node.place.line, programme, others, events, until_ms, expect)
+        return Case(
+            id=identifier,
+            file=self._file,
+            line=node.place.line,
+            programme=entries.get("programme"),
+            others=others,
+            events=events,
+            until_ms=until_ms,
+            expect=expect,
+        )
 
     def _id(self, node: Node) -> str | None:
         identifier = name_of(node, "id of a case", self._problems)
@@ -142,12 +154,12 @@ class CaseReader:
         return tuple(events)
 
     def _is_line_of_its_own(self, event: Mapping) -> bool:
-        """Whether it is no event but changes the programme, or moves the clocks."""
+        """Whether a line is no event, but activates another programme or moves the clocks."""
         kind = event.entries.get("type")
         return isinstance(kind, Scalar) and kind.text in ("activation", "tick")
 
     def _is_meant(self, event: Mapping, meant: dict[str, object]) -> bool:
-        """Whether the case expects that the event is set aside: then it may be as wrong as it likes."""
+        """Whether the case expects the event to be set aside, so that it may be wrong."""
         identifier = event.entries.get("event_id")
         return isinstance(identifier, Scalar) and meant.get(identifier.text) is not None
 
@@ -264,10 +276,10 @@ class CaseReader:
 
 
 def _place_of(event: Mapping, message: str) -> Place:
-    """Return where the field stands that a message about an event begins with; the event's own place for the rest."""
-    found = _PATH.match(message)
+    """Return the place of the field with which a message about an event begins; else the place of the event."""
+    match = _PATH.match(message)
     place, node = event.place, cast("Node", event)
-    for step in _STEP.findall(found["path"]) if found else ():
+    for step in _STEP.findall(match["path"]) if match else ():
         if isinstance(node, Mapping) and step in node.entries:
             place, node = node.key_places[step], node.entries[step]
         elif isinstance(node, Sequence) and step.isdigit() and int(step) < len(node.items):

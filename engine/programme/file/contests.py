@@ -34,9 +34,9 @@ class ContestReader:
         if not isinstance(node, Sequence):
             self._problems.error(node.place, Code.WRONG_TYPE, f"contests must be a list, not {kind_of(node)}")
             return ()
-        found = tuple(contest for item in node.items if (contest := self._contest(item)) is not None)
-        self._names.contests += [contest.id for contest in found]
-        return found
+        contests = tuple(contest for item in node.items if (contest := self._contest(item)) is not None)
+        self._names.contests += [contest.id for contest in contests]
+        return contests
 
     def _contest(self, node: Node) -> Contest | None:
         entries = entries_of(node, "a contest", self._problems, _CONTEST, required=_CONTEST) or {}
@@ -62,11 +62,13 @@ class ContestReader:
         return identifier
 
     def _period(self, node: Node) -> Every | tuple[int, int] | None:
+        """Read the name of a calendar period, or the two instants of a single one."""
         if isinstance(node, Scalar):
             text = text_of(node, "period", self._problems)
             if text is not None and text not in CONTEST_PERIODS:
                 text = self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "period", text, CONTEST_PERIODS)
             return Every(text) if text in CONTEST_PERIODS else None
+
         entries = entries_of(node, "period", self._problems, ("from", "until"), required=("from", "until")) or {}
         calendar = self._names.calendar
         bounds = {name: instant_of(bound, name, self._problems, calendar) for name, bound in entries.items()}

@@ -1,4 +1,4 @@
-"""Read the derived fields of a programme: sums and differences of an event's fields, the only arithmetic there is."""
+"""Read the derived fields of a programme: sums and differences of an event's fields, the language's only arithmetic."""
 
 from __future__ import annotations
 
@@ -26,20 +26,25 @@ def read_derived(node: Node, names: Names, problems: Problems) -> None:
         problems.error(node.place, Code.WRONG_TYPE, message)
         return
     for name, value in node.entries.items():
-        found = _sum(name, value, names, problems)
-        names.derived[name] = found  # a broken one is known, so that who names it is not told that it is not there
+        # a broken one is entered, too: a rule that names it gets no second error
+        names.derived[name] = _sum(name, value, names, problems)
 
 
 def _sum(name: str, node: Node, names: Names, problems: Problems) -> tuple[str, Field] | None:
+    """Return the type of event whose fields a derived field adds up, and the field; None where it is wrong."""
     text = text_of(node, f"derived {shown(name)}", problems)
     if text is None:
         return None
+
+    # fields and signs in turn
     words = text.split()
     signs = [1, *(1 if word == "+" else -1 for word in words[1::2])]
     if len(words) % 2 == 0 or len(signs) > TERMS_MAX or any(word not in ("+", "-") for word in words[1::2]):
         message = f"derived {shown(name)} must be fields with + or - between them, with spaces, at most {TERMS_MAX}"
         problems.error(node.place, Code.WRONG_TYPE, message)
         return None
+
+    # all fields of one type of event, and of one kind
     trigger = other_trigger_of(words[0]) or ""
     fields = [_term(path, trigger, node, names, problems) for path in words[0::2]]
     terms = [(sign, field) for sign, field in zip(signs, fields, strict=True) if field is not None]
@@ -50,6 +55,7 @@ def _sum(name: str, node: Node, names: Names, problems: Problems) -> tuple[str, 
         message = f"derived {shown(name)} adds {' and '.join(dict.fromkeys(f.kind for _, f in terms))}; add like"
         problems.error(node.place, Code.WRONG_TYPE, message)
         return None
+
     optional = any(field.optional for _, field in terms)
     return trigger, Field(f"derived.{name}", kind, Difference(tuple(terms)), optional=optional)
 

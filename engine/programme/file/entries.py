@@ -1,4 +1,4 @@
-"""Read a mapping whose names the language fixes: known ones, ones that come later, and misspelt ones."""
+"""Read a mapping whose names the language fixes; record names that are misspelt, missing or not judged yet."""
 
 from __future__ import annotations
 
@@ -22,15 +22,26 @@ def entries_of(
     required: tuple[str, ...] = (),
     later: tuple[str, ...] = (),
 ) -> dict[str, Node] | None:
-    """Return the entries of `node` by known names; record misspelt, missing and not yet judged ones.
+    """Return the entries of `node` by name, or None where it is no mapping.
 
-    What stands under a misspelt name is read under the one that was meant, where that is not there as well.
+    The value of a misspelt name is read under the name that was probably meant, unless that stands there, too.
+
+    Args:
+        node: the mapping.
+        what: it is, for messages.
+        problems: take what is wrong.
+        known: the names that may stand in it.
+        required: the names that must stand in it.
+        later: names that the language has and this release does not judge.
     """
     if not isinstance(node, Mapping):
         message = f"{what} must be a mapping of {', '.join(known[:4])} ..., not {kind_of(node)}"
         problems.error(node.place, Code.WRONG_TYPE, message)
         return None
-    found = {name: value for name, value in node.entries.items() if name in known}
+
+    entries = {name: value for name, value in node.entries.items() if name in known}
+
+    # names that are not there are the likeliest to be meant by a misspelt one
     absent = [name for name in known if name not in node.entries]
     for name, place in node.key_places.items():
         if name in later:
@@ -39,8 +50,9 @@ def entries_of(
             right = [*absent, *(each for each in known if each not in absent), *later]
             meant = problems.unknown(place, Code.UNKNOWN_FIELD, f"name in {what}", name, right)
             if meant in absent:
-                found.setdefault(meant, node.entries[name])
+                entries.setdefault(meant, node.entries[name])
+
     for name in required:
-        if name not in found:
+        if name not in entries:
             problems.error(node.place, Code.MISSING_FIELD, f'{what} has no "{name}"; add it')
-    return found
+    return entries

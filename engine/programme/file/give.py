@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _KINDS = ("points", "status", "multiply", "cash", "coupon", "gift", "badge", "benefit")
 _POINTS = ("amount", "rate", "per", "of", "round", "validity", "only_items", "except_items")
 _BASES = {"purchase.amount": "amount", "purchase.units": "quantity"}
-"""What lines add up to: bases of which `only_items` can take a part."""
+"""Bases that are sums over lines, with the field of the line: `only_items` can narrow these to some lines."""
 
 
 class GiveReader:
@@ -58,11 +58,14 @@ class GiveReader:
         return tuple(give for item in node.items if (give := self._give(item)) is not None)
 
     def _give(self, node: Node) -> Give | None:
+        """Return the give at `node`, None where it cannot be read."""
         entries = entries_of(node, "a give", self._problems, (*_KINDS, "hold"))
         if entries is None:
             return None
         assert isinstance(node, Mapping)  # noqa: S101  entries_of has refused everything else
         hold = duration_of(entries["hold"], "hold", self._problems) if "hold" in entries else self._hold
+
+        # the one thing that it names
         named = [name for name in _KINDS if name in entries]
         if len(named) != 1 and len(node.entries) - ("hold" in entries) != 1:
             message = "a give names one thing, such as {points: 100}; write each into an entry of its own"
@@ -73,31 +76,37 @@ class GiveReader:
         return None if give is None else replace(give, hold=hold)
 
     def _named(self, name: str, value: Node, node: Node) -> Give | None:
+        """Return what a give of that name gives."""
         if name in ("points", "status"):
             amount = self._points(name, value)
             validity = self._validity(value) if name == "points" else None
-            return (
-                None if amount is None else Give(f"{name}.granted", name, amount, place=node.place, validity=validity)
-            )
+            if amount is None:
+                return None
+            return Give(f"{name}.granted", name, amount, place=node.place, validity=validity)
+
         if name == "multiply":
             factor = self._multiply(value)
             if factor is None:
                 return None
             return Give("points.granted", "points", factor, place=node.place, validity=self._names.points.validity)
+
         if name == "cash":
             cash = self._cash(value)
             return None if cash is None else Give("cash.granted", self._names.currency, cash, place=node.place)
         return self._item(name, value, node)
 
     def _points(self, what: str, node: Node) -> Amount | None:
+        """Read an amount of points or status: a number, `{amount: …}`, or a rate."""
         if isinstance(node, Scalar):
             return self._fixed(what, node)
         entries = entries_of(node, what, self._problems, _POINTS)
         if entries is None:
             return None
+
         if "validity" in entries and what != "points":
             message = f"{what} never lapses and takes no validity; take it out"
             self._problems.error(entries["validity"].place, Code.CONTRADICTION, message)
+
         if "amount" in entries:
             for name in ("rate", "per", "of", "round", "only_items", "except_items"):
                 if name in entries:
@@ -107,7 +116,7 @@ class GiveReader:
         return self._rated(what, node, entries)
 
     def _validity(self, node: Node) -> Duration | None:
-        """Return how long points of a give last: as it says, else as the programme says."""
+        """Return how long points of a give last: as the give says, else as the programme says."""
         own = node.entries.get("validity") if isinstance(node, Mapping) else None
         return self._names.points.validity if own is None else validity_of(own, self._problems)
 
@@ -116,10 +125,13 @@ class GiveReader:
         return None if amount is None else FixedAmount(amount)
 
     def _rated(self, what: str, node: Node, entries: dict[str, Node]) -> RatedAmount | None:
+        """Read `{rate, per, of}`: the rate for each `per` of a basis, as one fraction."""
         missing = [name for name in ("rate", "per", "of") if name not in entries]
         for name in missing:
             message = f'{what} by rate need "rate", "per" and "of"; "{name}" is missing (or write a fixed amount)'
             self._problems.error(node.place, Code.MISSING_FIELD, message)
+
+        # `per` is in the unit of the basis, which some lines may make up
         problems = self._problems
         rate = decimal_of(entries["rate"], "rate", problems) if "rate" in entries else None
         basis = _basis_field(entries["of"], self._trigger, self._names, problems) if "of" in entries else None
@@ -127,13 +139,14 @@ class GiveReader:
         if basis is not None:
             basis = self._part(basis, entries)
         rounding = choice_of(entries["round"], "round", problems, Rounding) if "round" in entries else Rounding.FLOOR
+
         if rate is None or per is None or basis is None or rounding is None:
             return None
         numerator, denominator = _reduced(rate.digits * 10**per.scale, per.digits * 10**rate.scale)
         return RatedAmount(basis, numerator, denominator, rounding)
 
     def _per(self, node: Node, basis: Field | None) -> Decimal | None:
-        """Read how much of the basis the rate is for, as a decimal of the unit in which the basis is held."""
+        """Read the amount of the basis that the rate is for, as a decimal of the basis's integer unit."""
         if basis is not None and basis.kind is not Kind.MONEY:
             per = decimal_of(node, "per", self._problems)
             if per is not None and basis.kind is Kind.DECIMAL:
@@ -145,7 +158,7 @@ class GiveReader:
         return Decimal(minor, 0) if minor else None
 
     def _part(self, basis: Field, entries: dict[str, Node]) -> Field | None:
-        """Narrow a basis to the lines that `only_items` and `except_items` leave."""
+        """Return a basis, narrowed to the lines that `only_items` and `except_items` leave; None if it has no lines."""
         parts: list[Condition] = []
         for name in ("only_items", "except_items"):
             if name in entries:
@@ -172,11 +185,14 @@ class GiveReader:
         return None if None in (phase, rounding, extra) else MultipliedAmount(phase, rounding, extra)  # type: ignore[arg-type]
 
     def _keyed(self, key: Node, by: Node, phase: Phase | None, rounding: Rounding | None) -> MultipliedAmount | None:
+        """Read a multiplier whose factor depends on the value of a field."""
         path = text_of(key, "key", self._problems)
         field = None if path is None else self._names.field(path, key.place, self._trigger, self._problems)
         if field is not None and field.kind is not Kind.TEXT:
             self._problems.error(key.place, Code.WRONG_TYPE, f"{path} is {field.kind}; a key must be text")
             return None
+
+        # a factor for each value, which the field must be able to have
         if not isinstance(by, Mapping):
             message = f"by must be a mapping of value to factor, such as {{gold: 1.5}}, not {kind_of(by)}"
             self._problems.error(by.place, Code.WRONG_TYPE, message)
@@ -186,11 +202,11 @@ class GiveReader:
             return None
         for value in by.entries:
             self._names.check_level(field.path, value, by.key_places[value], self._problems)
-        found = tuple((value, extra) for value, extra in extras if extra is not None)
-        return MultipliedAmount(phase, rounding, None, field, found)
+        factors = tuple((value, extra) for value, extra in extras if extra is not None)
+        return MultipliedAmount(phase, rounding, None, field, factors)
 
     def _extra(self, node: Node, what: str) -> tuple[int, int] | None:
-        """Read a factor of at least 1 and return what it adds, as a fraction."""
+        """Read a factor of at least 1 and return the factor less 1, as a fraction."""
         factor = decimal_of(node, what, self._problems)
         if factor is None:
             return None
@@ -201,6 +217,7 @@ class GiveReader:
         return _reduced(factor.digits - whole, whole)
 
     def _cash(self, node: Node) -> Amount | None:
+        """Read an amount of cash: fixed, or a share of money."""
         problems, digits = self._problems, self._names.digits
         entries = entries_of(node, "cash", problems, ("amount", "rate", "of", "max", "max_share", "round"))
         if entries is None:
@@ -209,6 +226,7 @@ class GiveReader:
             message = 'cash has either a fixed "amount" or a "rate", such as {rate: 5%, of: purchase.amount}'
             problems.error(node.place, Code.CONTRADICTION, message)
             return None
+
         if "amount" in entries:
             for name in ("of", "max", "max_share", "round"):
                 if name in entries:
@@ -218,19 +236,25 @@ class GiveReader:
             if fixed == 0:
                 problems.error(entries["amount"].place, Code.OUT_OF_RANGE, "cash must be above 0")
             return FixedAmount(fixed) if fixed else None
+
         return self._cashback(node, entries)
 
     def _cashback(self, node: Node, entries: dict[str, Node]) -> RatedAmount | None:
+        """Read a share of money with its caps, `max` and `max_share`."""
         problems = self._problems
         if "of" not in entries:
             problems.error(node.place, Code.MISSING_FIELD, 'cash by rate has no "of"; add one, such as purchase.amount')
             return None
+
+        # the share, and of what
         rate = fraction_of(entries["rate"], "rate", problems, most=None)
         basis = _basis_field(entries["of"], self._trigger, self._names, problems)
         if basis is not None and basis.kind is not Kind.MONEY:
             message = f"{basis.path} is {basis.kind}; cash is a share of money"
             problems.error(entries["of"].place, Code.WRONG_TYPE, message)
             return None
+
+        # the caps; a share that the rate cannot exceed is left out
         most = money_of(entries["max"], "max", problems, self._names.digits) if "max" in entries else None
         share = fraction_of(entries["max_share"], "max_share", problems) if "max_share" in entries else (1, 1)
         rounding = choice_of(entries["round"], "round", problems, Rounding) if "round" in entries else Rounding.FLOOR
@@ -240,18 +264,22 @@ class GiveReader:
         return RatedAmount(basis, *rate, rounding, most, needed)
 
     def _item(self, what: str, node: Node, whole: Node) -> Give | None:
-        """Read one unit of something that is handed out: {coupon: {template: T, valid: 30d}}, {badge: B} and so on."""
+        """Read a coupon, gift, badge or benefit, such as `{coupon: {template: T, valid: 30d}}` or `{badge: B}`."""
+        # the name of its item, of how long it is valid, and the verb of its reward event
         problems = self._problems
         key, last, verb = {
             "coupon": ("template", "valid", "issued"), "gift": ("sku", None, "awarded"),
             "badge": ("id", None, "awarded"), "benefit": ("id", "for", "granted"),
         }[what]  # fmt: skip
+
+        # a text alone is the item
         entries: dict[str, Node] | None = {key: node}
         if not isinstance(node, Scalar):
             known = [key, *([last] if last else []), *(["quantity"] if what == "gift" else [])]
             entries = entries_of(node, what, problems, tuple(known), required=(key,))
         if entries is None or key not in entries:
             return None
+
         item = name_of(entries[key], f"{key} of {what}", problems)
         quantity: int | None = 1
         if "quantity" in entries:

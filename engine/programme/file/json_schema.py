@@ -1,7 +1,7 @@
-"""Describe the programme file as a JSON Schema, for editors that complete and flag while one writes.
+"""Describe the programme file as a JSON Schema, for editors that complete names and flag mistakes.
 
-It is built from the tables that the loader reads by. It knows names and shapes; what tests mean together, and which
-field belongs to which event, `programme check` knows.
+It is built from the tables that the loader uses. It knows names and shapes; only `programme check` knows what tests
+mean together, and which field belongs to which event.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ _PREFIXES = {
 
 def json_schema() -> Schema:
     """Return the JSON Schema (2020-12) of a programme file."""
+    # the sections, besides those of the terms
     sections: dict[str, Schema] = {
         "schema": {"const": SCHEMA},
         "programme": _SCALAR,
@@ -74,6 +75,8 @@ def json_schema() -> Schema:
         EXAMPLES: _list_of(_ref("case")),
     }
     document = _object(sections | _terms(), REQUIRED_SECTIONS)
+
+    # what sections refer to, some of it to itself
     definitions = {"condition": _condition(), "line": _line(), "rule": _rule(), "give": _give(), "limit": _limit()}
     definitions |= {"case": _case()}
     return {
@@ -85,7 +88,8 @@ def json_schema() -> Schema:
 
 
 def _terms() -> dict[str, Schema]:
-    """Return the sections of `load_terms`."""
+    """Return the sections that `file.terms` reads."""
+    # tiers and the catalogue
     validity: Schema = {"anyOf": [_DURATION, {"const": "none"}]}
     level = _object({"id": _SCALAR, "from": _NUMBER, "benefits": _list_of(_SCALAR)}, ("id", "from"))
     reward: dict[str, Schema] = {
@@ -100,6 +104,8 @@ def _terms() -> dict[str, Schema]:
         "metric": {"type": "string"}, "window": window, "downgrade": _choice(Downgrade), "grace": validity,
         "levels": _list_of(level) | {"minItems": 1},
     }  # fmt: skip
+
+    # points, referrals and contests
     points: dict[str, Schema] = {
         "validity": validity, "round_expiry": _choice(RoundExpiry), "liability_per_point": _NUMBER,
     }  # fmt: skip
@@ -113,6 +119,7 @@ def _terms() -> dict[str, Schema]:
         "id": _SCALAR, "metric": _choice(ContestMetric), "winners": _NUMBER,
         "period": {"anyOf": [_choice(CONTEST_PERIODS), span]},
     }  # fmt: skip
+
     return {
         "points": _object(points),
         "refunds": _object({"window": _DURATION, "negative": _choice(Negative)}),
@@ -151,10 +158,12 @@ def _tests(kind: Kind) -> Schema:
     value = _VALUES[kind]
     if kind is Kind.CLOCK:
         return _object({"from": value, "to": value})
+
     named: dict[str, Schema] = {}
     for test in TESTS[kind]:
         listing = test.value in ("in", "not_in", "contains_any", "contains_all", "between")
         named[test.value] = _TRUTH if test.value == "exists" else _list_of(value) if listing else value
+
     shapes = [_object(named)]
     if "eq" in named:
         shapes.append(value)
@@ -168,6 +177,7 @@ def _fields(fields: Iterable[Field]) -> dict[str, Schema]:
 
 
 def _condition() -> Schema:
+    # fields of all events, as the schema does not know what the rule is on
     every = [field for trigger, fields in FIELDS.items() if trigger != LINE for field in fields.values()]
     properties = _fields([*every, *TIME_FIELDS.values(), *MEMBER_FIELDS.values()])
     properties |= {path: {} for path in sorted(LATER_PATHS)}
@@ -180,6 +190,8 @@ def _condition() -> Schema:
         "not": _ref("condition"),
         "items": _items(),
     }
+
+    # paths that end with a name of the author's
     patterns = {f"^{prefix.replace('.', '[.]')}[.].": _tests(kind) for prefix, kind in _PREFIXES.items()}
     patterns |= {"^(derived|history)[.].": {}, "^referral[.]referee[.].": {}}
     return _object(properties) | {"patternProperties": patterns}
@@ -210,6 +222,7 @@ def _rule() -> Schema:
         "repeat": _choice(Repeat),
     }  # fmt: skip
     draw: dict[str, Schema] = {"chance": _SHARE, "seed": _SCALAR, "commit": {"type": "string"}}
+
     return _object(
         {
             "id": _SCALAR,

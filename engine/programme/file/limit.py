@@ -39,10 +39,13 @@ class LimitReader:
         return tuple(limit for item in node.items if (limit := self._limit(item)) is not None)
 
     def _limit(self, node: Node) -> Limit | None:
+        """Return the limit at `node`, None where it cannot be read or is not judged yet."""
         problems = self._problems
         entries = entries_of(node, "a limit", problems, _LIMIT, required=("per",))
         if entries is None:
             return None
+
+        # whom and what it counts, and how much it allows
         if ("max" in entries) == ("times" in entries):
             message = 'a limit has either "max" (how much) or "times" (how often); write each as a limit of its own'
             problems.error(node.place, Code.CONTRADICTION, message)
@@ -52,6 +55,8 @@ class LimitReader:
         unit = self._unit(entries)
         most = self._most(entries["max"], unit) if "max" in entries else None
         times = integer_of(entries["times"], "times", problems, least=1) if "times" in entries else None
+
+        # what does not go together
         if times is not None and over is Over.TRIM:
             message = '"times" counts whole awards and cannot trim one; take out "over" or use "max"'
             problems.error(entries["over"].place, Code.CONTRADICTION, message)
@@ -60,6 +65,7 @@ class LimitReader:
             return None
         if per is None or every is None or unit is None:
             return None
+
         if per == "campaign":
             scope = LimitScope(every, "times" if times is not None else unit, is_shared=True)
         else:
@@ -69,7 +75,7 @@ class LimitReader:
         return None if most is None else MaxLimit(scope, most, over or Over.TRIM, node.place)
 
     def _unit(self, entries: dict[str, Node]) -> str | None:
-        """Return the unit whose amount is capped; where a rule gives two, the limit must say."""
+        """Return the unit that the limit counts; if the rule gives several, the limit must name one."""
         if "unit" in entries:
             text = text_of(entries["unit"], "unit", self._problems)
             text = self._names.currency if text == "cash" else text
@@ -91,7 +97,10 @@ class LimitReader:
         return integer_of(node, "max", self._problems, least=1)
 
     def _per(self, node: Node) -> tuple[str | None, Field | None]:
-        """Return whose uses count together, `member` or `campaign`, None where it is wrong, and by which field."""
+        """Return `member` or `campaign`, whose uses count together, and the field by which they count apart.
+
+        Both are None where it is wrong.
+        """
         if isinstance(node, Sequence):
             return self._per_value(node)
         text = text_of(node, "per", self._problems)
@@ -102,6 +111,7 @@ class LimitReader:
         return text, None
 
     def _per_value(self, node: Sequence) -> tuple[str | None, Field | None]:
+        """Read `[member, FIELD]`."""
         texts = [text_of(item, "per", self._problems) for item in node.items]
         if len(texts) == 2 and texts[0] not in (None, "member"):
             self._problems.unknown(node.items[0].place, Code.UNKNOWN_VALUE, "per", texts[0] or "", ["member"])
@@ -110,6 +120,8 @@ class LimitReader:
             message = "per must be member, campaign, or [member, FIELD] with one field, such as [member, share.object]"
             self._problems.error(node.place, Code.WRONG_TYPE, message)
             return None, None
+
+        # a field whose values may be remembered in the clear
         place = node.items[1].place
         field = self._names.field(texts[1], place, self._trigger, self._problems)
         if field is not None and is_personal(field, self._trigger):

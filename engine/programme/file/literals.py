@@ -1,4 +1,4 @@
-"""Parse durations, times, dates and quantities, and the literals that fields of each kind are compared with.
+"""Parse durations, times, dates and quantities: the constants with which conditions compare fields.
 
 As in `scalars`, each function returns the value, or None after it has recorded what is wrong.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.programme.conditions import Duration, Kind
 from engine.programme.file.nodes import Scalar
@@ -32,7 +32,14 @@ _MINUTE_MS = 60_000
 _HOUR_MS = 3_600_000
 QUANTITY_DECIMALS = 6
 DAYS_MAX = 36_525
-"""A hundred years: longer is not meant, and stays within what the calendar can hold."""
+"""A hundred years: nobody means longer, and the calendar cannot hold much more."""
+
+
+class Measures(NamedTuple):
+    """Say how a programme writes values: the decimals of its currency, and its calendar."""
+
+    digits: int
+    calendar: Calendar
 
 
 class Weekday(StrEnum):
@@ -57,21 +64,24 @@ def duration_of(node: Node, what: str, problems: Problems, *, least: int = 1) ->
     text = text_of(node, what, problems)
     if text is None:
         return None
+
+    # a number and a unit
     match = _DURATION.match(text)
     if match is None:
         message = f"{what} must be a duration such as 15m, 6h, 90d, 8w, 12mo or 1y, not {kind_of(node)}"
         problems.error(node.place, Code.WRONG_TYPE, message)
         return None
     number, unit = int(match[1]), match[2]
-    found = {
+    length = {
         "m": Duration(ms=number * _MINUTE_MS), "h": Duration(ms=number * _HOUR_MS), "d": Duration(days=number),
         "w": Duration(days=number * 7), "mo": Duration(months=number), "y": Duration(months=number * 12),
     }[unit]  # fmt: skip
-    if number < least or length_ms(found) > DAYS_MAX * DAY_MS:
+
+    if number < least or length_ms(length) > DAYS_MAX * DAY_MS:
         message = f"{what} must be from {least}{unit} to a hundred years, not {text}"
         problems.error(node.place, Code.OUT_OF_RANGE, message)
         return None
-    return found
+    return length
 
 
 def validity_of(node: Node, problems: Problems) -> Duration | None:
@@ -82,7 +92,7 @@ def validity_of(node: Node, problems: Problems) -> Duration | None:
 
 
 def length_ms(duration: Duration) -> int:
-    """Return about how long a duration is, by which durations are compared: a month counts 365.25 days / 12."""
+    """Return about how long a duration is, to compare it with others; a month counts 365.25 days / 12."""
     return duration.ms + duration.days * DAY_MS + duration.months * (36_525 * DAY_MS // 1200)
 
 
@@ -103,16 +113,17 @@ def day_of(node: Node, what: str, problems: Problems) -> int | None:
     text = text_of(node, what, problems)
     if text is None:
         return None
+
     match = _DATE.match(text)
     try:
-        found = None if match is None else date(*map(int, match.groups()))
+        day = None if match is None else date(*map(int, match.groups()))
     except ValueError:
-        found = None
-    if found is None or not 1970 <= found.year < 3000:
+        day = None
+    if day is None or not 1970 <= day.year < 3000:
         message = f"{what} must be a date such as 2026-07-01, from 1970 to 2999, not {kind_of(node)}"
         problems.error(node.place, Code.WRONG_TYPE, message)
         return None
-    return found.toordinal() - DAY_ZERO
+    return day.toordinal() - DAY_ZERO
 
 
 def instant_of(node: Node, what: str, problems: Problems, calendar: Calendar) -> int | None:
@@ -131,19 +142,21 @@ def instant_of(node: Node, what: str, problems: Problems, calendar: Calendar) ->
 
 
 def literal_of(  # noqa: C901, PLR0911  one answer for each kind
-    kind: Kind, node: Node, what: str, problems: Problems, measures: tuple[int, Calendar]
+    kind: Kind, node: Node, what: str, problems: Problems, measures: Measures
 ) -> Literal | None:
-    """Read what a field of `kind` is compared with; `measures`: the currency's digits, and the programme's calendar."""
-    digits, calendar = measures
+    """Read a constant with which a field of `kind` is compared."""
     match kind:
+        # numbers and truth values
         case Kind.MONEY:
-            return money_of(node, what, problems, digits)
+            return money_of(node, what, problems, measures.digits)
         case Kind.DECIMAL:
             return money_of(node, what, problems, QUANTITY_DECIMALS, unit="number")
         case Kind.INTEGER:
             return integer_of(node, what, problems, least=-INT64_MAX)
         case Kind.BOOLEAN:
             return boolean_of(node, what, problems)
+
+        # days and times
         case Kind.WEEKDAY:
             chosen = choice_of(node, what, problems, Weekday)
             return None if chosen is None else list(Weekday).index(chosen)
@@ -152,10 +165,11 @@ def literal_of(  # noqa: C901, PLR0911  one answer for each kind
         case Kind.DATE:
             return day_of(node, what, problems)
         case Kind.INSTANT:
-            return instant_of(node, what, problems, calendar)
+            return instant_of(node, what, problems, measures.calendar)
         case Kind.AGE:
             return duration_of(node, what, problems)
         case Kind.RECURRING:
             return duration_of(node, what, problems, least=0)
+
         case _:
             return text_of(node, what, problems)

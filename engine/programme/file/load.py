@@ -1,4 +1,4 @@
-"""Load a programme file: text to a checked model, with every problem found at once."""
+"""Load a programme file: from text to a checked model, with all problems at once."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ SCHEMA = "guerdon/1"
 NAMED_MAX = 20
 REQUIRED_SECTIONS = ("schema", "programme", "timezone", "currency", "rules")
 EXAMPLES = "tests"
-"""The section of golden examples: checked, and no part of what judges."""
+"""The section of golden examples: checked, and not used in judging."""
 _KNOWN = (*REQUIRED_SECTIONS, "derived", "metrics", "segments", *TERM_SECTIONS, EXAMPLES)
 _READ_AS = {
     "derived": (DERIVED_PREFIX, "derived field", "derived.{}"),
     "metrics": (HISTORY_PREFIX, "metric", "history.{}"),
     "segments": (SEGMENT_PREFIX, "segment", "it by member.segment: {{contains: {}}}"),
 }
-"""What a section defines: how it stands among what was read, what it is called, how it is read."""
+"""By section: the prefix of its names in conditions, what it defines, and how a rule reads it."""
 _DIGITS_UNKNOWN = max(MINOR_DIGITS.values())
-"""With an unknown currency, amounts are read as precisely as any: the currency alone is the problem."""
+"""With an unknown currency, amounts may have the most decimals of any: only the currency is an error then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Hold the programme (None where an error keeps it from being used), its problems in file order, and its tests."""
+    """Hold a programme (None where an error keeps it from being used), its problems in file order, and its examples."""
 
     programme: Programme | None
     problems: tuple[Problem, ...]
@@ -61,12 +61,12 @@ class Loaded:
 
     @property
     def not_judged(self) -> tuple[Problem, ...]:
-        """Return what is right and beyond this release: such a programme can be checked and cannot be activated."""
+        """Return the parts that are right but that this release does not judge: they keep it from being activated."""
         return tuple(problem for problem in self.problems if problem.severity is Severity.NOT_JUDGED)
 
 
 def refused(loaded: Loaded, name: str) -> str | None:
-    """Return why a checked programme cannot judge events in this release, in one sentence that names each place."""
+    """Return in a sentence, with each place, why this release cannot judge by a checked programme; None: it can."""
     if not loaded.not_judged:
         return None
     places = ", ".join(
@@ -98,7 +98,7 @@ def load_programme(text: str, name: str) -> Loaded:
 
 
 def load_tree(tree: Node, name: str) -> Loaded:
-    """Check a programme that stands within another file, `name` being that file's."""
+    """Check a programme that is part of another file, whose name is `name`."""
     return _loaded(tree, name, Problems(name))
 
 
@@ -110,58 +110,61 @@ def _loaded(tree: Node, name: str, problems: Problems) -> Loaded:
 
 
 def canonical_digest(tree: Mapping) -> str:
-    """Return the hex sha256 of what judges: comments, layout, quotes, the order of names and `tests` do not count."""
+    """Return the hex sha256 of a programme without its comments, layout, quotes, order of names, and `tests`."""
     judging = {name: plain(node) for name, node in tree.entries.items() if name != EXAMPLES}
     canonical = json.dumps(judging, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _programme(tree: Node, problems: Problems) -> Programme | None:
+    """Read all sections; return the programme, or None where it has no id, time zone or currency."""
     entries = entries_of(tree, "a programme", problems, _KNOWN, required=REQUIRED_SECTIONS)
     if entries is None:
         return None
+    assert isinstance(tree, Mapping)  # noqa: S101  entries_of has refused everything else
+
+    # the head
     if "schema" in entries:
         _check_schema(entries["schema"], problems)
     identifier = name_of(entries["programme"], "programme", problems) if "programme" in entries else None
     timezone = _timezone(entries["timezone"], problems) if "timezone" in entries else None
     currency = _currency(entries["currency"], problems) if "currency" in entries else None
     digits = _DIGITS_UNKNOWN if currency is None else MINOR_DIGITS[currency]
+
+    # what rules may name, in the order in which one may name the other
     names = Names(digits, currency or "cash", calendar_of(timezone or "UTC"))
-    _read_names(entries, names, problems)
+    if "derived" in entries:
+        read_derived(entries["derived"], names, problems)
+    if "metrics" in entries:
+        read_metrics(entries["metrics"], names, problems, entries.get("derived"))
     terms = TermsReader(names, problems).terms(entries)
     names.points = terms.points
     if "segments" in entries:
         read_segments(entries["segments"], names, problems)
+
+    # the rules, and what all of it means together
     rules = _rules(entries["rules"], problems, names) if "rules" in entries else ()
     checker = Checker(Possibilities(currency, names.calendar), problems)
     checker.rules(rules)
     if "referral" not in entries:
         warn_without_referral(rules, problems)
-    assert isinstance(tree, Mapping)  # noqa: S101  entries_of has refused everything else
     _check_names(entries, names, checker, problems)
+
     if identifier is None or timezone is None or currency is None:
         return None
     return Programme(
-        identifier,
-        timezone,
-        currency,
-        rules,
-        canonical_digest(tree),
-        tuple(m for m in names.metrics.values() if m is not None),
-        terms,
+        id=identifier,
+        timezone=timezone,
+        currency=currency,
+        rules=rules,
+        digest=canonical_digest(tree),
+        metrics=tuple(metric for metric in names.metrics.values() if metric is not None),
+        terms=terms,
     )
 
 
-def _read_names(entries: dict[str, Node], names: Names, problems: Problems) -> None:
-    """Read what rules and terms may name, in the order in which one may name the other."""
-    if "derived" in entries:
-        read_derived(entries["derived"], names, problems)
-    if "metrics" in entries:
-        read_metrics(entries["metrics"], names, problems, entries.get("derived"))
-
-
 def _check_names(entries: dict[str, Node], names: Names, checker: Checker, problems: Problems) -> None:
-    """Record metrics and segments that nothing can be in, and what no rule reads."""
+    """Record metrics and segments whose conditions can never hold, and definitions that no rule reads."""
     sections = {name: node for name in _READ_AS if isinstance(node := entries.get(name), Mapping)}
     for name, metric in names.metrics.items():
         if metric is not None:
@@ -169,6 +172,7 @@ def _check_names(entries: dict[str, Node], names: Names, checker: Checker, probl
     for name, condition in names.segments.items():
         if condition is not None:
             checker.condition(condition, sections["segments"].key_places[name])
+
     for section, node in sections.items():
         prefix, what, example = _READ_AS[section]
         for name, place in node.key_places.items():

@@ -1,7 +1,7 @@
-"""Read YAML text into a tree of places and texts: no types are guessed, nothing is constructed, nothing is expanded.
+"""Read YAML text into a tree of texts with their places: no types are guessed, nothing is constructed or expanded.
 
-Scalars stay text, so that `NO`, `17:00`, `010` and `50.10` mean what their author wrote. The parser is pulled event by
-event, so nesting is bounded before it grows, and aliases are refused before they multiply.
+Scalars stay text, so that `NO`, `17:00`, `010` and `50.10` mean what their author wrote. The parser is asked for one
+event at a time, so nesting is bounded before it grows, and aliases are refused before they multiply.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Node = Scalar | Sequence | Mapping
 
 
 def plain(node: Node) -> object:
-    """Return what a node says as lists, dictionaries and texts."""
+    """Return a node as lists, dictionaries and texts."""
     if isinstance(node, Mapping):
         return {key: plain(value) for key, value in node.entries.items()}
     if isinstance(node, Sequence):
@@ -64,7 +64,7 @@ def plain(node: Node) -> object:
 
 
 class _Unusable(Exception):  # noqa: N818  it ends the reading; the problem is recorded where it is raised
-    """Stop reading: what follows cannot be placed."""
+    """Stop reading: the rest cannot be read."""
 
 
 def text_in(path: Path, problems: Problems) -> str | None:
@@ -84,17 +84,20 @@ def text_in(path: Path, problems: Problems) -> str | None:
 
 
 def read_tree(text: str, problems: Problems) -> Node | None:
-    """Return the tree of the one document in `text`, or None where there is none that can be read."""
+    """Return the tree of the only document in `text`, or None where there is none that can be read."""
     if len(text) > TEXT_CHARACTERS_MAX:
         problems.error(
             NOWHERE, Code.TOO_LARGE, f"the file is longer than {TEXT_CHARACTERS_MAX:,} characters; split the programme"
         )
         return None
+
     try:
         events = yaml.parse(text, Loader=yaml.CSafeLoader)
         return _Reader(events, problems).document()
     except _Unusable:
         return None
+
+    # each way in which a text can fail to be YAML has its own place and sentence
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         # Where the text ends too early, the mark may be in the line after it.
@@ -112,7 +115,7 @@ def read_tree(text: str, problems: Problems) -> Node | None:
 
 
 def place_at(text: str, index: int) -> Place:
-    """Return line and column of a character, by what YAML takes for the end of a line."""
+    """Return line and column of a character, with the ends of lines that YAML knows."""
     breaks = [match.end() for match in _LINE_BREAK.finditer(text, 0, index)]
     return Place(len(breaks) + 1, index - (breaks[-1] if breaks else 0) + 1)
 
@@ -123,7 +126,7 @@ def _place(event: yaml.Event) -> Place:
 
 
 class _Reader:
-    """Build the tree from the parser's events, with a stack of our own instead of recursion without end."""
+    """Build the tree from the parser's events, within a bounded depth and number of nodes."""
 
     def __init__(self, events: Iterator[yaml.Event], problems: Problems) -> None:
         self._events = events
@@ -146,8 +149,11 @@ class _Reader:
         return root
 
     def _node(self, event: yaml.NodeEvent, depth: int) -> Node:
+        """Read the node that begins with an event."""
         place = _place(event)
         self._bound(place, depth)
+
+        # what would make the same text mean different things is recorded, and read on without it
         if isinstance(event, yaml.AliasEvent):
             message = f'"*{shown(str(event.anchor))}" is an alias; write the value out'
             self._problems.error(place, Code.ANCHOR, message)
@@ -158,6 +164,7 @@ class _Reader:
         if getattr(event, "tag", None) is not None:
             message = f'"{shown(str(event.tag))}" is a tag, which these files do not have; take it out'  # type: ignore[attr-defined]
             self._problems.error(place, Code.TAG, message)
+
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(place, depth)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -165,6 +172,7 @@ class _Reader:
         return Scalar(event.value, plain=event.style in (None, ""), place=place)  # type: ignore[attr-defined]
 
     def _bound(self, place: Place, depth: int) -> None:
+        """Stop where the tree is too deep or too large."""
         self._nodes += 1
         if depth > DEPTH_MAX:
             self._problems.error(place, Code.TOO_DEEP, f"nested deeper than {DEPTH_MAX} levels; flatten it")
@@ -198,6 +206,7 @@ class _Reader:
         return Mapping(entries, key_places, place)
 
     def _enter(self, key: Node, value: Node, entries: dict[str, Node], key_places: dict[str, Place]) -> None:
+        """Add an entry to a mapping, or record why its name cannot stand there."""
         if not isinstance(key, Scalar):
             self._problems.error(key.place, Code.WRONG_TYPE, "a name must be a word here, not a list or a mapping")
         elif key.plain and key.text == "<<":

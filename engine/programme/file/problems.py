@@ -78,13 +78,12 @@ class Problem:
 
 
 NAMES_COMPARED_MAX = 100
-"""So many misspelt names of one file are compared with the right ones; a file with more is not a misspelt one."""
+"""How many unknown names of a file are compared with the right ones; a file with more was not misspelt."""
 NAME_COMPARED_MAX = 60
-"""A name of more characters is no misspelt one."""
+"""The length up to which an unknown name is compared; a longer one was not misspelt."""
 NAMES_LISTED_MAX = 12
 _BEGINNING = 3
-"""So many characters of a name stand for it, where nothing else begins so."""
-
+"""How many characters two names must share at their beginning for one to be taken for the other."""
 
 PROBLEMS_MAX = 1_000
 
@@ -94,10 +93,10 @@ class Problems:
 
     def __init__(self, file: str) -> None:
         self._file = file
-        self._found: list[Problem] = []
+        self._problems: list[Problem] = []
         self._compared = 0
         self.errors = 0
-        """How many errors there were so far, those that there was no room for, too."""
+        """How many errors there have been, with those beyond the first 1,000 problems."""
 
     def error(self, place: Place, code: Code, message: str, suggestion: str | None = None) -> None:
         """Record something that keeps the programme from being used."""
@@ -122,24 +121,27 @@ class Problems:
         elsewhere: Iterable[str] = (),
         none: str = "take it out",
     ) -> str | None:
-        """Record a name that the language does not have here, and return the one of `known` that was probably meant.
+        """Record a name that the language does not have here, and return which of `known` was probably meant.
 
-        Whoever reads on as if that had been written spares the author errors that are none.
+        Reading on with that one saves the author from errors that only follow from the misspelt name.
 
         Args:
             place: of the name.
             code: of the problem.
-            what: the name is one of.
+            what: the name stands for.
             name: as it is written.
             known: the names that may stand here.
-            elsewhere: names that may stand in other places, one of which may be meant.
+            elsewhere: names that may stand in other places.
             none: what to do where no name may stand here.
         """
+        # after many unknown names, spend no more time on likeness
         names = list(known)
         self._compared += 1
         if self._compared > NAMES_COMPARED_MAX:
             self.error(place, code, f'unknown {what} "{shown(name)}"; known here: {_listed(names)}')
             return None
+
+        # the likeliest name of this place, else of another
         here = nearest(name, names)
         suggestion = here or nearest(name, elsewhere)
         if suggestion:
@@ -150,28 +152,28 @@ class Problems:
         return here
 
     def _add(self, problem: Problem) -> None:
-        """Keep a problem while there is room; the first error is always kept, as it decides."""
+        """Add a problem while there is room; the first error is always added, as it decides."""
         self.errors += problem.severity is Severity.ERROR
-        if len(self._found) < PROBLEMS_MAX or (problem.severity is Severity.ERROR and not self.any_error):
-            self._found.append(problem)
+        if len(self._problems) < PROBLEMS_MAX or (problem.severity is Severity.ERROR and not self.any_error):
+            self._problems.append(problem)
 
     @property
     def any_error(self) -> bool:
         """Whether one of them keeps the programme from being used."""
-        return any(problem.severity is Severity.ERROR for problem in self._found)
+        return any(problem.severity is Severity.ERROR for problem in self._problems)
 
     def in_order(self) -> tuple[Problem, ...]:
         """Return all of them by place."""
-        return tuple(sorted(self._found, key=lambda problem: (problem.line, problem.column, problem.code)))
+        return tuple(sorted(self._problems, key=lambda problem: (problem.line, problem.column, problem.code)))
 
 
 def unusable(file: str, problems: Sequence[Problem], again: str) -> str:
-    """Return in one sentence that a file cannot be used as it has errors, or why it cannot be read.
+    """Return a sentence that says how many errors keep a file from being used, or why it cannot be read.
 
     Args:
         file: its name.
-        problems: what was found, at least one error among them.
-        again: what to do when the errors are corrected.
+        problems: of the file, at least one of them an error.
+        again: what to do, in words.
     """
     unreadable = next((problem for problem in problems if problem.code is Code.UNREADABLE), None)
     if unreadable is not None:
@@ -186,14 +188,17 @@ def shown(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the name of `known` with the fewest typing errors between it and `name`, if they are few for its length.
+    """Return which of `known` is most like `name`; None if none is like enough for its length.
 
-    Of names with dots the parts that both have count as right, and the others are compared.
+    Likeness is the number of typing errors between two names. Of names with dots, only the parts that differ are
+    compared.
     """
     best, fewest = None, 0
     for candidate in known if len(name) <= NAME_COMPARED_MAX else ():
         one, other = _apart(name.lower(), candidate.lower())
         distance = _distance(one, other)
+
+        # one begins like the other, or there are few typing errors
         is_begun = min(len(one), len(other)) >= _BEGINNING and (one.startswith(other) or other.startswith(one))
         is_near = is_begun or distance <= max(1, (min(len(one), len(other)) + 2) // 4)
         if is_near and (best is None or distance < fewest):
@@ -202,9 +207,9 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def names_like(name: str, known: Iterable[str]) -> str:
-    """Return the names that are most like `name`, with a mark where there are more.
+    """Return the names that are most like `name` in a sentence, with a mark if there are more.
 
-    What has the same first parts comes first, then what is spelt like it.
+    Names with the same first parts come first, and among them those with the fewest typing errors.
     """
     names = list(known)
     if len(name) > NAME_COMPARED_MAX:
@@ -225,7 +230,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _apart(one: str, other: str) -> tuple[str, str]:
-    """Return two names without the parts between dots with which both begin, and those with which both end."""
+    """Return two names without the parts between dots that both begin or end with."""
     left, right = one.split("."), other.split(".")
     while len(left) > 1 and len(right) > 1 and left[0] == right[0]:
         left, right = left[1:], right[1:]
@@ -236,6 +241,7 @@ def _apart(one: str, other: str) -> tuple[str, str]:
 
 def _distance(a: str, b: str) -> int:
     """Count the insertions, deletions, substitutions and swaps of neighbours that turn `a` into `b`."""
+    # a row holds the distances of one beginning of `a` to every beginning of `b`
     before: list[int] = []
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):

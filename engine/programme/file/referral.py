@@ -1,4 +1,4 @@
-"""Read the section `referral` of a programme: how members are attributed to who referred them."""
+"""Read the section `referral` of a programme: how members are attributed to their referrers."""
 
 from __future__ import annotations
 
@@ -25,21 +25,24 @@ _PERIODS = tuple(Every)
 
 
 def referral_of(node: Node, problems: Problems) -> ReferralTerms:
-    """Return the terms of referrals at `node`; what is left out is as the language has it."""
+    """Return the terms of referrals at `node`; what is left out has the language's default."""
     entries = entries_of(node, "referral", problems, _REFERRAL) or {}
-    found: dict[str, Any] = {}
+    terms: dict[str, Any] = {}
+
     if "attribution" in entries:
-        found["attribution"] = choice_of(entries["attribution"], "attribution", problems, Touches)
+        terms["attribution"] = choice_of(entries["attribution"], "attribution", problems, Touches)
     for name in ("touch_window", "claim_window"):
         if name in entries:
-            found[name] = duration_of(entries[name], name, problems)
+            terms[name] = duration_of(entries[name], name, problems)
     if "block" in entries:
-        found["block"] = _words(entries["block"], "block", problems, Block)
+        terms["block"] = _words(entries["block"], "block", problems, Block)
     if "flag" in entries:
-        found["flag"] = _words(entries["flag"], "flag", problems, Flag)
+        terms["flag"] = _words(entries["flag"], "flag", problems, Flag)
     if "max_per_referrer" in entries:
-        found["times"], found["every"] = _most(entries["max_per_referrer"], problems)
-    return ReferralTerms(**{name: value for name, value in found.items() if value is not None})
+        terms["times"], terms["every"] = _most(entries["max_per_referrer"], problems)
+
+    # None stands for what could not be read
+    return ReferralTerms(**{name: value for name, value in terms.items() if value is not None})
 
 
 def _words(node: Node, what: str, problems: Problems, words: type[WordT]) -> tuple[WordT, ...]:

@@ -1,4 +1,4 @@
-"""Read one rule: when it is judged, whom it treats, and how it stands among others; gives and limits have readers."""
+"""Read one rule: when it is judged, which members it treats, and its place among others."""
 
 from __future__ import annotations
 
@@ -44,11 +44,13 @@ class RuleReader:
         self._ids: dict[str, Place] = {}
 
     def rule(self, node: Node) -> Rule | None:
-        """Return the rule at `node`, or None where something essential is missing (which is recorded)."""
+        """Return the rule at `node`, or None after recording that it has no id or no event."""
         problems = self._problems
         entries = entries_of(node, "a rule", problems, _RULE, required=("id", "on", "give"))
         if entries is None:
             return None
+
+        # what it is on, when it holds, what it gives
         identifier = self._id(entries["id"]) if "id" in entries else None
         trigger = self._trigger(entries["on"]) if "on" in entries else None
         conditions = WhenReader(problems, trigger, self._names)
@@ -56,6 +58,8 @@ class RuleReader:
         hold = duration_of(entries["hold"], "hold", problems) if "hold" in entries else None
         reader = GiveReader(problems, trigger, self._names, hold)
         gives = reader.gives(entries["give"]) if "give" in entries else ()
+
+        # all that may be left out
         units = list(dict.fromkeys(give.unit for give in gives))
         limits = LimitReader(problems, trigger, self._names, units)
         parts = {
@@ -72,6 +76,7 @@ class RuleReader:
             "draw": self._draw(entries["draw"]) if "draw" in entries else None,
             "group": self._group(entries["group"]) if "group" in entries else None,
         }
+
         if identifier is None or trigger not in TRIGGERS:
             return None
         rule = Rule(identifier, TRIGGERS[trigger], when, gives, place=entries["id"].place, **parts)  # type: ignore[arg-type]
@@ -108,12 +113,12 @@ class RuleReader:
         entries = entries_of(node, "active", self._problems, ("from", "until")) or {}
         calendar = self._names.calendar
         bounds = {name: instant_of(value, name, self._problems, calendar) for name, value in entries.items()}
-        found = Active(bounds.get("from"), bounds.get("until"), node.place)
-        if found.from_ms is not None and found.until_ms is not None and found.from_ms >= found.until_ms:
+        active = Active(bounds.get("from"), bounds.get("until"), node.place)
+        if active.from_ms is not None and active.until_ms is not None and active.from_ms >= active.until_ms:
             message = "active ends before it begins, as until is exclusive; the rule would never match"
             self._problems.error(node.place, Code.NEVER_MATCHES, message)
             return Active()
-        return found
+        return active
 
     def _cohort(self, node: Node) -> Cohort | None:
         entries = entries_of(node, "cohort", self._problems, ("salt", "treat"), required=("salt", "treat"))
@@ -132,6 +137,7 @@ class RuleReader:
         entries = entries_of(node, "draw", problems, ("chance", "seed", "commit"), required=("chance",))
         if entries is None:
             return None
+
         if ("seed" in entries) == ("commit" in entries):
             message = 'a draw has either a "seed" or a "commit" (the SHA-256 of a secret); write one of them'
             problems.error(node.place, Code.CONTRADICTION, message)
@@ -139,6 +145,8 @@ class RuleReader:
         chance = fraction_of(entries["chance"], "chance", problems) if "chance" in entries else None
         if chance is not None and not chance[0]:
             problems.error(entries["chance"].place, Code.NEVER_GIVES, "nobody wins with a chance of 0; write another")
+
+        # a secret is checked, and not judged yet
         if "commit" in entries:
             text = text_of(entries["commit"], "commit", problems)
             if text is not None and not _SECRET_HASH.match(text):
@@ -146,6 +154,7 @@ class RuleReader:
                 problems.error(entries["commit"].place, Code.WRONG_TYPE, message)
             problems.not_judged(entries["commit"].place, "a draw by a secret (commit)")
             return None
+
         seed = name_of(entries["seed"], "seed", problems)
         return None if seed is None or chance is None else Draw(seed, *chance)
 
@@ -159,5 +168,5 @@ class RuleReader:
 
 
 def _all_read(node: Node | None, limits: tuple[Limit, ...]) -> bool:
-    """Whether every limit that is written was read: of one that is wrong or not judged, nothing is known."""
+    """Whether every limit that is written was read; a wrong one may be the bound that seems to be missing."""
     return node is None or (isinstance(node, Sequence) and len(node.items) == len(limits))

@@ -1,4 +1,4 @@
-"""Parse the text of a value by the type of the field that it fills; no amount ever passes through a float.
+"""Parse the text of a value by the type of its field; no amount ever passes through a float.
 
 Each function returns the value, or None after it has recorded what is wrong.
 """
@@ -40,7 +40,7 @@ EnumT = TypeVar("EnumT", bound="StrEnum")
 
 
 def kind_of(node: Node) -> str:
-    """Name what was written, for a message."""
+    """Return a word for what was written, for a message."""
     if isinstance(node, Mapping):
         return "a mapping"
     if isinstance(node, Sequence):
@@ -134,11 +134,15 @@ def fraction_of(node: Node, what: str, problems: Problems, most: int | None = 1)
     text = text_of(node, what, problems)
     if text is None:
         return None
+
+    # the form
     match = _SHARE.match(text)
     if match is None or (match["of"] is not None and not int(match["of"])):
         message = f"{what} must be a share such as 5% or 1/200, not {kind_of(node)}"
         problems.error(node.place, Code.WRONG_TYPE, message)
         return None
+
+    # the fraction, of a percentage or as it is written
     if match["of"] is not None:
         numerator, denominator = int(match["part"]), int(match["of"])
     else:
@@ -147,6 +151,7 @@ def fraction_of(node: Node, what: str, problems: Problems, most: int | None = 1)
     if most is not None and numerator > most * denominator:
         problems.error(node.place, Code.OUT_OF_RANGE, f"{what} must be at most {most:.0%}, not {shown(text)}")
         return None
+
     common = gcd(numerator, denominator)
     return numerator // common, denominator // common
 

@@ -41,7 +41,7 @@ _PRICED: frozenset[str] = frozenset(("points_per", "min_points", "max_share"))
 _OF_OTHER_KINDS: dict[RewardKind | None, frozenset[str]] = {
     RewardKind.MONEY: frozenset(("points",)), RewardKind.GIFT: _PRICED, RewardKind.COUPON: _PRICED,
 }  # fmt: skip
-"""What would have no effect on a reward, by its kind."""
+"""By the kind of a reward, the names that belong to other kinds and would have no effect."""
 
 
 class TermsReader:
@@ -52,14 +52,14 @@ class TermsReader:
         self._problems = problems
 
     def terms(self, entries: dict[str, Node]) -> Terms:
-        """Return the terms that the sections among `entries` set, the others as the language has them."""
+        """Return the terms that the sections among `entries` set; the others have the language's defaults."""
         read = {
             "points": self._points, "refunds": self._refunds, "tiers": self._tiers, "catalogue": self._catalogue,
             "reserve_for": self._reserve_for, "contests": ContestReader(self._names, self._problems).contests,
             "referral": self._referral,
         }  # fmt: skip
-        found = {name: reader(entries[name]) for name, reader in read.items() if name in entries}
-        return Terms(**{name: value for name, value in found.items() if value is not None})  # type: ignore[arg-type]
+        terms = {name: reader(entries[name]) for name, reader in read.items() if name in entries}
+        return Terms(**{name: value for name, value in terms.items() if value is not None})  # type: ignore[arg-type]
 
     def _points(self, node: Node) -> PointsTerms:
         entries = entries_of(node, "points", self._problems, ("validity", "round_expiry", "liability_per_point")) or {}
@@ -86,10 +86,13 @@ class TermsReader:
         return referral_of(node, self._problems)
 
     def _tiers(self, node: Node) -> Tiers | None:
+        """Read the tiers; None where they have no window or no levels."""
         known = ("metric", "window", "downgrade", "grace", "levels")
         entries = entries_of(node, "tiers", self._problems, known, required=("metric", "window", "levels")) or {}
         metric = self._tier_metric(entries["metric"]) if "metric" in entries else None
         window, over = self._tier_window(entries["window"]) if "window" in entries else (None, None)
+
+        # how members fall
         downgrade = None
         if "downgrade" in entries:
             downgrade = choice_of(entries["downgrade"], "downgrade", self._problems, Downgrade)
@@ -97,10 +100,12 @@ class TermsReader:
         lasts = None
         if grace is not None and not (isinstance(grace, Scalar) and grace.text == "none"):
             lasts = duration_of(grace, "grace", self._problems)
+
+        # the levels, in the unit of the metric; money where the metric is wrong, as it is written like any number
         kind = Kind.INTEGER if metric is None or metric.of is None else metric.of.kind
         named = entries.get("metric")
         if metric is None and isinstance(named, Scalar) and named.text != "status":
-            kind = Kind.MONEY  # of a metric that could not be read: money is written as any number is
+            kind = Kind.MONEY
         levels = self._levels(entries["levels"], kind) if "levels" in entries else ()
         self._names.levels += [level.id for level in levels]
         if window is None or not levels:
@@ -108,10 +113,12 @@ class TermsReader:
         return Tiers(metric, window, levels, over, downgrade or Downgrade.BALANCE_BASED, lasts)
 
     def _tier_metric(self, node: Node) -> Metric | None:
-        """Return the metric that tiers go by; None where it is status, or cannot be read."""
+        """Return the metric that decides tiers; None where it is status, or cannot be read."""
         name = text_of(node, "metric", self._problems)
         if name is None or name == "status":
             return None
+
+        # a metric of the programme
         if name not in self._names.metrics:
             known = ["status", *self._names.metrics]
             meant = self._problems.unknown(node.place, Code.UNKNOWN_VALUE, "metric of tiers", name, known)
@@ -119,6 +126,8 @@ class TermsReader:
                 return None
             name = meant
         self._names.read.add(f"{HISTORY_PREFIX}{name}")
+
+        # which is a count or a sum over everything
         metric = self._names.metrics[name]
         if metric is not None and metric.over is not None:
             message = f'metric "{shown(name)}" has a window of its own; tiers take one without "over"'
@@ -129,6 +138,7 @@ class TermsReader:
         return metric
 
     def _tier_window(self, node: Node) -> tuple[TierWindow | None, Duration | None]:
+        """Return the window of tiers, and its length where it rolls."""
         text = text_of(node, "window", self._problems)
         if text is None:
             return None, None
@@ -141,12 +151,14 @@ class TermsReader:
         return TierWindow(text), None
 
     def _levels(self, node: Node, kind: Kind) -> tuple[Level, ...]:
-        before = -1
-        found: list[Level] = []
+        """Read the levels, the lowest first; `kind` is that of the number that decides them."""
+        levels: list[Level] = []
         ids: list[str] = []
+        before = -1
         items = self._list(node, "levels")
         if isinstance(node, Sequence) and not items:
             self._problems.error(node.place, Code.MISSING_VALUE, "tiers need levels, the lowest of which begins at 0")
+
         for item in items:
             entries = entries_of(item, "a level", self._problems, ("id", "from", "benefits"), required=("id", "from"))
             if entries is None:
@@ -154,15 +166,17 @@ class TermsReader:
             identifier = self._id(entries, "level", ids)
             start = self._from(entries["from"], kind, before) if "from" in entries else None
             before = before if start is None else start
+
             listed = self._list(entries["benefits"], "benefits") if "benefits" in entries else []
             benefits = [name_of(benefit, "a benefit", self._problems) for benefit in listed]
             if identifier is not None and start is not None:
-                found.append(Level(identifier, start, tuple(each for each in benefits if each is not None)))
-        return tuple(found)
+                levels.append(Level(identifier, start, tuple(each for each in benefits if each is not None)))
+        return tuple(levels)
 
     def _from(self, node: Node, kind: Kind, before: int) -> int | None:
-        found = literal_of(kind, node, "from", self._problems, (self._names.digits, self._names.calendar))
-        start = found if isinstance(found, int) else None
+        """Read the number that reaches a level, which must be above that of the level `before` (-1: none)."""
+        value = literal_of(kind, node, "from", self._problems, self._names.measures)
+        start = value if isinstance(value, int) else None
         if start is not None and start < 0:
             self._problems.error(node.place, Code.OUT_OF_RANGE, "from must be at least 0")
         elif start is not None and start <= before:
@@ -179,17 +193,22 @@ class TermsReader:
         return tuple(reward for reward in rewards if reward is not None)
 
     def _reward(self, node: Node, ids: list[str]) -> CatalogueReward | None:
+        """Read a reward of the catalogue; `ids` are those of the rewards before it."""
         problems = self._problems
         known = ("id", "points", "kind", "stock", "min_order", "points_per", "min_points", "max_share")
         entries = entries_of(node, "a reward", problems, known, required=("id", "kind")) or {}
         identifier = self._id(entries, "reward", ids)
         kind = choice_of(entries["kind"], "kind", problems, RewardKind) if "kind" in entries else None
+
+        # what its kind needs and cannot have
         priced = "points_per" if kind is RewardKind.MONEY else "points"
         if kind is not None and priced not in entries:
             problems.error(node.place, Code.MISSING_FIELD, f'a reward of kind {kind} has no "{priced}"; add it')
         for name in sorted(entries.keys() & _OF_OTHER_KINDS.get(kind, frozenset())):
             message = f'a reward of kind {kind} takes no "{name}"; take it out'
             problems.error(entries[name].place, Code.CONTRADICTION, message)
+
+        # its price, bounds and stock
         numbers = {
             name: integer_of(entries[name], name, problems, least=1)
             for name in ("points", "stock", "min_points")
@@ -202,12 +221,19 @@ class TermsReader:
         points, money_minor = numbers.get("points"), 0
         if "points_per" in entries:
             points, money_minor = self._points_per(entries["points_per"])
+
         if identifier is None or kind is None or points is None or share is None:
             return None
         return CatalogueReward(
-            identifier, kind, points, money_minor, numbers.get("min_points") or 0, share, least_minor or 0,
-            numbers.get("stock"),
-        )  # fmt: skip
+            id=identifier,
+            kind=kind,
+            points=points,
+            money_minor=money_minor,
+            least=numbers.get("min_points") or 0,
+            share=share,
+            order_least_minor=least_minor or 0,
+            stock=numbers.get("stock"),
+        )
 
     def _share(self, node: Node) -> tuple[int, int] | None:
         share = fraction_of(node, "max_share", self._problems)
@@ -216,6 +242,7 @@ class TermsReader:
         return share
 
     def _points_per(self, node: Node) -> tuple[int | None, int]:
+        """Read `{POINTS: MONEY}`; return both numbers, the money in minor units."""
         if not isinstance(node, Mapping) or len(node.entries) != 1:
             message = f"points_per says how much money how many points are, such as {{100: 1.00}}, not {kind_of(node)}"
             self._problems.error(node.place, Code.WRONG_TYPE, message)
@@ -229,7 +256,7 @@ class TermsReader:
         return (number, minor) if minor else (None, 0)
 
     def _id(self, entries: dict[str, Node], what: str, seen: list[str]) -> str | None:
-        """Read the id of one of several and add it to those `seen`, among which it must not be."""
+        """Read the id of one of several things and add it to those `seen`; record if it is among them already."""
         identifier = name_of(entries["id"], f"id of a {what}", self._problems) if "id" in entries else None
         if identifier in seen:
             message = f'two of these are called "{shown(identifier or "")}"; give each {what} an id of its own'

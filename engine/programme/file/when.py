@@ -1,10 +1,10 @@
-"""Read conditions, and the fields that gives name."""
+"""Read conditions, and find the field that a path means in a rule."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.programme.conditions import (
     ALWAYS,
@@ -36,7 +36,7 @@ from engine.programme.fields import (
     paths_here,
 )
 from engine.programme.file.entries import entries_of
-from engine.programme.file.literals import clock_of, length_ms, literal_of
+from engine.programme.file.literals import Measures, clock_of, length_ms, literal_of
 from engine.programme.file.nodes import Mapping, Node, Scalar, Sequence
 from engine.programme.file.problems import Code, shown
 from engine.programme.file.scalars import boolean_of, kind_of, text_of
@@ -69,11 +69,11 @@ _ALL_TESTS = tuple(comparison.value for comparison in Comparison if comparison i
 DERIVED_PREFIX = "derived."
 HISTORY_PREFIX = "history."
 SEGMENT_PREFIX = "member.segment "
-"""Stands before the names of segments among those that were read."""
+"""Stands before the name of a segment in `Names.read`."""
 SEGMENT_FIELD = Field("member.segment", Kind.TEXTS, MemberValue(MemberPart.HELD), optional=False)
-"""Stands for the member's segments while their test is read; none is kept, each is a condition."""
+"""The field `member.segment` while its test is read; the test is then replaced by the segments' conditions."""
 REFERRAL_EVENTS = ("signup", "purchase", "refund", "activity")
-"""What of a referee's doings rules on referrals are judged for."""
+"""The events of a referee on which rules on referrals are judged."""
 LEVEL_PATHS = ("member.tier", "tier.to", "tier.from")
 """Fields whose values are levels of the programme's tiers."""
 _QUANTIFIERS = ("some", "all", "none", "sum")
@@ -81,7 +81,7 @@ _QUANTIFIERS = ("some", "all", "none", "sum")
 
 @dataclass
 class Names:
-    """Hold what a programme defines and conditions may name; `digits` are the currency's decimals."""
+    """Hold what a programme defines and its conditions may name; `digits` are the currency's decimals."""
 
     digits: int
     currency: str
@@ -90,24 +90,33 @@ class Names:
     metrics: dict[str, Metric | None] = dataclass_field(default_factory=dict)
     segments: dict[str, Condition | None] = dataclass_field(default_factory=dict)
     read: set[str] = dataclass_field(default_factory=set)
-    """What was named: history.NAME, derived.NAME, and segments with their prefix."""
+    """What rules have named: history.NAME, derived.NAME, and segments with their prefix."""
     gaps: int = 0
-    """How often a condition named what is wrong, here or where it is defined, and so was left out."""
+    """How often a condition was left out because it named something that is wrong."""
     levels: list[str] = dataclass_field(default_factory=list)
     contests: list[str] = dataclass_field(default_factory=list)
     points: PointsTerms = dataclass_field(default_factory=PointsTerms)
+
+    @property
+    def measures(self) -> Measures:
+        """Return how the programme writes values."""
+        return Measures(self.digits, self.calendar)
 
     def field(self, name: str, place: Place, trigger: str | None, problems: Problems) -> Field | None:
         """Return the field that `name` means in a rule on `trigger`, or None after recording why there is none."""
         field = field_of(trigger or "", name)
         if field is not None:
             return field
+
+        # what the programme defines
         if name.startswith(DERIVED_PREFIX) and trigger != LINE:
             return self._derived(name, place, trigger, problems)
         if name.startswith(HISTORY_PREFIX) and trigger != LINE:
             return self._history(name, place, problems)
         if name in TIER_PATHS and trigger != LINE:
             return self._tier(name, place, problems)
+
+        # a field that is not judged yet, a misspelt one, or one of other events
         other = None if trigger == LINE else other_trigger_of(name)
         if trigger != LINE and is_later(name):
             problems.not_judged(place, f"the field {shown(name)}")
@@ -148,6 +157,7 @@ class Names:
             problems.unknown(place, Code.UNKNOWN_VALUE, "contest", value, self.contests)
 
     def _tier(self, path: str, place: Place, problems: Problems) -> Field | None:
+        """Return the field of the member's tier."""
         if not self.levels:
             message = f'{path} needs tiers and this programme has none; add a section "tiers"'
             problems.error(place, Code.UNKNOWN_FIELD, message)
@@ -156,19 +166,26 @@ class Names:
         return Field(path, Kind.INTEGER if ranked else Kind.TEXT, TierValue(tuple(self.levels), ranked), optional=False)
 
     def _derived(self, path: str, place: Place, trigger: str | None, problems: Problems) -> Field | None:
-        name = _defined(path, (DERIVED_PREFIX, "derived"), self.derived, place, problems)
+        """Return a derived field of the programme."""
+        name = _defined(path, _Section(DERIVED_PREFIX, "derived"), self.derived, place, problems)
         if name is None:
             return None
         path = f"{DERIVED_PREFIX}{name}"
         self.read.add(path)
-        found = self.derived[name]
-        if found is not None and found[0] != trigger:
-            message = f"{path} adds fields of {found[0]} events and this rule is on {trigger}; it could never hold"
+
+        derived = self.derived[name]
+        if derived is None:
+            return None
+        own_trigger, field = derived
+        if own_trigger != trigger:
+            message = f"{path} adds fields of {own_trigger} events and this rule is on {trigger}; it could never hold"
             problems.error(place, Code.OTHER_EVENT, message)
-        return None if found is None or found[0] != trigger else found[1]
+            return None
+        return field
 
     def _history(self, path: str, place: Place, problems: Problems) -> Field | None:
-        name = _defined(path, (HISTORY_PREFIX, "metrics"), self.metrics, place, problems)
+        """Return the field that reads a metric of the programme."""
+        name = _defined(path, _Section(HISTORY_PREFIX, "metrics"), self.metrics, place, problems)
         if name is None:
             return None
         path = f"{HISTORY_PREFIX}{name}"
@@ -180,16 +197,20 @@ class Names:
         return Field(path, kind, History(metric), optional=metric.measure is Measure.LAST)
 
 
-def _defined(
-    path: str, section: tuple[str, str], names: Collection[str], place: Place, problems: Problems
-) -> str | None:
-    """Return the name in a section (the prefix of its paths, and what it is called) that a path means."""
-    prefix, called = section
-    if path.removeprefix(prefix) in names:
-        return path.removeprefix(prefix)
-    known, none = [f"{prefix}{each}" for each in names], f'add it to a section "{called}"'
+class _Section(NamedTuple):
+    """Name a section of the programme, and the prefix of the paths that read what it defines."""
+
+    prefix: str
+    name: str
+
+
+def _defined(path: str, section: _Section, names: Collection[str], place: Place, problems: Problems) -> str | None:
+    """Return the name in a section that a path means, or None after recording that there is none."""
+    if path.removeprefix(section.prefix) in names:
+        return path.removeprefix(section.prefix)
+    known, none = [f"{section.prefix}{each}" for each in names], f'add it to a section "{section.name}"'
     meant = problems.unknown(place, Code.UNKNOWN_FIELD, "field", path, known, none=none)
-    return None if meant is None else meant.removeprefix(prefix)
+    return None if meant is None else meant.removeprefix(section.prefix)
 
 
 class WhenReader:
@@ -213,12 +234,16 @@ class WhenReader:
         return AllOf(tuple(parts))
 
     def whole(self, node: Node, what: str) -> AllOf | None:
-        """Return what must hold, None where a part of it is wrong: of what is left the opposite says something else."""
+        """Return what must hold, or None where a part of it is wrong.
+
+        A condition without its wrong parts would do for a rule, but not for its opposite.
+        """
         before = self._problems.errors, self._names.gaps
-        found = self.condition(node, what)
-        return found if before == (self._problems.errors, self._names.gaps) else None
+        condition = self.condition(node, what)
+        return condition if before == (self._problems.errors, self._names.gaps) else None
 
     def _entry(self, name: str, place: Place, value: Node) -> list[Condition]:
+        """Return the conditions of one entry: of conditions within it, of lines, of segments, or of a field."""
         if name in ("all", "any"):
             return self._nested(name, value)
         if name == "not":
@@ -230,6 +255,7 @@ class WhenReader:
             return [
                 self._in_segments(test) for test in self._tests(SEGMENT_FIELD, value) if isinstance(test, FieldTest)
             ]
+
         field = self._names.field(name, place, self._trigger, self._problems)
         if field is None:
             self._names.gaps += 1
@@ -238,22 +264,25 @@ class WhenReader:
 
     def _in_segments(self, test: FieldTest) -> Condition:
         """Return the conditions of the segments that a test of `member.segment` names; wrong ones are left out."""
+        # in any segment, or in none
         segments = self._names.segments
         if test.comparison is _C.EXISTS:
             self._names.read.update(f"{SEGMENT_PREFIX}{name}" for name in segments)
-            found = tuple(condition for condition in segments.values() if condition is not None)
-            if len(found) < len(segments):
+            conditions = tuple(condition for condition in segments.values() if condition is not None)
+            if len(conditions) < len(segments):
                 self._names.gaps += 1
                 return ALWAYS
-            some: Condition = AnyOf(found, test.place) if segments else Not(ALWAYS)
+            some: Condition = AnyOf(conditions, test.place) if segments else Not(ALWAYS)
             return some if test.value is True else Not(some)
+
+        # in those that are named
         named = [str(value) for value in (test.value if isinstance(test.value, tuple) else (test.value,))]
         meant = [name if name in segments else self._segment_like(name, test.place) for name in named]
         self._names.read.update(f"{SEGMENT_PREFIX}{name}" for name in meant)
-        found = tuple(condition for name in meant if (condition := segments.get(name or "")) is not None)
-        self._names.gaps += len(meant) - len(found)
-        any_of = test.comparison is _C.CONTAINS_ANY and found
-        return AnyOf(found, test.place) if any_of else AllOf(found, test.place)
+        conditions = tuple(condition for name in meant if (condition := segments.get(name or "")) is not None)
+        self._names.gaps += len(meant) - len(conditions)
+        any_of = test.comparison is _C.CONTAINS_ANY and conditions
+        return AnyOf(conditions, test.place) if any_of else AllOf(conditions, test.place)
 
     def _segment_like(self, name: str, place: Place) -> str | None:
         known, none = self._names.segments, 'add it to a section "segments"'
@@ -268,10 +297,13 @@ class WhenReader:
         return [AllOf(parts) if name == "all" else AnyOf(parts)]
 
     def _items(self, place: Place, node: Node) -> list[Condition]:
+        """Return the condition on the lines of a purchase: some, all or none of them, or a sum over them."""
         if self._trigger not in (None, "purchase"):
             message = f"items are the lines of purchases and this rule is on {self._trigger}; it could never hold"
             self._problems.error(place, Code.OTHER_EVENT, message)
             return []
+
+        # one way to look at the lines
         known = (*_QUANTIFIERS, "where", *(test.value for test in _ORDERED if test is not _C.EXISTS))
         entries = entries_of(node, "items", self._problems, known)
         if entries is None:
@@ -282,6 +314,8 @@ class WhenReader:
             return []
         if "sum" in entries:
             return self._sum(node, entries)
+
+        # some: at least one line is so; none: no line is; all: no line is not
         ((name, value),) = entries.items()
         lines = WhenReader(self._problems, LINE, self._names).whole(value, f"items: {name}")
         if lines is None:
@@ -292,6 +326,7 @@ class WhenReader:
         return [FieldTest(counted, comparison, wanted, node.place)]
 
     def _sum(self, node: Node, entries: dict[str, Node]) -> list[Condition]:
+        """Return the tests of the sum of an amount or a quantity over some lines."""
         summed = text_of(entries["sum"], "sum", self._problems)
         if summed is not None and summed not in ("amount", "quantity"):
             summed = self._problems.unknown(
@@ -301,6 +336,8 @@ class WhenReader:
         where = reader.whole(entries["where"], "where") if "where" in entries else ALWAYS
         if summed is None or where is None:
             return []
+
+        # every other entry is a test of the sum
         kind = Kind.DECIMAL if summed == "quantity" else Kind.MONEY
         field = Field("items", kind, Lines(where, summed))
         tests = {name: value for name, value in entries.items() if name not in ("sum", "where")}
@@ -309,10 +346,11 @@ class WhenReader:
             self._problems.error(node.place, Code.MISSING_VALUE, message)
         assert isinstance(node, Mapping)  # noqa: S101  entries_of has refused everything else
         places = node.key_places
-        found = [self._named_test(field, name, places.get(name, value.place), value) for name, value in tests.items()]
-        return [condition for condition in found if condition is not None]
+        read = [self._named_test(field, name, places.get(name, value.place), value) for name, value in tests.items()]
+        return [condition for condition in read if condition is not None]
 
     def _tests(self, field: Field, node: Node) -> list[Condition]:
+        """Return the tests of a field: named ones, a value that it equals, or a list of which it is one."""
         if isinstance(node, Mapping):
             return self._mapped(field, node)
         comparison = _C.EQ if isinstance(node, Scalar) else _C.IN
@@ -329,12 +367,11 @@ class WhenReader:
             self._problems.error(node.place, Code.MISSING_VALUE, f"{field.path} has no test; write one")
         if field.kind is Kind.CLOCK:
             return self._clock(field, node)
-        found = [
-            self._named_test(field, name, node.key_places[name], operand) for name, operand in node.entries.items()
-        ]
-        return [condition for condition in found if condition is not None]
+        read = [self._named_test(field, name, node.key_places[name], operand) for name, operand in node.entries.items()]
+        return [condition for condition in read if condition is not None]
 
     def _clock(self, field: Field, node: Mapping) -> list[Condition]:
+        """Return the test of a time of day, `{from, to}`."""
         entries = entries_of(node, field.path, self._problems, ("from", "to")) or {}
         start = clock_of(entries["from"], "from", self._problems) if "from" in entries else 0
         end = clock_of(entries["to"], "to", self._problems) if "to" in entries else DAY_MS
@@ -347,6 +384,7 @@ class WhenReader:
         return [FieldTest(field, _C.CLOCK, (start % DAY_MS, end), node.place)]
 
     def _named_test(self, field: Field, name: str, place: Place, operand: Node) -> Condition | None:
+        """Return the test of a name, None where it is misspelt or does not test such a field."""
         if name not in _ALL_TESTS:
             meant = self._problems.unknown(place, Code.UNKNOWN_FIELD, "test", name, TESTS[field.kind])
             if meant is None:
@@ -365,6 +403,7 @@ class WhenReader:
         return by_line(test) if test is not None and field.path in LINE_TEXTS else test
 
     def _test(self, field: Field, comparison: Comparison, operand: Node, place: Place) -> FieldTest | None:
+        """Return a test with the constants that stand in `operand`."""
         if comparison is _C.EXISTS:
             exists = boolean_of(operand, f"exists of {field.path}", self._problems)
             return None if exists is None else FieldTest(field, comparison, exists, place)
@@ -373,6 +412,8 @@ class WhenReader:
             return FieldTest(field, comparison, values, operand.place) if values else None
         if comparison is _C.BETWEEN:
             return self._between(field, operand)
+
+        # all others compare with one constant
         value = self._literal(field, operand)
         if value is not None and field.kind is Kind.RECURRING and not _whole_days(value):
             message = f"within of {field.path} counts days; write a duration such as 3d or 1w, at most 183d"
@@ -381,10 +422,12 @@ class WhenReader:
         return None if value is None else FieldTest(field, comparison, value, operand.place)
 
     def _listed(self, field: Field, node: Node) -> tuple[Literal, ...]:
+        """Return the constants of a list, without those that are wrong."""
         if not isinstance(node, Sequence):
             message = f"{field.path} is compared with a list here, such as [a, b], not {kind_of(node)}"
             self._problems.error(node.place, Code.WRONG_TYPE, message)
             return ()
+
         values = [value for item in node.items if (value := self._literal(field, item)) is not None]
         if not node.items:
             message = f"{field.path} may be any of nothing; list at least one value"
@@ -407,10 +450,9 @@ class WhenReader:
         return FieldTest(field, _C.BETWEEN, (least, most), node.place)
 
     def _literal(self, field: Field, node: Node) -> Literal | None:
-        measures = (self._names.digits, self._names.calendar)
-        found = literal_of(field.kind, node, field.path, self._problems, measures)
-        self._names.check_level(field.path, found, node.place, self._problems)
-        return found
+        value = literal_of(field.kind, node, field.path, self._problems, self._names.measures)
+        self._names.check_level(field.path, value, node.place, self._problems)
+        return value
 
 
 def _size(value: Literal) -> int:
@@ -426,7 +468,7 @@ def _whole_days(value: Literal) -> bool:
 
 
 def by_line(test: FieldTest) -> Condition:
-    """Return the test of a purchase's set as a test of its lines, with the same answer where there are none."""
+    """Return the test of a purchase's categories, brands or skus as a test of its lines."""
     name = LINE_TEXTS[test.of.path]
     if test.comparison is _C.EXISTS:
         some = _some(test, line_test(name, _C.EXISTS, value=True))
