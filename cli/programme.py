@@ -133,7 +133,7 @@ def diff(
 
 @programme.command("schema")
 def schema() -> None:
-    """Print the JSON Schema of programme files, by which editors complete and flag.
+    """Print the JSON Schema of programme files, with which editors complete names and flag mistakes.
 
     Example: `guerdon programme schema > programme.schema.json`
     """

@@ -56,7 +56,7 @@ class Decoder:
                 out_of_range, with the place in the message.
             ServiceUnreachable: whoever knows the writer's schema does not answer; the message is not to blame.
         """
-        # the frame: its size, and the schema by which it was written
+        # the frame: its size, and the writer's schema
         if len(value) > self._bytes_max:
             raise Rejected(Reason.TOO_LARGE, f"the value has {len(value):,} bytes; {self._bytes_max:,} are taken")
         if len(value) < FRAME_BYTES or value[0]:

@@ -133,7 +133,7 @@ def _refuse_unknown(obj: dict[str, object], names: frozenset[str], path: str) ->
 
 
 def _lines(value: object, names: frozenset[str], name: str) -> object:
-    """Return a copy of a list and its objects, of which each name is checked; return anything else as it is."""
+    """Return a copy of a list of objects after checking their names; return anything else as it is."""
     if not isinstance(value, list):
         return value
     copied = []

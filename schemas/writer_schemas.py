@@ -139,7 +139,14 @@ def read_writer_schema(text: str) -> WriterSchema:
 
     type_name = name.lower()
     topics = frozenset(topic for topic, types in TOPIC_TYPES.items() if type_name in types)
-    return WriterSchema(avro, kind, topics, _millis_divisors(raw), upcasts, _quantity_scale(raw))
+    return WriterSchema(
+        avro=avro,
+        kind=kind,
+        topics=topics,
+        millis_divisors=_millis_divisors(raw),
+        upcasts=upcasts,
+        quantity_scale=_quantity_scale(raw),
+    )
 
 
 def _record_kind(raw: dict[str, Any]) -> tuple[str, type[Event]]:

@@ -206,7 +206,8 @@ class Explainer(Observer, Judge):
 
     def cut(self, rule: Rule, index: int, uses: Uses, facts: Facts) -> None:
         """Note which limit leaves too little for a give."""
-        finding = cut_off(rule, index, self._awards[rule.id][index], uses, facts, self._wording)
+        award = self._awards[rule.id][index]
+        finding = cut_off(rule, index, award, uses, facts=facts, wording=self._wording)
         if finding is not None:
             self._cuts[rule.id, index] = finding
 

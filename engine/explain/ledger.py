@@ -157,7 +157,7 @@ class LedgerNotes(Watch):
         facts["sentence"] += ": " + "; ".join(words)
 
     def refund(self, event: Refund, order: Refunded | None, programme: Programme | None) -> None:
-        """Note what a refund gives back, and of which order."""
+        """Note what a refund gives back, and its order."""
         shown = shown_order(event.order_id)
         self._now = replace(self._nothing, refund=event, order=order, terms=programme)
         facts: dict[str, Any] = {"order_id": shown, "refund_id": event.refund_id, "bought": None, "left": None}
@@ -178,9 +178,18 @@ class LedgerNotes(Watch):
     def weighed(self, lot: Lot, earned: int, earlier: int) -> None:
         """Note how much of a lot the rest of its order still earns."""
         claim = Claim(
-            lot.key.hex(), lot.rule_id, lot.unit, lot.item, shown_order(lot.order_id), lot.amount, earned, earlier,
-            claim=0, taken=0, sentence="",
-        )  # fmt: skip
+            lot=lot.key.hex(),
+            rule=lot.rule_id,
+            unit=lot.unit,
+            item=lot.item,
+            order_id=shown_order(lot.order_id),
+            awarded=lot.amount,
+            earned=earned,
+            earlier=earlier,
+            claim=0,
+            taken=0,
+            sentence="",
+        )
         self._claims.append(claim)
 
     def claimed(self, lot: Lot, claim: int, taken: int) -> None:
@@ -211,7 +220,7 @@ class LedgerNotes(Watch):
             explained: the keys, in hex, of those that are in explanations of rules already.
             came: by lot, the earlier event that had brought it.
         """
-        # every claim above 0; a lot of which nothing is claimed once, however often it was weighed
+        # show every claim above 0; a lot without any once, however often it was weighed
         claims: dict[tuple[str, int], Claim] = {}
         for nth, claim in enumerate(self._claims, 1):
             claims.setdefault((claim.lot, nth if claim.claim else 0), claim)

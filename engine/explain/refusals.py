@@ -109,7 +109,7 @@ def _exceeds(event: Refund, asked: Asked) -> str:
         left = total_left(order) - order.amount
         return f"{wording.money(event.amount or 0)} would be returned and {wording.money(left)} is left of the order"
 
-    # the first line that does not have so much left
+    # the first line that has less left
     bought = {item.line_id: item for item in order.purchase.items or ()}
     for item in event.items:
         line, before = bought.get(item.line_id), order.lines.get(item.line_id)

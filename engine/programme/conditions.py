@@ -22,7 +22,7 @@ NOWHERE = Place(1, 1)
 
 
 class Kind(StrEnum):
-    """Name how a field's values are written in a programme and held while judging."""
+    """Name how the values of a field are written in a programme and stored while judging."""
 
     TEXT = "text"
     MONEY = "money"
@@ -52,7 +52,7 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """Hold a length of time, one of the three: calendar months, local days, or exact milliseconds."""
+    """Hold a length of time in one of three units: calendar months, local days, or exact milliseconds."""
 
     months: int = 0
     days: int = 0
@@ -97,7 +97,7 @@ class Tender:
 
 
 class LocalPart(StrEnum):
-    """Name what is read off the local calendar and clock."""
+    """Name the parts of a local date and time that can be read."""
 
     WEEKDAY = "weekday"
     CLOCK = "clock"

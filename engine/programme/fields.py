@@ -1,4 +1,4 @@
-"""Know the fields that conditions and gives may name, by where they may stand."""
+"""List the fields that conditions and gives may name, by the type of event."""
 
 from __future__ import annotations
 

@@ -44,10 +44,10 @@ def zone_names() -> frozenset[str]:
 
 @lru_cache(maxsize=64)
 def offset_function(timezone: str) -> Callable[[int], tuple[int, int, int]]:
-    """Return a function from an instant to its zone's offset, since when that is steady and until when, in ms.
+    """Return a function from an instant to the zone's offset then, and the span in which it is steady, all in ms.
 
-    An earlier instant that is not before "since when" is whole days of wall time away: no clock was changed in
-    between, nor in the half of a day before, in which its local time could have been the second of two.
+    An offset is steady from half a day after it began until it ends. An instant some whole days earlier that is in the
+    same span has the same time of day on the wall, and a local time that came only once.
     """
     zone = _load(timezone)
     spans: dict[int, tuple[list[int], list[tuple[int, int, int]]]] = {}
@@ -86,7 +86,7 @@ class Calendar:
         return at_ms + self.offset_at(at_ms)[0]
 
     def instant_of(self, local_ms: int) -> int:
-        """Return the instant of a local time: the first of two, and past the gap where clocks skip it."""
+        """Return the instant of a local time: the first if it comes twice, and one past the gap if clocks skip it."""
         gap_ms = 0
         instants: list[int] = []
 
@@ -112,7 +112,7 @@ class Calendar:
         return self._moved(at_ms, duration.months, duration.days, duration.ms)
 
     def before(self, at_ms: int, duration: Duration) -> int:
-        """Return the instant `duration` before `at_ms`: where a rolling window begins, itself outside of it."""
+        """Return the instant `duration` before `at_ms`; a rolling window begins right after it."""
         return self._moved(at_ms, -duration.months, -duration.days, -duration.ms)
 
     def _moved(self, at_ms: int, months: int, days: int, ms: int) -> int:

@@ -124,7 +124,7 @@ class Give:
 
 @dataclass(frozen=True, slots=True)
 class LimitScope:
-    """Say what a limit counts, for whom and over which period; limits of a rule with the same scope share one count.
+    """Say what a limit counts, whose it is, and over which period; limits of a rule with the same scope share a count.
 
     `every` is a calendar period or the length of a rolling window; `by` is a field each of whose values has a count of
     its own. `is_shared` says that all members share the count, as a campaign's budget; `unit` is then `times` where the

@@ -86,7 +86,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Tiers:
-    """Say by which number, over which window, members rise and fall; `levels` begin with the lowest.
+    """Say how members rise and fall: the number that decides, its window, and the levels from the lowest.
 
     `metric` is None where points of status are counted. `over` is the length of a rolling window.
     """
@@ -170,7 +170,7 @@ class ReferralTerms:
 
 
 class ContestMetric(StrEnum):
-    """Name the numbers by which contests rank."""
+    """Name the numbers that contests can rank by."""
 
     POINTS = "points"
     REFERRALS = "referrals"

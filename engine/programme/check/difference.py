@@ -54,7 +54,7 @@ class Change:
 
 
 def readable(text: str, name: str) -> Mapping:
-    """Return the tree of a programme, which need not be free of errors.
+    """Return the tree of a programme, which may have errors.
 
     Raises:
         InputError: it is not YAML, or no mapping of sections.
@@ -118,7 +118,7 @@ def _section(section: str, old: Node | None, new: Node | None) -> Iterator[Chang
 
 
 def _parts(subject: str, part: str, old: Node | None, new: Node | None) -> Iterator[Change]:
-    """Yield a part that differs; of a list of things with ids, each that differs."""
+    """Yield the change of a part; of a list of things with ids, the change of each thing."""
     olds, news = _by_id(old), _by_id(new)
     if olds is None or news is None:
         if not _same(old, new, part):
@@ -137,7 +137,7 @@ def _named(node: Node | None) -> dict[str, Node] | None:
 
 
 def _by_id(node: Node | None) -> dict[str, Node] | None:
-    """Return the entries of a list by their ids, or None where not each has one of its own."""
+    """Return the entries of a list by their ids, None unless each has an id of its own."""
     if not isinstance(node, Sequence):
         return None
     entries: dict[str, Node] = {}

@@ -59,7 +59,7 @@ _OPPOSITES = {
 _APART = "\0"
 """Separates the parts of a made-up text; no text of a programme contains it."""
 _ANYTHING: list[Any] = []
-"""Stands for values that cannot be listed, of which one always passes."""
+"""Stands for values that cannot be listed but always contain a passing one."""
 _ALTERNATIVES_MAX = 100
 """How deep alternatives are tried one within the other; deeper ones count as possible."""
 
@@ -145,7 +145,7 @@ class Possibilities:
         return any(all(passed(value) for passed in passers) for value in candidates)
 
     def candidates(self, of: Field, tests: list[Wanted]) -> list[Any]:
-        """Return values that contain one which does as wanted, if any value does."""
+        """Return values to try: if any value does as wanted, one of these does."""
         least, most = self._domain(of)
         if of.path == "purchase.currency" and self.currency is not None:
             return [self.currency]
@@ -261,7 +261,7 @@ def _texts(tests: list[Wanted]) -> list[Any]:
 
 
 def _sets(tests: list[Wanted]) -> list[Any]:
-    """Return two sets: one of all values that must be in it, and one with those, too, of which any must be."""
+    """Return two sets: the values that must be in it, and these with all values of which one must be in it."""
     asked = [(test.comparison, values_of(test)) for test, wanted in tests if wanted]
     barred = [test for test, wanted in tests if not wanted and test.comparison is not Comparison.EXISTS]
     chosen = [values for comparison, values in asked if comparison is Comparison.CONTAINS_ANY]

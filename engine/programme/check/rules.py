@@ -161,7 +161,7 @@ def branches_of(part: Condition) -> tuple[Condition, ...]:
 
 
 def _active_tests(rule: Rule) -> list[FieldTest]:
-    """Return when a rule is judged as tests of the event's instant."""
+    """Return the time in which a rule is judged, as tests of the event's instant."""
     trigger, active = TRIGGER_NAMES[rule.on], rule.active
     field = Field(f"{trigger}.occurred_at", Kind.INSTANT, Attribute("occurred_at"), optional=False)
     bounds = ((Comparison.GTE, active.from_ms), (Comparison.LT, active.until_ms))

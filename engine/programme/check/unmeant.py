@@ -95,7 +95,7 @@ def warn_of_rounding(give: Give, bases: Iterable[Rule], problems: Problems) -> N
     smallest = min(Fraction(*extra) for extra in extras)
     needed = -(-1 // smallest) if amount.rounding is Rounding.FLOOR else -(-1 // (2 * smallest))
 
-    # whether most events bring so many
+    # whether most events bring that many
     gives = [each.amount for rule in bases for each in rule.gives if each.unit == "points"]
     fixed = sum(each.amount for each in gives if isinstance(each, FixedAmount))
     rates = [each for each in gives if isinstance(each, RatedAmount)]

@@ -13,7 +13,7 @@ rules are put into buckets by store, and a tree of comparisons leads to the buck
         else:
             ... the rules that want store C
 
-The test by which a rule got into its bucket is not made again. A bucket keeps its rules in their order, and rules of
+The test that put a rule into its bucket is not made again. A bucket keeps its rules in their order, and rules of
 other buckets cannot match, so the order of evaluation stays.
 """
 

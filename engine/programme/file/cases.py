@@ -90,7 +90,7 @@ def json_of(node: Node) -> str:
 
 
 class CaseReader:
-    """Read the cases of one file or section, each of which has an id of its own."""
+    """Read the cases of one file or section; each needs an id of its own."""
 
     def __init__(self, file: str, problems: Problems) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""Read the contests of a programme: by what members are ranked, over which time, and how many win."""
+"""Read the contests of a programme: the number that ranks members, the period, and how many win."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ContestReader:
         self._ids: list[str] = []
 
     def contests(self, node: Node) -> tuple[Contest, ...]:
-        """Return the contests at `node`; what is wrong with one is recorded and the others are read all the same."""
+        """Return the contests at `node`; a wrong one is recorded and left out."""
         if not isinstance(node, Sequence):
             self._problems.error(node.place, Code.WRONG_TYPE, f"contests must be a list, not {kind_of(node)}")
             return ()

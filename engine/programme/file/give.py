@@ -289,7 +289,7 @@ class GiveReader:
             lasts = duration_of(entries[last], last, problems)
         if item is None or quantity is None:
             return None
-        return Give(f"{what}.{verb}", what, FixedAmount(quantity), item, lasts, whole.place)
+        return Give(f"{what}.{verb}", what, FixedAmount(quantity), item=item, lasts=lasts, place=whole.place)
 
 
 def _reduced(numerator: int, denominator: int) -> tuple[int, int]:
@@ -298,7 +298,7 @@ def _reduced(numerator: int, denominator: int) -> tuple[int, int]:
 
 
 def _basis_field(node: Node, trigger: str | None, names: Names, problems: Problems) -> Field | None:
-    """Return the number that `of` names."""
+    """Return the field that `of` names, which must be a number."""
     name = text_of(node, "of", problems)
     if name is None:
         return None

@@ -285,7 +285,7 @@ def _limit() -> Schema:
 
 
 def _case() -> Schema:
-    """Describe a golden example; what an event holds beyond its type, the checker knows."""
+    """Describe a golden example; only the checker knows which fields its events have."""
 
     def rows(columns: Iterable[str]) -> Schema:
         return _mapping_of(_object(dict.fromkeys(columns, _COLUMN)))

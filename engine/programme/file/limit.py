@@ -45,7 +45,7 @@ class LimitReader:
         if entries is None:
             return None
 
-        # whom and what it counts, and how much it allows
+        # whose and which uses it counts, and how much it allows
         if ("max" in entries) == ("times" in entries):
             message = 'a limit has either "max" (how much) or "times" (how often); write each as a limit of its own'
             problems.error(node.place, Code.CONTRADICTION, message)
@@ -97,9 +97,9 @@ class LimitReader:
         return integer_of(node, "max", self._problems, least=1)
 
     def _per(self, node: Node) -> tuple[str | None, Field | None]:
-        """Return `member` or `campaign`, whose uses count together, and the field by which they count apart.
+        """Return `member` or `campaign`, whose uses count together, and a field whose values count apart.
 
-        Both are None where it is wrong.
+        Both are None where `per` is wrong.
         """
         if isinstance(node, Sequence):
             return self._per_value(node)

@@ -59,7 +59,7 @@ def _metric(name: str, key: str, node: Node, names: Names, problems: Problems) -
     if entries is None:
         return None
 
-    # what it measures, of which events
+    # the measure, and the events that it is about
     measures = [measure for measure in Measure if measure in entries]
     if len(measures) != 1:
         message = f"{what} is one of {', '.join(_MEASURES)}, such as {{count: purchase}}"
@@ -82,7 +82,8 @@ def _metric(name: str, key: str, node: Node, names: Names, problems: Problems) -
 
     if trigger is None or (measure is Measure.SUM and field is None):
         return None
-    return Metric(key, measure, trigger, where, field, over, None if unit is None else unit.value)
+    unit_name = None if unit is None else unit.value
+    return Metric(key, measure, on=trigger, where=where, of=field, over=over, unit=unit_name)
 
 
 def _measured(measure: Measure, node: Node, names: Names, problems: Problems) -> tuple[str | None, Field | None]:

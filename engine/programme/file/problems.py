@@ -100,16 +100,15 @@ class Problems:
 
     def error(self, place: Place, code: Code, message: str, suggestion: str | None = None) -> None:
         """Record something that keeps the programme from being used."""
-        self._add(Problem(self._file, place.line, place.column, code, message, suggestion))
+        self._add(place, code, message, Severity.ERROR, suggestion)
 
     def warn(self, place: Place, code: Code, message: str) -> None:
         """Record something that is allowed and probably not meant."""
-        self._add(Problem(self._file, place.line, place.column, code, message, severity=Severity.WARNING))
+        self._add(place, code, message, Severity.WARNING)
 
     def not_judged(self, place: Place, what: str) -> None:
         """Record a part of the language that is right but not judged by this release."""
-        message = what + NOT_JUDGED
-        self._add(Problem(self._file, place.line, place.column, Code.NOT_JUDGED, message, severity=Severity.NOT_JUDGED))
+        self._add(place, Code.NOT_JUDGED, what + NOT_JUDGED, Severity.NOT_JUDGED)
 
     def unknown(
         self,
@@ -151,11 +150,21 @@ class Problems:
         self.error(place, code, f'unknown {what} "{shown(name)}"; {hint}', suggestion)
         return here
 
-    def _add(self, problem: Problem) -> None:
+    def _add(self, place: Place, code: Code, message: str, severity: Severity, suggestion: str | None = None) -> None:
         """Add a problem while there is room; the first error is always added, as it decides."""
-        self.errors += problem.severity is Severity.ERROR
-        if len(self._problems) < PROBLEMS_MAX or (problem.severity is Severity.ERROR and not self.any_error):
-            self._problems.append(problem)
+        self.errors += severity is Severity.ERROR
+        if len(self._problems) < PROBLEMS_MAX or (severity is Severity.ERROR and not self.any_error):
+            self._problems.append(
+                Problem(
+                    file=self._file,
+                    line=place.line,
+                    column=place.column,
+                    code=code,
+                    message=message,
+                    suggestion=suggestion,
+                    severity=severity,
+                )
+            )
 
     @property
     def any_error(self) -> bool:

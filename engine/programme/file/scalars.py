@@ -60,7 +60,7 @@ def text_of(node: Node, what: str, problems: Problems) -> str | None:
 
 
 def name_of(node: Node, what: str, problems: Problems) -> str | None:
-    """Read a name that keys are built from: 1 to 200 printable characters."""
+    """Read a name that becomes part of keys: 1 to 200 printable characters."""
     text = text_of(node, what, problems)
     if text is None:
         return None
@@ -102,7 +102,7 @@ def decimal_of(node: Node, what: str, problems: Problems) -> Decimal | None:
 
 
 def money_of(node: Node, what: str, problems: Problems, digits: int, unit: str = "currency") -> int | None:
-    """Read an amount written in major units and return it in minor units, of which `digits` make the decimals."""
+    """Read an amount in major units, with at most `digits` decimals, and return it in minor units."""
     parsed = _decimal(node, what, problems)
     if parsed is None:
         return None

@@ -110,7 +110,8 @@ class TermsReader:
         self._names.levels += [level.id for level in levels]
         if window is None or not levels:
             return None
-        return Tiers(metric, window, levels, over, downgrade or Downgrade.BALANCE_BASED, lasts)
+        falls = downgrade or Downgrade.BALANCE_BASED
+        return Tiers(metric, window, levels, over=over, downgrade=falls, grace=lasts)
 
     def _tier_metric(self, node: Node) -> Metric | None:
         """Return the metric that decides tiers; None where it is status, or cannot be read."""

@@ -133,12 +133,13 @@ class Names:
     def _like(self, name: str, place: Place, trigger: str | None, problems: Problems) -> Field | None:
         """Record a name that no field has, and return the field that was probably meant."""
         here = self._known_here(name, trigger)
-        meant = problems.unknown(place, Code.UNKNOWN_FIELD, "field", name, here, paths_elsewhere(trigger))
+        elsewhere = paths_elsewhere(trigger)
+        meant = problems.unknown(place, Code.UNKNOWN_FIELD, "field", name, here, elsewhere=elsewhere)
         is_field = meant is not None and meant != SEGMENT_FIELD.path
         return self.field(meant, place, trigger, problems) if is_field and meant else None
 
     def _known_here(self, name: str, trigger: str | None) -> list[str]:
-        """Return the paths that may stand in a rule on `trigger`; where part of one is free, as `name` fills it."""
+        """Return the paths that may stand in a rule on `trigger`; those with a free name end as `name` does."""
         paths = paths_here(trigger, name)
         if trigger == LINE:
             return paths
@@ -205,7 +206,7 @@ class _Section(NamedTuple):
 
 
 def _defined(path: str, section: _Section, names: Collection[str], place: Place, problems: Problems) -> str | None:
-    """Return the name in a section that a path means, or None after recording that there is none."""
+    """Return the name in a section that a path means, or None after recording that it is unknown."""
     if path.removeprefix(section.prefix) in names:
         return path.removeprefix(section.prefix)
     known, none = [f"{section.prefix}{each}" for each in names], f'add it to a section "{section.name}"'
@@ -350,7 +351,7 @@ class WhenReader:
         return [condition for condition in read if condition is not None]
 
     def _tests(self, field: Field, node: Node) -> list[Condition]:
-        """Return the tests of a field: named ones, a value that it equals, or a list of which it is one."""
+        """Return the tests of a field: named tests, a value that it must equal, or a list that must contain it."""
         if isinstance(node, Mapping):
             return self._mapped(field, node)
         comparison = _C.EQ if isinstance(node, Scalar) else _C.IN

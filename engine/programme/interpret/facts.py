@@ -77,7 +77,7 @@ class Facts:
     def before(cls, event: Any, state: MemberState, calendar: Calendar) -> Facts:
         """Return the facts of an event that has not changed anything yet."""
         possessed = {} if state.memory is None else dict(state.memory.possessed)
-        return cls(event, event.occurred_at, calendar, state, state.available, possessed)
+        return cls(event, event.occurred_at, calendar, state, available=state.available, possessed=possessed)
 
     def holds(self, condition: Condition) -> bool:
         """Whether `condition` is fulfilled."""
@@ -203,7 +203,7 @@ class Facts:
         return passes(test, value)
 
     def _is_of_age(self, since_ms: int, test: FieldTest) -> bool:
-        """Whether what began at an instant is as old as a test wants it."""
+        """Whether the time since an instant passes a test of an age."""
         durations = test.value if isinstance(test.value, tuple) else (test.value,)
         ends = [self.calendar.after(since_ms, each) for each in durations if isinstance(each, Duration)]
         if test.comparison is Comparison.BETWEEN:

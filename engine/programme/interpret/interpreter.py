@@ -71,7 +71,7 @@ class Interpreter(Judge):
     def rewards_for(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
         """Return what `event` gives its member and count it in `state`."""
         rules = [rule for rule in self._rules if isinstance(event, rule.on)]
-        judging = _Judging(self.programme, self.version, event, state, occurrence, self._observer)  # type: ignore[arg-type]  # rules are on members
+        judging = _Judging(self.programme, self.version, event, state, occurrence, observer=self._observer)  # type: ignore[arg-type]  # rules are on members
 
         # what a refund must know later is read before anything changes
         frozen = self._frozen.get(type(event), ())
@@ -97,7 +97,7 @@ class Interpreter(Judge):
         self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
     ) -> list[RewardEvent]:
         """Return what a challenge gives that is completed because of a refund, and count it in `state`."""
-        judging = _Judging(self.programme, self.version, facts.event, state, occurrence, self._observer)
+        judging = _Judging(self.programme, self.version, facts.event, state, occurrence, observer=self._observer)
         judging.facts = facts
         judging.rewards.append(completion(completion_posting(rule, self.version), facts.event, occurrence))
         if given is not None and (rule.draw is None or judging.wins(rule, rule.draw)):
@@ -171,7 +171,7 @@ class _Judging:
         return False
 
     def _completes(self, rule: Rule, challenge: Challenge) -> bool:
-        """Whether the event counts for the rule's challenge and completes it, which is recorded."""
+        """Whether the event counts for the rule's challenge and completes it; a completion is recorded."""
         if not self.facts.holds(challenge.where):
             return self._stopped(rule, Gate.COUNTS)
 
@@ -179,7 +179,7 @@ class _Judging:
         from_ms = None if challenge.within is None else self.calendar.before(at_ms, challenge.within)
         by = 1 if challenge.of is None else self.facts.value_of(challenge.of)
         counting = counting_of(rule, self.programme, self.version)
-        if not counts(self.state, counting, by, from_ms, self.event, self.occurrence.identity):
+        if not counts(self.state, counting, by, from_ms, self.event, identity=self.occurrence.identity):
             return self._stopped(rule, Gate.CHALLENGE)
 
         self.rewards.append(completion(completion_posting(rule, self.version), self.event, self.occurrence))
@@ -336,7 +336,7 @@ def _maxima(rule: Rule, give: Give) -> list[MaxLimit]:
 
 
 def _reason(rule: Rule, kind: type[Limit], unit: str | None, uses: Uses) -> RefusalReason:
-    """Return why limits of one kind, on one unit where it matters, refuse: what is forgotten goes first."""
+    """Return why limits of one kind (and unit, unless it is None) refuse: a use is forgotten, or they are used up."""
     scopes = [limit.scope for limit in rule.limits if isinstance(limit, kind) and unit in (None, limit.scope.unit)]
     if any(is_forgotten(uses[scope]) for scope in scopes):
         return RefusalReason.LIMIT_FORGOTTEN
@@ -348,7 +348,7 @@ def _is_used_up(rule: Rule, uses: Uses) -> bool:
 
 
 def _take(rule: Rule, give: Give, uses: Uses, award: int) -> int:
-    """Return what the rule's `max` limits let through of `award`, each in turn, and count it in them."""
+    """Return how much of `award` the rule's `max` limits let through, each in turn, and count that in them."""
     allowed = award
     for limit in _maxima(rule, give):
         left = max(limit.amount - uses[limit.scope].amount, 0)

@@ -32,7 +32,7 @@ def budget_key(rule: Rule, scope: LimitScope) -> str:
 
 
 def shared_limit(rule: Rule, scope: LimitScope) -> Limit:
-    """Return the limit of a shared scope; `check` lets a rule have one of each."""
+    """Return the limit of a shared scope; `check` lets a rule have only one for each."""
     return next(limit for limit in rule.limits if limit.scope == scope)
 
 

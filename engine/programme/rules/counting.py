@@ -54,7 +54,14 @@ def counting_of(rule: Rule, programme: Programme, version: int) -> Counting:
     challenge = rule.challenge
     assert challenge is not None  # noqa: S101  the caller has asked
     kept_ms = kept_for(programme) if rule.on in (Purchase, ReferralEvent, ChallengeCompletion, TierChange) else 0
-    return Counting(rule.id, version, challenge.key(rule.id), challenge.goal, challenge.repeats, kept_ms)
+    return Counting(
+        rule_id=rule.id,
+        version=version,
+        key=challenge.key(rule.id),
+        goal=challenge.goal,
+        repeats=challenge.repeats,
+        kept_ms=kept_ms,
+    )
 
 
 def count_of(state: MemberState, key: str) -> tuple[int, int]:
@@ -75,12 +82,12 @@ def has_challenge(programme: Programme, kind: type[Event]) -> bool:
 
 
 def occasion_name(identity: bytes) -> str:
-    """Return the name by which an occasion counts."""
+    """Return the name that an occasion has in the counts."""
     return f"{_OCCASION}{identity.hex()}"
 
 
 def name_of(event: MemberEvent) -> str | None:
-    """Return the name by which what an event counts can be taken back; None if it never is."""
+    """Return the name that an event has in the counts, so that it can be taken back; None if it never is."""
     if isinstance(event, Purchase):
         return event.order_id
     if isinstance(event, ReferralEvent):
@@ -124,7 +131,7 @@ def counts(
         by: how much the event counts; nothing if it is None or not above 0.
         since_ms: the instant after which events count; None: all of them do.
         event: the event that counts.
-        identity: the 32 bytes by which the event is judged.
+        identity: the 32 bytes that identify the event.
     """
     if by is None or by <= 0:
         return False

@@ -77,7 +77,7 @@ ORDERS = (Purchase, ReferralEvent)
 
 @lru_cache(maxsize=64)
 def frozen_items(programme: Programme, kind: type[Event]) -> tuple[Frozen, ...]:
-    """Return the facts to keep that rules on a kind of order, and metrics on purchases, read; each of them once."""
+    """Return the facts to keep of a kind of order: those that rules on it and metrics on purchases read, each once."""
     items: dict[Frozen, None] = {}
     for rule in programme.rules:
         if rule.on is kind:

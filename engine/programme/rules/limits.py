@@ -57,7 +57,7 @@ def is_forgotten(use: object) -> bool:
 
 
 def value_key(value: object) -> str:
-    """Return the short text by which a value of a field is remembered; a missing value is one of its own."""
+    """Return a short text that stands for a value of a field in the state; a missing value has one of its own."""
     return "" if value is None else blake2b(str(value).encode(), digest_size=9).hexdigest()
 
 
@@ -341,12 +341,12 @@ class RollingUse:
 
 
 def limit_count(programme: Programme, rule_id: str, scope: LimitScope) -> LimitCount:
-    """Return the count of one limit of a rule that is a member's own."""
+    """Return the count of a rule's limit that holds for each member alone."""
     return LimitCount(scope.key(rule_id), scope.every, programme.terms.refunds.window, calendar_of(programme.timezone))
 
 
 def kept_from_ms(programme: Programme, clock_ms: int) -> int:
-    """Return the end of the earliest period that anybody can still ask for, at a member's clock or later."""
+    """Return an instant: at the member's clock or later, nobody asks for a period that ended before it."""
     return _known_from_ms(programme, clock_ms) - SLACK_MS
 
 

@@ -75,7 +75,7 @@ def timed_by(programme: Programme) -> frozenset[type[Event]]:
 
 
 def moves_members(old: Programme, new: Programme) -> bool:
-    """Whether a new version concerns members without an event: its tiers, or the days of birthdays, are others."""
+    """Whether a new version changes the tiers or the days of members who have no event of their own."""
     return _what_moves(old) != _what_moves(new)
 
 

@@ -31,7 +31,7 @@ UNEARNED = -(1 << 45)
 
 
 class Ground(NamedTuple):
-    """Say by which number, over which period of the window, a level is earned."""
+    """Hold the number that earns a level, and the period of the window over which it was counted."""
 
     number: int
     period: int
@@ -92,7 +92,7 @@ class TierClock:
         if self.tiers.window is TierWindow.CALENDAR_YEAR:
             return self._local_year(at_ms)
 
-        # the years since the anchor, of which the last may not be complete
+        # the years since the anchor; the last may not be complete
         anchor_ms = tier_state.anchor_ms or 0
         if at_ms < anchor_ms:
             return -1
@@ -340,7 +340,7 @@ class TierClock:
         return None
 
     def _falls_further_at(self, tier_state: TierState, at_ms: int) -> int | None:
-        """Return when a rolling number below the level falls further; with an empty window, its length later."""
+        """Return when a rolling number that is below the level falls further; one window later if it is empty."""
         window, over = tier_state.window, self.tiers.over
         if over is None:
             return None
