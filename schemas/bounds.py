@@ -227,7 +227,8 @@ def _refuse(path: str, value: Any, bound: Bound) -> None:
     if isinstance(bound, Text):
         _refuse_text(path, value, bound)
     elif isinstance(bound, Instant):
-        _refuse_instant(path, value)
+        if not OCCURRED_AT_MS_FIRST <= value < OCCURRED_AT_MS_END:
+            raise beyond_years(path, value)
     elif isinstance(bound, (Texts, TextMap, Records)):
         if len(value) > bound.entries_max:
             raise _rejected(path, f"{len(value):,} entries, and {bound.entries_max:,} are taken; leave some out")
@@ -261,11 +262,6 @@ def _refuse_text(path: str, text: str, bound: Text) -> None:
             raise _rejected(path, f"the control character U+{ord(character):04X}; remove it", verb="holds")
         if category == "Cs":
             raise _rejected(path, f"half of a UTF-16 pair, U+{ord(character):04X}; send whole characters", verb="holds")
-
-
-def _refuse_instant(path: str, at_ms: int) -> None:
-    if not OCCURRED_AT_MS_FIRST <= at_ms < OCCURRED_AT_MS_END:
-        raise beyond_years(path, at_ms)
 
 
 def _rejected(path: str, what: str, verb: str = "has") -> Rejected:

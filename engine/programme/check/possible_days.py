@@ -11,7 +11,7 @@ from engine.programme.localtime import DAY_MS, DAY_ZERO
 from schemas.events import OCCURRED_AT_MS_END
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from engine.programme.localtime import Calendar
 
@@ -43,7 +43,8 @@ def days_may_pass(tests: Dated, calendar: Calendar) -> tuple[bool, int]:
     yearly: dict[LocalPart, list[tuple[FieldTest, bool]]] = {
         part: wanted for part, wanted in parts.items() if part in (LocalPart.DAY, LocalPart.MONTH)
     }
-    if not any(_passes(day, yearly) for day in _days_of_a_leap_year()):
+    first_day = date(_LEAP_YEAR, 1, 1).toordinal() - DAY_ZERO
+    if not any(_passes(day, yearly) for day in range(first_day, first_day + 366)):
         return False, 366
 
     # the span that dates and instants leave
@@ -63,11 +64,6 @@ def days_may_pass(tests: Dated, calendar: Calendar) -> tuple[bool, int]:
 
     # a list of dates does not repeat itself, so later ones are taken to be possible
     return last > first + _DAYS_MAX and LocalPart.DATE in parts, looked_at
-
-
-def _days_of_a_leap_year() -> Iterator[int]:
-    first = date(_LEAP_YEAR, 1, 1).toordinal() - DAY_ZERO
-    return iter(range(first, first + 366))
 
 
 def _passes(day: int, parts: dict[LocalPart, list[tuple[FieldTest, bool]]]) -> bool:

@@ -63,10 +63,11 @@ class Checker:
             if isinstance(test, FieldTest):
                 by_field.setdefault(test.of, []).append(test)
         possible = [self.condition(branch, place) for part in parts for branch in branches_of(part)]
-        for field in [field for field in by_field if isinstance(field.source, Lines)]:
-            possible.append(self.condition(_lines_of(field), place))
-            if not possible[-1]:
-                del by_field[field]  # one error is enough: if no line fulfils it, no purchase does
+        for field in list(by_field):
+            if isinstance(field.source, Lines):
+                possible.append(self.condition(field.source.where, place))
+                if not possible[-1]:
+                    del by_field[field]  # one error is enough: if no line fulfils it, no purchase does
 
         # all of it together
         if self.possible.may_hold(*beside, *parts):
@@ -166,11 +167,6 @@ def _active_tests(rule: Rule) -> list[FieldTest]:
     field = Field(f"{trigger}.occurred_at", Kind.INSTANT, Attribute("occurred_at"), optional=False)
     bounds = ((Comparison.GTE, active.from_ms), (Comparison.LT, active.until_ms))
     return [FieldTest(field, comparison, ms, active.place) for comparison, ms in bounds if ms is not None]
-
-
-def _lines_of(field: Field) -> Condition:
-    assert isinstance(field.source, Lines)  # noqa: S101  the caller has looked
-    return field.source.where
 
 
 def _place_in(condition: Condition, otherwise: Place) -> Place:

@@ -13,8 +13,8 @@ from engine.programme.file.scalars import choice_of, integer_of, kind_of, name_o
 from engine.programme.terms import Contest, ContestMetric
 
 if TYPE_CHECKING:
+    from engine.programme.file.names import Names
     from engine.programme.file.problems import Problems
-    from engine.programme.file.when import Names
 
 _CONTEST = ("id", "metric", "period", "winners")
 CONTEST_PERIODS = tuple(every.value for every in Every if every is not Every.LIFETIME)

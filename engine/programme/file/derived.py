@@ -11,9 +11,9 @@ from engine.programme.file.problems import Code, shown
 from engine.programme.file.scalars import kind_of, text_of
 
 if TYPE_CHECKING:
+    from engine.programme.file.names import Names
     from engine.programme.file.nodes import Node
     from engine.programme.file.problems import Problems
-    from engine.programme.file.when import Names
 
 TERMS_MAX = 20
 

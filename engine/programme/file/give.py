@@ -28,8 +28,8 @@ from engine.programme.model import FixedAmount, Give, MultipliedAmount, Phase, R
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Condition
+    from engine.programme.file.names import Names
     from engine.programme.file.problems import Problems
-    from engine.programme.file.when import Names
     from engine.programme.model import Amount
 
 _KINDS = ("points", "status", "multiply", "cash", "coupon", "gift", "badge", "benefit")

@@ -15,8 +15,8 @@ from engine.programme.model import Limit, LimitScope, MaxLimit, Over, TimesLimit
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Field
+    from engine.programme.file.names import Names
     from engine.programme.file.problems import Problems
-    from engine.programme.file.when import Names
 
 _LIMIT = ("max", "times", "per", "every", "over", "unit")
 

@@ -16,12 +16,12 @@ from engine.programme.file.currencies import MINOR_DIGITS
 from engine.programme.file.derived import read_derived
 from engine.programme.file.entries import entries_of
 from engine.programme.file.metric import read_metrics, read_segments
+from engine.programme.file.names import DERIVED_PREFIX, HISTORY_PREFIX, SEGMENT_PREFIX, Names
 from engine.programme.file.nodes import Mapping, Node, Scalar, Sequence, plain, read_tree, text_in
 from engine.programme.file.problems import NOT_JUDGED, Code, Problem, Problems, Severity, shown
 from engine.programme.file.rule import RuleReader
 from engine.programme.file.scalars import kind_of, name_of, text_of
 from engine.programme.file.terms import TERM_SECTIONS, TermsReader
-from engine.programme.file.when import DERIVED_PREFIX, HISTORY_PREFIX, SEGMENT_PREFIX, Names
 from engine.programme.localtime import calendar_of, zone_names
 from engine.programme.model import Programme, Rule
 

@@ -11,16 +11,17 @@ from engine.programme.conditions import ALWAYS, NUMBERS, Every, Field, Measure, 
 from engine.programme.fields import EVENT_TRIGGERS, SEGMENT, other_trigger_of
 from engine.programme.file.entries import entries_of
 from engine.programme.file.literals import duration_of, literal_of
+from engine.programme.file.names import DERIVED_PREFIX
 from engine.programme.file.nodes import Mapping, plain
 from engine.programme.file.problems import Code, shown
 from engine.programme.file.scalars import choice_of, integer_of, kind_of, text_of
-from engine.programme.file.when import DERIVED_PREFIX, WhenReader
+from engine.programme.file.when import WhenReader
 from engine.programme.model import Challenge
 
 if TYPE_CHECKING:
+    from engine.programme.file.names import Names
     from engine.programme.file.nodes import Node
     from engine.programme.file.problems import Problems
-    from engine.programme.file.when import Names
 
 _LATER_EVENTS = ("refund", "redemption", "profile", "referral")
 _MEASURES = tuple(measure.value for measure in Measure)

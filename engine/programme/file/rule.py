@@ -22,9 +22,9 @@ from engine.programme.rules.draws import TREAT_OF
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Place
+    from engine.programme.file.names import Names
     from engine.programme.file.nodes import Node
     from engine.programme.file.problems import Problems
-    from engine.programme.file.when import Names
     from engine.programme.model import Limit
 
 _RULE = (

@@ -8,11 +8,11 @@ from engine.programme.conditions import Duration, Kind, Measure
 from engine.programme.file.contests import ContestReader
 from engine.programme.file.entries import entries_of
 from engine.programme.file.literals import duration_of, is_duration, literal_of, validity_of
+from engine.programme.file.names import HISTORY_PREFIX
 from engine.programme.file.nodes import Mapping, Node, Scalar, Sequence
 from engine.programme.file.problems import Code, shown
 from engine.programme.file.referral import referral_of
 from engine.programme.file.scalars import choice_of, fraction_of, integer_of, kind_of, money_of, name_of, text_of
-from engine.programme.file.when import HISTORY_PREFIX
 from engine.programme.terms import (
     CatalogueReward,
     Downgrade,
@@ -30,8 +30,8 @@ from engine.programme.terms import (
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Metric
+    from engine.programme.file.names import Names
     from engine.programme.file.problems import Problems
-    from engine.programme.file.when import Names
 
 TERM_SECTIONS = ("points", "refunds", "tiers", "catalogue", "reserve_for", "contests", "referral")
 _ROLLING = "rolling "

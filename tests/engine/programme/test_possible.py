@@ -12,9 +12,10 @@ from engine.programme.conditions import AllOf, Condition
 from engine.programme.file.derived import read_derived
 from engine.programme.file.load import load_programme
 from engine.programme.file.metric import read_metrics, read_segments
+from engine.programme.file.names import Names
 from engine.programme.file.nodes import Mapping, read_tree
 from engine.programme.file.problems import Problems
-from engine.programme.file.when import Names, WhenReader
+from engine.programme.file.when import WhenReader
 from engine.programme.interpret.facts import Facts
 from engine.programme.localtime import calendar_of
 from tests.programme_text import written
