@@ -138,6 +138,8 @@ def test_each_text_is_taken_at_its_edges_and_refused_beyond(name: str, field: st
     event = structs.replace(_plain(name), **{field: "x" * bound.most})
     refuse_beyond(event)
     assert IS_PLAIN[type(event)](event)
+
+    # one character too many, and characters that no text may have
     for text, says in (
         ("x" * (bound.most + 1), f"{field} has {bound.most + 1:,} characters"),
         ("AB\0", f"{field} holds the control character U+0000"),
@@ -146,8 +148,11 @@ def test_each_text_is_taken_at_its_edges_and_refused_beyond(name: str, field: st
     ):
         with pytest.raises(Rejected, match=says.replace("+", r"\+")):
             refuse_beyond(structs.replace(event, **{field: text}))
+
+    # characters that only displays must mind
     for text in ("\u202e", "\u200b", "\u2028", "\U0001f9d1" * min(bound.most, 64)):
         refuse_beyond(structs.replace(event, **{field: text}))
+
     empty = structs.replace(event, **{field: ""})
     if bound.least:
         with pytest.raises(Rejected, match=f"{field} has 0 characters"):

@@ -206,8 +206,10 @@ def test_a_foreign_schema_may_write_quantities_its_own_way(quantity_type: Any, w
         {"name": "amount", "type": "long"},
     ]
     text = json.dumps(record)
+
     line = {"line_id": "1", "quantity": written, "amount": 1}
     value = encode_record(9, text, {**HEAD, "order_id": "o", "refund_id": "r", "items": [line]})
+
     if isinstance(outcome, str) and not isinstance(outcome, Reason):
         decoded: Any = decoder({9: text}).decode("purchases", value)[1]
         assert decoded.items[0].quantity == outcome
@@ -368,6 +370,8 @@ def test_no_float_is_taken_for_an_amount(number: float, kind: str) -> None:
             ],
         }
     )
+
+    # not every number fits into a float of 4 bytes
     narrow = number if kind == "double" or abs(number) < 1e30 else 1.0
     value = encode_record(9, text, {**HEAD, "order_id": "o", "refund_id": "r", "amount": narrow})
     assert refused(value, "purchases", {9: text}).reason is Reason.WRONG_TYPE

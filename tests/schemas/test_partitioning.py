@@ -34,6 +34,7 @@ def _murmur2_as_published(data: bytes) -> int:
         k = k * m & mask
         h = h * m & mask
         h ^= k
+
     tail = data[len(data) - len(data) % 4 :]
     if len(tail) == 3:
         h ^= tail[2] << 16
@@ -41,6 +42,7 @@ def _murmur2_as_published(data: bytes) -> int:
         h ^= tail[1] << 8
     if len(tail) >= 1:
         h = (h ^ tail[0]) * m & mask
+
     h ^= h >> 13
     h = h * m & mask
     h ^= h >> 15

@@ -43,16 +43,16 @@ def parted() -> tuple[dict[str, Any], dict[str, Any]]:
 def answering(found: Any, parts: dict[str, Any], references: dict[str, list[str]]) -> Callable[..., tuple[int, Any]]:
     """Answer as a registry does that keeps schema 77, and parts of it in subjects of their own."""
 
-    def told(name: str, schema: Any) -> dict[str, Any]:
+    def document(name: str, schema: Any) -> dict[str, Any]:
         named = [{"name": each, "subject": f"{each}-value", "version": 1} for each in references.get(name, ())]
         return {"schema": json.dumps(schema), "references": named}
 
     def answer(_method: str, path: str, _body: Any) -> tuple[int, Any]:
         if path.startswith("/schemas/ids/77"):
-            return 200, told("", found)
+            return 200, document("", found)
         for name, schema in parts.items():
             if path.startswith(f"/subjects/{name}-value/versions/1"):
-                return 200, {"subject": f"{name}-value", "version": 1, "id": 5, **told(name, schema)}
+                return 200, {"subject": f"{name}-value", "version": 1, "id": 5, **document(name, schema)}
         return NOT_FOUND
 
     return answer
@@ -62,12 +62,13 @@ def test_an_event_whose_schema_refers_to_others_is_read() -> None:
     schema, parts = parted()
     assert sorted(parts) == ["guerdon.Item", "guerdon.Tender"]
     with registry(answering(schema, parts, {"": sorted(parts)})) as server:
-        known = schemas_at(server.url)
-        text = known.lookup(77)
+        schemas = schemas_at(server.url)
+        text = schemas.lookup(77)
         assert text is not None
         assert read_writer_schema(text).avro == read_writer_schema(json.dumps(WHOLE)).avro
+
         value = encode_record(77, text, PLAIN)
-        _, event = Decoder(known, 10_000).decode("purchases", value)
+        _, event = Decoder(schemas, 10_000).decode("purchases", value)
     assert isinstance(event, Purchase)
     assert event.items is not None
     assert event.items[0].quantity == "1.5"
@@ -79,12 +80,16 @@ def test_references_of_references_are_asked_for_and_what_is_missing_is_told() ->
     line = parts["guerdon.Item"]
     next(field for field in line["fields"] if field["name"] == "brand")["type"] = ["null", "guerdon.Brand"]
     parts["guerdon.Brand"] = brand
+
+    # the item's brand is a schema of its own
     references = {"": ["guerdon.Item", "guerdon.Tender"], "guerdon.Item": ["guerdon.Brand"]}
     with registry(answering(schema, parts, references)) as server:
         text = schemas_at(server.url).lookup(77)
         assert text is not None
         assert '"Brand"' in text
         read_writer_schema(text)
+
+    # the tender is used and not referred to
     fewer = {"": ["guerdon.Item"], "guerdon.Item": ["guerdon.Brand"]}
     with registry(answering(schema, parts, fewer)) as server, pytest.raises(Rejected) as refused:
         Decoder(schemas_at(server.url), 10_000).decode("purchases", b"\0\0\0\0\x4d" + b"x" * 20)
@@ -102,5 +107,5 @@ def test_schemas_that_refer_to_one_another_end() -> None:
 def test_a_part_without_a_namespace_keeps_none() -> None:
     outer = {"type": "record", "name": "Outer", "namespace": "guerdon", "fields": [{"name": "p", "type": "Part"}]}
     part = {"type": "fixed", "name": "Part", "size": 2}
-    found = json.loads(inlined(json.dumps(outer), {"Part": json.dumps(part)}))
-    assert found["fields"][0]["type"] == {**part, "namespace": ""}
+    whole = json.loads(inlined(json.dumps(outer), {"Part": json.dumps(part)}))
+    assert whole["fields"][0]["type"] == {**part, "namespace": ""}

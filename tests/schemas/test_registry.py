@@ -37,7 +37,7 @@ EVENT = Erasure(event_id="e", member_id="m", occurred_at=1)
 
 
 class Registry(ThreadingHTTPServer):
-    """Answer as told, and keep what was asked."""
+    """Answer as a test wants it, and keep what was asked."""
 
     daemon_threads = True
 
@@ -92,7 +92,7 @@ def always(status: int, body: Any) -> Callable[[str, str, Any], Answer]:
 
 
 class Clock:
-    """Stand still until told."""
+    """Stand still until a test lets go."""
 
     now_s = 1_000.0
 
@@ -138,11 +138,15 @@ def test_an_unknown_id_is_refused_and_asked_for_again_only_after_a_while() -> No
     with registry(lambda *_: answers[-1]) as server:
         decoder = Decoder(schemas_at(server.url, clock), 1_000)
         value = Encoder({"Erasure": 7}).encode(EVENT)
+
+        # five messages, one question
         for _ in range(5):
             with pytest.raises(Rejected) as caught:
                 decoder.decode("signups", value)
             assert caught.value.reason is Reason.UNKNOWN_SCHEMA
         assert len(server.asked) == 1
+
+        # registered meanwhile, and found after UNKNOWN_FOR_S
         answers.append((200, {"schema": current_texts()["Erasure"]}))
         clock.now_s += UNKNOWN_FOR_S - 1
         with pytest.raises(Rejected):

@@ -130,7 +130,7 @@ def test_what_is_no_programme_is_refused_in_a_sentence(text: str) -> None:
         readable(text, "a.yaml")
 
 
-def told(folder: Path, after: str, *flags: str) -> Result:
+def diff_with(folder: Path, after: str, *flags: str) -> Result:
     before_file, after_file = folder / "a.yaml", folder / "b.yaml"
     before_file.write_text(BASE, encoding="utf-8")
     after_file.write_text(after, encoding="utf-8")
@@ -140,7 +140,7 @@ def told(folder: Path, after: str, *flags: str) -> Result:
 
 
 def test_the_command_prints_each_rule_once_and_its_parts_before_and_after(tmp_path: Path) -> None:
-    result = told(tmp_path, BASE.replace("{points: 5}", "{points: 6}").replace("UTC", "Asia/Tokyo"))
+    result = diff_with(tmp_path, BASE.replace("{points: 5}", "{points: 6}").replace("UTC", "Asia/Tokyo"))
     assert result.stdout.splitlines() == [
         "timezone: changed", "  - UTC", "  + Asia/Tokyo",
         "rule share: changed", "  - give: [{points: 5}]", "  + give: [{points: 6}]",
@@ -150,14 +150,14 @@ def test_the_command_prints_each_rule_once_and_its_parts_before_and_after(tmp_pa
 
 def test_the_exit_code_tells_of_a_difference_only_where_it_is_asked_to(tmp_path: Path) -> None:
     other = BASE.replace("UTC", "Asia/Tokyo")
-    assert [told(tmp_path, text, *flags).exit_code for text, flags in
+    assert [diff_with(tmp_path, text, *flags).exit_code for text, flags in
             ((other, ()), (other, ("--exit-code",)), (BASE, ("--exit-code",)))] == [0, 1, 0]  # fmt: skip
-    assert told(tmp_path, BASE).stdout == "no difference\n"
+    assert diff_with(tmp_path, BASE).stdout == "no difference\n"
 
 
 def test_the_command_prints_one_json_array(tmp_path: Path) -> None:
-    assert json.loads(told(tmp_path, BASE, "--json").stdout) == []
-    assert json.loads(told(tmp_path, BASE.replace("12mo", "none"), "--json").stdout) == [
+    assert json.loads(diff_with(tmp_path, BASE, "--json").stdout) == []
+    assert json.loads(diff_with(tmp_path, BASE.replace("12mo", "none"), "--json").stdout) == [
         {"subject": "points", "part": "validity", "change": "changed", "before": "12mo", "after": "none"}
     ]
 
@@ -172,8 +172,8 @@ def test_numbers_are_activated_versions(database_url: str, tmp_path: Path, monke
     app = Typer()
     programme_commands.register(app)
     run = CliRunner()
-    told = run.invoke(app, ["programme", "diff", "1", "2"]).stdout
-    assert told == "rule r: changed\n  - give: [{points: 1}]\n  + give: [{points: 2}]\n"
+    output = run.invoke(app, ["programme", "diff", "1", "2"]).stdout
+    assert output == "rule r: changed\n  - give: [{points: 1}]\n  + give: [{points: 2}]\n"
     assert run.invoke(app, ["programme", "diff", "2", str(path)]).stdout == "no difference\n"
     missing = run.invoke(app, ["programme", "diff", "7", "1"]).exception
     assert "there is no version 7" in str(missing)

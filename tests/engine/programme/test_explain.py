@@ -52,14 +52,14 @@ def purchase(number: int = 1, at: str = "2024-03-02T10:00:00-05:00", **fields: A
 
 
 def explained(programme: Programme, *history: MemberEvent) -> dict[str, RuleExplanation]:
-    """Return what is told of the last event of a history, by rule."""
+    """Return the explanations of the last event of a history, by rule."""
     explainer, budgets = Explainer(programme, 1), MemoryBudgets()
     members = {event.member_id: MemberState() for event in history}
     for seq, event in enumerate(history, 1):
         books = MemoryBooks(VERSIONS.__getitem__, budgets=budgets)
         explainer.begin()
         fold(members[event.member_id], event, occurrence(seq, event), explainer, books)
-    return {told.rule: told for told in explainer.explained}
+    return {explanation.rule: explanation for explanation in explainer.explained}
 
 
 def says(rule: str, *history: MemberEvent, sections: str = "") -> str:
@@ -162,7 +162,8 @@ def test_history_ages_and_what_is_held_are_told_as_they_were_before_the_event() 
     joined = Signup(event_id="s", member_id="m1", occurred_at=purchase(at="2024-01-30T10:00:00-05:00").occurred_at)
     first = purchase(1, "2024-03-01T08:30:00-05:00")
     now = purchase(2)
-    told = {
+
+    sentences = {
         when: says(written("when: {$when}", when=when), joined, first, now, sections=METRICS)
         for when in (
             "history.buys: {gte: 5}",
@@ -172,7 +173,7 @@ def test_history_ages_and_what_is_held_are_told_as_they_were_before_the_event() 
             "member.held.vip: true",
         )
     }
-    assert told == {
+    assert sentences == {
         "history.buys: {gte: 5}":
             "history.buys is 1 and the rule wants at least 5; 4 more would have been enough for that",
         "history.last_buy: {lte: 24h}":
@@ -225,8 +226,8 @@ def test_a_group_is_told_with_its_winner_and_both_worths() -> None:
 - {id: d, on: purchase, phase: boost, give: [{points: 9}], group: {id: h, pick: first}}
 - {id: e, on: purchase, phase: boost, priority: 1, give: [{points: 1}], group: {id: h, pick: first}}
 """
-    told = explained(loaded(rules), purchase())
-    assert [each.sentence for each in told.values()] == [
+    explanations = explained(loaded(rules), purchase())
+    assert [each.sentence for each in explanations.values()] == [
         'a: did not give, because its group "g" lets the best give: b is worth 50 points and this rule 20',
         "b: gave 50 points",
         (
@@ -259,8 +260,8 @@ def test_a_limit_is_told_with_what_it_allows_and_what_is_used_since_when() -> No
     ("month", "in 2024-03"), ("quarter", "in 2024-Q1"), ("year", "in 2024"), ("lifetime", "so far"),
 ])  # fmt: skip
 def test_each_period_of_a_limit_has_its_name(every: str, period: str) -> None:
-    told = says(written("limits: [{times: 1, per: member, every: $every}]", every=every), purchase(1), purchase(2))
-    assert told.endswith(f"and had given 1 time {period}")
+    sentence = says(written("limits: [{times: 1, per: member, every: $every}]", every=every), purchase(1), purchase(2))
+    assert sentence.endswith(f"and had given 1 time {period}")
 
 
 AWARDS = [
@@ -303,12 +304,12 @@ def test_a_multiplier_is_told_with_its_base_and_its_key() -> None:
   phase: bonus
   give: [{multiply: {phase: base, key: purchase.channel, by: {app: 2}}}]
 """
-    told = [explained(loaded(rules), purchase(channel=channel)) for channel in ("app", "web")]
-    assert [told[0][rule].sentence for rule in ("half", "keyed")] == [
+    explanations = [explained(loaded(rules), purchase(channel=channel)) for channel in ("app", "web")]
+    assert [explanations[0][rule].sentence for rule in ("half", "keyed")] == [
         "half: gave 13 points (ceil of 25 points of phase base * 0.5)",
         'keyed: gave 25 points (floor of 25 points of phase base * 1, as purchase.channel is "app")',
     ]
-    assert told[1]["keyed"].sentence == (
+    assert explanations[1]["keyed"].sentence == (
         'keyed: did not give, because it comes to 0: purchase.channel is "web", for which there is no factor'
     )
 
@@ -318,7 +319,7 @@ def test_rules_on_other_events_are_named_only_when_asked_for() -> None:
     explainer = Explainer(programme, 1, everything=True)
     shared = Share(event_id="e", member_id="m1", occurred_at=0, object="shoe", channel="link")
     fold(MemberState(), shared, occurrence(1, shared), explainer, NO_BOOKS)
-    assert [told.sentence for told in explainer.explained] == [
+    assert [explanation.sentence for explanation in explainer.explained] == [
         "b: gave 1 point", "a: did not give, because it is on purchase events",
     ]  # fmt: skip
     assert list(explained(programme, shared)) == ["b"]
@@ -340,16 +341,16 @@ def test_the_document_keeps_its_keys() -> None:
     ]  # fmt: skip
 
 
-def agrees(told: RuleExplanation, rewards: list[RewardEvent]) -> bool:
+def agrees(explanation: RuleExplanation, rewards: list[RewardEvent]) -> bool:
     """Whether an explanation says of a rule what the reward log says."""
-    own = [reward for reward in rewards if reward.posting.rule_id == told.rule]
+    own = [reward for reward in rewards if reward.posting.rule_id == explanation.rule]
     log = [(r.posting.type, r.posting.unit, r.amount, r.posting.reason, r.reward_key.hex()) for r in own]
-    awards = [(a.type, a.unit, a.amount, a.reason, a.reward_key) for a in (*told.gave, *told.refused)]
+    awards = [(a.type, a.unit, a.amount, a.reason, a.reward_key) for a in (*explanation.gave, *explanation.refused)]
     granted = [each for each in log if each[0] not in ("reward.refused", "challenge.completed")]
     return (
         sorted(each for each in log if each[0] != "challenge.completed") == sorted(awards)
-        and (told.outcome == GAVE) is bool(granted)
-        and told.completed is any(each[0] == "challenge.completed" for each in log)
+        and (explanation.outcome == GAVE) is bool(granted)
+        and explanation.completed is any(each[0] == "challenge.completed" for each in log)
     )
 
 
@@ -361,13 +362,15 @@ def test_explanations_agree_with_the_compiled_judge(text: str, history: list[Mem
         return
     judge, explainer = compile_programme(programme, 3), Explainer(programme, 3)
     members: dict[str, tuple[MemberState, MemberState]] = {}
-    books, told_books = MemoryBooks(VERSIONS.__getitem__), MemoryBooks(VERSIONS.__getitem__)
+    books, explained_books = MemoryBooks(VERSIONS.__getitem__), MemoryBooks(VERSIONS.__getitem__)
     for seq, each in enumerate(history, 1):
-        judged, told = members.setdefault(each.member_id, (MemberState(), MemberState()))
-        rewards = list(fold(judged, each, occurrence(seq, each), judge, books))
+        judged_state, explained_state = members.setdefault(each.member_id, (MemberState(), MemberState()))
+        rewards = list(fold(judged_state, each, occurrence(seq, each), judge, books))
         explainer.begin()
-        assert list(fold(told, each, occurrence(seq, each), explainer, told_books)) == rewards
-        assert judged == told
+        assert list(fold(explained_state, each, occurrence(seq, each), explainer, explained_books)) == rewards
+        assert judged_state == explained_state
+
+        # every rule on the event is explained, as it was judged
         rules = {rule.id for rule in programme.rules if isinstance(each, rule.on)}
         own = [explanation for explanation in explainer.explained if explanation.on not in OCCASION_TRIGGERS]
         assert sorted(explanation.rule for explanation in own) == sorted(rules)

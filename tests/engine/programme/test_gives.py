@@ -1,4 +1,4 @@
-"""Gives, stacking and limits: what a rule hands out, whom groups pick, and what limits let through."""
+"""Gives, stacking and limits: what a rule hands out, which rule a group picks, and what limits let through."""
 
 from __future__ import annotations
 
@@ -202,6 +202,8 @@ def test_a_busy_members_state_is_bounded() -> None:
             occurred_at=1_709_942_400_000 + n * HOUR_MS // 60,
         )  # fmt: skip
         judge.rewards_for(event, member.states[0], Occurrence(b"i" * 32, 1, 0))
+
+    # windows merge entries, and old values leave the state
     memory = member.memory
     (window,), (values,) = memory.windows.values(), memory.value_limits.values()
     assert len(window.instants) <= ENTRIES_MAX

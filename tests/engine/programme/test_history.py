@@ -211,6 +211,7 @@ def test_a_member_with_100_000_events_has_a_state_of_bounded_size() -> None:
         if n in (9_999, 99_999):
             turn_uses(state, 0)
             sizes.append(len(msgpack.encode(state)))
+
     memory = state.remembering()
     assert all(len(window.instants) <= ENTRIES_MAX for window in memory.windows.values())
     assert [len(values) for values in memory.value_limits.values()] == [VALUES_MAX]
@@ -233,6 +234,7 @@ def test_windows_reach_the_same_time_of_earlier_days_when_clocks_change(half_hou
         *(written("{id: $name, on: purchase, give: [$value]}", name=name, value=give % name) for name in "abc"),
     )
     calendar = calendar_of("America/New_York")
+
     came: list[int] = []
     for half_hour in half_hours:
         at_ms = first_ms + half_hour * 1_800_000

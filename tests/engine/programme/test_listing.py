@@ -79,9 +79,9 @@ def test_an_authors_text_stays_in_its_comment(hostile: str) -> None:
 def test_what_cannot_be_shown_is_wrong_input(command: str, sentence: str, terminal: Terminal) -> None:
     (terminal.folder / "a.yaml").write_text(TWO_RULES.replace("share", "shore"), encoding="utf-8")
     (terminal.folder / "b.yaml").write_text(f"metrics: {{m: {{count: refund}}}}\n{TWO_RULES}", encoding="utf-8")
-    told = terminal.type(command)
-    assert told.code == 2
-    assert sentence in told.err
+    answer = terminal.type(command)
+    assert answer.code == 2
+    assert sentence in answer.err
 
 
 @pytest.mark.postgres

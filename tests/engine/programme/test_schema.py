@@ -41,11 +41,15 @@ def flaws(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:  # n
     """Return where `value` breaks `schema`: the part of JSON Schema that the schema uses."""
     if "$ref" in schema:
         return flaws(value, SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]], path)
+
+    # one of several shapes, or of several values
     if "anyOf" in schema:
         tried = [flaws(value, shape, path) for shape in schema["anyOf"]]
         return [] if [] in tried else [flaw for each in tried for flaw in each]
     if "const" in schema or "enum" in schema:
         return [] if value in schema.get("enum", [schema.get("const")]) else [f"{path}: {value}"]
+
+    # the type, then what stands in it
     types = schema.get("type", list(TYPES))
     types = [types] if isinstance(types, str) else types
     if not any(isinstance(value, TYPES[name]) for name in types):

@@ -32,17 +32,17 @@ def rewards(timezone: str, rule: str, *instants: str, head: str = "") -> list[li
     loaded = load_programme(text, "p.yaml")
     assert loaded.programme is not None, "\n".join(map(str, loaded.problems))
     judges: list[Judge] = [compile_programme(loaded.programme, 1), Interpreter(loaded.programme, 1)]
-    told: list[list[list[RewardEvent]]] = []
+    by_judge: list[list[list[RewardEvent]]] = []
     for judge in judges:
         state = MemberState()
-        told.append([])
+        by_judge.append([])
         for number, instant in enumerate(instants):
             at_ms = instant_from_iso(instant, "at")
             event = Activity(event_id=f"e{number}", member_id="m", occurred_at=at_ms, kind="login")
             occurrence = Occurrence(event_identity("default", event.event_id), number + 1, at_ms)
-            told[-1].append(list(fold(state, event, occurrence, judge, NO_BOOKS)))
-    assert told[0] == told[1]
-    return told[0]
+            by_judge[-1].append(list(fold(state, event, occurrence, judge, NO_BOOKS)))
+    assert by_judge[0] == by_judge[1]
+    return by_judge[0]
 
 
 def points(timezone: str, rule: str, *instants: str, head: str = "") -> list[int]:

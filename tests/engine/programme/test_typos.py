@@ -105,12 +105,12 @@ def test_a_typo_in_any_name_of_any_example_brings_one_error_at_its_place(example
 @pytest.mark.parametrize("example", sorted(TEXTS))
 def test_most_names_of_an_example_are_held_to_the_letter(example: str) -> None:
     """Every third name is misspelt once: beside words for people nearly every one is found out."""
-    told = [
+    hits = [
         check_typo(example, name, wrong)
         for name in NAMES[example][::3]
         if (wrong := misspelt(name[0], name[1].line, name[1].column)) not in KNOWN and WORD.match(wrong)
     ]
-    assert sum(told) > 0.7 * len(told)
+    assert sum(hits) > 0.7 * len(hits)
 
 
 def said(text: str) -> list[str]:

@@ -39,7 +39,7 @@ def multiplier(factor: str, more: str = "") -> str:
 
 
 @pytest.mark.parametrize(
-    ("rule", "is_told"),
+    ("rule", "is_warned"),
     [
         ("{id: r, on: signup, give: [{points: 100}]}", True),
         ("{id: r, on: signup, give: [{badge: b}], when: {signup.channel: app}}", True),
@@ -52,10 +52,10 @@ def multiplier(factor: str, more: str = "") -> str:
         ("{id: r, on: share, give: [{points: 100}]}", False),
     ],
 )
-def test_a_welcome_that_comes_with_each_signup_is_told(rule: str, *, is_told: bool) -> None:
-    told = warnings(f"- {rule}")
-    assert bool(told) is is_told
-    assert all("with every signup" in each and "limits: [{times: 1, per: member}]" in each for each in told)
+def test_a_welcome_that_comes_with_each_signup_is_told(rule: str, *, is_warned: bool) -> None:
+    messages = warnings(f"- {rule}")
+    assert bool(messages) is is_warned
+    assert all("with every signup" in each and "limits: [{times: 1, per: member}]" in each for each in messages)
 
 
 def test_a_signup_may_come_again_as_the_warning_says() -> None:
@@ -66,8 +66,8 @@ def test_a_signup_may_come_again_as_the_warning_says() -> None:
 
 def test_a_rule_on_referrals_needs_somebody_who_is_attributed() -> None:
     rule = written("- {id: r, on: referral, when: {referral.event: purchase}, give: [{points: 1}], $once}\n", once=ONCE)
-    (told,) = warnings(rule)
-    assert 'without a section "referral" nobody is attributed' in told
+    (messages,) = warnings(rule)
+    assert 'without a section "referral" nobody is attributed' in messages
     assert warnings(rule, "referral: {}\n") == []
 
 
@@ -85,8 +85,8 @@ def test_a_rule_on_referrals_needs_somebody_who_is_attributed() -> None:
     ],
 )  # fmt: skip
 def test_a_factor_that_adds_nothing_to_most_events_is_told(rules: str, needed: int | None) -> None:
-    told = warnings(rules)
-    assert [re.findall(r"fewer than (\d+) points", each) for each in told] == (
+    messages = warnings(rules)
+    assert [re.findall(r"fewer than (\d+) points", each) for each in messages] == (
         [] if needed is None else [[str(needed)]]
     )
 
@@ -101,10 +101,10 @@ def test_so_many_points_are_the_first_to_which_something_is_added() -> None:
 
 def test_what_has_no_limit_is_named_and_what_has_one_is_not() -> None:
     two = "[{points: {rate: 1, per: 1.00, of: purchase.amount}}, {status: {rate: 1, per: 1.00, of: purchase.amount}}]"
-    (told,) = warnings(
+    (messages,) = warnings(
         written("- {id: r, on: purchase, give: $two, limits: [{max: 9, per: member, unit: points}]}", two=two)
     )
-    assert told == 'rule "r" gives status by a rate and has no limit on status: one large order gives without bound'
+    assert messages == 'rule "r" gives status by a rate and has no limit on status: one large order gives without bound'
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,10 @@ def test_what_has_no_limit_is_named_and_what_has_one_is_not() -> None:
 def test_no_welcome_of_the_guides_comes_twice(path: Path) -> None:
     """A reader copies what they see first: no example of a page gives with every signup, but the one of the warning."""
     blocks = re.findall(r"```yaml(?! rule)[a-z ]*\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
-    told = []
+    messages = []
     for block in blocks:
         text = block if block.startswith("schema:") else HEAD.format("UTC") + re.sub(r"^timezone:.*\n", "", block)
-        told += [each.message for each in load_programme(text, path.name).problems if "every signup" in each.message]
-    assert told == []
+        messages += [
+            each.message for each in load_programme(text, path.name).problems if "every signup" in each.message
+        ]
+    assert messages == []
