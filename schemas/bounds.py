@@ -274,10 +274,10 @@ class _Writing:
     That of purchases begins ::
 
         def is_plain(e):
-         if not (e.event_id.isprintable() and 63072000000 <= e.occurred_at < 32503680000000 and ...): return False
-         v = e.channel
+         if not (e.event_id.isprintable() and ... and 63072000000 <= e.occurred_at < 32503680000000): return False
+         v = e.attributes
          if v is not None:
-          if not (v.isprintable() and len(v) <= 64): return False
+          if not (len(v) <= 1000): return False
 
     It may say False of an event that is within its bounds, never True of one that is not. Its text is made of the
     numbers of the table and the names of our own fields. Decoding has checked the lengths of fields of type `Id`, so

@@ -5,11 +5,10 @@ rules are put into buckets by store, and a tree of comparisons leads to the buck
 
     bucket = value_120.get(field_0)
     if bucket is not None:
-        if bucket < 2:
-            if bucket < 1:
-                ... the rules that want store A
-            else:
-                ... the rules that want store B
+        if bucket < 1:
+            ... the rules that want store A
+        elif bucket < 2:
+            ... the rules that want store B
         else:
             ... the rules that want store C
 

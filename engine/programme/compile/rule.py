@@ -7,7 +7,7 @@ Of a rule with a time, a condition and a draw ::
 the function holds ::
 
     # rule lucky, line 6
-    if at_ms >= 1772323200000 and field_0 == 'app':
+    if at_ms >= 1772341200000 and field_0 == 'app':
         if wins(value_41, 'lucky', event.source, event.event_id):
             ... what `give` compiles of its gives
 
@@ -73,7 +73,7 @@ class RulesCompiler:
         tier_metric = None if tiers is None else tiers.metric
         for metric in self._metrics:
             is_tiers = tier_metric is not None and tier_metric.key == metric.key
-            judging += self._fields.entering(metric, is_tiers=is_tiers)
+            judging += [note(f"metric {metric.key}"), *self._fields.entering(metric, is_tiers=is_tiers)]
         judging += self._keeping_facts()
 
         # compiled last, as only now it is known which fields are read; run first
@@ -86,7 +86,9 @@ class RulesCompiler:
             return []
         facts = ast.Tuple([self._frozen(item) for item in items], ast.Load())
         keeping: list[ast.stmt] = [run(call(name("keep_facts"), name("state"), name("event"), facts))]
-        return keeping if are_always_kept(self._programme, self._kind) else [when(name("rewards"), keeping)]
+        if not are_always_kept(self._programme, self._kind):
+            keeping = [when(name("rewards"), keeping)]
+        return [note("what refunds of the order must know"), *keeping]
 
     def _frozen(self, item: Frozen) -> ast.expr:
         """Return the expression of what is kept of a fact, as `kept_facts.frozen_value` computes it."""
