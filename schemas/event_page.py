@@ -144,7 +144,7 @@ def meaning_of(name: str, field: str) -> str:
 
 
 def _preface(name: str) -> str:
-    """Return where events of a type go, and what of `_COMMON` they lack, or what they have besides."""
+    """Return where events of a type go, and whether they lack `member_id` or have no fields of their own."""
     where = f"On `guerdon.{_TOPICS[name]}`." if name in _TOPICS else "Written by commands, not by producers."
     if "member_id" not in FIELDS[name]:
         return f"{where} It has no `member_id`, as its visitor is no member yet."
