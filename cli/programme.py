@@ -185,7 +185,9 @@ def list_versions(as_json: JsonFlag = False) -> None:
 def show(
     version: Annotated[
         str | None,
-        typer.Argument(metavar="[V]", help="A version, the active one by default; with --python, or a file."),
+        typer.Argument(
+            metavar="[V]", help="A version's number, by default the active one's; with --python a file, too."
+        ),
     ] = None,
     as_python: Annotated[bool, typer.Option("--python", help="Print the Python that judges instead.")] = False,
 ) -> None:

@@ -155,6 +155,7 @@ class GiveCompiler:
         return choose(either(nothing), constant(0), rated) if nothing else rated
 
     def _multiplied_amount(self, amount: MultipliedAmount) -> ast.expr:
+        """Return the expression of what a multiplier adds to the points of an earlier phase."""
         base = name(f"given_{amount.phase}")
         if amount.key is None:
             assert amount.extra is not None  # noqa: S101  without a key there is one factor
@@ -165,17 +166,15 @@ class GiveCompiler:
 
     def _opened(self, rule: Rule, *, is_weighed: bool = False) -> tuple[dict[LimitScope, str], list[ast.stmt]]:
         """Return the variable of each scope that the rule's limits count in, and the statements that set them."""
-        scopes = list(dict.fromkeys(limit.scope for limit in rule.limits))
+        scopes = dict.fromkeys(limit.scope for limit in rule.limits)
         uses = {scope: f"use_{index}" for index, scope in enumerate(scopes)}
-        return uses, [
-            statement
-            for scope, local in uses.items()
-            for statement in (
-                [self._open_budget(rule, scope, local, is_weighed=is_weighed)]
-                if scope.is_shared
-                else self._open(rule, scope, local)
-            )
-        ]
+        opening: list[ast.stmt] = []
+        for scope, local in uses.items():
+            if scope.is_shared:
+                opening.append(self._open_budget(rule, scope, local, is_weighed=is_weighed))
+            else:
+                opening += self._open(rule, scope, local)
+        return uses, opening
 
     def _limited(self, rule: Rule) -> list[ast.stmt]:
         """Refuse everything where a `times` is used up, else trim to each `max` in turn and count what was given."""
@@ -217,7 +216,7 @@ class GiveCompiler:
         if is_rolling or scope.by is not None:
             return [opening]
 
-        # the use of the running period lies in the dictionary; the first of a period and a late event go the long way
+        # look into the dictionary first; the first event of a period, and a late one, call the count
         self.needs_limits = True
         running = call(attribute(name("limits"), "get"), constant(scope.key(rule.id)))
         is_another = [
@@ -303,7 +302,7 @@ class GiveCompiler:
         return [when(award, body)] if len(rule.gives) > 1 else body
 
     def _grant(self, rule: Rule, index: int, give: Give, amount: ast.expr) -> list[ast.stmt]:
-        """Append the grant to the rewards, and let later rules see it."""
+        """Append the grant to the rewards; add it to what later rules read."""
         posting = self._fields.constant(grant_posting(rule, give, self._version))
 
         # the reward key, as `canonical.grant_key` makes it
@@ -312,8 +311,8 @@ class GiveCompiler:
         key = call(attribute(call(name("sha256"), hashed), "digest"))
 
         # the arguments of RewardEvent in their order; the last ones are left out where they are at their default
-        at, times, (available, until) = name("at_ms"), *self._times(give)
-        arguments = [posting, amount, key, at, name("order"), constant(None), available]
+        times, (available, until) = self._times(give)
+        arguments = [posting, amount, key, name("at_ms"), name("order"), constant(None), available]
         if index or until is not None:
             arguments.append(constant(None) if until is None else until)
         if index:
@@ -328,9 +327,9 @@ class GiveCompiler:
         return statements
 
     def _times(self, give: Give) -> tuple[list[ast.stmt], tuple[ast.expr, ast.expr | None]]:
-        """Return the statements that compute when an award becomes available and when it ends, and what reads both.
+        """Return statements that compute when an award becomes available and when it ends, and what reads the two.
 
-        The second is None where the award never ends.
+        What reads the end is None where the award never ends.
         """
         statements: list[ast.stmt] = []
         available: ast.expr = name("at_ms")

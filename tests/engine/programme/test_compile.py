@@ -34,9 +34,9 @@ HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: UTC\ncurrency: USD\nrules:\n"
 
 
 def loaded(text: str) -> Programme:
-    found = load_programme(text, "programme.yaml")
-    assert found.programme is not None, "\n".join(map(str, found.problems))
-    return found.programme
+    result = load_programme(text, "programme.yaml")
+    assert result.programme is not None, "\n".join(map(str, result.problems))
+    return result.programme
 
 
 def judged(judge: Judge, history: list[MemberEvent]) -> tuple[list[list[RewardEvent]], dict[str, MemberState]]:
@@ -57,13 +57,13 @@ def judged(judge: Judge, history: list[MemberEvent]) -> tuple[list[list[RewardEv
 @settings(max_examples=400, deadline=None)
 @given(programme_texts(), histories)
 def test_compiled_and_interpreted_programmes_give_the_same(text: str, history: list[MemberEvent]) -> None:
-    found = load_programme(text, "programme.yaml")
-    unexpected = [problem for problem in found.errors if problem.code not in ("never_matches", "never_gives")]
+    result = load_programme(text, "programme.yaml")
+    unexpected = [problem for problem in result.errors if problem.code not in ("never_matches", "never_gives")]
     assert unexpected == []
-    if found.programme is None:
+    if result.programme is None:
         return
-    compiled = judged(compile_programme(found.programme, 3), history)
-    assert compiled == judged(Interpreter(found.programme, 3), history)
+    compiled = judged(compile_programme(result.programme, 3), history)
+    assert compiled == judged(Interpreter(result.programme, 3), history)
     for reward in (reward for each in compiled[0] for reward in each):
         event(f"{reward.posting.type} {reward.posting.reason or ''}")
 
@@ -97,12 +97,12 @@ def test_both_read_the_same_of_what_members_told(text: str, history: list[Member
 @settings(max_examples=200, deadline=None)
 @given(referral_texts(), referral_histories)
 def test_both_read_the_same_of_what_referees_did(text: str, history: list[MemberEvent]) -> None:
-    found = load_programme(text, "programme.yaml")
-    assert {problem.code for problem in found.errors} <= {"never_matches", "never_gives"}
-    if found.programme is None:
+    result = load_programme(text, "programme.yaml")
+    assert {problem.code for problem in result.errors} <= {"never_matches", "never_gives"}
+    if result.programme is None:
         return
-    compiled = judged(compile_programme(found.programme, 3), history)
-    assert compiled == judged(Interpreter(found.programme, 3), history)
+    compiled = judged(compile_programme(result.programme, 3), history)
+    assert compiled == judged(Interpreter(result.programme, 3), history)
     for reward in (reward for each in compiled[0] for reward in each):
         event(reward.posting.type)
 

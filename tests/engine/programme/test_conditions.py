@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 def programme(when: str, on: str = "purchase", timezone: str = "UTC", head: str = "") -> Programme:
     text = f"schema: guerdon/1\nprogramme: p\ntimezone: {timezone}\ncurrency: USD\n{head}\nrules:\n"
-    found = load_programme(
+    result = load_programme(
         text + written("- {id: r, on: $on, when: {$when}, give: [{points: 1}]}", on=on, when=when), "p.yaml"
     )
-    assert found.programme is not None, "\n".join(map(str, found.problems))
-    return found.programme
+    assert result.programme is not None, "\n".join(map(str, result.problems))
+    return result.programme
 
 
 def matches(when: str, event: MemberEvent, timezone: str = "UTC", head: str = "") -> bool:

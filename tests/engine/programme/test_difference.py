@@ -51,8 +51,8 @@ rules: [{id: r, on: share, give: [{points: 1}]}]
 
 def changes(after: str, before: str = BASE) -> list[tuple[str, str | None, str | None, str | None]]:
     """Return subject, part, and what stood and stands there."""
-    found = changes_between(readable(before, "a.yaml"), readable(after, "b.yaml"))
-    return [(each.subject, each.part, on_one_line(each.before), on_one_line(each.after)) for each in found]
+    differences = changes_between(readable(before, "a.yaml"), readable(after, "b.yaml"))
+    return [(each.subject, each.part, on_one_line(each.before), on_one_line(each.after)) for each in differences]
 
 
 def on_one_line(node: Node | None) -> str | None:
@@ -83,8 +83,8 @@ def test_one_change_is_told_by_rule_and_part(old: str, new: str, change: tuple[s
 
 
 def test_a_rule_of_another_name_is_one_removed_and_one_added() -> None:
-    found = changes(BASE.replace("id: share,", "id: spread,"))
-    assert [(subject, before is None, after is None) for subject, _, before, after in found] == [
+    differences = changes(BASE.replace("id: share,", "id: spread,"))
+    assert [(subject, before is None, after is None) for subject, _, before, after in differences] == [
         ("rule share", False, True), ("rule spread", True, False),
     ]  # fmt: skip
 

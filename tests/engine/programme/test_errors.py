@@ -26,8 +26,8 @@ WITHOUT_EXAMPLE = {Code.UNREADABLE, Code.TOO_LARGE}
 def examples(code: Code) -> list[str]:
     """Return the examples of a code as whole files."""
     return [
-        _whole(found["kind"], found["text"])
-        for found in re.finditer(r"```yaml(?P<kind>[a-z ]*)\n(?P<text>.*?)```", SECTIONS[code], re.DOTALL)
+        _whole(block["kind"], block["text"])
+        for block in re.finditer(r"```yaml(?P<kind>[a-z ]*)\n(?P<text>.*?)```", SECTIONS[code], re.DOTALL)
     ]
 
 

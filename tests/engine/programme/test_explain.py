@@ -36,9 +36,9 @@ METRICS = "metrics:\n  buys: {count: purchase}\n  last_buy: {last: purchase}\n"
 
 
 def loaded(rules: str, sections: str = "") -> Programme:
-    found = load_programme(f"{HEAD}{sections}rules:\n{rules}", "p.yaml")
-    assert found.programme is not None, "\n".join(map(str, found.problems))
-    return found.programme
+    result = load_programme(f"{HEAD}{sections}rules:\n{rules}", "p.yaml")
+    assert result.programme is not None, "\n".join(map(str, result.problems))
+    return result.programme
 
 
 def occurrence(seq: int, event: MemberEvent) -> Occurrence:

@@ -12,22 +12,15 @@ from engine.programme.compile.listing import python_of
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
 from operations.setup.programmes import activate
+from tests.programme_text import head, loaded, rules, written
 from tests.strategies.programmes import programme_texts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine.programme.model import Programme
     from tests.pages.terminal import Terminal
 
-HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: UTC\ncurrency: USD\nrules:\n"
-TWO_RULES = HEAD + "- {id: a, on: signup, give: [{points: 1}]}\n- {id: b, on: share, give: [{points: 2}]}\n"
-
-
-def loaded(text: str) -> Programme:
-    found = load_programme(text, "programme.yaml")
-    assert found.programme is not None, "\n".join(map(str, found.problems))
-    return found.programme
+TWO_RULES = head() + rules("{id: a, on: signup, give: [{points: 1}]}", "{id: b, on: share, give: [{points: 2}]}")
 
 
 @settings(max_examples=100, deadline=None)
@@ -54,8 +47,8 @@ def test_each_rule_is_headed_by_its_name_and_line() -> None:
 
 def test_the_constants_read_alike_with_every_run() -> None:
     stores = ", ".join(f"s{number}" for number in range(9))
-    text = HEAD + f"- {{id: a, on: purchase, when: {{purchase.store: [{stores}]}}, give: [{{points: 1}}]}}"
-    listing = python_of(loaded(text), 1)
+    rule = written("{id: a, on: purchase, when: {purchase.store: [$stores]}, give: [{points: 1}]}", stores=stores)
+    listing = python_of(loaded(head() + rules(rule)), 1)
     assert f"is frozenset({[f's{number}' for number in range(9)]!r})" in listing
     assert " object at 0x" not in listing
 
@@ -63,8 +56,8 @@ def test_the_constants_read_alike_with_every_run() -> None:
 @pytest.mark.parametrize("hostile", ["__import__('os')", "'); raise SystemExit #", "# no comment", "x\\n  y"])
 def test_an_authors_text_stays_in_its_comment(hostile: str) -> None:
     quoted = "'" + hostile.replace("'", "''") + "'"
-    rule = f"- {{id: {quoted}, on: signup, group: {{id: {quoted}, pick: best}}, give: [{{points: 7}}]}}"
-    tree = ast.parse(python_of(loaded(HEAD + rule), 1))
+    rule = written("{id: $id, on: signup, group: {id: $id, pick: best}, give: [{points: 7}]}", id=quoted)
+    tree = ast.parse(python_of(loaded(head() + rules(rule)), 1))
     assert [type(statement) for statement in tree.body] == [ast.FunctionDef]
 
 
@@ -78,7 +71,7 @@ def test_an_authors_text_stays_in_its_comment(hostile: str) -> None:
 )
 def test_what_cannot_be_shown_is_wrong_input(command: str, sentence: str, terminal: Terminal) -> None:
     (terminal.folder / "a.yaml").write_text(TWO_RULES.replace("share", "shore"), encoding="utf-8")
-    (terminal.folder / "b.yaml").write_text(f"metrics: {{m: {{count: refund}}}}\n{TWO_RULES}", encoding="utf-8")
+    (terminal.folder / "b.yaml").write_text("metrics: {m: {count: refund}}\n" + TWO_RULES, encoding="utf-8")
     answer = terminal.type(command)
     assert answer.code == 2
     assert sentence in answer.err

@@ -37,14 +37,14 @@ def load(text: str) -> Loaded:
 
 
 def good(text: str) -> Programme:
-    found = load(text)
-    assert found.programme is not None, "\n".join(map(str, found.problems))
-    return found.programme
+    result = load(text)
+    assert result.programme is not None, "\n".join(map(str, result.problems))
+    return result.programme
 
 
 def only_rule(rule: str, currency: str = "USD") -> Rule:
-    (found,) = good(HEAD.replace("USD", currency) + f"- {rule}").rules
-    return found
+    (result,) = good(HEAD.replace("USD", currency) + f"- {rule}").rules
+    return result
 
 
 def when(test: str, on: str = "purchase") -> list[FieldTest]:
@@ -180,11 +180,11 @@ ONE_RULE = "- {id: a, on: purchase, %s}\n"
 def test_a_mistake_is_named_with_its_place(
     text: str, line: int, column: int, code: str, suggestion: str | None
 ) -> None:
-    found = load(text)
-    first = found.errors[0] if code != "unknown_field" else next(p for p in found.errors if p.code == code)
+    result = load(text)
+    first = result.errors[0] if code != "unknown_field" else next(p for p in result.errors if p.code == code)
     assert (first.code, first.line, first.column, first.suggestion) == (code, line, column, suggestion), str(first)
     assert str(first).startswith(f"p.yaml:{line}:{column}: ")
-    assert found.programme is None
+    assert result.programme is None
 
 
 @pytest.mark.parametrize(
@@ -215,11 +215,11 @@ def test_a_limit_that_cannot_be_meant_is_refused(limit: str, code: str) -> None:
     ],
 )  # fmt: skip
 def test_language_that_comes_later_is_told_from_mistakes(part: str, place: int) -> None:
-    found = load(part)
-    assert found.errors == ()
-    assert {problem.code.value for problem in found.not_judged} == {"not_judged"}
-    assert found.not_judged[0].line == place
-    assert f"{place}:" in (refused(found, "p.yaml") or "")
+    result = load(part)
+    assert result.errors == ()
+    assert {problem.code.value for problem in result.not_judged} == {"not_judged"}
+    assert result.not_judged[0].line == place
+    assert f"{place}:" in (refused(result, "p.yaml") or "")
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
@@ -252,10 +252,10 @@ def test_tests_that_contradict_each_other_are_found(test: str, codes_: list[str]
 
 
 def test_a_rate_without_a_limit_draws_a_warning_and_loads() -> None:
-    found = load(HEAD + ONE_RULE % "give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}]")
-    assert found.programme is not None
-    assert [(problem.code.value, problem.severity) for problem in found.problems] == [("unbounded", Severity.WARNING)]
-    assert ": warning: " in str(found.problems[0])
+    result = load(HEAD + ONE_RULE % "give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}]")
+    assert result.programme is not None
+    assert [(problem.code.value, problem.severity) for problem in result.problems] == [("unbounded", Severity.WARNING)]
+    assert ": warning: " in str(result.problems[0])
 
 
 @pytest.mark.parametrize(
@@ -310,9 +310,9 @@ CONTRADICTORY = HEAD + "- {id: a, on: purchase, when: {purchase.tax: {lt: 0}, al
 )  # fmt: skip
 def test_a_hostile_file_ends_in_an_error_soon(text: str) -> None:
     began = time.process_time()
-    found = load(text)
-    assert found.programme is None
-    assert found.errors
+    result = load(text)
+    assert result.programme is None
+    assert result.errors
     assert time.process_time() - began < 2
 
 
@@ -330,10 +330,10 @@ def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
 
 
 def test_the_example_has_no_problem() -> None:
-    found = load_file(GROCERY)
-    assert found.problems == ()
-    assert found.programme is not None
-    assert len(found.programme.rules) == 5
+    result = load_file(GROCERY)
+    assert result.problems == ()
+    assert result.programme is not None
+    assert len(result.programme.rules) == 5
 
 
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
@@ -343,10 +343,10 @@ PIECES = ["[", "]", "{", "}", ": ", ", ", "\n", "\r", "\t", "*a", "&a ", "!!x ",
 
 def assert_told(text: str) -> None:
     """Hold that whatever stands in a file, it is a programme or has errors, each at a place within the file."""
-    found = load(text)
-    assert (found.programme is None) == bool(found.errors)
+    result = load(text)
+    assert (result.programme is None) == bool(result.errors)
     lines = LINE_BREAK.split(text)
-    for problem in found.problems:
+    for problem in result.problems:
         assert problem.message
         assert 1 <= problem.line <= len(lines), str(problem)
         assert 1 <= problem.column <= len(lines[problem.line - 1]) + 1, str(problem)
@@ -358,8 +358,8 @@ def test_a_damaged_file_ends_in_problems_and_never_in_a_fault(data: st.DataObjec
     text = data.draw(programme_texts())
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(text)))
-        taken = data.draw(st.integers(0, len(text)))
-        damage = data.draw(st.text(max_size=3) | st.sampled_from(PIECES) | st.just(text[taken : taken + 30]))
+        start = data.draw(st.integers(0, len(text)))
+        damage = data.draw(st.text(max_size=3) | st.sampled_from(PIECES) | st.just(text[start : start + 30]))
         text = text[:at] + damage + text[at + data.draw(st.integers(0, 5)) :]
     assert_told(text)
 
@@ -404,9 +404,9 @@ reserve_for: 7d
 
 
 def test_every_section_of_the_language_is_accepted_and_judged() -> None:
-    found = load(NO_RULES + SECTIONS)
-    assert found.errors == ()
-    assert found.not_judged == ()
+    result = load(NO_RULES + SECTIONS)
+    assert result.errors == ()
+    assert result.not_judged == ()
 
 
 @pytest.mark.parametrize(

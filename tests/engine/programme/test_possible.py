@@ -26,7 +26,7 @@ HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: America/New_York\ncurrency: U
 DERIVED = "derived: {net: purchase.amount - purchase.tender.card + purchase.tax}\n"
 
 
-def found(rule: str, head: str = "", on: str = "purchase") -> list[tuple[str, str]]:
+def problems_of(rule: str, head: str = "", on: str = "purchase") -> list[tuple[str, str]]:
     """Return each code and what stands at its place."""
     text = written(
         "$head${head2}rules:\n- {id: r, on: $on, give: [{points: 1}], $rule}\n", head=HEAD, head2=head, on=on, rule=rule
@@ -67,7 +67,7 @@ def found(rule: str, head: str = "", on: str = "purchase") -> list[tuple[str, st
     ],
 )  # fmt: skip
 def test_what_excludes_each_other_is_found_at_its_place(when: str, at: str) -> None:
-    ((code, text),) = [each for each in found(written("when: {$when}", when=when)) if each[0] == "never_matches"]
+    ((code, text),) = [each for each in problems_of(written("when: {$when}", when=when)) if each[0] == "never_matches"]
     assert code == "never_matches"
     assert f"{text}, give".startswith(at), text
 
@@ -89,7 +89,7 @@ def test_what_excludes_each_other_is_found_at_its_place(when: str, at: str) -> N
     ],
 )  # fmt: skip
 def test_what_may_hold_is_not_refused(when: str) -> None:
-    assert [each for each in found(written("when: {$when}", when=when)) if each[0] == "never_matches"] == []
+    assert [each for each in problems_of(written("when: {$when}", when=when)) if each[0] == "never_matches"] == []
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_may_hold_is_not_refused(when: str) -> None:
     ],
 )
 def test_windows_and_challenges_that_cannot_be_met_are_found(rule: str, at: str) -> None:
-    ((code, text),) = found(rule)
+    ((code, text),) = problems_of(rule)
     assert code == "never_matches"
     assert text.startswith(at), text
 
@@ -115,24 +115,24 @@ def test_windows_and_challenges_that_cannot_be_met_are_found(rule: str, at: str)
 def test_an_active_window_that_a_test_meets_for_an_instant_is_fine() -> None:
     # Midnight of 1 February in New York is 05:00 in UTC.
     rule = "active: {from: 2026-01-01, until: 2026-02-01}, when: {purchase.occurred_at: {gte: %s}}"
-    assert found(rule % "2026-02-01T04:59:59.999Z") == []
-    assert [code for code, _ in found(rule % "2026-02-01T05:00:00Z")] == ["never_matches"]
+    assert problems_of(rule % "2026-02-01T04:59:59.999Z") == []
+    assert [code for code, _ in problems_of(rule % "2026-02-01T05:00:00Z")] == ["never_matches"]
 
 
 def test_an_alternative_that_cannot_be_is_a_warning() -> None:
-    assert found("when: {purchase.store: a, any: [{purchase.store: b}, {purchase.channel: app}]}") == [
+    assert problems_of("when: {purchase.store: a, any: [{purchase.store: b}, {purchase.channel: app}]}") == [
         ("unreachable_value", "b}, {purchase.channel: app}]}}")
     ]
 
 
 def test_a_segment_is_blamed_where_the_rule_names_it() -> None:
     head = "metrics: {n: {count: purchase}}\nsegments: {rare: {history.n: {lte: 2}}, often: {history.n: {gt: 2}}}\n"
-    assert found("when: {history.n: 5, member.segment: {contains: rare}}", head) == [("never_matches", "rare}}}")]
-    assert found("when: {history.n: 5, member.segment: {contains_any: [rare, often]}}", head) == [
+    assert problems_of("when: {history.n: 5, member.segment: {contains: rare}}", head) == [("never_matches", "rare}}}")]
+    assert problems_of("when: {history.n: 5, member.segment: {contains_any: [rare, often]}}", head) == [
         ("unreachable_value", "[rare, often]}}}")
     ]
     empty = "metrics: {n: {count: purchase}}\nsegments: {nobody: {history.n: {lt: 0}}}\n"
-    assert found("when: {}", empty) == [("never_matches", "0}}}")]
+    assert problems_of("when: {}", empty) == [("never_matches", "0}}}")]
 
 
 def test_a_multiplier_of_rules_that_are_never_judged_with_it_is_a_warning() -> None:
@@ -190,7 +190,7 @@ def test_what_an_event_fulfils_is_possible(data: st.DataObject) -> None:
 @pytest.mark.parametrize("on", ["tier", "birthday", "anniversary"])
 def test_a_rule_on_what_nobody_sends_is_checked_as_any_other(on: str) -> None:
     tiers = "tiers: {metric: status, window: lifetime, levels: [{id: low, from: 0}, {id: high, from: 10}]}\n"
-    assert found("active: {from: 2024-01-01T00:00:00Z}, when: {member.age: {gte: 18y}}", tiers, on) == []
-    assert found("when: {member.age: {gte: 18y}, all: [{member.age: {lt: 18y}}]}", tiers, on) == [
+    assert problems_of("active: {from: 2024-01-01T00:00:00Z}, when: {member.age: {gte: 18y}}", tiers, on) == []
+    assert problems_of("when: {member.age: {gte: 18y}, all: [{member.age: {lt: 18y}}]}", tiers, on) == [
         ("never_matches", "18y}}]}}")
     ]

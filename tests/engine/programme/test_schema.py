@@ -64,17 +64,17 @@ def flaws(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:  # n
 
 
 def _object_flaws(value: dict[Any, Any], schema: dict[str, Any], path: str) -> list[str]:
-    found = [f"{path} has no {name}" for name in schema.get("required", []) if name not in value]
+    broken = [f"{path} has no {name}" for name in schema.get("required", []) if name not in value]
     for key, each in value.items():
         name = str(key)
         patterns = [s for pattern, s in schema.get("patternProperties", {}).items() if re.search(pattern, name)]
-        known = schema.get("properties", {}).get(name, patterns[0] if patterns else None)
+        shape = schema.get("properties", {}).get(name, patterns[0] if patterns else None)
         rest = schema.get("additionalProperties", {})
-        if known is None and rest is False:
-            found.append(f"{path} knows no {name}")
+        if shape is None and rest is False:
+            broken.append(f"{path} knows no {name}")
         else:
-            found += flaws(each, rest if known is None else known, f"{path}/{name}")
-    return found
+            broken += flaws(each, rest if shape is None else shape, f"{path}/{name}")
+    return broken
 
 
 def read(text: str) -> Any:
@@ -107,8 +107,8 @@ def test_what_is_misspelt_is_flagged_before_it_is_checked(code: Code) -> None:
 
 
 def test_an_editor_can_complete_every_field_of_an_event() -> None:
-    known = SCHEMA["$defs"]["condition"]["properties"]
-    assert all(path in known for trigger, fields in FIELDS.items() if trigger != LINE for path in fields)
+    properties = SCHEMA["$defs"]["condition"]["properties"]
+    assert all(path in properties for trigger, fields in FIELDS.items() if trigger != LINE for path in fields)
     assert set(SCHEMA["$defs"]["line"]["properties"]) == {*FIELDS[LINE], "all", "any", "not"}
 
 

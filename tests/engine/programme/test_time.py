@@ -47,8 +47,8 @@ def rewards(timezone: str, rule: str, *instants: str, head: str = "") -> list[li
 
 def points(timezone: str, rule: str, *instants: str, head: str = "") -> list[int]:
     return [
-        sum(each.amount for each in found if each.posting.type == "points.granted")
-        for found in rewards(timezone, rule, *instants, head=head)
+        sum(each.amount for each in of_one_event if each.posting.type == "points.granted")
+        for of_one_event in rewards(timezone, rule, *instants, head=head)
     ]
 
 
