@@ -19,7 +19,7 @@ from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.interpret.observer import Gate, Observer
 from engine.programme.model import RefusalReason, in_order
 from engine.programme.rules.draws import TREAT_OF
-from engine.programme.rules.protocol import Judge
+from engine.programme.rules.judge import Judge
 from schemas.canonical import grant_key, refusal_key
 from schemas.events import INT64_MAX
 from schemas.scalars import iso_from_instant

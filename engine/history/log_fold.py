@@ -18,8 +18,8 @@ from engine.ledger.books import Activation
 from engine.ledger.contests import has_won, ranked, scores_of
 from engine.member.state import is_full
 from engine.programme.periods import ended_by
+from engine.programme.rules.judge import moves_members
 from engine.programme.rules.occurrence import Occurrence
-from engine.programme.rules.protocol import moves_members
 from engine.store.generations.live_generation import version_in
 from engine.store.generations.replay_facts import Facts
 from engine.store.logs import history, source_log

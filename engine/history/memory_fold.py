@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from engine.member.pages import Page
     from engine.member.state import LimitUse, MemberState
     from engine.programme.compile.module import CompiledJudge
+    from engine.programme.rules.judge import Judge
     from engine.programme.rules.occurrence import Budget, Occurrence
-    from engine.programme.rules.protocol import Judge
     from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
     from engine.store.logs.history import Logged

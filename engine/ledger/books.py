@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from engine.member.parts import Parts
     from engine.member.referral import Referred
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from schemas.events import Purchase
 
 

@@ -9,7 +9,7 @@ from engine.programme.rules.awards import order_of
 
 if TYPE_CHECKING:
     from engine.ledger.turn import Turn
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from schemas.events import MemberEvent, Profile
     from schemas.rewards import RewardEvent
 

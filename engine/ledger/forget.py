@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.member.parts import Parts
     from engine.member.state import MemberState
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
 
 
 def refunds_close_ms(programme: Programme, bought_ms: int) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.turn import Turn
     from engine.member.state import MemberState
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from engine.programme.rules.tiers import TierClock
     from engine.programme.terms import Tiers
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.member.state import MemberState
     from engine.programme.localtime import Calendar
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from engine.programme.terms import Terms
     from schemas.events import Event
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from engine.live.batch import Batch
     from engine.programme.compile.module import CompiledJudge
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from engine.store.cursor import Cursor
     from engine.store.members.personal import Owner
 

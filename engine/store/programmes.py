@@ -12,7 +12,7 @@ from psycopg2.extras import Json
 
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
-from engine.programme.rules.protocol import moves_members
+from engine.programme.rules.judge import moves_members
 from engine.store.cursor import one
 from engine.store.generations import live_generation
 from engine.store.logs import source_log

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from engine.programme.file.load import Loaded
     from engine.programme.file.problems import Problem
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from operations.simulate.event_lines import Line
     from operations.simulate.referrals import Own
     from schemas.events import Event

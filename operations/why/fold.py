@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from engine.explain.tier import TierExplanation
     from engine.ledger.books import Activation
     from engine.programme.compile.module import CompiledJudge
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from engine.store.cursor import Cursor
     from schemas.rewards import RewardEvent
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from engine.ledger.books import Activation
     from engine.member.state import MemberState
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
 
 VERSIONS: dict[int, Judge] = {}
 NO_BOOKS = MemoryBooks(VERSIONS.__getitem__)

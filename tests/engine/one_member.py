@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from schemas.events import MemberEvent, Profile
     from schemas.rewards import RewardEvent
 

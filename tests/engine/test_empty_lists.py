@@ -23,7 +23,7 @@ from tests.engine.in_memory import balance, event, judged
 from tests.programme_text import written
 
 if TYPE_CHECKING:
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from schemas.events import Event
     from schemas.rewards import RewardEvent
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from engine.programme.model import Limit, LimitScope, Programme
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from schemas.rewards import RewardEvent
 
 HOUR_MS = 3_600_000

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from engine.ledger.books import Activation, Redeemed
     from engine.ledger.memory.budgets import RecordedBudgets
     from engine.member.state import LimitUse, MemberState
+    from engine.programme.rules.judge import Judge
     from engine.programme.rules.occurrence import Budget, Occurrence
-    from engine.programme.rules.protocol import Judge
     from schemas.events import Purchase
 
 

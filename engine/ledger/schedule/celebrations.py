@@ -14,7 +14,7 @@ from schemas.canonical import occasion_identity
 if TYPE_CHECKING:
     from engine.ledger.turn import Turn
     from engine.programme.localtime import Calendar
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
 
 _LAST = {Birthday: "birthday", Anniversary: "anniversary"}
 """Names in the member's counters the last one kept, a birthday by its year and an anniversary by its number: moved by a

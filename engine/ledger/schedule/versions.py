@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from engine.ledger import ranks
 from engine.ledger.schedule import celebrations
+from engine.programme.rules.judge import moves_members
 from engine.programme.rules.limits import change_window
-from engine.programme.rules.protocol import moves_members
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -41,9 +41,9 @@ from engine.programme.rules.awards import NOTHING, completion, multiplied, refus
 from engine.programme.rules.budgets import open_budget
 from engine.programme.rules.counting import counts
 from engine.programme.rules.draws import is_treated, wins
+from engine.programme.rules.judge import Judge
 from engine.programme.rules.kept_facts import keep_facts
 from engine.programme.rules.limits import begins_control, is_forgotten
-from engine.programme.rules.protocol import Judge
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:

@@ -38,9 +38,9 @@ from engine.programme.rules.budgets import budget_of, open_budget, shared_limit
 from engine.programme.rules.counting import counting_of, counts
 from engine.programme.rules.draws import is_treated, wins
 from engine.programme.rules.expiry import Expiry
+from engine.programme.rules.judge import Judge
 from engine.programme.rules.kept_facts import ORDERS, are_always_kept, frozen_items, frozen_value, keep_facts
 from engine.programme.rules.limits import ForgottenUse, RollingUse, begins_control, is_forgotten, limit_count
-from engine.programme.rules.protocol import Judge
 from schemas.canonical import grant_key
 from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent

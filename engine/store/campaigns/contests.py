@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from engine.programme.compile.module import CompiledJudge
     from engine.programme.model import Programme
     from engine.programme.periods import Ended
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from engine.store.cursor import Cursor
     from engine.store.logs.source_log import Head
     from engine.store.members.member_states import Member

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from engine.member.state import LimitUse, MemberState
+    from engine.programme.rules.judge import Judge
     from engine.programme.rules.occurrence import Budget, Occurrence
-    from engine.programme.rules.protocol import Judge
     from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
     from engine.store.members.member_states import Member

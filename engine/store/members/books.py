@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from engine.member.state import LimitUse, MemberState
+    from engine.programme.rules.judge import Judge
     from engine.programme.rules.occurrence import Budget, Occurrence
-    from engine.programme.rules.protocol import Judge
     from engine.store.campaigns.budgets import StoredBudgets
     from engine.store.cursor import Cursor
     from engine.store.members.member_states import Member

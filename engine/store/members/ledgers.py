@@ -22,7 +22,7 @@ from schemas.events import Refund
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from engine.store.cursor import Cursor
     from engine.store.members.member_states import Member
 

@@ -20,7 +20,7 @@ from engine.store.logs.binary_copy import copy_rows, pack_bytes, pack_integer, p
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from engine.store.cursor import Cursor
     from engine.store.members.member_states import Member
 

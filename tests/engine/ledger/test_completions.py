@@ -25,7 +25,7 @@ from tests.programme_text import written
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 

@@ -27,7 +27,7 @@ from tests.strategies.programmes import profile_texts, programme_texts, referral
 
 if TYPE_CHECKING:
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from schemas.rewards import RewardEvent
 
 HEAD = "schema: guerdon/1\nprogramme: p\ntimezone: UTC\ncurrency: USD\nrules:\n"

@@ -22,7 +22,7 @@ from tests.programme_text import written
 
 if TYPE_CHECKING:
     from engine.programme.model import Programme
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from schemas.events import MemberEvent
 
 

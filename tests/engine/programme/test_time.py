@@ -19,7 +19,7 @@ from tests.engine.books import NO_BOOKS
 from tests.programme_text import written
 
 if TYPE_CHECKING:
-    from engine.programme.rules.protocol import Judge
+    from engine.programme.rules.judge import Judge
     from schemas.rewards import RewardEvent
 
 NEW_YORK = "America/New_York"

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from engine.ledger.books import Books
     from engine.member.state import MemberState
+    from engine.programme.rules.judge import Judge
     from engine.programme.rules.occurrence import Occurrence
-    from engine.programme.rules.protocol import Judge
     from schemas.events import MemberEvent
     from schemas.rewards import RewardEvent
 
