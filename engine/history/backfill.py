@@ -72,7 +72,7 @@ class Backfill(LogFold):
         self._facts = read_facts(cursor, self._live, self.number, first, upto_seq)
         self._copied = {self.number: read_copied(cursor, self._live, self.number, first, upto_seq)}
         self._is_holding = self._is_holding or bool(self._facts.held)
-        self._counted = adjustments.counted(cursor, self._live)
+        self.counted = adjustments.counted(cursor, self._live)
         self._books.go_on(cursor, self._facts)
         for row in self._log.shard(self.number, upto_seq, first):
             self._fold(row)

@@ -7,16 +7,14 @@ matter: `engine.history.replay` writes them down, `engine.history.backtest` adds
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import msgpack
 
-from engine.evaluate import TICK_MEMBERS_MAX, advance, award, fold
-from engine.ledger.adjustments import Adjustment, counts
+from engine.driver import Advance, MemberStep, perform
+from engine.evaluate import TICK_MEMBERS_MAX
 from engine.ledger.books import Activation
 from engine.ledger.contests import has_won, ranked, scores_of
-from engine.member.state import is_full
 from engine.programme.periods import ended_by
 from engine.programme.rules.judge import moves_members
 from engine.programme.rules.occurrence import Occurrence
@@ -26,11 +24,11 @@ from engine.store.logs import history, source_log
 from engine.store.programmes import load_judge
 from engine.store.session.failures import is_judging
 from schemas.errors import AnswerIsNo
-from schemas.events import INT64_MAX, Profile, Purchase, Signup
+from schemas.events import Profile, Signup
 from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from engine.ledger.contests import Score, Won
     from engine.programme.compile.module import CompiledJudge
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from engine.store.logs.history import Logged
     from engine.store.members.erased_members import Copied
     from engine.store.members.member_states import Member
+    from schemas.events import Event, Purchase
     from schemas.rewards import RewardEvent
 
 _PERSONAL = (Signup, Profile)
@@ -75,7 +74,7 @@ class LogFold(ABC):
         self._facts = Facts()
         self._copied: dict[int, Copied] = {}
         self._is_holding = False
-        self._counted: frozenset[int] = frozenset()
+        self.counted: frozenset[int] | None = frozenset()
         self._held: list[tuple[tuple[int, int], str, str]] = []
         self._ranked: dict[tuple[str, int], dict[int, list[Won]]] = {}
         self._won: list[tuple[tuple[int, int], Won]] = []
@@ -105,7 +104,7 @@ class LogFold(ABC):
         shard.head.record_at(recorded.occurrence.recorded_at_ms)
         if recorded.event is not None:
             if recorded.member_id:  # a touch has none
-                self._fold_event(shard, row)
+                self._fold_event(shard, row, recorded.event)
         elif recorded.kind == "tick":
             self._tick(shard, row)
         elif recorded.kind == "activation":
@@ -115,9 +114,8 @@ class LogFold(ABC):
         elif recorded.kind == "contest":
             self._close(shard, row)
 
-    def _fold_event(self, shard: Shard, row: Logged) -> None:
-        recorded = row.recorded
-        event, seq = recorded.event, recorded.occurrence.seq
+    def _fold_event(self, shard: Shard, row: Logged, event: Event) -> None:
+        recorded, seq = row.recorded, row.recorded.occurrence.seq
         member = shard.member(recorded.member_id)
         member.seq = seq
         judge = self._judge_now(shard, seq, row.occurred_ms)
@@ -126,22 +124,12 @@ class LogFold(ABC):
         if recorded.kind == "erasure":
             member.state.erased, member.state.profile = True, None
             shard.erased.add(member.member_id)
-        if type(event) is Purchase:
-            self._books.record(event, seq)
         if self._copied[shard.number].members and self._copy(shard, member):
             member.state.due_ms = None
-        elif type(event) is Adjustment and not counts(event, self._counted):
-            pass
-        elif not (self._is_holding and self._holds(shard, member)) and not member.state.suspended_since:
-            books = self._books.of(member, shard.schedule, seq, (seq, recorded.event_id))
-            try:
-                rewards = fold(member.state, event, recorded.occurrence, judge, books)  # type: ignore[arg-type]  # as above
-            except Exception as error:  # noqa: BLE001  whatever it is, it holds this member and stops nobody else
-                self._fail(shard, member, error)
-            if rewards:
-                self._take(shard, member, recorded.event_id, rewards)
-            if is_full(member.state):
-                self._books.turn_page(member)
+        else:
+            if self._is_holding:
+                self._hold_again(shard, member)
+            perform(MemberStep(member, event, judge, recorded.occurrence, recorded.event_id), self)
         shard.plan(member)
 
     def _judge_now(self, shard: Shard, seq: int, occurred_ms: int) -> CompiledJudge:
@@ -160,29 +148,17 @@ class LogFold(ABC):
         if before and moves_members(self._judge(before).programme, self._judge(activation.version).programme):
             shard.review(activation.at_ms + 1)
 
-    def _holds(self, shard: Shard, member: Member) -> bool:
-        """Hold a member from here on where the base did, or where this fold has failed before."""
+    def _hold_again(self, shard: Shard, member: Member) -> None:
+        """Suspend a member from here on where the base did, or where this fold has failed before."""
         seq = shard.head.seq
         error = self._failures.get((shard.number, seq, member.member_id))
         if error is None and (seq, member.member_id) not in self._facts.held:
-            return False
+            return
         if not member.state.suspended_since:
             member.state.suspended_since = seq
         if error is not None:
             why = f"{type(error).__name__}: {error}".replace("\0", "␀")
             self._held.append(((shard.number, seq), member.member_id, why))
-        return True
-
-    def _fail(self, shard: Shard, member: Member, error: Exception) -> NoReturn:
-        if not is_judging(error):
-            raise error  # PostgreSQL went away while it was asked: that is nobody's fault here
-        seq = shard.head.seq
-        if self._generation.repeats:
-            raise AnswerIsNo(
-                f"shard {shard.number}, seq {seq}, member {member.member_id}: what was judged once cannot be judged "
-                f"now ({type(error).__name__}: {error}); nothing more was written: install the release that mends it"
-            ) from error
-        raise Failed((shard.number, seq, member.member_id), error) from error
 
     def _tick(self, shard: Shard, row: Logged) -> None:
         occurrence, until_ms = row.recorded.occurrence, row.occurred_ms
@@ -195,25 +171,22 @@ class LogFold(ABC):
         for member in members:
             if self._copy(shard, member):
                 member.state.due_ms = None
-                shard.plan(member)
-                continue
-            is_held = self._is_holding and self._holds(shard, member)
-            if not is_held and not member.state.suspended_since and not member.state.erased:
-                place = (occurrence.seq, row.recorded.event_id)
-                self._advance(shard, member, judge, occurrence, until_ms, place)
+            else:
+                if self._is_holding:
+                    self._hold_again(shard, member)
+                perform(MemberStep(member, Advance(until_ms), judge, occurrence, row.recorded.event_id), self)
             shard.plan(member)
 
     def _close(self, shard: Shard, row: Logged) -> None:
         """Let the winners of a contest have what they have won."""
         occurrence = row.recorded.occurrence
         judge = self._judge_now(shard, occurrence.seq, row.occurred_ms)
-        place = (occurrence.seq, row.recorded.event_id)
         for won in self._winners(shard, row, judge):
             member = shard.member(won.member_id)
-            if not self._copy(shard, member) and not (self._is_holding and self._holds(shard, member)):
-                books = self._books.of(member, shard.schedule, occurrence.seq, place)
-                given = partial(award, member.member_id, member.state, occurrence, judge, books, won)
-                self._bring(shard, member, place[1], given)
+            if not self._copy(shard, member):
+                if self._is_holding:
+                    self._hold_again(shard, member)
+                perform(MemberStep(member, won, judge, occurrence, row.recorded.event_id), self)
             shard.plan(member)
 
     def _winners(self, shard: Shard, row: Logged, judge: CompiledJudge) -> Sequence[Won]:
@@ -266,32 +239,6 @@ class LogFold(ABC):
             if (score.contest, score.period) == closing
         )
 
-    def _advance(
-        self,
-        shard: Shard,
-        member: Member,
-        judge: CompiledJudge,
-        occurrence: Occurrence,
-        until_ms: int,
-        place: tuple[int, str],
-        upto_seq: int = INT64_MAX,
-    ) -> None:
-        """Move a member's clock; `place` is the seq and event_id of the reward events."""
-        books = self._books.of(member, shard.schedule, min(upto_seq, place[0]), place)
-        given = partial(advance, member.member_id, member.state, occurrence, judge, books, until_ms)
-        self._bring(shard, member, place[1], given)
-
-    def _bring(self, shard: Shard, member: Member, event_id: str, given: Callable[[], Sequence[RewardEvent]]) -> None:
-        """Bring a member what a step of the fold gives; `_fold_event` does the same in line, as most events pass it."""
-        try:
-            rewards = given()
-        except Exception as error:  # noqa: BLE001  as with an event
-            self._fail(shard, member, error)
-        if rewards:
-            self._take(shard, member, event_id, rewards)
-        if is_full(member.state):
-            self._books.turn_page(member)
-
     def _activate(self, shard: Shard, told: dict[str, int | None]) -> None:
         """Let a version that was activated judge what is not the file's."""
         seq, version = shard.head.seq, int(told["version"] or 0)
@@ -318,19 +265,52 @@ class LogFold(ABC):
             member.state.suspended_since = 0
             shard.profiles.setdefault(member.member_id, member.state.profile)
             if tick_ms is not None:
-                occurrence = Occurrence(recorded.occurrence.identity, seq, recorded.occurrence.recorded_at_ms)
-                judge = self._judge(version_in(shard.schedule, suspended_since))
-                self._advance(shard, member, judge, occurrence, tick_ms, (seq, recorded.event_id), suspended_since)
+                self._perform_waiting(member, Advance(tick_ms), recorded, suspended_since)
             for each in waiting:
-                self._judge_waiting(shard, member, each)
+                if each.event is not None:
+                    self._perform_waiting(member, each.event, each, each.occurrence.seq)
         shard.plan(member)
 
-    def _judge_waiting(self, shard: Shard, member: Member, recorded: history.Recorded) -> None:
-        if recorded.event is None or not counts(recorded.event, self._counted):
-            return
-        seq, own_seq = shard.head.seq, recorded.occurrence.seq
-        judge = self._judge(version_in(shard.schedule, own_seq))
-        books = self._books.of(member, shard.schedule, own_seq, (seq, recorded.event_id))
-        occurrence = Occurrence(recorded.occurrence.identity, seq, shard.head.recorded_ms)
-        given = partial(fold, member.state, recorded.event, occurrence, judge, books)  # type: ignore[arg-type]  # a touch has no member
-        self._bring(shard, member, recorded.event_id, given)
+    def _perform_waiting(
+        self, member: Member, cause: Event | Advance, named: history.Recorded, waited_seq: int
+    ) -> None:
+        """Perform what waited since `waited_seq` at the release, with the identity and name of `named`."""
+        shard = self._shards[member.shard]
+        judge = self._judge(version_in(shard.schedule, waited_seq))
+        occurrence = Occurrence(named.occurrence.identity, shard.head.seq, shard.head.recorded_ms)
+        perform(MemberStep(member, cause, judge, occurrence, named.event_id, waited_seq), self)
+
+    # The driver's ports
+
+    @property
+    def pages(self) -> FoldBooks:
+        """Return the books: they turn the pages of full states."""
+        return self._books
+
+    def books_of(self, step: MemberStep[Member]) -> FoldBooks:
+        """Return the member's books as they are known at the step's cause."""
+        member, place = step.member, (step.occurrence.seq, step.event_id)
+        return self._books.of(member, self._shards[member.shard].schedule, step.seq, place)
+
+    def remember(self, step: MemberStep[Member], purchase: Purchase) -> None:
+        """Remember a purchase, so that a refund soon after it needs no look-up."""
+        self._books.record(purchase, step.seq)
+
+    def bring(self, step: MemberStep[Member], rewards: Sequence[RewardEvent]) -> None:
+        """Take what the shard's last source event has brought a member."""
+        if rewards:
+            self._take(self._shards[step.member.shard], step.member, step.event_id, rewards)
+
+    def fail(self, step: MemberStep[Member], error: Exception) -> NoReturn:
+        """Let the fold begin again, with the member held; a repetition refuses to go on."""
+        if not is_judging(error):
+            raise error  # PostgreSQL went away while it was asked: that is nobody's fault here
+        member = step.member
+        at = (member.shard, step.occurrence.seq, member.member_id)
+        if self._generation.repeats:
+            raise AnswerIsNo(
+                f"shard {member.shard}, seq {step.occurrence.seq}, member {member.member_id}: what was judged once "
+                f"cannot be judged now ({type(error).__name__}: {error}); nothing more was written: install the "
+                "release that mends it"
+            ) from error
+        raise Failed(at, error) from error

@@ -143,7 +143,7 @@ class MemoryFold(LogFold):
         else:
             self._facts = read_redeemed(self._cursor, base, {shard: (0, last) for shard, last in upto.items()})
         self._copied = {shard: read_copied(self._cursor, base, shard, 0, last) for shard, last in upto.items()}
-        self._counted = adjustments.counted_in(self._cursor, self._generation)
+        self.counted = adjustments.counted_in(self._cursor, self._generation)
         self._is_holding = bool(self._facts.held or self._failures)
         self._books.begin(self._cursor, self._facts)
 

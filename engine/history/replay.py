@@ -117,7 +117,7 @@ class Replay(LogFold):
             before = {number: shard.head.seq for number, shard in self._shards.items()}
             self._facts = self._facts_of(rows, before)
             self._copied = self._copied_of(rows, before)
-            self._counted = adjustments.counted_in(self._cursor, self._generation)
+            self.counted = adjustments.counted_in(self._cursor, self._generation)
             self._is_holding = bool(self._facts.held or self._failures)
             self._books.begin(self._cursor, self._facts)
             self._rewards = RewardRows(self._generation.number, self._postings)

@@ -61,45 +61,51 @@ class LookUps:
 
 
 class Seen:
-    """Hold what the log has and what this batch has brought, and compare each event with both."""
+    """Hold what the log has and what this batch has brought, and compare each event with both.
+
+    The log knows identities by their beginning, the batch by the whole of them.
+    """
 
     def __init__(self, cursor: Cursor, known: dict[bytes, Known] | None) -> None:
         self._cursor = cursor
-        self._asked = known is not None
-        self._known = known or {}
-        self._events: dict[bytes, Admitted] = {}
+        self._is_asked = known is not None
+        self._logged = known or {}
+        self._brought: dict[bytes, Admitted] = {}
 
     def add(self, event: Admitted) -> None:
         """Note that `event` was taken; one that was set aside takes no identity."""
-        self._events[event.identity[:IDENTITY_BYTES]] = event
+        self._brought[event.identity] = event
         if event.order_identity is not None:
-            self._events[event.order_identity[:IDENTITY_BYTES]] = event
+            self._brought[event.order_identity] = event
 
     def must_be_known(self) -> None:
         """Raise `NotLookedUp` unless the log was asked: before an event is set aside, whose insert cannot fail."""
-        if not self._asked:
+        if not self._is_asked:
             raise NotLookedUp
 
     def verdict(self, event: Admitted) -> str | None:
         """Return None for a new event, DUPLICATE, or a sentence that says what it contradicts."""
-        identity = event.identity[:IDENTITY_BYTES]
-        earlier = self._events.get(identity) or self._known.get(identity)
+        # the same event
+        earlier = self._brought.get(event.identity) or self._in_log(event.identity)
         if earlier is not None:
-            if earlier.digest == event.digest:
-                return DUPLICATE
-            return other_event(event.event)
+            return DUPLICATE if earlier.digest == event.digest else other_event(event.event)
+
+        # the same order, under another event_id
         if event.order_identity is None:
             return None
-        first = self._first_of_order(event.order_identity[:IDENTITY_BYTES])
+        first = self._first_of_order(event.order_identity)
         if first is None:
             return None
         assert isinstance(first, Purchase)  # noqa: S101  nothing else has an order's identity
         assert isinstance(event.event, Purchase)  # noqa: S101  as above
         return DUPLICATE if is_same_order(first, event.event) else other_order(first, event.event)
 
+    def _in_log(self, identity: bytes) -> Known | None:
+        return self._logged.get(identity[:IDENTITY_BYTES]) if self._logged else None
+
     def _first_of_order(self, order: bytes) -> Event | None:
-        if order in self._events:
-            return self._events[order].event
-        if order in self._known:
-            return history.History(self._cursor).at(self._known[order].shard, self._known[order].seq).event
-        return None
+        earlier = self._brought.get(order)
+        if earlier is not None:
+            return earlier.event
+        known = self._in_log(order)
+        return None if known is None else history.History(self._cursor).at(known.shard, known.seq).event

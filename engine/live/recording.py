@@ -6,9 +6,10 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from engine.evaluate import fold
+from engine.driver import Advance, MemberStep, perform
 from engine.intake.own_events import Attribution
 from engine.live.duplicates import DUPLICATE
+from engine.live.tick import Tick
 from engine.live.verdicts import failed, verdict_on
 from engine.live.work import ACCEPTED, QUARANTINED, REPEATED, set_aside
 from engine.programme.rules.occurrence import Occurrence
@@ -24,19 +25,21 @@ from schemas.events import INT64_MAX
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from engine.driver import Pages
     from engine.intake.batch import Admitted, SetAside
     from engine.intake.own_events import Forwarded
-    from engine.live.tick import Tick
     from engine.live.work import Work
     from engine.programme.compile.module import CompiledJudge
     from engine.programme.model import Programme
     from engine.store.logs.forwards import Due
     from engine.store.logs.reward_log import RewardRows
     from engine.store.logs.source_log import Head
+    from engine.store.members.books import StoredBooks
     from engine.store.members.member_states import Member
-    from schemas.events import Event
+    from schemas.events import Purchase
+    from schemas.rewards import RewardEvent
 
 _pack_source = lru_cache(1_000)(pack_text)  # a programme has few producers and many events of each
 
@@ -62,6 +65,7 @@ class Recorder:
         self._reward_rows = reward_rows
         self._judges = judges
         self._unjudgeable = unjudgeable
+        self._packed_event_id = b""
 
     def record_all(self) -> None:
         """Record ticks, signups that waited, and then events merged with what was forwarded, in the order of time."""
@@ -76,7 +80,8 @@ class Recorder:
         waiting = sorted(waiting, key=itemgetter(0))[::-1]  # the first is taken from the end
         reached_ms = 0
         for event in work.batch.admitted:
-            reached_ms = max(reached_ms, event.event.occurred_at)
+            if event.event.occurred_at > reached_ms:  # noqa: PLR1730  max() costs as much as a look-up of the event
+                reached_ms = event.event.occurred_at
             while waiting and waiting[-1][0] <= reached_ms:
                 self._decide(waiting.pop()[1])
             for drained in turns.until(reached_ms):
@@ -115,23 +120,16 @@ class Recorder:
         work, head = self._work, self._work.heads[tick.shard]
         judge = self._judges[head.version]
         tick.append(work.source_rows, head)
+        self._packed_event_id = pack_text(tick.event_id)
+        occurrence = Occurrence(tick.identity, head.seq, head.recorded_ms)
         for member_id in tick.member_ids:
             member = work.members[tick.shard][member_id]
             work.touched[tick.shard, member_id] = member
-            failure = tick.failure_of(member_id)
-            if failure in self._unjudgeable:
-                self._hold(tick.set_aside(member_id, self._unjudgeable[failure]), member, head)
-                continue
-            try:
-                rewards = tick.advance(member, head, judge, work.books)
-            except Exception as error:
-                if not is_judging(error):
-                    raise
-                work.failures[failure] = error
-                member.state.suspended_since = head.seq  # as with an event
-                continue
-            if rewards:
-                self._reward_rows.append(rewards, head, tick.names(member))
+            error = self._unjudgeable.get(tick.failure_of(member_id))
+            if error is not None:
+                self._hold(tick.set_aside(member_id, error), member, head)
+            else:
+                perform(MemberStep(member, Advance(tick.until_ms), judge, occurrence, tick.event_id), self)
 
     def _decide(self, due: Due) -> None:
         """Decide about a signup that waited for its referrer."""
@@ -154,25 +152,12 @@ class Recorder:
         failure = failure or self._unjudgeable.get(identity)
         if failure is not None:
             self._hold(failed(failure, payload, event), member, head)
-        elif not member.state.suspended_since:
-            self._judge(event, identity, member, head, pack_text(event.event_id))
+        else:
+            self._packed_event_id = pack_text(event.event_id)
+            occurrence = Occurrence(identity, head.seq, head.recorded_ms)
+            perform(MemberStep(member, event, self._judges[head.version], occurrence, event.event_id), self)
         if void is not None:
             self._record(void, member)
-
-    def _judge(self, event: Event, identity: bytes, member: Member, head: Head, event_id: bytes) -> None:
-        """Fold an event and append what it gives; an exception in it voids the attempt, and the next one holds them."""
-        judge, books = self._judges[head.version], self._work.books.of(member)
-        try:
-            occurrence = Occurrence(identity, head.seq, head.recorded_ms)
-            rewards = fold(member.state, event, occurrence, judge, books)  # type: ignore[arg-type]  # a touch has no member
-        except Exception as error:
-            if not is_judging(error):
-                raise
-            self._work.failures[identity] = error
-            member.state.suspended_since = head.seq  # this attempt is void: find the other members' failures, too
-            return
-        if rewards:
-            self._reward_rows.append(rewards, head, member.packed_id + event_id)
 
     def _append_memberless(self, event: Admitted) -> None:
         """Append a touch, which has no member and no state."""
@@ -183,31 +168,41 @@ class Recorder:
 
     def _record(self, event: Admitted, member: Member) -> None:
         """Append one event and what it leads to; an event of a held member is appended and waits."""
-        work, head = self._work, self._work.heads[event.shard]
-        owner, programme = (event.shard, event.member_id), self._judges[head.version].programme
-        self._record_before(event, member, programme)
+        work, head, content, identity = self._work, self._work.heads[event.shard], event.event, event.identity
+        owner, judge = (event.shard, event.member_id), self._judges[head.version]
+        programme = judge.programme
+        if member.tracker is not None or type(content) in NOTED:
+            self._record_before(event, member, programme)
+
+        # append it, with what is personal sealed
         sealed = None
-        if personal.is_personal(event.event):
-            sealed = personal.seal(event.event, event.identity, work.keys[owner])
+        if personal.is_personal(content):
+            sealed = personal.seal(content, identity, work.keys[owner])
             work.profiles.setdefault(owner, member.state.profile)
-        event_id = pack_text(event.event.event_id)
-        texts = member.packed_id + _pack_source(event.event.source) + event_id
+        self._packed_event_id = pack_text(content.event_id)
+        texts = member.packed_id + _pack_source(content.source) + self._packed_event_id
         work.source_rows.append(event, head, member.seq, texts, sealed)
         member.seq = head.seq
         work.touched[owner] = member
-        if member.tracker is not None or (programme.terms.referral is not None and type(event.event) in FORWARDED):
-            work.referrals.after(event.event, member, (event.shard, head.seq), programme)
+
+        # forward it to the referrer
+        if member.tracker is not None or (programme.terms.referral is not None and type(content) in FORWARDED):
+            work.referrals.after(content, member, (event.shard, head.seq), programme)
+
+        # erase even a held member at once: nothing more is kept of them
         if event.kind == "erasure":
             work.erased.append(owner)
-            member.state.erased = True  # of a held member, too: nothing more is kept of them
-            member.state.profile = None
+            member.state.erased, member.state.profile = True, None
             work.keys[owner] = None
-        if event.identity in self._unjudgeable:
-            self._hold(set_aside(event, *verdict_on(self._unjudgeable[event.identity])), member, head)
-        elif not member.state.suspended_since:
-            if event.order_identity is not None:
-                work.books.record(member, event.event, head.version)  # type: ignore[arg-type]  # only purchases have one
-            self._judge(event.event, event.identity, member, head, event_id)
+
+        # judge it
+        if identity in self._unjudgeable:
+            self._hold(set_aside(event, *verdict_on(self._unjudgeable[identity])), member, head)
+        else:
+            occurrence = Occurrence(identity, head.seq, head.recorded_ms)
+            perform(MemberStep(member, content, judge, occurrence, content.event_id), self)
+
+        # decide about signups that waited for this member
         for due in work.referrals.woken_by(event.member_id):
             self._decide(due)
 
@@ -232,3 +227,32 @@ class Recorder:
         work.places[len(work.set_aside)] = (member.shard, head.seq)
         work.held[len(work.set_aside)] = member.member_id
         work.set_aside.append(record)
+
+    # The driver's ports
+
+    counted: frozenset[int] | None = None
+    pages: Pages[Member] | None = None
+
+    def books_of(self, step: MemberStep[Member]) -> StoredBooks:
+        """Return the member's books, with all that was recorded up to now."""
+        return self._work.books.of(step.member)
+
+    def remember(self, step: MemberStep[Member], purchase: Purchase) -> None:
+        """Remember a purchase of this transaction, which no look-up finds yet."""
+        self._work.books.record(step.member, purchase, step.judge.version)
+
+    def bring(self, step: MemberStep[Member], rewards: Sequence[RewardEvent]) -> None:
+        """Append the reward events of the shard's last source event."""
+        if rewards:
+            member = step.member
+            names = member.packed_id + self._packed_event_id
+            self._reward_rows.append(rewards, self._work.heads[member.shard], names)
+
+    def fail(self, step: MemberStep[Member], error: Exception) -> None:
+        """Note the failure: it voids this attempt, and the next one holds the member."""
+        if not is_judging(error):
+            raise error
+        is_tick = isinstance(step.cause, Advance)
+        key = Tick.failure_of(step.member.member_id) if is_tick else step.occurrence.identity
+        self._work.failures[key] = error
+        step.member.state.suspended_since = step.occurrence.seq  # find the other members' failures, too

@@ -7,22 +7,13 @@ from typing import TYPE_CHECKING
 
 from msgspec import msgpack
 
-from engine.evaluate import advance
 from engine.live.verdicts import failed
-from engine.programme.rules.occurrence import Occurrence
-from engine.store.logs.binary_copy import pack_text
 from schemas.canonical import event_identity
 from schemas.events import MemberEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from engine.intake.batch import SetAside
-    from engine.programme.compile.module import CompiledJudge
     from engine.store.logs.source_log import Head, SourceRows
-    from engine.store.members.books import StoredBooks
-    from engine.store.members.member_states import Member
-    from schemas.rewards import RewardEvent
 
 
 class TickOf(MemberEvent, frozen=True, kw_only=True, gc=False):
@@ -51,17 +42,6 @@ class Tick:
         self.event_id = f"tick-{self.shard}-{head.seq + 1}"
         self.identity = event_identity("guerdon", self.event_id)
         rows.append_own("tick", head, "", 0, self.event_id, self.payload, self.until_ms)
-
-    def advance(self, member: Member, head: Head, judge: CompiledJudge, books: StoredBooks) -> Sequence[RewardEvent]:
-        """Perform what is due for a member; held and erased ones stay where they are."""
-        if member.state.suspended_since or member.state.erased:
-            return ()
-        occurrence = Occurrence(self.identity, head.seq, head.recorded_ms)
-        return advance(member.member_id, member.state, occurrence, judge, books.of(member), self.until_ms)
-
-    def names(self, member: Member) -> bytes:
-        """Return member_id and event_id, packed as the reward log has them."""
-        return member.packed_id + pack_text(self.event_id)
 
     def set_aside(self, member_id: str, error: Exception) -> SetAside:
         """Return the record of a member for whom the tick failed."""

@@ -11,9 +11,9 @@ from schemas.partitioning import SHARDS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from engine.member.state import MemberState
     from engine.programme.model import Programme
     from engine.programme.periods import Ended
+    from operations.simulate.member import MemoryMember
 
 LATENESS_MS = 15 * 60 * 1000
 """How long after its end a period is closed, the worker's own setting left as it is: events may come that late."""
@@ -26,7 +26,7 @@ class SimulatedContests:
         self.closed: list[dict[tuple[str, int], int]] = [{} for _ in range(SHARDS)]
         self._looked_at: tuple[str, int] | None = None
 
-    def ended(self, programme: Programme, members: Mapping[str, MemberState], until_ms: int) -> list[Ended]:
+    def ended(self, programme: Programme, members: Mapping[str, MemoryMember], until_ms: int) -> list[Ended]:
         """Return the periods that have ended by an instant and are to be closed; cheap where none has ended since."""
         if not programme.terms.contests:
             return []
@@ -34,16 +34,16 @@ class SimulatedContests:
             return []
         following = next_end(programme, until_ms)
         self._looked_at = (programme.digest, following if following is not None else until_ms)
-        periods = {(score.contest, score.period) for state in members.values() for score in scores_of(state)}
+        periods = {(score.contest, score.period) for member in members.values() for score in scores_of(member.state)}
         return ended_by(programme, sorted(periods - self.closed[0].keys()), until_ms)
 
-    def close(self, ended: Ended, members: Mapping[str, MemberState], seqs: list[int]) -> list[Won]:
+    def close(self, ended: Ended, members: Mapping[str, MemoryMember], seqs: list[int]) -> list[Won]:
         """Return the winners of a period, which is closed from here on."""
         scores = [
             (member_id, score)
-            for member_id, state in members.items()
-            if not state.erased
-            for score in scores_of(state)
+            for member_id, member in members.items()
+            if not member.state.erased
+            for score in scores_of(member.state)
             if (score.contest, score.period) == (ended.contest.id, ended.period)
         ]
         for shard, closed in enumerate(self.closed):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from engine.driver import Advance
 from engine.explain.event import Explainer
 from engine.history.memory_fold import MemoryFold
 from engine.history.replay import shares_anything
 from engine.intake.own_events import Attribution
+from engine.ledger.contests import Won
 from engine.ledger.ranks import report_of
 from engine.programme.compile.module import compile_programme
 from engine.store import programmes
@@ -26,11 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from engine.driver import MemberStep
     from engine.programme.model import Programme
     from engine.store.cursor import Cursor
     from engine.store.generations.shadow_states import Shard
     from engine.store.logs.history import Logged
-    from engine.store.logs.history import Recorded as HistoryRecorded
     from engine.store.members.member_states import Member
     from schemas.rewards import RewardEvent
 
@@ -113,7 +115,6 @@ class _Simulating(MemoryFold):
         self._found = Simulation()
         self._rewards: list[RewardEvent] = []
         self._row: Logged
-        self._waited: Heading | None = None
         self._explaining = Explaining([])
         self._explainers = [judge for judge in judges.values() if isinstance(judge, Explainer)]
 
@@ -143,35 +144,35 @@ class _Simulating(MemoryFold):
 
     def _fold(self, row: Logged) -> None:
         recorded, found, self._row = row.recorded, self._found, row
-        self._begin_telling()
+        self._rewards = []
+        self._explaining.begin(self._explainers)
         super()._fold(row)
         found.clock_ms = max(found.clock_ms, row.occurred_ms)
         found.accepted += recorded.kind in EVENT_TYPES
         if isinstance(recorded.event, Attribution):
             found.attributions[row.shard, recorded.occurrence.seq] = recorded.event
         if recorded.event is not None and recorded.member_id:
-            self._tell(self._shards[row.shard], heading_of(recorded.event), recorded.member_id)
+            member = self._shards[row.shard].members[recorded.member_id]
+            self._explain(heading_of(recorded.event), member, self._rewards)
 
-    def _bring(self, shard: Shard, member: Member, event_id: str, given: Callable[[], Sequence[RewardEvent]]) -> None:
-        """Tell of what time or a contest brings a member, who has no row of their own in the log."""
-        self._begin_telling()
-        super()._bring(shard, member, event_id, given)
-        kind = self._row.recorded.kind
-        heading = Heading(event_id, "guerdon", kind, member.member_id, self._row.occurred_ms)
-        self._tell(shard, self._waited or heading, member.member_id)
-
-    def _judge_waiting(self, shard: Shard, member: Member, recorded: HistoryRecorded) -> None:
-        self._waited = None if recorded.event is None else heading_of(recorded.event)
-        super()._judge_waiting(shard, member, recorded)
-        self._waited = None
-
-    def _begin_telling(self) -> None:
-        self._rewards = []
+    def bring(self, step: MemberStep[Member], rewards: Sequence[RewardEvent]) -> None:
+        """Explain at once what comes of a row that is not the member's own: a tick, a contest, a release."""
+        super().bring(step, rewards)
+        recorded = self._row.recorded
+        if step.cause is recorded.event:
+            return  # explained with its row, whether it was judged or not
+        if isinstance(step.cause, Advance | Won):
+            member_id = step.member.member_id
+            heading = Heading(step.event_id, "guerdon", recorded.kind, member_id, self._row.occurred_ms)
+        else:
+            heading = heading_of(step.cause)
+        self._explain(heading, step.member, rewards)
         self._explaining.begin(self._explainers)
 
-    def _tell(self, shard: Shard, heading: Heading, member_id: str) -> None:
-        judge = self._judge(shard.head.version) if shard.head.version else None
-        self._explaining.tell(judge, heading, shard.members[member_id].state, self._rewards)
+    def _explain(self, heading: Heading, member: Member, rewards: Sequence[RewardEvent]) -> None:
+        head = self._shards[member.shard].head
+        judge = self._judge(head.version) if head.version else None
+        self._explaining.tell(judge, heading, member.state, rewards)
 
     def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:
         head = shard.head

@@ -7,17 +7,17 @@ recorded at the latest time that the events so far have told.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from engine.evaluate import advance, award, fold
+from engine.driver import Advance, MemberStep, perform
 from engine.explain.event import Explainer
 from engine.intake import admit
 from engine.intake.own_events import Attribution
 from engine.ledger.books import Activation
+from engine.ledger.contests import Won
 from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.memory.budgets import MemoryBudgets
 from engine.live.conflicts import is_same_order, other_event, other_order
-from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_file, refused
 from engine.programme.file.problems import unusable
@@ -25,6 +25,7 @@ from engine.programme.rules.occurrence import Occurrence
 from operations.simulate.contests import LATENESS_MS, SimulatedContests
 from operations.simulate.event_lines import activation_in, event_id_in, read_lines, tick_in
 from operations.simulate.explaining import Explaining, Heading, heading_of
+from operations.simulate.member import MemoryMember, MemoryPorts
 from operations.simulate.outcome import Quarantined, Recorded, Simulation, told
 from operations.simulate.referrals import SimulatedReferrals
 from schemas.canonical import content_digest, event_identity
@@ -99,7 +100,7 @@ def simulate_lines(
     return simulator.finished()
 
 
-class _Simulator:
+class _Simulator(MemoryPorts):
     """Take lines one by one, as the worker takes events."""
 
     def __init__(self, programme: Path | Programme, others: Mapping[str, Loaded], *, why: bool) -> None:
@@ -109,12 +110,11 @@ class _Simulator:
         self._version = 0
         self._seqs = [0] * SHARDS
         self._positions = [0] * SHARDS
-        self._members: dict[str, MemberState] = {}
+        self._members: dict[str, MemoryMember] = {}
         self._digests: dict[bytes, bytes] = {}
         self._orders: dict[tuple[str, str], Purchase] = {}
         self._judges: dict[int, Judge] = {}
         self._schedule: list[Activation] = []
-        self._books: dict[str, MemoryBooks] = {}
         self._stock: dict[str, int] = {}
         self._budgets = MemoryBudgets()
         self._contests = SimulatedContests()
@@ -159,14 +159,14 @@ class _Simulator:
             self.simulation.duplicates += 1
             return
         member_id: str | None = getattr(event, "member_id", None)  # a touch has none
-        if member_id in self._members and self._members[member_id].erased:
+        if member_id in self._members and self._members[member_id].state.erased:
             raise Rejected(Reason.MEMBER_ERASED, "the member asked for erasure; nothing more is kept of them")
         programme = self._judge.programme
         self._close_contests(max(event.occurred_at, self.simulation.clock_ms) - LATENESS_MS)
         self._take_own(self._referrals.before(event, programme))
         occurrence = self._record(event, identity)
         if member_id is not None:
-            self._evaluate(event, member_id, self._members.setdefault(member_id, MemberState()), occurrence)
+            self._perform(self._member(member_id), event, occurrence, event.event_id)
         self._take_own(self._referrals.after(event, programme))
 
     def _take_own(self, events: Iterable[Own]) -> None:
@@ -178,8 +178,7 @@ class _Simulator:
             occurrence = Occurrence(identity, self._seqs[shard], max(self.simulation.clock_ms, event.occurred_at))
             if isinstance(event, Attribution):
                 self.simulation.attributions[shard, self._seqs[shard]] = event
-            state = self._members.setdefault(event.member_id, MemberState())
-            self._evaluate(event, event.member_id, state, occurrence)
+            self._perform(self._member(event.member_id), event, occurrence, event.event_id)
 
     def _is_duplicate(self, event: Event, identity: bytes) -> bool:
         """Whether the same event, or the same order under another event_id, came before.
@@ -211,35 +210,41 @@ class _Simulator:
         self._seqs[shard] += 1
         return Occurrence(identity, self._seqs[shard], simulation.clock_ms)
 
-    def _evaluate(self, event: Any, member_id: str, state: MemberState, occurrence: Occurrence) -> None:
-        books = self._books.get(member_id)
-        if books is None:
-            books = self._books[member_id] = MemoryBooks(
+    def _member(self, member_id: str) -> MemoryMember:
+        """Return a member, with books made now where they are new."""
+        member = self._members.get(member_id)
+        if member is None:
+            books = MemoryBooks(
                 self._judges.__getitem__, self._stock, self._budgets, self._contests.closed[shard_of(member_id)],
                 schedule=self._schedule,
             )  # fmt: skip
-        if isinstance(event, Purchase):
-            books.record(event, self._judge.version)
-        self._explaining.begin(self._judges.values())
-        rewards = fold(state, event, occurrence, self._judge, books)
-        self._write(member_id, heading_of(event), occurrence, rewards)
+            member = self._members[member_id] = MemoryMember(member_id, books)
+        return member
 
-    def _write(self, member_id: str, heading: Heading, occurrence: Occurrence, rewards: Sequence[RewardEvent]) -> None:
+    def _perform(
+        self, member: MemoryMember, cause: Event | Own | Advance | Won, occurrence: Occurrence, event_id: str
+    ) -> None:
+        """Perform what happens to a member: an event, a tick, or a prize in a contest."""
+        self._explaining.begin(self._judges.values())
+        perform(MemberStep(member, cause, self._judge, occurrence, event_id), self)
+
+    def bring(self, step: MemberStep[MemoryMember], rewards: Sequence[RewardEvent]) -> None:
         """Write down what an event, a tick or a contest has brought a member."""
-        self._explaining.tell(self._judge, heading, self._members[member_id], rewards)
-        shard, event_id = shard_of(member_id), heading.event_id
+        member, occurrence = step.member, step.occurrence
+        self._explaining.tell(self._judge, _heading_of(step), member.state, rewards)
+        shard, lowest = shard_of(member.member_id), self._judge.programme.lowest_tier
         for reward in rewards:
             self._positions[shard] += 1
             place = (shard, self._positions[shard], occurrence.seq)
-            lowest = self._judge.programme.lowest_tier
-            recorded = Recorded(*place, member_id, event_id, occurrence.recorded_at_ms, lowest, reward)
+            recorded = Recorded(*place, member.member_id, step.event_id, occurrence.recorded_at_ms, lowest, reward)
             self.simulation.recorded.append(recorded)
 
     def finished(self) -> Simulation:
         """Return what the run has found, with every member's standing."""
         clock, at_ms = self._judge.tier_clock, self.simulation.clock_ms
         if clock is not None:
-            for member_id, state in sorted(self._members.items()):
+            for member_id, member in sorted(self._members.items()):
+                state = member.state
                 if not state.erased:
                     row = clock.report(state.tier_state, at_ms, state.first_ms)
                     self.simulation.tiers.append({"member_id": member_id, **told(row)})
@@ -249,14 +254,11 @@ class _Simulator:
         """Move every member's clock on to an instant, as ticks do, in the order of what is due."""
         self.simulation.clock_ms = max(self.simulation.clock_ms, until_ms)
         self._seqs = [seq + 1 for seq in self._seqs]
-        for member_id, state in sorted(self._members.items(), key=lambda member: (member[1].due_ms or 0, member[0])):
-            if not state.erased:
-                event_id = f"tick-{iso_from_instant(until_ms)}"
-                seq = self._seqs[shard_of(member_id)]
-                occurrence = Occurrence(event_identity("guerdon", event_id), seq, self.simulation.clock_ms)
-                self._explaining.begin(self._judges.values())
-                rewards = advance(member_id, state, occurrence, self._judge, self._books[member_id], until_ms)
-                self._write(member_id, Heading(event_id, "guerdon", "tick", member_id, until_ms), occurrence, rewards)
+        event_id = f"tick-{iso_from_instant(until_ms)}"
+        identity = event_identity("guerdon", event_id)
+        for member in sorted(self._members.values(), key=lambda member: (member.state.due_ms or 0, member.member_id)):
+            seq = self._seqs[shard_of(member.member_id)]
+            self._perform(member, Advance(until_ms), Occurrence(identity, seq, self.simulation.clock_ms), event_id)
         self._take_own(self._referrals.decide_waiting(until_ms, self._judge.programme))
         self._close_contests(until_ms)
 
@@ -265,14 +267,11 @@ class _Simulator:
         for ended in self._contests.ended(self._judge.programme, self._members, until_ms):
             self._seqs = [seq + 1 for seq in self._seqs]
             event_id = f"contest-{ended.contest.id}-{ended.period}"
+            identity = event_identity("guerdon", event_id)
             for won in self._contests.close(ended, self._members, self._seqs):
-                state, books = self._members[won.member_id], self._books[won.member_id]
                 seq = self._seqs[shard_of(won.member_id)]
-                occurrence = Occurrence(event_identity("guerdon", event_id), seq, self.simulation.clock_ms)
-                self._explaining.begin(self._judges.values())
-                rewards = award(won.member_id, state, occurrence, self._judge, books, won)
-                heading = Heading(event_id, "guerdon", "contest", won.member_id, won.end_ms)
-                self._write(won.member_id, heading, occurrence, rewards)
+                occurrence = Occurrence(identity, seq, self.simulation.clock_ms)
+                self._perform(self._members[won.member_id], won, occurrence, event_id)
 
     def _change_programme(self, name: str, line: Line) -> None:
         before = self._judge.programme
@@ -312,6 +311,16 @@ class _Simulator:
         told = self.simulation.warnings
         told += [problem for problem in loaded.problems if problem not in told]
         return loaded.programme
+
+
+def _heading_of(step: MemberStep[MemoryMember]) -> Heading:
+    """Return the heading of what happened: an event, a tick, or a contest that was won."""
+    cause, member_id = step.cause, step.member.member_id
+    if isinstance(cause, Advance):
+        return Heading(step.event_id, "guerdon", "tick", member_id, cause.until_ms)
+    if isinstance(cause, Won):
+        return Heading(step.event_id, "guerdon", "contest", member_id, cause.end_ms)
+    return heading_of(cause)
 
 
 def load_checked(path: Path, name: str) -> Loaded:

@@ -208,9 +208,8 @@ def _fold(cursor: Cursor, by: Generation, versions: Versions, member_id: str, se
     # a release may come long after, and a tick stands in nobody's chain
     last_seq = _last_seq(cursor, shard, member_id) if held or of_own else None
     counted = adjustments.counted_in(cursor, by)
-    forward = History(cursor, bare=True).forward(shard, last_seq or seqs[-1])
-    history = (each for each in forward if counts(each.event, counted))
-    return HistoryFold(cursor, versions, member_id, held, frozenset(seqs)).run(history, steps)
+    fold = HistoryFold(cursor, versions, member_id, held=held, wanted=frozenset(seqs), counted=counted)
+    return fold.run(History(cursor, bare=True).forward(shard, last_seq or seqs[-1]), steps)
 
 
 def _judged(shard: int, judged: Judged, *, agrees: bool, near: bool) -> dict[str, Any]:

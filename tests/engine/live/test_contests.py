@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import engine.driver
 from engine.evaluate import award
 from engine.intake.batch import ClockMove
 from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.programme.file.load import load_programme
-from engine.store.campaigns import contests
 from engine.store.database import transaction
 from operations.intake import quarantine
 from operations.rows import dictionaries
@@ -126,7 +126,7 @@ def test_a_prize_that_cannot_be_judged_holds_its_winner_and_stops_nobody_else(
         Purchase(event_id=who, member_id=who, order_id="o", currency="EUR", amount=5_000, occurred_at=at_ms)
         for who in ("ann", "bob")
     ]
-    monkeypatch.setattr(contests, "award", failing)
+    monkeypatch.setattr(engine.driver, "award", failing)
     with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
         worker.commit(Batch([admitted(each) for each in orders]))
         worker.commit(Batch(clock=ClockMove(UNTIL_MS, everywhere=True, reached_ms=UNTIL_MS)))
