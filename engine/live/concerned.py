@@ -11,10 +11,7 @@ from schemas.events import Redemption
 from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from engine.live.work import Work
-    from engine.programme.compile.module import CompiledJudge
     from engine.store.members.member_states import Member
     from engine.store.members.personal import Owner
 
@@ -56,24 +53,24 @@ def movers(work: Work) -> dict[Owner, Member]:
     return found
 
 
-def stocked(work: Work, judges: Mapping[int, CompiledJudge]) -> set[str]:
+def stocked(work: Work) -> set[str]:
     """Return the rewards of which there are only so many and the batch may take one."""
     found = set()
     for event in work.batch.admitted:
         asked = event.event
         if isinstance(asked, Redemption) and asked.reward is not None and asked.action in ("reserve", "spend"):
-            reward = judges[work.heads[event.shard].version].programme.terms.reward(asked.reward)
+            reward = work.judges[work.heads[event.shard].version].programme.terms.reward(asked.reward)
             if reward is not None and reward.stock is not None:
                 found.add(reward.id)
     return found
 
 
-def readers(work: Work, judges: Mapping[int, CompiledJudge]) -> set[Owner]:
+def readers(work: Work) -> set[Owner]:
     """Return the members whose profile a rule in force reads; what is due by itself is so at any event.
 
     Of members who follow an earlier version yet, what is due may be that one's, and its rules may read anything.
     """
-    in_force = {shard: judges[head.version] for shard, head in work.heads.items()}
+    in_force = {shard: work.judges[head.version] for shard, head in work.heads.items()}
     behind = _behind(work)
     if not any(judge.profiled or judge.timed for judge in in_force.values()):
         return behind

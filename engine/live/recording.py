@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from engine.intake.batch import Admitted, SetAside
     from engine.intake.own_events import Forwarded
     from engine.live.work import Work
-    from engine.programme.compile.module import CompiledJudge
     from engine.programme.model import Programme
     from engine.store.logs.forwards import Due
     from engine.store.logs.reward_log import RewardRows
@@ -50,20 +49,12 @@ class Recorder:
     Args:
         work: the attempt's.
         reward_rows: collects what events give.
-        judges: by version, those of all versions in force in the batch's shards.
         unjudgeable: events, and ticks of members, that failed before: they are set aside, and their members held.
     """
 
-    def __init__(
-        self,
-        work: Work,
-        reward_rows: RewardRows,
-        judges: Mapping[int, CompiledJudge],
-        unjudgeable: Mapping[bytes, Exception],
-    ) -> None:
+    def __init__(self, work: Work, reward_rows: RewardRows, unjudgeable: Mapping[bytes, Exception]) -> None:
         self._work = work
         self._reward_rows = reward_rows
-        self._judges = judges
         self._unjudgeable = unjudgeable
         self._packed_event_id = b""
 
@@ -113,12 +104,12 @@ class Recorder:
                 self._record(event, member)
 
     def _programme(self, shard: int) -> Programme:
-        return self._judges[self._work.heads[shard].version].programme
+        return self._work.judges[self._work.heads[shard].version].programme
 
     def _tick(self, tick: Tick) -> None:
         """Append one tick and what it brings about; a member for whom that fails is held."""
         work, head = self._work, self._work.heads[tick.shard]
-        judge = self._judges[head.version]
+        judge = work.judges[head.version]
         tick.append(work.source_rows, head)
         self._packed_event_id = pack_text(tick.event_id)
         occurrence = Occurrence(tick.identity, head.seq, head.recorded_ms)
@@ -155,7 +146,7 @@ class Recorder:
         else:
             self._packed_event_id = pack_text(event.event_id)
             occurrence = Occurrence(identity, head.seq, head.recorded_ms)
-            perform(MemberStep(member, event, self._judges[head.version], occurrence, event.event_id), self)
+            perform(MemberStep(member, event, work.judges[head.version], occurrence, event.event_id), self)
         if void is not None:
             self._record(void, member)
 
@@ -169,7 +160,7 @@ class Recorder:
     def _record(self, event: Admitted, member: Member) -> None:
         """Append one event and what it leads to; an event of a held member is appended and waits."""
         work, head, content, identity = self._work, self._work.heads[event.shard], event.event, event.identity
-        owner, judge = (event.shard, event.member_id), self._judges[head.version]
+        owner, judge = (event.shard, event.member_id), work.judges[head.version]
         programme = judge.programme
         if member.tracker is not None or type(content) in NOTED:
             self._record_before(event, member, programme)

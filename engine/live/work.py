@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engine.live.tick import Tick
     from engine.member.profile import MemberProfile
     from engine.member.state import LimitUse
+    from engine.programme.compile.module import CompiledJudge
     from engine.referral.turns import Drained
     from engine.store.campaigns.budgets import Row
     from engine.store.logs.forwards import Due
@@ -46,6 +47,7 @@ class Work:
     locked_budgets: Mapping[Row, LimitUse] | None = None
     seen: Seen = field(init=False)
     heads: dict[int, Head] = field(default_factory=dict)
+    judges: Mapping[int, CompiledJudge] = field(default_factory=dict)
     members: dict[int, dict[str, Member]] = field(default_factory=dict)
     touched: dict[Owner, Member] = field(default_factory=dict)
     keys: dict[Owner, bytes | None] = field(default_factory=dict)

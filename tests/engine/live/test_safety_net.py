@@ -394,7 +394,7 @@ def test_a_released_event_that_cannot_be_judged_says_so(
         worker.commit(Topic(database_url).batch([purchase(1), purchase(2)]))
     (record,) = quarantine.listed(database_url)
     monkeypatch.setattr(
-        "engine.live.transaction.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
+        "engine.live.load.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
     )
     said = quarantine.release(settings_of(database_url), record["id"])
     (held,) = quarantine.listed(database_url)
