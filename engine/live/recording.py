@@ -48,8 +48,9 @@ class Recorder:
 
     Args:
         work: the attempt's.
-        reward_rows: collects what events give.
-        unjudgeable: events, and ticks of members, that failed before: they are set aside, and their members held.
+        reward_rows: collects the reward events.
+        unjudgeable: errors of earlier attempts, by the identity of the event or the key of a member's tick: these are
+            set aside now, and their members held.
     """
 
     def __init__(self, work: Work, reward_rows: RewardRows, unjudgeable: Mapping[bytes, Exception]) -> None:
@@ -59,16 +60,20 @@ class Recorder:
         self._packed_event_id = b""
 
     def record_all(self) -> None:
-        """Record ticks, signups that waited, and then events merged with what was forwarded, in the order of time."""
+        """Record ticks first, then the batch's events, merged by time with waiting signups and forwarded events."""
         work = self._work
         for record in work.batch.set_aside:
             work.counts[record.topic or "", record.partition][QUARANTINED] += 1
         for tick in work.ticks:
             self._tick(tick)
+
+        # queue forwarded events and waiting signups by time
         overtaken = work.overtaken if work.batch.portion is None else None
         turns = work.referrals.turns = Turns(work.drained or (), overtaken)
         waiting = [(work.referrals.came_ms(due, self._programme(due.shard)), due) for due in work.due or ()]
         waiting = sorted(waiting, key=itemgetter(0))[::-1]  # the first is taken from the end
+
+        # merge them with the batch's own events, which keep their order
         reached_ms = 0
         for event in work.batch.admitted:
             if event.event.occurred_at > reached_ms:  # noqa: PLR1730  max() costs as much as a look-up of the event
@@ -78,13 +83,15 @@ class Recorder:
             for drained in turns.until(reached_ms):
                 self._record_own(drained.event, drained.shard)
             self._take(event)
+
+        # record those whose turn comes after the last event
         while waiting:
             self._decide(waiting.pop()[1])
         for drained in turns.until(INT64_MAX):
             self._record_own(drained.event, drained.shard)
 
     def _take(self, event: Admitted) -> None:
-        """Record an event that is new; count a repeated one, and set a contradicting one aside."""
+        """Record a new event, count a repeated one, and set aside one that contradicts the log or comes after erasure."""
         work = self._work
         verdict = work.seen.verdict(event)
         member = work.members[event.shard].get(event.member_id)
@@ -107,12 +114,13 @@ class Recorder:
         return self._work.judges[self._work.heads[shard].version].programme
 
     def _tick(self, tick: Tick) -> None:
-        """Append one tick and what it brings about; a member for whom that fails is held."""
+        """Append a tick, and move the clocks of its members."""
         work, head = self._work, self._work.heads[tick.shard]
         judge = work.judges[head.version]
         tick.append(work.source_rows, head)
         self._packed_event_id = pack_text(tick.event_id)
         occurrence = Occurrence(tick.identity, head.seq, head.recorded_ms)
+
         for member_id in tick.member_ids:
             member = work.members[tick.shard][member_id]
             work.touched[tick.shard, member_id] = member
@@ -123,13 +131,14 @@ class Recorder:
                 perform(MemberStep(member, Advance(tick.until_ms), judge, occurrence, tick.event_id), self)
 
     def _decide(self, due: Due) -> None:
-        """Decide about a signup that waited for its referrer."""
+        """Decide about a signup that waited for its referrer, if it need not wait any longer."""
         decided = self._work.referrals.decide_waiting(due, self._work.passed_ms, self._programme(due.shard))
         if decided is not None:
             self._record_own(decided, due.shard, self._unjudgeable.get(forwards.failure_of(due)))
 
     def _record_own(self, event: Attribution | Forwarded, shard: int, failure: Exception | None = None) -> None:
-        """Append what Guerdon itself writes of referrals, and what it leads to, or with a `failure` hold the member."""
+        """Append a referral event of Guerdon's own and judge it, or hold the member because of a `failure`."""
+        # append it to the log
         work = self._work
         head, member = work.heads[shard], work.members[shard][event.member_id]
         payload, identity = forwards.payload_of(event), event_identity(event.source, event.event_id)
@@ -137,9 +146,13 @@ class Recorder:
         work.source_rows.append_own(kind, head, event.member_id, member.seq, event.event_id, payload, event.occurred_at)
         member.seq = head.seq
         work.touched[shard, event.member_id] = member
+
+        # note who referred the member, which may void the referral at once
         void = None
         if isinstance(event, Attribution):
             void = work.referrals.attributed(event, (shard, head.seq), self._programme(shard))
+
+        # judge it
         failure = failure or self._unjudgeable.get(identity)
         if failure is not None:
             self._hold(failed(failure, payload, event), member, head)
@@ -151,21 +164,21 @@ class Recorder:
             self._record(void, member)
 
     def _append_memberless(self, event: Admitted) -> None:
-        """Append a touch, which has no member and no state."""
+        """Append a touch: it has no member, so nothing is judged."""
         work, head = self._work, self._work.heads[event.shard]
         work.referrals.before(event.event, (event.shard, head.seq + 1), self._programme(event.shard))
         texts = pack_text("") + _pack_source(event.event.source) + pack_text(event.event.event_id)
         work.source_rows.append(event, head, 0, texts, None)
 
     def _record(self, event: Admitted, member: Member) -> None:
-        """Append one event and what it leads to; an event of a held member is appended and waits."""
+        """Append an event and judge it; an event of a held member is appended only, and waits for their release."""
         work, head, content, identity = self._work, self._work.heads[event.shard], event.event, event.identity
         owner, judge = (event.shard, event.member_id), work.judges[head.version]
         programme = judge.programme
         if member.tracker is not None or type(content) in NOTED:
             self._record_before(event, member, programme)
 
-        # append it, with what is personal sealed
+        # append it, with its personal fields sealed
         sealed = None
         if personal.is_personal(content):
             sealed = personal.seal(content, identity, work.keys[owner])
@@ -198,7 +211,7 @@ class Recorder:
             self._decide(due)
 
     def _record_before(self, event: Admitted, member: Member, programme: Programme) -> None:
-        """Append what stands directly before an event: an attribution, or the void of a referral."""
+        """Append the attribution, or the void of a referral, that stands directly before an event."""
         referrals = self._work.referrals
         if type(event.event) in NOTED:
             place = (event.shard, self._work.heads[event.shard].seq + 1)
@@ -211,7 +224,7 @@ class Recorder:
                 self._record(void, member)
 
     def _hold(self, record: SetAside, member: Member, head: Head) -> None:
-        """Hold a member from the head's last event on, and set aside why."""
+        """Hold a member from the head's last event on, and set the event aside."""
         work = self._work
         if not member.state.suspended_since:
             member.state.suspended_since = head.seq
@@ -240,10 +253,10 @@ class Recorder:
             self._reward_rows.append(rewards, self._work.heads[member.shard], names)
 
     def fail(self, step: MemberStep[Member], error: Exception) -> None:
-        """Note the failure: it voids this attempt, and the next one holds the member."""
+        """Note the failure: this attempt is void, and the next one holds the member from the start."""
         if not is_judging(error):
             raise error
         is_tick = isinstance(step.cause, Advance)
         key = Tick.failure_of(step.member.member_id) if is_tick else step.occurrence.identity
         self._work.failures[key] = error
-        step.member.state.suspended_since = step.occurrence.seq  # find the other members' failures, too
+        step.member.state.suspended_since = step.occurrence.seq  # go on, to find the failures of others, too

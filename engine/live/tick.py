@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class TickOf(MemberEvent, frozen=True, kw_only=True, gc=False):
-    """Name a tick as the event of one of its members, for the quarantine; the log's tick has no member."""
+    """Name a tick as an event of one of its members: the quarantine files events by member, the log's tick has none."""
 
 
 @dataclass(slots=True)
 class Tick:
-    """Hold a tick of one shard: how far it moves the clocks, and of which members, in the order of what is due.
+    """Hold a tick of one shard: it moves the clocks of `member_ids` up to `until_ms`, in the order of due times.
 
-    It has its place in the log once it is appended; `event_id` and `identity` are empty until then.
+    `event_id` and `identity` are empty until it is appended and has its place in the log.
     """
 
     shard: int
@@ -45,12 +45,10 @@ class Tick:
 
     def set_aside(self, member_id: str, error: Exception) -> SetAside:
         """Return the record of a member for whom the tick failed."""
-        event = TickOf(
-            event_id=self.event_id, occurred_at=self.until_ms, member_id=member_id, source="guerdon"
-        )  # fmt: skip
+        event = TickOf(event_id=self.event_id, occurred_at=self.until_ms, member_id=member_id, source="guerdon")
         return failed(error, self.payload, event)
 
     @staticmethod
     def failure_of(member_id: str) -> bytes:
-        """Return under which key the failure of a member's tick is remembered, beside those of events' identities."""
+        """Return the key under which the failure of a member's tick is remembered; events have their identity."""
         return b"tick of " + member_id.encode()

@@ -1,7 +1,8 @@
 """Take a batch into both logs, in one PostgreSQL transaction: fence, look up, load, evaluate, append, advance.
 
-Everything or nothing. Exactly once in effect rests on three facts: the offsets move in the same transaction as the
-rows, a worker that is no longer alone finds them moved, and a shard has one writer at a time, whoever holds its head.
+Everything is written, or nothing. Each event takes effect exactly once, for three reasons: the offsets move in the same
+transaction as the rows, a worker that is no longer alone finds them moved, and only one writer at a time holds the head
+of a shard.
 """
 
 from __future__ import annotations
@@ -45,18 +46,25 @@ if TYPE_CHECKING:
     Step = Callable[[Cursor, Work], None]
 
 ATTEMPTS_MAX = 20
-"""How often a batch is begun anew after a deadlock or a race; each race has a winner, so the last try is far away."""
+"""How often a batch is tried, deadlocks and races included; each race has a winner, so the last try is far away."""
 
 
 Done = TypeVar("Done")
 
 
 def _observe_nothing(_point: str) -> None:
-    """Stand in for whoever watches the steps: the bench times them, the chaos tests kill the process at one."""
+    """Stand in for those who watch the steps: the bench times them, the chaos tests kill the process at one."""
 
 
 class LiveTransaction:
-    """Write batches with one connection; not to be shared between threads."""
+    """Write batches with one connection; not to be shared between threads.
+
+    Args:
+        database_url: of Guerdon's database.
+        schema_text: returns the JSON text of a writer schema by its id, for the log that needs it to be read.
+        observe: is called with "before NAME" and "after NAME" of each step, and of the commit.
+        statement_max: how long PostgreSQL may take for one statement, in its own notation.
+    """
 
     def __init__(
         self,
@@ -70,14 +78,13 @@ class LiveTransaction:
         self._connection = connect(database_url, application=WORKER, statement_max=statement_max)
         self._schema_text = schema_text
         self._observe = observe
-        self._schemas_kept: set[int] = {personal.OWN_FORMAT}
+        self._schemas_stored: set[int] = {personal.OWN_FORMAT}
         self._loader = Loader()
         self._postings = PostingFields()
         self._unjudgeable: dict[bytes, Exception] = {}
         self._in_a_row = InARow()
         self._look_ups = LookUps()
         self._closings = contests.Closings()
-        self._digest_secret: bytes | None = None
         self._stillness: Stillness | None = None
         self._lock_live = live_generation.lock_live
         with self._connection, self._connection.cursor() as cursor:
@@ -85,11 +92,11 @@ class LiveTransaction:
             set_limit(cursor, "lock_timeout", FROZEN_AFTER)
 
     def limit_of(self, error: BaseException, took_s: float) -> str | None:
-        """Return the time limit of PostgreSQL's that ended an attempt of so many seconds; None where none has."""
+        """Return which of PostgreSQL's time limits ended an attempt that took `took_s` seconds; None: no limit did."""
         return limit_of(error, self._connection, took_s)
 
     def cancel(self) -> None:
-        """Let the statement under way fail; safe to call from another thread."""
+        """Cancel the statement under way; another thread may call this."""
         with suppress(psycopg2.Error):  # there is no connection left to cancel anything on
             self._connection.cancel()
 
@@ -100,13 +107,13 @@ class LiveTransaction:
             self._stillness.close()
 
     def commit(self, batch: Batch) -> Outcome:
-        """Write `batch` and return what became of it; what cannot be written is set aside, everything else is taken.
+        """Write a batch and count what became of it; events that cannot be written are set aside.
 
         Raises:
-            engine.store.offsets.Fenced: another worker has taken these offsets; nothing was written.
-            psycopg2.Error: PostgreSQL is away; whether the transaction took effect, the offsets will tell.
+            engine.store.kafka.offsets.Fenced: another worker has taken these offsets; nothing was written.
+            psycopg2.Error: PostgreSQL is away; the offsets will tell whether the transaction took effect.
             AnswerIsNo: a record that is being released fails again; nothing was written.
-            CannotGoOn: so much cannot be written that the fault must be ours; nothing was written.
+            CannotGoOn: so many events cannot be written that the fault must be ours; nothing was written.
         """
         try:
             outcome, retried = self._until_committed(partial(self._attempt, batch))
@@ -135,21 +142,21 @@ class LiveTransaction:
         )
 
     def commit_together(self, batches: Callable[[Cursor], Iterable[Batch]]) -> list[Outcome]:
-        """Write several batches in one transaction, one after the other, and return what became of each.
+        """Write several batches in one transaction, one after the other, and count what became of each.
 
         Args:
-            batches: yields them, and may use the transaction's cursor; the batches before are written then. It is
-                called again where the transaction is begun anew.
+            batches: yields them, and may use the transaction's cursor, which sees the batches before. It is called
+                again where the transaction begins again.
 
         Raises:
             psycopg2.Error: as `commit`.
-            CannotGoOn: something of it cannot be written; nothing was.
+            CannotGoOn: one of the batches cannot be written; nothing was written.
         """
         try:
             return self._until_committed(partial(self._attempt_together, batches))[0]
         except StepFailed as failure:
             raise CannotGoOn(f"what was to be written cannot be ({failure}); nothing was written") from failure
-        except EvaluationFailed as failure:  # in one batch after another, each found in an attempt of its own
+        except EvaluationFailed as failure:  # each attempt finds one batch more that cannot be judged
             raise CannotGoOn(
                 f"of what was to be written together, more than {ATTEMPTS_MAX - 1} batches cannot be judged; nothing "
                 "was written"
@@ -159,13 +166,13 @@ class LiveTransaction:
         """Let nobody else evaluate until this object is closed.
 
         Raises:
-            psycopg2.errors.LockNotAvailable: somebody's transaction was under way for so long.
+            psycopg2.errors.LockNotAvailable: somebody's transaction was still under way after `lock_timeout_s`.
         """
         self._stillness = Stillness(self._database_url, lock_timeout_s)
         self._lock_live = self._stillness.live
 
     def _until_committed(self, attempt: Callable[[], Done]) -> tuple[Done, int]:
-        """Return what an attempt came to in the end, and how often it was begun anew."""
+        """Attempt until one attempt commits; return its result, and how many failed before it."""
         for retried in range(ATTEMPTS_MAX):
             try:
                 return attempt(), retried
@@ -176,19 +183,19 @@ class LiveTransaction:
             except (EvaluationFailed, NotLookedUp, *RETRYABLE) as error:
                 if retried == ATTEMPTS_MAX - 1:
                     raise
-                _tell_of_race(error, retried + 1)
+                _report_race(error, retried + 1)
                 self._learn(error)
         raise AssertionError("the last attempt has returned or raised")
 
     def _learn(self, error: Exception) -> None:
-        """Take from a failed attempt what the next one must do otherwise."""
+        """Let the next attempt avoid the failure of the last one."""
         if isinstance(error, NotLookedUp | UniqueViolation):
             self._look_ups.insert_failed()
         elif isinstance(error, LockNotAvailable):
             end_frozen(self._database_url)
 
     def _close_contests(self, until_ms: int) -> None:
-        """Close what has ended, in a transaction of its own that holds every shard; if that fails, all else goes on."""
+        """Close contests that have ended, in a transaction of their own; where that fails, the batch goes on."""
         try:
             with self._connection, self._connection.cursor() as cursor:
                 judge_of = partial(self._loader.judge, cursor)
@@ -201,28 +208,26 @@ class LiveTransaction:
         self._closings.looked(self._loader.judges, until_ms)
 
     def _attempt(self, batch: Batch) -> Outcome:
+        """Take a batch as a whole."""
         if batch.clock is not None and self._closings.are_due(self._loader.judges, batch.clock.until_ms):
             self._close_contests(batch.clock.until_ms)
         with self._committing() as cursor:
             work = self._take_steps(cursor, batch)
-            if batch.released is None:  # one command after the other says of its record that it still fails
+            if batch.released is None:  # each release reports its own failure, however many fail in a row
                 self._in_a_row.look_at(work, self._unjudgeable)
         self._loader.keep_members(work)
         return outcome_of(work)
 
     def _attempt_in_parts(self, batch: Batch) -> Outcome:
-        """Take a batch that failed as a whole part by part, in one transaction, so that only what fails goes aside."""
+        """Take a batch part by part, in one transaction, so that only the events at fault are set aside."""
+        trial = Trial(self._take_steps, self._forget, self._learn, self._unjudgeable, self._lock_live)
         with self._committing() as cursor:
-            outcome = SafetyNet(
-                cursor,
-                batch,
-                Trial(self._take_steps, self._forget, self._learn, self._unjudgeable, self._lock_live),
-                self._in_a_row,
-            ).take()
+            outcome = SafetyNet(cursor, batch, trial, self._in_a_row).take()
         self._loader.forget_members()
         return outcome
 
     def _attempt_together(self, batches: Callable[[Cursor], Iterable[Batch]]) -> list[Outcome]:
+        """Take several batches in one transaction."""
         outcomes = []
         with self._committing() as cursor:
             for batch in batches(cursor):
@@ -233,10 +238,11 @@ class LiveTransaction:
 
     @contextmanager
     def _committing(self) -> Iterator[Cursor]:
-        """Yield the cursor of a transaction that is committed at the end, and leaves nothing in memory if it fails."""
+        """Yield the cursor of a transaction, and commit it at the end; where it fails, forget what it did in memory."""
         try:
             with self._connection.cursor() as cursor:
                 yield cursor
+
             self._observe("before commit")
             if self._stillness is not None:
                 self._stillness.check()
@@ -247,16 +253,17 @@ class LiveTransaction:
             with suppress(psycopg2.Error):  # a broken connection has nothing left to roll back
                 self._connection.rollback()
             raise
+
         self._unjudgeable.clear()
         self._in_a_row.settle()
 
     def _forget(self) -> None:
-        """Believe nothing that was done in memory since the last commit, or the last savepoint."""
+        """Forget what was done in memory since the last commit, or the last savepoint."""
         self._loader.forget_members()
-        self._schemas_kept = {personal.OWN_FORMAT}
+        self._schemas_stored = {personal.OWN_FORMAT}
 
     def _take_steps(self, cursor: Cursor, batch: Batch) -> Work:
-        """Take all steps; where budgets have moved, begin again in the same transaction, which holds them now."""
+        """Take all steps; where others have used budgets meanwhile, begin again with those budgets locked."""
         work = Work(batch, set_aside=list(batch.set_aside))
         while True:
             try:
@@ -265,7 +272,7 @@ class LiveTransaction:
                     self._take_step(name, step, cursor, work)
                     self._observe(f"after {name}")
             except BudgetsMoved as moved:
-                self._loader.forget_members()  # the states in it are those of the evaluation that came to nothing
+                self._loader.forget_members()  # their states come from the evaluation that does not count
                 work = Work(
                     batch, set_aside=list(batch.set_aside), locked_budgets=moved.held,
                     drained=work.drained, overtaken=work.overtaken, due=work.due,
@@ -274,7 +281,7 @@ class LiveTransaction:
                 return work
 
     def _take_step(self, name: str, step: Step, cursor: Cursor, work: Work) -> None:
-        """Take one step; where what it writes is at fault, say so, with the step's name."""
+        """Take one step; where the data is at fault, raise `StepFailed` with the step's name."""
         try:
             step(cursor, work)
         except (BudgetsMoved, EvaluationFailed, Fenced, NotLookedUp):
@@ -285,15 +292,18 @@ class LiveTransaction:
             raise
 
     def _fence(self, cursor: Cursor, work: Work) -> None:
+        """Lock the batch's offsets, unless another worker has moved them, and hold the live generation in its place."""
         work.generation = self._lock_live(cursor)
         if to_pass := offsets.compare_and_set(cursor, work.batch.moves):
             offsets.refuse_passing(to_pass, [*work.batch.admitted, *work.batch.set_aside])
         work.recorded_ms = live_generation.now_ms(cursor)
 
     def _look_up(self, cursor: Cursor, work: Work) -> None:
+        """Ask the log which of the batch's events it has."""
         work.seen = Seen(cursor, self._look_ups.known(cursor, work.batch))
 
     def _evaluate(self, _cursor: Cursor, work: Work) -> None:
+        """Judge the batch, and collect the rows of both logs."""
         work.reward_rows = RewardRows(work.generation, self._postings)
         Recorder(work, work.reward_rows, self._unjudgeable).record_all()
         if work.failures:
@@ -301,17 +311,19 @@ class LiveTransaction:
             raise EvaluationFailed
 
     def _hold_budgets(self, _cursor: Cursor, work: Work) -> None:
+        """Lock the budgets that awards were counted in."""
         work.books.budgets.hold()
 
     def _append_source(self, cursor: Cursor, work: Work) -> None:
-        for schema_id in sorted({event.schema_id for event in work.batch.admitted} - self._schemas_kept):
+        """Append the source events, with the writer schemas that are not stored yet."""
+        for schema_id in sorted({event.schema_id for event in work.batch.admitted} - self._schemas_stored):
             history.keep_schema(cursor, schema_id, self._schema_text(schema_id) or "")
-            self._schemas_kept.add(schema_id)
+            self._schemas_stored.add(schema_id)
         work.source_rows.write_events(cursor)
 
 
-def _tell_of_race(error: Exception, failed: int) -> None:
-    """Tell that a lock was not to be had, or that locks crossed; other reasons to begin anew are daily bread."""
+def _report_race(error: Exception, failed: int) -> None:
+    """Log that a lock could not be had, or that locks crossed; other reasons to begin again happen every day."""
     if isinstance(error, LockNotAvailable | DeadlockDetected):
         why = str(error).strip().splitlines()[0]
         say("writer repeats", f"the batch is begun anew ({why}), try {failed} of {ATTEMPTS_MAX}", failed=failed)

@@ -1,4 +1,4 @@
-"""Say what becomes of an event that failed: the stage, the reason and the sentence with which it is set aside."""
+"""Make the quarantine records of events that failed: the stage, the reason and the sentence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def verdict_on(failure: Exception) -> tuple[str, Reason, str]:
-    """Return the stage, reason and sentence under which the quarantine keeps what failed."""
+    """Return the stage, reason and sentence for the quarantine record of a failure."""
     if isinstance(failure, StepFailed):
         return failure.step, Reason.FAILED, told(failure.error)
     return "evaluate", Reason.EVALUATION_FAILED, told(failure)
