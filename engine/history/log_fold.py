@@ -1,13 +1,13 @@
-"""Fold logged source events once more, in memory: what the live transaction did with each, in the same order.
+"""Fold logged source events again, in memory, as the live transaction did and in the same order.
 
-Each is judged by whichever version the generation's schedule names. What becomes of the reward events is another's
-matter: `engine.history.replay` writes them down, `engine.history.backtest` adds them up.
+The generation's schedule names the version that judges each. Subclasses decide what becomes of the reward events:
+`engine.history.replay` writes them down, `engine.history.backtest` adds them up.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from msgspec import msgpack
 
@@ -45,10 +45,39 @@ if TYPE_CHECKING:
 _PERSONAL = (Signup, Profile)
 
 
-class Failed(Exception):  # noqa: N818  caught by who folds
-    """Say that a member's event could not be judged: what was folded is worthless, and the member is held next time."""
+class FailurePlace(NamedTuple):
+    """Say at which place of a shard a member's step failed."""
 
-    def __init__(self, at: tuple[int, int, str], error: Exception) -> None:
+    shard: int
+    seq: int
+    member_id: str
+
+
+class Suspension(NamedTuple):
+    """Say why this fold holds a member, and from which place on."""
+
+    shard: int
+    seq: int
+    member_id: str
+    why: str
+
+
+class Closing(NamedTuple):
+    """Name the period of a contest that is closed."""
+
+    contest: str
+    period: int
+
+
+class Failed(Exception):  # noqa: N818  caught by who folds
+    """Say that a step of a member could not be judged: the fold begins again, and holds the member there.
+
+    Args:
+        at: shard and seq of the step, and the member.
+        error: what judging it raised.
+    """
+
+    def __init__(self, at: FailurePlace, error: Exception) -> None:
         super().__init__(str(error))
         self.at = at
         self.error = error
@@ -58,11 +87,12 @@ class LogFold(ABC):
     """Fold source events of shards that are in memory.
 
     Args:
-        cursor: reads what lies further back, where a refund or a release needs it.
-        generation: how it is judged.
+        cursor: reads earlier events, where a refund or a release needs them.
+        generation: says how events are judged.
     """
 
     _books: FoldBooks
+    """What lies beyond the members' states; a subclass makes it."""
 
     def __init__(self, cursor: Cursor, generation: Generation) -> None:
         self._cursor = cursor
@@ -70,21 +100,28 @@ class LogFold(ABC):
         self._judges: dict[int, CompiledJudge] = {}
         self._history = history.History(cursor, bare=True)
         self._shards: dict[int, Shard] = {}
-        self._failures: dict[tuple[int, int, str], Exception] = {}
+        self._failures: dict[FailurePlace, Exception] = {}
+        """What has failed in earlier attempts."""
         self._facts = Facts()
+        """What the base has decided, where this generation repeats it."""
         self._copied: dict[int, Copied] = {}
-        self._is_holding = False
+        """By shard, what the log has of members who were erased since."""
+        self._may_suspend = False
+        """Whether facts or failures may suspend anybody: most folds have neither."""
         self.counted: frozenset[int] | None = frozenset()
-        self._held: list[tuple[tuple[int, int], str, str]] = []
-        self._ranked: dict[tuple[str, int], dict[int, list[Won]]] = {}
+        self._suspensions: list[Suspension] = []
+        """Whom this fold holds, because a step has failed in an earlier attempt."""
+        self._winners: dict[Closing, dict[int, list[Won]]] = {}
+        """Winners by closing and shard, ranked by this fold."""
         self._won: list[tuple[tuple[int, int], Won]] = []
+        """What this fold has ranked, by (shard, seq) of the closing."""
 
     @abstractmethod
     def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:
-        """Take what the shard's last source event has brought a member."""
+        """Take the reward events that the shard's last source event has brought a member."""
 
     def _copy(self, shard: Shard, member: Member) -> bool:
-        """Append what the log has of a member who was erased since, and say whether the member is one."""
+        """Copy a member's reward events from the log if they were erased since, and say whether they were."""
         copied = self._copied[shard.number]
         if member.member_id not in copied.members:
             return False
@@ -93,15 +130,17 @@ class LogFold(ABC):
         return True
 
     def _judge(self, version: int) -> CompiledJudge:
-        found = self._judges.get(version)
-        if found is None:
-            found = self._judges[version] = load_judge(self._cursor, version)
-        return found
+        judge = self._judges.get(version)
+        if judge is None:
+            judge = self._judges[version] = load_judge(self._cursor, version)
+        return judge
 
     def _fold(self, row: Logged) -> None:
+        """Fold the next row of the log."""
         shard, recorded = self._shards[row.shard], row.recorded
         shard.head.seq = recorded.occurrence.seq
         shard.head.record_at(recorded.occurrence.recorded_at_ms)
+
         if recorded.event is not None:
             if recorded.member_id:  # a touch has none
                 self._fold_event(shard, row, recorded.event)
@@ -115,25 +154,28 @@ class LogFold(ABC):
             self._close(shard, row)
 
     def _fold_event(self, shard: Shard, row: Logged, event: Event) -> None:
+        """Let a member's event happen to them."""
         recorded, seq = row.recorded, row.recorded.occurrence.seq
         member = shard.member(recorded.member_id)
         member.seq = seq
         judge = self._judge_now(shard, seq, row.occurred_ms)
+
+        # note what the states' table must hear of
         if type(event) in _PERSONAL:
             shard.profiles.setdefault(member.member_id, member.state.profile)
         if recorded.kind == "erasure":
             member.state.erased, member.state.profile = True, None
             shard.erased.add(member.member_id)
+
+        # copy or judge
         if self._copied[shard.number].members and self._copy(shard, member):
             member.state.due_ms = None
         else:
-            if self._is_holding:
-                self._hold_again(shard, member)
-            perform(MemberStep(member, event, judge, recorded.occurrence, recorded.event_id), self)
+            self._perform(MemberStep(member, event, judge, recorded.occurrence, recorded.event_id))
         shard.plan(member)
 
     def _judge_now(self, shard: Shard, seq: int, occurred_ms: int) -> CompiledJudge:
-        """Return who judges a source event, and note where that changes."""
+        """Return the judge of a source event, and note where another version begins to judge."""
         if self._generation.file_version is not None and self._generation.is_judged_by_file(occurred_ms):
             version = self._generation.file_version
         else:
@@ -143,83 +185,98 @@ class LogFold(ABC):
         return self._judges.get(version) or self._judge(version)
 
     def _follow(self, shard: Shard, activation: Activation) -> None:
-        """Go over to another version; the first time, members who have no event follow at ticks."""
+        """Go over to another version; the first time, ticks move members who have no event."""
         before = shard.change_version(activation)
         if before and moves_members(self._judge(before).programme, self._judge(activation.version).programme):
             shard.review(activation.at_ms + 1)
 
-    def _hold_again(self, shard: Shard, member: Member) -> None:
-        """Suspend a member from here on where the base did, or where this fold has failed before."""
-        seq = shard.head.seq
-        error = self._failures.get((shard.number, seq, member.member_id))
-        if error is None and (seq, member.member_id) not in self._facts.held:
+    def _perform(self, step: MemberStep[Member]) -> None:
+        """Perform a step at its own place, with the member held where the base, or an earlier attempt, failed."""
+        if self._may_suspend:
+            self._suspend_again(step)
+        perform(step, self)
+
+    def _suspend_again(self, step: MemberStep[Member]) -> None:
+        """Suspend a member from here on, if the base did, or if the step failed in an earlier attempt."""
+        member = step.member
+        at = FailurePlace(member.shard, step.occurrence.seq, member.member_id)
+        error = self._failures.get(at)
+        if error is None and (at.seq, at.member_id) not in self._facts.held:
             return
+
         if not member.state.suspended_since:
-            member.state.suspended_since = seq
+            member.state.suspended_since = at.seq
         if error is not None:
             why = f"{type(error).__name__}: {error}".replace("\0", "␀")
-            self._held.append(((shard.number, seq), member.member_id, why))
+            self._suspensions.append(Suspension(*at, why))
 
     def _tick(self, shard: Shard, row: Logged) -> None:
+        """Move the clocks of the members who are due."""
+        # the members whom the log's tick moved, with those who were erased since among them
         occurrence, until_ms = row.recorded.occurrence, row.occurred_ms
         copied = self._copied[shard.number]
         erased = sum(member_id in copied.members for member_id in copied.order.get(occurrence.seq, ()))
         due = [member.member_id for member in shard.take_due(until_ms, TICK_MEMBERS_MAX - erased)]
         members = [shard.member(member_id) for member_id in copied.woven(occurrence.seq, due)]
+
         judge = self._judge_now(shard, occurrence.seq, until_ms)
         self._books.open(member for member in members if member.state.pages or member.state.is_booked)
         for member in members:
             if self._copy(shard, member):
                 member.state.due_ms = None
             else:
-                if self._is_holding:
-                    self._hold_again(shard, member)
-                perform(MemberStep(member, Advance(until_ms), judge, occurrence, row.recorded.event_id), self)
+                self._perform(MemberStep(member, Advance(until_ms), judge, occurrence, row.recorded.event_id))
             shard.plan(member)
 
     def _close(self, shard: Shard, row: Logged) -> None:
-        """Let the winners of a contest have what they have won."""
+        """Give the winners of a contest their prizes."""
         occurrence = row.recorded.occurrence
         judge = self._judge_now(shard, occurrence.seq, row.occurred_ms)
-        for won in self._winners(shard, row, judge):
+        for won in self._winners_in(shard, row, judge):
             member = shard.member(won.member_id)
             if not self._copy(shard, member):
-                if self._is_holding:
-                    self._hold_again(shard, member)
-                perform(MemberStep(member, won, judge, occurrence, row.recorded.event_id), self)
+                self._perform(MemberStep(member, won, judge, occurrence, row.recorded.event_id))
             shard.plan(member)
 
-    def _winners(self, shard: Shard, row: Logged, judge: CompiledJudge) -> Sequence[Won]:
-        """Return who of a shard has won a contest: a fact of the base, or ranked at the first row of the closing.
+    def _winners_in(self, shard: Shard, row: Logged, judge: CompiledJudge) -> Sequence[Won]:
+        """Return the winners of a contest in a shard: facts of the base, or else ranked by this fold.
 
-        A closing has a row in every shard, all of one transaction; where members are ranked anew, all shards are here.
+        A closing has a row in every shard, all in one transaction. Members are ranked at the first of these rows; then
+        all shards are in memory.
         """
+        # as the base has it
         seq = row.recorded.occurrence.seq
         if self._generation.repeats:
             return self._facts.won.get(seq, ())
-        told = msgpack.decode(bytes(row.payload))
-        closing = (told["contest"], told["period"])
-        if closing not in self._ranked:
-            self._ranked[closing] = self._rank(judge, closing, row.occurred_ms)
-        winners = self._ranked[closing].get(shard.number, [])
+
+        # as this fold ranks
+        payload = msgpack.decode(bytes(row.payload))
+        closing = Closing(payload["contest"], payload["period"])
+        if closing not in self._winners:
+            self._winners[closing] = self._rank(judge, closing, row.occurred_ms)
+        winners = self._winners[closing].get(shard.number, [])
         self._won += [((shard.number, seq), won) for won in winners]
         return winners
 
-    def _rank(self, judge: CompiledJudge, closing: tuple[str, int], end_ms: int) -> dict[int, list[Won]]:
-        """Return the winners of a period by shard; who is held or was erased wins nothing, and the next one does.
+    def _rank(self, judge: CompiledJudge, closing: Closing, end_ms: int) -> dict[int, list[Won]]:
+        """Return the winners of a period by shard; held and erased members win nothing, and the next in rank wins.
 
-        Who was erased since and is copied keeps the rank that the log has, under any file.
+        A member who was erased since keeps the rank that the log has, under any programme.
         """
+        # rank
         winners = self._copied_winners(closing)
         ended = ended_by(judge.programme, [closing], end_ms)
         if ended and ended[0].end_ms == end_ms:  # else the contest is not this programme's, or has other periods
             winners += ranked(self._scores(closing), ended[0], {won.rank for won in winners})
-        found: dict[int, list[Won]] = {}
-        for won in sorted(winners, key=lambda won: won.rank):
-            found.setdefault(shard_of(won.member_id), []).append(won)
-        return found
 
-    def _copied_winners(self, closing: tuple[str, int]) -> list[Won]:
+        # sort by shard
+        by_shard: dict[int, list[Won]] = {}
+        for won in sorted(winners, key=lambda won: won.rank):
+            by_shard.setdefault(shard_of(won.member_id), []).append(won)
+        return by_shard
+
+    def _copied_winners(self, closing: Closing) -> list[Won]:
+        """Return the winners among the members who were erased since."""
         return [
             won
             for copied in self._copied.values()
@@ -229,7 +286,8 @@ class LogFold(ABC):
             if reward.posting.type == "contest.won" and (won := has_won(member_id, *closing, reward)) is not None
         ]
 
-    def _scores(self, closing: tuple[str, int]) -> Iterator[tuple[str, Score]]:
+    def _scores(self, closing: Closing) -> Iterator[tuple[str, Score]]:
+        """Yield what members who may win have reached."""
         return (
             (member_id, score)
             for shard in self._shards.values()
@@ -239,10 +297,10 @@ class LogFold(ABC):
             if (score.contest, score.period) == closing
         )
 
-    def _activate(self, shard: Shard, told: dict[str, int | None]) -> None:
-        """Let a version that was activated judge what is not the file's."""
-        seq, version = shard.head.seq, int(told["version"] or 0)
-        reached_ms = told.get("reached_ms")
+    def _activate(self, shard: Shard, payload: dict[str, int | None]) -> None:
+        """Let an activated version judge, outside the time that the generation's file judges."""
+        seq, version = shard.head.seq, int(payload["version"] or 0)
+        reached_ms = payload.get("reached_ms")
         if reached_ms is None:  # a release of the first meaning activated it
             reached_ms = source_log.latest_ms(self._cursor, shard.number, 0, seq)
         before = shard.outside_at(seq)
@@ -252,39 +310,41 @@ class LogFold(ABC):
             self._follow(shard, Activation(seq, shard.outside_at(seq + 1), reached_ms))
 
     def _release(self, shard: Shard, recorded: history.Recorded) -> None:
-        """Judge what waited for a member's release, as `engine.live.release` does; here nobody may be held."""
+        """Judge what waited for a member's release, as `engine.live.release` does, if this fold holds the member."""
         member, seq = shard.member(recorded.member_id), recorded.occurrence.seq
         suspended_since = member.state.suspended_since
         member.seq = seq
         if self._copy(shard, member):
             member.state.suspended_since = suspended_since = 0
-        if suspended_since and (shard.number, seq, member.member_id) not in self._failures:
+
+        if suspended_since and FailurePlace(shard.number, seq, member.member_id) not in self._failures:
+            # read what waited
             tick_ms = history.tick_at(self._cursor, shard.number, suspended_since)
             earlier = self._history.of_member(shard.number, recorded.prev_seq, suspended_since)
             waiting = list(earlier)[::-1]
+
+            # judge it
             member.state.suspended_since = 0
             shard.profiles.setdefault(member.member_id, member.state.profile)
             if tick_ms is not None:
-                self._perform_waiting(member, Advance(tick_ms), recorded, suspended_since)
+                self._perform_late(member, Advance(tick_ms), recorded, suspended_since)
             for each in waiting:
                 if each.event is not None:
-                    self._perform_waiting(member, each.event, each, each.occurrence.seq)
+                    self._perform_late(member, each.event, each, each.occurrence.seq)
         shard.plan(member)
 
-    def _perform_waiting(
-        self, member: Member, cause: Event | Advance, named: history.Recorded, waited_seq: int
-    ) -> None:
-        """Perform what waited since `waited_seq` at the release, with the identity and name of `named`."""
+    def _perform_late(self, member: Member, cause: Event | Advance, source: history.Recorded, waited_seq: int) -> None:
+        """Perform at a release what has waited since `waited_seq`; its reward events name `source`."""
         shard = self._shards[member.shard]
         judge = self._judge(version_in(shard.schedule, waited_seq))
-        occurrence = Occurrence(named.occurrence.identity, shard.head.seq, shard.head.recorded_ms)
-        perform(MemberStep(member, cause, judge, occurrence, named.event_id, waited_seq), self)
+        occurrence = Occurrence(source.occurrence.identity, shard.head.seq, shard.head.recorded_ms)
+        perform(MemberStep(member, cause, judge, occurrence, source.event_id, waited_seq), self)
 
     # The driver's ports
 
     @property
     def pages(self) -> FoldBooks:
-        """Return the books: they turn the pages of full states."""
+        """Return the books, which turn the pages of full states."""
         return self._books
 
     def books_of(self, step: MemberStep[Member]) -> FoldBooks:
@@ -297,7 +357,7 @@ class LogFold(ABC):
         self._books.record(purchase, step.seq)
 
     def bring(self, step: MemberStep[Member], rewards: Sequence[RewardEvent]) -> None:
-        """Take what the shard's last source event has brought a member."""
+        """Take the reward events of a step."""
         if rewards:
             self._take(self._shards[step.member.shard], step.member, step.event_id, rewards)
 
@@ -305,12 +365,10 @@ class LogFold(ABC):
         """Let the fold begin again, with the member held; a repetition refuses to go on."""
         if not is_judging(error):
             raise error  # PostgreSQL went away while it was asked: that is nobody's fault here
-        member = step.member
-        at = (member.shard, step.occurrence.seq, member.member_id)
+        at = FailurePlace(step.member.shard, step.occurrence.seq, step.member.member_id)
         if self._generation.repeats:
             raise AnswerIsNo(
-                f"shard {member.shard}, seq {step.occurrence.seq}, member {member.member_id}: what was judged once "
-                f"cannot be judged now ({type(error).__name__}: {error}); nothing more was written: install the "
-                "release that mends it"
+                f"shard {at.shard}, seq {at.seq}, member {at.member_id}: what was judged once cannot be judged "
+                f"now ({type(error).__name__}: {error}); nothing more was written: install the release that mends it"
             ) from error
         raise Failed(at, error) from error

@@ -42,7 +42,7 @@ def referrers(work: Work) -> set[Owner]:
 
 
 def movers(work: Work) -> dict[Owner, Member]:
-    """Return the members whose lots the batch will move, as far as can be told; other ledgers are opened when needed."""
+    """Return the members whose lots the batch is known to move; other ledgers are opened when they are needed."""
     # ticks, forwarded events and decided signups
     members = {(shard, member_id): work.members[shard][member_id] for shard, member_id in own(work)}
 

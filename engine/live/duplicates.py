@@ -26,7 +26,7 @@ LOOKED_UP_AFTER = 100
 """Batches that are looked up after a duplicate: duplicates come in bursts, when a producer or an operator repeats."""
 
 
-class NotLookedUp(Exception):  # noqa: N818  caught where the batch is begun anew
+class NotLookedUp(Exception):  # noqa: N818  caught where the batch is tried again
     """Say that the log must be asked whether an event is new."""
 
 
@@ -42,7 +42,7 @@ class LookUps:
         self._left = 0
 
     def insert_failed(self) -> None:
-        """Note that a batch that was not looked up held a duplicate, or that a race was lost."""
+        """Note that an insert without a look-up has found a duplicate, or that a race was lost."""
         self._left = LOOKED_UP_AFTER
 
     def known(self, cursor: Cursor, batch: Batch) -> dict[bytes, Known] | None:

@@ -91,7 +91,7 @@ class Recorder:
             self._record_own(drained.event, drained.shard)
 
     def _take(self, event: Admitted) -> None:
-        """Record a new event, count a repeated one, and set aside one that contradicts the log or comes after erasure."""
+        """Record a new event, count a repeated one, set aside one that contradicts the log or comes after erasure."""
         work = self._work
         verdict = work.seen.verdict(event)
         member = work.members[event.shard].get(event.member_id)

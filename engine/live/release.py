@@ -1,4 +1,4 @@
-"""Judge a held member's events after all, in their order, once what could not be judged can be."""
+"""Release a held member: judge the events that waited, in their order, now that the failing one can be judged."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
-    """Append a `release` to the member's history, judge what waited, and return how many reward events that gave.
+    """Append a `release` to the member's history, judge what waited, and return the number of reward events.
 
-    Each event is judged by the version of its own place in the log. The reward events stand at the release, the source
-    event that brought them about, and name the event that earned them.
+    Each event is judged by the version of its own place in the log. The reward events stand at the release, which
+    brought them about, and name the event that earned them.
 
     Raises:
         AnswerIsNo: the member is not held, or an event still cannot be judged; nothing was changed.
@@ -90,9 +90,9 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
 
 
 class _Release:
-    """Judge what waited for a member's release: each step by the version of its own place, with the books of then.
+    """Judge what waited for a release: each step by the version of its own place, with the books as they were there.
 
-    Its methods are the driver's ports, too.
+    It is also the driver's port.
     """
 
     pages: Pages[Member] | None = None
@@ -110,7 +110,7 @@ class _Release:
         self._perform(member, Advance(until_ms), identity, event_id, waited_seq=tick_seq)
 
     def judge(self, member: Member, recorded: history.Recorded) -> None:
-        """Judge an event; a release before this one is none."""
+        """Judge an event that waited; an earlier release in the member's history is no event."""
         if recorded.event is not None:
             waited_seq = recorded.occurrence.seq
             self._perform(

@@ -167,7 +167,7 @@ class SafetyNet:
         return None
 
     def _try(self, part: Batch, *, keep: bool = True) -> Work | StepFailed:
-        """Take all steps with a part; without `keep`, undo them again: they only showed whether the part can be taken."""
+        """Take all steps with a part; without `keep`, undo them: they only show whether the part can be taken."""
         for attempt in range(1, FAILURES_MAX + 1):
             self._cursor.execute("SAVEPOINT part")
             try:

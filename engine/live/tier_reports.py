@@ -44,9 +44,8 @@ def retell(database_url: str, shard: int, at_ms: int) -> int:
             if not members:
                 return changed
             last = members[-1][0]
-            changed += _write(
-                cursor, [(shard, member_id, *_reported(clock, body, at_ms)) for member_id, body in members]
-            )
+            rows = [(shard, member_id, *_report_of(clock, body, at_ms)) for member_id, body in members]
+            changed += _write(cursor, rows)
 
 
 def _members_after(cursor: Cursor, shard: int, member_id: str) -> list[tuple[str, bytes]]:
@@ -60,7 +59,7 @@ def _members_after(cursor: Cursor, shard: int, member_id: str) -> list[tuple[str
     return [(each_id, bytes(body)) for each_id, body in cursor.fetchall()]
 
 
-def _reported(clock: TierClock, body: bytes, at_ms: int) -> tuple[object, ...]:
+def _report_of(clock: TierClock, body: bytes, at_ms: int) -> tuple[object, ...]:
     state = decode_state(body)
     return tuple(clock.report(state.tier_state, max(at_ms, state.clock_ms), state.first_ms))
 

@@ -1,4 +1,4 @@
-"""Fold a member's recorded history again, by the versions that judged it, and explain some steps of it."""
+"""Fold a member's recorded history again, by the versions that judged it, and explain some of its steps."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Hold one source event as it was judged again; `at_seq` is where its reward events stand in the log.
-
-    `occurred_ms` is when it occurred, of a tick how far it moved clocks, and `clock_ms` how far the member's clock was
-    before it; `bare` says that personal fields up to here were erased.
-    """
+class ExplainedStep:
+    """Hold one source event as it was judged again, with its explanation."""
 
     recorded: Recorded
     version: int
     programme: str
     at_seq: int
+    """Where its reward events stand in the log."""
     occurred_ms: int
+    """When it occurred; of a tick, the instant to which it moved clocks."""
     clock_ms: int
+    """The member's clock before it."""
     bare: bool
+    """Whether personal fields up to here were erased."""
     rules: Sequence[RuleExplanation]
     account: Account
     rewards: Sequence[RewardEvent]
@@ -88,14 +88,14 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class OwnStep:
-    """Hold what moved a member without an event of theirs: a tick up to an instant, or a contest that they won."""
+    """Hold what moved a member without an event of theirs: a tick, or a contest that they won."""
 
     recorded: Recorded
     cause: Advance | Won
 
 
 def own_steps(cursor: Cursor, generation: int, shard: int, member_id: str) -> list[OwnStep]:
-    """Return the ticks and contests that brought a member reward events, in their order: they have no other trace."""
+    """Return the ticks and contests that brought a member reward events, in order: these are their only trace."""
     cursor.execute(
         """
         WITH own AS MATERIALIZED (
@@ -126,17 +126,17 @@ def own_steps(cursor: Cursor, generation: int, shard: int, member_id: str) -> li
 class HistoryFold(MemoryPorts):
     """Fold a member's history, and explain the source events at the seqs `wanted`.
 
-    All others are judged by the compiled programme: it decides the same, and a long history is soon folded. What other
-    members had left of budgets and stock no fold of one member can know: where a budget had too little, and what became
-    of redemptions, is read from what was recorded.
+    The compiled programme judges all others: it decides the same, and folds a long history quickly. A fold of one
+    member cannot know what other members had left of budgets and stock. So where a budget had too little, and what
+    became of redemptions, is read from the log.
 
     Args:
-        cursor: reads what was recorded.
-        versions: who judged what.
-        member_id: whose history it is, "" for a touch, which is nobody's.
-        held: at which seqs the member was held.
-        wanted: what is explained.
-        counted: towards which generations adjustments count.
+        cursor: reads the log.
+        versions: says which version judged each source event.
+        member_id: whose history it is; "" for a touch, which has no member.
+        held: the seqs at which the member was held.
+        wanted: the seqs of the source events to explain.
+        counted: the generations towards which adjustments count.
     """
 
     def __init__(
@@ -164,14 +164,13 @@ class HistoryFold(MemoryPorts):
         self._bare = False
         self._came: dict[bytes, str] = {}
         self._rewards: Sequence[RewardEvent] | None = None
-        self.told: dict[int, Judged] = {}
+        self.explained: dict[int, ExplainedStep] = {}
 
-    def run(self, history: Iterable[Recorded], steps: Iterable[OwnStep]) -> dict[int, Judged]:
-        """Fold a member's source events, the earliest first, with what moved them beside those.
+    def run(self, history: Iterable[Recorded], steps: Iterable[OwnStep]) -> dict[int, ExplainedStep]:
+        """Fold a member's source events in order, with the ticks and contests among them; return the explained ones.
 
-        A member who was held, by an event of theirs or by a tick, is judged on from their `release`, as
-        `engine.live.release` did: in order, each event by the version of its own place. An event that still
-        waits is not in what is returned.
+        Where the member was held, their events wait for the `release`, and are judged there as `engine.live.release`
+        did: in order, each by the version of its own place. An event that still waits is not among the results.
         """
         released_seq = 0
         waiting: list[Recorded] = []
@@ -194,26 +193,25 @@ class HistoryFold(MemoryPorts):
             else:
                 self._judge(each, each.occurrence)
 
-            if len(self.told) == len(self._wanted):
+            if len(self.explained) == len(self._wanted):
                 break
-        return self.told
+        return self.explained
 
     def _judge(self, recorded: Recorded, occurrence: Occurrence) -> None:
         if recorded.event is not None:
             self._perform(recorded.event, recorded, occurrence)
 
     def _perform(self, cause: Event | Advance | Won, recorded: Recorded, occurrence: Occurrence) -> None:
-        """Perform what was recorded by the version of its own place; reward events stand at the occurrence.
-
-        The compiled programme judges, or where an explanation is wanted one that explains.
-        """
+        """Perform a recorded step; `occurrence` is where its reward events stand in the log."""
+        # the compiled programme judges, or one that explains, if an explanation is wanted
         seq, member = recorded.occurrence.seq, self._member
         compiled = self._versions.judge_at(seq)
         judge: CompiledJudge | Explainer = compiled
         if seq in self._wanted:
             judge = Explainer(compiled.programme, compiled.version, everything=self._versions.everything)
-        clock_ms = member.state.clock_ms
 
+        # perform it
+        clock_ms = member.state.clock_ms
         self._rewards = None
         if isinstance(cause, Touch):
             self._rewards = ()  # it has no member, so nothing is judged
@@ -223,8 +221,9 @@ class HistoryFold(MemoryPorts):
         if self._rewards is None:
             return  # it was passed over
 
+        # keep the explanation, and which lots came of it
         if isinstance(judge, Explainer):
-            self.told[seq] = Judged(
+            self.explained[seq] = ExplainedStep(
                 recorded, compiled.version, compiled.programme.id, occurrence.seq, _occurred_ms(cause), clock_ms,
                 self._bare, judge.explained, judge.account(self._rewards, self._came), tuple(self._rewards),
                 explain_tier(compiled.programme, report_of(compiled, member.state)),

@@ -1,4 +1,4 @@
-"""Explain reward events that no event from outside brought about: what a tick let happen, what a contest gave."""
+"""Explain reward events that no event from outside brought about, but a tick or the closing of a contest."""
 
 from __future__ import annotations
 
@@ -52,18 +52,24 @@ WITH own AS MATERIALIZED (
 )
 SELECT seq, event_id FROM own GROUP BY seq, event_id ORDER BY max(pos) DESC LIMIT %(last)s
 """
-"""All of the member's are found by the index by member; from the log's end backwards would be a scan."""
+"""Find all of the member's reward events by the index by member; reading the log backwards would be a scan."""
 
 
 def find_reward(cursor: Cursor, generation: int, key: bytes, member: tuple[int, str] | None = None) -> Reward | None:
-    """Return the reward event under a key, of one member, by (shard, member_id), where it is known whose it is.
+    """Return the reward event with a key, or None.
 
-    The log of a generation that is or was live has an index by member, and one that says in which range of pages a key
-    may be; a shadow's log is read.
+    Args:
+        cursor: reads the log.
+        generation: whose log is read.
+        key: the reward event's.
+        member: (shard, member_id), where it is known whose reward event it is: that finds it by the index by member.
+
+    Only the log of a generation that is or was live has that index, and one that says in which range of pages a key may
+    be; the log of a shadow is read through.
     """
     by_key = BY_KEY.format(log=f"reward_event_g{int(generation)}")
     if member is None:
-        cursor.execute("SET LOCAL enable_seqscan = off")  # the planner takes an index of ranges for one of no use
+        cursor.execute("SET LOCAL enable_seqscan = off")  # the planner believes that the index of ranges is of no use
         cursor.execute(by_key, {"key": key})
     else:
         whose = {"shard": member[0], "member": member[1]}
@@ -73,14 +79,14 @@ def find_reward(cursor: Cursor, generation: int, key: bytes, member: tuple[int, 
 
 
 def last_brought(cursor: Cursor, generation: int, member: tuple[int, str], last: int) -> list[tuple[int, str]]:
-    """Return the places (seq, event_id) of what brought a member, (shard, member_id), reward events last."""
+    """Return where a member, (shard, member_id), had reward events last: seq and event_id of each place."""
     shard, member_id = member
     cursor.execute(LAST_BROUGHT, {"generation": generation, "shard": shard, "member": member_id, "last": last})
     return [(seq, event_id) for seq, event_id in cursor.fetchall()]
 
 
 def origin_of(event: Event | None) -> list[str]:
-    """Return for which upstream event Guerdon wrote this one: its own event_id may be a digest of that."""
+    """Return a sentence that names the upstream event for which Guerdon wrote this one, if it did."""
     if isinstance(event, Forwarded):
         did = event.event
         return [f'it passes on what referee "{event.referee_id}" did: event "{did.event_id}" of source "{did.source}"']
@@ -90,7 +96,7 @@ def origin_of(event: Event | None) -> list[str]:
 
 
 def sentence_of_row(cursor: Cursor, generation: int, reward: Reward) -> str:
-    """Return what happened, and what had brought about what it happened to."""
+    """Return a sentence on what happened to a lot or an item, and on the event that had granted it."""
     version = reward.rule_version or live_generation.version_at(cursor, generation, reward.shard, reward.seq)
     grant = None
     if reward.lot is not None:
