@@ -46,7 +46,7 @@ class Backfill(LogFold):
     """
 
     def __init__(self, cursor: Cursor, live: int, shard: int, metrics: Sequence[Metric]) -> None:
-        super().__init__(cursor, Generation(0, "shadow", live, None, None, None))
+        super().__init__(cursor, Generation(0, "shadow", base=live, file_version=None, from_ms=None, to_ms=None))
         self._live = live
         self.number = shard
         self._metrics = tuple(metrics)

@@ -100,6 +100,8 @@ class LogFold(ABC):
         self._judges: dict[int, CompiledJudge] = {}
         self._history = history.History(cursor, bare=True)
         self._shards: dict[int, Shard] = {}
+
+        # what was decided before
         self._failures: dict[FailurePlace, Exception] = {}
         """What has failed in earlier attempts."""
         self._facts = Facts()
@@ -109,6 +111,8 @@ class LogFold(ABC):
         self._may_suspend = False
         """Whether facts or failures may suspend anybody: most folds have neither."""
         self.counted: frozenset[int] | None = frozenset()
+
+        # what this fold decides
         self._suspensions: list[Suspension] = []
         """Whom this fold holds, because a step has failed in an earlier attempt."""
         self._winners: dict[Closing, dict[int, list[Won]]] = {}
@@ -338,7 +342,7 @@ class LogFold(ABC):
         shard = self._shards[member.shard]
         judge = self._judge(version_in(shard.schedule, waited_seq))
         occurrence = Occurrence(source.occurrence.identity, shard.head.seq, shard.head.recorded_ms)
-        perform(MemberStep(member, cause, judge, occurrence, source.event_id, waited_seq), self)
+        perform(MemberStep(member, cause, judge, occurrence, source.event_id, waited_seq=waited_seq), self)
 
     # The driver's ports
 

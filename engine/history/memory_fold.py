@@ -115,6 +115,7 @@ class MemoryFold(LogFold):
         while True:
             reported = 0
             try:
+                # fold row by row
                 self._begin(upto)
                 for events, row in enumerate(self._rows(upto), 1):
                     self._see(row)
@@ -122,6 +123,8 @@ class MemoryFold(LogFold):
                     if events - reported == REPORTED_EVERY:
                         tell(REPORTED_EVERY)
                         reported = events
+
+            # a member could not be judged: hold them next time
             except Failed as failed:
                 self._failures[failed.at] = failed.error
                 tell(-reported)

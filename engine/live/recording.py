@@ -95,10 +95,14 @@ class Recorder:
         work = self._work
         verdict = work.seen.verdict(event)
         member = work.members[event.shard].get(event.member_id)
+
+        # not new
         if verdict == DUPLICATE:
             work.counts[event.topic, event.partition][REPEATED] += 1
         elif verdict:
             work.reject(event, Reason.ID_CONFLICT, verdict)
+
+        # new
         elif member is not None and member.state.erased:
             work.seen.must_be_known()
             work.reject(event, Reason.MEMBER_ERASED, "the member asked for erasure; nothing more is kept of them")
@@ -143,7 +147,15 @@ class Recorder:
         head, member = work.heads[shard], work.members[shard][event.member_id]
         payload, identity = forwards.payload_of(event), event_identity(event.source, event.event_id)
         kind = forwards.kind_of(event)
-        work.source_rows.append_own(kind, head, event.member_id, member.seq, event.event_id, payload, event.occurred_at)
+        work.source_rows.append_own(
+            kind,
+            head,
+            member_id=event.member_id,
+            prev_seq=member.seq,
+            event_id=event.event_id,
+            payload=payload,
+            occurred_ms=event.occurred_at,
+        )
         member.seq = head.seq
         work.touched[shard, event.member_id] = member
 

@@ -63,7 +63,7 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     rows = source_log.SourceRows()
     event_id = f"release-{shard}-{head.seq + 1}"
     payload = msgpack.encode({"held_since": suspended_since})
-    rows.append_own("release", head, member_id, member.seq, event_id, payload)
+    rows.append_own("release", head, member_id=member_id, prev_seq=member.seq, event_id=event_id, payload=payload)
     member.seq = head.seq
 
     # judge what waited

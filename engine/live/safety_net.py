@@ -64,6 +64,13 @@ def still_failing(record_id: int, failure: StepFailed) -> AnswerIsNo:
     )
 
 
+class _Culprit(NamedTuple):
+    """Name the member with whom a tick begins to fail, and why."""
+
+    member_id: str
+    failure: StepFailed
+
+
 class SafetyNet:
     """Take one batch in parts, within one transaction.
 
@@ -169,6 +176,7 @@ class SafetyNet:
     def _try(self, part: Batch, *, keep: bool = True) -> Work | StepFailed:
         """Take all steps with a part; without `keep`, undo them: they only show whether the part can be taken."""
         for attempt in range(1, FAILURES_MAX + 1):
+            # take the steps, or learn from their failure
             self._cursor.execute("SAVEPOINT part")
             try:
                 work = self._trial.take_steps(self._cursor, part)
@@ -178,12 +186,14 @@ class SafetyNet:
                 if isinstance(error, StepFailed) and not (error.may_be_race and attempt < RACES_MAX):
                     return error
                 self._trial.learn(error.error if isinstance(error, StepFailed) else error)
+                continue
+
+            # keep what they wrote, or undo it
+            if keep:
+                self._cursor.execute("RELEASE SAVEPOINT part")
             else:
-                if keep:
-                    self._cursor.execute("RELEASE SAVEPOINT part")
-                else:
-                    self._undo()
-                return work
+                self._undo()
+            return work
         raise CannotGoOn("events cannot be judged, and which ones changes each time: please report it")
 
     def _undo(self) -> None:
@@ -259,7 +269,7 @@ class SafetyNet:
             self._in_a_row.note(key, self._trial.unjudgeable.get(key), f"member {member_id}")
         return max(start, stop)
 
-    def _culprit(self, tick: Tick, members: Sequence[str], failure: StepFailed) -> tuple[str, StepFailed]:
+    def _culprit(self, tick: Tick, members: Sequence[str], failure: StepFailed) -> _Culprit:
         """Find the member with whom a tick begins to fail, by bisection over its first members; return why, too."""
         passing, failing = 0, len(members)
         if isinstance(done := self._try(_of_tick(tick, []), keep=False), StepFailed):
@@ -271,7 +281,7 @@ class SafetyNet:
                 failing, failure = middle, done
             else:
                 passing = middle
-        return members[failing - 1], failure
+        return _Culprit(members[failing - 1], failure)
 
     def _leave_out(self, tick: Tick, left_out: dict[str, StepFailed], work: Work) -> None:
         """Hold members who cannot even be loaded or saved: a record says why, and no tick finds them again."""

@@ -73,6 +73,7 @@ ORDER BY w.shard, d.due_at, d.member_id
 
 def lock_due_heads(cursor: Cursor, move: ClockMove, generation: int) -> dict[int, Head]:
     """Lock the heads of some shards in which a tick is due and on which nobody else works."""
+    # lock rows that nobody ever changes, and skip those that others have locked
     cursor.execute(
         f"""
         SELECT h.shard FROM guerdon.shard_lock h
@@ -97,6 +98,8 @@ def lock_due_heads(cursor: Cursor, move: ClockMove, generation: int) -> dict[int
             "passed_ms": move.reached_ms,
         },
     )
+
+    # read the heads under these locks
     shards = [shard for (shard,) in cursor.fetchall()]
     return source_log.lock_heads(cursor, shards, generation) if shards else {}
 

@@ -65,6 +65,8 @@ def _report_of(clock: TierClock, body: bytes, at_ms: int) -> tuple[object, ...]:
 
 
 def _write(cursor: Cursor, rows: list[tuple[object, ...]]) -> int:
+    """Write the reports that say something else than the table, and return their number."""
+    # rows that would stay as they are would only burden those who read snapshots
     changed = execute_values(
         cursor,
         f"""

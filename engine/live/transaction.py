@@ -74,10 +74,13 @@ class LiveTransaction:
         observe: Callable[[str], None] = _observe_nothing,
         statement_max: str = ANSWERED_WITHIN,
     ) -> None:
+        # the connection
         self._database_url = database_url
         self._connection = connect(database_url, application=WORKER, statement_max=statement_max)
         self._schema_text = schema_text
         self._observe = observe
+
+        # what stays true from batch to batch
         self._schemas_stored: set[int] = {personal.OWN_FORMAT}
         self._loader = Loader()
         self._postings = PostingFields()
@@ -85,6 +88,8 @@ class LiveTransaction:
         self._in_a_row = InARow()
         self._look_ups = LookUps()
         self._closings = contests.Closings()
+
+        # how the live generation is held in its place
         self._stillness: Stillness | None = None
         self._lock_live = live_generation.lock_live
         with self._connection, self._connection.cursor() as cursor:
@@ -266,11 +271,14 @@ class LiveTransaction:
         """Take all steps; where others have used budgets meanwhile, begin again with those budgets locked."""
         work = Work(batch, set_aside=list(batch.set_aside))
         while True:
+            # take the steps in order
             try:
                 for name, step in self.steps:
                     self._observe(f"before {name}")
                     self._take_step(name, step, cursor, work)
                     self._observe(f"after {name}")
+
+            # or evaluate again, with what was read of Guerdon's own work
             except BudgetsMoved as moved:
                 self._loader.forget_members()  # their states come from the evaluation that does not count
                 work = Work(

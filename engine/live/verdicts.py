@@ -22,4 +22,15 @@ def verdict_on(failure: Exception) -> tuple[str, Reason, str]:
 
 def failed(failure: Exception, payload: bytes, event: Event) -> SetAside:
     """Return the record of an event of Guerdon's own that failed."""
-    return SetAside(*verdict_on(failure), None, NO_OFFSET, NO_OFFSET, payload, event, personal.OWN_FORMAT)
+    stage, reason, message = verdict_on(failure)
+    return SetAside(
+        stage,
+        reason,
+        message,
+        topic=None,
+        partition=NO_OFFSET,
+        offset=NO_OFFSET,
+        payload=payload,
+        event=event,
+        schema_id=personal.OWN_FORMAT,
+    )

@@ -95,7 +95,7 @@ def simulate_log(
 
 
 def _generation(cursor: Cursor, programme: Programme, path: Path) -> Generation:
-    """Return a generation that repeats the live one where this programme alone has judged it, or else one that decides again."""
+    """Return a generation that repeats the live one, where this programme alone judged it, or else decides again."""
     base, meaning = meanings.live(cursor)
     cursor.execute(
         """
@@ -105,10 +105,11 @@ def _generation(cursor: Cursor, programme: Programme, path: Path) -> Generation:
         (base,),
     )
     if cursor.fetchall() == [(programme.digest,)]:
-        return Generation(0, "shadow", base, None, None, None, base_meaning=meaning)
+        return Generation(0, "shadow", base, file_version=None, from_ms=None, to_ms=None, base_meaning=meaning)
 
     check_history(cursor, programme, path)
-    return Generation(0, "shadow", base, programmes.number_for(cursor, programme), None, None, base_meaning=meaning)
+    version = programmes.number_for(cursor, programme)
+    return Generation(0, "shadow", base, file_version=version, from_ms=None, to_ms=None, base_meaning=meaning)
 
 
 class _Simulating(MemoryFold):

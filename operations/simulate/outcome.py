@@ -165,9 +165,11 @@ def tier_columns(tier_report: TierReport) -> dict[str, Any]:
 
 def _reward_row(recorded: SimulatedReward) -> dict[str, Any]:
     """Return the row of `reward.reward_event`."""
+    # a grant opens a lot of its own, which has the grant's key
     reward, posting = recorded.reward, recorded.reward.posting
     key = reward.reward_key.hex()
     own_lot = None if posting.debit is None else key
+
     return {
         "shard": recorded.shard,
         "pos": recorded.pos,

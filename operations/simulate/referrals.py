@@ -37,17 +37,25 @@ class SimulatedReferrals:
         self._secret = secret
         self._codes = codes
         self._owners: set[str] = set()
+
+        # members
         self._events: dict[str, list[Event]] = {}
         self._erased: set[str] = set()
-        self._edges: dict[str, str] = {}
+        self._since: dict[str, int] = {}
+        self._coded_since: dict[str, int] = {}
+
+        # who is whom
         self._first: dict[bytes, str] = {}
         self._identities: dict[str, set[bytes]] = {}
         self._touches: dict[str, list[TouchSeen]] = {}
+
+        # who referred whom
+        self._edges: dict[str, str] = {}
         self._attributed: dict[str, list[int]] = {}
         self._trackers: dict[str, Tracker] = {}
+
+        # who waits for a referrer
         self._waiting: list[Waiting] = []
-        self._since: dict[str, int] = {}
-        self._coded_since: dict[str, int] = {}
         self._passed_ms = 0
 
     def before(self, event: Event, programme: Programme) -> list[Own]:

@@ -15,7 +15,7 @@ from engine.store.logs.history import History
 from engine.store.logs.reward_log import first_pos
 from engine.store.members.erased_members import is_erased
 from operations.why.fold import HistoryFold, Versions, own_steps
-from operations.why.own import find_reward, last_brought, origin_of, sentence_of_row
+from operations.why.own import Whose, find_reward, last_brought, origin_of, sentence_of_row
 from schemas.canonical import IDENTITY_BYTES, event_identity
 from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import shard_of
@@ -67,7 +67,7 @@ def why_event(
             raise AnswerIsNo(_not_recorded(cursor, event_id, source))
         of = _generation(cursor, generation)
         member_id = History(cursor, bare=True).at(known.shard, known.seq).member_id
-        return _explained(cursor, of, (known.shard, member_id), [known.seq], everything=everything)[0]
+        return _explained(cursor, of, Whose(known.shard, member_id), [known.seq], everything=everything)[0]
 
 
 def why_reward(
@@ -105,7 +105,7 @@ def why_reward(
 
         # explain the source event at which it stands
         seq = History(cursor, bare=True).seq_of(row.shard, row.seq, row.event_id)
-        (document,) = _explained(cursor, of, (row.shard, row.member_id), [seq], everything=everything)
+        (document,) = _explained(cursor, of, Whose(row.shard, row.member_id), [seq], everything=everything)
         if document["status"] == BY_ITSELF:
             document["notes"].insert(0, sentence_of_row(cursor, of, row))
             document["moved"] = [move for move in document["moved"] if move["reward_key"] != key.hex()]
@@ -140,9 +140,10 @@ def why_member(
         history = History(cursor, bare=True)
         seqs = set(history.last_own(shard, last_seq, last))
         seqs.update(
-            history.seq_of(shard, seq, event_id) for seq, event_id in last_brought(cursor, of, (shard, member_id), last)
+            history.seq_of(shard, seq, event_id)
+            for seq, event_id in last_brought(cursor, of, Whose(shard, member_id), last)
         )
-        return _explained(cursor, of, (shard, member_id), sorted(seqs), near=True)
+        return _explained(cursor, of, Whose(shard, member_id), sorted(seqs), near=True)
 
 
 def _generation(cursor: Cursor, generation: int | None) -> int:
@@ -156,7 +157,7 @@ def _generation(cursor: Cursor, generation: int | None) -> int:
 def _explained(
     cursor: Cursor,
     generation: int,
-    member: tuple[int, str],
+    member: Whose,
     seqs: list[int],
     *,
     everything: bool = False,

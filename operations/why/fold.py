@@ -96,6 +96,7 @@ class OwnStep:
 
 def own_steps(cursor: Cursor, generation: int, shard: int, member_id: str) -> list[OwnStep]:
     """Return the ticks and contests that brought a member reward events, in order: these are their only trace."""
+    # find them by the member's reward events
     cursor.execute(
         """
         WITH own AS MATERIALIZED (
@@ -112,14 +113,17 @@ def own_steps(cursor: Cursor, generation: int, shard: int, member_id: str) -> li
         """,
         {"generation": generation, "shard": shard, "member": member_id},
     )
+
+    # a contest has given a prize, a tick has moved the clock
     steps = []
     for seq, kind, event_id, recorded_ms, occurred_ms, payload, item, reason, amount, end_ms in cursor.fetchall():
         cause: Advance | Won = Advance(occurred_ms)
         if item is not None:
             period = int(msgpack.decode(bytes(payload))["period"])
-            cause = Won(member_id, item, period, end_ms, rank_of(reason), amount)
+            cause = Won(member_id, item, period, end_ms, rank=rank_of(reason), value=amount)
         occurrence = Occurrence(event_identity("guerdon", event_id), seq, recorded_ms)
-        steps.append(OwnStep(Recorded(kind, member_id, event_id, 0, None, occurrence), cause))
+        recorded = Recorded(kind, member_id, event_id, prev_seq=0, event=None, occurrence=occurrence)
+        steps.append(OwnStep(recorded, cause))
     return steps
 
 
@@ -153,6 +157,8 @@ class HistoryFold(MemoryPorts):
         self.counted = counted
         self._versions = versions
         self._held, self._wanted = held, wanted
+
+        # the member, with books that answer by what was recorded
         books = MemoryBooks(
             versions.judge,
             budgets=RecordedBudgets(budgets.recorded_of(cursor, generation, shard, member_id)),
@@ -161,6 +167,8 @@ class HistoryFold(MemoryPorts):
             schedule=versions.schedule,
         )
         self._member = MemoryMember(member_id, books)
+
+        # what comes of it
         self._bare = False
         self._came: dict[bytes, str] = {}
         self._rewards: Sequence[RewardEvent] | None = None
@@ -217,17 +225,25 @@ class HistoryFold(MemoryPorts):
             self._rewards = ()  # it has no member, so nothing is judged
         else:
             waited_seq = seq if seq != occurrence.seq else 0
-            perform(MemberStep(member, cause, judge, occurrence, recorded.event_id, waited_seq), self)
+            perform(MemberStep(member, cause, judge, occurrence, recorded.event_id, waited_seq=waited_seq), self)
         if self._rewards is None:
             return  # it was passed over
 
         # keep the explanation, and which lots came of it
         if isinstance(judge, Explainer):
             self.explained[seq] = ExplainedStep(
-                recorded, compiled.version, compiled.programme.id, occurrence.seq, _occurred_ms(cause), clock_ms,
-                self._bare, judge.explained, judge.account(self._rewards, self._came), tuple(self._rewards),
-                explain_tier(compiled.programme, report_of(compiled, member.state)),
-            )  # fmt: skip
+                recorded,
+                version=compiled.version,
+                programme=compiled.programme.id,
+                at_seq=occurrence.seq,
+                occurred_ms=_occurred_ms(cause),
+                clock_ms=clock_ms,
+                bare=self._bare,
+                rules=judge.explained,
+                account=judge.account(self._rewards, self._came),
+                rewards=tuple(self._rewards),
+                tier=explain_tier(compiled.programme, report_of(compiled, member.state)),
+            )
         note_lots(self._came, recorded.event_id, self._rewards)
 
     def books_of(self, step: MemberStep[MemoryMember]) -> MemoryBooks:

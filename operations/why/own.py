@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from schemas.events import Event
 
 
+class Whose(NamedTuple):
+    """Name a member with their shard."""
+
+    shard: int
+    member_id: str
+
+
 class Reward(NamedTuple):
     """Hold the columns of a reward event that its explanation needs."""
 
@@ -55,14 +62,14 @@ SELECT seq, event_id FROM own GROUP BY seq, event_id ORDER BY max(pos) DESC LIMI
 """Find all of the member's reward events by the index by member; reading the log backwards would be a scan."""
 
 
-def find_reward(cursor: Cursor, generation: int, key: bytes, member: tuple[int, str] | None = None) -> Reward | None:
+def find_reward(cursor: Cursor, generation: int, key: bytes, member: Whose | None = None) -> Reward | None:
     """Return the reward event with a key, or None.
 
     Args:
         cursor: reads the log.
         generation: whose log is read.
         key: the reward event's.
-        member: (shard, member_id), where it is known whose reward event it is: that finds it by the index by member.
+        member: whose reward event it is, where that is known: then the index by member finds it.
 
     Only the log of a generation that is or was live has that index, and one that says in which range of pages a key may
     be; the log of a shadow is read through.
@@ -72,16 +79,17 @@ def find_reward(cursor: Cursor, generation: int, key: bytes, member: tuple[int, 
         cursor.execute("SET LOCAL enable_seqscan = off")  # the planner believes that the index of ranges is of no use
         cursor.execute(by_key, {"key": key})
     else:
-        whose = {"shard": member[0], "member": member[1]}
-        cursor.execute(f"{by_key} AND shard = %(shard)s AND member_id = %(member)s", {"key": key} | whose)
+        parameters = {"key": key, "shard": member.shard, "member": member.member_id}
+        cursor.execute(f"{by_key} AND shard = %(shard)s AND member_id = %(member)s", parameters)
     row = cursor.fetchone()
     return None if row is None else Reward(*row)
 
 
-def last_brought(cursor: Cursor, generation: int, member: tuple[int, str], last: int) -> list[tuple[int, str]]:
-    """Return where a member, (shard, member_id), had reward events last: seq and event_id of each place."""
-    shard, member_id = member
-    cursor.execute(LAST_BROUGHT, {"generation": generation, "shard": shard, "member": member_id, "last": last})
+def last_brought(cursor: Cursor, generation: int, member: Whose, last: int) -> list[tuple[int, str]]:
+    """Return where a member had reward events last: seq and event_id of each place."""
+    cursor.execute(
+        LAST_BROUGHT, {"generation": generation, "shard": member.shard, "member": member.member_id, "last": last}
+    )
     return [(seq, event_id) for seq, event_id in cursor.fetchall()]
 
 
@@ -100,7 +108,7 @@ def sentence_of_row(cursor: Cursor, generation: int, reward: Reward) -> str:
     version = reward.rule_version or live_generation.version_at(cursor, generation, reward.shard, reward.seq)
     grant = None
     if reward.lot is not None:
-        grant = find_reward(cursor, generation, reward.lot, (reward.shard, reward.member_id))
+        grant = find_reward(cursor, generation, reward.lot, Whose(reward.shard, reward.member_id))
     wording = Wording.of(load_judge(cursor, version).programme)
     return sentence_of(_event_of(reward), wording, None if grant is None else grant.event_id)
 
@@ -112,5 +120,12 @@ def _event_of(reward: Reward) -> RewardEvent:
         rule_version=reward.rule_version, item=reward.item, reason=reward.reason,
     )  # fmt: skip
     return RewardEvent(
-        posting, reward.amount, reward.key, reward.occurred_ms, None, reward.lot, reward.available_ms, reward.expires_ms
+        posting,
+        reward.amount,
+        reward.key,
+        reward.occurred_ms,
+        order_id=None,
+        lot=reward.lot,
+        available_at_ms=reward.available_ms,
+        expires_at_ms=reward.expires_ms,
     )
