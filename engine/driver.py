@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Subject(Protocol):
-    """Hold a member whom steps change."""
+    """Hold a member whose state the steps change."""
 
     member_id: str
     state: MemberState
@@ -46,23 +46,17 @@ class Advance(NamedTuple):
 
 
 class MemberStep(Struct, Generic[SubjectT], frozen=True, gc=False):
-    """Hold one step of a member.
-
-    Attributes:
-        member: to whom it happens.
-        cause: what happens: an event, a move of the clock, or a prize in a contest.
-        judge: of the version that judges it.
-        occurrence: where its reward events stand in the log.
-        event_id: which event its reward events name.
-        waited_seq: where the cause stands in the log, if it waited for the member's release; 0: at `occurrence`.
-    """
+    """Hold one step of a member: an event, a move of their clock, or a prize in a contest."""
 
     member: SubjectT
     cause: Event | Advance | Won
     judge: Judge
     occurrence: Occurrence
+    """Where the reward events stand in the log."""
     event_id: str
+    """The event that the reward events name."""
     waited_seq: int = 0
+    """Where the cause stands in the log, if it waited for the member's release; 0: at `occurrence`."""
 
     @property
     def seq(self) -> int:
@@ -71,7 +65,7 @@ class MemberStep(Struct, Generic[SubjectT], frozen=True, gc=False):
 
 
 class Pages(Protocol[TurnedT_contra]):
-    """Keep what states have no room for."""
+    """Keep the lots and orders for which states have no room."""
 
     def turn_page(self, member: TurnedT_contra) -> None:
         """Turn the page of a member whose state is full."""
@@ -88,7 +82,7 @@ class Ports(Protocol[SubjectT]):
 
     @property
     def pages(self) -> Pages[SubjectT] | None:
-        """Return who turns the pages of full states; None: nobody, or whoever saves the states."""
+        """Return what turns the pages of full states; None: they turn when states are saved, or never."""
         ...
 
     def books_of(self, step: MemberStep[SubjectT]) -> Books:
@@ -110,36 +104,41 @@ class Ports(Protocol[SubjectT]):
 
 def perform(step: MemberStep[SubjectT], ports: Ports[SubjectT]) -> None:
     """Perform one step of a member, unless it is passed over, and hand on the reward events."""
+    # a suspended member's steps wait for the release
     member, cause = step.member, step.cause
     state = member.state
     if state.suspended_since:
         return
+
+    # a refund may ask for its purchase soon
     if type(cause) is Purchase:
         ports.remember(step, cause)
     elif _is_void(step, ports):
         return
 
+    # perform it
     books = ports.books_of(step)
     try:
         if type(cause) is Advance:
-            rewards = advance(member.member_id, state, step.occurrence, step.judge, books, cause.until_ms)
+            rewards = advance(member.member_id, state, step.occurrence, step.judge, books, until_ms=cause.until_ms)
         elif type(cause) is Won:
-            rewards = award(member.member_id, state, step.occurrence, step.judge, books, cause)
+            rewards = award(member.member_id, state, step.occurrence, step.judge, books, won=cause)
         else:
             rewards = fold(state, cause, step.occurrence, step.judge, books)  # type: ignore[arg-type]  # a touch has no member
     except Exception as error:  # noqa: BLE001  the port tells a defect in judging from a service that is away
         ports.fail(step, error)
         return
 
+    # hand on what came of it
     ports.bring(step, rewards)
     if ports.pages is not None and is_full(state):
         ports.pages.turn_page(member)
 
 
 def _is_void(step: MemberStep[SubjectT], ports: Ports[SubjectT]) -> bool:
-    """Whether a step changes nothing: an adjustment that does not count, or one that time brings an erased member.
+    """Whether a step changes nothing: an adjustment that does not count, or a tick or prize for an erased member.
 
-    What waited for a release comes before the erasure that waited with it.
+    A tick that waited for the member's release comes before their erasure, which waited with it.
     """
     cause = step.cause
     if isinstance(cause, Adjustment):
