@@ -74,7 +74,7 @@ def amounts(database_url: str) -> dict[tuple[str, str], int]:
 
 
 def judged_by_amount(database_url: str, folder: Path) -> int:
-    """Make a log of eight members, half of whom buy dear and half cheap, and a shadow that judges by the amount."""
+    """Make a log of eight members, four with dear and four with cheap purchases, and a shadow that judges by amount."""
     activate(database_url, FLAT)
     found = [
         admitted(purchase(n, f"m{n % 8}", amount=5_000 if n % 2 else 1_000, occurred_at=START_MS + n * HOUR_MS))

@@ -49,7 +49,7 @@ UNTIL_MS = instant_from_iso("2024-06-15T00:00:00Z", "until")
 
 
 def history() -> list[str]:
-    """Return three months of twenty members, some of whom spend the same."""
+    """Return three months of twenty members; some of them spend the same."""
     lines: list[dict[str, Any]] = []
     for day in range(75):
         at = f"2024-{3 + day // 30:02}-{1 + day % 30:02}T"

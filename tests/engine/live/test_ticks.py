@@ -64,7 +64,7 @@ def everywhere(until_ms: int, *, hourly: bool = True) -> Batch:
 
 
 def rewards(database_url: str) -> list[tuple[Any, ...]]:
-    """Return the reward events of all shards: member, type, amount, when, and of which source event."""
+    """Return the reward events of all shards: member, type, amount, time, and source event."""
     return _rows(
         database_url,
         """
