@@ -90,7 +90,7 @@ class Ports(Protocol[SubjectT]):
         ...
 
     def remember(self, step: MemberStep[SubjectT], purchase: Purchase) -> None:
-        """Remember a purchase that is about to be judged: refunds may ask for it before the log can be asked."""
+        """Remember a purchase that is about to be judged: a refund may ask for it before the log has it."""
         ...
 
     def bring(self, step: MemberStep[SubjectT], rewards: Sequence[RewardEvent]) -> None:

@@ -195,7 +195,7 @@ class LogFold(ABC):
             shard.review(activation.at_ms + 1)
 
     def _perform(self, step: MemberStep[Member]) -> None:
-        """Perform a step at its own place, with the member held where the base, or an earlier attempt, failed."""
+        """Perform a step at its own place; hold the member first, if the base or an earlier attempt failed there."""
         if self._may_suspend:
             self._suspend_again(step)
         perform(step, self)

@@ -85,7 +85,7 @@ class Loader:
         return judge
 
     def keep_members(self, work: Work) -> None:
-        """Believe the members in memory from here on: what `work` has made of them is committed."""
+        """Let the cache keep the members as `work` has changed them, now that this is committed."""
         self._cache.keep({shard: (work.generation, head.seq) for shard, head in work.heads.items()})
         for member in work.touched.values():
             member.stored = True
@@ -108,7 +108,7 @@ class Loader:
 
 
 def _load_members(cursor: Cursor, work: Work, owners: Iterable[Owner]) -> None:
-    """Read those of some members who are neither in the cache nor read yet."""
+    """Read members, but for those who are in the cache or were read before."""
     missing = {owner for owner in owners if owner[1] not in work.members[owner[0]]}
     for member in member_states.load(cursor, sorted(missing)):
         work.members[member.shard][member.member_id] = member

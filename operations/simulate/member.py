@@ -24,7 +24,7 @@ class MemoryMember:
 
 
 class MemoryPorts:
-    """Answer the driver by what lies in memory; who inherits says where reward events go."""
+    """Answer the driver from memory; a subclass takes the reward events."""
 
     counted: frozenset[int] | None = None
     pages: Pages[MemoryMember] | None = None

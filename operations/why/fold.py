@@ -247,7 +247,7 @@ class HistoryFold(MemoryPorts):
         note_lots(self._came, recorded.event_id, self._rewards)
 
     def books_of(self, step: MemberStep[MemoryMember]) -> MemoryBooks:
-        """Return the member's books; activations before the step's place in the shard have been."""
+        """Return the member's books as they were at the step's place: later activations have not happened."""
         step.member.books.upto_seq = step.seq
         return step.member.books
 
