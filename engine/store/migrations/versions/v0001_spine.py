@@ -8,6 +8,7 @@ from __future__ import annotations
 from alembic import op
 
 from engine.store import roles
+from engine.store.migrations.sql_files import functions_in
 
 revision = "0001"
 down_revision = None
@@ -34,7 +35,8 @@ ACCOUNTS = ("issued", "pending", "active", "reserved", "spent", "expired", "reve
 
 
 def _enum(name: str, labels: tuple[str, ...]) -> str:
-    return f"CREATE TYPE guerdon.{name} AS ENUM ({', '.join(repr(label) for label in labels)})"
+    quoted = ", ".join(f"'{label}'" for label in labels)
+    return f"CREATE TYPE guerdon.{name} AS ENUM ({quoted})"
 
 
 LOGS = """
@@ -247,32 +249,6 @@ CREATE TABLE guerdon.member_balance (
 ) WITH (fillfactor = 60);
 """
 
-APPEND_ONLY = """
-CREATE FUNCTION guerdon.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP
-        USING HINT = 'Correct the past with a new event; discard a generation with guerdon discard.';
-END $$;
-
-CREATE FUNCTION guerdon.make_append_only(log regclass) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
-                   'FOR EACH STATEMENT EXECUTE FUNCTION guerdon.refuse_change()', log);
-END $$;
-
-CREATE FUNCTION guerdon.create_generation(number integer, wanted_status text) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE format('CREATE TABLE guerdon.reward_event_g%s PARTITION OF guerdon.reward_event FOR VALUES IN (%s)',
-                   number, number);
-    -- statement triggers do not descend to partitions, and a partition can be written by name
-    PERFORM guerdon.make_append_only(format('guerdon.reward_event_g%s', number)::regclass);
-    EXECUTE format('GRANT SELECT, INSERT ON guerdon.reward_event_g%s TO guerdon_writer', number);
-    INSERT INTO guerdon.generation (generation, status) VALUES (number, wanted_status);
-    INSERT INTO guerdon.generation_head (generation, shard, seq, pos, hash, version)
-    SELECT number, shard, 0, 0, ''::bytea, 0 FROM guerdon.shard_head;
-END $$;
-"""
-
 VIEWS = """
 CREATE FUNCTION guerdon.ms(instant timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
     $$ SELECT (extract(epoch FROM instant) * 1000)::bigint $$;
@@ -359,7 +335,7 @@ def upgrade() -> None:
     op.execute(_enum("reward_type", REWARD_TYPES))
     op.execute(_enum("source_kind", SOURCE_KINDS))
     op.execute(_enum("account", ACCOUNTS))
-    for part in (LOGS, HEADS, STATE, PROJECTIONS, APPEND_ONLY):
+    for part in (LOGS, HEADS, STATE, PROJECTIONS, functions_in("v0001_append_only")):
         op.execute(part)
     op.execute(
         "SELECT guerdon.make_append_only('guerdon.source_event'), guerdon.make_append_only('guerdon.reward_event')"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from engine.store.migrations import tier_as_of
+from engine.store.migrations.sql_files import functions_in
 
 revision = "0015"
 down_revision = "0014"
@@ -125,10 +125,8 @@ FROM summed WHERE value > 0;
 GRANT SELECT ON reward.referrer, reward.referral_funnel, reward.leaderboard TO guerdon_writer, guerdon_analyst;
 """
 
-# What tiers were is told with sums of any size, too; a database that is migrated from before has the older functions.
-TIERS = tuple(
-    part.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION") for part in (tier_as_of.NUMBER, tier_as_of.REVIEW)
-)
+# Past tiers are told with sums of any size, too. A database that an earlier release migrated has older functions.
+TIERS = ("v0011_tier_number", "v0011_tier_review")
 
 # What changes with every batch is found by what grows with it: the newest version, or one that is known, at once, and
 # not behind all those that a reader's old snapshot keeps (decision 0023). Nobody ever changes what is locked.
@@ -160,5 +158,5 @@ WHERE b.status = 'live';
 
 def upgrade() -> None:
     """Add tables; make anew an index, views that read by it or add up, functions of tiers, and keys of hot tables."""
-    for part in (GAPS, INDEX, REFERRAL, SUMS, *TIERS, NEWEST_FIRST):
+    for part in (GAPS, INDEX, REFERRAL, SUMS, *map(functions_in, TIERS), NEWEST_FIRST):
         op.execute(part)
