@@ -24,7 +24,7 @@ from engine.store.generations.live_generation import version_in
 from engine.store.generations.replay_facts import Facts
 from engine.store.logs import history, source_log
 from engine.store.programmes import load_judge
-from engine.store.session.failures import is_judging
+from engine.store.session.failures import error_line, is_judging
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX, Profile, Purchase, Signup
 from schemas.partitioning import shard_of
@@ -169,8 +169,7 @@ class LogFold(ABC):
         if not member.state.suspended_since:
             member.state.suspended_since = seq
         if error is not None:
-            why = f"{type(error).__name__}: {error}".replace("\0", "␀")
-            self._held.append(((shard.number, seq), member.member_id, why))
+            self._held.append(((shard.number, seq), member.member_id, error_line(error)))
         return True
 
     def _fail(self, shard: Shard, member: Member, error: Exception) -> NoReturn:

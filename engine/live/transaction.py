@@ -21,10 +21,9 @@ from engine.live.in_a_row import InARow
 from engine.live.recording import Recorder
 from engine.live.safety_net import SafetyNet, Trial, still_failing
 from engine.live.work import EvaluationFailed, Outcome, Work, outcome_of
-from engine.store import quarantine
+from engine.store import digest_secret, quarantine
 from engine.store.campaigns import contests
 from engine.store.campaigns.budgets import BudgetsMoved, StoredBudgets
-from engine.store.cursor import one
 from engine.store.database import ANSWERED_WITHIN, FROZEN_AFTER, RETRYABLE, WORKER, connect, end_frozen, set_limit
 from engine.store.generations import live_generation
 from engine.store.generations.stillness import Stillness
@@ -320,8 +319,7 @@ class LiveTransaction:
 
     def _secret(self, cursor: Cursor) -> bytes:
         if self._digest_secret is None:
-            (found,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
-            self._digest_secret = bytes(found)
+            self._digest_secret = digest_secret.read(cursor)
         return self._digest_secret
 
     def _load_judges(self, cursor: Cursor, versions: set[int]) -> None:

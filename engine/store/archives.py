@@ -9,8 +9,10 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+from psycopg2 import sql
 from psycopg2.extras import execute_values
 
+from engine.store import digest_secret
 from engine.store.cursor import one
 from engine.store.generations import live_generation
 from engine.store.generations.live_generation import version_in
@@ -85,7 +87,7 @@ LEFT JOIN (
 ) AS of_erased ON of_erased.shard = r.shard AND of_erased.seq = r.seq
 WHERE r.generation = %(generation)s
   AND (of_erased.seq IS NOT NULL OR (r.type = 'reward.refused' AND r.reason = 'out_of_stock'))
-"""  # noqa: S608  names of this package
+"""
 """What no repetition can find out by itself: what members had who were erased since, and what was sold out.
 
 The rows are counted anew: a replay looks for them by bisection, which wants positions without gaps.
@@ -140,13 +142,7 @@ class SourceRow(NamedTuple):
 
 def database_name(cursor: Cursor) -> str:
     """Return by what a database is known: a digest of its secret, from which nobody can tell the secret."""
-    return sha256(b"guerdon database\0" + secret(cursor)).hexdigest()[:32]
-
-
-def secret(cursor: Cursor) -> bytes:
-    """Return the secret under which the database's digests are made."""
-    (found,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
-    return bytes(found)
+    return sha256(b"guerdon database\0" + digest_secret.read(cursor)).hexdigest()[:32]
 
 
 def revision(cursor: Cursor) -> str:
@@ -182,7 +178,7 @@ def hash_at(cursor: Cursor, shard: int, seq: int) -> bytes | None:
 
 
 def _at(cursor: Cursor, shard: int, seq: int, what: str) -> tuple[Any, ...] | None:
-    cursor.execute(f"SELECT {what} FROM guerdon.source_event WHERE shard = %s AND seq = %s", (shard, seq))  # noqa: S608  a constant of this module
+    cursor.execute(f"SELECT {what} FROM guerdon.source_event WHERE shard = %s AND seq = %s", (shard, seq))
     return cursor.fetchone()
 
 
@@ -265,8 +261,11 @@ def _selection(cursor: Cursor, table: str) -> str:
     if table == "reward_event":
         return _DECIDED
     names = [name for name in columns(cursor, table) if (table, name) != ("member_key", "key")]
-    listed = ", ".join(f"{ARCHIVED} AS generation" if name == "generation" else f"t.{name}" for name in names)
-    query = f"SELECT {listed} FROM guerdon.{table} t"  # noqa: S608  a name of this module
+    listed = ", ".join(
+        f"{ARCHIVED} AS generation" if name == "generation" else sql.Identifier("t", name).as_string(cursor)
+        for name in names
+    )
+    query = f"SELECT {listed} FROM guerdon.{table} t"
     if table in _LOGGED or table == "generation_schedule":
         query += f" JOIN {_UPTO} ON u.shard = t.shard AND t.{'seq' if table in _LOGGED else 'from_seq'} <= u.seq"
     conditions = {
@@ -320,8 +319,10 @@ def is_empty(cursor: Cursor) -> bool:
 
 def copy_in(cursor: Cursor, table: str, names: list[str], file: BinaryIO) -> int:
     """Read rows of a table from CSV with a line of names, and return how many that were."""
-    into = f"guerdon.reward_event_g{ARCHIVED}" if table == "reward_event" else f"guerdon.{table}"
-    cursor.copy_expert(f"COPY {into} ({', '.join(names)}) FROM STDIN (FORMAT csv, HEADER)", file, size=1 << 20)
+    into = sql.Identifier("guerdon", f"reward_event_g{ARCHIVED}" if table == "reward_event" else table)
+    listed = sql.SQL(", ").join(map(sql.Identifier, names))
+    copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, HEADER)").format(into, listed)
+    cursor.copy_expert(copy.as_string(cursor), file, size=1 << 20)
     return cursor.rowcount
 
 
@@ -376,7 +377,7 @@ def set_heads(cursor: Cursor, where: Mapping[int, End]) -> None:
             SELECT count(*) FROM guerdon.reward_event_g{ARCHIVED} r WHERE r.shard = h.shard
         )
         FROM (VALUES %s) AS v (shard, seq, version) WHERE h.generation = {ARCHIVED} AND h.shard = v.shard
-        """,  # noqa: S608  a number
+        """,
         [(shard, end.seq, end.version) for shard, end in where.items()],
     )
     cursor.execute(
@@ -407,11 +408,6 @@ def members_without_key(cursor: Cursor) -> int:
         """,
     )
     return int(count)
-
-
-def set_secret(cursor: Cursor, value: bytes) -> None:
-    """Let digests be made as in the database that the archive is of."""
-    cursor.execute("UPDATE guerdon.setting SET value = %s WHERE name = 'digest_secret'", (value,))
 
 
 def differing(cursor: Cursor, generation: int, where: Mapping[int, End]) -> list[int]:

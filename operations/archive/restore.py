@@ -16,7 +16,7 @@ import psycopg2
 from msgspec import UNSET
 
 from engine.meaning import FIRST, MEANING
-from engine.store import archives
+from engine.store import archives, digest_secret
 from engine.store.archives import ARCHIVED
 from engine.store.cursor import one
 from engine.store.database import NO_LIMIT, as_owner, connect, transaction
@@ -148,7 +148,7 @@ def _take_in(
             raise AnswerIsNo(f"{path} is not what an export writes ({why}); bring it back from a copy") from None
     if keys is not None:
         with _reading(keys) as lines:
-            archives.set_secret(cursor, _secret(next(lines, b""), keys, manifest))
+            digest_secret.replace(cursor, _secret(next(lines, b""), keys, manifest))
             archives.add_keys(cursor, _keys(lines, keys))
     log = archives.SourceLog(cursor)
     for rows in rows_of(folder, manifest, report):

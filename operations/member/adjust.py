@@ -13,7 +13,7 @@ from msgspec import msgpack, structs
 from engine.intake.batch import admitted_from
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
-from engine.store import programmes, quarantine
+from engine.store import digest_secret, programmes, quarantine
 from engine.store.cursor import one
 from engine.store.database import NO_LIMIT, transaction
 from engine.store.generations import live_generation
@@ -210,11 +210,11 @@ def _project(database_url: str, wanted: dict[int, int]) -> None:
 def _terms(settings: Settings) -> _Terms:
     with transaction(settings.database_url) as cursor:
         programme = programmes.active(cursor)
-        (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
+        secret = digest_secret.read(cursor)
         now_ms = live_generation.now_ms(cursor)
     if programme is None:
         raise AnswerIsNo("no programme is active; run `guerdon programme activate FILE` first")
-    return _Terms(programme.currency, bytes(secret), now_ms, now_ms + settings.future_tolerance_s * 1000)
+    return _Terms(programme.currency, secret, now_ms, now_ms + settings.future_tolerance_s * 1000)
 
 
 def _against_log(settings: Settings, lines: list[Line], terms: _Terms) -> tuple[list[Line], list[Problem]]:

@@ -27,7 +27,7 @@ from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.reward_log import PostingFields, RewardRows
 from engine.store.members import ledgers, member_states, personal, profiles
 from engine.store.members.books import StoredBooks
-from engine.store.session.failures import is_judging, told
+from engine.store.session.failures import error_line, is_judging
 from schemas.canonical import event_identity
 from schemas.partitioning import SHARDS, shard_of
 from schemas.rejection import Reason
@@ -73,7 +73,7 @@ def save_scores(cursor: Cursor, generation: int, members: Iterable[Member]) -> N
             ON CONFLICT (generation, contest, period, shard, member_id, era)
             DO UPDATE SET changes = s.changes + 1, value = excluded.value, reached_at = excluded.reached_at
             WHERE (s.value, s.reached_at) <> (excluded.value, excluded.reached_at)
-            """,  # noqa: S608  a constant of this module
+            """,
             sorted(rows),
         )
 
@@ -132,7 +132,7 @@ def set_aside(cursor: Cursor, error: Exception) -> None:
     """
     cursor.execute("SELECT FROM guerdon.quarantine WHERE stage = %s AND status = 'open'", (STAGE,))
     if cursor.fetchone() is None:
-        message = f"{told(error)}; no contest that has ended is closed until that is mended"
+        message = f"{error_line(error)}; no contest that has ended is closed until that is mended"
         quarantine.add(cursor, [SetAside(STAGE, Reason.FAILED, message, None, NO_OFFSET, NO_OFFSET, b"")], {})
 
 
@@ -261,9 +261,7 @@ class _Closing:
         member = self._loaded(shard, won.member_id)
         member.state.suspended_since = head.seq
         self._members[shard, won.member_id] = member
-        message = f"{type(error).__name__}: {error}; the prize of {won.contest} is to be given by hand".replace(
-            "\0", "␀"
-        )
+        message = f"{error_line(error)}; the prize of {won.contest} is to be given by hand"
         event = ContestWon(
             event_id=event_id, source="guerdon", member_id=won.member_id, occurred_at=won.end_ms,
             contest_id=won.contest, rank=won.rank, value=won.value,

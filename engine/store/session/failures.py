@@ -28,7 +28,7 @@ class StepFailed(Exception):  # noqa: N818  caught where the batch is taken in h
     """Say in which step of a transaction the data failed, and with which error."""
 
     def __init__(self, step: str, error: Exception) -> None:
-        super().__init__(f"{step}: {told(error)}")
+        super().__init__(f"{step}: {error_line(error)}")
         self.step = step
         self.error = error
 
@@ -65,8 +65,8 @@ def passes(error: BaseException) -> bool:
     return error.pgcode[:2] in PASSING or error.pgcode in PASSING_STATES
 
 
-def told(error: BaseException) -> str:
-    """Return an error in words for the quarantine, in one line that PostgreSQL can hold."""
+def error_line(error: BaseException) -> str:
+    """Return an error's class and words for the quarantine, in one line that PostgreSQL can hold."""
     words = " ".join(str(error).replace("\0", "␀").split())
     return f"{type(error).__name__}: {words}".encode("utf-8", "backslashreplace").decode()
 
@@ -86,6 +86,6 @@ def cannot_go_on(error: BaseException) -> CannotGoOn:
         )
     code = f"SQLSTATE {error.pgcode}, " if isinstance(error, psycopg2.Error) and error.pgcode else ""
     return CannotGoOn(
-        f"PostgreSQL refuses what the worker does ({code}{told(error)}), which is no event's fault, so nothing was set "
-        "aside: run `guerdon init` as the owner, or mend the server, then start the worker again"
+        f"PostgreSQL refuses what the worker does ({code}{error_line(error)}), which is no event's fault, so nothing "
+        "was set aside: run `guerdon init` as the owner, or mend the server, then start the worker again"
     )

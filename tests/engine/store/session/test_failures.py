@@ -13,7 +13,7 @@ from engine.live import transaction
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.programmes import load_judge
-from engine.store.session.failures import is_data, passes, told
+from engine.store.session.failures import error_line, is_data, passes
 from operations.intake import quarantine
 from operations.verify.checks import verify
 from schemas.errors import CannotGoOn, InputError
@@ -174,4 +174,4 @@ def test_errors_without_a_sqlstate_are_told_apart_by_their_class(
 
 
 def test_what_is_told_of_an_error_is_one_line_that_postgresql_can_hold() -> None:
-    assert told(ValueError("a\0b\nc  \ud800")) == "ValueError: a␀b c \\ud800"
+    assert error_line(ValueError("a\0b\nc  \ud800")) == "ValueError: a␀b c \\ud800"
