@@ -63,7 +63,7 @@ WITH way AS MATERIALIZED (
 INSERT INTO guerdon.member_balance (build, shard, member_id, unit, {_NAMES})
 SELECT %(build)s, shard, member_id, unit, {_SUMS} FROM way
 GROUP BY shard, member_id, unit ORDER BY shard, member_id, unit
-"""  # noqa: S608  constants of this module
+"""
 """What is new in both tables; the log is read once for them."""
 
 _ADD = f"""
@@ -80,7 +80,7 @@ WITH way AS (
     ON CONFLICT (build, shard, member_id, unit, era) DO UPDATE SET changes = b.changes + 1, {_ADDED}
 )
 SELECT coalesce(sum(lapsing), 0) > 0 FROM moved
-"""  # noqa: S608  as above
+"""
 """Add to balances; whether anything of it lapses: what does not pays nothing for it."""
 
 _ADD_EXPIRY = f"""
@@ -101,7 +101,7 @@ WHEN MATCHED AND x.active + m.active = 0 THEN DELETE
 WHEN MATCHED THEN UPDATE SET changes = x.changes + 1, active = x.active + m.active
 WHEN NOT MATCHED THEN INSERT (build, shard, member_id, unit, expires_at, active)
      VALUES (%(build)s, m.shard, m.member_id, m.unit, m.expires_at, m.active)
-"""  # noqa: S608  as above
+"""
 """Add to how much lapses when; what falls to 0 is deleted, or a reader would walk over all that ever lapsed."""
 
 
@@ -133,7 +133,7 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
         ) f USING (shard, member_id, unit)
         WHERE b.sums IS DISTINCT FROM f.sums
         ORDER BY 1, 2 LIMIT 1
-        """,  # noqa: S608  constants of this package
+        """,
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()
@@ -162,7 +162,7 @@ def _expiry_difference(cursor: Cursor, build: int, generation: int, shards: Sequ
         ) f USING (shard, member_id, unit, expires_at)
         WHERE x.active IS DISTINCT FROM f.active
         ORDER BY member_id, unit, expires_at LIMIT 1
-        """,  # noqa: S608  constants of this package
+        """,
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()

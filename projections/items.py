@@ -33,7 +33,7 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
         WHERE r.build = %(build)s
         ORDER BY e.shard, e.member_id, e.lot, e.pos
         {change}
-        """,  # noqa: S608  a constant of this function
+        """,
         {"build": build, "generation": generation},
     )
 
@@ -69,7 +69,7 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
         ) f USING (shard, member_id, lot)
         WHERE p.told IS DISTINCT FROM f.told
         ORDER BY 1, 2 LIMIT 1
-        """,  # noqa: S608  constants of this package
+        """,
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()

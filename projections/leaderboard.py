@@ -53,7 +53,7 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
             GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
         ) f
         {add}
-        """,  # noqa: S608  constants of this module
+        """,
         {"build": build, "generation": generation},
     )
 
@@ -81,7 +81,7 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
             WHERE e.generation = %(generation)s AND {_GAINED} AND {is_folded("e")} GROUP BY 1, 2, 3
         ) f USING (shard, day, member_id)
         WHERE (p.value, p.reached_at) IS DISTINCT FROM (f.value, f.reached_at) ORDER BY member_id, day LIMIT 1
-        """,  # noqa: S608  as above
+        """,
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()

@@ -48,7 +48,7 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
           ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
         JOIN guerdon.programme_version v ON v.version = e.rule_version
         WHERE r.build = %(build)s AND e.type IN {_TYPES}
-        """,  # noqa: S608  constants of this module
+        """,
         {"build": build, "generation": generation},
     )
     add, changes = ("", "0") if is_first else (_ADD, f"coalesce({_CHANGES}, 0)")
@@ -64,7 +64,7 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
             GROUP BY e.shard, e.member_id, e.unit ORDER BY e.shard, e.member_id, e.unit
         ) f
         {add}
-        """,  # noqa: S608  as above
+        """,
         {"build": build, "generation": generation},
     )
 
@@ -106,7 +106,7 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
         FULL JOIN (SELECT member_id, line, row_number() OVER (PARTITION BY member_id, line) AS n FROM logged) f
           USING (member_id, line, n)
         WHERE p.line IS NULL OR f.line IS NULL ORDER BY 1, 2, 3 LIMIT 1
-        """,  # noqa: S608  as above
+        """,
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()

@@ -41,7 +41,7 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
         JOIN guerdon.tier_movement e
           ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
         WHERE r.build = %(build)s
-        """,  # noqa: S608  a constant of this module
+        """,
         {"build": build, "generation": generation},
     )
 
@@ -74,7 +74,7 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
         ) f USING (shard, member_id, pos)
         WHERE p.told IS DISTINCT FROM f.told
         ORDER BY member_id, pos LIMIT 1
-        """,  # noqa: S608  constants of this package
+        """,
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()

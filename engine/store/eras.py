@@ -30,7 +30,7 @@ def newest(what: str, table: str, **key: str) -> str:
     newest era on; whatever looks a row up without it walks past all versions there are.
     """
     where = " AND ".join(f"n.{column} = {value}" for column, value in key.items())
-    return f"(SELECT n.{what} FROM {table} n WHERE {where} ORDER BY n.era DESC LIMIT 1)"  # noqa: S608  of this package
+    return f"(SELECT n.{what} FROM {table} n WHERE {where} ORDER BY n.era DESC LIMIT 1)"
 
 
 def hold(cursor: Cursor, table: str, rows: Sequence[tuple[str, int]]) -> None:

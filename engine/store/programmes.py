@@ -59,7 +59,7 @@ def active(cursor: Cursor) -> Version | None:
             SELECT h.version FROM guerdon.generation_head h JOIN guerdon.generation g USING (generation)
             WHERE g.status = 'live' ORDER BY h.shard LIMIT 1
         )
-        """  # noqa: S608  a text of this module
+        """
     )
     row = cursor.fetchone()
     return None if row is None else Version(*row)

@@ -34,7 +34,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-_INSERT = f"INSERT INTO guerdon.quarantine ({', '.join(_COLUMNS)}) VALUES %s"  # noqa: S608  names of this module
+_INSERT = f"INSERT INTO guerdon.quarantine ({', '.join(_COLUMNS)}) VALUES %s"
 
 
 HOLDS = "status = 'open' AND seq IS NOT NULL"
@@ -150,7 +150,7 @@ def rows(
             SELECT id, stage, reason, message, topic, partition, offset_ AS "offset", shard, seq, kind, member_id,
                    source, event_id, status, quarantined_at, resolved_at, resolved_why, schema_id, payload, sealed
             FROM guerdon.quarantine WHERE {where} ORDER BY id {"" if most is None else f"LIMIT {most:d}"}
-            """,  # noqa: S608  `where` is one of this module's callers' constants
+            """,
             parameters,
         )
         return [dict(row) for row in dictionaries.fetchall()]
@@ -159,7 +159,7 @@ def rows(
 def ids(cursor: Cursor, chosen: Chosen) -> list[int]:
     """Return the numbers of the records that fit, the oldest first."""
     cursor.execute(
-        f"SELECT id FROM guerdon.quarantine WHERE {chosen.where} ORDER BY id",  # noqa: S608  this module's own words
+        f"SELECT id FROM guerdon.quarantine WHERE {chosen.where} ORDER BY id",
         chosen.parameters,
     )
     return [record_id for (record_id,) in cursor.fetchall()]
@@ -179,13 +179,13 @@ def discard(cursor: Cursor, record_ids: Sequence[int], why: str) -> set[int]:
 
 def held(cursor: Cursor) -> list[str]:
     """Return the members who are held: what comes for them is recorded, and judged after a release."""
-    cursor.execute(f"SELECT DISTINCT member_id FROM guerdon.quarantine WHERE {HOLDS} ORDER BY 1")  # noqa: S608  a constant
+    cursor.execute(f"SELECT DISTINCT member_id FROM guerdon.quarantine WHERE {HOLDS} ORDER BY 1")
     return [member_id for (member_id,) in cursor.fetchall()]
 
 
 def count_held(cursor: Cursor) -> int:
     """Return how many members are held."""
-    (count,) = one(cursor, f"SELECT count(DISTINCT member_id) FROM guerdon.quarantine WHERE {HOLDS}")  # noqa: S608  as above
+    (count,) = one(cursor, f"SELECT count(DISTINCT member_id) FROM guerdon.quarantine WHERE {HOLDS}")
     return int(count)
 
 

@@ -61,7 +61,7 @@ def find_reward(cursor: Cursor, generation: int, key: bytes, member: tuple[int, 
     The log of a generation that is or was live has an index by member, and one that says in which range of pages a key
     may be; a shadow's log is read.
     """
-    by_key = BY_KEY.format(log=f"reward_event_g{int(generation)}")
+    by_key = BY_KEY.format(log=f"reward_event_g{generation:d}")
     if member is None:
         cursor.execute("SET LOCAL enable_seqscan = off")  # the planner takes an index of ranges for one of no use
         cursor.execute(by_key, {"key": key})

@@ -55,7 +55,7 @@ def balances(cursor: Cursor, member_id: str, at_ms: int, known_at: object = None
 
 
 def view(cursor: Cursor, member_id: str) -> list[Row]:
-    query = f"SELECT {COLUMNS} FROM reward.member_balance WHERE member_id = %s ORDER BY unit"  # noqa: S608  constants
+    query = f"SELECT {COLUMNS} FROM reward.member_balance WHERE member_id = %s ORDER BY unit"
     return dictionaries(cursor, query, (member_id,))
 
 

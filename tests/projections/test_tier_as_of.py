@@ -76,7 +76,7 @@ def tiers(cursor: Cursor, member_id: str, at_ms: int, known_at: object = None) -
     """Return what an analyst is told."""
     return dictionaries(
         cursor,
-        f"SELECT {COLUMNS} FROM reward.tier_as_of(%s, %s::timestamptz, coalesce(%s::timestamptz, now()))",  # noqa: S608
+        f"SELECT {COLUMNS} FROM reward.tier_as_of(%s, %s::timestamptz, coalesce(%s::timestamptz, now()))",
         (member_id, iso_from_instant(at_ms), known_at),
     )
 
@@ -138,7 +138,7 @@ def test_at_the_members_clock_it_is_what_the_view_says(database_url: str) -> Non
         clocks = cursor.fetchall()
         shown = 0
         for member_id, clock_ms in clocks:
-            view = f"SELECT {COLUMNS} FROM reward.member_tier WHERE member_id = %s"  # noqa: S608  constants
+            view = f"SELECT {COLUMNS} FROM reward.member_tier WHERE member_id = %s"
             told = tiers(cursor, member_id, clock_ms)
             assert told == dictionaries(cursor, view, (member_id,))
             shown += len(told)

@@ -145,7 +145,7 @@ class StoredBudgets:
 
     def _read(self, row: Row) -> LimitUse:
         self._cursor.execute(
-            f"SELECT amount, times FROM {self._table} WHERE budget = %s AND period = %s ORDER BY era DESC LIMIT 1",  # noqa: S608  of this package
+            f"SELECT amount, times FROM {self._table} WHERE budget = %s AND period = %s ORDER BY era DESC LIMIT 1",
             row,
         )
         found = self._cursor.fetchone()
@@ -173,7 +173,7 @@ class StoredBudgets:
             INSERT INTO {self._table} (budget, period, amount, times)
             SELECT w.budget, w.period, 0, 0 FROM unnest(%s::text[], %s::bigint[]) AS w (budget, period)
             WHERE {newest("era", self._table, budget="w.budget", period="w.period")} IS NULL
-            """,  # noqa: S608  a name of this package
+            """,
             keys,
         )
         self._cursor.execute(
@@ -183,7 +183,7 @@ class StoredBudgets:
                 SELECT * FROM {self._table} n WHERE n.budget = w.budget AND n.period = w.period
                 ORDER BY n.era DESC LIMIT 1
             ) b
-            """,  # noqa: S608  a name of this package
+            """,
             keys,
         )
         return {(budget, period): LimitUse(period, amount, times) for budget, period, amount, times in self._cursor}
@@ -205,7 +205,7 @@ class StoredBudgets:
                 FROM (VALUES %s) AS c (budget, period, amount, times)
                 WHERE b.budget = c.budget AND b.period = c.period
                   AND b.era = {newest("era", self._table, budget="c.budget", period="c.period")}
-                """,  # noqa: S608  a name of this package
+                """,
                 changes,
             )
         if self._facts:

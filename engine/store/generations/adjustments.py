@@ -104,7 +104,7 @@ def due(cursor: Cursor, generation: Generation, until_ms: int) -> dict[int, int]
             SELECT shard, due_at FROM guerdon.member_state UNION ALL
             SELECT shard, due_at FROM {generation.table("member_state")}
         ) s WHERE due_at <= to_timestamp(%s / 1000.0) GROUP BY shard ORDER BY shard
-        """,  # noqa: S608  a name of this package
+        """,
         (until_ms,),
     )
     return dict(cursor.fetchall())

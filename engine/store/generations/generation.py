@@ -53,4 +53,4 @@ class Generation(NamedTuple):
 
     def table(self, kept: str) -> str:
         """Return where it keeps `member_state`, `member_ledger`, `member_use`, `stock` or `budget` while not live."""
-        return f"guerdon.{kept}_g{self.number}"
+        return f"guerdon.{kept}_g{self.number:d}"

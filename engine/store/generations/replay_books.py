@@ -97,7 +97,7 @@ class ReplayBooks(FoldBooks):
     def _stock_used(self, reward: str) -> int:
         if self._stock is None:
             assert self._cursor is not None  # noqa: S101  `begin` comes first
-            self._cursor.execute(f"SELECT reward, used FROM {self._generation.table('stock')}")  # noqa: S608  as above
+            self._cursor.execute(f"SELECT reward, used FROM {self._generation.table('stock')}")
             self._stock = dict(self._cursor.fetchall())
         return self._stock.get(reward, 0) + self._changes.get(reward, 0)
 

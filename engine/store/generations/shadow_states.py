@@ -151,7 +151,7 @@ def load(cursor: Cursor, generation: Generation, head: Head) -> Shard:
         LEFT JOIN guerdon.member_key k
                ON m.personal IS NOT NULL AND k.shard = m.shard AND k.member_id = m.member_id
         WHERE m.shard = %s
-        """,  # noqa: S608  a name of this package
+        """,
         (head.shard,),
     )
     for member_id, seq, body, sealed, key, due_ms in cursor.fetchall():
@@ -204,7 +204,7 @@ def save(cursor: Cursor, generation: Generation, shards: Sequence[Shard]) -> Non
             f"""
             UPDATE {generation.table("member_state")} m SET due_at = to_timestamp(v.due_ms / 1000.0)
             FROM (VALUES %s) AS v (shard, member_id, due_ms) WHERE m.shard = v.shard AND m.member_id = v.member_id
-            """,  # noqa: S608  a name of this package
+            """,
             reviewed,
         )
     fresh = [(number, shard.number, *row) for shard in shards for row in shard.fresh]
@@ -226,8 +226,8 @@ def save(cursor: Cursor, generation: Generation, shards: Sequence[Shard]) -> Non
         SET seq = v.seq, pos = v.pos, hash = v.hash, version = v.version,
             ticked_at = to_timestamp(v.ticked_ms::bigint / 1000.0)
         FROM (VALUES %s) AS v (shard, seq, pos, hash, version, ticked_ms)
-        WHERE h.generation = {number} AND h.shard = v.shard
-        """,  # noqa: S608  a number
+        WHERE h.generation = {number:d} AND h.shard = v.shard
+        """,
         heads,
     )
     for shard in shards:

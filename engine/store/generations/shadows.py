@@ -143,8 +143,8 @@ def copy_shared(cursor: Cursor, generation: Generation) -> None:
     if not generation.repeats:
         return
     for kept, columns in (("stock", "reward, used, changes"), ("budget", "budget, period, amount, times, changes")):
-        cursor.execute(f"DELETE FROM {generation.table(kept)}")  # noqa: S608  a name of this module
-        cursor.execute(f"INSERT INTO {generation.table(kept)} ({columns}) SELECT {columns} FROM guerdon.{kept}")  # noqa: S608  as above
+        cursor.execute(f"DELETE FROM {generation.table(kept)}")
+        cursor.execute(f"INSERT INTO {generation.table(kept)} ({columns}) SELECT {columns} FROM guerdon.{kept}")
 
 
 def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) -> None:

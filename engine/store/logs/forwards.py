@@ -200,7 +200,7 @@ WAITS = f"""
               AND b.occurred_at > to_timestamp(%(passed_ms)s / 1000.0)
         )
     ) OR EXISTS (SELECT FROM guerdon.waiting_referral w WHERE w.shard = h.shard AND {DECIDABLE})
-"""  # noqa: S608  a constant of this module
+"""
 """Whether something waits to be taken in by a shard `h`."""
 
 
@@ -218,7 +218,7 @@ def take_waiting(
         WHERE w.shard = ANY(%(shards)s)
           AND ({DECIDABLE} OR w.referrer_id = ANY(%(members)s::text[]) OR w.codes && %(codes)s::text[])
         RETURNING w.shard, w.body
-        """,  # noqa: S608  a constant of this module
+        """,
         {"shards": sorted(shards), "passed_ms": passed_ms, "members": sorted(members), "codes": sorted(codes)},
     )
     return [Undecided(shard, bytes(body)) for shard, body in cursor.fetchall()]

@@ -111,7 +111,7 @@ class RewardRows:
     def write(self, cursor: Cursor) -> None:
         """Copy the rows into the generation's partition, by name: routing each row costs a tenth of the copy."""
         if self._rows:
-            copy_rows(cursor, f"guerdon.reward_event_g{self._generation} ({', '.join(REWARD_COLUMNS)})", self._rows)
+            copy_rows(cursor, f"guerdon.reward_event_g{self._generation:d} ({', '.join(REWARD_COLUMNS)})", self._rows)
 
 
 def first_pos(cursor: Cursor, generation: int, shard: int, seq: int) -> int:

@@ -33,7 +33,7 @@ STOCK = "guerdon.stock"
 
 _USED = f"""
     SELECT w.reward, coalesce({newest("used", STOCK, reward="w.reward")}, 0) FROM unnest(%s::text[]) AS w (reward)
-"""  # noqa: S608  a name of this module
+"""
 
 
 def add_to_stock(cursor: Cursor, changes: Mapping[str, int], table: str = STOCK) -> None:
@@ -48,7 +48,7 @@ def add_to_stock(cursor: Cursor, changes: Mapping[str, int], table: str = STOCK)
             SELECT v.*, coalesce({newest("changes", table, reward="v.reward")}, 0)
             FROM (VALUES %s) AS v (reward, used)
             ON CONFLICT (reward, era) DO UPDATE SET changes = s.changes + 1, used = s.used + excluded.used
-            """,  # noqa: S608  names of this package
+            """,
             rows,
         )
 

@@ -55,7 +55,7 @@ def open_ledgers(cursor: Cursor, members: Iterable[Member], table: str = LIVE) -
         SELECT l.shard, l.member_id, l.part, l.body
         FROM unnest(%s::smallint[], %s::text[]) AS w (shard, member_id)
         JOIN {table} l ON l.shard = w.shard AND l.member_id = w.member_id
-        """,  # noqa: S608  a name of this package
+        """,
         ([shard for shard, _ in stored], [member_id for _, member_id in stored]),
     )
     for shard, member_id, part, body in cursor.fetchall():
@@ -110,7 +110,7 @@ def _write(
             f"""
             INSERT INTO {table} (shard, member_id, part, body) VALUES %s
             ON CONFLICT (shard, member_id, part) DO UPDATE SET body = excluded.body
-            """,  # noqa: S608  a name of this package
+            """,
             changed,
         )
     if gone:
@@ -119,7 +119,7 @@ def _write(
             f"""
             DELETE FROM {table} l USING (VALUES %s) AS g (shard, member_id, part)
             WHERE l.shard = g.shard AND l.member_id = g.member_id AND l.part = g.part
-            """,  # noqa: S608  a name of this package
+            """,
             gone,
         )
 

@@ -114,7 +114,7 @@ def load(cursor: Cursor, wanted: Iterable[tuple[int, str]]) -> list[Member]:
             SELECT * FROM guerdon.member_state s
             WHERE s.shard = w.shard AND s.member_id = w.member_id ORDER BY s.era DESC LIMIT 1
         ) m ON true
-        """,  # noqa: S608  names of this package
+        """,
         ([shard for shard, _ in pairs], [member_id for _, member_id in pairs]),
     )
     return [
@@ -168,7 +168,7 @@ def save(
                 qualifying = p.qualifying, next_tier = p.next_tier, to_next_tier = p.to_next_tier
             FROM pending_state p WHERE m.shard = p.shard AND m.member_id = p.member_id
              AND m.era = {newest("era", table, shard="p.shard", member_id="p.member_id")}
-            """  # noqa: S608  a name of this package
+            """
         )
 
 

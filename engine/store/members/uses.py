@@ -39,7 +39,7 @@ def recall(cursor: Cursor, member: Member, table: str = LIVE) -> None:
     """Bring the pages of a member back into their state; the caller holds their shard's head and will `save` them."""
     state = member.state
     cursor.execute(
-        f"SELECT body FROM {table} WHERE shard = %s AND member_id = %s ORDER BY page",  # noqa: S608  a name of this package
+        f"SELECT body FROM {table} WHERE shard = %s AND member_id = %s ORDER BY page",
         (member.shard, member.member_id),
     )
     for (body,) in cursor.fetchall():
@@ -76,7 +76,7 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
     if recalled:
         execute_values(
             cursor,
-            f"DELETE FROM {table} WHERE (shard, member_id) IN (VALUES %s)",  # noqa: S608  as above
+            f"DELETE FROM {table} WHERE (shard, member_id) IN (VALUES %s)",
             recalled,
             template="(%s::smallint, %s)",
         )
@@ -86,7 +86,7 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
             f"""
             DELETE FROM {table} u USING (VALUES %s) AS t (shard, member_id, kept_ms)
             WHERE u.shard = t.shard AND u.member_id = t.member_id AND u.ended_at < to_timestamp(t.kept_ms / 1000.0)
-            """,  # noqa: S608  as above
+            """,
             turned,
         )
     if rows:

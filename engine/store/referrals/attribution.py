@@ -279,7 +279,7 @@ class Referrals(StoredReferrals):
             template = ", ".join("to_timestamp(%s / 1000.0)" if place == time else "%s" for place in range(len(names)))
             execute_values(
                 self._cursor,
-                f"INSERT INTO guerdon.{table} ({columns}) VALUES %s",  # noqa: S608  constants of this module
+                f"INSERT INTO guerdon.{table} ({columns}) VALUES %s",
                 rows,
                 template=f"({template})",
                 page_size=1_000,
@@ -295,7 +295,7 @@ class Referrals(StoredReferrals):
                 SELECT v.*, coalesce({_TRACKER_CHANGES}, 0)
                 FROM (VALUES %s) AS v (member_id, referrer_id, tracker)
                 ON CONFLICT (member_id, era) DO UPDATE SET changes = r.changes + 1, tracker = excluded.tracker
-                """,  # noqa: S608  a constant of this module
+                """,
                 rows,
                 page_size=1_000,
             )
@@ -316,7 +316,7 @@ class Referrals(StoredReferrals):
                 ON CONFLICT (shard, day, member_id, era) DO UPDATE
                 SET changes = s.changes + 1, value = s.value + excluded.value,
                     reached_at = greatest(s.reached_at, excluded.reached_at)
-                """,  # noqa: S608  a constant of this module
+                """,
                 rows,
                 page_size=1_000,
             )
@@ -339,7 +339,7 @@ class Referrals(StoredReferrals):
                     shares = f.shares + excluded.shares, touches = f.touches + excluded.touches,
                     signups = f.signups + excluded.signups,
                     first_purchases = f.first_purchases + excluded.first_purchases
-                """,  # noqa: S608  a constant of this module
+                """,
                 rows,
             )
 
@@ -374,4 +374,4 @@ def _by_code(code: str) -> str:
 
 def _insert_new(cursor: Cursor, table: str, columns: str, rows: Sequence[tuple[object, ...]]) -> None:
     if rows:
-        execute_values(cursor, f"INSERT INTO guerdon.{table} ({columns}) VALUES %s ON CONFLICT DO NOTHING", rows)  # noqa: S608  constants of this module
+        execute_values(cursor, f"INSERT INTO guerdon.{table} ({columns}) VALUES %s ON CONFLICT DO NOTHING", rows)

@@ -147,7 +147,7 @@ class StoredReferrals:
             SELECT w.member_id, {_SEQ} IS NOT NULL, k.erased_at IS NOT NULL
             FROM unnest(%s::smallint[], %s::text[]) AS w (shard, member_id)
             LEFT JOIN guerdon.member_key k ON k.shard = w.shard AND k.member_id = w.member_id
-            """,  # noqa: S608  a constant of this module
+            """,
             ([shard_of(each) for each in rows], rows),
         )
         self._there |= {member_id: (there, erased) for member_id, there, erased in self._cursor.fetchall()}

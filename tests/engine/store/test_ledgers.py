@@ -216,7 +216,7 @@ def test_erasure_lets_everything_open_lapse(database_url: str) -> None:
     commit(database_url, Batch([admitted(event) for event in (purchase(1, amount=5_000), joined, gone)]))
     finish(database_url, threading.Event())
     with transaction(database_url, role=ANALYST) as cursor:
-        cursor.execute(f"SELECT unit, {COLUMNS} FROM reward.member_balance ORDER BY unit")  # noqa: S608  constants
+        cursor.execute(f"SELECT unit, {COLUMNS} FROM reward.member_balance ORDER BY unit")
         rows = [tuple(map(str, row)) for row in cursor.fetchall()]
         cursor.execute("SELECT count(*) FROM reward.member_tier")
         assert cursor.fetchone() == (0,)

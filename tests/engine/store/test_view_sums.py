@@ -90,7 +90,7 @@ def test_every_view_adds_up_more_than_a_bigint_holds(rich: str) -> None:
     with transaction(rich) as cursor:
         cursor.execute("SELECT viewname FROM pg_views WHERE schemaname = 'reward' ORDER BY 1")
         views = [name for (name,) in cursor.fetchall()]
-    rows = {view: told(rich, f"SELECT * FROM reward.{view}") for view in views}  # noqa: S608  names of this schema
+    rows = {view: told(rich, f"SELECT * FROM reward.{view}") for view in views}
     assert all(rows[view] for view in views if view != "member_reward")
     granted = {(row["member_id"], row["unit"]): row["granted"] for row in rows["member_balance"]}
     owners = [("ann", "points"), ("ann", "USD"), ("bob", "points"), ("bob", "USD"), ("bob", "status")]
