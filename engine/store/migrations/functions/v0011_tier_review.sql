@@ -16,26 +16,23 @@ DECLARE
     number numeric := CASE WHEN tiers->>'window' = 'rolling' THEN now_number
                            ELSE coalesce((standing->'sums'->>ended::text)::numeric, 0) END;
     earned bigint := ended;
+    reaches boolean := greatest(number, CASE WHEN in_grace THEN now_number END) >= guerdon.tier_start(tiers, rank);
+    stays boolean := reaches OR (at <= facts_until AND (in_grace OR tiers->'grace' = 'null'));
     fallen integer;
 BEGIN
-    IF in_grace AND (now_number, now_period) > (number, earned) THEN
-        number := now_number;
-        earned := now_period;
-    END IF;
-    IF number >= guerdon.tier_start(tiers, rank) OR (at <= facts_until AND (in_grace OR tiers->'grace' = 'null')) THEN
-        IF number < guerdon.tier_start(tiers, rank) THEN
-            earned := NULL;
-        END IF;
-        standing := standing || jsonb_build_object('earned', earned, 'in_grace', false);
-        RETURN guerdon.tier_scheduled(tiers, zone, standing, at);
-    ELSIF NOT in_grace AND tiers->'grace' <> 'null' THEN
+    IF NOT stays AND NOT in_grace AND tiers->'grace' <> 'null' THEN
         RETURN standing || jsonb_build_object(
             'in_grace', true, 'ended', ended, 'review', guerdon.moved_by_span(at, tiers->'grace', 1, zone)
         );
     END IF;
-    IF (now_number, now_period) > (number, earned) THEN
+    -- in grace, and where the level falls, the number of the present period counts as well
+    IF (in_grace OR NOT stays) AND (now_number, now_period) > (number, earned) THEN
         number := now_number;
         earned := now_period;
+    END IF;
+    IF stays THEN
+        standing := standing || jsonb_build_object('earned', CASE WHEN reaches THEN earned END, 'in_grace', false);
+        RETURN guerdon.tier_scheduled(tiers, zone, standing, at);
     END IF;
     fallen := guerdon.tier_earned_by(tiers, number);
     IF tiers->>'downgrade' = 'one_down' AND fallen < rank - 1 THEN
