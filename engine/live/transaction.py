@@ -259,7 +259,7 @@ class LiveTransaction:
             except BudgetsMoved as moved:
                 self._cache.forget()  # the states in it are those of the evaluation that came to nothing
                 work = Work(
-                    batch, set_aside=list(batch.set_aside), locked_budgets=moved.held,
+                    batch, set_aside=list(batch.set_aside), locked_budgets=moved.locked,
                     drained=work.drained, overtaken=work.overtaken, due=work.due,
                 )  # fmt: skip
             else:
