@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from engine.intake.batch import Admitted
     from engine.live.batch import Batch
     from engine.store.cursor import Cursor
-    from engine.store.logs.source_log import Known
+    from engine.store.logs.source_log import IdentityPlace
     from schemas.events import Event
 
 DUPLICATE = ""
@@ -45,7 +45,7 @@ class LookUps:
         """Note that a batch that was not looked up held a duplicate, or that a race was lost."""
         self._left = LOOKED_UP_AFTER
 
-    def known(self, cursor: Cursor, batch: Batch) -> dict[bytes, Known] | None:
+    def known(self, cursor: Cursor, batch: Batch) -> dict[bytes, IdentityPlace] | None:
         """Return what the log has of the batch's events and orders; None where it was not asked."""
         if not batch.admitted:
             return {}
@@ -63,7 +63,7 @@ class LookUps:
 class Seen:
     """Hold what the log has and what this batch has brought, and compare each event with both."""
 
-    def __init__(self, cursor: Cursor, known: dict[bytes, Known] | None) -> None:
+    def __init__(self, cursor: Cursor, known: dict[bytes, IdentityPlace] | None) -> None:
         self._cursor = cursor
         self._asked = known is not None
         self._known = known or {}

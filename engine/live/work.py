@@ -153,7 +153,7 @@ def outcome_of(work: Work) -> Outcome:
     totals = [sum(column) for column in zip(*work.counts.values(), strict=True)] or [0, 0, 0]
     accepted, duplicate, quarantined = totals
     own = len(work.ticks) + len(work.drained or ()) + len(work.due or ())
-    rewards, refusals = ({}, {}) if work.reward_rows is None else work.reward_rows.told()
+    rewards, refusals = ({}, {}) if work.reward_rows is None else work.reward_rows.counts()
     reasons = Counter(str(record.reason) for record in work.set_aside)
     detail = Detail(work.counts, reasons, rewards, refusals)
     return Outcome(accepted, duplicate, quarantined, len(work.reward_rows or ()), own, detail=detail)

@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 HEADER_BYTES_MAX = 1 << 16
 """How long a CSV file's line of names may be: that of the widest table has some hundred bytes."""
 
-REPETITION = (ARCHIVED, None, (None, None))
-"""Of which base, by which file and between which times the new live generation judges: all as it was."""
-
 
 def restore(
     database_url: str,
@@ -213,7 +210,8 @@ def _fold(
 ) -> None:
     """Fold the live generation anew, and let it take the archived one's place where it is the same to the byte."""
     with as_owner(database_url, application="guerdon archive") as connection, connection, connection.cursor() as cursor:
-        number = shadows.find(cursor, *REPETITION) or shadows.create(cursor, *REPETITION)
+        # it repeats the archived generation on that one's own schedule
+        number = shadows.find(cursor, ARCHIVED) or shadows.create(cursor, ARCHIVED)
         generation = shadows.get(cursor, number)
     with closing(connect(database_url, application="guerdon archive")) as holding:
         with holding, holding.cursor() as cursor:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from engine.intake.batch import Admitted
     from engine.store.cursor import Cursor
-    from engine.store.logs.source_log import Known
+    from engine.store.logs.source_log import IdentityPlace
     from operations.settings import Settings
 
 Moderation = Literal["referral_release", "referral_void"]
@@ -253,7 +253,7 @@ def _against_log(settings: Settings, lines: list[Line], terms: _Terms) -> tuple[
     return timed, problems
 
 
-def _first_at_ms(cursor: Cursor, known: dict[bytes, Known]) -> dict[tuple[int, int], int]:
+def _first_at_ms(cursor: Cursor, known: dict[bytes, IdentityPlace]) -> dict[tuple[int, int], int]:
     """Return when each known event happened, as it was recorded, by its place."""
     cursor.execute(
         """

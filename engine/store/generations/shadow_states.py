@@ -12,7 +12,7 @@ from psycopg2.extras import execute_values
 from engine.store.generations import live_generation
 from engine.store.generations.live_generation import version_in
 from engine.store.logs.binary_copy import pack_text
-from engine.store.logs.source_log import Head
+from engine.store.logs.source_log import Head, RewardEnd, SourceEnd
 from engine.store.members import profiles
 from engine.store.members.member_states import Member, decode_state
 
@@ -149,7 +149,7 @@ def lock_heads(cursor: Cursor, generation: Generation, shards: Sequence[int]) ->
         (generation.number, list(shards)),
     )
     return {
-        shard: Head(shard, (seq, b"", 0, ticked_ms), (pos, bytes(last_hash), version))
+        shard: Head(shard, SourceEnd(seq, ticked_ms=ticked_ms), RewardEnd(pos, bytes(last_hash), version))
         for shard, seq, pos, last_hash, version, ticked_ms in cursor.fetchall()
     }
 

@@ -41,7 +41,9 @@ def get(cursor: Cursor, number: int) -> Generation:
     return Generation(*row)
 
 
-def find(cursor: Cursor, base: int, file_version: int | None, window: tuple[int | None, int | None]) -> int | None:
+def find(
+    cursor: Cursor, base: int, file_version: int | None = None, from_ms: int | None = None, to_ms: int | None = None
+) -> int | None:
     """Return the newest shadow with the same base, file and times (ms); None where there is none.
 
     A shadow that an earlier release has begun by another meaning does not count.
@@ -53,18 +55,20 @@ def find(cursor: Cursor, base: int, file_version: int | None, window: tuple[int 
           AND (g.file_version, guerdon.ms(g.from_at), guerdon.ms(g.to_at)) IS NOT DISTINCT FROM (%s, %s, %s)
         ORDER BY g.generation DESC LIMIT 1
         """,
-        (base, MEANING, file_version, *window),
+        (base, MEANING, file_version, from_ms, to_ms),
     )
     row = cursor.fetchone()
     return None if row is None else int(row[0])
 
 
-def create(cursor: Cursor, base: int, file_version: int | None, window: tuple[int | None, int | None]) -> int:
+def create(
+    cursor: Cursor, base: int, file_version: int | None = None, from_ms: int | None = None, to_ms: int | None = None
+) -> int:
     """Make an empty shadow with tables of its own and return its number; only the database's owner may."""
     (number,) = one(
         cursor,
         "SELECT guerdon.create_shadow(%s, %s, to_timestamp(%s / 1000.0), to_timestamp(%s / 1000.0))",
-        (base, file_version, *window),
+        (base, file_version, from_ms, to_ms),
     )
     cursor.execute("UPDATE guerdon.generation SET meaning = %s WHERE generation = %s", (MEANING, number))
     cursor.execute("SELECT guerdon.create_uses(%s)", (number,))
