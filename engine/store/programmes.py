@@ -170,6 +170,12 @@ def activate(
         _review_everybody(cursor, reached)
     rows.write_events(cursor)
     source_log.save_heads(cursor, heads.values(), generation)
+    _add_to_schedule(cursor, generation, reached)
+    return version
+
+
+def _add_to_schedule(cursor: Cursor, generation: int, reached_ms: Mapping[int, int]) -> None:
+    """Add the version of each saved head to the live schedule, with the instant that its shard had reached."""
     cursor.execute(
         """
         INSERT INTO guerdon.generation_schedule (generation, shard, from_seq, version, at)
@@ -178,9 +184,8 @@ def activate(
         JOIN unnest(%s::smallint[], %s::bigint[]) AS r (shard, reached_ms) USING (shard)
         WHERE h.generation = %s
         """,
-        (list(reached), list(reached.values()), generation),
+        (list(reached_ms), list(reached_ms.values()), generation),
     )
-    return version
 
 
 def _activations(
