@@ -371,14 +371,14 @@ def test_long_work_is_asked_about_seldom_and_becomes_a_wait_as_soon_as_somebody_
 
 
 def test_a_wait_of_long_ago_is_not_the_one_of_now() -> None:
-    told = voice.Told(100.0)
+    told = voice.Announcements(100.0)
     told.note(109.0)
     assert not told.is_over(119.0 + voice.DISTANCE_MAX_S)
     assert told.is_over(120.0 + voice.DISTANCE_MAX_S)
 
 
 def test_a_wait_is_told_at_growing_distances_but_never_more_often_than_every_ten_seconds() -> None:
-    told, at = voice.Told(100.0), []
+    told, at = voice.Announcements(100.0), []
     for now in range(100, 500):
         if told.is_due(now):
             told.note(now)
