@@ -1,4 +1,4 @@
-"""Project the members' balances: the sum over their accounts, per unit, and how much of it lapses when."""
+"""Project the members' balances: the sums of their accounts by unit, and when the active amount lapses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
     """Add the movements in `projection_range` to the balances of `build`, each member's in one update.
 
     Rows are written in the order of the primary key, so two processes that fold different shards never wait crosswise.
-    They are summed by the way they went first, of which a member has few: a sum a row instead of one an account.
+    Movements are first summed by their way, which is a pair of accounts. A member has few ways, so a row costs one sum
+    instead of one for each account.
     """
     where = {"build": build, "generation": generation}
     if is_first:
@@ -64,7 +65,7 @@ INSERT INTO guerdon.member_balance (build, shard, member_id, unit, {_NAMES})
 SELECT %(build)s, shard, member_id, unit, {_SUMS} FROM way
 GROUP BY shard, member_id, unit ORDER BY shard, member_id, unit
 """
-"""What is new in both tables; the log is read once for them."""
+"""Fill both tables of a new build, and read the log once."""
 
 _ADD = f"""
 WITH way AS (
@@ -81,7 +82,7 @@ WITH way AS (
 )
 SELECT coalesce(sum(lapsing), 0) > 0 FROM moved
 """
-"""Add to balances; whether anything of it lapses: what does not pays nothing for it."""
+"""Add to balances, and return whether anything of the movements lapses: others pay nothing for expiry."""
 
 _ADD_EXPIRY = f"""
 MERGE INTO guerdon.member_expiry x
@@ -102,17 +103,17 @@ WHEN MATCHED THEN UPDATE SET changes = x.changes + 1, active = x.active + m.acti
 WHEN NOT MATCHED THEN INSERT (build, shard, member_id, unit, expires_at, active)
      VALUES (%(build)s, m.shard, m.member_id, m.unit, m.expires_at, m.active)
 """
-"""Add to how much lapses when; what falls to 0 is deleted, or a reader would walk over all that ever lapsed."""
+"""Add to the amounts by expiry; a row at 0 is deleted, or a reader would walk over everything that ever lapsed."""
 
 
 def clear(cursor: Cursor, build: int) -> None:
-    """Delete the rows of `build`, which no view reads."""
+    """Delete the rows of `build`; no view reads them."""
     cursor.execute("DELETE FROM guerdon.member_balance WHERE build = %s", (build,))
     cursor.execute("DELETE FROM guerdon.member_expiry WHERE build = %s", (build,))
 
 
 def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
-    """Return the first balance that is not the sum of the log up to the cursor, in a sentence; None where all are."""
+    """Return a sentence about the first balance that is not the sum of the log up to the cursor; None: all are."""
     cursor.execute(
         f"""
         SELECT member_id, unit, coalesce(b.sums, '{{}}'), coalesce(f.sums, '{{}}')
@@ -147,6 +148,7 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
 
 
 def _expiry_difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
+    """Return a sentence about the first amount by expiry that is not that of the log; None: all are."""
     cursor.execute(
         f"""
         SELECT member_id, unit, to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
@@ -176,6 +178,7 @@ def _expiry_difference(cursor: Cursor, build: int, generation: int, shards: Sequ
 
 
 def _accounts(sums: list[int]) -> str:
+    """Return the accounts that are not 0 in words."""
     if not sums:
         return "nothing"
     return ", ".join(f"{account} {amount}" for account, amount in zip(ACCOUNTS, sums, strict=True) if amount)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.intake.own_events import Attribution
     from engine.programme.file.problems import Problem
     from engine.programme.rules.tiers import TierReport
-    from projections.item_fold import HeldItem
+    from projections.item_fold import ItemRow
     from schemas.rejection import Reason
     from schemas.rewards import RewardEvent
 
@@ -190,7 +190,7 @@ def _reward_row(recorded: Recorded) -> dict[str, Any]:
     }
 
 
-def _held_row(held: HeldItem, clock_ms: int) -> dict[str, Any]:
+def _held_row(held: ItemRow, clock_ms: int) -> dict[str, Any]:
     """Return the row of `reward.member_reward`; what has run out by the clock is expired."""
     lapsed = held.status == "active" and held.expires_at_ms is not None and held.expires_at_ms <= clock_ms
     row = _plain_times(structs.asdict(held) | {"status": "expired" if lapsed else held.status})

@@ -1,4 +1,4 @@
-"""Tell balances and tiers as of an instant, past or to come, as they were known at another."""
+"""Let analysts ask for balances and tiers as of one instant, past or future, as they were known at another."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from engine.store.programmes import tiers_document
 revision = "0011"
 down_revision = "0010"
 
-# Only generations that are or were live are asked about a member: a shadow is folded without the index, and gets it
-# when it is promoted (decision 0017).
+# Analysts ask about members only in generations that are or were live: a shadow is folded without the index, and gets
+# it before its promotion (decision 0017).
 INDEX = "SELECT guerdon.index_members(generation) FROM guerdon.generation WHERE status <> 'shadow'"
 
-TIERS = "ALTER TABLE guerdon.programme_version ADD COLUMN tiers jsonb;  -- what decides tiers; NULL: there are none"
+TIERS = "ALTER TABLE guerdon.programme_version ADD COLUMN tiers jsonb;  -- the terms of tiers; NULL: there are none"
 
 BALANCES = ("messagepack", "reservations", "movements", "balance_as_of")
 STANDINGS = ("tier_calendar", "tier_number", "tier_review", "tier_known", "tier_as_of")
@@ -25,7 +25,7 @@ STANDINGS = ("tier_calendar", "tier_number", "tier_review", "tier_known", "tier_
 
 
 def upgrade() -> None:
-    """Add functions, an index by member to the log of each generation that was ever live, and the versions' tiers."""
+    """Add the functions, an index by member to each log that was ever live, and the terms of tiers to the versions."""
     op.execute(functions_in("v0011_index_members"))
     op.execute(INDEX)
     op.execute(functions_in("v0011_generation_at"))

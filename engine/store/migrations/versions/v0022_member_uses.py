@@ -1,4 +1,4 @@
-"""Let the uses of limits in ended periods lie in rows of their own, for every generation, beside its ledgers."""
+"""Keep the uses of limits in ended periods in rows of their own, for every generation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CREATE TABLE guerdon.member_use (
     shard     smallint NOT NULL,
     member_id text COLLATE "C" NOT NULL,
     page      integer  NOT NULL,
-    ended_at  timestamptz NOT NULL,               -- by then the period of every use of the page has ended
+    ended_at  timestamptz NOT NULL,               -- when the last period of the page ended
     body      bytea    NOT NULL,
     PRIMARY KEY (shard, member_id, page)
 );
@@ -25,7 +25,7 @@ OF_SHADOWS = "SELECT guerdon.create_uses(generation) FROM guerdon.generation WHE
 
 
 def upgrade() -> None:
-    """Make the table, those of generations that are not live, and let promotion and discarding know of them."""
+    """Make the table for every generation, and let promotion and discarding know of it."""
     op.execute(USES)
     op.execute(functions_in("v0022_create_uses"))
     op.execute(OF_SHADOWS)
