@@ -58,7 +58,10 @@ def fold_balances(rows: Iterable[tuple[str, RewardEvent]]) -> dict[tuple[str, st
 
 
 def _balance(sums: dict[str, int], lapsing: dict[int, int]) -> Balance:
+    """Return a balance from the sums of the accounts and from the active amounts by expiry (ms)."""
     next_ms = min((at_ms for at_ms, amount in lapsing.items() if amount), default=None)
+
+    # `issued` and `debt` are the accounts that stand below 0
     return Balance(
         granted=-sums["issued"],
         pending=sums["pending"],

@@ -140,6 +140,7 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
     row = cursor.fetchone()
     if row is None:
         return _expiry_difference(cursor, build, generation, shards)
+
     member_id, unit, projected, folded = row
     return (
         f"member {member_id}, {unit}: the projection says {_accounts(projected)} and the log says {_accounts(folded)}; "
@@ -170,6 +171,7 @@ def _expiry_difference(cursor: Cursor, build: int, generation: int, shards: Sequ
     row = cursor.fetchone()
     if row is None:
         return None
+
     member_id, unit, expires_at, projected, folded = row
     return (
         f"member {member_id}, {unit}: the projection says that {projected} lapse at {expires_at} and the log says "

@@ -196,6 +196,7 @@ class Halving:
             """,
             [(self.build, *gap) for gap in self.gaps],
         )
+
         if self.in_a_row:
             self.cursor.execute(
                 """

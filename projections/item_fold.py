@@ -35,6 +35,8 @@ def fold_items(rows: Iterable[tuple[str, RewardEvent]]) -> dict[bytes, ItemRow]:
         posting = reward.posting
         if posting.unit not in ITEM_UNITS or posting.item is None or posting.type == "reward.refused":
             continue
+
+        # the first event of a lot makes its row, later ones change the status alone
         lot = reward.lot or reward.reward_key
         status = _status_after(reward)
         if lot in items:

@@ -75,5 +75,6 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
     row = cursor.fetchone()
     if row is None:
         return None
+
     member_id, item, projected, folded = row
     return sentence(f"member {member_id}, {item}", projected, folded, "member_reward")

@@ -87,6 +87,7 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
     row = cursor.fetchone()
     if row is None:
         return None
+
     member_id, day, projected, folded = row
     return (
         f"member {member_id}, points of {day}: the projection says {projected} and the log says {folded}, "

@@ -113,5 +113,6 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
     row = cursor.fetchone()
     if row is None:
         return None
+
     member_id, projected, folded = row
     return sentence(f"member {member_id}, referral", projected, folded, "referral")

@@ -34,6 +34,7 @@ def fold_tier_changes(rows: Iterable[tuple[str, RewardEvent, int, str | None]]) 
         posting = reward.posting
         if posting.type != "tier.changed" or posting.item is None:
             continue
+
         previous = tiers.get(member_id, lowest)
         tiers[member_id] = posting.item
         changes.append(

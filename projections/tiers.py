@@ -80,5 +80,6 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
     row = cursor.fetchone()
     if row is None:
         return None
+
     member_id, projected, folded = row
     return sentence(f"member {member_id}, tier", projected, folded, "tier_history")

@@ -384,6 +384,7 @@ def set_heads(cursor: Cursor, where: Mapping[int, End]) -> None:
         """,
         [(shard, end.seq, end.hash, end.recorded_ms, end.ticked_ms) for shard, end in where.items()],
     )
+
     execute_values(
         cursor,
         f"""
@@ -395,6 +396,8 @@ def set_heads(cursor: Cursor, where: Mapping[int, End]) -> None:
         """,
         [(shard, end.seq, end.version) for shard, end in where.items()],
     )
+
+    # new records get numbers after those that came with the archive
     cursor.execute(
         "SELECT setval(pg_get_serial_sequence('guerdon.quarantine', 'id'), max(id)) FROM guerdon.quarantine"
         " HAVING max(id) IS NOT NULL"

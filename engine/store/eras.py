@@ -41,6 +41,7 @@ def hold(cursor: Cursor, table: str, rows: Sequence[tuple[str, int]]) -> None:
     """
     if not rows:
         return
+
     wanted = {"of": table, "names": [name for name, _ in rows], "periods": [period for _, period in rows]}
     cursor.execute(
         """
@@ -50,6 +51,7 @@ def hold(cursor: Cursor, table: str, rows: Sequence[tuple[str, int]]) -> None:
         """,
         wanted,
     )
+
     cursor.execute(
         """
         SELECT FROM guerdon.use_lock

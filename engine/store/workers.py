@@ -41,6 +41,7 @@ def beat(cursor: Cursor, pulse: Pulse) -> None:
         """,
         (FORGOTTEN_AFTER,),
     )
+
     cursor.execute(
         """
         INSERT INTO guerdon.worker (worker, group_id, version, started_at, seen_at, turned_at, last_batch_at,

@@ -79,7 +79,7 @@ class _Touched:
 
 
 class _Fact(NamedTuple):
-    """Hold the record of a cut award: which event of whom has asked, and what the budget allowed and had used."""
+    """Hold the record of a cut award: its member and event, what the budget allowed, and what it had used."""
 
     shard: int
     seq: int
@@ -219,6 +219,8 @@ class StoredBudgets:
         """Write all facts in one statement: an exhausted budget has one for every event that asks for it."""
         numbers: dict[tuple[int, int], int] = {}
         shards, seqs, nths, documents = [], [], [], []
+
+        # facts at one place are numbered from 0
         for fact in self._facts:
             place = (fact.shard, fact.seq)
             nth = numbers[place] = numbers.get(place, -1) + 1
@@ -226,6 +228,7 @@ class StoredBudgets:
             seqs.append(fact.seq)
             nths.append(nth)
             documents.append(_JSON.encode(_document(fact)).decode())
+
         self._cursor.execute(
             """
             INSERT INTO guerdon.generation_fact (generation, shard, seq, n, kind, fact)

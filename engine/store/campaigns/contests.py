@@ -61,6 +61,8 @@ def save_scores(cursor: Cursor, generation: int, members: Iterable[Member]) -> N
         for member in members
         for score in scores_of(member.state)
     ]
+
+    # a score that did not change touches no row
     if rows:
         execute_values(
             cursor,

@@ -69,7 +69,7 @@ class ReplayBooks(FoldBooks):
             for number, page in self._pages.pop((member.shard, member.member_id), {}).items():
                 assert member.parts is not None  # noqa: S101  just opened
                 member.parts.pages[number] = page
-                member.kept[f"page:{number}"] = ledgers.encode_page(page)
+                member.stored_parts[f"page:{number}"] = ledgers.encode_page(page)
 
     def turn_page(self, member: Member) -> None:
         """Turn the page of a state that is full."""

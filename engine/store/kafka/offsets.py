@@ -74,6 +74,7 @@ def let_pass(cursor: Cursor, partition: Partition, offset: int, why: str) -> int
     row = cursor.fetchone()
     if row is None:
         return None
+
     cursor.execute(
         "INSERT INTO guerdon.consumer_pass (topic, partition, offset_, why) VALUES (%s, %s, %s, %s)",
         (*partition, offset, why),
@@ -149,6 +150,8 @@ def advance(cursor: Cursor, moves: Mapping[Partition, OffsetMove], counts: Mappi
     """Write the new offsets; `counts` has the numbers of accepted, duplicate and quarantined records by partition."""
     if not moves:
         return
+
+    # a batch without a message, such as one over transaction markers alone, keeps the last record as it is
     execute_values(
         cursor,
         """

@@ -150,6 +150,7 @@ class LogReader:
                 "upto": [each.upto_pos for each in ranges],
             },
         )
+
         copied = BytesIO()
         cursor.copy_expert(query, copied, size=1 << 20)
         return list(self._rows(copied.getvalue()))

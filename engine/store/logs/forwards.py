@@ -282,7 +282,7 @@ def row_of(kind: str, payload: bytes) -> Forwarding | Undecided:
     return Forwarding(**row) if kind == ROWS[ForwardedRow] else Undecided(**row)
 
 
-def kept(row: Forwarding | Undecided) -> tuple[bytes, ForwardedRow | UndecidedRow]:
+def as_record(row: Forwarding | Undecided) -> tuple[bytes, ForwardedRow | UndecidedRow]:
     """Return the payload under which the quarantine keeps a row, and the row's name: that of the event it comes from.
 
     The body is read without the bounds of events, so a row that the log cannot take has a name all the same.

@@ -89,6 +89,7 @@ def lock_heads(cursor: Cursor, shards: Iterable[int], generation: int) -> dict[i
     """
     wanted = sorted(set(shards))
     cursor.execute("SELECT FROM guerdon.shard_lock WHERE shard = ANY(%s) ORDER BY shard FOR UPDATE", (wanted,))
+
     cursor.execute(
         """
         SELECT s.shard, s.seq, s.hash, guerdon.ms(s.recorded_at), guerdon.ms(s.ticked_at),
@@ -105,6 +106,7 @@ def lock_heads(cursor: Cursor, shards: Iterable[int], generation: int) -> dict[i
         """,
         (wanted, generation),
     )
+
     heads: dict[int, Head] = {}
     for shard, seq, last_hash, recorded_ms, ticked_ms, judged, pos, reward_hash, version in cursor.fetchall():
         source = SourceEnd(seq, bytes(last_hash), recorded_ms, ticked_ms)

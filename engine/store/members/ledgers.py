@@ -46,7 +46,7 @@ def open_ledgers(cursor: Cursor, members: Iterable[Member], table: str = LIVE) -
     # most members have nothing in the table
     closed = [member for member in members if member.parts is None]
     for member in closed:
-        member.parts, member.kept = Parts(), {}
+        member.parts, member.stored_parts = Parts(), {}
     stored = {(m.shard, m.member_id): m for m in closed if m.stored and (m.state.pages or m.state.is_booked)}
     if not stored:
         return
@@ -61,7 +61,7 @@ def open_ledgers(cursor: Cursor, members: Iterable[Member], table: str = LIVE) -
     )
     for shard, member_id, part, body in cursor.fetchall():
         member = stored[shard, member_id]
-        member.kept[part] = bytes(body)
+        member.stored_parts[part] = bytes(body)
         _place(member.parts or Parts(), part, bytes(body))
 
 
@@ -85,10 +85,10 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
         forget(member.parts, member.state, judge)
         bodies = encoded_parts(member.parts)
         for part, body in bodies.items():
-            if member.kept.get(part) != body:
+            if member.stored_parts.get(part) != body:
                 changed.append((member.shard, member.member_id, part, body))
-        gone += [(member.shard, member.member_id, part) for part in member.kept if part not in bodies]
-        member.parts, member.kept = None, {}
+        gone += [(member.shard, member.member_id, part) for part in member.stored_parts if part not in bodies]
+        member.parts, member.stored_parts = None, {}
 
     if new:
         copy_rows(cursor, f"{table} (shard, member_id, part, body)", new)
@@ -118,6 +118,7 @@ def _write(
             """,
             changed,
         )
+
     if gone:
         execute_values(
             cursor,

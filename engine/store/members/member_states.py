@@ -63,7 +63,7 @@ class Member(Struct):
     parts: Parts | None = None
     """The parts of the ledger; None until they are opened."""
 
-    kept: dict[str, bytes] = field(default_factory=dict)
+    stored_parts: dict[str, bytes] = field(default_factory=dict)
     """These parts as they are stored, by name."""
 
     tier_report: TierReport | None = None
@@ -129,6 +129,8 @@ def load(cursor: Cursor, wanted: Iterable[tuple[int, str]]) -> list[Member]:
         """,
         ([shard for shard, _ in pairs], [member_id for _, member_id in pairs]),
     )
+
+    # without a row there is no stored profile to open
     return [
         Member(
             member_id, shard, pack_text(member_id), seq, decode_state(state), stored=True, tracker=tracker_of(tracker)

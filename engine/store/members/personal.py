@@ -48,6 +48,8 @@ def keys_for(cursor: Cursor, owners: Iterable[Owner]) -> dict[Owner, bytes | Non
         "SELECT shard, member_id, key FROM guerdon.member_key WHERE (shard, member_id) IN %s", (tuple(wanted),)
     )
     keys = {(shard, member_id): None if key is None else bytes(key) for shard, member_id, key in cursor.fetchall()}
+
+    # the row of an erased member stays, without a key: no new key is made
     fresh = {owner: AESGCM.generate_key(256) for owner in wanted if owner not in keys}
     if fresh:
         execute_values(

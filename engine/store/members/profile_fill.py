@@ -31,6 +31,7 @@ def fill_profiles(cursor: Cursor) -> None:
             """,
             (shard,),
         )
+
         filled = [(shard, member_id, _sealed(list(rows))) for member_id, rows in groupby(cursor.fetchall(), _member_id)]
         if filled:
             execute_values(

@@ -62,17 +62,25 @@ class Referrals(StoredReferrals):
         super().__init__(cursor, secret, members)
         self.turns: Turns | None = None
         """Takes the events that the batch forwards to shards that it holds itself."""
+
+        # rows to write
         self._new_codes: dict[str, str] = {}
         self._new_hashes: dict[bytes, str] = {}
         self._new_identities: set[tuple[str, bytes]] = set()
         self._new_touches: list[tuple[str, int, int, int, str, str | None]] = []
         self._new_attributions: list[tuple[object, ...]] = []
+
+        # signups that wait, by their names, and by the member or code that they wait for
         self._waiting: dict[tuple[str, str], Due] = {}
         self._waiting_for: dict[str, list[Due]] = defaultdict(list)
         self._issued: dict[str, list[str]] = defaultdict(list)
+
+        # forwarded events, and the trackers that have numbered them
         self._forwards: list[tuple[object, ...]] = []
         self._forwarded = 0
         self._trackers: dict[str, Tracker] = {}
+
+        # counts of days, for the leaderboard and the funnel
         self._shares: dict[tuple[int, int, str], tuple[int, int]] = {}
         self._funnel: dict[tuple[int, int, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
 
@@ -261,11 +269,14 @@ class Referrals(StoredReferrals):
 
     def save(self) -> None:
         """Write the decisions, each table sorted, in an order that all workers keep."""
+        # unique rows, at which two batches meet that decide about the same thing
         for into, columns, rows in (
             ("member_code", "code, member_id", sorted(self._new_codes.items())),
             ("identity_hash", "hash, member_id", sorted(self._new_hashes.items())),
         ):
             self._insert(into, columns, rows)
+
+        # rows of this transaction alone
         _insert_new(self._cursor, "member_identity", "member_id, hash", sorted(self._new_identities))
         self._insert("touch", "visitor, occurred_at, shard, seq, referral_code, channel", self._new_touches, 1)
         self._insert(
@@ -281,6 +292,8 @@ class Referrals(StoredReferrals):
             6,
         )
         self._insert("forwarded", "to_shard, from_shard, from_seq, n, occurred_at, member_id, body", self._forwards, 4)
+
+        # rows that change
         self._save_trackers()
         self._save_funnel()
         self._save_shares()
@@ -318,6 +331,7 @@ class Referrals(StoredReferrals):
             (shard, date.fromordinal(day + DAY_ZERO), member_id, *counted)
             for (shard, day, member_id), counted in sorted(self._shares.items())
         ]
+
         if rows:
             execute_values(
                 self._cursor,
@@ -339,6 +353,7 @@ class Referrals(StoredReferrals):
             (shard, date.fromordinal(day + DAY_ZERO), channel, *counts)
             for (shard, day, channel), counts in sorted(self._funnel.items())
         ]
+
         if rows:
             execute_values(
                 self._cursor,

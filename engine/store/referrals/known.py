@@ -47,8 +47,12 @@ class StoredReferrals:
         self._cursor = cursor
         self._secret = secret
         self._members = members
+
+        # each member's last seq before the batch, and their events in it
         self._begun_at: dict[str, int] = {}
         self._seen: dict[str, list[Event]] = defaultdict(list)
+
+        # what was read, and what the batch has decided since; None: read, and there is none
         self._codes: dict[str, str | None] = {}
         self._coded: set[str] = set()
         self._there: dict[str, tuple[bool, bool]] = {}
@@ -57,6 +61,7 @@ class StoredReferrals:
         self._touches: dict[str, list[TouchSeen]] = {}
         self._edges: dict[str, str] = {}
         self._attributed: dict[str, list[int]] = defaultdict(list)
+
         self.referrers: set[str] = set()
         """The referrers to whom the batch may attribute somebody, known after `prepare`."""
 
@@ -121,11 +126,13 @@ class StoredReferrals:
                 self._touches.setdefault(visitor, []).append(TouchSeen(code, occurred_ms, channel))
 
     def _read_codes(self, signups: Sequence[Signup], asking: Sequence[Signup], brought: Sequence[str]) -> None:
+        """Read the owners of all codes that the batch names, and the codes of the members who sign up."""
         named = [signup.referral_code for signup in asking if signup.referral_code is not None]
         named += [touch.code for touches in self._touches.values() for touch in touches]
         own = {signup.member_id: code_of(signup.member_id, self._secret) for signup in signups}
         wanted = {*named, *map(normalised, named), *own.values(), *brought}
         self._codes |= dict.fromkeys(wanted)
+
         self._cursor.execute(
             """
             SELECT code, member_id FROM guerdon.member_code WHERE code = ANY(%s)

@@ -331,12 +331,15 @@ def upgrade() -> None:
     assert driver is not None  # noqa: S101  a migration is run on a connection
     with driver.cursor() as cursor:
         roles.prepare(cursor)
+
+    # types come before the tables that have columns of them
     op.execute("CREATE SCHEMA reward")
     op.execute(_enum("reward_type", REWARD_TYPES))
     op.execute(_enum("source_kind", SOURCE_KINDS))
     op.execute(_enum("account", ACCOUNTS))
     for part in (LOGS, HEADS, STATE, PROJECTIONS, functions_in("v0001_append_only")):
         op.execute(part)
+
     op.execute(
         "SELECT guerdon.make_append_only('guerdon.source_event'), guerdon.make_append_only('guerdon.reward_event')"
     )
