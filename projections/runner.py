@@ -187,7 +187,14 @@ def _fold_around(
     paused: ProjectionPaused | None = None
     for each in behind:
         fold = partial(_fold, cursor, each)
-        halving = gaps.Halving(cursor, each.name, each.build, each.generation, fold, each.in_a_row)
+        halving = gaps.Halving(
+            cursor=cursor,
+            name=each.name,
+            build=each.build,
+            generation=each.generation,
+            fold=fold,
+            in_a_row=each.in_a_row,
+        )
         try:
             aside += [(each.name, gap) for gap in halving.run()]
             folded.append(each)

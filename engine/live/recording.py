@@ -145,7 +145,10 @@ class Recorder:
         head, member = work.heads[shard], work.members[shard][event.member_id]
         payload, identity = forwards.payload_of(event), event_identity(event.source, event.event_id)
         kind = forwards.kind_of(event)
-        work.source_rows.append_own(kind, head, event.member_id, member.seq, event.event_id, payload, event.occurred_at)
+        work.source_rows.append_own(
+            kind, head, event_id=event.event_id, payload=payload, member_id=event.member_id, prev_seq=member.seq,
+            occurred_ms=event.occurred_at,
+        )  # fmt: skip
         member.seq = head.seq
         work.touched[shard, event.member_id] = member
         void = None

@@ -53,7 +53,14 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     rows = source_log.SourceRows()
     suspended_since = member.state.suspended_since
     payload = msgpack.encode({"held_since": suspended_since})
-    rows.append_own("release", head, member_id, member.seq, _event_id(shard, head.seq + 1), payload)
+    rows.append_own(
+        "release",
+        head,
+        event_id=_event_id(shard, head.seq + 1),
+        payload=payload,
+        member_id=member_id,
+        prev_seq=member.seq,
+    )
     member.seq = head.seq
     member.state.suspended_since = 0
     before = member.state.profile

@@ -50,7 +50,7 @@ class Tick:
         """Append the tick at the head's next position."""
         self.event_id = f"tick-{self.shard}-{head.seq + 1}"
         self.identity = event_identity("guerdon", self.event_id)
-        rows.append_own("tick", head, "", 0, self.event_id, self.payload, self.until_ms)
+        rows.append_own("tick", head, event_id=self.event_id, payload=self.payload, occurred_ms=self.until_ms)
 
     def advance(self, member: Member, head: Head, judge: CompiledJudge, books: StoredBooks) -> Sequence[RewardEvent]:
         """Perform what is due for a member; held and erased ones stay where they are."""

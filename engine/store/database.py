@@ -105,7 +105,8 @@ def _act_as(session: Session, role: str, wanted: Mapping[str, str]) -> None:
 
 def _refuse_other_release(cursor: Cursor) -> None:
     """Refuse the tables of another release, and a live generation that a later release has decided."""
-    revision.refuse_other(_revision(cursor))
+    (present,) = one(cursor, "SELECT max(version_num) FROM guerdon.alembic_version")
+    revision.refuse_other(present)
     meanings.refuse_newer(cursor)
 
 
@@ -114,12 +115,6 @@ def _refuse_empty(cursor: Cursor) -> None:
     query = "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname = %s"
     if one(cursor, f"SELECT EXISTS ({query})", ("guerdon", "shard_head")) == (False,):
         raise InputError("the database has no tables of Guerdon's yet; run `guerdon init` first")
-
-
-def _revision(cursor: Cursor) -> str | None:
-    cursor.execute("SELECT max(version_num) FROM guerdon.alembic_version")
-    row = cursor.fetchone()
-    return None if row is None else row[0]
 
 
 def end_frozen(database_url: str) -> int:

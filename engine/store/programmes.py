@@ -198,7 +198,7 @@ def _activations(
         head.record_at(max(head.recorded_ms, now_ms))
         head.version = number
         payload = msgpack.encode({**version, "reached_ms": reached_ms[shard]})
-        rows.append_own("activation", head, "", 0, f"activation-{number}", payload)
+        rows.append_own("activation", head, event_id=f"activation-{number}", payload=payload)
     return rows
 
 

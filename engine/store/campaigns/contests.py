@@ -138,7 +138,11 @@ def set_aside(cursor: Cursor, error: Exception) -> None:
     cursor.execute("SELECT FROM guerdon.quarantine WHERE stage = %s AND status = 'open'", (STAGE,))
     if cursor.fetchone() is None:
         message = f"{error_line(error)}; no contest that has ended is closed until that is mended"
-        quarantine.add(cursor, [SetAside(STAGE, Reason.FAILED, message, None, NO_OFFSET, NO_OFFSET, b"")], {})
+        record = SetAside(
+            stage=STAGE, reason=Reason.FAILED, message=message, topic=None, partition=NO_OFFSET, offset=NO_OFFSET,
+            payload=b"",
+        )  # fmt: skip
+        quarantine.add(cursor, [record], {})
 
 
 class Closings:
@@ -190,7 +194,7 @@ class _Closing:
         payload = msgpack.encode({"contest": ended.contest.id, "period": ended.period})
         for shard, head in sorted(self._heads.items()):
             event_id = f"contest-{ended.contest.id}-{ended.period}-{shard}"
-            self._rows.append_own("contest", head, "", 0, event_id, payload, ended.end_ms)
+            self._rows.append_own("contest", head, event_id=event_id, payload=payload, occurred_ms=ended.end_ms)
             occurrence = Occurrence(event_identity("guerdon", event_id), head.seq, head.recorded_ms)
             for won in winners.get(shard, ()):
                 self._award(won, self._members[shard, won.member_id], occurrence, event_id)
@@ -226,7 +230,10 @@ class _Closing:
         winners: dict[int, list[Won]] = {}
         able = (row for row in self._cursor.fetchall() if self._may_win(row[0], row[1]))
         for rank, (shard, member_id, value) in enumerate(islice(able, ended.contest.winners), 1):
-            won = Won(member_id, ended.contest.id, ended.period, ended.end_ms, rank, value)
+            won = Won(
+                member_id=member_id, contest=ended.contest.id, period=ended.period, end_ms=ended.end_ms, rank=rank,
+                value=value,
+            )  # fmt: skip
             winners.setdefault(shard, []).append(won)
         return winners
 
@@ -274,8 +281,8 @@ class _Closing:
             contest_id=won.contest, rank=won.rank, value=won.value,
         )  # fmt: skip
         record = SetAside(
-            "evaluate", Reason.EVALUATION_FAILED, message, None, NO_OFFSET, NO_OFFSET, msgpack.encode(won._asdict()),
-            event, personal.OWN_FORMAT,
+            stage="evaluate", reason=Reason.EVALUATION_FAILED, message=message, topic=None, partition=NO_OFFSET,
+            offset=NO_OFFSET, payload=msgpack.encode(won._asdict()), event=event, schema_id=personal.OWN_FORMAT,
         )  # fmt: skip
         place = (shard, head.seq)
         quarantine.add(self._cursor, [record], {}, {0: place})

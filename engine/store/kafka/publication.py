@@ -205,9 +205,12 @@ def _unpack_posting(sent: bytes) -> PostingTexts:
         (length,) = _LENGTH.unpack_from(sent, begin_ - _LENGTH.size)
         at = begin_ + max(0, length)
         fields.append(None if length < 0 else sent[begin_:at])
+
     kind, unit, debit, credit, item, rule_id, version, campaign, reason = fields
-    number = None if version is None else int.from_bytes(version)
-    return PostingTexts(kind or b"", unit or b"", debit, credit, item, rule_id, number, campaign, reason)
+    return PostingTexts(
+        type=kind or b"", unit=unit or b"", debit=debit, credit=credit, item=item, rule_id=rule_id,
+        rule_version=None if version is None else int.from_bytes(version), campaign=campaign, reason=reason,
+    )  # fmt: skip
 
 
 def move(cursor: Cursor, generation: int, incarnation: str, ranges: list[Range]) -> None:

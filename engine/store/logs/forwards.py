@@ -130,7 +130,10 @@ def drain(cursor: Cursor, shards: Iterable[int], until_ms: int) -> tuple[list[Fo
     latest: dict[tuple[int, int], int] = {}
     for to_shard, from_shard, from_seq, n, occurred_ms, body in cursor.fetchall():
         turn_ms = latest[to_shard, from_shard] = max(latest.get((to_shard, from_shard), 0), occurred_ms)
-        by_shard.setdefault(to_shard, []).append(Forwarding(turn_ms, to_shard, from_shard, from_seq, n, bytes(body)))
+        row = Forwarding(
+            turn_ms=turn_ms, to_shard=to_shard, from_shard=from_shard, from_seq=from_seq, n=n, body=bytes(body)
+        )
+        by_shard.setdefault(to_shard, []).append(row)
 
     # take what is due, up to the most that a shard takes at once
     due_rows, left = [], set()
@@ -167,6 +170,7 @@ def _senders(cursor: Cursor, shards: Iterable[int]) -> list[tuple[int, int]]:
 
 def _delete(cursor: Cursor, rows: list[Forwarding]) -> None:
     if rows:
+        keys = zip(*[(row.to_shard, row.from_shard, row.from_seq, row.n) for row in rows], strict=True)
         cursor.execute(
             """
             DELETE FROM guerdon.forwarded f
@@ -174,12 +178,7 @@ def _delete(cursor: Cursor, rows: list[Forwarding]) -> None:
                 AS d (to_shard, from_shard, from_seq, n)
             WHERE (f.to_shard, f.from_shard, f.from_seq, f.n) = (d.to_shard, d.from_shard, d.from_seq, d.n)
             """,
-            (
-                [row.to_shard for row in rows],
-                [row.from_shard for row in rows],
-                [row.from_seq for row in rows],
-                [row.n for row in rows],
-            ),
+            tuple(map(list, keys)),
         )
 
 

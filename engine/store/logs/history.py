@@ -112,7 +112,11 @@ class History:
         elif kind in EVENT_TYPES:
             secret = None if sealed is None or bare else bytes(sealed)
             event = personal.unseal(kind, bytes(payload), secret, identity, None if key is None else bytes(key))
-        return Recorded(kind, member_id, event_id, prev_seq, event, Occurrence(identity, seq, recorded_ms), bare)
+
+        return Recorded(
+            kind=kind, member_id=member_id, event_id=event_id, prev_seq=prev_seq, event=event,
+            occurrence=Occurrence(identity, seq, recorded_ms), bare=bare,
+        )  # fmt: skip
 
     def forward(self, shard: int, last_seq: int) -> Iterator[Recorded]:
         """Yield a member's source events from the first up to `last_seq`, by one query and some at a time.

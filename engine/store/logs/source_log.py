@@ -242,10 +242,11 @@ class SourceRows:
         self,
         kind: str,
         head: Head,
-        member_id: str,
-        prev_seq: int,
+        *,
         event_id: str,
         payload: bytes,
+        member_id: str = "",
+        prev_seq: int = 0,
         occurred_ms: int | None = None,
     ) -> None:
         """Append an event of Guerdon's own, such as an activation; it has no identity, as nobody repeats it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import execute_values
@@ -32,7 +33,9 @@ def fill_profiles(cursor: Cursor) -> None:
             (shard,),
         )
 
-        filled = [(shard, member_id, _sealed(list(rows))) for member_id, rows in groupby(cursor.fetchall(), _member_id)]
+        filled = [
+            (shard, member_id, _sealed(list(rows))) for member_id, rows in groupby(cursor.fetchall(), itemgetter(0))
+        ]
         if filled:
             execute_values(
                 cursor,
@@ -43,10 +46,6 @@ def fill_profiles(cursor: Cursor) -> None:
                 """,
                 filled,
             )
-
-
-def _member_id(row: tuple[Any, ...]) -> str:
-    return str(row[0])
 
 
 def _sealed(rows: list[tuple[Any, ...]]) -> bytes:

@@ -277,7 +277,8 @@ class Referrals(StoredReferrals):
             self._insert(into, columns, rows)
 
         # rows of this transaction alone
-        _insert_new(self._cursor, "member_identity", "member_id, hash", sorted(self._new_identities))
+        identities = "INSERT INTO guerdon.member_identity (member_id, hash) VALUES %s ON CONFLICT DO NOTHING"
+        execute_values(self._cursor, identities, sorted(self._new_identities))
         self._insert("touch", "visitor, occurred_at, shard, seq, referral_code, channel", self._new_touches, 1)
         self._insert(
             "attribution",
@@ -388,6 +389,7 @@ class Referrals(StoredReferrals):
 
 
 def _name_of(due: Due) -> tuple[str, str]:
+    """Return the member_id and event_id of the row of a waiting signup."""
     signup = due.waiting.signup
     return signup.member_id, own_id("signup", signup.source, signup.event_id)
 
@@ -398,8 +400,3 @@ def _by_id(member_id: str) -> str:
 
 def _by_code(code: str) -> str:
     return f"code {code}"
-
-
-def _insert_new(cursor: Cursor, table: str, columns: str, rows: Sequence[tuple[object, ...]]) -> None:
-    if rows:
-        execute_values(cursor, f"INSERT INTO guerdon.{table} ({columns}) VALUES %s ON CONFLICT DO NOTHING", rows)

@@ -120,17 +120,17 @@ class _Watch:
 
     def _silent_s(self, session: WatchedConnection, now: float) -> float:
         """Return for how long `session` has waited without a byte in either direction; 0 where it does not wait."""
-        if session not in self.sessions or session.closed or _status(session) != TRANSACTION_STATUS_ACTIVE:
+        if (
+            session not in self.sessions
+            or session.closed
+            or session.info.transaction_status != TRANSACTION_STATUS_ACTIVE
+        ):
             self._waits.pop(session, None)
             return 0.0
         wait = self._waits.setdefault(session, _Wait(now))
         with suppress(psycopg2.Error, OSError), _socket(session) as link:
             return min(now - wait.since, _quiet_s(link))
         return 0.0
-
-
-def _status(session: WatchedConnection) -> int:
-    return session.info.transaction_status
 
 
 def _socket(session: WatchedConnection) -> socket.socket:

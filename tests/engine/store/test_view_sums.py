@@ -143,7 +143,17 @@ def test_an_id_of_9000_letters_that_is_set_aside_is_no_key_of_an_index(
         else Purchase(event_id="p", member_id=LETTERS, occurred_at=START_MS, order_id="o", currency="USD", amount=1)
     )
     value = ENCODER.encode(event)
-    aside = SetAside("admit", Reason.OUT_OF_RANGE, "member_id is too long", "t", 0, 0, value, event, 0)
+    aside = SetAside(
+        stage="admit",
+        reason=Reason.OUT_OF_RANGE,
+        message="member_id is too long",
+        topic="t",
+        partition=0,
+        offset=0,
+        payload=value,
+        event=event,
+        schema_id=0,
+    )
     commit(database_url, Batch([], [aside]))
     with transaction(database_url) as cursor:
         (row,) = dictionaries(cursor, "SELECT id, member_id, payload IS NOT NULL AS kept FROM guerdon.quarantine")
