@@ -77,7 +77,7 @@ def follow(server: Server, url: str) -> None:
 
 
 def test_owners_of_every_right_get_along_on_one_server(server: Server) -> None:
-    follow(server, server.owner("first"))  # a DBA has to make the roles, and is told how
+    follow(server, server.owner("first"))  # a DBA has to make the roles, and the sentence says how
     server.run("DROP DATABASE of_first", "DROP ROLE guerdon_writer, guerdon_analyst")
     works(server.owner("managed", "CREATEROLE"))  # a fresh server: 16 and later give the maker no right to act as it
     follow(server, server.owner("second", "CREATEROLE"))  # the roles are there, and they are the first one's

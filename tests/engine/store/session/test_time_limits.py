@@ -1,4 +1,4 @@
-"""No wait for PostgreSQL is without an end: limits that nobody has to set, and answers that were lost on the way."""
+"""Every wait for PostgreSQL ends: by limits that nobody has to set, and where an answer was lost on the way."""
 
 from __future__ import annotations
 
@@ -106,6 +106,8 @@ def test_an_answer_that_was_lost_is_not_waited_for(what: str, proxy: LosingProxy
             cursor.execute("SELECT 1")
             proxy.lose()
             waiting = pool.submit(cursor.execute, "SELECT 2") if what == "statement" else pool.submit(connection.commit)
+
+        # the answer is lost for good, and yet the wait ends
         proxy.wait_lost(DEADLINE_S)
         proxy.losing = False
         with pytest.raises((psycopg2.OperationalError, psycopg2.InterfaceError)):
