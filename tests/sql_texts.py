@@ -35,7 +35,7 @@ PASSES_ON = {
 }
 """Functions and methods whose result holds nothing but what they are called on and with."""
 
-SAFE = {"Identifier", "mogrify", "read_text"}
+SAFE = {"Identifier", "Literal", "mogrify", "read_text"}
 """What quotes the values that it is given, and what reads a file of the project's own SQL."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -95,7 +95,7 @@ Their positions are numbered from 1 without gaps, because a replay looks them up
 
 
 class End(NamedTuple):
-    """Say where an archive ends in one shard: in both logs, and how far ticks have come (ms; None: unknown)."""
+    """Hold the end of an archive in one shard: that of both logs, and of ticks (ms; None: unknown)."""
 
     seq: int
     hash: bytes
@@ -429,7 +429,7 @@ def members_without_key(cursor: Cursor) -> int:
 
 
 def differing(cursor: Cursor, generation: int, where: Mapping[int, End]) -> list[int]:
-    """Return the shards in which a generation's log is not, to the byte, that of the archived generation."""
+    """Return the shards whose reward log differs in any byte from that of the archived generation."""
     cursor.execute("SELECT shard, pos, hash FROM guerdon.generation_head WHERE generation = %s", (generation,))
     return sorted(
         shard

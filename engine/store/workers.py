@@ -1,4 +1,4 @@
-"""Keep a row a running worker, and when the logs were last verified, for `guerdon status` and the metrics alone."""
+"""Keep one row for each running worker, and the time of the last verification, for `guerdon status` and metrics."""
 
 from __future__ import annotations
 

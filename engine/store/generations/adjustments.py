@@ -20,7 +20,7 @@ ROWS_LOOKED_BACK = 100
 
 
 def record(cursor: Cursor, generation: int, fact: dict[str, object]) -> None:
-    """Keep that members were adjusted towards `fact["towards"]` while `generation` was live."""
+    """Keep the fact that members were adjusted towards the generation `fact["towards"]` while `generation` was live."""
     live_generation.add_fact(cursor, generation, WHOLE, FACT, fact)
 
 

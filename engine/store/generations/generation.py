@@ -1,4 +1,4 @@
-"""Tell how a generation judges: by a file between two instants, or by the schedule of another generation."""
+"""Describe how a generation judges: by a file between two instants, or by the schedule of another generation."""
 
 from __future__ import annotations
 

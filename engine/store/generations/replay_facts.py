@@ -116,7 +116,7 @@ CROSS JOIN LATERAL (
 WHERE f.generation = %(generation)s AND f.shard = %(shard)s AND f.kind = 'member_held' AND f.seq <= %(upto)s
   AND r.seq > %(upto)s
 """
-"""The releases after a seq of members who were held by then: events up to that seq are judged there."""
+"""The next releases of members who were held at a seq: their events up to it are judged at the release."""
 
 
 def read_redeemed(

@@ -199,7 +199,7 @@ def are_read(cursor: Cursor, partitions: Iterable[Partition]) -> None:
 
 
 class Frontier(NamedTuple):
-    """Say where a partition stands: nothing comes from `offset` on that is earlier than `at_ms` (0: not known)."""
+    """Hold the position of a partition: every record from `offset` on is at `at_ms` or later (0: not known)."""
 
     offset: int
     at_ms: int

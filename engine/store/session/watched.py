@@ -21,7 +21,7 @@ AGAIN_S = 1.0
 """The age at which a statement is looked at, so that the second attempt of a failed one counts as well."""
 
 ASK_EVERY_S = 5.0
-"""The distance of two questions about one connection: long work of a command is no wait, but may become one."""
+"""The least time between two questions about one connection: long work of a command is no wait, but may become one."""
 
 WORDS_MAX = 60
 

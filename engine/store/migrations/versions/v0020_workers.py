@@ -8,7 +8,7 @@ revision = "0020"
 down_revision = "0019"
 
 WORKERS = """
-CREATE TABLE guerdon.worker (                     -- a row a running process; removed at a good end
+CREATE TABLE guerdon.worker (                     -- one row for each running process
     worker        text        NOT NULL PRIMARY KEY,
     group_id      text        NOT NULL,
     version       text        NOT NULL,
