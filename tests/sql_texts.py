@@ -19,20 +19,8 @@ FUNCTIONS = {"execute_values": 1, "one": 1}
 """What runs SQL, and the place of its text among the arguments."""
 
 PASSES_ON = {
-    "join",
-    "format",
-    "replace",
-    "decode",
-    "items",
-    "values",
-    "sorted",
-    "tuple",
-    "list",
-    "map",
-    "SQL",
-    "as_string",
-    "text",
-}
+    "join", "format", "replace", "decode", "items", "values", "sorted", "tuple", "list", "map", "SQL", "as_string", "text",
+}  # fmt: skip
 """Functions and methods whose result holds nothing but what they are called on and with."""
 
 SAFE = {"Identifier", "Literal", "mogrify", "read_text"}
@@ -68,16 +56,16 @@ class Texts:
 
     def glued(self) -> list[str]:
         """Return file, line and expression of everything in a text that is neither a constant nor quoted."""
-        found = set()
+        culprits = set()
         for name in {*METHODS, *FUNCTIONS}:
             for call in self._calls[name]:
                 place = (METHODS if isinstance(call.func, ast.Attribute) else FUNCTIONS).get(name)
                 if place is not None and len(call.args) > place:
-                    found |= {
+                    culprits |= {
                         f"{self._file[leaf]}:{getattr(leaf, 'lineno', 0)} {ast.unparse(leaf)}"
                         for leaf in self._leaves(call.args[place])
                     }
-        return sorted(found)
+        return sorted(culprits)
 
     def _leaves(self, text: ast.AST) -> Iterator[ast.AST]:
         """Yield the parts of an expression that could hold a value; nothing is followed twice."""
