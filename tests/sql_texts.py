@@ -19,7 +19,8 @@ FUNCTIONS = {"execute_values": 1, "one": 1}
 """What runs SQL, and the place of its text among the arguments."""
 
 PASSES_ON = {
-    "join", "format", "replace", "decode", "items", "values", "sorted", "tuple", "list", "map", "SQL", "as_string", "text",
+    "join", "format", "replace", "decode", "items", "values", "sorted", "tuple", "list", "map", "SQL", "text",
+    "as_string",
 }  # fmt: skip
 """Functions and methods whose result holds nothing but what they are called on and with."""
 
@@ -95,6 +96,7 @@ class Texts:
     def _leaves_of_name(self, name: ast.Name) -> Iterator[ast.AST]:
         """Follow a name to where a comprehension, a function or its caller binds it; a module's own are constants."""
         for around in self._around(name):
+            # the innermost scope that binds the name decides
             if isinstance(around, Comprehension):
                 values = [part for each in around.generators for part in _bound(each.target, each.iter, name.id)]
             elif isinstance(around, Function):
@@ -113,6 +115,7 @@ class Texts:
                 return
             else:
                 continue
+
             if values:
                 yield from self._all_leaves(values)
                 return
@@ -122,12 +125,15 @@ class Texts:
         base = attribute.value
         if isinstance(base, ast.Name) and base.id in self._imported[self._file[attribute]]:
             return
+
+        # what the class binds to it, or what a property of this name returns
         values: list[ast.AST] = []
         if isinstance(base, ast.Name) and base.id == "self":
             (owner,) = [each for each in self._around(attribute) if isinstance(each, ast.ClassDef)][:1]
             values = [part for node in ast.walk(owner) for part in _bound_by(node, f"self.{attribute.attr}")]
         properties = [each for each in self._functions[attribute.attr] if each.decorator_list]
         values += [part for each in properties for part in _returned(each)]
+
         if values:
             yield from self._all_leaves(values)
         else:
@@ -149,14 +155,13 @@ class Texts:
             yield call
 
     def _is_function(self, text: ast.AST) -> bool:
-        return isinstance(text, ast.Name | ast.Attribute) and _last_name(text) in {
-            *self._functions,
-            "sql",
-            "Identifier",
-        }
+        """Whether an argument is a function, as of `map`, or the module `sql`, and no text."""
+        names = {*self._functions, "sql", "Identifier"}
+        return isinstance(text, ast.Name | ast.Attribute) and _last_name(text) in names
 
     def _passed(self, function: Function, parameter: str) -> Iterator[ast.AST]:
         """Yield what every call of a function in the project passes for a parameter, and its default."""
+        # the default
         arguments = function.args
         names = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
         defaults = dict(zip(reversed(names), reversed(arguments.defaults), strict=False))
@@ -165,10 +170,14 @@ class Texts:
         }
         if parameter in defaults:
             yield defaults[parameter]
+
+        # a class is called by its own name, and a method without `self`
         owner = self._parent[function]
         called = owner.name if function.name == "__init__" and isinstance(owner, ast.ClassDef) else function.name
         if names and names[0] in {"self", "cls"}:
             names = names[1:]
+
+        # the arguments, by name or by place
         for call in self._calls[called]:
             if not self._may_call(call, function):
                 continue
@@ -184,11 +193,15 @@ class Texts:
         """Whether a call of a function's name may mean that function, by what its module imports."""
         home = self._file[function].removesuffix(".py").replace("/", ".")
         imported = self._imported[self._file[call]]
+
+        # a method: its class, or something beside it, is imported where it is called
         if isinstance(self._parent[function], ast.ClassDef):
             is_known = self._file[call] == self._file[function] or any(
                 each.startswith(f"{home}.") for each in imported.values()
             )
             return is_known and (isinstance(call.func, ast.Attribute) or function.name == "__init__")
+
+        # a function: by its module, or by its own name
         if isinstance(call.func, ast.Attribute):
             return imported.get(_last_name(call.func.value)) == home
         return (
@@ -218,9 +231,9 @@ def _parts_of(text: ast.AST) -> Iterable[ast.AST] | None:
 
 def _last_name(function: ast.AST) -> str:
     """Return the name that is called, without what stands before its last dot."""
-    return (
-        function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
-    )
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
 
 
 def _parameters(function: Function) -> set[str]:
