@@ -37,8 +37,8 @@ _COLUMNS = (
 _INSERT = f"INSERT INTO guerdon.quarantine ({', '.join(_COLUMNS)}) VALUES %s"
 
 
-HOLDS = "status = 'open' AND seq IS NOT NULL"
-"""The condition of records that hold a member: their event is in the log, whichever step failed."""
+SUSPENDS = "status = 'open' AND seq IS NOT NULL"
+"""The condition of records that suspend a member: their event is in the log, whichever step failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +179,15 @@ def discard(cursor: Cursor, record_ids: Sequence[int], why: str) -> set[int]:
     return {record_id for (record_id,) in cursor.fetchall()}
 
 
-def held(cursor: Cursor) -> list[str]:
-    """Return the members who are held: their events are recorded, and judged after a release."""
-    cursor.execute(f"SELECT DISTINCT member_id FROM guerdon.quarantine WHERE {HOLDS} ORDER BY 1")
+def suspended_members(cursor: Cursor) -> list[str]:
+    """Return the suspended members: their events are recorded, and judged after a release."""
+    cursor.execute(f"SELECT DISTINCT member_id FROM guerdon.quarantine WHERE {SUSPENDS} ORDER BY 1")
     return [member_id for (member_id,) in cursor.fetchall()]
 
 
-def count_held(cursor: Cursor) -> int:
-    """Return the number of members who are held."""
-    (count,) = one(cursor, f"SELECT count(DISTINCT member_id) FROM guerdon.quarantine WHERE {HOLDS}")
+def count_suspended(cursor: Cursor) -> int:
+    """Return the number of suspended members."""
+    (count,) = one(cursor, f"SELECT count(DISTINCT member_id) FROM guerdon.quarantine WHERE {SUSPENDS}")
     return int(count)
 
 

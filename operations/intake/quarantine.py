@@ -195,7 +195,9 @@ def _judge_again(settings: Settings, record_id: int) -> str:
             with transaction(settings.database_url) as cursor:
                 record = _open_record(cursor, record_id)
                 rewards = release_member(cursor, record["shard"], record["member_id"])
-                for held in quarantine.rows(cursor, f"{quarantine.HOLDS} AND member_id = %s", (record["member_id"],)):
+                for held in quarantine.rows(
+                    cursor, f"{quarantine.SUSPENDS} AND member_id = %s", (record["member_id"],)
+                ):
                     quarantine.resolve(cursor, held["id"], "released", None)
                 return f"member {record['member_id']} is judged again: {rewards} reward events"
         except RETRYABLE:  # a worker held a budget that the member takes from, and waited for another of them

@@ -177,7 +177,7 @@ def _begin(holding: Any, number: int, *, keep_losses: bool) -> tuple[Generation,
 def _check_all_are_judged(cursor: Cursor, generation: Generation) -> None:
     """Refuse where what a member has is not known yet on one of the two sides."""
     check_held(cursor, generation)
-    held = quarantine.held(cursor)
+    held = quarantine.suspended_members(cursor)
     if held:
         raise AnswerIsNo(
             f"members are held whose events wait ({', '.join(held[:5])}), so that what they have is not known yet; "

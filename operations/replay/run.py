@@ -113,7 +113,7 @@ def _result(database_url: str, generation: Generation, events: int, seconds: flo
         differing = None
         if generation.base is not None:
             differing = shadows.difference(cursor, generation.number, generation.base)
-        held = shadows.held(cursor, generation)
+        held = shadows.suspended_members(cursor, generation)
     return {
         "generation": generation.number,
         "meaning": generation.meaning,

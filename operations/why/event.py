@@ -202,7 +202,7 @@ def _check_judged(cursor: Cursor, generation: int, shard: int, seq: int) -> None
 def _fold(cursor: Cursor, by: Generation, versions: Versions, member_id: str, seqs: list[int]) -> dict[int, Judged]:
     """Fold a member's history up to the last of `seqs`, ticks and contests included, and explain those."""
     shard = versions.shard
-    held = live_generation.held_at(cursor, by.number, shard, member_id)
+    held = live_generation.suspended_at(cursor, by.number, shard, member_id)
     steps = own_steps(cursor, by.number, shard, member_id) if member_id else []
     of_own = any(step.recorded.occurrence.seq == seqs[-1] for step in steps)
     # a release may come long after, and a tick stands in nobody's chain
@@ -278,7 +278,7 @@ def _waiting(cursor: Cursor, by: Generation, shard: int, recorded: Recorded) -> 
             f"`guerdon quarantine show {records[0]['id']}`"
         )
     else:
-        why = live_generation.held_why(cursor, by.number, shard, member_id)
+        why = live_generation.why_suspended(cursor, by.number, shard, member_id)
         note += f"generation {by.number} holds member {member_id}, as an event could not be judged by it ({why})"
     return {
         **_heading(shard, recorded), "status": "held", "programme": None, "rule_version": None, "log_agrees": None,

@@ -140,8 +140,8 @@ def version_in(schedule: Sequence[Activation], seq: int) -> int:
     return 0 if index < 0 else schedule[index].version
 
 
-def held_why(cursor: Cursor, generation: int, shard: int, member_id: str) -> str:
-    """Return the latest reason for which a generation has held a member."""
+def why_suspended(cursor: Cursor, generation: int, shard: int, member_id: str) -> str:
+    """Return the latest reason for which a generation has suspended a member."""
     (why,) = one(
         cursor,
         """
@@ -154,8 +154,8 @@ def held_why(cursor: Cursor, generation: int, shard: int, member_id: str) -> str
     return str(why)
 
 
-def held_at(cursor: Cursor, generation: int, shard: int, member_id: str) -> frozenset[int]:
-    """Return the seqs at which a member was held, released since or not."""
+def suspended_at(cursor: Cursor, generation: int, shard: int, member_id: str) -> frozenset[int]:
+    """Return the seqs at which a member was suspended, released since or not."""
     cursor.execute(
         """
         SELECT seq FROM guerdon.generation_fact

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.store.generations.generation import Generation
 
 HELD = "member_held"
-"""The kind of a `generation_fact` that names the event from which on a member is held."""
+"""The kind of a `generation_fact` that names the event from which on a member is suspended."""
 
 WON = "contest"
 """The kind of a `generation_fact` that names a winner of a contest."""
@@ -31,7 +31,7 @@ class Facts(NamedTuple):
     """Hold the decisions of a base across members at some source events of one shard."""
 
     held: frozenset[tuple[int, str]] = frozenset()
-    """Where members were held, as (seq, member_id)."""
+    """Where members were suspended, as (seq, member_id)."""
 
     budgets: dict[Asking, LimitUse] = {}  # noqa: RUF012  never changed
     """The awards that a budget has cut, and what was used of it then."""
@@ -60,7 +60,7 @@ def read_facts(cursor: Cursor, base: int, shard: int, after_seq: int, upto_seq: 
         "end": first_pos(cursor, base, shard, upto_seq + 1),
     }
 
-    # holds, cut awards and winners are recorded as facts
+    # suspensions, cut awards and winners are recorded as facts
     cursor.execute(
         """
         SELECT seq, kind, fact FROM guerdon.generation_fact
@@ -116,7 +116,7 @@ CROSS JOIN LATERAL (
 WHERE f.generation = %(generation)s AND f.shard = %(shard)s AND f.kind = 'member_held' AND f.seq <= %(upto)s
   AND r.seq > %(upto)s
 """
-"""The next releases of members who were held at a seq: their events up to it are judged at the release."""
+"""The next releases of members who were suspended at a seq: their events up to it are judged at the release."""
 
 
 def read_redeemed(

@@ -101,7 +101,7 @@ class Shard:
         return before if is_first else 0
 
     def plan(self, member: Member) -> None:
-        """Note when something happens next to a member who has changed; ticks find no member who is held."""
+        """Note when something happens next to a member who has changed; ticks find no suspended member."""
         member_id, state = member.member_id, member.state
         if self.reviewed:
             self.reviewed.pop(member_id, None)

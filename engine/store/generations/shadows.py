@@ -107,8 +107,8 @@ def difference(cursor: Cursor, number: int, other: int) -> int:
     return int(shards)
 
 
-def held(cursor: Cursor, generation: Generation) -> list[str]:
-    """Return the members whom a generation that is not live holds and the live one does not."""
+def suspended_members(cursor: Cursor, generation: Generation) -> list[str]:
+    """Return the members who are suspended in a generation that is not live, and not in the live one."""
     cursor.execute(
         """
         SELECT DISTINCT f.fact->>'member_id' FROM guerdon.generation_fact f

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg2.extensions import parse_dsn
 
@@ -38,6 +38,13 @@ their statements are announced only when another session holds them up.
 """
 
 
+class Statement(NamedTuple):
+    """Hold a statement under way, with its begin by the monotonic clock."""
+
+    begun_s: float
+    query: Any
+
+
 class WatchedConnection(Connection):
     """Be a connection whose statements are watched."""
 
@@ -61,7 +68,7 @@ class WatchedConnection(Connection):
         self.is_serving = application in SERVING
         self.whole_dsn = dsn
         """The complete DSN: the attribute `dsn` hides the password."""
-        self.under_way: tuple[float, Any] | None = None
+        self.under_way: Statement | None = None
         self.announced: dict[str, voice.Announcements] = {}
         """Waits that were announced, by the first words of the statement."""
         self.ask_again_s = 0.0
@@ -74,17 +81,17 @@ class WatchedConnection(Connection):
 
     def commit(self) -> None:
         """Commit, under watch like a statement: a synchronous standby may keep it waiting."""
-        self.under_way = begun = (time.monotonic(), "COMMIT")
+        self.under_way = statement = Statement(time.monotonic(), "COMMIT")
         try:
             super().commit()
         finally:
             self.under_way = None
         if self.announced:
-            self.has_done(begun)
+            self.has_done(statement)
 
-    def has_done(self, begun: tuple[float, Any]) -> None:
+    def has_done(self, statement: Statement) -> None:
         """Note that a statement has succeeded, and announce the end of its wait if the wait was announced."""
-        words = first_words(begun[1])
+        words = first_words(statement.query)
         if (announcements := self.announced.pop(words, None)) is not None:
             voice.say_over(f"{self.who} goes on", time.monotonic() - announcements.begun_s, statement=words)
 
@@ -97,24 +104,24 @@ class WatchedCursor(Cursor):
     def execute(self, query: Any, variables: Any = None) -> None:
         """Execute `query`."""
         connection = self.connection
-        connection.under_way = begun = (time.monotonic(), query)
+        connection.under_way = statement = Statement(time.monotonic(), query)
         try:
             super().execute(query, variables)
         finally:
             connection.under_way = None
         if connection.announced:
-            connection.has_done(begun)
+            connection.has_done(statement)
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         """Copy to or from `file`."""
         connection = self.connection
-        connection.under_way = begun = (time.monotonic(), sql)
+        connection.under_way = statement = Statement(time.monotonic(), sql)
         try:
             super().copy_expert(sql, file, size)
         finally:
             connection.under_way = None
         if connection.announced:
-            connection.has_done(begun)
+            connection.has_done(statement)
 
 
 def first_words(query: Any) -> str:
@@ -157,32 +164,32 @@ class _Watcher:
 def look(connections: Iterable[WatchedConnection]) -> None:
     """Announce the statements that have waited for long."""
     for connection in connections:
-        under_way = connection.under_way
-        if under_way is None:
+        statement = connection.under_way
+        if statement is None:
             continue
 
-        now_s, (begun_s, query) = time.monotonic(), under_way
-        if now_s - begun_s < AGAIN_S or now_s < connection.ask_again_s:
+        now_s = time.monotonic()
+        if now_s - statement.begun_s < AGAIN_S or now_s < connection.ask_again_s:
             continue
 
         # repeated attempts at one statement are one wait
-        words = first_words(query)
+        words = first_words(statement.query)
         announcements = connection.announced.get(words)
         if announcements is None or announcements.is_over(now_s):
-            announcements = voice.Announcements(begun_s)
+            announcements = voice.Announcements(statement.begun_s)
         if announcements.is_due(now_s):
             connection.ask_again_s = now_s + ASK_EVERY_S
-            _announce(connection, under_way, words, announcements)
+            _announce(connection, statement, words, announcements)
 
 
 def _announce(
-    connection: WatchedConnection, under_way: tuple[float, Any], words: str, announcements: voice.Announcements
+    connection: WatchedConnection, statement: Statement, words: str, announcements: voice.Announcements
 ) -> None:
     """Announce a statement with its reason, unless it is done by now or is the long work of a command."""
     from engine.store.session.blockers import ask  # noqa: PLC0415  that module needs the one that makes our connections
 
     wait = ask(connection.whole_dsn, connection.get_backend_pid(), **connection.place())
-    if connection.under_way is not under_way or not (wait.is_held_up or connection.is_serving):
+    if connection.under_way is not statement or not (wait.is_held_up or connection.is_serving):
         return
 
     now_s = time.monotonic()

@@ -366,7 +366,7 @@ def test_long_work_is_asked_about_seldom_and_becomes_a_wait_as_soon_as_somebody_
     with closing(connect(of_two_hosts, application="guerdon verify")) as connection, capture_logs() as lines:
         assert isinstance(connection, watched.WatchedConnection)
         watched._WATCHER._connections.discard(connection)  # noqa: SLF001  only this test looks at it
-        connection.under_way = (now_s, "SELECT all of it")
+        connection.under_way = watched.Statement(now_s, "SELECT all of it")
         for now_s in range(1_000, 1_060):  # noqa: B007  the clock reads it
             watched.look([connection])
         connection.under_way = None
