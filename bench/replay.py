@@ -108,7 +108,7 @@ def _replayed(url: str, request: Request) -> float:
     empty = replay(url, Request(request.programme, 0, 1)) if request.programme else None
     version = None if empty is None else empty["rule_version"]
     with as_owner(url) as connection, connection, connection.cursor() as cursor:
-        generation = shadows.get(cursor, shadows.create(cursor, 1, version, (None, None)))
+        generation = shadows.get(cursor, shadows.create(cursor, 1, version))
         cursor.execute("SELECT pg_switch_wal()")
     begun = time.perf_counter()
     folded = fold_on(url, generation, request.cores)

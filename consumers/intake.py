@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from engine.intake import admit
 from engine.intake.batch import Admitted, SetAside, admitted_from
 from engine.live.in_a_row import IN_A_ROW_MAX, ours
-from engine.store.cursor import one
+from engine.store import digest_secret
 from engine.store.database import transaction
 from engine.store.generations.live_generation import writable
 from engine.store.programmes import active
-from engine.store.session.failures import StepFailed, is_data, told
+from engine.store.session.failures import StepFailed, error_line, is_data
 from schemas.codec import Decoder
 from schemas.errors import AnswerIsNo, CannotGoOn
 from schemas.events import key_of
@@ -92,7 +92,7 @@ class Intake:
                 where = f"{topic} partition {partition}, offset {offset}"
                 what = f"{self._failed_in_a_row} messages in a row cannot be read"
                 raise ours(what, StepFailed(stage, error), where) from error
-            return SetAside(stage, Reason.FAILED, told(error), topic, partition, offset, value, event, schema_id)
+            return SetAside(stage, Reason.FAILED, error_line(error), topic, partition, offset, value, event, schema_id)
         self._failed_in_a_row = 0
         record.topic = topic
         record.partition = partition
@@ -127,7 +127,7 @@ def make_intake(settings: Settings, writer_schemas: WriterSchemas, time: Databas
     with transaction(settings.database_url) as cursor:
         writable(cursor)
         programme = active(cursor)
-        (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
+        secret = digest_secret.read(cursor)
     if programme is None:
         raise AnswerIsNo(
             "no programme is active, so nothing can be judged; run `guerdon programme activate FILE` first"

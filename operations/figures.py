@@ -45,7 +45,7 @@ def read(cursor: Cursor, *, publishes: bool = True) -> Figures:
     return Figures(
         quarantine.counts(cursor),
         stopped,
-        quarantine.count_held(cursor),
+        quarantine.count_suspended(cursor),
         _tick_delay_s(cursor),
         _pairs(cursor, "SELECT projection, sum(lag)::bigint FROM reward.freshness GROUP BY projection"),
         publication.lag(cursor) if publishes else None,

@@ -75,7 +75,7 @@ def overview(settings: Settings) -> Overview:
             SELECT extract(epoch FROM clock_timestamp() - max(recorded_at))::float FROM guerdon.shard_head WHERE seq > 0
             """,
         )
-        aside, held = quarantine.counts(cursor), quarantine.count_held(cursor)
+        aside, held = quarantine.counts(cursor), quarantine.count_suspended(cursor)
         return Overview(_workers(cursor), recorded_s, aside, held, *meanings.live(cursor))
 
 

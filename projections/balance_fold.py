@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Balance(Struct, frozen=True):
-    """Hold the amounts of the view `reward.member_balance` for one member and unit (docs: the ledger's identities).
+    """Hold a row of the view `reward.member_balance`: the amounts of one member in one unit.
 
-    `next_expiry_amount` of the active points lapse at `next_expiry_at_ms`, in ms since 1970, before any others do.
+    The next expiry takes `next_expiry_amount` of the active amount at `next_expiry_at_ms`, in ms since 1970.
     """
 
     granted: int = 0
@@ -35,25 +35,33 @@ class Balance(Struct, frozen=True):
 
 
 def fold_balances(rows: Iterable[tuple[str, RewardEvent]]) -> dict[tuple[str, str], Balance]:
-    """Return the balance of each (member_id, unit) that anything moved in, after all of `rows` (member_id, event)."""
+    """Return the balance of each (member_id, unit) with movements, after all `rows` (member_id, event)."""
     accounts: dict[tuple[str, str], dict[str, int]] = {}
     lapsing: dict[tuple[str, str], dict[int, int]] = {}
     for member_id, reward in rows:
         posting = reward.posting
         if posting.debit is None or posting.credit is None:
             continue
+
+        # every movement takes from one account and adds to another
         sums = accounts.setdefault((member_id, posting.unit), dict.fromkeys(ACCOUNTS, 0))
         sums[posting.debit] -= reward.amount
         sums[posting.credit] += reward.amount
+
+        # the active amount by the instant at which it lapses
         if reward.expires_at_ms is not None:
             amounts = lapsing.setdefault((member_id, posting.unit), {})
             change = reward.amount * ((posting.credit == "active") - (posting.debit == "active"))
             amounts[reward.expires_at_ms] = amounts.get(reward.expires_at_ms, 0) + change
+
     return {owner: _balance(sums, lapsing.get(owner, {})) for owner, sums in accounts.items()}
 
 
 def _balance(sums: dict[str, int], lapsing: dict[int, int]) -> Balance:
+    """Return a balance from the sums of the accounts and from the active amounts by expiry (ms)."""
     next_ms = min((at_ms for at_ms, amount in lapsing.items() if amount), default=None)
+
+    # `issued` and `debt` are the accounts that stand below 0
     return Balance(
         granted=-sums["issued"],
         pending=sums["pending"],

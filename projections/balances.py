@@ -1,4 +1,4 @@
-"""Project the members' balances: the sum over their accounts, per unit, and how much of it lapses when."""
+"""Project the members' balances: the sums of their accounts by unit, and when the active amount lapses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
     """Add the movements in `projection_range` to the balances of `build`, each member's in one update.
 
     Rows are written in the order of the primary key, so two processes that fold different shards never wait crosswise.
-    They are summed by the way they went first, of which a member has few: a sum a row instead of one an account.
+    Movements are first summed by their way, which is a pair of accounts. A member has few ways, so a row costs one sum
+    instead of one for each account.
     """
     where = {"build": build, "generation": generation}
     if is_first:
@@ -63,8 +64,8 @@ WITH way AS MATERIALIZED (
 INSERT INTO guerdon.member_balance (build, shard, member_id, unit, {_NAMES})
 SELECT %(build)s, shard, member_id, unit, {_SUMS} FROM way
 GROUP BY shard, member_id, unit ORDER BY shard, member_id, unit
-"""  # noqa: S608  constants of this module
-"""What is new in both tables; the log is read once for them."""
+"""
+"""Fill both tables of a new build, and read the log once."""
 
 _ADD = f"""
 WITH way AS (
@@ -80,8 +81,8 @@ WITH way AS (
     ON CONFLICT (build, shard, member_id, unit, era) DO UPDATE SET changes = b.changes + 1, {_ADDED}
 )
 SELECT coalesce(sum(lapsing), 0) > 0 FROM moved
-"""  # noqa: S608  as above
-"""Add to balances; whether anything of it lapses: what does not pays nothing for it."""
+"""
+"""Add to balances, and return whether anything of the movements lapses: others pay nothing for expiry."""
 
 _ADD_EXPIRY = f"""
 MERGE INTO guerdon.member_expiry x
@@ -101,18 +102,18 @@ WHEN MATCHED AND x.active + m.active = 0 THEN DELETE
 WHEN MATCHED THEN UPDATE SET changes = x.changes + 1, active = x.active + m.active
 WHEN NOT MATCHED THEN INSERT (build, shard, member_id, unit, expires_at, active)
      VALUES (%(build)s, m.shard, m.member_id, m.unit, m.expires_at, m.active)
-"""  # noqa: S608  as above
-"""Add to how much lapses when; what falls to 0 is deleted, or a reader would walk over all that ever lapsed."""
+"""
+"""Add to the amounts by expiry; a row at 0 is deleted, or a reader would walk over everything that ever lapsed."""
 
 
 def clear(cursor: Cursor, build: int) -> None:
-    """Delete the rows of `build`, which no view reads."""
+    """Delete the rows of `build`; no view reads them."""
     cursor.execute("DELETE FROM guerdon.member_balance WHERE build = %s", (build,))
     cursor.execute("DELETE FROM guerdon.member_expiry WHERE build = %s", (build,))
 
 
 def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
-    """Return the first balance that is not the sum of the log up to the cursor, in a sentence; None where all are."""
+    """Return a sentence about the first balance that is not the sum of the log up to the cursor; None: all are."""
     cursor.execute(
         f"""
         SELECT member_id, unit, coalesce(b.sums, '{{}}'), coalesce(f.sums, '{{}}')
@@ -133,12 +134,13 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
         ) f USING (shard, member_id, unit)
         WHERE b.sums IS DISTINCT FROM f.sums
         ORDER BY 1, 2 LIMIT 1
-        """,  # noqa: S608  constants of this package
+        """,
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()
     if row is None:
         return _expiry_difference(cursor, build, generation, shards)
+
     member_id, unit, projected, folded = row
     return (
         f"member {member_id}, {unit}: the projection says {_accounts(projected)} and the log says {_accounts(folded)}; "
@@ -147,6 +149,7 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
 
 
 def _expiry_difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
+    """Return a sentence about the first amount by expiry that is not that of the log; None: all are."""
     cursor.execute(
         f"""
         SELECT member_id, unit, to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
@@ -162,12 +165,13 @@ def _expiry_difference(cursor: Cursor, build: int, generation: int, shards: Sequ
         ) f USING (shard, member_id, unit, expires_at)
         WHERE x.active IS DISTINCT FROM f.active
         ORDER BY member_id, unit, expires_at LIMIT 1
-        """,  # noqa: S608  constants of this package
+        """,
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()
     if row is None:
         return None
+
     member_id, unit, expires_at, projected, folded = row
     return (
         f"member {member_id}, {unit}: the projection says that {projected} lapse at {expires_at} and the log says "
@@ -176,6 +180,7 @@ def _expiry_difference(cursor: Cursor, build: int, generation: int, shards: Sequ
 
 
 def _accounts(sums: list[int]) -> str:
+    """Return the accounts that are not 0 in words."""
     if not sums:
         return "nothing"
     return ", ".join(f"{account} {amount}" for account, amount in zip(ACCOUNTS, sums, strict=True) if amount)

@@ -1,4 +1,4 @@
-"""Fold a whole log into a new build: some shards each, on as many connections as there are cores for it."""
+"""Fold a whole log into a new build on several connections, each with some of the shards."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from engine.store.cursor import Connection
 
 CORES = 2
-"""How many processes of PostgreSQL fold at once, unless somebody says otherwise."""
+"""The number of PostgreSQL's processes that fold at once, by default."""
 
 READ_THROUGH = 4
-"""A log of at most so many ranges is read from end to end for each: faster than by its index, shard by shard."""
+"""The most ranges of a log that is read from end to end for each: faster than by its index, shard by shard."""
 
 
 class Folders:
-    """Fold `build` up to where its log ended when it was begun; all the work is PostgreSQL's.
+    """Fold `build` up to the end that its log had at the beginning; all the work is PostgreSQL's.
 
-    A thread here waits for a connection of its own. Leaving the context ends all of them, whatever they are at.
+    Each thread waits for a connection of its own. Leaving the context ends all of them, whatever they do.
 
     Args:
-        database_url: where.
-        build: a new one, of which nothing is folded.
-        positions: how many positions there are to fold, in all shards.
-        progress: is told how many are folded and how many there are, by one thread at a time.
+        database_url: of the database.
+        build: a new build, without rows.
+        positions: the number of positions to fold, in all shards.
+        progress: called with the numbers of folded and of all positions, by one thread at a time.
     """
 
     def __init__(self, database_url: str, build: int, positions: int, progress: Callable[[int, int], None]) -> None:
@@ -52,14 +52,14 @@ class Folders:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End what is still folding."""
+        """End the folds that still run."""
         self._stop.set()
         for connection in self._connections:
             with suppress(psycopg2.Error):  # closed by its thread
                 connection.cancel()
 
     def fold(self, cores: int) -> int:
-        """Fold with `cores` connections and return how many positions that were; what comes meanwhile is left."""
+        """Fold with `cores` connections and return the number of positions; later positions are left."""
         size = -(-SHARDS // cores)
         parts = [range(first, min(first + size, SHARDS)) for first in range(0, SHARDS, size)]
         with ThreadPoolExecutor(len(parts)) as pool:
@@ -72,7 +72,8 @@ class Folders:
         return self._done
 
     def _fold(self, shards: Sequence[int]) -> None:
-        """Fold some shards, range by range, until a range is not full: what is left then is little."""
+        """Fold some shards, range by range, until a range is not full: then little is left."""
+        # a short log is read from end to end, a long one by its index
         ranges_max = runner.POSITIONS_MAX * SHARDS
         is_wide = self._positions <= READ_THROUGH * ranges_max
         url = self._database_url
@@ -80,6 +81,7 @@ class Folders:
             runner.connect_to_rebuild(url) if is_wide else runner.connect_to_project(url, NO_LIMIT)
         ) as connection:
             self._connections.append(connection)
+
             moved = runner.POSITIONS_MAX
             while moved >= runner.POSITIONS_MAX and not self._stop.is_set():
                 moved = runner.advance(connection, [self._build], shards=shards)

@@ -1,7 +1,7 @@
-"""Fold around what cannot be folded: set the culprit aside alone, and let everything else be projected.
+"""Fold around rows that cannot be folded: set them aside alone, and project everything else.
 
-What is set aside is one member's part of one source event, in one projection: who reads a view sees all of an event or
-nothing of it, and of a tick, which moves many members at once, only the one is left out whose rows cannot be taken.
+One member's part of one source event is set aside, in one projection. So a reader of a view sees all of an event or
+nothing of it, and of a tick, which moves many members at once, only the member whose rows fail is left out.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
 
     Fold = Callable[[bool], None]
-    """Fold what `projection_range` holds of a build; told whether the build has nothing of these shards yet."""
+    """Fold a build's ranges in `projection_range`; the argument says whether it has no rows of these shards."""
 
 IN_A_ROW_MAX = 20
-"""So many in a row are set aside at most: where nothing can be folded any more, the fault is not in the events."""
+"""The most pieces in a row that are set aside: where nothing can be folded, the fault is not in the events."""
 
 REASON_MAX = 500
-"""Characters of an error that are kept: PostgreSQL quotes what it refuses."""
+"""The most characters of an error that are kept: PostgreSQL quotes the values that it refuses."""
 
 
 class Gap(NamedTuple):
-    """Name what one projection does not have, and why."""
+    """Hold a piece that one projection lacks, and the reason."""
 
     shard: int
     first_pos: int
@@ -44,7 +44,7 @@ class Gap(NamedTuple):
 
 
 class ProjectionPaused(ServiceUnreachable):
-    """Say that too much in a row could not be folded; `moved` positions of the other projections were."""
+    """Say that too many pieces in a row could not be folded; the other projections have moved by `moved` positions."""
 
     def __init__(self, name: str, last: Gap) -> None:
         super().__init__(
@@ -55,7 +55,7 @@ class ProjectionPaused(ServiceUnreachable):
         self.moved = 0
 
 
-class Range(NamedTuple):
+class ShardRange(NamedTuple):
     """Hold the positions of a shard after `after`, up to `upto`."""
 
     shard: int
@@ -74,15 +74,15 @@ class Piece(NamedTuple):
 
 @dataclass
 class Halving:
-    """Fold the ranges of one build, in halves wherever a fold fails, until what fails is one piece alone.
+    """Fold the ranges of one build, halved wherever a fold fails, until only single pieces fail.
 
     Args:
         cursor: in a transaction that holds the build's cursors.
         name: of the projection.
-        build: whose ranges stand in `projection_range`.
-        generation: whose log is folded.
-        fold: folds what stands there.
-        in_a_row: how many pieces before these were set aside with nothing folded between.
+        build: its ranges stand in `projection_range`.
+        generation: its log is folded.
+        fold: folds the ranges of the build in `projection_range`.
+        in_a_row: the number of pieces that were set aside since the last successful fold.
     """
 
     cursor: Cursor
@@ -94,15 +94,17 @@ class Halving:
     gaps: list[Gap] = field(default_factory=list)
 
     def run(self) -> list[Gap]:
-        """Fold all that can be folded and return what was set aside; `projection_range` is afterwards what it was.
+        """Fold everything that can be folded, return the gaps, and leave `projection_range` as it was.
 
         Raises:
-            ProjectionPaused: too much in a row would be set aside; then nothing is, and nothing is folded.
+            ProjectionPaused: too many pieces in a row fail; then none is set aside, and nothing is folded.
         """
         self.cursor.execute(
             "SELECT shard, after_pos, upto_pos FROM projection_range WHERE build = %s ORDER BY shard", (self.build,)
         )
-        ranges = [Range(*row) for row in self.cursor.fetchall()]
+        ranges = [ShardRange(*row) for row in self.cursor.fetchall()]
+
+        # all of the build, or nothing of it
         self.cursor.execute("SAVEPOINT before_build")
         try:
             self._fold_shards(ranges)
@@ -111,11 +113,13 @@ class Halving:
             self._set([])
             raise
         self.cursor.execute("RELEASE SAVEPOINT before_build")
+
         self._set(ranges)
         self._note()
         return self.gaps
 
-    def _fold_shards(self, ranges: Sequence[Range]) -> None:
+    def _fold_shards(self, ranges: Sequence[ShardRange]) -> None:
+        """Fold ranges at once; if that fails, halve the shards, and within one shard the pieces."""
         error = self._try(ranges)
         if error is None:
             return
@@ -127,17 +131,18 @@ class Halving:
             self._fold_pieces(ranges[0].shard, self._pieces(ranges[0]), error)
 
     def _fold_pieces(self, shard: int, pieces: Sequence[Piece], error: Exception) -> None:
-        """Fold what of `pieces` can be folded; `error` is what came of all of them together."""
+        """Fold those of `pieces` that can be folded; together they have failed with `error`."""
         if len(pieces) == 1:
             self._set_aside(shard, pieces[0], error)
             return
         middle = len(pieces) // 2
         for half in (pieces[:middle], pieces[middle:]):
-            failed = self._try([Range(shard, half[0].first - 1, half[-1].last)])
+            failed = self._try([ShardRange(shard, half[0].first - 1, half[-1].last)])
             if failed is not None:
                 self._fold_pieces(shard, half, failed)
 
-    def _try(self, ranges: Sequence[Range]) -> Exception | None:
+    def _try(self, ranges: Sequence[ShardRange]) -> Exception | None:
+        """Fold ranges and return None, or undo the fold and return the error of their data."""
         self._set(ranges)
         self.cursor.execute("SAVEPOINT before_fold")
         try:
@@ -151,7 +156,8 @@ class Halving:
         self.in_a_row = 0
         return None
 
-    def _set(self, ranges: Sequence[Range]) -> None:
+    def _set(self, ranges: Sequence[ShardRange]) -> None:
+        """Let `projection_range` have just these ranges of the build."""
         self.cursor.execute("DELETE FROM projection_range WHERE build = %s", (self.build,))
         execute_values(
             self.cursor,
@@ -159,7 +165,8 @@ class Halving:
             [(self.build, *each) for each in ranges],
         )
 
-    def _pieces(self, of: Range) -> list[Piece]:
+    def _pieces(self, of: ShardRange) -> list[Piece]:
+        """Return the pieces of a range: runs of positions with the same source event and member."""
         self.cursor.execute(
             """
             SELECT seq, member_id, pos FROM guerdon.reward_event
@@ -181,7 +188,7 @@ class Halving:
         self.gaps.append(gap)
 
     def _note(self) -> None:
-        """Keep what was set aside, and how much of it came last, in the transaction of the fold."""
+        """Write the gaps, and the number of the last ones in a row, in the transaction of the fold."""
         execute_values(
             self.cursor,
             """
@@ -189,6 +196,7 @@ class Halving:
             """,
             [(self.build, *gap) for gap in self.gaps],
         )
+
         if self.in_a_row:
             self.cursor.execute(
                 """
@@ -202,25 +210,26 @@ class Halving:
 
 
 def _reason(error: Exception) -> str:
-    said = str(error).strip().partition("\n")[0].replace("\x00", "")
+    """Return the first line of an error for `projection_gap`; an error of Python comes with its class."""
+    words = str(error).strip().partition("\n")[0].replace("\x00", "")
     if not isinstance(error, psycopg2.Error):
-        said = f"{type(error).__name__}: {said}"
-    return said if len(said) <= REASON_MAX else said[:REASON_MAX] + " …"
+        words = f"{type(error).__name__}: {words}"
+    return words if len(words) <= REASON_MAX else words[:REASON_MAX] + " …"
 
 
 def end_streak(cursor: Cursor, build: int) -> None:
-    """Say that something of `build` was folded: what is set aside from now on is counted anew."""
+    """Note a successful fold of `build`: its gaps in a row are counted from 0 again."""
     cursor.execute("DELETE FROM guerdon.projection_streak WHERE build = %s", (build,))
 
 
 def clear(cursor: Cursor, build: int) -> None:
-    """Forget what was set aside of `build`, whose rows are deleted."""
+    """Forget the gaps of `build`; the caller deletes its rows."""
     cursor.execute("DELETE FROM guerdon.projection_gap WHERE build = %s", (build,))
     end_streak(cursor, build)
 
 
 def is_folded(rows: str) -> str:
-    """Return as a condition in SQL that `rows`, an alias with `shard` and `pos`, was not set aside of %(build)s."""
+    """Return the SQL condition that a row of alias `rows`, with `shard` and `pos`, lies in no gap of %(build)s."""
     return f"""
         NOT EXISTS (
             SELECT FROM guerdon.projection_gap g

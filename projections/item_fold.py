@@ -1,4 +1,4 @@
-"""Fold reward events into what members hold in memory, as `projections.items` does in SQL."""
+"""Fold reward events into the items of members in memory, as `projections.items` does in SQL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _STATUS = {"released": "active", "used": "used", "revoked": "revoked", "expired": "expired"}
 
 
-class HeldItem(Struct, frozen=True):
+class ItemRow(Struct, frozen=True):
     """Hold a row of the view `reward.member_reward`; times in ms since 1970."""
 
     member_id: str
@@ -28,26 +28,36 @@ class HeldItem(Struct, frozen=True):
     expires_at_ms: int | None
 
 
-def fold_items(rows: Iterable[tuple[str, RewardEvent]]) -> dict[bytes, HeldItem]:
-    """Return what became of each coupon, gift, badge and benefit after all of `rows` (member_id, event), by its lot."""
-    held: dict[bytes, HeldItem] = {}
+def fold_items(rows: Iterable[tuple[str, RewardEvent]]) -> dict[bytes, ItemRow]:
+    """Return each coupon, gift, badge and benefit by its lot, with its status after all `rows` (member_id, event)."""
+    items: dict[bytes, ItemRow] = {}
     for member_id, reward in rows:
         posting = reward.posting
         if posting.unit not in ITEM_UNITS or posting.item is None or posting.type == "reward.refused":
             continue
+
+        # the first event of a lot makes its row, later ones change the status alone
         lot = reward.lot or reward.reward_key
         status = _status_after(reward)
-        if lot in held:
-            held[lot] = structs.replace(held[lot], status=status)
+        if lot in items:
+            items[lot] = structs.replace(items[lot], status=status)
         else:
-            when = (reward.occurred_at_ms, reward.expires_at_ms)
-            held[lot] = HeldItem(member_id, posting.unit, posting.item, reward.amount, status, *when)
-    return held
+            items[lot] = ItemRow(
+                member_id=member_id,
+                unit=posting.unit,
+                item=posting.item,
+                amount=reward.amount,
+                status=status,
+                granted_at_ms=reward.occurred_at_ms,
+                expires_at_ms=reward.expires_at_ms,
+            )
+    return items
 
 
 def _status_after(reward: RewardEvent) -> str:
+    """Return the status of an item after a reward event about it."""
     verb = reward.posting.type.partition(".")[2]
-    if verb == "ended":  # a benefit that is taken before its time, or that had none, was not waited for
+    if verb == "ended":  # a benefit that ends before its time, or has none, was revoked
         lapsed = reward.expires_at_ms is not None and reward.occurred_at_ms >= reward.expires_at_ms
         return "expired" if lapsed else "revoked"
     waits = reward.available_at_ms is not None and reward.available_at_ms > reward.occurred_at_ms

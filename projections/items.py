@@ -1,4 +1,4 @@
-"""Project what members hold: each coupon, gift, badge and benefit, and what has become of it."""
+"""Project the items of members: each coupon, gift, badge and benefit with its status."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
-    """Add the items granted in `projection_range` to `build`, and let the last movement of each say its status.
+    """Add the items granted in `projection_range` to `build`; the last movement of an item says its status.
 
-    Of an item that was granted before the range only the status is taken: the rest stands in its row.
+    An item from before the range has a row already, of which only the status changes.
     """
     change = "" if is_first else "ON CONFLICT (build, shard, member_id, lot) DO UPDATE SET status = excluded.status"
     cursor.execute(
@@ -33,29 +33,29 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
         WHERE r.build = %(build)s
         ORDER BY e.shard, e.member_id, e.lot, e.pos
         {change}
-        """,  # noqa: S608  a constant of this function
+        """,
         {"build": build, "generation": generation},
     )
 
 
 def clear(cursor: Cursor, build: int) -> None:
-    """Delete the rows of `build`, which no view reads."""
+    """Delete the rows of `build`; no view reads them."""
     cursor.execute("DELETE FROM guerdon.member_reward WHERE build = %s", (build,))
 
 
 def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
-    """Return the first item that is not what the log up to the cursor says, in a sentence; None where all are."""
+    """Return a sentence about the first item that is not as the log up to the cursor says; None: all are."""
     cursor.execute(
         f"""
-        SELECT coalesce(p.member_id, f.member_id), coalesce(p.item, f.item), p.told, f.told
+        SELECT coalesce(p.member_id, f.member_id), coalesce(p.item, f.item), p.line, f.line
         FROM (
             SELECT shard, member_id, lot, item,
-                   concat_ws(' ', amount, unit, item, status, granted_at, expires_at) AS told
+                   concat_ws(' ', amount, unit, item, status, granted_at, expires_at) AS line
             FROM guerdon.member_reward WHERE build = %(build)s AND coalesce(shard = ANY(%(shards)s), true)
         ) p
         FULL JOIN (
             SELECT shard, member_id, lot, item,
-                   concat_ws(' ', amount, unit, item, last, occurred_at, expires_at) AS told
+                   concat_ws(' ', amount, unit, item, last, occurred_at, expires_at) AS line
             FROM (
                 SELECT DISTINCT ON (e.shard, e.member_id, e.lot) e.*,
                        last_value(e.status) OVER (PARTITION BY e.shard, e.member_id, e.lot ORDER BY e.pos
@@ -67,13 +67,14 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
                 ORDER BY e.shard, e.member_id, e.lot, e.pos
             ) folded
         ) f USING (shard, member_id, lot)
-        WHERE p.told IS DISTINCT FROM f.told
+        WHERE p.line IS DISTINCT FROM f.line
         ORDER BY 1, 2 LIMIT 1
-        """,  # noqa: S608  constants of this package
+        """,
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()
     if row is None:
         return None
+
     member_id, item, projected, folded = row
     return sentence(f"member {member_id}, {item}", projected, folded, "member_reward")

@@ -1,4 +1,4 @@
-"""Project the points that members gain a day, from which the leaderboard's months and all time are added up."""
+"""Project the points that members gain each day; the leaderboard adds months and all time up from days."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BY_KEY = """
     CROSS JOIN LATERAL (
         SELECT * FROM guerdon.reward_event e
         WHERE e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
-        OFFSET 0  -- else PostgreSQL, where it believes that few rows are of the type, reads the log from its beginning
+        OFFSET 0  -- without it PostgreSQL, where it expects few rows of the type, reads the log from its beginning
     ) e
 """
 _CHANGES = newest(
@@ -40,7 +40,7 @@ _GAINED = "e.unit = 'points' AND e.type IN ('points.granted', 'points.reversed')
 
 
 def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
-    """Add the points granted and reversed in `projection_range` to `build`, by the local day on which they were."""
+    """Add the points granted and reversed in `projection_range` to `build`, by their local days."""
     add, rewards, changes = ("", _READ_THROUGH, "0") if is_first else (_ADD, _BY_KEY, f"coalesce({_CHANGES}, 0)")
     cursor.execute(
         f"""
@@ -53,18 +53,18 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
             GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
         ) f
         {add}
-        """,  # noqa: S608  constants of this module
+        """,
         {"build": build, "generation": generation},
     )
 
 
 def clear(cursor: Cursor, build: int) -> None:
-    """Delete the rows of `build`, which no view reads."""
+    """Delete the rows of `build`; no view reads them."""
     cursor.execute("DELETE FROM guerdon.points_day WHERE build = %s", (build,))
 
 
 def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
-    """Return the first day that is not what the log up to the cursor says, in a sentence; None where all are."""
+    """Return a sentence about the first day that is not as the log up to the cursor says; None: all are."""
     cursor.execute(
         f"""
         SELECT member_id, day, p.value, f.value
@@ -81,12 +81,13 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
             WHERE e.generation = %(generation)s AND {_GAINED} AND {is_folded("e")} GROUP BY 1, 2, 3
         ) f USING (shard, day, member_id)
         WHERE (p.value, p.reached_at) IS DISTINCT FROM (f.value, f.reached_at) ORDER BY member_id, day LIMIT 1
-        """,  # noqa: S608  as above
+        """,
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()
     if row is None:
         return None
+
     member_id, day, projected, folded = row
     return (
         f"member {member_id}, points of {day}: the projection says {projected} and the log says {folded}, "

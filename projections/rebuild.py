@@ -1,4 +1,4 @@
-"""Build a projection anew beside the one that is read, and switch when it has caught up."""
+"""Build a projection again beside the one that the views read, and switch when it has caught up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 REBUILD_LOCK = 0x6275_696C
-"""Advisory lock, held by a rebuild to its end: a second one would clear away what the first is folding."""
+"""Advisory lock of a rebuild, held to its end: a second rebuild would clear away the first one's rows."""
 
 
 def rebuild(
@@ -33,18 +33,24 @@ def rebuild(
 ) -> int:
     """Fold the whole log into a new build of `name`, let the views read it, and return the number of positions.
 
-    Readers go on all the while: until the switch they read the old build, after it the new one, never a mixture. An
-    earlier rebuild that was interrupted is cleared away first. Of PostgreSQL as many processes fold as `cores` says,
-    each some of the shards. `progress` is told how many positions are folded, and how many there were at the start.
+    Readers go on all the while. Until the switch they read the old build, after it the new one, and never a mixture. An
+    earlier rebuild that was interrupted is cleared away first.
+
+    Args:
+        database_url: of the database.
+        name: of the projection.
+        progress: called with the number of folded positions, and the number of positions at the start.
+        cores: the number of PostgreSQL's processes that fold, each some of the shards.
 
     Raises:
         InputError: there is no such projection.
         AnswerIsNo: another rebuild of it is under way.
-        ProjectionPaused: too much in a row cannot be folded; the views go on reading the old build.
+        ProjectionPaused: too many pieces in a row cannot be folded; the views go on reading the old build.
     """
     if name not in PROJECTIONS:
         raise InputError(f'there is no projection "{name}"; there are: {", ".join(PROJECTIONS)}')
     with closing(connect_to_project(database_url, NO_LIMIT)) as connection:
+        # begin a new build, alone
         with connection, connection.cursor() as cursor:
             (number,) = one(cursor, "SELECT hashtext(%s)", (name,))
             other = take_alone(cursor, REBUILD_LOCK, number)
@@ -58,6 +64,8 @@ def rebuild(
                 "SELECT coalesce(sum(pos), 0)::bigint FROM guerdon.generation_head WHERE generation = %s",
                 (generation,),
             )
+
+        # fold the log, then what came meanwhile, then switch and clear the old build away
         with Folders(database_url, build, positions, progress) as folders:
             total = folders.fold(cores)
         while moved := advance(connection, [build]):
@@ -89,10 +97,10 @@ def _begin(cursor: Cursor, name: str, generation: int) -> int:
 
 
 def _switch(folding: Connection, switching: Connection, name: str, generation: int, build: int) -> int:
-    """Let the views read `build` once it is nowhere behind the build that they read now.
+    """Let the views read `build` once it is in no shard behind the build that they read now.
 
-    The old build's cursors are locked until the switch, so that it cannot move on while the new one takes its last
-    steps on a connection of its own: a reader must never see a balance go back.
+    The cursors of the old build are locked until the switch, so that it cannot move on while the new one takes its last
+    steps on another connection. A reader must never see a balance go back.
     """
     moved = 0
     with switching, switching.cursor() as cursor:
@@ -104,8 +112,10 @@ def _switch(folding: Connection, switching: Connection, name: str, generation: i
             (name, generation),
         )
         old = sorted({row[0] for row in cursor.fetchall()})
+
         while _is_behind(cursor, build, old):
             moved += advance(folding, [build])
+
         cursor.execute("UPDATE guerdon.projection_build SET status = 'retired' WHERE build = ANY(%s)", (old,))
         cursor.execute("UPDATE guerdon.projection_build SET status = 'live' WHERE build = %s", (build,))
         if cursor.rowcount != 1:
@@ -135,7 +145,7 @@ def _clear(cursor: Cursor, name: str, generation: int, status: str) -> None:
         (name, generation, status),
     )
     for (build,) in cursor.fetchall():
-        # the cursors first: that waits for a fold under way, and none can begin after it and leave rows behind
+        # the cursors first: this waits for a fold under way, and no later fold can begin and leave rows behind
         cursor.execute("DELETE FROM guerdon.projection_cursor WHERE build = %s", (build,))
         PROJECTIONS[name].clear(cursor, build)
         gaps.clear(cursor, build)

@@ -1,4 +1,4 @@
-"""Fold reward events into who referred whom in memory, as `projections.referrals` does in SQL."""
+"""Fold reward events into referrals in memory, as `projections.referrals` does in SQL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Place = tuple[int, int]
 
 RELEASED = "released"
-"""The reason of the second `referral.attributed` of a referral, which an operator has released."""
+"""The reason of the second `referral.attributed` of a referral that an operator has released."""
 
 
 class ReferralRow(Struct):
@@ -31,8 +31,10 @@ class ReferralRow(Struct):
     qualified_at_ms: int | None = None
 
 
-class _Told(NamedTuple):
-    place: tuple[int, int]
+class _Entry(NamedTuple):
+    """Hold a reward event about a referral; `place` is the shard and seq of its source event."""
+
+    place: Place
     member_id: str
     reward: RewardEvent
 
@@ -40,41 +42,49 @@ class _Told(NamedTuple):
 def fold_referrals(
     rows: Iterable[tuple[Place, str, RewardEvent]], attributions: Mapping[Place, Attribution]
 ) -> list[ReferralRow]:
-    """Return what became of every signup that asked for a referral, after all of `rows`, by referee.
+    """Return every signup that asked for a referral with its status after all `rows`, ordered by referee.
 
-    What the referrer's account tells may come before what the referee's does: the shards have no order among them.
+    Shards have no order among them, so the referrer's events may come before the referee's.
 
     Args:
         rows: (shard and seq, member_id, event).
-        attributions: what was decided, by the place of the source event.
+        attributions: the decisions, by shard and seq of the source event.
     """
-    told = [_Told(*row) for row in rows if row[2].posting.type.startswith("referral.")]
-    rejected = [_row(each, attributions) for each in told if each.reward.posting.type == "referral.rejected"]
+    # the referee's events: rejected, attributed, released by an operator
+    entries = [_Entry(*row) for row in rows if row[2].posting.type.startswith("referral.")]
+    rejected = [_row(each, attributions) for each in entries if each.reward.posting.type == "referral.rejected"]
     attributed: dict[str, ReferralRow] = {}
-    for each in told:
+    for each in entries:
         if each.reward.posting.type == "referral.attributed":
             if each.reward.posting.reason == RELEASED:
                 row = attributed[each.member_id]
                 row.status, row.reason = "attributed", None
             else:
                 attributed[each.member_id] = _row(each, attributions)
-    for each in told:
+
+    # the referrer's events: qualified, voided
+    for each in entries:
         referee = attributed.get(each.reward.posting.item or "")
         if referee is not None and each.reward.posting.type == "referral.qualified":
             referee.qualified_at_ms = each.reward.occurred_at_ms
             referee.status = "qualified" if referee.status == "attributed" else referee.status
         elif referee is not None and each.reward.posting.type == "referral.voided":
             referee.status, referee.reason = "voided", each.reward.posting.reason or referee.reason
+
     return sorted((*rejected, *attributed.values()), key=lambda row: row.referee_id)
 
 
-def _row(told: _Told, attributions: Mapping[Place, Attribution]) -> ReferralRow:
-    posting = told.reward.posting
-    decided = attributions.get(told.place)
+def _row(entry: _Entry, attributions: Mapping[Place, Attribution]) -> ReferralRow:
+    """Return the row of a rejected or attributed referral; only the decision knows the code and the channel."""
+    posting = entry.reward.posting
+    decision = attributions.get(entry.place)
     is_rejected = posting.type == "referral.rejected"
-    status = "rejected" if is_rejected else "attributed" if posting.reason is None else "flagged"
-    attributed_ms = None if is_rejected else told.reward.occurred_at_ms
-    if decided is None:
-        return ReferralRow(told.member_id, posting.item, None, None, status, posting.reason, attributed_ms)
-    known = (decided.referrer_id, decided.code, decided.channel)
-    return ReferralRow(told.member_id, *known, status, posting.reason, attributed_ms)
+    return ReferralRow(
+        referee_id=entry.member_id,
+        referrer_id=posting.item if decision is None else decision.referrer_id,
+        code=None if decision is None else decision.code,
+        channel=None if decision is None else decision.channel,
+        status="rejected" if is_rejected else "attributed" if posting.reason is None else "flagged",
+        reason=posting.reason,
+        attributed_at_ms=None if is_rejected else entry.reward.occurred_at_ms,
+    )

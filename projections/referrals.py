@@ -1,4 +1,4 @@
-"""Project what the log says of referrals, and what they have paid their referrers."""
+"""Project the reward events about referrals, and the rewards of referrers."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _FORWARDED = """
 
 
 def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
-    """Append what `projection_range` says of referrals to `build`, and add up what was paid for them.
+    """Append the events about referrals in `projection_range` to `build`, and add up the rewards of referrers.
 
-    Whose account tells it does not matter: the view puts together what two shards say of one referral.
+    A referral has events of two members in two shards; the view puts them together.
     """
     cursor.execute(
         f"""
@@ -48,9 +48,10 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
           ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
         JOIN guerdon.programme_version v ON v.version = e.rule_version
         WHERE r.build = %(build)s AND e.type IN {_TYPES}
-        """,  # noqa: S608  constants of this module
+        """,
         {"build": build, "generation": generation},
     )
+
     add, changes = ("", "0") if is_first else (_ADD, f"coalesce({_CHANGES}, 0)")
     cursor.execute(
         f"""
@@ -64,22 +65,22 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
             GROUP BY e.shard, e.member_id, e.unit ORDER BY e.shard, e.member_id, e.unit
         ) f
         {add}
-        """,  # noqa: S608  as above
+        """,
         {"build": build, "generation": generation},
     )
 
 
 def clear(cursor: Cursor, build: int) -> None:
-    """Delete the rows of `build`, which no view reads."""
+    """Delete the rows of `build`; no view reads them."""
     cursor.execute("DELETE FROM guerdon.referral_change WHERE build = %s", (build,))
     cursor.execute("DELETE FROM guerdon.referrer_earning WHERE build = %s", (build,))
 
 
 def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
-    """Return the first member of whom the projection says other than the log up to the cursor; None: nobody."""
+    """Return a sentence about the first member whose referrals are not as the log up to the cursor says, or None."""
     cursor.execute(
         f"""
-        WITH told AS (
+        WITH projected AS (
             SELECT member_id, concat_ws(' ', type, item, reason, occurred_at) AS line
             FROM guerdon.referral_change WHERE build = %(build)s AND coalesce(shard = ANY(%(shards)s), true)
             UNION ALL
@@ -102,15 +103,16 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
             ) f WHERE amount <> 0
         )
         SELECT coalesce(p.member_id, f.member_id), p.line, f.line
-        FROM (SELECT member_id, line, row_number() OVER (PARTITION BY member_id, line) AS n FROM told) p
+        FROM (SELECT member_id, line, row_number() OVER (PARTITION BY member_id, line) AS n FROM projected) p
         FULL JOIN (SELECT member_id, line, row_number() OVER (PARTITION BY member_id, line) AS n FROM logged) f
           USING (member_id, line, n)
         WHERE p.line IS NULL OR f.line IS NULL ORDER BY 1, 2, 3 LIMIT 1
-        """,  # noqa: S608  as above
+        """,
         {"build": build, "generation": generation, "shards": shards},
     )
     row = cursor.fetchone()
     if row is None:
         return None
+
     member_id, projected, folded = row
     return sentence(f"member {member_id}, referral", projected, folded, "referral")

@@ -1,4 +1,4 @@
-"""Fold the reward log into the projections, each with a cursor of its own, rows and cursor in one transaction."""
+"""Fold the reward log into the projections: each has a cursor, which moves in one transaction with its rows."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 POSITIONS_MAX = 50_000
-"""Positions of one shard that one transaction folds at most, so that a rebuild stays in bounds."""
+"""The most positions of one shard that one transaction folds, so that a rebuild stays in bounds."""
 
 SMALLER = 4
-"""By what the projector divides that after a fold that took longer than PostgreSQL lets it, until it is at the head."""
+"""The divisor of that number after a fold that a time limit has ended, until the projector is at the head."""
 
 IDLE_S = 0.05
-"""How long to wait for a commit of another worker, of which nobody here is told."""
+"""How long to wait for a commit of another worker, which sends no signal here."""
 
 RETRY_S_FIRST = 0.5
 RETRY_S_MAX = 10.0
@@ -52,14 +52,17 @@ class Projection(Protocol):
     def fold(self, cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
         """Fold the ranges of `build` in the temporary table `projection_range (build, shard, after_pos, upto_pos)`.
 
-        `is_first` says that `build` has no rows of these shards yet, so that there is nothing to add to.
+        `is_first` says that `build` has no rows of these shards yet.
         """
 
     def clear(self, cursor: Cursor, build: int) -> None:
         """Delete the rows of `build`."""
 
     def difference(self, cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:
-        """Return the first row of `build` that is not the fold of the log up to its cursor; None: all shards."""
+        """Return a sentence about the first row of `build` that is not the fold of the log up to its cursor.
+
+        None means that all rows are; `shards` None compares all shards.
+        """
 
 
 PROJECTIONS: dict[str, Projection] = {
@@ -70,7 +73,7 @@ PROJECTIONS: dict[str, Projection] = {
 
 
 def connect_to_project(database_url: str, statement_max: str = ANSWERED_WITHIN) -> Connection:
-    """Open a connection that keeps to the logs' primary keys: the planner knows nothing of the ranges' length."""
+    """Open a connection that keeps to the logs' primary keys, as the planner does not know the ranges' lengths."""
     connection = connect(database_url, application="guerdon projector", statement_max=statement_max)
     with connection, connection.cursor() as cursor:
         keep_to_keys(cursor)
@@ -94,17 +97,23 @@ def advance(
     tell: Callable[[str, Gap], None] = lambda _name, _gap: None,
     most: int | None = None,
 ) -> int:
-    """Fold what `builds` have not seen yet, `most` or POSITIONS_MAX a shard each, and return how many positions it was.
+    """Fold the next positions of `builds` in one transaction, and return their number.
 
-    All in one transaction: a projection more costs its fold and no commit, and the views move together. A range ends
-    where a transaction of the log ended or, where it must be cut, at the last position of a source event: no reader
-    sees half of one. Shards that another process is folding right now are skipped; of a build that a rebuild has
-    cleared away meanwhile there is nothing to fold.
+    One transaction for all builds means that another projection costs no commit, and that the views move together. A
+    range ends where a transaction of the log ended, or where it must be cut, at the last position of a source event, so
+    no reader sees half an event. Shards that another process folds right now are skipped, and so are builds that a
+    rebuild has cleared away.
 
-    What cannot be folded is set aside alone: `tell` is told of it, with the projection's name, once it is committed.
+    Args:
+        connection: from `connect_to_project` or `connect_to_rebuild`.
+        builds: to advance.
+        observe: called at named points, for tests that stop here.
+        shards: to fold.
+        tell: called after the commit with a projection's name and each gap, where rows could not be folded.
+        most: positions of each shard, POSITIONS_MAX by default.
 
     Raises:
-        ProjectionPaused: of one projection too much in a row cannot be folded; the others were advanced.
+        ProjectionPaused: too many pieces of one projection in a row cannot be folded; the others were advanced.
     """
     aside: list[tuple[str, Gap]] = []
     paused: ProjectionPaused | None = None
@@ -112,11 +121,14 @@ def advance(
         behind = _lock_ranges(cursor, builds, shards, most or POSITIONS_MAX)
         if behind:
             observe("before fold")
+
+            # most folds succeed at once; only after a failure each build is folded for itself
             if not _fold_at_once(cursor, behind):
                 connection.rollback()
                 behind = _lock_ranges(cursor, builds, shards, most or POSITIONS_MAX)
                 behind, aside, paused = _fold_around(cursor, behind)
             observe("after fold")
+
             cursor.execute(
                 """
                 UPDATE guerdon.projection_cursor c SET pos = r.upto_pos, as_of = clock_timestamp()
@@ -126,6 +138,7 @@ def advance(
             observe("before project commit")
         connection.commit()
         observe("after project commit")
+
     for name, gap in aside:
         tell(name, gap)
     moved = sum(each.positions for each in behind)
@@ -136,6 +149,8 @@ def advance(
 
 
 class _Behind(NamedTuple):
+    """Hold a build with ranges to fold: their number of positions, and its gaps in a row so far."""
+
     name: str
     build: int
     generation: int
@@ -145,7 +160,7 @@ class _Behind(NamedTuple):
 
 
 def _fold_at_once(cursor: Cursor, behind: Sequence[_Behind]) -> bool:
-    """Fold all ranges; False where the data of one cannot be folded, and the transaction is to be begun anew."""
+    """Fold all ranges; False if the data of one cannot be folded, so that the transaction must be rolled back."""
     try:
         for each in behind:
             PROJECTIONS[each.name].fold(cursor, each.build, each.generation, is_first=each.is_first)
@@ -162,16 +177,24 @@ def _fold_at_once(cursor: Cursor, behind: Sequence[_Behind]) -> bool:
 def _fold_around(
     cursor: Cursor, behind: Sequence[_Behind]
 ) -> tuple[list[_Behind], list[tuple[str, Gap]], ProjectionPaused | None]:
-    """Fold each build for itself, around what cannot be folded.
+    """Fold each build for itself, around rows that cannot be folded.
 
-    Return the builds of which something was folded, what was set aside of which projection, and why one stands still.
+    Returns:
+        the builds that were folded, the gaps with the names of their projections, and the error of a paused one.
     """
     folded: list[_Behind] = []
     aside: list[tuple[str, Gap]] = []
     paused: ProjectionPaused | None = None
     for each in behind:
         fold = partial(_fold, cursor, each)
-        halving = gaps.Halving(cursor, each.name, each.build, each.generation, fold, each.in_a_row)
+        halving = gaps.Halving(
+            cursor=cursor,
+            name=each.name,
+            build=each.build,
+            generation=each.generation,
+            fold=fold,
+            in_a_row=each.in_a_row,
+        )
         try:
             aside += [(each.name, gap) for gap in halving.run()]
             folded.append(each)
@@ -185,10 +208,10 @@ def _fold(cursor: Cursor, behind: _Behind, is_first: bool) -> None:  # noqa: FBT
 
 
 def _lock_ranges(cursor: Cursor, builds: Sequence[int], shards: Sequence[int], most: int) -> list[_Behind]:
-    """Fill `projection_range` with what to fold, hold those cursors, and return the builds that are behind.
+    """Fill `projection_range` with the ranges to fold, lock their cursors, and return the builds that are behind.
 
-    Of each cursor and head the newest version is looked for first: while somebody reads for long, PostgreSQL keeps all
-    others, and to walk past them would soon be all that a fold does (decision 0023).
+    The newest version of each cursor and head is looked for first: PostgreSQL keeps the old versions for a long reader,
+    and a fold would soon do nothing but walk past them (decision 0023).
     """
     cursor.execute(
         """
@@ -229,6 +252,7 @@ def _lock_ranges(cursor: Cursor, builds: Sequence[int], shards: Sequence[int], m
         """,
         {"builds": list(builds), "shards": list(shards), "most": most},
     )
+
     cursor.execute(
         """
         SELECT b.projection, b.build, b.generation, max(r.after_pos) = 0, sum(r.upto_pos - r.after_pos)::bigint,
@@ -261,7 +285,7 @@ def builds_of(cursor: Cursor, generation: int) -> list[int]:
 
 
 def difference(cursor: Cursor, build: int, shards: Sequence[int] | None = None) -> str | None:
-    """Return in a sentence where `build`, or some shards of it, is not the fold of the log; None where it is."""
+    """Return a sentence about the first row of `build`, or of some shards of it, that is not the fold of the log."""
     name, generation = one(
         cursor, "SELECT projection, generation FROM guerdon.projection_build WHERE build = %s", (build,)
     )
@@ -274,7 +298,7 @@ def catch_up(
     tell: Callable[[str, Gap], None] = lambda _name, _gap: None,
     most: int | None = None,
 ) -> int:
-    """Advance every live projection once, and return how many positions that were.
+    """Advance every live projection once, and return the number of positions.
 
     Raises:
         ProjectionPaused: as `advance` does.
@@ -287,7 +311,7 @@ def catch_up(
 
 
 def log_gap(name: str, gap: Gap) -> None:
-    """Say in the worker's log what a projection has not taken, and how to see all of it."""
+    """Write a gap of a projection into the worker's log, with the command that shows all gaps."""
     log.warning(
         "projector sets aside", projection=name, shard=gap.shard, pos=gap.first_pos, seq=gap.seq, member=gap.member_id,
         why=gap.reason, see=f"guerdon projection verify {name}",
@@ -295,13 +319,13 @@ def log_gap(name: str, gap: Gap) -> None:
 
 
 def lag(cursor: Cursor) -> int:
-    """Return how many positions the live projections are behind the log, in all shards."""
+    """Return the number of positions that the live projections are behind the log, in all shards."""
     (behind,) = one(cursor, "SELECT coalesce(sum(lag), 0)::bigint FROM reward.freshness")
     return int(behind)
 
 
 def finish(database_url: str, stop: threading.Event) -> None:
-    """Advance the live projections until they are at the head, or told to stop.
+    """Advance the live projections until they are at the head, or `stop` is set.
 
     Raises:
         ProjectionPaused: one stands still, and the others are at the head.
@@ -314,6 +338,8 @@ def finish(database_url: str, stop: threading.Event) -> None:
                 moved = catch_up(connection, tell=log_gap)
             except ProjectionPaused as error:
                 paused, moved = error, error.moved
+
+            # at the head, or nothing left but a paused projection, or work of another process
             with connection, connection.cursor() as cursor:
                 if not lag(cursor):
                     return
@@ -321,7 +347,7 @@ def finish(database_url: str, stop: threading.Event) -> None:
                     raise paused
                 if moved:
                     patience.over()
-                else:  # another process folds what is left
+                else:  # another process folds the rest
                     patience.wait(partial(who_writes, cursor, "guerdon.projection_cursor"))
             if not moved:
                 stop.wait(IDLE_S)
@@ -330,9 +356,11 @@ def finish(database_url: str, stop: threading.Event) -> None:
 class Projector:
     """Keep the projections at the head, in a thread of its own; all the work is PostgreSQL's.
 
-    `pause_s` is how long to wait between two folds while there is work: the longer, the more updates of one member
-    become one. It may be changed at any time. `why` says what it pauses for, None while it goes on. `folded` is called
-    after each fold with when that began, by the monotonic clock, and how many positions it was.
+    Args:
+        database_url: of the database.
+        pause_s: the wait between two folds while there is work: the longer, the more updates of a member become one.
+        observe: called at named points, for tests that stop here.
+        folded: called after each fold with its begin, by the monotonic clock, and its number of positions.
     """
 
     def __init__(
@@ -345,7 +373,9 @@ class Projector:
     ) -> None:
         self._database_url = database_url
         self.pause_s = pause_s
+        """May be changed at any time."""
         self.why: str | None = None
+        """The error for which the projector pauses; None while it goes on."""
         self._observe = observe
         self._folded = folded
         self._connection: Connection | None = None
@@ -363,7 +393,7 @@ class Projector:
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the transaction under way; where that takes long, without it."""
+        """End after the transaction under way; if that takes long, cancel it."""
         self._stop.set()
         self._wake.set()
         self._thread.join(LEAVE_S)
@@ -373,6 +403,7 @@ class Projector:
         self._thread.join()
 
     def _run(self) -> None:
+        """Follow the log on one connection after the other; after an error, wait longer each time."""
         retry_s = RETRY_S_FIRST
         while not self._stop.is_set():
             begun = time.monotonic()
@@ -382,10 +413,11 @@ class Projector:
                     self._follow(connection)
             except (psycopg2.Error, ServiceUnreachable, InputError) as error:
                 self.why, tell = words_of(error), log.warning
-            except Exception as error:  # noqa: BLE001  a thread that died would leave the views standing, unseen
+            except Exception as error:  # noqa: BLE001  a dead thread would leave the views behind, unnoticed
                 self.why, tell = f"{type(error).__name__}: {error}", log.error
             else:
                 return
+
             if self._stop.is_set():
                 return
             retry_s = RETRY_S_FIRST if time.monotonic() - begun > RETRY_S_MAX else min(2 * retry_s, RETRY_S_MAX)
@@ -393,6 +425,7 @@ class Projector:
             self._stop.wait(retry_s)
 
     def _follow(self, connection: Connection) -> None:
+        """Fold whenever something was committed; after a time limit in smaller steps, until the head is reached."""
         while not self._stop.is_set():
             self._wake.wait(IDLE_S)
             self._wake.clear()
@@ -408,6 +441,7 @@ class Projector:
                 if limit_of(error, connection, time.monotonic() - begun_at):
                     self._most = max(1, self._most // SMALLER)
                 raise
+
             self.why = None
             self._folded(begun_at, moved)
             if moved:

@@ -22,11 +22,11 @@ class TierChange(NamedTuple):
 
 
 def fold_tier_changes(rows: Iterable[tuple[str, RewardEvent, int, str | None]]) -> list[TierChange]:
-    """Return every change of a tier with the tier before it, in the order of coming.
+    """Return every change of a tier with the tier before it, in the order of `rows`.
 
     Args:
-        rows: member_id, the event, when it was recorded, and the lowest level of the programme version that judged it:
-            every member begins there without an event.
+        rows: member_id, the event, when it was recorded (ms), and the lowest level of the programme version that judged
+            it, where every member begins without an event.
     """
     tiers: dict[str, str] = {}
     changes: list[TierChange] = []
@@ -34,8 +34,17 @@ def fold_tier_changes(rows: Iterable[tuple[str, RewardEvent, int, str | None]]) 
         posting = reward.posting
         if posting.type != "tier.changed" or posting.item is None:
             continue
+
         previous = tiers.get(member_id, lowest)
         tiers[member_id] = posting.item
-        when = (reward.occurred_at_ms, recorded_at_ms)
-        changes.append(TierChange(member_id, posting.item, previous, posting.reason, *when))
+        changes.append(
+            TierChange(
+                member_id=member_id,
+                tier=posting.item,
+                previous=previous,
+                reason=posting.reason,
+                occurred_at_ms=reward.occurred_at_ms,
+                recorded_at_ms=recorded_at_ms,
+            )
+        )
     return changes

@@ -15,6 +15,7 @@ from yamllint import linter
 from yamllint.config import YamlLintConfig
 
 from tests.places import ROOT
+from tests.sql_texts import Texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,6 +231,41 @@ def test_the_search_for_impurities_finds(code: str) -> None:
 )
 def test_the_search_for_impurities_lets_pass(code: str) -> None:
     assert not list(impurities(ast.parse(code)))
+
+
+def test_no_value_is_glued_into_sql() -> None:
+    assert Texts(modules(*ORDER)).glued() == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'def f(cursor, at): cursor.execute("SELECT " + at)',
+        'def f(cursor, at): cursor.execute("SELECT %s" % at)',
+        'def f(cursor, at): cursor.execute("SELECT {}".format(at))',
+        'def f(cursor, rows): execute_values(cursor, f"INSERT INTO {rows[0]} VALUES %s", rows)',
+        'def f(cursor):\n    for at in cursor.fetchall():\n        cursor.execute(f"SELECT {at}")',
+        "def f(cursor, *columns): cursor.execute(f\"SELECT {', '.join(c.name for c in columns)}\")",
+        'def f(cursor, table): cursor.copy_expert(f"COPY {table} TO STDOUT", None)\ndef g(x): f(x.cursor, x.name)',
+        'class A:\n    def __init__(self, t): self.t = t\n    def f(self, c): c.execute(f"DROP {self.t}")\nA(input())',
+    ],
+)
+def test_the_search_for_values_in_sql_finds(code: str) -> None:
+    assert Texts([("f.py", ast.parse(code))]).glued()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'TABLE = "t"\ndef f(cursor, at): cursor.execute(f"SELECT FROM {TABLE} WHERE at = %s", (at,))',
+        'def f(cursor, n): cursor.execute(f"SELECT FROM log_g{n:d}")',
+        'def f(cursor, table="t"): cursor.execute(f"DELETE FROM {table}")\ndef g(cursor): f(cursor, "u")',
+        'def f(cursor, name): cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))',
+        'def f(cursor, first):\n    how = "ASC" if first else "DESC"\n    cursor.execute(f"SELECT n ORDER BY n {how}")',
+    ],
+)
+def test_the_search_for_values_in_sql_lets_pass(code: str) -> None:
+    assert not Texts([("f.py", ast.parse(code))]).glued()
 
 
 def test_no_module_is_long_and_no_function_is_longer_than_a_screen() -> None:

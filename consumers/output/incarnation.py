@@ -80,7 +80,9 @@ class Agreement:
             before = incarnations.positions(cursor, generation)
             origin = Origin(*incarnations.database_origin(cursor), topic.name, topic.id)
             by = f"worker on {socket.gethostname()}"
-            name = incarnations.begin(cursor, origin, generation, cause.begins, (cause.why, by), cause.newest)
+            name = incarnations.begin(
+                cursor, origin, generation, cause.begins, why=cause.why, begun_by=by, newest=cause.newest
+            )
         if cause.begins is None:
             log.info("incarnation begins", incarnation=name, why=cause.why)
         else:

@@ -22,7 +22,7 @@ from engine.store.generations.live_generation import version_in
 from engine.store.generations.replay_facts import Facts
 from engine.store.logs import history, source_log
 from engine.store.programmes import load_judge
-from engine.store.session.failures import is_judging
+from engine.store.session.failures import error_line, is_judging
 from schemas.errors import AnswerIsNo
 from schemas.events import Profile, Signup
 from schemas.partitioning import shard_of
@@ -211,8 +211,7 @@ class LogFold(ABC):
         if not member.state.suspended_since:
             member.state.suspended_since = at.seq
         if error is not None:
-            why = f"{type(error).__name__}: {error}".replace("\0", "␀")
-            self._suspensions.append(Suspension(*at, why))
+            self._suspensions.append(Suspension(*at, error_line(error)))
 
     def _tick(self, shard: Shard, row: Logged) -> None:
         """Move the clocks of the members who are due."""

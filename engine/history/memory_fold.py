@@ -167,5 +167,5 @@ class MemoryFold(LogFold):
 
 def empty_shard(cursor: Cursor, base: int, number: int) -> Shard:
     """Return a shard before its first source event, with the schedule of a base."""
-    head = Head(number, (0, b"", 0, None), (0, b"", 0))
+    head = Head(number)
     return Shard(head, [], live_generation.schedule(cursor, base, number))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from engine.intake.batch import Admitted
     from engine.live.batch import Batch
     from engine.store.cursor import Cursor
-    from engine.store.logs.source_log import Known
+    from engine.store.logs.source_log import IdentityPlace
     from schemas.events import Event
 
 DUPLICATE = ""
@@ -45,7 +45,7 @@ class LookUps:
         """Note that an insert without a look-up has found a duplicate, or that a race was lost."""
         self._left = LOOKED_UP_AFTER
 
-    def known(self, cursor: Cursor, batch: Batch) -> dict[bytes, Known] | None:
+    def known(self, cursor: Cursor, batch: Batch) -> dict[bytes, IdentityPlace] | None:
         """Return the batch's events and orders that the log has; None where it was not asked."""
         if not batch.admitted:
             return {}
@@ -71,7 +71,7 @@ class Seen:
             asked.
     """
 
-    def __init__(self, cursor: Cursor, known: dict[bytes, Known] | None) -> None:
+    def __init__(self, cursor: Cursor, known: dict[bytes, IdentityPlace] | None) -> None:
         self._cursor = cursor
         self._is_asked = known is not None
         self._logged = known or {}
@@ -105,7 +105,7 @@ class Seen:
         assert isinstance(event.event, Purchase)  # noqa: S101  as above
         return DUPLICATE if is_same_order(first, event.event) else other_order(first, event.event)
 
-    def _in_log(self, identity: bytes) -> Known | None:
+    def _in_log(self, identity: bytes) -> IdentityPlace | None:
         return self._logged.get(identity[:IDENTITY_BYTES]) if self._logged else None
 
     def _first_of_order(self, order: bytes) -> Event | None:

@@ -6,9 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.live import concerned, own_work, ticks
-from engine.store import quarantine
+from engine.store import digest_secret, quarantine
 from engine.store.campaigns.budgets import StoredBudgets
-from engine.store.cursor import one
 from engine.store.members import ledgers, member_states, personal, profiles
 from engine.store.members.books import StoredBooks
 from engine.store.members.member_states import MemberCache
@@ -102,8 +101,7 @@ class Loader:
 
     def _secret(self, cursor: Cursor) -> bytes:
         if self._digest_secret is None:
-            (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
-            self._digest_secret = bytes(secret)
+            self._digest_secret = digest_secret.read(cursor)
         return self._digest_secret
 
 

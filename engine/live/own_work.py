@@ -34,8 +34,11 @@ def take_waiting(cursor: Cursor, work: Work) -> None:
         work.due = forwards.due(portion.undecided)
     elif work.due is None:
         new = {event.member_id for event in work.batch.admitted if event.member_id and _is_new(work, event)}
-        coming = (new, work.referrals.codes_of(work.batch.admitted))
-        work.due = forwards.due(forwards.take_waiting(cursor, work.heads, work.passed_ms, coming)) if work.heads else []
+        codes = work.referrals.codes_of(work.batch.admitted)
+        undecided = (
+            forwards.take_waiting(cursor, work.heads, work.passed_ms, members=new, codes=codes) if work.heads else []
+        )
+        work.due = forwards.due(undecided)
 
 
 def _is_new(work: Work, event: Admitted) -> bool:

@@ -418,7 +418,7 @@ def _record_of(item: Item, failure: StepFailed) -> SetAside:
         return set_aside(item, *verdict_on(failure))
     if isinstance(item, SetAside):
         return item
-    return failed(failure, *forwards.kept(item))
+    return failed(failure, *forwards.as_record(item))
 
 
 def _named(item: Item) -> str:

@@ -41,15 +41,7 @@ class Tick:
         """Append the tick at the head's next position."""
         self.event_id = f"tick-{self.shard}-{head.seq + 1}"
         self.identity = event_identity("guerdon", self.event_id)
-        rows.append_own(
-            "tick",
-            head,
-            member_id="",
-            prev_seq=0,
-            event_id=self.event_id,
-            payload=self.payload,
-            occurred_ms=self.until_ms,
-        )
+        rows.append_own("tick", head, event_id=self.event_id, payload=self.payload, occurred_ms=self.until_ms)
 
     def set_aside(self, member_id: str, error: Exception) -> SetAside:
         """Return the record of a member for whom the tick failed."""

@@ -89,7 +89,7 @@ def lock_due_heads(cursor: Cursor, move: ClockMove, generation: int) -> dict[int
               )
           ) OR {forwards.WAITS}
         ORDER BY h.shard LIMIT %(shards_max)s FOR UPDATE OF h SKIP LOCKED
-        """,  # noqa: S608  a constant of another module
+        """,
         {
             "hourly": move.hourly,
             "until_ms": move.until_ms,
@@ -123,7 +123,7 @@ def is_any_due(cursor: Cursor, move: ClockMove) -> bool:
             SELECT FROM guerdon.member_state m
             WHERE m.shard = h.shard AND m.due_at <= to_timestamp(%(until_ms)s / 1000.0)
         ) OR {forwards.WAITS} LIMIT 1
-        """,  # noqa: S608  a constant of another module
+        """,
         {"until_ms": move.until_ms, "passed_ms": move.reached_ms},
     )
     return cursor.fetchone() is not None

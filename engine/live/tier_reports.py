@@ -80,7 +80,7 @@ def _write(cursor: Cursor, rows: list[tuple[object, ...]]) -> int:
           AND (m.tier, m.tier_since, m.tier_until, m.qualifying, m.next_tier, m.to_next_tier) IS DISTINCT FROM
               (v.tier, v.since, v.until, v.qualifying, v.next, v.missing)
         RETURNING m.member_id
-        """,  # noqa: S608  names of this module
+        """,
         rows,
         template="(%s, %s, %s, %s::bigint, %s::bigint, %s, %s, %s::bigint)",
         page_size=MEMBERS_AT_ONCE,

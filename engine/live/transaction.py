@@ -282,7 +282,7 @@ class LiveTransaction:
             except BudgetsMoved as moved:
                 self._loader.forget_members()  # their states come from the evaluation that does not count
                 work = Work(
-                    batch, set_aside=list(batch.set_aside), locked_budgets=moved.held,
+                    batch, set_aside=list(batch.set_aside), locked_budgets=moved.locked,
                     drained=work.drained, overtaken=work.overtaken, due=work.due,
                 )  # fmt: skip
             else:

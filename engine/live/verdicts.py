@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.intake.batch import NO_OFFSET, SetAside
 from engine.store.members import personal
-from engine.store.session.failures import StepFailed, told
+from engine.store.session.failures import StepFailed, error_line
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def verdict_on(failure: Exception) -> tuple[str, Reason, str]:
     """Return the stage, reason and sentence for the quarantine record of a failure."""
     if isinstance(failure, StepFailed):
-        return failure.step, Reason.FAILED, told(failure.error)
-    return "evaluate", Reason.EVALUATION_FAILED, told(failure)
+        return failure.step, Reason.FAILED, error_line(failure.error)
+    return "evaluate", Reason.EVALUATION_FAILED, error_line(failure)
 
 
 def failed(failure: Exception, payload: bytes, event: Event) -> SetAside:

@@ -197,7 +197,7 @@ def outcome_of(work: Work) -> Outcome:
     """Count what an attempt has led to, now that it is committed."""
     totals = [sum(column) for column in zip(*work.counts.values(), strict=True)] or [0, 0, 0]
     accepted, duplicate, quarantined = totals
-    rewards, refusals = ({}, {}) if work.reward_rows is None else work.reward_rows.told()
+    rewards, refusals = ({}, {}) if work.reward_rows is None else work.reward_rows.counts()
     reasons = Counter(str(record.reason) for record in work.set_aside)
     return Outcome(
         accepted=accepted,

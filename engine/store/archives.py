@@ -1,7 +1,7 @@
-"""Read all that an archive keeps from one snapshot of a database, and write it into an empty one.
+"""Read from one snapshot of a database what an archive keeps, and write it into an empty database.
 
-Every table is one of three: its rows travel (`KEPT`), it is folded anew from what travels (`FOLDED`), or its rows
-travel in a form of their own (`SPECIAL`). A test holds that there is no fourth.
+Every table is of one of three kinds. The rows of `KEPT` tables travel as CSV, those of `SPECIAL` tables in a form of
+their own, and `FOLDED` tables are folded again from what travels. A test holds that every table is of one kind.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+from psycopg2 import sql
 from psycopg2.extras import execute_values
 
+from engine.store import digest_secret
 from engine.store.cursor import one
 from engine.store.generations import live_generation
 from engine.store.generations.live_generation import version_in
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from engine.store.cursor import Connection, Cursor
 
 ROWS_A_FETCH = 500
-"""A payload may be a megabyte: so many are in memory at once."""
+"""Rows that are in memory at once: a payload may be a megabyte."""
 
 EXPORT_LOCK = 0x6172_6368
 """Advisory lock: one export of a database at a time."""
@@ -46,12 +48,12 @@ _WHOLE = (
     "referrer", "identity_hash", "member_identity", "touch", "waiting_referral", "forwarded", "funnel", "share_day",
     "stock", "budget", "publication_cursor", "incarnation",
 )  # fmt: skip
-"""Tables that say how things stand now: an archive that ends earlier than the log cannot have them."""
+"""Tables of the present state: an archive that ends earlier than the log cannot have them."""
 
 _ALWAYS = ("programme_version", "writer_schema", "generation_schedule", "member_key", "reward_event")
 
 KEPT = (*_ALWAYS, *_LOGGED, *_WHOLE)
-"""Tables whose rows, or some of them, lie in an archive as CSV."""
+"""Tables whose rows, or some of whose rows, lie in an archive as CSV."""
 
 SPECIAL = ("source_event", "event_identity", "shard_head", "generation", "generation_head", "setting")
 """Tables that the manifest, the Parquet files and the file of keys bring back."""
@@ -62,8 +64,8 @@ FOLDED = (
     "points_day", "projection_gap", "projection_streak", "shard_lock", "generation_switch", "topic_of_kind",
     "alembic_version", "use_lock", "kafka_place", "worker", "verified", "evaluating", "deciding_claims",
 )  # fmt: skip
-"""Tables that follow from the log, or from the migrations, or say how things are just here: which generation was live
-before, which cluster is read, who works, and when all was last verified is nobody's concern elsewhere."""
+"""Tables that do not travel. They follow from the log or from the migrations, or concern this database alone: which
+generation was live before, which cluster is read, which workers run, and when the database was last verified."""
 
 _OF_GENERATION = ("generation_schedule", "generation_fact", "publication_cursor")
 
@@ -85,15 +87,15 @@ LEFT JOIN (
 ) AS of_erased ON of_erased.shard = r.shard AND of_erased.seq = r.seq
 WHERE r.generation = %(generation)s
   AND (of_erased.seq IS NOT NULL OR (r.type = 'reward.refused' AND r.reason = 'out_of_stock'))
-"""  # noqa: S608  names of this package
-"""What no repetition can find out by itself: what members had who were erased since, and what was sold out.
+"""
+"""The rewards that a replay cannot work out: those of members who were erased since, and refusals for want of stock.
 
-The rows are counted anew: a replay looks for them by bisection, which wants positions without gaps.
+Their positions are numbered from 1 without gaps, because a replay looks them up by bisection.
 """
 
 
 class End(NamedTuple):
-    """Say where an archive ends in one shard: both logs, and up to where ticks have come (None: not known)."""
+    """Hold the end of an archive in one shard: that of both logs, and of ticks (ms; None: unknown)."""
 
     seq: int
     hash: bytes
@@ -105,7 +107,7 @@ class End(NamedTuple):
 
 
 class SourceRow(NamedTuple):
-    """Hold one row of the source log, times in ms since 1970, with the digest by which repetitions are known."""
+    """Hold one row of the source log, times in ms since 1970, with the digest that tells a repetition from a clash."""
 
     seq: int
     prev_seq: int
@@ -125,7 +127,7 @@ class SourceRow(NamedTuple):
     digest: bytes | None = None
 
     def packed(self, previous_hash: bytes) -> tuple[bytes, bytes]:
-        """Return the row as it is copied into the log, and the hash that it must have after the one before it."""
+        """Return the row as COPY takes it, and the hash that it must have after the row before it."""
         return source_row(
             previous_hash,
             (
@@ -139,42 +141,47 @@ class SourceRow(NamedTuple):
 
 
 def database_name(cursor: Cursor) -> str:
-    """Return by what a database is known: a digest of its secret, from which nobody can tell the secret."""
-    return sha256(b"guerdon database\0" + secret(cursor)).hexdigest()[:32]
-
-
-def secret(cursor: Cursor) -> bytes:
-    """Return the secret under which the database's digests are made."""
-    (found,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
-    return bytes(found)
+    """Return the name of a database: a digest of its secret, which does not reveal the secret."""
+    return sha256(b"guerdon database\0" + digest_secret.read(cursor)).hexdigest()[:32]
 
 
 def revision(cursor: Cursor) -> str:
-    """Return which migration a database is at."""
-    (found,) = one(cursor, "SELECT version_num FROM guerdon.alembic_version")
-    return str(found)
+    """Return the revision of a database's tables."""
+    (number,) = one(cursor, "SELECT version_num FROM guerdon.alembic_version")
+    return str(number)
 
 
 def ends(cursor: Cursor, generation: int, until_ms: int | None) -> list[End]:
-    """Return where each shard ends, or with `until_ms` its last source event that was recorded before that."""
+    """Return the end of each shard: its head, or with `until_ms` its last source event recorded before that instant."""
     cursor.execute("SELECT seq, guerdon.ms(recorded_at), guerdon.ms(ticked_at) FROM guerdon.shard_head ORDER BY shard")
-    found = []
-    for shard, (head, recorded_ms, ticked_ms) in enumerate(cursor.fetchall()):
+    shard_ends = []
+    for shard, (head, head_ms, head_ticked_ms) in enumerate(cursor.fetchall()):
         seq = head if until_ms is None else _last_before(cursor, shard, head, until_ms)
-        pos = first_pos(cursor, generation, shard, seq + 1) - 1
-        times = (recorded_ms, ticked_ms)
+
+        # before the head nothing says how far ticks had come
+        recorded_ms, ticked_ms = head_ms, head_ticked_ms
         if seq < head:
-            (last_ms,) = _at(cursor, shard, seq, "guerdon.ms(recorded_at)") or (0,)
-            times = (last_ms, None)
+            (recorded_ms,) = _at(cursor, shard, seq, "guerdon.ms(recorded_at)") or (0,)
+            ticked_ms = None
+
         (source_hash,) = _at(cursor, shard, seq, "hash") or (b"",)
-        version = version_in(live_generation.schedule(cursor, generation, shard), seq + 1)
-        reward_hash = _reward_hash(cursor, generation, shard, pos)
-        found.append(End(seq, bytes(source_hash), *times, pos, reward_hash, version))
-    return found
+        pos = first_pos(cursor, generation, shard, seq + 1) - 1
+        shard_ends.append(
+            End(
+                seq=seq,
+                hash=bytes(source_hash),
+                recorded_ms=recorded_ms,
+                ticked_ms=ticked_ms,
+                reward_pos=pos,
+                reward_hash=_reward_hash(cursor, generation, shard, pos),
+                version=version_in(live_generation.schedule(cursor, generation, shard), seq + 1),
+            )
+        )
+    return shard_ends
 
 
 def hash_at(cursor: Cursor, shard: int, seq: int) -> bytes | None:
-    """Return the hash of a source event, None where there is none; the log begins with the empty string."""
+    """Return the hash of a source event, None where there is none; that of seq 0 is the empty string."""
     if seq == 0:
         return b""
     row = _at(cursor, shard, seq, "hash")
@@ -182,12 +189,12 @@ def hash_at(cursor: Cursor, shard: int, seq: int) -> bytes | None:
 
 
 def _at(cursor: Cursor, shard: int, seq: int, what: str) -> tuple[Any, ...] | None:
-    cursor.execute(f"SELECT {what} FROM guerdon.source_event WHERE shard = %s AND seq = %s", (shard, seq))  # noqa: S608  a constant of this module
+    cursor.execute(f"SELECT {what} FROM guerdon.source_event WHERE shard = %s AND seq = %s", (shard, seq))
     return cursor.fetchone()
 
 
 def _last_before(cursor: Cursor, shard: int, head: int, until_ms: int) -> int:
-    """Return the last seq that was recorded before an instant, by bisection: that time never falls within a shard."""
+    """Return the last seq that was recorded before an instant, by bisection: recorded_at never falls within a shard."""
     low, high = 0, head
     while low < high:
         middle = (low + high + 1) // 2
@@ -209,7 +216,7 @@ def _reward_hash(cursor: Cursor, generation: int, shard: int, pos: int) -> bytes
 
 
 def source_rows(connection: Connection, shard: int, after_seq: int, upto_seq: int) -> Iterator[list[SourceRow]]:
-    """Yield a shard's source events in their order, some at a time, each with its digest."""
+    """Yield a shard's source events in their order, ROWS_A_FETCH at a time, each with its digest."""
     with connection.cursor("archive") as rows, connection.cursor() as cursor:
         rows.itersize = ROWS_A_FETCH
         rows.execute(
@@ -221,9 +228,8 @@ def source_rows(connection: Connection, shard: int, after_seq: int, upto_seq: in
             """,
             (shard, after_seq, upto_seq),
         )
-        while found := rows.fetchmany(ROWS_A_FETCH):
-            plain = [SourceRow(*row[:12], *map(_plain, row[12:])) for row in found]
-            yield _with_digests(cursor, plain)
+        while page := rows.fetchmany(ROWS_A_FETCH):
+            yield _with_digests(cursor, [SourceRow(*row[:12], *map(_plain, row[12:])) for row in page])
 
 
 def _plain(value: memoryview | None) -> Any:
@@ -231,44 +237,52 @@ def _plain(value: memoryview | None) -> Any:
 
 
 def _with_digests(cursor: Cursor, rows: list[SourceRow]) -> list[SourceRow]:
+    """Return the rows with their digests; a row that does not own its identity has none, such as Guerdon's own."""
     identities = [event_identity(row.source, row.event_id)[:IDENTITY_BYTES] for row in rows]
-    known = source_log.find_known(cursor, identities)
+    places = source_log.find_known(cursor, identities)
     return [
-        row._replace(digest=found.digest)
-        if (found := known.get(identity)) is not None and (found.shard, found.seq) == (row.shard, row.seq)
+        row._replace(digest=place.digest)
+        if (place := places.get(identity)) is not None and (place.shard, place.seq) == (row.shard, row.seq)
         else row
         for row, identity in zip(rows, identities, strict=True)
     ]
 
 
 def kept_tables(*, is_whole: bool) -> tuple[str, ...]:
-    """Return which tables an archive has that is whole, or that ends before the log does."""
+    """Return the tables of a whole archive, or of one that ends before the log does."""
     return KEPT if is_whole else (*_ALWAYS, *_LOGGED)
 
 
 def speak_plainly(cursor: Cursor) -> None:
-    """Let CSV come as every other server reads it, whatever this one is set to."""
+    """Make the session write CSV that every server reads, whatever this server's settings are."""
     cursor.execute("SET DateStyle = ISO; SET TimeZone = 'UTC'; SET bytea_output = hex; SET client_encoding = 'UTF8'")
 
 
 def copy_out(cursor: Cursor, table: str, generation: int, upto: Iterable[End], file: BinaryIO) -> int:
-    """Write what travels of a table as CSV with a line of names, and return how many rows that is."""
-    seqs = [end.seq for end in upto]
-    where = {"generation": generation, "shards": list(range(SHARDS)), "seqs": seqs}
+    """Write a table's travelling rows as CSV with a line of names, and return the number of rows."""
+    where = {"generation": generation, "shards": list(range(SHARDS)), "seqs": [end.seq for end in upto]}
     query = cursor.mogrify(_selection(cursor, table), where).decode()
     cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", file, size=1 << 20)
     return cursor.rowcount
 
 
 def _selection(cursor: Cursor, table: str) -> str:
-    """Return the query of what travels of a table; a generation's rows under the number that they will have."""
+    """Return the query of a table's travelling rows; those of a generation get the number ARCHIVED."""
     if table == "reward_event":
         return _DECIDED
+
     names = [name for name in columns(cursor, table) if (table, name) != ("member_key", "key")]
-    listed = ", ".join(f"{ARCHIVED} AS generation" if name == "generation" else f"t.{name}" for name in names)
-    query = f"SELECT {listed} FROM guerdon.{table} t"  # noqa: S608  a name of this module
+    listed = ", ".join(
+        f"{ARCHIVED} AS generation" if name == "generation" else sql.Identifier("t", name).as_string(cursor)
+        for name in names
+    )
+    query = f"SELECT {listed} FROM guerdon.{table} t"
+
+    # cut the table where the archive ends
     if table in _LOGGED or table == "generation_schedule":
         query += f" JOIN {_UPTO} ON u.shard = t.shard AND t.{'seq' if table in _LOGGED else 'from_seq'} <= u.seq"
+
+    # leave out keys, versions that only a replay had, and other generations
     conditions = {
         "member_key": "t.key IS NULL",
         "programme_version": "NOT t.replayed OR t.version IN "
@@ -280,7 +294,7 @@ def _selection(cursor: Cursor, table: str) -> str:
 
 
 def columns(cursor: Cursor, table: str) -> list[str]:
-    """Return the names of a table's columns in their order, without what PostgreSQL computes of others."""
+    """Return the names of a table's columns in their order, without generated columns."""
     cursor.execute(
         """
         SELECT attname FROM pg_attribute
@@ -303,7 +317,7 @@ def keys(connection: Connection) -> Iterator[tuple[int, str, bytes]]:
 
 def is_empty(cursor: Cursor) -> bool:
     """Whether nothing was ever recorded, activated, consumed or replayed in a database."""
-    (found,) = one(
+    (is_used,) = one(
         cursor,
         """
         SELECT EXISTS (SELECT FROM guerdon.shard_head WHERE seq > 0)
@@ -315,20 +329,22 @@ def is_empty(cursor: Cursor) -> bool:
         """,
         (ARCHIVED,),
     )
-    return not found
+    return not is_used
 
 
 def copy_in(cursor: Cursor, table: str, names: list[str], file: BinaryIO) -> int:
-    """Read rows of a table from CSV with a line of names, and return how many that were."""
-    into = f"guerdon.reward_event_g{ARCHIVED}" if table == "reward_event" else f"guerdon.{table}"
-    cursor.copy_expert(f"COPY {into} ({', '.join(names)}) FROM STDIN (FORMAT csv, HEADER)", file, size=1 << 20)
+    """Read rows of a table from CSV with a line of names, and return the number of rows."""
+    into = sql.Identifier("guerdon", f"reward_event_g{ARCHIVED}" if table == "reward_event" else table)
+    listed = sql.SQL(", ").join(map(sql.Identifier, names))
+    copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, HEADER)").format(into, listed)
+    cursor.copy_expert(copy.as_string(cursor), file, size=1 << 20)
     return cursor.rowcount
 
 
 class SourceLog:
-    """Write source events as they were, with the identities by which repetitions of them are known.
+    """Write source events as they were, with the identities that tell repetitions.
 
-    The writer schemas must be there already: of a purchase its order's identity is made anew.
+    The writer schemas must be in the database already: a purchase is decoded to make its order's identity again.
     """
 
     def __init__(self, cursor: Cursor) -> None:
@@ -357,7 +373,7 @@ def _identity_row(identity: bytes, row: SourceRow) -> bytes:
 
 
 def set_heads(cursor: Cursor, where: Mapping[int, End]) -> None:
-    """Let both logs end where the archive does; the archived generation has only what a repetition looks up in it."""
+    """Let both logs end where the archive does; the archived generation has only the rows that a replay looks up."""
     execute_values(
         cursor,
         """
@@ -368,6 +384,7 @@ def set_heads(cursor: Cursor, where: Mapping[int, End]) -> None:
         """,
         [(shard, end.seq, end.hash, end.recorded_ms, end.ticked_ms) for shard, end in where.items()],
     )
+
     execute_values(
         cursor,
         f"""
@@ -376,27 +393,29 @@ def set_heads(cursor: Cursor, where: Mapping[int, End]) -> None:
             SELECT count(*) FROM guerdon.reward_event_g{ARCHIVED} r WHERE r.shard = h.shard
         )
         FROM (VALUES %s) AS v (shard, seq, version) WHERE h.generation = {ARCHIVED} AND h.shard = v.shard
-        """,  # noqa: S608  a number
+        """,
         [(shard, end.seq, end.version) for shard, end in where.items()],
     )
+
+    # new records get numbers after those that came with the archive
     cursor.execute(
         "SELECT setval(pg_get_serial_sequence('guerdon.quarantine', 'id'), max(id)) FROM guerdon.quarantine"
         " HAVING max(id) IS NOT NULL"
     )
 
 
-def add_keys(cursor: Cursor, found: Iterable[tuple[int, str, bytes]]) -> None:
-    """Give members their keys back, but none to a member who was erased."""
+def add_keys(cursor: Cursor, rows: Iterable[tuple[int, str, bytes]]) -> None:
+    """Give members their keys back, as (shard, member_id, key); a member who was erased gets none."""
     execute_values(
         cursor,
         "INSERT INTO guerdon.member_key (shard, member_id, key) VALUES %s ON CONFLICT DO NOTHING",
-        found,
+        rows,
         page_size=1_000,
     )
 
 
 def members_without_key(cursor: Cursor) -> int:
-    """Return of how many members something is sealed that no key opens, although they were not erased."""
+    """Return the number of members with sealed fields and neither a key nor an erasure."""
     (count,) = one(
         cursor,
         """
@@ -409,23 +428,18 @@ def members_without_key(cursor: Cursor) -> int:
     return int(count)
 
 
-def set_secret(cursor: Cursor, value: bytes) -> None:
-    """Let digests be made as in the database that the archive is of."""
-    cursor.execute("UPDATE guerdon.setting SET value = %s WHERE name = 'digest_secret'", (value,))
-
-
 def differing(cursor: Cursor, generation: int, where: Mapping[int, End]) -> list[int]:
-    """Return the shards in which a generation has not decided what the archived one had, to the byte."""
+    """Return the shards whose reward log differs in any byte from that of the archived generation."""
     cursor.execute("SELECT shard, pos, hash FROM guerdon.generation_head WHERE generation = %s", (generation,))
     return sorted(
         shard
-        for shard, pos, found in cursor.fetchall()
-        if (pos, bytes(found)) != (where[shard].reward_pos, where[shard].reward_hash)
+        for shard, pos, last_hash in cursor.fetchall()
+        if (pos, bytes(last_hash)) != (where[shard].reward_pos, where[shard].reward_hash)
     )
 
 
 def take_place(cursor: Cursor, generation: int) -> None:
-    """Let the repetition have what the archived generation had published, and forget that there was another one."""
+    """Give the repetition the archived generation's publication cursors, and forget the archived generation."""
     cursor.execute(
         "UPDATE guerdon.publication_cursor SET generation = %s WHERE generation = %s", (generation, ARCHIVED)
     )

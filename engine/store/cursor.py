@@ -1,4 +1,4 @@
-"""Name what PostgreSQL is asked by, as types that every module can import, and ask it for one row."""
+"""Name psycopg2's connection and cursor as types that every module can import, and ask a cursor for one row."""
 
 from __future__ import annotations
 

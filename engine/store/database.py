@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from engine.store.cursor import Connection, Cursor
     from engine.store.session.connect import Session
 
-__all__ = ["ANALYST", "WRITER", "set_limit"]  # known to all by this module
+__all__ = ["ANALYST", "WRITER", "set_limit"]  # others import them from here
 
 WORKER = "guerdon worker"
-"""What the connections that write batches are called in `pg_stat_activity`."""
+"""The name in `pg_stat_activity` of connections that write batches."""
 
 PUBLISHER = "guerdon publisher"
-"""The same of those that read the reward log for its topic."""
+"""The name of connections that read the reward log for its topic."""
 
-MIGRATION_LOCK = 0x6775_6572  # any number that nobody else locks: "guer"
+MIGRATION_LOCK = 0x6775_6572  # "guer": any number that nothing else locks
 
 RETRYABLE = (
     errors.DeadlockDetected,
@@ -40,7 +40,7 @@ RETRYABLE = (
     errors.LockNotAvailable,
     errors.UniqueViolation,  # two workers admitted the same event at once; the second looks it up again
 )
-"""Errors after which the same transaction, begun anew, succeeds."""
+"""Errors after which a second attempt at the same transaction succeeds."""
 
 INFRASTRUCTURE = (
     psycopg2.OperationalError,
@@ -49,13 +49,13 @@ INFRASTRUCTURE = (
     errors.IdleInTransactionSessionTimeout,  # this process was stopped for so long that PostgreSQL ended its session
     errors.TransactionTimeout,  # an operator's limit
 )
-"""Errors that say nothing about the data: PostgreSQL is away, full, shutting down, or has given this process up."""
+"""Errors that say nothing about the data: PostgreSQL is away, full, shutting down, or has ended this session."""
 
 FROZEN_AFTER = "10s"
-"""How long a transaction may stand idle. A stopped process keeps its locks, and whoever comes after it waits."""
+"""How long a transaction may stand idle. A stopped process keeps its locks, and others wait for them."""
 
 ANSWERED_WITHIN = "60s"
-"""How long a statement may take on which events, views or a person wait; a long command's have no limit."""
+"""How long a statement may take while events, views or a person wait for it; long commands have no limit."""
 
 NO_LIMIT = "0"
 
@@ -68,17 +68,17 @@ def connect(
     idle_max: str = FROZEN_AFTER,
     statement_max: str = ANSWERED_WITHIN,
 ) -> Connection:
-    """Open a connection that acts as `role`, on a database whose tables are those of this release.
+    """Open a connection that acts as `role`, on a database with the tables of this release.
 
-    PostgreSQL ends it when a transaction of its idles for `idle_max`, and a statement that takes longer than
+    PostgreSQL ends the session when a transaction idles for `idle_max`, and ends a statement that takes longer than
     `statement_max`; NO_LIMIT: never. A limit that the operator has set for the role or the database stands. Without a
-    role it is a connection of the URL's user, with no limits and to whatever database there is.
+    role the connection acts as the URL's user, has no limits, and takes any database.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer at `database_url`.
-        InputError: the database has no tables of Guerdon's, or those of another release, or a later one has decided
-            what is live; its encoding, the server's
-            version, or a pooler in between does not fit; or the user may not act as `role`.
+        InputError: the database has no tables of Guerdon's, or those of another release; a later release has decided
+            the live generation; the encoding, the server's version, or a pooler in between does not fit; or the user
+            may not act as `role`.
     """
     session = open_session(database_url, application)
     if role is not None:
@@ -96,7 +96,7 @@ def _act_as(session: Session, role: str, wanted: Mapping[str, str]) -> None:
         roles.act_as(cursor, role)
         for name, value in wanted.items():
             set_limit(cursor, name, value)
-        # plans are steered by forbidding others, which PostgreSQL up to 17 takes for a cost that merits compilation
+        # forbidding plans raises their cost, which PostgreSQL up to 17 takes for work that merits compilation
         cursor.execute("SET jit = off")
         session.ends_after_s = limits.ending(cursor)
         if role == WRITER:
@@ -104,30 +104,25 @@ def _act_as(session: Session, role: str, wanted: Mapping[str, str]) -> None:
 
 
 def _refuse_other_release(cursor: Cursor) -> None:
-    """Refuse the tables of another release, and what a later one has decided."""
-    revision.refuse_other(_revision(cursor))
+    """Refuse the tables of another release, and a live generation that a later release has decided."""
+    (present,) = one(cursor, "SELECT max(version_num) FROM guerdon.alembic_version")
+    revision.refuse_other(present)
     meanings.refuse_newer(cursor)
 
 
 def _refuse_empty(cursor: Cursor) -> None:
-    # the catalogue tells everybody, where a name's own look-up wants the right to use its schema
+    # everybody may read the catalogue, while looking a table up by its name needs the right to use its schema
     query = "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname = %s"
     if one(cursor, f"SELECT EXISTS ({query})", ("guerdon", "shard_head")) == (False,):
         raise InputError("the database has no tables of Guerdon's yet; run `guerdon init` first")
 
 
-def _revision(cursor: Cursor) -> str | None:
-    cursor.execute("SELECT max(version_num) FROM guerdon.alembic_version")
-    row = cursor.fetchone()
-    return None if row is None else row[0]
-
-
 def end_frozen(database_url: str) -> int:
-    """End sessions whose process was stopped half-way through a COPY, and return how many.
+    """End sessions whose process was stopped half-way through a COPY, and return their number.
 
-    PostgreSQL ends what idles in a transaction, but it waits without limit for the rest of a COPY, or for somebody to
-    read one. Such a session holds a shard's head, a partition's offset or a shard's publication until somebody ends it.
-    Its process, if it ever goes on, finds itself fenced.
+    PostgreSQL ends a session that idles in a transaction, but waits without limit for the rest of a COPY, or for its
+    reader. Such a session keeps a shard's head, a partition's offset or a shard's publication locked. If its process
+    ever goes on, it finds itself fenced.
     """
     with closing(connect(database_url, role=None)) as connection, connection, connection.cursor() as cursor:
         (ended,) = one(
@@ -153,7 +148,7 @@ def transaction(database_url: str, *, role: str = WRITER, statement_max: str = A
 
 @contextmanager
 def as_owner(database_url: str, *, application: str = "guerdon") -> Iterator[Connection]:
-    """Yield a connection that acts as the user of the URL, for what makes, renames or drops tables.
+    """Yield a connection that acts as the user of the URL, to make, rename or drop tables.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
@@ -178,8 +173,8 @@ def migrate(database_url: str) -> str:
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
         AnswerIsNo: the database is newer than this release.
-        InputError: the user may not make tables or roles; the sentence names the GRANT that is missing. Or the database
-            is not in UTF-8, the server too old, a pooler in between; or a later release has decided what is live.
+        InputError: the user may not make tables or roles (the sentence names the missing GRANT); the database is not
+            in UTF-8, the server too old, or a pooler in between; or a later release has decided the live generation.
     """
     from alembic import command  # noqa: PLC0415  a worker must not pay for Alembic
     from alembic.config import Config  # noqa: PLC0415  as above
@@ -191,18 +186,21 @@ def migrate(database_url: str) -> str:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    # The engine's own reading of a URL knows one host only, and none of our limits.
+    # SQLAlchemy's own reading of a URL knows one host only, and none of our limits
     engine = create_engine(
         "postgresql+psycopg2://",
         creator=lambda: connect(database_url, role=None, application="guerdon init"),
         poolclass=NullPool,
     )
+
     try:
         with engine.begin() as connection:
+            # one migration at a time, by a user who may make everything
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             with cast("Connection", connection.connection.driver_connection).cursor() as cursor:
                 roles.prepare(cursor)
                 roles.refuse_without_schema(cursor)
+
             connection.execute(text("CREATE SCHEMA IF NOT EXISTS guerdon"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

@@ -1,4 +1,4 @@
-"""Find the newest version of a row at once, of which a reader's old snapshot may keep any number (decision 0023)."""
+"""Find the newest version of a row at once, however many old versions a reader's snapshot keeps (decision 0023)."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
 
 FOREGONE = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan", "enable_bitmapscan", "enable_material")
-"""Ways to read a table that have no place where few rows are looked up by their keys.
+"""Ways to read a table that do not suit a look-up of few rows by their keys.
 
-The planner takes a table that was just analysed for as small as its live rows, knows nothing of the versions that a
-snapshot keeps, and would gather all of a key's to sort them.
+The planner takes a table that was just analysed for as small as its live rows. It knows nothing of the old versions
+that a snapshot keeps, and would gather all versions of a key to sort them.
 """
 
 
 def keep_to_keys(cursor: Cursor) -> None:
-    """Let the session read tables by their indexes alone, in the order that a query asks for."""
+    """Make the session read tables by their indexes alone, in the order that a query asks for."""
     for way in FOREGONE:
         cursor.execute(f"SET {way} = off")
 
 
 def newest(what: str, table: str, **key: str) -> str:
-    """Return the SQL of a subquery: a column of the row of a table whose key has these values, NULL without a row.
+    """Return the SQL of a subquery: one column of the row with this key, NULL where there is no row.
 
-    The key of such a table ends with `era`, which every 16th change of a row counts up. The index is read from the
-    newest era on; whatever looks a row up without it walks past all versions there are.
+    The key of such a table ends with `era`, which every 16th change of a row counts up. The subquery reads the index
+    from the newest era on; a look-up without the era would walk past all versions of the row.
     """
     where = " AND ".join(f"n.{column} = {value}" for column, value in key.items())
-    return f"(SELECT n.{what} FROM {table} n WHERE {where} ORDER BY n.era DESC LIMIT 1)"  # noqa: S608  of this package
+    return f"(SELECT n.{what} FROM {table} n WHERE {where} ORDER BY n.era DESC LIMIT 1)"
 
 
 def hold(cursor: Cursor, table: str, rows: Sequence[tuple[str, int]]) -> None:
-    """Hold rows of a table of budgets or stock, there or not, until the transaction ends: nobody else changes them.
+    """Lock rows of a table of budgets or stock, existing or not, until the transaction ends.
 
-    What is locked is a row that nobody ever changes: whoever waits for one that does could not find it again by its
-    era. Everybody gives `rows`, names and periods, in their order.
+    The lock lies on a row of `use_lock`, which nobody ever changes: a waiter for a row that changes could not find it
+    again by its era. Every caller passes `rows`, pairs of name and period, in ascending order.
     """
     if not rows:
         return
+
     wanted = {"of": table, "names": [name for name, _ in rows], "periods": [period for _, period in rows]}
     cursor.execute(
         """
@@ -50,6 +51,7 @@ def hold(cursor: Cursor, table: str, rows: Sequence[tuple[str, int]]) -> None:
         """,
         wanted,
     )
+
     cursor.execute(
         """
         SELECT FROM guerdon.use_lock

@@ -46,20 +46,20 @@ _SELECT = "SELECT version, programme, currency, digest, file_name, body, activat
 
 
 def versions(cursor: Cursor) -> list[Version]:
-    """Return every version that was active, the oldest first."""
+    """Return every version that was activated, the oldest first."""
     cursor.execute(f"{_SELECT} WHERE NOT replayed ORDER BY version")
     return [Version(*row) for row in cursor.fetchall()]
 
 
 def active(cursor: Cursor) -> Version | None:
-    """Return the version by which the live generation judges what comes now; None before the first activation."""
+    """Return the version that judges new events in the live generation; None before the first activation."""
     cursor.execute(
         f"""
         {_SELECT} WHERE version = (
             SELECT h.version FROM guerdon.generation_head h JOIN guerdon.generation g USING (generation)
             WHERE g.status = 'live' ORDER BY h.shard LIMIT 1
         )
-        """  # noqa: S608  a text of this module
+        """
     )
     row = cursor.fetchone()
     return None if row is None else Version(*row)
@@ -72,7 +72,7 @@ def body_of(cursor: Cursor, version: int) -> str:
 
 
 def judged_as(cursor: Cursor, version: int) -> Programme:
-    """Return the programme of a version, and beside its metrics those that a later version has had from the start.
+    """Return the programme of a version with its own metrics and those that later versions have backfilled.
 
     Raises:
         LookupError: the version can no longer be loaded.
@@ -91,7 +91,7 @@ def judged_as(cursor: Cursor, version: int) -> Programme:
 
 
 def with_metrics(programme: Programme, metrics: Sequence[Metric]) -> Programme:
-    """Return a programme that counts metrics beside its own, where it does not have them."""
+    """Return the programme with further metrics; one that it has already stays its own."""
     own = {metric.key for metric in programme.metrics}
     more = tuple(metric for metric in metrics if metric.key not in own)
     return replace(programme, metrics=programme.metrics + more) if more else programme
@@ -106,12 +106,12 @@ def _loaded(body: str, version: int) -> Programme:
 
 
 def metrics_known(cursor: Cursor, generation: int) -> frozenset[str]:
-    """Return the keys of all metrics that any version in a generation's schedule has counted."""
+    """Return the keys of all metrics that the versions in a generation's schedule have counted."""
     cursor.execute(
         "SELECT DISTINCT version FROM guerdon.generation_schedule WHERE generation = %s ORDER BY version", (generation,)
     )
-    versions_ = [version for (version,) in cursor.fetchall()]
-    return frozenset(metric.key for version in versions_ for metric in judged_as(cursor, version).metrics)
+    numbers = [version for (version,) in cursor.fetchall()]
+    return frozenset(metric.key for number in numbers for metric in judged_as(cursor, number).metrics)
 
 
 def activate(
@@ -124,29 +124,34 @@ def activate(
 ) -> int:
     """Store a version, put its activation into every shard, and return its number.
 
-    It takes all heads, so it falls between two transactions of every worker: what a shard holds before it was judged by
-    the old version, what comes after it, late events too, by the new one. What was due by itself up to the latest event
-    or tick of the shard is still the old one's. Where its tiers or its days differ, the ticks that follow review every
-    member.
+    The activation locks all heads, so it falls between two transactions of every worker. The old version has judged
+    all events before it in a shard, and the new one judges all events after it, late ones too. Whatever was due up to
+    the latest event or tick of the shard is still performed by the old version. If tiers or local days differ, the
+    ticks that follow review every member.
 
     Args:
         cursor: of the transaction.
-        programme: what is to judge.
+        programme: that judges from now on.
         body: its file.
-        file_name: what the file is called.
+        file_name: the name of the file.
         backfilled: keys of metrics that are counted from the first event on.
-        join: is called with every head held, and the seq of each; it brings those metrics into the states.
+        join: brings those metrics into the states; it is called with the seq of every shard, whose head is locked.
 
     Raises:
-        AnswerIsNo: it is what is active already, or it counts in another currency than the log.
+        AnswerIsNo: the programme is active already, or counts in another currency than the log.
     """
+    # read the log before anybody is held up, which leaves little to read under the locks
     cursor.execute("SELECT shard, seq FROM guerdon.shard_head")
-    read = {shard: (seq, source_log.latest_ms(cursor, shard, 0, seq)) for shard, seq in cursor.fetchall()}
+    latest = {shard: (seq, source_log.latest_ms(cursor, shard, 0, seq)) for shard, seq in cursor.fetchall()}
+
+    # one activation at a time
     generation = live_generation.lock_live(cursor)
-    cursor.execute("LOCK TABLE guerdon.programme_version IN SHARE ROW EXCLUSIVE MODE")  # one activation at a time
+    cursor.execute("LOCK TABLE guerdon.programme_version IN SHARE ROW EXCLUSIVE MODE")
     before = active(cursor)
     if before is not None:
         _check_follows(before, programme)
+
+    # store the version, and count its backfilled metrics up to the heads
     heads = source_log.lock_heads(cursor, range(SHARDS), generation)
     join({head.shard: head.seq for head in heads.values()})
     version = add(cursor, programme, body, file_name)
@@ -154,15 +159,23 @@ def activate(
         cursor.execute(
             "UPDATE guerdon.programme_version SET backfilled = %s WHERE version = %s", (list(backfilled), version)
         )
+
+    # append the activation to every shard, with the instant up to which the old version performs what is due
     reached: dict[int, int] = {}
     for shard, head in heads.items():
-        seq, known_ms = read[shard]  # read before anybody was held up, which leaves little to read now
-        reached[shard] = max(known_ms, source_log.latest_ms(cursor, shard, seq, head.seq))
-    rows = _activations(heads, reached, (version, programme.digest), live_generation.now_ms(cursor))
+        seq, latest_ms = latest[shard]
+        reached[shard] = max(latest_ms, source_log.latest_ms(cursor, shard, seq, head.seq))
+    rows = _activations(heads, reached, number=version, digest=programme.digest, now_ms=live_generation.now_ms(cursor))
     if before is not None and _moves_members(before, programme):
         _review_everybody(cursor, reached)
     rows.write_events(cursor)
     source_log.save_heads(cursor, heads.values(), generation)
+    _add_to_schedule(cursor, generation, reached)
+    return version
+
+
+def _add_to_schedule(cursor: Cursor, generation: int, reached_ms: Mapping[int, int]) -> None:
+    """Add the version of each saved head to the live schedule, with the instant that its shard had reached."""
     cursor.execute(
         """
         INSERT INTO guerdon.generation_schedule (generation, shard, from_seq, version, at)
@@ -171,27 +184,26 @@ def activate(
         JOIN unnest(%s::smallint[], %s::bigint[]) AS r (shard, reached_ms) USING (shard)
         WHERE h.generation = %s
         """,
-        (list(reached), list(reached.values()), generation),
+        (list(reached_ms), list(reached_ms.values()), generation),
     )
-    return version
 
 
 def _activations(
-    heads: Mapping[int, Head], reached_ms: Mapping[int, int], version: tuple[int, str], recorded_ms: int
+    heads: Mapping[int, Head], reached_ms: Mapping[int, int], *, number: int, digest: str, now_ms: int
 ) -> source_log.SourceRows:
-    """Return the activation of a version, by number and digest, as each shard's next source event."""
-    rows, (number, digest) = source_log.SourceRows(), version
-    told = {"version": number, "digest": digest, "tzdata": package_version("tzdata")}
+    """Return the activation of a version as each shard's next source event; the heads are moved on to it."""
+    rows = source_log.SourceRows()
+    version = {"version": number, "digest": digest, "tzdata": package_version("tzdata")}
     for shard, head in heads.items():
-        head.record_at(max(head.recorded_ms, recorded_ms))
+        head.record_at(max(head.recorded_ms, now_ms))
         head.version = number
-        payload = msgpack.encode({**told, "reached_ms": reached_ms[shard]})
-        rows.append_own("activation", head, "", 0, f"activation-{number}", payload)
+        payload = msgpack.encode({**version, "reached_ms": reached_ms[shard]})
+        rows.append_own("activation", head, event_id=f"activation-{number}", payload=payload)
     return rows
 
 
 def _check_follows(before: Version, programme: Programme) -> None:
-    """Refuse what is active already, or counts in another currency."""
+    """Refuse a programme that is active already, or that counts in another currency."""
     if before.digest == programme.digest:
         raise AnswerIsNo(
             f"version {before.version} is this very programme and is active already; edit the file to change it"
@@ -204,7 +216,7 @@ def _check_follows(before: Version, programme: Programme) -> None:
 
 
 def add(cursor: Cursor, programme: Programme, body: str, file_name: str, *, replayed: bool = False) -> int:
-    """Store a version and return its number; with `replayed` it judges in a replay only, until that is promoted."""
+    """Store a version and return its number; with `replayed` it judges a replay only, until the replay is promoted."""
     (version,) = one(cursor, "SELECT coalesce(max(version), 0) + 1 FROM guerdon.programme_version")
     tiers = tiers_document(programme)
     cursor.execute(
@@ -222,7 +234,7 @@ def add(cursor: Cursor, programme: Programme, body: str, file_name: str, *, repl
 
 
 def tiers_document(programme: Programme) -> dict[str, Any] | None:
-    """Return what decides tiers, as `reward.tier_as_of` reads it; None where there are none."""
+    """Return the terms of tiers as `reward.tier_as_of` reads them; None for a programme without tiers."""
     tiers = programme.terms.tiers
     if tiers is None:
         return None
@@ -237,7 +249,7 @@ def tiers_document(programme: Programme) -> dict[str, Any] | None:
 
 
 def with_digest(cursor: Cursor, digest: str) -> int | None:
-    """Return the newest version with this content, None where there is none."""
+    """Return the newest version with this digest, None where there is none."""
     cursor.execute("SELECT max(version) FROM guerdon.programme_version WHERE digest = %s", (digest,))
     row = cursor.fetchone()
     return None if row is None or row[0] is None else int(row[0])
@@ -245,9 +257,9 @@ def with_digest(cursor: Cursor, digest: str) -> int | None:
 
 def number_for(cursor: Cursor, programme: Programme) -> int:
     """Return the number that a programme has, or would have if it became the next version."""
-    known = with_digest(cursor, programme.digest)
-    if known is not None:
-        return known
+    present = with_digest(cursor, programme.digest)
+    if present is not None:
+        return present
     (newest,) = one(cursor, "SELECT coalesce(max(version), 0) FROM guerdon.programme_version")
     return int(newest) + 1
 
@@ -258,7 +270,7 @@ def _moves_members(before: Version, programme: Programme) -> bool:
 
 
 def _review_everybody(cursor: Cursor, reached_ms: Mapping[int, int]) -> None:
-    """Let ticks find every member when what was due by the activation's instant is done; the caller holds all heads."""
+    """Make ticks review every member once all is done that was due by the activation; the caller holds all heads."""
     for shard, at_ms in reached_ms.items():
         cursor.execute(
             """
@@ -269,5 +281,5 @@ def _review_everybody(cursor: Cursor, reached_ms: Mapping[int, int]) -> None:
 
 
 def load_judge(cursor: Cursor, version: int) -> CompiledJudge:
-    """Compile the programme that was activated as `version`, with what later versions have counted from the start."""
+    """Compile the programme of `version`, with the metrics that later versions have backfilled."""
     return compile_programme(judged_as(cursor, version), version)

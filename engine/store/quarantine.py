@@ -1,4 +1,4 @@
-"""Keep what was set aside, until an operator releases or discards it."""
+"""Keep records that were set aside, until an operator releases or discards them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from schemas.events import Event
 
 TICK = "tick"
-"""The kind of a record about a member for whom a tick failed: no event of theirs, as nobody sent it."""
+"""The kind of a record about a member for whom a tick failed; nobody sent an event."""
 
 _COLUMNS = (
     "stage", "reason", "message", "topic", "partition", "offset_", "payload", "sealed", "schema_id",
@@ -34,19 +34,19 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-_INSERT = f"INSERT INTO guerdon.quarantine ({', '.join(_COLUMNS)}) VALUES %s"  # noqa: S608  names of this module
+_INSERT = f"INSERT INTO guerdon.quarantine ({', '.join(_COLUMNS)}) VALUES %s"
 
 
-HOLDS = "status = 'open' AND seq IS NOT NULL"
-"""The records that hold a member: their event is in the log, at whichever step it failed."""
+SUSPENDS = "status = 'open' AND seq IS NOT NULL"
+"""The condition of records that suspend a member: their event is in the log, whichever step failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Say which records are meant: those that fit all that is named; None leaves each as it is.
+    """Choose records by conditions, which all must hold; None sets no condition.
 
-    `topics` are full names; `since_ms` and `until_ms` bound when a record was set aside, the second exclusive; `after`
-    is the last record of the page before. Resolved records fit only with `everything`.
+    `topics` are full names. `since_ms` and `until_ms` bound the instant at which a record was set aside, the second
+    exclusive. `after` is the last record of the page before. Resolved records are chosen only with `everything`.
     """
 
     reason: str | None = None
@@ -58,7 +58,7 @@ class Chosen:
 
     @property
     def where(self) -> str:
-        """Return the condition in SQL, to be filled with `parameters`."""
+        """Return the conditions in SQL, with places for `parameters`."""
         parts = ["id > %(after)s"]
         if not self.everything:
             parts.append("status = 'open'")
@@ -74,7 +74,7 @@ class Chosen:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Return what fills `where`."""
+        """Return the values for the places in `where`."""
         return {
             "after": self.after, "reason": self.reason, "topics": list(self.topics or ()), "since_ms": self.since_ms,
             "until_ms": self.until_ms,
@@ -82,12 +82,12 @@ class Chosen:
 
 
 def kind_named(event: Event) -> str:
-    """Return how the source log calls an event, sent by upstream or written by Guerdon itself."""
+    """Return the kind under which the source log has an event, sent by upstream or written by Guerdon itself."""
     return TYPE_NAMES.get(type(event)) or OWN_NAMES.get(type(event)) or ROWS.get(type(event), TICK)
 
 
 def personal_owner(record: SetAside) -> Owner | None:
-    """Return whose key must seal the record, None where nothing in it is known to be personal."""
+    """Return the member whose key must seal the record; None where it holds no personal fields."""
     if record.event is None or not personal.is_personal(record.event):
         return None
     member_id = _owner_named(record.event.member_id) or ""  # type: ignore[attr-defined]  # both have one
@@ -100,17 +100,19 @@ def add(
     keys: Mapping[Owner, bytes | None],
     places: Mapping[int, tuple[int, int]] | None = None,
 ) -> None:
-    """Write records; `places` names the shard and seq of those that are in the log, by their index in `records`."""
+    """Write records; `places` has shard and seq of those that are in the log, by their index in `records`."""
     rows = []
     for index, record in enumerate(records):
         event, payload, sealed, schema_id = record.event, record.payload, None, record.schema_id
-        member_id = getattr(event, "member_id", None)
+
+        # seal what is personal
         owner = personal_owner(record)
         if event is not None and owner is not None:
-            # by the names under which the record is kept: whoever opens it again knows no others
+            # under the identity of the stored names: whoever opens the record again knows no others
             identity = event_identity(_storable(event.source) or "", _storable(event.event_id) or "")
             payload, sealed = personal.seal(event, identity, keys[owner])
             schema_id = personal.OWN_FORMAT
+
         shard, seq = (places or {}).get(index, (None, None))
         rows.append(
             (
@@ -118,7 +120,7 @@ def add(
                 None if record.partition == NO_OFFSET else record.partition,
                 None if record.offset == NO_OFFSET else record.offset,
                 payload, sealed, schema_id, shard, seq, None if event is None else kind_named(event),
-                _owner_named(member_id), _storable(getattr(event, "source", None)),
+                _owner_named(getattr(event, "member_id", None)), _storable(getattr(event, "source", None)),
                 _storable(getattr(event, "event_id", None)),
             )
         )  # fmt: skip
@@ -127,12 +129,12 @@ def add(
 
 
 def _storable(text: str | None) -> str | None:
-    """Return `text` as PostgreSQL can hold it; the payload keeps what was really sent."""
+    """Return `text` as PostgreSQL can hold it; the payload keeps the original."""
     return None if text is None else text.replace("\0", "␀").encode("utf-8", "replace").decode()
 
 
 def _owner_named(member_id: str | None) -> str | None:
-    """Return a member_id as indexes can hold it: of one that is too long to be admitted the beginning and a digest."""
+    """Return a member_id as indexes can hold it; one that is too long to be admitted is cut and ends with a digest."""
     name = _storable(member_id)
     if name is None or len(name) <= ID_CHARACTERS_MAX:
         return name
@@ -143,30 +145,30 @@ def _owner_named(member_id: str | None) -> str | None:
 def rows(
     cursor: Cursor, where: str = "status = 'open'", parameters: Any = (), *, most: int | None = None
 ) -> list[dict[str, Any]]:
-    """Return quarantined records as dictionaries, the oldest first, `most` of them where that is named."""
+    """Return quarantined records as dictionaries, the oldest first, at most `most` of them."""
     with cursor.connection.cursor(cursor_factory=RealDictCursor) as dictionaries:
         dictionaries.execute(
             f"""
             SELECT id, stage, reason, message, topic, partition, offset_ AS "offset", shard, seq, kind, member_id,
                    source, event_id, status, quarantined_at, resolved_at, resolved_why, schema_id, payload, sealed
             FROM guerdon.quarantine WHERE {where} ORDER BY id {"" if most is None else f"LIMIT {most:d}"}
-            """,  # noqa: S608  `where` is one of this module's callers' constants
+            """,
             parameters,
         )
         return [dict(row) for row in dictionaries.fetchall()]
 
 
 def ids(cursor: Cursor, chosen: Chosen) -> list[int]:
-    """Return the numbers of the records that fit, the oldest first."""
+    """Return the numbers of the chosen records, the oldest first."""
     cursor.execute(
-        f"SELECT id FROM guerdon.quarantine WHERE {chosen.where} ORDER BY id",  # noqa: S608  this module's own words
+        f"SELECT id FROM guerdon.quarantine WHERE {chosen.where} ORDER BY id",
         chosen.parameters,
     )
     return [record_id for (record_id,) in cursor.fetchall()]
 
 
 def discard(cursor: Cursor, record_ids: Sequence[int], why: str) -> set[int]:
-    """Put those of the records away that are open and not in the log, and return which these were."""
+    """Discard those of the records that are open and not in the log, and return their numbers."""
     cursor.execute(
         """
         UPDATE guerdon.quarantine SET status = 'discarded', resolved_at = clock_timestamp(), resolved_why = %s
@@ -177,20 +179,20 @@ def discard(cursor: Cursor, record_ids: Sequence[int], why: str) -> set[int]:
     return {record_id for (record_id,) in cursor.fetchall()}
 
 
-def held(cursor: Cursor) -> list[str]:
-    """Return the members who are held: what comes for them is recorded, and judged after a release."""
-    cursor.execute(f"SELECT DISTINCT member_id FROM guerdon.quarantine WHERE {HOLDS} ORDER BY 1")  # noqa: S608  a constant
+def suspended_members(cursor: Cursor) -> list[str]:
+    """Return the suspended members: their events are recorded, and judged after a release."""
+    cursor.execute(f"SELECT DISTINCT member_id FROM guerdon.quarantine WHERE {SUSPENDS} ORDER BY 1")
     return [member_id for (member_id,) in cursor.fetchall()]
 
 
-def count_held(cursor: Cursor) -> int:
-    """Return how many members are held."""
-    (count,) = one(cursor, f"SELECT count(DISTINCT member_id) FROM guerdon.quarantine WHERE {HOLDS}")  # noqa: S608  as above
+def count_suspended(cursor: Cursor) -> int:
+    """Return the number of suspended members."""
+    (count,) = one(cursor, f"SELECT count(DISTINCT member_id) FROM guerdon.quarantine WHERE {SUSPENDS}")
     return int(count)
 
 
 def counts(cursor: Cursor) -> dict[str, int]:
-    """Return how many records are open of each reason, the most frequent first."""
+    """Return the number of open records by reason, the most frequent first."""
     cursor.execute(
         "SELECT reason, count(*) FROM guerdon.quarantine WHERE status = 'open' GROUP BY reason ORDER BY 2 DESC, 1"
     )
@@ -201,7 +203,7 @@ def resolve(cursor: Cursor, record_id: int, status: str, why: str | None) -> Non
     """Mark an open record as released or discarded.
 
     Raises:
-        AnswerIsNo: somebody else did so meanwhile; roll back what was done with it.
+        AnswerIsNo: somebody else did so meanwhile; the caller must roll back.
     """
     cursor.execute(
         """

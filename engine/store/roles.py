@@ -1,4 +1,4 @@
-"""Make the roles that everybody acts as, find those that a DBA has made, and name the GRANT that is missing."""
+"""Make the roles that sessions act as, accept those that a DBA has made, and name a missing GRANT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ANALYST = "guerdon_analyst"
 ROLES = (WRITER, ANALYST)
 
 SET_APART = 160_000
-"""From this version on a member of a role may not act as it by that alone: SET is a right of its own."""
+"""From this server version on a member of a role needs the SET right as well to act as it."""
 
 
 def act_as(cursor: Cursor, role: str) -> None:
@@ -47,11 +47,14 @@ def prepare(cursor: Cursor) -> None:
     Raises:
         InputError: the user may not make a role, or may not act as one; the sentence says who must run what.
     """
+    # make and grant as far as this user may
     for role in ROLES:
         if not _exists(cursor, role):
             _attempt(cursor, "CREATE ROLE {} NOLOGIN", role)
         if not _may_act_as(cursor, role):
             _attempt(cursor, "GRANT {} TO CURRENT_USER", role)
+
+    # name what is left to somebody with more rights
     missing = [role for role in ROLES if not _exists(cursor, role)]
     ungranted = [role for role in ROLES if role in missing or not _may_act_as(cursor, role)]
     if ungranted:
@@ -86,7 +89,7 @@ def refuse_without_schema(cursor: Cursor) -> None:
 
 
 def _attempt(cursor: Cursor, statement: str, role: str) -> None:
-    """Run what may fail, as somebody else was first or this user may not; what came of it is asked afterwards."""
+    """Run a statement that may fail because another was faster or this user may not; the caller looks at the result."""
     cursor.execute("SAVEPOINT role")
     try:
         cursor.execute(sql.SQL(statement).format(sql.Identifier(role)))
@@ -110,7 +113,7 @@ def _may_act_as(cursor: Cursor, role: str) -> bool:
 
 def _grant(cursor: Cursor, *roles: str) -> str:
     words = sql.SQL("GRANT {} TO {}").format(sql.SQL(", ").join(map(sql.Identifier, roles)), _user_name(cursor))
-    # from 16 on whoever made a role has it without the right to act as it
+    # from 16 on the maker of a role is its member without the right to act as it
     extra = " WITH SET TRUE" if cursor.connection.server_version >= SET_APART else ""
     return words.as_string(cursor).replace('"guerdon_writer"', WRITER).replace('"guerdon_analyst"', ANALYST) + extra
 

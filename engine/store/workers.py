@@ -1,4 +1,4 @@
-"""Keep which workers live, and when the logs were last found whole: for `guerdon status` and the metrics alone."""
+"""Keep one row for each running worker, and the time of the last verification, for `guerdon status` and metrics."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
 
 FORGOTTEN_AFTER = "1 minute"
-"""How long the row of a worker that died is kept, once another one is there to remove it."""
+"""The age at which another worker removes the row of one that died."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """Say how a worker is; ages in seconds, None where there was no batch yet, or nothing is in the way."""
+    """Say how a worker is: ages in seconds (None: no batch yet), and what keeps a part from working (None: nothing)."""
 
     worker: str
     group_id: str
@@ -29,9 +29,9 @@ class Pulse:
 
 
 def beat(cursor: Cursor, pulse: Pulse) -> None:
-    """Write a worker's row by PostgreSQL's clock, and remove those of workers that were not seen for long.
+    """Write a worker's row by PostgreSQL's clock, and remove the rows of workers that were not seen for long.
 
-    A row that another worker holds is left to it: nobody waits here.
+    A row that another worker has locked is left to that worker: nobody waits here.
     """
     cursor.execute(
         """
@@ -41,6 +41,7 @@ def beat(cursor: Cursor, pulse: Pulse) -> None:
         """,
         (FORGOTTEN_AFTER,),
     )
+
     cursor.execute(
         """
         INSERT INTO guerdon.worker (worker, group_id, version, started_at, seen_at, turned_at, last_batch_at,
@@ -61,12 +62,12 @@ def beat(cursor: Cursor, pulse: Pulse) -> None:
 
 
 def leave(cursor: Cursor, worker: str) -> None:
-    """Remove the row of a worker that leaves in good order."""
+    """Remove the row of a worker that ends in good order."""
     cursor.execute("DELETE FROM guerdon.worker WHERE worker = %s", (worker,))
 
 
 def note_verified(cursor: Cursor, generation: int) -> None:
-    """Note that the logs and views of `generation` were found whole just now."""
+    """Note that the logs and views of `generation` were verified just now."""
     cursor.execute(
         """
         INSERT INTO guerdon.verified (generation) VALUES (%s)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
-from engine.store import archives
+from engine.store import archives, digest_secret
 from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import live_generation, meanings
 from engine.store.session.blockers import take_alone
@@ -241,7 +241,7 @@ def _write_keys(connection: Connection, path: Path, database: str) -> None:
     """Write the secret and each member's key, a line of JSON each, for the owner's eyes only."""
     with new_file(path) as file, connection.cursor() as cursor:
         os.chmod(file.name, 0o600)  # noqa: PTH101  a descriptor's name
-        first = Secret(database, archives.secret(cursor).hex())
+        first = Secret(database, digest_secret.read(cursor).hex())
         file.write(msgspec.json.encode(first) + b"\n")
         for shard, member_id, key in archives.keys(connection):
             file.write(msgspec.json.encode(Key(shard, member_id, key.hex())) + b"\n")

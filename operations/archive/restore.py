@@ -16,7 +16,7 @@ import psycopg2
 from msgspec import UNSET
 
 from engine.meaning import FIRST, MEANING
-from engine.store import archives
+from engine.store import archives, digest_secret
 from engine.store.archives import ARCHIVED
 from engine.store.cursor import one
 from engine.store.database import NO_LIMIT, as_owner, connect, transaction
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
 HEADER_BYTES_MAX = 1 << 16
 """How long a CSV file's line of names may be: that of the widest table has some hundred bytes."""
-
-REPETITION = (ARCHIVED, None, (None, None))
-"""Of which base, by which file and between which times the new live generation judges: all as it was."""
 
 
 def restore(
@@ -148,7 +145,7 @@ def _take_in(
             raise AnswerIsNo(f"{path} is not what an export writes ({why}); bring it back from a copy") from None
     if keys is not None:
         with _reading(keys) as lines:
-            archives.set_secret(cursor, _secret(next(lines, b""), keys, manifest))
+            digest_secret.replace(cursor, _secret(next(lines, b""), keys, manifest))
             archives.add_keys(cursor, _keys(lines, keys))
     log = archives.SourceLog(cursor)
     for rows in rows_of(folder, manifest, report):
@@ -213,7 +210,8 @@ def _fold(
 ) -> None:
     """Fold the live generation anew, and let it take the archived one's place where it is the same to the byte."""
     with as_owner(database_url, application="guerdon archive") as connection, connection, connection.cursor() as cursor:
-        number = shadows.find(cursor, *REPETITION) or shadows.create(cursor, *REPETITION)
+        # it repeats the archived generation on that one's own schedule
+        number = shadows.find(cursor, ARCHIVED) or shadows.create(cursor, ARCHIVED)
         generation = shadows.get(cursor, number)
     with closing(connect(database_url, application="guerdon archive")) as holding:
         with holding, holding.cursor() as cursor:

@@ -14,7 +14,7 @@ from engine.live.batch import Batch, Portion
 from engine.live.release import release_member
 from engine.live.safety_net import still_failing
 from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
-from engine.store import programmes, quarantine
+from engine.store import digest_secret, programmes, quarantine
 from engine.store.campaigns import contests
 from engine.store.cursor import one
 from engine.store.database import RETRYABLE, transaction
@@ -81,7 +81,7 @@ def summary(database_url: str, chosen: Chosen | None = None) -> list[dict[str, A
                    max(quarantined_at) AS newest
             FROM guerdon.quarantine WHERE {wanted.where}
             GROUP BY reason, stage, topic ORDER BY records DESC, reason, stage, topic
-            """,  # noqa: S608  the words of `Chosen`
+            """,
             wanted.parameters,
         )
 
@@ -195,7 +195,9 @@ def _judge_again(settings: Settings, record_id: int) -> str:
             with transaction(settings.database_url) as cursor:
                 record = _open_record(cursor, record_id)
                 rewards = release_member(cursor, record["shard"], record["member_id"])
-                for held in quarantine.rows(cursor, f"{quarantine.HOLDS} AND member_id = %s", (record["member_id"],)):
+                for held in quarantine.rows(
+                    cursor, f"{quarantine.SUSPENDS} AND member_id = %s", (record["member_id"],)
+                ):
                     quarantine.resolve(cursor, held["id"], "released", None)
                 return f"member {record['member_id']} is judged again: {rewards} reward events"
         except RETRYABLE:  # a worker held a budget that the member takes from, and waited for another of them
@@ -276,10 +278,9 @@ class _Checks:
         programme = programmes.active(cursor)
         if programme is None:
             raise AnswerIsNo("no programme is active; run `guerdon programme activate FILE` first")
-        (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
         (now_ms,) = one(cursor, "SELECT guerdon.ms(clock_timestamp())")
         self._cursor, self._schemas, self._settings = cursor, schemas, settings
-        self._secret, self._currency = bytes(secret), programme.currency
+        self._secret, self._currency = digest_secret.read(cursor), programme.currency
         self._latest_ms = int(now_ms) + settings.future_tolerance_s * 1000
 
     def batch(self, record_id: int) -> Batch:

@@ -49,7 +49,7 @@ def publish_again(settings: Settings, why: str, from_ms: int | None = None) -> A
             incarnations.lock(cursor)
             origin = Origin(*incarnations.database_origin(cursor), topic, made)
             begins = _begins(cursor, generation, origin, from_ms)
-            name = incarnations.begin(cursor, origin, generation, begins, (why, _who()))
+            name = incarnations.begin(cursor, origin, generation, begins, why=why, begun_by=_who())
             return Again(name, publication.lag(cursor))
     except LockNotAvailable as error:
         raise AnswerIsNo(

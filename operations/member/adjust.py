@@ -13,7 +13,7 @@ from msgspec import msgpack, structs
 from engine.intake.batch import admitted_from
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
-from engine.store import programmes, quarantine
+from engine.store import digest_secret, programmes, quarantine
 from engine.store.cursor import one
 from engine.store.database import NO_LIMIT, transaction
 from engine.store.generations import live_generation
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from engine.intake.batch import Admitted
     from engine.store.cursor import Cursor
-    from engine.store.logs.source_log import Known
+    from engine.store.logs.source_log import IdentityPlace
     from operations.settings import Settings
 
 Moderation = Literal["referral_release", "referral_void"]
@@ -210,11 +210,11 @@ def _project(database_url: str, wanted: dict[int, int]) -> None:
 def _terms(settings: Settings) -> _Terms:
     with transaction(settings.database_url) as cursor:
         programme = programmes.active(cursor)
-        (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
+        secret = digest_secret.read(cursor)
         now_ms = live_generation.now_ms(cursor)
     if programme is None:
         raise AnswerIsNo("no programme is active; run `guerdon programme activate FILE` first")
-    return _Terms(programme.currency, bytes(secret), now_ms, now_ms + settings.future_tolerance_s * 1000)
+    return _Terms(programme.currency, secret, now_ms, now_ms + settings.future_tolerance_s * 1000)
 
 
 def _against_log(settings: Settings, lines: list[Line], terms: _Terms) -> tuple[list[Line], list[Problem]]:
@@ -253,7 +253,7 @@ def _against_log(settings: Settings, lines: list[Line], terms: _Terms) -> tuple[
     return timed, problems
 
 
-def _first_at_ms(cursor: Cursor, known: dict[bytes, Known]) -> dict[tuple[int, int], int]:
+def _first_at_ms(cursor: Cursor, known: dict[bytes, IdentityPlace]) -> dict[tuple[int, int], int]:
     """Return when each known event happened, as it was recorded, by its place."""
     cursor.execute(
         """

@@ -112,7 +112,7 @@ def check_held(cursor: Cursor, generation: Generation) -> None:
     Raises:
         AnswerIsNo: it names some of them.
     """
-    held = shadows.held(cursor, generation)
+    held = shadows.suspended_members(cursor, generation)
     if held:
         raise AnswerIsNo(
             f"generation {generation.number} could not judge members who are judged now ({', '.join(held[:5])}); it "

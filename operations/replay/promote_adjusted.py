@@ -18,8 +18,7 @@ from engine.ledger.adjustments import KIND, adjustment
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.member.lots import ITEM_UNITS
-from engine.store import quarantine
-from engine.store.cursor import one
+from engine.store import digest_secret, quarantine
 from engine.store.database import NO_LIMIT, connect, transaction
 from engine.store.eras import FOREGONE
 from engine.store.generations import adjustments, live_generation, shadows
@@ -178,7 +177,7 @@ def _begin(holding: Any, number: int, *, keep_losses: bool) -> tuple[Generation,
 def _check_all_are_judged(cursor: Cursor, generation: Generation) -> None:
     """Refuse where what a member has is not known yet on one of the two sides."""
     check_held(cursor, generation)
-    held = quarantine.held(cursor)
+    held = quarantine.suspended_members(cursor)
     if held:
         raise AnswerIsNo(
             f"members are held whose events wait ({', '.join(held[:5])}), so that what they have is not known yet; "
@@ -254,11 +253,11 @@ class _Promotion:
         if shadows.positions(cursor, number) != shadows.positions(cursor, live):
             raise AnswerIsNo(f"generation {number} did not reach the live head; nothing was written: try again")
         _check_all_are_judged(cursor, self._generation)
-        (secret,) = one(cursor, "SELECT value FROM guerdon.setting WHERE name = 'digest_secret'")
+        secret = digest_secret.read(cursor)
         totals = Totals()
         # status first: a tier that is reached by it may give points by a rule, and these must not be given twice
         for is_status in (True, False):
-            for batch in self._differing(cursor, live, bytes(secret), is_status=is_status):
+            for batch in self._differing(cursor, live, secret, is_status=is_status):
                 for each in batch.admitted:
                     totals.add(each.event.unit, each.event.amount)  # type: ignore[attr-defined]  # an adjustment
                 yield batch

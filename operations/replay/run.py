@@ -113,7 +113,7 @@ def _result(database_url: str, generation: Generation, events: int, seconds: flo
         differing = None
         if generation.base is not None:
             differing = shadows.difference(cursor, generation.number, generation.base)
-        held = shadows.held(cursor, generation)
+        held = shadows.suspended_members(cursor, generation)
     return {
         "generation": generation.number,
         "meaning": generation.meaning,
@@ -142,13 +142,12 @@ def _generation(database_url: str, request: Request) -> Generation:
         raise InputError("--from and --to say when a programme file judges; name the file")
     if request.from_ms is not None and request.to_ms is not None and request.from_ms >= request.to_ms:
         raise InputError("--from must be before --to")
-    window = (request.from_ms, request.to_ms)
     with as_owner(database_url, application="guerdon replay") as connection, connection, connection.cursor() as cursor:
         base = live_generation.live(cursor)
         version = None if request.programme is None else _version_of(cursor, request.programme)
-        number = shadows.find(cursor, base, version, window)
+        number = shadows.find(cursor, base, version, request.from_ms, request.to_ms)
         if number is None:
-            number = shadows.create(cursor, base, version, window)
+            number = shadows.create(cursor, base, version, request.from_ms, request.to_ms)
         return shadows.get(cursor, number)
 
 

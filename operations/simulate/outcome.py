@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.intake.own_events import Attribution
     from engine.programme.file.problems import Problem
     from engine.programme.rules.tiers import TierReport
-    from projections.item_fold import HeldItem
+    from projections.item_fold import ItemRow
     from schemas.rejection import Reason
     from schemas.rewards import RewardEvent
 
@@ -196,7 +196,7 @@ def _reward_row(recorded: SimulatedReward) -> dict[str, Any]:
     }
 
 
-def _item_row(item: HeldItem, clock_ms: int) -> dict[str, Any]:
+def _item_row(item: ItemRow, clock_ms: int) -> dict[str, Any]:
     """Return the row of `reward.member_reward`; an item that has run out by the clock is expired."""
     has_lapsed = item.status == "active" and item.expires_at_ms is not None and item.expires_at_ms <= clock_ms
     row = _plain_times(structs.asdict(item) | {"status": "expired" if has_lapsed else item.status})

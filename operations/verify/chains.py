@@ -12,9 +12,9 @@ from schemas.partitioning import SHARDS
 if TYPE_CHECKING:
     from engine.store.cursor import Connection, Cursor
 
-_SOURCE = f"SELECT {', '.join(SOURCE_COLUMNS)} FROM guerdon.source_event WHERE shard = %s ORDER BY seq"  # noqa: S608  constants
+_SOURCE = f"SELECT {', '.join(SOURCE_COLUMNS)} FROM guerdon.source_event WHERE shard = %s ORDER BY seq"
 _CHAINED = ", ".join(f"{CHAINED_AS} AS generation" if name == "generation" else name for name in REWARD_COLUMNS)
-_REWARD = f"SELECT {_CHAINED} FROM guerdon.reward_event WHERE generation = %s AND shard = %s ORDER BY pos"  # noqa: S608  as above
+_REWARD = f"SELECT {_CHAINED} FROM guerdon.reward_event WHERE generation = %s AND shard = %s ORDER BY pos"
 
 _POSITION = slice(6, 14)
 """Where in a packed row its position stands: after the count of its fields and the length of the first."""

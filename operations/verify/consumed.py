@@ -78,7 +78,7 @@ def _miscounted(cursor: Cursor) -> str | None:
            OR a.accepted <> coalesce(e.events, 0) OR o.quarantined <> coalesce(r.records, 0)
            OR least(o.accepted, o.duplicate, o.quarantined) < 0
         ORDER BY o.topic, o.partition LIMIT 1
-        """  # noqa: S608  a constant of this module
+        """
     )
     row = cursor.fetchone()
     if row is None:
@@ -108,7 +108,7 @@ def _misplaced(cursor: Cursor) -> str | None:
         GROUP BY h.ending, h.partition, h.offset_, h.topic, h.place, h.other, h.times
         HAVING h.times > coalesce(sum(1 + t.went_back) FILTER (WHERE h.offset_ >= t.lowest AND h.offset_ < t.beyond), 0)
         ORDER BY topic, partition, offset_ LIMIT 1
-        """  # noqa: S608  a constant of this module
+        """
     )
     row = cursor.fetchone()
     if row is None:

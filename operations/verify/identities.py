@@ -36,7 +36,7 @@ WITH elsewhere AS MATERIALIZED (
     WHERE (i.shard, i.seq) IS DISTINCT FROM (l.shard, l.seq)
 )
 SELECT * FROM elsewhere ORDER BY shard, seq LIMIT 1
-"""  # noqa: S608  constants of this module
+"""
 """The first event that its identity does not name: all are looked for at once, as to look for one is no faster."""
 
 _ORDERS = f"""
@@ -52,7 +52,7 @@ FROM (SELECT * FROM logged WHERE kind = 'purchase') p
 JOIN guerdon.event_identity e USING (identity)
 JOIN guerdon.source_event s ON s.shard = p.shard AND s.seq = p.seq
 FULL JOIN other o ON o.shard = p.shard AND o.seq = p.seq
-"""  # noqa: S608  as above
+"""
 """Each purchase with what else has an identity at its place: its order; and what has one and is no purchase."""
 
 

@@ -122,7 +122,7 @@ def accounts(connection: Connection, generation: int) -> tuple[int, str | None]:
             SELECT count(*), bool_or(holds < 0 AND account NOT IN ('issued', 'debt')) FROM (
                 SELECT account, sum(amount) AS holds FROM ({_CHANGE}) change GROUP BY shard, member_id, unit, account
             ) summed
-            """,  # noqa: S608  a constant of this module
+            """,
             {"g": generation},
         )
         return looked_at, _first_below(cursor, generation) if is_wrong else None
@@ -138,7 +138,7 @@ def _first_below(cursor: Cursor, generation: int) -> str:
             FROM ({_CHANGE}) change
         ) added_up
         WHERE holds < 0 AND account NOT IN ('issued', 'debt') ORDER BY shard, pos LIMIT 1
-        """,  # noqa: S608  as above
+        """,
         {"g": generation},
     )
     return f"reward log, shard {shard}, pos {pos}: member {member_id}, {unit}: account {account} would stand at {holds}"

@@ -111,7 +111,7 @@ def _told(cursor: Cursor, table: str, kind: str) -> str | None:
         SELECT t.shard, t.seq, e.kind::text FROM {table} t
         LEFT JOIN guerdon.source_event e ON e.shard = t.shard AND e.seq = t.seq
         WHERE e.kind IS DISTINCT FROM %s::guerdon.source_kind ORDER BY t.shard, t.seq LIMIT 1
-        """,  # noqa: S608  a constant of this module
+        """,
         (kind,),
     )
     row = cursor.fetchone()

@@ -221,7 +221,7 @@ def _fold(
 ) -> dict[int, ExplainedStep]:
     """Fold a member's history with its ticks and contests, and explain the source events at `seqs`."""
     shard = versions.shard
-    held = live_generation.held_at(cursor, by.number, shard, member_id)
+    held = live_generation.suspended_at(cursor, by.number, shard, member_id)
     steps = own_steps(cursor, by.number, shard, member_id) if member_id else []
 
     # read the whole history where a release may come later, or a tick is explained: it stands in nobody's chain
@@ -305,7 +305,7 @@ def _waiting(cursor: Cursor, by: Generation, shard: int, recorded: Recorded) -> 
             f"`guerdon quarantine show {records[0]['id']}`"
         )
     else:
-        why = live_generation.held_why(cursor, by.number, shard, member_id)
+        why = live_generation.why_suspended(cursor, by.number, shard, member_id)
         note += f"generation {by.number} holds member {member_id}, as an event could not be judged by it ({why})"
 
     return {

@@ -74,7 +74,7 @@ def find_reward(cursor: Cursor, generation: int, key: bytes, member: Whose | Non
     Only the log of a generation that is or was live has that index, and one that says in which range of pages a key may
     be; the log of a shadow is read through.
     """
-    by_key = BY_KEY.format(log=f"reward_event_g{int(generation)}")
+    by_key = BY_KEY.format(log=f"reward_event_g{generation:d}")
     if member is None:
         cursor.execute("SET LOCAL enable_seqscan = off")  # the planner believes that the index of ranges is of no use
         cursor.execute(by_key, {"key": key})

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.projections.poisoned_rows import (
-    EVENTS,
-    log,
-)
+from tests.projections.poisoned_rows import EVENTS, log
 from tests.system.load import PROGRAMME_OF_LEDGER, activate
 
 

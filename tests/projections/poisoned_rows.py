@@ -1,4 +1,4 @@
-"""Let the fold of a projection fail at chosen rows, and say what is missing then."""
+"""Let the fold of a projection fail at chosen rows, and check what is missing then."""
 
 from __future__ import annotations
 
@@ -21,13 +21,8 @@ if TYPE_CHECKING:
 
     from engine.store.cursor import Cursor
 
-
 MEMBERS = 7
-
-
 EVENTS = 40
-
-
 LETTERS = "".join(random.Random(1).choices(string.ascii_letters, k=9_000))  # noqa: S311  a test's own
 """A text that no index takes, as it cannot be compressed."""
 
@@ -42,13 +37,13 @@ class Row(NamedTuple):
 
 
 def log(database_url: str, first: int, count: int) -> None:
-    """Log purchases, each of which leads to several reward events: points, status, coupons, tiers."""
+    """Log purchases; each gives several reward events: points, status, coupons, tiers."""
     events = [admitted(purchase(at, f"m{at % MEMBERS}", amount=6_000 + at)) for at in range(first, first + count)]
     commit(database_url, Batch(events))
 
 
 def row_of(database_url: str, member_id: str, number: int) -> Row:
-    """Return the first row of a member's `number`th source event that led to any."""
+    """Return the first row of a member's source event `number`, from 0, among those with rows."""
     with transaction(database_url) as cursor:
         cursor.execute(
             """
@@ -57,8 +52,8 @@ def row_of(database_url: str, member_id: str, number: int) -> Row:
             """,
             (member_id, number),
         )
-        (found,) = cursor.fetchall()
-    return Row(*found)
+        (row,) = cursor.fetchall()
+    return Row(*row)
 
 
 def by_python(_cursor: Cursor) -> None:
@@ -92,19 +87,19 @@ def poison(
 
 
 def set_aside(database_url: str, name: str) -> list[tuple[int, int, str]]:
-    """Return shard, seq and member of what the live build of a projection does not have."""
-    found = projections.set_aside(database_url, name)
-    return [(row["shard"], row["seq"], row["member_id"]) for row in found]
+    """Return (shard, seq, member) of the gaps in the live build of a projection."""
+    return [(row["shard"], row["seq"], row["member_id"]) for row in projections.set_aside(database_url, name)]
 
 
 def assert_whole_but(database_url: str, name: str, expected: list[Row]) -> None:
     """Hold that all projections are at the head, that only `expected` is missing, and only from `name`."""
-    told = {row["projection"]: row for row in projections.listed(database_url)}
-    assert {row["lag"] for row in told.values()} == {0}
-    assert {each: row["set_aside"] for each, row in told.items()} == dict.fromkeys(PROJECTIONS, 0) | {
+    rows = {row["projection"]: row for row in projections.listed(database_url)}
+    assert {row["lag"] for row in rows.values()} == {0}
+    assert {each: row["set_aside"] for each, row in rows.items()} == dict.fromkeys(PROJECTIONS, 0) | {
         name: len(expected)
     }
     assert set_aside(database_url, name) == sorted((row.shard, row.seq, row.member_id) for row in expected)
+
     for each in PROJECTIONS:
         assert projections.difference(database_url, each) is None
     findings = verify(database_url)

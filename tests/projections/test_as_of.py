@@ -1,4 +1,4 @@
-"""Balances as of any instant, as known at any other: what was, what was known, and what will be by itself."""
+"""Balances as of any instant, as known at any other: in the past, by past knowledge, and in the future."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ Row = dict[str, Any]
 
 
 def balances(cursor: Cursor, member_id: str, at_ms: int, known_at: object = None) -> list[Row]:
-    """Return what an analyst is told."""
+    """Return the answer that an analyst gets."""
     return dictionaries(cursor, BALANCE.format(columns=COLUMNS), (member_id, iso_from_instant(at_ms), known_at))
 
 
 def view(cursor: Cursor, member_id: str) -> list[Row]:
-    query = f"SELECT {COLUMNS} FROM reward.member_balance WHERE member_id = %s ORDER BY unit"  # noqa: S608  constants
+    query = f"SELECT {COLUMNS} FROM reward.member_balance WHERE member_id = %s ORDER BY unit"
     return dictionaries(cursor, query, (member_id,))
 
 
@@ -76,18 +76,18 @@ def members_of(events: list[Event]) -> list[str]:
 
 
 def record(database_url: str, events: list[Event], size: int = 7) -> list[tuple[int, Any]]:
-    """Take events in batches; return after each how many there were, and an instant before the next was recorded."""
-    taken = []
+    """Commit events in batches; return for each the number of events so far, and an instant before the next batch."""
+    steps = []
     with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
         for first in range(0, len(events), size):
             worker.commit(Batch([admitted(event) for event in events[first : first + size]]))
-            taken.append((first + size, instant_after(database_url)))
+            steps.append((first + size, instant_after(database_url)))
     finish(database_url, threading.Event())
-    return taken
+    return steps
 
 
 def instant_after(database_url: str) -> Any:
-    """Return an instant after everything that is recorded, and wait until nothing can be recorded at it."""
+    """Return an instant after all recorded events, and wait until it is past."""
     with transaction(database_url) as cursor:
         (known_at,) = one(
             cursor, "SELECT date_trunc('milliseconds', clock_timestamp()) + interval '1 millisecond' AS known_at"
@@ -106,6 +106,8 @@ def test_what_will_be_is_what_the_time_brings_about_when_nothing_else_happens(
     activate(database_url, PROGRAMME)
     record(database_url, events)
     last_ms = events[-1].occurred_at
+
+    # for each member, at once and later, with something to happen meanwhile
     pending = reserved = lapsed = 0
     with transaction(database_url, role=ANALYST) as cursor:
         for member_id in members_of(events):
@@ -115,10 +117,10 @@ def test_what_will_be_is_what_the_time_brings_about_when_nothing_else_happens(
         for later_ms in (0, HOUR_MS, DAY_MS, 30 * HOUR_MS, 2 * DAY_MS, 5 * DAY_MS, 9 * DAY_MS, 400 * DAY_MS):
             document = simulated(tmp_path, PROGRAMME, events, last_ms + later_ms)
             for member_id in members_of(events):
-                told = balances(cursor, member_id, last_ms + later_ms)
-                assert told == of_member(document, member_id)
-                lapsed += sum(row["expired"] for row in told)
-    assert pending, "nothing was held"
+                rows = balances(cursor, member_id, last_ms + later_ms)
+                assert rows == of_member(document, member_id)
+                lapsed += sum(row["expired"] for row in rows)
+    assert pending, "nothing was pending"
     assert reserved, "nothing was reserved"
     assert lapsed, "nothing has lapsed"
 
@@ -137,9 +139,10 @@ def taken_away(at_ms: int) -> list[Event]:
 def test_at_the_members_clock_it_is_what_the_view_says(database_url: str) -> None:
     """With late events, refunds before their purchase, ticks, debts, erasures: every member, each at their clock."""
     activate(database_url, replays.WITH_EVERYTHING)
-    found = replays.events(500)
-    replays.work(database_url, [*found, *taken_away(found[-1].occurred_at)])
+    events = replays.events(500)
+    replays.work(database_url, [*events, *taken_away(events[-1].occurred_at)])
     finish(database_url, threading.Event())
+
     with transaction(database_url) as cursor:
         cursor.execute(
             """
@@ -149,10 +152,11 @@ def test_at_the_members_clock_it_is_what_the_view_says(database_url: str) -> Non
         clocks = cursor.fetchall()
         units = 0
         for member_id, clock_ms in clocks:
-            told = balances(cursor, member_id, clock_ms)
-            assert told == view(cursor, member_id)
-            units += len(told)
+            rows = balances(cursor, member_id, clock_ms)
+            assert rows == view(cursor, member_id)
+            units += len(rows)
         (debts,) = one(cursor, "SELECT count(*) FROM reward.member_balance WHERE debt > 0")
+
     assert len(clocks) >= 14
     assert units > len(clocks)
     assert debts, "nobody owes anything"
@@ -161,11 +165,13 @@ def test_at_the_members_clock_it_is_what_the_view_says(database_url: str) -> Non
 def test_the_equations_hold_whenever_they_are_asked_for(database_url: str) -> None:
     """Late events count at their own time, and still no account is ever negative, nor is there debt beside points."""
     activate(database_url, replays.WITH_EVERYTHING)
-    found = replays.events(500, seed=11)
-    found[300:300] = taken_away(found[300].occurred_at)
-    replays.work(database_url, found)
+    events = replays.events(500, seed=11)
+    events[300:300] = taken_away(events[300].occurred_at)
+    replays.work(database_url, events)
     chance = random.Random(1)  # noqa: S311  a test must repeat
-    first_ms, last_ms = (each(event.occurred_at for event in found) for each in (min, max))
+
+    # any member, at any instant, as known at any other
+    first_ms, last_ms = (each(event.occurred_at for event in events) for each in (min, max))
     rows = 0
     with transaction(database_url) as cursor:
         cursor.execute("SELECT DISTINCT recorded_at FROM reward.reward_event ORDER BY 1")
@@ -173,26 +179,26 @@ def test_the_equations_hold_whenever_they_are_asked_for(database_url: str) -> No
         for _ in range(400):
             member_id = f"member-{chance.randrange(16)}"
             at_ms = chance.randrange(first_ms, last_ms + 2 * DAY_MS)
-            told = balances(cursor, member_id, at_ms, chance.choice(instants))
-            assert broken_equations(told) == []
-            rows += len(told)
+            answer = balances(cursor, member_id, at_ms, chance.choice(instants))
+            assert broken_equations(answer) == []
+            rows += len(answer)
     assert rows > 400
 
 
 def test_the_past_is_told_as_it_was_known_then(database_url: str, tmp_path: Path) -> None:
-    """As known at an instant, only what was recorded by then counts: the log cut there and judged in memory."""
+    """As known at an instant, only events recorded by then count: the log is cut there and judged in memory."""
     events = history(9, 200, 3)
     activate(database_url, PROGRAMME)
-    taken = record(database_url, events, 25)
+    steps = record(database_url, events, 25)
     chance = random.Random(2)  # noqa: S311  a test must repeat
     with transaction(database_url, role=ANALYST) as cursor:
-        for count, known_at in taken:
-            known = events[:count]
+        for count, known_at in steps:
+            recorded = events[:count]
             for _ in range(4):
-                upto = chance.randrange(len(known))
-                at_ms = known[upto].occurred_at
-                document = simulated(tmp_path, PROGRAMME, known[: upto + 1], at_ms)
-                for member_id in members_of(known):
+                upto = chance.randrange(len(recorded))
+                at_ms = recorded[upto].occurred_at
+                document = simulated(tmp_path, PROGRAMME, recorded[: upto + 1], at_ms)
+                for member_id in members_of(recorded):
                     assert balances(cursor, member_id, at_ms, known_at) == of_member(document, member_id)
 
 
@@ -207,7 +213,7 @@ def test_before_anything_was_recorded_nothing_is_known(database_url: str) -> Non
 
 
 def test_what_comes_late_counts_at_its_own_time_once_it_is_known(database_url: str) -> None:
-    """A debt that a late order has paid was none then; a late spend takes nothing that was reserved meanwhile."""
+    """A late order pays a debt as of its own time; a late spend takes nothing that was reserved meanwhile."""
     activate(database_url, PROGRAMME.replace("hold: 36h, ", ""))
     head: dict[str, Any] = {"member_id": "m1"}
     spent = Redemption(
@@ -220,18 +226,18 @@ def test_what_comes_late_counts_at_its_own_time_once_it_is_known(database_url: s
     commit(database_url, Batch([admitted(late)]))
     with transaction(database_url, role=ANALYST) as cursor:
 
-        def told(hours: int, known_at: object = None) -> tuple[int, ...]:
+        def amounts(hours: int, known_at: object = None) -> tuple[int, ...]:
             (row,) = [r for r in balances(cursor, "m1", START_MS + hours * HOUR_MS, known_at) if r["unit"] == "points"]
             return tuple(row[name] for name in ("granted", "active", "spent", "debt", "available"))
 
-        assert told(2, before) == (10, 0, 10, 0, 0)
-        assert told(2) == (40, 30, 10, 0, 30)
-        assert told(3, before) == (10, 0, 10, 10, -10)
-        assert told(3) == (40, 20, 10, 0, 20)
+        assert amounts(2, before) == (10, 0, 10, 0, 0)
+        assert amounts(2) == (40, 30, 10, 0, 30)
+        assert amounts(3, before) == (10, 0, 10, 10, -10)
+        assert amounts(3) == (40, 20, 10, 0, 20)
 
 
 def test_what_owes_pays_before_it_can_lapse(database_url: str, tmp_path: Path) -> None:
-    """Points on hold are released into a debt; what is left of them lapses."""
+    """Points on hold are released into a debt, and the rest lapses."""
     events: list[Event] = [
         Decision(
             event_id="d", member_id="m1", occurred_at=START_MS, action="adjust", amount=-25, unit="points", reason="-"
@@ -278,8 +284,8 @@ def test_every_generation_that_is_promoted_has_the_index(database_url: str, tmp_
         cursor.execute(
             "SELECT tablename FROM pg_indexes WHERE indexdef LIKE '%% (member_id)' AND tablename LIKE 'reward_event%%'"
         )
-        found = {name for (name,) in cursor.fetchall()}
-    assert found == {"reward_event_g1", f"reward_event_g{number}"}
+        tables = {name for (name,) in cursor.fetchall()}
+    assert tables == {"reward_event_g1", f"reward_event_g{number}"}
     assert again != number
 
 
@@ -295,7 +301,7 @@ def test_analysts_only_read_by_it(database_url: str) -> None:
 
 
 def test_a_late_spend_waits_for_what_it_takes(database_url: str) -> None:
-    """Points that were reserved and given back were spent by an event from before: only what followed can have them."""
+    """A late spend takes points that were reserved and given back since: it has them only after that."""
     activate(database_url, PROGRAMME.replace("hold: 36h, ", ""))
     steps = [("r", "reserve", 2), ("r", "void", 4), ("s", "spend", 1)]
     made = [
@@ -306,10 +312,11 @@ def test_a_late_spend_waits_for_what_it_takes(database_url: str) -> None:
         for name, action, hours in steps
     ]  # fmt: skip
     commit(database_url, Batch([admitted(event) for event in (purchase(1), *made)]))
+
     with transaction(database_url, role=ANALYST) as cursor:
-        told = []
+        amounts = []
         for hours in (1, 3, 4):
             rows = balances(cursor, "m1", START_MS + hours * HOUR_MS)
             assert broken_equations(rows) == []
-            told.append(tuple(rows[0][name] for name in ("active", "reserved", "spent")))
-    assert told == [(10, 0, 0), (0, 10, 0), (0, 0, 10)]
+            amounts.append(tuple(rows[0][name] for name in ("active", "reserved", "spent")))
+    assert amounts == [(10, 0, 0), (0, 10, 0), (0, 0, 10)]

@@ -29,6 +29,7 @@ def test_every_movement_of_the_ledger_reaches_its_column() -> None:
             debt=90, available=-90,
         )
     }  # fmt: skip
+
     settled = [*history, moved("points.granted", 20, "issued", "active"), moved("points.settled", 20, "active", "debt")]
     after = fold_balances(("m", reward) for reward in settled)["m", "points"]
     assert (after.granted, after.debt, after.settled, after.active, after.available) == (1_120, 70, 1_032, 0, -70)
@@ -42,5 +43,5 @@ def test_members_and_units_are_kept_apart_and_refusals_move_nothing() -> None:
         ("a", moved("points.granted", 4, "issued", "active")),
         ("c", moved("reward.refused", 9, None, None)),
     ]
-    found = {owner: balance.available for owner, balance in fold_balances(rows).items()}
-    assert found == {("a", "points"): 5, ("b", "points"): 2, ("a", "status"): 3}
+    available = {owner: balance.available for owner, balance in fold_balances(rows).items()}
+    assert available == {("a", "points"): 5, ("b", "points"): 2, ("a", "status"): 3}

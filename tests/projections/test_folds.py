@@ -62,17 +62,17 @@ _examples = itertools.count()
 
 
 def views(cursor: Cursor, members: Sequence[str]) -> tuple[list[Any], list[Any], list[Any]]:
-    """Return what the views say of `members`."""
-    found = []
+    """Return the rows of the views for `members`."""
+    answers = []
     for query in (BALANCES, REWARDS, TIERS):
         cursor.execute(query, (list(members),))
-        found.append(cursor.fetchall())
-    balances, rewards, tiers = found
+        answers.append(cursor.fetchall())
+    balances, rewards, tiers = answers
     return balances, sorted(rewards, key=repr), sorted(tiers, key=repr)
 
 
 def folded(entries: Sequence[Entry], recorded: Sequence[int]) -> tuple[list[Any], list[Any], list[Any]]:
-    """Return the same from memory."""
+    """Return the same rows from the folds in memory."""
     rows = [(entry.member_id, reward) for entry in entries for reward in entry.rewards]
     balances = [(*owner, *structs.astuple(balance)) for owner, balance in sorted(fold_balances(rows).items())]
     changes = fold_tier_changes(
@@ -116,6 +116,7 @@ def test_the_views_the_folds_and_rebuilt_views_say_the_same_of_any_valid_history
         (members,) = one(cursor, "SELECT array_agg(DISTINCT member_id) FROM reward.reward_event")
         incremental = views(cursor, members)
     assert all(incremental), "a projection that nothing was folded into proves nothing"
+
     for name in PROJECTIONS:
         assert projections.difference(tiered, name) is None
         rebuild(tiered, name)

@@ -107,6 +107,8 @@ def test_of_a_tick_only_the_member_is_left_out_whose_part_fails(
     together = [who for who in (f"m{number}" for number in range(500)) if shard_of(who) == 5][:3]
     commit(database_url, Batch([admitted(purchase(number, who)) for number, who in enumerate(together)]))
     commit(database_url, Batch(clock=ClockMove(START_MS + 3 * HOUR_MS, everywhere=True)))
+
+    # the tick that moves all three
     with transaction(database_url) as cursor:
         cursor.execute(
             """
@@ -118,6 +120,7 @@ def test_of_a_tick_only_the_member_is_left_out_whose_part_fails(
         ((seq, pos),) = cursor.fetchall()
         (members,) = one(cursor, "SELECT count(DISTINCT member_id) FROM guerdon.reward_event WHERE seq = %s", (seq,))
     assert members == len(together)
+
     culprit = Row(5, pos, seq, together[1])
     poison(monkeypatch, "member_balance", [culprit])
     finish(database_url, threading.Event())
@@ -175,9 +178,9 @@ def test_more_than_twenty_in_a_row_pause_that_projection_and_set_none_aside(
         defect.setattr(PROJECTIONS["leaderboard"], "fold", fails)
         with pytest.raises(ProjectionPaused, match=r"leaderboard pauses: .* \(the last: .* LookupError: made by this"):
             finish(logged, threading.Event())
-        told = {row["projection"]: row for row in projections.listed(logged)}
-        assert {name for name, row in told.items() if row["lag"]} == {"leaderboard"}, "the others go on"
-        assert {row["set_aside"] for row in told.values()} == {0}
+        rows = {row["projection"]: row for row in projections.listed(logged)}
+        assert {name for name, row in rows.items() if row["lag"]} == {"leaderboard"}, "the others go on"
+        assert {row["set_aside"] for row in rows.values()} == {0}
         with pytest.raises(ProjectionPaused):
             rebuild(logged, "leaderboard")
     finish(logged, threading.Event())
@@ -199,7 +202,7 @@ def test_more_than_twenty_in_a_row_that_come_one_by_one_pause_it_too(
                 finish(logged, threading.Event())
 
     add(range(EVENTS, EVENTS + 3), fail=True)
-    add(range(EVENTS + 3, EVENTS + 4), fail=False)  # a good one between: it is counted anew
+    add(range(EVENTS + 3, EVENTS + 4), fail=False)  # a good one between: the count begins again
     add(range(EVENTS + 4, EVENTS + 7), fail=True)
     assert len(set_aside(logged, "leaderboard")) == 6
     with pytest.raises(ProjectionPaused):
@@ -218,6 +221,7 @@ def test_the_projector_tells_once_what_it_sets_aside(logged: str, monkeypatch: p
         projector.wake()
         eventually(lambda: {row["lag"] for row in projections.listed(logged)} == {0}, "the views follow")
         projector.stop()
+
     (line,) = lines
     assert (line["event"], line["log_level"], line["projection"]) == ("projector sets aside", "warning", "tier_history")
     assert (line["shard"], line["seq"], line["member"]) == (culprit.shard, culprit.seq, "m3")
@@ -226,7 +230,7 @@ def test_the_projector_tells_once_what_it_sets_aside(logged: str, monkeypatch: p
 
 
 def test_a_shadow_is_projected_around_it_too(logged: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`project` is what a replay does at its end, here with the generation that there is."""
+    """`project` ends every replay; here it projects the first generation."""
     culprit = row_of(logged, "m3", 1)
     poison(monkeypatch, "member_reward", [culprit])
     project(logged, 1)
@@ -252,6 +256,8 @@ def test_a_referral_code_of_9000_letters_freezes_no_view(database_url: str) -> N
     with transaction(database_url) as cursor:
         cursor.execute("SELECT item FROM guerdon.reward_event WHERE type = 'referral.rejected'")
         assert cursor.fetchall() == [(LETTERS,)]
+
+    # with the index of that release her event is set aside, and everything else is projected
     ann = row_of(database_url, "ann", 0)
     with transaction_of_owner(database_url) as cursor:
         cursor.execute("CREATE INDEX as_it_was ON guerdon.referral_change (build, item, type)")
@@ -260,6 +266,8 @@ def test_a_referral_code_of_9000_letters_freezes_no_view(database_url: str) -> N
     ((reason,),) = [(row["reason"],) for row in projections.set_aside(database_url, "referral")]
     assert reason.startswith("index row requires 9040 bytes")
     assert balances(database_url)["bob", "points"] > 0
+
+    # a rebuild sets it aside, too, and without the index it is projected
     rebuild(database_url, "referral")
     assert_whole_but(database_url, "referral", [ann])
     with transaction_of_owner(database_url) as cursor:
@@ -309,16 +317,16 @@ def test_a_worker_that_catches_up_ends_well_and_every_command_tells_what_is_miss
     stopped = {row["what"]: row["stopped"] for row in lag_rows(settings) if row["stopped"]}
     assert stopped == {"referral": "1 set aside: `guerdon projection verify referral`"}
 
-    def told(*arguments: str) -> Any:
+    def invoke(*arguments: str) -> Any:
         return CliRunner().invoke(app, arguments, env={"GUERDON_DATABASE_URL": url})
 
-    assert [row["set_aside"] for row in json.loads(told("projection", "list", "--json").stdout)] == [0, 0, 0, 1, 0]
-    compared = told("projection", "verify", "referral")
+    assert [row["set_aside"] for row in json.loads(invoke("projection", "list", "--json").stdout)] == [0, 0, 0, 1, 0]
+    compared = invoke("projection", "verify", "referral")
     assert "m1" in compared.stdout
     assert "division by zero" in compared.stdout
     assert "1 that cannot be projected" in str(compared.exception)
-    assert told("projection", "verify", "leaderboard").exit_code == 0
-    rebuilt = told("projection", "rebuild", "referral")
+    assert invoke("projection", "verify", "leaderboard").exit_code == 0
+    rebuilt = invoke("projection", "rebuild", "referral")
     assert rebuilt.exit_code == 0
     assert "1 that cannot be projected were set aside" in rebuilt.stderr
     assert set_aside(url, "referral") == [(shard_of("m1"), *[row.seq for row in [row_of(url, "m1", 0)]], "m1")]

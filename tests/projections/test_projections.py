@@ -1,4 +1,4 @@
-"""A projection is the fold of its log, however it came to be, and a rebuild disturbs nobody who reads."""
+"""A projection is the fold of its log, built step by step or at once, and a rebuild disturbs no reader."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ def test_a_range_that_is_cut_ends_with_a_whole_source_event(
     monkeypatch.setattr(runner, "POSITIONS_MAX", positions_max)
     with closing(connect_to_project(logged)) as connection, connection.cursor() as cursor:
         builds = live_builds(cursor)
+
         while advance(connection, builds):
             cursor.execute(
                 """
@@ -144,23 +145,23 @@ def test_a_rebuild_by_any_number_of_processes_is_the_fold_of_the_log(
 ) -> None:
     monkeypatch.setattr(folders, "READ_THROUGH", ranges_read_through)
     monkeypatch.setattr(runner, "POSITIONS_MAX", 7)  # some shards in one range, others in more
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     for name in runner.PROJECTIONS:
-        told.clear()
-        positions = rebuild(logged, name, lambda done, total: told.append((done, total)), cores=cores)
-        assert told[-1] == (positions, positions)
-        assert [done for done, _ in told] == sorted(done for done, _ in told)
+        progress.clear()
+        positions = rebuild(logged, name, lambda done, total: progress.append((done, total)), cores=cores)
+        assert progress[-1] == (positions, positions)
+        assert [done for done, _ in progress] == sorted(done for done, _ in progress)
         assert projections.difference(logged, name) is None
 
 
 def test_what_is_told_of_a_comparison_ends_with_all_positions(logged: str) -> None:
     finish(logged, threading.Event())
-    told: list[tuple[int, int]] = []
-    assert projections.difference(logged, NAME, lambda done, total: told.append((done, total))) is None
+    progress: list[tuple[int, int]] = []
+    assert projections.difference(logged, NAME, lambda done, total: progress.append((done, total))) is None
     with transaction(logged) as cursor:
         (positions,) = one(cursor, "SELECT count(*) FROM guerdon.reward_event")
-    assert told[-1] == (positions, positions)
-    assert len(told) == 64 // projections.SHARDS_AT_ONCE
+    assert progress[-1] == (positions, positions)
+    assert len(progress) == 64 // projections.SHARDS_AT_ONCE
 
 
 def test_a_rebuild_whose_folding_fails_leaves_the_old_rows_and_ends_every_connection(
@@ -188,9 +189,9 @@ def test_a_projection_that_is_not_the_fold_of_its_log_is_told_and_mended(logged:
     finish(logged, threading.Event())
     with transaction(logged) as cursor:
         cursor.execute("DELETE FROM guerdon.member_balance WHERE member_id = 'm3'")
-    found = projections.difference(logged, NAME)
-    assert found is not None
-    assert found.startswith("member m3, points: the projection says nothing and the log says issued -")
+    sentence = projections.difference(logged, NAME)
+    assert sentence is not None
+    assert sentence.startswith("member m3, points: the projection says nothing and the log says issued -")
     rebuild(logged, NAME)
     assert projections.difference(logged, NAME) is None
 
@@ -213,7 +214,7 @@ def analyst(logged: str) -> Iterator[psycopg2.extensions.cursor]:
 
 def test_an_analyst_reads_the_views_and_nothing_else(analyst: psycopg2.extensions.cursor) -> None:
     for view in ("member_balance", "member_reward", "tier_history", "reward_event", "freshness"):
-        analyst.execute(f"SELECT * FROM reward.{view}")  # noqa: S608  the test's own names
+        analyst.execute(f"SELECT * FROM reward.{view}")
         assert analyst.description is not None
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         analyst.execute("SELECT * FROM guerdon.source_event")
@@ -222,6 +223,6 @@ def test_an_analyst_reads_the_views_and_nothing_else(analyst: psycopg2.extension
 @pytest.mark.parametrize("view", ["member_balance", "member_reward", "tier_history"])
 def test_a_member_is_found_in_a_view_by_its_index(view: str, analyst: psycopg2.extensions.cursor) -> None:
     analyst.execute("SET LOCAL enable_seqscan = off")  # the test's tables are so small that reading them all is right
-    analyst.execute(f"EXPLAIN SELECT * FROM reward.{view} WHERE member_id = 'm3'")  # noqa: S608  the test's own names
+    analyst.execute(f"EXPLAIN SELECT * FROM reward.{view} WHERE member_id = 'm3'")
     plan = "\n".join(line for (line,) in analyst.fetchall())
     assert "Index Cond: ((build = (InitPlan 1).col1) AND (member_id = 'm3'::text))" in plan

@@ -1,4 +1,4 @@
-"""Tiers as of any instant, as known at any other: what they were, what was known, and how they will fall."""
+"""Tiers as of any instant, as known at any other: in the past, by past knowledge, and how they will fall."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ rules:
 - {id: status, on: purchase, give: [{status: {rate: 1, per: 1.00, of: purchase.amount}}]}
 """
 STRETCH = 45
-"""By so much the times of a history are stretched: 110 events of three members then take a year."""
+"""The factor that stretches the times of a history: 110 events of three members then take a year."""
 
 KINDS = {
     "lifetime": ("lifetime", "", 400, 900),
@@ -73,10 +73,10 @@ def stretched(seed: int, count: int) -> list[Event]:
 
 
 def tiers(cursor: Cursor, member_id: str, at_ms: int, known_at: object = None) -> list[Row]:
-    """Return what an analyst is told."""
+    """Return the answer that an analyst gets."""
     return dictionaries(
         cursor,
-        f"SELECT {COLUMNS} FROM reward.tier_as_of(%s, %s::timestamptz, coalesce(%s::timestamptz, now()))",  # noqa: S608
+        f"SELECT {COLUMNS} FROM reward.tier_as_of(%s, %s::timestamptz, coalesce(%s::timestamptz, now()))",
         (member_id, iso_from_instant(at_ms), known_at),
     )
 
@@ -96,38 +96,42 @@ def test_what_will_be_is_what_the_reviews_make_of_it(database_url: str, tmp_path
     activate(database_url, text)
     record(database_url, events)
     last_ms = events[-1].occurred_at
+
+    # at the end of the history and up to seven years later
     days = (0, 1, 19, 30, 59, 75, 91, 200, 366, 400, 740, 2_500)
     seen = set()
     with transaction(database_url, role=ANALYST) as cursor:
         for at_ms in (last_ms + day * DAY_MS for day in days):
             document = simulated(tmp_path, text, events, at_ms)
             for member_id in members_of(events):
-                told = tiers(cursor, member_id, at_ms)
-                assert told == of_member(document, member_id), iso_from_instant(at_ms)
-                seen.add(told[0]["tier"])
+                rows = tiers(cursor, member_id, at_ms)
+                assert rows == of_member(document, member_id), iso_from_instant(at_ms)
+                seen.add(rows[0]["tier"])
     assert len(seen) > 1 or kind in ("lifetime", "calendar, never"), "nobody rises or falls"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_is_told_as_it_was_known(database_url: str, tmp_path: Path, kind: str) -> None:
-    """Where tiers go by status the log tells all columns: it is cut there, and judged in memory."""
+    """Where tiers count status, the log gives all columns: the test cuts it there and judges it in memory."""
     events = stretched(4, 180)
     text = programme(kind)
     activate(database_url, text)
-    taken = record(database_url, events, 36)
+    steps = record(database_url, events, 36)
+
+    # after each batch, at instants within its knowledge
     chance = random.Random(5)  # noqa: S311  a test must repeat
     with transaction(database_url, role=ANALYST) as cursor:
-        for count, known_at in taken:
-            known = events[:count]
+        for count, known_at in steps:
+            recorded = events[:count]
             for _ in range(4):
-                upto = chance.randrange(len(known))
-                at_ms = known[upto].occurred_at + chance.choice((0, HOUR_MS, 3 * DAY_MS))
-                if upto + 1 < len(known) and known[upto + 1].occurred_at <= at_ms:
-                    at_ms = known[upto].occurred_at
-                document = simulated(tmp_path, text, known[: upto + 1], at_ms)
-                for member_id in members_of(known):
-                    told = tiers(cursor, member_id, at_ms, known_at)
-                    assert told == of_member(document, member_id), iso_from_instant(at_ms)
+                upto = chance.randrange(len(recorded))
+                at_ms = recorded[upto].occurred_at + chance.choice((0, HOUR_MS, 3 * DAY_MS))
+                if upto + 1 < len(recorded) and recorded[upto + 1].occurred_at <= at_ms:
+                    at_ms = recorded[upto].occurred_at
+                document = simulated(tmp_path, text, recorded[: upto + 1], at_ms)
+                for member_id in members_of(recorded):
+                    rows = tiers(cursor, member_id, at_ms, known_at)
+                    assert rows == of_member(document, member_id), iso_from_instant(at_ms)
 
 
 def test_at_the_members_clock_it_is_what_the_view_says(database_url: str) -> None:
@@ -138,8 +142,8 @@ def test_at_the_members_clock_it_is_what_the_view_says(database_url: str) -> Non
         clocks = cursor.fetchall()
         shown = 0
         for member_id, clock_ms in clocks:
-            view = f"SELECT {COLUMNS} FROM reward.member_tier WHERE member_id = %s"  # noqa: S608  constants
-            told = tiers(cursor, member_id, clock_ms)
-            assert told == dictionaries(cursor, view, (member_id,))
-            shown += len(told)
+            view = f"SELECT {COLUMNS} FROM reward.member_tier WHERE member_id = %s"
+            rows = tiers(cursor, member_id, clock_ms)
+            assert rows == dictionaries(cursor, view, (member_id,))
+            shown += len(rows)
     assert 10 < shown < len(clocks), "who was erased has no tier"

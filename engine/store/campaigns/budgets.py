@@ -1,14 +1,14 @@
-"""Share budgets between workers: read what is left, count in memory, hold the rows before anything is written.
+"""Share budgets between workers: read what is left, count in memory, lock the rows before anything is written.
 
-Two workers may read the same rest. So whoever is about to write locks the rows that it touched, in the order of their
-names, and looks again. Where others have used some in between and every award still fits, nothing changes. Where an
-award was cut, or would be now, the batch is judged anew by the true figures, this time under the locks: nobody can take
-anything in between, so the last unit is given, and given once. An abort releases the rows as they were.
+Two workers may read the same rest. So a worker that is about to write locks the rows that it touched, in the order of
+their names, and reads them again. If others have used a budget in between and every award still fits, nothing changes.
+If an award was cut, or would be cut now, the batch is judged again by the true figures, this time under the locks.
+Nobody can take anything in between, so the last unit is given, and given once. An abort leaves the rows unchanged.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import json, structs
 from psycopg2.extras import execute_values
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
 
 FACT = "budget"
-"""The kind of a `generation_fact` that says where a budget stood in the way."""
+"""The kind of a `generation_fact` that says which award a budget has cut."""
 
 _JSON = json.Encoder()
 
@@ -32,19 +32,19 @@ Row = tuple[str, int]
 """A budget's key and the number of a period."""
 
 
-class BudgetsMoved(Exception):  # noqa: N818  caught where the batch is judged anew, never shown
-    """Say that others have used budgets so that awards of this batch come out otherwise."""
+class BudgetsMoved(Exception):  # noqa: N818  caught where the batch is judged again, never shown
+    """Say that others have used budgets, so that awards of this batch change."""
 
-    def __init__(self, held: Mapping[Row, LimitUse]) -> None:
-        super().__init__(f"{len(held)} budgets moved")
-        self.held = held
+    def __init__(self, locked: Mapping[Row, LimitUse]) -> None:
+        super().__init__(f"{len(locked)} budgets moved")
+        self.locked = locked
 
 
 class _Touched:
     """Hold one row of the table as this transaction sees and changes it.
 
-    `spare` is by how much others may use more without an award of this transaction being cut, None while nothing was
-    asked; `is_cut` says that an award was cut, so that it could also come out greater.
+    `spare_amount` and `spare_times` are what others may still use before an award of this transaction is cut; None
+    before the first question. `is_cut` says that an award was cut already, so that it may also come out greater.
     """
 
     __slots__ = ("is_cut", "seen", "spare_amount", "spare_times", "use")
@@ -57,7 +57,7 @@ class _Touched:
         self.is_cut = False
 
     def ask(self, budget: Budget, asked: int) -> bool:
-        """Take note of a question, and return whether the budget has less than was asked for."""
+        """Note an award that asks for an amount or a time, and return whether the budget has less than that."""
         spare = budget.left(self.use) - asked
         if spare < 0:
             self.is_cut = True
@@ -70,7 +70,7 @@ class _Touched:
         return False
 
     def stands(self, now: LimitUse) -> bool:
-        """Whether all that was judged comes out the same when it begins from `now` instead of what was seen."""
+        """Whether all awards come out the same when they begin from `now` instead of from what was seen."""
         amount, times = now.amount - self.seen.amount, now.times - self.seen.times
         if self.is_cut:
             return amount == 0 and times == 0
@@ -79,7 +79,7 @@ class _Touched:
 
 
 class _Fact(NamedTuple):
-    """Hold what is recorded of a budget that stood in the way: what was asked, by whose event, and what it let."""
+    """Hold the record of a cut award: its member and event, what the budget allowed, and what it had used."""
 
     shard: int
     seq: int
@@ -95,22 +95,22 @@ class StoredBudgets:
 
     Args:
         cursor: of the transaction.
-        held: rows that this transaction has locked already, as they are; None where it judges for the first time.
+        locked: rows that this transaction has locked already, as they are; None where it judges for the first time.
         at_once: lock each row when it is read, where nobody can judge again.
-        table: the generation's.
+        table: that of the generation.
     """
 
     def __init__(
         self,
         cursor: Cursor,
-        held: Mapping[Row, LimitUse] | None = None,
+        locked: Mapping[Row, LimitUse] | None = None,
         *,
         at_once: bool = False,
         table: str = "guerdon.budget",
     ) -> None:
         self._cursor = cursor
         self._table = table
-        self._held: dict[Row, LimitUse] = dict(held or {})
+        self._locked: dict[Row, LimitUse] = dict(locked or {})
         self._at_once = at_once
         self._rows: dict[Row, _Touched] = {}
         self._facts: list[_Fact] = []
@@ -118,62 +118,65 @@ class StoredBudgets:
     def open_budget(
         self, budget: Budget, period: int, asked: int, occurrence: Occurrence, owner: tuple[int, str]
     ) -> LimitUse:
-        """Return the use of a budget in a period, and record where it has less than is asked; `owner` is the member."""
+        """Return the use of a budget in a period, and record a cut; `owner` is the member, as (shard, member_id)."""
         row = self._rows.get((budget.key, period)) or self._row((budget.key, period))
         if row.ask(budget, asked):
             asking = Asking(occurrence.identity, budget.rule_id, budget.key, period, budget.is_weighed)
             allowed = budget.left(row.use) if budget.trims else 0
-            place = (owner[0], occurrence.seq, owner[1])
-            self._facts.append(_Fact(*place, asking, allowed, row.use.amount, row.use.times))
+            shard, member_id = owner
+            used = (row.use.amount, row.use.times)
+            self._facts.append(_Fact(shard, occurrence.seq, member_id, asking, allowed, *used))
         return row.use
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
-        """Give back to a budget's period."""
+        """Give an amount and times back to a budget's period."""
         self._row((key, period)).use.take_back(amount, times)
 
     def _row(self, row: Row) -> _Touched:
-        found = self._rows.get(row)
-        if found is None:
-            if row in self._held:
-                seen = self._held[row]
+        touched = self._rows.get(row)
+        if touched is None:
+            if row in self._locked:
+                seen = self._locked[row]
             elif self._at_once:
-                seen = self._hold([row])[row]
+                seen = self._lock([row])[row]
             else:
                 seen = self._read(row)
-            found = self._rows[row] = _Touched(seen)
-        return found
+            touched = self._rows[row] = _Touched(seen)
+        return touched
 
     def _read(self, row: Row) -> LimitUse:
         self._cursor.execute(
-            f"SELECT amount, times FROM {self._table} WHERE budget = %s AND period = %s ORDER BY era DESC LIMIT 1",  # noqa: S608  of this package
+            f"SELECT amount, times FROM {self._table} WHERE budget = %s AND period = %s ORDER BY era DESC LIMIT 1",
             row,
         )
-        found = self._cursor.fetchone()
-        return LimitUse(row[1]) if found is None else LimitUse(row[1], *found)
+        use = self._cursor.fetchone()
+        return LimitUse(row[1]) if use is None else LimitUse(row[1], *use)
 
     def hold(self) -> None:
         """Lock the rows that were touched until the transaction ends.
 
         Raises:
-            BudgetsMoved: others have used so much, or given so much back, that awards come out otherwise.
+            BudgetsMoved: others have used or given back an amount that changes awards.
         """
-        held = self._held | self._hold(row for row in self._rows if row not in self._held)
-        if not all(touched.stands(held[row]) for row, touched in self._rows.items()):
-            raise BudgetsMoved(held)
+        locked = self._locked | self._lock(row for row in self._rows if row not in self._locked)
+        if not all(touched.stands(locked[row]) for row, touched in self._rows.items()):
+            raise BudgetsMoved(locked)
 
-    def _hold(self, rows: Iterable[Row]) -> dict[Row, LimitUse]:
-        """Hold rows in the order in which everybody does, and return them; those that are not there are made."""
+    def _lock(self, rows: Iterable[Row]) -> dict[Row, LimitUse]:
+        """Lock rows in the order that all workers keep, and return them; missing ones are made."""
         wanted = sorted(rows)
         if not wanted:
             return {}
         hold(self._cursor, self._table, wanted)
+
+        # make what is missing, then read by a statement of its own what was committed while the locks were awaited
         keys = ([budget for budget, _ in wanted], [period for _, period in wanted])
         self._cursor.execute(
             f"""
             INSERT INTO {self._table} (budget, period, amount, times)
             SELECT w.budget, w.period, 0, 0 FROM unnest(%s::text[], %s::bigint[]) AS w (budget, period)
             WHERE {newest("era", self._table, budget="w.budget", period="w.period")} IS NULL
-            """,  # noqa: S608  a name of this package
+            """,
             keys,
         )
         self._cursor.execute(
@@ -183,19 +186,20 @@ class StoredBudgets:
                 SELECT * FROM {self._table} n WHERE n.budget = w.budget AND n.period = w.period
                 ORDER BY n.era DESC LIMIT 1
             ) b
-            """,  # noqa: S608  a name of this package
+            """,
             keys,
         )
         return {(budget, period): LimitUse(period, amount, times) for budget, period, amount, times in self._cursor}
 
     def save(self, generation: int) -> None:
-        """Write what was used and given back, and where budgets stood in the way."""
+        """Write what was used and given back, and which awards budgets have cut."""
         changes = [
             (*row, touched.use.amount - touched.seen.amount, touched.use.times - touched.seen.times)
             for row, touched in sorted(self._rows.items())
         ]
         changes = [change for change in changes if any(change[2:])]
         if changes:
+            # the row may have changed meanwhile, where no award was cut: add, and never below 0
             execute_values(
                 self._cursor,
                 f"""
@@ -205,35 +209,38 @@ class StoredBudgets:
                 FROM (VALUES %s) AS c (budget, period, amount, times)
                 WHERE b.budget = c.budget AND b.period = c.period
                   AND b.era = {newest("era", self._table, budget="c.budget", period="c.period")}
-                """,  # noqa: S608  a name of this package
+                """,
                 changes,
             )
         if self._facts:
             self._save_facts(generation)
 
     def _save_facts(self, generation: int) -> None:
-        """Write all facts in one statement; an exhausted budget has one for every event that asks for it."""
+        """Write all facts in one statement: an exhausted budget has one for every event that asks for it."""
         numbers: dict[tuple[int, int], int] = {}
-        shards, seqs, nths, told = [], [], [], []
+        shards, seqs, nths, documents = [], [], [], []
+
+        # facts at one place are numbered from 0
         for fact in self._facts:
             place = (fact.shard, fact.seq)
             nth = numbers[place] = numbers.get(place, -1) + 1
             shards.append(fact.shard)
             seqs.append(fact.seq)
             nths.append(nth)
-            told.append(_JSON.encode(_told(fact)).decode())
+            documents.append(_JSON.encode(_document(fact)).decode())
+
         self._cursor.execute(
             """
             INSERT INTO guerdon.generation_fact (generation, shard, seq, n, kind, fact)
             SELECT %s, f.shard, f.seq, f.n, %s, f.fact
             FROM unnest(%s::smallint[], %s::bigint[], %s::integer[], %s::jsonb[]) AS f (shard, seq, n, fact)
             """,
-            (generation, FACT, shards, seqs, nths, told),
+            (generation, FACT, shards, seqs, nths, documents),
         )
 
 
 def recorded_of(cursor: Cursor, generation: int, shard: int, member_id: str) -> dict[Asking, LimitUse]:
-    """Return where budgets stood in a member's way, and what was used of them then."""
+    """Return the awards of a member that budgets have cut, and what was used of each budget then."""
     cursor.execute(
         """
         SELECT fact FROM guerdon.generation_fact
@@ -241,14 +248,16 @@ def recorded_of(cursor: Cursor, generation: int, shard: int, member_id: str) -> 
         """,
         (generation, shard, member_id),
     )
-    found = {}
-    for (fact,) in cursor.fetchall():
-        asking = Asking(bytes.fromhex(fact["event"]), fact["rule"], fact["budget"], fact["period"], fact["weighed"])
-        found[asking] = LimitUse(fact["period"], fact["amount"], fact["times"])
-    return found
+    return dict(cut_award(fact) for (fact,) in cursor.fetchall())
 
 
-def _told(fact: _Fact) -> dict[str, object]:
+def cut_award(fact: Mapping[str, Any]) -> tuple[Asking, LimitUse]:
+    """Return the award in a recorded fact of the kind FACT, and what was used of the budget then."""
+    asking = Asking(bytes.fromhex(fact["event"]), fact["rule"], fact["budget"], fact["period"], fact["weighed"])
+    return asking, LimitUse(fact["period"], fact["amount"], fact["times"])
+
+
+def _document(fact: _Fact) -> dict[str, object]:
     asking = fact.asking
     return {
         "member_id": fact.member_id, "event": asking.identity.hex(), "rule": asking.rule_id, "allowed": fact.allowed,

@@ -1,4 +1,4 @@
-"""Read which periods of contests were closed, and where in each shard's log."""
+"""Read the closed periods of contests, and the place of each closing in a shard's log."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ if TYPE_CHECKING:
 
 
 def closed_in(cursor: Cursor, shard: int) -> dict[tuple[str, int], int]:
-    """Return at which source event of a shard each period of a contest was closed."""
+    """Return the seq of a shard at which each (contest, period) was closed."""
     cursor.execute("SELECT contest, period, seq FROM guerdon.contest_closing WHERE shard = %s", (shard,))
     return {(contest, period): seq for contest, period, seq in cursor.fetchall()}

@@ -1,7 +1,7 @@
-"""Keep what members have reached in contests, and close a period when it has ended in every shard.
+"""Keep the scores of members in contests, and close a period when it has ended in every shard.
 
-A closing is one transaction that holds every shard's head: it ranks once, writes the closing into each shard's source
-log and lets the winners have what they have won. It comes once a period, so that it may hold everybody up for it.
+A closing is one transaction that holds every shard's head. It ranks the members, writes the closing into each shard's
+source log, and awards the prizes. It comes once a period, so it may hold everybody up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.reward_log import PostingFields, RewardRows
 from engine.store.members import ledgers, member_states, personal, profiles
 from engine.store.members.books import StoredBooks
-from engine.store.session.failures import is_judging, told
+from engine.store.session.failures import error_line, is_judging
 from schemas.canonical import event_identity
 from schemas.partitioning import SHARDS, shard_of
 from schemas.rejection import Reason
@@ -58,12 +58,14 @@ _CHANGES = newest(
 
 
 def save_scores(cursor: Cursor, generation: int, members: Iterable[Member]) -> None:
-    """Write what members have reached; the caller holds their shards' heads."""
+    """Write the scores of members; the caller holds their shards' heads."""
     rows = [
         (generation, score.contest, score.period, member.shard, member.member_id, score.value, score.reached_ms)
         for member in members
         for score in scores_of(member.state)
     ]
+
+    # a score that did not change touches no row
     if rows:
         execute_values(
             cursor,
@@ -76,7 +78,7 @@ def save_scores(cursor: Cursor, generation: int, members: Iterable[Member]) -> N
             ON CONFLICT (generation, contest, period, shard, member_id, era)
             DO UPDATE SET changes = s.changes + 1, value = excluded.value, reached_at = excluded.reached_at
             WHERE (s.value, s.reached_at) <> (excluded.value, excluded.reached_at)
-            """,  # noqa: S608  a constant of this module
+            """,
             sorted(rows),
         )
 
@@ -88,23 +90,26 @@ def close_ended(
     tell: Tell,
     lock_live: Callable[[Cursor], int] = live_generation.lock_live,
 ) -> int:
-    """Close every period that has ended by an instant and has members in it, and return how many were closed.
+    """Close every period with scores that has ended by an instant, and return the number of closings.
 
     Args:
-        cursor: of a transaction that holds nothing yet.
+        cursor: of a transaction without locks.
         judge_of: compiles an activated version.
-        until_ms: up to where all events have come.
-        tell: sets what is told of a member's tier.
-        lock_live: holds the live generation in its place and returns its number.
+        until_ms: the instant that all events have passed.
+        tell: sets the tier report of a member.
+        lock_live: keeps the live generation in its place and returns its number.
     """
+    # hold every shard's head
     generation = lock_live(cursor)
     recorded_ms = live_generation.now_ms(cursor)
     heads = source_log.lock_heads(cursor, range(SHARDS), generation)
     for head in heads.values():
         head.record_at(max(head.recorded_ms, recorded_ms))
+
+    # the newest version says which periods there are, each shard's own judges the prizes
     judges = {shard: judge_of(head.version) for shard, head in heads.items()}
-    newest = judges[max(heads, key=lambda shard: heads[shard].version)]
-    ended = _ended(cursor, generation, newest.programme, until_ms)
+    latest = judges[max(heads, key=lambda shard: heads[shard].version)]
+    ended = _ended(cursor, generation, latest.programme, until_ms)
     if ended:
         closing = _Closing(cursor, generation, heads, judges, judge_of)
         for each in ended:
@@ -129,24 +134,28 @@ def _ended(cursor: Cursor, generation: int, programme: Programme, until_ms: int)
 
 
 def set_aside(cursor: Cursor, error: Exception) -> None:
-    """Record why contests that have ended cannot be closed, unless a record says so already.
+    """Record why periods that have ended cannot be closed, unless a record says so already.
 
-    Workers try again when they are started, and when the next period ends.
+    Workers try again at their start, and when the next period ends.
     """
     cursor.execute("SELECT FROM guerdon.quarantine WHERE stage = %s AND status = 'open'", (STAGE,))
     if cursor.fetchone() is None:
-        message = f"{told(error)}; no contest that has ended is closed until that is mended"
-        quarantine.add(cursor, [SetAside(STAGE, Reason.FAILED, message, None, NO_OFFSET, NO_OFFSET, b"")], {})
+        message = f"{error_line(error)}; no contest that has ended is closed until that is mended"
+        record = SetAside(
+            stage=STAGE, reason=Reason.FAILED, message=message, topic=None, partition=NO_OFFSET, offset=NO_OFFSET,
+            payload=b"",
+        )  # fmt: skip
+        quarantine.add(cursor, [record], {})
 
 
 class Closings:
-    """Know when contests are to be looked at: at the start, and when a period of the newest version has ended."""
+    """Know when to look for ended periods: at the start, and when a period of the newest version has ended."""
 
     def __init__(self) -> None:
         self._looked_at: tuple[int, int | None] = (0, 0)
 
     def are_due(self, judges: Mapping[int, CompiledJudge], until_ms: int) -> bool:
-        """Whether a period may have ended by an instant; cheap, as it is asked before every batch."""
+        """Whether a period may have ended by an instant; the question is cheap, as it comes before every batch."""
         if not judges:
             return False
         version, next_ms = max(judges), self._looked_at[1]
@@ -155,13 +164,13 @@ class Closings:
         return version != self._looked_at[0] or (next_ms is not None and until_ms >= next_ms)
 
     def looked(self, judges: Mapping[int, CompiledJudge], until_ms: int) -> None:
-        """Note that everything is closed that has ended by an instant."""
+        """Note that all periods are closed that had ended by an instant."""
         version = max(judges)
         self._looked_at = (version, next_end(judges[version].programme, until_ms))
 
 
 class _Closing:
-    """Write closings and what they bring the winners, with every shard's head held."""
+    """Write closings and prizes, under the lock of every shard's head."""
 
     def __init__(
         self,
@@ -183,12 +192,12 @@ class _Closing:
         self._members: dict[tuple[int, str], Member] = {}
 
     def close(self, ended: Ended) -> None:
-        """Append the closing to every shard and let the winners in it have what they have won."""
+        """Append the closing to every shard, and award the prizes of the winners in it."""
         winners = self._winners(ended)
         payload = msgpack.encode({"contest": ended.contest.id, "period": ended.period})
         for shard, head in sorted(self._heads.items()):
             event_id = f"contest-{ended.contest.id}-{ended.period}-{shard}"
-            self._rows.append_own("contest", head, "", 0, event_id, payload, ended.end_ms)
+            self._rows.append_own("contest", head, event_id=event_id, payload=payload, occurred_ms=ended.end_ms)
             occurrence = Occurrence(event_identity("guerdon", event_id), head.seq, head.recorded_ms)
             for won in winners.get(shard, ()):
                 live_generation.add_fact(self._cursor, self._generation, (shard, head.seq), "contest", won._asdict())
@@ -214,7 +223,7 @@ class _Closing:
         source_log.save_heads(self._cursor, self._heads.values(), self._generation)
 
     def _winners(self, ended: Ended) -> dict[int, list[Won]]:
-        """Return the winners by shard; whoever is held or was erased wins nothing, and the next one does."""
+        """Return the winners by shard; a suspended or erased member wins nothing, and the next one does."""
         self._cursor.execute(
             """
             SELECT shard, member_id, value FROM guerdon.contest_score
@@ -223,12 +232,15 @@ class _Closing:
             """,
             (self._generation, ended.contest.id, ended.period),
         )
-        found: dict[int, list[Won]] = {}
+        winners: dict[int, list[Won]] = {}
         able = (row for row in self._cursor.fetchall() if self._may_win(row[0], row[1]))
         for rank, (shard, member_id, value) in enumerate(islice(able, ended.contest.winners), 1):
-            won = Won(member_id, ended.contest.id, ended.period, ended.end_ms, rank, value)
-            found.setdefault(shard, []).append(won)
-        return found
+            won = Won(
+                member_id=member_id, contest=ended.contest.id, period=ended.period, end_ms=ended.end_ms, rank=rank,
+                value=value,
+            )  # fmt: skip
+            winners.setdefault(shard, []).append(won)
+        return winners
 
     def _may_win(self, shard: int, member_id: str) -> bool:
         member = self._members.get((shard, member_id))
@@ -240,7 +252,7 @@ class _Closing:
         return True
 
     def _loaded(self, shard: int, member_id: str) -> Member:
-        """Return a member as they are stored, with everything at hand."""
+        """Return a member as they are stored, with profile and ledger opened."""
         (member,) = member_states.load(self._cursor, [(shard, member_id)])
         profiles.open_profiles(self._cursor, [member])
         ledgers.open_ledgers(self._cursor, [member])
@@ -264,31 +276,33 @@ class _Closing:
         self._rewards.append(rewards, self._heads[member.shard], member.packed_id + pack_text(step.event_id))
 
     def fail(self, step: MemberStep[Member], error: Exception) -> None:
-        """Hold the winner, so that everybody else has their prize."""
+        """Suspend the winner, so that everybody else has their prize."""
         if not is_judging(error):
             raise error
         assert isinstance(step.cause, Won)  # noqa: S101  a closing has no other step
-        self._hold(step.cause, error, step.event_id)
+        self._suspend(step.cause, error, step.event_id)
 
-    def _hold(self, won: Won, error: Exception, event_id: str) -> None:
-        """Hold a winner whose prize could not be judged, as they were before it, and set aside why."""
+    def _suspend(self, won: Won, error: Exception, event_id: str) -> None:
+        """Suspend a winner whose prize could not be judged, in the state before it, and set the reason aside."""
         shard = shard_of(won.member_id)
         head = self._heads[shard]
         member = self._loaded(shard, won.member_id)
         member.state.suspended_since = head.seq
         self._members[shard, won.member_id] = member
-        message = f"{type(error).__name__}: {error}; the prize of {won.contest} is to be given by hand".replace(
-            "\0", "␀"
-        )
+
+        # a record for the operator, with the prize as its event
+        message = f"{error_line(error)}; the prize of {won.contest} is to be given by hand"
         event = ContestWon(
             event_id=event_id, source="guerdon", member_id=won.member_id, occurred_at=won.end_ms,
             contest_id=won.contest, rank=won.rank, value=won.value,
         )  # fmt: skip
         record = SetAside(
-            "evaluate", Reason.EVALUATION_FAILED, message, None, NO_OFFSET, NO_OFFSET, msgpack.encode(won._asdict()),
-            event, personal.OWN_FORMAT,
+            stage="evaluate", reason=Reason.EVALUATION_FAILED, message=message, topic=None, partition=NO_OFFSET,
+            offset=NO_OFFSET, payload=msgpack.encode(won._asdict()), event=event, schema_id=personal.OWN_FORMAT,
         )  # fmt: skip
         place = (shard, head.seq)
         quarantine.add(self._cursor, [record], {}, {0: place})
-        held: dict[str, object] = {"member_id": won.member_id, "reason": message}
-        live_generation.add_fact(self._cursor, self._generation, place, "member_held", held)
+
+        # and a fact, by which repetitions suspend the member, too
+        fact: dict[str, object] = {"member_id": won.member_id, "reason": message}
+        live_generation.add_fact(self._cursor, self._generation, place, "member_held", fact)

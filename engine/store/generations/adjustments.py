@@ -1,4 +1,4 @@
-"""Keep towards which generations members were adjusted, and tell which adjustments count in a generation."""
+"""Keep the adjustments of members towards other generations, and find those that count in a generation."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ if TYPE_CHECKING:
     from engine.store.generations.generation import Generation
 
 FACT = "adjusted"
-"""The kind of a `generation_fact` that says towards which generation members were adjusted."""
-
+"""The kind of a `generation_fact` that names the generation towards which members were adjusted."""
 
 ROWS_LOOKED_BACK = 100
-"""How many of each shard's last source events are asked how far time has come; some are Guerdon's own."""
+"""The number of last source events of a shard that say how far time has come; some are Guerdon's own."""
 
 
 def record(cursor: Cursor, generation: int, fact: dict[str, object]) -> None:
-    """Keep that members were adjusted towards `fact["towards"]` while `generation` was live."""
+    """Keep the fact that members were adjusted towards the generation `fact["towards"]` while `generation` was live."""
     live_generation.add_fact(cursor, generation, WHOLE, FACT, fact)
 
 
 def recorded(cursor: Cursor, generation: int, towards: int) -> dict[str, Any] | None:
-    """Return what was kept of an adjustment towards another generation, None where there was none."""
+    """Return the fact of an adjustment towards another generation, None where there was none."""
     cursor.execute(
         """
         SELECT fact FROM guerdon.generation_fact
@@ -39,7 +38,7 @@ def recorded(cursor: Cursor, generation: int, towards: int) -> dict[str, Any] | 
 
 
 def counted(cursor: Cursor, generation: int) -> frozenset[int]:
-    """Return the adjustments that count in a generation which is or was live, by the generation they are towards."""
+    """Return the generations towards which members were adjusted while this generation was live."""
     cursor.execute(
         """
         SELECT (fact->>'towards')::integer FROM guerdon.generation_fact
@@ -51,16 +50,16 @@ def counted(cursor: Cursor, generation: int) -> frozenset[int]:
 
 
 def counted_in(cursor: Cursor, generation: Generation) -> frozenset[int]:
-    """Return the adjustments that count in a generation: the base's on its schedule, and none where a file judges.
+    """Return the adjustments that count in a generation: those of its base on the base's schedule, else its own.
 
-    A generation keeps what was counted while it was live, also where another one is live now.
+    A generation that was live keeps its adjustments, also while another one is live.
     """
     base = generation.base if generation.keeps_schedule else None
     return counted(cursor, generation.number if base is None else base)
 
 
 def copy(cursor: Cursor, generation: Generation) -> None:
-    """Let a generation on its base's schedule that becomes live have as its own what is kept of the base as a whole."""
+    """Copy to a generation on its base's schedule, before it becomes live, the facts about the base as a whole."""
     cursor.execute(
         """
         INSERT INTO guerdon.generation_fact (generation, shard, seq, n, kind, fact)
@@ -72,12 +71,12 @@ def copy(cursor: Cursor, generation: Generation) -> None:
 
 
 def reached_ms(cursor: Cursor, lateness_ms: int) -> int:
-    """Return how far ticks may go: to the last one, or `lateness_ms` before the last event, never past the clock.
+    """Return the instant (ms) up to which ticks may go: the last tick, or `lateness_ms` before the last event.
 
-    The clock itself would be years ahead where a history is read in, and let everything expire that is open there. Nor
-    past what is known to come of a partition that is behind: what spends points may lie there.
+    It is never later than the clock, and never later than the next record of a partition that is behind, where events
+    may spend points. The clock alone would be years ahead while a history is read in, and let all open points expire.
     """
-    (found,) = one(
+    (reached,) = one(
         cursor,
         """
         SELECT guerdon.ms(least(
@@ -93,18 +92,18 @@ def reached_ms(cursor: Cursor, lateness_ms: int) -> int:
         (lateness_ms, ROWS_LOOKED_BACK),
     )
     now_ms = live_generation.now_ms(cursor)
-    return now_ms if found is None else min(int(found), now_ms)
+    return now_ms if reached is None else min(int(reached), now_ms)
 
 
 def due(cursor: Cursor, generation: Generation, until_ms: int) -> dict[int, int]:
-    """Return for how many members something is due by an instant, live or in a generation that is not, by shard."""
+    """Return by shard the number of members with something due by an instant, in the live generation or in another."""
     cursor.execute(
         f"""
         SELECT shard, count(*) FROM (
             SELECT shard, due_at FROM guerdon.member_state UNION ALL
             SELECT shard, due_at FROM {generation.table("member_state")}
         ) s WHERE due_at <= to_timestamp(%s / 1000.0) GROUP BY shard ORDER BY shard
-        """,  # noqa: S608  a name of this package
+        """,
         (until_ms,),
     )
     return dict(cursor.fetchall())

@@ -1,4 +1,4 @@
-"""Fetch for a fold of the log what it needs beyond a member's state, as it was known at a place in the log."""
+"""Fetch what a fold of the log needs beyond a member's state, as it was known at a place in the log."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 class FoldBooks(ABC):
     """Open the books of one member after the other; purchases and closings are read from the log on `cursor`.
 
-    Where parts, budgets and stock are kept is the concern of who inherits.
+    Subclasses know where parts, budgets and stock are kept.
 
     Args:
-        generation: that is folded; one that repeats answers by its base's facts, every other one counts for itself.
+        generation: the folded one; a repetition answers by its base's facts, every other one counts for itself.
         judge: returns the judge of a version.
     """
 
@@ -51,7 +51,7 @@ class FoldBooks(ABC):
         self._closed: dict[int, dict[tuple[str, int], int]] = {}
 
     def _turn_to_log(self, cursor: Cursor, facts: Facts) -> None:
-        """Read the log on this cursor from here on, and forget what was at hand of it."""
+        """Read the log on this cursor from here on, and forget what was read before."""
         self._cursor, self._facts = cursor, facts
         self._recorded.clear()
         self._closed.clear()
@@ -59,37 +59,36 @@ class FoldBooks(ABC):
     def of(self, member: Member, schedule: list[Activation], upto_seq: int, place: tuple[int, str]) -> Self:
         """Turn to a member's books as they were known at `upto_seq`.
 
-        `schedule` tells which version judged what of the shard, `place` where reward events come to stand: at which
-        seq, and of which event_id.
+        `schedule` is that of the shard; `place` is the seq and event_id to which the member's reward events belong.
         """
         self._member, self._schedule, self._upto_seq, self._place = member, schedule, upto_seq, place
         return self
 
     def record(self, purchase: Purchase, seq: int) -> None:
-        """Remember a purchase at hand, so that a refund soon after it needs no look-up."""
+        """Remember a purchase, so that a refund soon after it needs no look-up."""
         self._recorded[purchase.member_id, purchase.order_id] = (seq, purchase)
 
     def parts(self) -> Parts:
-        """Return the member's parts, read when they are asked for first."""
+        """Return the member's parts, which the first call reads."""
         assert self._member is not None  # noqa: S101  `of` comes first
         if self._member.parts is None:
             self.open([self._member])
         return self._member.parts or Parts()
 
     def purchase(self, order_id: str) -> Placed | None:
-        """Return the purchase of the member's order, as far as it was logged by then."""
+        """Return the purchase of the member's order, None where the log did not have it by then."""
         assert self._member is not None  # noqa: S101  `of` comes first
         assert self._cursor is not None  # noqa: S101  `begin` comes first
         recorded = self._recorded.get((self._member.member_id, order_id))
         if recorded is None:
             identity = order_identity(self._member.member_id, order_id)[:IDENTITY_BYTES]
-            known = source_log.find_known(self._cursor, [identity]).get(identity)
-            if known is None or known.seq > self._upto_seq:
+            place = source_log.find_known(self._cursor, [identity]).get(identity)
+            if place is None or place.seq > self._upto_seq:
                 return None
-            event = history.History(self._cursor).at(known.shard, known.seq).event
+            event = history.History(self._cursor).at(place.shard, place.seq).event
             if not isinstance(event, Purchase):
                 return None
-            recorded = (known.seq, event)
+            recorded = (place.seq, event)
         seq, purchase = recorded
         return None if seq > self._upto_seq else Placed(purchase, version_in(self._schedule, seq))
 
@@ -98,17 +97,17 @@ class FoldBooks(ABC):
         return self._judge(version)
 
     def activations(self, version: int) -> list[Activation]:
-        """Return what was activated after a version, up to the place of what is judged."""
+        """Return the activations after a version, up to the place that is judged."""
         return since(self._schedule, version, self._upto_seq)
 
     def referred(self, referee_id: str) -> Referred:
-        """Return what became of a referee of the member's."""
+        """Return the member's record of a referee, made now where there is none."""
         assert self._member is not None  # noqa: S101  `of` comes first
         self._member.state.is_booked = True
         return self.parts().referred.setdefault(referee_id, Referred())
 
     def redeemed(self, seq: int, event_id: str) -> Redeemed | None:
-        """Return what became of a redemption where it was live; a repetition decides anew what its base decided."""
+        """Return the outcome of a redemption in the live generation; None where this fold is to decide it itself."""
         assert self._member is not None  # noqa: S101  `of` comes first
         assert self._cursor is not None  # noqa: S101  `begin` comes first
         shard, facts = self._member.shard, self._facts
@@ -116,9 +115,9 @@ class FoldBooks(ABC):
             return facts.redeemed.get((shard, seq, event_id))
         if seq > facts.redeemed_upto:
             return None
-        # it waited for this release: where it was live it may have been judged long before, or at the release, too
-        known = redeemed_by(self._cursor, facts.redeemed_by, shard, self._member.member_id)
-        return known.get((self._upto_seq, event_id))
+        # here it waited for this release; the live generation judged it at the release, too, or long before
+        outcomes = redeemed_by(self._cursor, facts.redeemed_by, shard, self._member.member_id)
+        return outcomes.get((self._upto_seq, event_id))
 
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
         """Whether a period of a contest was closed before a place in the member's shard."""
@@ -131,26 +130,26 @@ class FoldBooks(ABC):
 
     @abstractmethod
     def open(self, members: Iterable[Member]) -> None:
-        """Put the parts of members at hand."""
+        """Read the parts of members."""
 
     @abstractmethod
     def turn_page(self, member: Member) -> None:
         """Turn the page of a state that is full."""
 
     def stock_used(self, reward: str) -> int:
-        """Return how many of a reward were taken so far; of a repetition, whether the base had any left."""
+        """Return how many of a reward were taken; a repetition says -1, or INT64_MAX where the base had none left."""
         if self._generation.repeats:
             return INT64_MAX if (*self._place, reward) in self._facts.sold_out else -1
         return self._stock_used(reward)
 
     def use_stock(self, reward: str, change: int) -> None:
-        """Count a reward as taken, or with a negative change as given back; a repetition counts nothing."""
+        """Count a reward as taken, or with a negative change as given back; a repetition counts nothing itself."""
         if not self._generation.repeats:
             self._use_stock(reward, change)
 
     @abstractmethod
     def _stock_used(self, reward: str) -> int:
-        """Return how many of a reward were taken so far, as this fold counts them."""
+        """Return the number of a reward that were taken, as this fold counts them."""
 
     @abstractmethod
     def _use_stock(self, reward: str, change: int) -> None:
@@ -166,4 +165,4 @@ class FoldBooks(ABC):
 
     @abstractmethod
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
-        """Give an amount, or so many times, back to a budget's period."""
+        """Give an amount and times back to a budget's period."""

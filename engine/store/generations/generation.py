@@ -1,4 +1,4 @@
-"""Tell how a generation judges: by a file, from when to when, or by the schedule of another one."""
+"""Describe how a generation judges: by a file between two instants, or by the schedule of another generation."""
 
 from __future__ import annotations
 
@@ -8,37 +8,40 @@ from engine.meaning import MEANING
 
 
 class Generation(NamedTuple):
-    """Hold what a generation was made from.
-
-    `base` is the one whose schedule holds where the file does not, None for a generation that was live and goes by its
-    own. `file_version` judges events that occurred from `from_ms` on, before `to_ms`; None: the base's schedule judges
-    all. `meaning` is that by which it was begun, `base_meaning` that of its base.
-    """
+    """Hold the definition of a generation: which version judges an event, and which meaning the engine had."""
 
     number: int
     status: str
+    """`live`, `shadow` or `retired`."""
+
     base: int | None
+    """The generation whose schedule judges where the file does not; None: its own schedule, as it was live."""
+
     file_version: int | None
+    """The version that judges events with `from_ms <= occurred_at < to_ms`; None: `base`'s schedule judges all."""
+
     from_ms: int | None
     to_ms: int | None
     meaning: int = MEANING
+    """The engine's meaning at its beginning."""
+
     base_meaning: int | None = MEANING
 
     @property
     def keeps_schedule(self) -> bool:
-        """Whether all is judged by the versions that have judged its base."""
+        """Whether the versions that judged its base judge everything."""
         return self.base is not None and self.file_version is None
 
     @property
     def repeats(self) -> bool:
-        """Whether it decides nothing itself: what its base decided across members is given to it as facts.
+        """Whether it takes the decisions of its base across members as facts, and decides none itself.
 
-        What was decided by another meaning is no fact by this one.
+        Decisions of another meaning are no facts.
         """
         return self.keeps_schedule and self.base_meaning == self.meaning
 
     def is_judged_by_file(self, occurred_ms: int) -> bool:
-        """Whether the file judges what occurred at an instant."""
+        """Whether the file judges an event that occurred at an instant."""
         return (
             self.base is not None
             and self.file_version is not None
@@ -47,10 +50,10 @@ class Generation(NamedTuple):
         )
 
     def edge_ms(self, version: int) -> int:
-        """Return the last instant before the file, or a version beside it, has its turn; 0: from the beginning."""
+        """Return the last instant (ms) before the file, or another version, begins to judge; 0: from the beginning."""
         until_ms = self.from_ms if version == self.file_version or self.to_ms is None else self.to_ms
         return max(0, (until_ms or 0) - 1)
 
-    def table(self, kept: str) -> str:
-        """Return where it keeps `member_state`, `member_ledger`, `member_use`, `stock` or `budget` while not live."""
-        return f"guerdon.{kept}_g{self.number}"
+    def table(self, name: str) -> str:
+        """Return its table for `member_state`, `member_ledger`, `member_use`, `stock` or `budget` while not live."""
+        return f"guerdon.{name}_g{self.number:d}"

@@ -1,4 +1,4 @@
-"""Tell which generation is live, and hold it still while a transaction writes to it."""
+"""Find the live generation, keep it in its place while a transaction writes to it, and read its schedule and facts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 
 SHARE_EVALUATION = "LOCK TABLE guerdon.evaluating IN ROW SHARE MODE"
-"""Taken by everybody who evaluates: many at once, and nobody while somebody holds evaluation still."""
+"""The lock of everybody who evaluates: many hold it at once, and nobody while evaluation is held still."""
+
+WHOLE = (0, 0)
+"""The place of a fact about a generation as a whole: before every source event of the first shard."""
 
 
 def lock_live(cursor: Cursor) -> int:
-    """Hold the live generation in its place until the transaction ends, and return its number.
+    """Keep the live generation in its place until the transaction ends, and return its number.
 
     Raises:
         AnswerIsNo: as `writable`.
@@ -34,18 +37,18 @@ def lock_live(cursor: Cursor) -> int:
 
 
 def hold_evaluation(cursor: Cursor) -> None:
-    """Let nobody evaluate until the transaction ends; waits for the transactions under way."""
+    """Keep everybody from evaluating until the transaction ends; this waits for the transactions under way."""
     cursor.execute("LOCK TABLE guerdon.evaluating IN EXCLUSIVE MODE")
 
 
 def writable(cursor: Cursor) -> int:
-    """Return the number of the live generation, for who writes to it.
+    """Return the number of the live generation, in order to write to it.
 
     Raises:
-        AnswerIsNo: the database was restored from an archive, and nothing may be added to its log; or what is live was
-            decided by another meaning than this release's.
+        AnswerIsNo: the database was restored from an archive, and nothing may be added to its log; or the live
+            generation was decided by another meaning than this release's.
     """
-    # never one statement with the lock: it must see what was committed while the lock was awaited
+    # never in one statement with the lock: this one must see commits that fell into the wait for the lock
     generation, meaning, why = one(
         cursor,
         """
@@ -68,14 +71,14 @@ def refuse_restored(cursor: Cursor) -> None:
 
 
 def mark_restored(cursor: Cursor, why: str | None) -> None:
-    """Let nobody add to the log, for the reason that a sentence gives, or with None let them again."""
+    """Forbid additions to the log, for the reason in a sentence; None allows them again."""
     cursor.execute("DELETE FROM guerdon.setting WHERE name = 'restored'")
     if why is not None:
         cursor.execute("INSERT INTO guerdon.setting (name, value) VALUES ('restored', convert_to(%s, 'UTF8'))", (why,))
 
 
 def live(cursor: Cursor) -> int:
-    """Return the number of the live generation, for reading."""
+    """Return the number of the live generation, in order to read."""
     (generation,) = one(cursor, "SELECT generation FROM guerdon.generation WHERE status = 'live'")
     return int(generation)
 
@@ -88,13 +91,13 @@ def check_exists(cursor: Cursor, generation: int) -> None:
 
 
 def now_ms(cursor: Cursor) -> int:
-    """Return PostgreSQL's clock in ms: workers on several machines must not disagree about `recorded_at`."""
+    """Return PostgreSQL's clock in ms: workers on several machines must agree about `recorded_at`."""
     (at_ms,) = one(cursor, "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
     return int(at_ms)
 
 
 def add_fact(cursor: Cursor, generation: int, place: tuple[int, int], kind: str, fact: dict[str, object]) -> None:
-    """Keep what this run decided at `place`, a shard and seq, for replays of the same schedule."""
+    """Keep a decision at `place`, a shard and seq, for replays of the same schedule."""
     cursor.execute(
         """
         INSERT INTO guerdon.generation_fact (generation, shard, seq, n, kind, fact)
@@ -120,7 +123,7 @@ def version_at(cursor: Cursor, generation: int, shard: int, seq: int) -> int:
 
 
 def schedule(cursor: Cursor, generation: int, shard: int) -> list[Activation]:
-    """Return what was activated in a shard, ascending: each version judges the source events after its from_seq."""
+    """Return the activations in a shard, ascending: each version judges the source events after its from_seq."""
     cursor.execute(
         """
         SELECT from_seq, version, guerdon.ms(at) FROM guerdon.generation_schedule
@@ -132,13 +135,13 @@ def schedule(cursor: Cursor, generation: int, shard: int) -> list[Activation]:
 
 
 def version_in(schedule: Sequence[Activation], seq: int) -> int:
-    """Return which version judges the source event at `seq`; 0 before the first was activated."""
+    """Return the version that judges the source event at `seq`; 0 before the first activation."""
     index = bisect_left(schedule, seq, key=attrgetter("from_seq")) - 1
     return 0 if index < 0 else schedule[index].version
 
 
-def held_why(cursor: Cursor, generation: int, shard: int, member_id: str) -> str:
-    """Return why a generation holds a member, the last time that it came to it."""
+def why_suspended(cursor: Cursor, generation: int, shard: int, member_id: str) -> str:
+    """Return the latest reason for which a generation has suspended a member."""
     (why,) = one(
         cursor,
         """
@@ -151,8 +154,8 @@ def held_why(cursor: Cursor, generation: int, shard: int, member_id: str) -> str
     return str(why)
 
 
-def held_at(cursor: Cursor, generation: int, shard: int, member_id: str) -> frozenset[int]:
-    """Return at which of their source events a member was held, released since or not."""
+def suspended_at(cursor: Cursor, generation: int, shard: int, member_id: str) -> frozenset[int]:
+    """Return the seqs at which a member was suspended, released since or not."""
     cursor.execute(
         """
         SELECT seq FROM guerdon.generation_fact
@@ -161,7 +164,3 @@ def held_at(cursor: Cursor, generation: int, shard: int, member_id: str) -> froz
         (generation, shard, member_id),
     )
     return frozenset(seq for (seq,) in cursor.fetchall())
-
-
-WHOLE = (0, 0)
-"""The place of a fact about a generation as a whole: before every source event of the first shard."""

@@ -1,4 +1,4 @@
-"""Tell by which meaning generations were begun, and go on with none that this release would decide otherwise."""
+"""Read the meaning by which a generation decides, and refuse one that this release would decide otherwise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def adopt(cursor: Cursor) -> None:
-    """Let a live generation that knows no member yet be of this release's meaning: it has decided nothing.
+    """Give a live generation without members the meaning of this release: it has decided nothing yet.
 
     Raises:
         InputError: the live generation was begun by a later release.
@@ -37,7 +37,7 @@ def live(cursor: Cursor) -> tuple[int, int]:
 
 
 def of(cursor: Cursor, number: int) -> int:
-    """Return the meaning by which a generation was begun."""
+    """Return the engine's meaning at the beginning of a generation."""
     cursor.execute("SELECT meaning FROM guerdon.generation WHERE generation = %s", (number,))
     row = cursor.fetchone()
     if row is None:
@@ -49,7 +49,7 @@ def refuse_newer(cursor: Cursor) -> None:
     """Refuse a database whose live generation a later release has decided.
 
     Raises:
-        InputError: it is one.
+        InputError: a later release has decided it.
     """
     cursor.execute(
         "SELECT generation, meaning FROM guerdon.generation WHERE status = 'live' AND meaning > %s", (MEANING,)
@@ -67,7 +67,7 @@ def refuse_live(number: int, meaning: int) -> None:
     """Refuse to add to a live generation of another meaning.
 
     Raises:
-        AnswerIsNo: it is of one, and the sentence names the way out.
+        AnswerIsNo: the meaning is another one; the sentence names the way out.
     """
     if meaning != MEANING:
         raise AnswerIsNo(
@@ -81,7 +81,7 @@ def refuse_shadow(number: int, meaning: int) -> None:
     """Refuse to fold on a generation of another meaning that is not live.
 
     Raises:
-        AnswerIsNo: it is of one.
+        AnswerIsNo: the meaning is another one.
     """
     if meaning != MEANING:
         raise AnswerIsNo(

@@ -1,4 +1,4 @@
-"""Keep what a replay needs beyond a member's state in the tables of its generation."""
+"""Keep parts, uses, budgets and stock for a replay, in the tables of its generation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ReplayBooks(FoldBooks):
         self._changes: dict[str, int] = {}
 
     def begin(self, cursor: Cursor, facts: Facts) -> None:
-        """Begin a transaction; a repetition answers by `facts`, every other generation counts in its own tables."""
+        """Begin a transaction: a repetition answers by `facts`, every other generation counts in its own tables."""
         self._turn_to_log(cursor, facts)
         if self._generation.repeats:
             self._budgets = RecordedBudgets(facts.budgets)
@@ -52,22 +52,24 @@ class ReplayBooks(FoldBooks):
             self._budgets = StoredBudgets(cursor, at_once=True, table=self._generation.table("budget"))
 
     def forget(self) -> None:
-        """Forget what a transaction that failed has changed."""
+        """Forget the changes of a transaction that failed."""
         self._pages.clear()
         self._rows.clear()
         self._changes.clear()
         self._stock = None
 
     def open(self, members: Iterable[Member]) -> None:
-        """Put the parts of members at hand, with the pages that are not written yet."""
+        """Read the parts of members, with the pages that are not written yet."""
         assert self._cursor is not None  # noqa: S101  `begin` comes first
         closed = [member for member in members if member.parts is None]
         ledgers.open_ledgers(self._cursor, closed, self._ledger)
+
+        # pages that were turned since the last save lie in memory only
         for member in closed:
             for number, page in self._pages.pop((member.shard, member.member_id), {}).items():
                 assert member.parts is not None  # noqa: S101  just opened
                 member.parts.pages[number] = page
-                member.kept[f"page:{number}"] = ledgers.encode_page(page)
+                member.stored_parts[f"page:{number}"] = ledgers.encode_page(page)
 
     def turn_page(self, member: Member) -> None:
         """Turn the page of a state that is full."""
@@ -81,12 +83,17 @@ class ReplayBooks(FoldBooks):
 
     def save(self, cursor: Cursor, members: Sequence[Member]) -> None:
         """Write parts, uses, budgets with their facts, and stock."""
+        # pages turned for members whose parts were not open
         if self._rows:
             copy_rows(cursor, f"{self._ledger} (shard, member_id, part, body)", self._rows)
             self._rows.clear()
         self._pages.clear()
+
+        # what is a member's own
         ledgers.save(cursor, members, self._judge, self._ledger)
         uses.save(cursor, members, self._judge, self._uses)
+
+        # what members share
         if isinstance(self._budgets, StoredBudgets):
             self._budgets.save(self._generation.number)
         if self._changes:
@@ -97,7 +104,7 @@ class ReplayBooks(FoldBooks):
     def _stock_used(self, reward: str) -> int:
         if self._stock is None:
             assert self._cursor is not None  # noqa: S101  `begin` comes first
-            self._cursor.execute(f"SELECT reward, used FROM {self._generation.table('stock')}")  # noqa: S608  as above
+            self._cursor.execute(f"SELECT reward, used FROM {self._generation.table('stock')}")
             self._stock = dict(self._cursor.fetchall())
         return self._stock.get(reward, 0) + self._changes.get(reward, 0)
 
@@ -120,5 +127,5 @@ class ReplayBooks(FoldBooks):
         uses.recall(self._cursor, self._member, self._uses)
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
-        """Give an amount, or so many times, back to a budget's period."""
+        """Give an amount and times back to a budget's period."""
         self._budgets.return_to_budget(key, period, amount, times)

@@ -1,4 +1,4 @@
-"""Keep the members of a generation that is not live: a whole shard in memory, written down at the end of each chunk."""
+"""Keep the members of a generation that is not live: a whole shard in memory, written at the end of each chunk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psycopg2.extras import execute_values
 from engine.store.generations import live_generation
 from engine.store.generations.live_generation import version_in
 from engine.store.logs.binary_copy import pack_text
-from engine.store.logs.source_log import Head
+from engine.store.logs.source_log import Head, RewardEnd, SourceEnd
 from engine.store.members import profiles
 from engine.store.members.member_states import Member, decode_state
 
@@ -27,25 +27,37 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Shard:
-    """Hold one shard as far as it is folded.
-
-    `schedule` tells which version judged what here, `outside` which one judges what is not the file's. `due` says when
-    something happens to a member by itself, as the column `due_at` does, `agenda` has the same as a heap, with what is
-    out of date among it. `touched`, `profiles`, `erased`, `reviewed` and `fresh` are what has changed since the last
-    chunk: states, profiles as they were, who was erased, whom a tick is to review, rows of the schedule.
-    """
+    """Hold one shard as far as it is folded, and its changes since the last chunk."""
 
     head: Head
     schedule: list[Activation]
+    """The versions that have judged here."""
+
     outside: list[Activation]
+    """The versions that judge the events outside the file's time."""
+
     members: dict[str, Member] = field(default_factory=dict)
+
     due: dict[str, int] = field(default_factory=dict)
+    """When (ms) something happens to a member by itself, as in the column `due_at`."""
+
     agenda: list[tuple[int, str]] = field(default_factory=list)
+    """The entries of `due` as a heap, and out-of-date entries among them."""
+
     touched: dict[str, Member] = field(default_factory=dict)
+    """Members whose states have changed since the last chunk."""
+
     profiles: dict[str, MemberProfile | None] = field(default_factory=dict)
+    """The profiles of such members as they were at the last chunk."""
+
     erased: set[str] = field(default_factory=set)
+    """Members who were erased since the last chunk."""
+
     reviewed: dict[str, int] = field(default_factory=dict)
+    """Members whom the next tick is to review, with the instant (ms)."""
+
     fresh: list[Activation] = field(default_factory=list)
+    """Activations since the last chunk."""
 
     @property
     def number(self) -> int:
@@ -54,29 +66,29 @@ class Shard:
 
     @property
     def ticked_ms(self) -> int:
-        """Return up to which instant ticks have performed everything that was due."""
+        """Return the instant (ms) up to which ticks have performed everything that was due."""
         return self.head.ticked_ms or 0
 
     def member(self, member_id: str) -> Member:
         """Return a member who is about to change, made now where they are new."""
-        found = self.members.get(member_id)
-        if found is None:
-            found = self.members[member_id] = Member(member_id, self.number, pack_text(member_id), opened=True)
-        self.touched[member_id] = found
-        return found
+        member = self.members.get(member_id)
+        if member is None:
+            member = self.members[member_id] = Member(member_id, self.number, pack_text(member_id), opened=True)
+        self.touched[member_id] = member
+        return member
 
     def outside_at(self, seq: int) -> int:
-        """Return which version judges a source event where the file does not."""
+        """Return the version that judges a source event outside the file's time."""
         outside = self.outside
         if outside and outside[-1].from_seq < seq:
             return outside[-1].version
         return version_in(outside, seq)
 
     def change_version(self, activation: Activation) -> int:
-        """Let a version judge what comes now; return the one before it if that never gave way to it yet.
+        """Let a version judge from now on; return the version before it if this is the first such change, else 0.
 
-        Members who have no event must follow such a change; late events at the edge of a file's time make it again and
-        again, and nobody has to follow those.
+        Members without an event must follow a first change. Late events at the edge of a file's time repeat it again
+        and again, and nobody has to follow the repetitions.
         """
         before, from_seq = self.head.version, activation.from_seq
         is_first = (before, activation.version) not in pairwise(each.version for each in self.schedule)
@@ -89,7 +101,7 @@ class Shard:
         return before if is_first else 0
 
     def plan(self, member: Member) -> None:
-        """Take note of when something happens next to a member who has changed; no tick finds who is held."""
+        """Note when something happens next to a member who has changed; ticks find no suspended member."""
         member_id, state = member.member_id, member.state
         if self.reviewed:
             self.reviewed.pop(member_id, None)
@@ -98,7 +110,7 @@ class Shard:
             self._note_due(member_id, due_ms)
 
     def review(self, at_ms: int) -> None:
-        """Let ticks find every member at an instant: something in the programme has changed that concerns them all."""
+        """Make ticks find every member at an instant: the programme has changed for all of them."""
         for member_id in self.members:
             due_ms = min(self.due.get(member_id, at_ms), at_ms)
             self.reviewed[member_id] = due_ms
@@ -112,21 +124,23 @@ class Shard:
             heappush(self.agenda, (due_ms, member_id))
 
     def take_due(self, until_ms: int, members_max: int) -> list[Member]:
-        """Return to whom something happens by an instant, in the order in which `engine.live.ticks` finds them."""
-        found: list[Member] = []
+        """Return the members with something due by an instant, `members_max` at most, in the order of `engine.live`."""
+        due_members: list[Member] = []
         agenda, due = self.agenda, self.due
-        while agenda and agenda[0][0] <= until_ms and len(found) < members_max:
+        while agenda and agenda[0][0] <= until_ms and len(due_members) < members_max:
             due_ms, member_id = heappop(agenda)
             if due.get(member_id) == due_ms:
                 del due[member_id]
-                found.append(self.member(member_id))
-        if len(found) < members_max:
+                due_members.append(self.member(member_id))
+
+        # with room left, everything is done that was due
+        if len(due_members) < members_max:
             self.head.ticked_ms = max(self.ticked_ms, until_ms)
-        return found
+        return due_members
 
 
 def lock_heads(cursor: Cursor, generation: Generation, shards: Sequence[int]) -> dict[int, Head]:
-    """Lock the heads of a generation that is not live, and return them; the source log's hash is left out."""
+    """Lock the heads of a generation that is not live, and return them, without the source log's hash."""
     cursor.execute(
         """
         SELECT shard, seq, pos, hash, version, guerdon.ms(ticked_at) FROM guerdon.generation_head
@@ -135,13 +149,14 @@ def lock_heads(cursor: Cursor, generation: Generation, shards: Sequence[int]) ->
         (generation.number, list(shards)),
     )
     return {
-        shard: Head(shard, (seq, b"", 0, ticked_ms), (pos, bytes(last_hash), version))
+        shard: Head(shard, SourceEnd(seq, ticked_ms=ticked_ms), RewardEnd(pos, bytes(last_hash), version))
         for shard, seq, pos, last_hash, version, ticked_ms in cursor.fetchall()
     }
 
 
 def load(cursor: Cursor, generation: Generation, head: Head) -> Shard:
     """Read a whole shard with all its members and their profiles."""
+    # the schedule, and every member's row with the key of the profile
     shard = Shard(head, live_generation.schedule(cursor, generation.number, head.shard), [])
     reload_schedule(cursor, generation, shard)
     cursor.execute(
@@ -151,9 +166,10 @@ def load(cursor: Cursor, generation: Generation, head: Head) -> Shard:
         LEFT JOIN guerdon.member_key k
                ON m.personal IS NOT NULL AND k.shard = m.shard AND k.member_id = m.member_id
         WHERE m.shard = %s
-        """,  # noqa: S608  a name of this package
+        """,
         (head.shard,),
     )
+
     for member_id, seq, body, sealed, key, due_ms in cursor.fetchall():
         state = decode_state(body)
         if sealed is not None and key is not None:
@@ -163,12 +179,13 @@ def load(cursor: Cursor, generation: Generation, head: Head) -> Shard:
         )
         if due_ms is not None:
             shard.due[member_id] = due_ms
+
     shard.agenda = sorted((due_ms, member_id) for member_id, due_ms in shard.due.items())
     return shard
 
 
 def reload_schedule(cursor: Cursor, generation: Generation, shard: Shard) -> None:
-    """Read again which version judges what is not the file's: the base may have another one by now."""
+    """Read again which versions judge outside the file's time: the base may have a new one by now."""
     if generation.base is not None:
         shard.outside = live_generation.schedule(cursor, generation.base, shard.number)
     elif not shard.outside:
@@ -176,7 +193,7 @@ def reload_schedule(cursor: Cursor, generation: Generation, shard: Shard) -> Non
 
 
 def sealed_profiles(cursor: Cursor, shards: Iterable[Shard]) -> dict[tuple[int, str], bytes]:
-    """Return the profiles that have changed, sealed, by (shard, member_id); nothing of a member without a key."""
+    """Return the changed profiles, sealed, by (shard, member_id); NOTHING for a member without a key."""
     changed = {
         (shard.number, member_id): shard.members[member_id].state.profile
         for shard in shards
@@ -186,6 +203,8 @@ def sealed_profiles(cursor: Cursor, shards: Iterable[Shard]) -> dict[tuple[int, 
     gone = {(shard.number, member_id): profiles.NOTHING for shard in shards for member_id in shard.erased}
     if not changed:
         return gone
+
+    # a member who was erased meanwhile has no key
     cursor.execute(
         "SELECT shard, member_id, key FROM guerdon.member_key WHERE key IS NOT NULL AND (shard, member_id) IN %s",
         (tuple(changed),),
@@ -195,7 +214,8 @@ def sealed_profiles(cursor: Cursor, shards: Iterable[Shard]) -> dict[tuple[int, 
 
 
 def save(cursor: Cursor, generation: Generation, shards: Sequence[Shard]) -> None:
-    """Write heads, schedules and whom the next tick reviews, after the states, and begin the next chunk."""
+    """Write heads, schedules and members to review, after the states, and begin the next chunk."""
+    # members whom the next tick reviews
     number = generation.number
     reviewed = [(s.number, member_id, due_ms) for s in shards for member_id, due_ms in s.reviewed.items()]
     if reviewed:
@@ -204,9 +224,11 @@ def save(cursor: Cursor, generation: Generation, shards: Sequence[Shard]) -> Non
             f"""
             UPDATE {generation.table("member_state")} m SET due_at = to_timestamp(v.due_ms / 1000.0)
             FROM (VALUES %s) AS v (shard, member_id, due_ms) WHERE m.shard = v.shard AND m.member_id = v.member_id
-            """,  # noqa: S608  a name of this package
+            """,
             reviewed,
         )
+
+    # activations
     fresh = [(number, shard.number, *row) for shard in shards for row in shard.fresh]
     if fresh:
         execute_values(
@@ -218,6 +240,8 @@ def save(cursor: Cursor, generation: Generation, shards: Sequence[Shard]) -> Non
             fresh,
             template="(%s, %s, %s, %s, to_timestamp(%s / 1000.0))",
         )
+
+    # heads
     heads = [(s.number, s.head.seq, s.head.pos, s.head.reward_hash, s.head.version, s.head.ticked_ms) for s in shards]
     execute_values(
         cursor,
@@ -226,10 +250,12 @@ def save(cursor: Cursor, generation: Generation, shards: Sequence[Shard]) -> Non
         SET seq = v.seq, pos = v.pos, hash = v.hash, version = v.version,
             ticked_at = to_timestamp(v.ticked_ms::bigint / 1000.0)
         FROM (VALUES %s) AS v (shard, seq, pos, hash, version, ticked_ms)
-        WHERE h.generation = {number} AND h.shard = v.shard
-        """,  # noqa: S608  a number
+        WHERE h.generation = {number:d} AND h.shard = v.shard
+        """,
         heads,
     )
+
+    # the next chunk begins without changes
     for shard in shards:
         for member in shard.touched.values():
             member.stored = True

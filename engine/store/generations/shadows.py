@@ -1,8 +1,8 @@
-"""Make generations beside the live one, tell how each of them judges, and let one take the live one's place.
+"""Make generations beside the live one, read how each of them judges, and let one take the live one's place.
 
 The live generation's states lie in `member_state`, `member_ledger`, `member_use`, `stock` and `budget`; those of
-generation 7 in `member_state_g7` and so on. Promotion exchanges the names, so whoever evaluates never asks which
-generation is live.
+generation 7 lie in `member_state_g7` and so on. A promotion exchanges the names of the tables, so evaluation always
+works on the same names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 REPLAY_LOCK = 0x7265_706C
 """Advisory lock with a generation's number: one replay at a time folds into it."""
-
 
 _SELECT = """
 SELECT g.generation, g.status, g.base, g.file_version, guerdon.ms(g.from_at), guerdon.ms(g.to_at), g.meaning, b.meaning
@@ -42,10 +41,12 @@ def get(cursor: Cursor, number: int) -> Generation:
     return Generation(*row)
 
 
-def find(cursor: Cursor, base: int, file_version: int | None, window: tuple[int | None, int | None]) -> int | None:
-    """Return the newest shadow that was begun with the same base, file and times (ms); None where there is none.
+def find(
+    cursor: Cursor, base: int, file_version: int | None = None, from_ms: int | None = None, to_ms: int | None = None
+) -> int | None:
+    """Return the newest shadow with the same base, file and times (ms); None where there is none.
 
-    One that an earlier release has begun by another meaning is none.
+    A shadow that an earlier release has begun by another meaning does not count.
     """
     cursor.execute(
         f"""
@@ -54,18 +55,20 @@ def find(cursor: Cursor, base: int, file_version: int | None, window: tuple[int 
           AND (g.file_version, guerdon.ms(g.from_at), guerdon.ms(g.to_at)) IS NOT DISTINCT FROM (%s, %s, %s)
         ORDER BY g.generation DESC LIMIT 1
         """,
-        (base, MEANING, file_version, *window),
+        (base, MEANING, file_version, from_ms, to_ms),
     )
     row = cursor.fetchone()
     return None if row is None else int(row[0])
 
 
-def create(cursor: Cursor, base: int, file_version: int | None, window: tuple[int | None, int | None]) -> int:
-    """Make an empty shadow with tables of its own and return its number; the database's owner calls it."""
+def create(
+    cursor: Cursor, base: int, file_version: int | None = None, from_ms: int | None = None, to_ms: int | None = None
+) -> int:
+    """Make an empty shadow with tables of its own and return its number; only the database's owner may."""
     (number,) = one(
         cursor,
         "SELECT guerdon.create_shadow(%s, %s, to_timestamp(%s / 1000.0), to_timestamp(%s / 1000.0))",
-        (base, file_version, *window),
+        (base, file_version, from_ms, to_ms),
     )
     cursor.execute("UPDATE guerdon.generation SET meaning = %s WHERE generation = %s", (MEANING, number))
     cursor.execute("SELECT guerdon.create_uses(%s)", (number,))
@@ -76,7 +79,7 @@ def lock(cursor: Cursor, number: int) -> None:
     """Keep everybody else from folding into a generation or dropping it, until the connection is closed.
 
     Raises:
-        AnswerIsNo: somebody does so already.
+        AnswerIsNo: somebody else is at it already.
     """
     other = take_alone(cursor, REPLAY_LOCK, number)
     if other is not None:
@@ -86,13 +89,13 @@ def lock(cursor: Cursor, number: int) -> None:
 
 
 def positions(cursor: Cursor, number: int) -> dict[int, int]:
-    """Return up to which seq a generation has judged each shard's source log."""
+    """Return by shard the last seq of the source log that a generation has judged."""
     cursor.execute("SELECT shard, seq FROM guerdon.generation_head WHERE generation = %s ORDER BY shard", (number,))
     return dict(cursor.fetchall())
 
 
 def difference(cursor: Cursor, number: int, other: int) -> int:
-    """Return in how many shards two generations that judged the same events have not decided the same, to the byte."""
+    """Return the number of shards that two generations have judged up to the same seq, with logs that differ."""
     (shards,) = one(
         cursor,
         """
@@ -104,8 +107,8 @@ def difference(cursor: Cursor, number: int, other: int) -> int:
     return int(shards)
 
 
-def held(cursor: Cursor, generation: Generation) -> list[str]:
-    """Return the members whom a generation that is not live holds, and the live one does not."""
+def suspended_members(cursor: Cursor, generation: Generation) -> list[str]:
+    """Return the members who are suspended in a generation that is not live, and not in the live one."""
     cursor.execute(
         """
         SELECT DISTINCT f.fact->>'member_id' FROM guerdon.generation_fact f
@@ -126,38 +129,40 @@ def held(cursor: Cursor, generation: Generation) -> list[str]:
 
 
 def index_log(cursor: Cursor, number: int) -> None:
-    """Index a generation's log by member and by reward key, for what is asked of one that is or was live.
+    """Index a generation's log by member and by reward key, before it becomes live; only the database's owner may.
 
-    The owner calls it. A shadow is folded without the indexes. Building them holds up nobody but whoever folds into the
-    generation.
+    A shadow is folded without these indexes. Building them holds up only those who fold into the generation.
     """
     cursor.execute("SELECT guerdon.index_log(%s)", (number,))
 
 
 def copy_shared(cursor: Cursor, generation: Generation) -> None:
-    """Let a generation on the live one's schedule have what is kept of that one as a whole, as adjustments.
+    """Copy to a generation on the live one's schedule what the live one has as a whole, such as adjustments.
 
-    A repetition, which counts nothing across members, has the live one's budgets and stock, too.
+    A repetition gets budgets and stock as well, as it counts nothing across members itself.
     """
     adjustments.copy(cursor, generation)
     if not generation.repeats:
         return
-    for kept, columns in (("stock", "reward, used, changes"), ("budget", "budget, period, amount, times, changes")):
-        cursor.execute(f"DELETE FROM {generation.table(kept)}")  # noqa: S608  a name of this module
-        cursor.execute(f"INSERT INTO {generation.table(kept)} ({columns}) SELECT {columns} FROM guerdon.{kept}")  # noqa: S608  as above
+    for name, columns in (("stock", "reward, used, changes"), ("budget", "budget, period, amount, times, changes")):
+        cursor.execute(f"DELETE FROM {generation.table(name)}")
+        cursor.execute(f"INSERT INTO {generation.table(name)} ({columns}) SELECT {columns} FROM guerdon.{name}")
 
 
 def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) -> None:
-    """Let a generation that has judged everything take the live one's place; the database's owner calls it.
+    """Let a generation that has judged everything take the live one's place; only the database's owner may.
 
     Args:
-        cursor: of the transaction that holds the live generation still.
-        generation: which one.
-        versions: by which version each shard's next event is judged.
+        cursor: of the transaction that holds evaluation still.
+        generation: the new live one.
+        versions: by shard, the version that judges the next event.
     """
-    edges = {version: generation.edge_ms(version) for version in versions.values()}
-    if not generation.repeats:  # else it is as if it had been its base all the time
+    # a repetition has the very schedule of its base
+    if not generation.repeats:
         live_schedule.record(cursor, live_generation.live(cursor), generation.number)
+
+    # put the versions into the heads, and where one differs, its activation into the schedule
+    edges = {version: generation.edge_ms(version) for version in versions.values()}
     cursor.execute(
         """
         WITH changed AS (
@@ -180,6 +185,8 @@ def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) 
             "ms": list(edges.values()),
         },
     )
+
+    # the replay's file is a version like any other now
     cursor.execute(
         """
         UPDATE guerdon.programme_version SET replayed = false, activated_at = clock_timestamp()
@@ -187,4 +194,5 @@ def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) 
         """,
         (generation.file_version,),
     )
+
     cursor.execute("SELECT guerdon.switch_generation(%s)", (generation.number,))

@@ -1,4 +1,4 @@
-"""Hold evaluation still over several transactions, for one process that writes to the live generation meanwhile."""
+"""Hold evaluation still over several transactions, so that one process alone writes to the live generation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 class Stillness:
-    """Let nobody evaluate until `close`, by a transaction of its own that holds the lock and does nothing else.
+    """Keep everybody from evaluating until `close`, by a transaction of its own that does nothing but hold the lock.
 
-    Who writes meanwhile takes no lock, as this one keeps everybody else out; before each commit `check` says whether
-    it has done so all the time. An open transaction that has written nothing keeps PostgreSQL from clearing up nothing.
+    The process that writes meanwhile takes no lock, as this one keeps everybody else out. Before each commit it calls
+    `check`, which says whether the lock was held all the time. The open transaction has written nothing, so it does
+    not keep PostgreSQL from clearing up old rows.
 
     Raises:
         psycopg2.errors.LockNotAvailable: somebody's transaction was under way for longer than `lock_timeout_s`.
@@ -29,7 +30,7 @@ class Stillness:
         try:
             with self._connection.cursor() as cursor:
                 cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{lock_timeout_s}s",))
-                # it idles by design, whatever the operator allows others; it ends with this process
+                # this session idles by design, whatever the operator allows others; it ends with this process
                 cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 live_generation.hold_evaluation(cursor)
         except BaseException:
@@ -37,10 +38,10 @@ class Stillness:
             raise
 
     def live(self, cursor: Cursor) -> int:
-        """Return the number of the live generation to who writes while it is held still.
+        """Return the number of the live generation, in order to write to it while evaluation is held still.
 
         Raises:
-            AnswerIsNo: it is held still no more, or nothing may be added to its log.
+            AnswerIsNo: evaluation is held still no more, or nothing may be added to the log.
         """
         self.check()
         return live_generation.writable(cursor)

@@ -1,7 +1,7 @@
-"""Keep the incarnations of the topic of reward events: which is in force, and begin another one.
+"""Keep the incarnations of the topic of reward events: read the one in force, and begin another one.
 
-Whoever follows the topic keeps, of each shard, what an incarnation says from its beginning on. Another one begins when
-what the topic holds is not what the log says any more, or when the topic was made anew.
+A follower of the topic keeps, for each shard, the messages of an incarnation from its beginning on. Another incarnation
+begins when the topic no longer agrees with the log, or when the topic was deleted and created again.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
 
 NONE = ""
-"""What stands for the incarnation of messages of a release that knew none: less than any."""
+"""The name for messages of releases that had no incarnations: less than every other name."""
 
 LOCKED_WITHIN = "35s"
-"""How long to wait for the rounds under way: a little longer than one may wait for the brokers."""
+"""How long to wait for the rounds under way: a little longer than a round may wait for the brokers."""
 
 _MS_DIGITS = 13
 _DIGEST_DIGITS = 12
 _FORM = re.compile(rf"[0-9]{{{_MS_DIGITS + _DIGEST_DIGITS}}}")
 
-_NOT_TO_BE_HAD = (
+_REFUSALS = (
     errors.InsufficientPrivilege,
     errors.UndefinedFunction,
     errors.FeatureNotSupported,
     errors.ObjectNotInPrerequisiteState,
 )
+"""Errors of a server, or a hosting provider, that does not answer a question about the cluster."""
 
 
 class Origin(NamedTuple):
-    """Say of which database and which making of the topic an incarnation is; None: it is not to be had."""
+    """Identify the database and the topic of an incarnation; None for what the server or the brokers do not say."""
 
     system_id: str | None
     timeline: str | None
@@ -47,12 +48,12 @@ class Origin(NamedTuple):
     topic_id: str | None
 
     def is_another_topic(self, topic_id: str | None) -> bool:
-        """Whether the topic of this name was made anew since."""
+        """Whether the topic was deleted and created again under its name."""
         return topic_id is not None and self.topic_id is not None and topic_id != self.topic_id
 
 
 class Incarnation(NamedTuple):
-    """Hold one incarnation, and which generation was live when it began."""
+    """Hold one incarnation, with the generation that was live at its beginning."""
 
     name: str
     generation: int
@@ -60,7 +61,7 @@ class Incarnation(NamedTuple):
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` has the form of an incarnation; headers may hold anything."""
+    """Whether `text` has the form of an incarnation's name; headers may hold anything."""
     return _FORM.fullmatch(text) is not None
 
 
@@ -83,14 +84,14 @@ def in_force(cursor: Cursor) -> str:
 
 
 def database_origin(cursor: Cursor) -> tuple[str | None, str | None]:
-    """Return PostgreSQL's identifier of the cluster and of its timeline; None for what may not be asked.
+    """Return PostgreSQL's identifiers of the cluster and of its timeline; None for what the server does not tell.
 
     A copy of the database in another cluster has another identifier; a promoted standby, and a server that was
     recovered to a point in time, have another timeline.
     """
     return (
         _asked(cursor, "SELECT system_identifier::text FROM pg_control_system()"),
-        # not from pg_control_checkpoint(): after a promotion that one is late
+        # pg_control_checkpoint() would be late after a promotion
         _asked(cursor, "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"),
     )
 
@@ -98,30 +99,30 @@ def database_origin(cursor: Cursor) -> tuple[str | None, str | None]:
 def _asked(cursor: Cursor, query: str) -> str | None:
     cursor.execute("SAVEPOINT asked")
     try:
-        (found,) = one(cursor, query)
-    except _NOT_TO_BE_HAD:
+        (answer,) = one(cursor, query)
+    except _REFUSALS:
         cursor.execute("ROLLBACK TO SAVEPOINT asked")
         return None
-    return str(found)
+    return str(answer)
 
 
 def lock(cursor: Cursor) -> None:
-    """Wait for every round of publishing to end, and let none begin before this transaction ends."""
+    """Wait for every round of publishing to end, and keep others from beginning until this transaction ends."""
     cursor.execute("SELECT FROM guerdon.publication_cursor ORDER BY generation, shard FOR UPDATE")
 
 
 def positions(cursor: Cursor, generation: int) -> dict[int, tuple[int, str]]:
-    """Return for each shard how far the topic is, and under which incarnation its beginning was told."""
+    """Return by shard the position that the topic has reached, and the incarnation whose beginning it has."""
     cursor.execute("SELECT shard, pos, begun FROM guerdon.publication_cursor WHERE generation = %s", (generation,))
     return {shard: (pos, begun) for shard, pos, begun in cursor.fetchall()}
 
 
 def newest_generation(cursor: Cursor, incarnation: Incarnation) -> int:
-    """Return the highest number of a generation that followers have seen under an incarnation."""
-    (found,) = one(
+    """Return the highest generation that followers have seen under an incarnation."""
+    (highest,) = one(
         cursor, "SELECT max(generation) FROM guerdon.publication_cursor WHERE begun = %s", (incarnation.name,)
     )
-    return max(incarnation.generation, found or 0)
+    return max(incarnation.generation, highest or 0)
 
 
 def begin(
@@ -129,18 +130,21 @@ def begin(
     origin: Origin,
     generation: int,
     begins: Mapping[int, int] | None,
-    why: tuple[str, str],
+    *,
+    why: str,
+    begun_by: str,
     newest: str = NONE,
 ) -> str:
-    """Begin an incarnation and return its name; `lock` must be held.
+    """Begin an incarnation and return its name; the caller has called `lock`.
 
     Args:
         cursor: of a transaction.
-        origin: which database and topic it is of.
+        origin: its database and topic.
         generation: the live one.
-        begins: for shards of it, the last position that stands: what comes after is sent again. None: nothing is, and
-            followers need not be told, as they have what the log says.
-        why: for who asks later, and who or what began it.
+        begins: by shard, the last position that stands: everything after it is sent again. None: nothing is sent again,
+            and followers need no message, as they have what the log says.
+        why: the reason, in a sentence.
+        begun_by: the worker or operator that begins it.
         newest: the greatest incarnation that the topic is known to have had; the new one is greater.
     """
     name = _next_name(now_ms(cursor), max(newest, in_force(cursor)), origin)
@@ -150,8 +154,10 @@ def begin(
             (incarnation, of_generation, system_id, timeline, topic, topic_id, why, begun_by)
         VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
         """,
-        (name, generation, *origin, *why),
+        (name, generation, *origin, why, begun_by),
     )
+
+    # without positions every shard has the new beginning already, else its beginning is sent next
     if begins is None:
         cursor.execute("UPDATE guerdon.publication_cursor SET begun = %s WHERE generation = %s", (name, generation))
     else:
@@ -167,7 +173,7 @@ def begin(
 
 
 def _next_name(at_ms: int, newest: str, origin: Origin) -> str:
-    """Return a name greater than `newest`: digits only, as followers of earlier releases read headers as numbers."""
+    """Return a name greater than `newest`, of digits only: followers of earlier releases read headers as numbers."""
     if newest:
         at_ms = max(at_ms, int(newest[:_MS_DIGITS]) + 1)
     digest = sha256("/".join(part or "-" for part in origin).encode()).digest()

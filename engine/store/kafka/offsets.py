@@ -1,4 +1,4 @@
-"""Keep how far each Kafka partition has been taken, in the transaction that takes it."""
+"""Keep the next offset of each Kafka partition, in the transaction that takes the records before it."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 class Fenced(Exception):  # noqa: N818  a verdict: another worker has these partitions
-    """Say that another worker moved an offset first: this worker's batch is void and must be read again."""
+    """Say that another worker has moved an offset first: this worker's batch is void and must be read again."""
 
 
 def add_partitions(cursor: Cursor, first_offsets: Mapping[Partition, int]) -> None:
-    """Add rows for partitions never seen, at the first offset that the broker still has.
+    """Add rows for new partitions, at the first offset that the broker still has.
 
-    No key says that a partition has one row: whoever adds one lets nobody else write meanwhile.
+    No key of the table keeps a partition to one row, so the table is locked against other writers meanwhile.
     """
     if positions(cursor, first_offsets).keys() >= first_offsets.keys():
         return
     cursor.execute("LOCK TABLE guerdon.consumer_offset IN SHARE ROW EXCLUSIVE MODE")
-    known = positions(cursor, first_offsets)
+    present = positions(cursor, first_offsets)
     execute_values(
         cursor,
         "INSERT INTO guerdon.consumer_offset (topic, partition, next_offset, first_offset) VALUES %s",
-        [(*partition, first, first) for partition, first in sorted(first_offsets.items()) if partition not in known],
+        [(*partition, first, first) for partition, first in sorted(first_offsets.items()) if partition not in present],
     )
 
 
 def positions(cursor: Cursor, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
-    """Return (next offset, highest occurred_at in ms) of each of `partitions` that has a row and is not stopped."""
+    """Return (next offset, highest occurred_at in ms) of each of `partitions` that has a row."""
     wanted = set(partitions)
     cursor.execute(
         """
@@ -54,16 +54,16 @@ def positions(cursor: Cursor, partitions: Iterable[Partition]) -> dict[Partition
 
 
 def passing(cursor: Cursor, partitions: Iterable[Partition]) -> dict[Partition, frozenset[int]]:
-    """Return the offsets that an operator lets pass, of those of `partitions` that have any."""
+    """Return the offsets that an operator lets pass, by partition; partitions without any are left out."""
     cursor.execute(
         "SELECT topic, partition, passing FROM guerdon.consumer_offset WHERE passing IS NOT NULL AND topic = ANY(%s)",
         (sorted({topic for topic, _ in partitions}),),
     )
-    return {(topic, partition): frozenset(found) for topic, partition, found in cursor.fetchall()}
+    return {(topic, partition): frozenset(listed) for topic, partition, listed in cursor.fetchall()}
 
 
 def let_pass(cursor: Cursor, partition: Partition, offset: int, why: str) -> int | None:
-    """Let the record at `offset` pass, and return where its partition stands; None if that is beyond it, or nowhere."""
+    """Let the record at `offset` pass, and return the partition's next offset; None if that is past it, or unknown."""
     cursor.execute(
         """
         UPDATE guerdon.consumer_offset SET passing = array_append(passing, %s)
@@ -74,6 +74,7 @@ def let_pass(cursor: Cursor, partition: Partition, offset: int, why: str) -> int
     row = cursor.fetchone()
     if row is None:
         return None
+
     cursor.execute(
         "INSERT INTO guerdon.consumer_pass (topic, partition, offset_, why) VALUES (%s, %s, %s, %s)",
         (*partition, offset, why),
@@ -82,19 +83,24 @@ def let_pass(cursor: Cursor, partition: Partition, offset: int, why: str) -> int
 
 
 def compare_and_set(cursor: Cursor, moves: Mapping[Partition, OffsetMove]) -> set[tuple[str, int, int]]:
-    """Move every offset of `moves`, or none; return which of those that they go over an operator lets pass.
+    """Lock every row of `moves` at its expected offset, or refuse all; return the offsets in between that may pass.
 
     This is the fence. A worker that was stopped, or that Kafka has replaced without its noticing, still believes that
-    it owns its partitions. It may have polled, decoded and be about to append what its successor appended long ago.
-    Both come here with the position they started from; the row lock lets one pass, and the other finds that the table
-    no longer says what it expects. `expected` must be what this worker sought or last wrote, never the offset of the
-    first message: transaction markers and compaction leave holes before it.
+    it owns its partitions. It may have polled and decoded records, and be about to append what its successor appended
+    long ago. Both come here with the position they started from. The row lock lets one pass, and the other finds that
+    the table no longer says what it expects. `expected` must be the offset that this worker sought or last wrote, never
+    that of the first message: transaction markers and compaction leave holes before it.
+
+    Returns:
+        (topic, partition, offset) of records that an operator lets pass.
 
     Raises:
         Fenced: another worker was here.
     """
     if not moves:
         return set()
+
+    # lock the rows that stand where this worker expects them
     ordered = sorted(moves.items())
     cursor.execute(
         """
@@ -111,6 +117,8 @@ def compare_and_set(cursor: Cursor, moves: Mapping[Partition, OffsetMove]) -> se
         ),
     )
     rows = cursor.fetchall()
+
+    # name the partition that has moved
     if len(rows) < len(ordered):
         stand = positions(cursor, moves)
         for (topic, partition), move in ordered:
@@ -118,6 +126,7 @@ def compare_and_set(cursor: Cursor, moves: Mapping[Partition, OffsetMove]) -> se
             if at != move.expected:
                 raise Fenced(f"{topic} partition {partition} stands at {at}, not at {move.expected}")
         raise Fenced("another one moved a partition to and fro in this moment")
+
     return {
         (topic, partition, offset)
         for topic, partition, expected, offsets in rows
@@ -127,20 +136,22 @@ def compare_and_set(cursor: Cursor, moves: Mapping[Partition, OffsetMove]) -> se
 
 
 def refuse_passing(places: set[tuple[str, int, int]], read: Iterable[Admitted | SetAside]) -> None:
-    """Refuse a batch that read a record which an operator lets pass since: it is to be read again, without it.
+    """Refuse a batch with a record that an operator has let pass meanwhile: the batch is to be read again without it.
 
     Raises:
         Fenced: there is such a record.
     """
-    taken = {(record.topic or "", record.partition, record.offset) for record in read}
-    for topic, partition, offset in sorted(taken & places):
+    offsets = {(record.topic or "", record.partition, record.offset) for record in read}
+    for topic, partition, offset in sorted(offsets & places):
         raise Fenced(f"{topic} partition {partition}: offset {offset} is to be let pass")
 
 
 def advance(cursor: Cursor, moves: Mapping[Partition, OffsetMove], counts: Mapping[Partition, list[int]]) -> None:
-    """Write the new offsets with what became of each: `counts` holds accepted, duplicate and quarantined."""
+    """Write the new offsets; `counts` has the numbers of accepted, duplicate and quarantined records by partition."""
     if not moves:
         return
+
+    # a batch without a message, such as one over transaction markers alone, keeps the last record as it is
     execute_values(
         cursor,
         """
@@ -173,7 +184,7 @@ def advance(cursor: Cursor, moves: Mapping[Partition, OffsetMove], counts: Mappi
 
 
 def are_read(cursor: Cursor, partitions: Iterable[Partition]) -> None:
-    """Note that a worker begins to read partitions: what another one found of their silence says nothing any more."""
+    """Note that a worker begins to read partitions: that they were silent for another worker says nothing any more."""
     wanted = tuple(partitions)
     if wanted:
         cursor.execute(
@@ -188,7 +199,7 @@ def are_read(cursor: Cursor, partitions: Iterable[Partition]) -> None:
 
 
 class Frontier(NamedTuple):
-    """Say where a partition stands: nothing comes from `offset` on that is earlier than `at_ms` (0: not known)."""
+    """Hold the position of a partition: every record from `offset` on is at `at_ms` or later (0: not known)."""
 
     offset: int
     at_ms: int
@@ -197,7 +208,7 @@ class Frontier(NamedTuple):
 
 
 def frontiers(cursor: Cursor, topics: Iterable[str]) -> dict[Partition, Frontier]:
-    """Return where each partition of some topics stands that was ever assigned to a worker."""
+    """Return the frontier of each partition of some topics; those never assigned to a worker have none."""
     cursor.execute(
         """
         SELECT topic, partition, next_offset, coalesce(guerdon.ms(coalesce(ahead_at, high_at)), 0), is_silent,
@@ -210,7 +221,7 @@ def frontiers(cursor: Cursor, topics: Iterable[str]) -> dict[Partition, Frontier
 
 
 def last_taken(cursor: Cursor, partitions: Iterable[Partition]) -> dict[Partition, LastRecord]:
-    """Return the last record that was taken of each of `partitions`, where it is known."""
+    """Return the last record taken from each of `partitions`, where it is known."""
     wanted = set(partitions)
     cursor.execute(
         """
@@ -227,14 +238,14 @@ def last_taken(cursor: Cursor, partitions: Iterable[Partition]) -> dict[Partitio
 
 
 def stop(cursor: Cursor, partition: Partition, why: str) -> None:
-    """Record why nobody reads on in `partition`, for `guerdon status`."""
+    """Stop a partition, and record why nobody reads on, for `guerdon status`."""
     cursor.execute(
         "UPDATE guerdon.consumer_offset SET stopped = %s WHERE topic = %s AND partition = %s", (why, *partition)
     )
 
 
 def stops(cursor: Cursor, partitions: Iterable[Partition]) -> dict[Partition, str]:
-    """Return why those of `partitions` are stopped that are; only an operator's decision lets them go on."""
+    """Return the reasons of the stopped ones among `partitions`; only an operator's decision lets them go on."""
     wanted = tuple(partitions)
     if not wanted:
         return {}
@@ -249,7 +260,7 @@ def stops(cursor: Cursor, partitions: Iterable[Partition]) -> dict[Partition, st
 
 
 def replaced_topics(cursor: Cursor, ids: Mapping[str, str]) -> dict[str, str]:
-    """Return the topics whose id is not the one they were first read under; remember the ids of new ones."""
+    """Return the topics whose id has changed since they were first read, and remember the ids of new topics."""
     execute_values(
         cursor,
         "INSERT INTO guerdon.consumer_topic (topic, topic_id) VALUES %s ON CONFLICT DO NOTHING",
@@ -260,14 +271,14 @@ def replaced_topics(cursor: Cursor, ids: Mapping[str, str]) -> dict[str, str]:
 
 
 def behind(cursor: Cursor, ends: Mapping[Partition, int]) -> dict[Partition, int]:
-    """Return the next offset of each partition that has not been taken up to its end in `ends`."""
-    found = positions(cursor, ends)
-    taken = {partition: found.get(partition, (0, 0))[0] for partition in ends}
-    return {partition: offset for partition, offset in taken.items() if offset < ends[partition]}
+    """Return the next offset of each partition that is before its end in `ends`."""
+    rows = positions(cursor, ends)
+    offsets = {partition: rows.get(partition, (0, 0))[0] for partition in ends}
+    return {partition: offset for partition, offset in offsets.items() if offset < ends[partition]}
 
 
 def stopped(cursor: Cursor, topics: Iterable[str]) -> dict[int, str]:
-    """Return the numbers of the partitions that nobody reads on, in any of `topics`, and why, in a sentence."""
+    """Return the reasons, in a sentence, why partitions of `topics` are stopped, by the partition's number."""
     cursor.execute(
         """
         SELECT partition, min(stopped) FROM guerdon.consumer_offset
@@ -279,7 +290,7 @@ def stopped(cursor: Cursor, topics: Iterable[str]) -> dict[int, str]:
 
 
 def begin_again(cursor: Cursor, partition: Partition, first_offset: int, why: str) -> None:
-    """Continue a stopped partition at `first_offset`, count from there, and keep why in `consumer_reset`."""
+    """Continue a stopped partition at `first_offset`, count from there, and keep the reason in `consumer_reset`."""
     cursor.execute(
         """
         INSERT INTO guerdon.consumer_reset (topic, partition, from_offset, to_offset, why)
@@ -299,11 +310,11 @@ def begin_again(cursor: Cursor, partition: Partition, first_offset: int, why: st
 
 
 def numbers(cursor: Cursor, topic: str) -> list[int]:
-    """Return the numbers of the partitions of `topic` of which anything was read."""
+    """Return the numbers of the partitions of `topic` that have a row."""
     cursor.execute("SELECT partition FROM guerdon.consumer_offset WHERE topic = %s ORDER BY partition", (topic,))
     return [number for (number,) in cursor.fetchall()]
 
 
 def keep_topic_id(cursor: Cursor, topic: str, topic_id: str) -> None:
-    """Take the topic for what it is now."""
+    """Accept the present id of a topic."""
     cursor.execute("UPDATE guerdon.consumer_topic SET topic_id = %s WHERE topic = %s", (topic_id, topic))

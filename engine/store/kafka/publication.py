@@ -1,7 +1,7 @@
-"""Read the live reward log for the topic that it is published to, and remember how far that has come.
+"""Read the live reward log for its topic, and remember the position that the topic has reached.
 
-What is read is the view `reward.reward_event`, so that a message says what the view says. PostgreSQL sends the rows in
-the format of its binary COPY, which is taken apart here: a row costs a third of what the driver's own objects would.
+The rows come from the view `reward.reward_event`, so that a message says what the view says. PostgreSQL sends them in
+the format of its binary COPY, which is taken apart here: a row costs a third of what the driver's own objects cost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 POSTINGS_KEPT_MAX = 10_000
 
-# what stands for NULL, as a column without has a fixed length, or at least always one
+# values in place of NULL, so that these columns always have their full length
 _NEVER_US = -(2**63)  # '-infinity'
 _NO_LOT = b"-" * 64
 _NUMBERS_AND_KEYS = Struct(">2x4xh4xq4xq4xq4xq4xq4xq4xq4x64s4x64s4x?")
@@ -32,15 +32,13 @@ _END_BYTES = 2
 
 
 class Range(NamedTuple):
-    """Name positions of one shard: those after `after_pos`, up to `upto_pos`, the last of a source event.
-
-    `begun` is the incarnation under which the topic was told where the shard's part of it begins.
-    """
+    """Name the positions of one shard after `after_pos` up to `upto_pos`, which is the last of a source event."""
 
     shard: int
     after_pos: int
     upto_pos: int
     begun: str = NONE
+    """The incarnation whose beginning the topic has for this shard."""
 
 
 _WITHOUT_CURSOR = """
@@ -52,9 +50,9 @@ _WITHOUT_CURSOR = """
 
 
 def begin(cursor: Cursor, generation: int) -> None:
-    """Let every shard of `generation` have a cursor; one that has none yet begins before the first position.
+    """Give every shard of `generation` a cursor; a new one stands before the first position.
 
-    No key says that a shard has one cursor: whoever adds them lets nobody else write meanwhile.
+    No key of the table keeps a shard to one cursor, so the table is locked against other writers meanwhile.
     """
     where = {"generation": generation}
     cursor.execute(_WITHOUT_CURSOR, where)
@@ -64,11 +62,10 @@ def begin(cursor: Cursor, generation: int) -> None:
 
 
 def lock_ranges(cursor: Cursor, generation: int, shards_max: int, positions_max: int) -> tuple[str, list[Range]]:
-    """Lock the cursors of the shards that are furthest behind, and return what of each is to be published, and as what.
+    """Lock the cursors of the shards that are furthest behind, and return the incarnation and the ranges to publish.
 
-    A shard of which the topic was not told yet where the incarnation begins counts, too, though nothing may follow.
-
-    A shard that another process publishes is skipped, so that no two ever send the same shard's events crosswise. A
+    A shard whose beginning under this incarnation the topic does not have yet counts as well, even with nothing to
+    follow. A shard that another process publishes is skipped, so that two never send events of one shard crosswise. A
     range of more than `positions_max` is cut after the source event at the cut.
     """
     cursor.execute(
@@ -78,21 +75,22 @@ def lock_ranges(cursor: Cursor, generation: int, shards_max: int, positions_max:
         CROSS JOIN LATERAL (
             SELECT n.pos FROM guerdon.publication_cursor n
             WHERE n.generation = %(generation)s AND n.shard = s.shard ORDER BY n.pos DESC LIMIT 1
-        ) known
+        ) newest
         CROSS JOIN LATERAL (
             SELECT g.pos FROM guerdon.generation_head g
             WHERE g.generation = %(generation)s AND g.shard = s.shard ORDER BY g.seq DESC LIMIT 1
         ) h
         JOIN guerdon.publication_cursor c
-          ON c.generation = %(generation)s AND c.shard = s.shard AND c.pos = known.pos
+          ON c.generation = %(generation)s AND c.shard = s.shard AND c.pos = newest.pos
         WHERE (h.pos > c.pos OR c.begun <> (SELECT coalesce(max(incarnation), '') FROM guerdon.incarnation))
         ORDER BY h.pos - c.pos DESC, c.shard LIMIT %(shards_max)s FOR UPDATE OF c SKIP LOCKED
         """,
         {"generation": generation, "shards_max": shards_max},
     )
     rows = cursor.fetchall()
-    # Asked once the cursors are locked: no other incarnation can begin before this transaction ends. A lock may have
-    # been awaited by nobody, but a cursor read before it may have moved to the head meanwhile.
+
+    # Under the locks, no other incarnation can begin before this transaction ends. A cursor that was read before its
+    # lock may have reached the head meanwhile.
     incarnation = incarnations.in_force(cursor) if rows else NONE
     ranges = [Range(*row) for row in rows if row[2] > row[1] or row[3] != incarnation]
     return incarnation, [
@@ -118,13 +116,13 @@ def _end_of_event(cursor: Cursor, generation: int, shard: int, pos: int) -> int:
 
 
 class LogReader:
-    """Read ranges of the live log; what many rows share is packed once."""
+    """Read ranges of the live log; a posting that many rows share is packed once."""
 
     def __init__(self) -> None:
         self._postings: dict[bytes, bytes] = {}
 
     def read(self, cursor: Cursor, generation: int, ranges: list[Range]) -> list[RewardRow]:
-        """Return the rows of `ranges`, each shard's in its order; none where `generation` is no longer the live one."""
+        """Return the rows of `ranges`, each shard's in their order; none if `generation` is no longer the live one."""
         query = cursor.mogrify(
             """
             COPY (
@@ -152,16 +150,21 @@ class LogReader:
                 "upto": [each.upto_pos for each in ranges],
             },
         )
+
         copied = BytesIO()
         cursor.copy_expert(query, copied, size=1 << 20)
         return list(self._rows(copied.getvalue()))
 
     def _rows(self, copied: bytes) -> Iterator[RewardRow]:
         """Take the rows apart, in place: a call for each field would cost as much as all the rest."""
+        # the header, then rows up to the two bytes of the trailer
         at, end = len(HEADER), len(copied) - _END_BYTES
         unpack, length_at = _NUMBERS_AND_KEYS.unpack_from, _LENGTH.unpack_from
         while at < end:
+            # columns of fixed length
             shard, pos, seq, amount, occurred, recorded, available, expires, key, lot, ordered = unpack(copied, at)
+
+            # four columns with a length before each
             begin_ = at + _NUMBERS_AND_KEYS.size + _LENGTH.size
             at = begin_ + length_at(copied, begin_ - _LENGTH.size)[0]
             member_id = copied[begin_:at]
@@ -173,6 +176,7 @@ class LogReader:
             order_id = copied[begin_:at]
             begin_ = at + _LENGTH.size
             at = begin_ + length_at(copied, at)[0]
+
             yield RewardRow(
                 shard, pos, seq, amount,
                 occurred // 1000 + POSTGRES_EPOCH_MS, recorded // 1000 + POSTGRES_EPOCH_MS,
@@ -184,16 +188,16 @@ class LogReader:
             )  # fmt: skip
 
     def _posting(self, sent: bytes) -> bytes:
-        found = self._postings.get(sent)
-        if found is None:
+        packed = self._postings.get(sent)
+        if packed is None:
             if len(self._postings) >= POSTINGS_KEPT_MAX:
                 self._postings.clear()
-            found = self._postings[sent] = pack_posting(_unpack_posting(sent))
-        return found
+            packed = self._postings[sent] = pack_posting(_unpack_posting(sent))
+        return packed
 
 
 def _unpack_posting(sent: bytes) -> PostingTexts:
-    """Take a row apart that `record_send` has packed: the number of columns, then type, length and bytes of each."""
+    """Take apart a row from `record_send`: the number of columns, then type, length and bytes of each."""
     at = _LENGTH.size
     fields: list[bytes | None] = []
     for _ in PostingTexts._fields:
@@ -201,13 +205,16 @@ def _unpack_posting(sent: bytes) -> PostingTexts:
         (length,) = _LENGTH.unpack_from(sent, begin_ - _LENGTH.size)
         at = begin_ + max(0, length)
         fields.append(None if length < 0 else sent[begin_:at])
+
     kind, unit, debit, credit, item, rule_id, version, campaign, reason = fields
-    number = None if version is None else int.from_bytes(version)
-    return PostingTexts(kind or b"", unit or b"", debit, credit, item, rule_id, number, campaign, reason)
+    return PostingTexts(
+        type=kind or b"", unit=unit or b"", debit=debit, credit=credit, item=item, rule_id=rule_id,
+        rule_version=None if version is None else int.from_bytes(version), campaign=campaign, reason=reason,
+    )  # fmt: skip
 
 
 def move(cursor: Cursor, generation: int, incarnation: str, ranges: list[Range]) -> None:
-    """Note that the topic has all of `ranges` under an incarnation; this transaction holds their cursors."""
+    """Note that the topic has `ranges` under an incarnation; the caller holds their cursors."""
     cursor.execute(
         """
         UPDATE guerdon.publication_cursor c SET pos = r.upto, begun = %s, as_of = clock_timestamp()
@@ -222,7 +229,7 @@ def move(cursor: Cursor, generation: int, incarnation: str, ranges: list[Range])
 
 
 def lag(cursor: Cursor) -> int:
-    """Return how many reward events of the live log the topic does not have yet, as far as is known."""
+    """Return the number of reward events of the live log that the topic does not have yet."""
     (behind,) = one(
         cursor,
         """

@@ -1,4 +1,4 @@
-"""Pack rows as PostgreSQL's binary COPY wants them.
+"""Pack rows in the format of PostgreSQL's binary COPY.
 
 A field is a big-endian 32-bit length and its bytes, -1 for NULL; a row is a 16-bit count and its fields. These bytes
 are also what the hash chains hash (`hash_chain`), so a row is packed once.
@@ -51,7 +51,7 @@ def pack_integer(value: int | None) -> bytes:
 
 
 def pack_bigint(value: int | None) -> bytes:
-    """Pack a 64-bit integer field; what is larger, as a sum may be, is the most that it holds."""
+    """Pack a 64-bit integer field; a larger number, as a sum may be, becomes the largest that the field holds."""
     return NULL if value is None else _BIGINT(8, max(-INT64_MAX, min(value, INT64_MAX)))
 
 
@@ -63,7 +63,7 @@ def pack_timestamp(at_ms: int | None) -> bytes:
 def copy_rows(cursor: Cursor, target: str, rows: Iterable[bytes]) -> None:
     """Write packed `rows` to `target`, a table with its columns in parentheses.
 
-    The large `size` matters: psycopg2 holds the interpreter between its reads of 8 KB, which stops every other thread.
+    The large `size` matters: psycopg2 holds the interpreter's lock between reads of 8 KB, which stops other threads.
     """
     cursor.copy_expert(
         f"COPY {target} FROM STDIN (FORMAT binary)", BytesIO(b"".join((HEADER, *rows, TRAILER))), size=1 << 20

@@ -1,4 +1,4 @@
-"""Take in what was forwarded to a shard, and signups that waited for their referrer, once their turn has come."""
+"""Take in events that were forwarded to a shard, and signups that waited for their referrer, when their turn comes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from schemas.events import Event
 
 FORWARDS_MAX = 1_000
-"""How many forwarded events a transaction drains of one shard at most."""
+"""The most forwarded events of one shard that a transaction drains."""
 
 OWN_EVENTS: dict[str, type[Attribution | Forwarded | Adjustment]] = {
     "attribution": Attribution,
     "forwarded": Forwarded,
     adjustments.KIND: Adjustment,
 }
-"""What Guerdon itself writes of members, by the kind in the source log."""
+"""The types of the events that Guerdon itself writes about members, by their kind in the source log."""
 
 OWN_NAMES: dict[type[Event], str] = {kind: name for name, kind in OWN_EVENTS.items()}
 Own = TypeVar("Own", bound=Attribution | Forwarded)
@@ -41,9 +41,11 @@ _decode_waiting = msgpack.Decoder(Waiting).decode
 
 
 class Forwarding(NamedTuple):
-    """Hold a row of `forwarded` as the table has it; `turn_ms` is when it has its turn, by its sender's own order."""
+    """Hold a row of `forwarded` as the table has it."""
 
     turn_ms: int
+    """Its turn: the latest time of the events up to it in its sender's order."""
+
     to_shard: int
     from_shard: int
     from_seq: int
@@ -54,7 +56,7 @@ class Forwarding(NamedTuple):
         """Return the event that it carries.
 
         Raises:
-            ValueError: the log could not be read again with it.
+            ValueError: a log with this event could not be read again.
         """
         try:
             return _readable(_renamed(_decode_forwarded(self.body)))
@@ -63,16 +65,16 @@ class Forwarding(NamedTuple):
 
 
 class Undecided(NamedTuple):
-    """Hold a signup that waited and can be decided, as the table has it."""
+    """Hold a row of `waiting_referral` that can be decided, as the table has it."""
 
     shard: int
     body: bytes
 
     def waiting(self) -> Waiting:
-        """Return the signup with what was asked.
+        """Return the signup and what it asked for.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError: the row cannot be read.
         """
         try:
             return _decode_waiting(self.body)
@@ -81,15 +83,15 @@ class Undecided(NamedTuple):
 
 
 class ForwardedRow(MemberEvent, frozen=True, kw_only=True, gc=False):
-    """Name a forwarded row by the event that it comes from, for the quarantine that keeps it."""
+    """Name a forwarded row in the quarantine, by the event that it comes from."""
 
 
 class UndecidedRow(MemberEvent, frozen=True, kw_only=True, gc=False):
-    """Name a signup that waited, for the quarantine that keeps it."""
+    """Name a signup that waited, in the quarantine."""
 
 
 ROWS: dict[type[Event], str] = {ForwardedRow: "forwarded row", UndecidedRow: "undecided row"}
-"""What the quarantine calls rows that it keeps until they are released."""
+"""The kinds under which the quarantine keeps rows until they are released."""
 
 
 class Due(NamedTuple):
@@ -100,11 +102,13 @@ class Due(NamedTuple):
 
 
 def drain(cursor: Cursor, shards: Iterable[int], until_ms: int) -> tuple[list[Forwarding], set[tuple[int, int]]]:
-    """Take what was forwarded to shards whose heads are held and has its turn by an instant, in its order.
+    """Take the rows forwarded to these shards whose turn has come by an instant; the caller holds the shards' heads.
 
-    Returns it with the pairs of shards (to, from) of which something stays: what has its turn later, and what comes
-    after it by its sender's order; and whatever is beyond FORWARDS_MAX of a shard.
+    Returns:
+        the rows in their order, and the pairs of shards (to, from) of which rows are left: those with a later turn,
+        those after them in their sender's order, and those beyond FORWARDS_MAX of a shard.
     """
+    # the first rows of each pair, in the sender's order
     pairs = _senders(cursor, shards)
     if not pairs:
         return [], set()
@@ -120,25 +124,32 @@ def drain(cursor: Cursor, shards: Iterable[int], until_ms: int) -> tuple[list[Fo
         """,
         ([to_shard for to_shard, _ in pairs], [from_shard for _, from_shard in pairs], FORWARDS_MAX + 1),
     )
+
+    # a row's turn never comes before that of an earlier row of its sender
     by_shard: dict[int, list[Forwarding]] = {}
     latest: dict[tuple[int, int], int] = {}
     for to_shard, from_shard, from_seq, n, occurred_ms, body in cursor.fetchall():
         turn_ms = latest[to_shard, from_shard] = max(latest.get((to_shard, from_shard), 0), occurred_ms)
-        by_shard.setdefault(to_shard, []).append(Forwarding(turn_ms, to_shard, from_shard, from_seq, n, bytes(body)))
-    taken, left = [], set()
+        row = Forwarding(
+            turn_ms=turn_ms, to_shard=to_shard, from_shard=from_shard, from_seq=from_seq, n=n, body=bytes(body)
+        )
+        by_shard.setdefault(to_shard, []).append(row)
+
+    # take what is due, up to the most that a shard takes at once
+    due_rows, left = [], set()
     for rows in by_shard.values():
         rows.sort()
         for place, row in enumerate(rows):
             if place < FORWARDS_MAX and row.turn_ms <= until_ms:
-                taken.append(row)
+                due_rows.append(row)
             else:
                 left.add((row.to_shard, row.from_shard))
-    _delete(cursor, taken)
-    return sorted(taken), left
+    _delete(cursor, due_rows)
+    return sorted(due_rows), left
 
 
 def _senders(cursor: Cursor, shards: Iterable[int]) -> list[tuple[int, int]]:
-    """Return the pairs of shards (to, from) of which anything waits, each found by one probe of the index."""
+    """Return the pairs of shards (to, from) with waiting rows; each pair costs one probe of the index."""
     cursor.execute(
         """
         WITH RECURSIVE pair (to_shard, from_shard) AS (
@@ -159,6 +170,7 @@ def _senders(cursor: Cursor, shards: Iterable[int]) -> list[tuple[int, int]]:
 
 def _delete(cursor: Cursor, rows: list[Forwarding]) -> None:
     if rows:
+        keys = zip(*[(row.to_shard, row.from_shard, row.from_seq, row.n) for row in rows], strict=True)
         cursor.execute(
             """
             DELETE FROM guerdon.forwarded f
@@ -166,17 +178,12 @@ def _delete(cursor: Cursor, rows: list[Forwarding]) -> None:
                 AS d (to_shard, from_shard, from_seq, n)
             WHERE (f.to_shard, f.from_shard, f.from_seq, f.n) = (d.to_shard, d.from_shard, d.from_seq, d.n)
             """,
-            (
-                [row.to_shard for row in rows],
-                [row.from_shard for row in rows],
-                [row.from_seq for row in rows],
-                [row.n for row in rows],
-            ),
+            tuple(map(list, keys)),
         )
 
 
 def _renamed(forwarded: Forwarded) -> Forwarded:
-    """Return what was forwarded; what an earlier release gave too long a name is renamed before it is logged."""
+    """Return the event, with a new name where an earlier release has given it one too long for the log."""
     if len(forwarded.event_id) <= ID_CHARACTERS_MAX:
         return forwarded
     origin = forwarded.event
@@ -188,8 +195,7 @@ DECIDABLE = f"""
      OR EXISTS (SELECT FROM guerdon.member_code c WHERE c.code = ANY(w.codes))
      OR {newest("seq", "guerdon.member_state", shard="w.referrer_shard", member_id="w.referrer_id")} IS NOT NULL)
 """
-"""Whether a signup that waits can be decided: its referrer has come, or all have passed the end of its time."""
-
+"""The condition under which a waiting signup can be decided: its referrer has come, or its time is over everywhere."""
 
 WAITS = f"""
     EXISTS (
@@ -200,25 +206,29 @@ WAITS = f"""
               AND b.occurred_at > to_timestamp(%(passed_ms)s / 1000.0)
         )
     ) OR EXISTS (SELECT FROM guerdon.waiting_referral w WHERE w.shard = h.shard AND {DECIDABLE})
-"""  # noqa: S608  a constant of this module
-"""Whether something waits to be taken in by a shard `h`."""
+"""
+"""The condition under which something waits to be taken in by a shard `h`."""
 
 
 def take_waiting(
-    cursor: Cursor, shards: Iterable[int], passed_ms: int, coming: tuple[Iterable[str], Iterable[str]] = ((), ())
+    cursor: Cursor, shards: Iterable[int], passed_ms: int, *, members: Iterable[str] = (), codes: Iterable[str] = ()
 ) -> list[Undecided]:
     """Take the signups of some shards that waited for their referrer and can be decided now, or in this batch.
 
-    `passed_ms` is what all partitions have passed; `coming` are the members who come with the batch, and their codes.
+    Args:
+        cursor: of the transaction that holds the shards' heads.
+        shards: where the referees are.
+        passed_ms: the instant that all partitions have passed.
+        members: who come new with the batch.
+        codes: that come with the batch.
     """
-    members, codes = coming
     cursor.execute(
         f"""
         DELETE FROM guerdon.waiting_referral w
         WHERE w.shard = ANY(%(shards)s)
           AND ({DECIDABLE} OR w.referrer_id = ANY(%(members)s::text[]) OR w.codes && %(codes)s::text[])
         RETURNING w.shard, w.body
-        """,  # noqa: S608  a constant of this module
+        """,
         {"shards": sorted(shards), "passed_ms": passed_ms, "members": sorted(members), "codes": sorted(codes)},
     )
     return [Undecided(shard, bytes(body)) for shard, body in cursor.fetchall()]
@@ -231,38 +241,37 @@ def drained(rows: Iterable[Forwarding]) -> list[Drained]:
 
 def due(rows: Iterable[Undecided]) -> list[Due]:
     """Return the signups that waited, the oldest first."""
-    found = [Due(row.shard, row.waiting()) for row in rows]
-    return sorted(found, key=turn_of)
+    return sorted((Due(row.shard, row.waiting()) for row in rows), key=turn_of)
 
 
 def turn_of(due: Due) -> tuple[int, str]:
-    """Return by what signups that waited are ordered: the oldest first."""
+    """Return the key that sorts waiting signups, the oldest first."""
     return due.waiting.signup.occurred_at, due.waiting.signup.event_id
 
 
 def kind_of(event: Attribution | Forwarded) -> str:
-    """Return the kind that the source log gives what Guerdon itself writes of referrals."""
+    """Return the kind in the source log of an event that Guerdon itself writes about referrals."""
     return OWN_NAMES[type(event)]
 
 
 def payload_of(event: Attribution | Forwarded) -> bytes:
-    """Return what the source log keeps of it.
+    """Return the payload of an event for the source log.
 
     Raises:
-        ValueError: the log could not be read again with it.
+        ValueError: a log with this event could not be read again.
     """
     return _encode(_readable(event))
 
 
 def _readable(event: Own) -> Own:
-    """Refuse a name that a reader of the log would refuse: who writes what it cannot read has no log any more."""
+    """Refuse a name that a reader of the log would refuse: a log with it could not be read any more."""
     if len(event.event_id) > ID_CHARACTERS_MAX:
         raise ValueError(f"event_id would have {len(event.event_id)} characters; {ID_CHARACTERS_MAX} are allowed")
     return event
 
 
 def failure_of(due: Due) -> bytes:
-    """Return under which key the failure of a signup that waited is remembered, beside those of events' identities."""
+    """Return the key under which the failure of a waiting signup is remembered, beside the identities of events."""
     return b"waiting " + event_identity(due.waiting.signup.source, due.waiting.signup.event_id)
 
 
@@ -272,15 +281,15 @@ def row_of(kind: str, payload: bytes) -> Forwarding | Undecided:
     return Forwarding(**row) if kind == ROWS[ForwardedRow] else Undecided(**row)
 
 
-def kept(row: Forwarding | Undecided) -> tuple[bytes, ForwardedRow | UndecidedRow]:
-    """Return what the quarantine keeps of a row, and the name under which: that of the event that it comes from.
+def as_record(row: Forwarding | Undecided) -> tuple[bytes, ForwardedRow | UndecidedRow]:
+    """Return the payload under which the quarantine keeps a row, and the row's name: that of the event it comes from.
 
-    A row that the log cannot take tells its names all the same: it is read here without its bounds.
+    The body is read without the bounds of events, so a row that the log cannot take has a name all the same.
     """
-    told: Any = msgpack.decode(row.body)
-    origin = told["event"] if isinstance(row, Forwarding) else told[0]
+    body: Any = msgpack.decode(row.body)
+    origin = body["event"] if isinstance(row, Forwarding) else body[0]
     kind = ForwardedRow if isinstance(row, Forwarding) else UndecidedRow
-    member_id = told["member_id"] if isinstance(row, Forwarding) else origin["member_id"]
+    member_id = body["member_id"] if isinstance(row, Forwarding) else origin["member_id"]
     named = kind(
         event_id=origin["event_id"], source=origin.get("source", "default"), member_id=member_id,
         occurred_at=origin["occurred_at"],
@@ -289,5 +298,5 @@ def kept(row: Forwarding | Undecided) -> tuple[bytes, ForwardedRow | UndecidedRo
 
 
 def tracker_of(body: bytes | None) -> Tracker | None:
-    """Return a tracker as it is stored, or None."""
+    """Return a stored tracker, or None."""
     return None if body is None else _decode_tracker(body)

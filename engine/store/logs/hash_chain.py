@@ -1,4 +1,4 @@
-"""Chain the rows of a log, so that a changed, missing or added row shows.
+"""Chain the rows of a log by hashes, so that a changed, missing or added row shows.
 
 A row's hash is sha256(hash of the row before it in its shard ‖ the row's fields as `binary_copy` packs them, in the
 order of its COLUMNS, without the hash itself). The first row follows the empty string. In place of a generation's
@@ -33,7 +33,8 @@ _SOURCE_NUMBERS = Struct(">iqiqiqiqiqiiiiih").pack
 _REWARD_NUMBERS = Struct(">iqiq").pack
 _EVENT_NUMBERS = Struct(">iqiqiqiiih").pack
 _NUMBER_AT = 40
-"""Where in packed event fields the generation's number stands."""
+"""The place of the generation's number in packed event fields."""
+
 _SOURCE_COUNT = len(SOURCE_COLUMNS).to_bytes(2, "big")
 _REWARD_COUNT = len(REWARD_COLUMNS).to_bytes(2, "big")
 
@@ -72,7 +73,7 @@ def source_row(
 
 
 def posting_fields(posting: Posting) -> bytes:
-    """Pack what a posting says; the caller keeps it, as a rule gives the same posting again and again."""
+    """Pack the fields of a posting; the caller keeps them, as a rule gives the same posting again and again."""
     return b"".join(
         (
             pack_text(posting.type),
@@ -89,7 +90,7 @@ def posting_fields(posting: Posting) -> bytes:
 
 
 def event_fields(numbers: tuple[int, int, int, int], texts: bytes) -> bytes:
-    """Pack what the reward events of one source event share.
+    """Pack the fields that the reward events of one source event share.
 
     Args:
         numbers: seq, occurred_at and recorded_at in PostgreSQL's microseconds, shard.
@@ -100,7 +101,7 @@ def event_fields(numbers: tuple[int, int, int, int], texts: bytes) -> bytes:
 
 
 def fields_in(event: bytes, generation: int) -> bytes:
-    """Return what `event_fields` has packed as the log of `generation` stores it."""
+    """Return the fields from `event_fields` with the number of `generation`, as its log stores them."""
     return b"%b%b%b" % (event[:_NUMBER_AT], generation.to_bytes(4), event[_NUMBER_AT + 4 :])
 
 
@@ -125,7 +126,7 @@ def reward_row(  # noqa: PLR0913  a row has many parts, and an object a row woul
         posting: from `posting_fields`.
         reward_key: as it is.
         times: from `lot_and_times`.
-        stored: from `fields_in`, where the row is one of another generation than the chain says.
+        stored: from `fields_in`, for a row of another generation than CHAINED_AS.
 
     Returns:
         the packed row and its hash.

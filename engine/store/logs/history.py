@@ -25,22 +25,22 @@ TOPIC_OF = {kind: topic for topic, kinds in TOPIC_TYPES.items() for kind in kind
 
 
 class Recorded(NamedTuple):
-    """Hold one source event as it was recorded; `event` is None for what Guerdon wrote itself.
-
-    `bare` says that its personal fields can no longer be read and are left out of `event`.
-    """
+    """Hold one source event as it was recorded."""
 
     kind: str
     member_id: str
     event_id: str
     prev_seq: int
     event: Event | None
+    """The event; None for a tick, an activation or a release, which Guerdon wrote itself."""
+
     occurrence: Occurrence
     bare: bool = False
+    """Whether personal fields can no longer be read and are left out of `event`."""
 
 
 class Logged(NamedTuple):
-    """Hold a row of the source log: its shard, what was recorded, when it occurred (ms) and its bytes as they lie."""
+    """Hold a row of the source log: its shard, the recorded event, when it occurred (ms), and the payload's bytes."""
 
     shard: int
     recorded: Recorded
@@ -64,7 +64,9 @@ class StoredSchemas:
 class History:
     """Read recorded events on one cursor.
 
-    With `bare`, an event whose personal fields were erased is returned without them.
+    Args:
+        cursor: of a transaction.
+        bare: return events of erased members without their personal fields, instead of raising Erased.
     """
 
     def __init__(self, cursor: Cursor, *, bare: bool = False) -> None:
@@ -96,10 +98,12 @@ class History:
         return self.recorded(row)
 
     def recorded(self, row: tuple[Any, ...]) -> Recorded:
-        """Decode a row of the source log, with the key of what is sealed in it."""
+        """Decode a row of the source log that ends with the key of its sealed fields."""
         seq, kind, member_id, source, event_id, prev_seq, schema_id, payload, sealed, recorded_ms, key = row
         identity = event_identity(source, event_id)
         event: Event | None = None
+
+        # sent by upstream, written by Guerdon about a member, or sent with personal fields and sealed
         bare = self._bare and sealed is not None and key is None
         if schema_id != personal.OWN_FORMAT:
             _, event = self._decoder.decode(TOPIC_OF[kind], bytes(payload))
@@ -108,12 +112,16 @@ class History:
         elif kind in EVENT_TYPES:
             secret = None if sealed is None or bare else bytes(sealed)
             event = personal.unseal(kind, bytes(payload), secret, identity, None if key is None else bytes(key))
-        return Recorded(kind, member_id, event_id, prev_seq, event, Occurrence(identity, seq, recorded_ms), bare)
+
+        return Recorded(
+            kind=kind, member_id=member_id, event_id=event_id, prev_seq=prev_seq, event=event,
+            occurrence=Occurrence(identity, seq, recorded_ms), bare=bare,
+        )  # fmt: skip
 
     def forward(self, shard: int, last_seq: int) -> Iterator[Recorded]:
-        """Yield a member's source events from their first up to `last_seq`, by one query and without holding them all.
+        """Yield a member's source events from the first up to `last_seq`, by one query and some at a time.
 
-        The chain is walked in PostgreSQL, by positions only, a look-up along the primary key for each event.
+        PostgreSQL walks the chain of positions, with one look-up in the primary key for each event.
         """
         with self._cursor.connection.cursor("history") as rows:
             rows.itersize = ROWS_A_FETCH
@@ -147,9 +155,9 @@ class History:
             seq = recorded.prev_seq
 
     def last_own(self, shard: int, last_seq: int, count: int) -> list[int]:
-        """Return the seqs of a member's last events, the newest first, without what Guerdon wrote of referrals itself.
+        """Return the seqs of a member's last `count` events, the newest first, without those that Guerdon wrote itself.
 
-        The chain is walked from `last_seq` back until so many are found, however much was passed on to the member.
+        The chain is walked from `last_seq` back until the number is reached, however many events were forwarded.
         """
         self._cursor.execute(
             """
@@ -170,7 +178,7 @@ class History:
         return [int(seq) for (seq,) in self._cursor.fetchall()]
 
     def seq_of(self, shard: int, seq: int, event_id: str) -> int:
-        """Return where the event stands that was judged at `seq`: before it, where its member was released there."""
+        """Return the seq of the event that was judged at `seq`: an earlier one if a release stands at `seq`."""
         recorded = self.at(shard, seq)
         if recorded.kind != "release":
             return seq
@@ -179,7 +187,7 @@ class History:
 
 
 def tick_at(cursor: Cursor, shard: int, seq: int) -> int | None:
-    """Return to which instant (ms) the source event at `seq` moves clocks; None where it is no tick."""
+    """Return the instant (ms) to which the tick at `seq` moves clocks; None where the source event is no tick."""
     cursor.execute(
         """
         SELECT guerdon.ms(occurred_at) FROM guerdon.source_event WHERE shard = %s AND seq = %s AND kind = 'tick'
@@ -191,7 +199,7 @@ def tick_at(cursor: Cursor, shard: int, seq: int) -> int | None:
 
 
 def keep_schema(cursor: Cursor, schema_id: int, body: str) -> None:
-    """Keep a writer schema beside the log that needs it to be read."""
+    """Keep a writer schema beside the log: the log cannot be read without it."""
     cursor.execute(
         "INSERT INTO guerdon.writer_schema (schema_id, body) VALUES (%s, %s) ON CONFLICT DO NOTHING", (schema_id, body)
     )

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class PostingFields:
-    """Keep the packed fields of postings: a rule gives the same one for years, packed once.
+    """Keep the packed fields of postings, which a rule gives again and again.
 
-    It is kept by the object, not by its value, as hashing nine fields costs more than packing them; the object is kept
-    with it, so that its address cannot be another's.
+    The key is the object's address, because hashing nine fields costs more than packing them. The object itself is kept
+    with the fields, so that no other object can get its address.
     """
 
     def __init__(self) -> None:
@@ -39,12 +39,12 @@ class PostingFields:
 
     def of(self, posting: Posting) -> bytes:
         """Return the packed fields of `posting`."""
-        found = self._packed.get(id(posting))
-        if found is None:
+        entry = self._packed.get(id(posting))
+        if entry is None:
             if len(self._packed) > 10_000:
                 self._packed.clear()
-            found = self._packed[id(posting)] = (posting, posting_fields(posting))
-        return found[1]
+            entry = self._packed[id(posting)] = (posting, posting_fields(posting))
+        return entry[1]
 
 
 class RewardRows:
@@ -61,7 +61,8 @@ class RewardRows:
         return len(self._rows)
 
     def append(self, rewards: Iterable[RewardEvent], head: Head, member_and_event: bytes) -> None:
-        """Append what one source event, the head's last, led to; `member_and_event`: member_id and event_id, packed."""
+        """Append the rewards of the head's last source event, whose member_id and event_id come packed."""
+        # the rewards of one event differ in little: shared fields, and equal lots and times, are packed once
         posting_of, add, previous_hash, pos = self._postings.of, self._rows.append, head.reward_hash, head.pos
         note = self._given.append
         shared: tuple[int, str | None] | None = None
@@ -69,7 +70,6 @@ class RewardRows:
         event = times = b""
         stored: bytes | None = None
         for reward in rewards:
-            # the rewards of one event differ in little: what they share is packed once
             here = (reward.occurred_at_ms, reward.order_id)
             if shared != here:
                 shared = here
@@ -77,10 +77,12 @@ class RewardRows:
                 event = event_fields(numbers, member_and_event + pack_text(shown_order(here[1])))
                 if self._generation != CHAINED_AS:
                     stored = fields_in(event, self._generation)
+
             when = (reward.lot, reward.available_at_ms, reward.expires_at_ms)
             if timed != when:
                 timed = when
                 times = lot_and_times(*when)
+
             pos += 1
             row, previous_hash = reward_row(
                 previous_hash,
@@ -96,8 +98,8 @@ class RewardRows:
             note(reward.posting)
         head.reward_hash, head.pos = previous_hash, pos
 
-    def told(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Return how many reward events there are of each type, and how many refusals of each reason."""
+    def counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the numbers of reward events by type, and of refusals by reason."""
         postings = {id(posting): posting for posting in self._given}
         types: Counter[str] = Counter()
         refusals: Counter[str] = Counter()
@@ -109,24 +111,24 @@ class RewardRows:
         return types, refusals
 
     def write(self, cursor: Cursor) -> None:
-        """Copy the rows into the generation's partition, by name: routing each row costs a tenth of the copy."""
+        """Copy the rows into the generation's own partition: routing each row would cost a tenth of the copy."""
         if self._rows:
-            copy_rows(cursor, f"guerdon.reward_event_g{self._generation} ({', '.join(REWARD_COLUMNS)})", self._rows)
+            copy_rows(cursor, f"guerdon.reward_event_g{self._generation:d} ({', '.join(REWARD_COLUMNS)})", self._rows)
 
 
 def first_pos(cursor: Cursor, generation: int, shard: int, seq: int) -> int:
     """Return the first position of the reward log whose source event is at `seq` or later, by bisection.
 
-    The log has no index by seq, and needs none: both rise together.
+    The log needs no index by seq, because pos and seq rise together.
     """
 
     def seq_at(pos: int) -> int:
-        (found,) = one(
+        (source_seq,) = one(
             cursor,
             "SELECT seq FROM guerdon.reward_event WHERE generation = %s AND shard = %s AND pos = %s",
             (generation, shard, pos),
         )
-        return int(found)
+        return int(source_seq)
 
     (head,) = one(
         cursor, "SELECT pos FROM guerdon.generation_head WHERE generation = %s AND shard = %s", (generation, shard)

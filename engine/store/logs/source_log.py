@@ -1,4 +1,4 @@
-"""Append to the source log, and tell what was appended before."""
+"""Append to the source log, lock and save the shards' heads, and look identities up."""
 
 from __future__ import annotations
 
@@ -23,31 +23,51 @@ IDENTITY_TARGET = "guerdon.event_identity (digest, seq, shard, identity)"
 _KINDS = {kind: pack_text(kind) for kind in (*EVENT_TYPES, adjustments.KIND)}
 _IDENTITY_ROW = b"\0\4\0\0\0\x10%b\0\0\0\x08%b\0\0\0\x02%b\0\0\0\x10"
 
-
 Sealed = tuple[bytes, bytes | None]
-"""The payload of a personal event without what is personal, and that sealed."""
+"""The payload of a personal event without its personal fields, and those fields sealed."""
 
 
-class Known(NamedTuple):
-    """Say where an identity was first appended, and the digest of its content."""
+class IdentityPlace(NamedTuple):
+    """Hold the place of the first event with an identity, and the digest of its content."""
 
     digest: bytes
     shard: int
     seq: int
 
 
+class SourceEnd(NamedTuple):
+    """Hold the end of a shard's source log, times in ms."""
+
+    seq: int = 0
+    hash: bytes = b""
+    recorded_ms: int = 0
+    ticked_ms: int | None = None
+    """The instant up to which ticks have performed everything that was due; None before the first tick."""
+
+
+class RewardEnd(NamedTuple):
+    """Hold the end of a shard's reward log in one generation, and the version that judges what comes next."""
+
+    pos: int = 0
+    hash: bytes = b""
+    version: int = 0
+
+
+EMPTY_SOURCE = SourceEnd()
+EMPTY_REWARDS = RewardEnd()
+
+
 class Head:
     """Hold a shard's head while its row is locked: the last position and hash of both logs.
 
-    `ticked_ms` is the instant up to which ticks have performed everything that was due; None before the first.
-    `stored` is the `seq` of both rows as they were read, by which they are found again.
+    `stored` has the `seq` of both rows as they were read: `save_heads` finds the rows by it.
     """
 
     __slots__ = (
         "hash", "pos", "recorded_ms", "recorded_us", "reward_hash", "seq", "shard", "stored", "ticked_ms", "version",
     )  # fmt: skip
 
-    def __init__(self, shard: int, source: tuple[int, bytes, int, int | None], reward: tuple[int, bytes, int]) -> None:
+    def __init__(self, shard: int, source: SourceEnd = EMPTY_SOURCE, reward: RewardEnd = EMPTY_REWARDS) -> None:
         self.shard = shard
         self.seq, self.hash, recorded_ms, self.ticked_ms = source
         self.pos, self.reward_hash, self.version = reward
@@ -55,20 +75,21 @@ class Head:
         self.record_at(recorded_ms)
 
     def record_at(self, recorded_ms: int) -> None:
-        """Set the time at which what comes next is recorded; kept in PostgreSQL's microseconds, too."""
+        """Set the recording time of the next events, in ms and in PostgreSQL's microseconds."""
         self.recorded_ms = recorded_ms
         self.recorded_us = timestamp_us(recorded_ms)
 
 
 def lock_heads(cursor: Cursor, shards: Iterable[int], generation: int) -> dict[int, Head]:
-    """Lock the heads of `shards` in ascending order, the order in which everybody takes them.
+    """Lock the heads of `shards` in ascending order, which all workers keep.
 
-    What is locked is a row that nobody ever changes; the heads are read by a statement of their own. In one with the
-    lock they would come from before the wait, and the log would go on from a position that its last writer has left
-    behind. Of a head the newest version is looked for first: whoever reads for long keeps all others (decision 0023).
+    The lock lies on a row that nobody ever changes, and a second statement reads the heads. In one statement with the
+    lock they would be those from before the wait, and the log would go on from a position that its last writer has left
+    behind. The newest version of a head is looked for first: a long reader keeps all old ones (decision 0023).
     """
     wanted = sorted(set(shards))
     cursor.execute("SELECT FROM guerdon.shard_lock WHERE shard = ANY(%s) ORDER BY shard FOR UPDATE", (wanted,))
+
     cursor.execute(
         """
         SELECT s.shard, s.seq, s.hash, guerdon.ms(s.recorded_at), guerdon.ms(s.ticked_at),
@@ -85,16 +106,18 @@ def lock_heads(cursor: Cursor, shards: Iterable[int], generation: int) -> dict[i
         """,
         (wanted, generation),
     )
+
     heads: dict[int, Head] = {}
     for shard, seq, last_hash, recorded_ms, ticked_ms, judged, pos, reward_hash, version in cursor.fetchall():
-        head = Head(shard, (seq, bytes(last_hash), recorded_ms, ticked_ms), (pos, bytes(reward_hash), version))
+        source = SourceEnd(seq, bytes(last_hash), recorded_ms, ticked_ms)
+        head = Head(shard, source, RewardEnd(pos, bytes(reward_hash), version))
         head.stored = (seq, judged)
         heads[shard] = head
     return heads
 
 
 def save_heads(cursor: Cursor, heads: Iterable[Head], generation: int) -> None:
-    """Write where both logs of the locked shards end now."""
+    """Write the new ends of both logs of the locked shards."""
     rows = list(heads)
     cursor.execute(
         """
@@ -115,6 +138,7 @@ def save_heads(cursor: Cursor, heads: Iterable[Head], generation: int) -> None:
         ),
     )
     _check_all_saved(cursor, rows)
+
     cursor.execute(
         """
         UPDATE guerdon.generation_head h SET seq = v.seq, pos = v.pos, hash = v.hash, version = v.version
@@ -133,6 +157,7 @@ def save_heads(cursor: Cursor, heads: Iterable[Head], generation: int) -> None:
         ),
     )
     _check_all_saved(cursor, rows)
+
     for head in rows:
         head.stored = (head.seq, head.seq)
 
@@ -143,9 +168,9 @@ def _check_all_saved(cursor: Cursor, rows: Sequence[Head]) -> None:
 
 
 def latest_ms(cursor: Cursor, shard: int, after_seq: int, upto_seq: int) -> int:
-    """Return the latest time of the events and ticks of a stretch of a shard, ms; 0 where there are none.
+    """Return the latest time (ms) of the events and ticks between two seqs of a shard; 0 where there are none.
 
-    What else Guerdon writes occurs when it is written, and says nothing of the time of the others.
+    Activations, releases and closings are left out: they occur when they are written.
     """
     cursor.execute(
         """
@@ -158,8 +183,8 @@ def latest_ms(cursor: Cursor, shard: int, after_seq: int, upto_seq: int) -> int:
     return 0 if row is None or row[0] is None else max(0, int(row[0]))
 
 
-def find_known(cursor: Cursor, identities: Sequence[bytes]) -> dict[bytes, Known]:
-    """Return which of `identities` (16 bytes each) the log has, by one look-up for all of them."""
+def find_known(cursor: Cursor, identities: Sequence[bytes]) -> dict[bytes, IdentityPlace]:
+    """Return the places of those `identities` (16 bytes each) that the log has, by one look-up for all of them."""
     if not identities:
         return {}
     cursor.execute(
@@ -167,7 +192,7 @@ def find_known(cursor: Cursor, identities: Sequence[bytes]) -> dict[bytes, Known
         ("{" + ",".join([identity.hex() for identity in identities]) + "}",),
     )
     return {
-        bytes.fromhex(identity.replace("-", "")): Known(bytes.fromhex(digest.replace("-", "")), shard, seq)
+        bytes.fromhex(identity.replace("-", "")): IdentityPlace(bytes.fromhex(digest.replace("-", "")), shard, seq)
         for identity, digest, shard, seq in cursor.fetchall()
     }
 
@@ -191,7 +216,7 @@ class SourceRows:
             head: its shard's, locked.
             prev_seq: the member's previous position.
             texts: member_id, source and event_id, packed.
-            sealed: what replaces the payload of a personal event.
+            sealed: the payload of a personal event in its sealed form.
         """
         head.seq += 1
         payload, secret = (event.payload, None) if sealed is None else sealed
@@ -206,6 +231,8 @@ class SourceRows:
             NULL if secret is None else pack_bytes(secret),
         )  # fmt: skip
         self._rows.append(row)
+
+        # the event's own identity, and that of its order
         place = _IDENTITY_ROW % (event.digest, head.seq.to_bytes(8), head.shard.to_bytes(2))
         self._identities.append(place + event.identity[:IDENTITY_BYTES])
         if event.order_identity is not None:
@@ -215,15 +242,16 @@ class SourceRows:
         self,
         kind: str,
         head: Head,
-        member_id: str,
-        prev_seq: int,
+        *,
         event_id: str,
         payload: bytes,
+        member_id: str = "",
+        prev_seq: int = 0,
         occurred_ms: int | None = None,
     ) -> None:
-        """Append what Guerdon itself decided, such as an activation, with no identity to repeat.
+        """Append an event of Guerdon's own, such as an activation; it has no identity, as nobody repeats it.
 
-        It occurred at `occurred_ms`, or else at the head's time.
+        It occurred at `occurred_ms`, or else at the head's recording time.
         """
         head.seq += 1
         occurred_us = head.recorded_us if occurred_ms is None else timestamp_us(occurred_ms)
@@ -245,7 +273,7 @@ class SourceRows:
             copy_rows(cursor, TARGET, self._rows)
 
     def write_identities(self, cursor: Cursor) -> None:
-        """Copy the identities, sorted: two workers with the same ids then meet at the first, never crosswise."""
+        """Copy the identities, sorted, so that two workers with the same ids meet at the first and never crosswise."""
         if self._identities:
             self._identities.sort(key=_identity_of)
             copy_rows(cursor, IDENTITY_TARGET, self._identities)

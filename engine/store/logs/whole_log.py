@@ -1,6 +1,6 @@
-"""Read the source log of whole shards fast: by COPY, in the order of seq, decoded as what was admitted before.
+"""Read the source log of whole shards fast: by COPY, in the order of seq, with the decoders of admitted events.
 
-`History.at` gives the same, one by one. Nothing is locked, and a page of each shard is all that is in memory.
+`History.at` returns the same events one by one. Nothing is locked, and memory holds one page of each shard.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from schemas.events import Event
 
 PAGE_ROWS = 5_000
-"""Rows that are read at once."""
+"""Rows that are read at once from one shard."""
 
 MERGED_PAGE_ROWS = 500
-"""The same of each shard where all of them are merged."""
+"""Rows that are read at once from each shard where shards are merged."""
 
-# An upstream event names its member, source and event_id itself, so these columns come for our own format alone.
+# An event from upstream holds its member, source and event_id itself; these columns are for Guerdon's own format alone.
 _SELECT = """
 COPY (
     SELECT e.seq, e.prev_seq, e.occurred_at, e.recorded_at, e.schema_id, e.payload,
@@ -56,7 +56,7 @@ _END = b"\xff\xff"
 
 
 class WholeLog:
-    """Read pages of any shard on one cursor; personal fields of members who were erased are left out."""
+    """Read pages of any shard on one cursor; personal fields of erased members are left out."""
 
     def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
@@ -85,21 +85,24 @@ class WholeLog:
             after_seq += rows_max
 
     def merged(self, upto: Mapping[int, int]) -> Iterator[Logged]:
-        """Yield the source events of several shards up to a seq of each, by (recorded_at, shard, seq)."""
+        """Yield the source events of several shards up to a seq of each, ordered by (recorded_at, shard, seq)."""
         shards = (self.shard(shard, seq, 0, MERGED_PAGE_ROWS) for shard, seq in sorted(upto.items()))
         return merge(*shards, key=place)
 
     def _rows(self, shard: int, copied: bytes) -> list[Logged]:
         """Take the rows apart: numbers first, then the payload, then six columns that most rows do not have."""
-        found: list[Logged] = []
+        rows: list[Logged] = []
         unpack, size, readers = _NUMBERS.unpack_from, _NUMBERS.size, self._readers
         at = len(HEADER)
         while copied[at : at + 2] != _END:
+            # numbers of fixed length, then the payload
             _, _, seq, _, prev_seq, _, occurred_us, _, recorded_us, _, schema_id, length = unpack(copied, at)
             at += size
             payload = copied[at : at + length]
             at += length
             recorded_ms = recorded_us // 1000 + POSTGRES_EPOCH_MS
+
+            # sent by upstream: the payload says everything
             if copied.startswith(_NULLS, at):
                 at += len(_NULLS)
                 event: Any = (readers.get(schema_id) or self._reader(schema_id))(payload)
@@ -108,23 +111,24 @@ class WholeLog:
                     TYPE_NAMES[kind], "" if kind is Touch else event.member_id, event.event_id, prev_seq, event,
                     Occurrence(event_identity(event.source, event.event_id), seq, recorded_ms),
                 )  # fmt: skip
+            # in Guerdon's own format: the columns name the event, and may bring a key
             else:
                 columns, at = _columns(copied, at)
                 names = [str(column, "utf-8") for column in columns[:4]]
                 row = (seq, *names, prev_seq, schema_id, payload, columns[4], recorded_ms, columns[5])
                 recorded = self._history.recorded(row)
-            found.append(Logged(shard, recorded, occurred_us // 1000 + POSTGRES_EPOCH_MS, payload))
-        return found
+            rows.append(Logged(shard, recorded, occurred_us // 1000 + POSTGRES_EPOCH_MS, payload))
+        return rows
 
     def _reader(self, schema_id: int) -> Callable[[bytes], Event]:
-        """Return what decodes payloads of a writer schema; an old version is decoded as it was when it came."""
+        """Return the decoder of payloads of a writer schema; an old version is decoded as when it came."""
         text = self._schemas.lookup(schema_id)
-        kind, found = ("", None) if text is None else _read_schema(text)
-        if found is None:
-            # the decoder itself says what is wrong with a schema that is not there or cannot be read
-            found = partial(self._decode, TOPIC_OF.get(kind, ""))
-        self._readers[schema_id] = found
-        return found
+        kind, reader = ("", None) if text is None else _read_schema(text)
+        if reader is None:
+            # the decoder itself says what is wrong with a schema that is missing or cannot be read
+            reader = partial(self._decode, TOPIC_OF.get(kind, ""))
+        self._readers[schema_id] = reader
+        return reader
 
     def _decode(self, topic: str, payload: bytes) -> Event:
         return self._decoder.decode(topic, payload)[1]
@@ -132,7 +136,7 @@ class WholeLog:
 
 @lru_cache(maxsize=256)
 def _read_schema(text: str) -> tuple[str, Callable[[bytes], Event] | None]:
-    """Return the type of event that a writer schema is of, and its reader; a schema is read once in a process."""
+    """Return the event type of a writer schema, and its reader; a process reads a schema once."""
     try:
         schema = read_writer_schema(text)
     except UnreadableSchema:
@@ -141,13 +145,13 @@ def _read_schema(text: str) -> tuple[str, Callable[[bytes], Event] | None]:
 
 
 def place(row: Logged) -> tuple[int, int, int]:
-    """Return where a row stands among those of all shards."""
+    """Return the key that orders rows of all shards."""
     occurrence = row.recorded.occurrence
     return (occurrence.recorded_at_ms, row.shard, occurrence.seq)
 
 
 def _columns(copied: bytes, at: int) -> tuple[list[Any], int]:
-    """Return the columns of our own format, None where one is NULL, and the place behind them."""
+    """Return the columns of Guerdon's own format, None for NULL, and the place behind them."""
     columns: list[Any] = []
     for _ in range(_OWN_COLUMNS):
         length = int.from_bytes(copied[at : at + 4], "big", signed=True)

@@ -1,4 +1,4 @@
-"""Fetch from PostgreSQL what a fold needs beyond a member's state, when it needs it."""
+"""Fetch from PostgreSQL what a live fold needs beyond a member's state, when it needs it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from engine.store.members.member_states import Member
 
 STOCK = "guerdon.stock"
-"""Where the live generation counts what was taken; every other one has its own (`engine.store.generations.shadows`)."""
+"""The live generation's counts of taken rewards; other generations have tables of their own (`shadows`)."""
 
 _USED = f"""
     SELECT w.reward, coalesce({newest("used", STOCK, reward="w.reward")}, 0) FROM unnest(%s::text[]) AS w (reward)
-"""  # noqa: S608  a name of this module
+"""
 
 
 def add_to_stock(cursor: Cursor, changes: Mapping[str, int], table: str = STOCK) -> None:
@@ -48,7 +48,7 @@ def add_to_stock(cursor: Cursor, changes: Mapping[str, int], table: str = STOCK)
             SELECT v.*, coalesce({newest("changes", table, reward="v.reward")}, 0)
             FROM (VALUES %s) AS v (reward, used)
             ON CONFLICT (reward, era) DO UPDATE SET changes = s.changes + 1, used = s.used + excluded.used
-            """,  # noqa: S608  names of this package
+            """,
             rows,
         )
 
@@ -58,9 +58,9 @@ class StoredBooks:
 
     Args:
         cursor: of the transaction.
-        generation: whose schedule says which version judged a purchase.
+        generation: the live one; its schedule says which version judged a purchase.
         judge: compiles an activated version.
-        budgets: counts what members share.
+        budgets: counts the budgets that members share.
     """
 
     def __init__(self, cursor: Cursor, generation: int, judge: Callable[[int], Judge], budgets: StoredBudgets) -> None:
@@ -77,16 +77,16 @@ class StoredBooks:
         self._schedules: dict[int, list[Activation]] = {}
 
     def of(self, member: Member, upto_seq: int = INT64_MAX) -> StoredBooks:
-        """Turn to a member's books, as they are known up to a source event: what was logged later has not happened."""
+        """Turn to a member's books as they were known at a source event: later events have not happened."""
         self._member, self._upto_seq = member, upto_seq
         return self
 
     def record(self, member: Member, purchase: Purchase, version: int) -> None:
-        """Remember a purchase of this transaction, which no look-up finds yet."""
+        """Remember a purchase of this transaction, as the log does not have it yet."""
         self._recorded[member.shard, member.member_id, purchase.order_id] = Placed(purchase, version)
 
     def parts(self) -> Parts:
-        """Return the member's parts, read when they are asked for first."""
+        """Return the member's parts, which the first call reads."""
         assert self._member is not None  # noqa: S101  `of` comes first
         ledgers.open_ledgers(self._cursor, [self._member])
         return self._member.parts or Parts()
@@ -98,18 +98,20 @@ class StoredBooks:
         recorded = self._recorded.get((member.shard, member.member_id, order_id))
         if recorded is not None:
             return recorded
+
         identity = order_identity(member.member_id, order_id)[:IDENTITY_BYTES]
-        known = source_log.find_known(self._cursor, [identity]).get(identity)
-        if known is None or known.seq > self._upto_seq:
+        place = source_log.find_known(self._cursor, [identity]).get(identity)
+        if place is None or place.seq > self._upto_seq:
             return None
-        event = history.History(self._cursor).at(known.shard, known.seq).event
-        version = live_generation.version_at(self._cursor, self._generation, known.shard, known.seq)
+
+        event = history.History(self._cursor).at(place.shard, place.seq).event
+        version = live_generation.version_at(self._cursor, self._generation, place.shard, place.seq)
         return Placed(event, version) if isinstance(event, Purchase) else None
 
     def lock_stock(self, rewards: Iterable[str]) -> None:
-        """Hold what was taken of these rewards until the transaction ends, in the order in which everybody does.
+        """Lock the stock of these rewards until the transaction ends, in the order that all workers keep.
 
-        A batch that may take the last one must know that nobody else takes it before it commits.
+        A batch that may take the last one must know that nobody else takes it before the commit.
         """
         wanted = sorted(set(rewards))
         if not wanted:
@@ -119,7 +121,7 @@ class StoredBooks:
         self._used |= dict(self._cursor.fetchall())
 
     def stock_used(self, reward: str) -> int:
-        """Return how many of a reward were taken so far, by anybody."""
+        """Return the number of a reward that all members together have taken."""
         if reward not in self._used:
             self.lock_stock([reward])
         return self._used[reward] + self._changes.get(reward, 0)
@@ -129,13 +131,13 @@ class StoredBooks:
         self._changes[reward] = self._changes.get(reward, 0) + change
 
     def save(self, members: Collection[Member]) -> None:
-        """Write the parts of these members that changed, their uses of ended periods, and what was taken of rewards."""
+        """Write these members' changed parts and their uses of ended periods, and the stock of rewards."""
         ledgers.save(self._cursor, members, self._judge)
         uses.save(self._cursor, members, self._judge)
         add_to_stock(self._cursor, self._changes)
 
     def activations(self, version: int) -> list[Activation]:
-        """Return what was activated in the member's shard after a version, up to the place of what is judged."""
+        """Return the activations in the member's shard after a version, up to the place that is judged."""
         assert self._member is not None  # noqa: S101  `of` comes first
         shard = self._member.shard
         if shard not in self._schedules:
@@ -143,7 +145,7 @@ class StoredBooks:
         return since(self._schedules[shard], version, self._upto_seq)
 
     def redeemed(self, seq: int, event_id: str) -> None:
-        """Return None: what is live decides redemptions itself."""
+        """Return None: the live generation decides redemptions itself."""
 
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
         """Whether a period of a contest was closed before a place in the member's shard."""
@@ -154,13 +156,13 @@ class StoredBooks:
         return self._closed[shard].get((contest, period), seq) < seq
 
     def referred(self, referee_id: str) -> Referred:
-        """Return what became of a referee of the member's."""
+        """Return the member's record of a referee, made now where there is none."""
         assert self._member is not None  # noqa: S101  `of` comes first
         self._member.state.is_booked = True
         return self.parts().referred.setdefault(referee_id, Referred())
 
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
-        """Return the use of a budget in a calendar period, which `budgets` writes."""
+        """Return the use of a budget in a calendar period; `budgets` writes it."""
         assert self._member is not None  # noqa: S101  `of` comes first
         owner = (self._member.shard, self._member.member_id)
         return self.budgets.open_budget(budget, period, asked, occurrence, owner)
@@ -172,7 +174,7 @@ class StoredBooks:
         uses.recall(self._cursor, self._member)
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
-        """Give an amount, or so many times, back to a budget's period."""
+        """Give an amount and times back to a budget's period."""
         self.budgets.return_to_budget(key, period, amount, times)
 
     def judge_at(self, shard: int, seq: int) -> Judge:

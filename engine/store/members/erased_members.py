@@ -1,4 +1,4 @@
-"""Copy what the log says of members who were erased since: what they once told of themselves nobody can read again."""
+"""Copy the rewards of erased members from the log: nobody can read their profiles and judge their events again."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ _POSTING = ("type", "unit", "debit", "credit", "rule_id", "rule_version", "campa
 
 
 class Copied(NamedTuple):
-    """Hold what is copied of some source events of one shard.
-
-    `members` were erased since, `rewards` has what each source event led to for one of them, by (seq, member_id), as
-    (event_id, reward event), `order` the members of each such source event in the order of the log.
-    """
+    """Hold the rewards of erased members for some source events of one shard."""
 
     members: frozenset[str] = frozenset()
+    """The members of the shard who are erased."""
+
     rewards: dict[tuple[int, str], list[tuple[str, RewardEvent]]] = {}  # noqa: RUF012  never changed
+    """Their rewards by (seq, member_id), each as (event_id, reward event)."""
+
     order: dict[int, list[str]] = {}  # noqa: RUF012  as above
+    """All members of each such source event, in the order of the log."""
 
     def woven(self, seq: int, member_ids: Sequence[str]) -> list[str]:
-        """Return the members of a tick in order, those who are erased where the log has them among the others."""
-        found = [member_id for member_id in member_ids if member_id not in self.members]
+        """Return the members of a tick in order, with the erased ones in their places in the log."""
+        woven = [member_id for member_id in member_ids if member_id not in self.members]
         before: str | None = None
         for member_id in self.order.get(seq, []):
             if member_id in self.members:
-                found.insert(found.index(before) + 1 if before in found else 0, member_id)
-            if member_id in self.members or member_id in found:
+                woven.insert(woven.index(before) + 1 if before in woven else 0, member_id)
+            if member_id in self.members or member_id in woven:
                 before = member_id
-        return found
+        return woven
 
 
 def is_erased(cursor: Cursor, shard: int, member_id: str) -> bool:
-    """Whether a member has asked for erasure."""
+    """Whether a member was erased."""
     cursor.execute(
         "SELECT 1 FROM guerdon.member_key WHERE shard = %s AND member_id = %s AND key IS NULL", (shard, member_id)
     )
@@ -47,11 +48,13 @@ def is_erased(cursor: Cursor, shard: int, member_id: str) -> bool:
 
 
 def read_copied(cursor: Cursor, generation: int, shard: int, after_seq: int, upto_seq: int) -> Copied:
-    """Read what `generation` has of erased members from source events after `after_seq` up to `upto_seq`."""
+    """Read the rewards of erased members in `generation`, for source events after `after_seq` up to `upto_seq`."""
+    # most shards have no erased member
     cursor.execute("SELECT member_id FROM guerdon.member_key WHERE shard = %s AND key IS NULL", (shard,))
     members = frozenset(member_id for (member_id,) in cursor.fetchall())
     if not members:
         return Copied()
+
     where = {
         "generation": generation,
         "shard": shard,
@@ -71,6 +74,7 @@ def read_copied(cursor: Cursor, generation: int, shard: int, after_seq: int, upt
         """,
         where,
     )
+
     rewards: dict[tuple[int, str], list[tuple[str, RewardEvent]]] = {}
     for seq, member_id, event_id, amount, key, occurred_ms, order_id, lot, available_ms, expires_ms, *said in cursor:
         posting = Posting(**dict(zip(_POSTING, said, strict=True)))

@@ -1,7 +1,7 @@
-"""Keep the parts of members' ledgers that lie beyond their states: pages of lots, refunded orders, redemptions.
+"""Keep the parts of members' ledgers beside their states: pages of lots, refunded orders, redemptions and more.
 
-Parts are read only for members whose lots move; of those read, the ones that changed are written back. A state's
-newest lots become a page when there are `PAGE_LOTS` of them, so a grant costs no row of its own.
+Parts are read only for members whose lots move, and written back where they have changed. A state's newest lots become
+a page when there are `PAGE_LOTS` of them, so a grant costs no row of its own.
 """
 
 from __future__ import annotations
@@ -37,61 +37,66 @@ _DECODERS: dict[str, msgpack.Decoder[Any]] = {
     _REFERRED: msgpack.Decoder(Referred),
 }
 
-
 LIVE = "guerdon.member_ledger"
-"""Where the live generation keeps parts; every other one has its own (`engine.store.generations.shadows`)."""
+"""The live generation's table of parts; other generations have their own (`engine.store.generations.shadows`)."""
 
 
 def open_ledgers(cursor: Cursor, members: Iterable[Member], table: str = LIVE) -> None:
-    """Put the parts of `members` at hand, where it was not done before; the caller holds their shards' heads."""
+    """Read the parts of those `members` whose parts are not open; the caller holds their shards' heads."""
+    # most members have nothing in the table
     closed = [member for member in members if member.parts is None]
     for member in closed:
-        member.parts, member.kept = Parts(), {}
+        member.parts, member.stored_parts = Parts(), {}
     stored = {(m.shard, m.member_id): m for m in closed if m.stored and (m.state.pages or m.state.is_booked)}
     if not stored:
         return
+
     cursor.execute(
         f"""
         SELECT l.shard, l.member_id, l.part, l.body
         FROM unnest(%s::smallint[], %s::text[]) AS w (shard, member_id)
         JOIN {table} l ON l.shard = w.shard AND l.member_id = w.member_id
-        """,  # noqa: S608  a name of this package
+        """,
         ([shard for shard, _ in stored], [member_id for _, member_id in stored]),
     )
     for shard, member_id, part, body in cursor.fetchall():
         member = stored[shard, member_id]
-        member.kept[part] = bytes(body)
+        member.stored_parts[part] = bytes(body)
         _place(member.parts or Parts(), part, bytes(body))
 
 
 def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge], table: str = LIVE) -> None:
-    """Turn what states hold too much of into pages, forget what nothing can need, and write what has changed."""
+    """Turn pages of full states, forget parts that nothing can need any more, and write the changed parts."""
     new: list[bytes] = []
     changed: list[tuple[int, str, str, bytes]] = []
     gone: list[tuple[int, str, str]] = []
     for member in members:
+        # a full state gives its lots to a page
         if is_full(member.state):
             page = turn_page(member.state)
             if member.parts is None:
                 new.append(page_row(member, member.state.pages, page))
-            else:  # where it is seen before anything is forgotten
+            else:  # an open ledger has the page before anything is forgotten
                 member.parts.pages[member.state.pages] = page
         if member.parts is None:
             continue
+
+        # compare the open parts with the stored ones
         forget(member.parts, member.state, judge)
         bodies = encoded_parts(member.parts)
         for part, body in bodies.items():
-            if member.kept.get(part) != body:
+            if member.stored_parts.get(part) != body:
                 changed.append((member.shard, member.member_id, part, body))
-        gone += [(member.shard, member.member_id, part) for part in member.kept if part not in bodies]
-        member.parts, member.kept = None, {}
+        gone += [(member.shard, member.member_id, part) for part in member.stored_parts if part not in bodies]
+        member.parts, member.stored_parts = None, {}
+
     if new:
         copy_rows(cursor, f"{table} (shard, member_id, part, body)", new)
     _write(cursor, changed, gone, table)
 
 
 def page_row(member: Member, number: int, page: Page) -> bytes:
-    """Return the row of a page that is new, for COPY."""
+    """Return the row of a new page, for COPY."""
     part = pack_text(f"{_PAGE}:{number}")
     return b"".join((_ROW % member.shard.to_bytes(2), member.packed_id, part, pack_bytes(_encode(page))))
 
@@ -110,16 +115,17 @@ def _write(
             f"""
             INSERT INTO {table} (shard, member_id, part, body) VALUES %s
             ON CONFLICT (shard, member_id, part) DO UPDATE SET body = excluded.body
-            """,  # noqa: S608  a name of this package
+            """,
             changed,
         )
+
     if gone:
         execute_values(
             cursor,
             f"""
             DELETE FROM {table} l USING (VALUES %s) AS g (shard, member_id, part)
             WHERE l.shard = g.shard AND l.member_id = g.member_id AND l.part = g.part
-            """,  # noqa: S608  a name of this package
+            """,
             gone,
         )
 

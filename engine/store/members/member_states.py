@@ -1,4 +1,4 @@
-"""Keep what the engine remembers of members: a cache in the worker, rows in PostgreSQL."""
+"""Keep the states of members: a cache in the worker, rows in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
 
 MEMBERS_CACHED_MAX = 60_000
-"""Members kept in memory, about 1 KB each; beyond it the whole shard that was used least recently goes."""
+"""Members in memory, about 1 KB each; beyond this number the least recently used shard goes as a whole."""
 
 
 def _left_out(part: object) -> None:
-    """Store nothing in the place of a profile, which has a column of its own."""
+    """Store nothing in place of a profile, which has a column of its own."""
     if not isinstance(part, MemberProfile):
         raise TypeError(f"a state cannot hold a {type(part).__name__}")
 
 
 LIVE = "guerdon.member_state"
-"""Where the live generation keeps states; every other one has its own (`engine.store.generations.shadows`)."""
+"""The live generation's table of states; other generations have their own (`engine.store.generations.shadows`)."""
 
 encode_state = msgpack.Encoder(enc_hook=_left_out).encode
 decode_state = msgpack.Decoder(MemberState).decode
@@ -43,33 +43,44 @@ _NO_TIER = NULL * 6
 
 
 class Member(Struct):
-    """Hold a member as the live transaction works on them; `seq` is their last source event, 0 before the first.
-
-    `opened` says that the profile in `state` is what is stored; until then it is None, whatever is stored. `parts` are
-    those of the ledger, None until they are opened, and `kept` how they are stored. `standing` is what is told of the
-    tier, None where the programme has none, `tracker` what admission knows of a member whom somebody referred.
-    `recalled` says that the pages of uses in the table are in `state` again, and to be dropped.
-    """
+    """Hold a member as the live transaction works on them."""
 
     member_id: str
     shard: int
     packed_id: bytes
+    """The member_id, packed for COPY."""
+
     seq: int = 0
+    """Their last source event, 0 before the first."""
+
     state: MemberState = field(default_factory=MemberState)
     stored: bool = False
+    """Whether the table has a row of the member."""
+
     opened: bool = False
+    """Whether the stored profile is in `state`; until then the state has none."""
+
     parts: Parts | None = None
-    kept: dict[str, bytes] = field(default_factory=dict)
+    """The parts of the ledger; None until they are opened."""
+
+    stored_parts: dict[str, bytes] = field(default_factory=dict)
+    """These parts as they are stored, by name."""
+
     tier_report: TierReport | None = None
+    """The row of `reward.member_tier`; None where the programme has no tiers."""
+
     tracker: Tracker | None = None
+    """The tracker of a member whom somebody referred."""
+
     recalled: bool = False
+    """Whether the stored pages of uses are in `state` again, so that they are to be dropped."""
 
 
 class MemberCache:
-    """Keep members by shard, valid only while the shard's head stands where this worker left it.
+    """Keep members by shard, which is valid only while the shard's head stands where this worker left it.
 
-    Another worker may hold a shard between two of our transactions. The head's seq tells: if it moved, everything kept
-    of the shard is worthless, and is dropped before it can be believed.
+    Another worker may hold a shard between two transactions of this one. The head's seq shows it: if it has moved, all
+    members of the shard are out of date, and are dropped before anybody reads them.
     """
 
     def __init__(self, members_max: int = MEMBERS_CACHED_MAX) -> None:
@@ -78,31 +89,32 @@ class MemberCache:
         self._heads: dict[int, tuple[int, int]] = {}
 
     def of_shard(self, shard: int, head: tuple[int, int]) -> dict[str, Member]:
-        """Return the members kept of `shard`, none of them if its (generation, seq) is not what we wrote."""
+        """Return the cached members of `shard`; none if this worker did not write its head, (generation, seq)."""
         if self._heads.get(shard) != head:
             self._shards[shard] = {}
         return self._shards[shard]
 
     def keep(self, heads: dict[int, tuple[int, int]]) -> None:
-        """Believe the members of these shards until their heads move; called after a commit."""
+        """Keep the members of these shards until their heads move; the caller has committed."""
         for shard, head in heads.items():
             self._heads.pop(shard, None)
             self._heads[shard] = head  # the newest last: the first is the least recently used
-        kept = sum(map(len, self._shards.values()))
+
+        members = sum(map(len, self._shards.values()))
         for shard in list(self._heads):
-            if kept <= self._members_max:
+            if members <= self._members_max:
                 break
-            kept -= len(self._shards.pop(shard, {}))
+            members -= len(self._shards.pop(shard, {}))
             del self._heads[shard]
 
     def forget(self) -> None:
-        """Drop everything: a transaction failed after states were changed in memory."""
+        """Drop everything, because a transaction failed after states were changed in memory."""
         self._shards.clear()
         self._heads.clear()
 
 
 def load(cursor: Cursor, wanted: Iterable[tuple[int, str]]) -> list[Member]:
-    """Read the members of `wanted`, (shard, member_id) pairs; those without a row begin empty."""
+    """Read members by (shard, member_id); those without a row begin empty."""
     pairs = list(wanted)
     if not pairs:
         return []
@@ -114,9 +126,11 @@ def load(cursor: Cursor, wanted: Iterable[tuple[int, str]]) -> list[Member]:
             SELECT * FROM guerdon.member_state s
             WHERE s.shard = w.shard AND s.member_id = w.member_id ORDER BY s.era DESC LIMIT 1
         ) m ON true
-        """,  # noqa: S608  names of this package
+        """,
         ([shard for shard, _ in pairs], [member_id for _, member_id in pairs]),
     )
+
+    # without a row there is no stored profile to open
     return [
         Member(
             member_id, shard, pack_text(member_id), seq, decode_state(state), stored=True, tracker=tracker_of(tracker)
@@ -130,16 +144,16 @@ def load(cursor: Cursor, wanted: Iterable[tuple[int, str]]) -> list[Member]:
 def save(
     cursor: Cursor, members: Iterable[Member], profiles: Mapping[tuple[int, str], bytes], table: str = LIVE
 ) -> None:
-    """Write members: new ones by COPY, known ones through a staging table; the caller holds their shards' heads.
+    """Write members: new ones by COPY, stored ones through a staging table; the caller holds their shards' heads.
 
     Args:
         cursor: of the transaction.
         members: whose states are written.
-        profiles: by (shard, member_id), sealed profiles that are not what is stored; an empty one is taken away.
-        table: the generation's.
+        profiles: changed profiles, sealed, by (shard, member_id); an empty one empties the column.
+        table: that of the generation.
     """
     new: list[bytes] = []
-    known: list[bytes] = []
+    stored: list[bytes] = []
     for member in members:
         profile = profiles.get((member.shard, member.member_id)) if profiles else None
         row = b"".join(
@@ -148,17 +162,18 @@ def save(
                 member.packed_id,
                 pack_bytes(encode_state(member.state)),
                 pack_bytes(profile) if profile or (profile is not None and member.stored) else NULL,
-                pack_timestamp(
-                    None if member.state.suspended_since else member.state.due_ms
-                ),  # no tick finds who is held
+                # ticks find no member who is suspended
+                pack_timestamp(None if member.state.suspended_since else member.state.due_ms),
                 _NO_TIER if member.tier_report is None else _packed(member.tier_report),
             )
         )
-        (known if member.stored else new).append(row)
+        (stored if member.stored else new).append(row)
+
     if new:
         copy_rows(cursor, f"{table} ({_COLUMNS})", new)
-    if known:
-        copy_rows(cursor, f"pending_state ({_COLUMNS})", known)
+    if stored:
+        # the newest version of a row is the one with the highest era
+        copy_rows(cursor, f"pending_state ({_COLUMNS})", stored)
         cursor.execute(
             f"""
             UPDATE {table} m
@@ -168,19 +183,19 @@ def save(
                 qualifying = p.qualifying, next_tier = p.next_tier, to_next_tier = p.to_next_tier
             FROM pending_state p WHERE m.shard = p.shard AND m.member_id = p.member_id
              AND m.era = {newest("era", table, shard="p.shard", member_id="p.member_id")}
-            """  # noqa: S608  a name of this package
+            """
         )
 
 
 def let_wait(cursor: Cursor, shard: int, member_id: str) -> None:
-    """Let no tick find a member any more, whose state cannot be read or written."""
+    """Keep ticks from a member whose state cannot be read or written."""
     cursor.execute(
         "UPDATE guerdon.member_state SET due_at = NULL WHERE shard = %s AND member_id = %s", (shard, member_id)
     )
 
 
 def _packed(tier_report: TierReport) -> bytes:
-    """Pack what `reward.member_tier` tells."""
+    """Pack the columns of `reward.member_tier`."""
     return b"".join(
         (
             pack_text(tier_report.tier),
@@ -199,7 +214,7 @@ def begin_again(cursor: Cursor) -> None:
 
 
 def prepare(cursor: Cursor) -> None:
-    """Make the staging table and keep the planner on the primary keys: it has no statistics of a staging table."""
+    """Make the staging table, and keep the planner on the primary keys, as it has no statistics of that table."""
     cursor.execute(
         """
         CREATE TEMPORARY TABLE IF NOT EXISTS pending_state

@@ -1,4 +1,4 @@
-"""Seal what is personal in `signup` and `profile` under a key of the member's own: erasure is dropping a key."""
+"""Seal the personal fields of `signup` and `profile` under a key of the member's own: to erase is to drop the key."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ OWN_FORMAT = 0
 """The schema_id of payloads that Guerdon itself encoded, as MessagePack."""
 
 _NONCE_BYTES = 12
+
 Owner = tuple[int, str]
 """A shard and a member_id."""
 
 
 class Erased(Exception):  # noqa: N818  a state, not a fault
-    """Say that the member's key is gone: what was sealed under it cannot be read by anybody."""
+    """Say that the member's key is gone: nobody can read what was sealed under it."""
 
 
 def is_personal(event: Event) -> bool:
-    """Return whether `event` is of a type that carries personal fields."""
+    """Whether `event` is of a type with personal fields."""
     return type(event) is Signup or type(event) is Profile
 
 
 def keys_for(cursor: Cursor, owners: Iterable[Owner]) -> dict[Owner, bytes | None]:
-    """Return the key of each member, made now where there is none; None for a member who was erased.
+    """Return the key of each member, made now where there is none; None for an erased member.
 
     The caller holds the shards' heads, so that nobody else makes a key for the same member.
     """
@@ -47,6 +48,8 @@ def keys_for(cursor: Cursor, owners: Iterable[Owner]) -> dict[Owner, bytes | Non
         "SELECT shard, member_id, key FROM guerdon.member_key WHERE (shard, member_id) IN %s", (tuple(wanted),)
     )
     keys = {(shard, member_id): None if key is None else bytes(key) for shard, member_id, key in cursor.fetchall()}
+
+    # the row of an erased member stays, without a key: no new key is made
     fresh = {owner: AESGCM.generate_key(256) for owner in wanted if owner not in keys}
     if fresh:
         execute_values(
@@ -58,7 +61,7 @@ def keys_for(cursor: Cursor, owners: Iterable[Owner]) -> dict[Owner, bytes | Non
 
 
 def drop_keys(cursor: Cursor, owners: Iterable[Owner]) -> None:
-    """Erase members: their keys are gone with the commit, and with them everything that was sealed."""
+    """Erase members: with the commit their keys are gone, and so is everything that was sealed under them."""
     rows = sorted(set(owners))
     if rows:
         execute_values(
@@ -73,7 +76,7 @@ def drop_keys(cursor: Cursor, owners: Iterable[Owner]) -> None:
 
 
 def seal(event: Event, identity: bytes, key: bytes | None) -> tuple[bytes, bytes | None]:
-    """Return the payload without the personal fields, and those fields sealed (None: there were none, or no key)."""
+    """Return the payload without the personal fields, and those fields sealed; None if there are none, or no key."""
     personal = {name: value for name in PERSONAL_FIELDS if (value := getattr(event, name)) is not None}
     payload = msgpack.encode(structs.replace(event, **dict.fromkeys(PERSONAL_FIELDS)))
     if not personal or key is None:
@@ -83,7 +86,7 @@ def seal(event: Event, identity: bytes, key: bytes | None) -> tuple[bytes, bytes
 
 
 def unseal(kind: str, payload: bytes, sealed: bytes | None, identity: bytes, key: bytes | None) -> Event:
-    """Return the whole event of a payload in our own format.
+    """Return the whole event of a payload in Guerdon's own format.
 
     Raises:
         Erased: there are sealed fields and the key is gone.

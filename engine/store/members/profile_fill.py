@@ -1,8 +1,9 @@
-"""Fold recorded signups and profiles into the profiles of members, once, for a log that is older than the column."""
+"""Fill the column of profiles once, from the signups and profiles in a log that is older than the column."""
 
 from __future__ import annotations
 
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import execute_values
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def fill_profiles(cursor: Cursor) -> None:
-    """Write the profile of every member whose key is there; what waits for a held member's release is left to it."""
+    """Write the profile of every member with a key, without the events that wait for a release."""
     for shard in range(SHARDS):
         cursor.execute(
             """
@@ -31,7 +32,10 @@ def fill_profiles(cursor: Cursor) -> None:
             """,
             (shard,),
         )
-        filled = [(shard, member_id, _sealed(list(rows))) for member_id, rows in groupby(cursor.fetchall(), _member_id)]
+
+        filled = [
+            (shard, member_id, _sealed(list(rows))) for member_id, rows in groupby(cursor.fetchall(), itemgetter(0))
+        ]
         if filled:
             execute_values(
                 cursor,
@@ -44,12 +48,8 @@ def fill_profiles(cursor: Cursor) -> None:
             )
 
 
-def _member_id(row: tuple[Any, ...]) -> str:
-    return str(row[0])
-
-
 def _sealed(rows: list[tuple[Any, ...]]) -> bytes:
-    """Fold one member's events in their order, up to the first that waits."""
+    """Return one member's profile, sealed, after their events up to the first that waits."""
     member_id, key, state = rows[0][0], bytes(rows[0][1]), decode_state(bytes(rows[0][2]))
     profile = None
     for *_, seq, kind, source, event_id, payload, sealed in rows:

@@ -1,4 +1,4 @@
-"""Keep profiles sealed beside the states: opened only when an event changes one or a rule reads it."""
+"""Keep profiles sealed beside the states, and open one only when an event changes it or a rule reads it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from engine.store.members.member_states import Member
 
 NOTHING = b""
-"""Stands for a profile that says nothing, or that nobody may read any more: the column is emptied."""
+"""The stored form of an empty profile, or of one that nobody may read any more: the column is emptied."""
+
 _NONCE_BYTES = 12
 _decode = msgpack.Decoder(tuple[str | None, dict[str, str]]).decode
 
 
 def open_profiles(cursor: Cursor, members: Iterable[Member]) -> None:
-    """Put the profiles of `members` into their states, where it was not done before; the caller holds their heads."""
+    """Put the stored profiles of `members` into their states, each once; the caller holds their shards' heads."""
     closed = {(member.shard, member.member_id): member for member in members if not member.opened}
     if not closed:
         return
@@ -41,6 +42,7 @@ def open_profiles(cursor: Cursor, members: Iterable[Member]) -> None:
         """,
         ([shard for shard, _ in closed], [member_id for _, member_id in closed]),
     )
+
     for shard, member_id, sealed, key in cursor.fetchall():
         closed[shard, member_id].state.profile = opened(member_id, bytes(sealed), bytes(key))
     for member in closed.values():
@@ -48,7 +50,7 @@ def open_profiles(cursor: Cursor, members: Iterable[Member]) -> None:
 
 
 def sealed(member_id: str, profile: MemberProfile | None, key: bytes | None) -> bytes:
-    """Return a profile as it is stored; without a key it is NOTHING."""
+    """Return a profile as it is stored; NOTHING without a key."""
     if profile is None or key is None:
         return NOTHING
     nonce = os.urandom(_NONCE_BYTES)
@@ -60,7 +62,7 @@ def opened(member_id: str, stored: bytes, key: bytes) -> MemberProfile:
     """Return the profile that was sealed for a member.
 
     Raises:
-        ValueError: it was sealed for somebody else or under another key.
+        ValueError: it was sealed for another member or under another key.
     """
     try:
         plain = AESGCM(key).decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], _belonging(member_id))
@@ -70,5 +72,5 @@ def opened(member_id: str, stored: bytes, key: bytes) -> MemberProfile:
 
 
 def _belonging(member_id: str) -> bytes:
-    """Bind what is sealed to its member, so that it opens in no other row."""
+    """Return the associated data that binds a sealed profile to its member: it opens in no other row."""
     return b"profile\0" + member_id.encode()

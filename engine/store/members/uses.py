@@ -1,9 +1,8 @@
-"""Keep the uses of limits in ended periods beyond the members' states, in pages as old lots are.
+"""Keep the uses of limits in ended periods beside the members' states, in pages like those of old lots.
 
-A page is written when a state holds `USES_MAX` of them, so the end of a period costs no row of its own. Pages are read
-for a late event, or a refund, that a period of theirs concerns: then all of a member's come back into the state, and
-what is still needed of them becomes one page. Those of which nothing is known any more are dropped when new ones are
-written, at every fourth.
+A page is written when a state holds `USES_MAX` uses, so the end of a period costs no row of its own. A late event or a
+refund that concerns an ended period brings all pages of the member back into the state; the uses that are still needed
+then become one page. At every fourth new page the pages that nothing can need any more are dropped.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
     from engine.store.members.member_states import Member
 
 LIVE = "guerdon.member_use"
-"""Where the live generation keeps uses; every other one has a table of its own (`engine.store.generations.shadows`)."""
+"""The live generation's table of uses; other generations have their own (`engine.store.generations.shadows`)."""
 
 LOOKED_AT_EVERY = 4
-"""Pages of a member after which the ones before are looked at, and dropped where they are not known any more."""
+"""The number of new pages of a member after which old ones are looked at, and dropped if nothing can need them."""
 
 _HEAD = b"\0\5\0\0\0\2%b"
 _encode = msgpack.Encoder().encode
@@ -36,10 +35,10 @@ _decode = msgpack.Decoder(dict[str, list[LimitUse]]).decode
 
 
 def recall(cursor: Cursor, member: Member, table: str = LIVE) -> None:
-    """Bring the pages of a member back into their state; the caller holds their shard's head and will `save` them."""
+    """Bring a member's pages back into the state; the caller holds the shard's head and will `save` the member."""
     state = member.state
     cursor.execute(
-        f"SELECT body FROM {table} WHERE shard = %s AND member_id = %s ORDER BY page",  # noqa: S608  a name of this package
+        f"SELECT body FROM {table} WHERE shard = %s AND member_id = %s ORDER BY page",
         (member.shard, member.member_id),
     )
     for (body,) in cursor.fetchall():
@@ -49,21 +48,24 @@ def recall(cursor: Cursor, member: Member, table: str = LIVE) -> None:
 
 
 def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge], table: str = LIVE) -> None:
-    """Turn what states hold too much of into pages, before the states are saved, and drop what is not known any more.
+    """Turn pages of states with many uses, before the states are saved, and drop pages that nothing can need.
 
     Args:
         cursor: of the transaction.
         members: whose states are about to be saved.
         judge: returns the judge of an activated version.
-        table: the generation's.
+        table: that of the generation.
     """
     rows: list[bytes] = []
     recalled: list[tuple[int, str]] = []
     turned: list[tuple[int, str, int]] = []
     for member in members:
+        # pages that came back into the state are written again, or not at all
         state, kept_ms = member.state, 0
         if member.recalled:
             recalled.append((member.shard, member.member_id))
+
+        # turn a page; now and then without the uses that nothing can need
         if state.ended and has_many_uses(state):
             if state.version and (member.recalled or state.use_pages % LOOKED_AT_EVERY == 0):
                 kept_ms = kept_from_ms(judge(state.version).programme, state.clock_ms)
@@ -73,10 +75,11 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
             if page is not None:
                 rows.append(_row(member, page))
         member.recalled = False
+
     if recalled:
         execute_values(
             cursor,
-            f"DELETE FROM {table} WHERE (shard, member_id) IN (VALUES %s)",  # noqa: S608  as above
+            f"DELETE FROM {table} WHERE (shard, member_id) IN (VALUES %s)",
             recalled,
             template="(%s::smallint, %s)",
         )
@@ -86,7 +89,7 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
             f"""
             DELETE FROM {table} u USING (VALUES %s) AS t (shard, member_id, kept_ms)
             WHERE u.shard = t.shard AND u.member_id = t.member_id AND u.ended_at < to_timestamp(t.kept_ms / 1000.0)
-            """,  # noqa: S608  as above
+            """,
             turned,
         )
     if rows:
@@ -94,7 +97,7 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
 
 
 def _row(member: Member, page: dict[str, list[LimitUse]]) -> bytes:
-    """Pack a page that was just turned."""
+    """Return the row of a page that was just turned, for COPY."""
     number, ended_ms = member.state.use_pages, max(use.ended_ms for uses in page.values() for use in uses)
     fields = (pack_integer(number), pack_timestamp(ended_ms), pack_bytes(_encode(page)))
     return b"".join((_HEAD % member.shard.to_bytes(2), member.packed_id, *fields))

@@ -1,4 +1,4 @@
-"""Run the migrations over the connection that `engine.store.database.migrate` hands in."""
+"""Run the migrations on the connection of `engine.store.database.migrate`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Attribute signups within the live transaction, and pass on what referees do to their referrers' shards.
+"""Attribute signups within the live transaction, and forward what referees do to their referrers' shards.
 
-What may be asked is read before, for all events of a batch together; what the batch decides is kept beside it and
-written at the end, sorted. Two batches that decide about the same thing meet at a unique row: one begins anew.
+Everything that a decision may need is read before, for all events of a batch together. The decisions of the batch are
+kept in memory and written at the end, sorted. Two batches that decide about the same thing meet at a unique row, and
+one of them begins again.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     Place = tuple[int, int]
 
 NOTED = frozenset((Signup, Share, Decision))
-"""The events of members that are taken note of before they are appended; a referee's purchases are, too."""
+"""The types of events that are noted before they are appended; a referee's purchases are noted, too."""
 
 _encode = msgpack.Encoder().encode
 _TRACKER_CHANGES = newest("changes", "guerdon.referee", member_id="v.member_id")
@@ -55,31 +56,40 @@ _FUNNEL_CHANGES = newest("changes", "guerdon.funnel", shard="v.shard", day="v.da
 
 
 class Referrals(StoredReferrals):
-    """Decide and follow referrals for one transaction; it is the `Known` of its own decisions."""
+    """Decide and follow referrals for one transaction, and answer questions from its own decisions, too."""
 
     def __init__(self, cursor: Cursor, secret: bytes, members: dict[int, dict[str, Member]]) -> None:
         super().__init__(cursor, secret, members)
         self.turns: Turns | None = None
-        """Takes in what the batch forwards to shards that it holds."""
+        """Takes the events that the batch forwards to shards that it holds itself."""
+
+        # rows to write
         self._new_codes: dict[str, str] = {}
         self._new_hashes: dict[bytes, str] = {}
         self._new_identities: set[tuple[str, bytes]] = set()
         self._new_touches: list[tuple[str, int, int, int, str, str | None]] = []
         self._new_attributions: list[tuple[object, ...]] = []
+
+        # signups that wait, by their names, and by the member or code that they wait for
         self._waiting: dict[tuple[str, str], Due] = {}
         self._waiting_for: dict[str, list[Due]] = defaultdict(list)
         self._issued: dict[str, list[str]] = defaultdict(list)
+
+        # forwarded events, and the trackers that have numbered them
         self._forwards: list[tuple[object, ...]] = []
         self._forwarded = 0
         self._trackers: dict[str, Tracker] = {}
+
+        # counts of days, for the leaderboard and the funnel
         self._shares: dict[tuple[int, int, str], tuple[int, int]] = {}
         self._funnel: dict[tuple[int, int, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
 
     def before(self, event: Event, place: Place, programme: Programme) -> Attribution | None:
-        """Take note of an event before it is appended, and return the attribution that stands before it.
+        """Note an event before it is appended, and return the attribution that is to stand before it.
 
-        Whoever waits for the member, or for the code that they bring, is decided afterwards (`woken_by`).
+        Signups that wait for the member, or for a code that comes with the event, are decided afterwards (`woken_by`).
         """
+        # funnel, leaderboard, and codes that come from elsewhere
         if isinstance(event, Touch):
             self._touch(event, place, programme)
         elif isinstance(event, Share):
@@ -88,6 +98,8 @@ class Referrals(StoredReferrals):
             self._bring(event.referral_code, event.member_id)
         if not isinstance(event, Signup):
             return None
+
+        # a signup gets a code, and its referrer, or waits for one
         self._issue(event.member_id)
         if programme.terms.referral is None:
             return None
@@ -100,7 +112,7 @@ class Referrals(StoredReferrals):
         return decided
 
     def void_before(self, event: Event, member: Member, programme: Programme) -> Admitted | None:
-        """Return the void of a referral that stands before an event of a referee, as an event to record."""
+        """Return the void of a referral that is to stand before an event of its referee, as an event to record."""
         tracker = member.tracker
         void = None if tracker is None else tracker.void_before(event, programme.terms.referral)
         return None if void is None else self._recordable(void)
@@ -109,13 +121,16 @@ class Referrals(StoredReferrals):
         return admitted_from(void, shard_of(void.member_id), personal.OWN_FORMAT, _encode(void), self._secret)
 
     def attributed(self, decided: Attribution, place: Place, programme: Programme) -> Admitted | None:
-        """Take note of an attribution at its place, pass on what its referee did before, and return what voids it."""
+        """Note an attribution at its place, forward what its referee did before, and return the event that voids it."""
+        # the decision, which the view of referrals shows
         self._new_attributions.append(
             (*place, decided.member_id, decided.referrer_id, decided.code, decided.channel, decided.status,
              decided.reason or "+".join(decided.flags) or None, decided.occurred_at)
         )  # fmt: skip
         if decided.status == "rejected" or decided.referrer_id is None:
             return None
+
+        # from now on the referee has a referrer and a tracker
         self._edges[decided.member_id] = decided.referrer_id
         self._attributed[decided.referrer_id].append(decided.occurred_at)
         earlier = self.earlier(decided.member_id)
@@ -123,18 +138,22 @@ class Referrals(StoredReferrals):
         member = self._members[place[0]][decided.member_id]
         member.tracker = tracker
         self._count(place[0], decided, decided.channel, 2, programme)
+
+        # earlier purchases and refunds are forwarded as if they came now
         closes, purchases = partial(refunds_close_ms, programme), self._purchases(decided.member_id)
         rows, void = forward_all(tracker, earlier, purchases, closes, programme.terms.referral)
         self._pass_on(place, tracker, rows, programme)
         return None if void is None else self._recordable(void)
 
     def after(self, event: Event, member: Member, place: Place, programme: Programme) -> None:
-        """Take note of an event at its place, and pass on to the referrer what a referee did."""
+        """Note an event at its place, and forward it to the referrer if its member is a referee."""
+        # what a later signup in this batch may need
         if programme.terms.referral is not None and type(event) in FORWARDED:
             self._seen[member.member_id].append(event)
         identity: dict[str, str] | None = getattr(event, "identity", None)
         if identity and programme.terms.referral is not None:
             self._identify(member.member_id, identities_of(identity, self._secret))
+
         tracker = member.tracker
         if tracker is not None and type(event) in FORWARDED:
             self._trackers[member.member_id] = tracker
@@ -142,7 +161,7 @@ class Referrals(StoredReferrals):
             self._pass_on(place, tracker, rows, programme)
 
     def decide_waiting(self, due: Due, passed_ms: int, programme: Programme) -> Attribution | None:
-        """Return what becomes of a signup that waited at what all have passed; one that must wait on is put back."""
+        """Return the decision about a waiting signup at `passed_ms`, which all have passed; None: it waits on."""
         terms = programme.terms.referral
         decided = None if terms is None else self._attributor(programme).decide_waiting(due.waiting, passed_ms)
         if decided is None:
@@ -153,18 +172,19 @@ class Referrals(StoredReferrals):
         return decided
 
     def came_ms(self, due: Due, programme: Programme) -> int:
-        """Return when the referrer came for whom a signup waited; 0 where nobody has, or nobody is waited for."""
+        """Return when (ms) the referrer of a waiting signup came; 0 where none has come, or none is needed."""
         return 0 if programme.terms.referral is None else self._attributor(programme).came_ms(due.waiting)
 
     def woken_by(self, member_id: str) -> list[Due]:
-        """Return the signups of this batch's shards that waited for a member who has come by now, the oldest first."""
+        """Return the waiting signups of this batch's shards whose referrer has come by now, the oldest first."""
         if not self._waiting:
             return []
         names = [_by_id(member_id), *map(_by_code, self._issued.pop(member_id, ()))]
-        found = {_name_of(due): due for name in names for due in self._waiting_for.pop(name, ())}
-        return sorted((due for name, due in found.items() if name in self._waiting), key=turn_of)
+        woken = {_name_of(due): due for name in names for due in self._waiting_for.pop(name, ())}
+        return sorted((due for name, due in woken.items() if name in self._waiting), key=turn_of)
 
     def _pass_on(self, place: Place, tracker: Tracker, rows: Sequence[Forwarded], programme: Programme) -> None:
+        """Forward events, within the batch where it holds the referrer's shard, else by the table."""
         shard, seq = place
         for event in rows:
             n = self._forwarded
@@ -178,7 +198,7 @@ class Referrals(StoredReferrals):
                 self._count(shard, event, tracker.channel, 3, programme)
 
     def _count(self, shard: int, event: Event, channel: str | None, column: int, programme: Programme) -> None:
-        """Count for the funnel; its columns are shares, touches, signups and first purchases."""
+        """Count an event in one column of the funnel: 0 shares, 1 touches, 2 signups, 3 first purchases."""
         if programme.terms.referral is not None:
             day = calendar_of(programme.timezone).local_day(event.occurred_at)
             self._funnel[shard, day, channel or ""][column] += 1
@@ -207,13 +227,13 @@ class Referrals(StoredReferrals):
         return Attributor(programme.terms.referral, calendar_of(programme.timezone), self)
 
     def _issue(self, member_id: str) -> None:
-        """Give a member a code who has none; one that is another's is made longer."""
+        """Give a member without a code one of their own; a code that another member has is made longer."""
         if member_id in self._coded:
             return
         self._bring(free_code(member_id, self._secret, self.owner_of), member_id)
 
     def _bring(self, code: str, member_id: str) -> None:
-        """Let a code be a member's, unless it is another's."""
+        """Give a code to a member, unless another member has it."""
         if self.owner_of(code) is None:
             self._codes[code] = self._new_codes[code] = member_id
             self._coded.add(member_id)
@@ -236,24 +256,29 @@ class Referrals(StoredReferrals):
             )  # fmt: skip
         return rows
 
-    def _identify(self, member_id: str, told: Identities) -> None:
-        for each in told.persons:
+    def _identify(self, member_id: str, identities: Identities) -> None:
+        """Note the keyed hashes of a member's identities, and where the member is the first with one."""
+        for each in identities.persons:
             if self.first_of(each) is None:
                 self._first[each] = self._new_hashes[each] = member_id
         theirs = self._theirs.setdefault(member_id, set())
-        for told_of in told.all():
-            if told_of not in theirs:
-                theirs.add(told_of)
-                self._new_identities.add((member_id, told_of))
+        for each in identities.all():
+            if each not in theirs:
+                theirs.add(each)
+                self._new_identities.add((member_id, each))
 
     def save(self) -> None:
-        """Write what was decided, each table sorted, in an order that everybody keeps."""
+        """Write the decisions, each table sorted, in an order that all workers keep."""
+        # unique rows, at which two batches meet that decide about the same thing
         for into, columns, rows in (
             ("member_code", "code, member_id", sorted(self._new_codes.items())),
             ("identity_hash", "hash, member_id", sorted(self._new_hashes.items())),
         ):
             self._insert(into, columns, rows)
-        _insert_new(self._cursor, "member_identity", "member_id, hash", sorted(self._new_identities))
+
+        # rows of this transaction alone
+        identities = "INSERT INTO guerdon.member_identity (member_id, hash) VALUES %s ON CONFLICT DO NOTHING"
+        execute_values(self._cursor, identities, sorted(self._new_identities))
         self._insert("touch", "visitor, occurred_at, shard, seq, referral_code, channel", self._new_touches, 1)
         self._insert(
             "attribution",
@@ -268,18 +293,20 @@ class Referrals(StoredReferrals):
             6,
         )
         self._insert("forwarded", "to_shard, from_shard, from_seq, n, occurred_at, member_id, body", self._forwards, 4)
+
+        # rows that change
         self._save_trackers()
         self._save_funnel()
         self._save_shares()
 
     def _insert(self, table: str, columns: str, rows: Sequence[tuple[object, ...]], time: int | None = None) -> None:
-        """Insert rows, of which one column may be an instant in ms."""
+        """Insert rows; the column at index `time`, if any, is an instant in ms."""
         if rows:
             names = columns.split(", ")
             template = ", ".join("to_timestamp(%s / 1000.0)" if place == time else "%s" for place in range(len(names)))
             execute_values(
                 self._cursor,
-                f"INSERT INTO guerdon.{table} ({columns}) VALUES %s",  # noqa: S608  constants of this module
+                f"INSERT INTO guerdon.{table} ({columns}) VALUES %s",
                 rows,
                 template=f"({template})",
                 page_size=1_000,
@@ -295,7 +322,7 @@ class Referrals(StoredReferrals):
                 SELECT v.*, coalesce({_TRACKER_CHANGES}, 0)
                 FROM (VALUES %s) AS v (member_id, referrer_id, tracker)
                 ON CONFLICT (member_id, era) DO UPDATE SET changes = r.changes + 1, tracker = excluded.tracker
-                """,  # noqa: S608  a constant of this module
+                """,
                 rows,
                 page_size=1_000,
             )
@@ -305,6 +332,7 @@ class Referrals(StoredReferrals):
             (shard, date.fromordinal(day + DAY_ZERO), member_id, *counted)
             for (shard, day, member_id), counted in sorted(self._shares.items())
         ]
+
         if rows:
             execute_values(
                 self._cursor,
@@ -316,7 +344,7 @@ class Referrals(StoredReferrals):
                 ON CONFLICT (shard, day, member_id, era) DO UPDATE
                 SET changes = s.changes + 1, value = s.value + excluded.value,
                     reached_at = greatest(s.reached_at, excluded.reached_at)
-                """,  # noqa: S608  a constant of this module
+                """,
                 rows,
                 page_size=1_000,
             )
@@ -326,6 +354,7 @@ class Referrals(StoredReferrals):
             (shard, date.fromordinal(day + DAY_ZERO), channel, *counts)
             for (shard, day, channel), counts in sorted(self._funnel.items())
         ]
+
         if rows:
             execute_values(
                 self._cursor,
@@ -339,7 +368,7 @@ class Referrals(StoredReferrals):
                     shares = f.shares + excluded.shares, touches = f.touches + excluded.touches,
                     signups = f.signups + excluded.signups,
                     first_purchases = f.first_purchases + excluded.first_purchases
-                """,  # noqa: S608  a constant of this module
+                """,
                 rows,
             )
 
@@ -352,14 +381,15 @@ class Referrals(StoredReferrals):
             if isinstance(event, Purchase) and event.order_id == order_id:
                 return event
         identity = order_identity(member_id, order_id)[:IDENTITY_BYTES]
-        known = source_log.find_known(self._cursor, [identity]).get(identity)
-        if known is None:
+        place = source_log.find_known(self._cursor, [identity]).get(identity)
+        if place is None:
             return None
-        recorded = history.History(self._cursor).at(known.shard, known.seq).event
+        recorded = history.History(self._cursor).at(place.shard, place.seq).event
         return recorded if isinstance(recorded, Purchase) else None
 
 
 def _name_of(due: Due) -> tuple[str, str]:
+    """Return the member_id and event_id of the row of a waiting signup."""
     signup = due.waiting.signup
     return signup.member_id, own_id("signup", signup.source, signup.event_id)
 
@@ -370,8 +400,3 @@ def _by_id(member_id: str) -> str:
 
 def _by_code(code: str) -> str:
     return f"code {code}"
-
-
-def _insert_new(cursor: Cursor, table: str, columns: str, rows: Sequence[tuple[object, ...]]) -> None:
-    if rows:
-        execute_values(cursor, f"INSERT INTO guerdon.{table} ({columns}) VALUES %s ON CONFLICT DO NOTHING", rows)  # noqa: S608  constants of this module

@@ -1,4 +1,4 @@
-"""Ask PostgreSQL one thing on a connection of its own, and wait no longer for the answer than one is ready to."""
+"""Ask PostgreSQL single questions on a connection of their own, with a limit to every wait."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from engine.store.cursor import Connection
 
 
-class Asked:
-    """Hold a connection that never blocks for longer than it is told to; each statement is a transaction.
+class Inquiry:
+    """Hold a connection that never blocks for longer than `patience_s`; each statement is a transaction.
 
     Raises:
-        TimeoutError: PostgreSQL did not let it in within `patience_s`.
-        psycopg2.Error: it refused.
+        TimeoutError: PostgreSQL did not accept the connection within `patience_s`.
+        psycopg2.Error: PostgreSQL refused it.
     """
 
     def __init__(self, url: str, patience_s: float, **parameters: Any) -> None:
@@ -32,14 +32,14 @@ class Asked:
             raise
 
     def close(self) -> None:
-        """Close the connection, whatever becomes of a statement under way."""
+        """Close the connection, even while a statement is under way."""
         self._connection.close()
 
     def one(self, query: str, values: Any = None) -> Any:
         """Return the first row of `query`, or None where it has none.
 
         Raises:
-            TimeoutError: there was no answer in time.
+            TimeoutError: no answer came in time.
             psycopg2.Error: PostgreSQL refused, or the connection broke.
         """
         with closing(self._connection.cursor()) as cursor:

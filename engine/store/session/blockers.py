@@ -1,4 +1,4 @@
-"""Ask PostgreSQL what a session waits for and who is in its way, and say so in words."""
+"""Ask PostgreSQL what a session waits for and which sessions block it, and say so in words."""
 
 from __future__ import annotations
 
@@ -37,15 +37,17 @@ _MEANINGS = {
 
 
 class Wait(NamedTuple):
-    """Say what a session waits for; `is_held_up` where somebody or something else must act before it goes on."""
+    """Say what a session waits for."""
 
     sentence: str
     is_held_up: bool
+    """Whether another session or process must act before it goes on."""
+
     blocked_by: tuple[int, ...] = ()
 
 
 def ask(dsn: str, pid: int, **place: Any) -> Wait:
-    """Return what the session `pid` waits for, by a connection of its own to where `dsn` leads, or to `place` of it."""
+    """Return what the session `pid` waits for; asked on a new connection to `dsn`, at `place` of its hosts."""
     own = make_dsn(dsn, application_name="guerdon waits", connect_timeout=ASKED_WITHIN_S, **place)
     try:
         with closing(psycopg2.connect(own)) as connection, connection, connection.cursor() as cursor:
@@ -65,6 +67,7 @@ def wait_of(cursor: Cursor, pid: int) -> Wait:
             "stands in between",
             is_held_up=True,
         )
+
     state, kind, event, pids, place = row
     if pids:
         sentence = f"a lock on {place or 'something'} that {sessions(cursor, pids)}"
@@ -76,29 +79,30 @@ def wait_of(cursor: Cursor, pid: int) -> Wait:
 
 
 def sessions(cursor: Cursor, pids: list[int]) -> str:
-    """Return who holds something, such as "pid 7 (user ann, psql, idle in transaction since …) holds"."""
+    """Return the holders of a lock in words, such as "pid 7 (user ann, psql, idle in transaction since …) holds"."""
     if set(pids) == {0}:
         return "a prepared transaction holds: see pg_prepared_xacts"
     cursor.execute(_SESSIONS, (list(pids),))
-    told = [_session(*row) for row in cursor.fetchall()]
-    if not told:
+    holders = [_session(*row) for row in cursor.fetchall()]
+    if not holders:
         return "somebody held until a moment ago"
-    return f"{' and '.join(told)} {'holds' if len(told) == 1 else 'hold'}"
+    return f"{' and '.join(holders)} {'holds' if len(holders) == 1 else 'hold'}"
 
 
 def _session(
     pid: int, user: str | None, application: str | None, state: str | None, since: str | None, query: str | None
 ) -> str:
+    """Return a row of `_SESSIONS` in words."""
     words = " ".join((query or "").split())
     words = f"{words[:WORDS_MAX]}…" if len(words) > WORDS_MAX else words
-    told = [f"user {user}" if user else "", application or "", f"{state} since {since}" if state else ""]
+    parts = [f"user {user}" if user else "", application or "", f"{state} since {since}" if state else ""]
     if words and not words.startswith("<"):  # what this user may not see
-        told.append(f"`{words}`")
-    return f"pid {pid} ({', '.join(part for part in told if part)})"
+        parts.append(f"`{words}`")
+    return f"pid {pid} ({', '.join(part for part in parts if part)})"
 
 
 def who_writes(cursor: Cursor, table: str) -> str:
-    """Return which other sessions hold rows of a table, for who passes over locked rows and finds none left."""
+    """Return in words which other sessions hold rows of a table; asked when all rows left are locked."""
     cursor.execute(
         """
         SELECT DISTINCT l.pid FROM pg_locks l
@@ -112,7 +116,7 @@ def who_writes(cursor: Cursor, table: str) -> str:
 
 
 def who_uses(cursor: Cursor, *tables: str) -> str:
-    """Return which other sessions read or write some tables just now; empty where nobody does."""
+    """Return in words which other sessions read or write some tables now; empty where none does."""
     cursor.execute(
         """
         SELECT DISTINCT pid FROM pg_locks
@@ -125,10 +129,10 @@ def who_uses(cursor: Cursor, *tables: str) -> str:
 
 
 def take_alone(cursor: Cursor, space: int, number: Any) -> str | None:
-    """Take an advisory lock until the connection is closed; return None, or who has it.
+    """Take an advisory lock until the connection is closed; return None, or its present holder in words.
 
-    Any role of the database may take such a lock, so that it must never guard what workers wait for: here whoever
-    comes second is told at once by whom.
+    Any role of the database may take such a lock, so it must never guard what workers wait for. Here the second comer
+    does not wait, but learns at once who was first.
     """
     (alone,) = one(cursor, "SELECT pg_try_advisory_lock(%s, %s)", (space, number))
     if alone:

@@ -1,4 +1,4 @@
-"""Open a session with PostgreSQL as Guerdon needs each: in UTF-8, with limits to every wait, on a server that fits."""
+"""Open sessions with PostgreSQL: in UTF-8, with limits to every wait, on a server that fits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from psycopg2 import sql
 from psycopg2.extensions import parse_dsn
 
 from engine.store.session import poolers, watch
-from engine.store.session.asking import Asked
+from engine.store.session.asking import Inquiry
 from engine.store.session.watched import WatchedConnection
 from schemas.errors import InputError, ServiceUnreachable
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OLDEST = 15
 NEWEST_TESTED = 18
-"""Major versions of PostgreSQL that Guerdon works with; a later one than tested is taken."""
+"""Major versions of PostgreSQL that Guerdon works with; later ones are accepted untested."""
 
 LIMITS = {
     "connect_timeout": "5",
@@ -29,30 +29,30 @@ LIMITS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-"""How soon libpq gives a silent host up: within some 10 s, where Linux by itself waits for two hours."""
+"""Limits after which libpq gives up a silent host: some 10 s, where Linux by itself waits for two hours."""
 
 
 class Session(WatchedConnection):
-    """Be a connection whose waits are watched: it is given up where no answer will come."""
+    """Be a connection that is given up when no answer will come."""
 
     def close(self) -> None:
-        """Close the connection; nobody looks at its socket any more by then."""
+        """Close the connection, after the watch has let go of its socket."""
         watch.forget(self)
         super().close()
 
     def rollback(self) -> None:
-        """Roll back; of a connection that broke nothing is left to, and what broke it is what is to be told."""
+        """Roll back, unless the connection is broken: then the error that broke it is the one to show."""
         if not self.closed:
             super().rollback()
 
     def cancel(self) -> None:
-        """End the statement under way, and where PostgreSQL does not heed that at once, the connection.
+        """End the statement under way; if PostgreSQL does not react at once, end the connection.
 
-        libpq's own way holds up every thread of this process for as long as the server is silent.
+        libpq's own way would hold up every thread of this process for as long as the server is silent.
         """
         try:
             where = self.place()
-            with closing(Asked(self.url, CANCELLED_WITHIN_S, application_name="guerdon cancel", **where)) as asked:
+            with closing(Inquiry(self.url, CANCELLED_WITHIN_S, application_name="guerdon cancel", **where)) as asked:
                 asked.one("SELECT pg_cancel_backend(%s)", (self.pid,))
         except (TimeoutError, psycopg2.Error):
             watch.give_up(self, "PostgreSQL did not answer when a statement was to be ended")
@@ -62,7 +62,7 @@ CANCELLED_WITHIN_S = 1.0
 
 
 def open_session(database_url: str, application: str) -> Session:
-    """Connect to `database_url`, which sees the session under the name `application`.
+    """Connect to `database_url` under the name `application`.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
@@ -76,6 +76,8 @@ def open_session(database_url: str, application: str) -> Session:
         )
     except psycopg2.OperationalError as error:
         raise _unreachable(error) from error
+
+    # refuse what does not fit before anything is asked of it
     try:
         session.url, session.pid = url, session.info.backend_pid
         watch.over(session)
@@ -92,23 +94,23 @@ def open_session(database_url: str, application: str) -> Session:
 
 
 def parameters(url: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a connection is opened with beside its URL, where neither that nor the environment says otherwise.
+    """Return the parameters of a connection: LIMITS, unless the URL or the environment says otherwise, and UTF-8.
 
-    The encoding is not up to them: rows are copied as UTF-8, and a session that calls itself otherwise would have
-    PostgreSQL alter each letter on the way.
+    The encoding is always UTF-8: rows are copied as UTF-8, and under another encoding PostgreSQL would alter every
+    letter on the way.
     """
-    given = parse_dsn(url)
-    found = {name: value for name, value in LIMITS.items() if name not in given}
+    named = parse_dsn(url)
+    limits = {name: value for name, value in LIMITS.items() if name not in named}
     if environment.get("PGCONNECT_TIMEOUT"):
-        found.pop("connect_timeout", None)
-    return {**found, "client_encoding": "UTF8"}
+        limits.pop("connect_timeout", None)
+    return {**limits, "client_encoding": "UTF8"}
 
 
 def refuse_version(number: int) -> None:
-    """Refuse a server by its version, as libpq tells it: 150004 is 15.4.
+    """Refuse a server that is too old; libpq writes the version 15.4 as 150004.
 
     Raises:
-        InputError: it is older than what Guerdon works with.
+        InputError: the server is older than OLDEST.
     """
     if number < OLDEST * 10_000:
         raise InputError(
@@ -118,14 +120,15 @@ def refuse_version(number: int) -> None:
 
 
 def _refuse_encoding(session: Session) -> None:
-    kept = session.info.parameter_status("server_encoding")
-    if kept == "UTF8":
+    encoding = session.info.parameter_status("server_encoding")
+    if encoding == "UTF8":
         return
+
     words = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
     right = words.format(sql.Identifier(session.info.dbname)).as_string(session)
     raise InputError(
-        f'the database "{session.info.dbname}" keeps text as {kept}, which cannot hold every name as it was sent; make '
-        f"it anew in UTF-8, or one of another name, by `{right}`, and let GUERDON_DATABASE_URL name it"
+        f'the database "{session.info.dbname}" keeps text as {encoding}, which cannot hold every name as it was sent; '
+        f"make it anew in UTF-8, or one of another name, by `{right}`, and let GUERDON_DATABASE_URL name it"
     )
 
 

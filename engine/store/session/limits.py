@@ -1,4 +1,4 @@
-"""Tell an end that a time limit of PostgreSQL's has put to a statement or a session from other failures."""
+"""Set PostgreSQL's time limits, and recognise a statement or a session that one of them has ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def set_limit(cursor: Cursor, name: str, value: str) -> None:
 
 
 def ending(cursor: Cursor) -> dict[str, float]:
-    """Return after how many seconds PostgreSQL ends this session, by the limit; its reason would be lost with it."""
+    """Return the limits (s) that end this whole session, by name; the session cannot be asked for them afterwards."""
     cursor.execute(
         """
         SELECT name, extract(epoch FROM value::interval)::double precision
@@ -36,10 +36,10 @@ def ending(cursor: Cursor) -> dict[str, float]:
 
 
 def limit_of(error: BaseException, session: Connection | None = None, took_s: float = 0.0) -> str | None:
-    """Return the name of the limit that `error` tells of; None where it tells of something else.
+    """Return the name of the limit that caused `error`; None for other causes.
 
-    It is known by its SQLSTATE, as the words are in the server's language. Of a session that was ended no more may be
-    left than that it was: then the limit of `session` is taken that `took_s` is longer than.
+    The SQLSTATE names the limit, as the words are in the server's language. Sometimes an ended session leaves nothing
+    but a closed connection: then the cause is the limit of `session` that `took_s` has passed.
     """
     code = getattr(error, "pgcode", None)
     if code is None and type(error).__name__ == _CONNECTION_LOST and "closed" in str(error):

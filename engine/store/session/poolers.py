@@ -1,4 +1,4 @@
-"""Tell a pooler that gives each transaction another session of PostgreSQL from one that keeps to a session."""
+"""Recognise and refuse a pooler that gives each transaction another session of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
-from engine.store.session.asking import Asked
+from engine.store.session.asking import Inquiry
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 PID = "SELECT pg_backend_pid()"
 PATIENCE_S = 3.0
 LOOKS = 4
-"""How often the neighbour asks: more often than this side, so that a pool which deals in turn shows itself as well."""
+"""How often the neighbour asks: more often than this side, so that a pool that deals in turn shows itself, too."""
 
 _trusted: set[str] = set()
-"""Addresses whose pooler was seen to keep to a session: looked at once, not at each connection."""
+"""URLs whose pooler keeps to a session: each is tested once, not at every connection."""
 
 
 def refuse_by_transaction(session: WatchedConnection) -> None:
     """Ask which process of PostgreSQL serves `session`, and refuse a pooler that changes it between transactions.
 
-    A role, temporary tables, limits and advisory locks belong to a session: under such a pooler they would be lost,
-    or be met by somebody else.
+    A role, temporary tables, limits and advisory locks belong to a session: under such a pooler they would get lost, or
+    affect other clients.
 
     Raises:
-        InputError: there is such a pooler.
+        InputError: such a pooler stands in between.
         psycopg2.Error: PostgreSQL did not answer.
     """
     session.autocommit = True
     session.pid = _pid(session)
-    # A pooler answers with a number of its own when the connection is opened; where it is PostgreSQL's, there is none.
+    # a pooler opens the connection with a number of its own; PostgreSQL's number means that there is no pooler
     if session.pid != session.info.backend_pid and session.url not in _trusted:
         _look(session)
         _trusted.add(session.url)
@@ -42,10 +42,10 @@ def refuse_by_transaction(session: WatchedConnection) -> None:
 
 
 def _look(session: WatchedConnection) -> None:
-    """Compare with a neighbour: to whom a session belongs, has one process of PostgreSQL that is nobody else's."""
+    """Compare with a neighbour: a client with a session of its own has one process of PostgreSQL, and has it alone."""
     neighbours = set()
-    # A neighbour who has to wait for a free process is one from whom this session keeps its own.
-    with suppress(TimeoutError, psycopg2.Error), closing(Asked(session.url, PATIENCE_S)) as neighbour:
+    # a neighbour that has to wait for a free process cannot share that of this session
+    with suppress(TimeoutError, psycopg2.Error), closing(Inquiry(session.url, PATIENCE_S)) as neighbour:
         for _ in range(LOOKS):
             neighbours.add(neighbour.one(PID)[0])
     mine = {session.pid, _pid(session)}

@@ -1,9 +1,9 @@
-"""Give a connection up on which an answer will never come, so that whoever waits for it can connect anew.
+"""Give up a connection on which no answer will ever come, so that its user can connect again.
 
-libpq waits for an answer without limit. Where the host is gone, the limits of `session.LIMITS` end that; where a proxy
-or a firewall between the two goes on to acknowledge what it has lost, nothing does. So a thread looks at the sessions
-of this process. When one has waited long and nothing came or went, it asks PostgreSQL on a connection of its own what
-that session is at. It costs the sessions nothing: the kernel counts.
+libpq waits for an answer without limit. If the host is gone, the limits in `connect.LIMITS` end the wait. If a proxy or
+a firewall in between goes on to acknowledge what it has lost, nothing ends it. So a thread looks at the sessions of
+this process. When a session has waited long without any traffic, the thread asks PostgreSQL on a connection of its own
+what the session does. This costs the sessions nothing, as the kernel counts the traffic.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import psycopg2
 import structlog
 from psycopg2.extensions import TRANSACTION_STATUS_ACTIVE
 
-from engine.store.session.asking import Asked
+from engine.store.session.asking import Inquiry
 
 if TYPE_CHECKING:
     from engine.store.session.watched import WatchedConnection
@@ -34,20 +34,20 @@ log = structlog.get_logger()
 
 LOOK_S = 1.0
 ASK_AFTER_S = 5.0
-"""How long nothing may come or go before PostgreSQL is asked."""
+"""The silence after which PostgreSQL is asked."""
 
 SETTLED_S = 3.0
-"""How long the server must be at nothing for the session before that is believed."""
+"""How long the server must have done nothing for the session before the answer counts as lost."""
 
 ASK_AGAIN_S_MAX = 60.0
 ANSWERS_WITHIN_S = 5.0
 UNREACHABLE_S = 60.0
-"""How long PostgreSQL may not answer at all, while a session waits, before the session is given up."""
+"""How long PostgreSQL may leave all questions unanswered before a waiting session is given up."""
 
 STOPPED_S = 3 * LOOK_S
-"""A turn that took longer says that this process was stopped: then nothing is known of what came meanwhile."""
+"""A turn that took longer means that this process was stopped, so the waits seen before mean nothing."""
 
-# What the session does by PostgreSQL's own account; a COPY that waits for this side waits for what was lost on the way.
+# Whether PostgreSQL still works for the session; a COPY that waits for this side waits for data that were lost.
 STATE = """
 SELECT state IS NULL OR state IN ('active', 'disabled') AND wait_event IS DISTINCT FROM 'ClientRead'
        AND wait_event IS DISTINCT FROM 'ClientWrite' OR state_change > clock_timestamp() - %s * interval '1 s'
@@ -60,7 +60,7 @@ _LAST_SENT, _LAST_RECEIVED = 44, 52  # where `struct tcp_info` says, in ms, how 
 
 
 class _Wait:
-    """Hold what is known of a session that waits for an answer."""
+    """Hold the times of one wait, by the monotonic clock: its begin, the next question, PostgreSQL's last answer."""
 
     def __init__(self, now: float) -> None:
         self.since = now
@@ -69,7 +69,7 @@ class _Wait:
 
 
 class _Watch:
-    """Look at sessions in a thread that begins with the first of them."""
+    """Look at sessions in a thread that begins with the first session."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -99,7 +99,7 @@ class _Watch:
                     self._waits.clear()
                 sessions = list(self.sessions)
             looked = now
-            while sessions:  # held no longer than it takes: who drops a session has it closed
+            while sessions:  # each is let go at once: a session that its user drops must be closed
                 self._look(sessions.pop())
                 looked = time.monotonic()
 
@@ -110,16 +110,21 @@ class _Watch:
             wait = self._waits.get(session)
         if wait is None or silent_s < ASK_AFTER_S or now < wait.ask_at:
             return
+
         why = _lost(session, wait)
         if why is not None:
             with self.lock:
-                # the same statement as before the question, or it has had its answer by now
+                # unless the answer came during the question
                 if self._silent_s(session, time.monotonic()) >= silent_s:
                     _shut(session, why)
 
     def _silent_s(self, session: WatchedConnection, now: float) -> float:
-        """Return for how long `session` waits already without a byte that came or went; 0 where it does not wait."""
-        if session not in self.sessions or session.closed or _status(session) != TRANSACTION_STATUS_ACTIVE:
+        """Return for how long `session` has waited without a byte in either direction; 0 where it does not wait."""
+        if (
+            session not in self.sessions
+            or session.closed
+            or session.info.transaction_status != TRANSACTION_STATUS_ACTIVE
+        ):
             self._waits.pop(session, None)
             return 0.0
         wait = self._waits.setdefault(session, _Wait(now))
@@ -128,41 +133,39 @@ class _Watch:
         return 0.0
 
 
-def _status(session: WatchedConnection) -> int:
-    return session.info.transaction_status
-
-
 def _socket(session: WatchedConnection) -> socket.socket:
-    """Return the session's socket under a number of its own, which nobody else closes."""
+    """Return the session's socket under a file number of its own, which nobody else closes."""
     return socket.socket(fileno=os.dup(session.fileno()))
 
 
 def _quiet_s(link: socket.socket) -> float:
-    """Return for how long nothing came or went; 0 where what came is not read yet, and it is us who are slow."""
+    """Return for how long there was no traffic; 0 where data wait here unread, so that this process is the slow one."""
     unread = array.array("i", [0])
     fcntl.ioctl(link, termios.FIONREAD, unread)
     if unread[0]:
         return 0.0
     if link.family == socket.AF_UNIX or sys.platform != "linux":
-        return float("inf")  # the kernel does not count here: what was seen of the session has to do
-    told = link.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 64)
-    if told[0] != _ESTABLISHED:
-        return 0.0  # in the making, or ending: libpq hears of it by itself
-    return float(min(struct.unpack_from("=I", told, at)[0] for at in (_LAST_SENT, _LAST_RECEIVED))) / 1000
+        return float("inf")  # the kernel does not count here: the age of the wait decides alone
+
+    tcp_info = link.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 64)
+    if tcp_info[0] != _ESTABLISHED:
+        return 0.0  # opening or closing: libpq notices by itself
+    return float(min(struct.unpack_from("=I", tcp_info, at)[0] for at in (_LAST_SENT, _LAST_RECEIVED))) / 1000
 
 
 def _lost(session: WatchedConnection, wait: _Wait) -> str | None:
-    """Return why no answer will come, in a sentence; None where one may."""
+    """Return in a sentence why no answer will come; None where one may come."""
     try:
-        asked = Asked(session.url, ANSWERS_WITHIN_S, application_name="guerdon watch", **session.place())
+        asked = Inquiry(session.url, ANSWERS_WITHIN_S, application_name="guerdon watch", **session.place())
         with closing(asked) as asking:
             row = asking.one(STATE, (SETTLED_S, session.pid))
     except TimeoutError:
         if time.monotonic() - wait.heard > UNREACHABLE_S:
             return f"PostgreSQL did not answer for {UNREACHABLE_S:.0f} s while a statement waited"
         return None
-    except psycopg2.Error:  # it is there and says no (full, perhaps), or its host says that it has ended
+    except psycopg2.Error:  # the server is there and refuses (full, perhaps), or its host says that it has ended
         row = (True,)
+
     wait.heard = time.monotonic()
     wait.ask_at = wait.heard + min(wait.heard - wait.since, ASK_AGAIN_S_MAX)
     if row is None or not row[0]:
@@ -171,16 +174,16 @@ def _lost(session: WatchedConnection, wait: _Wait) -> str | None:
 
 
 def _shut(session: WatchedConnection, why: str) -> None:
-    """Let whoever waits for an answer wait no longer; libpq raises what it does for a broken connection."""
+    """End the wait for an answer; libpq raises the error of a broken connection."""
     session.given_up = why
-    if structlog.is_configured():  # else a command, whose own sentence follows
+    if structlog.is_configured():  # a command says its own sentence
         log.warning("connection given up", why=why)
     with suppress(psycopg2.Error, OSError), _socket(session) as link:
         link.shutdown(socket.SHUT_RDWR)
 
 
 def give_up(session: WatchedConnection, why: str) -> None:
-    """End the connection of `session`, in whichever thread it is waited for."""
+    """End the connection of `session`, whichever thread waits for it."""
     with _watch.lock:
         if session in _watch.sessions and not session.closed:
             _shut(session, why)
@@ -190,7 +193,7 @@ _watch = _Watch()
 
 
 def _begin_again() -> None:
-    """Watch nothing in a process that was forked: the sessions are its parent's, and so is the thread."""
+    """Watch nothing in a forked process: the sessions are its parent's, and so is the thread."""
     global _watch  # noqa: PLW0603  one a process
     _watch = _Watch()
 
@@ -204,5 +207,5 @@ def over(session: WatchedConnection) -> None:
 
 
 def forget(session: WatchedConnection) -> None:
-    """Look at `session` no more."""
+    """Watch `session` no more."""
     _watch.forget(session)

@@ -303,8 +303,8 @@ def test_a_name_grows_also_where_the_clock_went_back(database_url: str) -> None:
     ahead = "5000000000000" + 12 * "0"
     with transaction(database_url) as cursor:
         publication.begin(cursor, 1)
-        first = incarnations.begin(cursor, origin, 1, None, ("", ""), newest=ahead)
-        second = incarnations.begin(cursor, origin, 1, {}, ("", ""))
+        first = incarnations.begin(cursor, origin, 1, None, why="", begun_by="", newest=ahead)
+        second = incarnations.begin(cursor, origin, 1, {}, why="", begun_by="")
     assert ahead < first < second
     assert incarnations.is_name(second)
 

@@ -58,7 +58,7 @@ def everything_stored(url: str) -> Iterator[tuple[str, int]]:
     with transaction(url) as cursor:
         cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'guerdon' ORDER BY 1")
         for (table,) in cursor.fetchall():
-            cursor.execute(f"SELECT count(*) FROM guerdon.{table}")  # noqa: S608  a name of this database
+            cursor.execute(f"SELECT count(*) FROM guerdon.{table}")
             yield table, cursor.fetchone()[0]  # type: ignore[index]  # a count is always there
 
 

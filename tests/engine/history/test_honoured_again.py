@@ -176,6 +176,6 @@ def worth(database_url: str, generation: int) -> list[tuple[str, int, int]]:
     """Return what is known of m1's redemptions in a generation: status, points, and the money that they are worth."""
     table = "member_ledger" if generation == 1 else f"member_ledger_g{generation}"
     with transaction(database_url) as cursor:
-        cursor.execute(f"SELECT body FROM guerdon.{table} WHERE part LIKE 'redemption:%'")  # noqa: S608  a name of ours
+        cursor.execute(f"SELECT body FROM guerdon.{table} WHERE part LIKE 'redemption:%'")
         found = [msgpack.decode(bytes(body), type=Redemption) for (body,) in cursor.fetchall()]
     return [(each.status, each.amount, each.value_minor) for each in found]

@@ -71,7 +71,7 @@ def kinds(database_url: str) -> set[str]:
 def begun(database_url: str, file_version: int | None = None) -> Generation:
     """Make an empty shadow of the live generation."""
     with as_owner(database_url) as connection, connection, connection.cursor() as cursor:
-        return shadows.get(cursor, shadows.create(cursor, 1, file_version, (None, None)))
+        return shadows.get(cursor, shadows.create(cursor, 1, file_version))
 
 
 def test_a_replay_without_a_file_gives_the_same_bytes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ def test_a_replay_with_contests_that_is_killed_goes_on_to_the_same_winners(datab
     with transaction(database_url) as cursor:
         first, upto = shadows.get(cursor, number), shadows.positions(cursor, 1)
     with as_owner(database_url) as connection, connection, connection.cursor() as cursor:
-        generation = shadows.get(cursor, shadows.create(cursor, 1, first.file_version, (None, None)))
+        generation = shadows.get(cursor, shadows.create(cursor, 1, first.file_version))
     while True:
         with closing(connect_to_replay(database_url)) as connection:
             if not Replay(connection, generation, list(upto)).advance(Stretch(upto, 7)):

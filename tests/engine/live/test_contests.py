@@ -29,7 +29,6 @@ from tests.system.batches import SCHEMAS, admitted
 from tests.system.load import activate, make_topics, publish
 
 if TYPE_CHECKING:
-    from engine.ledger.contests import Won
     from operations.settings import Settings
 
 PROGRAMME = """\
@@ -116,10 +115,10 @@ def test_what_comes_after_the_closing_changes_nothing_and_says_so(settings: Sett
 def test_a_prize_that_cannot_be_judged_holds_its_winner_and_stops_nobody_else(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(member_id: str, *rest: Any, won: Won) -> Any:
+    def failing(member_id: str, *rest: Any, **named: Any) -> Any:
         if member_id == "ann":
             raise ZeroDivisionError
-        return award(member_id, *rest, won=won)
+        return award(member_id, *rest, **named)
 
     activate(database_url, PROGRAMME)
     at_ms = instant_from_iso("2024-03-10T10:00:00Z", "at")

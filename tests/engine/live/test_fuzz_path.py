@@ -259,7 +259,7 @@ def test_whatever_is_sent_is_accounted_for_and_stops_nobody(database_url: str, t
     simulated = simulate_log(database_url, file).document()
     with transaction(database_url, role=ANALYST) as cursor:
         for name, view in VIEWS.items():
-            seen = dictionaries(cursor, f"SELECT * FROM reward.{view}")  # noqa: S608  names of a test
+            seen = dictionaries(cursor, f"SELECT * FROM reward.{view}")
             assert told(simulated[name]) == told(seen), name
 
 

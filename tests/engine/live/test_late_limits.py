@@ -101,7 +101,7 @@ def numbers(database_url: str, table: str = "member_use") -> tuple[int, int, int
             SELECT (SELECT count(*) FROM guerdon.{table}),
                    (SELECT coalesce(max(count), 0) FROM (SELECT count(*) FROM guerdon.{table} GROUP BY member_id) AS c),
                    (SELECT max(length(state)) FROM guerdon.member_state)
-            """,  # noqa: S608  a name of this test
+            """,
         )
         return int(found[0]), int(found[1]), int(found[2])
 

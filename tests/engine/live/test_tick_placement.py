@@ -124,10 +124,7 @@ def viewed(database_url: str) -> dict[str, Any]:
     """Return what the views say, as `compared` wants it."""
     tables = {"balances": "member_balance", "tiers": "member_tier", "rewards": "member_reward"}
     with transaction(database_url) as cursor:
-        found = {
-            name: dictionaries(cursor, f"SELECT * FROM reward.{view}")  # noqa: S608  names of this test
-            for name, view in tables.items()
-        }
+        found = {name: dictionaries(cursor, f"SELECT * FROM reward.{view}") for name, view in tables.items()}
         found["reward_events"] = dictionaries(cursor, "SELECT * FROM reward.reward_event ORDER BY shard, pos")
     return compared(found)
 

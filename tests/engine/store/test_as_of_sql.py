@@ -1,4 +1,4 @@
-"""What SQL reads of the engine's own formats, and its calendar, say what the engine says."""
+"""The SQL that reads the engine's own formats, and its calendar, agree with the engine."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def cursor(database_url: str) -> Iterator[Cursor]:
 
 
 def as_json(value: Any) -> Any:
-    """Return what SQL makes of a value: bytes as hex, keys as text."""
+    """Return a value as SQL reads it: bytes as hex, keys as text."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, list):
@@ -83,9 +83,9 @@ def test_messagepack_is_read_as_it_was_written(cursor: Cursor, value: Any) -> No
 @_many
 @given(items=st.lists(_values, min_size=1, max_size=20), wanted=st.sets(st.integers(0, 19), min_size=1))
 def test_items_are_found_by_their_index(cursor: Cursor, items: list[Any], wanted: set[int]) -> None:
-    found = sorted(index for index in wanted if index < len(items)) or [0]
-    (read,) = one(cursor, "SELECT guerdon.packed_items(%s, %s)::text", (msgpack.encode(items), found))
-    assert json.loads(read) == [as_json(items[index]) for index in found]
+    indexes = sorted(index for index in wanted if index < len(items)) or [0]
+    (read,) = one(cursor, "SELECT guerdon.packed_items(%s, %s)::text", (msgpack.encode(items), indexes))
+    assert json.loads(read) == [as_json(items[index]) for index in indexes]
 
 
 @_many
@@ -94,7 +94,7 @@ def test_calendars_agree(cursor: Cursor, zone: str, at_ms: int, span: Duration) 
     """Months are clamped, days are local, and where clocks change the first of two times counts."""
     written = json.dumps({"months": span.months, "days": span.days, "ms": span.ms})
     calendar = calendar_of(zone)
-    found = one(
+    moved = one(
         cursor,
         """
         SELECT guerdon.moved_by_span(%(at)s, %(span)s, 1, %(zone)s),
@@ -102,11 +102,11 @@ def test_calendars_agree(cursor: Cursor, zone: str, at_ms: int, span: Duration) 
         """,
         {"at": at_ms, "span": written, "zone": zone},
     )
-    assert found == (calendar.after(at_ms, span), calendar.before(at_ms, span))
+    assert moved == (calendar.after(at_ms, span), calendar.before(at_ms, span))
 
 
 def test_a_metrics_past_is_told_as_far_as_the_log_holds_it(database_url: str) -> None:
-    """The changes stand in the log, the number does not; and a review that may come leaves nothing to be told."""
+    """The log has the changes and not the number; where a review may come, nothing can be said."""
     activate(database_url, programme("calendar", "spent"))
     commit(database_url, Batch([admitted(purchase(1, amount=20_000))]))
     known_at = instant_after(database_url)
@@ -133,10 +133,10 @@ def test_another_window_begins_empty_and_the_past_keeps_its_own(database_url: st
     commit(database_url, Batch([admitted(purchase(3, amount=100, occurred_at=START_MS + 2 * DAY_MS))]))
     with transaction(database_url) as cursor:
         view = one(cursor, "SELECT tier, qualifying FROM reward.member_tier")
-        told = [
+        rows = [
             tiers(cursor, "m1", START_MS + day * DAY_MS, at)[0] for day, at in ((1, known_at), (1, between), (2, None))
         ]
-    assert [(row["tier"], row["qualifying"]) for row in told] == [("middle", 500), ("middle", 12), view]
+    assert [(row["tier"], row["qualifying"]) for row in rows] == [("middle", 500), ("middle", 12), view]
 
 
 def insert_versions(database_url: str) -> None:

@@ -56,29 +56,31 @@ rules:
 COLUMNS = "granted, pending, active, reserved, spent, expired, settled, reversed, debt, available"
 
 
-def history(seed: int, events: int, members: int) -> list[Event]:
+def history(seed: int, count: int, members: int) -> list[Event]:
     """Return purchases with what follows them, times rising; the same for the same seed."""
     rng = random.Random(seed)  # noqa: S311  a history, no secret
-    found: list[Event] = []
+    events: list[Event] = []
     orders: dict[str, list[str]] = {}
     at_ms = START_MS
-    for n in range(events):
+    for n in range(count):
         at_ms += rng.randrange(1, 3 * HOUR_MS)
         member_id = f"m{rng.randrange(members)}"
         head: dict[str, Any] = {"event_id": f"e{n}", "member_id": member_id, "occurred_at": at_ms}
+
+        # a purchase, a refund of one of the member's orders or of one to come, or a redemption
         kind = rng.random()
-        known = orders.setdefault(member_id, [])
-        if kind < 0.6 or not known:
+        of_member = orders.setdefault(member_id, [])
+        if kind < 0.6 or not of_member:
             order_id = f"o{rng.randrange(n, n + 3)}-{member_id}"
-            known.append(order_id)
-            found.append(purchase(n, **head, order_id=order_id, amount=rng.randrange(0, 4_000)))
+            of_member.append(order_id)
+            events.append(purchase(n, **head, order_id=order_id, amount=rng.randrange(0, 4_000)))
         elif kind < 0.8:
             amount = rng.choice([None, rng.randrange(1, 1_500)])
-            order_id = rng.choice([*known, f"o{n + 1}-{member_id}"])
-            found.append(Refund(**head, order_id=order_id, refund_id=f"r{n}", amount=amount))
+            order_id = rng.choice([*of_member, f"o{n + 1}-{member_id}"])
+            events.append(Refund(**head, order_id=order_id, refund_id=f"r{n}", amount=amount))
         else:
-            found.append(redemption(rng, head, n))
-    return found
+            events.append(redemption(rng, head, n))
+    return events
 
 
 def redemption(rng: random.Random, head: dict[str, Any], n: int) -> Redemption:
@@ -99,20 +101,11 @@ def simulated(folder: Path, events: list[Event]) -> dict[str, list[dict[str, Any
 
 
 def rewards_of(document: dict[str, list[dict[str, Any]]]) -> list[tuple[Any, ...]]:
+    """Return the reward events of a simulation, without those of ticks, whose ids differ."""
     rows = document["reward_events"]
     names = (
-        "member_id",
-        "event_id",
-        "type",
-        "unit",
-        "amount",
-        "debit",
-        "credit",
-        "rule_id",
-        "reason",
-        "reward_key",
-        "lot",
-    )
+        "member_id", "event_id", "type", "unit", "amount", "debit", "credit", "rule_id", "reason", "reward_key", "lot",
+    )  # fmt: skip
     return sorted(
         (tuple(row[name] or "" for name in names) for row in rows if not row["event_id"].startswith("tick-")), key=str
     )
@@ -140,6 +133,8 @@ def test_what_is_stored_and_read_again_says_what_memory_says(
             worker.commit(Batch([admitted(event) for event in events[first : first + batch_size]]))
     document = simulated(tmp_path, events)
     assert rewards_in(database_url) == rewards_of(document)
+
+    # and it is a rich history, that leaves the database whole
     assert any(row["type"] == "points.expired" for row in document["reward_events"]), "the history is too tame"
     finish(database_url, threading.Event())
     assert [finding for finding in verify(database_url) if finding["problem"]] == []
@@ -151,7 +146,7 @@ def test_what_is_stored_and_read_again_says_what_memory_says(
 
 
 def test_a_ledger_forgets_what_no_refund_and_no_restore_can_need(database_url: str) -> None:
-    """A lot a day for half a year, each gone after 8 days: what is kept is of the last weeks, not of all of it."""
+    """A lot a day for half a year, each gone after 8 days: the ledger holds the last weeks, and not the half year."""
     activate(database_url, PROGRAMME.replace("- {id: status", "# {id: status"))
     days = [purchase(n, occurred_at=START_MS + n * DAY_MS, amount=500) for n in range(180)]
     with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
@@ -163,7 +158,7 @@ def test_a_ledger_forgets_what_no_refund_and_no_restore_can_need(database_url: s
     assert size < 8_000
 
 
-def test_a_worker_that_starts_anew_goes_on_where_another_stopped(database_url: str, tmp_path: Path) -> None:
+def test_a_new_worker_goes_on_where_another_stopped(database_url: str, tmp_path: Path) -> None:
     events = history(4, 120, 2)
     activate(database_url, PROGRAMME)
     for first in range(0, len(events), 11):
@@ -188,8 +183,8 @@ def test_the_last_of_a_stock_is_taken_once_however_many_ask_at_once(database_url
         list(pool.map(ask, [members[n::8] for n in range(8)]))
     with transaction(database_url) as cursor:
         cursor.execute("SELECT type, reason, count(*) FROM reward.reward_event WHERE item = 'mug' GROUP BY 1, 2")
-        found = {(kind, reason): count for kind, reason, count in cursor.fetchall()}
-    assert found == {("gift.awarded", "redeemed"): 12, ("reward.refused", "out_of_stock"): 28}
+        counts = {(kind, reason): count for kind, reason, count in cursor.fetchall()}
+    assert counts == {("gift.awarded", "redeemed"): 12, ("reward.refused", "out_of_stock"): 28}
 
 
 def test_a_gift_that_is_given_back_can_be_taken_by_the_next(database_url: str) -> None:
@@ -202,8 +197,8 @@ def test_a_gift_that_is_given_back_can_be_taken_by_the_next(database_url: str) -
         commit(database_url, Batch([admitted(asked)]))
     with transaction(database_url) as cursor:
         cursor.execute("SELECT member_id, type FROM reward.reward_event WHERE item = 'mug' ORDER BY recorded_at, pos")
-        found = cursor.fetchall()
-    assert found == [
+        rows = cursor.fetchall()
+    assert rows == [
         ("m0", "gift.awarded"), ("m1", "reward.refused"), ("m0", "gift.revoked"), ("m2", "gift.awarded"),
     ]  # fmt: skip
 
@@ -215,8 +210,9 @@ def test_erasure_lets_everything_open_lapse(database_url: str) -> None:
     gone = Erasure(member_id="m1", event_id="x", occurred_at=START_MS + 2 * HOUR_MS)
     commit(database_url, Batch([admitted(event) for event in (purchase(1, amount=5_000), joined, gone)]))
     finish(database_url, threading.Event())
+
     with transaction(database_url, role=ANALYST) as cursor:
-        cursor.execute(f"SELECT unit, {COLUMNS} FROM reward.member_balance ORDER BY unit")  # noqa: S608  constants
+        cursor.execute(f"SELECT unit, {COLUMNS} FROM reward.member_balance ORDER BY unit")
         rows = [tuple(map(str, row)) for row in cursor.fetchall()]
         cursor.execute("SELECT count(*) FROM reward.member_tier")
         assert cursor.fetchone() == (0,)

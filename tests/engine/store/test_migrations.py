@@ -64,6 +64,8 @@ def test_what_an_earlier_release_logged_is_in_the_views_that_came_after_it(
         append(empty_database_url, [Entry("m", [GRANT, RESERVE, ISSUE, TIER])])
     with transaction_of_owner(empty_database_url) as cursor:
         cursor.execute("DROP TABLE guerdon.shard_lock")
+
+    # this release migrates it and folds its log
     migrate(empty_database_url)
     finish(empty_database_url, threading.Event())
     with transaction(empty_database_url) as cursor:

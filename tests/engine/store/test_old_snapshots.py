@@ -1,4 +1,4 @@
-"""A reader's old snapshot is named, and what changes with every batch is found at once behind it."""
+"""A reader's old snapshot is named, and behind it the newest version of a hot row is still found at once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ HOT = (
     "shard_head", "generation_head", "projection_cursor", "publication_cursor", "consumer_offset", "member_state",
     "member_balance", "member_expiry", "points_day", "contest_score", "budget", "reward_event_g1",
 )  # fmt: skip
-"""What changes with every batch and fold of the programme below, and the log that they read."""
+"""The tables that change with every batch and fold of the programme below, and the log that they read."""
 
 BODY = """\
 schema: guerdon/1
@@ -60,7 +60,7 @@ contests: [{id: most, metric: spend, period: month, winners: 1}]
 
 @contextmanager
 def reading_for_long(database_url: str) -> Iterator[Connection]:
-    """Hold a snapshot as somebody does who reads for long."""
+    """Hold a snapshot, as a long reader does."""
     with closing(psycopg2.connect(database_url, application_name="analysis of may")) as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
@@ -69,9 +69,9 @@ def reading_for_long(database_url: str) -> Iterator[Connection]:
 
 
 def rounds(database_url: str, numbers: range) -> dict[str, int]:
-    """Commit, fold and publish a batch for each number; return how many pages of each hot table that looked at.
+    """Commit, fold and publish a batch for each number; return the pages of each hot table that were looked at.
 
-    What PostgreSQL knows of the tables is as it is soon after a change: that they have few rows.
+    PostgreSQL's statistics are as soon after a change: they say that the tables have few rows.
     """
     with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("ANALYZE")
@@ -83,11 +83,13 @@ def rounds(database_url: str, numbers: range) -> dict[str, int]:
         publishing.cursor() as cursor,
     ):
         keep_to_keys(cursor)
+
         for number in numbers:
             first = number * MEMBERS
             events = [admitted(purchase(first + each, f"m{each}")) for each in range(MEMBERS)]
             for offset, event in enumerate(events, first):
                 (event.topic, event.partition), event.offset = PLACE, offset
+
             live.commit(Batch(events, moves={PLACE: OffsetMove(first, first + MEMBERS, 0)}))
             catch_up(projecting)
             name, ranges = publication.lock_ranges(cursor, 1, SHARDS, 1_000)
@@ -99,7 +101,7 @@ def rounds(database_url: str, numbers: range) -> dict[str, int]:
 
 
 def pages(database_url: str) -> dict[str, int]:
-    """Return how many pages of each table all sessions have looked at that ended, as every one of Guerdon's has."""
+    """Return the pages of each table that ended sessions have looked at; all of Guerdon's have ended."""
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
 
@@ -109,7 +111,7 @@ def pages(database_url: str) -> dict[str, int]:
             )
             return cursor.rowcount == 0
 
-        eventually(have_told, "sessions end, and tell what they looked at")
+        eventually(have_told, "sessions end, and report the pages they looked at")
         cursor.execute("SELECT relname, heap_blks_hit + heap_blks_read FROM pg_statio_user_tables")
         return dict(cursor.fetchall())
 
@@ -117,12 +119,12 @@ def pages(database_url: str) -> dict[str, int]:
 def test_the_oldest_snapshot_is_named_with_who_holds_it(database_url: str, tmp_path: Path) -> None:
     settings = load_settings(database_url=database_url, home=tmp_path)
     with reading_for_long(database_url) as connection:
-        found = snapshots.oldest(settings)
-        assert found is not None
-        assert (found["held_by"], found["pid"]) == ("session", connection.info.backend_pid)
-        assert (found["application"], found["user"]) == ("analysis of may", connection.info.user)
-        assert found["age_s"] >= 0
-        assert snapshots.told(found) is None, "it is young"
+        oldest = snapshots.oldest(settings)
+        assert oldest is not None
+        assert (oldest["held_by"], oldest["pid"]) == ("session", connection.info.backend_pid)
+        assert (oldest["application"], oldest["user"]) == ("analysis of may", connection.info.user)
+        assert oldest["age_s"] >= 0
+        assert snapshots.told(oldest) is None, "it is young"
     assert snapshots.oldest(settings) is None
 
 

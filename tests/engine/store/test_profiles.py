@@ -79,16 +79,16 @@ def rules(database_url: str, event: Share) -> list[str]:
 
 def stored(database_url: str, member_id: str = "m1") -> bytes | None:
     with transaction(database_url) as cursor:
-        (found,) = one(cursor, "SELECT personal FROM guerdon.member_state WHERE member_id = %s", (member_id,))
-        return None if found is None else bytes(found)
+        (personal,) = one(cursor, "SELECT personal FROM guerdon.member_state WHERE member_id = %s", (member_id,))
+        return None if personal is None else bytes(personal)
 
 
 def opened(database_url: str, member_id: str = "m1") -> MemberProfile | None:
     with transaction(database_url) as cursor:
-        found = member_states.load(cursor, [(shard_of(member_id), member_id)])
-        assert found[0].state.profile is None, "a state is stored without its profile"
-        profiles.open_profiles(cursor, found)
-        return found[0].state.profile
+        (member,) = member_states.load(cursor, [(shard_of(member_id), member_id)])
+        assert member.state.profile is None, "a state is stored without its profile"
+        profiles.open_profiles(cursor, [member])
+        return member.state.profile
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def worker(database_url: str) -> Iterator[LiveTransaction]:
         yield live
 
 
-def test_a_worker_that_starts_anew_reads_what_an_earlier_one_was_told(database_url: str) -> None:
+def test_a_new_worker_reads_the_profiles_that_an_earlier_one_wrote(database_url: str) -> None:
     activate(database_url, READING)
     commit(database_url, batch(signup(birthday=BIRTHDAY)))
     commit(database_url, batch(profile(attributes={"city": "Oslo", "size": "L"})))
@@ -115,8 +115,8 @@ def test_a_worker_that_starts_anew_reads_what_an_earlier_one_was_told(database_u
 def test_in_one_batch_each_event_reads_what_came_before_it(database_url: str) -> None:
     activate(database_url, READING)
     before, between, after = share(), share(), share()
-    told = (signup(birthday=BIRTHDAY), profile(attributes={"city": "Oslo"}), profile(attributes={"city": "Rome"}))
-    commit(database_url, batch(before, told[0], told[1], between, told[2], after))
+    changes = (signup(birthday=BIRTHDAY), profile(attributes={"city": "Oslo"}), profile(attributes={"city": "Rome"}))
+    commit(database_url, batch(before, changes[0], changes[1], between, changes[2], after))
     assert [rules(database_url, each) for each in (before, between, after)] == [[], ["birthday", "oslo"], ["birthday"]]
 
 
@@ -180,12 +180,12 @@ def test_a_profile_that_says_nothing_any_more_is_taken_away(database_url: str) -
 
 
 def test_what_was_sealed_for_one_member_opens_for_no_other() -> None:
-    told = MemberProfile(BIRTHDAY, {"city": "Oslo"})
+    profile_of_m1 = MemberProfile(BIRTHDAY, {"city": "Oslo"})
     key = b"k" * 32
-    sealed = profiles.sealed("m1", told, key)
+    sealed = profiles.sealed("m1", profile_of_m1, key)
     assert BIRTHDAY.encode() not in sealed
-    assert profiles.opened("m1", sealed, key) == told
-    assert profiles.sealed("m1", told, key) != sealed, "a nonce is used once"
+    assert profiles.opened("m1", sealed, key) == profile_of_m1
+    assert profiles.sealed("m1", profile_of_m1, key) != sealed, "a nonce is used once"
     for other, wrong in (("m2", key), ("m1", b"x" * 32)):
         with pytest.raises(ValueError, match="does not open"):
             profiles.opened(other, sealed, wrong)
@@ -194,14 +194,14 @@ def test_what_was_sealed_for_one_member_opens_for_no_other() -> None:
 @pytest.mark.parametrize("at_once", [False, True])
 def test_erasure_takes_the_profile_away(database_url: str, *, at_once: bool) -> None:
     activate(database_url, READING)
-    told = [signup(birthday=BIRTHDAY), Erasure(**head())]
-    for events in [told] if at_once else [[each] for each in told]:
+    both = [signup(birthday=BIRTHDAY), Erasure(**head())]
+    for events in [both] if at_once else [[each] for each in both]:
         commit(database_url, batch(*events))
     assert stored(database_url) is None
     assert commit(database_url, batch(share())).quarantined == 1
 
 
-def test_a_held_members_profile_waits_with_their_events(
+def test_a_suspended_members_profile_waits_with_their_events(
     database_url: str, worker: LiveTransaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     activate(database_url, READING)
@@ -215,13 +215,18 @@ def test_a_held_members_profile_waits_with_their_events(
             raise ZeroDivisionError
         return fold(state, event, occurrence, judge, books)
 
+    # m1 and m2 are suspended at their first share, and more comes for both
     late = share()
     others = (profile("m2", birthday="--01-01"), Erasure(**head("m2")))
     with monkeypatch.context() as defect:
         defect.setattr(engine.driver, "fold", fail)
         worker.commit(batch(*bad.values(), profile(attributes={"city": "Oslo"}), late, *others))
-    assert opened(database_url) == MemberProfile(BIRTHDAY, {}), "what came while they were held is not taken in yet"
+    assert opened(database_url) == MemberProfile(BIRTHDAY, {}), (
+        "events that came during the suspension are not folded yet"
+    )
     assert stored(database_url, "m2") is None
+
+    # the release folds it all
     for member_id in ("m1", "m2"):
         with transaction(database_url) as cursor:
             release_member(cursor, shard_of(member_id), member_id)
@@ -249,6 +254,8 @@ def test_a_database_from_before_profiles_is_filled_from_its_log(
         cursor.execute("UPDATE guerdon.member_state SET personal = NULL")  # as the migration finds them
         fill_profiles(cursor)
     assert opened(database_url) == MemberProfile(BIRTHDAY, {"city": "Oslo"})
-    assert opened(database_url, "held") == MemberProfile(None, {"city": "Oslo"}), "what waits is left to the release"
+    assert opened(database_url, "held") == MemberProfile(None, {"city": "Oslo"}), (
+        "the events that wait are left to the release"
+    )
     assert stored(database_url, "gone") is None
     assert stored(database_url, "bare") is None

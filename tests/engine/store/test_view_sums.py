@@ -71,6 +71,8 @@ def rich(database_url: str) -> str:
         )
         for number in range(TIMES)
     ]  # fmt: skip
+
+    # record them, and move the clock by a day
     with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
         worker.commit(Batch([admitted(event) for event in (*signups, *orders)]))
         later = ClockMove(START_MS + 4, everywhere=True, hourly=False, reached_ms=START_MS + DAY_MS)
@@ -80,7 +82,7 @@ def rich(database_url: str) -> str:
     return database_url
 
 
-def told(database_url: str, query: str, *parameters: object) -> list[dict[str, Any]]:
+def read(database_url: str, query: str, *parameters: object) -> list[dict[str, Any]]:
     """Return rows as an analyst reads them."""
     with transaction(database_url, role=ANALYST) as cursor:
         return dictionaries(cursor, query, parameters)
@@ -90,8 +92,10 @@ def test_every_view_adds_up_more_than_a_bigint_holds(rich: str) -> None:
     with transaction(rich) as cursor:
         cursor.execute("SELECT viewname FROM pg_views WHERE schemaname = 'reward' ORDER BY 1")
         views = [name for (name,) in cursor.fetchall()]
-    rows = {view: told(rich, f"SELECT * FROM reward.{view}") for view in views}  # noqa: S608  names of this schema
+    rows = {view: read(rich, f"SELECT * FROM reward.{view}") for view in views}
     assert all(rows[view] for view in views if view != "member_reward")
+
+    # balances, referrers, leaderboard, tiers
     granted = {(row["member_id"], row["unit"]): row["granted"] for row in rows["member_balance"]}
     owners = [("ann", "points"), ("ann", "USD"), ("bob", "points"), ("bob", "USD"), ("bob", "status")]
     assert granted == dict.fromkeys(owners, ALL)
@@ -101,20 +105,20 @@ def test_every_view_adds_up_more_than_a_bigint_holds(rich: str) -> None:
     for who in ("ann", "bob"):
         assert [board["points", period, who] for period in ("day", "mon", "all")] == [ALL] * 3
     (tier,) = [row for row in rows["member_tier"] if row["member_id"] == "bob"]
-    assert (tier["tier"], tier["qualifying"]) == ("top", INT64_MAX), "what is told of a tier saturates"
+    assert (tier["tier"], tier["qualifying"]) == ("top", INT64_MAX), "the number of a tier saturates"
 
 
 def test_balances_and_tiers_as_of_any_instant_do_too(rich: str) -> None:
     at, later = START_MS + 3, START_MS + DAY_MS
     for until_ms in (at, later):
-        balances = told(
+        balances = read(
             rich,
             "SELECT unit, granted, available FROM reward.balance_as_of('bob', to_timestamp(%s / 1000.0))",
             until_ms,
         )
         both = {row["unit"]: (row["granted"], row["available"]) for row in balances}
         assert both == dict.fromkeys(("points", "status", "USD"), (ALL, ALL))
-        (tier,) = told(
+        (tier,) = read(
             rich, "SELECT tier, qualifying FROM reward.tier_as_of('bob', to_timestamp(%s / 1000.0))", until_ms
         )
         assert tier == {"tier": "top", "qualifying": INT64_MAX}
@@ -143,11 +147,23 @@ def test_an_id_of_9000_letters_that_is_set_aside_is_no_key_of_an_index(
         else Purchase(event_id="p", member_id=LETTERS, occurred_at=START_MS, order_id="o", currency="USD", amount=1)
     )
     value = ENCODER.encode(event)
-    aside = SetAside("admit", Reason.OUT_OF_RANGE, "member_id is too long", "t", 0, 0, value, event, 0)
+    aside = SetAside(
+        stage="admit",
+        reason=Reason.OUT_OF_RANGE,
+        message="member_id is too long",
+        topic="t",
+        partition=0,
+        offset=0,
+        payload=value,
+        event=event,
+        schema_id=0,
+    )
     commit(database_url, Batch([], [aside]))
     with transaction(database_url) as cursor:
-        (row,) = dictionaries(cursor, "SELECT id, member_id, payload IS NOT NULL AS kept FROM guerdon.quarantine")
-    assert row["kept"]
+        (row,) = dictionaries(
+            cursor, "SELECT id, member_id, payload IS NOT NULL AS has_payload FROM guerdon.quarantine"
+        )
+    assert row["has_payload"]
     assert row["member_id"].startswith(LETTERS[:100])
     assert len(row["member_id"]) == 200
     if kind is Signup:

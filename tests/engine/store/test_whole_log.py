@@ -47,12 +47,12 @@ rules:
 
 def readers() -> dict[int, Callable[[bytes], Event]]:
     """Return a reader for each type that upstream sends; each type must have one."""
-    found = {}
+    readers = {}
     for name in (kind.__name__ for kind in TYPE_NAMES):
         reader = reader_of(read_writer_schema(committed_texts()[committed_ids()[name]]))
         assert reader is not None, name
-        found[committed_ids()[name]] = reader
-    return found
+        readers[committed_ids()[name]] = reader
+    return readers
 
 
 READERS = readers()
@@ -104,10 +104,10 @@ def fill(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
     value = encode_record(VERSION_1, committed_texts()[VERSION_1], record)
     event = DECODER.decode("purchases", value)[1]
-    told = Signup(event_id="s9", member_id="m9", occurred_at=START_MS, birthday="1990-05-01")
+    joined = Signup(event_id="s9", member_id="m9", occurred_at=START_MS, birthday="1990-05-01")
     gone = Erasure(event_id="x9", member_id="m9", occurred_at=START_MS + 1)
     commit(database_url, Batch([admitted_from(event, shard_of("m1"), VERSION_1, value, SECRET)]))
-    commit(database_url, Batch([admitted(told), admitted(gone)]))
+    commit(database_url, Batch([admitted(joined), admitted(gone)]))
 
 
 def as_it_lies(cursor: Any, shard: int) -> list[tuple[int, bytes]]:
@@ -124,15 +124,15 @@ def test_pages_are_those_of_the_history(database_url: str, monkeypatch: pytest.M
     with transaction(database_url) as cursor:
         upto = shadows.positions(cursor, 1)
         slow, fast = history.History(cursor, bare=True), WholeLog(cursor)
-        found = {shard: list(fast.shard(shard, seq, rows_max=7)) for shard, seq in upto.items()}
+        read = {shard: list(fast.shard(shard, seq, rows_max=7)) for shard, seq in upto.items()}
         for shard, seq in upto.items():
             expected = [slow.at(shard, each) for each in range(1, seq + 1)]
-            assert [row.recorded for row in found[shard]] == expected
-            assert [row[2:] for row in found[shard]] == as_it_lies(cursor, shard)
-            assert fast.page(shard, 2, seq) == found[shard][2:]
+            assert [row.recorded for row in read[shard]] == expected
+            assert [row[2:] for row in read[shard]] == as_it_lies(cursor, shard)
+            assert fast.page(shard, 2, seq) == read[shard][2:]
             assert fast.page(shard, seq, seq) == []
         together = list(fast.merged(upto))
-    assert together == sorted((row for rows in found.values() for row in rows), key=place)
+    assert together == sorted((row for rows in read.values() for row in rows), key=place)
     assert [row.recorded.event_id for row in together if row.recorded.bare and row.recorded.member_id == "m9"] == ["s9"]
     assert {row.recorded.kind for row in together} >= {"purchase", "signup", "activation", "tick", "erasure", "release"}
 

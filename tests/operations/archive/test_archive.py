@@ -18,7 +18,7 @@ from engine.intake.batch import ClockMove
 from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
-from engine.store import archives
+from engine.store import archives, digest_secret
 from engine.store.cursor import one
 from engine.store.database import transaction
 from engine.store.generations import live_generation
@@ -247,7 +247,7 @@ def test_without_keys_rules_that_read_birthdays_do_not_go_live(
     body = b"".join(path.read_bytes() for path in (tmp_path / "archive").rglob("*") if path.is_file())
     with transaction(database_url) as cursor:
         (key,) = one(cursor, "SELECT key FROM guerdon.member_key")
-        secret = archives.secret(cursor)
+        secret = digest_secret.read(cursor)
     for hidden in (bytes(key), secret, bytes(key).hex().encode(), secret.hex().encode(), b"05-01"):
         assert hidden not in body
     assert (tmp_path / "keys").stat().st_mode & 0o077 == 0

@@ -16,7 +16,7 @@ from engine.programme.file.load import load_programme
 from engine.store.database import connect, transaction
 from engine.store.logs.binary_copy import pack_text
 from engine.store.logs.reward_log import PostingFields, RewardRows
-from engine.store.logs.source_log import Head
+from engine.store.logs.source_log import Head, RewardEnd
 from operations.replay.difference import compared
 from operations.replay.difference_files import COLUMNS, write_csv, write_parquet
 from operations.replay.difference_report import write_html
@@ -87,7 +87,7 @@ def simulation_of(body: str) -> Simulation:
 def write(url: str, generation: int, simulation: Simulation, version: int) -> None:
     rows, heads = RewardRows(generation, PostingFields()), dict[int, Head]()
     for each in simulation.recorded:
-        start = Head(each.shard, (0, b"", 0, None), (0, b"", version))
+        start = Head(each.shard, reward=RewardEnd(version=version))
         head = heads.setdefault(each.shard, start)
         head.seq = each.seq
         head.record_at(each.recorded_at_ms)

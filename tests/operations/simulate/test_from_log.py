@@ -51,7 +51,7 @@ def file_of(folder: Path, body: str) -> Path:
 def viewed(database_url: str) -> dict[str, set[str]]:
     finish(database_url, threading.Event())
     with transaction(database_url, role=ANALYST) as cursor:
-        return {name: comparable(dictionaries(cursor, f"SELECT * FROM reward.{view}")) for name, view in VIEWS.items()}  # noqa: S608  names of this module
+        return {name: comparable(dictionaries(cursor, f"SELECT * FROM reward.{view}")) for name, view in VIEWS.items()}
 
 
 def comparable(found: list[dict[str, Any]]) -> set[str]:

@@ -1,6 +1,6 @@
-"""Make the two logs, the state beside them, and the first views.
+"""Make the two logs, the tables of states, and the first views.
 
-There is no downgrade: the logs are append-only, and a migration that drops them is no migration.
+There is no downgrade: a downgrade would drop the logs, and these are append-only.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from alembic import op
 
 from engine.store import roles
+from engine.store.migrations.sql_files import functions_in
 
 revision = "0001"
 down_revision = None
@@ -34,7 +35,8 @@ ACCOUNTS = ("issued", "pending", "active", "reserved", "spent", "expired", "reve
 
 
 def _enum(name: str, labels: tuple[str, ...]) -> str:
-    return f"CREATE TYPE guerdon.{name} AS ENUM ({', '.join(repr(label) for label in labels)})"
+    quoted = ", ".join(f"'{label}'" for label in labels)
+    return f"CREATE TYPE guerdon.{name} AS ENUM ({quoted})"
 
 
 LOGS = """
@@ -94,7 +96,7 @@ CREATE TABLE guerdon.event_identity (             -- narrow on purpose: every ev
 """
 
 HEADS = """
-CREATE TABLE guerdon.shard_head (                 -- its row lock makes a shard's single writer
+CREATE TABLE guerdon.shard_head (                 -- the lock of a row makes a shard's single writer
     shard       smallint    NOT NULL PRIMARY KEY,
     seq         bigint      NOT NULL,
     hash        bytea       NOT NULL,
@@ -111,7 +113,7 @@ CREATE UNIQUE INDEX generation_one_live ON guerdon.generation (status) WHERE sta
 CREATE TABLE guerdon.generation_head (
     generation integer  NOT NULL REFERENCES guerdon.generation,
     shard      smallint NOT NULL,
-    seq        bigint   NOT NULL,                 -- the source log is judged up to here
+    seq        bigint   NOT NULL,                 -- the last source event that is judged
     pos        bigint   NOT NULL,
     hash       bytea    NOT NULL,
     version    integer  NOT NULL,                 -- of the programme; 0: none is active
@@ -126,7 +128,7 @@ CREATE TABLE guerdon.generation_schedule (        -- which version judges the so
     PRIMARY KEY (generation, shard, from_seq)
 );
 
-CREATE TABLE guerdon.generation_fact (            -- what a run decided that the fold cannot know by itself
+CREATE TABLE guerdon.generation_fact (            -- decisions that a fold of one member cannot repeat
     generation integer  NOT NULL REFERENCES guerdon.generation,
     shard      smallint NOT NULL,
     seq        bigint   NOT NULL,
@@ -148,7 +150,7 @@ CREATE TABLE guerdon.programme_version (
 );
 """
 
-# ids are compared byte by byte: a language's order would cost more and could change with the server
+# Ids are compared byte by byte: the order of a language would cost more, and could change with the server.
 STATE = """
 CREATE TABLE guerdon.setting (name text NOT NULL PRIMARY KEY, value bytea NOT NULL);
 
@@ -170,7 +172,7 @@ CREATE TABLE guerdon.consumer_offset (
 
 CREATE TABLE guerdon.consumer_topic (topic text NOT NULL PRIMARY KEY, topic_id text NOT NULL);
 
-CREATE TABLE guerdon.consumer_reset (             -- an operator's decision to go on although something was lost
+CREATE TABLE guerdon.consumer_reset (             -- an operator's decision to go on after a loss
     topic text NOT NULL, partition integer NOT NULL, from_offset bigint NOT NULL, to_offset bigint NOT NULL,
     why   text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
@@ -236,7 +238,7 @@ CREATE TABLE guerdon.projection_cursor (
 ) WITH (fillfactor = 10);
 
 CREATE TABLE guerdon.member_balance (
-    -- an award fits 64 bits, a sum of awards need not: numeric, so that no balance can stop a projection
+    -- numeric: an award fits 64 bits, but a sum of awards may not, and no balance may stop a projection
     issued numeric NOT NULL, pending numeric NOT NULL, active numeric NOT NULL, reserved numeric NOT NULL,
     spent numeric NOT NULL, expired numeric NOT NULL, reversed numeric NOT NULL, debt numeric NOT NULL,
     build     integer  NOT NULL,
@@ -245,32 +247,6 @@ CREATE TABLE guerdon.member_balance (
     unit      text COLLATE "C" NOT NULL,
     PRIMARY KEY (build, shard, member_id, unit)
 ) WITH (fillfactor = 60);
-"""
-
-APPEND_ONLY = """
-CREATE FUNCTION guerdon.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP
-        USING HINT = 'Correct the past with a new event; discard a generation with guerdon discard.';
-END $$;
-
-CREATE FUNCTION guerdon.make_append_only(log regclass) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
-                   'FOR EACH STATEMENT EXECUTE FUNCTION guerdon.refuse_change()', log);
-END $$;
-
-CREATE FUNCTION guerdon.create_generation(number integer, wanted_status text) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE format('CREATE TABLE guerdon.reward_event_g%s PARTITION OF guerdon.reward_event FOR VALUES IN (%s)',
-                   number, number);
-    -- statement triggers do not descend to partitions, and a partition can be written by name
-    PERFORM guerdon.make_append_only(format('guerdon.reward_event_g%s', number)::regclass);
-    EXECUTE format('GRANT SELECT, INSERT ON guerdon.reward_event_g%s TO guerdon_writer', number);
-    INSERT INTO guerdon.generation (generation, status) VALUES (number, wanted_status);
-    INSERT INTO guerdon.generation_head (generation, shard, seq, pos, hash, version)
-    SELECT number, shard, 0, 0, ''::bytea, 0 FROM guerdon.shard_head;
-END $$;
 """
 
 VIEWS = """
@@ -350,17 +326,20 @@ GRANT SELECT ON ALL TABLES IN SCHEMA reward TO guerdon_writer, guerdon_analyst;
 
 
 def upgrade() -> None:
-    """Make everything in one transaction: either the whole schema is there or nothing is."""
+    """Make everything in one transaction: the whole schema or nothing."""
     driver = op.get_bind().connection.driver_connection
     assert driver is not None  # noqa: S101  a migration is run on a connection
     with driver.cursor() as cursor:
         roles.prepare(cursor)
+
+    # types come before the tables that have columns of them
     op.execute("CREATE SCHEMA reward")
     op.execute(_enum("reward_type", REWARD_TYPES))
     op.execute(_enum("source_kind", SOURCE_KINDS))
     op.execute(_enum("account", ACCOUNTS))
-    for part in (LOGS, HEADS, STATE, PROJECTIONS, APPEND_ONLY):
+    for part in (LOGS, HEADS, STATE, PROJECTIONS, functions_in("v0001_append_only")):
         op.execute(part)
+
     op.execute(
         "SELECT guerdon.make_append_only('guerdon.source_event'), guerdon.make_append_only('guerdon.reward_event')"
     )

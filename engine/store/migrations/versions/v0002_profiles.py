@@ -1,4 +1,4 @@
-"""Keep each member's profile beside their state, sealed; fill it from what the source log holds already."""
+"""Keep each member's profile beside the state, sealed, and fill it from the source log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add the column, and fold the signups and profiles recorded so far into it."""
+    """Add the column, and fold the recorded signups and profiles into it."""
     op.execute("ALTER TABLE guerdon.member_state ADD COLUMN personal bytea")
     cursor: Any = op.get_bind().connection.cursor()
     fill_profiles(cursor)

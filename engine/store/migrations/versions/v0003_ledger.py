@@ -1,4 +1,4 @@
-"""Make room for the ledger: parts of members' ledgers, what is due when, members' tiers."""
+"""Make room for the ledger: parts of members' ledgers, due times, and tiers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ down_revision = "0002"
 
 LEDGER = """
 ALTER TABLE guerdon.member_state
-    ADD COLUMN due_at        timestamptz,         -- when something happens to the member by itself
+    ADD COLUMN due_at        timestamptz,         -- when the next tick has something to do for the member
     ADD COLUMN tier          text,
     ADD COLUMN tier_since    timestamptz,
     ADD COLUMN tier_until    timestamptz,
@@ -17,7 +17,7 @@ ALTER TABLE guerdon.member_state
     ADD COLUMN next_tier     text,
     ADD COLUMN to_next_tier  bigint;
 
--- ticks find by it whom they concern; an update that moves no due time touches no index
+-- ticks find their members by it; an update that keeps the due time touches no index
 CREATE INDEX member_state_due ON guerdon.member_state (shard, due_at, member_id) WHERE due_at IS NOT NULL;
 
 ALTER TABLE guerdon.shard_head ADD COLUMN ticked_at timestamptz;
@@ -31,13 +31,13 @@ CREATE TABLE guerdon.member_ledger (
 );
 GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.member_ledger TO guerdon_writer;
 
-CREATE TABLE guerdon.stock (                      -- of the catalogue's rewards: how many were taken, ever
+CREATE TABLE guerdon.stock (                      -- how many of each reward of the catalogue were ever taken
     reward text COLLATE "C" NOT NULL PRIMARY KEY,
     used   bigint NOT NULL
 ) WITH (fillfactor = 10);
 GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.stock TO guerdon_writer;
 
--- a coupon's end moves no account and still names the grant that ended
+-- the end of a coupon moves no account, but names the grant that ended
 CREATE OR REPLACE VIEW reward.reward_event AS
 SELECT shard, pos, encode(reward_key, 'hex') AS reward_key, type::text AS type, member_id, unit, amount,
        debit::text AS debit, credit::text AS credit,

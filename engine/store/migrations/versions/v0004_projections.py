@@ -1,4 +1,4 @@
-"""Project what lapses next, what is held and how tiers changed, each from the reward log alone."""
+"""Project the next expiry, the items of members, and the changes of tiers, each from the reward log alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TYPES = (
 TABLES = """
 ALTER TABLE guerdon.programme_version ADD COLUMN lowest_tier text;   -- where every member begins; NULL: no tiers
 
-CREATE TABLE guerdon.member_expiry (              -- of `member_balance`: how much of what is active lapses when
+CREATE TABLE guerdon.member_expiry (              -- of `member_balance`: when which part of the active amount lapses
     expires_at timestamptz NOT NULL,
     active     numeric  NOT NULL,
     build      integer  NOT NULL,
@@ -54,7 +54,7 @@ CREATE TABLE guerdon.tier_history (
     PRIMARY KEY (build, shard, member_id, pos)
 );
 
--- a programme that gives no items has no row here and pays for none; the folds of items and tiers read nothing else
+-- a programme without items has no row here and pays nothing; the folds of items and tiers read nothing else
 CREATE INDEX reward_event_item ON guerdon.reward_event (shard, pos) WHERE item IS NOT NULL AND debit IS NULL;
 """
 
@@ -73,7 +73,7 @@ SELECT generation, shard, pos, member_id, unit,
 FROM guerdon.reward_event
 WHERE debit IS NOT NULL;
 
-CREATE VIEW guerdon.item_movement AS              -- what becomes of coupons, gifts, badges and benefits
+CREATE VIEW guerdon.item_movement AS              -- each event of a coupon, gift, badge or benefit, with its status
 SELECT generation, shard, pos, member_id, unit, item, amount, occurred_at, expires_at,
        coalesce(lot, reward_key) AS lot,
        coalesce(lot = reward_key, true) AS opens,
@@ -83,7 +83,7 @@ SELECT generation, shard, pos, member_id, unit, item, amount, occurred_at, expir
            WHEN 'used'     THEN 'used'
            WHEN 'revoked'  THEN 'revoked'
            WHEN 'expired'  THEN 'expired'
-           -- a benefit that is taken before its time, or that had none, was not waited for
+           -- a benefit that ends before its time, or had no time, was revoked
            WHEN 'ended'    THEN CASE WHEN occurred_at >= expires_at THEN 'expired' ELSE 'revoked' END
            ELSE CASE WHEN available_at > occurred_at THEN 'pending' ELSE 'active' END
        END AS status
@@ -91,7 +91,7 @@ FROM guerdon.reward_event
 WHERE item IS NOT NULL AND debit IS NULL AND unit IN ('coupon', 'gift', 'badge', 'benefit')
   AND type <> 'reward.refused';
 
-CREATE VIEW guerdon.tier_movement AS              -- each change of a tier, and where a member of that time begins
+CREATE VIEW guerdon.tier_movement AS              -- each change of a tier, and the lowest level at that time
 SELECT e.generation, e.shard, e.pos, e.member_id, e.item AS tier, e.reason, e.occurred_at, e.recorded_at,
        (
            SELECT v.lowest_tier FROM guerdon.generation_schedule s JOIN guerdon.programme_version v USING (version)
@@ -156,6 +156,6 @@ GRANT SELECT ON reward.member_balance, reward.member_reward, reward.tier_history
 
 
 def upgrade() -> None:
-    """Add tables beside those that there are; the new projections fold the log from its beginning."""
+    """Add tables and views; the new projections fold the log from its beginning."""
     for part in (*TYPES, TABLES, VIEWS, BUILDS, GRANTS):
         op.execute(part)

@@ -1,4 +1,4 @@
-"""Remember how far the topic of reward events has come."""
+"""Remember the position of the reward log that its topic has reached."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ revision = "0005"
 down_revision = "0004"
 
 CURSOR = """
-CREATE TABLE guerdon.publication_cursor (         -- of each generation that was live: the topic has all up to pos
+CREATE TABLE guerdon.publication_cursor (         -- a generation that is or was live: the topic has its log up to pos
     generation integer  NOT NULL REFERENCES guerdon.generation,
     shard      smallint NOT NULL,
     pos        bigint   NOT NULL,
@@ -20,5 +20,5 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.publication_cursor TO guerdon_wr
 
 
 def upgrade() -> None:
-    """Make the cursor; whoever publishes first begins at the log's first position."""
+    """Make the table of cursors; the first publisher begins at the first position of the log."""
     op.execute(CURSOR)

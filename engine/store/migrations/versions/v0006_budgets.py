@@ -1,4 +1,4 @@
-"""Make room for budgets: what the rules of a campaign have given to all members together."""
+"""Make room for budgets: the amounts that the rules of a campaign have given to all members together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ revision = "0006"
 down_revision = "0005"
 
 BUDGETS = """
-CREATE TABLE guerdon.budget (                     -- what was used of a budget in a calendar period, 0: ever
+CREATE TABLE guerdon.budget (                     -- the use of a budget in a calendar period; period 0: ever
     budget text COLLATE "C" NOT NULL,             -- UNIT:EVERY:campaign:NAME or UNIT:EVERY:rule:ID
     period bigint NOT NULL,
     amount bigint NOT NULL,
@@ -17,10 +17,10 @@ CREATE TABLE guerdon.budget (                     -- what was used of a budget i
 ) WITH (fillfactor = 10);                         -- few rows, changed with every batch: a page each
 GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.budget TO guerdon_writer;
 
--- a member who is released may have had more cut off at that one seq than a smallint counts
+-- at the one seq of a release budgets may cut more awards than a smallint counts
 ALTER TABLE guerdon.generation_fact ALTER COLUMN n TYPE integer;
 
--- what budgets have cut off, by member: who folds one member anew asks for it
+-- cut awards by member, for a fold of one member
 CREATE INDEX generation_fact_budget ON guerdon.generation_fact (generation, shard, (fact->>'member_id'))
 WHERE kind = 'budget';
 """

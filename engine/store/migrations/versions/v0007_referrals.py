@@ -1,4 +1,4 @@
-"""Make room for referrals: codes, who referred whom, what waits to be forwarded, and what is counted of it."""
+"""Make room for referrals: codes, referees and referrers, waiting and forwarded events, and the funnel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CREATE INDEX member_code_member ON guerdon.member_code (member_id);
 CREATE TABLE guerdon.referee (                    -- one referrer a member, for life; voided referrals stay
     member_id   text COLLATE "C" NOT NULL PRIMARY KEY,
     referrer_id text COLLATE "C" NOT NULL,
-    tracker     bytea NOT NULL                    -- what admission knows of them, MessagePack
+    tracker     bytea NOT NULL                    -- what the live transaction remembers of them, MessagePack
 ) WITH (fillfactor = 70);
 CREATE INDEX referee_referrer ON guerdon.referee (referrer_id);
 
@@ -29,7 +29,7 @@ CREATE TABLE guerdon.identity_hash (              -- keyed hashes: the first mem
     hash      bytea NOT NULL PRIMARY KEY,
     member_id text COLLATE "C" NOT NULL
 );
-CREATE TABLE guerdon.member_identity (            -- keyed hashes of all that a member's signups told
+CREATE TABLE guerdon.member_identity (            -- keyed hashes of all identities in a member's signups
     member_id text COLLATE "C" NOT NULL,
     hash      bytea NOT NULL,
     PRIMARY KEY (member_id, hash)
@@ -45,7 +45,7 @@ CREATE TABLE guerdon.touch (
     PRIMARY KEY (visitor, occurred_at, shard, seq)
 );
 
-CREATE TABLE guerdon.waiting_referral (           -- signups whose code or referrer nobody has yet
+CREATE TABLE guerdon.waiting_referral (           -- signups whose code or referrer does not exist yet
     shard       smallint NOT NULL,
     referee_id  text COLLATE "C" NOT NULL,
     event_id    text COLLATE "C" NOT NULL,
@@ -71,7 +71,7 @@ CREATE TABLE guerdon.attribution (                -- every decision, by the sour
 );
 CREATE INDEX attribution_referrer ON guerdon.attribution (referrer_id, occurred_at) WHERE status = 'attributed';
 
-CREATE TABLE guerdon.forwarded (                  -- what one shard tells another, until that takes it in
+CREATE TABLE guerdon.forwarded (                  -- events from one shard to another, until that takes them in
     to_shard    smallint NOT NULL,
     from_shard  smallint NOT NULL,
     from_seq    bigint NOT NULL,

@@ -1,4 +1,4 @@
-"""Make room for contests: what members have reached, and which periods are closed."""
+"""Make room for contests: the scores of members, and the closings of periods."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0007"
 CONTESTS = """
 ALTER TYPE guerdon.source_kind ADD VALUE IF NOT EXISTS 'contest';
 
-CREATE TABLE guerdon.contest_score (              -- what a member has reached in a period that is not closed
+CREATE TABLE guerdon.contest_score (              -- a member's score in a period that is not closed
     generation integer NOT NULL,
     contest    text COLLATE "C" NOT NULL,
     period     bigint NOT NULL,
@@ -22,7 +22,7 @@ CREATE TABLE guerdon.contest_score (              -- what a member has reached i
 ) WITH (fillfactor = 70);
 GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.contest_score TO guerdon_writer;
 
-CREATE TABLE guerdon.contest_closing (            -- at which source event of each shard a period was closed
+CREATE TABLE guerdon.contest_closing (            -- the source event of each shard that closed a period
     contest text COLLATE "C" NOT NULL,
     period  bigint NOT NULL,
     shard   smallint NOT NULL,

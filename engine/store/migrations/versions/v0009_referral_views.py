@@ -10,7 +10,7 @@ down_revision = "0008"
 TABLES = """
 ALTER TABLE guerdon.programme_version ADD COLUMN timezone text NOT NULL DEFAULT 'UTC';   -- of the days of leaderboards
 
-CREATE TABLE guerdon.referral_change (            -- what the log says of referrals, each line of it
+CREATE TABLE guerdon.referral_change (            -- the reward events about referrals
     build       integer  NOT NULL,
     shard       smallint NOT NULL,
     pos         bigint   NOT NULL,
@@ -26,7 +26,7 @@ CREATE TABLE guerdon.referral_change (            -- what the log says of referr
 CREATE INDEX referral_change_member ON guerdon.referral_change (build, member_id, type);
 CREATE INDEX referral_change_item ON guerdon.referral_change (build, item, type);
 
-CREATE TABLE guerdon.referrer_earning (           -- what referrals have paid their referrer, less what was reversed
+CREATE TABLE guerdon.referrer_earning (           -- rewards to referrers for referrals, less reversals
     build     integer  NOT NULL,
     shard     smallint NOT NULL,
     member_id text COLLATE "C" NOT NULL,

@@ -1,4 +1,4 @@
-"""Name the source event by which a promotion adjusts what members have."""
+"""Add the kind of source event with which a promotion adjusts members' balances."""
 
 from __future__ import annotations
 

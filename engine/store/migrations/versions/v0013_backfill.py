@@ -1,4 +1,4 @@
-"""Keep which metrics of a version were counted from the first event on, though it was activated later."""
+"""Keep the metrics that a version has counted from the first event on, before its own activation."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ down_revision = "0012"
 
 
 def upgrade() -> None:
-    """Add the column; no version before had any."""
+    """Add the column; earlier versions have no such metrics."""
     op.execute("ALTER TABLE guerdon.programme_version ADD COLUMN backfilled text[] NOT NULL DEFAULT '{}'")

@@ -1,4 +1,4 @@
-"""Let quarantine name any step in which an event failed, and let single offsets pass by an operator's decision."""
+"""Let a quarantined record name any step that failed, and let an operator pass single offsets."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ revision = "0014"
 down_revision = "0013"
 
 SAFETY_NET = """
-ALTER TABLE guerdon.quarantine DROP CONSTRAINT quarantine_stage_check;  -- a step of the live transaction has its name
+ALTER TABLE guerdon.quarantine DROP CONSTRAINT quarantine_stage_check;  -- every step of the live transaction is a stage
 
-ALTER TABLE guerdon.consumer_offset ADD COLUMN passing bigint[];        -- offsets not reached yet that are to be passed
+ALTER TABLE guerdon.consumer_offset ADD COLUMN passing bigint[];        -- offsets ahead that are to be passed
 
-CREATE TABLE guerdon.consumer_pass (              -- an operator's decision to let one record pass that stops everything
+CREATE TABLE guerdon.consumer_pass (              -- an operator's decision to pass one record that stops all
     topic text NOT NULL, partition integer NOT NULL, offset_ bigint NOT NULL,
     why   text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (topic, partition, offset_)
@@ -22,5 +22,5 @@ GRANT SELECT, INSERT ON guerdon.consumer_pass TO guerdon_writer;
 
 
 def upgrade() -> None:
-    """Add them; nothing was let pass before."""
+    """Add the column and the table; no offset was passed before."""
     op.execute(SAFETY_NET)

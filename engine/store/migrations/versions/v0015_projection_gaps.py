@@ -1,16 +1,16 @@
-"""Keep what a projection could not fold, and keep texts of any length out of indexes."""
+"""Keep the gaps of projections, keep long texts out of indexes, and find the newest version of a hot row at once."""
 
 from __future__ import annotations
 
 from alembic import op
 
-from engine.store.migrations import tier_as_of
+from engine.store.migrations.sql_files import functions_in
 
 revision = "0015"
 down_revision = "0014"
 
 GAPS = """
-CREATE TABLE guerdon.projection_gap (             -- what of one source event a build does not have of one member
+CREATE TABLE guerdon.projection_gap (             -- a member's part of a source event that a build lacks
     build     integer  NOT NULL,
     shard     smallint NOT NULL,
     first_pos bigint   NOT NULL,
@@ -21,14 +21,14 @@ CREATE TABLE guerdon.projection_gap (             -- what of one source event a 
     noted_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (build, shard, first_pos)
 );
-CREATE TABLE guerdon.projection_streak (          -- how much was set aside since something of the build was folded
+CREATE TABLE guerdon.projection_streak (          -- the number of gaps since the last successful fold
     build    integer NOT NULL PRIMARY KEY,
     in_a_row integer NOT NULL
 );
 GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.projection_gap, guerdon.projection_streak TO guerdon_writer;
 """
 
-# Only these two name a member, and they are looked up by it; what a rejected signup asked for may be any text.
+# Only in these two types does the item name a member, by whom rows are looked up; a rejected signup names any text.
 INDEX = """
 DROP INDEX guerdon.referral_change_item;
 CREATE INDEX referral_change_item ON guerdon.referral_change (build, left(item, 200), type)
@@ -67,7 +67,7 @@ LEFT JOIN LATERAL (
 WHERE a.type = 'referral.rejected' OR (a.type = 'referral.attributed' AND a.reason IS DISTINCT FROM 'released');
 """
 
-# The sums are `numeric` as they are added up, and stay so (decision 0009): any number of the largest awards has one.
+# Sums of numeric columns stay numeric (decision 0009), so that any number of the largest awards has a sum.
 SUMS = """
 DROP VIEW reward.referrer;
 CREATE VIEW reward.referrer AS
@@ -125,13 +125,11 @@ FROM summed WHERE value > 0;
 GRANT SELECT ON reward.referrer, reward.referral_funnel, reward.leaderboard TO guerdon_writer, guerdon_analyst;
 """
 
-# What tiers were is told with sums of any size, too; a database that is migrated from before has the older functions.
-TIERS = tuple(
-    part.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION") for part in (tier_as_of.NUMBER, tier_as_of.REVIEW)
-)
+# Past tiers are told with sums of any size, too. A database that an earlier release migrated has older functions.
+TIERS = ("v0011_tier_number", "v0011_tier_review")
 
-# What changes with every batch is found by what grows with it: the newest version, or one that is known, at once, and
-# not behind all those that a reader's old snapshot keeps (decision 0023). Nobody ever changes what is locked.
+# The keys of hot rows end with a number that grows, so that the newest version is found before all the old ones that a
+# reader's snapshot keeps (decision 0023). Locks lie on rows of their own, which nobody ever changes.
 NEWEST_FIRST = """
 CREATE TABLE guerdon.shard_lock (shard smallint NOT NULL PRIMARY KEY);
 INSERT INTO guerdon.shard_lock (shard) SELECT shard FROM guerdon.shard_head;
@@ -159,6 +157,6 @@ WHERE b.status = 'live';
 
 
 def upgrade() -> None:
-    """Add tables; make anew an index, views that read by it or add up, functions of tiers, and keys of hot tables."""
-    for part in (GAPS, INDEX, REFERRAL, SUMS, *TIERS, NEWEST_FIRST):
+    """Add tables, and replace an index with its views, views with sums, functions of tiers, and keys of hot tables."""
+    for part in (GAPS, INDEX, REFERRAL, SUMS, *map(functions_in, TIERS), NEWEST_FIRST):
         op.execute(part)

@@ -1,4 +1,4 @@
-"""Keep which record was taken last of each partition, and which cluster and topics the database reads."""
+"""Keep the last record taken from each partition, and the cluster and topics that the database reads."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ down_revision = "0015"
 
 LAST = """
 ALTER TABLE guerdon.consumer_offset
-    ADD COLUMN last_offset  bigint,               -- of the last message taken; null: none since this was kept
-    ADD COLUMN leader_epoch integer,              -- under which the broker's log got it; null: the broker does not say
+    ADD COLUMN last_offset  bigint,               -- of the last message; NULL: none since this migration
+    ADD COLUMN leader_epoch integer,              -- of that message in the broker's log; NULL: not said
     ADD COLUMN last_digest  bytea                 -- the first 16 bytes of its value's SHA-256
 """
 
 PLACES = """
-CREATE TABLE guerdon.kafka_place (                -- the newest row is where this database reads
+CREATE TABLE guerdon.kafka_place (                -- the newest row is the place where this database reads
     place        integer NOT NULL GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     topic_prefix text    NOT NULL,
     cluster_id   text    NOT NULL,
-    why          text,                            -- null: the first one, of which nobody was asked
+    why          text,                            -- NULL: the first place, which needs no reason
     at           timestamptz NOT NULL DEFAULT clock_timestamp()
 )
 """
 
 
 def upgrade() -> None:
-    """Add the columns and the table; what was taken before is known from the next batch on."""
+    """Add the columns and the table; they are filled from the next batch on."""
     op.execute(LAST)
     op.execute(PLACES)
     op.execute("CREATE UNIQUE INDEX kafka_place_first ON guerdon.kafka_place ((why IS NULL)) WHERE why IS NULL")

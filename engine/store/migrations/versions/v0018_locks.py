@@ -1,4 +1,4 @@
-"""Let only those who may write hold evaluation still: locks on tables, where any role could take advisory ones."""
+"""Replace advisory locks, which any role could take, by locks on tables, which need the right to write."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ revision = "0018"
 down_revision = "0017"
 
 LOCKS = """
--- no rows: they are there to be locked, which needs the right to write to them
-CREATE TABLE guerdon.evaluating ();               -- ROW SHARE: whoever evaluates; EXCLUSIVE: nobody does meanwhile
-CREATE TABLE guerdon.deciding_claims ();          -- EXCLUSIVE: whoever decides a claim, one at a time
+-- these tables stay empty: they are only locked, which needs the right to write to them
+CREATE TABLE guerdon.evaluating ();               -- ROW SHARE: to evaluate; EXCLUSIVE: to keep others from it
+CREATE TABLE guerdon.deciding_claims ();          -- EXCLUSIVE: to decide a claim, one at a time
 GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.evaluating, guerdon.deciding_claims TO guerdon_writer;
 """
 

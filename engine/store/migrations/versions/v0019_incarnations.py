@@ -1,4 +1,4 @@
-"""Tell followers of the reward events when the log went back, or when their topic was made anew."""
+"""Let followers of the reward events know when the log went back, or when the topic was created again."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ revision = "0019"
 down_revision = "0018"
 
 INCARNATIONS = """
-CREATE TABLE guerdon.incarnation (                -- of the topic of reward events; the greatest is the one in force
+CREATE TABLE guerdon.incarnation (                -- of the topic of reward events; the greatest is in force
     incarnation text COLLATE "C" NOT NULL PRIMARY KEY,
-    system_id   text,                             -- PostgreSQL's own name of the cluster; NULL: not to be had
-    timeline    text,                             -- the same, of its timeline
-    of_generation integer   NOT NULL,             -- which one was live when it began
+    system_id   text,                             -- PostgreSQL's name of the cluster; NULL: not told
+    timeline    text,                             -- PostgreSQL's name of its timeline; NULL: not told
+    of_generation integer   NOT NULL,             -- the live one at its beginning
     topic       text        NOT NULL,
-    topic_id    text,                             -- what the brokers call this making of the topic
+    topic_id    text,                             -- the id that the brokers gave this topic
     why         text        NOT NULL,
     begun_by    text        NOT NULL,
     begun_at    timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 GRANT SELECT, INSERT ON guerdon.incarnation TO guerdon_writer;
--- under which incarnation the topic was told where this shard's part of it begins; '': under none
+-- the incarnation whose beginning the topic has for this shard; '': none
 ALTER TABLE guerdon.publication_cursor ADD COLUMN begun text COLLATE "C" NOT NULL DEFAULT '';
 """
 
 
 def upgrade() -> None:
-    """Make the table; the first worker writes the first incarnation, and no follower has to begin anew for it."""
+    """Make the table; the first worker writes the first incarnation, and followers go on as before."""
     op.execute(INCARNATIONS)

@@ -1,4 +1,4 @@
-"""Remember by which meaning each generation was begun, and at which instant each version was activated in it."""
+"""Remember the engine's meaning at each generation's beginning, and the instant of each activation."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ALTER TABLE guerdon.generation ADD COLUMN meaning integer NOT NULL DEFAULT 1;  -
 
 ACTIVATIONS = """
 ALTER TABLE guerdon.generation_schedule
-    ADD COLUMN at timestamptz NOT NULL DEFAULT to_timestamp(0);  -- what was due by then, the version before performs
+    ADD COLUMN at timestamptz NOT NULL DEFAULT to_timestamp(0);  -- the version before performs what was due by then
 """
 
 
 def upgrade() -> None:
-    """Call what there is meaning 1; a live generation that knows no member is given the release's own by `migrate`.
+    """Give present generations meaning 1; `migrate` gives a live generation without members the release's own.
 
-    Schedules that there are belong to generations of that meaning, and only tell which version judged what.
+    Present schedules need no instants: in generations of meaning 1 they only say which version judged an event.
     """
     op.execute(MEANINGS)
     op.execute(ACTIVATIONS)

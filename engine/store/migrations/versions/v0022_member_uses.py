@@ -1,8 +1,10 @@
-"""Let the uses of limits in ended periods lie in rows of their own, for every generation, beside its ledgers."""
+"""Keep the uses of limits in ended periods in rows of their own, for every generation."""
 
 from __future__ import annotations
 
 from alembic import op
+
+from engine.store.migrations.sql_files import functions_in
 
 revision = "0022"
 down_revision = "0021"
@@ -12,55 +14,19 @@ CREATE TABLE guerdon.member_use (
     shard     smallint NOT NULL,
     member_id text COLLATE "C" NOT NULL,
     page      integer  NOT NULL,
-    ended_at  timestamptz NOT NULL,               -- by then the period of every use of the page has ended
+    ended_at  timestamptz NOT NULL,               -- when the last period of the page ended
     body      bytea    NOT NULL,
     PRIMARY KEY (shard, member_id, page)
 );
 GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.member_use TO guerdon_writer;
-
-CREATE FUNCTION guerdon.create_uses(number integer) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE format('CREATE TABLE guerdon.member_use_g%s (LIKE guerdon.member_use INCLUDING ALL)', number);
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.member_use_g%s TO guerdon_writer', number);
-END $$;
-REVOKE EXECUTE ON FUNCTION guerdon.create_uses FROM PUBLIC;
-
-SELECT guerdon.create_uses(generation) FROM guerdon.generation WHERE status <> 'live';
 """
 
-# as in 0010, with one table more
-EXCHANGED = """
-CREATE OR REPLACE FUNCTION guerdon.switch_generation(new_live integer) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE old_live integer := (SELECT generation FROM guerdon.generation WHERE status = 'live');
-        kept text;
-BEGIN
-    -- a reader of `reward.member_tier` locks all partitions, the lowest number first: whoever goes the other way meets
-    -- them crosswise, and PostgreSQL ends one of the two
-    EXECUTE format('LOCK TABLE guerdon.%I, guerdon.%I IN ACCESS EXCLUSIVE MODE',
-                   CASE WHEN old_live < new_live THEN 'member_state' ELSE format('member_state_g%s', new_live) END,
-                   CASE WHEN old_live < new_live THEN format('member_state_g%s', new_live) ELSE 'member_state' END);
-    FOREACH kept IN ARRAY ARRAY['member_state', 'member_ledger', 'member_use', 'stock', 'budget'] LOOP
-        EXECUTE format('ALTER TABLE guerdon.%I RENAME TO %I', kept, format('%s_g%s', kept, old_live));
-        EXECUTE format('ALTER TABLE guerdon.%I RENAME TO %I', format('%s_g%s', kept, new_live), kept);
-    END LOOP;
-    UPDATE guerdon.generation_head h SET ticked_at = s.ticked_at
-    FROM guerdon.shard_head s WHERE h.generation = old_live AND h.shard = s.shard;
-    UPDATE guerdon.generation SET status = 'retired' WHERE generation = old_live;
-    UPDATE guerdon.generation SET status = 'live', base = NULL WHERE generation = new_live;
-    INSERT INTO guerdon.generation_switch (previous, generation) VALUES (old_live, new_live);
-END $$;
-
-CREATE OR REPLACE FUNCTION guerdon.drop_states(number integer) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE kept text;
-BEGIN
-    FOREACH kept IN ARRAY ARRAY['member_state', 'member_ledger', 'member_use', 'stock', 'budget'] LOOP
-        EXECUTE format('DROP TABLE IF EXISTS guerdon.%I', format('%s_g%s', kept, number));
-    END LOOP;
-END $$;
-"""
+OF_SHADOWS = "SELECT guerdon.create_uses(generation) FROM guerdon.generation WHERE status <> 'live'"
 
 
 def upgrade() -> None:
-    """Make the table, those of generations that are not live, and let promotion and discarding know of them."""
+    """Make the table for every generation, and let promotion and discarding know of it."""
     op.execute(USES)
-    op.execute(EXCHANGED)
+    op.execute(functions_in("v0022_create_uses"))
+    op.execute(OF_SHADOWS)
+    op.execute(functions_in("v0022_generations"))

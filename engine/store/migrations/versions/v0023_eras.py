@@ -1,4 +1,4 @@
-"""Find the newest version of a row at once also where a member, a partition or a shard has few events a batch."""
+"""Find the newest version of a row at once in tables of members, partitions and shards as well."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from alembic import op
 revision = "0023"
 down_revision = "0022"
 
-# Each row counts its changes, and every 16th begins an era of the row, with which the key ends: whoever looks from the
+# Each row counts its changes, and every 16th change begins an era of the row, which ends the key. A look-up from the
 # newest era on walks past 16 versions at most, however many a reader's old snapshot keeps, and 15 changes of 16 touch
 # no index (decision 0023).
 COUNTED = """
@@ -26,7 +26,7 @@ KEYS = {
 }
 KEY = "ALTER TABLE guerdon.{table} DROP CONSTRAINT {table}_pkey, ADD PRIMARY KEY ({key}, era)"
 
-# Of these tables every generation has its own, whose constraint may be called by another generation's number.
+# Every generation has these tables, and a promotion may have left their constraints with another generation's number.
 OF_GENERATIONS = """
 DO $$
 DECLARE made record;
@@ -38,7 +38,7 @@ BEGIN
           AS k (of, key) ON t.relname ~ ('^' || k.of || '(_g[0-9]+)?$')
         WHERE c.contype = 'p'
     LOOP
-        IF made.counts THEN  -- a table of states has counted since their parent does
+        IF made.counts THEN  -- tables of states have the columns of their parent
             EXECUTE format('ALTER TABLE %s ADD COLUMN changes bigint NOT NULL DEFAULT 0', made.conrelid::regclass);
             EXECUTE format('ALTER TABLE %s ADD COLUMN era bigint NOT NULL GENERATED ALWAYS AS (changes / 16) STORED',
                            made.conrelid::regclass);
@@ -50,7 +50,7 @@ END $$;
 """
 
 LOCKS = """
-CREATE TABLE guerdon.use_lock (                   -- is locked by who changes a budget or stock, and never changed
+CREATE TABLE guerdon.use_lock (                   -- locked to change a budget or stock; never changed itself
     of     text NOT NULL,                         -- the table
     name   text COLLATE "C" NOT NULL,
     period bigint NOT NULL,
@@ -59,7 +59,7 @@ CREATE TABLE guerdon.use_lock (                   -- is locked by who changes a 
 GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.use_lock TO guerdon_writer;
 """
 
-# Few rows, which change with every batch or round: what grows in them by itself ends their key.
+# Few rows, which change with every batch or round: their key ends with a number that grows anyway.
 GROWING = """
 ALTER TABLE guerdon.consumer_offset
     DROP CONSTRAINT consumer_offset_pkey, ADD PRIMARY KEY (topic, partition, next_offset);
@@ -69,7 +69,7 @@ ALTER TABLE guerdon.publication_cursor
 
 
 def upgrade() -> None:
-    """Let rows count their changes, and make keys anew: all rows of states and balances are written once more."""
+    """Let rows count their changes, and replace keys; this writes all rows of states and balances again."""
     for table in ("generation_state", *KEYS):
         op.execute(COUNTED.format(table=table))
     for table, key in KEYS.items():

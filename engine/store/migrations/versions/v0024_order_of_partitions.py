@@ -1,4 +1,4 @@
-"""Tell how far each partition looks ahead, so that workers keep together, and why a referral was voided."""
+"""Keep how far each partition looks ahead, so that workers keep together, and show why a referral was voided."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ down_revision = "0023"
 
 OFFSETS = """
 ALTER TABLE guerdon.consumer_offset
-    ADD COLUMN ahead_at  timestamptz,                     -- the record at next_offset is not before; NULL: not known
-    ADD COLUMN is_silent boolean NOT NULL DEFAULT false;  -- who reads it waits in vain for what is there
+    ADD COLUMN ahead_at  timestamptz,                     -- no record from next_offset on is earlier; NULL: unknown
+    ADD COLUMN is_silent boolean NOT NULL DEFAULT false;  -- its reader waits in vain for records
 """
 
 REFERRAL = """
@@ -45,6 +45,6 @@ WHERE a.type = 'referral.rejected' OR (a.type = 'referral.attributed' AND a.reas
 
 
 def upgrade() -> None:
-    """Add the columns, of which nothing is known yet, and the reason of a void to the view."""
+    """Add the columns, empty, and the reason of a void to the view."""
     op.execute(OFFSETS)
     op.execute(REFERRAL)

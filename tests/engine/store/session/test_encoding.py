@@ -43,10 +43,12 @@ def test_whatever_else_names_an_encoding_a_session_says_utf8(
         administer(url, f"ALTER DATABASE {url.rsplit('/', 1)[1]} SET client_encoding = 'LATIN1'")
     else:
         url += "?client_encoding=LATIN1"
+
     migrate(url)
     activate(url, PROGRAMME)
     commit(url, Batch([admitted(purchase(1, NAME))]))
     finish(url, threading.Event())
+
     with transaction(url) as cursor:
         cursor.execute("SHOW client_encoding")
         assert cursor.fetchall() == [("UTF8",)]

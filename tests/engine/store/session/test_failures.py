@@ -13,7 +13,7 @@ from engine.live import load, transaction
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.programmes import load_judge
-from engine.store.session.failures import is_data, passes, told
+from engine.store.session.failures import error_line, is_data, passes
 from operations.intake import quarantine
 from operations.verify.checks import verify
 from schemas.errors import CannotGoOn, InputError
@@ -73,6 +73,7 @@ def test_every_other_class_sets_nothing_aside_and_moves_no_offset(
     monkeypatch.setattr(transaction, "ATTEMPTS_MAX", 2)
     events = [purchase(n, f"m{n}") for n in range(4)]
     batch = Topic(database_url).batch(events)
+
     with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
         for code in (*PASSES, *ENDS):
             raise_for(database_url, "e1", code)
@@ -81,6 +82,7 @@ def test_every_other_class_sets_nothing_aside_and_moves_no_offset(
             assert caught.value.pgcode == code
             assert passes(caught.value) == (code in PASSES), code
             assert not is_data(caught.value)
+
         assert quarantine.listed(database_url) == []
         raise_for(database_url, "e1", None)
         assert worker.commit(batch).accepted == 4
@@ -91,14 +93,19 @@ def test_a_writer_waits_for_what_passes_and_ends_with_a_sentence_for_what_does_n
     stop = threading.Event()
     with closing(Writer(database_url, SCHEMAS.lookup, stop)) as writer:
         batch = Topic(database_url).batch([purchase(1)])
+
+        # a full disk: the writer waits until it is stopped
         raise_for(database_url, "e1", "53100")
         writing = writer.begin(batch)
         stop.set()
         with pytest.raises(Stopped):
             writing.result(30)
+
+        # a missing right: the writer ends
         raise_for(database_url, "e1", "42501")
         with pytest.raises(CannotGoOn, match=r"SQLSTATE 42501, InsufficientPrivilege: refused.* nothing was set aside"):
             writer.begin(batch).result(30)
+
         raise_for(database_url, "e1", None)
         assert writer.begin(batch).result(30).accepted == 1
     assert quarantine.listed(database_url) == []
@@ -129,7 +136,7 @@ def test_too_little_memory_is_no_events_fault(database_url: str, monkeypatch: py
 def test_a_connection_lost_while_an_event_is_judged_holds_nobody(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a judgement asks of PostgreSQL may fail for PostgreSQL's reasons: that says nothing about the event."""
+    """A question to PostgreSQL during judging may fail for PostgreSQL's reasons, which say nothing about the event."""
     activate(database_url)
     lost = [psycopg2.OperationalError("server closed the connection unexpectedly")]
 
@@ -174,4 +181,4 @@ def test_errors_without_a_sqlstate_are_told_apart_by_their_class(
 
 
 def test_what_is_told_of_an_error_is_one_line_that_postgresql_can_hold() -> None:
-    assert told(ValueError("a\0b\nc  \ud800")) == "ValueError: a␀b c \\ud800"
+    assert error_line(ValueError("a\0b\nc  \ud800")) == "ValueError: a␀b c \\ud800"

@@ -1,4 +1,4 @@
-"""A PostgreSQL that falls silent without a word holds workers up for seconds, and them alone that must wait."""
+"""A PostgreSQL that falls silent without a word holds workers up for seconds only."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ AWAY_S = 4.0
 
 @contextlib.contextmanager
 def workers(settings: Settings, count: int, url: str, folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run `guerdon run` so many times, with PostgreSQL at `url`; none outlives the block."""
+    """Run `count` workers with PostgreSQL at `url`; none outlives the block."""
     named = {
         "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "GUERDON_DATABASE_URL": url,
@@ -51,15 +51,16 @@ def workers(settings: Settings, count: int, url: str, folder: Path) -> Iterator[
         "KAFKA__SESSION_TIMEOUT_MS": "6000",
         "KAFKA__HEARTBEAT_INTERVAL_MS": "1000",
     }
+
     with (folder / "workers.log").open("ab") as log, contextlib.ExitStack() as ends:
-        found = []
+        running = []
         for _ in range(count):
             words = [sys.executable, "-c", "from cli.main import run; run()", "run", "--clock", "wall"]
             worker = subprocess.Popen(words, env=os.environ | named, stdout=log, stderr=log)
             ends.callback(worker.wait)
             ends.callback(worker.kill)
-            found.append(worker)
-        yield found
+            running.append(worker)
+        yield running
 
 
 def pass_time(seconds: float) -> None:
@@ -68,7 +69,7 @@ def pass_time(seconds: float) -> None:
 
 
 def leaves(worker: subprocess.Popen[bytes]) -> None:
-    """Tell a worker to leave, and hold it to its word."""
+    """Ask a worker to end, and check that it does in time."""
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(LEAVE_S) in {0, 3, -signal.SIGTERM}
 
@@ -89,18 +90,23 @@ def test_what_a_proxy_has_lost_is_not_waited_for(settings: Settings, tmp_path: P
     ):
         publish(settings, first)
         eventually(lambda: taken(settings) == len(first), "the first events")
+
+        # lost for some seconds: workers connect again
         proxy.lose()
         publish(settings, second)
         proxy.wait_lost(HEALED_S)
         pass_time(AWAY_S)
         proxy.losing = False
         took_s = eventually(lambda: taken(settings) == len(first) + len(second), "the end of the lag", HEALED_S)
+
+        # lost while a worker ends
         proxy.lose()
         publish(settings, third)
         proxy.wait_lost(HEALED_S)
         leaves(running[0])
         proxy.losing = False
         eventually(lambda: taken(settings) == len(messages), "the end of the lag", HEALED_S)
+
     assert took_s < HEALED_S
     fold_the_last_tick(settings)
     assert_whole(settings, messages)
@@ -118,7 +124,7 @@ class Host:
         self.cluster = Cluster(clusters.oldest_programs(), place, 5432, f"{self._net}.2", within)
 
     def connect(self) -> None:
-        """Lay the network out on this side, which stays whatever becomes of the host."""
+        """Lay the network out on this side, which outlives the host."""
         _ip("link", "add", self._bridge, "type", "bridge")
         _ip("addr", "add", f"{self._net}.1/24", "dev", self._bridge)
         _ip("link", "set", self._bridge, "up")
@@ -163,18 +169,20 @@ def host() -> Iterator[Host]:
     program("setpriv", "util-linux")
     if not is_root():
         missing("a network namespace (root alone may make one)", "iproute2, run as root")
+
     with clusters.folder() as place:
-        found = Host(place)
+        machine = Host(place)
         try:
-            found.connect()
+            machine.connect()
         except subprocess.CalledProcessError as refused:
             missing(f"a network namespace ({refused.stderr.decode().strip()})", "iproute2, run as root")
+
         try:
-            found.cluster.initialise()
-            found.begin()
-            yield found
+            machine.cluster.initialise()
+            machine.begin()
+            yield machine
         finally:
-            found.remove()
+            machine.remove()
 
 
 def test_a_host_that_dies_without_a_word_and_comes_back_is_found_again(
@@ -186,9 +194,12 @@ def test_a_host_that_dies_without_a_word_and_comes_back_is_found_again(
     make_topics(own, 2)
     activate(own.database_url, PROGRAMME_OF_LEDGER)
     messages, (first, second, third) = loads()
+
     with workers(own, 2, own.database_url, tmp_path) as running:
         publish(own, first)
         eventually(lambda: taken(own) == len(first), "the first events")
+
+        # the host falls silent, dies, and comes back after some seconds
         host.stop_answering()
         publish(own, second)
         pass_time(1.5)
@@ -197,8 +208,10 @@ def test_a_host_that_dies_without_a_word_and_comes_back_is_found_again(
         pass_time(AWAY_S)
         host.begin()
         took_s = eventually(lambda: taken(own) == len(first) + len(second), "the end of the lag", HEALED_S)
+
         publish(own, third)
         eventually(lambda: taken(own) == len(messages), "the end of the lag", HEALED_S)
+
     assert took_s < HEALED_S
     fold_the_last_tick(own)
     assert_whole(own, messages)

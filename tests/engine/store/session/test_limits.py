@@ -1,4 +1,4 @@
-"""Time limits that are too tight are named, and a batch that one of them ends is taken smaller."""
+"""Time limits that are too tight are named, and a batch that a limit ends is taken in smaller parts."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def test_a_limit_is_known_by_its_error_or_by_the_time_it_took(
 def _wait_ended(url: str, pid: int) -> None:
     with closing(psycopg2.connect(url)) as looking, looking.cursor() as cursor:
         looking.autocommit = True
-        found: tuple[object, ...] | None = ()
-        while found is not None:
+        session: tuple[object, ...] | None = ()
+        while session is not None:
             cursor.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (pid,))
-            found = cursor.fetchone()
+            session = cursor.fetchone()
 
 
 @pytest.mark.postgres

@@ -35,23 +35,24 @@ DEADLINE_S = 30.0
 
 @contextlib.contextmanager
 def pgbouncer(database_url: str, mode: str, size: int, more: str = "") -> Iterator[str]:
-    """Run PgBouncer before the database, and yield the URL by which it is reached."""
-    found, port, name = parse_dsn(database_url), processes.free_port(), f"pooled_{mode}_{size}"
+    """Run PgBouncer before the database, and yield its URL."""
+    server_dsn, port, name = parse_dsn(database_url), processes.free_port(), f"pooled_{mode}_{size}"
     with clusters.folder() as place:
-        (place / "users").write_text(f'"{found["user"]}" "{found["password"]}"\n')
+        (place / "users").write_text(f'"{server_dsn["user"]}" "{server_dsn["password"]}"\n')
         (place / "ini").write_text(
-            f"[databases]\n{name} = host={found['host']} port={found['port']} dbname={found['dbname']}\n"
+            f"[databases]\n{name} = host={server_dsn['host']} port={server_dsn['port']} dbname={server_dsn['dbname']}\n"
             f"[pgbouncer]\nlisten_addr = {processes.HOST}\nlisten_port = {port}\nunix_socket_dir =\n"
             f"auth_type = plain\nauth_file = {place / 'users'}\n"
             f"pool_mode = {mode}\ndefault_pool_size = {size}\n{more}\n"
         )
         for each in (place / "users", place / "ini"):
             each.chmod(0o644)
+
         server = subprocess.Popen(
             [program("pgbouncer", "pgbouncer"), str(place / "ini")],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=place, **processes.run_as(clusters.user()),
         )  # fmt: skip
-        url = f"postgresql://{found['user']}:{found['password']}@{processes.HOST}:{port}/{name}"
+        url = f"postgresql://{server_dsn['user']}:{server_dsn['password']}@{processes.HOST}:{port}/{name}"
         try:
             _await(url, server)
             yield url

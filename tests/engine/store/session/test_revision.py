@@ -29,16 +29,16 @@ def test_the_newest_revision_is_that_of_the_migrations() -> None:
 
 @pytest.mark.postgres
 @pytest.mark.parametrize(
-    ("found", "why"),
+    ("present", "why"),
     [
         ("0012", r"at revision 0012 and this release works with \d{4}: end the workers .* run `guerdon init`"),
         ("9999", r"at revision 9999, which is newer than this release \(\d{4}\): use the release that migrated it"),
         ("0009", r"at revision 0009 and this release .* run `guerdon init`"),
     ],
 )
-def test_a_database_of_another_release_is_refused(found: str, why: str, database_url: str) -> None:
+def test_a_database_of_another_release_is_refused(present: str, why: str, database_url: str) -> None:
     connect(database_url).close()
-    administer(database_url, f"UPDATE guerdon.alembic_version SET version_num = '{found}'")  # noqa: S608  digits
+    administer(database_url, f"UPDATE guerdon.alembic_version SET version_num = '{present}'")
     with pytest.raises(InputError, match=why):
         connect(database_url)
     with pytest.raises(InputError, match=why), transaction(database_url):
@@ -57,12 +57,14 @@ def test_a_database_without_tables_names_init(empty_database_url: str) -> None:
 
 
 @pytest.mark.kafka
-def test_a_worker_whose_database_was_migrated_under_it_ends_when_it_connects_anew(settings: Settings) -> None:
+def test_a_worker_whose_database_was_migrated_under_it_ends_when_it_connects_again(settings: Settings) -> None:
     make_topics(settings, 1)
     activate(settings.database_url, PROGRAMME)
     worker = Worker(settings, CommittedSchemas())
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(worker.run)
+
+        # a newer release migrates the database and ends the worker's sessions
         try:
             administer(settings.database_url, "UPDATE guerdon.alembic_version SET version_num = '9999'")
             administer(

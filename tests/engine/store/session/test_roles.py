@@ -77,7 +77,7 @@ def follow(server: Server, url: str) -> None:
 
 
 def test_owners_of_every_right_get_along_on_one_server(server: Server) -> None:
-    follow(server, server.owner("first"))  # a DBA has to make the roles, and is told how
+    follow(server, server.owner("first"))  # a DBA has to make the roles, and the sentence says how
     server.run("DROP DATABASE of_first", "DROP ROLE guerdon_writer, guerdon_analyst")
     works(server.owner("managed", "CREATEROLE"))  # a fresh server: 16 and later give the maker no right to act as it
     follow(server, server.owner("second", "CREATEROLE"))  # the roles are there, and they are the first one's
@@ -122,7 +122,7 @@ def test_another_owners_tables_are_a_sentence(migrated: str) -> None:
     administer(migrated, "UPDATE guerdon.alembic_version SET version_num = '0012'")
     with pytest.raises(InputError, match="run `guerdon init` as the owner of the database and of Guerdon's tables"):
         migrate(migrated.replace("boss:", "guest:"))
-    administer(migrated, f"UPDATE guerdon.alembic_version SET version_num = '{newest()}'")  # noqa: S608  digits
+    administer(migrated, f"UPDATE guerdon.alembic_version SET version_num = '{newest()}'")
 
 
 def test_init_takes_a_url_with_two_hosts(server: Server, migrated: str) -> None:

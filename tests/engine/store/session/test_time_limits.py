@@ -1,4 +1,4 @@
-"""No wait for PostgreSQL is without an end: limits that nobody has to set, and answers that were lost on the way."""
+"""Every wait for PostgreSQL ends: by limits that nobody has to set, and where an answer was lost on the way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.live.transaction import LiveTransaction
 from engine.store.database import NO_LIMIT, connect, transaction
 from engine.store.session import connect as session
 from engine.store.session import watch
-from engine.store.session.asking import Asked
+from engine.store.session.asking import Inquiry
 from engine.store.session.connect import LIMITS, parameters
 from operations.setup import projections
 from projections import runner
@@ -106,6 +106,8 @@ def test_an_answer_that_was_lost_is_not_waited_for(what: str, proxy: LosingProxy
             cursor.execute("SELECT 1")
             proxy.lose()
             waiting = pool.submit(cursor.execute, "SELECT 2") if what == "statement" else pool.submit(connection.commit)
+
+        # the answer is lost for good, and yet the wait ends
         proxy.wait_lost(DEADLINE_S)
         proxy.losing = False
         with pytest.raises((psycopg2.OperationalError, psycopg2.InterfaceError)):
@@ -211,11 +213,11 @@ def test_a_statement_is_ended_at_the_host_that_has_it(database_url: str, monkeyp
     url = make_dsn(database_url, host=hosts[0], port=hosts[1])  # as if the first were away when we connected
     asked: list[dict[str, object]] = []
 
-    def ask(url: str, patience_s: float, **parameters: object) -> Asked:
+    def ask(url: str, patience_s: float, **parameters: object) -> Inquiry:
         asked.append(parameters)
-        return Asked(url, patience_s, **parameters)
+        return Inquiry(url, patience_s, **parameters)
 
-    monkeypatch.setattr(session, "Asked", ask)
+    monkeypatch.setattr(session, "Inquiry", ask)
     with closing(connect(url)) as connection:
         connection.cancel()
         assert connection.info.port == int(place["port"])

@@ -39,11 +39,13 @@ def test_the_oldest_version_does_everything_for_an_owner_who_is_no_superuser(old
     oldest.execute("CREATE ROLE keeper LOGIN CREATEROLE PASSWORD 'keeper'")
     oldest.execute("CREATE DATABASE rewards OWNER keeper")
     url = oldest.url("rewards", "keeper")
+
     assert migrate(url) == migrate(url)
     activate(url, WITH_EVERYTHING)
     work(url, events(150))
     finish(url, threading.Event())
     assert [finding for finding in verify(url) if finding["problem"]] == []
+
     repeated = replay(url, Request(cores=1))
     assert (repeated["shards_that_differ"], repeated["members_held"]) == (0, [])
     with transaction(url) as cursor:
@@ -58,14 +60,14 @@ def test_the_oldest_version_does_everything_for_an_owner_who_is_no_superuser(old
 
 def test_no_subquery_lacks_the_name_that_only_later_versions_do_without() -> None:
     nameless = []
-    for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+    for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*") if path.suffix in {".py", ".sql"}):
         text = path.read_text(encoding="utf-8")
-        for found in re.finditer(r"(?:FROM|JOIN|LATERAL)\s*\(\s*(?:SELECT|VALUES|WITH)\b", text):
-            opened = text.index("(", found.start())
-            depths = accumulate((letter == "(") - (letter == ")") for letter in text[opened:])
-            closed = opened + next(at for at, depth in enumerate(depths) if depth == 0)
-            if not re.match(r"\s*(?:AS\s+)?[a-z_]\w*", text[closed + 1 :]):
-                nameless.append(f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, opened) + 1}")
+        for subquery in re.finditer(r"(?:FROM|JOIN|LATERAL)\s*\(\s*(?:SELECT|VALUES|WITH)\b", text):
+            begin = text.index("(", subquery.start())
+            depths = accumulate((letter == "(") - (letter == ")") for letter in text[begin:])
+            end = begin + next(at for at, depth in enumerate(depths) if depth == 0)
+            if not re.match(r"\s*(?:AS\s+)?[a-z_]\w*", text[end + 1 :]):
+                nameless.append(f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, begin) + 1}")
     assert nameless == []
 
 

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.postgres
 
 SOON_S = 0.4
 LOCKS_OF_OLD = (0x6C69_7665, 0x636C_6169)
-"""By which an earlier release kept the live generation in its place, and claims apart."""
+"""Advisory locks of an earlier release, for the live generation and for claims."""
 
 MODES = (
     "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", "SHARE", "SHARE ROW EXCLUSIVE",
@@ -57,7 +57,7 @@ MODES = (
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tell waits after a moment, and as to a person: no log is set up."""
+    """Announce waits after a moment, on standard error: no log is set up."""
     structlog.reset_defaults()
     monkeypatch.setattr(voice, "FIRST_S", SOON_S)
     monkeypatch.setattr(watched, "AGAIN_S", 0.1)
@@ -65,7 +65,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def holding(database_url: str, statement: str) -> Iterator[tuple[psycopg2.extensions.connection, int]]:
-    """Yield a plain session of somebody else's, in whose transaction `statement` was executed, and its pid."""
+    """Yield another client's session with `statement` executed in an open transaction, and its pid."""
     with closing(psycopg2.connect(database_url, application_name="by hand")) as other, other.cursor() as cursor:
         cursor.execute(statement)
         yield other, other.get_backend_pid()
@@ -98,6 +98,7 @@ def test_who_may_not_write_can_hold_up_no_worker(grants: tuple[str, ...], databa
     activate(database_url, with_referrals())
     name = f"stranger_{database_url[-12:]}"
     with role(database_url, name, *grants) as url, closing(psycopg2.connect(url)) as other, other.cursor() as cursor:
+        # it may take advisory locks, but lock no table
         cursor.execute("SELECT pg_advisory_lock(%s), pg_advisory_lock(%s)", LOCKS_OF_OLD)
         other.commit()
         with transaction(database_url) as own:
@@ -111,6 +112,8 @@ def test_who_may_not_write_can_hold_up_no_worker(grants: tuple[str, ...], databa
                 with pytest.raises(InsufficientPrivilege):
                     cursor.execute(f"LOCK TABLE guerdon.{table} IN {mode} MODE NOWAIT")
                 other.rollback()
+
+        # and workers go on
         bought = [admitted(purchase(number, f"m{number}")) for number in range(4)]
         assert commit(database_url, Batch(bought)).accepted == 4
         claims = [
@@ -123,24 +126,24 @@ def test_who_may_not_write_can_hold_up_no_worker(grants: tuple[str, ...], databa
 def test_advisory_locks_guard_nothing_that_workers_wait_for() -> None:
     root = ROOT
     rooms = ("engine", "projections", "operations", "consumers")
-    found = {
+    places = {
         path.relative_to(root).as_posix()
         for room in rooms
         for path in (root / room).rglob("*.py")
         if "pg_advisory" in path.read_text(encoding="utf-8") or "pg_try_advisory" in path.read_text(encoding="utf-8")
     }
     # one that never waits and names who is first, and that of `init`, before there is any table to lock
-    assert found == {"engine/store/session/blockers.py", "engine/store/database.py"}
+    assert places == {"engine/store/session/blockers.py", "engine/store/database.py"}
 
 
 def test_who_comes_second_is_told_who_is_first(database_url: str) -> None:
     activate(database_url)
     locks = f"({REBUILD_LOCK}, hashtext('member_balance')), pg_advisory_xact_lock({shadows.REPLAY_LOCK}, 5)"
     with holding(database_url, f"SELECT pg_advisory_xact_lock{locks}") as (_, pid):
-        told = rf"wait for its end: pid {pid} \(user .*, by hand\) holds"
-        with pytest.raises(AnswerIsNo, match=told):
+        words = rf"wait for its end: pid {pid} \(user .*, by hand\) holds"
+        with pytest.raises(AnswerIsNo, match=words):
             rebuild(database_url, "member_balance")
-        with transaction(database_url) as cursor, pytest.raises(AnswerIsNo, match=told):
+        with transaction(database_url) as cursor, pytest.raises(AnswerIsNo, match=words):
             shadows.lock(cursor, 5)
 
 
@@ -221,38 +224,38 @@ def test_each_lock_that_was_not_to_be_had_is_told(database_url: str) -> None:
         pytest.raises(psycopg2.errors.LockNotAvailable),
     ):
         commit(hasty, Batch([admitted(purchase(1))]))
-    told = of(lines, "writer repeats")
-    assert [line["failed"] for line in told] == list(range(1, ATTEMPTS_MAX))
-    assert "lock timeout" in str(told[0]["why"])
+    repeats = of(lines, "writer repeats")
+    assert [line["failed"] for line in repeats] == list(range(1, ATTEMPTS_MAX))
+    assert "lock timeout" in str(repeats[0]["why"])
 
 
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize(
-    ("held", "table"),
+    ("statement", "table"),
     [
         ("LOCK TABLE guerdon.evaluating IN EXCLUSIVE MODE", "guerdon.evaluating"),
         ("SELECT FROM guerdon.shard_head WHERE shard = 7 FOR UPDATE", "guerdon.shard_head"),
     ],
 )
 def test_an_operators_command_says_on_standard_error_whom_it_waits_for(
-    held: str, table: str, database_url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    statement: str, table: str, database_url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file = tmp_path / "programme.yaml"
     file.write_text(PROGRAMME, encoding="utf-8")
-    told = ""
+    printed = ""
 
     def is_told() -> bool:
-        nonlocal told
-        told += capfd.readouterr().err
-        return f"lock on {table}" in told
+        nonlocal printed
+        printed += capfd.readouterr().err
+        return f"lock on {table}" in printed
 
     with ThreadPoolExecutor(1) as pool:
-        with holding(database_url, held) as (_, pid):
+        with holding(database_url, statement) as (_, pid):
             activating = pool.submit(programmes.activate, database_url, file)
             eventually(is_told, "the command says whom it waits for")
         activating.result(30)
-    assert f"that pid {pid} (user " in told
-    assert told.startswith("guerdon: `"), "one sentence, no log line"
+    assert f"that pid {pid} (user " in printed
+    assert printed.startswith("guerdon: `"), "one sentence, no log line"
     assert capfd.readouterr().err.startswith("guerdon: goes on after ")
 
 
@@ -304,6 +307,7 @@ def test_a_standby_that_does_not_confirm_is_told(postgres_service: LocalPostgres
     url = postgres_service.address
     migrate(url)
     activate(url)
+
     with closing(psycopg2.connect(url)) as owner, owner.cursor() as cursor, capture_logs() as lines:
         owner.autocommit = True
         with ThreadPoolExecutor(1) as pool:
@@ -316,6 +320,7 @@ def test_a_standby_that_does_not_confirm_is_told(postgres_service: LocalPostgres
                 cursor.execute("ALTER SYSTEM RESET synchronous_standby_names")
                 cursor.execute("SELECT pg_reload_conf()")
             assert writing.result(30).accepted == 1
+
     assert "`COMMIT` has waited" in str(of(lines, "writer waits")[0]["why"])
     assert "a synchronous standby that must confirm the commit" in str(of(lines, "writer waits")[0]["why"])
 
@@ -361,7 +366,7 @@ def test_long_work_is_asked_about_seldom_and_becomes_a_wait_as_soon_as_somebody_
     with closing(connect(of_two_hosts, application="guerdon verify")) as connection, capture_logs() as lines:
         assert isinstance(connection, watched.WatchedConnection)
         watched._WATCHER._connections.discard(connection)  # noqa: SLF001  only this test looks at it
-        connection.under_way = (now_s, "SELECT all of it")
+        connection.under_way = watched.Statement(now_s, "SELECT all of it")
         for now_s in range(1_000, 1_060):  # noqa: B007  the clock reads it
             watched.look([connection])
         connection.under_way = None
@@ -371,17 +376,17 @@ def test_long_work_is_asked_about_seldom_and_becomes_a_wait_as_soon_as_somebody_
 
 
 def test_a_wait_of_long_ago_is_not_the_one_of_now() -> None:
-    told = voice.Told(100.0)
-    told.note(109.0)
-    assert not told.is_over(119.0 + voice.DISTANCE_MAX_S)
-    assert told.is_over(120.0 + voice.DISTANCE_MAX_S)
+    announcements = voice.Announcements(100.0)
+    announcements.note(109.0)
+    assert not announcements.is_over(119.0 + voice.DISTANCE_MAX_S)
+    assert announcements.is_over(120.0 + voice.DISTANCE_MAX_S)
 
 
 def test_a_wait_is_told_at_growing_distances_but_never_more_often_than_every_ten_seconds() -> None:
-    told, at = voice.Told(100.0), []
+    announcements, at = voice.Announcements(100.0), []
     for now in range(100, 500):
-        if told.is_due(now):
-            told.note(now)
+        if announcements.is_due(now):
+            announcements.note(now)
             at.append(now)
     assert at == [109, 119, 139, 179, 259, 339, 419, 499]
 
