@@ -123,7 +123,8 @@ def _work(settings: Settings, how: _How) -> dict[str, int]:
     from consumers.clock import refuse_old_backlog  # noqa: PLC0415  as above
     from consumers.health.logging import log_to_stderr  # noqa: PLC0415  as above
     from consumers.health.watch import worker_name  # noqa: PLC0415  as above
-    from consumers.worker import Worker, topics_of  # noqa: PLC0415  as above
+    from consumers.source.source import topics_of  # noqa: PLC0415  as above
+    from consumers.worker import Worker  # noqa: PLC0415  as above
     from operations.settings import known_secrets  # noqa: PLC0415  as above
     from schemas.registry import writer_schemas  # noqa: PLC0415  as above
 

@@ -17,7 +17,8 @@ from structlog.testing import capture_logs
 
 from consumers.output.producer import Output
 from consumers.source import source as source_module
-from consumers.worker import Worker, topics_of
+from consumers.source.source import topics_of
+from consumers.worker import Worker
 from engine.live.batch import Batch
 from operations.intake import offsets
 from operations.intake.publish import Published, encoder_for, publish_events
