@@ -18,6 +18,7 @@ from engine.store import archives
 from engine.store.database import as_owner, transaction
 from operations.archive import export as archive
 from operations.archive import files as archive_files
+from operations.archive import segments
 from operations.archive.export import export, verify
 from operations.archive.restore import restore
 from schemas.errors import AnswerIsNo, InputError
@@ -49,7 +50,7 @@ def test_exporting_again_adds_files_and_changes_none_of_the_log(
     database_url: str, other_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive, "ROWS_A_FILE", 4)
-    monkeypatch.setattr(archive_files, "ROWS_A_GROUP", 3)
+    monkeypatch.setattr(segments, "ROWS_A_GROUP", 3)
     activate(database_url, PLAIN)
     bought(database_url, *range(40))
     export(database_url, tmp_path / "archive")
@@ -298,14 +299,14 @@ def test_what_is_no_file_of_bytes_is_not_read_for_ever(
 
 def test_a_group_of_too_many_rows_is_not_taken_into_memory(tmp_path: Path) -> None:
     path = tmp_path / "000000000001.parquet"
-    columns = archive_files._schema(pa)  # noqa: SLF001  what a file must look like to get so far
-    rows = archive_files.ROWS_A_GROUP + 1
+    columns = segments._schema(pa)  # noqa: SLF001  what a file must look like to get so far
+    rows = segments.ROWS_A_GROUP + 1
     filled = [
         pa.repeat(pa.scalar(None, each.type), rows) if each.nullable else _nothing(each, rows) for each in columns
     ]
     parquet.write_table(pa.table(filled, schema=columns), path, row_group_size=rows)
     with pytest.raises(AnswerIsNo, match="more than 10,000 rows in a group"):
-        next(archive_files.read_segment(path))
+        next(segments.read_segment(path))
 
 
 def _nothing(field: pa.Field, rows: int) -> pa.Array:

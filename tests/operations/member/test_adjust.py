@@ -98,7 +98,9 @@ def test_what_a_decision_led_to_is_shown_also_when_it_comes_again(
     made = [admitted(purchase(number, "ann", amount=6_000)) for number in range(1, events + 1)]
     monkeypatch.setattr(operation, "_admitted", lambda decision, _terms: made[int(decision.event_id) - 1])
     lines = [
-        decisions.Line("f", at, Decision(event_id=str(at), member_id="ann", occurred_at=1, action="adjust"), dated=True)
+        decisions.DecisionLine(
+            "f", at, Decision(event_id=str(at), member_id="ann", occurred_at=1, action="adjust"), dated=True
+        )
         for at in range(1, events + 1)
     ]
     terms = operation._terms(ready)  # noqa: SLF001  what is shown has no other way in until decisions are judged
