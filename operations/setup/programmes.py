@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from engine.programme.file.load import load_file, load_programme, refused
 from engine.store import programmes
 from engine.store.database import NO_LIMIT, transaction
-from operations.replay.backfill import activate_with_past, metric_name
+from operations.replay.backfill import File, activate_with_past, metric_name
 from operations.rows import plain
 from schemas.errors import InputError
 
@@ -68,8 +68,9 @@ def activate(
         )
 
     if new:
-        file = (body, path.name)
-        version = activate_with_past(database_url, loaded.programme, file, new, report, observe)
+        version = activate_with_past(
+            database_url, loaded.programme, File(body, path.name), new, report=report, observe=observe
+        )
     else:
         with transaction(database_url, statement_max=NO_LIMIT) as cursor:
             version = programmes.activate(cursor, loaded.programme, body, path.name)

@@ -49,7 +49,7 @@ def last_until_stopped(_number: int) -> None:
 def worked(task: Any, initialise: Any = begin, arguments: tuple[Any, ...] = (10,)) -> tuple[list[Any], list[int]]:
     told: list[int] = []
     pieces = [(number,) for number in (3, 2, 1)]
-    return list(shard_pool.work(2, (initialise, arguments), task, pieces, told.append)), told
+    return list(shard_pool.work(2, shard_pool.Start(initialise, tuple(arguments)), task, pieces, told.append)), told
 
 
 def test_every_piece_is_done_once_and_counted() -> None:
@@ -86,5 +86,5 @@ def test_who_is_interrupted_ends_what_is_under_way() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(shard_pool.work(1, (begin, (1,)), last_until_stopped, [(1,), (2,)], interrupt))
+        list(shard_pool.work(1, shard_pool.Start(begin, (1,)), last_until_stopped, [(1,), (2,)], interrupt))
     assert time.monotonic() - begun < 30
