@@ -1,4 +1,4 @@
-"""Publish a whole reward log to its topic, and print what it cost as one JSON object."""
+"""Publish a whole reward log to its topic, and print its cost as one JSON object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure one tick over a shard of a million members of whom a thousand are due; a part of `make bench`."""
+"""Measure one tick over a shard with a million members, a thousand of them due; a part of `make bench`."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _tick(url: str) -> None:
 
 
 def _activate(url: str) -> None:
-    """Time the activation of a version with other tiers, after which every member is due."""
+    """Time the activation of a version with other tiers, which makes every member due."""
     body = (
         PROGRAMME + "tiers: {metric: status, window: lifetime, levels: [{id: basic, from: 0}, {id: gold, from: 9}]}\n"
     )
@@ -157,7 +157,7 @@ def _explain(url: str, until_ms: int) -> None:
 
 
 def _counts(url: str) -> dict[str, tuple[int, int, int]]:
-    """Return rows read, inserted and updated so far, by table; a session tells what it did when it ends."""
+    """Return rows read, inserted and updated so far, by table; a session reports its statistics when it ends."""
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute(COUNTS, (list(TABLES),))
         return {table: (read, inserted, updated) for table, read, inserted, updated in cursor.fetchall()}

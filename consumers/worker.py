@@ -64,7 +64,7 @@ BATCH_INTERVAL_S = 0.02
 
 SETTLE_S = 3.0
 CATCHING_UP = 4
-"""A batch of more than this part of the largest says that there is a backlog: then projections fold in larger steps."""
+"""A batch of more than this part of the largest is the sign of a backlog: then projections fold in larger steps."""
 
 
 class UnderWay(NamedTuple):
@@ -75,7 +75,7 @@ class UnderWay(NamedTuple):
 
 
 class Worker:
-    """Take events from Kafka into the logs and the views until told to stop.
+    """Take events from Kafka into the logs and the views until `stop`.
 
     Args:
         settings: addresses and bounds.

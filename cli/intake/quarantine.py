@@ -84,7 +84,7 @@ def quarantine_list(
         print_rows(counts, as_json=as_json, empty="nothing is set aside")
         return
 
-    # one row more than the page shows says that there is another page
+    # a row more than the page holds shows that another page follows
     rows = quarantine.listed(settings.database_url, chosen, most=limit + 1)
     is_more, rows = len(rows) > limit, rows[:limit]
     shown = rows if as_json else [_short(row, everything=everything) for row in rows]

@@ -15,7 +15,7 @@ BETWEEN_COLUMNS = 3
 EMPTY = "-"
 _LONGEST_ROW = 12  # lines of a folded row: beyond that a block is read more easily
 _ALWAYS_A_TABLE = 2  # columns: a name and its value
-_LONGEST_WORD, _PART = 40, 8  # a longer word may be cut, into parts of so many letters
+_LONGEST_WORD, _PART = 40, 8  # a longer word may be cut, into parts of 8 letters
 _INSTANT = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z$")
 _WORDS = re.compile(r"\d{4}-\d\d-\d\d\s|\S*?[-/.:_@,](?=\w)|\S+\s*|\s+")
 

@@ -79,7 +79,7 @@ def finding_of(stand: Stand, tail: Tail, rows: Mapping[int, LogRow]) -> Finding 
         if why is not None:
             whys.append(why)
 
-    # where one shard has lost its end, so may one of which no message was read
+    # where one shard has lost its end, a shard without any message may have lost it, too
     if LOST in whys:
         begins |= {shard: 0 for shard in stand.cursors if shard not in tail.last}
     return Finding(WENT_BACK if WENT_BACK in whys else LOST, begins) if whys else None

@@ -51,7 +51,7 @@ class Lane:
 
     partition: Partition
     rank: int
-    """The topic's place among the topics, by which events of one instant are ordered."""
+    """The topic's place among the topics: it orders events of one instant."""
 
     written: int
     """The offset that the table says."""
@@ -86,7 +86,7 @@ class Lane:
     """The highest occurred_at of what was taken."""
 
     notice: Notice = field(init=False)
-    """What other workers were told last."""
+    """The last notice to other workers."""
 
     def __post_init__(self) -> None:
         self.taken_ms = self.high_ms

@@ -117,7 +117,7 @@ class Ends:
 
 
 def is_unknown(error: BaseException) -> bool:
-    """Whether the broker says that there is no such topic or partition."""
+    """Whether the broker does not have the topic or the partition."""
     return isinstance(error, KafkaException) and error.args[0].code() in (
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001  confluent-kafka's public name for it begins so

