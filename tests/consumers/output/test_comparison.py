@@ -55,7 +55,7 @@ class World:
         self.kept: dict[int, Any] = {}
         self.names = self.rows = self.read_upto = self.topic_id = 0
         self.take = guide()["take"]
-        self.take.__globals__["schemaless_reader"] = lambda told, *_: told.getvalue()
+        self.take.__globals__["schemaless_reader"] = lambda stream, *_: stream.getvalue()
         self.agree()
         # not before: where neither the topic nor the database has anything left of what was sent, nobody can know of it
         self.backups = [copy.deepcopy(self.database)]
@@ -102,7 +102,7 @@ class World:
         self.agree()
 
     def promote(self) -> None:
-        """Let the same history be judged anew, with one reward event less in each shard."""
+        """Let the same history be judged again, with one reward event less in each shard."""
         self.database.generation += 1
         self.database.log = [rows[1:] for rows in self.database.log]
         self.database.cursors = dict.fromkeys(range(SHARDS), (0, ""))
@@ -130,8 +130,8 @@ class World:
         database.topic_id = self.topic_id
         database.incarnation = f"{self.names:025}"
         for shard, (pos, _) in database.cursors.items():
-            told = database.incarnation if begins is None else database.cursors[shard][1]
-            database.cursors[shard] = pos if begins is None else begins[shard], told
+            begun = database.incarnation if begins is None else database.cursors[shard][1]
+            database.cursors[shard] = pos if begins is None else begins[shard], begun
         if begins is not None:
             for shard in range(SHARDS):  # its next round: where nothing tells of it, nobody can know
                 self.publish(shard)

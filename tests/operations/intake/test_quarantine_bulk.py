@@ -184,7 +184,7 @@ def test_the_list_comes_in_pages_with_topic_and_partition(ready: Settings) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "sentence"),
     [
         (("release",), "name the records by their ID, or choose them by --reason"),
         (("release", "1", "--reason", "undecodable"), "name the records by their ID, or choose them by --reason"),
@@ -193,10 +193,10 @@ def test_the_list_comes_in_pages_with_topic_and_partition(ready: Settings) -> No
         (("list", "--since", "yesterday"), "--since"),
     ],
 )
-def test_a_choice_that_cannot_be_meant_is_refused(ready: Settings, words: tuple[str, ...], told: str) -> None:
+def test_a_choice_that_cannot_be_meant_is_refused(ready: Settings, words: tuple[str, ...], sentence: str) -> None:
     done = guerdon(*words)
     assert isinstance(done.exception, InputError), ready.home
-    assert told in str(done.exception)
+    assert sentence in str(done.exception)
 
 
 def test_many_that_cannot_be_judged_hold_their_members_and_all_others_are_taken_in(
