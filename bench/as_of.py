@@ -115,11 +115,11 @@ def _join(url: str) -> None:
 def _took_ms(cursor: Cursor, function: str, times: tuple[str, str], rows: int) -> tuple[float, float]:
     """Return the wall time of a query, and the server's CPU time, which depends less on how busy the machine is."""
     server_process = psutil.Process(cursor.connection.info.backend_pid)
-    begun, cpu = time.perf_counter(), sum(server_process.cpu_times()[:2])
-    cursor.execute(f"SELECT * FROM reward.{function}(%s, %s, %s)", (BUSY, *times))
+    start_s, cpu = time.perf_counter(), sum(server_process.cpu_times()[:2])
+    cursor.execute(f"SELECT * FROM reward.{function}(%s, %s, %s)", (BUSY, *times))  # noqa: S608  one of two
     assert cursor.rowcount == rows, cursor.fetchall()  # noqa: S101  or something else was measured
     spent = sum(server_process.cpu_times()[:2]) - cpu
-    return (time.perf_counter() - begun) * 1000, spent * 1000
+    return (time.perf_counter() - start_s) * 1000, spent * 1000
 
 
 def _write(address: str, members: int) -> None:

@@ -55,9 +55,9 @@ def main() -> None:
         cursor.execute(TABLES)
     consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
 
-    begun, cpu = time.perf_counter(), time.process_time()
+    start_s, cpu = time.perf_counter(), time.process_time()
     events = _take(consumer, connection, len(partitions))
-    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    seconds, cpu = time.perf_counter() - start_s, time.process_time() - cpu
     consumer.close()
 
     with connection, connection.cursor() as cursor:

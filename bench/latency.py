@@ -52,18 +52,18 @@ def _probe(settings: Settings, seconds: float) -> list[float]:
     with connection.cursor() as cursor:
         while time.perf_counter() < end:
             # send a purchase of a new member
-            begun = time.perf_counter()
+            start_s = time.perf_counter()
             probe = f"probe-{time.time_ns()}"
             _send(producer, encoder, settings, _now(probe, probe))
             producer.poll(0)
 
             # look until the view shows it
-            while time.perf_counter() - begun < VISIBLE_WITHIN_S:
+            while time.perf_counter() - start_s < VISIBLE_WITHIN_S:
                 cursor.execute("SELECT 1 FROM reward.member_balance WHERE member_id = %s", (probe,))
                 if cursor.fetchone():
                     break
                 time.sleep(LOOK_EVERY_S)
-            took.append(time.perf_counter() - begun)
+            took.append(time.perf_counter() - start_s)
             time.sleep(PROBE_EVERY_S)
     producer.flush()
     connection.close()
@@ -74,9 +74,9 @@ def _load(settings: Settings, rate_per_s: int, members: int, stop: Event) -> Non
     """Publish in slices of 20 ms; a late slice is larger, so that the rate is right on average."""
     producer, encoder = _producer(settings, linger_ms=10), Encoder()
     events = purchases(1 << 40, members, prefix=f"live-{time.time_ns()}-")
-    begun, sent = time.perf_counter(), 0
+    start_s, sent = time.perf_counter(), 0
     while not stop.is_set():
-        due = int((time.perf_counter() - begun) * rate_per_s)
+        due = int((time.perf_counter() - start_s) * rate_per_s)
         for _ in range(due - sent):
             event = next(events)
             _send(producer, encoder, settings, _now(event.event_id, event.member_id))

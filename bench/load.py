@@ -57,8 +57,8 @@ def purchases(count: int, members: int, prefix: str = "e") -> Iterator[Purchase]
 
 def publish(settings: Settings, count: int, members: int) -> float:
     """Publish the load, and return the rate of publishing in events per second."""
-    begun = time.perf_counter()
+    start_s = time.perf_counter()
     publish_events(
         settings.kafka_config(), encoder_for(None), purchases(count, members), topic_prefix=settings.topic_prefix
     )
-    return count / (time.perf_counter() - begun)
+    return count / (time.perf_counter() - start_s)

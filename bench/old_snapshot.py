@@ -118,10 +118,11 @@ def main(seconds: int = SECONDS, rate: int = RATE) -> None:
     # all stretches
     for name, stretches in measured.items():
         print(f"\n{name}: per {BUCKET_S} s, at most {rate:,} events/s in batches of {BATCH}")
-        for number, seen in enumerate(stretches, 1):
+        for number, figures in enumerate(stretches, 1):
             print(
-                f"  {number * BUCKET_S:5d} s  {seen.batches:6,} batches of {seen.batch_ms:6.2f} ms  "
-                f"{seen.folds:6,} folds of {seen.fold_ms:6.2f} ms  {seen.cpu_ms:6.2f} ms of PostgreSQL's CPU a batch"
+                f"  {number * BUCKET_S:5d} s  {figures.batches:6,} batches of {figures.batch_ms:6.2f} ms  "
+                f"{figures.folds:6,} folds of {figures.fold_ms:6.2f} ms  "
+                f"{figures.cpu_ms:6.2f} ms of PostgreSQL's CPU a batch"
             )
 
     # the last ones beside each other
@@ -159,9 +160,9 @@ def _measured(address: str, name: str, seconds: int, rate: int, *, is_held: bool
         projector.start()
         publishing.start()
         times: list[float] = []
-        begun, number, spent, looked = time.perf_counter(), 0, cpu_s(server_process), _pages(watching)
+        start_s, number, spent, looked = time.perf_counter(), 0, cpu_s(server_process), _pages(watching)
         next_offset = dict.fromkeys(range(PARTITIONS), 0)
-        while (now := time.perf_counter() - begun) < seconds:
+        while (now := time.perf_counter() - start_s) < seconds:
             if now > (len(stretches) + 1) * BUCKET_S:
                 cpu = cpu_s(server_process)
                 pages = _pages(watching)
@@ -205,12 +206,12 @@ def _held(url: str) -> Iterator[None]:
 def _stretch(times: list[float], folds: Folds, cpu: float, pages: Counter[str]) -> Seen:
     taken, folds.taken = folds.taken, []
     batches = max(1, len(times))
-    seen = Seen(
+    figures = Seen(
         len(times), _median_ms(times), len(taken), _median_ms(taken), cpu * 1000 / batches,
         {table: number / batches for table, number in pages.items()},
     )  # fmt: skip
     times.clear()
-    return seen
+    return figures
 
 
 def _median_ms(times: list[float]) -> float:

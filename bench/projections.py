@@ -138,9 +138,9 @@ def _rebuilt(connection: Connection, url: str) -> dict[str, list[Cost]]:
 
 
 def _cost(postgres: psutil.Process, work: Callable[[], object]) -> Cost:
-    before, begun = cpu_s(postgres), time.perf_counter()
+    before, start_s = cpu_s(postgres), time.perf_counter()
     work()
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start_s
     time.sleep(0.3)  # a backend reports its CPU time when it has ended
     return Cost(seconds, cpu_s(postgres) - before)
 
@@ -151,9 +151,9 @@ def _followed(connection: Connection, url: str, kinds: str, members: int) -> flo
     with closing(runner.connect_to_project(url)) as following:
         for number in range(FOLDS):
             _fill(connection, kinds, members, ROWS + number * FOLDED_AT_ONCE, FOLDED_AT_ONCE)
-            begun = time.perf_counter()
+            start_s = time.perf_counter()
             folded = runner.catch_up(following)
-            seconds += time.perf_counter() - begun
+            seconds += time.perf_counter() - start_s
             assert folded == FOLDED_AT_ONCE * len(runner.PROJECTIONS)  # noqa: S101  or something else was measured
     return FOLDED_AT_ONCE * FOLDS / seconds
 

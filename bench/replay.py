@@ -70,10 +70,10 @@ def decode_us() -> float:
     """Return the time of fastavro and the conversion for one purchase, to compare machines and days by it."""
     encoder, decoder = Encoder(), Decoder(CommittedSchemas(), 1 << 20)
     values = [encoder.encode(event) for event in load.purchases(20_000, MEMBERS)]
-    begun = time.process_time()
+    start_s = time.process_time()
     for value in values:
         decoder.decode("purchases", value)
-    return (time.process_time() - begun) / len(values) * 1e6
+    return (time.process_time() - start_s) / len(values) * 1e6
 
 
 def _fill(url: str) -> float:
@@ -93,19 +93,19 @@ def _work(url: str, number: int) -> float:
 
 def _tested(url: str, programme: Path, cores: int) -> float:
     """Return events per second of a back-test, with the comparison."""
-    begun = time.perf_counter()
+    start_s = time.perf_counter()
     with backtested(url, Question(programme, cores=cores)) as tested:
         events = int(tested.document()["events"])
-    return events / (time.perf_counter() - begun)
+    return events / (time.perf_counter() - start_s)
 
 
 def _read(url: str) -> float:
     """Return rows per second of reading the whole log in one process: no fold in one process can be faster."""
     with transaction(url) as cursor:
         upto, log = shadows.positions(cursor, 1), WholeLog(cursor)
-        begun = time.perf_counter()
+        start_s = time.perf_counter()
         rows = sum(1 for shard, seq in upto.items() for _ in log.shard(shard, seq))
-        return rows / (time.perf_counter() - begun)
+        return rows / (time.perf_counter() - start_s)
 
 
 def _replayed(url: str, request: Request) -> float:
@@ -115,9 +115,9 @@ def _replayed(url: str, request: Request) -> float:
     with as_owner(url) as connection, connection, connection.cursor() as cursor:
         generation = shadows.get(cursor, shadows.create(cursor, 1, version))
         cursor.execute("SELECT pg_switch_wal()")
-    begun = time.perf_counter()
+    start_s = time.perf_counter()
     folded = fold_on(url, generation, request.cores)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start_s
     assert folded > EVENTS  # noqa: S101  the activation is one in each shard
     return folded / seconds
 

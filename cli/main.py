@@ -50,8 +50,8 @@ for commands in COMMANDS:
     commands.register(app)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
         metadata = importlib.import_module("importlib.metadata")
         say(f"guerdon {metadata.version('guerdon')}")
         raise typer.Exit

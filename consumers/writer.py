@@ -77,13 +77,13 @@ class Writer:
         """
         back_off_s = BACK_OFF_S_FIRST
         while True:
-            begun = time.monotonic()
+            start_s = time.monotonic()
             try:
                 outcome = self._connected().commit(batch)
             except (psycopg2.Error, ServiceUnreachable) as error:
                 # some errors no repetition mends
                 transaction = self._transaction
-                limit = None if transaction is None else transaction.limit_of(error, time.monotonic() - begun)
+                limit = None if transaction is None else transaction.limit_of(error, time.monotonic() - start_s)
                 if isinstance(error, psycopg2.Error) and limit is None and not passes(error):
                     raise cannot_go_on(error) from error
 

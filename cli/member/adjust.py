@@ -58,8 +58,8 @@ def adjust(
         _adjust_file(file, as_json=as_json)
         return
 
-    given = {"MEMBER": member_id, "±N": amount, "--unit": unit, "--why": why}
-    missing = [name for name, value in given.items() if value is None]
+    arguments = {"MEMBER": member_id, "±N": amount, "--unit": unit, "--why": why}
+    missing = [name for name, value in arguments.items() if value is None]
     if missing:
         raise InputError(
             f"{', '.join(missing)} missing: `guerdon adjust MEMBER ±N --unit points --why TEXT`, or --file"

@@ -62,7 +62,7 @@ def _print(document: dict[str, Any]) -> None:
         f"were), {members['affected']:,} would have more or less, or another tier"
     )
     if document["members_held"]:
-        held = document["members_held"]
-        say(f"{counted(len(held), 'member')} could not be judged: {held[0]} first")
+        unjudged = document["members_held"]
+        say(f"{counted(len(unjudged), 'member')} could not be judged: {unjudged[0]} first")
     print_meanings(document)
     print_figures(document)

@@ -84,8 +84,8 @@ def replay(
         say(f"it repeats generation {result['base']}: {same}")
 
     if result["members_held"]:
-        held = result["members_held"]
-        say(f"{counted(len(held), 'member')} could not be judged: {held[0]} first")
+        unjudged = result["members_held"]
+        say(f"{counted(len(unjudged), 'member')} could not be judged: {unjudged[0]} first")
 
 
 @contextmanager

@@ -47,13 +47,13 @@ class HoldBack:
         if "why" not in line:
             return line
 
-        said, now_s = (line["event"], line["why"]), self._clock()
+        key, now_s = (line["event"], line["why"]), self._clock()
         with self._lock:
-            printed_s, held_back = self._printed.pop(said, (None, 0))
+            printed_s, held_back = self._printed.pop(key, (None, 0))
             if printed_s is not None and now_s - printed_s < HELD_BACK_S:
-                self._printed[said] = (printed_s, held_back + 1)
+                self._printed[key] = (printed_s, held_back + 1)
                 raise structlog.DropEvent
-            self._printed[said] = (now_s, 0)
+            self._printed[key] = (now_s, 0)
             if len(self._printed) > KNOWN_MAX:
                 del self._printed[next(iter(self._printed))]  # the one that was printed longest ago
         return {**line, "held_back": held_back} if held_back else line

@@ -255,10 +255,10 @@ class Watch:
         return f"the worker's loop has not gone round for {silence_s:.0f} s"
 
 
-def _behind(taken: Mapping[Partition, int], known_end: Callable[[Partition], int | None]) -> dict[Partition, int]:
+def _behind(positions: Mapping[Partition, int], known_end: Callable[[Partition], int | None]) -> dict[Partition, int]:
     """Return by how many offsets each partition is behind its end, as of its last fetch."""
     lags = {}
-    for partition, at in taken.items():
+    for partition, at in positions.items():
         with suppress(KafkaException):  # it was taken away in this moment
             end = known_end(partition)
             if end is not None:

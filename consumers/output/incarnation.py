@@ -149,10 +149,10 @@ def _why_all(
         return f"the topic is another one: {current.origin.topic} before"
     if current.origin.is_another_topic(topic.id):
         return "the topic was deleted and made again"
-    seen = incarnations.newest_generation(cursor, current)
+    newest_generation = incarnations.newest_generation(cursor, current)
     was_published = any(pos for pos, _ in cursors.values())
-    if generation < seen or (generation > seen and was_published):
-        return f"generation {generation} is live and followers have {seen}"
+    if generation < newest_generation or (generation > newest_generation and was_published):
+        return f"generation {generation} is live and followers have {newest_generation}"
     return None
 
 

@@ -185,12 +185,14 @@ class Output:
 
     def _send_all(self, edition: Edition, ranges: list[Range], rows: list[RewardRow]) -> int:
         try:
-            begun = sum(self._begin(edition, each) for each in ranges if each.begun.encode() != edition.incarnation)
+            beginnings = sum(
+                self._begin(edition, each) for each in ranges if each.begun.encode() != edition.incarnation
+            )
             self._send(edition, rows)
             self._await_broker()
         except (KafkaException, SystemError) as error:  # the library's own where a fatal error meets a report
             raise NotTaken(self._why(error)) from error
-        return begun + len(rows)
+        return beginnings + len(rows)
 
     def _why(self, error: Exception | KafkaError) -> str:
         with suppress(KafkaException, SystemError):  # as above: the cause is known without its lines, too

@@ -84,7 +84,7 @@ class Publisher:
         retry_s = RETRY_S_FIRST
         while not self._stop.is_set():
             # follow the log until something breaks
-            begun = time.monotonic()
+            start_s = time.monotonic()
             try:
                 with closing(Output(self._settings, self._stop, self._observe)) as output:
                     self._output = output
@@ -99,7 +99,7 @@ class Publisher:
                 return
 
             # pause twice as long each time, and begin with a new producer
-            retry_s = RETRY_S_FIRST if time.monotonic() - begun > RETRY_S_MAX else min(2 * retry_s, RETRY_S_MAX)
+            retry_s = RETRY_S_FIRST if time.monotonic() - start_s > RETRY_S_MAX else min(2 * retry_s, RETRY_S_MAX)
             self.why = why
             log.warning("publisher pauses", why=why, retry_s=retry_s)
             self._stop.wait(retry_s)
@@ -107,7 +107,7 @@ class Publisher:
     def _follow(self, output: Output) -> None:
         waits = _Waits(self._settings.database_url, output)
         while not self._stop.is_set():
-            begun = time.monotonic()
+            start_s = time.monotonic()
             published = output.advance()
             self.why = None
             if not published:
@@ -116,7 +116,7 @@ class Publisher:
                 self._wake.clear()
             else:
                 waits.over()
-            self._stop.wait(self._pause_s(published, time.monotonic() - begun))
+            self._stop.wait(self._pause_s(published, time.monotonic() - start_s))
 
     def _pause_s(self, published: int, took_s: float) -> float:
         if published and time.monotonic() < self._give_way_until:

@@ -53,11 +53,11 @@ def of_consumer(group_id: str, group_protocol: str) -> dict[str, str]:
     }
 
 
-def overruled(given: Mapping[str, str], group_protocol: str) -> list[str]:
+def overruled(settings: Mapping[str, str], group_protocol: str) -> list[str]:
     """Return a sentence for each setting of an operator's that is not taken."""
     fixed = {**CONSUMER, **PRODUCER, ASSIGNMENT[group_protocol]: "range"}
     sentences = []
-    for name, value in sorted(given.items()):
+    for name, value in sorted(settings.items()):
         if name in ELSEWHERE:
             sentences.append(f"Kafka's setting {name} is not taken from KAFKA__… or [kafka]: use {ELSEWHERE[name]}")
         elif name in fixed and not _is_same(name, value, fixed[name]):

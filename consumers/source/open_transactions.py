@@ -59,7 +59,7 @@ class OpenTransactions:
         self._times: dict[tuple[Partition, int], int] = {}
         self._said_at: dict[Partition, float] = {}
 
-    def note(self, ends: Mapping[Partition, int], taken: Mapping[Partition, int]) -> None:
+    def note(self, ends: Mapping[Partition, int], positions: Mapping[Partition, int]) -> None:
         """Note the true ends and how far each partition is taken; log those that are blocked for longer than STANDS_S.
 
         Raises:
@@ -69,35 +69,35 @@ class OpenTransactions:
         now = time.monotonic()
         standing: dict[Partition, tuple[int, float]] = {}
         for partition, end in ends.items():
-            offset = taken.get(partition, 0)
+            offset = positions.get(partition, 0)
             if offset < end:
                 before, since = self._standing.get(partition, (offset, now))
                 standing[partition] = (offset, since) if before == offset else (offset, now)
         self._standing = standing
 
         # ask the broker about those that have stood for a while
-        asked = {
+        due = {
             partition: offset
             for partition, (offset, since) in standing.items()
             if now - since >= STANDS_S and now >= self._said_at.get(partition, 0.0)
         }
-        for partition in asked:
+        for partition in due:
             self._said_at[partition] = now + SAY_AGAIN_S
-        for each in self.blocked(ends, asked):
+        for each in self.blocked(ends, due):
             log.warning(
                 "open transaction", topic=each.partition[0], partition=each.partition[1], offset=each.offset,
                 offsets=each.offsets, since=None if each.since_ms is None else iso_from_instant(each.since_ms),
                 why="what lies behind it is not delivered until it ends, and ticks wait for it",
             )  # fmt: skip
 
-    def blocked(self, ends: Mapping[Partition, int], taken: Mapping[Partition, int]) -> list[Blocked]:
-        """Return which partitions of `taken` have delivered everything before an open transaction, and wait for it.
+    def blocked(self, ends: Mapping[Partition, int], positions: Mapping[Partition, int]) -> list[Blocked]:
+        """Return which of `positions` have everything before an open transaction, and wait for its end.
 
         Raises:
             KafkaException: Kafka does not answer.
         """
-        stable = self._ends.stable(taken)
-        blocked = {each: offset for each, offset in stable.items() if taken[each] >= offset and offset < ends[each]}
+        stable = self._ends.stable(positions)
+        blocked = {each: offset for each, offset in stable.items() if positions[each] >= offset and offset < ends[each]}
 
         # when the transactions began is asked once for each
         unknown = {each: offset for each, offset in blocked.items() if (each, offset) not in self._times}

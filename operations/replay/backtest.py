@@ -121,7 +121,7 @@ def backtested(
         AnswerIsNo: this history cannot be judged by it.
         ServiceUnreachable: PostgreSQL does not answer, or a process was ended from outside.
     """
-    begun = time.monotonic()
+    start_s = time.monotonic()
     with closing(
         connect(database_url, application="guerdon backtest", idle_max=NO_LIMIT, statement_max=NO_LIMIT)
     ) as connection:
@@ -161,7 +161,7 @@ def backtested(
                 "members_held": sorted(member for piece in pieces for member in piece.held),
             }
             comparison = Backtested(connection, terms_of(cursor, base), terms, facts)
-            facts["seconds"] = round(time.monotonic() - begun, 3)
+            facts["seconds"] = round(time.monotonic() - start_s, 3)
             yield comparison
 
 

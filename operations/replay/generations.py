@@ -116,10 +116,10 @@ def check_held(cursor: Cursor, generation: Generation) -> None:
     Raises:
         AnswerIsNo: with the names of some of them.
     """
-    held = shadows.suspended_members(cursor, generation)
-    if held:
+    members = shadows.suspended_members(cursor, generation)
+    if members:
         raise AnswerIsNo(
-            f"generation {generation.number} could not judge members who are judged now ({', '.join(held[:5])}); it "
+            f"generation {generation.number} could not judge members who are judged now ({', '.join(members[:5])}); it "
             "was not promoted: install the release that mends it, discard it and replay again"
         )
 

@@ -183,10 +183,10 @@ def _begin(holding: Any, number: int, *, keep_losses: bool) -> tuple[Generation,
 def _check_all_are_judged(cursor: Cursor, generation: Generation) -> None:
     """Refuse to go on while a member is held on one of the two sides, so that their balance is not known yet."""
     check_held(cursor, generation)
-    held = quarantine.suspended_members(cursor)
-    if held:
+    members = quarantine.suspended_members(cursor)
+    if members:
         raise AnswerIsNo(
-            f"members are held whose events wait ({', '.join(held[:5])}), so that what they have is not known yet; "
+            f"members are held whose events wait ({', '.join(members[:5])}), so that what they have is not known yet; "
             "nothing was written: see `guerdon quarantine list` and release them first"
         )
 

@@ -103,7 +103,7 @@ def replay(
         AnswerIsNo: another process folds into it, its base is not live, or a repetition differs.
         ServiceUnreachable: PostgreSQL does not answer, or a process was ended from outside.
     """
-    begun = time.monotonic()
+    start_s = time.monotonic()
     generation = _generation(database_url, request)
     events = 0
     with closing(connect(database_url, application="guerdon replay")) as holding:
@@ -118,7 +118,7 @@ def replay(
                 break
             if follow is not None and follow.wait(FOLLOW_S):
                 break
-    return _result(database_url, generation, events, time.monotonic() - begun)
+    return _result(database_url, generation, events, time.monotonic() - start_s)
 
 
 def _result(database_url: str, generation: Generation, events: int, seconds: float) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _result(database_url: str, generation: Generation, events: int, seconds: flo
         differing = None
         if generation.base is not None:
             differing = shadows.difference(cursor, generation.number, generation.base)
-        held = shadows.suspended_members(cursor, generation)
+        unjudged = shadows.suspended_members(cursor, generation)
     return {
         "generation": generation.number,
         "meaning": generation.meaning,
@@ -142,7 +142,7 @@ def _result(database_url: str, generation: Generation, events: int, seconds: flo
         "reward_events": int(rewards),
         "seconds": round(seconds, 3),
         "shards_that_differ": differing,
-        "members_held": held,
+        "members_held": unjudged,
     }
 
 
