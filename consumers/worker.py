@@ -164,12 +164,18 @@ class Worker:
                 self._retry(self._catching_up.begin)
 
             while not self._stop.is_set():
+                # poll, decode, admit
                 self._reader.receive(self._under_way and self._under_way.batch)
+
+                # let the last batch be projected and published
                 self._finish_batch()
                 if self._under_way is None:
                     self._reader.compare()
+
+                # append, evaluate, record the next one
                 self._begin_batch()
                 self._reader.report()
+
                 if self._until_caught_up and self._is_caught_up():
                     self._move_on()
                     break
