@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from engine.programme.conditions import Metric
     from engine.programme.model import Programme
-    from engine.store.cursor import Cursor
+    from engine.store.cursor import Connection, Cursor
 
 NEAR_EVENTS = 2_000
 """When fewer events than this are left, workers wait while the rest is folded."""
@@ -100,18 +100,10 @@ def activate_with_past(
             live = live_generation.live(cursor)
             folds = [Backfill(reading.cursor(), live, shard, metrics) for shard in shadows.positions(cursor, live)]
 
-        # follow the live heads until they are near
-        while True:
-            with reading, reading.cursor() as cursor:
-                upto = shadows.positions(cursor, live)
-                if sum(upto[fold.number] - fold.seq for fold in folds) <= NEAR_EVENTS:
-                    break
-                for fold in folds:
-                    fold.advance(upto[fold.number])
-                    report(sum(each.seq for each in folds), sum(upto.values()))
-        observe("before activation")
+        _follow(reading, live, folds, report)
 
         # fold the rest and write all of it, while nobody evaluates
+        observe("before activation")
         with transaction(database_url, statement_max=NO_LIMIT) as cursor:
 
             def join(heads: dict[int, int]) -> None:
@@ -130,3 +122,15 @@ def activate_with_past(
             version = programmes.activate(cursor, programme, *file, backfilled=keys, join=join)
             observe("before commit")
         return version
+
+
+def _follow(reading: Connection, live: int, folds: Sequence[Backfill], report: Callable[[int, int], None]) -> None:
+    """Advance the folds until they are near the live heads, while workers go on."""
+    while True:
+        with reading, reading.cursor() as cursor:
+            upto = shadows.positions(cursor, live)
+            if sum(upto[fold.number] - fold.seq for fold in folds) <= NEAR_EVENTS:
+                return
+            for fold in folds:
+                fold.advance(upto[fold.number])
+                report(sum(each.seq for each in folds), sum(upto.values()))
