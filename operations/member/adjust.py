@@ -399,5 +399,5 @@ def _present(cursor: Cursor, events: Sequence[Admitted]) -> set[str]:
 
 def _held(cursor: Cursor, members: Sequence[str]) -> set[str]:
     """Return the members who are held: their events are recorded, and judged after a release."""
-    records = quarantine.rows(cursor, f"{quarantine.HOLDS} AND member_id = ANY(%s)", (list(members),))
+    records = quarantine.rows(cursor, f"{quarantine.SUSPENDS} AND member_id = ANY(%s)", (list(members),))
     return {record["member_id"] for record in records}
