@@ -107,12 +107,12 @@ def _identity(contest: str, member_id: str, period: int) -> bytes:
     return occasion_identity(f"contest {contest}", member_id, period)
 
 
-def ranked(scores: Iterable[tuple[str, Score]], ended: Ended, kept: Collection[int] = ()) -> list[Won]:
+def ranked(scores: Iterable[tuple[str, Score]], ended: Ended, occupied: Collection[int] = ()) -> list[Won]:
     """Return the winners among members' scores in a period: the highest score first, of equal scores the earliest.
 
-    The ranks in `kept` belong to other members already.
+    The ranks in `occupied` belong to other members already.
     """
-    free = [rank for rank in range(1, ended.contest.winners + 1) if rank not in kept]
+    free = [rank for rank in range(1, ended.contest.winners + 1) if rank not in occupied]
     best = sorted(
         ((member_id, score) for member_id, score in scores if score.value > 0),
         key=lambda each: (-each[1].value, each[1].reached_ms, each[0]),

@@ -70,7 +70,7 @@ def remembered(lots: Iterable[Lot], parts: Parts, clock_ms: int, judge: Callable
         clock_ms: the member's clock.
         judge: returns the judge of an activated version.
     """
-    needed = {portion.lot for redemption in parts.redemptions.values() for portion in redemption.portions}
+    needed = {withdrawal.lot for redemption in parts.redemptions.values() for withdrawal in redemption.withdrawals}
     needed |= {key for redemption in parts.redemptions.values() for key in redemption.items}
     return [
         lot
@@ -93,9 +93,9 @@ def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judge]) -> N
     clock_ms = state.clock_ms
 
     # drop lots, facts of orders without lots, and completions; then pages that are empty
-    kept = {lot.key for lot in remembered(parts.lots(), parts, clock_ms, judge)}
+    keys = {lot.key for lot in remembered(parts.lots(), parts, clock_ms, judge)}
     for number, page in list(parts.pages.items()):
-        page.lots = [lot for lot in page.lots if lot.key in kept]
+        page.lots = [lot for lot in page.lots if lot.key in keys]
         orders = {lot.order_id for lot in page.lots}
         page.orders = {
             order_id: facts

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger.movements import GRANTED, NO_ACCOUNTS, Source, kind_of_unit, posting_of
 from engine.member.lots import spendable
-from engine.member.pages import Portion, Redemption
+from engine.member.pages import Redemption, Withdrawal
 from engine.programme.rules.watch import Priced
 from engine.programme.terms import RewardKind
 from schemas.canonical import grant_key
@@ -105,7 +105,7 @@ def _reserve(turn: Turn, event: RedemptionEvent) -> None:
         part = min(amount, lot.active)
         if part:
             turn.move(lot, "reserved", part, at_ms)
-            redemption.portions.append(Portion(lot.key, part))
+            redemption.withdrawals.append(Withdrawal(lot.key, part))
             amount -= part
     if shortfall > 0:
         turn.owe(lots[-1], shortfall, at_ms, HONOURED)
@@ -154,7 +154,7 @@ def _price_in_units(event: RedemptionEvent, reward: CatalogueReward | None, avai
 def _open_redemption(
     turn: Turn, event: RedemptionEvent, reward: CatalogueReward | None, amount: int, terms: Terms
 ) -> Redemption:
-    """Enter a reservation into the member's ledger, without portions yet."""
+    """Enter a reservation into the member's ledger, without withdrawals yet."""
     is_money = reward is not None and reward.kind is RewardKind.MONEY
     redemption = Redemption(
         event.unit or "points", amount, _digest(event), reward=event.reward, order_id=event.order_id,
@@ -227,18 +227,18 @@ def _capture(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None
 def _take(turn: Turn, event: RedemptionEvent, redemption: Redemption, amount: int) -> None:
     """Capture `amount` of what is reserved, soonest-expiring first; the rest returns to its lots."""
     at_ms, lots = event.occurred_at, turn.by_key()
-    captured: list[Portion] = []
-    for portion in redemption.portions:
-        part, lot = min(amount, portion.amount), lots[portion.lot]
+    captured: list[Withdrawal] = []
+    for withdrawal in redemption.withdrawals:
+        part, lot = min(amount, withdrawal.amount), lots[withdrawal.lot]
         if part:
             turn.move(lot, "captured", part, at_ms)
-            captured.append(Portion(portion.lot, part))
+            captured.append(Withdrawal(withdrawal.lot, part))
             amount -= part
-        if part < portion.amount:
-            turn.move(lot, "voided", portion.amount - part, at_ms)
+        if part < withdrawal.amount:
+            turn.move(lot, "voided", withdrawal.amount - part, at_ms)
 
-    redemption.portions, redemption.status = captured, "captured"
-    redemption.amount, redemption.lapses_ms = sum(portion.amount for portion in captured), None
+    redemption.withdrawals, redemption.status = captured, "captured"
+    redemption.amount, redemption.lapses_ms = sum(withdrawal.amount for withdrawal in captured), None
     if redemption.hands_out is not None:
         _hand_out(turn, event, redemption, redemption.hands_out)
 
@@ -264,9 +264,9 @@ def _void(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None:
 def _release(turn: Turn, redemption: Redemption, at_ms: int, reason: str | None) -> None:
     """Return everything reserved to its lots."""
     lots = turn.by_key()
-    for portion in redemption.portions:
-        turn.move(lots[portion.lot], "voided", portion.amount, at_ms, reason)
-    redemption.portions, redemption.status, redemption.lapses_ms = [], "voided", None
+    for withdrawal in redemption.withdrawals:
+        turn.move(lots[withdrawal.lot], "voided", withdrawal.amount, at_ms, reason)
+    redemption.withdrawals, redemption.status, redemption.lapses_ms = [], "voided", None
     _count_stock(turn, redemption, -1)
 
 
@@ -275,7 +275,7 @@ def _restore(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None
         reasons = {"reserved": "not_captured", "voided": "already_voided", "restored": "already_restored"}
         _refuse(turn, event, reasons[redemption.status])
         return
-    left = sum(portion.amount for portion in redemption.portions)
+    left = sum(withdrawal.amount for withdrawal in redemption.withdrawals)
     amount = left if event.amount is None else event.amount
     if amount > left or event.amount == 0:
         _refuse(turn, event, "exceeds_captured" if amount > left else "missing_amount")
@@ -284,19 +284,19 @@ def _restore(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None
 
 
 def give_back(turn: Turn, redemption: Redemption, amount: int, at_ms: int) -> None:
-    """Restore captured points to the lots they came from, the latest portion first, with their original expiry."""
+    """Restore captured points to the lots they came from, the latest withdrawal first, with their original expiry."""
     lots = turn.by_key()
     while amount:
-        portion = redemption.portions[-1]
-        part = min(amount, portion.amount)
-        turn.move(lots[portion.lot], "restored", part, at_ms)
-        portion.amount -= part
+        withdrawal = redemption.withdrawals[-1]
+        part = min(amount, withdrawal.amount)
+        turn.move(lots[withdrawal.lot], "restored", part, at_ms)
+        withdrawal.amount -= part
         amount -= part
-        if not portion.amount:
-            redemption.portions.pop()
+        if not withdrawal.amount:
+            redemption.withdrawals.pop()
 
     # once everything is back, so is the reward
-    if not redemption.portions:
+    if not redemption.withdrawals:
         redemption.status = "restored"
         _count_stock(turn, redemption, -1)
         for key in redemption.items:

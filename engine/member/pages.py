@@ -98,7 +98,7 @@ class Page(Struct, array_like=True):
     completions: list[Completion] = field(default_factory=list)
 
 
-class Line(Struct, array_like=True):
+class ReturnedLine(Struct, array_like=True):
     """Count what was returned of one line: its quantity in millionths, its amount in minor units."""
 
     quantity: int = 0
@@ -111,7 +111,7 @@ class Refunded(Struct, array_like=True):
     purchase: Purchase
     version: int
     """The version that judged the purchase."""
-    lines: dict[str, Line] = field(default_factory=dict)
+    lines: dict[str, ReturnedLine] = field(default_factory=dict)
     """What refunds by line have returned, by line_id."""
     amount: int = 0
     """What refunds without lines have returned, in minor units."""
@@ -123,7 +123,7 @@ class Refunded(Struct, array_like=True):
     """How many points were restored to each redemption that paid towards the order, by redemption_id."""
 
 
-class Portion(Struct, array_like=True):
+class Withdrawal(Struct, array_like=True):
     """Say how much of a lot a redemption has reserved or spent."""
 
     lot: bytes
@@ -145,7 +145,7 @@ class Redemption(Struct, array_like=True):
     order_id: str | None = None
     lapses_ms: int | None = None
     """When the reservation lapses; None: it is not open."""
-    portions: list[Portion] = field(default_factory=list)
+    withdrawals: list[Withdrawal] = field(default_factory=list)
     """What it holds or has spent of lots, in the order of spending."""
     value_minor: int = 0
     """What a `money` reward pays when all of it is captured, in minor units."""

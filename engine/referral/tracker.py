@@ -19,7 +19,7 @@ from engine.intake.own_events import (
     own_id,
 )
 from engine.ledger.refunds.rest import after_refund, rest_of
-from engine.member.pages import Line, Refunded
+from engine.member.pages import Refunded, ReturnedLine
 from engine.member.windows import LATE_MS
 from engine.programme.terms import Block
 from schemas.events import INT64_MAX, PERSONAL_FIELDS, Activity, Decision, Purchase, Refund, Signup
@@ -44,7 +44,7 @@ MODERATING = ("referral_release", "referral_void")
 """The actions of decisions on a referral."""
 
 
-class Order(Struct, array_like=True):
+class ReferredOrder(Struct, array_like=True):
     """Count what was returned of one order of the referee's, in minor units."""
 
     amount: int
@@ -55,7 +55,7 @@ class Order(Struct, array_like=True):
     """What was returned, by line or not."""
     refunds: list[str] = field(default_factory=list)
     """The refund_ids that were counted."""
-    lines: dict[str, Line] = field(default_factory=dict)
+    lines: dict[str, ReturnedLine] = field(default_factory=dict)
     """What was returned by line, by line_id."""
     is_gone: bool = False
     """Whether nothing is left of the order."""
@@ -81,7 +81,7 @@ class Tracker(Struct, array_like=True):
     """How many orders are not wholly refunded."""
     spend: int = 0
     """What the member spent less what was returned, in minor units, from 0 up to what 64 bits hold."""
-    orders: dict[str, Order] = field(default_factory=dict)
+    orders: dict[str, ReferredOrder] = field(default_factory=dict)
     """The orders that can still be refunded, by order_id, in the order of their arrival."""
     early: dict[str, list[Refund]] = field(default_factory=dict)
     """Refunds whose purchase has not come, by order_id; they are forwarded right after it."""
@@ -146,7 +146,7 @@ class Tracker(Struct, array_like=True):
         # enter the order
         self._forget()
         kept_ms = max(closes_ms, self.latest_ms + closes_ms - event.occurred_at) + LATE_MS
-        self.orders[event.order_id] = Order(event.amount, closes_ms, kept_ms=kept_ms)
+        self.orders[event.order_id] = ReferredOrder(event.amount, closes_ms, kept_ms=kept_ms)
         self.spend = min(self.spend + event.amount, INT64_MAX)
         forwarded = [self._forwarded(event, self.count + 1)]
         self.count += 1
@@ -170,7 +170,7 @@ class Tracker(Struct, array_like=True):
             self._subtract(order, event, purchase)
         return [structs.replace(self._forwarded(event, self.count), purchase=purchase)]
 
-    def _subtract(self, order: Order, event: Refund, purchase: Purchase) -> None:
+    def _subtract(self, order: ReferredOrder, event: Refund, purchase: Purchase) -> None:
         """Subtract a refund from the order, the spend and the count, unless the referee's ledger refuses it."""
         by_amount = order.returned - sum(line.amount for line in order.lines.values())
         after = after_refund(Refunded(purchase, 0, order.lines, by_amount), event)

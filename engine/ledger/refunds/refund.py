@@ -183,7 +183,7 @@ class Refunding:
 
             # how much of it is due back by now, over all refunds of the order
             repaid = order.repaid.get(redemption_id, 0)
-            total = repaid + sum(portion.amount for portion in redemption.portions)
+            total = repaid + sum(withdrawal.amount for withdrawal in redemption.withdrawals)
             due = total if self._left is None else 0
             if redemption.value_minor and self._left is not None and bought:
                 due = total * (bought - left) // bought

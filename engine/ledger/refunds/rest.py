@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from engine.member.pages import Line
+from engine.member.pages import ReturnedLine
 from engine.programme.interpret.facts import millionths
 from engine.programme.model import Phase, in_order
 from engine.programme.rules.awards import award_of
@@ -83,13 +83,13 @@ def after_refund(order: Refunded, event: Refund) -> Refunded | None:
     """Return the order after a refund, or None where the refund returns more than was bought."""
     # a copy: a refund that returns too much must leave the order as it is
     after = structs.replace(
-        order, lines={key: Line(line.quantity, line.amount) for key, line in order.lines.items()},
+        order, lines={key: ReturnedLine(line.quantity, line.amount) for key, line in order.lines.items()},
         refunds=dict(order.refunds),
     )  # fmt: skip
 
     # by lines, or the whole rest, or by amount
     for item in event.items or ():
-        line = after.lines.setdefault(item.line_id, Line())
+        line = after.lines.setdefault(item.line_id, ReturnedLine())
         line.amount += item.amount
         line.quantity += millionths(item.quantity) if item.quantity is not None else 0
     if not event.items and event.amount is None:
