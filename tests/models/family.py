@@ -1,6 +1,6 @@
 """Describe the small family of programmes that the ledger's model understands, and write each as a programme file.
 
-What an order earns is told here in the plainest way, by the rule's name; nothing is read from a programme file.
+What an order earns is computed here in the plainest way, by the rule's name; no programme file is read.
 """
 
 from __future__ import annotations
@@ -204,9 +204,11 @@ def programme_text(settings: Settings) -> str:
         f"refunds: {{window: {settings.refund_window}, negative: {settings.negative}}}",
         f"reserve_for: {settings.reserve_for}",
     ]  # fmt: skip
+
     tiers = settings.tiers
     if tiers is not None:
         lines += _tier_lines(tiers)
+
     lines += ["catalogue:", *(_catalogue_line(name, reward) for name, reward in settings.catalogue.items()), "rules:"]
     lines += [_rule_line(rule, settings) for rule in settings.rules]
     if settings.welcome:
@@ -243,6 +245,7 @@ def _rule_line(rule: str, settings: Settings) -> str:
     upper = "" if numbers.up_to is None else f", lte: {money(numbers.up_to)}"
     when = {"big": f"when: {{purchase.amount: {{gte: {money(numbers.threshold)}{upper}}}}}, "}.get(rule, "")
     rated = f"rate: {numbers.rate}, per: {money(numbers.per)}, of: purchase.amount, round: {numbers.rounding}"
+
     give = {
         "base": f"points: {{{rated}}}",
         "big": f"points: {numbers.bonus}",
@@ -251,6 +254,7 @@ def _rule_line(rule: str, settings: Settings) -> str:
         "units": "points: {rate: 2, per: 1, of: purchase.units}",
         "boost": "multiply: {phase: base, key: member.tier, by: {silver: 1.5, gold: 2}}",
     }[rule]
+
     phase = "phase: boost, " if rule == "boost" else ""
     hold = "" if settings.hold is None else f", hold: {settings.hold}"
     return f"- {{id: {rule}, on: purchase, {phase}{when}give: [{{{give}}}]{hold}{_limit(rule, settings)}}}"

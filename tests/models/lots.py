@@ -1,4 +1,4 @@
-"""Model lots, debt and balances slowly and plainly: every sum is made anew from the list of lots."""
+"""Model lots, debt and balances slowly and plainly: every sum is computed from the list of lots."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ class Wallet:
         return calendar.instant_of(day * DAY_MS)
 
     def _is_boundary(self, day: int) -> bool:
-        found = date.fromordinal(day + DAY_ZERO)
-        first = {"day": True, "month": found.day == 1, "year": (found.month, found.day) == (1, 1)}
+        local = date.fromordinal(day + DAY_ZERO)
+        first = {"day": True, "month": local.day == 1, "year": (local.month, local.day) == (1, 1)}
         return first[self.settings.round_expiry]
 
     def reverse(self, lot: Lot, part: str, wanted: int) -> int:
@@ -128,10 +128,12 @@ class Wallet:
         lots = [lot for lot in self.lots if lot.unit == unit]
         parts = ("pending", "active", "reserved", "spent", "expired")
         row: dict[str, int | None] = {part: sum(getattr(lot, part) for lot in lots) for part in parts}
+
         settled = sum(lot.reversed + lot.settled for lot in lots)
         expiries = [lot.expires_ms for lot in lots if lot.active and lot.expires_ms is not None]
         soonest_ms = min(expiries, default=None)
         expiring = sum(lot.active for lot in lots if soonest_ms is not None and lot.expires_ms == soonest_ms)
+
         return row | {
             "granted": sum(lot.amount for lot in lots),
             "settled": settled,

@@ -190,6 +190,7 @@ class _Writer:
         orders = self.orders.get(member, [])
         following = f"{member}-o{len(orders)}"
         made: Line | None = {"type": "activity", "kind": "checkin"}
+
         if isinstance(act, Buy):
             made = self._purchase(act, following)
         elif isinstance(act, Return):

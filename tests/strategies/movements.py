@@ -124,9 +124,9 @@ class Ledger:
         """Give a coupon, a gift, a badge or a benefit, on hold or not, for good or for a time."""
         unit = self.draw(st.sampled_from(sorted(GRANTS)))
         hours = self.draw(st.sampled_from((None, 24, 72)))
-        held = self.draw(st.booleans())
+        is_pending = self.draw(st.booleans())
         lot = Lot(
-            member_id, unit, self.key(), self.now_ms + 12 * HOUR_MS if held else None,
+            member_id, unit, self.key(), self.now_ms + 12 * HOUR_MS if is_pending else None,
             None if hours is None else self.now_ms + hours * HOUR_MS, {"held": self.draw(st.integers(1, 3))},
             f"{unit}-{self.draw(st.integers(1, 3))}",
         )  # fmt: skip
@@ -135,10 +135,10 @@ class Ledger:
 
     def end(self, member_id: str) -> list[RewardEvent]:
         """Release, use, take back or end what the member holds."""
-        held = [lot for lot in self.lots if lot.member_id == member_id and lot.amounts.get("held")]
-        if not held:
+        lots = [lot for lot in self.lots if lot.member_id == member_id and lot.amounts.get("held")]
+        if not lots:
             return []
-        lot = self.draw(st.sampled_from(held))
+        lot = self.draw(st.sampled_from(lots))
         verb, amount = self.draw(st.sampled_from(ENDS[lot.unit])), lot.amounts["held"]
         if verb != "released":
             lot.amounts["held"] = 0

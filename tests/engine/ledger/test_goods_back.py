@@ -1,4 +1,4 @@
-"""An order of which no goods are left is wholly returned, whatever cents are left of its money."""
+"""An order without any goods left counts as wholly returned, whatever cents remain of its money."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_the_cent_is_not_asked_for_again_and_the_next_order_is_the_first() -> No
 
 
 def test_a_whole_refund_twice_takes_one_order_off_the_number() -> None:
-    """Beside bob's second order of two the first is back, told twice: the third is his second, and brings nothing."""
+    """The first of bob's two orders comes back, in two refunds: his third is his second then."""
     orders = [bought(3, amount=1000), bought(4, amount=1000)]
     document = judged(PROGRAMME, [ANN, BOB, *orders, back(5, 3), back(6, 3), bought(7, amount=1000)])
     assert balance(document, "ann")["available"] == 100

@@ -40,7 +40,7 @@ from tests.models.limits import (
     events_of,
     limits,
     loaded,
-    told,
+    outcome,
 )
 from tests.programme_text import written
 
@@ -62,16 +62,19 @@ def test_what_is_given_is_what_all_that_was_ever_given_allows(texts: list[str], 
         Member(Interpreter(programme, 1)),
         Member(Interpreter(programme, 1), is_paging=False),
     ]
+
+    # all ways of judging and keeping give the same, and what the oracle gives
     for each in events_of(steps):
         first, *others = [member.take(each) for member in members]
         assert others == [first, first]
         if isinstance(each, Purchase):
-            assert told(first) == oracle.buy(each)
-            event(", ".join(sorted({str(reason) for _, reason in told(first)})))
+            assert outcome(first) == oracle.buy(each)
+            event(", ".join(sorted({str(reason) for _, reason in outcome(first)})))
         else:
             taken = sum(reward.amount for reward in first if reward.posting.type == "points.reversed")
             if taken:
                 oracle.take_back(each.order_id, taken)
+
         oracle.clock_ms = max(oracle.clock_ms, each.occurred_at)
         oracle.assert_nothing_is_over()
     assert members[0].state == members[1].state
@@ -89,7 +92,7 @@ def test_nothing_is_forgotten_of_events_in_order(texts: list[str], window: str, 
         assert isinstance(each, Purchase)
         if number == change:
             member.activate(judges[1])
-        assert told(member.take(each)) == oracle.buy(each)
+        assert outcome(member.take(each)) == oracle.buy(each)
     assert not any(before.hour > after.hour for before, after in pairwise(in_order))
 
 
@@ -105,10 +108,13 @@ def test_a_longer_window_brings_nothing_back(
     text = written("{$cap, per: member, every: $every}", cap=cap, every=every)
     programme = loaded([text], "5d")
     oracle, member = Oracle(programme), Member(compile_programme(programme, 1))
+
     for number, each in enumerate(events_of(steps)):
         for version, (at, window) in enumerate(changes, 2):
             if at == number:
                 member.activate(compile_programme(loaded([text], window), version))
+
+        # the oracle only adds up what was given
         rewards = member.take(each)
         for reward in rewards:
             if reward.posting.type == "points.granted":
@@ -153,7 +159,7 @@ def test_a_late_use_of_a_rolling_limit_drops_no_other(member_of: Any) -> None:
 
 @BOTH
 def test_a_late_event_counts_in_every_window_that_it_lies_in(member_of: Any) -> None:
-    """Ten within the 24 hours that end at ten o'clock stay ten, whichever order is told of first."""
+    """Ten within the 24 hours that end at ten o'clock stay ten, whichever order comes first."""
     member = member_of(A_DAY)
     assert member.buy("2024-02-02T10:00:00Z", 8) == [(8, None)]
     assert member.buy("2024-02-02T09:00:00Z", 8) == [(2, None), (6, "limit_max")]
@@ -282,9 +288,11 @@ def test_a_busy_members_state_stays_below_two_kilobytes(monkeypatch: pytest.Monk
         )
         for n in range(20)
     )
+
     head = f"schema: guerdon/1\nprogramme: p\ntimezone: {TIMEZONE}\ncurrency: USD\nrules:\n"
     programme = load_programme(head + rules, "p.yaml").programme
     assert programme is not None
+
     member = Member(compile_programme(programme, 1))
     largest = 0
     for n in range(400):
@@ -295,6 +303,7 @@ def test_a_busy_members_state_stays_below_two_kilobytes(monkeypatch: pytest.Monk
         lots, member.state.lots = member.state.lots, []  # what 20 rules give for an order is another matter
         largest = max(largest, len(msgpack.encode(member.state)))
         member.state.lots = lots
+
     assert largest < 2_048, largest
     assert len(member.books.pages) < 400 * 20 / 16
 
@@ -321,6 +330,8 @@ rules:
     assert programme.terms.referral is not None
     length, calendar = programme.terms.referral.every, calendar_of(TIMEZONE)
     assert isinstance(length, Duration)
+
+    # each signup names ann
     signups = [{"member_id": "ann", "occurred_at": iso_from_instant(START_MS)}]
     signups += [
         {"member_id": f"b{hour}", "occurred_at": iso_from_instant(START_MS + hour * HOUR_MS), "referrer_id": "ann"}
@@ -330,7 +341,10 @@ rules:
         Line("e", number, json.dumps({"type": "signup", "event_id": f"e{number}"} | each).encode())
         for number, each in enumerate(signups, 1)
     ]
+
     rows = simulate_lines(programme, lines).document()["referrals"]
+
+    # one is rejected where two others are in a window with it
     attributed: list[int] = []
     for hour in hours:
         at_ms = START_MS + hour * HOUR_MS
