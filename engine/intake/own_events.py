@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from schemas.events import (
     ID_CHARACTERS_MAX,
@@ -27,6 +27,15 @@ def own_id(kind: str, source: str, event_id: str) -> str:
         return name
     origin = f"{source}\0{event_id}"
     return f"{kind}:{sha256(origin.encode()).hexdigest()}"
+
+
+class Referee(NamedTuple):
+    """Hold what a referee's first signup said of where they came from; stored as an array."""
+
+    channel: str | None = None
+    referral_code: str | None = None
+    referrer_id: str | None = None
+    visitor: str | None = None
 
 
 class Attribution(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
@@ -91,5 +100,4 @@ class Forwarded(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=F
     """Whether a fraud check holds back what it earns."""
     purchase: Purchase | None = None
     """The order that a refund returns."""
-    referee: tuple[str | None, str | None, str | None, str | None] = (None, None, None, None)
-    """The signup's channel, referral_code, referrer_id and visitor."""
+    referee: Referee = Referee()

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from engine.intake.own_events import Referee
 from engine.member.lots import Lot  # noqa: TC001  msgspec reads the annotations
 from engine.member.windows import Window  # noqa: TC001  as above
 from schemas.events import Purchase  # noqa: TC001  as above
@@ -26,8 +27,7 @@ class ReferralFacts(Struct, array_like=True):
     """The referee's signup."""
     channel: str | None = None
     """The channel of the referral."""
-    referee: tuple[str | None, str | None, str | None, str | None] = (None, None, None, None)
-    """The signup's channel, referral_code, referrer_id and visitor."""
+    referee: Referee = Referee()
     event: str = "purchase"
     """The type of the referee's event."""
     amount: int | None = None

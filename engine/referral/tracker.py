@@ -16,6 +16,7 @@ from engine.intake.own_events import (
     ForwardedPurchase,
     ForwardedRefund,
     ForwardedSignup,
+    Referee,
     own_id,
 )
 from engine.ledger.refunds.rest import after_refund, rest_of
@@ -85,8 +86,7 @@ class Tracker(Struct, array_like=True):
     """The orders that can still be refunded, by order_id, in the order of their arrival."""
     early: dict[str, list[Refund]] = field(default_factory=dict)
     """Refunds whose purchase has not come, by order_id; they are forwarded right after it."""
-    referee: tuple[str | None, str | None, str | None, str | None] = (None, None, None, None)
-    """The first signup's channel, referral_code, referrer_id and visitor."""
+    referee: Referee = Referee()
     latest_ms: int = 0
     """The latest time among the member's events."""
 
@@ -97,7 +97,7 @@ class Tracker(Struct, array_like=True):
         return cls(
             attribution.referrer_id, attribution.channel, attribution.code, first.occurred_at,
             flagged=bool(attribution.flags),
-            referee=(first.channel, first.referral_code, first.referrer_id, first.visitor),
+            referee=Referee(first.channel, first.referral_code, first.referrer_id, first.visitor),
         )  # fmt: skip
 
     def forward(self, event: Event, purchase_of: Purchases, closes_ms: Callable[[int], int]) -> list[Forwarded]:

@@ -130,12 +130,13 @@ def referral_event(facts: ReferralFacts, head: Head, order_id: str, amount: int 
         amount: the order's, or that of the goods that remain, in minor units.
         spend: what the referee has spent by then, in minor units.
     """
-    channel, code, referrer, visitor = facts.referee
+    referee = facts.referee
     return ReferralEvent(
         event_id=head.event_id, source=head.source, member_id=head.member_id, occurred_at=head.occurred_ms,
         event=facts.event, referee_id=referee_of(order_id) or "", order_id=order_id, number=facts.number,
         amount=amount, spend=spend, signup_ms=facts.signup_ms, channel=facts.channel,
-        referee_channel=channel, referee_code=code, referee_referrer=referrer, referee_visitor=visitor,
+        referee_channel=referee.channel, referee_code=referee.referral_code, referee_referrer=referee.referrer_id,
+        referee_visitor=referee.visitor,
     )  # fmt: skip
 
 

@@ -111,6 +111,18 @@ def test_points_go_back_first_to_the_lot_that_was_taken_last() -> None:
     assert columns(document, "active", "spent", "next_expiry_at") == (10, 10, "2026-03-31T10:00:00Z")
 
 
+def test_a_whole_restore_takes_the_reward_back() -> None:
+    events = [
+        bought(1, "2026-03-01", 1_000),
+        redeemed(2, "spend", "2026-03-02", reward="mug"),
+        redeemed(3, "restore", "2026-03-03", redemption_id="x2", amount=9),
+    ]
+    assert given(judged(MUG + BASE, events), "ann", "gift.revoked") == []
+    document = judged(MUG + BASE, [*events, redeemed(4, "restore", "2026-03-04", redemption_id="x2")])
+    assert [row["reason"] for row in given(document, "ann", "gift.revoked")] == ["restored"]
+    assert columns(document, "spent", "available") == (0, 10)
+
+
 def test_the_last_of_a_stock_can_be_taken_and_comes_back_when_its_reservation_lapses() -> None:
     """Ann reserves the only mug and leaves it: bob, refused before the day is over, has it afterwards."""
     events = [
@@ -141,6 +153,16 @@ def test_a_reservation_lapses_though_something_else_was_due_before() -> None:
     ]
 
 
+def test_an_item_is_handed_over_at_the_end_of_its_hold_and_revoked_with_its_order() -> None:
+    rules = "rules:\n- {id: gift, on: purchase, hold: 2d, give: [{coupon: c}]}\n"
+    document = judged(rules, [bought(1, "2026-03-01", 100), returned(2, "2026-03-10", 1)])
+    assert [(row["type"], row["amount"]) for row in document["reward_events"]] == [
+        ("coupon.issued", 1),
+        ("coupon.released", 1),
+        ("coupon.revoked", 1),
+    ]
+
+
 def test_points_that_come_back_at_the_instant_of_their_expiry_expire_and_settle_no_debt() -> None:
     rules = "reserve_for: 9d\n" + LONG_AND_SHORT + RATE % ""
     document = judged(
@@ -155,6 +177,15 @@ def test_points_that_come_back_at_the_instant_of_their_expiry_expire_and_settle_
         ],
     )
     assert columns(document, "expired", "debt") == (10, 5)
+
+
+def test_exactly_what_is_reserved_can_be_captured() -> None:
+    events = [bought(1, "2026-03-01", 1_000), redeemed(2, "reserve", "2026-03-02", amount=5)]
+    more = redeemed(3, "capture", "2026-03-03", redemption_id="x2", amount=6)
+    exactly = redeemed(4, "capture", "2026-03-04", redemption_id="x2", amount=5)
+    document = judged(BASE, [*events, more, exactly])
+    assert refusals(document) == ["exceeds_reserved"]
+    assert columns(document, "spent", "available") == (5, 5)
 
 
 # Refunds.
@@ -221,6 +252,26 @@ def test_how_far_a_refund_takes_points_is_up_to_the_programme(negative: str, exp
         ],
     )
     assert columns(document, "active", "reversed", "debt") == expected
+
+
+def test_expired_points_are_not_charged_to_other_lots() -> None:
+    events = [bought(1, "2026-03-01", 1_000), bought(2, "2026-03-07", 500), returned(3, "2026-03-08", 1)]
+    document = judged("points: {validity: 5d}\n" + BASE, events)
+    assert columns(document, "reversed", "available", "debt") == (10, 5, 0)
+
+
+def test_money_that_paid_comes_back_in_proportion_rounded_down() -> None:
+    """70 points paid for 30.00; a third of it comes back: 23 points, and with the rest the other 47."""
+    pay = "catalogue: [{id: pay, kind: money, points_per: {1: 0.01}}]\n"
+    events = [
+        bought(1, "2026-03-01", 10_000),
+        redeemed(2, "spend", "2026-03-02", reward="pay", amount=70, order_id="o3", order_amount=3_000),
+        bought(3, "2026-03-03", 3_000),
+        returned(4, "2026-03-04", 3, amount=1_000),
+        returned(5, "2026-03-05", 3),
+    ]
+    document = judged(pay + BASE, events)
+    assert [row["amount"] for row in given(document, "ann", "points.restored")] == [23, 47]
 
 
 def test_refunds_in_parts_claim_no_more_than_the_whole() -> None:
