@@ -117,19 +117,19 @@ def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judge]) -> N
             del parts.refunded[order_id]
 
 
-def _fit(page: Page, other: Page) -> bool:
-    """Whether the content of two pages fits into one."""
-    return len(page.lots) + len(other.lots) <= PAGE_LOTS and len(page.orders) + len(other.orders) <= PAGE_LOTS
-
-
 def _join_pages(parts: Parts) -> None:
     """Move the content of each page into the page before it, where it fits."""
-    earlier: int | None = None
+    before: Page | None = None
     for number in sorted(parts.pages):
-        if earlier is not None and _fit(parts.pages[earlier], parts.pages[number]):
-            page = parts.pages.pop(number)
-            parts.pages[earlier].lots += page.lots
-            parts.pages[earlier].orders |= page.orders
-            parts.pages[earlier].completions += page.completions
+        page = parts.pages[number]
+        if (
+            before is not None
+            and len(before.lots) + len(page.lots) <= PAGE_LOTS
+            and len(before.orders) + len(page.orders) <= PAGE_LOTS
+        ):
+            before.lots += page.lots
+            before.orders |= page.orders
+            before.completions += page.completions
+            del parts.pages[number]
         else:
-            earlier = number
+            before = page

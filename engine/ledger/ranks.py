@@ -233,8 +233,13 @@ def _carry_out(turn: Turn, clock: TierClock, tier_state: TierState, change: _Cha
     there are no more rounds than levels.
     """
     for _ in clock.tiers.levels:
+        # the change itself; corrections may take more than was gained, and the log holds no amount below 0
         identity = occasion_identity("tier", turn.member_id, tier_state.changes)
-        _write(turn, tier_state, change, identity)
+        source, number = Source(version=turn.judge.version), max(0, tier_state.number)
+        posting = posting_of("tier.changed", "tier", NO_ACCOUNTS, source, item=tier_state.level, reason=change.reason)
+        turn.rewards.append(RewardEvent(posting, number, identity, change.at_ms, change.order_id))
+
+        # what goes with the level
         _change_benefits(turn, clock, tier_state, change, identity)
         if change.reason == "refund":
             return
@@ -248,14 +253,6 @@ def _carry_out(turn: Turn, clock: TierClock, tier_state: TierState, change: _Cha
         if before is None:
             return
         change = change._replace(before=before, reason="reached")
-
-
-def _write(turn: Turn, tier_state: TierState, change: _Change, identity: bytes) -> None:
-    source = Source(version=turn.judge.version)
-    posting = posting_of("tier.changed", "tier", NO_ACCOUNTS, source, item=tier_state.level, reason=change.reason)
-    # corrections may take more than was gained: the log holds no amount below 0
-    number = max(0, tier_state.number)
-    turn.rewards.append(RewardEvent(posting, number, identity, change.at_ms, change.order_id))
 
 
 def _change_benefits(turn: Turn, clock: TierClock, tier_state: TierState, change: _Change, identity: bytes) -> None:

@@ -79,9 +79,10 @@ def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
     """Run the rules on referrals on what a referee has done, and keep what a refund must know of it."""
     # the referee's event as rules on referrals see it
     key = order_of(event) or order_key(None, event.referee_id)
+    kind = next((name for kind, name in NAMES.items() if isinstance(did, kind)), "activity")
     amount = did.amount if isinstance(did, Purchase) else None
     facts = ReferralFacts(
-        event.number, event.spend, event.signup_ms, event.channel, event.referee, event=_name_of(did), amount=amount,
+        event.number, event.spend, event.signup_ms, event.channel, event.referee, event=kind, amount=amount,
         head=(did.event_id, did.source), flagged=event.flagged,
     )  # fmt: skip
     head = Head(did.event_id, did.source, turn.member_id, event.occurred_at)
@@ -107,10 +108,6 @@ def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
         challenges.follow(turn, judged, first)
     if is_earning:
         _qualify(turn, event.referee_id, event.occurred_at)
-
-
-def _name_of(did: MemberEvent) -> str:
-    return next((name for kind, name in NAMES.items() if isinstance(did, kind)), "activity")
 
 
 def _qualify(turn: Turn, referee_id: str, at_ms: int) -> None:

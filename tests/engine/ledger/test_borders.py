@@ -320,6 +320,31 @@ def test_a_benefit_that_a_rule_gave_does_not_end_with_the_level() -> None:
     assert sorted(row["status"] for row in document["rewards"] if row["item"] == "lounge") == ["active", "revoked"]
 
 
+def test_the_reward_for_a_level_can_reach_the_next_and_that_one_the_highest() -> None:
+    """A purchase makes silver, its reward gold, and the reward for that diamond; each change ends the benefit before."""
+    rules = """\
+tiers:
+  metric: status
+  window: lifetime
+  levels:
+  - {id: low, from: 0}
+  - {id: silver, from: 10, benefits: [bar]}
+  - {id: gold, from: 20, benefits: [lounge]}
+  - {id: diamond, from: 30, benefits: [car]}
+rules:
+"""
+    rules += "- {id: status, on: purchase, give: [{status: 10}]}\n"
+    rules += "- {id: step, on: tier, when: {tier.to: [silver, gold]}, give: [{status: 10}]}\n"
+    document = judged(rules, [bought(1, "2025-03-01", 100)])
+    changes = given(document, "ann", "tier.changed")
+    assert [(row["item"], row["reason"], row["amount"]) for row in changes] == [
+        ("silver", "reached", 10),
+        ("gold", "reached", 20),
+        ("diamond", "reached", 30),
+    ]
+    assert [row["item"] for row in document["rewards"] if row["status"] == "active"] == ["car"]
+
+
 # Opening balances.
 
 
