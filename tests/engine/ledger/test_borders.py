@@ -281,6 +281,20 @@ def test_refunds_in_parts_claim_no_more_than_the_whole() -> None:
     assert [balance(document, "ann")["reversed"] for document in documents] == [0, 3, 5, 8, 10]
 
 
+def test_a_completion_stands_while_exactly_its_goal_is_left() -> None:
+    rules = "rules:\n- {id: r, on: purchase, challenge: {sum: purchase.amount, gte: 100.00}, give: [{points: 5}]}\n"
+    events = [
+        bought(1, "2026-03-01", 6_000),
+        bought(2, "2026-03-02", 6_000),
+        returned(3, "2026-03-03", 1, amount=2_000),
+    ]
+    exactly = judged(rules, events)
+    assert given(exactly, "ann", "points.reversed") == []
+    assert len(given(exactly, "ann", "challenge.completed")) == 1
+    less = judged(rules, [*events, returned(4, "2026-03-04", 1, amount=1)])
+    assert columns(less, "reversed", "available") == (5, 0)
+
+
 # Tiers.
 
 TIERS = (
@@ -321,7 +335,7 @@ def test_a_benefit_that_a_rule_gave_does_not_end_with_the_level() -> None:
 
 
 def test_the_reward_for_a_level_can_reach_the_next_and_that_one_the_highest() -> None:
-    """A purchase makes silver, its reward gold, and the reward for that diamond; each change ends the benefit before."""
+    """A purchase makes silver, its reward gold, and the reward for that diamond; each ends a benefit."""
     rules = """\
 tiers:
   metric: status
