@@ -142,14 +142,14 @@ class Settings:
 
     @property
     def counts_by_time(self) -> bool:
-        """Whether something is counted for a stretch of time, and so forgotten some time after it."""
+        """Whether a limit or a tier counts for a period, and is forgotten some time after it."""
         caps = (self.base_cap, self.big_cap)
         return self.tiers is not None or any(cap is not None and cap.every == "month" for cap in caps)
 
 
 @dataclass
 class Line:
-    """Hold one line of an order; what is left of it is exact."""
+    """Hold one line of an order, or the exact rest of it."""
 
     line_id: str
     category: str | None
@@ -159,7 +159,7 @@ class Line:
 
 @dataclass
 class Goods:
-    """Hold an order, or what is left of it; `lines` is None where the order came without."""
+    """Hold an order, or its rest; `lines` is None where the order has no lines."""
 
     amount: int
     lines: list[Line] | None

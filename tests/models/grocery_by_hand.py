@@ -78,14 +78,14 @@ class Award(NamedTuple):
 
 
 class Given:
-    """Gather what rules gave, and how much of their limits is used."""
+    """Collect the awards of rules, and the uses of their limits."""
 
     def __init__(self) -> None:
         self.awards: list[Award] = []
         self._used: Counter[tuple[object, ...]] = Counter()
 
     def give(self, rule_id: str, basket: Basket, amount: int, unit: str = "points") -> None:
-        """Give without a limit; nothing is no award."""
+        """Give without a limit; an amount of 0 is no award."""
         if amount:
             self.awards.append(Award(basket.member_id, unit, rule_id, CAMPAIGNS[rule_id], amount, basket.at))
 
@@ -132,7 +132,7 @@ def read_baskets(folder: Path, households: Sequence[int]) -> list[Basket]:
 
 
 def joined(baskets: Iterable[Basket]) -> Iterator[Basket]:
-    """Yield each member's joining, a minute before the first basket, as a basket of nothing."""
+    """Yield each member's signup, a minute before the first basket, as an empty basket."""
     seen = set()
     for basket in baskets:
         if basket.member_id not in seen:
@@ -141,7 +141,7 @@ def joined(baskets: Iterable[Basket]) -> Iterator[Basket]:
 
 
 def given(baskets: Sequence[Basket], next_from: datetime | None) -> list[Award]:
-    """Return what was given where NEXT judges from an instant on, and the example's programme before; None: never."""
+    """Return what was given if NEXT judges from an instant on (None: never), and the example's programme before."""
     given = Given()
     for member in joined(baskets):
         given.give("welcome", member, 40 if _is_next(member, next_from) else 100)

@@ -44,7 +44,7 @@ class Redemption:
 
 @dataclass
 class Member(Wallet):
-    """Hold one member: besides their lots their orders, redemptions and tier."""
+    """Hold one member: lots, orders, redemptions and tier."""
 
     orders: dict[str, Order] = field(default_factory=dict)
     refund_ids: list[str] = field(default_factory=list)
@@ -310,7 +310,7 @@ class Member(Wallet):
         return True
 
     def _price(self, event: Event) -> int | None:
-        """Return how many points a redemption takes; None where it is refused whatever the balance."""
+        """Return the price of a redemption in points; None where it is refused at any balance."""
         if event.get("reward") is None:
             price: int = event["amount"]
             return price
@@ -443,7 +443,7 @@ class Model:
         self.members[event["member_id"]].take(event, at_ms)
 
     def finish(self, until_ms: int = 0) -> None:
-        """Let every member's clock stand at the last event's time, or at `until_ms` if that is later."""
+        """Move every member's clock to the time of the last event, or to `until_ms` if that is later."""
         self._latest_ms = max(self._latest_ms, until_ms)
         for member in self.members.values():
             member.move_clock(self._latest_ms)

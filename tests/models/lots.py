@@ -19,7 +19,7 @@ GrantName = tuple[str, str]
 
 @dataclass
 class Lot:
-    """Hold the points of one grant, wherever they are; the parts add up to `amount` at any time."""
+    """Hold the points of one grant in their accounts; the accounts always add up to `amount`."""
 
     key: str
     unit: str
@@ -53,7 +53,7 @@ class Wallet:
     clock_ms: int
     lots: list[Lot] = field(default_factory=list)
     uncovered: dict[str, int] = field(default_factory=dict)
-    """What was reversed and no lot covered, by unit, settled since or not."""
+    """What was reversed without cover, by unit, whether settled since or not."""
 
     def lapsed(self, lot: Lot) -> bool:
         return lot.expires_ms is not None and lot.expires_ms <= self.clock_ms
@@ -64,7 +64,7 @@ class Wallet:
         return sorted(lots, key=lambda lot: (lot.expires_ms or NEVER_MS, lot.granted_ms, lot.key))
 
     def debt(self, unit: str) -> int:
-        """Return what was reversed and neither covered nor settled."""
+        """Return the debt: what was reversed without cover, less what was settled."""
         return self.uncovered.get(unit, 0) - sum(lot.settled for lot in self.lots if lot.unit == unit)
 
     def available(self, unit: str) -> int:
@@ -82,7 +82,7 @@ class Wallet:
                 lot.move("active", "expired", lot.active)
 
     def follow_up(self) -> None:
-        """Follow up on points that became active: debt first, and what lapsed meanwhile is gone at once."""
+        """Settle debts with points that became active, then let expired points go."""
         self.settle()
         self.expire()
 

@@ -43,7 +43,7 @@ Row = tuple[Any, ...]
 
 @dataclass(slots=True)
 class Judged:
-    """Hold what the log should have led to: reward rows by shard, in order, and balances by member and unit."""
+    """Hold the expected outcome of a log: reward rows by shard, in order, and balances by member and unit."""
 
     rewards: dict[int, list[Row]] = field(default_factory=lambda: defaultdict(list))
     accounts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -144,7 +144,7 @@ def _reward_row(pos: int, member_id: str, event_id: str, occurrence: Occurrence,
 
 
 def judge_log(cursor: Cursor) -> Judged:
-    """Return what the source log in the database should have led to."""
+    """Return the expected outcome of the source log in the database."""
     cursor.execute("SELECT version, body FROM guerdon.programme_version")
     programmes = {}
     for version, body in cursor.fetchall():
@@ -165,7 +165,7 @@ def judge_log(cursor: Cursor) -> Judged:
 
 
 def recorded(cursor: Cursor) -> list[tuple[int, int, int, str, str, Event | None, bytes]]:
-    """Return the source log in order, decoded; what is personal stays sealed."""
+    """Return the source log in order, decoded; personal fields stay sealed."""
     decoder = Decoder(CommittedSchemas(), 100_000_000)
     cursor.execute(
         """

@@ -1,4 +1,4 @@
-"""Model orders: what was bought, what came back, and what the rest of them earns."""
+"""Model orders: the goods bought and returned, and what the rest earns."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def _mostly(usual: st.SearchStrategy[Any], odd: st.SearchStrategy[Any]) -> st.Se
 
 
 def of_bound(bound: Bound) -> st.SearchStrategy[Any]:  # noqa: PLR0911  one answer for each kind of bound
-    """Return values for a field: mostly such as it takes."""
+    """Return values for a field, mostly valid ones."""
     if isinstance(bound, Text):
         within = tuple(text for text in (*LONG, *ASTRAL) if bound.least <= len(text) <= bound.most)
         return _mostly(plain_texts | st.sampled_from(within), texts)
@@ -126,7 +126,7 @@ _OWN: dict[str, st.SearchStrategy[Any]] = {
 
 @cache
 def objects(kind: str) -> st.SearchStrategy[dict[str, Any]]:
-    """Return events of a type, as JSON has them; each field that may be left out is so half of the time."""
+    """Return events of a type, as JSON has them; optional fields are left out half of the time."""
     bounds = FIELDS[kind]
     made: dict[str, st.SearchStrategy[Any]] = {}
     for name, bound in bounds.items():

@@ -1,4 +1,4 @@
-"""Make histories that are worth judging again, with everything in them that an order of events can be about."""
+"""Make histories for replays, with everything whose result can depend on the order of events."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def repeated(database_url: str, **request: Any) -> dict[str, Any]:
 
 
 def rows(database_url: str, generation: int) -> list[tuple[Any, ...]]:
-    """Return the reward log of a generation, whole but for the number of the generation."""
+    """Return the reward log of a generation without the generation's number."""
     with transaction(database_url) as cursor:
         cursor.execute(
             """
@@ -152,7 +152,7 @@ def rows(database_url: str, generation: int) -> list[tuple[Any, ...]]:
 
 
 def differing(database_url: str, generation: int, other: int = 1) -> int:
-    """Return in how many shards two generations are not the same to the byte."""
+    """Return how many shards differ between two generations, compared byte by byte."""
     with transaction(database_url) as cursor:
         assert shadows.positions(cursor, generation) == shadows.positions(cursor, other)
         return shadows.difference(cursor, generation, other)

@@ -79,7 +79,7 @@ def test_a_profile_on_the_day_does_not_bring_what_an_older_version_did_not_give(
 
 
 def test_what_came_late_counts_from_its_own_day() -> None:
-    """The signup of the 9th is taken behind an event of the 12th: the birthday of the 10th is given at once."""
+    """The signup of the 9th comes after an event of the 12th: the birthday of the 10th is celebrated at once."""
     events = [
         event(1, "activity", "ann", "2026-05-12", kind="login"),
         with_birthday(2, "2026-05-09", "--05-10", "signup"),

@@ -359,6 +359,35 @@ rules:
     assert [row["item"] for row in document["rewards"] if row["status"] == "active"] == ["car"]
 
 
+# Referrals.
+
+
+@pytest.mark.parametrize(
+    ("released", "until", "expected"),
+    [
+        ("2026-03-05", "2026-03-17T09:59:59Z", (200, 0)),
+        ("2026-03-05", "2026-03-17T10:00:00Z", (0, 200)),
+        ("2026-03-20", "2026-03-20T10:00:00Z", (0, 200)),
+    ],
+)
+def test_a_released_reward_waits_for_the_hold_of_its_rule(released: str, until: str, expected: tuple[int, ...]) -> None:
+    """Ann and bob share a device, so bob's order is held back for her; its rule has a hold of 14 days anyway."""
+    rules = "referral: {flag: [same_device]}\nrules:\n"
+    rules += "- {id: friend, on: referral, when: {referral.event: purchase}, hold: 14d, give: [{points: 200}]}\n"
+    device = {"identity": {"device": "d"}}
+    document = judged(
+        rules,
+        [
+            event(1, "signup", "ann", "2026-03-01", **device),
+            event(2, "signup", "bob", "2026-03-02", referrer_id="ann", **device),
+            bought(3, "2026-03-03", 1_000, "bob"),
+            event(4, "decision", "bob", released, action="referral_release", reason="a family"),
+        ],
+        until,
+    )
+    assert columns(document, "pending", "available") == expected
+
+
 # Opening balances.
 
 

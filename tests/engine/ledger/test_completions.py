@@ -1,4 +1,4 @@
-"""A completed challenge stands on every order that it counted, and what came with a level goes with the level."""
+"""Completed challenges depend on the orders they counted, and the rewards of a level go with the level."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LEVELS = "levels: [{id: a, from: 0}, {id: b, from: 20, benefits: [x]}, {id: c, f
 
 
 class Account:
-    """Fold events into one member, by both ways of judging and with a ledger that forgets what it may."""
+    """Fold events into one member, by both ways of judging, with a ledger that forgets as early as possible."""
 
     def __init__(self, body: str) -> None:
         programme = load_programme(HEAD + body, "p.yaml").programme

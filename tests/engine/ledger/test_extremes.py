@@ -1,4 +1,4 @@
-"""Whatever terms and events say, the ledger judges them, and what it decides can be stored and is decided in time."""
+"""The ledger judges any terms and events, in time, and its decisions can be stored."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ currency: USD
 
 
 class Stored(OneMember):
-    """Fold one member's events in memory, and hold each step to be one that can be stored."""
+    """Fold one member's events in memory, and assert that each step can be stored."""
 
     def __init__(self, body: str) -> None:
         super().__init__(compile_programme(loaded(body), 1))
         self.keys: set[bytes] = set()
 
     def forget(self) -> None:
-        """Forget what nothing can need, as each transaction does."""
+        """Forget what no event can need, as each transaction does."""
         forget(self.books.parts(), self.state, lambda _version: self.judge)
 
     def settle(self) -> None:
@@ -189,8 +189,8 @@ def test_nobody_owes_more_than_64_bits_hold() -> None:
 
 def test_an_opening_of_less_than_nothing_is_refused() -> None:
     member = Stored(written("${head}rules:\n- {id: r, on: share, give: [{points: 1}]}\n", head=HEAD))
-    (refused,) = member.take(decided(1, action="opening", amount=-5))
-    assert (refused.posting.type, refused.posting.reason, refused.amount) == ("reward.refused", "out_of_range", 5)
+    (refused,) = member.take(decided(1, action="opening", amount=-1))
+    assert (refused.posting.type, refused.posting.reason, refused.amount) == ("reward.refused", "out_of_range", 1)
 
 
 def test_a_correction_below_nothing_tells_a_level_of_0_and_the_next_gain_counts_from_where_it_is() -> None:

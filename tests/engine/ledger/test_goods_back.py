@@ -29,7 +29,7 @@ Line = tuple[str, int, int]
 
 
 def bought(number: int, *lines: Line, amount: int | None = None) -> dict[str, Any]:
-    """Return an order on 3 March and later of lines: category, pieces and money."""
+    """Return order N of N March, with lines of a category, pieces and money."""
     items = [
         {"line_id": str(at), "sku": category, "category": category, "quantity": pieces, "amount": money}
         for at, (category, pieces, money) in enumerate(lines)
@@ -61,7 +61,7 @@ pieces = st.lists(st.tuples(st.sampled_from(("coffee", "bun")), st.integers(1, 4
 @settings(max_examples=60, deadline=None)
 @given_by(pieces.filter(bool), st.data())
 def test_all_goods_back_for_less_is_what_the_whole_order_back_is(lines: list[Line], data: st.DataObject) -> None:
-    """Sent back in any steps and for any money, once every piece is there the order is as one refunded whole."""
+    """Once every piece is back, in any steps and for any money, the order equals one refunded whole."""
     steps = []
     for at, (_, count, money) in enumerate(lines):
         first = data.draw(st.integers(0, count))

@@ -47,7 +47,7 @@ from tests.programme_text import written
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let little fill a page, and few values crowd each other out."""
+    """Let few uses fill a page, and few values crowd each other out."""
     monkeypatch.setattr(engine.member.state, "USES_MAX", 2)
     monkeypatch.setattr(engine.programme.rules.limits, "VALUES_MAX", 2)
 
@@ -83,7 +83,7 @@ def test_what_is_given_is_what_all_that_was_ever_given_allows(texts: list[str], 
 @settings(max_examples=120, deadline=None)
 @given(limits(PERS[1:]), st.sampled_from(["1d", "60d"]), STEPS, st.integers(0, 20))
 def test_nothing_is_forgotten_of_events_in_order(texts: list[str], window: str, steps: list[Step], change: int) -> None:
-    """How long uses are kept, and whether that changes on the way, is nothing to events whose times rise."""
+    """Events in order do not depend on how long uses are kept, even if that changes in between."""
     programmes = [loaded(texts, window), loaded(texts, "2d")]
     judges = [compile_programme(each, version) for version, each in enumerate(programmes, 1)]
     oracle, member = Oracle(programmes[0]), Member(judges[0])
@@ -104,7 +104,7 @@ def test_nothing_is_forgotten_of_events_in_order(texts: list[str], window: str, 
 def test_a_longer_window_brings_nothing_back(
     cap: str, every: str, steps: list[Step], changes: list[tuple[int, str]]
 ) -> None:
-    """Whatever versions say of how long uses are kept, no period gets more than its cap."""
+    """No period gets more than its cap, however long the versions keep uses."""
     text = written("{$cap, per: member, every: $every}", cap=cap, every=every)
     programme = loaded([text], "5d")
     oracle, member = Oracle(programme), Member(compile_programme(programme, 1))
@@ -205,7 +205,7 @@ def test_a_refund_in_a_forgotten_period_changes_nothing_of_others(member_of: Any
 def test_a_use_is_known_for_the_window_of_refunds_after_its_period(
     member_of: Any, every: str, known: str, clock: str
 ) -> None:
-    """Kept to the millisecond: 30 days after the end of the period, of a rolling one after the event."""
+    """Uses are kept to the millisecond: 30 days after the end of the period, or after the event in a rolling window."""
     limit = written("{max: 10, per: member, every: $every}", every=every)
     member = member_of(limit)
     member.buy(clock, 1)

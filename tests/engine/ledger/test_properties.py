@@ -1,4 +1,4 @@
-"""Hold what the ledger promises of refunds and of time, whatever the programme, the order and the history."""
+"""The ledger's promises on refunds and on time hold for any programme, order and history."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def parted(draw: st.DrawFn, amount: int, most: int) -> list[int]:
 
 @st.composite
 def orders_with_two_ways_back(draw: st.DrawFn) -> tuple[list[Line], list[Line], list[Line]]:
-    """Return an order paid with points, refunds of it in many steps, and as few refunds of the same goods as can be."""
+    """Return an order paid with points, and two lists of refunds of the same goods: many, and as few as possible."""
     at = iso_from_instant(instant_from_iso(START, "start") + 60 * DAY_MS)
     amounts = draw(st.lists(st.integers(100, 20_000), min_size=1, max_size=3))
     items: list[Line] = [
@@ -144,7 +144,7 @@ def test_refunding_every_order_leaves_every_award_at_zero(folder: Path, settings
 
 
 def movements(document: Document) -> dict[str, list[Row]]:
-    """Return what happened to each member, in order, without where it stands in the log and which event caused it."""
+    """Return each member's reward events in order, without their places in the log and their source events."""
     rows: dict[str, list[Row]] = {}
     of_the_log = ("shard", "pos", "seq", "event_id", "recorded_at")
     for row in document["reward_events"]:

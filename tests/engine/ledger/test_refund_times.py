@@ -1,4 +1,4 @@
-"""Refunds go by their own times: neither where a batch ends nor how far a backlog reaches gives or takes anything."""
+"""Refunds depend on their own times only, not on where a batch ends or how far a backlog reaches."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _let_forget(member: Stored, *, forgets: bool) -> None:
 
 @pytest.mark.parametrize("late_ms", [0, 200 * DAY_MS])
 def test_what_a_metric_counted_of_an_order_that_earned_nothing_is_known_as_long(late_ms: int) -> None:
-    """Only orders of those who hold the badge count. It ends at once; that the order counted is still known."""
+    """Only orders of members with the badge count. It ends at once; the ledger still knows that the order counted."""
     metric = "metrics: {orders: {count: purchase, where: {member.held.vip: true}}}\n"
     badge = "- {id: badge, on: share, when: {share.object: x}, give: [{badge: vip}]}\n"
     again = "- {id: again, on: purchase, when: {history.orders: {gte: 1}}, give: [{points: 10}]}\n"
@@ -124,7 +124,7 @@ def test_a_void_takes_back_what_was_judged_long_after_it_occurred() -> None:
 
 
 def test_pages_of_orders_without_lots_do_not_grow_together() -> None:
-    """Late orders that earn nothing are kept by themselves, eight a page at most, and go when their time is up."""
+    """Late orders that earn nothing fill pages of eight at most, and are forgotten when their time is up."""
     member = Stored(f"{HEAD}{WINDOW}rules:\n{RATE.replace('rate: 1', 'rate: 0.000001')}")
     member.take(shared(START_MS + 200 * DAY_MS))
     for number in range(40):
@@ -216,7 +216,7 @@ def test_what_refunds_have_claimed_of_a_late_order_is_kept_as_long_as_it_is_know
 
 @pytest.mark.parametrize("late_ms", [0, 131 * DAY_MS])
 def test_a_window_gives_up_a_late_order_though_it_has_forgotten_the_days_around_it(late_ms: int) -> None:
-    """A rule gives to who has bought nothing for 30 days: the late order counts for the next one until it is back."""
+    """A rule gives to members without an order for 30 days; a late order counts for the next one until its refund."""
     metric = "metrics: {recent: {sum: purchase.amount, over: 30d}}\n"
     rare = RATE.replace("give:", "when: {history.recent: {lt: 1.00}}, give:")
     member = Stored(f"{HEAD}{WINDOW}{metric}rules:\n{rare}")

@@ -1,4 +1,4 @@
-"""What many events add up to stops at 64 bits, says the same in both ways of judging, and can always be stored."""
+"""Sums over many events stop at 64 bits, are the same for both ways of judging, and can always be stored."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ rules:
 
 
 class Member(OneMember):
-    """Fold events into one member, and hold what is stored after each transaction to be storable."""
+    """Fold events into one member, and assert after each that the member can be stored."""
 
     def settle(self) -> None:
         assert encode_state(self.state)
