@@ -282,14 +282,16 @@ def _reward(turn: Turn, clock: TierClock, tier_state: TierState, change: _Change
     _forget_reached(clock, tier_state, clock.rank(tier_state))
     order = [level.id for level in clock.tiers.levels]
     has_risen = change.before not in order or order.index(change.before) < order.index(tier_state.level)
-    version, at_ms = turn.judge.version, change.at_ms
-    reached = Reached(tier_state.level, change.before, tier_state.changes, version, at_ms, change.order_id)
+    reached = Reached(
+        level=tier_state.level, before=change.before, nth=tier_state.changes, version=turn.judge.version,
+        at_ms=change.at_ms, order_id=change.order_id,
+    )  # fmt: skip
     if has_risen and any(rule.on is TierChange for rule in turn.judge.programme.rules):
         tier_state.reached.append(reached)
 
     # the status that the rules give is known only afterwards
     event = TierChange(
-        event_id=identity.hex(), member_id=turn.member_id, occurred_at=at_ms, order_id=change.order_id,
+        event_id=identity.hex(), member_id=turn.member_id, occurred_at=change.at_ms, order_id=change.order_id,
         before=change.before, to=tier_state.level,
     )  # fmt: skip
     first = len(turn.rewards)

@@ -318,4 +318,7 @@ def _digest(event: RedemptionEvent) -> bytes:
 
 
 def _refuse(turn: Turn, event: RedemptionEvent, reason: str) -> None:
-    turn.refuse(reason, event.occurred_at, event.amount or 0, event.unit or "points", event.reward, event.order_id)
+    turn.refuse(
+        reason, event.occurred_at, event.amount or 0, event.unit or "points", item=event.reward,
+        order_id=event.order_id,
+    )  # fmt: skip

@@ -137,7 +137,11 @@ def _lines_left(refunded: Refunded, share: Fraction) -> list[RestLine]:
         # a line bought without a quantity is gone with its amount
         is_left = line is None or (quantity and (amount or not item.amount)) or (amount and not bought)
         if is_left:
-            left.append(RestLine(item.line_id, item.sku, item.category, item.brand, quantity * share, amount * share))
+            left.append(
+                RestLine(
+                    item.line_id, item.sku, item.category, item.brand, quantity=quantity * share, amount=amount * share
+                )
+            )
     return left
 
 

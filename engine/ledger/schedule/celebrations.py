@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger import ranks
 from engine.ledger.grants import run_rules
@@ -22,6 +22,13 @@ _LAST = {Birthday: "birthday", Anniversary: "anniversary"}
 
 A profile or another time zone may move the day, but never brings the same celebration twice.
 """
+
+
+class _YearlyDay(NamedTuple):
+    """Name a day that comes once a year."""
+
+    month: int
+    day: int
 
 
 def schedule(turn: Turn, after_ms: int) -> None:
@@ -46,7 +53,7 @@ def learn(turn: Turn, at_ms: int, birthday: str | None) -> None:
     # a birthday on another day than before; the year does not matter
     new = birthday_of(state)
     if Birthday in timed and new is not None and (birthday is None or new[-5:] != birthday[-5:]):
-        day, today = _month_and_day(new), turn.calendar.local_day(at_ms)
+        day, today = _day_of(new), turn.calendar.local_day(at_ms)
         is_today = today == yearly_day(_year(turn.calendar, at_ms), *day)
         is_celebrated = is_today and _after_last(turn, Birthday) > _year(turn.calendar, at_ms)
         state.birthday_ms = at_ms if is_today and not is_celebrated else _next_birthday(turn, at_ms)
@@ -109,7 +116,7 @@ def _next_birthday(turn: Turn, after_ms: int) -> int | None:
     birthday = birthday_of(turn.state)
     if birthday is None:
         return None
-    return _next(turn.calendar, _month_and_day(birthday), after_ms, _after_last(turn, Birthday))
+    return _next(turn.calendar, _day_of(birthday), after_ms, _after_last(turn, Birthday))
 
 
 def _next_anniversary(turn: Turn, after_ms: int) -> int | None:
@@ -117,7 +124,7 @@ def _next_anniversary(turn: Turn, after_ms: int) -> int | None:
         return None
     joined = date.fromordinal(turn.calendar.local_day(turn.state.signup_ms) + DAY_ZERO)
     first_year = joined.year + max(1, _after_last(turn, Anniversary))
-    return _next(turn.calendar, (joined.month, joined.day), after_ms, first_year)
+    return _next(turn.calendar, _YearlyDay(joined.month, joined.day), after_ms, first_year)
 
 
 def _after_last(turn: Turn, kind: type[Birthday | Anniversary]) -> int:
@@ -127,12 +134,12 @@ def _after_last(turn: Turn, kind: type[Birthday | Anniversary]) -> int:
     return 0 if last is None else last[0] + 1
 
 
-def _month_and_day(birthday: str) -> tuple[int, int]:
-    return int(birthday[-5:-3]), int(birthday[-2:])
+def _day_of(birthday: str) -> _YearlyDay:
+    return _YearlyDay(month=int(birthday[-5:-3]), day=int(birthday[-2:]))
 
 
-def _next(calendar: Calendar, day: tuple[int, int], after_ms: int, first_year: int) -> int:
-    """Return the first local midnight of a month and day after an instant, in `first_year` or later."""
+def _next(calendar: Calendar, day: _YearlyDay, after_ms: int, first_year: int) -> int:
+    """Return the first local midnight of a yearly day after an instant, in `first_year` or later."""
     year = max(_year(calendar, after_ms), first_year)
     while True:
         at_ms = calendar.instant_of(yearly_day(year, *day) * DAY_MS)

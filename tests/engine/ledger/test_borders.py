@@ -179,6 +179,13 @@ def test_points_that_come_back_at_the_instant_of_their_expiry_expire_and_settle_
     assert columns(document, "expired", "debt") == (10, 5)
 
 
+@pytest.mark.parametrize(("order", "refused"), [(1_999, ["below_minimum"]), (2_000, [])])
+def test_a_reward_for_orders_of_an_amount_can_be_had_for_exactly_that(order: int, refused: list[str]) -> None:
+    mug = "catalogue: [{id: mug, kind: gift, points: 10, min_order: 20.00}]\n"
+    spend = redeemed(2, "spend", "2026-03-02", reward="mug", order_id="o3", order_amount=order)
+    assert refusals(judged(mug + BASE, [bought(1, "2026-03-01", 1_000), spend])) == refused
+
+
 def test_exactly_what_is_reserved_can_be_captured() -> None:
     events = [bought(1, "2026-03-01", 1_000), redeemed(2, "reserve", "2026-03-02", amount=5)]
     more = redeemed(3, "capture", "2026-03-03", redemption_id="x2", amount=6)
