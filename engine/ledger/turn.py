@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from engine.member.lots import Lot
     from engine.member.state import MemberState
     from engine.programme.localtime import Calendar
-    from engine.programme.rules.occurrence import Occurrence
     from engine.programme.rules.judge import Judge
+    from engine.programme.rules.occurrence import Occurrence
     from engine.programme.terms import Terms
     from schemas.rewards import Posting
 
