@@ -144,9 +144,9 @@ def settle(turn: Turn, at_ms: int, *, is_gained: bool) -> None:
     if tiers is None:
         return
     clock, tier_state = tier_state_of(turn, tiers)
-    before, times_ms = tier_state.level, (at_ms, max(at_ms, turn.state.clock_ms))
-    if clock.lower(tier_state, *times_ms, _brought(clock, tier_state)) or (
-        is_gained and clock.rise(tier_state, *times_ms)
+    before, clock_ms = tier_state.level, max(at_ms, turn.state.clock_ms)
+    if clock.lower(tier_state, at_ms, clock_ms, _brought(clock, tier_state)) or (
+        is_gained and clock.rise(tier_state, at_ms, clock_ms)
     ):
         _carry_out(turn, clock, tier_state, _Change(before, "refund", at_ms))
     turn.state.note_due(tier_state.review_ms)
