@@ -1,4 +1,4 @@
-"""Measure what it costs that workers keep together in event time: two of them over a backlog of skewed partitions.
+"""Measure the cost of keeping workers together in event time: two workers read a backlog of skewed partitions.
 
 In the dense history 15 minutes of event time hold 4,500 events, in the thin one three.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from bench import load
-from bench.main import _answer, _prepare, _services, _settings, _start
+from bench.main import answer_of, fresh_settings, prepare, services, start
 from operations.intake.publish import encoder_for, publish_events
 from schemas.partitioning import shard_of
 
@@ -28,20 +28,20 @@ WORKERS = 2
 PARTITIONS = 4
 MEMBERS = 20_000
 SKEW = 3
-"""The first partition gets so many times as much as each of the others."""
+"""How many times as many events the first partition gets as each of the others."""
 
 HISTORIES = {"dense": (30_000, 200), "thin": (1_500, 300_000)}
-"""How many events, and how many ms of event time lie between two of them."""
+"""The number of events, and the ms of event time between two of them."""
 
 ALIGNED_S = {"aligned, 15 min": "900", "aligned, 1 day": "86400", "not aligned": str(10**9)}
 
 
 def main() -> None:
     """Print events per second by history and alignment, the medians of rounds in turns."""
-    with _services() as home:
+    with services() as home:
         for name, (count, step_ms) in HISTORIES.items():
-            settings = _settings(home)
-            _prepare(settings)
+            settings = fresh_settings(home)
+            prepare(settings)
             publish_events(
                 settings.kafka_config(), encoder_for(None), _skewed(count, step_ms), topic_prefix=settings.topic_prefix
             )
@@ -52,14 +52,14 @@ def main() -> None:
             print(
                 f"{name}: {count:,} events, one in {step_ms / 1000:g} s, {WORKERS} workers, {ROUNDS} rounds in turns:"
             )
-            for kind, found in rates.items():
-                shown = ", ".join(f"{rate:,.0f}" for rate in found)
-                print(f"  {kind:16s} {statistics.median(found):10,.0f} events/s ({shown})")
+            for kind, rounds in rates.items():
+                shown = ", ".join(f"{rate:,.0f}" for rate in rounds)
+                print(f"  {kind:16s} {statistics.median(rounds):10,.0f} events/s ({shown})")
             sys.stdout.flush()
 
 
 def _skewed(count: int, step_ms: int) -> Iterator[Purchase]:
-    """Yield purchases in the order of their times, of which the first partition has most."""
+    """Yield purchases in the order of their times, most of them in the first partition."""
     members = [f"member-{number:06d}" for number in range(MEMBERS)]
     by_partition = [[who for who in members if shard_of(who) % PARTITIONS == number] for number in range(PARTITIONS)]
     turns = [0] * SKEW + list(range(1, PARTITIONS))
@@ -70,11 +70,11 @@ def _skewed(count: int, step_ms: int) -> Iterator[Purchase]:
 
 
 def _rate(first: Settings, home: Path, alignment_s: str) -> float:
-    settings = _settings(home, first.topic_prefix)
-    _prepare(settings)
+    settings = fresh_settings(home, first.topic_prefix)
+    prepare(settings)
     chosen = {"GUERDON_PUBLISH_REWARDS": "false", "GUERDON_ALIGNMENT_S": alignment_s, "GUERDON_MAX_BATCH": "2000"}
     answers: list[dict[str, Any]] = [
-        _answer(process) for process in [_start("bench.live", settings, **chosen) for _ in range(WORKERS)]
+        answer_of(process) for process in [start("bench.live", settings, **chosen) for _ in range(WORKERS)]
     ]
     return float(sum(answer["accepted"] for answer in answers) / max(answer["seconds"] for answer in answers))
 

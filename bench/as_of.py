@@ -1,4 +1,4 @@
-"""Measure `balance_as_of` and `tier_as_of` for a member with 10,000 rewards, and what their index costs the writers.
+"""Measure `balance_as_of` and `tier_as_of` for a member with 10,000 rewards, and the cost of their index to writers.
 
 A part of `make bench`.
 """
@@ -16,7 +16,7 @@ import psycopg2
 from msgspec import structs
 
 from bench import load
-from bench.databases import fresh, server, write_share
+from bench.databases import Share, fresh, server, write_share
 from bench.replay import decode_us
 from engine.intake.batch import admitted_from
 from engine.live.batch import Batch
@@ -65,7 +65,7 @@ FROM (
     FROM (SELECT n, greatest(n / %(every)s %% 12 - 9, 0) AS spent FROM generate_series(1, %(log)s) AS n) AS counted
 ) AS made
 """
-"""Of twelve rewards of the busy member nine are grants of points, one is of status, two say that a grant was spent."""
+"""Of twelve rewards of the busy member, nine are grants of points, one is of status, and two spend a grant."""
 
 ASKED = {
     "at the end of the log": ("2030-10-06T00:00:00Z", "infinity"),
@@ -76,8 +76,8 @@ ASKED = {
 
 
 def main() -> None:
-    """Print the milliseconds of each query, and what writers do a second with and without the index, in turns."""
-    print(f"decoding a purchase, by which machines and days can be compared: {decode_us():.1f} µs")
+    """Print the milliseconds of each query, and the rate of writers with and without the index, in turns."""
+    print(f"decoding a purchase, to compare machines and days: {decode_us():.1f} µs")
     with server() as address:
         _ask(fresh(address, "asked", PROGRAMME))
         for members in MEMBERS:
@@ -97,8 +97,7 @@ def _ask(url: str) -> None:
         )
         for function, rows in (("balance_as_of", 2), ("tier_as_of", 1)):
             for name, times in ASKED.items():
-                found = [_took_ms(cursor, function, times, rows) for _ in range(RUNS)]
-                wall, cpu = zip(*found, strict=True)
+                wall, cpu = zip(*(_took_ms(cursor, function, times, rows) for _ in range(RUNS)), strict=True)
                 print(
                     f"  {function:14s} {name:30s} {statistics.median(wall):7.1f} ms, {max(wall):.1f} at most; "
                     f"{statistics.mean(cpu):.1f} ms of PostgreSQL's CPU"
@@ -106,33 +105,32 @@ def _ask(url: str) -> None:
 
 
 def _join(url: str) -> None:
-    """Let the busy member have a state, from one purchase at the beginning."""
-    bought = next(load.purchases(1, 1))
-    event = structs.replace(bought, member_id=BUSY)
+    """Give the busy member a state by one purchase at the beginning."""
+    event = structs.replace(next(load.purchases(1, 1)), member_id=BUSY)
     value = Encoder().encode(event)
     with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live:
         live.commit(Batch([admitted_from(event, shard_of(BUSY), committed_ids()["Purchase"], value, b"secret")]))
 
 
 def _took_ms(cursor: Cursor, function: str, times: tuple[str, str], rows: int) -> tuple[float, float]:
-    """Return the wall time of a query and the CPU time of the server's process, which a busy machine stretches less."""
+    """Return the wall time of a query, and the server's CPU time, which depends less on how busy the machine is."""
     server_process = psutil.Process(cursor.connection.info.backend_pid)
-    begun, cpu = time.perf_counter(), sum(server_process.cpu_times()[:2])
+    start_s, cpu = time.perf_counter(), sum(server_process.cpu_times()[:2])
     cursor.execute(f"SELECT * FROM reward.{function}(%s, %s, %s)", (BUSY, *times))
     assert cursor.rowcount == rows, cursor.fetchall()  # noqa: S101  or something else was measured
     spent = sum(server_process.cpu_times()[:2]) - cpu
-    return (time.perf_counter() - begun) * 1000, spent * 1000
+    return (time.perf_counter() - start_s) * 1000, spent * 1000
 
 
 def _write(address: str, members: int) -> None:
     print(f"\n{WORKERS} workers, {EVENTS:,} purchases of {members:,} members, {ROUNDS} rounds in turns:")
     rounds: dict[str, list[tuple[float, float]]] = {"without the index": [], "with the index": []}
     for number in range(ROUNDS):
-        for kind, found in rounds.items():
-            found.append(_round(address, f"b{members}_{number}_{len(kind)}", members, kind))
-    for kind, found in rounds.items():
-        rate, wal = (statistics.median(values) for values in zip(*found, strict=True))
-        print(f"  {kind:30s} {rate:10,.0f} events/s {wal:8,.0f} bytes of WAL an event")
+        for kind, results in rounds.items():
+            results.append(_round(address, f"b{members}_{number}_{len(kind)}", members, kind))
+    for kind, results in rounds.items():
+        rate, wal = (statistics.median(values) for values in zip(*results, strict=True))
+        print(f"  {kind:30s} {rate:10,.0f} events/s {wal:8,.0f} bytes of WAL per event")
 
 
 def _round(address: str, name: str, members: int, kind: str) -> tuple[float, float]:
@@ -150,7 +148,7 @@ def _round(address: str, name: str, members: int, kind: str) -> tuple[float, flo
 
 
 def _work(url: str, number: int, members: int) -> float:
-    return write_share(url, (number, WORKERS), load.purchases(EVENTS, members), BATCH)[0]
+    return write_share(url, Share(number, WORKERS), load.purchases(EVENTS, members), BATCH)[0]
 
 
 if __name__ == "__main__":

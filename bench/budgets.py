@@ -1,6 +1,6 @@
-"""Measure what a campaign's budget costs the live transaction: without one, far from its end, and used up.
+"""Measure the cost of a campaign's budget to the live transaction: without one, far from its end, and used up.
 
-Workers write batches straight to PostgreSQL, each with shards of its own, so that nothing but the budget is shared.
+Workers write batches straight to PostgreSQL, each with shards of its own, so that they share only the budget.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import statistics
 from concurrent.futures import ProcessPoolExecutor
 
 from bench import load
-from bench.databases import fresh, server, write_share
+from bench.databases import Share, fresh, server, write_share
 
 EVENTS = 40_000
 BATCH = 2_000
@@ -32,10 +32,10 @@ def main() -> None:
             print(f"\n{workers} workers, {EVENTS:,} events in batches of {BATCH:,}, {ROUNDS} rounds in turns:")
             rounds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
             for number in range(ROUNDS):
-                for kind, found in rounds.items():
-                    found.append(_round(address, f"b{workers}_{number}_{len(kind)}", kind, workers))
-            for kind, found in rounds.items():
-                rate, cpu = (statistics.median(values) for values in zip(*found, strict=True))
+                for kind, results in rounds.items():
+                    results.append(_round(address, f"b{workers}_{number}_{len(kind)}", kind, workers))
+            for kind, results in rounds.items():
+                rate, cpu = (statistics.median(values) for values in zip(*results, strict=True))
                 print(f"  {kind:30s} {rate:10,.0f} events/s {cpu:8.1f} µs of the workers' CPU per event")
 
 
@@ -61,7 +61,7 @@ def _half() -> int:
 
 
 def _work(url: str, number: int, workers: int) -> tuple[float, float]:
-    return write_share(url, (number, workers), load.purchases(EVENTS, MEMBERS), BATCH)
+    return write_share(url, Share(number, workers), load.purchases(EVENTS, MEMBERS), BATCH)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure what each compression of reward events costs, in turns over the same log; a part of `make bench`."""
+"""Measure the cost of each compression of reward events, in turns over the same log; a part of `make bench`."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ CODECS = ("lz4", "gzip", "none", "zstd")
 
 def main(events: int = EVENTS) -> None:
     """Judge a load once, send its reward log under each compression in turns, and print the medians."""
-    with whole._services() as home:  # noqa: SLF001  the same services and numbers as the whole bench
-        settings = whole._settings(home)  # noqa: SLF001  as above
-        whole._prepare(settings)  # noqa: SLF001  as above
+    with whole.services() as home:
+        settings = whole.fresh_settings(home)
+        whole.prepare(settings)
         load.publish(settings, events, MEMBERS)
         alone = settings.model_copy(update={"publish_rewards": False})
         Worker(alone, CommittedSchemas(), until_caught_up=True, clock="events").run()
-        found: dict[str, list[dict[str, float]]] = {codec: [] for codec in CODECS}
+        rounds: dict[str, list[dict[str, float]]] = {codec: [] for codec in CODECS}
         for number in range(ROUNDS * len(CODECS)):
             codec = CODECS[number % len(CODECS)]
-            found[codec].append(_measured(settings, home, codec))
+            rounds[codec].append(_measured(settings, home, codec))
     print(f"reward events of {events:,} purchases, medians of {ROUNDS} rounds in turns")
-    for codec, rows in found.items():
+    for codec, rows in rounds.items():
         print(f"  {codec:5s}" + "".join(f"  {name} {_median(rows, name):8,.1f}" for name in rows[0]))
 
 
 def _measured(settings: Settings, home: Path, codec: str) -> dict[str, float]:
     publish_again(settings, f"measured with {codec}")
-    used, before = _topic_bytes(home), whole._server_cpu_s(home)  # noqa: SLF001  as above
-    process = whole._start("bench.publish", settings, GUERDON_REWARDS_COMPRESSION=codec)  # noqa: SLF001  as above
-    answer: dict[str, Any] = whole._answer(process)  # noqa: SLF001  as above
-    after = whole._server_cpu_s(home)  # noqa: SLF001  as above
+    used, before = _topic_bytes(home), whole.server_cpu_s(home)
+    process = whole.start("bench.publish", settings, GUERDON_REWARDS_COMPRESSION=codec)
+    answer: dict[str, Any] = whole.answer_of(process)
+    after = whole.server_cpu_s(home)
     sent = answer["published"]
     return {
         "per_s": sent / answer["seconds"],
@@ -57,7 +57,7 @@ def _measured(settings: Settings, home: Path, codec: str) -> dict[str, float]:
 
 
 def _topic_bytes(home: Path) -> int:
-    """Return how much of the disk all partitions of the topic take."""
+    """Return the size of all partitions of the topic on disk."""
     return sum(file.stat().st_size for file in home.rglob("*reward-events-*/*.log"))
 
 

@@ -1,4 +1,4 @@
-"""Start a PostgreSQL of a bench's own, and make databases in it."""
+"""Start a PostgreSQL for one benchmark, make databases in it, and write a load to them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tempfile
 import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 import psycopg2
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Give the address of a server, and leave nothing of it behind."""
+    """Yield the address of a server, and leave nothing of it behind."""
     home = Path(tempfile.mkdtemp(prefix="guerdon-bench-"))
     home.chmod(0o711)  # PostgreSQL, where root starts it, runs as another user
-    made = LocalPostgres(home)
+    postgres = LocalPostgres(home)
     try:
-        yield made.start().address
+        yield postgres.start().address
     finally:
-        made.stop()
-        made.erase()
+        postgres.stop()
+        postgres.erase()
 
 
 def fresh(address: str, name: str, programme: str) -> str:
-    """Return the address of a new database of a server, in which a programme is active."""
+    """Make a database in which a programme is active, and return its address."""
     with closing(psycopg2.connect(address)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -59,25 +59,32 @@ def fresh(address: str, name: str, programme: str) -> str:
     return url
 
 
-def write_share(url: str, share: tuple[int, int], events: Iterable[Purchase], batch: int) -> tuple[float, float]:
+class Share(NamedTuple):
+    """Name a worker's part of the shards: those whose number has the remainder `number` by `workers`."""
+
+    number: int
+    workers: int
+
+
+def write_share(url: str, share: Share, events: Iterable[Purchase], batch: int) -> tuple[float, float]:
     """Write one worker's share of the load as workers do, straight to PostgreSQL.
 
     Args:
         url: of the database.
-        share: the worker's number, from 0, and how many there are: its shards are those of that remainder.
+        share: the worker's part of the shards.
         events: the whole load.
-        batch: events a transaction.
+        batch: events per transaction.
 
     Returns:
-        Wall and CPU seconds, without what came before.
+        Wall and CPU seconds of the transactions alone.
     """
-    number, workers = share
     encoder, ids = Encoder(), committed_ids()
     mine: list[Admitted] = []
     for event in events:
         shard = shard_of(event.member_id)
-        if shard % workers == number:
+        if shard % share.workers == share.number:
             mine.append(admitted_from(event, shard, ids["Purchase"], encoder.encode(event), b"secret"))
+
     with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live:
         wall, cpu = time.perf_counter(), time.process_time()
         for first in range(0, len(mine), batch):
@@ -86,7 +93,7 @@ def write_share(url: str, share: tuple[int, int], events: Iterable[Purchase], ba
 
 
 def postmaster(connection: Connection) -> psutil.Process:
-    """Return the process whose children do the work of every connection."""
+    """Return PostgreSQL's main process: its children do the work of the connections."""
     with connection.cursor() as cursor:
         (pid,) = one(cursor, "SELECT pg_backend_pid()")
     parent = psutil.Process(pid).parent()
@@ -95,7 +102,7 @@ def postmaster(connection: Connection) -> psutil.Process:
 
 
 def cpu_s(postgres: psutil.Process) -> float:
-    """Return the CPU seconds of all of PostgreSQL's processes, those that have ended too."""
+    """Return the CPU seconds of all of PostgreSQL's processes, with those that have ended."""
     own = postgres.cpu_times()
     spent = float(own.children_user + own.children_system)
     for child in postgres.children():

@@ -1,7 +1,7 @@
-"""Put a programme's conditions to other rule engines, so that they can be measured on the same rules and events.
+"""Translate a programme's conditions for other rule engines, to measure them on the same rules and events.
 
-They take the match alone: which rules hold for an event. History, limits, groups, gives and the keys of rewards are not
-theirs. Each is asked in the fastest of the ways that its own documentation has for many rules and one event.
+They only match: they say which rules hold for an event. They have no history, limits, groups, gives or keys of rewards.
+Each is used in the fastest way that its own documentation has for many rules and one event.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SIGNS = {Comparison.EQ: "==", Comparison.NE: "!=", Comparison.GTE: ">="}
 
 @dataclass(frozen=True)
 class Engine:
-    """Evaluate all rules for an event; `matched` reads from the answer which rules hold, outside of what is timed."""
+    """Evaluate all rules for an event; `matched` reads the rules that hold from the answer, and is not timed."""
 
     name: str
     evaluate: Callable[[Any], Any]
@@ -34,14 +34,14 @@ class Engine:
 
 
 def fields_of(event: object, rules: Sequence[Rule]) -> dict[str, Any]:
-    """Return what the rules read of an event, by name."""
+    """Return the fields of an event that the rules read, by name."""
     names = sorted({_name(test) for rule in rules for test in tests_of(rule.when)})
     return {name: getattr(event, name) for name in names}
 
 
 def engines(rules: Sequence[Rule]) -> tuple[list[Engine], list[str]]:
-    """Return the other engines, given the rules, and the names of those that are not installed."""
-    found: list[Engine] = []
+    """Return the other engines with the rules in them, and the names of engines that are not installed."""
+    installed: list[Engine] = []
     missing: list[str] = []
     for package, module, make in (
         ("zen-engine", "zen", _zen), ("cel-expr-python", "cel_expr_python.cel", _cel),
@@ -52,17 +52,17 @@ def engines(rules: Sequence[Rule]) -> tuple[list[Engine], list[str]]:
         except ImportError:
             missing.append(package)
         else:
-            found += make(imported, rules)
-    return found, missing
+            installed += make(imported, rules)
+    return installed, missing
 
 
 def _zen(zen: ModuleType, rules: Sequence[Rule]) -> list[Engine]:
-    """Ask zen-engine for a list of all conditions, and by the decision table that it is made for."""
-    written = [f"({_written(rule, ' and ')})" for rule in rules]
-    expression = zen.compile_expression(f"[{', '.join(written)}]")
+    """Ask zen-engine for a list of all conditions, and for its decision table."""
+    conditions = [f"({_written(rule, ' and ')})" for rule in rules]
+    expression = zen.compile_expression(f"[{', '.join(conditions)}]")
     decision = zen.ZenEngine().create_decision(json.dumps(_zen_table(rules)))
     return [
-        Engine("zen-engine, expression", expression.evaluate, _held(rules)),
+        Engine("zen-engine, expression", expression.evaluate, _matched(rules)),
         Engine("zen-engine, table", decision.evaluate, lambda answer: [row["rule"] for row in answer["result"]]),
     ]
 
@@ -108,7 +108,7 @@ def _cel(cel: ModuleType, rules: Sequence[Rule]) -> list[Engine]:
     environment = cel.NewEnv(variables=variables)
     compiled = environment.compile(f"[{', '.join(_written(rule, ' && ') for rule in rules)}]")
     activation = environment.Activation
-    return [Engine("cel-expr-python", lambda event: compiled.eval(activation(event)).plain_value(), _held(rules))]
+    return [Engine("cel-expr-python", lambda event: compiled.eval(activation(event)).plain_value(), _matched(rules))]
 
 
 def _datalogic(datalogic: ModuleType, rules: Sequence[Rule]) -> list[Engine]:
@@ -116,7 +116,7 @@ def _datalogic(datalogic: ModuleType, rules: Sequence[Rule]) -> list[Engine]:
     engine = datalogic.Engine()
     compiled = engine.compile([{"and": [_json_logic(test) for test in tests_of(rule.when)]} for rule in rules])
     session = engine.session()
-    return [Engine("datalogic-py", lambda event: session.evaluate(compiled, event), _held(rules))]
+    return [Engine("datalogic-py", lambda event: session.evaluate(compiled, event), _matched(rules))]
 
 
 def _json_logic(test: FieldTest) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _json_logic(test: FieldTest) -> dict[str, Any]:
 
 
 def _written(rule: Rule, conjunction: str) -> str:
-    """Write a condition as both expression languages have it."""
+    """Return a condition in the form that both expression languages share."""
     return conjunction.join(_written_test(test) for test in tests_of(rule.when))
 
 
@@ -147,6 +147,6 @@ def _values(test: FieldTest) -> list[Any]:
     return list(test.value) if isinstance(test.value, tuple) else [test.value]
 
 
-def _held(rules: Sequence[Rule]) -> Callable[[Any], list[str]]:
+def _matched(rules: Sequence[Rule]) -> Callable[[Any], list[str]]:
     names = [rule.id for rule in rules]
     return lambda answer: [name for name, holds in zip(names, answer, strict=True) if holds]

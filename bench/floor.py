@@ -1,7 +1,7 @@
 """Measure the floor: consume, decode and COPY the same bytes and rows, with no engine in between.
 
-What it leaves out is what Guerdon is for: rules, state, duplicates, hashes, offsets in the transaction, projections.
-It prints one JSON object: events, seconds, CPU microseconds an event.
+It leaves out everything that Guerdon adds: rules, state, duplicates, hashes, offsets in the transaction, projections.
+It prints one JSON object: events, seconds, CPU microseconds per event.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from schemas.rewards import Posting
 
 ROWS_A_BATCH = 10_000
 REWARDS_OF_TEN = (2, 2, 1, 2, 1, 2, 2, 1, 2, 2)
-"""1.7 reward rows an event, as the three rules of the load give."""
+"""1.7 reward rows per event, as by the three rules of the load."""
 
 _HASH = pack_bytes(bytes(32))
 _SOURCE = Struct(">hiqiqiqiqiqiiiiih").pack
@@ -39,7 +39,8 @@ CREATE TABLE floor_reward (LIKE guerdon.reward_event INCLUDING CONSTRAINTS, PRIM
 
 
 def main() -> None:
-    """Take the whole topic of purchases once."""
+    """Read the whole topic of purchases once."""
+    # all partitions, from the beginning
     settings = load_settings()
     topic = settings.topic_prefix + "purchases"
     consumer = Consumer(
@@ -53,10 +54,12 @@ def main() -> None:
     with connection, connection.cursor() as cursor:
         cursor.execute(TABLES)
     consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-    begun, cpu = time.perf_counter(), time.process_time()
+
+    start_s, cpu = time.perf_counter(), time.process_time()
     events = _take(consumer, connection, len(partitions))
-    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    seconds, cpu = time.perf_counter() - start_s, time.process_time() - cpu
     consumer.close()
+
     with connection, connection.cursor() as cursor:
         cursor.execute("DROP TABLE floor_source, floor_reward")
     connection.close()
@@ -75,12 +78,16 @@ def _take(consumer: Consumer, connection: psycopg2.extensions.connection, open_p
             if message.error() is not None:
                 open_partitions -= 1
                 continue
+
+            # decode
             value = message.value() or b""
             schema_id, event = decoder.decode("purchases", value)
             member_id, order_id = event.member_id, event.order_id  # type: ignore[attr-defined]
             shard = shards.get(member_id)
             if shard is None:
                 shard = shards[member_id] = shard_of(member_id)
+
+            # pack a source row and its reward rows
             seq, pos = positions.get(shard, (0, 0))
             seq += 1
             at_us = timestamp_us(event.occurred_at)
@@ -101,6 +108,8 @@ def _take(consumer: Consumer, connection: psycopg2.extensions.connection, open_p
                 )  # fmt: skip
             positions[shard] = (seq, pos)
             events += 1
+
+        # write a batch
         if len(source_rows) >= ROWS_A_BATCH or not open_partitions:
             with connection, connection.cursor() as cursor:
                 copy_rows(cursor, f"floor_source ({', '.join(SOURCE_COLUMNS)})", source_rows)

@@ -33,11 +33,11 @@ ROUNDS = 7
 OCCURRENCE = Occurrence(b"i" * 32, 1, programmes.FIRST_MS)
 BOOKS = MemoryBooks(dict[int, CompiledJudge]().__getitem__)
 ROUND_S = 0.1
-"""In a comparison each engine goes through the events so often that a round takes it at least so long."""
+"""In a comparison, each engine repeats the events until a round has taken at least this long."""
 
 
 def main() -> None:
-    """Run everything and print it; times are CPU times of this process, for others may work on the same cores."""
+    """Run everything and print it; times are CPU times of this process, as others may use the same cores."""
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)  # as a worker sets it
     print(f"\nthe programme language, on one core ({_processor()}, Python {platform.python_version()}), CPU time:")
@@ -52,20 +52,21 @@ def main() -> None:
 
 
 def _report_judging(large: Programme, small: Programme, whole: Programme) -> None:
-    """Print how fast rules are compiled and events judged, in turns, against what was aimed at."""
+    """Print how fast rules are compiled and events judged, in turns, beside the aims."""
     events = programmes.purchases(EVENTS)
     judges = [compile_programme(programme, 1) for programme in (small, whole, large)]
     compiled: list[float] = []
     rounds: list[list[float]] = [[] for _ in judges]
     for _ in range(ROUNDS):
         compiled.append(compile_ms(large))
-        for found, judge in zip(rounds, judges, strict=True):
-            found.append(judging_us(judge, events))
-    matched, decided, met = (statistics.median(found) for found in rounds)
+        for times_us, judge in zip(rounds, judges, strict=True):
+            times_us.append(judging_us(judge, events))
+
+    small_us, whole_us, large_us = (statistics.median(times_us) for times_us in rounds)
     _print("compile 1,000 rules", f"{statistics.median(compiled):,.0f} ms", "less than 300 ms")
-    _print("judge by 20 rules", f"{1 / matched * len(small.rules):.1f} M event x rule/s", "5 M")
-    _print("decide: 3 windows, 2 limits, 1 group", f"{1e6 / decided:,.0f} events/s", "80,000")
-    _print("judge by 1,000 rules", f"{1e6 / met:,.0f} events/s", "20,000")
+    _print("judge by 20 rules", f"{1 / small_us * len(small.rules):.1f} M event x rule/s", "5 M")
+    _print("decide: 3 windows, 2 limits, 1 group", f"{1e6 / whole_us:,.0f} events/s", "80,000")
+    _print("judge by 1,000 rules", f"{1e6 / large_us:,.0f} events/s", "20,000")
 
 
 def compile_ms(programme: Programme) -> float:
@@ -78,7 +79,7 @@ def compile_ms(programme: Programme) -> float:
 
 
 def judging_us(judge: CompiledJudge, events: Sequence[Purchase]) -> float:
-    """Return how long an event takes, with what it gives and all that its member remembers."""
+    """Return the time of an event, with its rewards and its member's state."""
     states = [MemberState() for _ in range(programmes.MEMBERS)]
     work = [(event, states[n * 7 % programmes.MEMBERS]) for n, event in enumerate(events)]
     gc.collect()
@@ -89,15 +90,15 @@ def judging_us(judge: CompiledJudge, events: Sequence[Purchase]) -> float:
 
 
 def _report_time() -> None:
-    """Print what a conversion to local time costs, in a zone that changes its clocks."""
+    """Print the time of a conversion to local time, in a zone that changes its clocks."""
     instants = [event.occurred_at for event in programmes.purchases(EVENTS)]
     calendar = calendar_of("America/New_York")
     for name, convert in (
         ("local day of an instant", calendar.local_day),
         ("offset and its reach", calendar.offset_at),
     ):
-        taken = [_convert_ns(convert, instants) for _ in range(ROUNDS)]
-        _print(name, f"{statistics.median(taken):.0f} ns")
+        times_ns = [_convert_ns(convert, instants) for _ in range(ROUNDS)]
+        _print(name, f"{statistics.median(times_ns):.0f} ns")
 
 
 def _convert_ns(convert: Callable[[int], object], instants: Sequence[int]) -> float:
@@ -108,7 +109,7 @@ def _convert_ns(convert: Callable[[int], object], instants: Sequence[int]) -> fl
 
 
 def _report_state() -> None:
-    """Print how large the state of one member becomes that remembers in every way."""
+    """Print how large one member's state becomes under a programme that remembers in every way."""
     judge = compile_programme(_loaded(programmes.remembering()), 1)
     state = MemberState()
     for count, event in enumerate(programmes.purchases_of_one(100_000), 1):
@@ -127,27 +128,32 @@ def _report_state() -> None:
 
 
 def _bytes(part: object) -> int:
-    """Return how much of a stored state something is."""
+    """Return the size of a part of a stored state."""
     return len(msgspec.msgpack.encode(part))
 
 
 def _report_comparison(title: str, programme: Programme, count: int) -> None:
-    """Let every engine find the same rules for the same events, then time them in turns."""
+    """Check that every engine finds the same rules for the same events, then time them in turns."""
+    # the engines, each with events in its own form
     rules = in_order(programme.rules)
     events = programmes.purchases(count)
     others, missing = engines(rules)
     guerdon = Engine("Guerdon, with rewards and their keys", _judging(compile_programme(programme, 1)), _given)
     contenders: list[tuple[Engine, Sequence[Any]]] = [(guerdon, events)]
     contenders += [(other, [fields_of(event, rules) for event in events]) for other in others]
+
+    # the same answers
     wanted = [guerdon.matched(guerdon.evaluate(event)) for event in events]
     for engine, inputs in contenders:
         if [engine.matched(engine.evaluate(each)) for each in inputs] != wanted:
             raise SystemExit(f"{engine.name} finds other rules than Guerdon does: nothing is compared")
+
+    # the times
     rounds: list[list[float]] = [[] for _ in contenders]
     for _ in range(ROUNDS):
-        for found, (engine, inputs) in zip(rounds, contenders, strict=True):
-            found.append(_evaluating_us(engine, inputs))
-    medians = [statistics.median(found) for found in rounds]
+        for times_us, (engine, inputs) in zip(rounds, contenders, strict=True):
+            times_us.append(_evaluating_us(engine, inputs))
+    medians = [statistics.median(times_us) for times_us in rounds]
     print(f"\n{title}, {sum(map(len, wanted)) / count:.2f} of them match; {count:,} events, same answers, in turns:")
     for (engine, _), median in zip(contenders, medians, strict=True):
         print(f"  {engine.name:38s} {median:10,.1f} µs/event   {median / medians[0]:7.1f} x")
@@ -168,30 +174,30 @@ def _evaluating_us(engine: Engine, inputs: Sequence[Any]) -> float:
     evaluate, passes = engine.evaluate, 0
     gc.collect()
     began = time.process_time()
-    while (taken := time.process_time() - began) < ROUND_S:
+    while (spent_s := time.process_time() - began) < ROUND_S:
         for each in inputs:
             evaluate(each)
         passes += 1
-    return taken / passes / len(inputs) * 1e6
+    return spent_s / passes / len(inputs) * 1e6
 
 
-def _print(what: str, found: str, aim: str | None = None) -> None:
-    print(f"  {what:40s} {found:>24s}{'' if aim is None else f'   aim: {aim}'}")
+def _print(what: str, figure: str, aim: str | None = None) -> None:
+    print(f"  {what:40s} {figure:>24s}{'' if aim is None else f'   aim: {aim}'}")
 
 
 def _processor() -> str:
-    """Return the processor's name where the system tells it."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text("utf-8").splitlines() if told.exists() else []
+    """Return the processor's name, or its kind where the system does not show the name."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text("utf-8").splitlines() if information.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
 
 
 def _loaded(text: str) -> Programme:
-    found = load_programme(text, "bench.yaml")
-    if found.programme is None:
-        raise SystemExit("\n".join(map(str, found.problems)))
-    return found.programme
+    loaded = load_programme(text, "bench.yaml")
+    if loaded.programme is None:
+        raise SystemExit("\n".join(map(str, loaded.problems)))
+    return loaded.programme
 
 
 if __name__ == "__main__":

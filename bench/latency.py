@@ -31,9 +31,9 @@ def visible_after_s(settings: Settings, rate_per_s: int, members: int, seconds: 
 
     A worker must be running. A probe is the first purchase of a member of its own, so its row in the view is new.
     """
-    apart = multiprocessing.get_context("spawn")  # the load must not take the interpreter from the probes
-    stop = apart.Event()
-    load = apart.Process(target=_load, args=(settings, rate_per_s, members, stop))
+    context = multiprocessing.get_context("spawn")  # the load must not take the interpreter from the probes
+    stop = context.Event()
+    load = context.Process(target=_load, args=(settings, rate_per_s, members, stop))
     load.start()
     try:
         time.sleep(WARM_UP_S)
@@ -51,16 +51,19 @@ def _probe(settings: Settings, seconds: float) -> list[float]:
     end = time.perf_counter() + seconds
     with connection.cursor() as cursor:
         while time.perf_counter() < end:
-            begun = time.perf_counter()
+            # send a purchase of a new member
+            start_s = time.perf_counter()
             probe = f"probe-{time.time_ns()}"
             _send(producer, encoder, settings, _now(probe, probe))
             producer.poll(0)
-            while time.perf_counter() - begun < VISIBLE_WITHIN_S:
+
+            # look until the view shows it
+            while time.perf_counter() - start_s < VISIBLE_WITHIN_S:
                 cursor.execute("SELECT 1 FROM reward.member_balance WHERE member_id = %s", (probe,))
                 if cursor.fetchone():
                     break
                 time.sleep(LOOK_EVERY_S)
-            took.append(time.perf_counter() - begun)
+            took.append(time.perf_counter() - start_s)
             time.sleep(PROBE_EVERY_S)
     producer.flush()
     connection.close()
@@ -68,12 +71,12 @@ def _probe(settings: Settings, seconds: float) -> list[float]:
 
 
 def _load(settings: Settings, rate_per_s: int, members: int, stop: Event) -> None:
-    """Publish in slices of 20 ms; a late slice is made up for, so that the rate holds on average."""
+    """Publish in slices of 20 ms; a late slice is larger, so that the rate is right on average."""
     producer, encoder = _producer(settings, linger_ms=10), Encoder()
     events = purchases(1 << 40, members, prefix=f"live-{time.time_ns()}-")
-    begun, sent = time.perf_counter(), 0
+    start_s, sent = time.perf_counter(), 0
     while not stop.is_set():
-        due = int((time.perf_counter() - begun) * rate_per_s)
+        due = int((time.perf_counter() - start_s) * rate_per_s)
         for _ in range(due - sent):
             event = next(events)
             _send(producer, encoder, settings, _now(event.event_id, event.member_id))

@@ -45,9 +45,9 @@ def main() -> None:
     )
     stages = Stages()
     worker = Worker(load_settings(), CommittedSchemas(), until_caught_up=True, observe=stages)
-    begun, cpu, thread = time.perf_counter(), time.process_time(), time.thread_time()
+    start_s, cpu, thread = time.perf_counter(), time.process_time(), time.thread_time()
     summary = worker.run()
-    seconds, cpu, thread = time.perf_counter() - begun, time.process_time() - cpu, time.thread_time() - thread
+    seconds, cpu, thread = time.perf_counter() - start_s, time.process_time() - cpu, time.thread_time() - thread
     json.dump(
         {
             **asdict(summary),

@@ -1,4 +1,4 @@
-"""Make the load: purchases as a shop sends them, the same for every round."""
+"""Make the load: purchases like a shop's, the same for every round."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ rules:
   when: {purchase.channel: [app, web], purchase.amount: {gte: 20.00, lt: 50.00}}
   give: [{points: 5}]
 """
-"""Three rules; of the events below each gives 1.7 reward events on average."""
+"""Three rules; each of the events below gives 1.7 reward events on average."""
 
 FIRST_AT_MS = 1_700_000_000_000
 STEP_MS = 50
 
 
 def purchases(count: int, members: int, prefix: str = "e") -> Iterator[Purchase]:
-    """Yield `count` purchases of `members` members in the order of their times, always the same ones."""
+    """Yield `count` purchases of `members` members in the order of their times, the same ones each time."""
     chance = random.Random(7)  # noqa: S311  a load, not a secret
     for number in range(count):
         yield Purchase(
@@ -56,9 +56,9 @@ def purchases(count: int, members: int, prefix: str = "e") -> Iterator[Purchase]
 
 
 def publish(settings: Settings, count: int, members: int) -> float:
-    """Publish the load and return the events a second that publishing reached."""
-    begun = time.perf_counter()
+    """Publish the load, and return the rate of publishing in events per second."""
+    start_s = time.perf_counter()
     publish_events(
         settings.kafka_config(), encoder_for(None), purchases(count, members), topic_prefix=settings.topic_prefix
     )
-    return count / (time.perf_counter() - begun)
+    return count / (time.perf_counter() - start_s)

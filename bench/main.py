@@ -40,18 +40,20 @@ def main(
 
     Args:
         events: purchases in the topic.
-        rounds: how often each is measured; medians are printed.
-        workers: with how many processes of Guerdon that share the work, one measurement each.
-        members: loads, by their number of members.
+        rounds: how often to measure each; medians are printed.
+        workers: numbers of Guerdon's processes that share the work, one measurement each.
+        members: numbers of members, one load each.
     """
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    with _services() as home:
+    with services() as home:
         best: list[float] = []
         for number in members:
-            settings = _settings(home)
-            _prepare(settings)
+            settings = fresh_settings(home)
+            prepare(settings)
             rate = load.publish(settings, events, number)
             print(f"\n{events:,} purchases of {number:,} members, published at {rate:,.0f} events/s")
+
+            # in turns, so that a machine that slows down slows both
             floors: list[dict[str, Any]] = []
             lives: dict[int, list[dict[str, Any]]] = {count: [] for count in workers}
             for _ in range(rounds):
@@ -59,12 +61,13 @@ def main(
                 for count in workers:
                     lives[count].append(_live(settings, home, count))
             _report(floors, lives)
-            best.append(max(_median(found, "events_per_s") for found in lives.values()))
+            best.append(max(_median(rounds_, "events_per_s") for rounds_ in lives.values()))
         _report_latency(home, int(best[0]) // 2, members[0], max(workers))
 
 
 @contextmanager
-def _services() -> Iterator[Path]:
+def services() -> Iterator[Path]:
+    """Start a Kafka and a PostgreSQL in a home of their own, and leave nothing behind."""
     home = Path(tempfile.mkdtemp(prefix="guerdon-bench-"))
     try:
         bring_up(load_settings(home=home, bootstrap_servers=None, database_url=None), local=True)
@@ -73,11 +76,11 @@ def _services() -> Iterator[Path]:
         take_down(home, volumes=True)
 
 
-def _settings(home: Path, topic_prefix: str | None = None) -> Settings:
+def fresh_settings(home: Path, topic_prefix: str | None = None) -> Settings:
     """Return settings of a fresh database, and of fresh topics unless `topic_prefix` names some."""
-    found = load_settings(home=home)
+    shared = load_settings(home=home)
     name = f"bench_{uuid.uuid4().hex[:12]}"
-    connection = psycopg2.connect(found.database_url)
+    connection = psycopg2.connect(shared.database_url)
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {name}")
@@ -85,13 +88,14 @@ def _settings(home: Path, topic_prefix: str | None = None) -> Settings:
     connection.close()
     return load_settings(
         home=home,
-        bootstrap_servers=found.bootstrap_servers,
-        database_url=found.database_url.rpartition("/")[0] + "/" + name,
+        bootstrap_servers=shared.bootstrap_servers,
+        database_url=shared.database_url.rpartition("/")[0] + "/" + name,
         topic_prefix=topic_prefix or f"{name}.",
     )
 
 
-def _prepare(settings: Settings) -> None:
+def prepare(settings: Settings) -> None:
+    """Make topics and tables, and activate the load's programme."""
     initialise(settings, PARTITIONS)
     with tempfile.TemporaryDirectory() as folder:
         programme = Path(folder) / "programme.yaml"
@@ -109,7 +113,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def _start(module: str, settings: Settings, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+def start(module: str, settings: Settings, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    """Start a module of this project in a process of its own, with `variables` in its environment."""
     return subprocess.Popen(  # noqa: S603  this interpreter and modules of this project
         [sys.executable, "-m", module, *arguments],
         env=_environment(settings) | variables,
@@ -120,7 +125,12 @@ def _start(module: str, settings: Settings, *arguments: str, **variables: str) -
     )
 
 
-def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+def answer_of(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait for a process, and return the JSON that it has printed.
+
+    Raises:
+        SystemExit: it has failed.
+    """
     output, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"a measured process ended with {process.returncode}")
@@ -129,20 +139,20 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def _floor(settings: Settings) -> dict[str, Any]:
-    answer = _answer(_start("bench.floor", settings))
+    answer = answer_of(start("bench.floor", settings))
     return {**answer, "events_per_s": answer["events"] / answer["seconds"]}
 
 
 def _live(first: Settings, home: Path, workers: int) -> dict[str, Any]:
-    """Let `workers` processes work off the topic into a fresh database; the longest of them counts."""
-    settings = _settings(home, first.topic_prefix)
-    _prepare(settings)
-    before, wal = _server_cpu_s(home), _wal_bytes(settings)
+    """Let `workers` processes read the topic into a fresh database; the slowest of them counts."""
+    settings = fresh_settings(home, first.topic_prefix)
+    prepare(settings)
+    before, wal = server_cpu_s(home), _wal_bytes(settings)
     alone = {"GUERDON_PUBLISH_REWARDS": "false"}  # measured by itself, below: the floor publishes nothing
-    answers = [_answer(process) for process in [_start("bench.live", settings, **alone) for _ in range(workers)]]
+    answers = [answer_of(process) for process in [start("bench.live", settings, **alone) for _ in range(workers)]]
     events = sum(answer["accepted"] for answer in answers)
     seconds = max(answer["seconds"] for answer in answers)
-    after = _server_cpu_s(home)
+    after = server_cpu_s(home)
     rewards = sum(answer["rewards"] for answer in answers)
     return {
         "events": events,
@@ -162,10 +172,10 @@ def _live(first: Settings, home: Path, workers: int) -> dict[str, Any]:
 
 
 def _publish(settings: Settings, home: Path) -> dict[str, float]:
-    """Send the reward log that was made to its topic; all numbers are by reward event."""
-    before = _server_cpu_s(home)
-    answer = _answer(_start("bench.publish", settings))
-    after = _server_cpu_s(home)
+    """Send the reward log to its topic; all numbers are per reward event."""
+    before = server_cpu_s(home)
+    answer = answer_of(start("bench.publish", settings))
+    after = server_cpu_s(home)
     published = answer["published"]
     return {
         "per_s": published / answer["seconds"],
@@ -180,8 +190,8 @@ def _per_event(answers: list[dict[str, Any]], name: str, events: int) -> dict[st
     return {stage: sum(answer[name].get(stage, 0.0) for answer in answers) / events * 1e6 for stage in answers[0][name]}
 
 
-def _server_cpu_s(home: Path) -> dict[str, float]:
-    """Return the CPU seconds of the broker and of PostgreSQL with all its processes, those that have ended too."""
+def server_cpu_s(home: Path) -> dict[str, float]:
+    """Return the CPU seconds of the broker and of PostgreSQL, with processes that have ended."""
     spent = {"postgres": 0.0, "java": 0.0}
     for process in psutil.process_iter(["name", "cmdline"]):
         line = " ".join(process.info["cmdline"] or ())
@@ -224,9 +234,9 @@ def _report(floors: list[dict[str, Any]], lives: dict[int, list[dict[str, Any]]]
         f"  floor               {floor:8,.0f} events/s   rounds: {_rounds(floors)}   "
         f"client CPU {_median(floors, 'cpu_us'):.1f} µs/event"
     )
-    for count, found in lives.items():
-        rate = _median(found, "events_per_s")
-        print(f"  Guerdon, {count} worker{'s'[: count - 1]:1s}  {rate:8,.0f} events/s   rounds: {_rounds(found)}   "
+    for count, rows in lives.items():
+        rate = _median(rows, "events_per_s")
+        print(f"  Guerdon, {count} worker{'s'[: count - 1]:1s}  {rate:8,.0f} events/s   rounds: {_rounds(rows)}   "
               f"{rate / floor:.0%} of the floor")  # fmt: skip
     _report_cost(lives[min(lives)])
 
@@ -249,12 +259,12 @@ def _report_cost(lives: list[dict[str, Any]]) -> None:
         print(f"    {stage:20s} {cpu:5.1f} / {wall:5.1f}")
 
 
-def _report_publishing(found: list[dict[str, Any]]) -> None:
-    if found:
+def _report_publishing(rows: list[dict[str, Any]]) -> None:
+    if rows:
         print(
-            f"  publishing, by itself: {_median(found, 'per_s'):,.0f} reward events/s; CPU µs each: "
-            f"publisher {_median(found, 'cpu_us'):.1f} ({_median(found, 'thread_us'):.1f} in its thread), PostgreSQL "
-            f"{_median(found, 'postgresql_cpu_us'):.1f}, Kafka {_median(found, 'kafka_cpu_us'):.1f}"
+            f"  publishing, by itself: {_median(rows, 'per_s'):,.0f} reward events/s; CPU µs each: "
+            f"publisher {_median(rows, 'cpu_us'):.1f} ({_median(rows, 'thread_us'):.1f} in its thread), PostgreSQL "
+            f"{_median(rows, 'postgresql_cpu_us'):.1f}, Kafka {_median(rows, 'kafka_cpu_us'):.1f}"
         )
 
 
@@ -265,9 +275,9 @@ def _rounds(rows: list[dict[str, Any]]) -> str:
 def _report_latency(home: Path, rate_per_s: int, members: int, workers: int) -> None:
     print(f"\nfrom produce to visible balance, {workers} workers:")
     for rate, seconds in ((0, 5.0), (rate_per_s, 15.0)):
-        settings = _settings(home)
-        _prepare(settings)
-        running = [_start("cli", settings, "run", "--clock", "wall") for _ in range(workers)]
+        settings = fresh_settings(home)
+        prepare(settings)
+        running = [start("cli", settings, "run", "--clock", "wall") for _ in range(workers)]
         try:
             latency.visible_after_s(settings, 0, members, WORKER_START_S)
             took = sorted(latency.visible_after_s(settings, rate, members, seconds))

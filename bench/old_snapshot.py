@@ -1,9 +1,9 @@
-"""Measure how much a long analyst's snapshot slows the live path: batches, folds, and what they cost PostgreSQL.
+"""Measure how much an analyst's long snapshot slows the live path: batches, folds, and PostgreSQL's CPU time.
 
-A transaction that is held open keeps every version of every row that was changed since it began, so whatever looks up
-a hot row walks past all of them. A writer, a projector and a publisher run as in a worker, without Kafka: what is
-published goes nowhere. Batches are small, as at the tip, and count in a budget. Both measurements have a database of
-their own and take turns with nothing else.
+PostgreSQL keeps every version of every row that was changed since the oldest open transaction began, so a look-up of a
+hot row walks past all of them. A writer, a projector and a publisher run as in a worker, but without Kafka: the
+publisher sends nothing. Batches are small, as at the tip, and count in a budget. Each measurement has a database of its
+own, and nothing runs beside it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ BUDGETED = PROGRAMME.replace(
 
 
 class Seen(NamedTuple):
-    """Hold what one stretch of time brought; `pages` are those of each table and its indexes that a batch looked at."""
+    """Hold the figures of one stretch of time; `pages` are those that a batch looked at, by table with its indexes."""
 
     batches: int
     batch_ms: float
@@ -81,7 +81,7 @@ class Folds:
 
 
 class Publishing(threading.Thread):
-    """Take from the reward log what is to be published, as often as the projector folds."""
+    """Read unpublished reward events from the log, as often as the projector folds, and send them nowhere."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
@@ -89,7 +89,7 @@ class Publishing(threading.Thread):
         self._stop_asked = threading.Event()
 
     def run(self) -> None:
-        """Publish to nobody until told to stop."""
+        """Read and move the cursors until `stop`."""
         reader = publication.LogReader()
         with closing(connect(self._url, application=PUBLISHER)) as connection, connection.cursor() as cursor:
             keep_to_keys(cursor)
@@ -108,26 +108,31 @@ class Publishing(threading.Thread):
 
 
 def main(seconds: int = SECONDS, rate: int = RATE) -> None:
-    """Print both measurements, stretch by stretch, and by how much the last stretch with a snapshot is slower."""
+    """Print both measurements, stretch by stretch, and how much slower the last stretch with a snapshot is."""
     with server() as address:
-        found = {
+        measured = {
             name: _measured(address, name, seconds, rate, is_held=is_held)
             for name, is_held in (("control", False), ("snapshot", True))
         }
-    for name, stretches in found.items():
+
+    # all stretches
+    for name, stretches in measured.items():
         print(f"\n{name}: per {BUCKET_S} s, at most {rate:,} events/s in batches of {BATCH}")
-        for number, seen in enumerate(stretches, 1):
+        for number, figures in enumerate(stretches, 1):
             print(
-                f"  {number * BUCKET_S:5d} s  {seen.batches:6,} batches of {seen.batch_ms:6.2f} ms  "
-                f"{seen.folds:6,} folds of {seen.fold_ms:6.2f} ms  {seen.cpu_ms:6.2f} ms of PostgreSQL's CPU a batch"
+                f"  {number * BUCKET_S:5d} s  {figures.batches:6,} batches of {figures.batch_ms:6.2f} ms  "
+                f"{figures.folds:6,} folds of {figures.fold_ms:6.2f} ms  "
+                f"{figures.cpu_ms:6.2f} ms of PostgreSQL's CPU a batch"
             )
-    last = {name: stretches[-1] for name, stretches in found.items()}
+
+    # the last ones beside each other
+    last = {name: stretches[-1] for name, stretches in measured.items()}
     print(
         f"\nin the last stretch: {last['snapshot'].batches / last['control'].batches:.0%} of the batches, "
         f"{last['snapshot'].folds / last['control'].folds:.0%} of the folds, "
         f"{last['snapshot'].cpu_ms / last['control'].cpu_ms:.0%} of the CPU a batch"
     )
-    for name, stretches in found.items():
+    for name, stretches in measured.items():
         first, last_pages = stretches[0].pages, stretches[-1].pages
         print(f"\n{name}: table, pages looked at a batch in the first stretch and in the last")
         for table in sorted(last_pages, key=lambda each: -last_pages[each])[:TABLES_SHOWN]:
@@ -155,9 +160,9 @@ def _measured(address: str, name: str, seconds: int, rate: int, *, is_held: bool
         projector.start()
         publishing.start()
         times: list[float] = []
-        begun, number, spent, looked = time.perf_counter(), 0, cpu_s(server_process), _pages(watching)
+        start_s, number, spent, looked = time.perf_counter(), 0, cpu_s(server_process), _pages(watching)
         next_offset = dict.fromkeys(range(PARTITIONS), 0)
-        while (now := time.perf_counter() - begun) < seconds:
+        while (now := time.perf_counter() - start_s) < seconds:
             if now > (len(stretches) + 1) * BUCKET_S:
                 cpu = cpu_s(server_process)
                 pages = _pages(watching)
@@ -190,7 +195,7 @@ def _measured(address: str, name: str, seconds: int, rate: int, *, is_held: bool
 
 @contextmanager
 def _held(url: str) -> Iterator[None]:
-    """Hold a snapshot open as somebody does who reads for long."""
+    """Hold a snapshot open, like a reader of a long list."""
     with closing(psycopg2.connect(url)) as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
@@ -201,12 +206,12 @@ def _held(url: str) -> Iterator[None]:
 def _stretch(times: list[float], folds: Folds, cpu: float, pages: Counter[str]) -> Seen:
     taken, folds.taken = folds.taken, []
     batches = max(1, len(times))
-    seen = Seen(
+    figures = Seen(
         len(times), _median_ms(times), len(taken), _median_ms(taken), cpu * 1000 / batches,
         {table: number / batches for table, number in pages.items()},
     )  # fmt: skip
     times.clear()
-    return seen
+    return figures
 
 
 def _median_ms(times: list[float]) -> float:
@@ -214,7 +219,7 @@ def _median_ms(times: list[float]) -> float:
 
 
 def _pages(connection: Connection) -> Counter[str]:
-    """Return how many pages of each table, with its indexes, were looked at so far."""
+    """Return how many pages of each table and its indexes were looked at so far."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -226,8 +231,8 @@ def _pages(connection: Connection) -> Counter[str]:
 
 
 def _print_dead(url: str, name: str) -> None:
-    """Print the tables with the most versions that nobody but the snapshot sees."""
-    time.sleep(1)  # sessions tell what they did once a second
+    """Print the tables with the most row versions that only the snapshot sees."""
+    time.sleep(1)  # sessions report their statistics once a second
     with transaction(url) as cursor:
         cursor.execute(
             """

@@ -1,6 +1,6 @@
-"""Measure a member with 26,000 open lots of which one lapses at each event, and how soon `why` answers of them.
+"""Measure a member with 26,000 open lots, one of which lapses at each event, and the time of `why` for that member.
 
-A part of `make bench`. An answer with which the log does not agree ends it.
+A part of `make bench`. It ends at an answer that differs from the log.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
-from bench.databases import fresh, server, write_share
+from bench.databases import Share, fresh, server, write_share
 from engine.evaluate import fold
 from engine.ledger.memory.books import MemoryBooks
 from engine.member.state import MemberState
@@ -48,7 +48,7 @@ rules:
 
 
 def main() -> None:
-    """Print what an event costs while lots only open, and once each event lets one lapse; CPU time of this process."""
+    """Print the CPU time of an event while lots only open, and once each event lets one lapse."""
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)  # as a worker sets it
     print(f"\none member, an event an hour, {OPEN:,} lots open from then on, CPU time:")
@@ -63,12 +63,15 @@ def main() -> None:
 
 
 def _ask(url: str) -> None:
-    """Print how long it takes to explain the last event of a member with so many, straight from PostgreSQL."""
+    """Print how long it takes to explain the last event of a member with EVENTS events, straight from PostgreSQL."""
+    # record them
     began = time.perf_counter()
-    write_share(url, (0, 1), (event for event, _ in _events("busy", EVENTS)), BATCH)
+    write_share(url, Share(0, 1), (event for event, _ in _events("busy", EVENTS)), BATCH)
     print(f"\n{EVENTS:,} purchases of one member recorded in {time.perf_counter() - began:.0f} s; asked of them:")
     with transaction(url) as cursor:
         (key,) = one(cursor, "SELECT reward_key FROM reward.reward_event WHERE type = 'points.expired' LIMIT 1")
+
+    # ask
     questions: dict[str, Callable[[], Any]] = {
         "why EVENT_ID, the last": lambda: why_event(url, f"busy-{EVENTS - 1}"),
         "why --reward KEY, an expiry": lambda: why_reward(url, key),
@@ -77,16 +80,16 @@ def _ask(url: str) -> None:
     }
     for name, ask in questions.items():
         began, cpu = time.perf_counter(), time.process_time()
-        found = ask()
+        answer = ask()
         wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-        told = found if isinstance(found, list) else [found]
-        if not all(each.get("log_agrees", True) for each in told):
+        answers = answer if isinstance(answer, list) else [answer]
+        if not all(each.get("log_agrees", True) for each in answers):
             raise SystemExit(f"{name}: the log says otherwise")
         print(f"  {name:30s} {wall:6.2f} s, {cpu:.2f} s of it CPU of the command; aim: 4 s")
 
 
 def _of_one() -> tuple[float, float]:
-    """Return what an event of one member costs before the first lot lapses and after it."""
+    """Return the time of an event of one member, before the first lot lapses and after it."""
     judge, state = _judge(OPEN), MemberState()
     books = MemoryBooks({1: judge}.__getitem__)
     events = list(_events("m", EVENTS))
@@ -94,7 +97,7 @@ def _of_one() -> tuple[float, float]:
 
 
 def _of_many() -> float:
-    """Return what an event of an ordinary member costs that lets a lot lapse."""
+    """Return the time of an event of an ordinary member at which a lot lapses."""
     judge = _judge(2)
     spent = 0.0
     for number in range(MEMBERS):

@@ -1,4 +1,4 @@
-"""Write the programmes and events by which the language is measured."""
+"""Write the programmes and events for measuring the language."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HEAD = "schema: guerdon/1\nprogramme: bench\ntimezone: America/New_York\ncurrenc
 
 
 def thousand_rules() -> str:
-    """Return a programme of 1,000 rules of 200 stores, as chains have them, 10 of them for every store."""
+    """Return a programme of 1,000 rules for a chain of some 200 stores: 10 rules for every store, the rest for one."""
     everywhere = [
         f"- {{id: all-{n}, on: purchase, when: {{purchase.amount: {{gte: {150 + n}.00}}}}, give: [{{points: 1}}]}}"
         for n in range(10)

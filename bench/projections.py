@@ -1,8 +1,8 @@
 """Measure how fast projections are folded from the reward log: rebuilt, incrementally, and beside a plain GROUP BY.
 
-The log is made by INSERT … SELECT, its rows as workers leave them: two an event, the shards mixed. Nothing reads their
-hashes here. One log has what three simple rules give; the other everything that a projection folds: points that lapse
-at the end of a month, are held, reserved, captured and reversed, coupons, tiers, referrals and what they pay.
+INSERT … SELECT makes the log, with rows like a worker's: two for each event, the shards mixed. Nothing reads their
+hashes here. One log has the rewards of three simple rules. The other has everything that a projection folds: points
+that lapse at the end of a month, are held, reserved, captured and reversed; coupons, tiers, referrals with rewards.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ROWS = 2_000_000
 ROUNDS = 3
 FOLDED_AT_ONCE = 5_000
-"""Positions of all shards that one incremental fold takes in: a worker's batch."""
+"""Positions of all shards in one incremental fold: a worker's batch."""
 
 FOLDS = 20
 
@@ -89,21 +89,20 @@ SELECT count(*) FROM (
     GROUP BY shard, member_id, unit
 ) summed
 """
-"""What any fold does at least: read every row and group it by member; PostgreSQL takes both cores for it."""
-
+"""The least that any fold does: read every row and group it by member; PostgreSQL uses both cores for it."""
 
 _FLOOR_NAME = "floor: GROUP BY"
 
 
-class Taken(NamedTuple):
-    """Say how long something took, and how much of PostgreSQL's CPU: on a shared machine only the latter is its own."""
+class Cost(NamedTuple):
+    """Hold the time of some work, and PostgreSQL's CPU time for it, which other programs do not change."""
 
     seconds: float
     cpu_s: float
 
 
 def main() -> None:
-    """Print log rows per second of each, the median of the rounds, and their ratio to the floor."""
+    """Print log rows per second of each way, the median of the rounds, and the ratio to the floor."""
     with server() as address:
         for number, (name, kinds, members) in enumerate(LOGS):
             url = fresh(address, f"folded_{number}", PROGRAMME)
@@ -124,46 +123,46 @@ def _fill(connection: Connection, kinds: str, members: int, after: int, rows: in
         cursor.execute(_HEADS)
 
 
-def _rebuilt(connection: Connection, url: str) -> dict[str, list[Taken]]:
-    """Return what the floor and each rebuild took, a figure a round."""
+def _rebuilt(connection: Connection, url: str) -> dict[str, list[Cost]]:
+    """Return the cost of the floor and of each rebuild, one for each round."""
     postgres = postmaster(connection)
-    found: dict[str, list[Taken]] = {}
+    costs: dict[str, list[Cost]] = {}
     for _ in range(ROUNDS):
         with connection.cursor() as cursor:
-            found.setdefault(_FLOOR_NAME, []).append(_taken(postgres, partial(one, cursor, FLOOR)))
+            costs.setdefault(_FLOOR_NAME, []).append(_cost(postgres, partial(one, cursor, FLOOR)))
         for name in runner.PROJECTIONS:
             with connection.cursor() as cursor:
                 cursor.execute("CHECKPOINT")
-            found.setdefault(f"rebuild {name}", []).append(_taken(postgres, partial(rebuild, url, name)))
-    return found
+            costs.setdefault(f"rebuild {name}", []).append(_cost(postgres, partial(rebuild, url, name)))
+    return costs
 
 
-def _taken(postgres: psutil.Process, work: Callable[[], object]) -> Taken:
-    before, begun = cpu_s(postgres), time.perf_counter()
+def _cost(postgres: psutil.Process, work: Callable[[], object]) -> Cost:
+    before, start_s = cpu_s(postgres), time.perf_counter()
     work()
-    seconds = time.perf_counter() - begun
-    time.sleep(0.3)  # a backend tells what it took when it has ended
-    return Taken(seconds, cpu_s(postgres) - before)
+    seconds = time.perf_counter() - start_s
+    time.sleep(0.3)  # a backend reports its CPU time when it has ended
+    return Cost(seconds, cpu_s(postgres) - before)
 
 
 def _followed(connection: Connection, url: str, kinds: str, members: int) -> float:
-    """Return rows per second of folds as a worker makes them, of a batch each and of all projections at once."""
+    """Return rows per second of folds like a worker's: of one batch each, and of all projections together."""
     seconds = 0.0
     with closing(runner.connect_to_project(url)) as following:
         for number in range(FOLDS):
             _fill(connection, kinds, members, ROWS + number * FOLDED_AT_ONCE, FOLDED_AT_ONCE)
-            begun = time.perf_counter()
+            start_s = time.perf_counter()
             folded = runner.catch_up(following)
-            seconds += time.perf_counter() - begun
+            seconds += time.perf_counter() - start_s
             assert folded == FOLDED_AT_ONCE * len(runner.PROJECTIONS)  # noqa: S101  or something else was measured
     return FOLDED_AT_ONCE * FOLDS / seconds
 
 
-def _report(found: dict[str, list[Taken]], followed: float) -> None:
-    floor_s = statistics.median(taken.seconds for taken in found[_FLOOR_NAME])
-    for name, rounds in found.items():
-        seconds = statistics.median(taken.seconds for taken in rounds)
-        cpu_us = statistics.median(taken.cpu_s for taken in rounds) / ROWS * 1e6
+def _report(costs: dict[str, list[Cost]], followed: float) -> None:
+    floor_s = statistics.median(cost.seconds for cost in costs[_FLOOR_NAME])
+    for name, rounds in costs.items():
+        seconds = statistics.median(cost.seconds for cost in rounds)
+        cpu_us = statistics.median(cost.cpu_s for cost in rounds) / ROWS * 1e6
         print(
             f"  {name:24s} {ROWS / seconds:12,.0f} rows/s  {floor_s / seconds:7.0%} of the floor  "
             f"{cpu_us:6.2f} µs of CPU a row"

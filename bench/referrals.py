@@ -1,6 +1,6 @@
-"""Measure what referrals cost the live transaction: a mix of signups, shares and purchases of which some are forwarded.
+"""Measure the cost of referrals to the live transaction: a mix of signups, shares and purchases, some to be forwarded.
 
-One worker writes batches straight to PostgreSQL and takes in, with later batches and at the end, what was forwarded.
+One worker writes batches straight to PostgreSQL; with later batches and at the end it takes in the forwarded events.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCH = 2_000
 MEMBERS = 4_000
 ROUNDS = 3
 REFERRED = 5
-"""One member in so many was referred, and so is one purchase in so many."""
+"""One member in five was referred, and one purchase in five is by a referred member."""
 
 FRIEND = """\
 - id: friend
@@ -44,7 +44,7 @@ def main() -> None:
         for number in range(ROUNDS):
             for kind, mixed in kinds.items():
                 rounds[kind].append(_round(address, f"r{number}_{int(mixed)}", mixed=mixed))
-        rates = {kind: statistics.median(found) for kind, found in rounds.items()}
+        rates = {kind: statistics.median(results) for kind, results in rounds.items()}
         print(f"one worker, {EVENTS:,} events in batches of {BATCH:,}, {ROUNDS} rounds in turns:")
         for kind, rate in rates.items():
             print(f"  {kind:24s} {rate:10,.0f} events/s, {rate / rates['purchases alone']:.2f} of purchases alone")
@@ -66,32 +66,32 @@ def _round(address: str, name: str, *, mixed: bool) -> float:
 
 def _batches(events: list[Event]) -> list[Batch]:
     encoder, ids = Encoder(), committed_ids()
-    made: list[Admitted] = []
+    admitted: list[Admitted] = []
     for event in events:
         shard = shard_of(event.member_id)  # type: ignore[attr-defined]  # all are of members
-        made.append(admitted_from(event, shard, ids[type(event).__name__], encoder.encode(event), b"secret"))
-    return [Batch(made[first : first + BATCH]) for first in range(0, len(made), BATCH)]
+        admitted.append(admitted_from(event, shard, ids[type(event).__name__], encoder.encode(event), b"secret"))
+    return [Batch(admitted[first : first + BATCH]) for first in range(0, len(admitted), BATCH)]
 
 
 def _mix() -> list[Event]:
     """Return 5 % signups and 5 % shares among 90 % purchases, a fifth of them by members who were referred."""
-    found: list[Event] = []
+    events: list[Event] = []
     joined = shared = 0
     for number, event in enumerate(load.purchases(EVENTS, MEMBERS)):
         if number % 20 == 0:
             at = {"event_id": f"s{joined}", "member_id": f"new-{joined}", "occurred_at": event.occurred_at}
             by = f"new-{joined - 1 - joined % REFERRED}" if joined % REFERRED and joined > REFERRED else None
-            found.append(Signup(**at, referrer_id=by))  # type: ignore[arg-type]  # each by its name
+            events.append(Signup(**at, referrer_id=by))  # type: ignore[arg-type]  # each by its name
             joined += 1
         elif number % 20 == 10:
             at = {"event_id": f"h{shared}", "member_id": event.member_id, "occurred_at": event.occurred_at}
-            found.append(Share(**at, object=f"o{shared}", channel="link", verified=True))  # type: ignore[arg-type]  # as above
+            events.append(Share(**at, object=f"o{shared}", channel="link", verified=True))  # type: ignore[arg-type]  # as above
             shared += 1
         elif number % REFERRED == 0 and joined > REFERRED:
-            found.append(_by(event, f"new-{1 + number % (joined - 1)}"))
+            events.append(_by(event, f"new-{1 + number % (joined - 1)}"))
         else:
-            found.append(event)
-    return found
+            events.append(event)
+    return events
 
 
 def _by(event: Purchase, member_id: str) -> Purchase:

@@ -1,4 +1,4 @@
-"""Measure one tick over a shard of a million members of whom a thousand are due; a part of `make bench`."""
+"""Measure one tick over a shard with a million members, a thousand of them due; a part of `make bench`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _fill(url: str) -> None:
     loaded = load_programme(PROGRAMME, "ticks").programme
     assert loaded is not None  # noqa: S101  it is this module's own
     judge = compile_programme(loaded, 1)
-    begun = time.monotonic()
+    start_s = time.monotonic()
     with transaction(url) as cursor:
         programmes.activate(cursor, loaded, PROGRAMME, "ticks.yaml")
         member_states.prepare(cursor)
@@ -97,7 +97,7 @@ def _fill(url: str) -> None:
         connection.autocommit = True
         cursor.execute("VACUUM ANALYZE guerdon.member_state")
         cursor.execute("CHECKPOINT")
-    print(f"{MEMBERS:,} members of one shard filled in {time.monotonic() - begun:.0f} s")
+    print(f"{MEMBERS:,} members of one shard filled in {time.monotonic() - start_s:.0f} s")
 
 
 def _bought(judge: CompiledJudge, count: int) -> Iterator[Member]:
@@ -122,9 +122,9 @@ def _tick(url: str) -> None:
             _explain(url, until_ms)
         before = _counts(url)
         with closing(LiveTransaction(url, CommittedSchemas().lookup)) as live:
-            begun = time.perf_counter()
+            start_s = time.perf_counter()
             outcome = live.commit(Batch(clock=ClockMove(until_ms, everywhere=True)))
-            times.append(time.perf_counter() - begun)
+            times.append(time.perf_counter() - start_s)
         assert (outcome.ticks, outcome.rewards) == (1, TICK_MEMBERS_MAX)  # noqa: S101  or something else was measured
         if not day:
             _print_touched(before, _counts(url))
@@ -133,16 +133,16 @@ def _tick(url: str) -> None:
 
 
 def _activate(url: str) -> None:
-    """Time the activation of a version with other tiers, after which every member is due."""
+    """Time the activation of a version with other tiers, which makes every member due."""
     body = (
         PROGRAMME + "tiers: {metric: status, window: lifetime, levels: [{id: basic, from: 0}, {id: gold, from: 9}]}\n"
     )
     loaded = load_programme(body, "tiers").programme
     assert loaded is not None  # noqa: S101  as above
-    begun = time.perf_counter()
+    start_s = time.perf_counter()
     with transaction(url) as cursor:
         programmes.activate(cursor, loaded, body, "tiers.yaml")
-    print(f"activation that makes {MEMBERS:,} members due: {time.perf_counter() - begun:.1f} s")
+    print(f"activation that makes {MEMBERS:,} members due: {time.perf_counter() - start_s:.1f} s")
 
 
 def _explain(url: str, until_ms: int) -> None:
@@ -157,7 +157,7 @@ def _explain(url: str, until_ms: int) -> None:
 
 
 def _counts(url: str) -> dict[str, tuple[int, int, int]]:
-    """Return rows read, inserted and updated so far, by table; a session tells what it did when it ends."""
+    """Return rows read, inserted and updated so far, by table; a session reports its statistics when it ends."""
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute(COUNTS, (list(TABLES),))
         return {table: (read, inserted, updated) for table, read, inserted, updated in cursor.fetchall()}

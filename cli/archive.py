@@ -1,4 +1,4 @@
-"""Let history leave PostgreSQL and come back: `guerdon archive export`, `verify`, `import`."""
+"""Copy history out of PostgreSQL and bring it back: `guerdon archive export`, `verify`, `import`."""
 
 from __future__ import annotations
 
@@ -20,49 +20,48 @@ def register(app: typer.Typer) -> None:
     app.add_typer(commands, name="archive")
 
 
-def _database_url() -> str:
-    from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
-
-    return load_settings().database_url
-
-
 @commands.command("export")
 def export(
     folder: Folder,
     *,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="T", help="Leave out what was recorded from here on.")
+        str | None, typer.Option("--until", metavar="T", help="Only events that were recorded before this instant.")
     ] = None,
     keys: Annotated[
-        Path | None, typer.Option("--keys", metavar="FILE", help="Write the members' keys there, outside DIR.")
+        Path | None, typer.Option("--keys", metavar="FILE", help="Write the members' keys to this file, outside DIR.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write the source log and what a replay needs to DIR; done again, it adds what is new.
+    """Write the source log, and all else that a replay needs, to DIR; a repetition adds what is new.
 
     Example: `guerdon archive export /backup/guerdon --keys /safe/guerdon.keys`
     """
-    from operations.archive.export import export as write  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.archive.export import export as write
+    from operations.settings import load_settings
 
     until_ms = None if until is None else instant(until, "--until")
     with stages() as report:
         result = write(
-            _database_url(), folder, until_ms=until_ms, keys=keys, report=lambda done, of: report("export", done, of)
+            load_settings().database_url,
+            folder,
+            until_ms=until_ms,
+            keys=keys,
+            report=lambda done, of: report("export", done, of),
         )
-    _tell(result, f"{result['new_events']:,} source events added", as_json=as_json)
+    _print(result, f"{result['new_events']:,} source events added", as_json=as_json)
 
 
 @commands.command("verify")
 def verify(folder: Folder, as_json: JsonFlag = False) -> None:
-    """Read every file of the archive in DIR and recompute digests and hashes; exit code 1 where one is not right.
+    """Read every file of the archive in DIR and recompute its digests and hashes; exit code 1 where one is wrong.
 
     Example: `guerdon archive verify /backup/guerdon`
     """
-    from operations.archive.export import verify as read  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.archive.export import verify as read
 
     with stages() as report:
         result = read(folder, lambda done, of: report("verify", done, of))
-    _tell(result, "every file and every hash is right", as_json=as_json)
+    _print(result, "every file and every hash is right", as_json=as_json)
 
 
 @commands.command("import")
@@ -70,22 +69,24 @@ def import_(
     folder: Folder,
     *,
     keys: Annotated[
-        Path | None, typer.Option("--keys", metavar="FILE", help="The members' keys, as an export wrote them.")
+        Path | None, typer.Option("--keys", metavar="FILE", help="The file of members' keys that an export wrote.")
     ] = None,
-    cores: Annotated[int, typer.Option("--cores", min=1, help="Processes that fold at once.")] = 1,
+    cores: Annotated[int, typer.Option("--cores", min=1, help="Processes that work at the same time.")] = 1,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fill an empty database from the archive in DIR and fold the live generation anew, to the same bytes.
+    """Fill an empty database from the archive in DIR, and judge its history again, to the same bytes.
 
     Example: `guerdon archive import /backup/guerdon --keys /safe/guerdon.keys`
     """
-    from operations.archive.restore import restore  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.archive.restore import restore
+    from operations.settings import load_settings
 
     with stages() as report:
-        result = restore(_database_url(), folder, keys=keys, cores=cores, report=report)
+        result = restore(load_settings().database_url, folder, keys=keys, cores=cores, report=report)
     if as_json:
         print_json(result)
         return
+
     say(f"archive {result['digest']}")
     say(
         f"{result['events']:,} source events restored; generation {result['generation']} is live with the same "
@@ -95,7 +96,7 @@ def import_(
         say("for replays and questions only: a worker needs a whole archive, imported with --keys")
 
 
-def _tell(result: dict[str, Any], done: str, *, as_json: bool) -> None:
+def _print(result: dict[str, Any], done: str, *, as_json: bool) -> None:
     if as_json:
         print_json(result)
         return

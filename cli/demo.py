@@ -33,13 +33,13 @@ def demo(
 ) -> None:
     """Take a year of real grocery baskets from Kafka to balances, and prove that the figures agree.
 
-    It starts a Kafka and a PostgreSQL of its own and ends them whatever happens. Exit code 0 only if every member's
-    balance equals an independent computation over the same data.
+    It starts a Kafka and a PostgreSQL of its own, and ends them whatever happens. The exit code is 0 only if every
+    member's balance equals an independent computation over the same data.
 
     Example: `guerdon demo --small`
     """
-    from operations.demo.tour import run_demo  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.demo.tour import run_demo
+    from operations.settings import load_settings
 
     shown = run_demo(load_settings().home, _work, _OnStandardError(), small=small, keep=keep)
     if as_json:
@@ -52,14 +52,17 @@ def _print(shown: dict[str, Any]) -> None:
     say()
     say("top members")
     print_table(list(_TOP_COLUMNS), [[row[name] for name in _TOP_COLUMNS] for row in shown["top_members"]])
+
     person = shown["member"]
     say(f"the last reward events of {person['member_id']}, {person['why']}")
     print_table(list(_MEMBER_COLUMNS), [[row[name] for name in _MEMBER_COLUMNS] for row in person["reward_events"]])
+
     say("verify")
     print_table(
         ["check", "looked_at", "result"],
         [[row["check"], row["looked_at"], row["problem"] or "ok"] for row in shown["verify"]],
     )
+
     check, worked = shown["check"], shown["worked"]
     say(
         f"{check['points']:,} points of {check['members']:,} members agree with the independent computation; "
@@ -69,32 +72,34 @@ def _print(shown: dict[str, Any]) -> None:
 
 def _work(settings: Settings, advance: Callable[[int], None]) -> Mapping[str, int]:
     """Run a worker in this process until it has caught up; a signal lets it finish its batch first."""
-    import logging  # noqa: PLC0415  start-up: only what the command needs
-    import signal  # noqa: PLC0415  as above
-    from dataclasses import asdict  # noqa: PLC0415  as above
+    import logging
+    import signal
+    from dataclasses import asdict
 
-    import structlog  # noqa: PLC0415  as above
+    import structlog
 
-    from consumers.health.logging import log_to_stderr  # noqa: PLC0415  as above
-    from consumers.worker import Worker  # noqa: PLC0415  as above
-    from operations.settings import known_secrets  # noqa: PLC0415  as above
-    from schemas.registry import writer_schemas  # noqa: PLC0415  as above
+    from consumers.health.logging import log_to_stderr
+    from consumers.worker import Worker
+    from operations.settings import known_secrets
+    from schemas.registry import writer_schemas
 
     log_to_stderr(known_secrets())
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    told_to_stop: list[int] = []
+    signals: list[int] = []
 
     def observe(point: str) -> None:
         if point == "after commit":
             advance(worker.summary.accepted)
 
     def stop(number: int, _frame: object) -> None:
-        told_to_stop.append(number)
+        signals.append(number)
         worker.stop()
 
     worker = Worker(
         settings, writer_schemas(settings.registry_url), until_caught_up=True, clock="events", observe=observe
     )
+
+    # a signal stops the worker instead of this process, which has services to end
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, stop) for number in numbers]
     try:
@@ -102,26 +107,26 @@ def _work(settings: Settings, advance: Callable[[int], None]) -> Mapping[str, in
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-    if told_to_stop:
+    if signals:
         raise KeyboardInterrupt
     return asdict(summary)
 
 
 class _OnStandardError:
-    """Write a line a stage on standard error; where that is a terminal, a bar for what takes long."""
+    """Write a line for each stage on standard error, and on a terminal a bar while a stage takes long."""
 
     def stage(self, name: str, sentence: str) -> None:
-        """Write what a stage came to."""
+        """Write the result of a stage."""
         say(f"{name:<9} {sentence}", err=True)
 
     @contextmanager
     def progress(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Yield what moves the bar."""
+        """Yield a function that moves the bar to a number of events."""
         if not sys.stderr.isatty():
             yield lambda _done: None
             return
-        from rich.console import Console  # noqa: PLC0415  `guerdon --help` must not wait for it
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415  as above
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         columns = TextColumn(f"{name:<9}"), BarColumn(), MofNCompleteColumn(), TextColumn("events")
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -1,4 +1,7 @@
-"""Gather the commands of `guerdon`, and turn every error into one sentence and an exit code."""
+"""Gather the commands of `guerdon`, and turn every error into one sentence and an exit code.
+
+Each command imports the modules that it needs when it runs, so that `guerdon --help` is quick.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 EXIT_INTERRUPTED = 130
 EXIT_DEFECT = 70
 EXIT_USAGE = 2
-# Typer brings its own copy of click, or takes the installed one, by its version; this class is the one that it raises.
+# Some versions of Typer bring a copy of click, others take the installed one; this class is the one that Typer raises.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
-# What the libraries raise where a service is away, by module, so that none of them is imported for `--help`.
+# The errors of the libraries for a service that is away. They go by name, so that `--help` imports no library.
 UNREACHABLE = {
     "confluent_kafka": ("KafkaException", "Kafka"),
     "psycopg2": ("OperationalError", "PostgreSQL"),
@@ -47,8 +50,8 @@ for commands in COMMANDS:
     commands.register(app)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
         metadata = importlib.import_module("importlib.metadata")
         say(f"guerdon {metadata.version('guerdon')}")
         raise typer.Exit
@@ -67,7 +70,7 @@ def guerdon(
 def run() -> None:
     """Run the command line; print one sentence on standard error where it fails, and leave with its exit code."""
     try:
-        _refuse_what_is_no_text(sys.argv[1:])
+        _refuse_other_encodings(sys.argv[1:])
         code = app(prog_name="guerdon", standalone_mode=False)
     except BrokenPipeError:
         # The reader left (`guerdon … | head`). Python flushes standard output once more at exit: give it a sink.
@@ -79,16 +82,16 @@ def run() -> None:
     except GuerdonError as error:
         _fail(str(error), error.exit_code)
     except Exception as error:  # noqa: BLE001  the last place where a traceback can be kept from a person
-        known = _known(error)
-        if known is None:
+        outage = _outage(error)
+        if outage is None:
             _fail(_report(error), EXIT_DEFECT)
-        _fail(str(known), known.exit_code)
+        _fail(str(outage), outage.exit_code)
     else:
         sys.exit(code)  # None, or the code of the `typer.Exit` that ended it
 
 
-def _refuse_what_is_no_text(words: list[str]) -> None:
-    """Refuse bytes that are no UTF-8, which Python hands over as lone surrogates that nothing can store or print."""
+def _refuse_other_encodings(words: list[str]) -> None:
+    """Refuse arguments that are not UTF-8: Python turns them into lone surrogates, which nothing can store or print."""
     for word in words:
         if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
             shown = word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -96,32 +99,37 @@ def _refuse_what_is_no_text(words: list[str]) -> None:
 
 
 def _fail_usage(error: Any) -> NoReturn:
-    """Say in one sentence what is wrong with the words given; a bare `guerdon` has shown its help instead."""
-    told = " ".join(error.format_message().split())
+    """Say in one sentence what is wrong with the arguments; for a bare `guerdon`, print the help instead."""
+    sentence = " ".join(error.format_message().split())
     if type(error).__name__ == "NoArgsIsHelpError":
-        if told:
+        if sentence:
             print_as_it_is(f"{error.format_message()}\n")
         sys.exit(EXIT_USAGE)
+
     place = error.ctx.command_path if error.ctx else "guerdon"
-    if told == "Missing command.":
-        told = f"`{place}` wants one of its commands ({', '.join(error.ctx.command.commands)})"
-    told = re.sub(r"\. Did you mean (.*)\?$", r" (did you mean \1?)", told).rstrip(".")
-    _fail(f"{told[:1].lower()}{told[1:]}; see `{place} --help`", EXIT_USAGE)
+    if sentence == "Missing command.":
+        sentence = f"`{place}` wants one of its commands ({', '.join(error.ctx.command.commands)})"
+    sentence = re.sub(r"\. Did you mean (.*)\?$", r" (did you mean \1?)", sentence).rstrip(".")
+    _fail(f"{sentence[:1].lower()}{sentence[1:]}; see `{place} --help`", EXIT_USAGE)
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    from operations.secrets import hidden  # noqa: PLC0415  only after an error
-    from operations.settings import known_secrets  # noqa: PLC0415  as above
+    from operations.secrets import hidden
+    from operations.settings import known_secrets
 
     for line in hidden(f"guerdon: {sentence}", known_secrets()).splitlines():
         say(line, err=True)
     sys.exit(code)
 
 
-def _known(error: Exception) -> GuerdonError | None:
-    """Return the error as ours where it, or one it came from, is how a library says that a service is away."""
+def _outage(error: Exception) -> GuerdonError | None:
+    """Return the sentence for an error of a library, where it or a cause of it says that a service is away.
+
+    None: it says something else, which makes it a defect.
+    """
     cause: BaseException | None = error
     while cause is not None:
+        # PostgreSQL answers, and refuses
         if _is_read_only(cause):
             return ServiceUnreachable(
                 f"PostgreSQL{_database_place()} is read-only (a standby, or set so): "
@@ -132,6 +140,8 @@ def _known(error: Exception) -> GuerdonError | None:
                 f"PostgreSQL ended this command by its {limit} ({' '.join(str(cause).split())[:200]}): lift that limit "
                 f"for the command's login (`ALTER ROLE … SET {limit} = 0`) or where it is set, or give it more time"
             )
+
+        # a service is away, or its client is set up wrongly
         for module_name, (class_name, title) in UNREACHABLE.items():
             module = sys.modules.get(module_name)
             if module is not None and isinstance(cause, getattr(module, class_name)):
@@ -148,7 +158,7 @@ def _known(error: Exception) -> GuerdonError | None:
 
 
 def _or_else(title: str) -> str:
-    """Return what else may have ended a session of PostgreSQL's, whose last words are lost with the connection."""
+    """Return what else may have ended a session of PostgreSQL's: its last message is lost with the connection."""
     if title != "PostgreSQL":
         return ""
     return "; where it answers, a transaction_timeout or idle_in_transaction_session_timeout of yours is too tight"
@@ -160,8 +170,8 @@ def _is_read_only(cause: BaseException) -> bool:
 
 
 def _database_place() -> str:
-    from operations.secrets import without_password  # noqa: PLC0415  only after an error
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.secrets import without_password
+    from operations.settings import load_settings
 
     try:
         return f" at {without_password(load_settings().database_url)}"
@@ -170,16 +180,16 @@ def _database_place() -> str:
 
 
 def _report(error: Exception) -> str:
-    """Write the traceback to a file of its own and return the sentence that asks to report it."""
-    import tempfile  # noqa: PLC0415  only after a defect
-    import time  # noqa: PLC0415  as above
-    import traceback  # noqa: PLC0415  as above
-    from pathlib import Path  # noqa: PLC0415  as above
+    """Write the traceback to a file of its own, and return the sentence that asks a person to report it."""
+    import tempfile
+    import time
+    import traceback
+    from pathlib import Path
 
-    import platformdirs  # noqa: PLC0415  as above
+    import platformdirs
 
-    from operations.secrets import hidden  # noqa: PLC0415  as above
-    from operations.settings import known_secrets  # noqa: PLC0415  as above
+    from operations.secrets import hidden
+    from operations.settings import known_secrets
 
     home = Path(os.environ.get("GUERDON_HOME") or platformdirs.user_data_path("guerdon"))
     text = hidden(f"{' '.join(sys.argv)}\n{''.join(traceback.format_exception(error))}", known_secrets())

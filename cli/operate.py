@@ -1,4 +1,4 @@
-"""Offer what operators ask: verify, projection, offsets."""
+"""Check and repair what runs: `guerdon verify`, `projection`, `offsets`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.errors import AnswerIsNo
 
 projection_app = typer.Typer(help="List, rebuild and verify the projections.")
 offsets_app = typer.Typer(
-    help="Show how far each partition was taken, continue stopped ones, let one record pass, follow topics that move."
+    help="Show how far each partition is read; continue stopped ones, skip one record, or follow topics that moved."
 )
 
 
@@ -23,32 +23,32 @@ def register(app: typer.Typer) -> None:
     app.add_typer(offsets_app, name="offsets")
 
 
-def _database_url() -> str:
-    from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
-
-    return load_settings().database_url
-
-
 def verify(
-    generation: Annotated[int | None, typer.Argument(metavar="[GEN]", help="The live one by default.")] = None,
+    generation: Annotated[
+        int | None, typer.Argument(metavar="[GEN]", help="The generation to check; else the live one.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Recompute hashes, positions, postings and balances; exit code 1 where anything is wrong.
 
-    Example: `guerdon verify`, and of a shadow `guerdon verify 2`
+    Examples: `guerdon verify`, and for generation 2 `guerdon verify 2`
     """
-    from operations.verify.checks import CHECKS, meaning_of  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.verify.checks import verify as check  # noqa: PLC0415  as above
+    from operations.settings import load_settings
+    from operations.verify.checks import CHECKS, meaning_of
+    from operations.verify.checks import verify as check
 
+    url = load_settings().database_url
     with steps("verify", len(CHECKS)) as report:
-        findings = check(_database_url(), generation, report)
+        findings = check(url, generation, report)
+
     if as_json:
         print_json(findings)
     else:
         rows = [[each["check"], each["looked_at"], each["problem"] or "ok"] for each in findings]
         print_table(["check", "looked at", "result"], rows)
-        number, meaning = meaning_of(_database_url(), generation)
+        number, meaning = meaning_of(url, generation)
         say(f"generation {number}, decided by meaning {meaning}")
+
     problems = [each["problem"] for each in findings if each["problem"]]
     if problems:
         raise AnswerIsNo(f"{problems[0]}; stop the workers and compare with a backup")
@@ -60,26 +60,32 @@ def projection_list(as_json: JsonFlag = False) -> None:
 
     Example: `guerdon projection list`
     """
-    from operations.setup.projections import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.settings import load_settings
+    from operations.setup.projections import listed
 
-    print_rows(listed(_database_url()), as_json=as_json, empty="there are no projections")
+    print_rows(listed(load_settings().database_url), as_json=as_json, empty="there are no projections")
 
 
 @projection_app.command("rebuild")
 def projection_rebuild(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `projection list` shows it.")],
-    cores: Annotated[int, typer.Option("--cores", min=1, max=16, help="Processes of PostgreSQL that fold.")] = 2,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `guerdon projection list`.")],
+    cores: Annotated[
+        int, typer.Option("--cores", min=1, max=16, help="PostgreSQL processes that work at the same time.")
+    ] = 2,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fold the whole log anew, and switch to what comes out when it has caught up; readers see the old rows until then.
+    """Compute a projection again from the whole log; readers see the old rows until the new ones have caught up.
 
     Example: `guerdon projection rebuild member_balance`
     """
-    from operations.setup.projections import rebuild, set_aside  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.settings import load_settings
+    from operations.setup.projections import rebuild, set_aside
 
+    url = load_settings().database_url
     with progress("rebuild", "reward events") as report:
-        positions = rebuild(_database_url(), name, report, cores=cores)
-    aside = len(set_aside(_database_url(), name))
+        positions = rebuild(url, name, report, cores=cores)
+
+    aside = len(set_aside(url, name))
     if as_json:
         print_json({"projection": name, "positions": positions, "set_aside": aside})
         return
@@ -93,24 +99,28 @@ def projection_rebuild(
 
 @projection_app.command("verify")
 def projection_verify(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `projection list` shows it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `guerdon projection list`.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Compare a projection with the fold of its log; exit code 1 where they differ, or something was set aside.
+    """Compute a projection again and compare; exit code 1 where it differs, or where an event was set aside.
 
     Example: `guerdon projection verify member_balance`
     """
-    from operations.setup.projections import difference, set_aside  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.settings import load_settings
+    from operations.setup.projections import difference, set_aside
 
+    url = load_settings().database_url
     with progress("verify", "reward events") as report:
-        found = difference(_database_url(), name, report)
-    aside = set_aside(_database_url(), name)
+        differs = difference(url, name, report)
+    aside = set_aside(url, name)
+
     if as_json:
-        print_json({"projection": name, "difference": found, "set_aside": aside})
+        print_json({"projection": name, "difference": differs, "set_aside": aside})
     elif aside:
         print_rows(aside, as_json=False, empty="")
-    if found:
-        raise AnswerIsNo(found)
+
+    if differs:
+        raise AnswerIsNo(differs)
     if aside:
         raise AnswerIsNo(
             f"{name} is the fold of its log but for {len(aside):,} that cannot be projected; where a release mends "
@@ -122,17 +132,19 @@ def projection_verify(
 
 @offsets_app.command("list")
 def offsets_list(as_json: JsonFlag = False) -> None:
-    """List each partition's position, what became of its events, and why it is stopped if it is.
+    """List each partition's position, the counts of its events, and why it is stopped if it is.
 
     Example: `guerdon offsets list`
     """
-    from operations.intake.offsets import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.intake.offsets import listed
+    from operations.settings import load_settings
 
     rows = listed(load_settings())
     if as_json:
         print_json(rows)
         return
+
+    # sentences stand below the table, as they are long
     print_rows(_short(rows), as_json=False, empty="no partition was read yet")
     for row in rows:
         place = f"{row['topic']}/{row['partition']}"
@@ -147,15 +159,17 @@ def offsets_list(as_json: JsonFlag = False) -> None:
 
 
 def _short(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the list shows of each partition; sentences stand below the table, as they are long."""
-    names = ["next_offset", "accepted", "duplicate", "quarantined", "passed", "lag"]
+    """Return the columns of the table, for each partition; `passed` only where any offset was passed."""
+    columns = {
+        "next_offset": "next_offset", "accepted": "accepted", "duplicate": "duplicate", "set_aside": "quarantined",
+        "passed": "passed", "lag": "lag",
+    }  # fmt: skip
     if not any(row["passed"] for row in rows):
-        names.remove("passed")
-    called = {"quarantined": "set_aside"}
+        del columns["passed"]
     return [
         {
             "topic/partition": f"{row['topic']}/{row['partition']}",
-            **{called.get(name, name): row[name] for name in names},
+            **{column: row[name] for column, name in columns.items()},
         }
         for row in rows
     ]
@@ -163,41 +177,44 @@ def _short(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @offsets_app.command("reset")
 def offsets_reset(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="With its prefix, as `offsets list` shows it.")],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="A topic of `guerdon offsets list`, with its prefix.")],
     why: Annotated[str, typer.Option("--why", help="What was lost, and who decided to go on.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Read a topic's stopped partitions on from the first offset that the broker still has.
+    """Continue a topic's stopped partitions at the first offset that the broker still has.
 
-    What was deleted before it was read stays lost; what is met again counts once. Restart the workers afterwards.
+    Events that were deleted before they were read stay lost; events that are read twice count once. Restart the workers
+    afterwards.
 
     Example: `guerdon offsets reset guerdon.shares --why "retention was 1 day; marketing agreed"`
     """
-    from operations.intake.offsets import reset  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.intake.offsets import reset
+    from operations.settings import load_settings
 
     print_rows(reset(load_settings(), topic, why), as_json=as_json, empty="nothing was stopped")
 
 
 @offsets_app.command("pass")
 def offsets_pass(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="With its prefix, as `offsets list` shows it.")],
-    partition: Annotated[int, typer.Argument(metavar="PARTITION", min=0, help="The number behind the slash there.")],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="A topic of `guerdon offsets list`, with its prefix.")],
+    partition: Annotated[
+        int, typer.Argument(metavar="PARTITION", min=0, help="The number behind the slash in that list.")
+    ],
     offset: Annotated[
-        int, typer.Argument(metavar="OFFSET", min=0, help="That of the record, such as a message or log line names.")
+        int, typer.Argument(metavar="OFFSET", min=0, help="The record's offset, as an error or a log line names it.")
     ],
     why: Annotated[str, typer.Option("--why", help="What the record was, and who decided to do without it.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Let exactly one record pass, unread, as the last resort where nothing else gets by it.
+    """Skip exactly one record without reading it: the last resort where the workers cannot get past it.
 
-    It counts as passed, and the reason is kept. Workers that run go on without it; those that are stopped do so when
-    they are started.
+    The record counts as passed, and the reason is recorded. Workers that run go on behind it at once, others when they
+    are started.
 
     Example: `guerdon offsets pass guerdon.purchases 3 4711 --why "ends the worker; the tills send it again"`
     """
-    from operations.intake.offsets import let_pass  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.intake.offsets import let_pass
+    from operations.settings import load_settings
 
     done = let_pass(load_settings(), topic, partition, offset, why)
     if as_json:
@@ -211,20 +228,21 @@ def offsets_adopt(
     why: Annotated[str, typer.Option("--why", help="What has moved, and who decided it.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Read from now on the topics and the Kafka cluster that the settings name, after they have moved.
+    """Read other topics, or another Kafka cluster, from now on: those that the settings name after a move.
 
     Stop the workers first, and run `guerdon init` afterwards. Topics of another name, or on another cluster, are read
-    from their first offset; what is met again counts once.
+    from their first offset; events that are read twice count once.
 
     Example: `guerdon offsets adopt --why "renamed from loyalty. to guerdon.; platform team"`
     """
-    from operations.kafka.places import adopt  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.kafka.places import adopt
+    from operations.settings import load_settings
 
-    found = adopt(load_settings(), why)
+    move = adopt(load_settings(), why)
     if as_json:
-        print_json(found)
+        print_json(move)
         return
-    say(f"reads {found['to']} from now on" + (f", no longer {found['from']}" if found["from"] else ""))
-    for partition in found["begin_again"]:
+
+    say(f"reads {move['to']} from now on" + (f", no longer {move['from']}" if move["from"] else ""))
+    for partition in move["begin_again"]:
         say(f"{partition} begins again at its first offset")

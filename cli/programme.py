@@ -51,8 +51,8 @@ def check(
 
     Example: `guerdon programme check examples/grocery/programme.yaml`
     """
-    from engine.programme.file.load import load_file  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from engine.programme.file.problems import unusable  # noqa: PLC0415  as above
+    from engine.programme.file.load import load_file
+    from engine.programme.file.problems import unusable
 
     loaded = load_file(file)
     if as_json:
@@ -84,8 +84,8 @@ def run_examples(
 
     Example: `guerdon programme test examples/grocery/programme.yaml`
     """
-    from operations.simulate.cases import BadCases, run_cases  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.simulate.run import BadProgramme  # noqa: PLC0415  as above
+    from operations.simulate.cases import BadCases, run_cases
+    from operations.simulate.run import BadProgramme
 
     try:
         outcomes = run_cases(file, cases or [], only or [])
@@ -118,7 +118,7 @@ def diff(
 
     Example: `guerdon programme diff 1 examples/grocery/programme.yaml`
     """
-    from engine.programme.check.difference import changes_between  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from engine.programme.check.difference import changes_between
 
     changes = changes_between(_tree(before), _tree(after))
     if as_json:
@@ -137,7 +137,7 @@ def schema() -> None:
 
     Example: `guerdon programme schema > programme.schema.json`
     """
-    from engine.programme.file.json_schema import json_schema  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from engine.programme.file.json_schema import json_schema
 
     print_json(json_schema())
 
@@ -155,7 +155,7 @@ def activate(
 
     Example: `guerdon programme activate examples/grocery/programme.yaml`
     """
-    from operations.setup.programmes import activate as put_in_force  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.setup.programmes import activate as put_in_force
 
     if from_now and backfill:
         raise InputError("--from-now lets new metrics begin empty and --backfill counts their past: give one of them")
@@ -175,7 +175,7 @@ def list_versions(as_json: JsonFlag = False) -> None:
 
     Example: `guerdon programme list`
     """
-    from operations.setup.programmes import versions  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.setup.programmes import versions
 
     rows = versions(_database_url())
     print_rows(rows, as_json=as_json, empty="none was activated yet; run `guerdon programme activate FILE`")
@@ -198,12 +198,12 @@ def show(
     Example: `guerdon programme show 1 > programme.yaml`
     """
     if as_python:
-        from engine.programme.compile.listing import python_of  # noqa: PLC0415  `guerdon --help` must not wait for it
+        from engine.programme.compile.listing import python_of
 
         print_as_it_is(python_of(*_judged(version)))
         return
 
-    from operations.setup.programmes import body_of  # noqa: PLC0415  as above
+    from operations.setup.programmes import body_of
 
     if version is not None and not _is_number(version):
         raise InputError(f'"{version}" is no number of a version; a file is shown with --python only')
@@ -241,7 +241,7 @@ def print_changes(changes: Iterable[Change]) -> None:
 
 
 def _written(node: Node) -> str:
-    from engine.programme.check.difference import written  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from engine.programme.check.difference import written
 
     return written(node)
 
@@ -253,9 +253,9 @@ def _is_number(name: str) -> bool:
 
 def _judged(name: str | None) -> tuple[Programme, int]:
     """Return the programme that judges and its version: of a number, of the active version (None), or of a file."""
-    from engine.programme.file.load import load_file, refused  # noqa: PLC0415  as above
-    from engine.programme.file.problems import unusable  # noqa: PLC0415  as above
-    from operations.setup.programmes import judged  # noqa: PLC0415  as above
+    from engine.programme.file.load import load_file, refused
+    from engine.programme.file.problems import unusable
+    from operations.setup.programmes import judged
 
     if name is None or _is_number(name):
         return judged(_database_url(), None if name is None else int(name))
@@ -272,17 +272,17 @@ def _judged(name: str | None) -> tuple[Programme, int]:
 
 def _tree(name: str) -> Mapping:
     """Return what is written in a file, or in the version of that number."""
-    from engine.programme.check.difference import readable, readable_file  # noqa: PLC0415  as above
+    from engine.programme.check.difference import readable, readable_file
 
     if not _is_number(name):
         return readable_file(Path(name))
-    from operations.setup.programmes import body_of  # noqa: PLC0415  two files are compared without a database
+    from operations.setup.programmes import body_of
 
     return readable(body_of(_database_url(), int(name)), f"version {name}")
 
 
 def _database_url() -> str:
-    from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.settings import load_settings
 
     return load_settings().database_url
 

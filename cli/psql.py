@@ -15,18 +15,18 @@ def register(app: typer.Typer) -> None:
 
 def psql(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[OPTIONS OF PSQL...]", help="Handed on to psql as they are.")
+        list[str] | None, typer.Argument(metavar="[OPTIONS OF PSQL...]", help="Passed to psql as they are.")
     ] = None,
 ) -> None:
-    """Open PostgreSQL's shell on the views, as an analyst: it reads and cannot write.
+    """Open PostgreSQL's shell on the views, with an analyst's rights: to read, and not to write.
 
-    Views need no prefix: member_balance, referral, reward_event.
+    The views' names need no prefix: member_balance, referral, reward_event.
 
     Examples: `guerdon psql`, `guerdon psql --command "SELECT * FROM member_balance"`,
     `guerdon psql --csv --file month.sql`
     """
-    from operations.psql import shell  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.psql import shell
+    from operations.settings import load_settings
 
     line, environment = shell(load_settings(), words or [])
     os.execvpe(line[0], line, environment)  # noqa: S606  psql takes over the terminal and its signals

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,6 +13,7 @@ from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 if TYPE_CHECKING:
     from operations.health import Overview
     from operations.services.lifecycle import ServiceState
+    from operations.settings import Settings
 
 HomeFlag = Annotated[Path | None, typer.Option("--home", help="Folder of the services' data (else GUERDON_HOME).")]
 ORIGINS = {"environment": "settings", "docker": "Docker", "local": "local process", None: "not started"}
@@ -26,18 +27,18 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    local: Annotated[bool, typer.Option("--local", help="Leave Docker aside.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="Start local processes, even where Docker runs.")] = False,
     home: HomeFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Find or start Kafka and PostgreSQL, and say which were taken.
+    """Find or start Kafka and PostgreSQL, and say where they run.
 
-    In this order: the addresses in the settings, Docker with docker-compose.yml, local processes.
+    The first of these is taken: the addresses in the settings, Docker with docker-compose.yml, local processes.
 
     Example: `guerdon up && guerdon status`
     """
-    from operations.services.lifecycle import bring_up  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.services.lifecycle import bring_up
+    from operations.settings import load_settings
 
     outcome = bring_up(load_settings(home=home), local=local)
     for note in outcome.notes:
@@ -49,7 +50,7 @@ def up(
 
 
 def down(
-    volumes: Annotated[bool, typer.Option("--volumes", help="Delete the data too.")] = False,
+    volumes: Annotated[bool, typer.Option("--volumes", help="Delete the data, too.")] = False,
     home: HomeFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -57,8 +58,8 @@ def down(
 
     Example: `guerdon down --volumes`
     """
-    from operations.services.lifecycle import TITLES, take_down  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.services.lifecycle import TITLES, take_down
+    from operations.settings import load_settings
 
     ended = take_down(load_settings(home=home).home, volumes=volumes)
     if as_json:
@@ -72,63 +73,114 @@ def down(
 
 def status(
     check: Annotated[
-        bool, typer.Option("--check", help="Say only what does not move, with exit code 1 where anything does not.")
+        bool, typer.Option("--check", help="Show only what is stuck, with exit code 1 where anything is.")
     ] = False,
     max_lag: Annotated[
         int | None,
         typer.Option(
-            "--max-lag", min=0, metavar="N", help="With --check: name what is more than N events behind, too."
+            "--max-lag", min=0, metavar="N", help="With --check: count more than N events behind as stuck, too."
         ),
     ] = None,
     home: HomeFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show each service, how far topics and projections are behind, the workers, and what is set aside.
+    """Show the services, the workers, how far topics and projections are behind, and how many events are set aside.
 
-    Exit code 3 where a service does not answer. With --check, 1 where no worker lives or one is stuck, a partition is
-    stopped, events wait and no batch is committed, a member is held, or a writer, projector or publisher pauses.
+    The exit code is 3 where a service does not answer. With --check it is 1 where something is stuck: no worker lives
+    or one stands still, a partition is stopped, events wait and no batch is committed, a member is held, or a writer,
+    projector or publisher pauses.
 
-    Example: `guerdon status`, and in a monitor `guerdon status --check --max-lag 10000`
+    Examples: `guerdon status`, and in a monitor `guerdon status --check --max-lag 10000`
     """
-    from dataclasses import asdict  # noqa: PLC0415  `guerdon --help` must not wait for it
-
-    from operations import snapshots  # noqa: PLC0415  as above
-    from operations.health import overview, troubles  # noqa: PLC0415  as above
-    from operations.services.lifecycle import TITLES, lag, look, remarks  # noqa: PLC0415  as above
-    from operations.services.state import KAFKA, POSTGRESQL  # noqa: PLC0415  as above
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.settings import load_settings
 
     if max_lag is not None and not check:
         raise InputError("--max-lag says what --check lets pass: name --check, too")
-    settings = load_settings(home=home)
-    services = look(settings)
-    silent = [TITLES[service.name] for service in services if not service.answers]
-    needed = {TITLES[name] for name in (KAFKA, POSTGRESQL)}  # lag is known without the registry
-    rows = [] if needed.intersection(silent) else lag(settings)
-    found = overview(settings) if rows else None  # a database with our tables has projections
-    named = troubles(settings, found, rows, max_lag) if check and found else []
-    told = [] if found is None else remarks(settings)
-    snapshot = None if found is None else snapshots.oldest(settings)
+
+    answer = _ask(load_settings(home=home), check=check, max_lag=max_lag)
     if as_json:
-        more = {} if found is None else {**asdict(found), "oldest_snapshot": snapshot, "remarks": told}
-        checked = {"troubles": named} if check and found else {}
-        print_json({"services": [_row(service) for service in services], "lag": rows, **more, **checked})
+        print_json(_document(answer, check=check))
     elif not check:
-        _print_services(services)
-        _print_lag(rows)
-        if found is not None:
-            _print_overview(found)
-        for sentence in [*told, *filter(None, [snapshots.told(snapshot)])]:
-            say(sentence)
-    elif found is not None:
-        _print_troubles(named, told)
+        _print(answer)
+    elif answer.state is not None:
+        _print_troubles(answer)
+    _conclude(answer, check=check)
+
+
+class _Answer(NamedTuple):
+    """Hold the state of the services, and what is recorded in them: nothing where PostgreSQL or Kafka is silent."""
+
+    services: list[ServiceState]
+    lag: list[dict[str, Any]]
+    state: Overview | None
+    troubles: list[dict[str, str]]
+    remarks: list[str]
+    snapshot: dict[str, Any] | None
+
+
+def _ask(settings: Settings, *, check: bool, max_lag: int | None) -> _Answer:
+    """Ask the services whether they answer, and then for lag, workers and, with `check`, for troubles."""
+    from operations import snapshots
+    from operations.health import overview, troubles
+    from operations.services.lifecycle import lag, look, remarks
+    from operations.services.state import KAFKA, POSTGRESQL
+
+    services = look(settings)
+    needed = {KAFKA, POSTGRESQL}  # lag is known without the registry
+    is_silent = any(service.name in needed and not service.answers for service in services)
+    rows = [] if is_silent else lag(settings)
+    state = overview(settings) if rows else None  # a database with our tables has projections
+    if state is None:
+        return _Answer(services, rows, state, troubles=[], remarks=[], snapshot=None)
+    return _Answer(
+        services,
+        rows,
+        state,
+        troubles=troubles(settings, state, rows, max_lag) if check else [],
+        remarks=remarks(settings),
+        snapshot=snapshots.oldest(settings),
+    )
+
+
+def _document(answer: _Answer, *, check: bool) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    document: dict[str, Any] = {"services": [_row(service) for service in answer.services], "lag": answer.lag}
+    if answer.state is not None:
+        document |= {**asdict(answer.state), "oldest_snapshot": answer.snapshot, "remarks": answer.remarks}
+        document |= {"troubles": answer.troubles} if check else {}
+    return document
+
+
+def _print(answer: _Answer) -> None:
+    from operations import snapshots
+
+    _print_services(answer.services)
+    _print_lag(answer.lag)
+    if answer.state is not None:
+        _print_overview(answer.state)
+    for sentence in [*answer.remarks, *filter(None, [snapshots.sentence(answer.snapshot)])]:
+        say(sentence)
+
+
+def _conclude(answer: _Answer, *, check: bool) -> None:
+    """Leave with the exit code for the answer.
+
+    Raises:
+        ServiceUnreachable: a service does not answer.
+        AnswerIsNo: with `check`, the database has no tables, or something is stuck.
+    """
+    from operations.services.lifecycle import TITLES
+
+    silent = [service for service in answer.services if not service.answers]
     if silent:
-        causes = [service.why for service in services if service.why]
-        raise ServiceUnreachable("; ".join(causes) or f"{' and '.join(silent)} did not answer: run `guerdon up`")
-    if check and found is None:
+        causes = [service.why for service in answer.services if service.why]
+        names = " and ".join(TITLES[service.name] for service in silent)
+        raise ServiceUnreachable("; ".join(causes) or f"{names} did not answer: run `guerdon up`")
+    if check and answer.state is None:
         raise AnswerIsNo("the database has no tables of Guerdon's yet: run `guerdon init`")
-    if named:
-        raise AnswerIsNo(f"{counted(len(named), 'thing')} to look after, as said above")
+    if answer.troubles:
+        raise AnswerIsNo(f"{counted(len(answer.troubles), 'thing')} to look after, as said above")
 
 
 def _row(service: ServiceState) -> dict[str, Any]:
@@ -143,13 +195,13 @@ def _row(service: ServiceState) -> dict[str, Any]:
 
 
 def _without_password(address: str) -> str:
-    from operations.secrets import without_password  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.secrets import without_password
 
     return without_password(address)
 
 
 def _print_services(services: list[ServiceState]) -> None:
-    from operations.services.lifecycle import TITLES  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.services.lifecycle import TITLES
 
     rows = [
         [
@@ -165,7 +217,7 @@ def _print_services(services: list[ServiceState]) -> None:
 
 
 def _print_lag(rows: list[dict[str, Any]]) -> None:
-    """Print a table of what is behind, and why a topic is stopped in lines of their own, as sentences are long."""
+    """Print how far topics and projections are behind; below the table, as sentences are long, why some are stopped."""
     if rows:
         columns = [name for name in rows[0] if name != "stopped"]
         print_table(columns, [[row[name] for name in columns] for row in rows])
@@ -175,35 +227,38 @@ def _print_lag(rows: list[dict[str, Any]]) -> None:
                 say(f"{word}: {row['stopped']}")
 
 
-def _print_overview(found: Overview) -> None:
-    """Print a row a worker, and lines about what is set aside, whatever its number."""
-    from operations.health import ago, pauses  # noqa: PLC0415  `guerdon --help` must not wait for it
+def _print_overview(state: Overview) -> None:
+    """Print a row for each worker, and lines about the log, the quarantine and the live generation."""
+    from operations.health import ago, pauses
 
-    if found.workers:
+    # workers
+    if state.workers:
         rows = [
             [row["worker"], "lives" if row["lives"] else f"seen {ago(row['seen_s'])}", row["partitions"] or "none",
              ago(row["last_batch_s"])]
-            for row in found.workers
+            for row in state.workers
         ]  # fmt: skip
         print_table(["worker", "state", "partitions", "last batch"], rows)
-        for row in found.workers:
+        for row in state.workers:
             for part, why in pauses(row):
                 say(f"the {part} of {row['worker']} pauses: {why}")
     else:
         say("no worker lives; start one with `guerdon run`")
-    say(f"last recorded: {ago(found.recorded_s)}")
-    total = sum(found.quarantine.values())
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.quarantine.items())
+
+    # the log
+    say(f"last recorded: {ago(state.recorded_s)}")
+    total = sum(state.quarantine.values())
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in state.quarantine.items())
     say(f"quarantine: {f'{total:,} open ({reasons})' if total else 'nothing is open'}")
-    say(f"held: {counted(found.held, 'member')}")
-    say(f"live: generation {found.generation}, decided by meaning {found.meaning}")
+    say(f"held: {counted(state.held, 'member')}")
+    say(f"live: generation {state.generation}, decided by meaning {state.meaning}")
 
 
-def _print_troubles(troubles: list[dict[str, str]], remarks: list[str]) -> None:
-    """Print a line for each thing that does not move, or that everything does; remarks on standard error."""
-    for remark in remarks:
+def _print_troubles(answer: _Answer) -> None:
+    """Print a line for each thing that is stuck, or that nothing is; remarks go to standard error."""
+    for remark in answer.remarks:
         say(f"guerdon: {remark}", err=True)
-    for trouble in troubles:
+    for trouble in answer.troubles:
         say(trouble["sentence"])
-    if not troubles:
+    if not answer.troubles:
         say("everything moves")

@@ -37,37 +37,42 @@ def simulate(
     ] = None,
     *,
     from_log: Annotated[
-        bool, typer.Option("--from-log", help="Take the source log in its recorded order, instead of files.")
+        bool, typer.Option("--from-log", help="Take the events of the source log, in their order, instead of files.")
     ] = False,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="T", help="Move the clock on to this instant.")
+        str | None, typer.Option("--until", metavar="T", help="Move the clock to this instant after the last event.")
     ] = None,
-    why: Annotated[bool, typer.Option("--why", help="Tell for each event and rule why it gave or did not.")] = False,
+    why: Annotated[bool, typer.Option("--why", help="Explain for each event why each rule gave or did not.")] = False,
     event_id: Annotated[
-        str | None, typer.Option("--event", metavar="ID", help="With --why (which it implies): only this event.")
+        str | None, typer.Option("--event", metavar="ID", help="Explain this event only; implies --why.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Judge events by a programme in memory and show what they would give; nothing is written.
+    """Judge events by a programme in memory, and show the rewards that they would give; nothing is written.
 
     Events are taken in the order of the files. A line {"type": "activation", "programme": "FILE"} changes the
     programme from there on. The exit code is 0 even where events were set aside: the answer names them.
 
-    With --from-log the events are those of the source log, in the order that counts, with its ticks; where the file is
-    what has judged them all, the answer is what the views say.
+    With --from-log the events come from the source log, with the ticks that are recorded there. By the programme that
+    has judged them all, the answer is the same as that of the views.
 
     Example: `guerdon simulate examples/grocery/programme.yaml examples/grocery/events.jsonl`
     """
-    from operations.simulate.run import BadProgramme  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.simulate.run import BadProgramme
 
+    # judge
     try:
         simulation = _simulated(programme, events or [], until, from_log=from_log, why=why or event_id is not None)
     except BadProgramme as bad:
         print_problems(bad.problems)
         raise
+
+    # warnings go to standard error
     print_problems(simulation.warnings)
     for leap in simulation.leaps:
         say(leap, err=True)
+
+    # the answer
     if event_id is not None:
         _narrow(simulation, event_id)
     if as_json:
@@ -85,27 +90,28 @@ def _simulated(programme: Path, events: list[str], until: str | None, *, from_lo
     if from_log:
         if events or until is not None:
             raise InputError("--from-log takes the events and the ticks of the source log: leave out files and --until")
-        from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
-        from operations.simulate.from_log import simulate_log  # noqa: PLC0415  as above
+        from operations.settings import load_settings
+        from operations.simulate.from_log import simulate_log
 
         with progress("simulate", "events") as report:
             return simulate_log(load_settings().database_url, programme, report, why=why)
+
     if not events:
         raise InputError("there is nothing to judge: name files of JSON lines, - for standard input, or use --from-log")
-    from operations.simulate.run import simulate as run  # noqa: PLC0415  as above
+    from operations.simulate.run import simulate as run
 
     return run(programme, events, None if until is None else instant(until, "--until"), why=why)
 
 
 def _narrow(simulation: Simulation, event_id: str) -> None:
-    """Leave of what is explained only the event that was asked for."""
-    simulation.explained = [told for told in simulation.explained or () if told.event_id == event_id]
+    """Keep only the explanation of the event that was asked for."""
+    simulation.explained = [each for each in simulation.explained or () if each.event_id == event_id]
     if not simulation.explained:
         raise AnswerIsNo(f'no event "{event_id}" was judged; it is not among what was taken, or it was set aside')
 
 
 def _print_tables(simulation: Simulation) -> None:
-    """Show people balances, the last reward events, and what was set aside."""
+    """Show a person the balances, the last reward events, and the events that were set aside."""
     document = simulation.document()
     _print_table("balances", _BALANCE_COLUMNS, document["balances"])
     if document["referrals"]:

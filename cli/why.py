@@ -27,12 +27,12 @@ def register(app: typer.Typer) -> None:
 
 def why(
     event_id: Annotated[
-        str | None, typer.Argument(metavar="EVENT_ID", help="The event, as its producer calls it.")
+        str | None, typer.Argument(metavar="EVENT_ID", help="The event's id, as its producer has sent it.")
     ] = None,
     *,
-    source: Annotated[str, typer.Option("--source", help="The event's producer.")] = "default",
+    source: Annotated[str, typer.Option("--source", help="The producer: the event's `source`.")] = "default",
     reward: Annotated[
-        str | None, typer.Option("--reward", metavar="KEY", help="Explain this reward event, by its key in hex.")
+        str | None, typer.Option("--reward", metavar="KEY", help="Explain the reward event with this key, in hex.")
     ] = None,
     member: Annotated[
         str | None, typer.Option("--member", metavar="ID", help="Explain this member's last events.")
@@ -40,48 +40,53 @@ def why(
     last: Annotated[
         int,
         typer.Option(
-            "--last", min=1, help="With --member: so many of their own, and so many others that brought something."
+            "--last",
+            min=1,
+            help="With --member: how many of their own events, and how many others that brought them something.",
         ),
     ] = 5,
     generation: Annotated[
-        int | None, typer.Option("--generation", metavar="GEN", help="As this generation judged it; else the live one.")
+        int | None,
+        typer.Option("--generation", metavar="GEN", help="Explain this generation's judgement; else the live one's."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Name the rules on other events, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Name the rules for other types of event, too.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Tell why rules gave or did not, what moved and what was refused, as it was when the event was judged.
+    """Explain an event as it was judged: why each rule gave or did not, which amounts moved, what was refused.
 
-    The member's recorded history is folded again up to the event, by the versions of the programme that judged it.
-    With --member only the rules that gave or nearly did are told.
+    The member's recorded history is judged again up to the event, by the versions of the programme that judged it.
+    With --member only the rules that gave, or nearly did, are explained.
 
     Example: `guerdon why p-7`
     """
-    from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.why.event import why_event, why_member, why_reward  # noqa: PLC0415  as above
+    from operations.settings import load_settings
+    from operations.why.event import why_event, why_member, why_reward
 
     if [event_id, reward, member].count(None) != 2:
         raise InputError("name one thing to explain: EVENT_ID, --reward KEY or --member ID; see `guerdon why --help`")
+
     url = load_settings().database_url
     if member is not None:
-        found: Any = why_member(url, member, last, generation=generation)
+        answer: Any = why_member(url, member, last, generation=generation)
     elif reward is not None:
-        found = why_reward(url, reward, everything=everything, generation=generation)
+        answer = why_reward(url, reward, everything=everything, generation=generation)
     else:
-        found = why_event(url, event_id or "", source, everything=everything, generation=generation)
+        answer = why_event(url, event_id or "", source, everything=everything, generation=generation)
+
     if as_json:
-        print_json(found)
-    if isinstance(found, dict) and found["status"] == HELD:
-        raise AnswerIsNo(found["notes"][0])
+        print_json(answer)
+    if isinstance(answer, dict) and answer["status"] == HELD:
+        raise AnswerIsNo(answer["notes"][0])
     if not as_json:
-        print_explanations([found] if isinstance(found, dict) else found)
+        print_explanations([answer] if isinstance(answer, dict) else answer)
 
 
 def print_explanations(documents: Iterable[dict[str, Any]]) -> None:
-    """Print of each event its heading, what is to be known of it, and a sentence for each rule, claim and movement.
+    """Print for each event a heading, notes, and a sentence for each rule, claim and movement.
 
-    On a terminal a long sentence goes on below its own beginning; elsewhere each has a line of its own, for `grep`.
+    On a terminal a long sentence is folded and its lines are indented; elsewhere each has one line, for `grep`.
     """
-    from rich.console import Console  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from rich.console import Console
 
     console = Console(highlight=False)
     for number, document in enumerate(documents):
@@ -96,13 +101,13 @@ def print_explanations(documents: Iterable[dict[str, Any]]) -> None:
 
 def _lines(document: dict[str, Any]) -> Iterator[tuple[int, Text]]:
     """Yield the lines about an event, each with its indentation."""
-    from rich.text import Text  # noqa: PLC0415  as above
+    from rich.text import Text
 
     yield 0, Text(visible(_heading(document)), style="bold")
     for note in document.get("notes", ()):
         yield 2, Text(visible(note), style="yellow")
-    for told in (*document["asked"], *document["claims"]):
-        yield 2, Text(visible(told["sentence"]))
+    for each in (*document["asked"], *document["claims"]):
+        yield 2, Text(visible(each["sentence"]))
     for rule in document["rules"]:
         name, sentence = rule["rule"], rule["sentence"].removeprefix(f"{rule['rule']}: ")
         style = "green" if rule["outcome"] == "gave" else ""

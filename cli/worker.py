@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ClockOption(StrEnum):
-    """Name what moves members who have no events."""
+    """Name the clock that moves members who have no events."""
 
     WALL = "wall"
     EVENTS = "events"
@@ -38,16 +38,17 @@ def register(app: typer.Typer) -> None:
 
 def init(
     partitions: Annotated[
-        int, typer.Option(min=1, max=64, help="Partitions of each topic; 1, 2, 4 … 64 keep a member's shard in one.")
+        int,
+        typer.Option(min=1, max=64, help="Partitions of each topic; a power of 2 keeps each shard in one partition."),
     ] = 4,
     as_json: JsonFlag = False,
 ) -> None:
-    """Create the topics, migrate the database, register the schemas. Safe to repeat.
+    """Create the topics, bring the database's tables up to date, register the schemas. It is safe to repeat.
 
     Example: `guerdon init --partitions 8`
     """
-    from operations.settings import load_settings  # noqa: PLC0415  as above
-    from operations.setup.initialise import initialise  # noqa: PLC0415  start-up: only what the command needs
+    from operations.settings import load_settings
+    from operations.setup.initialise import initialise
 
     done = initialise(load_settings(), partitions)
     if as_json:
@@ -60,53 +61,55 @@ def init(
 def run(
     until_caught_up: Annotated[
         bool,
-        typer.Option("--until-caught-up", help="Stop when all that is in the topics now is taken and projected."),
+        typer.Option("--until-caught-up", help="Stop when everything that is in the topics now is done."),
     ] = False,
     clock: Annotated[
         ClockOption | None,
         typer.Option(
             "--clock",
-            help="What moves members without events: the wall clock (default), or the time of the latest event.",
+            help="The clock for members without events: wall (default), or events, which is the latest event's time.",
         ),
     ] = None,
     until: Annotated[
         str | None,
         typer.Option(
-            "--until", metavar="T", help="With --until-caught-up and --clock events: move the clock on to this instant."
+            "--until",
+            metavar="T",
+            help="With --until-caught-up and --clock events: move the clock here at the end.",
         ),
     ] = None,
     max_batch: Annotated[int | None, typer.Option(min=1, help="Events in one transaction at most.")] = None,
     listen: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Answer /livez, /readyz and /metrics there, as 127.0.0.1:9100."),
+        typer.Option(metavar="HOST:PORT", help="Answer /livez, /readyz and /metrics there, e.g. 127.0.0.1:9100."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run the worker: consume, evaluate, record and project, until told to stop (Ctrl-C or SIGTERM).
+    """Run a worker: read events, judge them, record the rewards and show them in the views, until Ctrl-C or SIGTERM.
 
-    Start as many as you like, on any machines: they share the partitions, and each event still counts once.
+    Start as many workers as you like, on any machines: they share the partitions, and each event still counts once.
 
-    Points are released, expire and so on by the wall clock, but never ahead of events that wait in the topics. To work
-    off old events as they happened, let time go with them: `--clock events`.
+    Points become available and expire by the wall clock, but never ahead of events that wait in the topics. To judge
+    old events as they happened, let the clock follow them: `--clock events`.
 
     Examples: `guerdon run --listen 127.0.0.1:9100`, and
     `guerdon run --until-caught-up --clock events --until 2024-12-31T00:00:00Z`
     """
-    from operations.settings import load_settings  # noqa: PLC0415  start-up: only what the command needs
+    from operations.settings import load_settings
 
     until_ms = None if until is None else instant(until, "--until")
     if until_ms is not None and not (until_caught_up and clock is ClockOption.EVENTS):
         raise InputError("--until moves the clock of events on: name --until-caught-up and --clock events, too")
-    how = _How(until_caught_up, None if clock is None else clock.value, until_ms, listen)
-    summary = _work(load_settings(max_batch=max_batch), how)
+    options = _Options(until_caught_up, None if clock is None else clock.value, until_ms, listen)
+    summary = _work(load_settings(max_batch=max_batch), options)
     if as_json:
         print_json(summary)
     else:
         say("done: " + ", ".join(f"{count:,} {what}" for what, count in summary.items()))
 
 
-class _How(NamedTuple):
-    """Say how to run; `clock` and `listen` are None where none is named."""
+class _Options(NamedTuple):
+    """Hold the options of a run; None where an option is not given."""
 
     until_caught_up: bool
     clock: ClockName | None
@@ -114,18 +117,20 @@ class _How(NamedTuple):
     listen: str | None
 
 
-def _work(settings: Settings, how: _How) -> dict[str, int]:
-    import signal  # noqa: PLC0415  start-up: only what the command needs
-    import threading  # noqa: PLC0415  as above
-    from contextlib import ExitStack  # noqa: PLC0415  as above
-    from dataclasses import asdict  # noqa: PLC0415  as above
+def _work(settings: Settings, options: _Options) -> dict[str, int]:
+    """Run the worker in this process, and return its counts; a signal lets it finish its batch first."""
+    import signal
+    import threading
+    from contextlib import ExitStack
+    from dataclasses import asdict
 
-    from consumers.clock import refuse_old_backlog  # noqa: PLC0415  as above
-    from consumers.health.logging import log_to_stderr  # noqa: PLC0415  as above
-    from consumers.health.watch import worker_name  # noqa: PLC0415  as above
-    from consumers.worker import Worker, topics_of  # noqa: PLC0415  as above
-    from operations.settings import known_secrets  # noqa: PLC0415  as above
-    from schemas.registry import writer_schemas  # noqa: PLC0415  as above
+    from consumers.clock import refuse_old_backlog
+    from consumers.health.logging import log_to_stderr
+    from consumers.health.watch import worker_name
+    from consumers.source.source import topics_of
+    from consumers.worker import Worker
+    from operations.settings import known_secrets
+    from schemas.registry import writer_schemas
 
     name = worker_name()
     log_to_stderr(known_secrets(), worker=name, group=settings.group_id)
@@ -136,7 +141,7 @@ def _work(settings: Settings, how: _How) -> dict[str, int]:
             raise KeyboardInterrupt  # nothing was begun yet
         worker.stop()
 
-    def insist() -> None:
+    def leave_in_time() -> None:
         if worker is not None:
             worker.stop()
         deadline = threading.Timer(LEAVE_WITHIN_S, _leave_at_once)
@@ -145,18 +150,19 @@ def _work(settings: Settings, how: _How) -> dict[str, int]:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
-    _hear_signals(insist)
+    _call_at_signals(leave_in_time)
+
     with ExitStack() as stack:
-        watch, serve = _watch(settings, name, how.listen, stack)
+        watch, serve = _watch(settings, name, options.listen, stack)
         schemas = writer_schemas(settings.registry_url)
-        if how.clock is None:
+        if options.clock is None:
             refuse_old_backlog(settings, topics_of(settings), schemas)
         worker = Worker(
             settings,
             schemas,
-            until_caught_up=how.until_caught_up,
-            clock=how.clock or "wall",
-            until_ms=how.until_ms,
+            until_caught_up=options.until_caught_up,
+            clock=options.clock or "wall",
+            until_ms=options.until_ms,
             watch=watch,
         )
         serve(worker)
@@ -166,13 +172,16 @@ def _work(settings: Settings, how: _How) -> dict[str, int]:
 def _watch(
     settings: Settings, name: str, listen: str | None, stack: ExitStack
 ) -> tuple[Watch, Callable[[Worker], None]]:
-    """Return what a worker tells of itself, and what lets it answer where somebody may ask; `stack` ends that."""
-    from consumers.health.watch import Watch  # noqa: PLC0415  start-up: only what the command needs
+    """Return the worker's watch, and a function that begins to answer HTTP requests, if any are to be answered.
+
+    Leaving `stack` ends the answering.
+    """
+    from consumers.health.watch import Watch
 
     if listen is None:
         return Watch(settings, name), lambda _worker: None
-    from consumers.health.listen import Listener, address_of, pages_of  # noqa: PLC0415  as above
-    from consumers.health.metrics import Metrics  # noqa: PLC0415  as above
+    from consumers.health.listen import Listener, address_of, pages_of
+    from consumers.health.metrics import Metrics
 
     listener = Listener(address_of(listen))
     stack.callback(listener.close)
@@ -180,26 +189,26 @@ def _watch(
     return watch, lambda worker: listener.serve(pages_of(watch, worker.heartbeat))
 
 
-def _hear_signals(heard: Callable[[], None]) -> None:
-    """Call `heard` in a thread at each signal: while the main thread waits in a library, it heeds none itself."""
-    import os  # noqa: PLC0415  start-up: only what the command needs
-    import signal  # noqa: PLC0415  as above
-    import threading  # noqa: PLC0415  as above
+def _call_at_signals(call: Callable[[], None]) -> None:
+    """Call `call` in a thread at each signal: while the main thread waits in a library, Python runs no handler."""
+    import os
+    import signal
+    import threading
 
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
 
-    def hear() -> None:
+    def listen() -> None:
         while os.read(reading, 1):
-            heard()
+            call()
 
-    threading.Thread(target=hear, name="signals", daemon=True).start()
+    threading.Thread(target=listen, name="signals", daemon=True).start()
 
 
 def _leave_at_once() -> None:
-    """End a worker that a silent service keeps from leaving; what it did not commit is read again."""
-    import os  # noqa: PLC0415  start-up: only what the command needs
+    """End a worker that a silent service keeps from leaving; the next worker reads again what was not committed."""
+    import os
 
     say("guerdon: left without waiting longer for a service that does not answer; nothing is lost", err=True)
     os._exit(3)

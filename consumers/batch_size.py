@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 SMALL_FOR_S = 60.0
-"""How long a smaller size is kept before a batch of twice that is tried."""
+"""How long a smaller size stays before twice that is tried."""
 
 
 class BatchSize:
-    """Hold how many events the next batch may have: `most`, and less after one that took too long."""
+    """Decide how many events the next batch may have: `most`, and fewer after a batch that took too long."""
 
     def __init__(self, most: int) -> None:
         self._most = self._now = most
@@ -22,7 +22,7 @@ class BatchSize:
         return self._now
 
     def took_too_long(self, events: int) -> int:
-        """Halve the size after a batch of so many events, and return it."""
+        """Halve the size after a batch of `events` events that took too long, and return the new size."""
         self._set(max(1, events // 2))
         return self._now
 

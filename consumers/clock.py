@@ -1,4 +1,4 @@
-"""Tell how far ticks may move the clocks of members: never ahead of the data that is still to come."""
+"""Decide how far ticks may move the clocks of members: never ahead of events that are still to come."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ READ_EVERY_S = 2.0
 """How often the clock is read: a query and a request to the broker, a few ms together; a tick an hour is enough."""
 
 READ_AGAIN_S = 10.0
-"""The same after a service did not answer: the thread that polls waits for it."""
+"""The same after a service that did not answer: asking keeps the polling thread waiting."""
 
 DAY_MS = 86_400_000
 ANSWER_S = 30.0
@@ -50,13 +50,13 @@ ASK_AGAIN_S = 0.1
 
 
 class Clock:
-    """Read how far time has come: the wall's, or the events' own, and no further than what is consumed.
+    """Read how far time is: the wall clock's or the events' own, and no later than the events that were consumed.
 
     Args:
         settings: addresses, and how late events may be.
-        topics: the input topics, of which all partitions count, other workers' too, and those that are added.
-        ends: asks the broker how far each goes.
-        positions: where the partitions stand; used by the thread that polls.
+        topics: the input topics; all their partitions count, those of other workers and those added later, too.
+        ends: asks the broker where each partition ends.
+        positions: asks the table where each partition stands; used by the thread that polls.
         name: `wall` or `events`.
     """
 
@@ -75,11 +75,12 @@ class Clock:
         self._is_idle_due = False
 
     def read(self, now: float) -> None:
-        """Read the clock anew when it is time to; while a service is away it stands still, which is never wrong."""
+        """Read the clock again when it is time to; while a service is away it stands still, which is never wrong."""
         if now < self._read_at:
             return
         self._read_at = now + READ_EVERY_S
         self._is_idle_due = True
+
         try:
             time_ms = self._time_ms()
         except KafkaException as error:
@@ -93,6 +94,7 @@ class Clock:
             with suppress(*INFRASTRUCTURE, ServiceUnreachable):
                 self._positions.reconnect()
             return
+
         self._until_ms = None if time_ms is None else time_ms - self._lateness_ms
         if self._waits_for_kafka:
             self._waits_for_kafka = False
@@ -101,12 +103,7 @@ class Clock:
 
     def move(self) -> ClockMove | None:
         """Return how far the clocks of a batch's shards may be moved before its events."""
-        return (
-            None if self._until_ms is None else ClockMove(self._until_ms, reached_ms=self._until_ms + self._lateness_ms)
-        )
-
-    def _move(self, until_ms: int, *, everywhere: bool = False) -> ClockMove:
-        return ClockMove(until_ms, everywhere=everywhere, reached_ms=until_ms + self._lateness_ms)
+        return None if self._until_ms is None else self._move(self._until_ms)
 
     def idle_batch(self) -> Batch | None:
         """Return a batch without events, for shards without traffic; None where none is due yet."""
@@ -115,14 +112,17 @@ class Clock:
         self._is_idle_due = False
         return Batch(clock=self._move(self._until_ms, everywhere=True))
 
+    def _move(self, until_ms: int, *, everywhere: bool = False) -> ClockMove:
+        return ClockMove(until_ms, everywhere=everywhere, reached_ms=until_ms + self._lateness_ms)
+
     def ticked(self, count: int) -> None:
-        """Note how many ticks an idle batch had: where it had any, there may be more, and the next follows at once."""
+        """Note how many ticks an idle batch had; after any tick more may be due, and the next batch follows at once."""
         self._is_idle_due = self._is_idle_due or count > 0
 
     def last_move(self, until_ms: int | None) -> ClockMove | None:
-        """Return how far all clocks are moved where everything is consumed; None where nothing tells.
+        """Return how far to move all clocks once everything is consumed; None where no time is known.
 
-        That is as far as any tick may, or with `until_ms` to there, or to the latest event, whichever is later.
+        That is as far as a tick may go. With `until_ms` it is that instant, or the latest event where that is later.
 
         Raises:
             KafkaException, psycopg2.Error: Kafka or PostgreSQL does not answer.
@@ -136,9 +136,9 @@ class Clock:
         return ClockMove(time_ms - self._lateness_ms, everywhere=True, hourly=False, reached_ms=time_ms)
 
     def _time_ms(self) -> int | None:
-        """Return how far time has come.
+        """Return how far time is.
 
-        Partitions are listed anew each time, and their ends are those behind open transactions, too: what spends points
+        Partitions are listed each time, and their ends are those behind open transactions: an event that spends points
         may lie in a partition that was added a moment ago, or wait for its producer to commit.
         """
         ends = self._ends.true(self._ends.partitions(self._topics))
@@ -150,13 +150,14 @@ class Clock:
 def time_of(
     wall_ms: int | None, ends: Mapping[Partition, int], consumed: Mapping[Partition, tuple[int, int]]
 ) -> int | None:
-    """Return how far time has come, in ms; None where nothing tells.
+    """Return how far time is, in ms; None where no event and no clock says it.
 
     Args:
         wall_ms: PostgreSQL's clock; None: the latest event counts instead.
         ends: the end offset of each partition, read before `consumed`.
         consumed: (next offset, highest occurred_at or 0) of each partition that was ever read.
     """
+    # a partition that is behind its end holds time back at its latest event
     latest_ms = max((high_ms for _, high_ms in consumed.values()), default=0)
     times = [latest_ms if wall_ms is None else wall_ms]
     for partition, end in ends.items():
@@ -167,10 +168,10 @@ def time_of(
 
 
 def refuse_old_backlog(settings: Settings, topics: list[str], schemas: WriterSchemas) -> None:
-    """Refuse to begin by the wall clock, unasked, on a backlog that is older than a day.
+    """Refuse to begin on a backlog of more than a day by the wall clock, where nobody asked for that clock.
 
     Raises:
-        InputError: nothing was recorded yet, and what waits in the topics happened more than a day ago.
+        InputError: nothing was recorded yet, and the topics hold an event that happened more than a day ago.
         ServiceUnreachable: Kafka or PostgreSQL does not answer.
     """
     with transaction(settings.database_url) as cursor:
@@ -178,6 +179,7 @@ def refuse_old_backlog(settings: Settings, topics: list[str], schemas: WriterSch
         now_ms = live_generation.now_ms(cursor)
     if not is_empty:
         return
+
     oldest_ms = _oldest_ms(settings, topics, Decoder(schemas, settings.message_bytes_max))
     if oldest_ms is not None and oldest_ms < now_ms - DAY_MS:
         raise InputError(
@@ -188,25 +190,28 @@ def refuse_old_backlog(settings: Settings, topics: list[str], schemas: WriterSch
 
 
 def _oldest_ms(settings: Settings, topics: list[str], decoder: Decoder) -> int | None:
-    """Return when the earliest of the partitions' first events occurred; None where there are none to be read."""
+    """Return when the earliest of the partitions' first events occurred; None where no partition has one."""
     causes = KafkaCauses({**settings.kafka_config(), "group.id": settings.group_id, "enable.auto.commit": "false"})
     consumer = Consumer(causes.config)
     deadline = time.monotonic() + ANSWER_S
     try:
-        known = consumer.list_topics(timeout=ANSWER_S).topics
+        # where the first record of each partition lies
+        present = consumer.list_topics(timeout=ANSWER_S).topics
         waiting: dict[Partition, int] = {}
         for topic in topics:
-            for number in known[topic].partitions if topic in known else ():
+            for number in present[topic].partitions if topic in present else ():
                 low, high = _watermarks(consumer, TopicPartition(topic, number), deadline)
                 if high > low:
                     waiting[topic, number] = low
+
+        # read one record from each
         consumer.assign([TopicPartition(*partition, low) for partition, low in sorted(waiting.items())])
-        found: list[int] = []
+        times_ms: list[int] = []
         while waiting and time.monotonic() < deadline:
             message = consumer.poll(0.1)
             if message is not None and not message.error() and waiting.pop(place_of(message)[0], None) is not None:
-                found += _occurred(message, decoder, len(settings.topic_prefix))
-        return min(found, default=None)
+                times_ms += _occurred(message, decoder, len(settings.topic_prefix))
+        return min(times_ms, default=None)
     except KafkaException as error:
         causes.listen(consumer)
         raise ServiceUnreachable(causes.why(error)) from error
@@ -215,7 +220,7 @@ def _oldest_ms(settings: Settings, topics: list[str], decoder: Decoder) -> int |
 
 
 def _watermarks(consumer: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:
-    """Return the first and the end offset; a topic that was made a moment ago has no leader yet, so ask again."""
+    """Return the first and the end offset; ask again, as a topic that was made a moment ago has no leader yet."""
     while True:
         try:
             low, high = consumer.get_watermark_offsets(partition, timeout=ANSWER_S)
@@ -228,7 +233,7 @@ def _watermarks(consumer: Consumer, partition: TopicPartition, deadline: float) 
 
 
 def _occurred(message: Message, decoder: Decoder, prefix_length: int) -> list[int]:
-    """Return when the message's event occurred; nothing of what the worker would set aside."""
+    """Return when the message's event occurred, in a list; empty where the worker would set the message aside."""
     try:
         _, event = decoder.decode((message.topic() or "")[prefix_length:], message.value() or b"")
     except Rejected:

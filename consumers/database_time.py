@@ -1,9 +1,9 @@
-"""Know PostgreSQL's time without asking it for each event: all workers go by one clock, whatever their own says."""
+"""Know PostgreSQL's time without asking it for each event: all workers use that one clock, not their machines' own."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -15,18 +15,27 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 DIFFERS_MS = 5_000
-"""A worker whose clock is further off is told so: its log lines carry a wrong time."""
+"""A worker whose clock is further off warns of it: its log lines carry a wrong time."""
 
 FRESH_S = 1.0
-TOLD_AGAIN_S = 600.0
+WARN_AGAIN_S = 600.0
+
+
+class Warned(NamedTuple):
+    """Remember a warning: how far this machine's clock was ahead, and when the warning was given."""
+
+    ahead_ms: float
+    at_s: float
 
 
 class DatabaseTime:
-    """Carry a reading of PostgreSQL's clock on by what has passed here since; a clock that is set changes nothing.
+    """Add the time that has passed here since the last reading to PostgreSQL's clock as it was read.
+
+    Setting this machine's clock therefore changes nothing.
 
     Args:
         ask: returns PostgreSQL's time in ms, or None where it does not answer now.
-        passed_s: counts seconds, from whenever.
+        passed_s: counts seconds from any beginning.
         own_ms: this machine's clock, which is only compared.
     """
 
@@ -41,7 +50,7 @@ class DatabaseTime:
         self._own_ms = own_ms
         self._base_ms = 0.0
         self._read_s: float | None = None
-        self._told: tuple[float, float] | None = None
+        self._warned: Warned | None = None
 
     def now_ms(self) -> int:
         """Return PostgreSQL's time, by the last reading."""
@@ -50,7 +59,10 @@ class DatabaseTime:
         return int(self._base_ms + self._passed_s() * 1000)
 
     def fresh_ms(self) -> int:
-        """Return PostgreSQL's time, by a reading of this moment if there is none; before all else is the own clock."""
+        """Return PostgreSQL's time by a reading of the last second, which is made where there is none.
+
+        Before the first reading has succeeded, this machine's own clock counts.
+        """
         if self._read_s is None or self._passed_s() - self._read_s > FRESH_S:
             asked_s = self._passed_s()
             now_ms = self._ask()
@@ -59,20 +71,21 @@ class DatabaseTime:
         return int(self._own_ms()) if self._read_s is None else self.now_ms()
 
     def note(self, now_ms: int, asked_s: float) -> None:
-        """Take in what PostgreSQL said when it was asked at `asked_s`, and tell a difference that is worth mending."""
+        """Take in the time that PostgreSQL answered when asked at `asked_s`, and warn of a difference worth mending."""
         self._read_s = self._passed_s()
         # the answer is from the middle of the time that it took
         self._base_ms = now_ms - (asked_s + self._read_s) / 2 * 1000
-        self._tell(self._own_ms() - self.now_ms())
+        self._compare(self._own_ms() - self.now_ms())
 
-    def _tell(self, ahead_ms: float) -> None:
-        before_ms, told_s = self._told or (0.0, float("-inf"))
+    def _compare(self, ahead_ms: float) -> None:
+        """Warn once of a clock that differs, and again where the difference changes or lasts."""
+        before = self._warned or Warned(0.0, float("-inf"))
         if abs(ahead_ms) <= DIFFERS_MS:
-            if self._told is not None:
+            if self._warned is not None:
                 log.info("clock agrees", ahead_s=round(ahead_ms / 1000, 1))
-            self._told = None
-        elif abs(ahead_ms - before_ms) > DIFFERS_MS or self._passed_s() - told_s > TOLD_AGAIN_S:
-            self._told = (ahead_ms, self._passed_s())
+            self._warned = None
+        elif abs(ahead_ms - before.ahead_ms) > DIFFERS_MS or self._passed_s() - before.at_s > WARN_AGAIN_S:
+            self._warned = Warned(ahead_ms, self._passed_s())
             off = f"{abs(ahead_ms) / 1000:.0f} s {'ahead of' if ahead_ms > 0 else 'behind'}"
             log.warning(
                 "clock differs",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from consumers.database_time import DatabaseTime
-    from engine.intake.batch import Partition
+    from consumers.source.source import Place
     from operations.settings import Settings
     from schemas.codec import WriterSchemas
     from schemas.events import Event
@@ -31,7 +31,17 @@ SHARDS_CACHED_MAX = 200_000
 
 
 class Intake:
-    """Decode and admit records one at a time; nothing of it depends on what came before."""
+    """Decode and admit records one at a time; no record depends on an earlier one.
+
+    Args:
+        decoder: decodes a message's value.
+        topic_prefix: what stands before the topics' names.
+        currency: the programme's; amounts in another one are not admitted.
+        secret: keys the digest of an event's content.
+        future_tolerance_ms: how far ahead of PostgreSQL's clock an event may be.
+        tombstones: `pass` lets messages without a value pass; else they are set aside.
+        time: PostgreSQL's clock.
+    """
 
     def __init__(
         self,
@@ -54,18 +64,21 @@ class Intake:
         self._shards: dict[str, int] = {}
         self._failed_in_a_row = 0
 
-    def take(self, message: Message, place: tuple[Partition, int]) -> Admitted | SetAside | None:
-        """Return what `message` is; None for a tombstone, which the policy lets pass: it only says that a key is gone.
+    def take(self, message: Message, place: Place) -> Admitted | SetAside | None:
+        """Return the event of `message`, or the record to set aside; None for a tombstone that the policy lets pass.
+
+        A tombstone only says that a key is gone.
 
         Raises:
             schemas.errors.ServiceUnreachable: the Schema Registry is away; ask again later.
-            CannotGoOn: so many messages fail one after another that the fault must be ours, or memory is out.
+            CannotGoOn: too many messages in a row fail, so that the fault must be Guerdon's, or memory is out.
         """
         value = message.value()
         if value is None:
             if self._tombstones_pass:
                 return None
             value = b""
+
         (topic, partition), offset = place
         event: Event | None = None
         schema_id: int | None = None
@@ -93,6 +106,7 @@ class Intake:
                 what = f"{self._failed_in_a_row} messages in a row cannot be read"
                 raise ours(what, StepFailed(stage, error), where) from error
             return SetAside(stage, Reason.FAILED, error_line(error), topic, partition, offset, value, event, schema_id)
+
         self._failed_in_a_row = 0
         record.topic = topic
         record.partition = partition
@@ -100,7 +114,7 @@ class Intake:
         return record
 
     def _latest_ms(self, event: Event) -> int:
-        """Return the latest time that is not from the future; before an event is one, PostgreSQL is asked again."""
+        """Return the latest time that an event may have; PostgreSQL is asked again before `event` is refused by it."""
         latest_ms = self._time.now_ms() + self._future_tolerance_ms
         if event.occurred_at > latest_ms:
             latest_ms = self._time.fresh_ms() + self._future_tolerance_ms
@@ -117,11 +131,11 @@ class Intake:
 
 
 def make_intake(settings: Settings, writer_schemas: WriterSchemas, time: DatabaseTime) -> Intake:
-    """Return the intake for what the database says now.
+    """Return an intake by the active programme.
 
     Raises:
         AnswerIsNo: no programme is active, the database came from an archive and is not complete yet, or another
-            meaning has decided what is live.
+            meaning has decided the live generation.
         ServiceUnreachable: PostgreSQL does not answer.
     """
     with transaction(settings.database_url) as cursor:
@@ -132,6 +146,7 @@ def make_intake(settings: Settings, writer_schemas: WriterSchemas, time: Databas
         raise AnswerIsNo(
             "no programme is active, so nothing can be judged; run `guerdon programme activate FILE` first"
         )
+
     return Intake(
         Decoder(writer_schemas, settings.message_bytes_max),
         topic_prefix=settings.topic_prefix,

@@ -1,4 +1,4 @@
-"""Write one batch at a time in a thread, so that decoding the next one and PostgreSQL's work go on side by side."""
+"""Write one batch at a time in a thread, so that the next one is decoded while PostgreSQL works."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Stopped(Exception):  # noqa: N818  an order, not a fault
 
 
 class TookTooLong(Exception):  # noqa: N818  a state, not a fault
-    """Say that a time limit of PostgreSQL's ended the batch, of which nothing was written: a smaller one may pass."""
+    """Say that a time limit of PostgreSQL's ended the batch and nothing was written; a smaller batch may pass."""
 
 
 class Writer:
-    """Hand batches to the live transaction, and wait PostgreSQL out when it is away; `why` says that it does."""
+    """Hand batches to the live transaction, and try again while PostgreSQL is away; `why` then gives the reason."""
 
     def __init__(
         self,
@@ -53,11 +53,14 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
     def begin(self, batch: Batch) -> Future[Outcome]:
-        """Start to write `batch`; the future raises `Fenced`, `TookTooLong` or `Stopped` where it was not written."""
+        """Begin to append, evaluate and record `batch`.
+
+        The future raises `Fenced`, `TookTooLong` or `Stopped` where it was not written.
+        """
         return self._thread.submit(self._write, batch)
 
     def cancel(self) -> None:
-        """Give up the transaction under way, which may wait for a lock; its future raises `Stopped`."""
+        """Cancel the transaction under way, which may wait for a lock; its future raises `Stopped`."""
         if (transaction := self._transaction) is not None:
             transaction.cancel()
 
@@ -67,23 +70,29 @@ class Writer:
         self._disconnect()
 
     def _write(self, batch: Batch) -> Outcome:
-        """Write `batch` however long PostgreSQL is away.
+        """Write `batch`, however long PostgreSQL is away.
 
         A connection that breaks during the commit leaves open whether it took effect. The next attempt's
-        compare-and-set tells: if it did, the offsets have moved, and the worker reads on from where the table stands.
+        compare-and-set decides it: if it did, the offsets have moved, and the worker reads on from the table's.
         """
         back_off_s = BACK_OFF_S_FIRST
         while True:
-            begun = time.monotonic()
+            start_s = time.monotonic()
             try:
                 outcome = self._connected().commit(batch)
             except (psycopg2.Error, ServiceUnreachable) as error:
-                limit = self._limit_of(error, time.monotonic() - begun)
+                # some errors no repetition mends
+                transaction = self._transaction
+                limit = None if transaction is None else transaction.limit_of(error, time.monotonic() - start_s)
                 if isinstance(error, psycopg2.Error) and limit is None and not passes(error):
                     raise cannot_go_on(error) from error
+
+                # a time limit may let a smaller batch pass
                 self._disconnect()
                 if limit is not None and len(batch.admitted) > 1 and not self._stop.is_set():
                     raise TookTooLong(f"PostgreSQL's {limit} ended it: {str(error).strip()}") from error
+
+                # anything else passes by itself
                 self.why = words_of(error)
                 log.warning("writer pauses", why=self.why, retry_s=back_off_s)
                 if self._stop.wait(back_off_s):
@@ -100,9 +109,6 @@ class Writer:
             observe: dict[str, Any] = {} if self._observe is None else {"observe": self._observe}
             self._transaction = LiveTransaction(self._database_url, self._schema_text, **observe)
         return self._transaction
-
-    def _limit_of(self, error: Exception, took_s: float) -> str | None:
-        return None if self._transaction is None else self._transaction.limit_of(error, took_s)
 
     def _disconnect(self) -> None:
         if self._transaction is not None:

@@ -13,6 +13,7 @@ from engine.ledger import challenges, contests, ranks, referrals
 from engine.ledger.adjustments import Adjustment
 from engine.ledger.decisions import adjust, decide
 from engine.ledger.forget import note_order
+from engine.ledger.grants import run_rules
 from engine.ledger.movements import open_lots
 from engine.ledger.redemptions import forget, redeem
 from engine.ledger.refunds.refund import apply_waiting, refund
@@ -86,7 +87,7 @@ def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent
     """Perform what is due, then the event and all that follows from it."""
     state, at_ms, kind = turn.state, event.occurred_at, type(event)
     if state.erased and kind in OF_REFERRALS:
-        referrals.tell_of_erased(turn, event)
+        referrals.void_of_erased(turn, event)
         return turn.rewards
 
     # what is due by the event's time
@@ -98,7 +99,7 @@ def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent
     if kind in LEDGER_EVENTS or kind in OF_REFERRALS:
         _move_lots(turn, event)
     else:
-        turn.run_rules(event, turn.occurrence.identity)
+        run_rules(turn, event, turn.occurrence.identity)
         if turn.judge.is_followed:
             challenges.follow(turn, event, first)
         if kind is Purchase:
@@ -213,8 +214,8 @@ def _erase(turn: Turn, at_ms: int) -> None:
     state = turn.state
     erased_ms = max(at_ms, state.clock_ms)
     forget(turn, erased_ms)
-    for lot in turn.movements.lots():
-        turn.movements.close(lot, erased_ms, "erased")
+    for lot in turn.lots():
+        turn.close(lot, erased_ms, "erased")
     state.erased, state.profile = True, None
     state.due_ms = state.birthday_ms = state.anniversary_ms = None
     state.tier_state = None

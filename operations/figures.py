@@ -1,9 +1,9 @@
-"""Read what PostgreSQL knows of how things stand: what is set aside, held, late, behind, used up, owed."""
+"""Read the figures of the installation from PostgreSQL: set aside, held, late, behind, used up, owed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.programme.conditions import Every
 from engine.programme.interpret.facts import period_of
@@ -23,45 +23,56 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Hold how things stand at one instant.
-
-    `tick_delay_s` is for how long the earliest thing that is due to a member has been due, `budgets` which part of a
-    campaign's budget is used, `verified_s` when the live generation was last found whole, None: never.
-    """
+    """Hold the figures of one instant."""
 
     quarantined: Mapping[str, int]
+    """Open records in quarantine, by reason."""
+
     stopped: int
+    """Partitions that are stopped."""
+
     held: int
+    """Members who are held."""
+
     tick_delay_s: float
+    """How long the earliest thing that is due to a member has been due."""
+
     projections: Mapping[str, int]
+    """Reward events that each projection does not show yet."""
+
     unpublished: int | None
+    """Reward events that the topic does not have yet; None: they are not published."""
+
     budgets: Mapping[str, float]
+    """The part of its budget that each campaign has used."""
+
     verified_s: float | None
+    """When the live generation was last found whole; None: never."""
 
 
 def read(cursor: Cursor, *, publishes: bool = True) -> Figures:
     """Return the figures as of now."""
     (stopped,) = one(cursor, "SELECT count(*) FROM guerdon.consumer_offset WHERE stopped IS NOT NULL")
     return Figures(
-        quarantine.counts(cursor),
-        stopped,
-        quarantine.count_suspended(cursor),
-        _tick_delay_s(cursor),
-        _pairs(cursor, "SELECT projection, sum(lag)::bigint FROM reward.freshness GROUP BY projection"),
-        publication.lag(cursor) if publishes else None,
-        budgets_used(cursor),
-        _verified_s(cursor),
+        quarantined=quarantine.counts(cursor),
+        stopped=stopped,
+        held=quarantine.count_suspended(cursor),
+        tick_delay_s=_tick_delay_s(cursor),
+        projections=_pairs(cursor, "SELECT projection, sum(lag)::bigint FROM reward.freshness GROUP BY projection"),
+        unpublished=publication.lag(cursor) if publishes else None,
+        budgets=budgets_used(cursor),
+        verified_s=_verified_s(cursor),
     )
 
 
 def liability(cursor: Cursor) -> dict[str, float]:
-    """Return by unit what members hold, pending, active and reserved: what may still be asked for."""
+    """Return by unit the amount that members may still use: pending, active and reserved."""
     cursor.execute("SELECT unit, sum(pending + active + reserved)::float FROM reward.member_balance GROUP BY unit")
     return dict(cursor.fetchall())
 
 
 def budgets_used(cursor: Cursor) -> dict[str, float]:
-    """Return which part of its budget each campaign has used in the present periods, of several the fullest.
+    """Return the part of its budget that each campaign has used in the present period; of several budgets the fullest.
 
     A rule that belongs to no campaign is named `rule:ID`.
     """
@@ -71,6 +82,7 @@ def budgets_used(cursor: Cursor) -> dict[str, float]:
     limits = _limits(programmes.judged_as(cursor, version.version), live_generation.now_ms(cursor))
     if not limits:
         return {}
+
     cursor.execute(
         """
         SELECT budget, period, amount, times FROM guerdon.budget
@@ -79,25 +91,34 @@ def budgets_used(cursor: Cursor) -> dict[str, float]:
         ([key for key, _ in limits], [period for _, period in limits]),
     )
     used = {(key, period): (amount, times) for key, period, amount, times in cursor.fetchall()}
-    found: dict[str, float] = {}
-    for row, (whose, most, is_times) in limits.items():
+
+    parts: dict[str, float] = {}
+    for row, limit in limits.items():
         amount, times = used.get(row, (0, 0))
-        found[whose] = max(found.get(whose, 0.0), (times if is_times else amount) / most)
-    return found
+        parts[limit.owner] = max(parts.get(limit.owner, 0.0), (times if limit.is_times else amount) / limit.most)
+    return parts
 
 
-def _limits(programme: Programme, now_ms: int) -> dict[tuple[str, int], tuple[str, int, bool]]:
-    """Return by a budget's key and present period whose it is, the most that may be given, and whether that counts."""
+class _Limit(NamedTuple):
+    """Say which campaign or rule a budget belongs to, and the most that it gives: in times, or as an amount."""
+
+    owner: str
+    most: int
+    is_times: bool
+
+
+def _limits(programme: Programme, now_ms: int) -> dict[tuple[str, int], _Limit]:
+    """Return the limit of each shared budget, by the budget's key and its present period."""
     calendar = calendar_of(programme.timezone)
-    found: dict[tuple[str, int], tuple[str, int, bool]] = {}
+    limits: dict[tuple[str, int], _Limit] = {}
     for rule in programme.rules:
         for limit in rule.limits:
             if limit.scope.is_shared and isinstance(limit.scope.every, Every):
                 budget = budget_of(rule, limit)
                 row = (budget.key, period_of(limit.scope.every, now_ms, calendar))
-                most = max(budget.most, found[row][1] if row in found else 1)
-                found[row] = (rule.campaign or f"rule:{rule.id}", most, budget.is_times)
-    return found
+                most = max(budget.most, limits[row].most if row in limits else 1)
+                limits[row] = _Limit(rule.campaign or f"rule:{rule.id}", most, budget.is_times)
+    return limits
 
 
 def _tick_delay_s(cursor: Cursor) -> float:

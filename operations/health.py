@@ -1,4 +1,4 @@
-"""Tell whether everything moves, and name what does not with the way out: `guerdon status` and its `--check`."""
+"""Find out whether anything is stuck, and name it with the way out: `guerdon status` and its `--check`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from operations.settings import Settings
 
 LIVES_WITHIN_S = 20.0
-"""A worker tells of itself every 5 s; one that has not for so long is dead, or stopped, or cut off."""
+"""A worker writes its row every 5 s; one that has not written it for this long is dead, stopped, or cut off."""
 
 TURNS_WITHIN_S = 30.0
+"""A worker whose loop has not gone round for this long stands still."""
+
 OLD_BATCH_S = 60.0
-"""With nothing committed for so long while events wait, it is looked whether anything moves at all."""
+"""Where events wait and nothing was committed for this long, positions are watched for PATIENCE_S."""
 
 PATIENCE_S = 3.0
-"""How long that look takes: an event that came a moment ago is taken within it."""
+"""Within this time, an event that came a moment ago is taken."""
 
 LOOK_S = 0.25
 PARTS = {"writer_why": "writer", "projector_why": "projector", "publisher_why": "publisher"}
@@ -36,31 +38,37 @@ PARTS = {"writer_why": "writer", "projector_why": "projector", "publisher_why": 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Hold what there is to know beside services and lag.
-
-    `workers` are the rows of all that have told of themselves and not left, with the ages of what they told in
-    seconds and `lives`; `recorded_s` is how long ago anything was last recorded, by whomever, None: nothing ever was.
-    `generation` is live, and was decided by `meaning`.
-    """
+    """Hold the state of the installation, apart from services and lag."""
 
     workers: list[dict[str, Any]]
+    """The rows of all workers that have not left, with ages in seconds, and whether each `lives`."""
+
     recorded_s: float | None
+    """How long ago an event was last recorded; None: none ever was."""
+
     quarantine: dict[str, int]
+    """Open records, by reason."""
+
     held: int
+    """Members who are held."""
+
     generation: int
+    """The live generation."""
+
     meaning: int
+    """The meaning that has decided it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Name something that does not move: its kind, for a machine, and a sentence with the way out."""
+    """Name something that is stuck: its kind, for a machine, and a sentence with the way out."""
 
     kind: str
     sentence: str
 
 
 def overview(settings: Settings) -> Overview:
-    """Return what the database knows now.
+    """Return the state of the installation, as the database knows it now.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
@@ -97,46 +105,46 @@ def _workers(cursor: Cursor) -> list[dict[str, Any]]:
 
 
 def troubles(
-    settings: Settings, found: Overview, lag: Sequence[Mapping[str, Any]], lag_max: int | None = None
+    settings: Settings, state: Overview, lag: Sequence[Mapping[str, Any]], lag_max: int | None = None
 ) -> list[dict[str, str]]:
-    """Return what does not move, the gravest first; nothing where everything does.
+    """Return everything that is stuck, the gravest first.
 
     Args:
         settings: addresses.
-        found: what the database says.
+        state: from `overview`.
         lag: the rows of `operations.intake.lag`.
-        lag_max: what is further behind than this is named, too.
+        lag_max: a topic or projection that is further behind counts as stuck, too.
 
     Raises:
         ServiceUnreachable: Kafka or PostgreSQL does not answer.
     """
     rows = offsets.listed(settings)
-    named = [
-        *_otherwise(found),
-        *_dead(found),
+    stuck = [
+        *_other_meaning(state),
+        *_dead(state),
         *_stopped(rows),
-        *_standing(settings, found, rows),
-        *_paused(found),
-        *_held(found),
+        *_standing(settings, state, rows),
+        *_paused(state),
+        *_held(state),
         *([] if lag_max is None else _behind(lag, lag_max)),
     ]
-    return [asdict(trouble) for trouble in named]
+    return [asdict(trouble) for trouble in stuck]
 
 
-def _otherwise(found: Overview) -> list[Trouble]:
-    """Name that this release decides otherwise than what is live was decided, so that no worker goes on."""
+def _other_meaning(state: Overview) -> list[Trouble]:
+    """Report that this release decides otherwise than the live generation was decided, so that no worker goes on."""
     try:
-        meanings.refuse_live(found.generation, found.meaning)
+        meanings.refuse_live(state.generation, state.meaning)
     except AnswerIsNo as why:
         return [Trouble("other_meaning", str(why))]
     return []
 
 
-def _dead(found: Overview) -> list[Trouble]:
-    """Name that no worker lives, or those whose loop stands still."""
-    living = [row for row in found.workers if row["lives"]]
+def _dead(state: Overview) -> list[Trouble]:
+    """Report that no worker lives, or those workers whose loop stands still."""
+    living = [row for row in state.workers if row["lives"]]
     if not living:
-        last = min(found.workers, key=lambda row: float(row["seen_s"]), default=None)
+        last = min(state.workers, key=lambda row: float(row["seen_s"]), default=None)
         seen = "" if last is None else f" ({last['worker']} was last seen {ago(last['seen_s'])})"
         return [Trouble("no_worker", f"no worker lives{seen}: start one with `guerdon run`")]
     return [
@@ -151,7 +159,7 @@ def _dead(found: Overview) -> list[Trouble]:
 
 
 def _stopped(rows: Sequence[Mapping[str, Any]]) -> list[Trouble]:
-    """Name what is stopped; most of the reasons name the partition and the way out themselves."""
+    """Report stopped partitions; most of the reasons already name the partition and the way out."""
     return [
         Trouble("stopped", why if place in why else f"{place} is stopped: {why}")
         for row in rows
@@ -159,22 +167,26 @@ def _stopped(rows: Sequence[Mapping[str, Any]]) -> list[Trouble]:
     ]
 
 
-def _standing(settings: Settings, found: Overview, rows: Sequence[Mapping[str, Any]]) -> list[Trouble]:
-    """Name that events wait and none was taken for long, while somebody lives who should; look twice before."""
+def _standing(settings: Settings, state: Overview, rows: Sequence[Mapping[str, Any]]) -> list[Trouble]:
+    """Report that events wait and none was taken for long, although a worker lives; watch for PATIENCE_S before."""
+    # what waits, and for how long no worker has committed
     stopped = {row["partition"] for row in rows if row["stopped"]}
     behind = {
         (row["topic"], row["partition"]): row["next_offset"]
         for row in rows
         if row["lag"] and row["partition"] not in stopped
     }
-    idle_s = min((_idle_s(row) for row in found.workers if row["lives"]), default=None)
+    idle_s = min((_idle_s(row) for row in state.workers if row["lives"]), default=None)
     if not behind or idle_s is None or idle_s < OLD_BATCH_S:
         return []
+
+    # it may be taken in this moment
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if _moved(settings, behind):
             return []
         time.sleep(LOOK_S)
+
     waiting = sum(row["lag"] for row in rows if (row["topic"], row["partition"]) in behind)
     return [
         Trouble(
@@ -197,23 +209,23 @@ def _moved(settings: Settings, behind: Mapping[tuple[str, int], int]) -> bool:
 
 
 def pauses(worker: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return which parts of a worker do not go on, each with its reason in a line."""
+    """Return the parts of a worker that pause, each with its reason in a line."""
     return [(part, " ".join(worker[name].split())) for name, part in PARTS.items() if worker[name]]
 
 
-def _paused(found: Overview) -> list[Trouble]:
+def _paused(state: Overview) -> list[Trouble]:
     return [
         Trouble("paused", f"the {part} of {row['worker']} pauses, and goes on when this is mended: {why}")
-        for row in found.workers
+        for row in state.workers
         if row["lives"]
         for part, why in pauses(row)
     ]
 
 
-def _held(found: Overview) -> list[Trouble]:
-    if not found.held:
+def _held(state: Overview) -> list[Trouble]:
+    if not state.held:
         return []
-    who = "1 member is" if found.held == 1 else f"{found.held:,} members are"
+    who = "1 member is" if state.held == 1 else f"{state.held:,} members are"
     way_out = "`guerdon quarantine list` says why, `guerdon quarantine release ID` judges what waited"
     return [Trouble("held", f"{who} held, and their events wait: {way_out}")]
 
@@ -231,7 +243,7 @@ def _behind(lag: Sequence[Mapping[str, Any]], lag_max: int) -> list[Trouble]:
 
 
 def age(seconds: float) -> str:
-    """Return a time span as a person says it, in its largest unit."""
+    """Return a time span as a person says it, in the largest unit that it has twice."""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
@@ -239,5 +251,5 @@ def age(seconds: float) -> str:
 
 
 def ago(seconds: float | None) -> str:
-    """Return how long ago something was; "never" where it was not."""
+    """Return how long ago something was; "never" for None."""
     return "never" if seconds is None else f"{age(max(0.0, seconds))} ago"

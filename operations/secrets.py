@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 HIDDEN = "***"
 _SHORTEST = 4
-"""A shorter one is not looked for in sentences: it would be found in words that say something else."""
+"""Shorter secrets are not looked for in sentences: other words contain them, too."""
 
 _USER = re.compile(r"(?P<before>\w[\w+.-]*://[^:/?#\s]*):(?P<secret>[^\s?#]*)(?=@)")
 _PARAMETER = re.compile(
@@ -20,17 +20,17 @@ _PARAMETER = re.compile(
 
 
 def without_password(address: str) -> str:
-    """Return a URL or a connection string fit for a screen: user names stay, passwords do not."""
+    """Return a URL or a connection string without its passwords, fit for a screen; user names stay."""
     return _PARAMETER.sub(rf"\g<before>{HIDDEN}", _USER.sub(r"\g<before>", address))
 
 
-def found_in(values: Iterable[str]) -> list[str]:
-    """Return the passwords of addresses, and values that are secrets themselves, as they are written and as meant."""
-    found = []
+def secrets_in(values: Iterable[str]) -> list[str]:
+    """Return the passwords in addresses, and values that are secrets themselves, as written and with %XX decoded."""
+    secrets = []
     for value in values:
         inside = [match["secret"].strip("'") for pattern in (_USER, _PARAMETER) for match in pattern.finditer(value)]
-        found += inside or ([] if "://" in value else [value])
-    both = {*found, *map(unquote, found)}
+        secrets += inside or ([] if "://" in value else [value])
+    both = {*secrets, *map(unquote, secrets)}
     return sorted((secret for secret in both if len(secret) >= _SHORTEST), key=lambda secret: (-len(secret), secret))
 
 

@@ -1,4 +1,4 @@
-"""Gather Guerdon's settings: flags first, then the environment, then `guerdon.toml`, then what `guerdon up` started."""
+"""Gather Guerdon's settings from flags, the environment, `guerdon.toml` and the services that `guerdon up` started."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import platformdirs
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from operations.secrets import found_in, without_password
+from operations.secrets import secrets_in, without_password
 from operations.services import processes
 from operations.services.state import KAFKA, POSTGRESQL, REGISTRY, ServiceRecord, read_state
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
@@ -22,7 +22,7 @@ FILE = "guerdon.toml"
 PORT_MAX = 65_535
 KAFKA_PREFIX = "KAFKA__"
 SECRET_NAMES = ("password", "secret", "token", "jaas", "key.pem")
-"""What the names of librdkafka's settings hold where their values are secrets."""
+"""The value of a setting of librdkafka's is a secret where its name has one of these in it."""
 
 RUNS_CODE = frozenset(
     ("plugin.library.paths", "ssl.engine.location", "ssl.engine.id", "ssl.providers", "sasl.kerberos.kinit.cmd")
@@ -32,7 +32,7 @@ RUNS_CODE = frozenset(
 The file is read from the folder in which a command happens to be run, and that may be somebody else's.
 """
 
-# Names that the environment knows otherwise than by GUERDON_ and the setting's own name.
+# Settings whose variable is not GUERDON_ and the setting's own name.
 ENVIRONMENT = {
     "kafka_bootstrap_servers": "KAFKA_BOOTSTRAP_SERVERS",
     "schema_registry_url": "SCHEMA_REGISTRY_URL",
@@ -40,7 +40,7 @@ ENVIRONMENT = {
 
 
 class Settings(BaseSettings):
-    """Hold every setting; the addresses left unset are those of the services that `guerdon up` started in `home`."""
+    """Hold every setting; an address that is not set is that of a service that `guerdon up` started in `home`."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
@@ -55,15 +55,15 @@ class Settings(BaseSettings):
     max_batch: int = Field(10_000, ge=1, le=100_000, description="events in one transaction at most")
     message_bytes_max: int = Field(1_048_576, ge=1)
     future_tolerance_s: int = Field(300, ge=0)
-    lateness_s: int = Field(900, ge=0, description="how far ticks stay behind, for events that come late")
-    alignment_s: int = Field(900, ge=0, description="how far ahead, in event time, of partitions that are behind")
+    lateness_s: int = Field(900, ge=0, description="how far ticks stay behind, for events that arrive late")
+    alignment_s: int = Field(900, ge=0, description="how far a worker may be ahead of partitions that are behind")
     projection_pause_ms: int = Field(50, ge=0, le=60_000, description="between two folds at the tip of the topics")
     projection_pause_behind_ms: int = Field(250, ge=0, le=60_000, description="the same while catching up")
     tombstones: Literal["pass", "quarantine"] = "pass"
-    referral_link: str = Field("/r/{code}", description="where a member's code leads; {code} stands for it")
+    referral_link: str = Field("/r/{code}", description="the link that members share; {code} stands for their code")
     publish_rewards: bool = Field(default=True, description="whether reward events go to their topic")
     rewards_compression: Literal["none", "gzip", "lz4", "zstd", "snappy"] = Field(
-        "gzip", description="of the messages of reward events; every client reads gzip and none"
+        "gzip", description="how messages of reward events are compressed; every client reads gzip and none"
     )
 
     @classmethod
@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  ours below knows `KAFKA__…` and that empty is unset
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  ours reads `KAFKA__…`, and takes empty as not set
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  not read
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  not read
     ) -> tuple[PydanticBaseSettingsSource, ...]:
@@ -93,21 +93,21 @@ class Settings(BaseSettings):
         """Return PostgreSQL's URL in the form libpq reads: `postgresql://…`, without a driver's name.
 
         Raises:
-            InputError: the URL given is none that libpq can read.
+            InputError: libpq cannot read the URL.
             ServiceUnreachable: no database is named and none was started in `home`.
         """
-        given = self.guerdon_database_url
-        url = given or self._started(POSTGRESQL, "PostgreSQL", "GUERDON_DATABASE_URL")
+        setting = self.guerdon_database_url
+        url = setting or self._started(POSTGRESQL, "PostgreSQL", "GUERDON_DATABASE_URL")
         url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
-        if given and (wrong := _wrong_with(url)):
+        if setting and (fault := _fault_of(url)):
             raise InputError(
-                f"{_database_place(given)}: PostgreSQL's URL {wrong}; write it as postgresql://user:password@host:5432/database"
+                f"{_database_place(setting)}: PostgreSQL's URL {fault}; write it as postgresql://user:password@host:5432/database"
             )
         return url
 
     @property
     def sqlalchemy_url(self) -> str:
-        """Return PostgreSQL's URL as SQLAlchemy wants it; without a driver's name it would look for another one."""
+        """Return PostgreSQL's URL with the driver's name: without it, SQLAlchemy would look for another driver."""
         return self.database_url.replace("postgresql://", "postgresql+psycopg2://", 1)
 
     @property
@@ -119,10 +119,10 @@ class Settings(BaseSettings):
         return record.address if record and record.running else None
 
     def kafka_config(self) -> dict[str, str]:
-        """Return what every Kafka client is made with: the address and librdkafka's settings as given.
+        """Return the settings for a Kafka client: the address, and librdkafka's own settings.
 
-        librdkafka would write hundreds of lines of its own on standard error where the broker is away, beside our one
-        sentence: it is silent unless `log_level` is set.
+        Where the broker is away, librdkafka would write hundreds of lines on standard error beside our one sentence: it
+        is silent unless `log_level` is set.
 
         Raises:
             ServiceUnreachable: no broker is named and none was started in `home`.
@@ -142,25 +142,25 @@ class Settings(BaseSettings):
 
 
 def load_settings(**flags: Any) -> Settings:
-    """Return the settings; a flag that is None counts as not given.
+    """Return the settings; a flag that is None counts as not set.
 
-    `bootstrap_servers` and `database_url` are taken as names of `kafka_bootstrap_servers` and `guerdon_database_url`.
+    `bootstrap_servers` and `database_url` are short names of `kafka_bootstrap_servers` and `guerdon_database_url`.
 
     Raises:
         InputError: a value cannot be used; the sentence names the flag, the variable, or the file and its line.
     """
-    given = {_canonical(name): value for name, value in flags.items() if value is not None}
+    values = {_full_name(name): value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**given)
+        return Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
         reason = first["msg"].lower()
-        raise InputError(f"{_place(name, given)}: {name} = {first['input']!r} cannot be used: {reason}") from error
+        raise InputError(f"{_place(name, values)}: {name} = {first['input']!r} cannot be used: {reason}") from error
 
 
 def known_secrets() -> list[str]:
-    """Return the passwords that the settings and the environment hold, the longest first, to be kept off the screen."""
+    """Return the passwords in the settings and the environment, the longest first, to be kept off the screen."""
     values = [os.environ.get(name, "") for name in ("GUERDON_DATABASE_URL", "SCHEMA_REGISTRY_URL", "PGPASSWORD")]
     try:
         settings = load_settings()
@@ -168,11 +168,11 @@ def known_secrets() -> list[str]:
         values += [value for name, value in settings.kafka.items() if any(word in name for word in SECRET_NAMES)]
         values.append(settings.database_url)
     except GuerdonError:
-        pass  # what is wrong with the settings is being told, or will be
-    return found_in(values)
+        pass  # another sentence says what is wrong with the settings
+    return secrets_in(values)
 
 
-def _canonical(name: str) -> str:
+def _full_name(name: str) -> str:
     return {"bootstrap_servers": "kafka_bootstrap_servers", "database_url": "guerdon_database_url"}.get(name, name)
 
 
@@ -185,17 +185,17 @@ def _variable(name: str) -> str:
 def _from_environment() -> dict[str, Any]:
     """Read the variables; an empty one counts as not set. `KAFKA__A_B` becomes librdkafka's `a.b`."""
     names = [name for name in Settings.model_fields if name != "kafka"]
-    found: dict[str, Any] = {name: os.environ[_variable(name)] for name in names if os.environ.get(_variable(name))}
-    found["kafka"] = {
-        _librdkafkas(name.removeprefix(KAFKA_PREFIX)): value
+    values: dict[str, Any] = {name: os.environ[_variable(name)] for name in names if os.environ.get(_variable(name))}
+    values["kafka"] = {
+        _librdkafka_name(name.removeprefix(KAFKA_PREFIX)): value
         for name, value in os.environ.items()
         if name.startswith(KAFKA_PREFIX) and value
     }
-    return found
+    return values
 
 
-def _librdkafkas(name: str) -> str:
-    """Return librdkafka's name of what the environment writes with underscores; one setting has them itself."""
+def _librdkafka_name(name: str) -> str:
+    """Return librdkafka's name for a variable's: dots for underscores, except in the one name that has underscores."""
     return {"LOG_LEVEL": "log_level"}.get(name.upper(), name.lower().replace("_", "."))
 
 
@@ -212,32 +212,36 @@ def _from_file(text: str) -> dict[str, Any]:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        told = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error))
-        place = f":{told[2]}:{told[3]}" if told and told[2] else ""
-        raise InputError(f"{FILE}{place}: {(told[1] if told else str(error)).lower()}; write it as TOML") from error
-    found = {}
+        parts = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error))
+        place = f":{parts[2]}:{parts[3]}" if parts and parts[2] else ""
+        raise InputError(f"{FILE}{place}: {(parts[1] if parts else str(error)).lower()}; write it as TOML") from error
+
+    # every key must be a setting
+    values = {}
     for key, value in table.items():
-        name = _canonical(key)
+        name = _full_name(key)
         if name not in Settings.model_fields:
             near = difflib.get_close_matches(key, [*Settings.model_fields, "bootstrap_servers", "database_url"], n=1)
             hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(Settings.model_fields)}"
             raise InputError(f"{FILE}:{_line(key, text)}: there is no setting `{key}`; {hint}")
-        found[name] = value
-    if not isinstance(found.get("kafka", {}), dict):
+        values[name] = value
+
+    # librdkafka's settings, except those that run code
+    if not isinstance(values.get("kafka", {}), dict):
         raise InputError(f"{FILE}:{_line('kafka', text)}: `kafka` is a table of librdkafka's settings; write `[kafka]`")
-    found["kafka"] = dict(_flattened(found.get("kafka", {})))
-    for name in sorted(RUNS_CODE.intersection(found["kafka"])):
+    values["kafka"] = dict(_flattened(values.get("kafka", {})))
+    for name in sorted(RUNS_CODE.intersection(values["kafka"])):
         last = name.rsplit(".", 1)[-1]
         line = next((number for number, words in enumerate(text.splitlines(), 1) if last in words), 1)
         raise InputError(
             f"{FILE}:{line}: `{name}` would load or run a program, and whoever may write to this folder may write the "
             f"file; take it out, and set {KAFKA_PREFIX}{name.upper().replace('.', '_')} where you mean it"
         )
-    return found
+    return values
 
 
 def _flattened(table: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return dotted names and values as librdkafka writes them: TOML reads `security.protocol = …` as nested tables."""
+    """Return librdkafka's dotted names with their values: TOML reads `security.protocol = …` as nested tables."""
     pairs: list[tuple[str, str]] = []
     for key, value in table.items():
         if isinstance(value, dict):
@@ -247,23 +251,24 @@ def _flattened(table: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]
     return pairs
 
 
-def _place(name: str, given: dict[str, Any]) -> str:
-    if name in given:
+def _place(name: str, flags: dict[str, Any]) -> str:
+    """Say where a setting comes from: a flag, a variable, or a line of the file."""
+    if name in flags:
         return f"--{name.removeprefix('guerdon_').removeprefix('kafka_').replace('_', '-')}"
     if name in _from_environment():
         return _variable(name)
     return f"{FILE}:{_line(name, _file_text())}"
 
 
-def _database_place(given: str) -> str:
-    in_file = _from_file(_file_text()).get("guerdon_database_url") == given
+def _database_place(url: str) -> str:
+    in_file = _from_file(_file_text()).get("guerdon_database_url") == url
     if in_file and "guerdon_database_url" not in _from_environment():
         return _place("guerdon_database_url", {})
     return "GUERDON_DATABASE_URL"
 
 
-def _wrong_with(url: str) -> str | None:
-    """Return what keeps libpq from reading `url`, or None. Quotes nothing that may hold a password."""
+def _fault_of(url: str) -> str | None:
+    """Return why libpq cannot read `url`, or None, without quoting any part that may hold a password."""
     import psycopg2  # noqa: PLC0415  `guerdon --help` must not wait for it
     from psycopg2.extensions import parse_dsn  # noqa: PLC0415  as above
 

@@ -1,4 +1,4 @@
-"""Find who holds the oldest snapshot: what they may still read, PostgreSQL keeps, and everybody walks past it."""
+"""Find the session with the oldest snapshot: PostgreSQL keeps every row that it may still read, and all others pay."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from operations.settings import Settings
 
 OLD_S = 60
-"""From what age on a snapshot is worth a line: what Guerdon does itself while it works is far younger."""
+"""The age from which a snapshot is worth a line: Guerdon's own are far younger while it works."""
 
 TRANSACTIONS_MIN = 10_000
-"""The same in transactions, where PostgreSQL does not say since when."""
+"""The same in transactions, where PostgreSQL does not show the age."""
 
 _OLDEST = """
 SELECT held_by, pid, application, "user", age_s, transactions FROM (
@@ -38,11 +38,11 @@ ORDER BY transactions DESC, age_s DESC NULLS LAST LIMIT 1
 
 
 def oldest(settings: Settings) -> dict[str, Any] | None:
-    """Return who keeps the oldest rows from being cleared away; None where nobody does.
+    """Return the session that keeps the oldest rows from being cleared away; None where there is none.
 
-    The row has held_by (session, prepared transaction or replication slot), pid, application, user, age_s and how many
-    transactions began since. It is read as the user of the URL: PostgreSQL tells age_s of other users' sessions only to
-    members of `pg_read_all_stats`, else it is None.
+    The row has held_by (session, prepared transaction or replication slot), pid, application, user, age_s, and the
+    number of transactions that began since. It is read as the URL's user: PostgreSQL shows the age of other users'
+    sessions only to members of `pg_read_all_stats`; to others age_s is None.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
@@ -52,19 +52,20 @@ def oldest(settings: Settings) -> dict[str, Any] | None:
         connection,
         connection.cursor() as cursor,
     ):
-        found = dictionaries(cursor, _OLDEST)
-    return found[0] if found else None
+        rows = dictionaries(cursor, _OLDEST)
+    return rows[0] if rows else None
 
 
-def told(row: dict[str, Any] | None) -> str | None:
+def sentence(row: dict[str, Any] | None) -> str | None:
     """Return a sentence about a snapshot that may slow the workers; None where there is none.
 
-    One whose age may not be seen is told of by the transactions since: it may be old, and somebody should know.
+    Where its age is not shown, the number of transactions since then decides: it may be old, and somebody should know.
     """
     if row is None or (row["age_s"] is not None and row["age_s"] < OLD_S):
         return None
     if row["age_s"] is None and row["transactions"] < TRANSACTIONS_MIN:
         return None
+
     age = f"{row['transactions']:,} transactions" if row["age_s"] is None else f"{row['age_s']:,} s"
     who = ", ".join(
         part

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.terminal.output import print_json, say
+from cli.terminal.output import JsonFlag, print_json, say
 from schemas.display import visible
 from schemas.errors import InputError, ServiceUnreachable
 
@@ -27,30 +27,31 @@ def register(app: typer.Typer) -> None:
 
 def publish(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Files of JSON lines; - is standard input.")],
-    rate: Annotated[float | None, typer.Option("--rate", min=0.001, help="Events a second at most.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    rate: Annotated[float | None, typer.Option("--rate", min=0.001, help="Events per second at most.")] = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Publish JSON lines to Kafka as Avro, each event to the topic of its type.
 
-    Each bad line is named on standard error as `file:line: reason: message`; the good ones are published all the same
-    and the exit code is 2. To publish a file twice is safe: the same event counts once. Where the database reads other
-    topics, or another cluster, than the settings name, nothing is published.
+    Each bad line is named on standard error as `file:line: reason: message`; the good lines are published all the same,
+    and the exit code is 2. It is safe to publish a file twice: the same event counts once. Nothing is published where
+    the settings name other topics, or another cluster, than the database reads.
 
     Example: `guerdon publish events.jsonl --rate 500`
     """
-    from operations.intake.publish import Reading, encoder_for, publish_events  # noqa: PLC0415  as above
-    from operations.kafka.places import refuse_elsewhere  # noqa: PLC0415  `--help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.intake.publish import Reading, encoder_for, publish_events
+    from operations.kafka.places import refuse_elsewhere
+    from operations.settings import load_settings
 
     settings = load_settings()
     refuse_elsewhere(settings)
+
     bad: list[BadLine] = []
-    with _progress() as (aside, advance):
+    with _progress() as (print_line, advance):
 
         def on_bad(line: BadLine) -> None:
             if as_json:
                 bad.append(line)
-            aside(str(line))
+            print_line(str(line))
 
         reading = Reading(files, on_bad)
         outcome = publish_events(
@@ -61,6 +62,7 @@ def publish(
             rate_per_s=rate,
             on_progress=lambda sent: advance(sent, reading),
         )
+
     if as_json:
         print_json(_document(outcome, bad))
     else:
@@ -69,7 +71,7 @@ def publish(
 
 
 def _conclude(outcome: Published, bad: int) -> None:
-    """Leave with the exit code that the outcome calls for."""
+    """Leave with the exit code for the outcome."""
     if outcome.failed:
         raise ServiceUnreachable(
             f"Kafka did not take {_events(outcome.failed)} (first: {outcome.first_failure}) and took "
@@ -102,8 +104,8 @@ def _events(count: int) -> str:
 
 
 def _progress() -> AbstractContextManager[tuple[Callable[[str], None], Callable[[int, Reading], None]]]:
-    """Return what prints a line on standard error and what moves the bar, which only a terminal sees."""
-    from contextlib import contextmanager  # noqa: PLC0415  `--help` must not wait for it
+    """Return a function that prints a line on standard error, and one that moves the bar, which only a terminal has."""
+    from contextlib import contextmanager
 
     return contextmanager(_bar if sys.stderr.isatty() else _no_bar)()
 
@@ -113,8 +115,8 @@ def _no_bar() -> Iterator[tuple[Callable[[str], None], Callable[[int, Reading], 
 
 
 def _bar() -> Iterator[tuple[Callable[[str], None], Callable[[int, Reading], None]]]:
-    from rich.console import Console  # noqa: PLC0415  `--help` must not wait for it
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415  as above
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("publish"), BarColumn(), TextColumn("{task.fields[sent]:,} events"), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from operations.intake.quarantine import Result
     from operations.settings import Settings
 
-    Choice = tuple[str | None, str | None, str | None, str | None]
     Report = Callable[[int, int], None]
 
 quarantine_app = typer.Typer(help="Show, release and discard events that were set aside.")
@@ -28,16 +27,28 @@ PAGE = 100
 REFUSALS_SHOWN = 20
 VALUE_SHOWN = 1_000
 
+
+class Choice(NamedTuple):
+    """Choose records by options of the command line; None: any."""
+
+    reason: str | None
+    topic: str | None
+    since: str | None
+    until: str | None
+
+
 ReasonOption = Annotated[
-    str | None, typer.Option("--reason", metavar="R", help="Those of one reason, such as unknown_schema.")
+    str | None, typer.Option("--reason", metavar="R", help="Only records with this reason, such as unknown_schema.")
 ]
 TopicOption = Annotated[
-    str | None, typer.Option("--topic", metavar="T", help="Those of one topic; guerdon.purchases or just purchases.")
+    str | None, typer.Option("--topic", metavar="T", help="Only records of this topic: guerdon.purchases or purchases.")
 ]
 SinceOption = Annotated[
-    str | None, typer.Option("--since", metavar="T", help="Those set aside at this instant or later (ISO 8601).")
+    str | None, typer.Option("--since", metavar="T", help="Only records set aside at this instant or later (ISO 8601).")
 ]
-UntilOption = Annotated[str | None, typer.Option("--until", metavar="T", help="Those set aside before this instant.")]
+UntilOption = Annotated[
+    str | None, typer.Option("--until", metavar="T", help="Only records set aside before this instant.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -48,29 +59,32 @@ def register(app: typer.Typer) -> None:
 @quarantine_app.command("list")
 def quarantine_list(
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Released and discarded ones, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="List released and discarded records, too.")] = False,
     reason: ReasonOption = None,
     topic: TopicOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
-    summary: Annotated[bool, typer.Option("--summary", help="Count them by reason, stage and topic.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Count the records by reason, stage and topic.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Records on a page.")] = PAGE,
-    after: Annotated[int, typer.Option("--after", metavar="ID", help="Go on behind this record.")] = 0,
+    after: Annotated[int, typer.Option("--after", metavar="ID", help="Begin the page behind this record.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """List what is set aside, the oldest first, a page at a time.
+    """List the records that are set aside, the oldest first, a page at a time.
 
-    Example: `guerdon quarantine list --reason unknown_schema --topic purchases`, and first of all `guerdon quarantine
-    list --summary`
+    Examples: `guerdon quarantine list --summary` for an overview, then
+    `guerdon quarantine list --reason unknown_schema --topic purchases`
     """
-    from operations.intake import quarantine  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake import quarantine
+    from operations.settings import load_settings
 
-    settings = _settings()
-    chosen = _chosen(settings, reason, topic, since, until, after=after, everything=everything)
+    settings = load_settings()
+    chosen = _chosen(settings, Choice(reason, topic, since, until), after=after, everything=everything)
     if summary:
         counts = quarantine.summary(settings.database_url, chosen)
         print_rows(counts, as_json=as_json, empty="nothing is set aside")
         return
+
+    # a row more than the page holds shows that another page follows
     rows = quarantine.listed(settings.database_url, chosen, most=limit + 1)
     is_more, rows = len(rows) > limit, rows[:limit]
     shown = rows if as_json else [_short(row, everything=everything) for row in rows]
@@ -81,7 +95,7 @@ def quarantine_list(
 
 
 def _short(row: dict[str, Any], *, everything: bool) -> dict[str, Any]:
-    """Return what a line of the list shows of a record: as much as a terminal of 80 columns can hold."""
+    """Return the part of a record that fits into a line of 80 columns."""
     place = None if row["topic"] is None else f"{row['topic']}/{row['partition']}"
     short = {"id": row["id"], "reason": row["reason"], "topic/partition": place}
     short |= {name: row[name] for name in ("member_id", "event_id", "message")}
@@ -90,24 +104,27 @@ def _short(row: dict[str, Any], *, everything: bool) -> dict[str, Any]:
 
 @quarantine_app.command("show")
 def quarantine_show(
-    record: Annotated[int, typer.Argument(metavar="ID", help="As `quarantine list` shows it.")],
+    record: Annotated[int, typer.Argument(metavar="ID", help="The record's id in `guerdon quarantine list`.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Show one record with its event and the first bytes of its payload.
 
     Example: `guerdon quarantine show 17`
     """
-    from operations.intake.quarantine import shown  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake.quarantine import shown
+    from operations.settings import load_settings
 
-    found = shown(_settings(), record)
+    fields = shown(load_settings(), record)
     if as_json:
-        print_json(found)
+        print_json(fields)
     else:
-        print_table(["field", "value"], [[name, _as_text(value)] for name, value in found.items() if value is not None])
+        print_table(
+            ["field", "value"], [[name, _as_text(value)] for name, value in fields.items() if value is not None]
+        )
 
 
 def _as_text(value: Any) -> str:
-    """Return a value as a cell shows it: an event as JSON, and no more of a long one than a screen holds."""
+    """Return a value as a cell shows it: an event as JSON, a long value cut to what a screen holds."""
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
     if len(text) <= VALUE_SHOWN:
         return text
@@ -117,7 +134,7 @@ def _as_text(value: Any) -> str:
 @quarantine_app.command("release")
 def quarantine_release(
     records: Annotated[
-        list[int] | None, typer.Argument(metavar="[ID...]", help="As `quarantine list` shows them.")
+        list[int] | None, typer.Argument(metavar="[ID...]", help="The records' ids in `guerdon quarantine list`.")
     ] = None,
     reason: ReasonOption = None,
     topic: TopicOption = None,
@@ -125,25 +142,25 @@ def quarantine_release(
     until: UntilOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take records in after all, by the same checks as any event; a held member is judged from there on.
+    """Take records in after all, by the same checks as any event; a held member's later events are then judged, too.
 
-    Name the records, or choose all that are open and fit a reason, a topic and a time: they are taken in batches, and
-    one that is refused stays as it was and stops no other.
+    Name the records, or choose all open ones by reason, topic and time. They are taken in batches; a record that is
+    refused stays as it was and stops no other.
 
-    Example: `guerdon quarantine release 17 18`, and after a schema was registered late `guerdon quarantine release
-    --reason unknown_schema --topic purchases`
+    Examples: `guerdon quarantine release 17 18`, and after a schema was registered late
+    `guerdon quarantine release --reason unknown_schema --topic purchases`
     """
-    from operations.intake.quarantine import release_all  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake.quarantine import release_all
 
-    choice = (reason, topic, since, until)
-    _resolve(("release", "taken in"), records, choice, release_all, as_json=as_json)
+    choice = Choice(reason, topic, since, until)
+    _resolve(records, choice, release_all, verb="release", done="taken in", as_json=as_json)
 
 
 @quarantine_app.command("discard")
 def quarantine_discard(
-    why: Annotated[str, typer.Option("--why", help="The reason, kept for whoever asks later.")],
+    why: Annotated[str, typer.Option("--why", help="The reason; it is recorded.")],
     records: Annotated[
-        list[int] | None, typer.Argument(metavar="[ID...]", help="As `quarantine list` shows them.")
+        list[int] | None, typer.Argument(metavar="[ID...]", help="The records' ids in `guerdon quarantine list`.")
     ] = None,
     reason: ReasonOption = None,
     topic: TopicOption = None,
@@ -151,65 +168,66 @@ def quarantine_discard(
     until: UntilOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put records away for good: those named, or all that are open and fit a reason, a topic and a time.
+    """Put records away for good: name them, or choose all open ones by reason, topic and time.
 
     Example: `guerdon quarantine discard 17 --why "test data of the tills"`
     """
-    from operations.intake.quarantine import discard_all  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake.quarantine import discard_all
 
     def put_away(settings: Settings, wanted: list[int], report: Report) -> list[Result]:
         return discard_all(settings.database_url, wanted, why, report)
 
-    _resolve(("discard", "put away"), records, (reason, topic, since, until), put_away, as_json=as_json)
+    choice = Choice(reason, topic, since, until)
+    _resolve(records, choice, put_away, verb="discard", done="put away", as_json=as_json)
 
 
 def _resolve(
-    words: tuple[str, str],
     records: list[int] | None,
     choice: Choice,
     resolve: Callable[[Settings, list[int], Report], list[Result]],
     *,
+    verb: str,
+    done: str,
     as_json: bool,
 ) -> None:
-    """Resolve the records that are named or chosen, show how far it is, and say what became of them.
+    """Resolve the records that are named or chosen, and say of each whether it was done.
 
-    `words` are what is done to a record, and what it is then; exceptions are those of `_wanted` and `_conclude`.
+    Args:
+        records: named by their ids.
+        choice: the options that choose records.
+        resolve: does it.
+        verb: names the work, for the progress bar.
+        done: says what a record is afterwards.
+        as_json: print one JSON document.
+
+    Raises:
+        InputError, AnswerIsNo: as `_wanted` and `_conclude` raise them.
     """
-    settings = _settings()
+    from operations.settings import load_settings
+
+    settings = load_settings()
     wanted = _wanted(settings, records, choice)
-    with nullcontext(_silent) if records else progress(words[0], "records") as report:
+    with nullcontext(_silent) if records else progress(verb, "records") as report:
         results = resolve(settings, wanted, report)
-    _conclude(results, words[1], by_number=bool(records), as_json=as_json)
+    _conclude(results, done, by_number=bool(records), as_json=as_json)
 
 
 def _silent(_done: int, _total: int) -> None:
     """Show no progress: a few records that were named are done at once."""
 
 
-def _settings() -> Settings:
-    from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
-
-    return load_settings()
-
-
-def _chosen(
-    settings: Settings,
-    reason: str | None,
-    topic: str | None,
-    since: str | None,
-    until: str | None,
-    **more: Any,
-) -> Chosen:
-    """Return the choice that the options name.
+def _chosen(settings: Settings, choice: Choice, **more: Any) -> Chosen:
+    """Return the choice as the store reads it.
 
     Raises:
-        InputError: there is no such reason, or an instant is none.
+        InputError: there is no such reason, or an instant cannot be read.
     """
-    import difflib  # noqa: PLC0415  `guerdon --help` must not wait for it
+    import difflib
 
-    from engine.store.quarantine import Chosen  # noqa: PLC0415  as above
-    from schemas.rejection import Reason  # noqa: PLC0415  as above
+    from engine.store.quarantine import Chosen
+    from schemas.rejection import Reason
 
+    reason, topic, since, until = choice
     if reason is not None and reason not in list(Reason):
         near = difflib.get_close_matches(reason, list(Reason), n=1)
         hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(Reason)}"
@@ -229,30 +247,30 @@ def _wanted(settings: Settings, records: list[int] | None, choice: Choice) -> li
     Raises:
         InputError: neither, or both.
     """
-    from operations.intake.quarantine import chosen_ids  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake.quarantine import chosen_ids
 
     is_chosen = any(option is not None for option in choice)
     if bool(records) == is_chosen:
         raise InputError("name the records by their ID, or choose them by --reason, --topic, --since and --until")
-    return records or chosen_ids(settings.database_url, _chosen(settings, *choice))
+    return records or chosen_ids(settings.database_url, _chosen(settings, choice))
 
 
 def _conclude(results: Sequence[Result], done: str, *, by_number: bool, as_json: bool) -> None:
-    """Print what became of the records, and leave with the exit code that it calls for.
+    """Print the results, and leave with their exit code.
 
     Raises:
-        InputError: there is no such record for at least one of them.
-        AnswerIsNo: all are there, and at least one was refused.
+        InputError: at least one record does not exist.
+        AnswerIsNo: all records exist, and at least one was refused.
     """
     refused = [result for result in results if result.refused is not None]
     if as_json:
-        print_json([{"id": each.record_id, "done": each.refused is None, "result": each.told} for each in results])
+        print_json([{"id": each.record_id, "done": each.refused is None, "result": each.sentence} for each in results])
     elif by_number:
         for result in results:
-            say(f"{result.record_id}: {result.told}")
+            say(f"{result.record_id}: {result.sentence}")
     else:
         for result in refused[:REFUSALS_SHOWN]:
-            say(f"{result.record_id}: {result.told}")
+            say(f"{result.record_id}: {result.sentence}")
         if len(refused) > REFUSALS_SHOWN:
             say(f"and {len(refused) - REFUSALS_SHOWN:,} more were refused; --json shows them all")
         say(f"{counted(len(results) - len(refused), 'record')} {done}, {len(refused):,} refused")

@@ -13,7 +13,7 @@ from cli.terminal.output import JsonFlag, print_json, print_table, say
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
-    from operations.member.adjust import Outcome
+    from operations.member.adjust import DecisionOutcome
     from operations.settings import Settings
 
 MEMBERS_SHOWN_MAX = 20
@@ -28,23 +28,25 @@ def register(app: typer.Typer) -> None:
 
 
 def adjust(
-    member_id: Annotated[str | None, typer.Argument(metavar="MEMBER", help="Whose balance it is.")] = None,
+    member_id: Annotated[str | None, typer.Argument(metavar="MEMBER", help="The member's id.")] = None,
     amount: Annotated[
-        str | None, typer.Argument(metavar="±N", help="How much: +50 or -50; of cash with its digits, such as +5.00.")
+        str | None, typer.Argument(metavar="±N", help="The amount: +50 or -50; money with its digits, such as +5.00.")
     ] = None,
     unit: Annotated[str | None, typer.Option("--unit", help="points, status or the programme's currency.")] = None,
-    why: Annotated[str | None, typer.Option("--why", help="For who asks later; it stands in the log.")] = None,
+    why: Annotated[str | None, typer.Option("--why", help="The reason; it is recorded in the log.")] = None,
     event_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="With an id the command may be repeated: it counts once.")
+        str | None,
+        typer.Option("--id", metavar="ID", help="An id of your own: repeated with it, the command counts once."),
     ] = None,
     file: Annotated[
-        str | None, typer.Option("--file", metavar="FILE", help="JSON lines (or -) or .csv: many at once.")
+        str | None,
+        typer.Option("--file", metavar="FILE", help="Many at once: JSON lines, .csv, or - for standard input."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Correct a member's balance, or bring members over from another system with their opening balances.
 
-    A file is checked whole first: where a line is wrong, all such lines are named and nothing is written. The same file
+    A file is checked first: where any line is wrong, all wrong lines are named and nothing is written. The same file
     again changes nothing.
 
     Examples: `guerdon adjust ann -50 --unit points --why "credited twice"` and `guerdon adjust --file opening.csv`
@@ -55,8 +57,9 @@ def adjust(
             raise InputError("--file says everything; leave MEMBER, ±N, --unit, --why and --id out")
         _adjust_file(file, as_json=as_json)
         return
-    given = {"MEMBER": member_id, "±N": amount, "--unit": unit, "--why": why}
-    missing = [name for name, value in given.items() if value is None]
+
+    arguments = {"MEMBER": member_id, "±N": amount, "--unit": unit, "--why": why}
+    missing = [name for name, value in arguments.items() if value is None]
     if missing:
         raise InputError(
             f"{', '.join(missing)} missing: `guerdon adjust MEMBER ±N --unit points --why TEXT`, or --file"
@@ -65,24 +68,27 @@ def adjust(
 
 
 def _refuse_options(*words: str | None) -> None:
-    """Refuse what looks like an option and is none: taken for an amount or a member it would only confuse."""
+    """Refuse words that look like options and are none: as an amount or a member they would only confuse."""
     for word in words:
         if word is not None and re.match(r"-{1,2}[A-Za-z]", word):
             raise InputError(f"no such option: {word}; see `guerdon adjust --help`")
 
 
 def _adjust_one(member_id: str, amount: str, unit: str, why: str, event_id: str | None, *, as_json: bool) -> None:
-    from operations.member.adjust import adjust as take  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.member.adjust import adjust as take
+    from operations.member.adjust import balances
+    from operations.settings import load_settings
 
     settings = load_settings()
-    outcome = take(settings, member_id, _minor(settings, amount, unit), unit, why, event_id)
-    found = _balances(settings, [outcome])
+    outcome = take(settings, member_id, _minor(settings, amount, unit), unit, why=why, event_id=event_id)
+
+    rows = balances(settings, [outcome])
     if as_json:
-        print_json({**_row(outcome), "balances": found})
+        print_json({**_row(outcome), "balances": rows})
     else:
         _print_one(outcome)
-        _print_balances(found)
+        _print_balances(rows)
+
     if outcome.result == "set aside":
         raise AnswerIsNo("it was set aside; `guerdon quarantine list` says why")
     reasons = [event["reason"] for event in outcome.reward_events if event["type"] == "reward.refused"]
@@ -91,8 +97,8 @@ def _adjust_one(member_id: str, amount: str, unit: str, why: str, event_id: str 
 
 
 def _adjust_file(file: str, *, as_json: bool) -> None:
-    from operations.member.adjust import BadFile, adjust_file  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.member.adjust import BadFile, adjust_file, balances
+    from operations.settings import load_settings
 
     settings = load_settings()
     try:
@@ -101,13 +107,15 @@ def _adjust_file(file: str, *, as_json: bool) -> None:
         for problem in bad.problems:
             say(str(problem), err=True)
         raise
-    found = _balances(settings, outcomes)
+
+    rows = balances(settings, outcomes)
     if as_json:
-        print_json({"lines": [_row(outcome) for outcome in outcomes], "balances": found})
+        print_json({"lines": [_row(outcome) for outcome in outcomes], "balances": rows})
     else:
         _print_file(outcomes)
-        if len({row["member_id"] for row in found}) <= MEMBERS_SHOWN_MAX:
-            _print_balances(found)
+        if len({row["member_id"] for row in rows}) <= MEMBERS_SHOWN_MAX:
+            _print_balances(rows)
+
     refused = sum(outcome.refused for outcome in outcomes)
     if refused:
         raise AnswerIsNo(f"{refused:,} of {len(outcomes):,} did not take effect, or not whole, as said above")
@@ -122,26 +130,20 @@ def _minor(settings: Settings, text: str, unit: str) -> int:
 
     Money without its digits is refused: +5 might mean 5.00 or 0.05.
     """
-    from engine.programme.file.currencies import MINOR_DIGITS  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.member.adjust import currency_of  # noqa: PLC0415  as above
-    from operations.member.decisions import integer_of  # noqa: PLC0415  as above
+    from engine.programme.file.currencies import MINOR_DIGITS
+    from operations.member.adjust import currency_of
+    from operations.member.decisions import integer_of
 
     digits = MINOR_DIGITS.get(unit, 0) if unit == currency_of(settings) else 0
     pattern = rf"([+-]?\d{{1,30}})\.(\d{{{digits}}})" if digits else r"([+-]?\d{1,40})()"
-    found = re.fullmatch(pattern, text, re.ASCII)
-    if found is None:
+    match = re.fullmatch(pattern, text, re.ASCII)
+    if match is None:
         wanted = f"an amount of {unit} with {digits} digits, such as +5.{'0' * digits}" if digits else "a whole number"
         raise InputError(f"±N: {text!r} is not {wanted}")
-    return integer_of(found[1] + found[2])
+    return integer_of(match[1] + match[2])
 
 
-def _balances(settings: Settings, outcomes: list[Outcome]) -> list[dict[str, Any]]:
-    from operations.member.adjust import balances  # noqa: PLC0415  `guerdon --help` must not wait for it
-
-    return balances(settings, outcomes)
-
-
-def _row(outcome: Outcome) -> dict[str, Any]:
+def _row(outcome: DecisionOutcome) -> dict[str, Any]:
     decision = outcome.line.decision
     place = {"line": outcome.line.number} if outcome.line.file else {}
     return {
@@ -154,7 +156,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _print_one(outcome: Outcome) -> None:
+def _print_one(outcome: DecisionOutcome) -> None:
     decision = outcome.line.decision
     say(f"{decision.event_id}: {outcome.result}")
     if outcome.new_member:
@@ -168,11 +170,14 @@ def _print_one(outcome: Outcome) -> None:
         say("it led to no reward event")
 
 
-def _print_file(outcomes: list[Outcome]) -> None:
+def _print_file(outcomes: list[DecisionOutcome]) -> None:
+    # how many of each result
     results = Counter(outcome.result for outcome in outcomes)
     counts = [f"{results.pop(name, 0):,} {name}" for name in ("accepted", "duplicate")]
     counts += [f"{count:,} {name}" for name, count in sorted(results.items())]
     say(f"{len(outcomes):,} decision{'' if len(outcomes) == 1 else 's'}: {', '.join(counts)}")
+
+    # what they have moved
     sums: dict[tuple[str, str, str], list[int]] = {}
     for outcome in outcomes:
         for event in outcome.reward_events:
@@ -181,6 +186,8 @@ def _print_file(outcomes: list[Outcome]) -> None:
             total[1] += event["amount"]
     if sums:
         print_table(["type", "unit", "reason", "events", "amount"], [[*key, *sums[key]] for key in sorted(sums)])
+
+    # which had no effect
     refused = [outcome for outcome in outcomes if outcome.refused]
     if refused:
         rows = [_refusal(outcome) for outcome in refused[:REFUSED_SHOWN_MAX]]
@@ -189,7 +196,7 @@ def _print_file(outcomes: list[Outcome]) -> None:
         print_table(["line", "member id", "result", "reason"], rows, title="without effect", caption=caption)
 
 
-def _refusal(outcome: Outcome) -> list[Any]:
+def _refusal(outcome: DecisionOutcome) -> list[Any]:
     reasons = [event["reason"] for event in outcome.reward_events if event["type"] == "reward.refused"]
     place = f"{outcome.line.file}:{outcome.line.number}"
     return [place, outcome.line.decision.member_id, outcome.result, ", ".join(reasons)]

@@ -31,15 +31,15 @@ def _group() -> None:
 @referral.command("list")
 def listed(
     flagged: Annotated[bool, typer.Option("--flagged", help="Only those that wait for an operator.")] = False,
-    last: Annotated[int, typer.Option("--last", min=1, help="So many, the newest first.")] = 1_000,
+    last: Annotated[int, typer.Option("--last", min=1, help="How many, the newest first.")] = 1_000,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show the newest referrals, with what became of each and why.
+    """Show the newest referrals with the state of each, and the reason for it.
 
     Example: `guerdon referral list --flagged`
     """
-    from operations.member.referrals import referrals  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.member.referrals import referrals
+    from operations.settings import load_settings
 
     rows = referrals(load_settings(), flagged=flagged, last=last)
     if len(rows) == last:
@@ -55,10 +55,10 @@ def listed(
 @referral.command("release")
 def release(
     referee: Referee,
-    why: Annotated[str, typer.Option("--why", help="For who asks later; it stands in the log.")] = "released",
+    why: Annotated[str, typer.Option("--why", help="The reason; it is recorded in the log.")] = "released",
     as_json: JsonFlag = False,
 ) -> None:
-    """Let what a flagged referral has earned become available, to the referee and the referrer.
+    """Release the rewards of a flagged referral, to the referee and to the referrer.
 
     Example: `guerdon referral release bob --why "two people, one tablet"`
     """
@@ -68,10 +68,10 @@ def release(
 @referral.command("void")
 def void(
     referee: Referee,
-    why: Annotated[str | None, typer.Option("--why", help="For who asks later; it stands in the log.")] = None,
+    why: Annotated[str | None, typer.Option("--why", help="The reason; it is recorded in the log.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take back all that a referral has paid, on both sides, and let it earn nothing more.
+    """Take back everything that a referral has paid, on both sides, and let it earn nothing more.
 
     Example: `guerdon referral void bob --why "one person with two accounts"`
     """
@@ -81,8 +81,8 @@ def void(
 
 
 def _decide(referee: str, action: Moderation, why: str, *, as_json: bool) -> None:
-    from operations.member.referrals import decide  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.member.referrals import decide
+    from operations.settings import load_settings
 
     outcome = decide(load_settings(), referee, action, why)
     if as_json:

@@ -19,23 +19,24 @@ def register(app: typer.Typer) -> None:
 
 
 def backtest(
-    programme: Annotated[Path, typer.Argument(metavar="PROGRAMME", help="The file that judges.")],
+    programme: Annotated[Path, typer.Argument(metavar="PROGRAMME", help="The programme file to try.")],
     *,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="T", help="It judges what occurred from here on; else everything.")
+        str | None,
+        typer.Option("--since", metavar="T", help="Let it judge only events from this instant on; else all events."),
     ] = None,
-    cores: Annotated[int, typer.Option("--cores", min=1, help="Processes that fold at once.")] = 1,
+    cores: Annotated[int, typer.Option("--cores", min=1, help="Processes that work at the same time.")] = 1,
     members: Annotated[bool, typer.Option("--members", help="List who gains, loses or changes tier.")] = False,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write the list of members to this file.")] = None,
-    parquet: Annotated[Path | None, typer.Option("--parquet", help="The same as Parquet.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the list of members to this CSV file.")] = None,
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="Write the list to this Parquet file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Tell what a programme file would have given, beside what was given: in memory, nothing is written or locked.
+    """Compare the rewards that a programme file would have given with those given; nothing is written or locked.
 
     Example: `guerdon backtest next.yaml --since 2026-01-01T00:00:00Z --cores 2`
     """
-    from operations.replay.backtest import Question, backtested  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.replay.backtest import Question, backtested
+    from operations.settings import load_settings
 
     since_ms = None if since is None else instant(since, "--since")
     question = Question(programme, since_ms, cores)
@@ -61,7 +62,7 @@ def _print(document: dict[str, Any]) -> None:
         f"were), {members['affected']:,} would have more or less, or another tier"
     )
     if document["members_held"]:
-        held = document["members_held"]
-        say(f"{counted(len(held), 'member')} could not be judged: {held[0]} first")
+        unjudged = document["members_held"]
+        say(f"{counted(len(unjudged), 'member')} could not be judged: {unjudged[0]} first")
     print_meanings(document)
     print_figures(document)

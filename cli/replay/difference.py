@@ -19,33 +19,41 @@ def register(app: typer.Typer) -> None:
 
 
 def diff(
-    generation: Annotated[int, typer.Argument(metavar="GEN", help="The generation that is asked about.")],
-    other: Annotated[int | None, typer.Argument(metavar="[OTHER]", help="Compared with; else the live one.")] = None,
+    generation: Annotated[int, typer.Argument(metavar="GEN", help="The generation that would take the place.")],
+    other: Annotated[
+        int | None, typer.Argument(metavar="[OTHER]", help="The generation before it; else the live one.")
+    ] = None,
     *,
     members: Annotated[bool, typer.Option("--members", help="List who gains, loses or changes tier.")] = False,
     member: Annotated[
-        str | None, typer.Option("--member", metavar="ID", help="Show this member's reward events of both sides.")
+        str | None, typer.Option("--member", metavar="ID", help="Show this member's reward events in both generations.")
     ] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write the list of members to this file.")] = None,
-    parquet: Annotated[Path | None, typer.Option("--parquet", help="The same as Parquet.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the list of members to this CSV file.")] = None,
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="Write the list to this Parquet file.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a report with charts to this file.")] = None,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Leave with 1 where they differ.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with code 1 where the generations differ.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Tell who gains and who loses where one generation takes the place of another, by which rules, at what cost.
+    """Show who gains and who loses if one generation takes the place of another, by which rules and at what cost.
 
     Example: `guerdon diff 2 --members --html report.html`
     """
-    from operations.replay.difference import compared  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.replay.difference import compared
+    from operations.settings import load_settings
 
     with compared(load_settings().database_url, generation, other) as difference:
         document = difference.document()
+
+        # files
         write_members(difference, csv, parquet)
         if html is not None:
-            from operations.replay.difference_report import write_html  # noqa: PLC0415  as above
+            from operations.replay.difference_report import write_html
 
             write_html(html, document, difference.members())
+
+        # the answer
         if members and as_json:
             document["members"] = list(difference.members())
         pairs = None if member is None else difference.member(member)
@@ -63,7 +71,7 @@ def diff(
 
 def write_members(figures: Figures, csv: Path | None, parquet: Path | None) -> None:
     """Write the list of members to the files that are named."""
-    from operations.replay.difference_files import write_csv, write_parquet  # noqa: PLC0415  `guerdon --help` must not wait
+    from operations.replay.difference_files import write_csv, write_parquet
 
     if csv is not None:
         write_csv(csv, figures.members())
@@ -73,7 +81,7 @@ def write_members(figures: Figures, csv: Path | None, parquet: Path | None) -> N
 
 def print_members(figures: Figures) -> None:
     """Show who gains, loses or changes tier."""
-    print_rows([_told(row) for row in figures.members()], as_json=False, empty="nobody is affected")
+    print_rows([_with_rules(row) for row in figures.members()], as_json=False, empty="nobody is affected")
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -106,15 +114,17 @@ def print_figures(document: dict[str, Any]) -> None:
     say(f"liability: {change:+,} points that members may still spend{money}")
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
+def _with_rules(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row with the rules' changes in one cell."""
     rules = ", ".join(f"{rule['rule_id'] or 'no rule'} {rule['change']:+,}" for rule in row["rules"])
     return row | {"rules": rules}
 
 
 def _side_by_side(pair: dict[str, Any]) -> dict[str, Any]:
     before, after = pair["before"], pair["after"]
-    one = before or after
+    either = before or after
     return {
-        "reward_key": pair["reward_key"][:12], "type": one["type"], "unit": one["unit"], "rule_id": one["rule_id"],
-        "event_id": one["event_id"], "before": before and before["amount"], "after": after and after["amount"],
+        "reward_key": pair["reward_key"][:12], "type": either["type"], "unit": either["unit"],
+        "rule_id": either["rule_id"], "event_id": either["event_id"],
+        "before": before and before["amount"], "after": after and after["amount"],
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Judge history again beside the live log, and decide what becomes of it: replay, generations, promote, discard."""
+"""Judge history again beside the live log, then promote or discard it: replay, generations, promote, discard."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from schemas.errors import AnswerIsNo, InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GenerationNumber = Annotated[int, typer.Argument(metavar="GEN", help="A number that `guerdon generations` shows.")]
+GenerationNumber = Annotated[int, typer.Argument(metavar="GEN", help="A number from `guerdon generations`.")]
 CHANGES_SHOWN_MAX = 20
-LockTimeout = Annotated[int, typer.Option("--lock-timeout", min=1, help="Seconds that others may be kept waiting.")]
+LockTimeout = Annotated[int, typer.Option("--lock-timeout", min=1, help="Seconds to wait for locks at most.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,46 +30,49 @@ def register(app: typer.Typer) -> None:
     app.command("discard")(discard)
 
 
-def _database_url() -> str:
-    from operations.settings import load_settings  # noqa: PLC0415  `guerdon --help` must not wait for it
-
-    return load_settings().database_url
-
-
 def replay(
     programme: Annotated[
-        Path | None, typer.Argument(metavar="[PROGRAMME]", help="The file that judges; without it history is repeated.")
+        Path | None,
+        typer.Argument(metavar="[PROGRAMME]", help="The programme file that judges; without it, history is repeated."),
     ] = None,
     *,
-    from_: Annotated[str | None, typer.Option("--from", help="The file judges what occurred from here on.")] = None,
-    to: Annotated[str | None, typer.Option("--to", help="The file judges what occurred before.")] = None,
-    cores: Annotated[int, typer.Option("--cores", min=1, help="Processes that fold at once.")] = 1,
-    throttle: Annotated[int | None, typer.Option("--throttle", min=1, help="Events a second at most.")] = None,
-    into: Annotated[int | None, typer.Option("--into", metavar="GEN", help="Go on with this generation.")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="T", help="The file judges events from this instant on.")
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="T", help="The file judges events before this instant.")] = (
+        None
+    ),
+    cores: Annotated[int, typer.Option("--cores", min=1, help="Processes that work at the same time.")] = 1,
+    throttle: Annotated[int | None, typer.Option("--throttle", min=1, help="Events per second at most.")] = None,
+    into: Annotated[int | None, typer.Option("--into", metavar="GEN", help="Continue this generation.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Follow the live log until Ctrl-C.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Evaluate the source log into a new generation beside the live one; the same command again goes on with it.
+    """Judge the source log into a new generation beside the live one; the same command again continues it.
 
     Example: `guerdon replay next.yaml --from 2026-01-01T00:00:00Z --cores 2`
     """
-    from operations.replay.run import Request  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from operations.replay.run import replay as fold  # noqa: PLC0415  as above
+    from operations.replay.run import Request
+    from operations.replay.run import replay as judge
+    from operations.settings import load_settings
 
     window = (
         None if from_ is None else instant(from_, "--from"),
         None if to is None else instant(to, "--to"),
     )
-    request = Request(programme, *window, into, cores, throttle)
+    request = Request(programme, *window, into=into, cores=cores, events_per_s=throttle)
     with progress("replay", "events") as report, _stopping() if follow else nullcontext() as stop:
-        result = fold(_database_url(), request, report, follow=stop)
+        result = judge(load_settings().database_url, request, report, follow=stop)
     if as_json:
         print_json(result)
         return
+
     say(
         f"generation {result['generation']}: {result['events']:,} source events folded in {result['seconds']:,.1f} s, "
         f"{result['reward_events']:,} reward events in all, by meaning {result['meaning']}"
     )
+
+    # what it has in common with the generation before
     if result["base_meaning"] not in (None, result["meaning"]):
         say(
             f"generation {result['base']} was decided by meaning {result['base_meaning']}: nothing of that was taken "
@@ -79,14 +82,15 @@ def replay(
         differing = result["shards_that_differ"]
         same = "the same bytes" if not differing else f"other bytes in {differing} shards"
         say(f"it repeats generation {result['base']}: {same}")
+
     if result["members_held"]:
-        held = result["members_held"]
-        say(f"{counted(len(held), 'member')} could not be judged: {held[0]} first")
+        unjudged = result["members_held"]
+        say(f"{counted(len(unjudged), 'member')} could not be judged: {unjudged[0]} first")
 
 
 @contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """Yield what the first Ctrl-C or SIGTERM sets, so that what is under way is finished; the second interrupts."""
+    """Yield an event that the first Ctrl-C or SIGTERM sets, to finish the work under way; the second one interrupts."""
     stop = threading.Event()
 
     def ask(*_: object) -> None:
@@ -103,13 +107,14 @@ def _stopping() -> Iterator[threading.Event]:
 
 
 def generations(as_json: JsonFlag = False) -> None:
-    """List the generations: what each was made from, how far it has come, and which one is live.
+    """List the generations: where each came from, how far it is, and which one is live.
 
     Example: `guerdon generations`
     """
-    from operations.replay.generations import listed  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.replay.generations import listed
+    from operations.settings import load_settings
 
-    print_rows(listed(_database_url()), as_json=as_json, empty="there are no generations")
+    print_rows(listed(load_settings().database_url), as_json=as_json, empty="there are no generations")
 
 
 def promote(
@@ -119,26 +124,34 @@ def promote(
         typer.Option(
             "--as",
             metavar="swap|adjust",
-            help="`swap` lets it take the live one's place; `adjust` gives or takes what members have by it.",
+            help="`swap` puts it in the live one's place; `adjust` gives or takes each member's difference.",
         ),
     ],
     *,
     losses: Annotated[
         str | None,
-        typer.Option("--losses", metavar="take|keep", help="With adjust: `keep` leaves no member worse off."),
+        typer.Option(
+            "--losses",
+            metavar="take|keep",
+            help="With adjust: take what members lose by it, or let them keep it.",
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="With adjust: list what would be written.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With adjust: list the adjustments without writing them.")
+    ] = False,
     lock_timeout: LockTimeout = 5,
     as_json: JsonFlag = False,
 ) -> None:
-    """Let a generation take the live one's place for every reader at once, or let members have what they have by it.
+    """Make a generation the live one, or bring every member's balance to what it is in that generation.
 
-    `swap` keeps the old generation, `adjust` keeps the history and writes each member's difference into it, once.
+    `swap` shows the generation to every reader at once, and keeps the old one. `adjust` keeps the live history, and
+    writes each member's difference into it, once.
 
     Examples: `guerdon promote 2 --as swap`, and to go back `guerdon promote 1 --as swap`;
     `guerdon promote 2 --as adjust --losses keep --dry-run`
     """
-    from operations.replay.generations import promote as switch  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.replay.generations import promote as switch
+    from operations.settings import load_settings
 
     if way not in ("swap", "adjust"):
         raise InputError(f"`{way}` is no way to promote; there are: swap, adjust")
@@ -149,7 +162,8 @@ def promote(
         return
     if losses is not None or dry_run:
         raise InputError("--losses and --dry-run belong to `--as adjust`; `guerdon diff GEN` shows what a swap changes")
-    result = switch(_database_url(), generation, lock_timeout_s=lock_timeout)
+
+    result = switch(load_settings().database_url, generation, lock_timeout_s=lock_timeout)
     if as_json:
         print_json(result)
     else:
@@ -160,9 +174,10 @@ def promote(
 
 
 def _adjust(generation: int, lock_timeout: int, *, keep_losses: bool, dry_run: bool, as_json: bool) -> None:
-    from operations.replay.promote_adjusted import Times, planned, promote_as_adjustments  # noqa: PLC0415  as above
-    from operations.settings import load_settings  # noqa: PLC0415  as above
+    from operations.replay.promote_adjusted import Times, planned, promote_as_adjustments
+    from operations.settings import load_settings
 
+    # write, or plan
     settings = load_settings()
     if dry_run:
         result = planned(settings.database_url, generation, keep_losses=keep_losses)
@@ -172,6 +187,8 @@ def _adjust(generation: int, lock_timeout: int, *, keep_losses: bool, dry_run: b
     if as_json:
         print_json(result)
         return
+
+    # say what was or would be done
     count, of = counted(result["adjustments"], "adjustment"), f"towards generation {generation}"
     if dry_run and result["already"]:
         say(f"members were adjusted {of} before; nothing would be written")
@@ -189,19 +206,20 @@ def _adjust(generation: int, lock_timeout: int, *, keep_losses: bool, dry_run: b
 
 def discard(
     generation: GenerationNumber,
-    yes: Annotated[bool, typer.Option("--yes", help="Without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     lock_timeout: LockTimeout = 5,
     as_json: JsonFlag = False,
 ) -> None:
-    """Drop all that a generation has decided, for good; the live one cannot be dropped.
+    """Delete a generation for good; the live one cannot be deleted.
 
     Example: `guerdon discard 2 --yes`
     """
-    from operations.replay.generations import discard as drop  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.replay.generations import discard as drop
+    from operations.settings import load_settings
 
     if not yes and not typer.confirm(f"drop generation {generation} for good?", err=True):
         raise AnswerIsNo("nothing was dropped")
-    drop(_database_url(), generation, lock_timeout_s=lock_timeout)
+    drop(load_settings().database_url, generation, lock_timeout_s=lock_timeout)
     if as_json:
         print_json({"generation": generation, "discarded": True})
     else:

@@ -15,7 +15,7 @@ BETWEEN_COLUMNS = 3
 EMPTY = "-"
 _LONGEST_ROW = 12  # lines of a folded row: beyond that a block is read more easily
 _ALWAYS_A_TABLE = 2  # columns: a name and its value
-_LONGEST_WORD, _PART = 40, 8  # a longer word may be cut, into parts of so many letters
+_LONGEST_WORD, _PART = 40, 8  # a longer word may be cut, into parts of 8 letters
 _INSTANT = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z$")
 _WORDS = re.compile(r"\d{4}-\d\d-\d\d\s|\S*?[-/.:_@,](?=\w)|\S+\s*|\s+")
 
@@ -23,10 +23,11 @@ _WORDS = re.compile(r"\d{4}-\d\d-\d\d\s|\S*?[-/.:_@,](?=\w)|\S+\s*|\s+")
 def fitted(
     columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, measure: Callable[[str], int]
 ) -> tuple[list[int], list[str], list[list[str]]] | None:
-    """Return which columns are shown, their names and the rows' cells, folded to fit into `width`; None where none can.
+    """Return which columns to show, their names and the rows' cells, folded to fit into `width`; None if they cannot.
 
-    Columns that say nothing in any row are left out, and instants are shown to the second.
+    Columns that are empty in every row are left out, and instants are shown to the second.
     """
+    # the cells, and the widths of each column: as wide as its text, and as narrow as its longest word
     shown = [index for index in range(len(columns)) if any(row[index] != EMPTY for row in rows)]
     texts = [[columns[index] for index in shown], *([_to_the_second(row[index]) for index in shown] for row in rows)]
     widths = [max(measure(text) for text in column) for column in zip(*texts, strict=True)]
@@ -36,13 +37,18 @@ def fitted(
     room = width - BETWEEN_COLUMNS * len(shown) - 1
     if not shown or sum(least) > room:
         return None
+
+    # narrow the widest column again and again, until all fit
     natural = list(widths)
     while sum(widths) > room:
         index = max(range(len(widths)), key=lambda each: widths[each] if widths[each] > least[each] else 0)
         column = (_folded(row[index], widths[index] - 1, measure) for row in texts)
         widths[index] = max(measure(line) for text in column for line in text.split("\n"))
+
+    # give back the room that is left
     for index in sorted(range(len(widths)), key=lambda each: natural[each] - widths[each]):
         widths[index] = min(natural[index], widths[index] + room - sum(widths))
+
     folded = [[_folded(text, wide, measure) for text, wide in zip(row, widths, strict=True)] for row in texts]
     if len(shown) > _ALWAYS_A_TABLE and any(text.count("\n") >= _LONGEST_ROW for row in folded for text in row):
         return None
@@ -50,7 +56,7 @@ def fitted(
 
 
 def blocks(columns: Sequence[str], rows: Iterable[Sequence[str]], measure: Callable[[str], int]) -> Iterator[str]:
-    """Yield for each row the lines of its block, of a column's name and its cell, and an empty line at its end."""
+    """Yield for each row a block of lines, each with a column's name and cell, and an empty line at its end."""
     widest = max(measure(column) for column in columns)
     for row in rows:
         for column, cell in zip(columns, row, strict=True):
@@ -66,12 +72,12 @@ def _to_the_second(text: str) -> str:
 def _words(text: str) -> list[str]:
     """Return the pieces of a text between which a line may end; a time of day stays whole, and so does an amount.
 
-    A word that no line can hold is cut all the same.
+    A word that is too long for a line is cut all the same.
     """
     pieces = []
-    for found in re.findall(r"\S+\s*|\s+", text):
-        whole = re.fullmatch(r"[-+\d.,:TZ]+\s*", found)
-        pieces.extend([found] if whole else _WORDS.findall(found))
+    for word in re.findall(r"\S+\s*|\s+", text):
+        is_whole = re.fullmatch(r"[-+\d.,:TZ]+\s*", word)
+        pieces.extend([word] if is_whole else _WORDS.findall(word))
     pieces = [part for piece in pieces for part in _cut(piece)]
     return pieces or [text]
 

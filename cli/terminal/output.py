@@ -16,14 +16,14 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document 
 
 
 def instant(text: str, option: str) -> int:
-    """Return the ms of an ISO-8601 instant with an offset, which `option` was given.
+    """Return in ms the ISO-8601 instant with an offset that was given to `option`.
 
     Raises:
-        InputError: it is none.
+        InputError: `text` is no such instant.
     """
-    from schemas.errors import InputError  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from schemas.rejection import Rejected  # noqa: PLC0415  as above
-    from schemas.scalars import instant_from_iso  # noqa: PLC0415  as above
+    from schemas.errors import InputError
+    from schemas.rejection import Rejected
+    from schemas.scalars import instant_from_iso
 
     try:
         return instant_from_iso(text, option)
@@ -32,17 +32,17 @@ def instant(text: str, option: str) -> int:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return the number with its noun, which takes an s where it is not one."""
+    """Return the number with its noun, in the plural except for 1."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def say(sentence: str = "", *, err: bool = False) -> None:
-    """Print one line for a person, on standard error with `err`; what is foreign in it cannot command the terminal."""
+    """Print one line for a person, on standard error with `err`; control characters are made visible."""
     typer.echo(visible(sentence), err=err)
 
 
 def print_as_it_is(text: str) -> None:
-    """Print text of an operator's own, to be kept byte for byte or of several lines."""
+    """Print text as it is: a file of the operator's own, byte for byte, or a help page of several lines."""
     typer.echo(text, nl=False)
 
 
@@ -65,20 +65,23 @@ def print_table(
     columns: list[str], rows: list[list[Any]], *, title: str | None = None, caption: str | None = None
 ) -> None:
     """Print a table; numbers to the right, an absent value as a dash."""
-    from rich.box import SIMPLE  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from rich.cells import cell_len  # noqa: PLC0415  as above
-    from rich.console import Console  # noqa: PLC0415  as above
-    from rich.markup import escape  # noqa: PLC0415  as above
-    from rich.table import Table  # noqa: PLC0415  as above
+    from rich.box import SIMPLE
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
 
-    from cli.terminal import narrow  # noqa: PLC0415  as above
+    from cli.terminal import narrow
 
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a file or a pipe has no edge to fold at
+
     names = [column.replace("_", " ") for column in columns]
     cells = [[_cell(value) for value in row] for row in rows]
     numeric = [any(isinstance(row[index], int) for row in rows) for index in range(len(columns))]
+
+    # a terminal that is too narrow: fold the cells, or print blocks instead of a table
     if console.is_terminal and _width(names, cells, cell_len) > console.width:
         fitted = narrow.fitted(names, cells, console.width, cell_len)
         if fitted is None:
@@ -88,6 +91,7 @@ def print_table(
             return
         shown, names, cells = fitted
         numeric = [numeric[index] for index in shown]
+
     above, below = (None if text is None else escape(visible(text)) for text in (title, caption))
     table = Table(box=SIMPLE, title=above, caption=below, title_justify="left")
     for name, is_number in zip(names, numeric, strict=True):
@@ -99,14 +103,14 @@ def print_table(
 
 def _width(names: list[str], cells: list[list[str]], measure: Callable[[str], int]) -> int:
     """Return how many columns of a terminal the table takes without folding anything."""
-    from cli.terminal.narrow import BETWEEN_COLUMNS  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from cli.terminal.narrow import BETWEEN_COLUMNS
 
     widths = [max(measure(text) for text in column) for column in zip(names, *cells, strict=True)]
     return sum(widths) + BETWEEN_COLUMNS * len(widths) + 1
 
 
 def _cell(value: Any) -> str:
-    """Return what a cell shows; what is foreign in it cannot command the terminal."""
+    """Return a value as a cell shows it, with control characters made visible."""
     if value is None or value == "":
         return "-"
     if isinstance(value, int) and not isinstance(value, bool):

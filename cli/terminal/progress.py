@@ -1,4 +1,4 @@
-"""Show on standard error how far long work has come, how fast it goes and what is left."""
+"""Show on standard error how far long work is, how fast it goes and how long it will take."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress(work: str, of: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield what is told how much of how much is done; `of` says what is counted, such as "events"."""
-    from rich.console import Console  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    """Yield a function to call with how much is done and how much there is; `of` names the units, such as "events"."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn(work), BarColumn(), MofNCompleteColumn(), TextColumn(f"{{task.fields[rate]}} {of}/s"),
@@ -31,9 +31,9 @@ def progress(work: str, of: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def steps(work: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Yield what is told the name of each step as it begins; there are `total` of them."""
-    from rich.console import Console  # noqa: PLC0415  as above
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    """Yield a function to call with the name of each step as it begins; there are `total` steps."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
         TextColumn(work),
@@ -54,9 +54,9 @@ def steps(work: str, total: int) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def stages() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield what is told the name of a stage, and how much of how much is done in it; each has a bar of its own."""
-    from rich.console import Console  # noqa: PLC0415  `guerdon --help` must not wait for it
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    """Yield a function to call with a stage's name, how much of it is done and how much there is; each has a bar."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:

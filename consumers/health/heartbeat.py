@@ -1,4 +1,4 @@
-"""Tell PostgreSQL every few seconds that this worker lives, and look whether the services that it needs answer."""
+"""Record in PostgreSQL every few seconds that this worker lives, and find out whether its services answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import suppress
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import psycopg2
 import structlog
@@ -34,20 +34,30 @@ ANSWER_S = 3.0
 STATEMENT_MAX = "5s"
 LEAVE_S = 1.0
 SILENT_S = 20.0
-"""After so long without an answer a service counts as away, though nobody has said so."""
+"""A service that has not answered for this long counts as away, even where no error says so."""
 
 FIGURES_EVERY_S = 10.0
 SUMS_EVERY_S = 300.0
-"""How often the balances of all members are added up, which reads a row a member."""
+"""How often the balances of all members are added up, which reads one row for each member."""
 
 FIGURES = "figures of PostgreSQL"
-"""What is asked for beside the services, as a figure that cannot be had says nothing about a service."""
+"""The figures' name among the services: they are asked for by themselves, as a missing figure says nothing about a
+service."""
 
 
 class Pausing(Protocol):
-    """Say why a part of the worker does not go on, in a sentence; None: it does, or was not asked to."""
+    """Be a part of the worker that may pause."""
 
     why: str | None
+    """Why it pauses, in a sentence; None while it does not."""
+
+
+class Parts(NamedTuple):
+    """Name the parts of the worker that may pause; no publisher where reward events are not published."""
+
+    writer: Pausing
+    projector: Pausing
+    publisher: Pausing | None
 
 
 class Heartbeat:
@@ -55,11 +65,11 @@ class Heartbeat:
 
     Args:
         settings: addresses.
-        watch: what is told; where it has metrics, they get the figures that PostgreSQL knows.
-        parts: the worker's writer, projector and publisher; no publisher where reward events are not published.
+        watch: knows what to record; where it has metrics, they get the figures that PostgreSQL knows.
+        parts: say why they pause.
     """
 
-    def __init__(self, settings: Settings, watch: Watch, parts: tuple[Pausing, Pausing, Pausing | None]) -> None:
+    def __init__(self, settings: Settings, watch: Watch, parts: Parts) -> None:
         self._settings = settings
         self._watch = watch
         self._parts = parts
@@ -80,18 +90,18 @@ class Heartbeat:
         self._thread.start()
 
     def leave(self) -> None:
-        """Begin to take the worker's row away, while its last batch is under way."""
+        """Begin to remove the worker's row, while its last batch is under way."""
         self._watch.is_draining = True
         self._stop.set()
 
     def stop(self) -> None:
-        """End; where a service does not answer, the row is left to others."""
+        """End; where a service does not answer, other workers remove the row."""
         self.leave()
         self._thread.join(LEAVE_S)
         self._admin = None
 
     def why_not(self, service: str) -> str | None:
-        """Return in a sentence why `service`, `Kafka` or `PostgreSQL`, cannot be worked with; None where it can."""
+        """Return in a sentence why `service`, `Kafka` or `PostgreSQL`, cannot be used; None where it can."""
         if (why := self._why.get(service)) is not None:
             return why if service in why else f"{service}: {why}"
         answered_at = self._answered_at.get(service)
@@ -115,7 +125,7 @@ class Heartbeat:
                 self._connection.close()
 
     def _ask(self, service: str, ask: Callable[[], None]) -> None:
-        """Ask a service, and say so once where it begins not to answer."""
+        """Ask a service; where it has ceased to answer, note why and log it once."""
         try:
             ask()
         except (psycopg2.Error, InputError, ServiceUnreachable) as error:
@@ -126,9 +136,12 @@ class Heartbeat:
             self._why.pop(service, None)
             self._answered_at[service] = time.monotonic()
             return
+
         if service not in self._why:
             log.warning("heartbeat pauses", service=service, why=why)
         self._why[service] = why
+
+        # connect again, and show no figure that may be old
         if service == "PostgreSQL" and self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -147,28 +160,30 @@ class Heartbeat:
 
     def _pulse(self) -> Pulse:
         watch, now = self._watch, time.monotonic()
-        writer_why, projector_why, publisher_why = (None if part is None else part.why for part in self._parts)
+        publisher = self._parts.publisher
         return Pulse(
-            watch.name,
-            self._settings.group_id,
-            self._version,
-            now - watch.started_at,
-            now - watch.turned_at,
-            None if watch.last_batch_at is None else now - watch.last_batch_at,
-            watch.shown_partitions(),
-            writer_why,
-            projector_why,
-            publisher_why,
+            worker=watch.name,
+            group_id=self._settings.group_id,
+            version=self._version,
+            started_s=now - watch.started_at,
+            turned_s=now - watch.turned_at,
+            last_batch_s=None if watch.last_batch_at is None else now - watch.last_batch_at,
+            partitions=watch.shown_partitions(),
+            writer_why=self._parts.writer.why,
+            projector_why=self._parts.projector.why,
+            publisher_why=None if publisher is None else publisher.why,
         )
 
     def _read_figures(self) -> None:
-        """Read what PostgreSQL knows for the metrics; the sums are left out where they take too long."""
+        """Read the figures that PostgreSQL knows for the metrics; leave the sums out where they take too long."""
         metrics, connection, now = self._watch.metrics, self._connection, time.monotonic()
         if metrics is None or connection is None or now - self._figures_at < FIGURES_EVERY_S:
             return
+
         self._figures_at = now
         with connection, connection.cursor() as cursor:
             metrics.figures = figures.read(cursor, publishes=self._settings.publish_rewards)
+
         if now - self._sums_at >= SUMS_EVERY_S:
             self._sums_at = now
             try:

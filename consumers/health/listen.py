@@ -1,4 +1,4 @@
-"""Answer `/livez`, `/readyz` and `/metrics` over HTTP, in threads that nothing in the worker waits for."""
+"""Answer `/livez`, `/readyz` and `/metrics` over HTTP, in threads that no other part of the worker waits for."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ log = structlog.get_logger()
 HOST = "127.0.0.1"
 PORT_MAX = 65_535
 REQUEST_S = 10.0
-"""How long a request may take, from its first byte to the last of the answer."""
+"""How long a request may take, from its first byte to the last byte of the answer."""
 
 REQUESTS_MAX = 16
-"""Requests that are answered at once; more are turned away."""
+"""Requests that are answered at the same time; further ones are turned away."""
 
 TEXT = "text/plain; charset=utf-8"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Address(NamedTuple):
-    """Name where to listen."""
+    """Name the host and the port to listen on."""
 
     host: str
     port: int
 
 
 class Answer(NamedTuple):
-    """Hold what a path answers."""
+    """Hold the answer to a request."""
 
     body: bytes
     is_well: bool = True
@@ -69,18 +69,22 @@ def address_of(text: str) -> Address:
 
 
 def pages_of(watch: Watch, heartbeat: Heartbeat) -> Pages:
-    """Return what a worker answers; none of it asks a service, so that none of it can hang."""
+    """Return the pages of a worker, by path; none of them asks a service, so that none can hang."""
 
     def livez() -> Answer:
         why = watch.stands_still()
-        return Answer(f"{why or 'the loop goes round'}\n".encode(), why is None)
+        return Answer(f"{why or 'the loop goes round'}\n".encode(), is_well=why is None)
 
     def readyz() -> Answer:
-        found = [heartbeat.why_not("PostgreSQL"), heartbeat.why_not("Kafka"), watch.stands_still()]
-        found.append(None if watch.has_joined else "the group has not given this worker its partitions yet")
-        found.append("the worker is leaving" if watch.is_draining else None)
-        why = [sentence for sentence in found if sentence is not None]
-        return Answer("".join(f"{line}\n" for line in why or ["ready"]).encode(), not why)
+        reasons = [
+            heartbeat.why_not("PostgreSQL"),
+            heartbeat.why_not("Kafka"),
+            watch.stands_still(),
+            None if watch.has_joined else "the group has not given this worker its partitions yet",
+            "the worker is leaving" if watch.is_draining else None,
+        ]
+        why = [reason for reason in reasons if reason is not None]
+        return Answer("".join(f"{line}\n" for line in why or ["ready"]).encode(), is_well=not why)
 
     def metrics() -> Answer:
         return Answer(b"" if watch.metrics is None else watch.metrics.text(), kind=PROMETHEUS)
@@ -89,12 +93,12 @@ def pages_of(watch: Watch, heartbeat: Heartbeat) -> Pages:
 
 
 class Listener:
-    """Listen from its making on, so that a port that is taken shows before any work is begun.
+    """Listen from the moment that it is made, so that a port in use shows before any work is begun.
 
-    Until `serve` gives it the pages, whoever asks waits for an answer.
+    Until `serve` gives it the pages, a request waits for its answer.
 
     Raises:
-        InputError: nothing can listen there; the sentence says why.
+        InputError: it cannot listen there; the sentence says why.
     """
 
     def __init__(self, address: Address) -> None:
@@ -120,14 +124,14 @@ class Listener:
         log.info("listening", port=self.port, paths=sorted(pages))
 
     def close(self) -> None:
-        """Listen no longer; a request under way is not waited for."""
+        """Stop listening, without waiting for requests under way."""
         if self._thread.is_alive():
             self._server.shutdown()
         self._server.server_close()
 
 
 class _Server(ThreadingHTTPServer):
-    """Answer a bounded number of requests at once, and never say more of a broken one than a line."""
+    """Answer a bounded number of requests at the same time, and log a broken one in a single line."""
 
     daemon_threads = True
     block_on_close = False
@@ -139,19 +143,19 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
-        """Bind without asking a name server what this host is called."""
+        """Bind without asking a name server for this host's name."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = "", int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, where there is room for one more."""
+        """Answer in a thread, if there is room for one more."""
         if self._room.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, and cut off who is too slow."""
+        """Answer, and cut off a client that is too slow."""
         deadline = threading.Timer(REQUEST_S, _cut_off, (request,))
         deadline.daemon = True
         deadline.start()
@@ -162,21 +166,21 @@ class _Server(ThreadingHTTPServer):
             self._room.release()
 
     def handle_error(self, _request: Any, client_address: Any) -> None:
-        """Say in a line what became of a request that could not be answered."""
+        """Log in a line why a request could not be answered."""
         import sys  # noqa: PLC0415  only after an error
 
         error = sys.exc_info()[1]
-        if not isinstance(error, OSError):  # whoever asked has left
+        if not isinstance(error, OSError):  # that only means that the client has left
             log.warning("request failed", client=str(client_address[0]), why=f"{type(error).__name__}: {error}")
 
 
 def _cut_off(request: socket.socket) -> None:
-    with suppress(OSError):  # it has ended in this moment
+    with suppress(OSError):  # the connection has ended in this moment
         request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answer one request and close the connection; what a request carries beside its path is not read."""
+    """Answer one request and close the connection; only the request's path is read."""
 
     server: _Server
     server_version = "guerdon"
@@ -184,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = REQUEST_S
 
     def parse_request(self) -> bool:
-        """Refuse every method but GET and HEAD, known to HTTP or not."""
+        """Refuse every method except GET and HEAD, known to HTTP or not."""
         if not super().parse_request():
             return False
         if self.command in ("GET", "HEAD"):
@@ -193,11 +197,11 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def do_GET(self) -> None:
-        """Answer what the path asks for."""
+        """Answer with the page that the path names."""
         page = self.server.pages.get(self.path.partition("?")[0])
         if page is None:
-            known = " ".join(sorted(self.server.pages))
-            self._send(HTTPStatus.NOT_FOUND, Answer(f"there is {known}\n".encode()))
+            paths = " ".join(sorted(self.server.pages))
+            self._send(HTTPStatus.NOT_FOUND, Answer(f"there is {paths}\n".encode()))
             return
         answer = page()
         self._send(HTTPStatus.OK if answer.is_well else HTTPStatus.SERVICE_UNAVAILABLE, answer)

@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict
 
 HELD_BACK_S = 10.0
-"""A line that says the same as one before is not printed again sooner."""
+"""A line that says the same as an earlier one is not printed again within this time."""
 
 KNOWN_MAX = 500
+"""How many lines are remembered at most."""
 
 
 class HoldBack:
-    """Drop a line whose event and `why` were printed less than HELD_BACK_S ago, and count how often that was.
+    """Drop a line whose event and `why` were printed less than HELD_BACK_S ago, and count how often that happens.
 
-    The next line that says the same carries the number as `held_back`. Lines without a `why` always pass: a batch like
-    the last one is another batch.
+    The next such line that is printed carries the number as `held_back`. Lines without a `why` always pass: a batch
+    like the last one is another batch.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,33 +42,34 @@ class HoldBack:
         """Return `line`.
 
         Raises:
-            structlog.DropEvent: it was said a moment ago.
+            structlog.DropEvent: it was printed a moment ago.
         """
         if "why" not in line:
             return line
-        said, now_s = (line["event"], line["why"]), self._clock()
+
+        key, now_s = (line["event"], line["why"]), self._clock()
         with self._lock:
-            printed_s, held_back = self._printed.pop(said, (None, 0))
+            printed_s, held_back = self._printed.pop(key, (None, 0))
             if printed_s is not None and now_s - printed_s < HELD_BACK_S:
-                self._printed[said] = (printed_s, held_back + 1)
+                self._printed[key] = (printed_s, held_back + 1)
                 raise structlog.DropEvent
-            self._printed[said] = (now_s, 0)
+            self._printed[key] = (now_s, 0)
             if len(self._printed) > KNOWN_MAX:
-                del self._printed[next(iter(self._printed))]  # the one that was said longest ago
+                del self._printed[next(iter(self._printed))]  # the one that was printed longest ago
         return {**line, "held_back": held_back} if held_back else line
 
 
 def log_to_stderr(secrets: Sequence[str] = (), **always: str) -> None:
-    """Configure structlog; one line a batch, never one an event.
+    """Configure structlog for one line a batch, never one an event.
 
-    `always` stands in every line, and none of `secrets` in any.
+    Every line carries `always`; none shows any of `secrets`.
     """
 
     def add_always(_logger: object, _method: str, line: EventDict) -> EventDict:
         return {**line, **always}
 
     def cleaned(_logger: object, _method: str, line: EventDict) -> EventDict:
-        """Hide passwords that a library's words may quote, and show what could command a terminal, on one line."""
+        """Hide passwords that a library's message may quote, make control characters visible, and keep to one line."""
         return {
             name: visible(hidden(_on_one_line(value), secrets)) if isinstance(value, str) else value
             for name, value in line.items()
@@ -90,5 +92,5 @@ def log_to_stderr(secrets: Sequence[str] = (), **always: str) -> None:
 
 
 def _on_one_line(text: str) -> str:
-    """Return a text whose line breaks, which libraries' messages have, are blanks."""
+    """Return `text` with a blank for each line break: messages of libraries have some."""
     return " ".join(filter(None, (each.strip() for each in text.splitlines())))

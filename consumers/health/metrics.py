@@ -1,6 +1,6 @@
-"""Count what a worker does and tell it to Prometheus, with what PostgreSQL knows.
+"""Count what a worker does for Prometheus, and add the figures that PostgreSQL knows.
 
-Labels name topics, types, reasons and campaigns, of which there are few; never a member, an order or an event.
+Labels name topics, types, reasons and campaigns, which are few; never a member, an order or an event.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from engine.live.work import Outcome
     from operations.figures import Figures
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, of which nobody asks
+disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each counter, which nobody needs
 
 OUTCOMES = ("accepted", "duplicate", "quarantined", "passed")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -34,18 +34,19 @@ EVENTS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 
 
 class Lags(Protocol):
-    """Know how far a worker is behind: by offsets for each partition, by topic and number, and in seconds."""
+    """Know how far a worker is behind."""
 
     lags: Mapping[Partition, int]
+    """Offsets that are left of each partition."""
 
     def lag_seconds(self) -> float:
         """Return the age of the oldest record that was received and is not committed."""
 
 
 class Metrics(Collector):
-    """Hold a worker's counters in a registry of its own; `figures` and `liability` are what its heartbeat last read.
+    """Hold a worker's counters in a registry of its own; its heartbeat sets `figures` and `liability`.
 
-    What is not known is left out: an absent series says more than a stale one.
+    A figure that is not known is left out: an absent series says more than a stale one.
     """
 
     def __init__(self) -> None:
@@ -88,7 +89,7 @@ class Metrics(Collector):
         self._registry.register(self)
 
     def watch(self, watch: Lags) -> None:
-        """Tell what `watch` knows, too."""
+        """Report the lags that `watch` knows, too."""
         self._watch = watch
 
     def count(self, batch: Batch, outcome: Outcome, seconds: float) -> None:
@@ -105,7 +106,7 @@ class Metrics(Collector):
         self.count_rewards(outcome)
 
     def count_rewards(self, outcome: Outcome) -> None:
-        """Count what a committed transaction gave and refused."""
+        """Count the reward events of a committed transaction, and the refusals among them."""
         for kind, count in outcome.detail.rewards.items():
             self._rewards.labels(kind).inc(count)
         for reason, count in outcome.detail.refusals.items():
@@ -116,7 +117,7 @@ class Metrics(Collector):
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what is known now."""
+        """Yield the gauges that are known now."""
         yield _gauge("guerdon_build_info", {self._build: 1})
         yield _gauge("guerdon_up", {(name.lower(),): self.why_not(name) is None for name in ("Kafka", "PostgreSQL")})
         if self._watch is not None:
@@ -148,11 +149,11 @@ GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "guerdon_liability_points": (("unit",), "What members hold: pending, active and reserved."),
     "guerdon_verify_last_success_timestamp_seconds": ((), "When `guerdon verify` last found the live logs whole."),
 }  # fmt: skip
-"""What is told as it stands, by name: labels and meaning. What is counted stands in `Metrics`."""
+"""The gauges by name: labels and meaning. The counters stand in `Metrics`."""
 
 
 def _shared(figures: Figures) -> Iterator[Metric]:
-    """Yield what PostgreSQL knows: every worker tells the same."""
+    """Yield the figures that PostgreSQL knows: they are the same for every worker."""
     reasons = dict.fromkeys(map(str, Reason), 0) | dict(figures.quarantined)
     yield _gauge("guerdon_quarantine_open", _by_one(reasons))
     yield _gauge("guerdon_partitions_stopped", {(): figures.stopped})

@@ -1,4 +1,4 @@
-"""Tell Kafka how far this worker came, from time to time: for lag dashboards, nothing reads it back."""
+"""Tell Kafka from time to time how far this worker is: for lag dashboards, nothing reads it back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPORT_S = 5.0
 
 
 class Reports:
-    """Gather positions that were committed, and report them every REPORT_S, whether or not more come."""
+    """Gather committed positions, and report them every REPORT_S, whether or not more come."""
 
     def __init__(self, lanes: Lanes, source: Source) -> None:
         self._lanes = lanes
@@ -24,17 +24,17 @@ class Reports:
         self._report_at = 0.0
 
     def add(self, positions: Mapping[Partition, int]) -> None:
-        """Take in how far partitions are committed."""
+        """Note how far partitions are committed."""
         self._positions.update(positions)
 
     def send(self, now: float) -> None:
-        """Report what has come since the last time, when it is time to."""
+        """Report the positions that have come since the last time, when it is time to."""
         if self._positions and now >= self._report_at:
             self._report_at = now + REPORT_S
             self._source.report(self.take())
 
     def take(self) -> dict[Partition, int]:
-        """Return what was not reported yet of the partitions that are still this worker's, and forget it."""
-        found = {partition: offset for partition, offset in self._positions.items() if partition in self._lanes}
+        """Remove and return the unreported positions of the partitions that are still this worker's."""
+        unreported = {partition: offset for partition, offset in self._positions.items() if partition in self._lanes}
         self._positions.clear()
-        return found
+        return unreported

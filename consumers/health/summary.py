@@ -1,4 +1,4 @@
-"""Count what a worker's run came to."""
+"""Count what a worker's run has done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Summary:
-    """Count what a run came to, in events; `ticks` are those of Guerdon's own, `retried` transactions."""
+    """Count the events of a run: `ticks` are Guerdon's own; `batches` and `retried` count transactions."""
 
     accepted: int = 0
     duplicate: int = 0
@@ -22,7 +22,7 @@ class Summary:
     retried: int = 0
 
     def add(self, outcome: Outcome) -> None:
-        """Take in a committed batch."""
+        """Add a committed batch."""
         self.accepted += outcome.accepted
         self.duplicate += outcome.duplicate
         self.quarantined += outcome.quarantined

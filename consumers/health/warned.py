@@ -1,4 +1,4 @@
-"""Say what in the settings and the topics an operator should know before anything is read."""
+"""Warn an operator of settings and topics that are not as they look, before anything is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 def warn(settings: Settings, client: AdminClient, topics: list[str]) -> None:
-    """Warn of settings that stay as they are, and of topics that Kafka compacts, for which it asks `client`."""
+    """Warn of settings that are not taken, and of topics that Kafka compacts, as `client` finds out."""
     for sentence in overruled(settings.kafka, settings.group_protocol):
         log.warning("setting stays", why=sentence)
     try:

@@ -1,6 +1,6 @@
-"""Watch one worker: what it reads, how far it is behind and what its batches cost, for its log, its row, its metrics.
+"""Watch one worker for its log, its row and its metrics: what it reads, how far it is behind, what its batches cost.
 
-All of it is counted by batch or by poll, never by event.
+Everything is counted by batch or by poll, never by event.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LOOK_S = 1.0
-"""How often it is looked how far the partitions are behind, though the loop goes round every 2 ms."""
+"""How often the lag of the partitions is measured, while the loop goes round every 2 ms."""
 
 TURNS_WITHIN_S = 30.0
-"""A loop that has not gone round for so long stands still."""
+"""A loop that has not gone round for this long stands still."""
 
 SAMPLES_MAX = 4_096
 TOPICS = len(TOPIC_TYPES)
@@ -48,7 +48,7 @@ HOST_LETTERS_MAX = 40
 
 
 class Sample(NamedTuple):
-    """Stand for the records of a poll: the first or the last of them, and when it was produced."""
+    """Hold the first or the last record of a poll, to represent the others, with the time at which it was produced."""
 
     partition: Partition
     offset: int
@@ -56,7 +56,7 @@ class Sample(NamedTuple):
 
 
 class StepTimes:
-    """Measure how long each step of the live transaction takes, and pass its points on."""
+    """Measure how long each step of the live transaction takes, and pass its points on to `observe`."""
 
     def __init__(self, observe: Callable[[str], None] | None = None) -> None:
         self._observe = observe
@@ -91,19 +91,19 @@ class StepTimes:
 
 
 class Watch:
-    """Know how one worker is; its loop, its projector and whoever asks come from threads of their own.
+    """Know how one worker is; the worker's loop, its projector and HTTP requests call it from threads of their own.
 
     Args:
         settings: name the group and the topics' prefix.
-        name: the worker's; `worker_name` makes one.
-        metrics: gets what is counted, where somebody can ask for it.
+        name: the worker's name; `worker_name` makes one.
+        metrics: counts what this watch sees; None where nobody can ask for it.
     """
 
     def __init__(self, settings: Settings, name: str | None = None, metrics: Metrics | None = None) -> None:
         self.name = name or worker_name()
         self.metrics = metrics
         self.now_ms = DatabaseTime(lambda: None).now_ms
-        """By PostgreSQL's clock, once the worker has asked it."""
+        """PostgreSQL's clock; this machine's until the worker has asked for it."""
         self.started_at = self.turned_at = time.monotonic()
         self.last_batch_at: float | None = None
         self.lags: Mapping[Partition, int] = {}
@@ -113,14 +113,17 @@ class Watch:
         self._prefix = settings.topic_prefix
         self._look_at = 0.0
         self._stands_since: dict[Partition, tuple[int, float]] = {}
+        """Of partitions that are behind: the offset, and since when they stand there."""
         self._waiting: deque[Sample] = deque()
+        """Samples that are not committed."""
         self._unseen: deque[tuple[float, Sample]] = deque()
+        """Samples that no view shows yet, each with the time of its commit."""
         self._lock = threading.Lock()
         if metrics is not None:
             metrics.watch(self)
 
     def turn(self) -> None:
-        """Note that the loop goes round, or tries again what a service did not answer."""
+        """Note that the loop goes round, or asks again a service that did not answer."""
         self.turned_at = time.monotonic()
 
     def look(self, lanes: Lanes, known_end: Callable[[Partition], int | None], under_way: Batch | None) -> None:
@@ -133,21 +136,25 @@ class Watch:
     def _measure(
         self, lanes: Lanes, known_end: Callable[[Partition], int | None], under_way: Batch | None, now: float
     ) -> None:
+        # the offsets of the batch under way are not committed yet
         moves = {} if under_way is None else under_way.moves
-        taken = lanes.written
-        taken |= {partition: move.expected for partition, move in moves.items() if partition in taken}
-        lags = _behind(taken, known_end)
-        stood = {}
+        committed = lanes.written
+        committed |= {partition: move.expected for partition, move in moves.items() if partition in committed}
+        lags = _behind(committed, known_end)
+
+        # since when does each partition that is behind stand still
+        stands_since = {}
         for partition, lag in lags.items():
             at, since = self._stands_since.get(partition, (-1, now))
             if lag:
-                stood[partition] = (taken[partition], since if at == taken[partition] else now)
+                stands_since[partition] = (committed[partition], since if at == committed[partition] else now)
+
         with self._lock:
-            self.lags, self.partitions, self._stands_since = lags, sorted(taken), stood
-            self._waiting = deque(sample for sample in self._waiting if sample.partition in taken)
+            self.lags, self.partitions, self._stands_since = lags, sorted(committed), stands_since
+            self._waiting = deque(sample for sample in self._waiting if sample.partition in committed)
 
     def joined(self, partitions: Iterable[Partition]) -> None:
-        """Note that the group has given partitions, or said that there are none for this worker."""
+        """Note that the group has given this worker partitions, or has none for it."""
         self.has_joined = True
         log.info("assigned", **self._named(partitions))
 
@@ -157,8 +164,8 @@ class Watch:
         log.info("revoked", **self._named(partitions))
 
     def _named(self, partitions: Iterable[Partition]) -> dict[str, object]:
-        found = list(partitions)
-        return {"count": len(found), "partitions": compact(found, self._prefix)}
+        named = list(partitions)
+        return {"count": len(named), "partitions": compact(named, self._prefix)}
 
     def received(self, messages: Sequence[Message]) -> None:
         """Remember when the first and the last record of a poll were produced."""
@@ -182,21 +189,23 @@ class Watch:
         """Take note of a committed batch, and write its line to the log."""
         self.last_batch_at = time.monotonic()
         self.lags = {**self.lags, **_behind({each: move.next for each, move in batch.moves.items()}, known_end)}
+
         step, took_s = steps.slowest()
-        tell = log.warning if outcome.quarantined else log.info
+        write = log.warning if outcome.quarantined else log.info
         reasons = {"reasons": dict(outcome.detail.reasons)} if outcome.detail.reasons else {}
-        tell(
+        write(
             "batch", accepted=outcome.accepted, duplicate=outcome.duplicate, quarantined=outcome.quarantined, **reasons,
             rewards=outcome.rewards, partitions=compact(batch.moves, self._prefix), lag=sum(self.lags.values()),
             buffered=buffered, retried=outcome.retried, duration_ms=round(steps.seconds * 1000, 1), slowest=step,
             slowest_ms=round(took_s * 1000, 1),
         )  # fmt: skip
+
         if self.metrics is not None:
             self.metrics.count(batch, outcome, steps.seconds)
             self._await_view(batch)
 
     def ticked(self, outcome: Outcome) -> None:
-        """Take note of a transaction that moved shards without traffic."""
+        """Take note of a transaction that moved the clocks of shards without traffic."""
         log.info("ticks", shards=outcome.ticks, rewards=outcome.rewards)
         if self.metrics is not None:
             self.metrics.count_rewards(outcome)
@@ -214,19 +223,20 @@ class Watch:
             self._waiting = waiting
 
     def folded(self, begun_at: float, positions: int) -> None:
-        """Take note of a fold: what was committed before it began is in the views, unless it was cut short."""
+        """Take note of a fold: unless it was cut short, the views show all batches that were committed before it."""
         if self.metrics is None or positions >= POSITIONS_MAX or not self._unseen:
             return
+
         now_ms = self.now_ms()
-        seen = []
+        samples = []
         with self._lock:
             while self._unseen and self._unseen[0][0] <= begun_at:
-                seen.append(self._unseen.popleft()[1])
-        for sample in seen:
+                samples.append(self._unseen.popleft()[1])
+        for sample in samples:
             self.metrics.visible.observe(max(0.0, now_ms - sample.produced_ms) / 1000)
 
     def lag_seconds(self) -> float:
-        """Return for how long the oldest record of this worker's partitions has been waiting, as far as is known."""
+        """Return how long the oldest record of this worker's partitions has waited, as far as is known."""
         now, now_ms = time.monotonic(), self.now_ms()
         with self._lock:
             received = max((now_ms - sample.produced_ms for sample in self._waiting), default=0.0) / 1000
@@ -234,35 +244,35 @@ class Watch:
         return max(received, stood, 0.0)
 
     def shown_partitions(self) -> str:
-        """Return the partitions that this worker reads, in short."""
+        """Return the partitions that this worker reads, in short form."""
         return compact(self.partitions, self._prefix)
 
     def stands_still(self) -> str | None:
-        """Return in a sentence that the loop no longer goes round; None where it does."""
+        """Return a sentence where the loop no longer goes round, else None."""
         silence_s = time.monotonic() - self.turned_at
         if self.is_draining or silence_s < TURNS_WITHIN_S:
             return None
         return f"the worker's loop has not gone round for {silence_s:.0f} s"
 
 
-def _behind(taken: Mapping[Partition, int], known_end: Callable[[Partition], int | None]) -> dict[Partition, int]:
-    """Return by how many offsets each partition is behind the end that its last fetch told."""
-    found = {}
-    for partition, at in taken.items():
+def _behind(positions: Mapping[Partition, int], known_end: Callable[[Partition], int | None]) -> dict[Partition, int]:
+    """Return by how many offsets each partition is behind its end, as of its last fetch."""
+    lags = {}
+    for partition, at in positions.items():
         with suppress(KafkaException):  # it was taken away in this moment
             end = known_end(partition)
             if end is not None:
-                found[partition] = max(0, end - at)
-    return found
+                lags[partition] = max(0, end - at)
+    return lags
 
 
 def worker_name() -> str:
-    """Return a name that no other worker has: host, process and a few letters, as every container's process is 1."""
+    """Return a name of its own for a worker: host, process and a few letters, as every container's process is 1."""
     return f"{socket.gethostname()[:HOST_LETTERS_MAX]}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 def compact(partitions: Iterable[Partition], prefix: str = "") -> str:
-    """Return partitions in short: `purchases 0-3,5; signups 0-3`, or once where all these topics have the same ones."""
+    """Return partitions in short: `purchases 0-3,5; signups 0-3`, or `0-3 of each topic` where they are the same."""
     numbers: dict[str, str] = {}
     for topic, group in groupby(sorted(partitions), key=lambda partition: partition[0]):
         numbers[topic.removeprefix(prefix)] = _ranges([number for _, number in group])
@@ -273,10 +283,10 @@ def compact(partitions: Iterable[Partition], prefix: str = "") -> str:
 
 def _ranges(numbers: Sequence[int]) -> str:
     """Return ascending numbers as `0-3,5`."""
-    found: list[list[int]] = []
+    ranges: list[list[int]] = []
     for number in numbers:
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
         else:
-            found.append([number, number])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+            ranges.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

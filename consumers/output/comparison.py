@@ -1,4 +1,4 @@
-"""Compare what the topic of reward events holds last with the log, and find what followers must be sent again."""
+"""Compare the end of the topic of reward events with the log, and find what followers must be sent again."""
 
 from __future__ import annotations
 
@@ -7,36 +7,41 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    LogRow = tuple[int, str, int]
+    """What tells a row of the log from every other one: seq, reward_key in hex, and recorded_at in ms."""
+
+    Cursor = tuple[int, str]
+    """How far the topic has a shard, and the incarnation under which followers were told where it begins."""
+
 
 class Last(NamedTuple):
-    """Name the last message of a shard under its newest edition.
-
-    `row` tells the row of the log that it carries from every other one; None: it carries none, or by another schema.
-    """
+    """Name the last message of a shard under its newest edition."""
 
     incarnation: str
     generation: int
     pos: int
-    row: tuple[int, str, int] | None = None
+    row: LogRow | None = None
+    """The row of the log that it carries; None: it carries none, or carries it by another schema."""
 
 
 class Tail(NamedTuple):
-    """Hold what was found at the end of the topic; `is_whole`: all that was ever sent to it was read."""
+    """Hold the last message of each shard that was read at the end of the topic."""
 
     last: dict[int, Last]
     is_whole: bool
+    """Whether everything that was ever sent to the topic was read."""
 
 
 class Stand(NamedTuple):
-    """Say how far the database believes the topic to be: by shard the position, and what was told of its beginning."""
+    """Say how far the topic is by the database: its incarnation, the live generation, and a cursor for each shard."""
 
     incarnation: str
     generation: int
-    cursors: Mapping[int, tuple[int, str]]
+    cursors: Mapping[int, Cursor]
 
 
 class Finding(NamedTuple):
-    """Say why another incarnation must begin, and up to which position of each shard what was sent stands."""
+    """Say why another incarnation must begin, and up to which position of each shard the messages stay valid."""
 
     why: str
     begins: dict[int, int]
@@ -46,23 +51,26 @@ WENT_BACK = "the log went back: the topic holds what it does not say"
 LOST = "the topic has lost its end"
 
 
-def found_of(stand: Stand, tail: Tail, rows: Mapping[int, tuple[int, str, int]]) -> Finding | None:
+def finding_of(stand: Stand, tail: Tail, rows: Mapping[int, LogRow]) -> Finding | None:
     """Return what is wrong between the topic and the log, or None.
 
     Args:
         stand: what the database says; the cursors are those of the live generation.
         tail: what the topic holds.
-        rows: what the live log says at the position of each shard's last message, where it has that position.
+        rows: the live log's row at the position of each shard's last message, where the log has that position.
     """
-    held = {shard: last for shard, last in tail.last.items() if last.incarnation >= stand.incarnation}
-    if any(_is_beyond(last, stand) for last in held.values()):
+    # a generation that was never live voids everything
+    current = {shard: last for shard, last in tail.last.items() if last.incarnation >= stand.incarnation}
+    if any(_is_beyond(last, stand) for last in current.values()):
         return Finding(WENT_BACK, dict.fromkeys(stand.cursors, 0))
+
+    # compare shard by shard
     whys: list[str] = []
     begins = {}
     for shard, (pos, begun) in stand.cursors.items():
-        last = held.get(shard)
+        last = current.get(shard)
         if last is not None:
-            why, begins[shard] = _judged(stand, (pos, begun), last, rows.get(shard))
+            why, begins[shard] = _compared(stand, (pos, begun), last, rows.get(shard))
         else:
             was_told = shard not in tail.last or begun == stand.incarnation
             had_any = pos > 0 or shard in tail.last  # a beginning at 0 voids what earlier incarnations have sent
@@ -70,20 +78,22 @@ def found_of(stand: Stand, tail: Tail, rows: Mapping[int, tuple[int, str, int]])
             why, begins[shard] = (LOST, 0) if is_lost and tail.is_whole else (None, pos)
         if why is not None:
             whys.append(why)
-    if LOST in whys:  # a shard that was not found may have lost its end as well
+
+    # where one shard has lost its end, a shard without any message may have lost it, too
+    if LOST in whys:
         begins |= {shard: 0 for shard in stand.cursors if shard not in tail.last}
     return Finding(WENT_BACK if WENT_BACK in whys else LOST, begins) if whys else None
 
 
 def _is_beyond(last: Last, stand: Stand) -> bool:
-    """Whether followers hold a generation that this database does not know to have been live."""
+    """Whether followers hold a generation that was never live by this database."""
     if last.incarnation == stand.incarnation:
         return last.generation > stand.generation
     return last.generation != stand.generation
 
 
-def _has(stand: Stand, pos: int, last: Last | None, row: tuple[int, str, int] | None) -> bool:
-    """Whether the topic has all of one shard by an earlier incarnation: for the first one nothing is sent again."""
+def _has(stand: Stand, pos: int, last: Last | None, row: LogRow | None) -> bool:
+    """Whether the topic has all of one shard under an earlier incarnation: the first one sends nothing again."""
     return (
         last is not None
         and last.generation == stand.generation
@@ -93,12 +103,10 @@ def _has(stand: Stand, pos: int, last: Last | None, row: tuple[int, str, int] | 
     )
 
 
-def _judged(
-    stand: Stand, cursor: tuple[int, str], last: Last, row: tuple[int, str, int] | None
-) -> tuple[str | None, int]:
-    """Return what is wrong with one shard, and up to which position what was sent of it stands."""
+def _compared(stand: Stand, cursor: Cursor, last: Last, row: LogRow | None) -> tuple[str | None, int]:
+    """Return what is wrong with one shard, and up to which position its messages stay valid."""
     pos, begun = cursor
-    if last.generation < stand.generation:  # of the live generation nothing came yet, or all of it was lost
+    if last.generation < stand.generation:  # nothing of the live generation was sent yet, or all of it was lost
         return (LOST if pos or begun == stand.incarnation else None), 0
     if row is None and last.pos > 0:  # beyond the end of the log
         return WENT_BACK, min(pos, last.pos)

@@ -1,4 +1,4 @@
-"""Agree with the other workers on the incarnation of the topic of reward events, and begin another where one is due."""
+"""Agree with other workers on the incarnation of the topic of reward events, and begin a new one where it is due."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 from psycopg2.errors import LockNotAvailable
 
-from consumers.output.comparison import Finding, Stand, Tail, found_of
+from consumers.output.comparison import Finding, Stand, Tail, finding_of
 from consumers.output.topic_tail import NotAllowed
 from engine.store.database import end_frozen
 from engine.store.kafka import incarnations, publication
@@ -30,23 +30,28 @@ FIRST = "the first one"
 
 
 class Topic(NamedTuple):
-    """Name the topic, the id of its making (None: not told), and how many partitions it has."""
+    """Name the topic, the id that Kafka gave it when it was made, and how many partitions it has."""
 
     name: str
     id: str | None
+    """None: Kafka does not say it."""
+
     partitions: int
 
 
 class Cause(NamedTuple):
-    """Say why another incarnation is due, up to where what was sent stands (None: all of it), and what it exceeds."""
+    """Say why another incarnation is due."""
 
     why: str
     begins: Mapping[int, int] | None
+    """By shard, up to which position the messages stay valid; None: all of them."""
+
     newest: str
+    """The greatest incarnation in the topic: the new one must be greater."""
 
 
 class Agreement:
-    """Look whether followers have what the log says, each time that a worker begins to publish."""
+    """Compare what followers have with the log, each time that a worker begins to publish."""
 
     def __init__(self, database_url: str, tails: TailReader, reader: LogReader, stop: threading.Event) -> None:
         self._database_url = database_url
@@ -57,8 +62,9 @@ class Agreement:
     def make(self, connection: Connection, generation: int, topic: Topic) -> None:
         """Compare the log with the topic, and begin another incarnation where they differ.
 
-        Most often they do not, and nobody waits. Where they seem to, it is looked at once more while nobody publishes:
-        what another worker sends meanwhile looks like it. Whoever comes second finds what the first has begun.
+        Most often they do not, and nobody waits. Where they seem to, they are compared once more while nobody
+        publishes, as messages that another worker is sending look like a difference. A worker that comes second finds
+        the incarnation that the first has begun.
         """
         with connection, connection.cursor() as cursor:
             publication.begin(cursor, generation)
@@ -72,17 +78,21 @@ class Agreement:
 
     def _begin(self, connection: Connection, generation: int, topic: Topic) -> None:
         with connection, connection.cursor() as cursor:
+            # nobody publishes from here on
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", (LOCKED_WITHIN,))
             incarnations.lock(cursor)
             cause = self._cause(cursor, generation, topic)
             if cause is None:
                 return
+
+            # begin it
             before = incarnations.positions(cursor, generation)
             origin = Origin(*incarnations.database_origin(cursor), topic.name, topic.id)
             by = f"worker on {socket.gethostname()}"
             name = incarnations.begin(
                 cursor, origin, generation, cause.begins, why=cause.why, begun_by=by, newest=cause.newest
             )
+
         if cause.begins is None:
             log.info("incarnation begins", incarnation=name, why=cause.why)
         else:
@@ -90,15 +100,22 @@ class Agreement:
             log.warning("incarnation begins", incarnation=name, why=cause.why, sent_again=again)
 
     def _cause(self, cursor: Cursor, generation: int, topic: Topic) -> Cause | None:
+        """Return why another incarnation is due; None where followers have what the log says."""
         current = incarnations.current(cursor)
         tail = self._tail(cursor, topic)
         newest = max((last.incarnation for last in tail.last.values()), default=NONE)
         cursors = incarnations.positions(cursor, generation)
+
+        # another topic or another generation: everything is sent
         if current is not None and (why := _why_all(cursor, current, generation, topic, cursors)):
             return Cause(why, dict.fromkeys(cursors, 0), newest)
-        finding = self._found(cursor, Stand(current.name if current else NONE, generation, cursors), tail)
+
+        # the topic and the log differ: what differs is sent
+        finding = self._compare(cursor, Stand(current.name if current else NONE, generation, cursors), tail)
         if finding is not None:
             return Cause(*finding, newest)
+
+        # they agree: nothing is sent again
         if current is None:
             return Cause(FIRST, None, newest)
         why = _why_moved(current.origin, *incarnations.database_origin(cursor))
@@ -114,14 +131,14 @@ class Agreement:
             )  # fmt: skip
             return Tail({}, is_whole=False)
 
-    def _found(self, cursor: Cursor, stand: Stand, tail: Tail) -> Finding | None:
-        """Look up in the log, after the topic was read, what it says where the topic ends."""
+    def _compare(self, cursor: Cursor, stand: Stand, tail: Tail) -> Finding | None:
+        """Look up the log's rows at the end of the topic, after the topic was read, and compare both."""
         places = [Range(shard, last.pos - 1, last.pos) for shard, last in tail.last.items() if last.pos > 0]
         rows = {
             row.shard: (row.seq, row.reward_key.decode(), row.recorded_at_ms)
             for row in self._reader.read(cursor, stand.generation, places)
         }
-        return found_of(stand, tail, rows)
+        return finding_of(stand, tail, rows)
 
 
 def _why_all(
@@ -132,15 +149,15 @@ def _why_all(
         return f"the topic is another one: {current.origin.topic} before"
     if current.origin.is_another_topic(topic.id):
         return "the topic was deleted and made again"
-    seen = incarnations.newest_generation(cursor, current)
-    is_known = any(pos for pos, _ in cursors.values())
-    if generation < seen or (generation > seen and is_known):
-        return f"generation {generation} is live and followers have {seen}"
+    newest_generation = incarnations.newest_generation(cursor, current)
+    was_published = any(pos for pos, _ in cursors.values())
+    if generation < newest_generation or (generation > newest_generation and was_published):
+        return f"generation {generation} is live and followers have {newest_generation}"
     return None
 
 
 def _why_moved(origin: Origin, system_id: str | None, timeline: str | None) -> str | None:
-    """Return why the log may have gone back, by what PostgreSQL says of itself, or None."""
+    """Return why the log may have gone back, by PostgreSQL's own identifiers, or None."""
     if system_id is not None and origin.system_id is not None and system_id != origin.system_id:
         return "the database is a copy in another cluster of PostgreSQL (a restore, or an upgrade)"
     if timeline is not None and origin.timeline is not None and timeline != origin.timeline:

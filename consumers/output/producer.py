@@ -1,4 +1,4 @@
-"""Publish the live reward log to Kafka: at least once, each shard in its order, with what tells a repetition."""
+"""Publish the live reward log to Kafka: at least once, each shard in its order, with headers that mark repetitions."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ Headers = list[tuple[str, str | bytes | None]]
 
 SHARDS_MAX = 32
 POSITIONS_MAX = 500
-"""Shards, and positions of each, that one round takes at most: 16,000 messages, and work left for other workers."""
+"""Shards that one round takes at most, and positions of each: 16,000 messages, and work left for other workers."""
 
 ACKNOWLEDGED_WITHIN_S = 30.0
-"""How long to wait for the broker in one transaction; an older one would keep PostgreSQL from clearing up."""
+"""How long to wait for the broker in one transaction: an old transaction keeps PostgreSQL from clearing up."""
 
 LEAVE_S = 1.0
 METADATA_TIMEOUT_S = 10.0
 FLUSH_STEP_S = 0.2
 LOOK_AT_TOPIC_S = 10.0
-"""How often to ask whether the topic was made anew meanwhile: a producer goes on as if nothing had happened."""
+"""How often to ask whether the topic was deleted and made again: a producer goes on as if nothing had happened."""
 
 GZIP_LEVEL = 1
 """A third of what zlib's own choice costs, for a tenth more bytes."""
 
 _NOBODY = b""
-"""The key of messages that say where an incarnation begins: no member_id is empty."""
+"""The key of messages that say where an incarnation begins: a member_id is never empty."""
 
 _TUNING: dict[str, Any] = {
     "linger.ms": 5,
@@ -70,7 +70,7 @@ _FIXED: dict[str, Any] = {
 
 
 class Edition(NamedTuple):
-    """Hold what the headers of one round say of all its messages."""
+    """Hold the headers that all messages of one round have in common."""
 
     incarnation: bytes
     generation: bytes
@@ -81,9 +81,12 @@ class NotTaken(Exception):  # noqa: N818  a state, not a fault
 
 
 class Output:
-    """Hold one connection, one producer and what encodes; not to be shared between threads.
+    """Hold one connection, one producer and one encoder, for one thread.
 
-    `stop` ends a round that waits for the broker. `observe` is called with the name of each step's start and end.
+    Args:
+        settings: addresses, and how messages are compressed.
+        stop: ends a round that waits for the broker.
+        observe: called with the name of each step's start and end.
 
     Raises:
         InputError: there is no such topic, or the registry does not hold the schema.
@@ -96,6 +99,8 @@ class Output:
         self._topic = settings.topic_prefix + OUTPUT_TOPIC
         schema_id = _schema_id(settings.registry_url)
         self._encoder = RewardEncoder(schema_id)
+
+        # the producer
         self._failures: list[KafkaError] = []
         kafka = settings.kafka_config()
         tuning = {**_TUNING, "compression.type": settings.rewards_compression}
@@ -104,18 +109,21 @@ class Output:
         self._causes = KafkaCauses({**tuning, **kafka, **_FIXED})
         self._producer, self._partitions = _producer(self._causes, self._topic, self._failures)
         self._admin = AdminClient({**kafka})
+
+        # the comparison of the topic with the log
         self._reader = publication.LogReader()
         tails = TailReader(kafka, settings.group_id, self._topic, frame(schema_id))
         self._agreement = Agreement(settings.database_url, tails, self._reader, stop)
         self._generation: int | None = None
         self._topic_id: str | None = None
         self._look_at = 0.0
+
         self.connection = connect(settings.database_url, application=PUBLISHER)
         with self.connection, self.connection.cursor() as cursor:
             keep_to_keys(cursor)
 
     def close(self) -> None:
-        """Give up what the broker has not taken, and disconnect."""
+        """Give up messages that the broker has not taken, and disconnect."""
         with suppress(KafkaException, SystemError):  # after a fatal error it does nothing any more
             self._producer.purge()
             self._producer.flush(0)
@@ -128,29 +136,31 @@ class Output:
             return publication.lag(cursor)
 
     def held_by(self) -> str:
-        """Return who holds the cursors of what is left to publish, in words."""
+        """Return in words who holds the cursors of the reward events that are left."""
         with self.connection, self.connection.cursor() as cursor:
             return who_writes(cursor, "guerdon.publication_cursor")
 
     def advance(self) -> int:
-        """Publish a round: the shards furthest behind that nobody else publishes; return how many messages.
+        """Publish a round, of the shards furthest behind that nobody else publishes; return the number of messages.
 
-        The cursors are locked, the events sent, the broker's acknowledgements awaited, the cursors moved. Whatever
-        breaks in between leaves the cursors where they were, and the same events are sent again. Where two processes
-        send the same ones, as one was taken for dead, each does so in order and from the cursor on: of every position
-        the first message comes after the first one of the position before it, which is all that followers rely on.
+        The cursors are locked, the events sent, the broker's acknowledgements awaited, the cursors moved. A failure in
+        between leaves the cursors where they were, and the same events are sent again. Two processes may send the same
+        events, where one was taken for dead; each sends them in order and from the cursor on. So the first message of
+        every position comes after the first message of the position before it: followers rely on nothing else.
 
         Raises:
             NotTaken: the broker did not take them; this object must be closed.
         """
-        is_due = self._was_made_anew()
+        is_due = self._is_comparison_due()
         sent = 0
         with self.connection.cursor() as cursor:
+            # compare with the topic first, where this is new or something has changed
             generation = live_generation.live(cursor)
             if is_due or generation != self._generation:
                 self.connection.commit()
                 self._agreement.make(self.connection, generation, Topic(self._topic, self._topic_id, self._partitions))
                 self._generation = generation
+
             incarnation, ranges = publication.lock_ranges(cursor, generation, SHARDS_MAX, POSITIONS_MAX)
             if ranges:
                 self._observe("before publish")
@@ -165,8 +175,8 @@ class Output:
         self._observe("after publish commit")
         return sent
 
-    def _was_made_anew(self) -> bool:
-        """Whether this object is new, as after a lost connection, or the topic was made anew since it looked last."""
+    def _is_comparison_due(self) -> bool:
+        """Whether this object is new, as after a lost connection, or the topic was deleted and made again."""
         if time.monotonic() < self._look_at:
             return False
         before, self._topic_id = self._topic_id, topic_id(self._admin, self._topic, self._stop)
@@ -175,20 +185,25 @@ class Output:
 
     def _send_all(self, edition: Edition, ranges: list[Range], rows: list[RewardRow]) -> int:
         try:
-            begun = sum(self._begin(edition, each) for each in ranges if each.begun.encode() != edition.incarnation)
+            beginnings = sum(
+                self._begin(edition, each) for each in ranges if each.begun.encode() != edition.incarnation
+            )
             self._send(edition, rows)
             self._await_broker()
         except (KafkaException, SystemError) as error:  # the library's own where a fatal error meets a report
             raise NotTaken(self._why(error)) from error
-        return begun + len(rows)
+        return beginnings + len(rows)
 
     def _why(self, error: Exception | KafkaError) -> str:
-        with suppress(KafkaException, SystemError):  # as above: the lines are told all the same
+        with suppress(KafkaException, SystemError):  # as above: the cause is known without its lines, too
             self._causes.listen(self._producer)
         return self._causes.why(error, self._topic, "WRITE and DESCRIBE on the topic")
 
     def _begin(self, edition: Edition, where: Range) -> int:
-        """Say in every partition that may hold the shard up to where what was sent of it stands; return in how many."""
+        """Say up to which position the shard's messages stay valid, in each partition that may hold the shard.
+
+        Returns the number of these partitions.
+        """
         headers: Headers = [
             ("incarnation", edition.incarnation), ("generation", edition.generation),
             ("shard", _SHARDS[where.shard]), ("pos", b"%d" % where.after_pos),
@@ -222,9 +237,9 @@ class Output:
                     break
 
     def _await_broker(self) -> None:
-        """Wait until the broker has taken all that was sent; told to stop, no longer than a moment.
+        """Wait until the broker has taken everything that was sent, but only a moment once the worker must stop.
 
-        PostgreSQL hears of us meanwhile: it ends the sessions of processes that hold locks and are silent.
+        Meanwhile PostgreSQL gets a statement now and then: it ends sessions that hold locks and are silent.
         """
         deadline = time.monotonic() + ACKNOWLEDGED_WITHIN_S
         while self._producer.flush(FLUSH_STEP_S):
@@ -247,9 +262,9 @@ def _schema_id(registry_url: str | None) -> int:
 
 
 def _producer(causes: KafkaCauses, topic: str, failures: list[KafkaError]) -> tuple[Producer, int]:
-    """Return a producer, and how many partitions the topic has.
+    """Return a producer that adds its failures to `failures`, and how many partitions the topic has.
 
-    It adds what fails to `failures`: it must not hold the object that holds it.
+    The producer gets the list and not the `Output`: it must not refer to the object that refers to it.
     """
 
     def note(error: KafkaError | None, _message: Message) -> None:
@@ -258,11 +273,11 @@ def _producer(causes: KafkaCauses, topic: str, failures: list[KafkaError]) -> tu
 
     producer = Producer({**causes.config, "on_delivery": note})
     try:
-        known = producer.list_topics(timeout=METADATA_TIMEOUT_S).topics
+        present = producer.list_topics(timeout=METADATA_TIMEOUT_S).topics
     except KafkaException as error:
         causes.listen(producer)
         raise ServiceUnreachable(causes.why(error)) from error
-    if topic not in known:
+    if topic not in present:
         refuse_hidden(producer, causes, [topic], "WRITE and DESCRIBE on the topic")
         raise missing(topic)
-    return producer, len(known[topic].partitions)
+    return producer, len(present[topic].partitions)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 IDLE_S = 0.2
-"""How long to wait for a commit of another worker, of which nobody here is told."""
+"""How often to look for commits of other workers, which do not wake this one's publisher."""
 
 PAUSE_S = 0.05
 """Least time between two rounds that were not full: a round costs some ms however few events it has."""
@@ -33,21 +33,21 @@ PAUSE_S = 0.05
 FULL_ROUND = 4_000
 GIVE_WAY_S = 2.0
 SHARE_BEHIND = 0.1
-"""While there is a backlog to judge, no more than this part of the time: both need the one interpreter."""
+"""The part of the time that publishing takes while there is a backlog to judge: both need the one interpreter."""
 
 RETRY_S_FIRST = 0.5
 RETRY_S_MAX = 10.0
 HELD_UP_S = 10.0
-"""After so long in which another process holds what is left, look whether that process was stopped."""
+"""How long another process may hold the rest before this one looks whether that process was stopped."""
 
 MOMENTARY = (NotTaken, ServiceUnreachable, KafkaException, *INFRASTRUCTURE, *RETRYABLE)
-"""What passes by itself: the round is sent again."""
+"""Errors that pass by themselves: the round is sent again."""
 
 
 class Publisher:
-    """Follow the live log with the topic; whatever becomes of Kafka, nothing else in the worker waits for it.
+    """Follow the live log with the topic; nothing else in the worker waits for Kafka.
 
-    `why` says what it pauses for, None while it goes on.
+    `why` says in a sentence why it pauses; None while it goes on.
     """
 
     def __init__(self, settings: Settings, *, observe: Callable[[str], None] = lambda _point: None) -> None:
@@ -65,13 +65,13 @@ class Publisher:
         self._thread.start()
 
     def wake(self, *, behind: bool = False) -> None:
-        """Say that something was committed; `behind`: out of a backlog, which goes before the topic for a moment."""
+        """Say that something was committed; `behind`: from a backlog, to which the topic gives way for a moment."""
         if behind:
             self._give_way_until = time.monotonic() + GIVE_WAY_S
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the round under way; where that takes long, without it."""
+        """End after the round under way, or without it where it takes long."""
         self._stop.set()
         self._wake.set()
         self._thread.join(2 * LEAVE_S)
@@ -83,7 +83,8 @@ class Publisher:
     def _run(self) -> None:
         retry_s = RETRY_S_FIRST
         while not self._stop.is_set():
-            begun = time.monotonic()
+            # follow the log until something breaks
+            start_s = time.monotonic()
             try:
                 with closing(Output(self._settings, self._stop, self._observe)) as output:
                     self._output = output
@@ -96,7 +97,9 @@ class Publisher:
                 return
             if self._stop.is_set():
                 return
-            retry_s = RETRY_S_FIRST if time.monotonic() - begun > RETRY_S_MAX else min(2 * retry_s, RETRY_S_MAX)
+
+            # pause twice as long each time, and begin with a new producer
+            retry_s = RETRY_S_FIRST if time.monotonic() - start_s > RETRY_S_MAX else min(2 * retry_s, RETRY_S_MAX)
             self.why = why
             log.warning("publisher pauses", why=why, retry_s=retry_s)
             self._stop.wait(retry_s)
@@ -104,7 +107,7 @@ class Publisher:
     def _follow(self, output: Output) -> None:
         waits = _Waits(self._settings.database_url, output)
         while not self._stop.is_set():
-            begun = time.monotonic()
+            start_s = time.monotonic()
             published = output.advance()
             self.why = None
             if not published:
@@ -113,7 +116,7 @@ class Publisher:
                 self._wake.clear()
             else:
                 waits.over()
-            self._stop.wait(self._pause_s(published, time.monotonic() - begun))
+            self._stop.wait(self._pause_s(published, time.monotonic() - start_s))
 
     def _pause_s(self, published: int, took_s: float) -> float:
         if published and time.monotonic() < self._give_way_until:
@@ -122,7 +125,7 @@ class Publisher:
 
 
 class _Waits:
-    """Notice that another process has held for long what is left to publish, and have it ended if it was stopped."""
+    """Notice that another process holds the rest for long, and end its session if the process was stopped."""
 
     def __init__(self, database_url: str, output: Output) -> None:
         self._database_url = database_url
@@ -131,12 +134,12 @@ class _Waits:
         self._since = time.monotonic()
 
     def over(self) -> None:
-        """Begin to count anew."""
+        """Begin to count again."""
         self._since = time.monotonic()
         self._patience.over()
 
     def note(self) -> bool:
-        """Note that there was nothing to take, and return whether nothing is left at all."""
+        """Note that nothing could be taken, and return whether nothing is left at all."""
         if not self._output.lag():
             self.over()
             return True

@@ -1,11 +1,11 @@
-"""Read the end of the topic of reward events: what followers have last of each shard."""
+"""Read the end of the topic of reward events: the last message that followers have of each shard."""
 
 from __future__ import annotations
 
 import json
 import time
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from fastavro import parse_schema, schemaless_reader
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from consumers.output.comparison import LogRow
+
 MESSAGES_MAX = 500
-"""Messages that are read of each partition at most; of a shard that is not among them nothing is said."""
+"""Messages that are read of each partition at most; the tail says nothing of a shard that is not among them."""
 
 WITHIN_S = 8.0
 STEP_S = 0.2
 _FRAME_BYTES = 5
-_TAIL_BASE = -2_000  # librdkafka's offset of the message that stands so many before the end
+_TAIL_BASE = -2_000  # _TAIL_BASE - N is librdkafka's offset of the Nth message before the end
 _DENIED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 _END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001  confluent-kafka's public name for it begins so
 
@@ -45,14 +47,21 @@ class NotAllowed(Exception):  # noqa: N818  a state, not a fault
     """Say that the brokers do not let this user read the topic that it writes."""
 
 
+class Newest(NamedTuple):
+    """Hold the furthest message of a shard so far, with its value, which is decoded when all are read."""
+
+    last: Last
+    value: bytes | None
+
+
 class TailReader:
-    """Read the end of a topic, again where asked again.
+    """Read the end of a topic, each time that it is asked to.
 
     Args:
         kafka: settings of librdkafka.
-        group_id: of the workers; nothing is ever committed to it.
-        topic: whose end to read.
-        frame: the first bytes of messages that carry the present schema.
+        group_id: the workers' group; nothing is ever committed to it.
+        topic: the topic's full name.
+        frame: the first bytes of messages by the present schema.
     """
 
     def __init__(self, kafka: Mapping[str, Any], group_id: str, topic: str, frame: bytes) -> None:
@@ -63,7 +72,7 @@ class TailReader:
         self._schema = parse_schema(schema)
 
     def read(self, partitions: int, stop: threading.Event, meanwhile: Callable[[], None]) -> Tail:
-        """Return what the end of the topic with so many partitions holds; `meanwhile` is called as long as it waits.
+        """Return the end of the topic, which has `partitions` partitions; `meanwhile` is called while it waits.
 
         Raises:
             NotAllowed: the user of the settings may not read the topic.
@@ -80,15 +89,17 @@ class TailReader:
             consumer.close()
 
     def _read(self, consumer: Consumer, left: set[int], stop: threading.Event, meanwhile: Callable[[], None]) -> Tail:
+        """Poll until each partition in `left` has said that it is at its end."""
         deadline = time.monotonic() + WITHIN_S
-        first: dict[int, int] = {}
-        newest: dict[int, tuple[Last, bytes | None]] = {}
+        first_offsets: dict[int, int] = {}
+        newest: dict[int, Newest] = {}
         while left:
             if stop.is_set() or time.monotonic() > deadline:
                 raise ServiceUnreachable(f"Kafka did not deliver the end of {self._topic} within {WITHIN_S:.0f} s")
             meanwhile()
-            first_one = consumer.poll(STEP_S)
-            for message in [] if first_one is None else [first_one, *consumer.consume(MESSAGES_MAX, 0)]:
+
+            first = consumer.poll(STEP_S)
+            for message in [] if first is None else [first, *consumer.consume(MESSAGES_MAX, 0)]:
                 partition, error = message.partition() or 0, message.error()
                 if error is None:
                     self._note(message, newest)
@@ -97,14 +108,16 @@ class TailReader:
                 elif error.code() == _END_OF_PARTITION:
                     left.discard(partition)
                 else:
-                    continue  # of the whole cluster, and librdkafka tries again
-                first.setdefault(partition, message.offset() or 0)
-        last = {shard: each._replace(row=self._row(value)) for shard, (each, value) in newest.items()}
-        return Tail(last, is_whole=not any(first.values()))
+                    continue  # an error of the whole cluster: librdkafka tries again
+                first_offsets.setdefault(partition, message.offset() or 0)
+
+        # what begins at offset 0 everywhere is the whole topic
+        last = {shard: each.last._replace(row=self._row(each.value)) for shard, each in newest.items()}
+        return Tail(last, is_whole=not any(first_offsets.values()))
 
     @staticmethod
-    def _note(message: Message, newest: dict[int, tuple[Last, bytes | None]]) -> None:
-        """Keep a message that is the furthest of its shard's newest edition; what is not of Guerdon is passed over."""
+    def _note(message: Message, newest: dict[int, Newest]) -> None:
+        """Keep a message that is the furthest of its shard's newest edition; pass over messages of another sender."""
         headers: dict[str, Any] = dict(message.headers() or [])
         try:
             shard, generation, pos = (int(headers[name] or b"") for name in ("shard", "generation", "pos"))
@@ -112,11 +125,11 @@ class TailReader:
             return
         name = (headers.get("incarnation") or b"").decode("ascii", "replace")
         last = Last(name if is_name(name) else NONE, generation, pos)
-        if 0 <= shard < SHARDS and (shard not in newest or last[:3] >= newest[shard][0][:3]):
-            newest[shard] = last, message.value()
+        if 0 <= shard < SHARDS and (shard not in newest or last[:3] >= newest[shard].last[:3]):
+            newest[shard] = Newest(last, message.value())
 
-    def _row(self, value: bytes | None) -> tuple[int, str, int] | None:
-        """Return which row of the log a message carries."""
+    def _row(self, value: bytes | None) -> LogRow | None:
+        """Return the row of the log that a message with `value` carries; None for none, or by another schema."""
         if value is None or value[:_FRAME_BYTES] != self._frame:
             return None
         event: Any = schemaless_reader(BytesIO(value[_FRAME_BYTES:]), self._schema, None)

@@ -1,4 +1,4 @@
-"""Tell when all that was in the topics at the start is taken, and what it waits for where it does not come."""
+"""Find out when everything that was in the topics at the start is taken, and what keeps the rest from coming."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LOOK_S = 0.1
 ASK_S = 1.0
 PATIENCE_S = 90.0
 """How long to wait for an open transaction. A broker aborts one after the producer's `transaction.timeout.ms`, by
-default 60 s; what stays open for longer stays so until somebody ends it."""
+default 60 s; one that stays open for longer stays so until somebody ends it."""
 
 
 class CatchingUp:
-    """Compare how far the partitions are taken with their ends at the start, those of open transactions included."""
+    """Compare how far the partitions are taken with their ends at the start, behind open transactions too."""
 
     def __init__(self, kafka: Mapping[str, str], topics: list[str], ends: Ends, positions: Positions) -> None:
         self._topics = topics
@@ -36,10 +36,10 @@ class CatchingUp:
         self._positions = positions
         self._wanted: dict[Partition, int] = {}
         self._look_at = self._ask_at = 0.0
-        self._held_since: float | None = None
+        self._blocked_since: float | None = None
 
     def begin(self) -> None:
-        """Note the ends of all partitions that hold anything, whoever reads them.
+        """Note the ends of all partitions that hold anything, whichever worker reads them.
 
         Raises:
             KafkaException: Kafka does not answer.
@@ -49,27 +49,33 @@ class CatchingUp:
         self._wanted = {partition: end for partition, end in ends.items() if end > first[partition]}
 
     def is_done(self) -> bool:
-        """Whether all of it is taken.
+        """Whether everything is taken.
 
         Raises:
-            AnswerIsNo: what is left is stopped, or has waited behind an open transaction for PATIENCE_S.
+            AnswerIsNo: the rest is stopped, or has waited behind an open transaction for PATIENCE_S.
             psycopg2.Error, KafkaException: PostgreSQL or Kafka does not answer.
         """
         now = time.monotonic()
         if now < self._look_at:
             return False
         self._look_at = now + LOOK_S
+
         behind, stopped = self._positions.behind(self._wanted, self._topics)
         going = {partition: offset for partition, offset in behind.items() if partition[1] not in stopped}
         if behind and not going:
             raise AnswerIsNo(f"cannot catch up: {stopped[next(iter(behind))[1]]}")
+
         if going and now >= self._ask_at:
             self._ask_at = now + ASK_S
             self._look_for_open(going, now)
         return not behind
 
     def left(self) -> str:
-        """Say what is left, for a person; raises psycopg2.Error where PostgreSQL does not answer."""
+        """Return in words what is left.
+
+        Raises:
+            psycopg2.Error: PostgreSQL does not answer.
+        """
         behind, _ = self._positions.behind(self._wanted, self._topics)
         if not behind:
             return "what is due, projected and published was not seen through to its end"
@@ -78,12 +84,12 @@ class CatchingUp:
         return f"{count:,} offsets of {', '.join(topics)} are left"
 
     def _look_for_open(self, going: Mapping[Partition, int], now: float) -> None:
-        held = self._open.held(self._wanted, going)
-        if len(held) < len(going):
-            self._held_since = None  # something is still delivered
+        blocked = self._open.blocked(self._wanted, going)
+        if len(blocked) < len(going):
+            self._blocked_since = None  # something is still delivered
             return
-        if self._held_since is None:
-            self._held_since = now
-            log.warning("waits for a transaction", why=held[0].sentence(), partitions=len(held))
-        elif now - self._held_since >= PATIENCE_S:
-            raise AnswerIsNo(f"cannot catch up: {held[0].sentence()}; then run again")
+        if self._blocked_since is None:
+            self._blocked_since = now
+            log.warning("waits for a transaction", why=blocked[0].sentence(), partitions=len(blocked))
+        elif now - self._blocked_since >= PATIENCE_S:
+            raise AnswerIsNo(f"cannot catch up: {blocked[0].sentence()}; then run again")

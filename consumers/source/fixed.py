@@ -1,4 +1,4 @@
-"""List the settings of librdkafka that exactly-once rests on, and those that Guerdon has under another name."""
+"""List the settings of librdkafka that exactly-once rests on, and those that Guerdon takes under another name."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ CONSUMER = {
     "isolation.level": "read_committed",  # what was aborted never happened
     "allow.auto.create.topics": "false",  # a misspelt prefix must not make empty topics
 }
-"""Those of the worker's consumer. What an operator sets otherwise stays as it is here, and the worker says so."""
+"""The settings of the worker's consumer. Where an operator sets another value, this one stays and the worker says so.
+"""
 
 ASSIGNMENT = {"classic": "partition.assignment.strategy", "consumer": "group.remote.assignor"}
-"""What divides the partitions, by group protocol: always `range`, as one number of all topics belongs together."""
+"""The setting that divides the partitions, by group protocol: always `range`, as one number of all topics belongs
+together."""
 
 PRODUCER = {
     "partitioner": "murmur2_random",  # the shard's own hash: with 1, 2, 4 … 64 partitions a shard lies in one
     "enable.idempotence": "true",
     "acks": "all",
-    # a message that is given up while the next one arrives would be a hole that no repetition fills: who follows drops
-    # positions below the last one seen
+    # a message that is given up while the next one arrives would be a hole that no repetition fills: followers drop
+    # positions below the last one that they have seen
     "enable.gapless.guarantee": "true",
     "message.timeout.ms": "0",
 }
-"""Those of the producer of reward events."""
+"""The settings of the producer of reward events."""
 
 ELSEWHERE = {
     "group.id": "GUERDON_GROUP_ID",
@@ -51,11 +53,11 @@ def of_consumer(group_id: str, group_protocol: str) -> dict[str, str]:
     }
 
 
-def overruled(given: Mapping[str, str], group_protocol: str) -> list[str]:
-    """Return a sentence for each setting that an operator gave and that stays what it is."""
+def overruled(settings: Mapping[str, str], group_protocol: str) -> list[str]:
+    """Return a sentence for each setting of an operator's that is not taken."""
     fixed = {**CONSUMER, **PRODUCER, ASSIGNMENT[group_protocol]: "range"}
     sentences = []
-    for name, value in sorted(given.items()):
+    for name, value in sorted(settings.items()):
         if name in ELSEWHERE:
             sentences.append(f"Kafka's setting {name} is not taken from KAFKA__… or [kafka]: use {ELSEWHERE[name]}")
         elif name in fixed and not _is_same(name, value, fixed[name]):

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import repeat
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.intake.batch import Admitted, LastRecord, OffsetMove, digest_of
 from engine.live.batch import Batch
@@ -22,45 +22,75 @@ if TYPE_CHECKING:
     from engine.intake.batch import Partition, SetAside
 
 SILENCE_S = 1.0
-"""A lane that is behind but delivers nothing for this long is left out, and its number in all topics with it."""
+"""A lane that is behind and delivers nothing for this long is left out, and its number in all topics with it."""
 
 OPENING_S = 10.0
-"""The same for a lane that was not heard since it was opened: connecting, and the first fetch, take their time."""
+"""The same for a lane that has delivered nothing since it was opened: connecting and the first fetch take their time.
+"""
 
 _TIME_SHIFT = 20  # an order key: occurred_at in ms, then 4 bits of topic rank, then 16 bits of partition
 _RANK_SHIFT = 16
 
 
+class Notice(NamedTuple):
+    """Say what other workers know of a lane: so they learn how long to wait for it."""
+
+    written: int
+    """Up to which offset it is written."""
+
+    ahead_ms: int | None
+    """The event time before which nothing comes from there on; None where that is not known."""
+
+    is_silent: bool
+    """Whether it is behind, and what lies there does not come."""
+
+
 @dataclass(slots=True)
 class Lane:
-    """Hold what one partition has delivered and the transaction has not yet taken.
-
-    `written` is the offset the table says, `position` the offset after the last record here, `high_ms` the highest
-    occurred_at so far: a late event is merged where the lane stands, never before what its own lane delivered earlier.
-    `taken_ms` is the same of what was taken, `told` what other workers were told last: up to which offset, the event
-    time before which nothing comes behind it, and whether the lane is silent. `patience_s` is for how long it may be.
-    """
+    """Hold what one partition has delivered and the transaction has not yet taken."""
 
     partition: Partition
     rank: int
+    """The topic's place among the topics: it orders events of one instant."""
+
     written: int
+    """The offset that the table says."""
+
     high_ms: int
+    """The highest occurred_at so far: a late event is merged where the lane stands, never before what came before it.
+    """
+
     position: int
+    """The offset after the last record here."""
+
     heard_at: float
+    """When it delivered something last, in seconds of the monotonic clock."""
+
     at_end: bool = False
-    is_held: bool = False
+    is_waiting: bool = False
     patience_s: float = OPENING_S
+    """For how long it may be silent."""
+
     keys: list[int] = field(default_factory=list)
+    """The order key of each record."""
+
     records: list[Admitted | SetAside] = field(default_factory=list)
     epochs: list[int | None] = field(default_factory=list)
+    """The leader epoch of each record."""
+
     bytes: int = 0
     passed: LastRecord | None = None
+    """The last record that was passed over, where none has come after it."""
+
     taken_ms: int = field(init=False)
-    told: tuple[int, int | None, bool] = field(init=False)
+    """The highest occurred_at of what was taken."""
+
+    notice: Notice = field(init=False)
+    """The last notice to other workers."""
 
     def __post_init__(self) -> None:
         self.taken_ms = self.high_ms
-        self.told = (self.written, None, False)
+        self.notice = Notice(self.written, None, is_silent=False)
 
     def add(self, record: Admitted | SetAside, epoch: int | None) -> None:
         """Take in the next record of the partition, which its leader wrote under `epoch`."""
@@ -74,23 +104,35 @@ class Lane:
 
     def take(self, count: int, *, is_silent: bool = False) -> OffsetMove:
         """Remove the first `count` records, and return how the partition's offset moves with them."""
+        is_all = count == len(self.records)
         if count:
             self.taken_ms = self.keys[count - 1] >> _TIME_SHIFT
-        is_all = count == len(self.records)
+
+        # where the offset moves to, and which record it leaves behind it
         following = self.position if is_all else self.records[count - 1].offset + 1 if count else self.written
         last = self.passed if is_all and self.passed is not None else self._last_of(count)
         passed = following - self.written - count
+
         self.bytes -= sum([len(record.payload) for record in self.records[:count]])
         del self.keys[:count], self.records[:count], self.epochs[:count]
         if is_all:
             self.passed = None
-        expected, self.written = self.written, following
-        self.told = self.tells(is_silent=is_silent)
-        return OffsetMove(expected, following, self.taken_ms, passed, last, *self.told[1:])
 
-    def tells(self, *, is_silent: bool) -> tuple[int, int | None, bool]:
-        """Return what other workers are to know of the lane now."""
-        return self.written, self.keys[0] >> _TIME_SHIFT if self.keys else None, is_silent
+        expected, self.written = self.written, following
+        self.notice = self.news(is_silent=is_silent)
+        return OffsetMove(
+            expected,
+            following,
+            self.taken_ms,
+            passed=passed,
+            last=last,
+            ahead_ms=self.notice.ahead_ms,
+            is_silent=is_silent,
+        )
+
+    def news(self, *, is_silent: bool) -> Notice:
+        """Return what other workers should know of the lane now."""
+        return Notice(self.written, self.keys[0] >> _TIME_SHIFT if self.keys else None, is_silent)
 
     def _last_of(self, count: int) -> LastRecord | None:
         if not count:
@@ -99,7 +141,7 @@ class Lane:
         return LastRecord(record.offset, self.epochs[count - 1], digest_of(record.payload))
 
     def key(self) -> int:
-        """Return the order key of what comes now."""
+        """Return the order key of a record that comes now."""
         return self.high_ms << _TIME_SHIFT | self.rank << _RANK_SHIFT | self.partition[1]
 
 
@@ -149,10 +191,11 @@ class Lanes:
 
     def open(self, partition: Partition, written: int, high_ms: int, now: float) -> None:
         """Begin to read `partition` at the offset that the table says."""
-        self._lanes[partition] = Lane(partition, self._ranks[partition[0]], written, high_ms, written, now)
+        rank = self._ranks[partition[0]]
+        self._lanes[partition] = Lane(partition, rank, written, high_ms, position=written, heard_at=now)
 
     def close(self, partitions: Iterable[Partition]) -> None:
-        """Forget partitions: what was delivered and not taken is another worker's now."""
+        """Forget partitions: another worker takes what they delivered and was not taken here."""
         for partition in partitions:
             self._lanes.pop(partition, None)
 
@@ -167,11 +210,12 @@ class Lanes:
     ) -> None:
         """Take in the record at `offset`; None where it is passed over, by policy or by an operator.
 
-        `value` is what it holds, by which a record that is passed over is known again.
+        The `value` of a record that is passed over serves to recognise it later.
         """
         lane = self._lanes.get(partition)
         if lane is None or offset < lane.position:
-            return  # revoked between the poll and now; or read from the last record taken on, and passed before
+            return  # revoked between the poll and now; or taken before, where reading began at the last record taken
+
         lane.heard_at, lane.patience_s = now, SILENCE_S
         lane.at_end = False
         lane.position = offset + 1
@@ -184,7 +228,7 @@ class Lanes:
         """Let `partition` wait where it stands, and its number in all topics with it, however much lies behind it."""
         lane = self._lanes.get(partition)
         if lane is not None:
-            lane.is_held = True
+            lane.is_waiting = True
             lane.at_end = False
 
     def let_go(self, partition: Partition, now: float) -> int | None:
@@ -192,14 +236,14 @@ class Lanes:
         lane = self._lanes.get(partition)
         if lane is None:
             return None
-        lane.is_held = False
+        lane.is_waiting = False
         lane.heard_at = now
         return lane.position
 
     def reached_end(self, partition: Partition, end: int, now: float) -> None:
-        """Note that `partition` has delivered everything up to `end`, holes included."""
+        """Note that `partition` has delivered everything up to `end`, offsets without a record included."""
         lane = self._lanes.get(partition)
-        if lane is not None and not lane.is_held:
+        if lane is not None and not lane.is_waiting:
             lane.heard_at, lane.patience_s = now, SILENCE_S
             lane.at_end = True
             lane.position = max(lane.position, end)
@@ -211,17 +255,17 @@ class Lanes:
         tip would move in steps of that length.
         """
         for lane in self._lanes.values():
-            if not lane.at_end and not lane.is_held:
+            if not lane.at_end and not lane.is_waiting:
                 end = known_end(lane.partition)
                 lane.at_end = end is not None and lane.position >= end
 
     def listen(self, now: float) -> None:
-        """Let every silence begin anew, as nobody polled for a while."""
+        """Let every lane's silence begin now, as nobody polled for a while."""
         for lane in self._lanes.values():
             lane.heard_at = now
 
     def fullness(self, records_max: int, bytes_max: int) -> float:
-        """Return which part of the bounds is used; above 1 the lanes in `crowded` are to be paused."""
+        """Return the part of the bounds that is used; above 1 the lanes in `crowded` must be paused."""
         return max(len(self) / records_max, sum(lane.bytes for lane in self._lanes.values()) / bytes_max)
 
     @property
@@ -230,59 +274,64 @@ class Lanes:
         return [lane.partition for lane in self._lanes.values() if lane.records]
 
     def take(self, records_max: int, now: float, limit_ms: int | None = None) -> Batch | None:
-        """Return the next records in merged order, None where there is nothing to do or a lane must be waited for.
+        """Return the next records in merged order; None where there is nothing to do or a lane must be waited for.
 
-        Nothing later than `limit_ms` is taken (None: anything may be). Where that is all there is, and where a lane
+        Nothing later than `limit_ms` is taken (None: anything may be). Where all records are later, and where a lane
         falls silent or speaks again, the batch only tells other workers how the lanes stand.
         """
+        # a number that is silent in one topic is left out in all topics
         silent = self._silent(now)
         numbers = {number for _, number in silent}
         lanes = [lane for lane in self._lanes.values() if lane.partition[1] not in numbers]
+
+        # nothing may be taken that the next record of a lane behind its end could still precede
         waited_for = [lane for lane in lanes if not lane.at_end]
         self.is_ahead = False
         batch = Batch()
-        if not any(not lane.records for lane in waited_for):
+        if all(lane.records for lane in waited_for):
             limits = [lane.keys[-1] for lane in waited_for]
             limits += [] if limit_ms is None else [(limit_ms + 1 << _TIME_SHIFT) - 1]
-            self._fill(batch, lanes, min(limits, default=None), (records_max, now))
+            self._fill(batch, lanes, min(limits, default=None), records_max, now=now)
             self.is_ahead = not batch.moves and any(lane.records for lane in lanes)
+
+        # lanes that give no record have news for other workers
         for lane in self._lanes.values():
             is_silent = lane.partition in silent
-            is_news = is_silent != lane.told[2] or (bool(lane.records) and (bool(batch.moves) or self.is_ahead))
-            if is_news and lane.partition not in batch.moves and lane.tells(is_silent=is_silent) != lane.told:
+            may_be_news = bool(lane.records) and (bool(batch.moves) or self.is_ahead)
+            if lane.partition in batch.moves or not (may_be_news or is_silent != lane.notice.is_silent):
+                continue
+            if lane.news(is_silent=is_silent) != lane.notice:
                 batch.moves[lane.partition] = lane.take(0, is_silent=is_silent)
         return batch if batch.moves else None
 
-    def _fill(self, batch: Batch, lanes: list[Lane], frontier: int | None, bounds: tuple[int, float]) -> None:
-        """Move records from the lanes into a batch, up to the key that is the frontier and a number of them."""
-        records_max, now = bounds
+    def _fill(self, batch: Batch, lanes: list[Lane], frontier: int | None, records_max: int, *, now: float) -> None:
+        """Move records from the lanes into a batch: `records_max` at most, and none whose key is above the frontier."""
+        # the sort is stable: records of one lane stay in its order
+        merged: list[tuple[int, int, Admitted | SetAside]] = []
+        for index, lane in enumerate(lanes):
+            count = len(lane.keys) if frontier is None else bisect_right(lane.keys, frontier)
+            merged += zip(lane.keys[:count], repeat(index), lane.records, strict=False)
+        merged.sort(key=itemgetter(0))
+
         counts = [0] * len(lanes)
-        for _, index, record in self._merged(lanes, frontier)[:records_max]:
+        for _, index, record in merged[:records_max]:
             counts[index] += 1
             if isinstance(record, Admitted):
                 batch.admitted.append(record)
             else:
                 batch.set_aside.append(record)
+
+        # an empty lane moves, too, where it has passed over offsets without a record
         for lane, count in zip(lanes, counts, strict=True):
             if count or (not lane.records and lane.position > lane.written):
                 batch.moves[lane.partition] = lane.take(count)
                 if not lane.records:
                     lane.heard_at = now  # it was not asked for more while it was full: only now does its silence begin
 
-    @staticmethod
-    def _merged(lanes: list[Lane], frontier: int | None) -> list[tuple[int, int, Admitted | SetAside]]:
-        """Merge the lanes up to the key that no lane can still undercut; the sort is stable, so lanes stay in order."""
-        merged: list[tuple[int, int, Admitted | SetAside]] = []
-        for index, lane in enumerate(lanes):
-            count = len(lane.keys) if frontier is None else bisect_right(lane.keys, frontier)
-            merged += zip(lane.keys[:count], repeat(index), lane.records, strict=False)
-        merged.sort(key=itemgetter(0))
-        return merged
-
     def _silent(self, now: float) -> set[Partition]:
-        """Return the partitions that are behind and silent: their numbers are left out."""
+        """Return the partitions that are behind and silent."""
         return {
             lane.partition
             for lane in self._lanes.values()
-            if not lane.at_end and not lane.records and (lane.is_held or now - lane.heard_at >= lane.patience_s)
+            if not lane.at_end and not lane.records and (lane.is_waiting or now - lane.heard_at >= lane.patience_s)
         }

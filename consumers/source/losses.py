@@ -1,62 +1,54 @@
-"""Stop a partition of which the broker no longer holds what was read, or what comes next, and its number with it."""
+"""Stop a partition where the broker no longer holds what was read, or what comes next, and its number with it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 
-from consumers.source.positions import lost_sentence
+from consumers.source.positions import Watermarks, lost_sentence
 from consumers.source.tails import Tails
 from operations.kafka.cleanup_policies import compacted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from confluent_kafka import KafkaError, Message
 
     from consumers.source.lanes import Lanes
     from consumers.source.positions import Positions
+    from consumers.source.retry import Retry
     from consumers.source.source import Begin, Source
     from engine.intake.batch import Partition
     from operations.kafka.ends import Ends
 
-T = TypeVar("T")
-
 UNKNOWN_LAST = "the record taken last was not kept yet, or is deleted; from the next batch on it is compared"
-
-
-class Patience(Protocol):
-    """Ask until PostgreSQL and Kafka answer."""
-
-    def __call__(self, ask: Callable[[], T]) -> T | None:
-        """Return the answer; None when told to stop first."""
 
 
 class Losses:
     """Compare what the broker holds with what was taken, when a partition is assigned and when it cannot be read."""
 
-    def __init__(self, lanes: Lanes, source: Source, positions: Positions, ends: Ends, patiently: Patience) -> None:
+    def __init__(self, lanes: Lanes, source: Source, positions: Positions, ends: Ends, retry: Retry) -> None:
         self._lanes = lanes
         self._source = source
         self._positions = positions
         self._ends = ends
-        self._patiently = patiently
+        self._retry = retry
         self._tails = Tails(self._compacts)
 
-    def expect(self, begun: Mapping[Partition, Begin]) -> None:
+    def expect(self, begins: Mapping[Partition, Begin]) -> None:
         """Look at partitions that are read from now on."""
-        self.forget(begun)
-        self._tails.expect({partition: begin.last for partition, begin in begun.items() if begin.last is not None})
-        unknown = [partition for partition, begin in begun.items() if begin.last is None and begin.high_ms]
+        self.forget(begins)
+        self._tails.expect({partition: begin.last for partition, begin in begins.items() if begin.last is not None})
+        unknown = [partition for partition, begin in begins.items() if begin.last is None and begin.high_ms]
         self._tails.tell_unchecked(unknown, UNKNOWN_LAST)
 
     def forget(self, partitions: Iterable[Partition]) -> None:
-        """Forget partitions that are another worker's now, or are read anew."""
+        """Forget partitions that another worker reads now, or that are read from the table's offset again."""
         self._tails.forget(partitions)
 
     def is_whole(self, partition: Partition, message: Message | None, end: int | None = None) -> bool:
-        """Whether the broker still holds what was taken of `partition`; where not, it is stopped.
+        """Whether the broker still holds the records that were taken from `partition`; where not, it is stopped.
 
         `message` is what `partition` delivers, None where it has come to its `end`.
         """
@@ -68,12 +60,13 @@ class Losses:
         return lost_at is None
 
     def cannot_read(self, partition: Partition, error: KafkaError) -> None:
-        """Stop `partition`, which librdkafka cannot read on, or read it on where only what was taken is deleted."""
-        span = self._patiently(lambda: self._ends.spans([partition])[partition])
-        found = span and self._patiently(lambda: self._positions.why_lost(partition, (span.first, span.true)))
-        if not found:
-            return
-        position, why = found
+        """Stop `partition`, which librdkafka cannot read on, or read it on where only taken records are deleted."""
+        span = self._retry(lambda: self._ends.spans([partition])[partition])
+        loss = span and self._retry(lambda: self._positions.why_lost(partition, Watermarks(span.first, span.true)))
+        if not loss:
+            return  # told to stop before there was an answer
+        position, why = loss
+
         self.forget([partition])
         if why is None:  # the record taken last was deleted in this moment, and nothing behind it
             positions = self._lanes.positions | self._tails.offsets
@@ -81,10 +74,10 @@ class Losses:
         else:
             self._stop(partition, why, error.str())
 
-    def _stop(self, partition: Partition, why: str, told: str) -> None:
+    def _stop(self, partition: Partition, why: str, error: str) -> None:
         if partition not in self._lanes:
             return  # revoked between the poll and now
-        self._patiently(lambda: self._positions.stop(partition, why, told))
+        self._retry(lambda: self._positions.stop(partition, why, error))
         number = [each for each in self._lanes.partitions if each[1] == partition[1]]
         self._lanes.close(number)
         self.forget(number)

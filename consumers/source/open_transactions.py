@@ -1,4 +1,4 @@
-"""Notice what waits behind a transaction that a producer has opened and not ended, and say since when."""
+"""Notice offsets that wait behind a transaction which a producer has not ended, and say since when."""
 
 from __future__ import annotations
 
@@ -20,22 +20,27 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 STANDS_S = 10.0
-"""How long a partition must stand below its end before it is asked why: transactions in good order are shorter."""
+"""How long a partition must stand below its end before the broker is asked why: sound transactions are shorter."""
 
 SAY_AGAIN_S = 60.0
 ASKED_S = 2.0
 
 
-class Held(NamedTuple):
-    """Say that offsets of a partition wait behind an open transaction; `since_ms` is its first record's time."""
+class Blocked(NamedTuple):
+    """Say that offsets of a partition wait behind an open transaction."""
 
     partition: Partition
     offset: int
+    """The first one that waits."""
+
     offsets: int
+    """How many wait."""
+
     since_ms: int | None
+    """The time of the transaction's first record; None where it is not known."""
 
     def sentence(self) -> str:
-        """Say it to a person."""
+        """Return it as a sentence for a person."""
         topic, number = self.partition
         since = "" if self.since_ms is None else f" since {iso_from_instant(self.since_ms)}"
         return (
@@ -45,7 +50,7 @@ class Held(NamedTuple):
 
 
 class OpenTransactions:
-    """Watch how far partitions are taken, and log which of them an open transaction holds."""
+    """Watch how far partitions are taken, and log which of them an open transaction blocks."""
 
     def __init__(self, kafka: Mapping[str, str], ends: Ends) -> None:
         self._kafka = kafka
@@ -54,49 +59,55 @@ class OpenTransactions:
         self._times: dict[tuple[Partition, int], int] = {}
         self._said_at: dict[Partition, float] = {}
 
-    def note(self, ends: Mapping[Partition, int], taken: Mapping[Partition, int]) -> None:
-        """Note the true ends and how far each partition is taken; say what is held for longer than a while.
+    def note(self, ends: Mapping[Partition, int], positions: Mapping[Partition, int]) -> None:
+        """Note the true ends and how far each partition is taken; log those that are blocked for longer than STANDS_S.
 
         Raises:
             KafkaException: Kafka does not answer.
         """
+        # since when does each partition stand below its end
         now = time.monotonic()
         standing: dict[Partition, tuple[int, float]] = {}
         for partition, end in ends.items():
-            offset = taken.get(partition, 0)
+            offset = positions.get(partition, 0)
             if offset < end:
                 before, since = self._standing.get(partition, (offset, now))
                 standing[partition] = (offset, since) if before == offset else (offset, now)
         self._standing = standing
-        asked = {
+
+        # ask the broker about those that have stood for a while
+        due = {
             partition: offset
             for partition, (offset, since) in standing.items()
             if now - since >= STANDS_S and now >= self._said_at.get(partition, 0.0)
         }
-        for partition in asked:
+        for partition in due:
             self._said_at[partition] = now + SAY_AGAIN_S
-        for held in self.held(ends, asked):
+        for each in self.blocked(ends, due):
             log.warning(
-                "open transaction", topic=held.partition[0], partition=held.partition[1], offset=held.offset,
-                offsets=held.offsets, since=None if held.since_ms is None else iso_from_instant(held.since_ms),
+                "open transaction", topic=each.partition[0], partition=each.partition[1], offset=each.offset,
+                offsets=each.offsets, since=None if each.since_ms is None else iso_from_instant(each.since_ms),
                 why="what lies behind it is not delivered until it ends, and ticks wait for it",
             )  # fmt: skip
 
-    def held(self, ends: Mapping[Partition, int], taken: Mapping[Partition, int]) -> list[Held]:
-        """Return which partitions of `taken` have delivered all but what an open transaction holds.
+    def blocked(self, ends: Mapping[Partition, int], positions: Mapping[Partition, int]) -> list[Blocked]:
+        """Return which of `positions` have everything before an open transaction, and wait for its end.
 
         Raises:
             KafkaException: Kafka does not answer.
         """
-        stable = self._ends.stable(taken)
-        found = {each: offset for each, offset in stable.items() if taken[each] >= offset and offset < ends[each]}
-        unknown = {each: offset for each, offset in found.items() if (each, offset) not in self._times}
+        stable = self._ends.stable(positions)
+        blocked = {each: offset for each, offset in stable.items() if positions[each] >= offset and offset < ends[each]}
+
+        # when the transactions began is asked once for each
+        unknown = {each: offset for each, offset in blocked.items() if (each, offset) not in self._times}
         try:
             times = opened_at(self._kafka, unknown, ASKED_S)
         except KafkaException:
-            times = {}  # the time alone is no reason to be silent about the rest
-        self._times |= {(partition, found[partition]): at_ms for partition, at_ms in times.items()}
+            times = {}  # a missing time is no reason to be silent about the rest
+        self._times |= {(partition, blocked[partition]): at_ms for partition, at_ms in times.items()}
+
         return [
-            Held(partition, offset, ends[partition] - offset, self._times.get((partition, offset)))
-            for partition, offset in sorted(found.items())
+            Blocked(partition, offset, ends[partition] - offset, self._times.get((partition, offset)))
+            for partition, offset in sorted(blocked.items())
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -24,16 +24,25 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+APPLICATION = "guerdon worker positions"
+
+
+class Watermarks(NamedTuple):
+    """Name the first offset that the broker still has of a partition, and the one after the last."""
+
+    low: int
+    high: int
+
 
 class Positions:
     """Read and set positions in PostgreSQL, on a connection of the polling thread's own.
 
-    `passing` holds the offsets that operators let pass, as they were when the partitions' positions were last asked.
+    `passing` holds the offsets that operators let pass, as of the last time that the partitions' positions were read.
     """
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
-        self._connection = connect(database_url, application="guerdon worker positions")
+        self._connection = connect(database_url, application=APPLICATION)
         self.passing: dict[Partition, frozenset[int]] = {}
         self.time = DatabaseTime(self._now_ms)
         self.time.fresh_ms()
@@ -43,26 +52,30 @@ class Positions:
         self._connection.close()
 
     def reconnect(self) -> None:
-        """Open the connection anew after PostgreSQL was away."""
+        """Open the connection again after PostgreSQL was away."""
         self._connection.close()
-        self._connection = connect(self._database_url, application="guerdon worker positions")
+        self._connection = connect(self._database_url, application=APPLICATION)
 
     def starts(self, assigned: list[Partition], source: Source, ids: Mapping[str, str]) -> dict[Partition, Begin]:
-        """Return where each partition to read begins.
+        """Return where to begin, for each partition that may be read.
 
-        A partition whose position the broker no longer has, or whose topic is another than before, is not read, nor is
-        its number in the other topics, as their events belong together. It is recorded why, for `guerdon status`, and
-        stays so until an operator decides: a broker that lost its tail looks whole again once producers have sent more.
+        A partition is not read where the broker no longer has its position, or where its topic is another than before;
+        nor is its number in the other topics, as their events belong together. The reason is recorded for `guerdon
+        status`, and the partition stays stopped until an operator decides: a broker that lost its tail looks whole
+        again once producers have sent more.
         """
-        watermarks = {partition: source.watermarks(partition) for partition in assigned}
+        # ask the broker, then the table
+        watermarks = {partition: Watermarks(*source.watermarks(partition)) for partition in assigned}
         with self._connection, self._connection.cursor() as cursor:
             offsets.add_partitions(cursor, {partition: low for partition, (low, _) in watermarks.items()})
             replaced = offsets.replaced_topics(cursor, ids)
-            found = offsets.positions(cursor, assigned)
+            positions = offsets.positions(cursor, assigned)
             last = offsets.last_taken(cursor, assigned)
             stopped = offsets.stops(cursor, assigned)
+
+        # stop what cannot be read on
         for partition in assigned:
-            why = _why_not(partition, found[partition][0], watermarks[partition], replaced)
+            why = _why_not(partition, positions[partition][0], watermarks[partition], replaced)
             if partition not in stopped and why:
                 stopped[partition] = why
         with self._connection, self._connection.cursor() as cursor:
@@ -71,9 +84,10 @@ class Positions:
                 log.error("partition stopped", topic=partition[0], partition=partition[1], why=why)
             offsets.are_read(cursor, assigned)
             self._note_passing(cursor, assigned)
+
         numbers = {number for _, number in stopped}
         return {
-            partition: Begin(*found[partition], _still_there(last.get(partition), watermarks[partition]))
+            partition: Begin(*positions[partition], _still_there(last.get(partition), watermarks[partition]))
             for partition in assigned
             if partition[1] not in numbers
         }
@@ -85,7 +99,7 @@ class Positions:
             return offsets.positions(cursor, partitions)
 
     def are_read(self, partitions: list[Partition]) -> None:
-        """Note that `partitions` are read from where the table stands: nothing is known of their silence."""
+        """Note that `partitions` are read from where the table stands: whether they are silent is not known yet."""
         with self._connection, self._connection.cursor() as cursor:
             offsets.are_read(cursor, partitions)
 
@@ -95,14 +109,14 @@ class Positions:
             return offsets.frontiers(cursor, topics)
 
     def add(self, first_offsets: Mapping[Partition, int]) -> None:
-        """Begin partitions of which the table knows nothing, at the first offset that the broker still has."""
+        """Begin partitions that the table does not know, at the first offset that the broker still has."""
         with self._connection, self._connection.cursor() as cursor:
             offsets.add_partitions(cursor, first_offsets)
 
     def _note_passing(self, cursor: Cursor, partitions: list[Partition]) -> None:
-        """Note what is let pass now: a reset takes it back, as other records may stand at those offsets then."""
-        found = offsets.passing(cursor, partitions)
-        self.passing |= {partition: found.get(partition, frozenset()) for partition in partitions}
+        """Note which offsets are let pass now: a reset takes them back, as other records may stand there then."""
+        passing = offsets.passing(cursor, partitions)
+        self.passing |= {partition: passing.get(partition, frozenset()) for partition in partitions}
 
     def consumed(self, partitions: list[Partition]) -> tuple[int, dict[Partition, tuple[int, int]]]:
         """Return PostgreSQL's time in ms, and what the table says of `partitions` now."""
@@ -113,7 +127,7 @@ class Positions:
             return now_ms, offsets.positions(cursor, partitions)
 
     def _now_ms(self) -> int | None:
-        """Return PostgreSQL's time in ms; None while it is away, of which others tell."""
+        """Return PostgreSQL's time in ms; None while it is away, which the other threads report."""
         try:
             with self._connection, self._connection.cursor() as cursor:
                 return live_generation.now_ms(cursor)
@@ -126,29 +140,29 @@ class Positions:
             return ticks.is_any_due(cursor, move)
 
     def behind(self, ends: Mapping[Partition, int], topics: list[str]) -> tuple[dict[Partition, int], dict[int, str]]:
-        """Return how far those are taken that are not up to `ends`, and why numbers of `topics` are stopped."""
+        """Return the offset of each partition that is not taken up to `ends`, and by number why some are stopped."""
         with self._connection, self._connection.cursor() as cursor:
             return offsets.behind(cursor, ends), offsets.stopped(cursor, topics)
 
-    def why_lost(self, partition: Partition, watermarks: tuple[int, int]) -> tuple[int, str | None]:
-        """Return where `partition` stands, and why it cannot be read on there; None: it can."""
+    def why_lost(self, partition: Partition, watermarks: Watermarks) -> tuple[int, str | None]:
+        """Return where `partition` stands, and why it cannot be read on there; None: it can be."""
         with self._connection, self._connection.cursor() as cursor:
             position, _ = offsets.positions(cursor, [partition])[partition]
             last = offsets.last_taken(cursor, [partition]).get(partition)
         why = _why_not(partition, position, watermarks, {})
-        if why is None and (last is None or last.offset >= watermarks[0]):
+        if why is None and (last is None or last.offset >= watermarks.low):
             why = lost_sentence(partition, position - 1 if last is None else last.offset)
         return position, why
 
-    def stop(self, partition: Partition, why: str, told: str) -> None:
-        """Record why `partition` is no longer read; `told` are librdkafka's words, for the log."""
+    def stop(self, partition: Partition, why: str, error: str) -> None:
+        """Record why `partition` is no longer read; `error` is librdkafka's sentence, for the log."""
         with self._connection, self._connection.cursor() as cursor:
             offsets.stop(cursor, partition, why)
-        log.error("partition stopped", topic=partition[0], partition=partition[1], why=why, told=told)
+        log.error("partition stopped", topic=partition[0], partition=partition[1], why=why, told=error)
 
 
-def _still_there(last: LastRecord | None, watermarks: tuple[int, int]) -> LastRecord | None:
-    return None if last is None or last.offset < watermarks[0] else last
+def _still_there(last: LastRecord | None, watermarks: Watermarks) -> LastRecord | None:
+    return None if last is None or last.offset < watermarks.low else last
 
 
 def way_out(topic: str) -> str:
@@ -165,9 +179,8 @@ def lost_sentence(partition: Partition, offset: int) -> str:
     )
 
 
-def _why_not(
-    partition: Partition, position: int, watermarks: tuple[int, int], replaced: Mapping[str, str]
-) -> str | None:
+def _why_not(partition: Partition, position: int, watermarks: Watermarks, replaced: Mapping[str, str]) -> str | None:
+    """Return in a sentence why `partition` must not be read on at `position`, or None."""
     topic, number = partition
     low, high = watermarks
     if topic in replaced:

@@ -1,4 +1,4 @@
-"""Let a message wait whose schema cannot be had now, with its partition's number and nobody else."""
+"""Let a message wait while its schema cannot be had, and with it only its partition's number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from consumers.source.lanes import Lanes
-    from consumers.source.source import Source
+    from consumers.source.source import Place, Source
     from engine.intake.batch import Partition
 
 log = structlog.get_logger()
@@ -26,7 +26,7 @@ SAY_AGAIN_S = 10.0
 
 @dataclass(slots=True)
 class _Wait:
-    """Say when to ask again, and how long to wait after that; while `is_asked` the message is on its way again."""
+    """Say when to ask for a message again, and how long to wait after that; `is_asked` while it is on its way again."""
 
     again_at: float
     back_off_s: float = BACK_OFF_S_FIRST
@@ -34,10 +34,10 @@ class _Wait:
 
 
 class SchemaWaits:
-    """Hold partitions at messages whose schema the registry does not give, and read them again from time to time.
+    """Stop partitions at messages whose schema the registry does not give, and read these again from time to time.
 
-    Whatever lies behind such a message in its partition waits, and the same number of the other topics, as a member's
-    events belong together.
+    The rest of the partition waits behind such a message, and so does the same number of the other topics, as a
+    member's events belong together.
     """
 
     def __init__(self, lanes: Lanes, source: Source) -> None:
@@ -47,21 +47,24 @@ class SchemaWaits:
         self._say_at = 0.0
 
     def __contains__(self, partition: Partition) -> bool:
-        """Whether what `partition` delivers now lies behind a message that waits."""
+        """Whether the messages that `partition` delivers now lie behind one that waits."""
         wait = self._waits.get(partition)
         return wait is not None and not wait.is_asked
 
-    def begin(self, message: Message, place: tuple[Partition, int], why: str, now: float) -> None:
+    def begin(self, message: Message, place: Place, why: str, now: float) -> None:
         """Let `message` wait, or wait longer."""
         partition, offset = place
         if partition not in self._lanes:
             return  # revoked between the poll and now
+
+        # wait twice as long each time
         wait = self._waits.setdefault(partition, _Wait(now))
         wait.again_at = now + wait.back_off_s
         wait.back_off_s = min(2 * wait.back_off_s, BACK_OFF_S_MAX)
         wait.is_asked = False
         self._lanes.hold(partition)
         self._source.hold(partition)
+
         if now >= self._say_at:
             self._say_at = now + SAY_AGAIN_S
             log.warning(
@@ -70,7 +73,7 @@ class SchemaWaits:
             )  # fmt: skip
 
     def ask_again(self, now: float) -> None:
-        """Have the messages delivered again whose wait is over."""
+        """Let Kafka deliver again the messages whose wait is over."""
         for partition, wait in list(self._waits.items()):
             if wait.is_asked or now < wait.again_at:
                 continue
@@ -78,6 +81,7 @@ class SchemaWaits:
             if offset is None:
                 del self._waits[partition]
                 continue
+
             wait.is_asked = True
             try:
                 self._source.read_again(partition, offset)
@@ -91,6 +95,6 @@ class SchemaWaits:
         self._waits.pop(partition, None)
 
     def forget(self, partitions: Iterable[Partition]) -> None:
-        """Forget partitions that are another worker's now, or are read anew."""
+        """Forget partitions that another worker reads now, or that are read from the table's offset again."""
         for partition in partitions:
             self._waits.pop(partition, None)

@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from engine.intake.batch import LastRecord, Partition
+    from operations.settings import Settings
 
+    Place = tuple[Partition, int]
+    """A partition and an offset in it."""
 
 log = structlog.get_logger()
+
+TOPICS_IN_RANK = ("signups", "shares", "purchases", "activities", "redemptions")
+"""At one instant, events are judged in this order."""
 
 WATERMARK_TIMEOUT_S = 10.0
 REFUSED_AGAIN_S = 10.0
@@ -32,7 +38,7 @@ OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001  as above
 FATAL = KafkaError._FATAL  # noqa: SLF001  as above
 
 _PREFETCH = {
-    "log_level": "0",  # librdkafka's own lines: what matters of them arrives as messages' errors and is logged as such
+    "log_level": "0",  # what matters of librdkafka's own lines arrives as errors of messages, and is logged as such
     "queued.min.messages": "20000",
     "queued.max.messages.kbytes": "32768",
     "fetch.message.max.bytes": "262144",  # small turns: several topics then arrive side by side, not one after another
@@ -42,10 +48,15 @@ _PREFETCH = {
 }
 
 
+def topics_of(settings: Settings) -> list[str]:
+    """Return the full names of the input topics, in the order of TOPICS_IN_RANK."""
+    return [settings.topic_prefix + topic for topic in TOPICS_IN_RANK]
+
+
 def consumer_config(kafka: Mapping[str, Any], group_id: str, group_protocol: str) -> dict[str, Any]:
-    """Return the consumer's settings; an operator's own win, but for those that exactly-once rests on."""
+    """Return the consumer's settings; an operator's own win, except over those that exactly-once rests on."""
     if group_protocol == "classic":
-        # how long until a killed worker's partitions are taken over, and until a joining worker gets its share
+        # how soon a killed worker's partitions go to others, and how soon a worker that joins gets its share
         kafka = {"session.timeout.ms": "10000", "heartbeat.interval.ms": "500"} | dict(kafka)
     return _PREFETCH | dict(kafka) | fixed.of_consumer(group_id, group_protocol)
 
@@ -53,7 +64,15 @@ def consumer_config(kafka: Mapping[str, Any], group_id: str, group_protocol: str
 class Source:
     """Deliver messages of the partitions that the group gives this worker.
 
-    `assigned` gets the partitions and returns where to begin for each one to read; `revoked` gets those lost.
+    Args:
+        config: the consumer's settings.
+        topics: the input topics.
+        assigned: gets the partitions that the group has given, and returns where to begin with each one to read.
+        revoked: gets the partitions that the group has taken away.
+
+    Raises:
+        InputError: Kafka does not have one of the topics.
+        ServiceUnreachable: Kafka does not answer.
     """
 
     def __init__(
@@ -72,13 +91,14 @@ class Source:
         self._assigned = assigned
         self._revoked = revoked
         self._paused: set[Partition] = set()
-        self._held: set[Partition] = set()
+        self._on_hold: set[Partition] = set()
+
         try:
-            known = self._consumer.list_topics(timeout=WATERMARK_TIMEOUT_S).topics
+            present = self._consumer.list_topics(timeout=WATERMARK_TIMEOUT_S).topics
         except KafkaException as error:
             self._causes.listen(self._consumer)
             raise ServiceUnreachable(self._causes.why(error)) from error
-        missing = [topic for topic in topics if topic not in known]
+        missing = [topic for topic in topics if topic not in present]
         if missing:
             refuse_hidden(self._consumer, self._causes, missing, "READ and DESCRIBE")
             raise InputError(f"Kafka has no topic {', '.join(missing)}; run `guerdon init` to create the topics")
@@ -86,18 +106,18 @@ class Source:
 
     def why(self, error: Exception | KafkaError, topic: str | None = None) -> str:
         """Return in a sentence why Kafka did not do what was asked."""
-        found = error_of(error)
-        if found is not None and found.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+        cause = error_of(error)
+        if cause is not None and cause.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             return self._causes.why(error, self._group, "READ on the group")
         return self._causes.why(error, topic or "", "READ and DESCRIBE on the topic")
 
     def refused(self, error: KafkaError) -> None:
-        """Note that the group does not let this worker in: nothing comes until it does, so it is told every 10 s."""
+        """Note that the group does not let this worker in: no message comes until it does, so say it every 10 s."""
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             self._refused = self.why(error)
             self._refused_again_s = time.monotonic() + REFUSED_AGAIN_S
 
-    def _tell_again(self) -> None:
+    def _report_refusal(self) -> None:
         if self._refused is not None and time.monotonic() >= self._refused_again_s:
             self._refused_again_s = time.monotonic() + REFUSED_AGAIN_S
             log.error("kafka refuses", why=self._refused)
@@ -108,7 +128,7 @@ class Source:
         return int(low), int(high)
 
     def known_end(self, partition: Partition) -> int | None:
-        """Return the end offset that the last fetch of `partition` told; None before the first. Asks nobody."""
+        """Return the end offset of `partition` as of its last fetch, without asking Kafka; None before the first."""
         _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
         return int(high) if high >= 0 else None
 
@@ -119,14 +139,15 @@ class Source:
             ServiceUnreachable: librdkafka has given this consumer up for good; only a new one reads on.
         """
         first = self._consumer.poll(timeout_s)
-        self._tell_again()
+        self._report_refusal()
         if first is None:
             return []
+
         messages = [first, *self._consumer.consume(messages_max - 1, 0)]
         for message in messages:
             error = message.error()
             if error is not None and is_fatal(error):
-                raise ServiceUnreachable(_last_words(error))
+                raise ServiceUnreachable(_why_given_up(error))
         return messages
 
     def seek(self, partition: Partition, offset: int) -> None:
@@ -136,18 +157,18 @@ class Source:
     def hold(self, partition: Partition) -> None:
         """Deliver nothing more of `partition` until `read_again`, whatever is paused and resumed meanwhile."""
         self._paused.discard(partition)
-        self._held.add(partition)
+        self._on_hold.add(partition)
         self.leave_out([partition])
 
     def read_again(self, partition: Partition, offset: int) -> None:
         """Deliver `partition` again from `offset` on; raises KafkaException where it is not read yet."""
-        self._held.discard(partition)
+        self._on_hold.discard(partition)
         self._paused.discard(partition)
         self._consumer.resume([TopicPartition(*partition)])
         self.seek(partition, offset)
 
     def assign_again(self, partition: Partition, positions: Mapping[Partition, int]) -> None:
-        """Read `partition` anew, which librdkafka has given up and lets nobody seek in; all are read at `positions`."""
+        """Read `partition` again, which librdkafka has given up and refuses to seek in; all are read at `positions`."""
         if self._incremental:
             self._consumer.incremental_unassign([TopicPartition(*partition)])
             self._consumer.incremental_assign([TopicPartition(*partition, positions[partition])])
@@ -160,20 +181,20 @@ class Source:
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         """Deliver nothing of `partitions` until `resume`."""
-        fresh = set(partitions) - self._paused - self._held
+        fresh = set(partitions) - self._paused - self._on_hold
         if fresh:
             self._paused |= fresh
             self.leave_out(sorted(fresh))
 
     def resume(self, partitions: Iterable[Partition]) -> None:
-        """Deliver those of `partitions` that were paused again."""
-        rested = self._paused.intersection(partitions)
-        if rested:
-            self._consumer.resume([TopicPartition(*partition) for partition in sorted(rested)])
-            self._paused -= rested
+        """Deliver again those of `partitions` that are paused."""
+        paused = self._paused.intersection(partitions)
+        if paused:
+            self._consumer.resume([TopicPartition(*partition) for partition in sorted(paused)])
+            self._paused -= paused
 
     def report(self, positions: Mapping[Partition, int]) -> None:
-        """Tell Kafka how far we are: for lag dashboards, nothing reads it back."""
+        """Tell Kafka how far this worker is: for lag dashboards, nothing reads it back."""
         if positions:
             self._consumer.commit(
                 offsets=[TopicPartition(*partition, offset) for partition, offset in positions.items()],
@@ -181,10 +202,10 @@ class Source:
             )
 
     def close(self, positions: Mapping[Partition, int]) -> None:
-        """Tell Kafka how far we came, and leave the group, or be left out of it by Kafka later.
+        """Tell Kafka how far this worker is, and leave the group; where that takes long, do not wait for it.
 
-        While the group waits for a member that was killed, leaving takes as long as that one's session. Nobody needs
-        it: positions are in PostgreSQL.
+        While the group waits for a member that was killed, leaving takes as long as the dead one's session. Nobody
+        needs to wait for it: positions are in PostgreSQL.
         """
 
         def leave() -> None:
@@ -212,20 +233,20 @@ class Source:
             consumer.incremental_assign(wanted)
         else:
             consumer.assign(wanted)
-        # librdkafka keeps a partition paused through a rebalance, and nobody would know any more that it is
+        # librdkafka keeps a partition paused through a rebalance, but nothing here remembers that it is
         consumer.resume(wanted)
 
     def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         lost = [(each.topic, each.partition) for each in partitions]
         self._paused.difference_update(lost)
-        self._held.difference_update(lost)
+        self._on_hold.difference_update(lost)
         self._revoked(lost)
         if self._incremental:
             consumer.incremental_unassign(partitions)
 
 
 def _begin(topic: str, number: int, begin: Begin) -> TopicPartition:
-    """Return where to read from: the record taken last, which is looked at again, or else behind it."""
+    """Return where to read from: at the record taken last, which is compared, or behind it where that is not known."""
     last = begin.last
     if last is None:
         return TopicPartition(topic, number, begin.offset)
@@ -235,31 +256,31 @@ def _begin(topic: str, number: int, begin: Begin) -> TopicPartition:
 
 
 def is_fatal(error: KafkaError) -> bool:
-    """Whether nothing will come from this client any more, whatever the cluster does."""
+    """Whether this client has given up for good, whatever the cluster does."""
     return bool(error.fatal()) or error.code() == FATAL
 
 
-def _last_words(error: KafkaError) -> str:
-    told = error.str()
-    if "INSTANCE" in told.upper() or "instance" in told:
+def _why_given_up(error: KafkaError) -> str:
+    words = error.str()
+    if "INSTANCE" in words.upper():
         return (
-            f"Kafka has put another worker in this one's place ({told}): give each worker a group.instance.id of its "
+            f"Kafka has put another worker in this one's place ({words}): give each worker a group.instance.id of its "
             "own (KAFKA__GROUP_INSTANCE_ID), or none"
         )
-    return f"Kafka's client has given up for good ({told}): mend what it names, then start the worker again"
+    return f"Kafka's client has given up for good ({words}): mend what it names, then start the worker again"
 
 
-def place_of(message: Message) -> tuple[Partition, int]:
+def place_of(message: Message) -> Place:
     """Return the partition and offset of `message`, which has both unless it is an error about the whole cluster."""
     return (message.topic(), message.partition()), message.offset()  # type: ignore[return-value]
 
 
 class Begin(NamedTuple):
-    """Say where the table says a partition stands, its highest occurred_at in ms, and the record taken last.
-
-    That is None where it is not known, or the broker no longer has it.
-    """
+    """Say where to begin with a partition, as the table has it."""
 
     offset: int
     high_ms: int
+    """The highest occurred_at that was taken."""
+
     last: LastRecord | None
+    """The record taken last; None where it is not known, or the broker no longer has it."""

@@ -111,7 +111,7 @@ class LedgerNotes(Watch):
 
     def redemption(self, event: RedemptionEvent, before: Redemption | None) -> None:
         """Note what a redemption asks for, and what was recorded under its id before."""
-        captured = 0 if before is None else sum(each.amount for each in before.taken)
+        captured = 0 if before is None else sum(each.amount for each in before.withdrawals)
         status, reserved = (None, 0) if before is None else (before.status, before.amount)
         self._now = replace(
             self._nothing, redemption=event, status=status, reserved=reserved, captured=captured, refund=None

@@ -1,7 +1,7 @@
-"""Admit an event or reject it, by what can be judged from the event alone.
+"""Admit an event or reject it, by the event alone.
 
-What needs the log (duplicates, conflicts, erased members) is decided in the live transaction; what needs the member's
-history (a refund larger than its order) is refused in the reward log, never here.
+The live transaction decides what needs the log: duplicates, conflicts, erased members. The ledger refuses, in the
+reward log, what needs the member's history, such as a refund larger than its order.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def check(event: Event, *, currency: str, latest_ms: int | None) -> None:
         currency: the programme's ISO 4217 code.
         latest_ms: the latest `occurred_at` that is not from the future, in ms; None where there is no wall clock.
     """
+    # the time
     if latest_ms is not None and event.occurred_at > latest_ms:
         ahead_s = (event.occurred_at - latest_ms) // 1000
         raise Rejected(
@@ -31,6 +32,8 @@ def check(event: Event, *, currency: str, latest_ms: int | None) -> None:
             f"occurred_at is {ahead_s} s beyond what PostgreSQL's clock allows; correct the producer's clock, or "
             "PostgreSQL's if that is wrong, then release it",
         )
+
+    # every field within its bounds, then what only this type must hold
     kind = type(event)
     if not IS_PLAIN[kind](event):
         refuse_beyond(event)

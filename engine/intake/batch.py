@@ -1,4 +1,4 @@
-"""Hold what a worker hands to the live transaction: one merged run of records, and the offsets it moves."""
+"""Define what a worker hands to the live transaction: one merged run of records, and the offsets that it moves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Partition = tuple[str, int]
 
 
 class Admitted(Struct, gc=False):
-    """Hold one event that passed admission; `identity` and `order_identity` have 32 bytes, `digest` 16."""
+    """Hold one admitted event; `identity` and `order_identity` have 32 bytes, `digest` 16."""
 
     event: Event
     kind: str
@@ -39,7 +39,7 @@ class Admitted(Struct, gc=False):
 
 
 class SetAside(Struct, gc=False):
-    """Hold one record that cannot be taken, with the reason code and a sentence for the operator."""
+    """Hold one rejected record, with the reason code and a sentence for the operator."""
 
     stage: str
     reason: Reason
@@ -53,66 +53,65 @@ class SetAside(Struct, gc=False):
 
 
 class LastRecord(Struct, frozen=True):
-    """Say which record of a partition was taken last, so that it shows when the broker holds another in its place.
-
-    `leader_epoch` is the one under which the broker's log got it, `digest` tells its value from others; each is None
-    where it is not known.
-    """
+    """Name the last record read from a partition: it shows when the broker has another record at that offset."""
 
     offset: int
     leader_epoch: int | None = None
+    """The epoch under which the broker's log got the record; None: unknown."""
     digest: bytes | None = None
+    """The digest of its value, as `digest_of` makes it; None: unknown."""
 
 
 def digest_of(value: bytes | None) -> bytes:
-    """Return what tells a message's value from others; a tombstone counts as empty."""
+    """Return a digest of a message's value; a tombstone counts as empty."""
     return sha256(value or b"").digest()[:16]
 
 
 class OffsetMove(Struct, frozen=True):
-    """Move a partition from `expected`, which the table must still say, to `next`; `passed` offsets had no event.
-
-    `last` is the last record that was taken with it; None: there were only offsets without one. `ahead_ms` is the event
-    time before which nothing comes from `next` on, where that is known, and `is_silent` says that what is there does
-    not come: by these other workers know how long to wait. A move may tell only these.
-    """
+    """Move the offset of a partition; a move from an offset to itself only says how long others must wait."""
 
     expected: int
+    """The offset that the table must still have."""
     next: int
+    """The offset after the move."""
     high_ms: int
+    """The latest event time read from the partition."""
     passed: int = 0
+    """How many of the offsets had no event."""
     last: LastRecord | None = None
+    """The last record read with this move; None: there was none at these offsets."""
     ahead_ms: int | None = None
+    """Nothing from `next` on is earlier than this event time; None: unknown. Other workers wait by it."""
     is_silent: bool = False
+    """Whether the broker has records from `next` on and does not deliver them. Other workers wait no longer then."""
 
 
 class ClockMove(Struct, frozen=True):
-    """Let ticks move clocks on to `until_ms`, in the batch's shards or, with `everywhere`, in those nobody works on.
-
-    With `hourly` a shard has its tick only when an hour has passed since its last one, or that one left members due.
-    Those of `shards` have one even where nothing is due: it may be due in a generation that is not live.
-    `reached_ms` is the time that all partitions have passed, `until_ms` where late events are waited for: what was
-    forwarded, and who waits for a referrer, waits only for the first.
-    """
+    """Let ticks move the members' clocks."""
 
     until_ms: int
+    """The instant to which ticks move clocks; it leaves time for late events."""
     everywhere: bool = False
+    """Whether ticks go to the shards that nobody works on, instead of the batch's."""
     hourly: bool = True
+    """Whether a shard has a tick only an hour after its last one, unless that one left members due."""
     reached_ms: int = 0
+    """The time that all partitions have passed. Forwarded events and waiting signups need no more than this."""
     shards: tuple[int, ...] = ()
+    """Shards that have a tick even where nothing is due: it may be due in a generation that is not live."""
 
 
 def admitted_from(event: Event, shard: int, schema_id: int, payload: bytes, secret: bytes) -> Admitted:
-    """Make the record of an event that passed `engine.intake.admit.check`."""
+    """Return the record of an event that passed `engine.intake.admit.check`."""
     member_id = "" if type(event) is Touch else event.member_id  # type: ignore[attr-defined]
     return Admitted(
-        event,
-        TYPE_NAMES[type(event)],
-        member_id,
-        shard,
-        event_identity(event.source, event.event_id),
-        content_digest(event, secret),
-        order_identity(member_id, event.order_id) if type(event) is Purchase else None,
-        schema_id,
-        payload,
+        event=event,
+        kind=TYPE_NAMES[type(event)],
+        member_id=member_id,
+        shard=shard,
+        identity=event_identity(event.source, event.event_id),
+        digest=content_digest(event, secret),
+        order_identity=order_identity(member_id, event.order_id) if type(event) is Purchase else None,
+        schema_id=schema_id,
+        payload=payload,
     )

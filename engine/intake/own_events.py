@@ -1,9 +1,9 @@
-"""Hold the two source events that Guerdon itself writes of referrals: who referred whom, and what a referee did."""
+"""Define the two source events that Guerdon itself writes about referrals: an attribution, and a forwarded event."""
 
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from schemas.events import (
     ID_CHARACTERS_MAX,
@@ -17,10 +17,10 @@ from schemas.events import (
 
 
 def own_id(kind: str, source: str, event_id: str) -> str:
-    """Return the event_id of what Guerdon writes because of an upstream event: `kind`, its source and its event_id.
+    """Return the event_id of an event that Guerdon writes because of another: `kind:source:event_id`.
 
-    Where that is longer than an id may be, `kind` and a SHA-256 in hex: views find these events by their beginning. So,
-    too, where the source has a colon: `a:b` and `c` would read as `a` and `b:c`, and two events are never one.
+    Where that is too long for an id, it is `kind` and a SHA-256 in hex; views find these events by their beginning.
+    Where the source contains a colon, too: otherwise source `a:b` with event_id `c` would get the id of `a` with `b:c`.
     """
     name = f"{kind}:{source}:{event_id}"
     if len(name) <= ID_CHARACTERS_MAX and ":" not in source:
@@ -29,26 +29,36 @@ def own_id(kind: str, source: str, event_id: str) -> str:
     return f"{kind}:{sha256(origin.encode()).hexdigest()}"
 
 
-class Attribution(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """Say who referred a member, or why nobody did; it stands in the referee's shard, directly before the signup.
+class Referee(NamedTuple):
+    """Hold what a referee's first signup said of where they came from; stored as an array."""
 
-    `flags` are the fraud checks that hold what the referral earns; `reason` is why it was rejected. `origin_source` and
-    `origin_event_id` name the signup; what earlier releases wrote does not, and its event_id may be longer than an id.
-    """
+    channel: str | None = None
+    referral_code: str | None = None
+    referrer_id: str | None = None
+    visitor: str | None = None
+
+
+class Attribution(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """Say who referred a member, or why nobody did; it stands in the referee's shard, directly before the signup."""
 
     event_id: str
+    """May be longer than other ids where an earlier release wrote it."""
     status: Literal["attributed", "rejected"]
     referrer_id: str | None = None
     code: str | None = None
     channel: str | None = None
     reason: str | None = None
+    """Why it was rejected."""
     flags: tuple[str, ...] = ()
+    """The fraud checks that hold back what the referral earns."""
     origin_source: str | None = None
+    """The signup's source; None where an earlier release wrote the event."""
     origin_event_id: str | None = None
+    """The signup's event_id; None where an earlier release wrote the event."""
 
 
 class ForwardedSignup(Signup, frozen=True, omit_defaults=True, kw_only=True, gc=False, tag="signup"):
-    """Carry a referee's signup without what is personal."""
+    """Carry a referee's signup without personal fields."""
 
 
 class ForwardedPurchase(Purchase, frozen=True, omit_defaults=True, kw_only=True, gc=False, tag="purchase"):
@@ -68,26 +78,26 @@ class ForwardedDecision(Decision, frozen=True, omit_defaults=True, kw_only=True,
 
 
 Carried = ForwardedSignup | ForwardedPurchase | ForwardedRefund | ForwardedActivity | ForwardedDecision
-"""What is forwarded: the referee's event, with a tag that tells its type when it is read back."""
+"""The referee's event within a forwarded one; a tag names its type when it is read back."""
 
 
 class Forwarded(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """Carry a referee's event to the referrer, whose `member_id` it has; it occurred when the referee's event did.
-
-    `number` counts the referee's orders that were not wholly refunded before this one, plus one; `spend` is what the
-    referee has spent so far in minor units, this event included. `signup_ms` and `channel` are the referral's,
-    `flagged` says that what it earns is held. `purchase` is the order that a refund returns,
-    `referee` what the signup said of channel, referral_code, referrer_id and visitor. Its `event_id` may be longer than
-    an id where an earlier release wrote it.
-    """
+    """Carry a referee's event to the referrer: `member_id` is the referrer's, the time is that of the event."""
 
     event_id: str
+    """May be longer than other ids where an earlier release wrote it."""
     referee_id: str
     event: Carried
     number: int = 0
+    """Of an order: how many orders before it were not wholly refunded, plus one."""
     spend: int = 0
+    """What the referee has spent so far, this event included, in minor units."""
     signup_ms: int | None = None
+    """The referee's first signup."""
     channel: str | None = None
+    """The channel of the referral."""
     flagged: bool = False
+    """Whether a fraud check holds back what it earns."""
     purchase: Purchase | None = None
-    referee: tuple[str | None, str | None, str | None, str | None] = (None, None, None, None)
+    """The order that a refund returns."""
+    referee: Referee = Referee()

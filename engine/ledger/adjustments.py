@@ -1,4 +1,4 @@
-"""Hold the source event by which a promotion lets members have what another generation gives them."""
+"""Define the adjustment: the source event that gives members at a promotion what another generation gives them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from schemas.events import Event
 
 KIND = "adjustment"
-"""How the source log calls it."""
+"""The kind of an adjustment in the source log."""
 
 SOURCE = "guerdon"
 _NAME_DIGITS = 32
 
 
 class Adjustment(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """Add to what a member has of a unit, or with a minus take from it, so that it is what generation `towards` gives.
+    """Add `amount` to a member's balance of a unit (below 0: subtract), so that it is what generation `towards` gives.
 
-    It counts in the generation that was live when it was written, and in those that repeat it; in no other.
+    An adjustment counts in the generation that was live when it was written, and in those that repeat it; in no other.
     """
 
     towards: int
@@ -34,9 +34,9 @@ class Adjustment(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=
 
 
 def adjustment(towards: int, member_id: str, unit: str, amount: int, at_ms: int) -> Adjustment:
-    """Return a generation's adjustment of a member's unit; its id says whose it is, so it is the same event again.
+    """Return a generation's adjustment of a member's unit; the same adjustment always has the same event_id.
 
-    The member's name stands in it as a digest, as an id has 200 characters at most and so may the name have.
+    The event_id names the member by a digest: the member_id alone may have as many characters as an id may have.
     """
     name = sha256(member_id.encode()).hexdigest()[:_NAME_DIGITS]
     return Adjustment(

@@ -1,4 +1,4 @@
-"""Fetch what a fold needs beyond a member's state: parts of the ledger, purchases, versions, budgets, stock."""
+"""Define what a fold fetches beyond a member's state: parts of the ledger, purchases, versions, budgets, stock."""
 
 from __future__ import annotations
 
@@ -25,25 +25,28 @@ class Placed(Struct):
 
 
 class Redeemed(NamedTuple):
-    """Say what became of a redemption where it was live: `amount` was reserved, or why it was refused.
+    """Hold the recorded outcome of a redemption that was judged in a live generation.
 
-    Members have had the gift or the money since, so no other generation decides it again. `version` judged it then.
+    The member has had the gift or the money since, so no other generation decides it again.
     """
 
     amount: int
+    """How much was reserved; 0 where it was refused."""
     refused: str | None
+    """Why it was refused, or None."""
     version: int
+    """The version that judged it."""
 
 
 class Books(UseBooks, Protocol):
     """Fetch what a fold needs beyond the member's state, when it needs it."""
 
     def parts(self) -> Parts:
-        """Return the member's parts, the same object each time; what is changed in it is kept."""
+        """Return the member's parts, the same object each time; changes to it are kept."""
         ...
 
     def purchase(self, order_id: str) -> Placed | None:
-        """Return the purchase of the member's order as it was recorded before this event, or None."""
+        """Return the purchase of an order of the member's that was recorded before this event, or None."""
         ...
 
     def judge(self, version: int) -> Judge:
@@ -51,36 +54,35 @@ class Books(UseBooks, Protocol):
         ...
 
     def activations(self, version: int) -> Sequence[Activation]:
-        """Return what was activated after a version, up to the place of what is under way, the earliest first."""
+        """Return the activations after that of a version, up to the event under way, the earliest first."""
         ...
 
     def stock_used(self, reward: str) -> int:
-        """Return how many of a catalogue's reward were taken so far, by anybody."""
+        """Return how many of a catalogue reward all members have redeemed so far."""
         ...
 
     def use_stock(self, reward: str, change: int) -> None:
-        """Count a reward as taken, or with a negative change as given back."""
+        """Count redemptions of a reward; a negative change counts rewards given back."""
         ...
 
     def redeemed(self, seq: int, event_id: str) -> Redeemed | None:
-        """Return what became of a redemption where it was live, judged at `seq`; None where it is decided now."""
+        """Return the recorded outcome of the redemption judged at `seq`, or None where it is decided now."""
         ...
 
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
-        """Whether a period of a contest was closed before a place in the member's shard: nothing counts for it."""
+        """Whether a period of a contest was closed before a place in the member's shard; nothing counts for it then."""
         ...
 
     def referred(self, referee_id: str) -> Referred:
-        """Return what became of a referee of the member's, the same object each time; what is changed in it is kept."""
+        """Return the state of one of the member's referrals, the same object each time; changes to it are kept."""
         ...
 
 
 class Activation(NamedTuple):
-    """Say that a version judges the source events of a shard after `from_seq`.
-
-    `at_ms` is the latest instant that the shard had seen by then: what is due up to it is the version before's.
-    """
+    """Say from which place in a shard on a version judges."""
 
     from_seq: int
+    """The version judges the source events after this one."""
     version: int
     at_ms: int
+    """The latest instant that the shard had seen by then; the version before performs what is due up to it."""

@@ -1,9 +1,10 @@
-"""Judge the rules on challenges: each runs when a member has completed the challenge of another rule."""
+"""Run the rules on challenges: each runs when a member has completed the challenge of another rule."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.ledger.grants import run_rules
 from engine.programme.occasions import ChallengeCompletion
 from engine.programme.rules.awards import order_of
 
@@ -15,16 +16,17 @@ if TYPE_CHECKING:
 
 
 def follow(turn: Turn, event: MemberEvent | Profile, first: int) -> None:
-    """Judge the rules on the challenges that the reward events from `first` on say are completed."""
+    """Run the rules on challenges for each completion among the turn's reward events from index `first` on."""
     order_id = order_of(event)  # type: ignore[arg-type]  # a profile has none
-    for reward in [reward for reward in turn.rewards[first:] if reward.posting.type == "challenge.completed"]:
+    completions = [reward for reward in turn.rewards[first:] if reward.posting.type == "challenge.completed"]
+    for reward in completions:
         follow_one(turn, turn.judge, reward, event.occurred_at, order_id)
 
 
 def follow_one(turn: Turn, judge: Judge, completed: RewardEvent, at_ms: int, order_id: str | None) -> None:
-    """Let a version judge the rules on a challenge that a reward event says is completed."""
+    """Run one version's rules on challenges for the completion that a reward event records."""
     event = ChallengeCompletion(
         event_id=completed.reward_key.hex(), member_id=turn.member_id, occurred_at=at_ms,
         rule=completed.posting.rule_id or "", order_id=order_id,
     )  # fmt: skip
-    turn.run_rules(event, completed.reward_key, judge)
+    run_rules(turn, event, completed.reward_key, judge)

@@ -1,11 +1,12 @@
-"""Carry out corrections, an operator's or a promotion's, and what a member brings from another system."""
+"""Carry out corrections, by an operator or by a promotion, and opening balances from another system."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger import ranks, referrals
-from engine.ledger.movements import kind_of_unit, posting_of
+from engine.ledger.movements import GRANTED, Source, kind_of_unit, posting_of
+from engine.ledger.refunds.claims import Cause
 from engine.ledger.refunds.undoing import Undoing
 from engine.member.lots import Lot
 from schemas.canonical import grant_key
@@ -14,11 +15,21 @@ from schemas.rewards import RewardEvent
 if TYPE_CHECKING:
     from engine.ledger.adjustments import Adjustment
     from engine.ledger.turn import Turn
-    from schemas.events import Decision, MemberEvent
+    from schemas.events import Decision
+
+
+class _Addition(NamedTuple):
+    """Name the unit and the amount that a correction adds, the reason that the log gives, when, and until when."""
+
+    unit: str
+    amount: int
+    reason: str
+    at_ms: int
+    expires_ms: int | None
 
 
 def decide(turn: Turn, event: Decision) -> None:
-    """Carry a decision out, or refuse it and say why."""
+    """Carry out an operator's decision, or refuse it and say why."""
     turn.watch.decision(event)
     if event.action == "adjust":
         _adjust(turn, event, "adjusted", event.expires_at)
@@ -31,12 +42,15 @@ def decide(turn: Turn, event: Decision) -> None:
 
 
 def adjust(turn: Turn, event: Adjustment) -> None:
-    """Let a member have what another generation gives them, whatever brought that about there."""
+    """Add or subtract what a member has more or less in another generation."""
     _adjust(turn, event, event.reason)
 
 
 def _adjust(turn: Turn, event: Decision | Adjustment, reason: str, expires_ms: int | None = None) -> None:
-    """Add a lot that lasts as long as any, or take from what is active; what no lot covers becomes debt."""
+    """Add a lot, or reverse active amounts; what no lot covers becomes debt.
+
+    An added lot of points expires like any other, unless `expires_ms` says when.
+    """
     amount, unit = event.amount or 0, event.unit or "points"
     if not _is_unit(turn, unit):
         turn.refuse("unknown_unit", event.occurred_at, abs(amount), unit)
@@ -45,19 +59,21 @@ def _adjust(turn: Turn, event: Decision | Adjustment, reason: str, expires_ms: i
     elif amount > 0:
         if expires_ms is None and unit == "points":
             expires_ms = turn.expiry_ms(event.occurred_at)
-        _add(turn, event, (unit, amount, reason), expires_ms)
+        _add(turn, _Addition(unit, amount, reason, event.occurred_at, expires_ms))
     else:
         at_ms = event.occurred_at
-        left = turn.movements.reverse_active(unit, -amount, at_ms, reason)
-        turn.owe(_lot_of_nothing(turn, unit, at_ms), left, at_ms, reason)
+        left = turn.reverse_active(unit, -amount, at_ms, reason)
+        turn.owe(_empty_lot(turn, unit, at_ms), left, at_ms, reason)
+
+        # less status may be too little for the level
         if unit == "status":
-            undoing = Undoing(turn, at_ms, reason)
+            undoing = Undoing(turn, Cause(at_ms, reason))
             undoing.lose(-amount, at_ms)
             undoing.finish()
 
 
 def _open(turn: Turn, event: Decision) -> None:
-    """Bring a member over: points with their expiry, and the tier until its next review."""
+    """Open a member's account with what they had in another system: a balance, and a tier until its next review."""
     unit = event.unit or "points"
     if event.amount:
         if not _is_unit(turn, unit):
@@ -66,28 +82,29 @@ def _open(turn: Turn, event: Decision) -> None:
         if event.amount < 0:
             turn.refuse("out_of_range", event.occurred_at, -event.amount, unit)
             return
-        _add(turn, event, (unit, event.amount, "opening"), event.expires_at)
+        _add(turn, _Addition(unit, event.amount, "opening", event.occurred_at, event.expires_at))
     if event.tier is not None:
         ranks.bring(turn, event.tier, event.occurred_at)
 
 
-def _add(turn: Turn, event: MemberEvent, what: tuple[str, int, str], expires_ms: int | None) -> None:
-    """Open a lot; `what` is the unit, the amount and the reason."""
-    (unit, amount, reason), at_ms = what, event.occurred_at
+def _add(turn: Turn, addition: _Addition) -> None:
+    unit, amount, reason, at_ms, expires_ms = addition
     if expires_ms is not None and expires_ms <= at_ms:
         turn.refuse("expired", at_ms, amount, unit)
         return
-    rule = (None, turn.judge.version, None)
-    posting = posting_of(f"{kind_of_unit(unit)}.adjusted", unit, ("issued", "active"), rule, None, reason)
+    source = Source(version=turn.judge.version)
+    posting = posting_of(f"{kind_of_unit(unit)}.adjusted", unit, GRANTED, source, reason=reason)
     key = grant_key(turn.occurrence.identity, "", turn.member_id, 0)
-    turn.movements.open([RewardEvent(posting, amount, key, at_ms, None, None, at_ms, expires_ms)])
+    turn.open([RewardEvent(posting, amount, key, at_ms, available_at_ms=at_ms, expires_at_ms=expires_ms)])
 
 
 def _is_unit(turn: Turn, unit: str) -> bool:
     return unit in ("points", "status", turn.judge.programme.currency)
 
 
-def _lot_of_nothing(turn: Turn, unit: str, at_ms: int) -> Lot:
-    """Return what a debt is written under that no grant brought about: it is named by the decision."""
-    key = grant_key(turn.occurrence.identity, "", turn.member_id, 0)
-    return Lot(key, unit, 0, 0, 0, at_ms, at_ms, None, None, turn.judge.version)
+def _empty_lot(turn: Turn, unit: str, at_ms: int) -> Lot:
+    """Return an empty lot with the decision's key, under which the log can write a debt that no grant brought about."""
+    return Lot(
+        grant_key(turn.occurrence.identity, "", turn.member_id, 0), unit, amount=0, active=0, pending=0,
+        granted_ms=at_ms, available_ms=at_ms, expires_ms=None, rule_id=None, version=turn.judge.version,
+    )  # fmt: skip

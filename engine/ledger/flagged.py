@@ -1,4 +1,4 @@
-"""Hold what a flagged referral earns until an operator releases or voids it."""
+"""Hold back what a flagged referral earns until an operator releases or voids it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from engine.ledger.movements import posting_of
+from engine.ledger.movements import Accounts, Source, posting_of
 from engine.member.lots import ITEM_UNITS
 from engine.programme.check.rules import tests_of
 from engine.programme.conditions import MemberPart, MemberValue
@@ -16,13 +16,14 @@ from schemas.events import OCCURRED_AT_MS_END
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from engine.ledger.movements import Movements
-    from engine.member.state import MemberState
+    from engine.ledger.turn import Turn
     from engine.programme.model import Programme
     from schemas.rewards import RewardEvent
 
 UNTIL_RELEASED_MS = OCCURRED_AT_MS_END
-"""Stands for the end of a hold that an operator ends: no event is ever as late."""
+"""Stands for the end of a hold that only an operator ends: no event is ever that late."""
+
+_PENDING = Accounts("issued", "pending")
 
 
 def is_grant(reward: RewardEvent) -> bool:
@@ -32,7 +33,7 @@ def is_grant(reward: RewardEvent) -> bool:
 
 
 def held_back(given: Sequence[RewardEvent], rules: frozenset[str] | None = None) -> list[RewardEvent]:
-    """Return reward events with each grant pending until it is released; of some rules, or of all (None)."""
+    """Return the reward events with the grants of some rules (None: of all rules) pending until they are released."""
     return [
         _pending(reward) if is_grant(reward) and (rules is None or reward.posting.rule_id in rules) else reward
         for reward in given
@@ -42,25 +43,28 @@ def held_back(given: Sequence[RewardEvent], rules: frozenset[str] | None = None)
 def _pending(reward: RewardEvent) -> RewardEvent:
     posting = reward.posting
     if posting.debit is not None:
-        rule = (posting.rule_id, posting.rule_version, posting.campaign)
-        posting = posting_of(posting.type, posting.unit, ("issued", "pending"), rule, posting.item, posting.reason)
+        source = Source(posting.rule_id, posting.rule_version, posting.campaign)
+        posting = posting_of(posting.type, posting.unit, _PENDING, source, item=posting.item, reason=posting.reason)
     return structs.replace(reward, posting=posting, available_at_ms=UNTIL_RELEASED_MS, expires_at_ms=None)
 
 
-def forget_held(state: MemberState, movements: Movements, given: Iterable[RewardEvent]) -> None:
-    """Let a badge or benefit that is held back not count as held, unless another of it is."""
-    memory = state.memory
+def forget_possessions(turn: Turn, given: Iterable[RewardEvent]) -> None:
+    """Forget the badges and benefits among held-back grants: judging has noted them as the member's already.
+
+    An item stays noted where the member has another active lot of it.
+    """
+    memory = turn.state.memory
     for reward in given:
         item = reward.posting.item
         if memory is None or item is None or reward.available_at_ms != UNTIL_RELEASED_MS:
             continue
-        if item in memory.possessed and movements.held(reward.posting.unit, item).until_ms() is None:
+        if item in memory.possessed and turn.possession(reward.posting.unit, item).until_ms() is None:
             del memory.possessed[item]
 
 
 @lru_cache(maxsize=64)
 def rules_on_referrer(programme: Programme) -> frozenset[str]:
-    """Return the rules that test who referred the member: what they give is the referee's side of a referral."""
+    """Return the ids of the rules that test who referred the member: they give the referee's side of a referral."""
     return frozenset(
         rule.id
         for rule in programme.rules

@@ -1,8 +1,8 @@
-"""Forget what no refund and no restore can need any more, so that a ledger is bounded by what is still open.
+"""Forget what no refund and no restore can need any more, so that only open lots and recent orders make a ledger grow.
 
-Whether a refund came in time is told by its own time and its purchase's. How long an order is known goes by the
-member's clock: it is forgotten when that is a refund window, and `LATE_MS` for what comes late, past where it stood
-when the order was judged. So what is judged long after it occurred, as in a history loaded at once, is known as long.
+Whether a refund is in time depends on its own time and that of its purchase. How long an order is remembered depends on
+the member's clock: for a refund window, and `LATE_MS` for late events, from where the clock stood when the order was
+judged. So an order that is judged long after it occurred, as in a history loaded at once, is remembered as long as any.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
 
 
 def refunds_close_ms(programme: Programme, bought_ms: int) -> int:
-    """Return the last instant at which an order can be refunded, by the version that judged it."""
+    """Return the last instant at which an order can be refunded; `programme` is the version that judged it."""
     return calendar_of(programme.timezone).after(bought_ms, programme.terms.refunds.window)
 
 
 def known_until_ms(programme: Programme, judged_ms: int) -> int:
-    """Return how far a member's clock may come before what was judged when it stood at an instant is forgotten."""
+    """Return the last instant of a member's clock at which an order is remembered that was judged at `judged_ms`."""
     return refunds_close_ms(programme, judged_ms) + LATE_MS
 
 
 def is_order_known(programme: Programme, facts: OrderFacts, bought_ms: int, clock_ms: int) -> bool:
-    """Whether an order is not forgotten yet.
+    """Whether an order is still remembered.
 
     Args:
         programme: the version that judged it.
-        facts: that are kept of it.
+        facts: its facts.
         bought_ms: when it was bought.
-        clock_ms: how far the member's time has come.
+        clock_ms: the member's clock.
     """
     return clock_ms <= max(known_until_ms(programme, bought_ms), facts.until_ms)
 
 
 def note_order(state: MemberState, programme: Programme, order_id: str, bought_ms: int) -> None:
-    """Note how long an order is known that was judged just now, where neither its time nor a lot of it says so.
+    """Note how long an order that was judged just now is remembered, where neither its time nor its lots say so.
 
-    That is so where the member's clock was past it, and where facts are kept of an order that has earned nothing.
+    That is the case for a late order, and for an order that has facts but has earned nothing.
     """
     facts = state.orders.get(order_id)
     is_bare = facts is not None and (not state.lots or state.lots[-1].order_id != order_id)
@@ -59,16 +59,18 @@ def note_order(state: MemberState, programme: Programme, order_id: str, bought_m
         facts.until_ms = max(facts.until_ms, known_until_ms(programme, max(bought_ms, state.clock_ms)))
 
 
-def at_hand(lots: Iterable[Lot], parts: Parts, clock_ms: int, judge: Callable[[int], Judge]) -> list[Lot]:
-    """Return the lots that no ledger has dropped yet, whenever it does so: the live fold and a replay do it apart.
+def remembered(lots: Iterable[Lot], parts: Parts, clock_ms: int, judge: Callable[[int], Judge]) -> list[Lot]:
+    """Return the lots that every ledger still has at this clock; others may be dropped already, or not yet.
+
+    The live fold and a replay drop lots at different events, so neither may use a lot that the other may have dropped.
 
     Args:
         lots: of one member.
         parts: the member's.
-        clock_ms: how far the member's time has come.
+        clock_ms: the member's clock.
         judge: returns the judge of an activated version.
     """
-    needed = {taken.lot for redemption in parts.redemptions.values() for taken in redemption.taken}
+    needed = {withdrawal.lot for redemption in parts.redemptions.values() for withdrawal in redemption.withdrawals}
     needed |= {key for redemption in parts.redemptions.values() for key in redemption.items}
     return [
         lot
@@ -80,18 +82,20 @@ def at_hand(lots: Iterable[Lot], parts: Parts, clock_ms: int, judge: Callable[[i
 
 
 def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judge]) -> None:
-    """Drop closed lots and refunded orders, once nothing can come back to them, and join pages left half empty.
+    """Drop closed lots and refunded orders that no event can touch any more, and join pages that are half empty.
 
     Args:
         parts: a member's, changed in place.
         state: the member's, whose newest lots and orders stay.
         judge: returns the judge of an activated version.
     """
-    parts.holdings = None  # what is dropped is found no more
+    parts.holdings = None  # they still list the lots that are dropped here
     clock_ms = state.clock_ms
-    kept = {lot.key for lot in at_hand(parts.lots(), parts, clock_ms, judge)}
+
+    # drop lots, facts of orders without lots, and completions; then pages that are empty
+    keys = {lot.key for lot in remembered(parts.lots(), parts, clock_ms, judge)}
     for number, page in list(parts.pages.items()):
-        page.lots = [lot for lot in page.lots if lot.key in kept]
+        page.lots = [lot for lot in page.lots if lot.key in keys]
         orders = {lot.order_id for lot in page.lots}
         page.orders = {
             order_id: facts
@@ -102,28 +106,30 @@ def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judge]) -> N
         if not (page.lots or page.orders or page.completions):
             del parts.pages[number]
     _join_pages(parts)
-    known = {name for page in parts.pages.values() for name in page.orders}
+
+    # drop refunded orders without facts
+    with_facts = {name for page in parts.pages.values() for name in page.orders}
     for order_id, order in list(parts.refunded.items()):
-        if order_id in known or order_id in state.orders:
+        if order_id in with_facts or order_id in state.orders:
             continue
         programme = judge(order.version).programme
         if not is_order_known(programme, OrderFacts(), order.purchase.occurred_at, clock_ms):
             del parts.refunded[order_id]
 
 
-def _fit(page: Page, other: Page) -> bool:
-    """Whether two pages hold no more than one may."""
-    return len(page.lots) + len(other.lots) <= PAGE_LOTS and len(page.orders) + len(other.orders) <= PAGE_LOTS
-
-
 def _join_pages(parts: Parts) -> None:
-    """Put what two pages side by side hold into the earlier one, where it fits."""
-    earlier: int | None = None
+    """Move the content of each page into the page before it, where it fits."""
+    before: Page | None = None
     for number in sorted(parts.pages):
-        if earlier is not None and _fit(parts.pages[earlier], parts.pages[number]):
-            page = parts.pages.pop(number)
-            parts.pages[earlier].lots += page.lots
-            parts.pages[earlier].orders |= page.orders
-            parts.pages[earlier].completions += page.completions
+        page = parts.pages[number]
+        if (
+            before is not None
+            and len(before.lots) + len(page.lots) <= PAGE_LOTS
+            and len(before.orders) + len(page.orders) <= PAGE_LOTS
+        ):
+            before.lots += page.lots
+            before.orders |= page.orders
+            before.completions += page.completions
+            del parts.pages[number]
         else:
-            earlier = number
+            before = page

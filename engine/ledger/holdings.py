@@ -1,4 +1,4 @@
-"""Keep a member's holdings at hand from event to event, where they have many lots."""
+"""Keep the holdings of members with many lots from event to event."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ if TYPE_CHECKING:
 
 
 KEPT_FROM_LOTS = 64
-"""So many lots are kept at hand; fewer are soon looked through, and a fold in memory has room for more members."""
+"""Holdings of fewer lots are not kept.
+
+They are quickly collected again, and a fold in memory has room for more members without them.
+"""
 
 
 def holdings_of(state: MemberState, books: Books) -> Holdings:
-    """Return a member's holdings as they are now, kept beside the parts where there are many lots."""
+    """Return a member's holdings as they are now; those of many lots are kept in the member's parts."""
     if state.pages * PAGE_LOTS + len(state.lots) < KEPT_FROM_LOTS:
         paged = books.parts().lots() if state.pages else ()
         return Holdings(state, [*paged, *state.lots])
+
+    # holdings of another state object are of a fold that was abandoned
     parts = books.parts()
-    kept = parts.holdings
-    if kept is None or kept.state is not state:
-        kept = parts.holdings = Holdings(state, [*parts.lots(), *state.lots])
-    kept.catch_up(parts.pages)
-    return kept
+    holdings = parts.holdings
+    if holdings is None or holdings.state is not state:
+        holdings = parts.holdings = Holdings(state, [*parts.lots(), *state.lots])
+    holdings.catch_up(parts.pages)
+    return holdings

@@ -1,7 +1,7 @@
-"""Keep in order what happens to lots by itself, so that each instant costs what is due at it and not all that is held.
+"""Queue lots by due time, so that moving the clock touches only due lots.
 
-An entry is never taken out when its lot moves; it is passed over when its turn comes. So what is found is always what
-the lots say.
+A lot that moves leaves its old entry in the queue. An entry whose lot says otherwise by now is stale, and skipped when
+its turn comes.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 _NEVER_ENDS = 1 << 62
 _Entry = tuple[int, int, "Lot"]
-"""By what it is sorted, a number that no other entry has, and the lot."""
+"""The sort key, a number that no other entry has, and the lot."""
 
 
 class Agenda:
-    """Find the lots that are due, and when the next one is.
+    """Find the due lots, and when the next lot is due.
 
     Args:
-        lots: all of a member's; what opens or moves later is told by `add`.
+        lots: all of a member's; add those that open or move later with `add`.
     """
 
     def __init__(self, lots: Iterable[Lot]) -> None:
@@ -51,23 +51,23 @@ class Agenda:
         return entries[0][0] if entries else None
 
     def due(self, at_ms: int) -> list[Lot]:
-        """Return the lots that are due by an instant, in the order of spending; those that do not move stay due."""
-        found: dict[bytes, Lot] = {}
+        """Return the lots that are due by an instant, in the order of spending; a lot that does not move stays due."""
+        lots: dict[bytes, Lot] = {}
         entries = self._entries
         while entries and entries[0][0] <= at_ms:
             due_ms, _, lot = heappop(entries)
             if lot.due_ms == due_ms:
-                found[lot.key] = lot
-        for lot in found.values():
+                lots[lot.key] = lot
+        for lot in lots.values():
             self.add(lot)
-        return sorted(found.values(), key=spending_order)
+        return sorted(lots.values(), key=spending_order)
 
 
-class Held:
-    """Say how long one badge or benefit is held, by the lots of it that are active.
+class Possession:
+    """Say until when a member has one badge or benefit: until its last active lot ends.
 
     Args:
-        lots: all of the item's; what is handed over later is told by `add`.
+        lots: all lots of the item; add those that are handed over later with `add`.
     """
 
     def __init__(self, lots: Iterable[Lot]) -> None:
@@ -83,12 +83,12 @@ class Held:
 
     def lots(self) -> list[Lot]:
         """Return the lots that are active."""
-        found = {entry[2].key: entry for entry in self._entries if entry[2].active}
-        self._entries = sorted(found.values(), key=itemgetter(0, 1))
+        active = {entry[2].key: entry for entry in self._entries if entry[2].active}
+        self._entries = sorted(active.values(), key=itemgetter(0, 1))
         return [entry[2] for entry in self._entries]
 
     def until_ms(self) -> int | None:
-        """Return when the last of it ends, 0 where it never does, None where nothing of it is active."""
+        """Return when the last active lot ends, 0 where it never does, None where no lot is active."""
         entries = self._entries
         while entries and not entries[0][2].active:
             heappop(entries)

@@ -1,4 +1,4 @@
-"""Hold all parts of one member's ledger beyond the state, together."""
+"""Collect the parts of one member's ledger that lie outside the state."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ if TYPE_CHECKING:
 
 
 class Parts(Struct):
-    """Hold all parts of one member's ledger; `waiting` are refunds whose purchase has not come, by order.
-
-    `referred` are the member's referees of whom something is known. `holdings` and `reserved`, the redemptions that may
-    be open, are found from the others and are never stored; None: nobody has looked for them yet.
-    """
+    """Hold the parts of one member's ledger."""
 
     pages: dict[int, Page] = field(default_factory=dict)
+    """The pages by their numbers, from 1."""
     refunded: dict[str, Refunded] = field(default_factory=dict)
+    """Orders with refunds, by their names in this ledger."""
     redemptions: dict[str, Redemption] = field(default_factory=dict)
+    """Redemptions by redemption_id."""
     waiting: dict[str, list[Refund]] = field(default_factory=dict)
+    """Refunds whose purchase has not come, by order_id."""
     referred: dict[str, Referred] = field(default_factory=dict)
+    """The state of the member's referrals, by the referee's member_id."""
     holdings: Holdings | None = None
+    """The member's lots with indexes; never stored, None until they are collected."""
     reserved: dict[str, Redemption] | None = None
+    """The redemptions that may be open; never stored, None until they are collected."""
 
     def lots(self) -> Iterator[Lot]:
         """Yield the lots of all pages, the oldest page first."""

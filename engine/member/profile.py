@@ -1,4 +1,4 @@
-"""Hold what a member told about themselves, and fold what `signup` and `profile` events add to it."""
+"""Hold a member's profile, and fold `signup` and `profile` events into it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ if TYPE_CHECKING:
     from schemas.events import Profile, Signup
 
 ATTRIBUTES_MAX = 100
-"""Attributes kept of a member: the ones told last. A state stays small however many names a producer makes up."""
+"""Attributes kept of a member, the latest ones: a state stays small however many names a producer makes up."""
 
 
 class MemberProfile:
-    """Hold a member's birthday (`YYYY-MM-DD` or `--MM-DD`) and attributes, the one told last at the end.
+    """Hold a member's birthday (`YYYY-MM-DD` or `--MM-DD`) and attributes, the latest at the end.
 
-    It is never changed, only replaced. It is no Struct and no dataclass on purpose: msgspec would encode those within
-    a state, which is stored in the clear. This one it refuses, so nobody stores it by accident. Nor does it print what
-    it holds.
+    A profile is never changed, only replaced. On purpose it is no Struct and no dataclass: msgspec would encode those
+    within a state, which is stored in the clear. It refuses to encode this class, so nobody stores a profile by
+    accident. Nor does a profile print its content.
     """
 
     __slots__ = ("attributes", "birthday")
@@ -26,7 +26,7 @@ class MemberProfile:
         self.attributes = attributes
 
     def __eq__(self, other: object) -> bool:
-        """Whether both say the same, in the same order."""
+        """Whether both hold the same birthday and attributes, in the same order."""
         if not isinstance(other, MemberProfile):
             return NotImplemented
         mine, others = list(self.attributes.items()), list(other.attributes.items())
@@ -38,13 +38,15 @@ class MemberProfile:
 
 
 def profile_after(before: MemberProfile | None, event: Signup | Profile) -> MemberProfile | None:
-    """Return the profile after `event`: a birthday replaces, attributes are merged, one that is None is removed."""
-    told: dict[str, str | None] = event.attributes or {}  # type: ignore[assignment]  # of a signup none is None
-    if event.birthday is None and not told:
+    """Return the profile after `event`: a birthday replaces, attributes are merged, a None removes an attribute."""
+    changes: dict[str, str | None] = event.attributes or {}  # type: ignore[assignment]  # of a signup none is None
+    if event.birthday is None and not changes:
         return before
-    birthday = None if before is None else before.birthday
-    attributes = {} if before is None else {name: of for name, of in before.attributes.items() if name not in told}
-    attributes |= {name: value for name, value in told.items() if value is not None}
-    kept = dict(list(attributes.items())[-ATTRIBUTES_MAX:])
-    known = event.birthday or birthday
-    return MemberProfile(known, kept) if known is not None or kept else None
+
+    # changed attributes move to the end, and the oldest make room
+    merged = {} if before is None else {name: value for name, value in before.attributes.items() if name not in changes}
+    merged |= {name: value for name, value in changes.items() if value is not None}
+    attributes = dict(list(merged.items())[-ATTRIBUTES_MAX:])
+
+    birthday = event.birthday or (None if before is None else before.birthday)
+    return MemberProfile(birthday, attributes) if birthday is not None or attributes else None

@@ -1,4 +1,4 @@
-"""Hold what is remembered of a referral: who referred a member, and what became of whom they referred."""
+"""Define the two sides of a referral: the referee's, and the referrer's."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from msgspec import Struct
 
 
 class Referral(Struct, array_like=True):
-    """Hold, in the referee's state, who referred them."""
+    """Hold the referee's side, in the referee's state."""
 
     referrer_id: str
     flagged: bool = False
+    """Whether a fraud check holds back what it earns."""
     voided: bool = False
+    """Whether an operator, or admission, has taken it back."""
 
 
 class Referred(Struct, array_like=True):
-    """Hold, in the referrer's ledger, what became of one referee."""
+    """Hold the referrer's side of one referral, in the referrer's ledger."""
 
     qualified: bool = False
+    """Whether it has earned something."""
     voided: bool = False
+    """Whether an operator, or admission, has taken it back."""
     released: bool = False
+    """Whether an operator has released what a flag held back."""

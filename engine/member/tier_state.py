@@ -1,4 +1,4 @@
-"""Hold a member's standing: their level, the number that earned it, and what is counted towards the next."""
+"""Define a member's standing: their level, the number that earned it, and what counts towards the next."""
 
 from __future__ import annotations
 
@@ -8,43 +8,49 @@ from engine.member.windows import Window  # noqa: TC001  msgspec reads the annot
 
 
 class Reached(Struct, array_like=True):
-    """Hold a change to a level that rules may have rewarded: the `nth` of the member's, from `before`, at an instant.
-
-    `version` judged the rules on it, `order_id` is the order that brought it about, if one did, `status` what the rules
-    gave of it.
-    """
+    """Hold an upgrade that rules may have rewarded; a refund that takes the level back takes the rewards, too."""
 
     level: str
     before: str
+    """The level before."""
     nth: int
+    """The number of this change among all the member's changes of level."""
     version: int
+    """The version that judged the rules on it."""
     at_ms: int
     order_id: str | None = None
+    """The order that reached the level, if one did."""
     status: int = 0
+    """How much status the rules gave."""
 
 
 class TierState(Struct, array_like=True):
-    """Hold a member's place among the tiers; stored as MessagePack, so fields are added at the end.
-
-    `terms` and `basis` name the tiers by which it was kept. `level` is held since `since_ms` (None: from the
-    beginning). `number` earned it, in the period or, of a rolling window, up to the instant `earned`; where `earned` is
-    `tiers.UNEARNED` it is what there was at the change, and earned nothing. `sums` counts by
-    period, `window` by instant where it rolls. `review_ms` is the next review, `in_grace` says that it ends a grace,
-    `ended` the period at whose end the grace began. `changes` counts the changes of level, `reached` holds those whose
-    rewards go when a refund takes the level back.
-    """
+    """Hold a member's standing among the tiers; stored as MessagePack, so fields are added at the end."""
 
     terms: str
+    """A digest of the tiers that the standing follows; other terms mean a review."""
     basis: str
+    """A digest of what these tiers count, and over which window; another basis means a count from 0."""
     level: str
     since_ms: int | None = None
+    """Since when the member has the level; None: from the beginning."""
     number: int = 0
+    """The number that earned the level, or, where `earned` is `tiers.UNEARNED`, the number at the change."""
     earned: int = 0
+    """The period in which `number` earned the level; of a rolling window, its last instant."""
     sums: dict[int, int] = field(default_factory=dict)
+    """What has counted, by period, where the window does not roll."""
     window: Window | None = None
+    """What has counted, by instant, where the window rolls."""
     review_ms: int | None = None
+    """The next review; None: none is due."""
     in_grace: bool = False
+    """Whether the next review ends a grace."""
     ended: int = 0
+    """The period at whose end the grace began."""
     changes: int = 0
+    """How often the level has changed."""
     anchor_ms: int | None = None
+    """From when anniversary windows run: the signup, or else the first event."""
     reached: list[Reached] = field(default_factory=list)
+    """The upgrades that a refund may still take back."""

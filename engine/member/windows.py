@@ -1,10 +1,10 @@
-"""Keep what happened within rolling windows, bounded however often it happens.
+"""Sum amounts over rolling windows in bounded space.
 
-A window at instant t of length d is `(t - d, t]`. Entries of metrics and challenges stay for 7 days beyond the longest
-look back, so that a late event sees its own window; those of limits are handed on instead
-(`engine.programme.rules.limits`). Up to `ENTRIES_MAX` entries are kept as they came. Beyond it the older half is merged
-two by two into the later instant of each pair: what is old is then remembered a little longer than its window, never
-shorter, so a limit is never passed and the state of the busiest member stays below some tens of kilobytes.
+A window of length d at instant t is `(t - d, t]`. Entries of metrics and challenges stay for 7 days beyond the longest
+window, so that a late event finds its own window complete; entries of limits are handed on instead
+(`engine.programme.rules.limits`). Up to `ENTRIES_MAX` entries are kept one by one. Beyond that the older half is merged
+in pairs, each pair at its later instant. An old entry then counts a little longer than its window, never shorter, so no
+limit is exceeded, and the state of the busiest member stays below some tens of kilobytes.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 ENTRIES_MAX = 512
+"""Entries that a window keeps one by one."""
 LATE_MS = 7 * 86_400_000
-"""How long before the clock an event may lie and still find everything that it should."""
+"""How late an event may come, in ms, and still find everything that it should."""
 SLACK_MS = 4 * 86_400_000
-"""How much one length may differ by where it is counted from: a month has 28 to 31 days."""
+"""How much the length of a window may vary, in ms: a month has 28 to 31 days."""
 VALUES_MAX = 32
-"""So many values of a field a limit keeps at hand for a member; the first of more makes room (`MemberState.ended`)."""
+"""Values of a field for which a limit counts in a member's memory; the first of more moves to `MemberState.ended`."""
 
 
 def windows_with(at_ms: int, instants: Sequence[int], before: Callable[[int], int]) -> Iterator[tuple[int, int]]:
-    """Yield the windows `(from, end]` that hold an instant and end with it, or with a later one of some others.
+    """Yield the windows `(from, end]` that contain an instant and end at it, or at one of some later instants.
 
     Args:
         at_ms: the instant.
-        instants: the others, the earliest first.
-        before: returns where a window begins that ends at an instant.
+        instants: the other instants, the earliest first.
+        before: returns where the window begins that ends at an instant.
     """
     for end_ms in (at_ms, *instants[bisect_right(instants, at_ms) :]):
         from_ms = before(end_ms)
@@ -43,31 +44,33 @@ def windows_with(at_ms: int, instants: Sequence[int], before: Callable[[int], in
 
 
 def bounded(value: int) -> int:
-    """Return a sum of amounts, or the most that a signed 64-bit integer holds of it: so much can be stored."""
+    """Return a sum of amounts, cut to what a signed 64-bit integer can store."""
     return max(-INT64_MAX, min(value, INT64_MAX))
 
 
 class Window(Struct, array_like=True, gc=False):
-    """Hold entries by instant, the earliest first: an amount each, and how often.
-
-    Entries up to `forgotten_ms` were dropped; fields are added at the end, as windows are stored.
-    """
+    """Hold entries by instant, the earliest first; windows are stored, so fields are added at the end."""
 
     instants: list[int] = field(default_factory=list)
     amounts: list[int] = field(default_factory=list)
+    """The amount of each entry."""
     times: list[int] = field(default_factory=list)
+    """How often each entry counts."""
     forgotten_ms: int = 0
+    """Entries up to this instant were dropped."""
 
     def total(self, from_ms: int, at_ms: int) -> tuple[int, int]:
-        """Return amount and times within `(from_ms, at_ms]`."""
+        """Return the amount and the number of times within `(from_ms, at_ms]`."""
         first, end = bisect_right(self.instants, from_ms), bisect_right(self.instants, at_ms)
         return bounded(sum(self.amounts[first:end])), sum(self.times[first:end])
 
     def amount(self, from_ms: int, at_ms: int) -> int:
-        """Return the amount within `(from_ms, at_ms]`; most windows end at their last entry."""
+        """Return the amount within `(from_ms, at_ms]`."""
         instants = self.instants
         if not instants or from_ms >= instants[-1]:
             return 0
+
+        # most windows end at the last entry
         if at_ms >= instants[-1]:
             inside = self.amounts if from_ms < instants[0] else self.amounts[bisect_right(instants, from_ms) :]
             total = sum(inside)
@@ -76,14 +79,17 @@ class Window(Struct, array_like=True, gc=False):
         return total if -INT64_MAX <= total <= INT64_MAX else bounded(total)
 
     def enter(self, at_ms: int, amount: int, times: int, keep_from_ms: int) -> None:
-        """Add an entry and forget those up to `keep_from_ms`; what a late event would forget is gone already."""
+        """Add an entry, and drop those up to `keep_from_ms`."""
+        # most entries come in order, each one in lets one out
         instants = self.instants
         if instants and instants[0] <= keep_from_ms:
             if len(instants) > 1 and instants[1] > keep_from_ms:
-                del instants[0], self.amounts[0], self.times[0]  # as most do that enter in turn: one in, one out
+                del instants[0], self.amounts[0], self.times[0]
                 self.forgotten_ms = keep_from_ms
             else:
                 self.forget(keep_from_ms)
+
+        # an entry in order stands at the end
         if not instants or at_ms > instants[-1]:
             instants.append(at_ms)
             self.amounts.append(amount)
@@ -91,6 +97,8 @@ class Window(Struct, array_like=True, gc=False):
             if len(instants) > ENTRIES_MAX:
                 self._merge()
             return
+
+        # a late entry joins that of its instant, or stands between others
         place = bisect_right(instants, at_ms)
         if place and instants[place - 1] == at_ms:
             self.amounts[place - 1] = bounded(self.amounts[place - 1] + amount)
@@ -103,11 +111,16 @@ class Window(Struct, array_like=True, gc=False):
             self._merge()
 
     def take(self, at_ms: int, amount: int, times: int = 0, least: int = -INT64_MAX) -> None:
-        """Take back from the entry of an instant (merged entries stand at a later one); what is forgotten stays so.
+        """Subtract from the entry of an instant; a merged entry stands at a later instant.
 
-        An entry at the very instant came late, after the others of its time were forgotten, and gives up its own.
-        `least` is what the entry cannot fall below: an entry that has reached the most that can be stored has
-        forgotten what was beyond it, so that more may be taken back than it says.
+        Nothing is subtracted for an instant whose entries were dropped, unless a late entry stands at the very instant.
+
+        Args:
+            at_ms: when it was counted.
+            amount: what to subtract from the amount.
+            times: what to subtract from the number of times.
+            least: the entry does not fall below this. An entry that was cut to 64 bits has lost a part, so more may be
+                subtracted than it holds.
         """
         place = bisect_left(self.instants, at_ms)
         if place < len(self.instants) and (at_ms > self.forgotten_ms or self.instants[place] == at_ms):
@@ -122,7 +135,7 @@ class Window(Struct, array_like=True, gc=False):
             del self.instants[:gone], self.amounts[:gone], self.times[:gone]
 
     def let_go(self, upto_ms: int) -> Iterator[tuple[int, int, int]]:
-        """Drop the entries up to an instant and yield them: instant, amount, times; the last stands for all of them."""
+        """Drop the entries up to an instant, and yield the instant, the amount and the times of each."""
         gone = bisect_right(self.instants, upto_ms)
         if gone:
             self.forgotten_ms = self.instants[gone - 1]
@@ -130,6 +143,7 @@ class Window(Struct, array_like=True, gc=False):
             del self.instants[:gone], self.amounts[:gone], self.times[:gone]
 
     def _merge(self) -> None:
+        """Merge the older half in pairs, each pair at its later instant."""
         half = len(self.instants) // 4 * 2
         self.instants[:half] = self.instants[1:half:2]
         self.amounts[:half] = [

@@ -1,1 +1,0 @@
-"""Decide who referred whom, once, and carry a referee's events to the referrer."""

@@ -1,4 +1,4 @@
-"""Make referral codes that people can read out, that no slip of the pen turns into another, and that nobody guesses."""
+"""Make referral codes: easy to read out, safe against slips of the pen, and hard to guess."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
-"""31 letters and digits that are not taken for one another (no 0 O, no 1 I L).
+"""31 letters and digits that nobody confuses (no 0 O, no 1 I L).
 
-It is a prime number of them, so that the check character finds every single wrong character and every swap of two
+Their number is prime, so that the check character detects every single wrong character and every swap of two
 neighbours.
 """
 
@@ -22,7 +22,7 @@ _VALUES = {character: value for value, character in enumerate(ALPHABET)}
 
 
 def code_of(member_id: str, secret: bytes, length: int = LENGTH) -> str:
-    """Return a member's code: made from the member_id with a secret; a longer one where a shorter is another's."""
+    """Return a member's code of a length, made from the member_id with a secret."""
     number = int.from_bytes(digest(secret, member_id.encode(), "sha256"), "big")
     characters = []
     for _ in range(length - 1):
@@ -32,23 +32,23 @@ def code_of(member_id: str, secret: bytes, length: int = LENGTH) -> str:
 
 
 def free_code(member_id: str, secret: bytes, owner_of: Callable[[str], str | None]) -> str:
-    """Return the shortest code of a member's that is nobody's yet."""
+    """Return the member's shortest code that nobody owns yet."""
     return next(code for length in count(LENGTH) if owner_of(code := code_of(member_id, secret, length)) is None)
 
 
 def is_well_formed(code: str) -> bool:
-    """Whether a code may be one of ours: its characters, its length and its check character are right."""
+    """Whether a code has the characters, the length and the check character of a referral code."""
     if not LENGTH <= len(code) <= LENGTH_MAX or any(character not in _VALUES for character in code):
         return False
     return _check_character(list(code[:-1])) == code[-1]
 
 
 def normalised(code: str) -> str:
-    """Return a code as it is kept, however it was written down: in capitals, without blanks and hyphens."""
+    """Return a code in capitals, without blanks and hyphens, as codes are stored."""
     return "".join(code.split()).replace("-", "").upper()
 
 
 def _check_character(characters: list[str]) -> str:
-    """Return the character that makes the sum of all, each weighted by its place, a multiple of the prime."""
+    """Return the character that makes the sum of all characters, weighted by their places, a multiple of the prime."""
     weighted = sum((place + 2) * _VALUES[character] for place, character in enumerate(reversed(characters)))
     return ALPHABET[-weighted % len(ALPHABET)]

@@ -1,4 +1,4 @@
-"""Tell by keyed hashes whether two members are one person: nothing that a producer sent is kept."""
+"""Recognise one person behind two members by keyed hashes; what the producer sent is not kept."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _NOTHING: Mapping[str, str] = {}
 
 
 class Identities(NamedTuple):
-    """Hold the keyed hashes of what a signup told: `persons` are of one person, `device` and `agent` may be shared.
-
-    `agent` is of an address and the user agent behind it together: an address alone says nothing.
-    """
+    """Hold the keyed hashes of the identity in a signup."""
 
     persons: tuple[bytes, ...] = ()
+    """Of email, phone and payment: each belongs to one person."""
     device: bytes | None = None
+    """Of the device, which several persons may share."""
     agent: bytes | None = None
+    """Of the IP address together with the user agent behind it: an address alone says nothing."""
 
     def all(self) -> tuple[bytes, ...]:
         """Return every hash."""
@@ -30,11 +30,11 @@ class Identities(NamedTuple):
 
 def identities_of(identity: Mapping[str, str] | None, secret: bytes) -> Identities:
     """Return the keyed hashes of an event's `identity`."""
-    told = identity or _NOTHING
-    persons = tuple(_hash(kind, told[kind], secret) for kind in _OF_PERSONS if told.get(kind))
-    device = _hash("device", told["device"], secret) if told.get("device") else None
-    both = told.get("ip"), told.get("user_agent")
-    agent = _hash("agent", f"{both[0]}\0{both[1]}", secret) if both[0] and both[1] else None
+    values = identity or _NOTHING
+    persons = tuple(_hash(kind, values[kind], secret) for kind in _OF_PERSONS if values.get(kind))
+    device = _hash("device", values["device"], secret) if values.get("device") else None
+    ip, user_agent = values.get("ip"), values.get("user_agent")
+    agent = _hash("agent", f"{ip}\0{user_agent}", secret) if ip and user_agent else None
     return Identities(persons, device, agent)
 
 

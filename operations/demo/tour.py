@@ -35,29 +35,29 @@ PARTITIONS = 4
 TOP_MEMBERS = 5
 REWARD_EVENTS_SHOWN = 8
 LOG_LEVEL_ERROR = "3"
-"""Of syslog: librdkafka would write lines of its own between those of the demo."""
+"""Syslog's number: at a lower level librdkafka would write lines of its own between those of the demo."""
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Told(Protocol):
+class Narrator(Protocol):
     """Tell a person how far the demo is."""
 
     def stage(self, name: str, sentence: str) -> None:
-        """Say what a stage came to."""
+        """Say the result of a stage."""
 
     def progress(self, name: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Show a bar of `total` events where there is a terminal; what is yielded takes how many are done."""
+        """Show a bar of `total` events where there is a terminal; yield a function to call with how many are done."""
 
 
 class Work(Protocol):
-    """Run a worker until it has caught up, telling how many events are done; this room may not import it."""
+    """Run a worker until it has caught up, and report how many events are done; this room may not import the worker."""
 
     def __call__(self, settings: Settings, advance: Callable[[int], None]) -> Mapping[str, int]:
-        """Return how many events were `accepted`, `duplicate` and `quarantined`, and the `rewards` they led to."""
+        """Return how many events were `accepted`, `duplicate` and `quarantined`, and the number of `rewards`."""
 
 
-def run_demo(home: Path, work: Work, told: Told, *, small: bool, keep: bool) -> dict[str, Any]:
+def run_demo(home: Path, work: Work, narrator: Narrator, *, small: bool, keep: bool) -> dict[str, Any]:
     """Run the demo on services of its own in `home`/demo, stop them whatever happens, and return all figures.
 
     Raises:
@@ -69,18 +69,23 @@ def run_demo(home: Path, work: Work, told: Told, *, small: bool, keep: bool) -> 
     if not PROGRAMME.exists():
         raise InputError(f"the demo's programme {PROGRAMME.name} is not there; run the demo in a checkout of Guerdon")
     folder = data_folder()
-    with _stopping_in_good_order(), _alone(home), _services(home / "demo", told, keep=keep) as settings:
-        return _tour(settings, folder, work, told, small=small)
+    with _stopping_in_good_order(), _alone(home), _services(home / "demo", narrator, keep=keep) as settings:
+        return _tour(settings, folder, work, narrator, small=small)
 
 
-def _tour(settings: Settings, folder: Path, work: Work, told: Told, *, small: bool) -> dict[str, Any]:
+def _tour(settings: Settings, folder: Path, work: Work, narrator: Narrator, *, small: bool) -> dict[str, Any]:
+    # prepare
     done = initialise(settings, PARTITIONS)
-    told.stage("init", f"database {done['database']}; topics: {done['topics']}; schemas: {done['schemas']}")
-    activated = activate(settings.database_url, PROGRAMME)
-    told.stage("activate", f"programme {activated['programme']} judges from now on, as version {activated['version']}")
-    year, published = _publish(settings, folder, told, small=small)
-    worked = _work(settings, published["events"], work, told)
-    findings = _verify(settings, told)
+    narrator.stage("init", f"database {done['database']}; topics: {done['topics']}; schemas: {done['schemas']}")
+    version = activate(settings.database_url, PROGRAMME)
+    narrator.stage("activate", f"programme {version['programme']} judges from now on, as version {version['version']}")
+
+    # from the data to the views
+    year, published = _publish(settings, folder, narrator, small=small)
+    worked = _work(settings, published["events"], work, narrator)
+
+    # the figures, and the proof that they agree
+    findings = _verify(settings, narrator)
     top_members = _top_members(settings.database_url)
     return {
         "data": asdict(year.counts),
@@ -89,16 +94,19 @@ def _tour(settings: Settings, folder: Path, work: Work, told: Told, *, small: bo
         "top_members": top_members,
         "member": _member(settings.database_url, top_members[0]["member_id"]),
         "verify": findings,
-        "check": compare(settings, folder, year.households, told),
+        "check": compare(settings, folder, year.households, narrator),
     }
 
 
-def _publish(settings: Settings, folder: Path, told: Told, *, small: bool) -> tuple[GroceryYear, dict[str, Any]]:
+def _publish(
+    settings: Settings, folder: Path, narrator: Narrator, *, small: bool
+) -> tuple[GroceryYear, dict[str, Any]]:
+    # convert and publish
     started_s = time.monotonic()
     year = GroceryYear(folder, small=small)
     counts = year.counts
     total = counts.households + counts.baskets
-    with told.progress("publish", total) as advance:
+    with narrator.progress("publish", total) as advance:
         outcome = publish_events(
             settings.kafka_config(),
             encoder_for(settings.registry_url),
@@ -110,13 +118,15 @@ def _publish(settings: Settings, folder: Path, told: Told, *, small: bool) -> tu
         raise KeyboardInterrupt
     if outcome.published != total:
         raise ServiceUnreachable(f"Kafka took {outcome.published:,} of {total:,} events ({outcome.first_failure})")
+
+    # say how it went
     seconds = time.monotonic() - started_s
-    told.stage(
+    narrator.stage(
         "publish",
         f"{counts.households:,} signups and {counts.baskets:,} purchases with {counts.lines:,} lines, converted and "
         f"published as Avro in {seconds:.1f} s: {total / seconds:,.0f} events/s",
     )
-    told.stage(
+    narrator.stage(
         "",
         f"on {counts.lines_below_zero:,} lines a coupon exceeds the line and lowers the basket's others; "
         f"{counts.baskets_below_zero:,} baskets would fall below 0 and count as 0",
@@ -124,12 +134,13 @@ def _publish(settings: Settings, folder: Path, told: Told, *, small: bool) -> tu
     return year, {"events": total, "seconds": round(seconds, 2), "events_per_s": round(total / seconds)}
 
 
-def _work(settings: Settings, events: int, work: Work, told: Told) -> dict[str, Any]:
+def _work(settings: Settings, events: int, work: Work, narrator: Narrator) -> dict[str, Any]:
     started_s = time.monotonic()
-    with told.progress("run", events) as advance:
+    with narrator.progress("run", events) as advance:
         counts = work(settings, advance)
     seconds = time.monotonic() - started_s
-    told.stage(
+
+    narrator.stage(
         "run",
         f"{counts['accepted']:,} events consumed, judged, recorded and projected in {seconds:.1f} s: "
         f"{counts['accepted'] / seconds:,.0f} events/s; {counts['rewards']:,} reward events",
@@ -142,21 +153,21 @@ def _work(settings: Settings, events: int, work: Work, told: Told) -> dict[str, 
     return {**counts, "seconds": round(seconds, 2), "events_per_s": round(events / seconds)}
 
 
-def _verify(settings: Settings, told: Told) -> list[dict[str, Any]]:
+def _verify(settings: Settings, narrator: Narrator) -> list[dict[str, Any]]:
     started_s = time.monotonic()
     findings = verify(settings.database_url)
     for finding in findings:
         if finding["problem"]:
             raise AnswerIsNo(f"{finding['check']}: {finding['problem']}")
     rows = sum(finding["looked_at"] for finding in findings)
-    told.stage(
+    narrator.stage(
         "verify", f"{len(findings)} checks over {rows:,} rows in {time.monotonic() - started_s:.1f} s: nothing is wrong"
     )
     return findings
 
 
-def compare(settings: Settings, folder: Path, households: list[int], told: Told) -> dict[str, Any]:
-    """Hold every member's balance against the independent computation.
+def compare(settings: Settings, folder: Path, households: list[int], narrator: Narrator) -> dict[str, Any]:
+    """Compare every member's balance with the independent computation.
 
     Raises:
         AnswerIsNo: they differ; the sentence names the first member.
@@ -169,8 +180,9 @@ def compare(settings: Settings, folder: Path, households: list[int], told: Told)
         raise AnswerIsNo(
             f"the figures do not agree: {difference}; run it again with --keep and look with `guerdon member`"
         )
+
     points = sum(balances.values())
-    told.stage(
+    narrator.stage(
         "compare",
         f"the balances of {len(balances):,} members, {points:,} points in all, equal an independent computation "
         f"over {len(baskets):,} baskets, member by member",
@@ -198,7 +210,7 @@ def _top_members(database_url: str) -> list[dict[str, Any]]:
 
 
 def _member(database_url: str, top_member: str) -> dict[str, Any]:
-    """Return the history of the member from whom the daily limits took the most, or else of the top member."""
+    """Return the history of the member whom the daily limits cost the most, or else of the top member."""
     with transaction(database_url, role=ANALYST) as cursor:
         cursor.execute(
             """
@@ -213,11 +225,11 @@ def _member(database_url: str, top_member: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _services(home: Path, told: Told, *, keep: bool) -> Iterator[Settings]:
-    """Start Kafka and PostgreSQL with nothing in them, and end them whatever happens.
+def _services(home: Path, narrator: Narrator, *, keep: bool) -> Iterator[Settings]:
+    """Start an empty Kafka and an empty PostgreSQL, and end them whatever happens.
 
-    The settings are made of their defaults: neither the environment nor `guerdon.toml` may lead the demo to servers
-    that are somebody's own.
+    The settings are the defaults: neither the environment nor `guerdon.toml` may lead the demo to servers that somebody
+    else uses.
     """
     settings = Settings.model_construct(home=home, kafka={"log_level": LOG_LEVEL_ERROR})
     try:
@@ -225,11 +237,11 @@ def _services(home: Path, told: Told, *, keep: bool) -> Iterator[Settings]:
         started_s = time.monotonic()
         outcome = bring_up(settings)
         for note in outcome.notes:
-            told.stage("", note)
+            narrator.stage("", note)
         names = ", ".join(
             f"{service.name} ({service.origin}, {_place(service.address)})" for service in outcome.services
         )
-        told.stage("services", f"{names} in {time.monotonic() - started_s:.1f} s")
+        narrator.stage("services", f"{names} in {time.monotonic() - started_s:.1f} s")
         yield settings
     finally:
         with _undisturbed():
@@ -237,7 +249,7 @@ def _services(home: Path, told: Told, *, keep: bool) -> Iterator[Settings]:
                 take_down(home)
             else:
                 _remove(home)
-        told.stage(
+        narrator.stage(
             "end",
             f"stopped; look at what is kept: GUERDON_HOME={home} guerdon up"
             if keep
@@ -256,7 +268,7 @@ def _remove(home: Path) -> None:
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """Let one demo run in a home at a time; the kernel gives the lock back, however this one ends."""
+    """Let one demo run in a home at a time; however this one ends, the kernel frees its lock."""
     make_home(home)
     descriptor = os.open(home / ".demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -273,9 +285,9 @@ def _alone(home: Path) -> Iterator[None]:
 
 @contextmanager
 def _stopping_in_good_order() -> Iterator[None]:
-    """Make SIGTERM and a closed terminal what Ctrl-C is: their own action would leave the services running.
+    """Treat SIGTERM and a closed terminal like Ctrl-C: by default they would leave the services running.
 
-    Only the first counts: a second Ctrl-C would leave behind what the first one is about to stop.
+    Only the first one counts: a second Ctrl-C would leave behind the services that the first one is stopping.
     """
 
     def interrupt(_number: int, _frame: object) -> None:

@@ -13,7 +13,7 @@ from operations.intake import offsets
 from operations.kafka import reward_events
 from operations.kafka.cleanup_policies import compacted
 from operations.kafka.ends import Ends
-from operations.kafka.places import hold_to_place
+from operations.kafka.places import compare_place
 from operations.rows import dictionaries
 from operations.setup.initialise import OUTPUT_TOPIC
 from schemas.errors import InputError
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 
 def lag_rows(settings: Settings) -> list[dict[str, Any]]:
-    """Return a row a topic, also that of reward events, and a row a projection: how far behind, and why if stopped.
+    """Return how far each topic and each projection is behind, and why it is stopped if it is.
 
-    `held` counts events behind a transaction that is open since `held_since`: no part of the lag, and not to be had.
+    The topic of reward events is among them. `held` counts events behind a transaction that is open since
+    `held_since`: they are no part of the lag, as the broker does not deliver them.
     """
+    # the input topics
     topics: dict[str, dict[str, Any]] = {}
     read = {settings.topic_prefix + name for name in TOPIC_TYPES}
     for row in offsets.listed(settings):
@@ -41,6 +43,8 @@ def lag_rows(settings: Settings) -> list[dict[str, Any]]:
         topic["held"] += row["held"]
         topic["held_since"] = min(filter(None, (topic["held_since"], row["held_since"])), default="")
         topic["stopped"] = topic["stopped"] or row["stopped"] or ""
+
+    # the projections and the topic of reward events
     with transaction(settings.database_url) as cursor:
         projections = dictionaries(
             cursor,
@@ -63,18 +67,18 @@ def lag_rows(settings: Settings) -> list[dict[str, Any]]:
 def _output(settings: Settings, cursor: Cursor) -> list[dict[str, Any]]:
     topic = settings.topic_prefix + OUTPUT_TOPIC
     row = {"what": topic, "lag": publication.lag(cursor), "held": 0, "unit": "reward events"}
-    return [row | {"held_since": "", "stopped": reward_events.stopped_why(settings, cursor)}]
+    return [row | {"held_since": "", "stopped": reward_events.why_stopped(settings, cursor)}]
 
 
 def remarks(settings: Settings) -> list[str]:
-    """Return a sentence for each thing about the topics that an operator should know, and lag does not tell."""
+    """Return a sentence for each fact about the topics that an operator should know and that lag does not show."""
     topics = [settings.topic_prefix + topic for topic in TOPIC_TYPES]
-    found = []
+    sentences = []
     with closing(Ends(settings.kafka_config())) as ends:
         with suppress(KafkaException):  # this user may not see the topics' configuration, or they are not there yet
-            found += compacted(ends.client(), topics, settings.bootstrap_servers)
+            sentences += compacted(ends.client(), topics, settings.bootstrap_servers)
         try:
-            hold_to_place(settings, ends)
+            compare_place(settings, ends)
         except InputError as error:
-            found.append(str(error))
-    return found
+            sentences.append(str(error))
+    return sentences

@@ -1,4 +1,4 @@
-"""Show how far each partition was taken, and set it anew where the broker lost what comes next."""
+"""Show how far each partition is taken; continue partitions that lost records, and let single records pass."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ TIMEOUT_S = 10.0
 
 
 def listed(settings: Settings) -> list[dict[str, Any]]:
-    """Return each partition's position, what became of its offsets, its lag, and why it is stopped if it is.
+    """Return each partition's position, the counts of its offsets, its lag, and why it is stopped if it is.
 
-    `lag` counts what the broker would deliver now, `held` what lies behind a transaction that a producer has not ended,
-    `held_since` the time of that one's first record. All three are None where the broker has no such partition.
+    `lag` counts the offsets that the broker would deliver now, `held` those behind a transaction that a producer has
+    not ended; `held_since` is the time of the transaction's first record. All three are None where the broker has no
+    such partition.
     """
     with transaction(settings.database_url) as cursor:
         rows = dictionaries(
@@ -44,10 +45,13 @@ def listed(settings: Settings) -> list[dict[str, Any]]:
             FROM guerdon.consumer_offset o ORDER BY topic, partition
             """,
         )
+
+    # ask the broker where the partitions end, and since when open transactions are open
     positions = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
     spans = _spans(settings, positions)
-    held = {each: span.stable for each, span in spans.items() if positions[each] <= span.stable < span.true}
-    times = _answered(lambda: opened_at(settings.kafka_config(), held))
+    blocked = {each: span.stable for each, span in spans.items() if positions[each] <= span.stable < span.true}
+    times = _answered(lambda: opened_at(settings.kafka_config(), blocked))
+
     for row in rows:
         partition = row["topic"], row["partition"]
         span = spans.get(partition)
@@ -60,15 +64,15 @@ def listed(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _lag(position: int, span: Span) -> int:
-    """Return how much is to be read; where the broker lost what was read, all that it has now."""
+    """Return how many offsets are left; where the broker lost its tail, all that it has now."""
     return span.true - span.first if position > span.true else max(0, span.stable - position)
 
 
 def reset(settings: Settings, topic: str, why: str) -> list[dict[str, Any]]:
     """Read the stopped partitions of `topic` on from the first offset that the broker still has.
 
-    What was deleted before it was read is lost to Guerdon; the reason is kept beside the topic for who asks later. The
-    same events met again count once, as everywhere.
+    Events that were deleted before they were read are lost to Guerdon; the reason is recorded with the topic. Events
+    that are read twice count once.
 
     Raises:
         InputError: no partition of `topic` is stopped.
@@ -84,6 +88,7 @@ def reset(settings: Settings, topic: str, why: str) -> list[dict[str, Any]]:
         )
         if not stopped:
             raise InputError(f"no partition of {topic} is stopped; `guerdon offsets list` shows all")
+
         spans = _spans(settings, [(topic, row["partition"]) for row in stopped])
         identifier = topic_ids(settings.kafka_config(), [topic])[topic]
         for row in stopped:
@@ -95,9 +100,9 @@ def reset(settings: Settings, topic: str, why: str) -> list[dict[str, Any]]:
 
 
 def let_pass(settings: Settings, topic: str, partition: int, offset: int, why: str) -> dict[str, Any]:
-    """Let one record pass that nothing else gets by; it is counted as passed, and the reason is kept.
+    """Let one record pass that stops the workers; it counts as passed, and the reason is recorded.
 
-    Workers need not be stopped: whoever has read the record already is fenced, and reads on without it.
+    Workers need not be stopped: one that has read the record already is fenced, and reads on without it.
 
     Raises:
         InputError: nothing was read of the partition yet, or it ends before the offset.
@@ -107,10 +112,14 @@ def let_pass(settings: Settings, topic: str, partition: int, offset: int, why: s
     with transaction(settings.database_url) as cursor:
         if not dictionaries(cursor, "SELECT 1 FROM guerdon.consumer_offset WHERE (topic, partition) = (%s, %s)", place):
             raise InputError(f"nothing was read of {topic} partition {partition} yet; `guerdon offsets list` shows all")
+
+        # the record must exist
         span = _spans(settings, [place]).get(place)
         if span is None or offset >= span.true:
             end = "there is no such partition" if span is None else f"it ends at {span.true}"
             raise InputError(f"{topic} partition {partition} has no record at offset {offset} yet: {end}")
+
+        # and it must not have been taken or let pass before
         if offset in offsets.passing(cursor, [place]).get(place, ()):
             raise AnswerIsNo(f"{topic} partition {partition}: offset {offset} is let pass already; nothing was changed")
         stands_at = offsets.let_pass(cursor, place, offset, why)
@@ -123,8 +132,8 @@ def let_pass(settings: Settings, topic: str, partition: int, offset: int, why: s
 
 
 def topic_ids(kafka: Mapping[str, Any], topics: list[str]) -> dict[str, str]:
-    """Return the id that the cluster gave each topic when it was made: one made anew has another."""
-    admin = AdminClient({"log_level": 0, **kafka})  # held by name: the answers die with it
+    """Return the id that the cluster gave each topic when it was made: a topic that is made again gets another."""
+    admin = AdminClient({"log_level": 0, **kafka})  # in a variable, as the answers die with it
     described = admin.describe_topics(TopicCollection(topics), request_timeout=TIMEOUT_S)
     return {topic: str(future.result().topic_id) for topic, future in described.items()}
 

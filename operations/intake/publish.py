@@ -1,4 +1,4 @@
-"""Publish events to Kafka as Avro: read JSON lines, refuse bad ones one by one, and send the rest in their order."""
+"""Publish events to Kafka as Avro: read JSON lines, refuse each bad line, and send the rest in their order."""
 
 from __future__ import annotations
 
@@ -71,13 +71,18 @@ class Published:
 
 @dataclass(slots=True)
 class Reading:
-    """Read events from files of JSON lines, `-` being standard input; keep what was bad and how far it has come."""
+    """Read events from files of JSON lines, or from standard input as `-`."""
 
     files: Sequence[str]
     on_bad: Callable[[BadLine], None]
+    """Called with each bad line."""
+
     bad: int = 0
+    """Bad lines so far."""
+
     bytes_read: int = 0
     bytes_total: int | None = field(init=False)
+    """The size of the files; None where one of them is a stream."""
 
     def __post_init__(self) -> None:
         sizes = [_size_of(file) for file in self.files]
@@ -125,8 +130,8 @@ def publish_events(
 ) -> Published:
     """Send `events` in their order to the topics of their types, and return once the broker has taken them all.
 
-    Keys are the members', the partitioner is Kafka's own, so that a member's events stay in order. Ctrl-C stops the
-    reading and still sends what was read. `on_progress` is called now and then with the number sent so far.
+    The key is the member and the partitioner Kafka's own, so that a member's events stay in order. Ctrl-C stops the
+    reading, and the events read so far are still sent. `on_progress` is called now and then with the number sent.
 
     Raises:
         InputError: a topic does not exist, or a Kafka setting cannot be used.
@@ -135,8 +140,8 @@ def publish_events(
     sending = _Sending(producer_config, encoder, topic_prefix)
     try:
         return sending.send(events, rate_per_s, on_progress)
-    except (KafkaException, SystemError) as error:  # fatal for the producer; the library's own where it meets a report
-        if isinstance(error.__context__, GuerdonError):  # what was refused before, and then the flush could not end
+    except (KafkaException, SystemError) as error:  # fatal for the producer; SystemError where it meets a report
+        if isinstance(error.__context__, GuerdonError):  # an event was refused, and then the flush could not end
             raise error.__context__ from None
         raise sending.refusal(error) from None
 
@@ -151,14 +156,14 @@ def encoder_for(registry_url: str | None) -> Encoder:
 
 
 class _Sending:
-    """Hold one producer and what became of its events."""
+    """Hold one producer, and count its events."""
 
     def __init__(self, producer_config: Mapping[str, Any], encoder: Encoder, topic_prefix: str) -> None:
         self._causes = KafkaCauses({**_TUNING, **producer_config, **_FIXED})
         try:
             self._producer = Producer(self._causes.config)
         except (KafkaException, TypeError) as error:
-            raise InputError(f"a Kafka setting cannot be used: {_told(error)}; correct KAFKA__… or [kafka]") from None
+            raise InputError(f"a Kafka setting cannot be used: {_words(error)}; correct KAFKA__… or [kafka]") from None
         self._encoder = encoder
         self._topics = {kind: f"{topic_prefix}{topic}" for kind, topic in _TOPIC_OF.items()}
         self._present = self._topics_present()
@@ -173,6 +178,8 @@ class _Sending:
     ) -> Published:
         interrupted = False
         every = POLL_EVERY_EVENTS if rate_per_s is None else max(1, min(POLL_EVERY_EVENTS, int(rate_per_s)))
+
+        # whatever ends the loop, the broker gets the events that were read
         try:
             for event in events if rate_per_s is None else self._paced(events, rate_per_s):
                 self._send_one(event)
@@ -186,6 +193,7 @@ class _Sending:
             interrupted = True
         finally:
             self._flush()
+
         if on_progress:
             on_progress(self._sent)
         return Published(self._sent - self._failed, self._failed, self._first_failure, interrupted)
@@ -197,6 +205,8 @@ class _Sending:
         self._topic = topic
         if topic not in self._present:
             self._wait_for_topic(topic)
+
+        # a full queue is waited for
         value, key = self._encoder.encode(event), key_of(event).encode()
         self._sent += 1
         while True:
@@ -211,7 +221,7 @@ class _Sending:
                 return
 
     def _wait_for_topic(self, topic: str) -> None:
-        """Give a topic that was just created the time to become known to the broker that is asked."""
+        """Wait a moment for a topic that was just created: the broker may not know it yet."""
         refuse_hidden(self._producer, self._causes, [topic], "WRITE and DESCRIBE on the topic")
         deadline_s = monotonic() + TOPIC_WAIT_S
         while topic not in self._present:
@@ -246,15 +256,16 @@ class _Sending:
 
     def _note_failure(self, error: KafkaError, place: str, topic: str = "") -> None:
         self._failed += 1
-        told = error.str()
+        words = error.str()
         if is_about_access(error):
-            told = self._causes.why(error, topic, "WRITE and DESCRIBE on the topic")
-        self._first_failure = self._first_failure or f"{place}: {told}"
-        # One message that is too large says nothing about the next; whatever else it is, the next would share it.
+            words = self._causes.why(error, topic, "WRITE and DESCRIBE on the topic")
+        self._first_failure = self._first_failure or f"{place}: {words}"
+
+        # a message that is too large says nothing about the next one; any other failure the next one would share
         self._hopeless |= error.code() != KafkaError.MSG_SIZE_TOO_LARGE
 
     def _flush(self) -> None:
-        """Wait until each message was taken or has failed; message.timeout.ms bounds how long that can be."""
+        """Wait until each message was taken or has failed, which takes message.timeout.ms at most."""
         while self._producer.flush(FLUSH_STEP_S):
             if self._hopeless:
                 self._producer.purge()
@@ -273,7 +284,7 @@ def _publishable(line: bytes) -> Event:
 
 
 def _lines(handle: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file; of one beyond the limit only its beginning, so that memory stays bounded."""
+    """Yield the lines of a file, a line beyond the limit cut there, so that memory stays bounded."""
     while line := handle.readline(LINE_BYTES_MAX + 1):
         rest = line
         while len(rest) > LINE_BYTES_MAX and not rest.endswith(b"\n"):
@@ -290,14 +301,14 @@ def _size_of(file: str) -> int | None:
     if file == "-":
         return None
     try:
-        found = Path(file).stat()
+        status = Path(file).stat()
     except OSError as error:
         raise InputError(f"{file}: it cannot be read ({error.strerror}); name a file of JSON lines") from None
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{file}: it is a folder; name a file of JSON lines, or - for standard input")
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _told(error: Exception) -> str:
+def _words(error: Exception) -> str:
     cause = error.args[0] if error.args else error
     return str(cause.str() if isinstance(cause, KafkaError) else cause)

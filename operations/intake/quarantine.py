@@ -1,4 +1,4 @@
-"""List, show, release and discard what was set aside."""
+"""List, show, release and discard the records in quarantine."""
 
 from __future__ import annotations
 
@@ -45,33 +45,32 @@ if TYPE_CHECKING:
 PAYLOAD_BYTES_SHOWN = 256
 _STORED = ("payload", "sealed")
 
-
 RECORDS_AT_ONCE = 1_000
 """How many records one transaction takes in or puts away at most."""
 
 
 class Result(NamedTuple):
-    """Say what became of a record, in words; `refused` where it stays as it was."""
+    """Say in a sentence what was done with a record; `refused` is the reason where it stays as it was."""
 
     record_id: int
-    told: str
+    sentence: str
     refused: GuerdonError | None = None
 
 
 class NoEvent(Exception):  # noqa: N818  caught here, never shown
-    """Say that a record is about something that nobody sent."""
+    """Say that a record is about Guerdon's own work and holds no event that somebody sent."""
 
 
 def listed(database_url: str, chosen: Chosen | None = None, *, most: int | None = None) -> list[dict[str, Any]]:
-    """Return what is open, or what fits `chosen`, the oldest first and without the payloads."""
+    """Return the open records, or those that fit `chosen`, the oldest first and without the payloads."""
     wanted = chosen or Chosen()
     with transaction(database_url) as cursor:
-        found = quarantine.rows(cursor, wanted.where, wanted.parameters, most=most)
-    return [_without_payload(row) for row in found]
+        records = quarantine.rows(cursor, wanted.where, wanted.parameters, most=most)
+    return [_without_payload(record) for record in records]
 
 
 def summary(database_url: str, chosen: Chosen | None = None) -> list[dict[str, Any]]:
-    """Return how many records there are of each reason, stage and topic, and of when; the most first."""
+    """Return the number of records by reason, stage and topic, with the oldest and the newest; the most first."""
     wanted = chosen or Chosen()
     with transaction(database_url) as cursor:
         return dictionaries(
@@ -87,7 +86,7 @@ def summary(database_url: str, chosen: Chosen | None = None) -> list[dict[str, A
 
 
 def chosen_ids(database_url: str, chosen: Chosen) -> list[int]:
-    """Return the numbers of the records that fit now; what is set aside later is not among them."""
+    """Return the ids of the records that fit now, without those that are set aside later."""
     with transaction(database_url) as cursor:
         return quarantine.ids(cursor, chosen)
 
@@ -110,7 +109,7 @@ def shown(settings: Settings, record_id: int) -> dict[str, Any]:
         except personal.Erased:
             decoded = "the member was erased; what was personal cannot be read by anybody"
         except NoEvent:
-            decoded = _told_of_own(str(record["kind"]), payload)
+            decoded = _own_record(str(record["kind"]), payload)
     return {
         **_without_payload(record),
         "event": decoded,
@@ -119,19 +118,19 @@ def shown(settings: Settings, record_id: int) -> dict[str, Any]:
     }
 
 
-def _told_of_own(kind: str, payload: bytes) -> dict[str, Any] | str:
-    """Return what is to be known of a record that is about something Guerdon itself has written."""
+def _own_record(kind: str, payload: bytes) -> dict[str, Any] | str:
+    """Return the content of a record about Guerdon's own work, or a sentence about it."""
     if kind in ROWS.values():
         row = row_of(kind, payload)
         return {**row._asdict(), "body": msgspec.to_builtins(msgpack.decode(row.body))}
-    told = dict(msgspec.to_builtins(msgpack.decode(payload, type=OWN_EVENTS.get(kind) or dict[str, Any])))
-    if "until_ms" in told:
+    content = dict(msgspec.to_builtins(msgpack.decode(payload, type=OWN_EVENTS.get(kind) or dict[str, Any])))
+    if "until_ms" in content:
         return "none: a tick moved the member's clock on, and what was due could not be performed"
-    return told
+    return content
 
 
 def release(settings: Settings, record_id: int) -> str:
-    """Take a record in after all, by the same checks and the same transaction as any event; return what it came to.
+    """Take a record in after all, by the same checks and the same transaction as any event; return a sentence on it.
 
     Raises:
         InputError: there is no such record.
@@ -140,22 +139,22 @@ def release(settings: Settings, record_id: int) -> str:
     (result,) = release_all(settings, [record_id])
     if result.refused is not None:
         raise result.refused
-    return result.told
+    return result.sentence
 
 
 def release_all(
     settings: Settings, record_ids: Sequence[int], report: Callable[[int, int], None] = lambda _done, _total: None
 ) -> list[Result]:
-    """Take records in after all, many in a transaction; one that is refused stays as it was and stops no other.
+    """Take records in after all, many in a transaction; a record that is refused stays as it was and stops no other.
 
     Args:
         settings: addresses and bounds.
-        record_ids: in the order in which they are to be recorded.
+        record_ids: in the order in which to record them.
         report: called with how many are done, and of how many.
 
     Raises:
         AnswerIsNo: no programme is active.
-        ServiceUnreachable, psycopg2.OperationalError: PostgreSQL or the registry is away; what was done before stands.
+        ServiceUnreachable, psycopg2.OperationalError: PostgreSQL or the registry is away; earlier records are done.
     """
     schemas = writer_schemas(settings.registry_url)
     judged: set[str] = set()
@@ -163,6 +162,8 @@ def release_all(
     with closing(LiveTransaction(settings.database_url, schemas.lookup)) as live:
         for at in range(0, len(record_ids), RECORDS_AT_ONCE):
             part = list(dict.fromkeys(record_ids[at : at + RECORDS_AT_ONCE]))
+
+            # records that hold a member are in the log already and only judged; the others are admitted first
             done = _judge_held(settings, part, judged)
             done |= _admit_again(settings, schemas, live, [each for each in part if each not in done])
             results += [done[record_id] for record_id in part]
@@ -171,18 +172,18 @@ def release_all(
 
 
 def _judge_held(settings: Settings, record_ids: Sequence[int], judged: set[str]) -> dict[int, Result]:
-    """Judge the events of each member whom one of the records holds; `judged` gains those who are held no more."""
+    """Judge the events of each member whom one of the records holds; add to `judged` those who are held no more."""
     with transaction(settings.database_url) as cursor:
-        held = quarantine.rows(cursor, "seq IS NOT NULL AND id = ANY(%s)", (list(record_ids),))
+        records = quarantine.rows(cursor, "seq IS NOT NULL AND id = ANY(%s)", (list(record_ids),))
     results = {}
-    for record in held:
+    for record in records:
         member_id, record_id = record["member_id"], record["id"]
         try:
-            told = f"member {member_id} is judged again"
+            sentence = f"member {member_id} is judged again"
             if member_id not in judged:
-                told = _judge_again(settings, record_id)
+                sentence = _judge_again(settings, record_id)
                 judged.add(member_id)
-            results[record_id] = Result(record_id, told)
+            results[record_id] = Result(record_id, sentence)
         except AnswerIsNo as refused:
             results[record_id] = Result(record_id, str(refused), refused)
     return results
@@ -195,12 +196,12 @@ def _judge_again(settings: Settings, record_id: int) -> str:
             with transaction(settings.database_url) as cursor:
                 record = _open_record(cursor, record_id)
                 rewards = release_member(cursor, record["shard"], record["member_id"])
-                for held in quarantine.rows(
+                for each in quarantine.rows(
                     cursor, f"{quarantine.SUSPENDS} AND member_id = %s", (record["member_id"],)
                 ):
-                    quarantine.resolve(cursor, held["id"], "released", None)
+                    quarantine.resolve(cursor, each["id"], "released", None)
                 return f"member {record['member_id']} is judged again: {rewards} reward events"
-        except RETRYABLE:  # a worker held a budget that the member takes from, and waited for another of them
+        except RETRYABLE:  # a worker had locked a budget that the member takes from, and waited for another budget
             if attempt == ATTEMPTS_MAX:
                 raise
         except Exception as error:
@@ -213,7 +214,8 @@ def _judge_again(settings: Settings, record_id: int) -> str:
 def _admit_again(
     settings: Settings, schemas: WriterSchemas, live: LiveTransaction, record_ids: Sequence[int]
 ) -> dict[int, Result]:
-    """Check events anew and record them, all in one transaction, or one by one where that fails."""
+    """Check events again and record them, all in one transaction, or one by one where that fails."""
+    # which are admitted now
     results: dict[int, Result] = {}
     batches: list[Batch] = []
     with transaction(settings.database_url) as cursor:
@@ -223,23 +225,25 @@ def _admit_again(
                 batches.append(checks.batch(record_id))
             except (AnswerIsNo, InputError) as refused:
                 results[record_id] = Result(record_id, str(refused), refused)
+
+    # record them
     try:
         outcomes = live.commit_together(lambda _cursor: batches) if batches else []
-        taken = list(map(_result, batches, outcomes))
+        recorded = list(map(_result, batches, outcomes))
     except (AnswerIsNo, CannotGoOn):  # somebody else has resolved one of them meanwhile, or one fails once more
-        taken = [_taken_alone(live, batch) for batch in batches]
-    return results | _with_held(settings, taken)
+        recorded = [_commit_alone(live, batch) for batch in batches]
+    return results | _with_holds(settings, recorded)
 
 
-def _taken_alone(live: LiveTransaction, batch: Batch) -> Result:
+def _commit_alone(live: LiveTransaction, batch: Batch) -> Result:
     try:
         return _result(batch, live.commit(batch))
     except AnswerIsNo as refused:
         return Result(batch.released or 0, str(refused), refused)
 
 
-def _with_held(settings: Settings, taken: Sequence[Result]) -> dict[int, Result]:
-    """Say of what was taken in whether its member is held now, as what it brings about fails."""
+def _with_holds(settings: Settings, results: Sequence[Result]) -> dict[int, Result]:
+    """Add to each result whether the record's member is held now, because judging it has failed."""
     with transaction(settings.database_url) as cursor:
         cursor.execute(
             """
@@ -251,10 +255,10 @@ def _with_held(settings: Settings, taken: Sequence[Result]) -> dict[int, Result]
             ) h
             WHERE q.id = ANY(%s)
             """,
-            ([result.record_id for result in taken if result.refused is None],),
+            ([result.record_id for result in results if result.refused is None],),
         )
-        held = {record_id: f"; its member is held by record {by}: {why}" for record_id, by, why in cursor.fetchall()}
-    return {each.record_id: each._replace(told=each.told + held.get(each.record_id, "")) for each in taken}
+        holds = {record_id: f"; its member is held by record {by}: {why}" for record_id, by, why in cursor.fetchall()}
+    return {each.record_id: each._replace(sentence=each.sentence + holds.get(each.record_id, "")) for each in results}
 
 
 def _result(batch: Batch, outcome: Outcome) -> Result:
@@ -268,7 +272,7 @@ def _result(batch: Batch, outcome: Outcome) -> Result:
 
 
 class _Checks:
-    """Check what was set aside by the rules of admission as they are now.
+    """Check records by the rules of admission as they are now.
 
     Raises:
         AnswerIsNo: no programme is active.
@@ -284,13 +288,15 @@ class _Checks:
         self._latest_ms = int(now_ms) + settings.future_tolerance_s * 1000
 
     def batch(self, record_id: int) -> Batch:
-        """Return what takes a record in: its event, or the row that it keeps for a worker's turn that never came.
+        """Return a batch that takes the record in: its event, or the row of Guerdon's own work that it holds.
 
         Raises:
             InputError: there is no such record.
             AnswerIsNo: it is not open, or its event is still not admitted.
         """
         record = _open_record(self._cursor, record_id)
+
+        # work that fails is not an event: contests go on by themselves, rows are taken in alone
         if record["stage"] == contests.STAGE:
             raise AnswerIsNo(
                 "workers close contests by themselves, and try again when they are started and when a period ends: "
@@ -300,6 +306,7 @@ class _Checks:
             row = row_of(record["kind"], bytes(record["payload"]))
             portion = Portion(forwarded=(row,)) if isinstance(row, Forwarding) else Portion(undecided=(row,))
             return Batch(released=record_id, portion=portion)
+
         return Batch(admitted=[self._admitted(record)], released=record_id, portion=Portion())
 
     def _admitted(self, record: dict[str, Any]) -> Admitted:
@@ -326,7 +333,7 @@ def discard(database_url: str, record_id: int, why: str) -> None:
 
     Raises:
         InputError: there is no such record.
-        AnswerIsNo: it is not open, or its member is held by it, and only a release ends that.
+        AnswerIsNo: it is not open, or it holds its member, and only a release ends that.
     """
     (result,) = discard_all(database_url, [record_id], why)
     if result.refused is not None:
@@ -339,21 +346,20 @@ def discard_all(
     why: str,
     report: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Result]:
-    """Put records away for good, with the reason, many in a transaction; one that is refused stops no other."""
+    """Put records away for good, with the reason, many in a transaction; a record that is refused stops no other."""
     results = []
     for at in range(0, len(record_ids), RECORDS_AT_ONCE):
         part = list(dict.fromkeys(record_ids[at : at + RECORDS_AT_ONCE]))
         with transaction(database_url) as cursor:
-            put_away = quarantine.discard(cursor, part, why)
+            discarded = quarantine.discard(cursor, part, why)
             for record_id in part:
-                refused = None if record_id in put_away else _not_discarded(cursor, record_id)
+                refused = None if record_id in discarded else _why_not_discarded(cursor, record_id)
                 results.append(Result(record_id, "discarded" if refused is None else str(refused), refused))
         report(at + len(part), len(record_ids))
     return results
 
 
-def _not_discarded(cursor: Cursor, record_id: int) -> GuerdonError:
-    """Return why a record cannot be put away."""
+def _why_not_discarded(cursor: Cursor, record_id: int) -> GuerdonError:
     try:
         record = _open_record(cursor, record_id)
     except (AnswerIsNo, InputError) as error:
@@ -365,31 +371,33 @@ def _not_discarded(cursor: Cursor, record_id: int) -> GuerdonError:
 
 
 def _event_of(cursor: Cursor, record: dict[str, Any], schemas: WriterSchemas, settings: Settings) -> tuple[int, Event]:
+    """Return the id of the schema and the event of a record; raises `Rejected`, `personal.Erased` or `NoEvent`."""
     if record["kind"] == quarantine.TICK or record["kind"] in OWN_EVENTS or record["kind"] in ROWS.values():
         raise NoEvent
+
+    # in Guerdon's own format, with the personal part sealed by the member's key
     payload = bytes(record["payload"] or b"")
     if record["schema_id"] == personal.OWN_FORMAT:
         shard, member_id = shard_of(record["member_id"]), record["member_id"]
         key = personal.keys_for(cursor, [(shard, member_id)])[shard, member_id]
         identity = event_identity(record["source"], record["event_id"])
+        sealed = None if record["sealed"] is None else bytes(record["sealed"])
         try:
-            event = personal.unseal(record["kind"], payload, _bytes(record["sealed"]), identity, key)
-        except msgspec.ValidationError as error:  # a text that is longer than any that is taken in
+            event = personal.unseal(record["kind"], payload, sealed, identity, key)
+        except msgspec.ValidationError as error:  # a text that is longer than the limit of admission
             raise Rejected(Reason.OUT_OF_RANGE, str(error)) from error
         return personal.OWN_FORMAT, event
+
+    # as Kafka delivered it
     topic = str(record["topic"]).removeprefix(settings.topic_prefix)
     return Decoder(schemas, settings.message_bytes_max).decode(topic, payload)
 
 
-def _bytes(value: memoryview | None) -> bytes | None:
-    return None if value is None else bytes(value)
-
-
 def _record(cursor: Cursor, record_id: int) -> dict[str, Any]:
-    found = quarantine.rows(cursor, "id = %s", (record_id,))
-    if not found:
+    records = quarantine.rows(cursor, "id = %s", (record_id,))
+    if not records:
         raise InputError(f"there is no record {record_id} in quarantine; `guerdon quarantine list --all` shows them")
-    return found[0]
+    return records[0]
 
 
 def _open_record(cursor: Cursor, record_id: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Tell by its cause why Kafka does not do what was asked: a password, a certificate, a right, or a broker that is away.
+"""Find out why Kafka does not do what was asked: a password, a certificate, a right, or a broker that is away.
 
-librdkafka's errors say "Broker transport failure" for nearly all of them. What the matter is stands in lines that it
-logs, so each client is made with a logger that keeps the last of them; nothing of it reaches the screen unasked.
+librdkafka's errors say "Broker transport failure" for nearly all of these. The cause stands in lines that it logs. So
+each client gets a logger that remembers the last of them, and shows none unless an operator asks for it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LEVEL_HEARD = 6
-"""librdkafka's level at which it says that a connection was ended, which is all that a wrong protocol looks like."""
+"""librdkafka's level for the line that a connection was ended: of a wrong protocol nothing else shows."""
 
 PYTHON_LEVELS = (50, 50, 50, 40, 30, 20, 20, 10)
-"""What confluent-kafka makes of librdkafka's levels 0 to 7."""
+"""The level that confluent-kafka logs by, for each of librdkafka's levels 0 to 7."""
 
 ANSWERED_S = 10.0
 LISTEN_S = 0.5
 AT_ONCE_MS = 5_000
 HEARD_S = 60.0
-"""For how long a line tells why something fails: librdkafka repeats the same one every 30 s at most."""
+"""For how long a line counts as the cause: librdkafka repeats the same one every 30 s at most."""
 
 LINE = re.compile(
     r"\]: (?:\w+://)?(?P<at>[^\s/]+)(?:/\w+)?: (?P<reason>.*?)"
@@ -38,7 +38,7 @@ LINE = re.compile(
 )
 
 WRITTEN_TO = "the topic that is written to"
-# What a line of librdkafka's says, and the sentence that tells a person; {user} is the one who was given.
+# Patterns of librdkafka's lines, each with the sentence for a person; {user} is the user in the settings.
 MEANINGS = (
     (
         r"Unsupported SASL mechanism.*mechanisms: (?P<offered>.+)",
@@ -88,18 +88,17 @@ RIGHTS = {
 
 
 class _Heard(NamedTuple):
-    """Keep what librdkafka said: when, and the sentence that it comes to."""
+    """Hold the sentence for a line of librdkafka's, and when the line came."""
 
     at_s: float
     sentence: str
 
 
 class KafkaCauses:
-    """Listen to what one client says of its brokers. Keep it as long as the client.
+    """Listen to the lines that one client logs about its brokers, and live as long as the client.
 
     Args:
-        kafka: what the client is made with. Of it the addresses, the user and the mechanism appear in sentences, and
-            never the password.
+        kafka: the client's settings. Sentences show the addresses, the user and the mechanism, and never the password.
     """
 
     def __init__(self, kafka: Mapping[str, Any]) -> None:
@@ -110,7 +109,7 @@ class KafkaCauses:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Return what to make the client with, the listening included."""
+        """Return the settings to make the client with: its own, and this object as its logger."""
         return {**self._kafka, "log_level": max(LEVEL_HEARD, self._asked_level), "logger": self}
 
     @property
@@ -119,7 +118,7 @@ class KafkaCauses:
         return f"the user {user}" if user else "this client"
 
     def log(self, level: int, form: str, *words: object) -> None:
-        """Take in a line of librdkafka's; it is the `logger` that the client knows."""
+        """Take in a line of librdkafka's: confluent-kafka calls this method of its `logger`."""
         text = " ".join((form % words).split())
         self._hear(text)
         if self._asked_level and level >= PYTHON_LEVELS[min(self._asked_level, 7)]:
@@ -129,25 +128,27 @@ class KafkaCauses:
                 print(text, file=sys.stderr)  # noqa: T201  the operator has asked for it
 
     def _hear(self, text: str) -> None:
-        found = LINE.search(text)
-        reason = found["reason"] if found else text
+        """Remember the sentence for a line, where it has one."""
+        line = LINE.search(text)
+        reason = line["reason"] if line else text
         for pattern, meaning in MEANINGS:
-            said = re.search(pattern, reason if found else text)
-            if said is not None:
-                self._keep(meaning, found, said.groupdict(), reason)
+            match = re.search(pattern, reason)
+            if match is not None:
+                self._remember(meaning, line, match.groupdict(), reason)
                 return
-        # ended at once, where a connection had only begun: so brokers answer who speaks another protocol
-        if found and re.search(ENDED, reason) and int(found["ms"] or 0) < AT_ONCE_MS and self._heard is None:
-            self._keep(
+
+        # a connection that ends just after it began: so brokers answer a client with another protocol
+        if line and re.search(ENDED, reason) and int(line["ms"] or 0) < AT_ONCE_MS and self._heard is None:
+            self._remember(
                 "Kafka at {at} ends connections at once: it wants TLS or a password there, or the port is not Kafka's; "
                 "see KAFKA__SECURITY_PROTOCOL",
-                found,
+                line,
                 {},
                 reason,
             )
 
-    def _keep(self, meaning: str, found: re.Match[str] | None, said: dict[str, Any], reason: str) -> None:
-        at = found["at"] if found else str(self._kafka.get("bootstrap.servers", "its address"))
+    def _remember(self, meaning: str, line: re.Match[str] | None, parts: dict[str, Any], reason: str) -> None:
+        at = line["at"] if line else str(self._kafka.get("bootstrap.servers", "its address"))
         if "{since}" in meaning and self._away_since_s is None:
             self._away_since_s = time.time()
         words = {
@@ -158,17 +159,17 @@ class KafkaCauses:
             "who": self._who,
             "mechanism": self._kafka.get("sasl.mechanism", self._kafka.get("sasl.mechanisms", "GSSAPI")),
             "since": time.strftime("%H:%M:%SZ", time.gmtime(self._away_since_s)),
-            **said,
+            **parts,
         }
         self._heard = _Heard(time.monotonic(), meaning.format(**words))
 
     def answered(self) -> None:
-        """Note that Kafka has answered: what was heard before is of yesterday."""
+        """Note that Kafka has answered: earlier lines no longer count."""
         self._heard = None
         self._away_since_s = None
 
     def listen(self, client: Any) -> None:
-        """Let a client that failed and is not subscribed hand over what it has to say; that takes it a moment."""
+        """Let a client that failed, and that is not subscribed, log its lines; that takes a moment."""
         deadline_s = time.monotonic() + LISTEN_S
         while True:
             client.poll(LISTEN_S / 20)
@@ -179,21 +180,23 @@ class KafkaCauses:
         """Return in a sentence why `error` came about.
 
         Args:
-            error: of librdkafka's, or an exception that carries it.
+            error: librdkafka's error, or an exception that carries it.
             what: the topic or group that was asked for.
-            right: what one needs there, such as READ and DESCRIBE.
+            right: the right that is needed for it, such as READ and DESCRIBE.
         """
         kafka_error = error_of(error)
         code = None if kafka_error is None else kafka_error.code()
+
+        # the error itself names a right, or a line has named the cause, or the error is all there is
         if code in RIGHTS and not (code == KafkaError.CLUSTER_AUTHORIZATION_FAILED and self._heard):
             place = RIGHTS[code].format(what=what) if what else RIGHTS[code].replace(" {what}", "")
             return f"{self._who} has no right to {place} in Kafka: whoever runs it must grant {right or 'it'}"
         if self._heard is not None and time.monotonic() - self._heard.at_s < HEARD_S:
             return self._heard.sentence.replace(WRITTEN_TO, f"the topic {what}" if what else WRITTEN_TO)
         servers = self._kafka.get("bootstrap.servers", "its address")
-        told = " ".join((str(error) if kafka_error is None else kafka_error.str()).split())
+        words = " ".join((str(error) if kafka_error is None else kafka_error.str()).split())
         return (
-            f"Kafka does not answer at {servers} ({told}): start it with `guerdon up`, or correct "
+            f"Kafka does not answer at {servers} ({words}): start it with `guerdon up`, or correct "
             "KAFKA_BOOTSTRAP_SERVERS"
         )
 
@@ -208,16 +211,16 @@ def error_of(error: Exception | KafkaError) -> KafkaError | None:
 
 
 def is_about_access(error: KafkaError) -> bool:
-    """Whether an error is about rights, or so general that its cause stands elsewhere."""
+    """Whether an error is about rights, or so general that its cause must be looked for in the log."""
     general = (KafkaError._FATAL, KafkaError._TRANSPORT, KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE)  # noqa: SLF001  public, though named so
     return error.code() in RIGHTS or error.code() in general
 
 
 def refuse_hidden(client: Any, causes: KafkaCauses, topics: list[str], right: str) -> None:
-    """Refuse topics that are not missing but hidden: Kafka lists none that the user may not describe.
+    """Refuse topics that are not missing but hidden: Kafka does not list a topic that the user may not describe.
 
     Raises:
-        InputError: it names the right that is missing.
+        InputError: a topic is hidden; the sentence names the right.
     """
     for topic in topics:
         error = client.list_topics(topic, timeout=ANSWERED_S).topics[topic].error

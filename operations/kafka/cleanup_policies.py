@@ -1,4 +1,4 @@
-"""Notice topics that Kafka compacts: with the member as key, it deletes all but their last event."""
+"""Notice topics that Kafka compacts: as the member is the key, it deletes all events of a member but the last."""
 
 from __future__ import annotations
 

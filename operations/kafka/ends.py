@@ -1,4 +1,4 @@
-"""Ask the broker where partitions begin and end: what is committed, and all that is there behind open transactions."""
+"""Ask the broker where partitions begin and end: at the committed records, or behind open transactions."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ _POLL_S = 0.1
 
 
 class Span(NamedTuple):
-    """Say what the broker holds of a partition, each as the offset after the last one, but for `first`.
-
-    `stable` is where the first open transaction begins: nothing behind it is delivered until that has ended.
-    """
+    """Name the offsets at which the broker's part of a partition begins and ends."""
 
     first: int
+    """The first record."""
+
     stable: int
+    """The end of what is delivered now: the first open transaction, or the true end."""
+
     true: int
+    """The end behind all records."""
 
 
 class Ends:
-    """Ask by one client; after an error by a new one, as the old one may go on believing in a leader of long ago.
+    """Ask one client; after an error a new one, as the old one may go on to ask a broker that no longer leads.
 
     Every question raises KafkaException where the broker does not answer within `answered_s`.
     """
@@ -44,16 +46,16 @@ class Ends:
         self._admin: AdminClient | None = None
 
     def close(self) -> None:
-        """Let go of the connection to the broker, which would be tried again for as long as this object lives."""
+        """Give up the connection to the broker: it would be tried again for as long as this object lives."""
         self._admin = None
 
     def partitions(self, topics: list[str]) -> list[Partition]:
         """Return the partitions that the topics have now."""
         try:
-            found = self.client().describe_topics(TopicCollection(topics), request_timeout=self._answered_s)
-            return [(topic, each.id) for topic, future in found.items() for each in future.result().partitions]
+            answers = self.client().describe_topics(TopicCollection(topics), request_timeout=self._answered_s)
+            return [(topic, each.id) for topic, future in answers.items() for each in future.result().partitions]
         except KafkaException:
-            self._begin_anew()
+            self._drop_client()
             raise
 
     def first(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
@@ -69,7 +71,7 @@ class Ends:
         return self._ask(partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)  # type: ignore[no-untyped-call]
 
     def spans(self, partitions: Iterable[Partition]) -> dict[Partition, Span]:
-        """Return what the broker holds of each partition that it has; one whose topic is gone is left out."""
+        """Return the span of each partition that the broker has; a partition whose topic is gone is left out."""
         wanted = list(partitions)
         first, stable, true = self.first(wanted), self.stable(wanted), self.true(wanted)
         return {each: Span(first[each], stable[each], true[each]) for each in wanted if each in first and each in true}
@@ -87,10 +89,10 @@ class Ends:
         return self._causes.why(error, right="DESCRIBE on the topics")
 
     def answered(self) -> None:
-        """Note that the broker has answered: what was heard of it before is of yesterday."""
+        """Note that the broker has answered: earlier lines about it no longer count."""
         self._causes.answered()
 
-    def _begin_anew(self) -> None:
+    def _drop_client(self) -> None:
         if self._admin is not None:
             self._causes.listen(self._admin)
         self._admin = None
@@ -99,23 +101,23 @@ class Ends:
         wanted = {TopicPartition(*partition): spec for partition in partitions}
         if not wanted:
             return {}
-        found = {}
+        offsets = {}
         try:
-            asked = self.client().list_offsets(wanted, isolation_level=isolation, request_timeout=self._answered_s)
-            for each, future in asked.items():
+            answers = self.client().list_offsets(wanted, isolation_level=isolation, request_timeout=self._answered_s)
+            for each, future in answers.items():
                 error = future.exception()
                 if error is None:
-                    found[each.topic, each.partition] = int(future.result().offset)
+                    offsets[each.topic, each.partition] = int(future.result().offset)
                 elif not is_unknown(error):
                     raise error
         except KafkaException:
-            self._begin_anew()
+            self._drop_client()
             raise
-        return found
+        return offsets
 
 
 def is_unknown(error: BaseException) -> bool:
-    """Whether the broker says that there is no such topic or partition."""
+    """Whether the broker does not have the topic or the partition."""
     return isinstance(error, KafkaException) and error.args[0].code() in (
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001  confluent-kafka's public name for it begins so
@@ -134,9 +136,10 @@ def records_at(
         "isolation.level": "read_uncommitted", "queued.max.messages.kbytes": "1024", "enable.partition.eof": "true",
     }  # fmt: skip
     settings.pop("group.instance.id", None)
+
     deadline = time.monotonic() + patience_s
     waiting = set(offsets)
-    found = {}
+    messages = {}
     with closing(Consumer(settings)) as consumer:
         consumer.assign([TopicPartition(*partition, offset) for partition, offset in sorted(offsets.items())])
         while waiting and time.monotonic() < deadline:
@@ -147,14 +150,14 @@ def records_at(
             if partition in waiting:
                 waiting.discard(partition)
                 if message.error() is None and message.offset() == offsets[partition]:
-                    found[partition] = message
-    return found
+                    messages[partition] = message
+    return messages
 
 
 def opened_at(
     kafka: Mapping[str, str], stable: Mapping[Partition, int], patience_s: float = PROBED_S
 ) -> dict[Partition, int]:
-    """Return the time in ms of the first record of the open transaction at each offset of `stable`, where it tells."""
+    """Return when the open transaction at each offset of `stable` began, in ms, where its first record has a time."""
     times = {}
     for partition, message in records_at(kafka, stable, patience_s).items():
         _, at_ms = message.timestamp()

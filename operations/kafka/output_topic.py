@@ -1,4 +1,4 @@
-"""Ask the brokers about the topic of reward events: which making of it this is."""
+"""Ask the brokers for the id of the topic of reward events: a topic that is made again gets another."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 10.0
 LOOK_S = 0.2
-_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # what brokers that give topics no ids say
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # the answer of brokers that give topics no ids
 
 
 def topic_id(admin: AdminClient, topic: str, stop: threading.Event | None = None) -> str | None:
     """Return the id that the cluster gave `topic` when it was made; None where it gives none.
 
-    `admin` must be held by name for as long: the answer dies with it.
+    The caller must hold `admin` in a variable meanwhile: the answer dies with it.
 
     Raises:
         InputError: there is no such topic.
@@ -30,7 +30,7 @@ def topic_id(admin: AdminClient, topic: str, stop: threading.Event | None = None
     future = admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)[topic]
     while True:
         try:
-            found = str(future.result(LOOK_S).topic_id)
+            identifier = str(future.result(LOOK_S).topic_id)
         except TimeoutError:
             if stop is not None and stop.is_set():
                 raise ServiceUnreachable(f"Kafka did not say before the stop which making of {topic} this is") from None
@@ -42,9 +42,9 @@ def topic_id(admin: AdminClient, topic: str, stop: threading.Event | None = None
                 "KAFKA_BOOTSTRAP_SERVERS"
             ) from error
         else:
-            return None if found == _NO_ID else found
+            return None if identifier == _NO_ID else identifier
 
 
 def missing(topic: str) -> InputError:
-    """Return the error that says that there is no such topic."""
+    """Return the error for a topic that does not exist."""
     return InputError(f"Kafka has no topic {topic}; run `guerdon init` to create it, or set `publish_rewards = false`")

@@ -1,4 +1,4 @@
-"""Ask before a database reads other topics, or another Kafka cluster, than it did."""
+"""Refuse to let a database read other topics, or another Kafka cluster, than before, until an operator says so."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAIT_S = 10.0
 
 
 def claim(settings: Settings, ends: Ends) -> None:
-    """Keep which topics of which cluster the database reads, or hold the settings to what is kept.
+    """Record which topics of which cluster the database reads, or compare the settings with what is recorded.
 
     Raises:
         InputError: the settings name others than those that the database reads.
@@ -29,20 +29,20 @@ def claim(settings: Settings, ends: Ends) -> None:
     """
     place = _place(settings, ends)
     with transaction(settings.database_url) as cursor:
-        _hold(cursor, place)
+        _compare(cursor, place)
         if places.current(cursor) is None:
             places.keep_first(cursor, place)
-            _hold(cursor, place)  # another one may have come first
+            _compare(cursor, place)  # another worker may have come first
 
 
-def hold_to_place(settings: Settings, ends: Ends) -> None:
-    """Hold the settings to what is kept, and keep nothing; raises as `claim` does."""
+def compare_place(settings: Settings, ends: Ends) -> None:
+    """Compare the settings with the place that is recorded, without recording any; raises as `claim` does."""
     with transaction(settings.database_url) as cursor:
-        _hold(cursor, _place(settings, ends))
+        _compare(cursor, _place(settings, ends))
 
 
 def refuse_elsewhere(settings: Settings) -> None:
-    """Refuse to publish where the database does not read; where there is none to ask, there is nothing to hold to.
+    """Refuse to publish to a place where the database does not read; without a database there is nothing to compare.
 
     Raises:
         InputError: the settings name other topics, or another Kafka cluster, than the database reads.
@@ -53,54 +53,57 @@ def refuse_elsewhere(settings: Settings) -> None:
     except (ServiceUnreachable, InputError):
         return
     with closing(connection), closing(Ends(settings.kafka_config(), WAIT_S)) as ends, connection.cursor() as cursor:
-        _hold(cursor, _place(settings, ends))
+        _compare(cursor, _place(settings, ends))
 
 
-def _hold(cursor: Cursor, place: Place) -> None:
-    kept = places.current(cursor)
-    taken = places.topics_taken(cursor) if kept is None else []
-    if taken and not any(topic.startswith(place.topic_prefix) for topic in taken):
+def _compare(cursor: Cursor, place: Place) -> None:
+    recorded = places.current(cursor)
+    topics = places.topics_taken(cursor) if recorded is None else []
+    if topics and not any(topic.startswith(place.topic_prefix) for topic in topics):
         raise InputError(
-            f"this database has read {taken[0]}, but the settings name the topics {place.topic_prefix}…; {_ways_out()}"
+            f"this database has read {topics[0]}, but the settings name the topics {place.topic_prefix}…; {_ways_out()}"
         )
-    if kept is not None and kept != place:
+    if recorded is not None and recorded != place:
         raise InputError(
-            f"this database reads the topics {kept.topic_prefix}… of the Kafka cluster {kept.cluster_id}, but the "
-            f"settings name {place.topic_prefix}… of {place.cluster_id}; {_ways_out()}"
+            f"this database reads the topics {recorded.topic_prefix}… of the Kafka cluster {recorded.cluster_id}, but "
+            f"the settings name {place.topic_prefix}… of {place.cluster_id}; {_ways_out()}"
         )
 
 
 def adopt(settings: Settings, why: str) -> dict[str, Any]:
-    """Let the database read from now on what the settings name; return from where to where, and what begins again.
+    """Let the database read from now on the place that the settings name; return both places, and what begins again.
 
     Topics of other names are read from their first offset. So are those of the same name on another cluster, as an
-    offset means another record there. What is met again counts once.
+    offset means another record there. Events that are read twice count once.
 
     Raises:
-        AnswerIsNo: workers are running, or the settings name what the database reads anyway.
+        AnswerIsNo: workers are running, or the settings name the place that the database reads already.
         ServiceUnreachable: Kafka or PostgreSQL does not answer.
     """
     with closing(Ends(settings.kafka_config(), WAIT_S)) as ends, transaction(settings.database_url) as cursor:
+        # it must be another place, and no worker may read meanwhile
         place = _place(settings, ends)
-        kept = places.current(cursor)
-        if kept == place:
+        before = places.current(cursor)
+        if before == place:
             raise AnswerIsNo(f"this database reads the topics {place.topic_prefix}… of {place.cluster_id} already")
         if running := places.workers(cursor):
             raise AnswerIsNo(f"{running} workers are at work on this database; stop them first")
         places.move(cursor, place, why)
-        taken = [topic for topic in places.topics_taken(cursor) if topic.startswith(place.topic_prefix)]
-        ids = _ids(ends, taken)
-        begun = []
+
+        # topics that were read before and are others now begin again
+        topics = [topic for topic in places.topics_taken(cursor) if topic.startswith(place.topic_prefix)]
+        ids = _ids(ends, topics)
+        begin_again = []
         for topic in offsets.replaced_topics(cursor, ids) if ids else ():
             firsts = ends.first([(topic, number) for number in offsets.numbers(cursor, topic)])
             for partition, first in sorted(firsts.items()):
                 offsets.begin_again(cursor, partition, first, why)
-                begun.append(f"{partition[0]} partition {partition[1]}")
+                begin_again.append(f"{partition[0]} partition {partition[1]}")
             offsets.keep_topic_id(cursor, topic, ids[topic])
     return {
-        "from": None if kept is None else f"{kept.topic_prefix}… of {kept.cluster_id}",
+        "from": None if before is None else f"{before.topic_prefix}… of {before.cluster_id}",
         "to": f"{place.topic_prefix}… of {place.cluster_id}",
-        "begin_again": begun,
+        "begin_again": begin_again,
     }
 
 
@@ -108,14 +111,14 @@ def _ids(ends: Ends, topics: list[str]) -> dict[str, str]:
     """Return the ids of those of `topics` that the cluster has."""
     if not topics:
         return {}
-    found = {}
+    ids = {}
     for topic, future in ends.client().describe_topics(TopicCollection(topics), request_timeout=WAIT_S).items():
         error = future.exception()
         if error is None:
-            found[topic] = str(future.result().topic_id)
+            ids[topic] = str(future.result().topic_id)
         elif not is_unknown(error):
             raise error
-    return found
+    return ids
 
 
 def _place(settings: Settings, ends: Ends) -> Place:

@@ -1,4 +1,4 @@
-"""Look after the topic of reward events: what it lacks, which incarnations there were, and send it again."""
+"""Look after the topic of reward events: send it again, list its incarnations, and say why it lacks events."""
 
 from __future__ import annotations
 
@@ -24,33 +24,35 @@ if TYPE_CHECKING:
     from operations.settings import Settings
 
 
-class Again(NamedTuple):
-    """Say what an operator's incarnation is called, and how many reward events are sent under it."""
+class NewIncarnation(NamedTuple):
+    """Name an incarnation that an operator has begun, and say how many reward events are sent under it."""
 
     incarnation: str
     reward_events: int
 
 
-def publish_again(settings: Settings, why: str, from_ms: int | None = None) -> Again:
-    """Begin an incarnation under which workers send the live log again, or what was recorded from an instant on.
+def publish_again(settings: Settings, why: str, from_ms: int | None = None) -> NewIncarnation:
+    """Begin an incarnation under which workers send the live log again, or the part recorded from an instant on.
 
     Raises:
-        InputError: there is no such topic, or it was made anew and has nothing from before `from_ms`.
-        AnswerIsNo: somebody publishes and does not come to an end.
+        InputError: there is no such topic, or it was made again and has nothing from before `from_ms`.
+        AnswerIsNo: a worker is publishing and does not finish.
         ServiceUnreachable: Kafka or PostgreSQL does not answer.
     """
     topic = settings.topic_prefix + OUTPUT_TOPIC
-    made = _topic_id(settings, topic)
+    topic_now = _topic_id(settings, topic)
     try:
         with transaction(settings.database_url, statement_max=NO_LIMIT) as cursor:
+            # nobody publishes from here on
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", (LOCKED_WITHIN,))
             generation = live_generation.live(cursor)
             publication.begin(cursor, generation)
             incarnations.lock(cursor)
-            origin = Origin(*incarnations.database_origin(cursor), topic, made)
+
+            origin = Origin(*incarnations.database_origin(cursor), topic, topic_now)
             begins = _begins(cursor, generation, origin, from_ms)
             name = incarnations.begin(cursor, origin, generation, begins, why=why, begun_by=_who())
-            return Again(name, publication.lag(cursor))
+            return NewIncarnation(name, publication.lag(cursor))
     except LockNotAvailable as error:
         raise AnswerIsNo(
             f"a worker has been sending for more than {LOCKED_WITHIN.removesuffix('s')} s and nothing was changed; see "
@@ -59,18 +61,18 @@ def publish_again(settings: Settings, why: str, from_ms: int | None = None) -> A
 
 
 def _begins(cursor: Cursor, generation: int, origin: Origin, from_ms: int | None) -> dict[int, int]:
-    """Return up to which position of each shard what was sent stands."""
-    known = incarnations.positions(cursor, generation)
+    """Return up to which position of each shard the messages stay valid."""
+    positions = incarnations.positions(cursor, generation)
     current = incarnations.current(cursor)
     if from_ms is None or (current is not None and incarnations.newest_generation(cursor, current) != generation):
-        return dict.fromkeys(known, 0)
+        return dict.fromkeys(positions, 0)
     if current is not None and current.origin.is_another_topic(origin.topic_id):
         raise InputError(
             f"the topic {origin.topic} was deleted and made again and has nothing from before; leave --from out, or "
             "let a worker run, which sends everything by itself"
         )
     ends = archives.ends(cursor, generation, from_ms)
-    return {shard: min(pos, ends[shard].reward_pos) for shard, (pos, _) in known.items()}
+    return {shard: min(pos, ends[shard].reward_pos) for shard, (pos, _) in positions.items()}
 
 
 def listed(settings: Settings) -> list[dict[str, Any]]:
@@ -85,15 +87,15 @@ def listed(settings: Settings) -> list[dict[str, Any]]:
         )
 
 
-def stopped_why(settings: Settings, cursor: Cursor) -> str:
-    """Return why the topic does not have what the database believes that it has, as a sentence, else nothing."""
+def why_stopped(settings: Settings, cursor: Cursor) -> str:
+    """Return a sentence where the topic lacks events that the database has recorded as sent, else an empty text."""
     topic = settings.topic_prefix + OUTPUT_TOPIC
     try:
-        made = _topic_id(settings, topic)
+        topic_now = _topic_id(settings, topic)
     except InputError as missing:
         return str(missing)
     current = incarnations.current(cursor)
-    if current is None or not current.origin.is_another_topic(made):
+    if current is None or not current.origin.is_another_topic(topic_now):
         return ""
     return f"the topic {topic} was deleted and made again; a worker that runs sends everything again within seconds"
 

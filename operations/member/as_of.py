@@ -1,4 +1,4 @@
-"""Show a member as of an instant, past or to come, as they were known at another."""
+"""Show a member's balances and tier at an instant, past or future, by what was recorded at an instant."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def member_as_of(
 
     Args:
         database_url: where the tables are.
-        member_id: whose.
-        as_of_ms: what counts by then; None: the same as `known_at_ms`.
-        known_at_ms: only what was recorded by then is used; None: everything that is.
-        expiring_within_s: what is active then and expires so soon is told apart.
+        member_id: the member's id.
+        as_of_ms: the instant of the balances; None: the same as `known_at_ms`.
+        known_at_ms: only records up to this instant are used; None: all records.
+        expiring_within_s: amounts that expire within this time after `as_of_ms` are listed.
 
     Raises:
         AnswerIsNo: nothing of this member was known then, or the generation that was live is gone.
@@ -47,24 +47,24 @@ def member_as_of(
             """,
             (as_of_ms, known_at_ms),
         )
-        when = {"member": member_id, "as_of": as_of, "known_at": known_at, "within": expiring_within_s}
+        question = {"member": member_id, "as_of": as_of, "known_at": known_at, "within": expiring_within_s}
         try:
-            found = _told(cursor, when)
+            answer = _answer(cursor, question)
         except ObjectNotInPrerequisiteState as error:
-            said = error.diag
-            raise AnswerIsNo(f"{said.message_primary}; {said.message_hint}") from error
-    if not found["balances"] and found["tier"] is None:
+            raise AnswerIsNo(f"{error.diag.message_primary}; {error.diag.message_hint}") from error
+
+    if not answer["balances"] and answer["tier"] is None:
         raise AnswerIsNo(
             f'of a member "{member_id}" nothing that counts by {plain(as_of)} was known at {plain(known_at)}; '
             "without --as-of and --known-at the command shows what is known now"
         )
-    return {"member_id": member_id, "as_of": plain(as_of), "known_at": plain(known_at), **found}
+    return {"member_id": member_id, "as_of": plain(as_of), "known_at": plain(known_at), **answer}
 
 
-def _told(cursor: Cursor, when: dict[str, Any]) -> dict[str, Any]:
-    (generation,) = one(cursor, "SELECT guerdon.generation_at(%(known_at)s)", when)
+def _answer(cursor: Cursor, question: dict[str, Any]) -> dict[str, Any]:
+    (generation,) = one(cursor, "SELECT guerdon.generation_at(%(known_at)s)", question)
     balances = dictionaries(
-        cursor, "SELECT * FROM reward.balance_as_of(%(member)s, %(as_of)s, %(known_at)s) ORDER BY unit", when
+        cursor, "SELECT * FROM reward.balance_as_of(%(member)s, %(as_of)s, %(known_at)s) ORDER BY unit", question
     )
     tiers = dictionaries(
         cursor,
@@ -72,7 +72,7 @@ def _told(cursor: Cursor, when: dict[str, Any]) -> dict[str, Any]:
         SELECT tier, since, until, qualifying, next_tier, to_next_tier
         FROM reward.tier_as_of(%(member)s, %(as_of)s, %(known_at)s)
         """,
-        when,
+        question,
     )
     expiring = dictionaries(
         cursor,
@@ -81,7 +81,7 @@ def _told(cursor: Cursor, when: dict[str, Any]) -> dict[str, Any]:
         FROM reward.balance_as_of(%(member)s, %(as_of)s, %(known_at)s)
         WHERE next_expiry_at <= %(as_of)s + %(within)s * interval '1 second' ORDER BY next_expiry_at, unit
         """,
-        when,
+        question,
     )
     return {
         "generation": generation,

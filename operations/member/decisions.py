@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCE = "operator"
-"""The source of decisions that name none: a producer's event_id can then never be the same."""
+"""The source of decisions that name none: so their event_id never meets a producer's."""
 
 REASON_CHARACTERS_MAX = 500
 LINE_BYTES_MAX = 1_000_000
@@ -35,11 +35,14 @@ COLUMNS = (
 """The columns that a CSV file may have, in any order."""
 
 _WITHOUT_TIME = "1970-01-01T00:00:00Z"
-"""What a line without a time is read with, and takes its event_id from; it is judged and written as of another."""
+"""Stands in for the time of a line that has none, so that its event_id is the same each time that it is read.
+
+The line is judged and recorded with another time.
+"""
 
 
 class Problem(NamedTuple):
-    """Name a line that cannot be taken, and why."""
+    """Name a line that cannot be used, and why."""
 
     file: str
     line: int
@@ -51,36 +54,43 @@ class Problem(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Hold a decision and where it stands; `dated` says whether the line itself says when it happened."""
+class DecisionLine:
+    """Hold a decision, with the line on which it stands."""
 
     file: str
     number: int
     decision: Decision
     dated: bool
+    """Whether the line itself says when it happened."""
 
     def problem(self, reason: Reason, message: str) -> Problem:
         """Return what is wrong with this line."""
         return Problem(self.file, self.number, str(reason), message)
 
 
-def read(file: str, currency: str, latest_ms: int) -> tuple[list[Line], list[Problem]]:
-    """Return the decisions of `file` and what is wrong with it; `-` is standard input, as JSON lines.
+def read(file: str, currency: str, latest_ms: int) -> tuple[list[DecisionLine], list[Problem]]:
+    """Return the decisions of `file` and its problems; `-` is standard input, as JSON lines.
 
-    A line without an event_id gets one that is made from what it says, so that the same line is the same event however
-    often it is read.
+    A line without an event_id gets one that is made from its content, so that the same line is the same event each time
+    that it is read.
 
     Raises:
-        InputError: the file cannot be read, or it is a CSV file whose head names a column that there is not.
+        InputError: the file cannot be read, or it is a CSV file whose head names an unknown column.
     """
-    lines: list[Line] = []
+    lines: list[DecisionLine] = []
     problems: list[Problem] = []
     first_of: dict[tuple[str, str], int] = {}
-    for number, found in _objects(file):
-        line = _line_or_problem(file, number, found, currency, latest_ms)
-        if isinstance(line, Problem):
-            problems.append(line)
+    for number, fields in _objects(file):
+        # read it by itself
+        try:
+            if isinstance(fields, Rejected):
+                raise fields
+            line = line_of(fields, file=file, number=number, currency=currency, latest_ms=latest_ms)
+        except Rejected as rejected:
+            problems.append(Problem(file, number, str(rejected.reason), rejected.message))
             continue
+
+        # no two lines of a file are the same event
         earlier = first_of.setdefault((line.decision.source, line.decision.event_id), number)
         if earlier == number:
             lines.append(line)
@@ -91,9 +101,9 @@ def read(file: str, currency: str, latest_ms: int) -> tuple[list[Line], list[Pro
 
 
 def check(decision: Decision, currency: str, latest_ms: int) -> None:
-    """Refuse a decision that says too little, too much, or nothing that an operator may decide here.
+    """Refuse a decision that lacks a field, has one too many, or that no operator may take by this command.
 
-    `latest_ms` is the latest instant that is not from the future.
+    `latest_ms` is the latest instant that does not count as the future.
 
     Raises:
         Rejected: with the field and a way out.
@@ -148,44 +158,36 @@ def _check_reason(reason: str) -> None:
         raise Rejected(Reason.OUT_OF_RANGE, "reason: it holds a character that cannot be printed; keep it on one line")
 
 
-def _line_or_problem(
-    file: str, number: int, found: dict[str, Any] | Rejected, currency: str, latest_ms: int
-) -> Line | Problem:
-    try:
-        if isinstance(found, Rejected):
-            raise found
-        return line_of(file, number, found, currency, latest_ms)
-    except Rejected as rejected:
-        return Problem(file, number, str(rejected.reason), rejected.message)
-
-
-def line_of(file: str, number: int, found: dict[str, Any], currency: str, latest_ms: int) -> Line:
-    """Return the decision that `found` spells, by the names that JSON has for its fields.
+def line_of(fields: dict[str, Any], *, file: str, number: int, currency: str, latest_ms: int) -> DecisionLine:
+    """Return the decision with `fields`, by their names in JSON.
 
     Raises:
         Rejected: with the field and a way out.
     """
-    kind = found.get("type", "decision")
+    kind = fields.get("type", "decision")
     if kind != "decision":
         raise Rejected(
             Reason.WRONG_TYPE, f"type: {shown(kind)} is no decision; other events come over Kafka (`guerdon publish`)"
         )
-    dated = found.get("occurred_at") is not None
-    given = {"source": SOURCE, **found, "type": "decision"}
-    named = given.get("event_id") is not None
+
+    # read it with something in the place of what is missing
+    is_dated = fields.get("occurred_at") is not None
+    whole = {"source": SOURCE, **fields, "type": "decision"}
+    is_named = whole.get("event_id") is not None
     for name, stand_in in (("event_id", "-"), ("occurred_at", _WITHOUT_TIME)):
-        if given.get(name) is None:
-            given[name] = stand_in
-    event = event_from_object(given)
+        if whole.get(name) is None:
+            whole[name] = stand_in
+    event = event_from_object(whole)
     assert isinstance(event, Decision)  # noqa: S101  its type says so
-    if not named:
+
+    if not is_named:
         event = structs.replace(event, event_id=f"line-{content_digest(event, b'').hex()}")
-    check(event if dated else structs.replace(event, occurred_at=latest_ms), currency, latest_ms)
-    return Line(file, number, event, dated)
+    check(event if is_dated else structs.replace(event, occurred_at=latest_ms), currency, latest_ms)
+    return DecisionLine(file, number, event, is_dated)
 
 
 def _objects(file: str) -> Iterator[tuple[int, dict[str, Any] | Rejected]]:
-    """Yield the number of each line that is not blank, with what it spells or why it spells nothing."""
+    """Yield the number of each line that is not blank, with its fields or why they cannot be read."""
     try:
         if file == "-":
             yield from _json_lines(sys.stdin.buffer)
@@ -258,7 +260,7 @@ def integer_of(text: str) -> int:
     """Return the whole number that `text` spells in plain digits, with or without a sign.
 
     Raises:
-        ValueError: it spells none.
+        ValueError: it does not spell a whole number.
     """
     digits = text.strip()
     if not digits.lstrip("+-").isdecimal() or not digits.isascii() or len(digits) > 40:

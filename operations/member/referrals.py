@@ -1,4 +1,4 @@
-"""Look after referrals: list them, release what flags hold, and void what should not have been."""
+"""Look after referrals: list them, release those that are flagged, and void wrong ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
-    from operations.member.adjust import Moderation, Outcome
+    from operations.member.adjust import DecisionOutcome, Moderation
     from operations.settings import Settings
 
 SHOWN = 1_000
@@ -19,11 +19,11 @@ WHY_NOT = {
     "already_voided": "their referral is voided already; nothing was changed",
     "not_flagged": "their referral is not flagged, so nothing is held; nothing was changed",
 }
-"""What the log's reasons mean to an operator."""
+"""A sentence for an operator, for each reason in the log."""
 
 
 def referrals(settings: Settings, *, flagged: bool = False, last: int = SHOWN) -> list[dict[str, Any]]:
-    """Return the `last` rows of `reward.referral`, the newest first; `flagged`: of those that wait for an operator.
+    """Return the `last` rows of `reward.referral`, the newest first; with `flagged` those that wait for an operator.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
@@ -39,7 +39,7 @@ def referrals(settings: Settings, *, flagged: bool = False, last: int = SHOWN) -
         )
 
 
-def decide(settings: Settings, referee_id: str, action: Moderation, why: str) -> Outcome:
+def decide(settings: Settings, referee_id: str, action: Moderation, why: str) -> DecisionOutcome:
     """Release or void a referral.
 
     Raises:
@@ -47,9 +47,10 @@ def decide(settings: Settings, referee_id: str, action: Moderation, why: str) ->
     """
     with transaction(settings.database_url) as cursor:
         cursor.execute("SELECT FROM guerdon.attribution WHERE referee_id = %s LIMIT 1", (referee_id,))
-        known = cursor.fetchone() is not None
-    if not known:
+        is_referred = cursor.fetchone() is not None
+    if not is_referred:
         raise AnswerIsNo(f"{referee_id}: {WHY_NOT['not_referred']}")
+
     outcome = moderate(settings, referee_id, action, why)
     for event in outcome.reward_events:
         if event["type"] == "reward.refused" and event["reason"] in WHY_NOT:

@@ -1,4 +1,4 @@
-"""Show what the views and the log say of one member."""
+"""Show one member by the views and the log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SELECT * FROM reward.reward_event
 WHERE shard = %(shard)s AND pos = ANY(ARRAY(SELECT pos FROM own ORDER BY pos DESC LIMIT %(last)s))
 ORDER BY pos DESC
 """
-"""All of the member's are found by the index by member; from the log's end backwards would be a scan."""
+"""The index by member finds all of the member's reward events; reading backwards from the log's end would be a scan."""
 
 
 def member(
@@ -35,7 +35,7 @@ def member(
     *,
     expiring_within_s: int = EXPIRING_WITHIN_S,
 ) -> dict[str, Any]:
-    """Return the member's balances, tier, rewards, what expires soon, last reward events, and whether they are held.
+    """Return the member's balances, tier, rewards, what expires soon, last reward events, and records that hold them.
 
     Raises:
         AnswerIsNo: no event of this member was ever recorded.
@@ -43,8 +43,9 @@ def member(
     """
     shard = shard_of(member_id)
     with transaction(database_url) as cursor:
+        # the log and the views as of one instant
         cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
-        known = dictionaries(
+        last_event = dictionaries(
             cursor,
             """
             SELECT e.seq AS last_seq, e.occurred_at AS last_occurred_at, e.recorded_at AS last_recorded_at,
@@ -54,23 +55,25 @@ def member(
             """,
             (shard, member_id),
         )
-        if not known:
+        if not last_event:
             raise AnswerIsNo(
                 f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
             )
-        asked = {"live": live_generation.live(cursor), "shard": shard, "member": member_id, "last": reward_events_max}
-        events = dictionaries(cursor, LAST_REWARD_EVENTS, asked)
-        shown = _of_views(cursor, member_id, expiring_within_s)
+        place = {"live": live_generation.live(cursor), "shard": shard, "member": member_id, "last": reward_events_max}
+        events = dictionaries(cursor, LAST_REWARD_EVENTS, place)
+        views = _views(cursor, member_id, expiring_within_s)
     return {
         "member_id": member_id,
         "shard": shard,
-        **known[0],
-        **shown,
+        **last_event[0],
+        **views,
         "reward_events": events,
     }
 
 
-def _of_views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, Any]:
+def _views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, Any]:
+    """Return the member's rows of the views."""
+    # what they have
     balances = dictionaries(
         cursor, "SELECT * FROM reward.member_balance WHERE member_id = %s ORDER BY unit", (member_id,)
     )
@@ -100,7 +103,9 @@ def _of_views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[st
         """,
         (member_id, expiring_within_s),
     )
-    held = dictionaries(
+
+    # the records in quarantine that hold them
+    holds = dictionaries(
         cursor,
         """
         SELECT id, event_id, message FROM guerdon.quarantine
@@ -108,6 +113,19 @@ def _of_views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[st
         """,
         (member_id,),
     )
+
+    return {
+        **_referrals(cursor, member_id),
+        "tier": tiers[0] if tiers else None,
+        "balances": balances,
+        "expiring": expiring,
+        "rewards": rewards,
+        "held_because": holds,
+    }
+
+
+def _referrals(cursor: Cursor, member_id: str) -> dict[str, Any]:
+    """Return the member's codes, who referred them, and a summary of the members that they referred."""
     codes = dictionaries(cursor, "SELECT code FROM reward.member_code WHERE member_id = %s ORDER BY code", (member_id,))
     referred_by = dictionaries(
         cursor,
@@ -119,9 +137,4 @@ def _of_views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[st
         "codes": [row["code"] for row in codes],
         "referred_by": referred_by,
         "referrer": referrer[0] if referrer else None,
-        "tier": tiers[0] if tiers else None,
-        "balances": balances,
-        "expiring": expiring,
-        "rewards": rewards,
-        "held_because": held,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.history.backfill import Backfill
 from engine.programme.rules.kept_facts import reads_only_its_event
@@ -19,20 +19,28 @@ if TYPE_CHECKING:
 
     from engine.programme.conditions import Metric
     from engine.programme.model import Programme
-    from engine.store.cursor import Cursor
+    from engine.store.cursor import Connection, Cursor
 
 NEAR_EVENTS = 2_000
-"""So near to the live heads workers are made to wait for the rest."""
+"""When fewer events than this are left, workers wait while the rest is folded."""
+
+
+class File(NamedTuple):
+    """Hold a programme file's text and name."""
+
+    body: str
+    name: str
 
 
 def check(cursor: Cursor, metrics: Sequence[Metric]) -> None:
-    """Refuse metrics whose past cannot be had, and while there are shadows that have folded it without them.
+    """Refuse metrics whose past cannot be counted, and any metric while shadows have folded the past without it.
 
     Raises:
-        AnswerIsNo: and why.
+        AnswerIsNo: with the reason.
     """
+    # the past must be countable, and not counted in part
     live = live_generation.writable(cursor)
-    known = programmes.metrics_known(cursor, live)
+    counted = programmes.metrics_known(cursor, live)
     for metric in metrics:
         name = metric_name(metric)
         if not reads_only_its_event(metric):
@@ -40,11 +48,13 @@ def check(cursor: Cursor, metrics: Sequence[Metric]) -> None:
                 f"{name} counts by what was known of the member (history, balance, tier, held rewards and so on), and "
                 "that is not kept of the past; let it begin empty with --from-now, or count by the event alone"
             )
-        if metric.key in known:
+        if metric.key in counted:
             raise AnswerIsNo(
                 f"{name} was counted by an earlier version from its activation on; give the metric another name to "
                 "count it from the start"
             )
+
+    # no shadow may lack it
     cursor.execute("SELECT generation FROM guerdon.generation WHERE status = 'shadow' ORDER BY generation")
     shadows_ = [str(number) for (number,) in cursor.fetchall()]
     if shadows_:
@@ -55,47 +65,44 @@ def check(cursor: Cursor, metrics: Sequence[Metric]) -> None:
 
 
 def metric_name(metric: Metric) -> str:
-    """Return how a programme reads a metric."""
+    """Return a metric's name in a programme."""
     return f"history.{metric.key.rpartition(':')[0]}"
 
 
 def activate_with_past(
     database_url: str,
     programme: Programme,
-    file: tuple[str, str],
+    file: File,
     metrics: Sequence[Metric],
     report: Callable[[int, int], None] = lambda _done, _total: None,
     observe: Callable[[str], None] = lambda _point: None,
 ) -> int:
     """Count metrics from the first event on, and activate the programme with them; return its version.
 
-    All members are in memory meanwhile, in this process. Workers go on, but for the last events and the writing.
+    All members are in this process's memory meanwhile. Workers wait only for the last events and the writing.
 
     Args:
         database_url: of Guerdon's database.
-        programme: what is to judge.
-        file: its text, and its name.
-        metrics: which of its metrics are new.
-        report: is told how many source events are folded, of how many.
-        observe: is told each step.
+        programme: the programme to activate.
+        file: its text and its name.
+        metrics: its new metrics.
+        report: called with how many source events are folded, and how many there are.
+        observe: called with the name of each step.
 
     Raises:
-        AnswerIsNo: a metric's past cannot be had, or the programme cannot be activated.
+        AnswerIsNo: a metric's past cannot be counted, or the programme cannot be activated.
         ServiceUnreachable: PostgreSQL does not answer.
     """
     with closing(connect_to_replay(database_url)) as reading, seldom_collected():
+        # one fold for each shard
         with reading, reading.cursor() as cursor:
             check(cursor, metrics)
             live = live_generation.live(cursor)
             folds = [Backfill(reading.cursor(), live, shard, metrics) for shard in shadows.positions(cursor, live)]
-        while True:
-            with reading, reading.cursor() as cursor:
-                upto = shadows.positions(cursor, live)
-                if sum(upto[fold.number] - fold.seq for fold in folds) <= NEAR_EVENTS:
-                    break
-                for fold in folds:
-                    fold.advance(upto[fold.number])
-                    report(sum(each.seq for each in folds), sum(upto.values()))
+
+        _follow(reading, live, folds, report)
+
+        # fold the rest and write all of it, while nobody evaluates
         observe("before activation")
         with transaction(database_url, statement_max=NO_LIMIT) as cursor:
 
@@ -115,3 +122,15 @@ def activate_with_past(
             version = programmes.activate(cursor, programme, *file, backfilled=keys, join=join)
             observe("before commit")
         return version
+
+
+def _follow(reading: Connection, live: int, folds: Sequence[Backfill], report: Callable[[int, int], None]) -> None:
+    """Advance the folds until they are near the live heads, while workers go on."""
+    while True:
+        with reading, reading.cursor() as cursor:
+            upto = shadows.positions(cursor, live)
+            if sum(upto[fold.number] - fold.seq for fold in folds) <= NEAR_EVENTS:
+                return
+            for fold in folds:
+                fold.advance(upto[fold.number])
+                report(sum(each.seq for each in folds), sum(upto.values()))

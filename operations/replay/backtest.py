@@ -1,4 +1,4 @@
-"""Judge history by a programme file in memory and compare it with what was given; nothing is written or locked."""
+"""Judge history by a programme file in memory and compare with the rewards given; nothing is written or locked."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SELECT count(*) FROM (
 
 @dataclass(frozen=True)
 class Question:
-    """Hold what is asked: what the file would give for events that occurred from `since_ms` on; None: all of them."""
+    """Ask what a file would have given for events that occurred from `since_ms` on; None: for all events."""
 
     programme: Path
     since_ms: int | None = None
@@ -55,7 +55,7 @@ class Question:
 
 
 class _Trial(NamedTuple):
-    """Hold how history is judged: by a generation that is not stored, whose file is not stored either."""
+    """Hold a generation that is not stored, its file, and how far to judge by it in each shard."""
 
     generation: Generation
     body: str
@@ -63,7 +63,7 @@ class _Trial(NamedTuple):
 
     @property
     def since_ms(self) -> int:
-        """Return from when on events are judged by the file, ms."""
+        """Return the time in ms from which the file judges."""
         return 0 if self.generation.from_ms is None else self.generation.from_ms
 
     def judges(self) -> dict[int, CompiledJudge]:
@@ -74,52 +74,60 @@ class _Trial(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """Hold what a fold of some shards came to: parts and last tiers as CSV, active members, and who is held."""
+    """Hold the result of folding some shards."""
 
     parts: str
+    """Amounts by member, unit and rule, as CSV."""
+
     standings: str
+    """The last tier of each member, as CSV."""
+
     active: int
+    """How many members have events."""
+
     held: list[str]
+    """Members who could not be judged."""
 
 
 class Backtested(Figures):
-    """Answer questions on what a programme would have given, beside what was given."""
+    """Answer questions on the rewards that a programme would have given, compared with those given."""
 
-    def __init__(self, connection: Connection, terms: tuple[Terms, Terms], told: dict[str, Any]) -> None:
-        super().__init__(connection, *terms)
-        self._told = told
+    def __init__(self, connection: Connection, before: Terms, after: Terms, facts: dict[str, Any]) -> None:
+        super().__init__(connection, before, after)
+        self._facts = facts
 
     def document(self) -> dict[str, Any]:
-        """Return the figures as JSON can hold them; `before` is what was given, `after` what would have been."""
+        """Return the figures for JSON; `before` are the rewards given, `after` those that would have been given."""
         (members,) = self._rows(_MEMBERS)
         (affected,) = one(self._cursor, _AFFECTED)
-        told = dict(self._told)
-        told["members"] = {"active": told.pop("active"), **members, "affected": int(affected)}
-        return {**told, **self.figures()}
+        facts = dict(self._facts)
+        facts["members"] = {"active": facts.pop("active"), **members, "affected": int(affected)}
+        return {**facts, **self.figures()}
 
 
 @contextmanager
 def backtested(
     database_url: str, question: Question, report: Callable[[int, int], None] = lambda _done, _total: None
 ) -> Iterator[Backtested]:
-    """Fold the source log in memory as a replay of the file would, and yield what it came to.
+    """Fold the source log in memory as a replay of the file would, and yield the comparison.
 
     Args:
         database_url: of Guerdon's database.
-        question: the file, since when, and by how many processes.
-        report: is told how many source events are folded, of how many.
+        question: the file, the time from which it judges, and the number of processes.
+        report: called with how many source events are folded, and how many there are.
 
     Raises:
         InputError: the programme cannot be used.
         AnswerIsNo: this history cannot be judged by it.
         ServiceUnreachable: PostgreSQL does not answer, or a process was ended from outside.
     """
-    begun = time.monotonic()
+    start_s = time.monotonic()
     with closing(
         connect(database_url, application="guerdon backtest", idle_max=NO_LIMIT, statement_max=NO_LIMIT)
     ) as connection:
         connection.set_session(isolation_level="REPEATABLE READ")
         with connection:
+            # the trial, and tables for both sides
             cursor = connection.cursor()
             trial, terms = _trial(cursor, question)
             is_merged = shares_anything(cursor, trial.generation, trial.upto, trial.judges())
@@ -127,18 +135,22 @@ def backtested(
             base = trial.generation.base
             assert base is not None  # noqa: S101  it is the live one
             since = "-infinity" if question.since_ms is None else iso_from_instant(question.since_ms)
-            with ThreadPoolExecutor(1) as beside:
-                given = beside.submit(add_generation, cursor, base, since, is_after=False)
+
+            # PostgreSQL adds up the live side while the file's side is folded here
+            with ThreadPoolExecutor(1) as thread:
+                live_side = thread.submit(add_generation, cursor, base, since, is_after=False)
                 try:
                     pieces = list(_fold(database_url, trial, question.cores, report, is_merged=is_merged))
                 except BaseException:
-                    connection.cancel()  # else the end of this would wait for a sum that nobody wants any more
+                    connection.cancel()  # otherwise this would wait for sums that nobody needs any more
                     raise
-                given.result()
+                live_side.result()
+
+            # both together
             for piece in pieces:
                 add_folded(cursor, piece.parts, piece.standings)
             sum_up(cursor)
-            told: dict[str, Any] = {
+            facts: dict[str, Any] = {
                 "programme": str(question.programme),
                 "since": None if question.since_ms is None else since,
                 "base": base,
@@ -148,9 +160,9 @@ def backtested(
                 "active": sum(piece.active for piece in pieces),
                 "members_held": sorted(member for piece in pieces for member in piece.held),
             }
-            found = Backtested(connection, (terms_of(cursor, base), terms), told)
-            told["seconds"] = round(time.monotonic() - begun, 3)
-            yield found
+            comparison = Backtested(connection, terms_of(cursor, base), terms, facts)
+            facts["seconds"] = round(time.monotonic() - start_s, 3)
+            yield comparison
 
 
 def _trial(cursor: Cursor, question: Question) -> tuple[_Trial, Terms]:
@@ -170,11 +182,12 @@ def _fold(
     total = sum(trial.upto.values())
     done = 0
 
-    def tell(events: int) -> None:
+    def count(events: int) -> None:
         nonlocal done
         done += events
         report(done, total)
 
+    # in this process, where members share something or there is little to do
     report(0, total)
     if is_merged or cores == 1 or total < ALONE_EVENTS:
         with (
@@ -185,24 +198,26 @@ def _fold(
         ):
             judges = trial.judges()
             for upto in [trial.upto] if is_merged else [{shard: upto} for shard, upto in trial.upto.items()]:
-                yield _folded(cursor, trial._replace(upto=upto), judges, tell)
+                yield _folded(cursor, trial._replace(upto=upto), judges, count)
         return
+
+    # else in several
     longest_first = sorted(trial.upto, key=lambda shard: -trial.upto[shard])
     pieces = [(shard,) for shard in longest_first]
-    begin = (_begin_process, (database_url, trial))
-    yield from shard_pool.work(cores, begin, _fold_shard, pieces, lambda events: report(events, total))
+    start = shard_pool.Start(_begin_process, (database_url, trial))
+    yield from shard_pool.work(cores, start, _fold_shard, pieces, lambda events: report(events, total))
 
 
-def _folded(cursor: Cursor, trial: _Trial, judges: Mapping[int, CompiledJudge], tell: Callable[[int], None]) -> _Piece:
+def _folded(cursor: Cursor, trial: _Trial, judges: Mapping[int, CompiledJudge], count: Callable[[int], None]) -> _Piece:
     fold = Backtest(cursor, trial.generation, judges, trial.since_ms)
-    fold.run(trial.upto, tell)
+    fold.run(trial.upto, count)
     standings = ((*owner, tier) for owner, tier in fold.tiers.items())
     active = len(fold.active - {""})
     return _Piece(csv_of(fold.parts()), csv_of(standings), active, [each.member_id for each in fold.suspensions])
 
 
 class _Process(NamedTuple):
-    """Hold what a process of the pool works with."""
+    """Hold the tools of a process of the pool."""
 
     connection: Connection
     trial: _Trial
@@ -221,10 +236,10 @@ def _fold_shard(shard: int) -> _Piece:
     (mine,) = _processes
     trial = mine.trial._replace(upto={shard: mine.trial.upto[shard]})
 
-    def tell(events: int) -> None:
+    def count(events: int) -> None:
         mine.shared.took(events)
         if mine.shared.stop.is_set():
             raise AnswerIsNo("the back-test was interrupted")
 
     with mine.connection, mine.connection.cursor() as cursor:
-        return _folded(cursor, trial, mine.judges, tell)
+        return _folded(cursor, trial, mine.judges, count)

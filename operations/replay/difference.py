@@ -1,8 +1,8 @@
-"""Compare two generations: what each rule gave, who gains and who loses, and what that costs.
+"""Compare two generations: how much each rule gave, who gains and who loses, and what that costs.
 
-What counts is what a member *keeps*: granted, less what was reversed and what expired; of items, those not revoked or
-expired. `before` is the generation compared with, `after` the one that is asked about; a change is after less before.
-PostgreSQL adds up; only lists that somebody asked for come row by row.
+The amount that a member *keeps* counts: granted, less reversed and expired; of items, those not revoked or expired.
+`after` is the generation that would take the place of `before`; a change is after less before. PostgreSQL adds up; only
+lists that somebody asks for come row by row.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ FROM guerdon.reward_event WHERE generation = %s AND shard = %s AND member_id = %
 
 
 class Figures:
-    """Answer questions on two sides that were added up, in the transaction that did it."""
+    """Answer questions on two sides, in the transaction in which they were added up."""
 
     def __init__(self, connection: Connection, before: Terms, after: Terms) -> None:
         self._connection = connection
@@ -143,7 +143,7 @@ class Figures:
         self._cursor.execute(_TIERS, lowest)
 
     def figures(self) -> dict[str, Any]:
-        """Return totals per unit, rule, campaign and tier, and what the change costs, as JSON can hold it."""
+        """Return totals per unit, rule, campaign and tier, and the cost of the change, for JSON."""
         rows = self._rows
         units = rows(_UNITS)
         return {
@@ -157,7 +157,7 @@ class Figures:
         }
 
     def members(self) -> Iterator[dict[str, Any]]:
-        """Yield who gains, loses or changes tier, the largest change first, with the rules that did it."""
+        """Yield the members who gain, lose or change tier, the largest change first, with the rules that cause it."""
         with self._connection.cursor("difference_list") as cursor:
             cursor.itersize = 5_000
             cursor.execute(_LIST)
@@ -170,19 +170,22 @@ class Figures:
         return dictionaries(self._cursor, query)
 
     def _liability(self, units: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return the points that members may still spend, and what they cost; money as a decimal string, or None."""
+        """Return the points that members may still spend, and their cost; money as a decimal string, or None."""
         points = next((unit for unit in units if unit["unit"] == "points"), None)
-        told: dict[str, Any] = {}
+        liability: dict[str, Any] = {}
+
+        # each side by its own terms
         costs: list[Decimal | None] = []
-        for side, (_, each, currency) in self._terms.items():
+        for side, (_, cost_per_point, currency) in self._terms.items():
             open_points = 0 if points is None else points[side] - points[f"spent_{side}"]
-            costs.append(None if each is None else each * open_points)
-            told["currency"] = currency or told.get("currency")
-            told[f"points_{side}"] = open_points
-            told[f"cost_{side}"] = _money(costs[-1])
-        known = [cost for cost in costs if cost is not None]
-        told["cost_change"] = _money(known[1] - known[0]) if len(known) == 2 else None
-        return told
+            costs.append(None if cost_per_point is None else cost_per_point * open_points)
+            liability["currency"] = currency or liability.get("currency")
+            liability[f"points_{side}"] = open_points
+            liability[f"cost_{side}"] = _money(costs[-1])
+
+        before, after = costs
+        liability["cost_change"] = None if before is None or after is None else _money(after - before)
+        return liability
 
 
 class Difference(Figures):
@@ -207,7 +210,7 @@ class Difference(Figures):
         super().__init__(connection, terms_of(cursor, self.before), terms_of(cursor, self.after))
 
     def document(self) -> dict[str, Any]:
-        """Return the figures, and how the reward events of both sides pair, as JSON can hold it."""
+        """Return the figures, and the counts of equal and differing reward events, for JSON."""
         places = {"before": self.before, "after": self.after}
         meanings_ = {f"meaning_{side}": meanings.of(self._cursor, number) for side, number in places.items()}
         events = dictionaries(self._cursor, _PAIRS, places)[0]
@@ -215,7 +218,7 @@ class Difference(Figures):
         return {**places, **meanings_, "reward_events": events, **self.figures(), "differs": differs}
 
     def member(self, member_id: str) -> list[dict[str, Any]]:
-        """Return the reward events of a member on both sides, paired by their key; one that a side lacks is None."""
+        """Return the reward events of a member on both sides, paired by their key; None where a side lacks one."""
         place = (shard_of(member_id), member_id)
         sides = [
             {row.pop("reward_key"): row for row in dictionaries(self._cursor, _SIDE, (number, *place))}
@@ -229,7 +232,7 @@ class Difference(Figures):
 
 
 def add_up(cursor: Cursor, before: int, after: int, since: str = "-infinity") -> None:
-    """Make the temporary tables of this transaction in which both generations are added up, member by member."""
+    """Make temporary tables in this transaction, and add both generations up in them, member by member."""
     cursor.execute(MAKE)
     for number in (before, after):
         add_generation(cursor, number, since, is_after=number == after)
@@ -237,20 +240,20 @@ def add_up(cursor: Cursor, before: int, after: int, since: str = "-infinity") ->
 
 
 def sum_up(cursor: Cursor) -> None:
-    """Bring both sides together: what each rule gave a member of a unit, and what each member has of it."""
+    """Bring both sides together: by member, unit and rule, and by member and unit."""
     for statement in (_PART, _MEMBERS):
         cursor.execute(statement)
 
 
 @contextmanager
 def compared(database_url: str, after: int, before: int | None = None) -> Iterator[Difference]:
-    """Yield the difference that generation `after` makes to `before`, the live one where None.
+    """Yield the difference between generation `after` and `before`, which is the live one if None.
 
     Raises:
         InputError: there is no such generation, or both are the same.
         ServiceUnreachable: PostgreSQL does not answer.
     """
-    # a reader may look at a long list for as long as they like: nothing that others write waits for it
+    # no time limit: a reader may look at a long list for long, and no writer waits for it
     with closing(connect(database_url, idle_max=NO_LIMIT, statement_max=NO_LIMIT)) as connection:
         connection.set_session(isolation_level="REPEATABLE READ")
         with connection:

@@ -1,4 +1,4 @@
-"""Write the list of members of a difference to CSV or Parquet, as it comes."""
+"""Write the list of members of a difference to CSV or Parquet, row by row as PostgreSQL delivers it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _ROWS_AT_ONCE = 10_000
 
 
 def write_csv(path: Path, members: Iterable[dict[str, Any]]) -> None:
-    """Write one line a member and unit under a line of names; `rules` as JSON.
+    """Write a line of names, and one line for each member and unit; `rules` as JSON.
 
-    An id that a spreadsheet would take for a formula has an apostrophe before it.
+    An id that a spreadsheet would take for a formula gets an apostrophe before it.
 
     Raises:
         InputError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Write a difference as one HTML page that needs no network: figures, charts as inline SVG, who is affected most."""
+"""Write a difference as one HTML page that needs no network: figures, charts as inline SVG, members affected most."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def write_html(path: Path, document: dict[str, Any], members: Iterable[dict[str,
 
 
 def report(document: dict[str, Any], members: Iterable[dict[str, Any]]) -> str:
-    """Return the page."""
+    """Return the HTML page."""
+    # figures in sentences
     title = f"Generation {document['after']} compared with {document['before']}"
     liability = document["liability"]
     heading = (
@@ -47,14 +48,18 @@ def report(document: dict[str, Any], members: Iterable[dict[str, Any]]) -> str:
         f"{liability['points_after']:,} after{_cost(liability)}.</p>"
     )
     parts = [heading, *(_sentence(unit) for unit in document["units"]), still]
+
+    # charts, for each unit
     for unit in (row["unit"] for row in document["units"]):
         for name, label in (("distribution", _class), ("tiers", _tier), ("campaigns", _campaign), ("rules", _rule)):
             rows = [row for row in document[name] if row["unit"] == unit]
             value = "members" if name == "distribution" else "change"
             bars = [(label(row), row[value], row.get("sign", row["change"])) for row in rows]
-            told = "gains and losses, members" if name == "distribution" else f"change by {name[:-1]}"
+            caption = "gains and losses, members" if name == "distribution" else f"change by {name[:-1]}"
             if bars:
-                parts.append(f"<h2>{escape(unit)}: {told}</h2>{_chart(bars)}")
+                parts.append(f"<h2>{escape(unit)}: {caption}</h2>{_chart(bars)}")
+
+    # tables
     first = [row | {"rules": _rules(row)} for row in islice(members, MEMBERS_MAX)]
     parts += ["<h2>Changes of tier</h2>", _table(document["tier_changes"])]
     parts += [f"<h2>Affected most (at most {MEMBERS_MAX})</h2>", _table(first)]

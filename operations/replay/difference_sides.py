@@ -1,6 +1,6 @@
-"""Add up what members have by one side of a comparison: by a generation in PostgreSQL, or by a fold in memory.
+"""Add up the amounts that members have on one side of a comparison: in a generation, or by a fold in memory.
 
-Both sides become rows of the same temporary tables, so that one set of questions does for all comparisons.
+Both sides become rows of the same temporary tables, so that the same questions serve all comparisons.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ FROM guerdon.tier_movement WHERE generation = %(generation)s ORDER BY shard, mem
 
 
 class Terms(NamedTuple):
-    """Say what a programme has to do with figures: its lowest tier, what a point may cost, and the currency."""
+    """Hold the parts of a programme that figures need: its lowest tier, the cost of a point, and the currency."""
 
     lowest_tier: str | None = None
     liability_per_point: Decimal | None = None
@@ -72,8 +72,8 @@ class Terms(NamedTuple):
 
 
 def terms_in(body: str, lowest_tier: str | None, currency: str) -> Terms:
-    """Return the terms of a programme file that is known to be right."""
-    # BaseLoader keeps numbers as they are written: money is never a binary fraction
+    """Return the terms of a programme file that was checked before."""
+    # BaseLoader leaves numbers as they are written: money must not become a binary fraction
     points = yaml.load(body, Loader=yaml.BaseLoader).get("points")  # noqa: S506  it makes strings, lists, maps only
     each = points.get("liability_per_point") if isinstance(points, dict) else None
     return Terms(lowest_tier, None if each is None else Decimal(each), currency)
@@ -88,21 +88,21 @@ def terms_of(cursor: Cursor, generation: int) -> Terms:
 
 
 def add_generation(cursor: Cursor, generation: int, since: str, *, is_after: bool) -> None:
-    """Add up what a generation has decided; `since` is an instant as PostgreSQL reads it, for what is `given`."""
+    """Add up a generation; awards from `since` on, an instant as PostgreSQL reads it, count as `given`."""
     where = {"generation": generation, "is_after": is_after, "since": since, "honoured": HONOURED}
     cursor.execute(_ADD_UP, where)
     cursor.execute(_STANDINGS, where)
 
 
 def csv_of(rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as PostgreSQL's COPY reads CSV; None is NULL, and no text in them is empty."""
-    written = StringIO()
-    csv.writer(written, lineterminator="\n").writerows(rows)
-    return written.getvalue()
+    """Return rows as CSV for PostgreSQL's COPY; None becomes NULL, and so must no text be empty."""
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def add_folded(cursor: Cursor, parts: str, standings: str) -> None:
-    """Take what a fold in memory came to as the side that is asked about, as CSV without `is_after`."""
+    """Add the results of a fold in memory as the side `after`, as CSV without the column `is_after`."""
     columns = "shard, member_id, unit, rule_id, campaign, kept, spent, awards, given"
     cursor.copy_expert(f"COPY difference_side ({columns}) FROM STDIN (FORMAT csv)", StringIO(parts), size=1 << 20)
     cursor.copy_expert(

@@ -1,4 +1,4 @@
-"""List generations, let one take the live one's place, and discard what is not needed any more."""
+"""List generations, let one take the live one's place, and discard one."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from engine.store.generations.generation import Generation
 
 LOCK_TIMEOUT_S = 5
-"""How long workers and readers may be kept waiting for a switch before it is given up."""
+"""How long a switch may wait for locks, and let workers and readers wait behind it."""
 
 
 def listed(database_url: str) -> list[dict[str, Any]]:
-    """Return every generation: what it was made from, how far it has come, and how much it has decided."""
+    """Return every generation: its base and file, how far it is, and how many reward events it has."""
     with transaction(database_url) as cursor:
         return dictionaries(
             cursor,
@@ -52,14 +52,14 @@ def promote(
     lock_timeout_s: int = LOCK_TIMEOUT_S,
     observe: Callable[[str], None] = lambda _point: None,
 ) -> dict[str, Any]:
-    """Let a generation take the live one's place, whole and for every reader at once.
+    """Let a generation take the live one's place, whole and for every reader at the same time.
 
     First it is brought to the live head and verified, while workers go on. Then nobody evaluates until it has folded
     the rest and the places are changed. The old generation stays; promoting it brings it back.
 
     Raises:
         InputError: there is no such generation.
-        AnswerIsNo: it is live, it is not what it should be, or a lock was not to be had in time; nothing was changed.
+        AnswerIsNo: it is live, it is not sound, or a lock was not free in time; nothing was changed.
         ServiceUnreachable: PostgreSQL does not answer.
     """
     with closing(connect(database_url, application="guerdon promote")) as holding:
@@ -70,9 +70,13 @@ def promote(
             meanings.refuse_shadow(number, generation.meaning)
             shadows.lock(cursor, number)
             old = live_generation.live(cursor)
+
+        # while workers go on
         bring_up(database_url, generation)
         with as_owner(database_url, application="guerdon promote") as owning, owning, owning.cursor() as cursor:
             shadows.index_log(cursor, number)
+
+        # while they wait
         observe("before switch")
         folded = _switch(database_url, generation, lock_timeout_s, observe)
     return {"generation": number, "previous": old, "folded_while_still": folded}
@@ -82,7 +86,7 @@ def bring_up(database_url: str, generation: Generation) -> None:
     """Bring a generation to the live head while workers go on, and verify it.
 
     Raises:
-        AnswerIsNo: it cannot follow the live one, or it is not what it should be.
+        AnswerIsNo: it cannot follow the live one, or it is not sound.
     """
     while fold_on(database_url, generation) >= CHUNK_EVENTS:
         pass
@@ -91,7 +95,7 @@ def bring_up(database_url: str, generation: Generation) -> None:
 
 
 def _check(database_url: str, generation: Generation) -> None:
-    """Refuse a generation that is not what its log says, not what it repeats, or that holds members."""
+    """Refuse a generation that is not sound, that differs from the one it repeats, or that holds members."""
     for finding in verify(database_url, generation.number):
         if finding["problem"]:
             raise AnswerIsNo(f"generation {generation.number} is not sound and was not promoted: {finding['problem']}")
@@ -107,21 +111,21 @@ def _check(database_url: str, generation: Generation) -> None:
 
 
 def check_held(cursor: Cursor, generation: Generation) -> None:
-    """Refuse a generation that holds members whom the live one does not.
+    """Refuse a generation that holds members who are not held in the live one.
 
     Raises:
-        AnswerIsNo: it names some of them.
+        AnswerIsNo: with the names of some of them.
     """
-    held = shadows.suspended_members(cursor, generation)
-    if held:
+    members = shadows.suspended_members(cursor, generation)
+    if members:
         raise AnswerIsNo(
-            f"generation {generation.number} could not judge members who are judged now ({', '.join(held[:5])}); it "
+            f"generation {generation.number} could not judge members who are judged now ({', '.join(members[:5])}); it "
             "was not promoted: install the release that mends it, discard it and replay again"
         )
 
 
 def _switch(database_url: str, generation: Generation, lock_timeout_s: int, observe: Callable[[str], None]) -> int:
-    """Fold the rest while nobody evaluates, and change places in one transaction; return how many events that were."""
+    """Fold the rest while nobody evaluates, and change places in one transaction; return the events folded."""
     with as_owner(database_url, application="guerdon promote") as switching:
         try:
             with switching, switching.cursor() as cursor:
@@ -139,12 +143,12 @@ def _switch(database_url: str, generation: Generation, lock_timeout_s: int, obse
 
 
 def locked_out(database_url: str, lock_timeout_s: int) -> AnswerIsNo:
-    """Return the error that a promotion ends with which has waited too long for a lock; it names who is there now."""
+    """Return the error of a promotion that has waited too long for a lock; it names who has the lock now."""
     with transaction(database_url) as cursor:
-        there = who_uses(cursor, "guerdon.evaluating", "guerdon.member_state")
+        users = who_uses(cursor, "guerdon.evaluating", "guerdon.member_state")
     return AnswerIsNo(
         f"workers or readers held what the switch needs for more than {lock_timeout_s} s; nothing was changed: "
-        f"try again, or with a longer --lock-timeout{there and f' ({there} it now)'}"
+        f"try again, or with a longer --lock-timeout{users and f' ({users} it now)'}"
     )
 
 
@@ -158,9 +162,9 @@ def _change_places(cursor: Cursor, generation: Generation) -> None:
 
 
 def _next_versions(cursor: Cursor, generation: Generation) -> dict[int, int]:
-    """Return by which version each shard's next event is judged: the file's, where its time is now."""
-    of = generation.number if generation.base is None else generation.base
-    cursor.execute("SELECT shard, version FROM guerdon.generation_head WHERE generation = %s", (of,))
+    """Return the version that judges each shard's next event: the file's, if now lies between its times."""
+    source = generation.number if generation.base is None else generation.base
+    cursor.execute("SELECT shard, version FROM guerdon.generation_head WHERE generation = %s", (source,))
     versions: dict[int, int] = dict(cursor.fetchall())
     if generation.is_judged_by_file(live_generation.now_ms(cursor)):
         return dict.fromkeys(versions, generation.file_version or 0)
@@ -168,9 +172,9 @@ def _next_versions(cursor: Cursor, generation: Generation) -> dict[int, int]:
 
 
 def discard(database_url: str, number: int, *, lock_timeout_s: int = LOCK_TIMEOUT_S) -> None:
-    """Drop all that a generation has decided and keeps; its number is never used again.
+    """Delete a generation's logs, states and projections; its number is never used again.
 
-    Interrupted, it goes on where it was when it is asked again.
+    After an interruption, another call continues.
 
     Raises:
         InputError: there is no such generation.
@@ -196,7 +200,7 @@ def discard(database_url: str, number: int, *, lock_timeout_s: int = LOCK_TIMEOU
 def _drop_builds(cursor: Cursor, number: int) -> None:
     cursor.execute("SELECT projection, build FROM guerdon.projection_build WHERE generation = %s FOR UPDATE", (number,))
     for name, build in cursor.fetchall():
-        # the cursors first: that waits for a fold under way, and none can begin after it and leave rows behind
+        # the cursors first: this waits for a fold under way, and no fold can begin afterwards and leave rows behind
         cursor.execute("DELETE FROM guerdon.projection_cursor WHERE build = %s", (build,))
         PROJECTIONS[name].clear(cursor, build)
         gaps.clear(cursor, build)

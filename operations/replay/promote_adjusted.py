@@ -1,7 +1,7 @@
-"""Promote a generation as adjustments: members keep the history that they have, and get what the other one would give.
+"""Promote a generation as adjustments: members keep their history, and their balances become those of the generation.
 
-Everything is one transaction, while nobody else evaluates: the difference, the source events that make it up, what they
-lead to, and the fact that it was done. A kill at any point leaves all of it or nothing.
+Everything is one transaction, while nobody else evaluates: the difference, the source events that make it up, their
+reward events, and the fact that it was done. A kill at any point leaves all of it or nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from engine.store.generations.generation import Generation
 
 BATCH_EVENTS = 2_000
-"""How many adjustments are judged in memory at once, of the one transaction that writes them all."""
+"""How many adjustments are in memory at once; one transaction writes them all."""
 
 _WANTED = """
 SELECT m.member_id, m.unit, m.change FROM difference_member m
@@ -53,19 +53,19 @@ ORDER BY m.shard, m.member_id COLLATE "C", m.unit
 
 
 class Times(NamedTuple):
-    """Say how long workers may be kept waiting for the promotion to begin, and how far ticks stay behind events."""
+    """Say how long to wait for the locks that let the promotion begin, and how far ticks stay behind events."""
 
     lock_timeout_s: int = LOCK_TIMEOUT_S
     lateness_ms: int = 900_000
 
 
 TIMES = Times()
-"""What holds where nothing else is said."""
+"""The defaults."""
 
 
 @dataclass
 class Totals:
-    """Count by unit how many members gain and lose, and how much."""
+    """Count for each unit how many members gain and lose, and how much."""
 
     adjustments: int = 0
     units: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -73,12 +73,12 @@ class Totals:
     def add(self, unit: str, change: int) -> None:
         """Count one adjustment."""
         self.adjustments += 1
-        told = self.units.setdefault(unit, {"gain": 0, "lose": 0, "gained": 0, "lost": 0})
-        told["gain" if change > 0 else "lose"] += 1
-        told["gained" if change > 0 else "lost"] += abs(change)
+        counts = self.units.setdefault(unit, {"gain": 0, "lose": 0, "gained": 0, "lost": 0})
+        counts["gain" if change > 0 else "lose"] += 1
+        counts["gained" if change > 0 else "lost"] += abs(change)
 
     def document(self) -> dict[str, Any]:
-        """Return them as JSON can hold them, the units by their names."""
+        """Return the counts for JSON, the units sorted by name."""
         units = [{"unit": unit, **self.units[unit]} for unit in sorted(self.units)]
         return {"adjustments": self.adjustments, "units": units}
 
@@ -91,40 +91,43 @@ def promote_as_adjustments(
     times: Times = TIMES,
     observe: Callable[[str], None] = lambda _point: None,
 ) -> dict[str, Any]:
-    """Let members of the live generation have what a shadow gives them, and return what was written.
+    """Bring the balances of the live generation's members to those of a shadow, and return what was written.
 
-    With `keep_losses` nobody is left worse off: what a member would lose is not taken. Asked again, it writes nothing.
+    With `keep_losses` no member is worse off: losses are not taken. Called again, it writes nothing.
 
     Raises:
         InputError: there is no such generation.
-        AnswerIsNo: it cannot be compared with the live one, it is not what it should be, it was promoted so otherwise
-            before, or a lock was not to be had in time; nothing was written.
+        AnswerIsNo: it cannot be compared with the live one, it is not sound, it was promoted before with other losses,
+            or a lock was not free in time; nothing was written.
         ServiceUnreachable: PostgreSQL does not answer.
     """
     with closing(connect(database_url, application="guerdon promote", statement_max=NO_LIMIT)) as holding:
         generation, base, done = _begin(holding, number, keep_losses=keep_losses)
-        told: dict[str, Any]
+        fact: dict[str, Any]
         if done is None:
+            # while workers go on
             bring_up(database_url, generation)
             observe("before adjusting")
+
+            # while they wait
             with closing(
                 LiveTransaction(database_url, lambda _schema_id: None, observe=observe, statement_max=NO_LIMIT)
             ) as live:
                 at_ms = _stand_still(database_url, generation, live, times, observe)
                 promotion = _Promotion(generation, at_ms, observe, keep_losses=keep_losses)
                 live.commit_together(promotion.batches)
-            told = promotion.fact
+            fact = promotion.fact
         else:
-            told = done
+            fact = done
     project(database_url, base)
-    return {"generation": number, "adjusted": base, "already": done is not None, **_without_name(told)}
+    return {"generation": number, "adjusted": base, "already": done is not None, **_without_name(fact)}
 
 
 def planned(database_url: str, number: int, *, keep_losses: bool = False) -> dict[str, Any]:
-    """Return what `promote_as_adjustments` would write, and for whom, the largest change first.
+    """Return the adjustments that `promote_as_adjustments` would write, the largest change first.
 
-    The shadow is brought up to the live head, nothing else is written. What comes meanwhile may be missing in it, and
-    what a tier gives that only the adjusted status reaches is not foreseen.
+    The shadow is brought up to the live head; nothing else is written. Events that arrive meanwhile may be missing, and
+    so are rewards of a tier that only the adjusted status reaches.
 
     Raises:
         InputError, AnswerIsNo, ServiceUnreachable: as `promote_as_adjustments`.
@@ -146,13 +149,14 @@ def planned(database_url: str, number: int, *, keep_losses: bool = False) -> dic
                     totals.add(unit, int(change))
                     changes.append({"member_id": member_id, "unit": unit, "change": int(change)})
     changes.sort(key=lambda row: -abs(row["change"]))
-    told = {"losses": _losses(keep_losses=keep_losses), **totals.document(), "changes": changes}
-    return {"generation": number, "adjusted": base, "already": done is not None, **told}
+    plan = {"losses": _losses(keep_losses=keep_losses), **totals.document(), "changes": changes}
+    return {"generation": number, "adjusted": base, "already": done is not None, **plan}
 
 
 def _begin(holding: Any, number: int, *, keep_losses: bool) -> tuple[Generation, int, dict[str, Any] | None]:
-    """Hold a generation for this connection; return it, the live one, and what was written towards it before."""
+    """Lock a generation for this connection; return it, the live one, and the record of an earlier promotion."""
     with holding, holding.cursor() as cursor:
+        # it must be a shadow that judges otherwise
         generation = shadows.get(cursor, number)
         live = live_generation.writable(cursor)
         if generation.status == "live":
@@ -164,8 +168,10 @@ def _begin(holding: Any, number: int, *, keep_losses: bool) -> tuple[Generation,
             )
         if generation.repeats:
             raise AnswerIsNo(f"generation {number} repeats generation {generation.base}: there is nothing to adjust")
+
         shadows.lock(cursor, number)
         done = adjustments.recorded(cursor, live, number)
+
     if done is not None and done["losses"] != _losses(keep_losses=keep_losses):
         raise AnswerIsNo(
             f"generation {number} was promoted as adjustments before, with `--losses {done['losses']}`; to compare "
@@ -175,12 +181,12 @@ def _begin(holding: Any, number: int, *, keep_losses: bool) -> tuple[Generation,
 
 
 def _check_all_are_judged(cursor: Cursor, generation: Generation) -> None:
-    """Refuse where what a member has is not known yet on one of the two sides."""
+    """Refuse to go on while a member is held on one of the two sides, so that their balance is not known yet."""
     check_held(cursor, generation)
-    held = quarantine.suspended_members(cursor)
-    if held:
+    members = quarantine.suspended_members(cursor)
+    if members:
         raise AnswerIsNo(
-            f"members are held whose events wait ({', '.join(held[:5])}), so that what they have is not known yet; "
+            f"members are held whose events wait ({', '.join(members[:5])}), so that what they have is not known yet; "
             "nothing was written: see `guerdon quarantine list` and release them first"
         )
 
@@ -200,25 +206,32 @@ def _parameters(is_status: bool | None, *, keep_losses: bool) -> dict[str, Any]:
 def _stand_still(
     database_url: str, generation: Generation, live: LiveTransaction, times: Times, observe: Callable[[str], None]
 ) -> int:
-    """Let nobody else evaluate, bring both generations to one place in the log and in time, and return when that is.
+    """Let nobody else evaluate, bring both generations to one place in the log and in time, and return that time.
 
-    What is due by itself is performed in both of them, by ticks: else a lot that has lapsed in one of them only counts
-    as something that the member keeps in the other.
+    Ticks perform what is due in both of them: otherwise a lot that has lapsed in one generation only would count as
+    kept in the other.
     """
+    # nobody else evaluates from here on
     try:
         live.hold_still(times.lock_timeout_s)
     except LockNotAvailable as error:
         raise locked_out(database_url, times.lock_timeout_s) from error
     observe("after lock")
+
+    # to the end of the log
     fold_on(database_url, generation, is_still=True)
     with transaction(database_url, statement_max=NO_LIMIT) as cursor:
         at_ms = adjustments.reached_ms(cursor, times.lateness_ms)
         due = adjustments.due(cursor, generation, at_ms)
+
+    # to one time: a tick in the live generation is a source event, which the shadow folds
     while due:
         for shard in due:
             live.commit(Batch(clock=ClockMove(at_ms, hourly=False, reached_ms=at_ms, shards=(shard,))))
         observe("after ticks")
         fold_on(database_url, generation, is_still=True)
+
+        # each round must leave less
         before = sum(due.values())
         with transaction(database_url, statement_max=NO_LIMIT) as cursor:
             due = adjustments.due(cursor, generation, at_ms)
@@ -244,24 +257,27 @@ class _Promotion:
         self.fact: dict[str, Any] = {}
 
     def batches(self, cursor: Cursor) -> Iterator[Batch]:
-        """Yield the batches, and keep at the end what they came to.
+        """Yield the batches, and record at the end that it was done.
 
         Raises:
-            AnswerIsNo: what members have is not known on one of the two sides.
+            AnswerIsNo: a member's balance is not known on one of the two sides.
         """
+        # both generations must be at the same place
         live, number = live_generation.live(cursor), self._generation.number
         if shadows.positions(cursor, number) != shadows.positions(cursor, live):
             raise AnswerIsNo(f"generation {number} did not reach the live head; nothing was written: try again")
         _check_all_are_judged(cursor, self._generation)
         secret = digest_secret.read(cursor)
+
+        # status first: a tier that it reaches may give points by a rule, and these must not be given twice
         totals = Totals()
-        # status first: a tier that is reached by it may give points by a rule, and these must not be given twice
         for is_status in (True, False):
             for batch in self._differing(cursor, live, secret, is_status=is_status):
                 for each in batch.admitted:
                     totals.add(each.event.unit, each.event.amount)  # type: ignore[attr-defined]  # an adjustment
                 yield batch
             self._observe(f"after {'status' if is_status else 'balances'}")
+
         self.fact = {
             "towards": number,
             "rule_version": self._generation.file_version,
@@ -271,34 +287,34 @@ class _Promotion:
         adjustments.record(cursor, live, self.fact)
 
     def _differing(self, cursor: Cursor, live: int, secret: bytes, *, is_status: bool) -> Iterator[Batch]:
-        """Yield the adjustments of status, or of all else, by the difference as it stands when they are asked for."""
+        """Yield the adjustments of status, or of all other units, by the difference at the time of the call."""
         _set_joins(cursor, "on")
         add_up(cursor, live, self._generation.number)
         with cursor.connection.cursor("adjustments") as rows:
             rows.itersize = BATCH_EVENTS
             rows.execute(_WANTED, _parameters(is_status, keep_losses=self._keep_losses))
             _set_joins(cursor, "off")
-            while found := rows.fetchmany(BATCH_EVENTS):
-                yield Batch([self._admitted(row, secret) for row in found])
+            while page := rows.fetchmany(BATCH_EVENTS):
+                yield Batch([self._admitted(row, secret) for row in page])
 
     def _admitted(self, row: tuple[str, str, Decimal], secret: bytes) -> Admitted:
         member_id, unit, change = row
         amount = max(-INT64_MAX, min(INT64_MAX, int(change)))
         event = adjustment(self._generation.number, member_id, unit, amount, self._at_ms)
         return Admitted(
-            event,
-            KIND,
-            member_id,
-            shard_of(member_id),
-            event_identity(event.source, event.event_id),
-            content_digest(event, secret),
-            None,
-            personal.OWN_FORMAT,
-            msgpack.encode(event),
+            event=event,
+            kind=KIND,
+            member_id=member_id,
+            shard=shard_of(member_id),
+            identity=event_identity(event.source, event.event_id),
+            digest=content_digest(event, secret),
+            order_identity=None,
+            schema_id=personal.OWN_FORMAT,
+            payload=msgpack.encode(event),
         )
 
 
 def _set_joins(cursor: Cursor, value: str) -> None:
-    """Let the connection join as sums over both logs need it, or again as a worker's, which looks up few rows."""
+    """Allow the joins that sums over both logs need, or forbid them again for statements that look up few rows."""
     for name in FOREGONE:
         cursor.execute("SELECT set_config(%s, %s, true)", (name, value))

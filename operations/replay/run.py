@@ -1,6 +1,6 @@
 """Replay the source log into a generation beside the live one: by shard over processes, or merged where members share.
 
-Every chunk is a transaction of its own, so a replay may be killed at any point: the same command goes on from there.
+Every chunk is a transaction of its own, so a replay may be killed at any point: the same command continues from there.
 """
 
 from __future__ import annotations
@@ -35,35 +35,52 @@ if TYPE_CHECKING:
     from operations.replay.shard_pool import Shared
 
 CHUNK_EVENTS = 5_000
-"""Source events that one transaction folds at most: what a kill costs, and what is in memory besides the states."""
+"""Source events that one transaction folds at most: a kill loses them, and memory holds them beside the states."""
 
 ALONE_EVENTS = 10_000
-"""Up to so many a process of its own would cost more than it saves."""
+"""Below this number of events, another process would cost more than it saves."""
 
 STILL_WITHIN = "5s"
-"""How long workers may be kept waiting for the instant up to which merged shards are folded."""
+"""How long to wait for the instant at which no worker is writing, up to which merged shards are folded."""
 
 FOLLOW_S = 0.5
 
 
 @dataclass(frozen=True)
 class Request:
-    """Hold what is asked of a replay; times in ms, `into` goes on with a generation that there is."""
+    """Ask for a replay."""
 
     programme: Path | None = None
+    """The file that judges; None: history is repeated."""
+
     from_ms: int | None = None
     to_ms: int | None = None
+    """The times between which the file judges."""
+
     into: int | None = None
+    """A generation to continue."""
+
     cores: int = 1
     events_per_s: int | None = None
 
 
 class _Goal(NamedTuple):
-    """Say up to where to fold: per shard, and before which recorded time where shards are merged."""
+    """Say how far to fold."""
 
     upto: dict[int, int]
+    """The seq of each shard."""
+
     before_ms: int
+    """The recorded time, where shards are merged."""
+
     is_merged: bool
+
+
+class _Pace(NamedTuple):
+    """Say how many processes fold, and how many events per second all of them may fold; None: any number."""
+
+    cores: int = 1
+    events_per_s: int | None = None
 
 
 def replay(
@@ -73,25 +90,26 @@ def replay(
     *,
     follow: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """Fold the source log up to the live head into a shadow and return what it came to; asked again, it goes on.
+    """Fold the source log up to the live head into a shadow, and return a summary; called again, continue.
 
     Args:
         database_url: of Guerdon's database; its user must own the tables.
-        request: the file, its times, and how much of the machine to take.
-        report: is told how many source events are folded, of how many.
-        follow: with it the replay follows the live head until the event is set.
+        request: the file, its times, and how much of the machine to use.
+        report: called with how many source events are folded, and how many there are.
+        follow: follow the live head until this event is set; None: end at the live head.
 
     Raises:
         InputError: the programme cannot be used, or there is no such generation.
-        AnswerIsNo: another process folds into it, its base is not live, or a repetition came out otherwise.
+        AnswerIsNo: another process folds into it, its base is not live, or a repetition differs.
         ServiceUnreachable: PostgreSQL does not answer, or a process was ended from outside.
     """
-    begun = time.monotonic()
+    start_s = time.monotonic()
     generation = _generation(database_url, request)
     events = 0
     with closing(connect(database_url, application="guerdon replay")) as holding:
         with holding, holding.cursor() as cursor:
             shadows.lock(cursor, generation.number)
+
         while True:
             folded = fold_on(database_url, generation, request.cores, request.events_per_s, report)
             project(database_url, generation.number)
@@ -100,7 +118,7 @@ def replay(
                 break
             if follow is not None and follow.wait(FOLLOW_S):
                 break
-    return _result(database_url, generation, events, time.monotonic() - begun)
+    return _result(database_url, generation, events, time.monotonic() - start_s)
 
 
 def _result(database_url: str, generation: Generation, events: int, seconds: float) -> dict[str, Any]:
@@ -113,7 +131,7 @@ def _result(database_url: str, generation: Generation, events: int, seconds: flo
         differing = None
         if generation.base is not None:
             differing = shadows.difference(cursor, generation.number, generation.base)
-        held = shadows.suspended_members(cursor, generation)
+        unjudged = shadows.suspended_members(cursor, generation)
     return {
         "generation": generation.number,
         "meaning": generation.meaning,
@@ -124,20 +142,23 @@ def _result(database_url: str, generation: Generation, events: int, seconds: flo
         "reward_events": int(rewards),
         "seconds": round(seconds, 3),
         "shards_that_differ": differing,
-        "members_held": held,
+        "members_held": unjudged,
     }
 
 
 def _generation(database_url: str, request: Request) -> Generation:
-    """Return the generation to fold into: the one named, one begun by the same command before, or a new one."""
+    """Return the generation to fold into: the one named, one that the same command began before, or a new one."""
+    # the one named
     if request.into is not None:
         if request.programme is not None or request.from_ms is not None or request.to_ms is not None:
             raise InputError("--into goes on with a generation as it was begun; leave out the programme and its times")
         with transaction(database_url) as cursor:
-            found = shadows.get(cursor, request.into)
-        if found.status == "live":
-            raise AnswerIsNo(f"generation {found.number} is live: the worker folds it")
-        return found
+            generation = shadows.get(cursor, request.into)
+        if generation.status == "live":
+            raise AnswerIsNo(f"generation {generation.number} is live: the worker folds it")
+        return generation
+
+    # one with the same base, file and times, or a new one
     if request.programme is None and (request.from_ms is not None or request.to_ms is not None):
         raise InputError("--from and --to say when a programme file judges; name the file")
     if request.from_ms is not None and request.to_ms is not None and request.from_ms >= request.to_ms:
@@ -152,17 +173,17 @@ def _generation(database_url: str, request: Request) -> Generation:
 
 
 def _version_of(cursor: Cursor, path: Path) -> int:
-    """Return the number of the version that the file is, stored now where it is new."""
+    """Return the number of the file's version, which is stored now if it is new."""
     programme = programme_to_judge(cursor, path, "replayed")
     cursor.execute("LOCK TABLE guerdon.programme_version IN SHARE ROW EXCLUSIVE MODE")
-    known = programmes.with_digest(cursor, programme.digest)
-    if known is not None:
-        return known
+    version = programmes.with_digest(cursor, programme.digest)
+    if version is not None:
+        return version
     return programmes.add(cursor, programme, path.read_text("utf-8"), path.name, replayed=True)
 
 
 def programme_to_judge(cursor: Cursor, path: Path, doing: str) -> Programme:
-    """Return the programme in a file, if history can be judged by it; `doing` says what for, in the past tense.
+    """Return the programme in a file, if history can be judged by it; `doing` is the purpose, in the past tense.
 
     Raises:
         InputError: the file has errors, or cannot be activated.
@@ -179,16 +200,18 @@ def programme_to_judge(cursor: Cursor, path: Path, doing: str) -> Programme:
 
 
 def check_history(cursor: Cursor, programme: Programme, path: Path) -> None:
-    """Refuse a programme, from the file `path`, by which this history cannot be judged anew.
+    """Refuse a programme, from the file `path`, if this history cannot be judged by it.
 
     Raises:
-        AnswerIsNo: it cannot.
+        AnswerIsNo: with the reason.
     """
     active = programmes.active(cursor)
     if active is None:
         raise AnswerIsNo("no programme was activated yet: there is nothing to judge again")
     if active.currency != programme.currency:
         raise AnswerIsNo(f"the log counts in {active.currency} and the file in {programme.currency}")
+
+    # the log says when periods of contests have ended, for the contests of the live programme only
     live = load_programme(programmes.body_of(cursor, active.version), f"version {active.version}").programme
     periods = {} if live is None else _periods(live)
     for contest, period in _periods(programme).items():
@@ -200,7 +223,7 @@ def check_history(cursor: Cursor, programme: Programme, path: Path) -> None:
 
 
 def _periods(programme: Programme) -> dict[str, tuple[object, ...]]:
-    """Return by contest what decides when its periods end."""
+    """Return for each contest the settings that decide when its periods end."""
     zone = programme.timezone
     return {each.id: (zone, each.every, each.from_ms, each.until_ms) for each in programme.terms.contests}
 
@@ -214,13 +237,14 @@ def fold_on(
     *,
     is_still: bool = False,
 ) -> int:
-    """Fold up to where the live generation stands now, and return how many source events that were.
+    """Fold up to the present end of the live generation, and return the number of source events folded.
 
-    With `is_still` the caller holds the live generation still, so that the log ends for all shards at once.
+    With `is_still` the caller lets nobody else evaluate, so that the log ends at the same instant in all shards.
 
     Raises:
-        AnswerIsNo: another meaning has begun it, its base is not live, or a repetition comes out otherwise.
+        AnswerIsNo: another meaning has begun it, its base is not live, or a repetition differs.
     """
+    # how far to fold
     meanings.refuse_shadow(generation.number, generation.meaning)
     try:
         with transaction(database_url, statement_max=NO_LIMIT) as cursor:
@@ -233,21 +257,23 @@ def fold_on(
     behind = {shard: upto - done[shard] for shard, upto in goal.upto.items() if upto > done[shard]}
     total, before = sum(goal.upto.values()), sum(done.values())
 
-    def tell(folded: int) -> None:
+    def report_folded(folded: int) -> None:
         report(before + folded, total)
 
-    tell(0)
+    # fold it here, or in several processes
+    report_folded(0)
+    pace = _Pace(cores, events_per_s)
     if goal.is_merged or cores == 1 or sum(behind.values()) < ALONE_EVENTS:
         shards = [list(done)] if goal.is_merged else [[shard] for shard in behind]
-        return _fold_here(database_url, generation, goal, shards, events_per_s, tell)
-    return _fold_in_processes(database_url, generation, goal, behind, (cores, events_per_s), tell)
+        return _fold_here(database_url, generation, goal, shards, pace=pace, report=report_folded)
+    return _fold_in_processes(database_url, generation, goal, behind, pace=pace, report=report_folded)
 
 
 def _goal(cursor: Cursor, generation: Generation, *, is_still: bool) -> _Goal:
-    """Return up to where to fold.
+    """Return how far to fold.
 
-    Merged shards are folded up to an instant at which no transaction of a worker was under way: one that is may have
-    taken an earlier time for its rows than another that has committed.
+    Merged shards are folded up to an instant at which no worker's transaction was under way: a transaction under way
+    may have an earlier time for its rows than one that has committed.
     """
     live = live_generation.live(cursor)
     if generation.base not in {None, live}:
@@ -265,7 +291,7 @@ def _goal(cursor: Cursor, generation: Generation, *, is_still: bool) -> _Goal:
 
 
 class _Throttle:
-    """Keep to so many events a second, on the average since it was made."""
+    """Keep to a number of events per second, on the average since the beginning."""
 
     def __init__(self, events_per_s: float | None) -> None:
         self._events_per_s = events_per_s
@@ -278,7 +304,7 @@ class _Throttle:
         return CHUNK_EVENTS if self._events_per_s is None else max(1, min(CHUNK_EVENTS, int(self._events_per_s)))
 
     def took(self, events: int) -> None:
-        """Wait as long as so many events were too fast."""
+        """Count `events`, and wait for as long as they came too fast."""
         self._events += events
         if self._events_per_s is not None:
             ahead_s = self._events / self._events_per_s - (time.monotonic() - self._begun)
@@ -299,16 +325,18 @@ def _fold_here(
     generation: Generation,
     goal: _Goal,
     shards: list[list[int]],
-    events_per_s: float | None,
-    tell: Callable[[int], None],
+    *,
+    pace: _Pace,
+    report: Callable[[int], None],
 ) -> int:
-    throttle, folded = _Throttle(events_per_s), 0
+    """Fold each list of shards in this process, those of one list merged."""
+    throttle, folded = _Throttle(pace.events_per_s), 0
     with closing(connect_to_replay(database_url)) as connection, shard_pool.seldom_collected():
-        for together in shards:
-            replay_ = Replay(connection, generation, together)
+        for merged in shards:
+            replay_ = Replay(connection, generation, merged)
             while events := replay_.advance(Stretch(goal.upto, throttle.chunk, goal.before_ms)):
                 folded += events
-                tell(folded)
+                report(folded)
                 throttle.took(events)
     return folded
 
@@ -318,20 +346,20 @@ def _fold_in_processes(
     generation: Generation,
     goal: _Goal,
     behind: Mapping[int, int],
-    share: tuple[int, int | None],
-    tell: Callable[[int], None],
+    *,
+    pace: _Pace,
+    report: Callable[[int], None],
 ) -> int:
     """Give each process one shard after the other, the longest first."""
-    cores, events_per_s = share
-    rate = None if events_per_s is None else events_per_s / cores
+    events_per_s = None if pace.events_per_s is None else pace.events_per_s / pace.cores
     ordered = sorted(behind, key=lambda shard: -behind[shard])
     pieces = [(shard, goal.upto[shard]) for shard in ordered]
-    begin = (_begin_process, (database_url, generation, rate))
-    return sum(shard_pool.work(cores, begin, _fold_shard, pieces, tell))
+    start = shard_pool.Start(_begin_process, (database_url, generation, events_per_s))
+    return sum(shard_pool.work(pace.cores, start, _fold_shard, pieces, report))
 
 
 class _Process(NamedTuple):
-    """Hold what a process of the pool works with."""
+    """Hold the tools of a process of the pool."""
 
     connection: Connection
     generation: Generation
@@ -360,7 +388,7 @@ def _fold_shard(shard: int, upto_seq: int) -> int:
 
 
 def project(database_url: str, number: int) -> None:
-    """Fold what a generation has decided into its own builds of the projections."""
+    """Fold a generation's reward log into its own builds of the projections."""
     with closing(connect_to_project(database_url, NO_LIMIT)) as connection:
         with connection, connection.cursor() as cursor:
             builds = builds_of(cursor, number)

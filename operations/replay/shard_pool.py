@@ -1,4 +1,4 @@
-"""Work on shards in several processes, one shard after the other in each, and tell how far all of them have come."""
+"""Work on shards in several processes, one shard after the other in each, and report how far all of them are."""
 
 from __future__ import annotations
 
@@ -25,50 +25,58 @@ _failures: list[Exception] = []
 
 
 class Shared(NamedTuple):
-    """Hold what a process shares with the command: a count of source events, and whether to stop."""
+    """Hold the values that a process shares with the command: a count of source events, and whether to stop."""
 
     counter: Synchronized[int]
     stop: Event
 
     def took(self, events: int) -> None:
-        """Count so many source events more."""
+        """Add `events` to the count of source events."""
         with self.counter.get_lock():
             self.counter.value += events
 
 
+class Start(NamedTuple):
+    """Name a function that each process calls first, and its arguments after `Shared`."""
+
+    function: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+
 def work(
     cores: int,
-    begin: tuple[Callable[..., None], Sequence[Any]],
+    start: Start,
     task: Callable[..., Any],
     pieces: Sequence[Sequence[Any]],
-    tell: Callable[[int], None],
+    report: Callable[[int], None],
 ) -> Iterator[Any]:
-    """Yield what `task` returns for each of `pieces`, in the order in which they are done.
+    """Yield the results of `task` for each of `pieces`, in the order in which they are done.
 
     Args:
-        cores: processes at once.
-        begin: is called in each process first, with `Shared` and these arguments.
+        cores: processes at the same time.
+        start: prepares each process.
         task: a function of a module, called with one of the pieces.
-        pieces: the longest first.
-        tell: is told how many source events were counted so far.
+        pieces: the arguments of each task, the longest task first.
+        report: called with the number of source events counted so far.
 
     Raises:
         ServiceUnreachable: a process was ended from outside.
-        Exception: what `begin` or a task has raised.
+        Exception: raised by `start` or by a task.
     """
     context = get_context("spawn")
     shared = Shared(context.Value("q", 0), context.Event())
-    initialise, arguments = begin
     pool = ProcessPoolExecutor(
-        cores, mp_context=context, initializer=_begin, initargs=(shared, initialise, tuple(arguments))
+        cores, mp_context=context, initializer=_begin, initargs=(shared, start.function, start.arguments)
     )
+
+    # whatever ends the loop, all processes are told to stop
     try:
         with pool:
             waiting = {pool.submit(_perform, task, *piece) for piece in pieces}
             try:
                 while waiting:
                     done, waiting = wait(waiting, REPORT_S, FIRST_COMPLETED)
-                    tell(shared.counter.value)
+                    report(shared.counter.value)
                     for future in done:
                         yield future.result()
             finally:
@@ -104,7 +112,7 @@ def _collect_seldom() -> None:
 
 @contextmanager
 def seldom_collected() -> Iterator[None]:
-    """Let the garbage collector look seldom while members pile up in memory: it would find nothing, again and again."""
+    """Let the garbage collector run rarely while members pile up in memory, as it would find nothing each time."""
     before = gc.get_threshold()
     _collect_seldom()
     try:
@@ -115,7 +123,7 @@ def seldom_collected() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """End at once where the command was killed: nobody would ever tell this process to stop."""
+    """End at once where the command was killed: nobody is left to tell this process to stop."""
     parent = parent_process()
     if parent is not None:
         parent.join()

@@ -1,1 +1,1 @@
-"""Kafka and PostgreSQL for trying Guerdon out and for its tests: found, started, looked at and ended."""
+"""Find, start, watch and end a Kafka and a PostgreSQL, to try Guerdon out and for its tests."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FILE = Path(__file__).resolve().parents[2] / "docker-compose.yml"
 PROBE_PATIENCE_S = 5
 START_PATIENCE_S = 600
-# Service of the file by our name for it, the variable that sets its port, and its address.
+# For each of our names: the service's name in the file, the variable that sets its port, and its address.
 SERVICES = {
     state.KAFKA: ("kafka", "GUERDON_KAFKA_PORT", "{host}:{port}"),
     state.POSTGRESQL: ("postgresql", "GUERDON_POSTGRESQL_PORT", "postgresql://guerdon:guerdon@{host}:{port}/guerdon"),
@@ -27,7 +27,7 @@ SERVICES = {
 
 
 def daemon_answers() -> bool:
-    """Tell whether the `docker` on the PATH reaches a daemon and has the Compose command."""
+    """Whether the `docker` on the PATH reaches a daemon and has the Compose command."""
     docker = shutil.which("docker")
     return docker is not None and all(
         _succeeds([docker, *words])
@@ -36,12 +36,12 @@ def daemon_answers() -> bool:
 
 
 def usable() -> bool:
-    """Tell whether the services can come from Docker: the daemon answers and this is a checkout with the file."""
+    """Whether the services can come from Docker: the daemon answers, and this is a checkout with the file."""
     return FILE.exists() and daemon_answers()
 
 
 class Compose:
-    """Start and stop containers under a project name of the home's own, on ports of its own."""
+    """Start and stop containers under a project name and on ports that belong to one home."""
 
     def __init__(self, home: Path) -> None:
         """Take the home's folder; nothing is started yet."""
@@ -50,14 +50,16 @@ class Compose:
         self._project = f"guerdon-{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:8]}"
 
     def start(self, names: Collection[str]) -> list[state.ServiceRecord]:
-        """Start the named services and return once their health checks pass.
+        """Start the named services, and return once their health checks pass.
 
         Raises:
             ServiceUnreachable: Compose failed; the sentence carries its last line.
         """
+        # the ports of the time before, where they are free
         ports = {name: self._choose_port(name) for name in names}
         environment = {SERVICES[name][1]: str(port) for name, port in ports.items()}
         self._run(["up", "--detach", "--wait", *(SERVICES[name][0] for name in names)], environment)
+
         records = [
             state.ServiceRecord(
                 name=name,
@@ -73,16 +75,16 @@ class Compose:
         return records
 
     def stop(self, *, volumes: bool) -> None:
-        """End and remove the containers; their data too where `volumes` says so."""
+        """End and remove the containers, with `volumes` their data, too."""
         self._run(["down", "--remove-orphans", *(["--volumes"] if volumes else [])], {})
         for name, record in state.read_state(self.home).items():
             if record.origin == "docker":
                 state.mark_stopped(self.home, name)
 
     def _choose_port(self, name: str) -> int:
-        known = state.read_state(self.home).get(name)
-        port = known.ports.get("server") if known and known.origin == "docker" else None
-        if port is not None and known is not None and known.running:
+        record = state.read_state(self.home).get(name)
+        port = record.ports.get("server") if record and record.origin == "docker" else None
+        if port is not None and record is not None and record.running:
             return port
         port, note = processes.keep_or_move(port)
         if note:
@@ -101,11 +103,11 @@ class Compose:
                 timeout=START_PATIENCE_S,
                 env={**os.environ, **environment},
             )
-            told, failed = done.stderr, done.returncode != 0
+            output, failed = done.stderr, done.returncode != 0
         except (OSError, subprocess.TimeoutExpired) as error:
-            told, failed = str(error), True
+            output, failed = str(error), True
         if failed:
-            reason = (told.strip().splitlines() or ["it gave no reason"])[-1]
+            reason = (output.strip().splitlines() or ["it gave no reason"])[-1]
             raise ServiceUnreachable(
                 f"`docker compose {words[0]}` failed ({reason[:300]}): mend it, or run `guerdon up --local`",
             )

@@ -22,7 +22,11 @@ _OTHER_WAYS = "or start Docker, or set KAFKA_BOOTSTRAP_SERVERS to a broker that 
 
 
 def find_java() -> str:
-    """Return the path of a Java of version 17 or later: JAVA_HOME's, else the one on the PATH."""
+    """Return the path of a Java of version 17 or later: JAVA_HOME's, else the one on the PATH.
+
+    Raises:
+        ServiceUnreachable: there is none, or it is older.
+    """
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=str(Path(home) / "bin")) if home else None
     java = java or shutil.which("java")
@@ -31,6 +35,7 @@ def find_java() -> str:
             f"Kafka needs Java {JAVA_VERSION_MIN} or later and none was found on the PATH or in JAVA_HOME: "
             f"install a JDK, {_OTHER_WAYS}",
         )
+
     version = _java_version(java)
     if version < JAVA_VERSION_MIN:
         raise ServiceUnreachable(
@@ -41,8 +46,8 @@ def find_java() -> str:
 
 
 def _java_version(java: str) -> int:
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)  # noqa: S603  found above
-    number = re.search(r'version "(\d+)(?:\.(\d+))?', told.stderr + told.stdout)
+    done = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)  # noqa: S603  found above
+    number = re.search(r'version "(\d+)(?:\.(\d+))?', done.stderr + done.stdout)
     if number is None:
         raise ServiceUnreachable(
             f"{java} -version did not name a version, so it cannot run Kafka: install a JDK, {_OTHER_WAYS}",
@@ -54,14 +59,15 @@ def _java_version(java: str) -> int:
 def kafka_jars(cache: Path | None = None) -> Path:
     """Return the folder with the broker's jars, fetching them with Maven the first time.
 
-    The folder is named after the pom's digest, so another version gets another folder. Maven writes into a folder
-    beside it which takes the final name only when it is complete; a lock makes a second first start wait for the first.
+    The folder's name is made from the pom's digest, so another version gets another folder. Maven writes into a draft
+    beside it, which takes the final name only when it is complete. A lock lets a second start wait for the first.
     """
     cache = cache or platformdirs.user_cache_path("guerdon")
     digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
     folder = cache / f"kafka-{digest}"
     if folder.is_dir():
         return folder
+
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f".kafka-{digest}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -76,6 +82,7 @@ def _fetch(cache: Path, folder: Path) -> None:
         raise ServiceUnreachable(
             f"Kafka's jars are fetched with Maven and no `mvn` was found on the PATH: install Maven, {_OTHER_WAYS}",
         )
+
     with tempfile.TemporaryDirectory(prefix=".kafka-", dir=cache) as draft:
         libs = Path(draft) / "libs"
         command = [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={libs}"]
@@ -87,6 +94,8 @@ def _fetch(cache: Path, folder: Path) -> None:
             raise ServiceUnreachable(
                 f"Maven did not fetch Kafka's jars within {MAVEN_PATIENCE_S} s: check the network and run it again",
             ) from error
+
+        # only a whole folder takes the name
         if done.returncode != 0 or not any(libs.glob("kafka_*.jar")):
             raise ServiceUnreachable(f"Maven could not fetch Kafka's jars ({_reason(done.stdout)}); see `mvn -f {POM}`")
         libs.replace(folder)

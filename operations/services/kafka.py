@@ -17,9 +17,10 @@ from schemas.errors import ServiceUnreachable
 if TYPE_CHECKING:
     from pathlib import Path
 
-# One node, so every internal topic has one copy; few partitions, as each costs files and start time. Retention is off:
-# events published with times of long ago would be deleted at the next check. The cleaner's buffer of 128 MB by default
-# would take a quarter of the heap. A killed broker is let in again only when its old session has run out, hence 3 s.
+# There is one node, so every internal topic has one copy; it has few partitions, as each costs files and start time.
+# Retention is off: events with times of long ago would be deleted at the next check. The cleaner's buffer is small: its
+# 128 MB by default would take a quarter of the heap. The session is short: a killed broker is let in again only when
+# its old session has run out.
 PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -63,7 +64,7 @@ class LocalKafka(LocalServer):
     in_good_order = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
 
     def __init__(self, home: Path, *, cache: Path | None = None) -> None:
-        """Take the home's folder; `cache` is where the jars are kept (default: the user's cache folder)."""
+        """Take the home's folder; `cache` is the folder of the jars (default: the user's cache folder)."""
         super().__init__(home)
         self._cache = cache
         self._java = ""
@@ -86,7 +87,7 @@ class LocalKafka(LocalServer):
         return f"{processes.HOST}:{ports['broker']}"
 
     def _answers(self, address: str) -> bool:
-        """Tell whether the broker names itself, which it does once the controller has let it in."""
+        """Whether the broker names itself, as it does once the controller has let it in."""
         from confluent_kafka import KafkaException  # noqa: PLC0415  `guerdon --help` must not wait for it
         from confluent_kafka.admin import AdminClient  # noqa: PLC0415  as above
 
@@ -101,8 +102,9 @@ class LocalKafka(LocalServer):
         return str(self._properties)
 
     def _format(self) -> None:
-        # A format that was interrupted leaves a folder without meta.properties, which the tool refuses to format again.
+        # after an interruption the folder has no meta.properties, and the tool refuses to format it again
         shutil.rmtree(self._data, ignore_errors=True)
+
         cluster = base64.b64encode(secrets.token_bytes(16), b"AA").decode().rstrip("=")
         tool = [self._java, "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-cp", self._classpath]
         words = ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(self._properties)]
@@ -110,8 +112,8 @@ class LocalKafka(LocalServer):
             [*tool, *words], capture_output=True, text=True, check=False, cwd=self.folder
         )
         if done.returncode != 0:
-            told = (done.stderr + done.stdout).strip().splitlines() or ["it gave no reason"]
+            lines = (done.stderr + done.stdout).strip().splitlines() or ["it gave no reason"]
             raise ServiceUnreachable(
-                f"Kafka's data folder {self._data} could not be prepared ({told[-1][:300]}): "
+                f"Kafka's data folder {self._data} could not be prepared ({lines[-1][:300]}): "
                 "begin anew with `guerdon down --volumes`",
             )

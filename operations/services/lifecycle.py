@@ -1,10 +1,8 @@
-"""Find or start what a command needs, say where each service came from, and end what was started here."""
+"""Find or start Kafka and PostgreSQL, say where each service came from, and end those that were started here."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,41 +26,47 @@ TITLES = {state.KAFKA: "Kafka", state.POSTGRESQL: "PostgreSQL", state.REGISTRY: 
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """Say of one service where it came from (None: nowhere), where it is, whether it answers now, and why not."""
+    """Say where one service came from, and whether it answers now."""
 
     name: str
     origin: state.Origin | None
+    """None: it was not started."""
+
     address: str | None
     pid: int | None
     answers: bool
     why: str | None = None
+    """Why it does not answer, in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """Hold the services after `up`, and sentences about what was mended on the way."""
+class Running:
+    """Hold the services after `up`, and sentences about what was repaired on the way."""
 
     services: list[ServiceState]
     notes: list[str]
 
 
-def bring_up(settings: Settings, *, local: bool = False) -> Outcome:
+def bring_up(settings: Settings, *, local: bool = False) -> Running:
     """Find or start Kafka and PostgreSQL: those named in the settings, else Docker's, else local processes.
 
     Args:
-        settings: says which addresses are given, and the home in which the others are started.
-        local: leave Docker aside.
+        settings: name addresses, and the home in which services without an address are started.
+        local: do not use Docker.
 
     Raises:
-        ServiceUnreachable: a service that was named does not answer, or one could not be started.
+        ServiceUnreachable: a service that the settings name does not answer, or one could not be started.
     """
-    given = _given(settings)
-    missing = {state.KAFKA, state.POSTGRESQL} - given.keys()
+    # start those that the settings do not name
+    addresses = _addresses(settings)
+    missing = {state.KAFKA, state.POSTGRESQL} - addresses.keys()
     notes: list[str] = []
     if missing:
         with state.locked(settings.home, "services"):
-            registry = state.KAFKA in missing and state.REGISTRY not in given
+            registry = state.KAFKA in missing and state.REGISTRY not in addresses
             notes = _start(settings.home, missing, local=local, registry=registry)
+
+    # all must answer
     services = look(settings)
     for service in services:
         if not service.answers:
@@ -70,20 +74,22 @@ def bring_up(settings: Settings, *, local: bool = False) -> Outcome:
                 f"{TITLES[service.name]} does not answer at {without_password(service.address or '-')}: "
                 f"{_way_out(service)}"
             )
-    return Outcome(services, notes)
+    return Running(services, notes)
 
 
 def take_down(home: Path, *, volumes: bool = False) -> list[str]:
-    """End everything that was started in this home, its data too where `volumes` says so; return what was ended."""
+    """End everything that was started in this home, with `volumes` its data, too; return the names of the services."""
     if not home.exists():
         return []
     with state.locked(home, "services"):
+        # containers
         records = state.read_state(home)
         contained = [name for name, record in records.items() if record.origin == "docker"]
         ended = [name for name in contained if records[name].running]
         if contained:
             compose.Compose(home).stop(volumes=volumes)
-        # Asked even where no record names them: a server whose record was lost is found by its command line.
+
+        # processes, even where no record names them: a server whose record was lost is found by its command line
         services: tuple[LocalServer, ...] = (LocalKafka(home), LocalPostgres(home))
         for service in services:
             if service.stop():
@@ -97,13 +103,17 @@ def take_down(home: Path, *, volumes: bool = False) -> list[str]:
 
 def look(settings: Settings) -> list[ServiceState]:
     """Return the state of each service now; the registry only where there is one."""
-    given, records = _given(settings), state.read_state(settings.home)
-    found = []
+    addresses, records = _addresses(settings), state.read_state(settings.home)
+    services = []
     for name in (state.KAFKA, state.POSTGRESQL, state.REGISTRY):
         record = records.get(name)
-        if name in given:
-            why = _silence(name, given[name], settings)
-            found.append(ServiceState(name, "environment", given[name], None, answers=why is None, why=why))
+
+        # one that the settings name
+        if name in addresses:
+            why = _silence(name, addresses[name], settings)
+            services.append(ServiceState(name, "environment", addresses[name], None, answers=why is None, why=why))
+
+        # one that was started here
         elif record is not None and record.running:
             alive = record.origin == "docker" or processes.find(record.pid, record.created_at_s) is not None
             why = (
@@ -112,58 +122,65 @@ def look(settings: Settings) -> list[ServiceState]:
                 else f"{TITLES[name]} did not answer: run `guerdon up`"
             )
             pid = record.pid if alive else None
-            found.append(ServiceState(name, record.origin, record.address, pid, answers=why is None, why=why))
+            services.append(ServiceState(name, record.origin, record.address, pid, answers=why is None, why=why))
+
         elif name != state.REGISTRY:
-            found.append(ServiceState(name, None, None, None, answers=False))
-    return found
+            services.append(ServiceState(name, None, None, None, answers=False))
+    return services
 
 
 def lag(settings: Settings) -> list[dict[str, Any]]:
-    """Return the lag of each topic and projection; nothing where the database was not initialised yet."""
+    """Return the lag of each topic and projection; no row where the database was not initialised yet."""
     from engine.store.database import connect  # noqa: PLC0415  `guerdon --help` must not wait for it
+    from operations.intake.lag import lag_rows  # noqa: PLC0415  as above
 
     connection = connect(settings.database_url, role=None)
     with contextlib.closing(connection), connection.cursor() as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'alembic_version' AND relkind = 'r')")
         (initialised,) = cursor.fetchone() or (False,)
-    if not initialised or importlib.util.find_spec("operations.intake.lag") is None:
+    if not initialised:
         return []
-    rows: list[dict[str, Any]] = importlib.import_module("operations.intake.lag").lag_rows(settings)
-    return rows
+    return lag_rows(settings)
 
 
 def remarks(settings: Settings) -> list[str]:
-    """Return what else is to be known of the topics, of a database that was initialised."""
-    found: list[str] = importlib.import_module("operations.intake.lag").remarks(settings)
-    return found
+    """Return sentences about the topics of a database that was initialised."""
+    from operations.intake import lag as topics  # noqa: PLC0415  `guerdon --help` must not wait for it
+
+    return topics.remarks(settings)
 
 
 def _start(home: Path, missing: set[str], *, local: bool, registry: bool) -> list[str]:
+    """Start the services in `missing`, in containers or as processes, and return notes about what was repaired."""
     running = {name: record for name, record in state.read_state(home).items() if record.running}
     if local and any(record.origin == "docker" for record in running.values()):
         compose.Compose(home).stop(volumes=False)
-    # What already runs here stays what it is: a second `up` after Docker came must not start a second broker.
+
+    # a process that runs here stays: a second `up`, after Docker was installed, must not start a second broker
     here = {name for name in missing if name in running and running[name].origin == "local"}
     if not local and not here and compose.usable():
         containers = compose.Compose(home)
         containers.start(sorted(missing | ({state.REGISTRY} if registry else set())))
         return containers.notes
+
+    # start both at the same time
     servers: tuple[LocalServer, ...] = (LocalPostgres(home), LocalKafka(home))
     services = [server for server in servers if server.name in missing]
     with ThreadPoolExecutor(len(services)) as pool:
-        started = [pool.submit(service.start) for service in services]
-    for future in started:
+        futures = [pool.submit(service.start) for service in services]
+    for future in futures:
         future.result()
     return [note for service in services for note in service.notes]
 
 
-def _given(settings: Settings) -> dict[str, str]:
-    named = {
+def _addresses(settings: Settings) -> dict[str, str]:
+    """Return the addresses in the settings, by the services' names."""
+    addresses = {
         state.KAFKA: settings.kafka_bootstrap_servers,
         state.POSTGRESQL: settings.guerdon_database_url,
         state.REGISTRY: settings.schema_registry_url,
     }
-    return {name: address for name, address in named.items() if address}
+    return {name: address for name, address in addresses.items() if address}
 
 
 def _silence(name: str, address: str, settings: Settings) -> str | None:
@@ -172,6 +189,7 @@ def _silence(name: str, address: str, settings: Settings) -> str | None:
         return _kafka_silence(settings)
     if name == state.POSTGRESQL:
         return _postgresql_silence(settings)
+
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     if parts.hostname and processes.port_answers(parts.hostname, port, patience_s=ANSWER_PATIENCE_S):
@@ -204,8 +222,8 @@ def _postgresql_silence(settings: Settings) -> str | None:
     try:
         psycopg2.connect(settings.database_url, connect_timeout=ANSWER_PATIENCE_S).close()
     except psycopg2.Error as error:
-        told = (str(error).strip() or "it gave no reason").splitlines()[0]
-        return f"PostgreSQL does not answer ({told}): start it with `guerdon up`, or correct GUERDON_DATABASE_URL"
+        reason = (str(error).strip() or "it gave no reason").splitlines()[0]
+        return f"PostgreSQL does not answer ({reason}): start it with `guerdon up`, or correct GUERDON_DATABASE_URL"
     return None
 
 

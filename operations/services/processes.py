@@ -1,4 +1,4 @@
-"""Start servers that outlive the command that started them, know them again, and end exactly those."""
+"""Start servers that outlive their command, recognise them later, and end exactly these."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = "127.0.0.1"
-# Below the range from which Linux hands out ports to outgoing connections: a client that keeps trying to reach a
-# stopped server within that range may get the server's own port as its source, reach itself and keep the port taken.
+# These lie below the range of ports that Linux gives to outgoing connections. A client that keeps trying to reach a
+# stopped server within that range may get the server's own port as its source, reach itself, and occupy the port.
 PORTS = range(15_000, 32_000)
 CLOCK_TOLERANCE_S = 2.0
-# Started by this very process: kept so that an ended one is reaped, not left as a zombie that looks alive.
+# The processes that this very process has started: one that ends must be reaped, or it stays as a zombie that looks
+# alive.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -48,7 +49,7 @@ def free_port() -> int:
 
 
 def port_is_free(port: int) -> bool:
-    """Tell whether a server could listen on that port of 127.0.0.1 now."""
+    """Whether a server could listen on that port of 127.0.0.1 now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -59,7 +60,7 @@ def port_is_free(port: int) -> bool:
 
 
 def keep_or_move(port: int | None) -> tuple[int, str | None]:
-    """Return the port to use and, where the remembered one is taken, a sentence that says so."""
+    """Return the port to use, and a sentence where that is not `port` because another program has it."""
     if port is None:
         return free_port(), None
     if port_is_free(port):
@@ -69,7 +70,7 @@ def keep_or_move(port: int | None) -> tuple[int, str | None]:
 
 
 def port_answers(host: str, port: int, *, patience_s: float = 0.5) -> bool:
-    """Tell whether something accepts a connection at that address."""
+    """Whether a program accepts a connection at that address."""
     try:
         with socket.create_connection((host, port), timeout=patience_s):
             return True
@@ -78,7 +79,7 @@ def port_answers(host: str, port: int, *, patience_s: float = 0.5) -> bool:
 
 
 def spawn(command: Sequence[str], *, log: Path, folder: Path, user: str | None = None) -> psutil.Process:
-    """Start a server in a session of its own, its output in `log`; the log of the run before is kept beside it."""
+    """Start a server in a session of its own, its output in `log`; the log of the run before stays beside it."""
     if log.exists():
         log.replace(log.with_name(log.name + ".1"))
     with log.open("wb") as output:
@@ -96,7 +97,7 @@ def spawn(command: Sequence[str], *, log: Path, folder: Path, user: str | None =
 
 
 def find(pid: int | None, created_at_s: float | None) -> psutil.Process | None:
-    """Return the process with that pid if it is the one that was started then, not another that got its number."""
+    """Return the process with that pid, if it was started at that time and is not another with the same number."""
     if pid is None or created_at_s is None:
         return None
     try:
@@ -108,7 +109,7 @@ def find(pid: int | None, created_at_s: float | None) -> psutil.Process | None:
 
 
 def runs(process: psutil.Process) -> bool:
-    """Tell whether a process is alive; one that ended but was not reaped is not."""
+    """Whether a process is alive; one that has ended and was not reaped is not."""
     child = _children.get(process.pid)
     if child is not None and child.poll() is not None:
         _children.pop(process.pid)
@@ -120,24 +121,25 @@ def runs(process: psutil.Process) -> bool:
 
 
 def strays(program: str, argument: str) -> list[psutil.Process]:
-    """Return the processes of a program that were given exactly that argument (a path inside a home).
+    """Return the processes of a program that have exactly that argument, a path inside a home.
 
-    Finds a server whose record was lost: the state file deleted, or a starter killed before it wrote.
+    So a server is found whose record was lost: the state file was deleted, or its starter was killed before it wrote.
     """
-    found = []
+    servers = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         if words and program in " ".join(words[:-1]) and argument in words and runs(process):
-            found.append(process)
-    return found
+            servers.append(process)
+    return servers
 
 
 def end(process: psutil.Process, signals: Sequence[tuple[signal.Signals, float]]) -> None:
-    """Send each signal in turn, waiting so many seconds after it, until the process and its children are gone."""
+    """Send each signal in turn, each with the seconds to wait after it, until the process and its children are gone."""
     try:
         family = [process, *process.children(recursive=True)]
     except psutil.Error:
         family = [process]
+
     for number, patience_s in signals:
         if not runs(process):
             break
@@ -146,6 +148,8 @@ def end(process: psutil.Process, signals: Sequence[tuple[signal.Signals, float]]
         except psutil.NoSuchProcess:
             break
         wait_until(lambda: not runs(process), patience_s)
+
+    # a parent may leave children behind
     if not wait_until(lambda: not any(map(runs, family)), 5.0):
         for member in filter(runs, family):
             member.kill()
@@ -153,7 +157,7 @@ def end(process: psutil.Process, signals: Sequence[tuple[signal.Signals, float]]
 
 
 def wait_until(condition: Callable[[], bool], patience_s: float) -> bool:
-    """Look every 20 ms until the condition holds; tell whether it did within the patience."""
+    """Look every 20 ms until the condition holds; return whether it did within `patience_s`."""
     deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:
@@ -163,24 +167,24 @@ def wait_until(condition: Callable[[], bool], patience_s: float) -> bool:
 
 
 def last_words(log: Path, *, lines: int = 3) -> str:
-    """Return the last telling lines of a server's log, errors first, as part of a sentence."""
+    """Return the last lines of a server's log, or of its errors where there are any, as part of a sentence."""
     try:
-        written = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        text = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:
-        written = []
-    told = [line for line in written if not line.startswith(("at ", "... "))]
-    grave = [line for line in told if any(word in line for word in ("FATAL", "ERROR", "Exception", "Error:"))]
-    chosen = (grave or told)[-lines:]
-    return " | ".join(line[:300] for line in chosen) if chosen else "it wrote nothing"
+        text = []
+    messages = [line for line in text if not line.startswith(("at ", "... "))]
+    errors = [line for line in messages if any(word in line for word in ("FATAL", "ERROR", "Exception", "Error:"))]
+    last = (errors or messages)[-lines:]
+    return " | ".join(line[:300] for line in last) if last else "it wrote nothing"
 
 
 def run_as(user: str | None) -> RunAs:
-    """Return what makes `subprocess` run a program as that user, root's groups left behind; as this one if None."""
+    """Return arguments of `subprocess` to run a program as that user, without root's groups; None: as this user."""
     if user is None:
         return {"user": None, "group": None, "extra_groups": None}
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
 
 
 def is_root() -> bool:
-    """Tell whether this process has the rights of root."""
+    """Whether this process has the rights of root."""
     return os.geteuid() == 0

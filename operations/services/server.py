@@ -1,4 +1,4 @@
-"""Start, stop, kill and start again one local server; what is Kafka's or PostgreSQL's own stands in their modules."""
+"""Start, stop, kill and restart one local server; the modules of Kafka and PostgreSQL add what is their own."""
 
 from __future__ import annotations
 
@@ -47,25 +47,28 @@ class LocalServer(ABC):
         """Start the server, or find it running, and return once it answers.
 
         Raises:
-            ServiceUnreachable: a program it needs is missing, or it died; the sentence carries its last words.
+            ServiceUnreachable: a program that it needs is missing, or it ended; the sentence carries its last words.
         """
         record = self.running()
         if record is not None:
             self._wait_ready(record)
             return record
+
+        # a server without a record would hold the data
         for process in self._strays():
             self.notes.append(f"{self.title}: ended process {process.pid}, left behind on the data of {self.home}")
             processes.end(process, self.in_good_order)
+
         self.folder.mkdir(parents=True, exist_ok=True)
         self._prepare()
         return self._attempt(START_ATTEMPTS)
 
     def stop(self) -> bool:
-        """End the server in good order, at once where that takes over 20 s; tell whether there was one."""
+        """End the server in good order, or at once where that takes over 20 s; return whether there was one."""
         return self._end(self.in_good_order)
 
     def kill(self) -> bool:
-        """End the server as a power cut would; tell whether there was one."""
+        """End the server as a power cut would; return whether there was one."""
         return self._end(AT_ONCE)
 
     def erase(self) -> None:
@@ -80,7 +83,7 @@ class LocalServer(ABC):
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Find the programs and make what the data folder needs, before ports are chosen."""
+        """Find the programs and prepare the data folder, before ports are chosen."""
 
     @abstractmethod
     def _command(self, ports: dict[str, int]) -> list[str]:
@@ -88,20 +91,20 @@ class LocalServer(ABC):
 
     @abstractmethod
     def _address(self, ports: dict[str, int]) -> str:
-        """Return the address by which clients reach it."""
+        """Return the address for clients."""
 
     @abstractmethod
     def _answers(self, address: str) -> bool:
-        """Tell whether it takes requests now."""
+        """Whether it takes requests now."""
 
     @property
     @abstractmethod
     def _mark(self) -> str:
-        """Return the argument of its command that no other home's server has."""
+        """Return an argument of its command that only this home's server has."""
 
     @property
     def _user(self) -> str | None:
-        """Return the user to run as, where that is not the one who runs the command."""
+        """Return the user to run as; None: the one who runs the command."""
         return None
 
     def _attempt(self, left: int) -> state.ServiceRecord:
@@ -109,7 +112,7 @@ class LocalServer(ABC):
         try:
             self._wait_ready(record)
         except ServiceUnreachable:
-            # Between the look at the port and the server's bind another program may take it.
+            # another program may take the port between our look at it and the server's bind
             if left > 1 and "Address already in use" in self.log.read_text(errors="replace"):
                 return self._attempt(left - 1)
             raise
@@ -131,10 +134,10 @@ class LocalServer(ABC):
         return record
 
     def _choose_ports(self) -> dict[str, int]:
-        known = state.read_state(self.home).get(self.name)
+        record = state.read_state(self.home).get(self.name)
         ports: dict[str, int] = {}
         for role in self.roles:
-            ports[role], note = processes.keep_or_move(known.ports.get(role) if known else None)
+            ports[role], note = processes.keep_or_move(record.ports.get(role) if record else None)
             if note:
                 self.notes.append(f"{self.title}: {note}")
         return ports
@@ -150,6 +153,8 @@ class LocalServer(ABC):
                     f"{self.title} on port {port} did not answer within {READY_PATIENCE_S:.0f} s: see {self.log}",
                 )
             time.sleep(0.02)
+
+        # its process has ended
         state.mark_stopped(self.home, self.name)
         raise ServiceUnreachable(
             f"{self.title} stopped while starting ({processes.last_words(self.log)}): see {self.log}, "
@@ -158,14 +163,15 @@ class LocalServer(ABC):
 
     def _end(self, signals: Sequence[tuple[signal.Signals, float]]) -> bool:
         record = state.read_state(self.home).get(self.name)
-        known = self._process(record) if record is not None else None
-        found = [known] if known else self._strays()
-        for process in found:
-            processes.end(process, signals)
-        # A container's record is Compose's to change.
+        process = self._process(record) if record is not None else None
+        servers = [process] if process else self._strays()
+        for server in servers:
+            processes.end(server, signals)
+
+        # only Compose changes the record of a container
         if record is not None and record.origin == "local":
             state.mark_stopped(self.home, self.name)
-        return bool(found)
+        return bool(servers)
 
     def _process(self, record: state.ServiceRecord) -> psutil.Process | None:
         return processes.find(record.pid, record.created_at_s) if record.origin == "local" else None

@@ -22,9 +22,9 @@ REGISTRY = "registry"
 
 
 class ServiceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Hold what is known of one service: where it came from, its address, its process.
+    """Record where one service came from, its address and its process.
 
-    Ports outlive the process, so that a service comes back where its clients look for it.
+    The ports outlive the process, so that a service returns to where its clients look for it.
     """
 
     name: str
@@ -37,9 +37,9 @@ class ServiceRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_state(home: Path) -> dict[str, ServiceRecord]:
-    """Return the records of a home by service name; none where nothing was started or the file is unreadable.
+    """Return the records of a home by service name; none where nothing was started, or where the file is damaged.
 
-    The file only remembers; what runs is found again by its command line, so a spoilt file costs nothing but the ports.
+    A damaged file costs nothing but the ports: servers that run are found by their command line.
     """
     try:
         return msgspec.json.decode((home / "state.json").read_bytes(), type=dict[str, ServiceRecord])
@@ -56,13 +56,13 @@ def remember(home: Path, record: ServiceRecord) -> None:
 
 
 def forget(home: Path, *names: str) -> None:
-    """Take services out of the state file, ports included."""
+    """Remove services from the state file, with their ports."""
     with locked(home, "state"):
         _write(home, {name: record for name, record in read_state(home).items() if name not in names})
 
 
 def mark_stopped(home: Path, name: str) -> None:
-    """Note that a service no longer runs; its ports stay known."""
+    """Note that a service no longer runs; its ports stay in the file."""
     record = read_state(home).get(name)
     if record is not None:
         remember(home, msgspec.structs.replace(record, running=False, pid=None, created_at_s=None))
@@ -70,7 +70,7 @@ def mark_stopped(home: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def locked(home: Path, what: str) -> Iterator[None]:
-    """Hold the home's lock of that name, so that two commands at once wait for each other; the kernel frees it."""
+    """Hold the home's lock of that name, so that two commands wait for each other; the kernel frees it at our end."""
     make_home(home)
     try:
         descriptor = os.open(home / f".{what}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -84,10 +84,10 @@ def locked(home: Path, what: str) -> Iterator[None]:
 
 
 def make_home(home: Path) -> None:
-    """Make the folder of the services' data where it is missing.
+    """Make the folder of the services' data, if it is missing.
 
     Raises:
-        InputError: no folder can be made there.
+        InputError: it cannot be made.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)

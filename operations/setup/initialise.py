@@ -1,4 +1,4 @@
-"""Prepare what the worker needs: topics, tables, schemas. Each step finds what is there already and leaves it."""
+"""Prepare the topics, tables and schemas for the worker. Each step leaves alone what exists already."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ADMIN_TIMEOUT_S = 15.0
 
 
 def initialise(settings: Settings, partitions: int) -> dict[str, object]:
-    """Create topics with `partitions` each, migrate the database, register the schemas; return what each step came to.
+    """Create topics with `partitions` each, migrate the database, register the schemas; return each step's result.
 
     Raises:
         InputError: the database reads other topics, or another cluster, than the settings name.
@@ -46,7 +46,7 @@ def initialise(settings: Settings, partitions: int) -> dict[str, object]:
 
 
 def create_topics(settings: Settings, partitions: int) -> str:
-    """Create the topics that are missing, with the broker's own replication factor."""
+    """Create the topics that are missing, with the broker's own replication factor; return a sentence on it."""
     causes = KafkaCauses(settings.kafka_config())
     admin = AdminClient(causes.config)
     wanted = [settings.topic_prefix + name for name in (*TOPIC_TYPES, OUTPUT_TOPIC)]
@@ -54,6 +54,7 @@ def create_topics(settings: Settings, partitions: int) -> str:
         [NewTopic(topic, num_partitions=partitions, replication_factor=-1) for topic in wanted],
         request_timeout=ADMIN_TIMEOUT_S,
     )
+
     created = 0
     for topic, future in futures.items():
         try:
@@ -62,13 +63,13 @@ def create_topics(settings: Settings, partitions: int) -> str:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 causes.listen(admin)
-                told = causes.why(error, topic, "CREATE on the topic, or make the topic itself")
-                raise ServiceUnreachable(f"Kafka would not create the topic {topic}: {told}") from error
+                why = causes.why(error, topic, "CREATE on the topic, or make the topic itself")
+                raise ServiceUnreachable(f"Kafka would not create the topic {topic}: {why}") from error
     return f"{created} created, {len(wanted) - created} there already"
 
 
 def register_schemas(settings: Settings) -> str:
-    """Register the schemas where there is a registry."""
+    """Register the schemas where there is a registry; return a sentence on it."""
     if settings.registry_url is None:
         return f"{len(committed_ids())} from the committed table (no registry is set)"
     return f"{len(register_all(registry_client(settings.registry_url), settings.registry_url))} registered"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from engine.programme.file.load import load_file, load_programme, refused
 from engine.store import programmes
 from engine.store.database import NO_LIMIT, transaction
-from operations.replay.backfill import activate_with_past, metric_name
+from operations.replay.backfill import File, activate_with_past, metric_name
 from operations.rows import plain
 from schemas.errors import InputError
 
@@ -30,23 +30,34 @@ def activate(
     report: Callable[[int, int], None] = lambda _done, _total: None,
     observe: Callable[[str], None] = lambda _point: None,
 ) -> dict[str, Any]:
-    """Check the file at `path` and let it judge what comes from now on; return the version.
+    """Check the file at `path` and let it judge events from now on; return the version.
 
-    Metrics that the active version does not have need a past; with `from_now` they begin empty, with `backfill` they
-    are counted from the first event on, of which `report` and `observe` are told.
+    Metrics that the active version does not have need a past: with `from_now` they begin empty, with `backfill` they
+    are counted from the first event on.
+
+    Args:
+        database_url: of Guerdon's database.
+        path: the programme's file.
+        from_now: let new metrics begin empty.
+        backfill: count new metrics from the first event on.
+        report: called with how many events are counted, and how many there are.
+        observe: called with the name of each step.
 
     Raises:
-        InputError: the file cannot be read, the check finds errors (the message has one line for each), the
-            programme needs what this release does not judge, or it has new metrics and `from_now` is not said.
+        InputError: the file cannot be read, the check finds errors (the message has one line for each), the programme
+            needs a rule that this release does not judge, or it has new metrics and neither flag is set.
         AnswerIsNo: this very programme is active already, or its currency is not the log's.
         ServiceUnreachable: PostgreSQL does not answer.
     """
+    # check the file
     loaded = load_file(path)
     if loaded.programme is None:
         raise InputError("the programme has errors and was not activated:\n" + "\n".join(map(str, loaded.problems)))
     refusal = refused(loaded, str(path))
     if refusal is not None:
         raise InputError(refusal)
+
+    # new metrics
     body = path.read_text("utf-8")
     with transaction(database_url) as cursor:
         new = [] if from_now else _new_metrics(loaded.programme, programmes.active(cursor))
@@ -55,9 +66,11 @@ def activate(
             f"{path}: {', '.join(map(metric_name, new))} would need what happened before the activation; activate with "
             "--backfill to count it from the first event on, or with --from-now to let them begin empty"
         )
+
     if new:
-        file = (body, path.name)
-        version = activate_with_past(database_url, loaded.programme, file, new, report, observe)
+        version = activate_with_past(
+            database_url, loaded.programme, File(body, path.name), new, report=report, observe=observe
+        )
     else:
         with transaction(database_url, statement_max=NO_LIMIT) as cursor:
             version = programmes.activate(cursor, loaded.programme, body, path.name)
@@ -101,12 +114,12 @@ def _version(cursor: Cursor, number: int | None) -> Version:
 
 
 def _new_metrics(programme: Programme, before: Version | None) -> list[Metric]:
-    """Return the metrics that the active version has not kept; a first version has no past to miss."""
+    """Return the metrics that the active version does not have; none for a first version, which has no past."""
     if before is None:
         return []
     active = load_programme(before.body, "active").programme
-    known = [] if active is None else [metric.key for metric in active.metrics]
-    return [metric for metric in programme.metrics if metric.key not in known]
+    present = [] if active is None else [metric.key for metric in active.metrics]
+    return [metric for metric in programme.metrics if metric.key not in present]
 
 
 def _row(version: Version) -> dict[str, Any]:

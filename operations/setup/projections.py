@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["difference", "listed", "rebuild", "set_aside"]
 
+SHARDS_AT_ONCE = 16
+"""Shards that are compared in one step; progress is reported after each step."""
+
 
 def listed(database_url: str) -> list[dict[str, Any]]:
-    """Return each live projection: positions folded, lag in reward events, the oldest cursor's time, what it lacks."""
+    """Return each live projection: positions folded, lag in reward events, oldest cursor's time, events set aside."""
     with transaction(database_url) as cursor:
         return dictionaries(
             cursor,
@@ -36,7 +39,7 @@ def listed(database_url: str) -> list[dict[str, Any]]:
 
 
 def set_aside(database_url: str, name: str) -> list[dict[str, Any]]:
-    """Return what the live build of `name` could not take: a row for each member's part of a source event.
+    """Return the events that the live build of `name` could not fold: a row for each member's part of a source event.
 
     Raises:
         InputError: there is no such projection.
@@ -52,16 +55,12 @@ def set_aside(database_url: str, name: str) -> list[dict[str, Any]]:
         )
 
 
-SHARDS_AT_ONCE = 16
-"""Shards that are compared in one step: after each it can be said how far it is."""
-
-
 def difference(
     database_url: str, name: str, progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> str | None:
     """Return in a sentence the first row of `name` that is not the fold of its log; None where all are.
 
-    `progress` is told how many positions are compared, and how many there are.
+    `progress` is called with how many positions are compared, and how many there are.
 
     Raises:
         InputError: there is no such projection.
@@ -71,12 +70,13 @@ def difference(
         build = _live_build(cursor, name)
         cursor.execute("SELECT shard, pos FROM guerdon.projection_cursor WHERE build = %s", (build,))
         positions: dict[int, int] = dict(cursor.fetchall())
+
         done, total = 0, sum(positions.values())
         for first in range(0, SHARDS, SHARDS_AT_ONCE):
             shards = range(first, first + SHARDS_AT_ONCE)
-            found = runner.difference(cursor, build, shards)
-            if found:
-                return found
+            sentence = runner.difference(cursor, build, shards)
+            if sentence:
+                return sentence
             done += sum(positions.get(shard, 0) for shard in shards)
             progress(done, total)
     return None

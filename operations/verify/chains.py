@@ -1,4 +1,4 @@
-"""Prove that a log is gapless and as it was written: every row by its hash, up to the head and no further."""
+"""Prove that a log is gapless and unchanged since it was written: each row by its hash, and none beyond the head."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _CHAINED = ", ".join(f"{CHAINED_AS} AS generation" if name == "generation" else 
 _REWARD = f"SELECT {_CHAINED} FROM guerdon.reward_event WHERE generation = %s AND shard = %s ORDER BY pos"
 
 _POSITION = slice(6, 14)
-"""Where in a packed row its position stands: after the count of its fields and the length of the first."""
+"""The bytes of a packed row that hold its position: after the count of its fields and the length of the first."""
 
 _SEQ = slice(30, 38)
-"""Where in a packed reward event the seq of its source event stands: after the amount."""
+"""The bytes of a packed reward event that hold the seq of its source event: after the amount."""
 
 _HASH_BYTES = 32
 _HASH_LENGTH = b"\0\0\0\x20"
 
 
 class _Log(NamedTuple):
-    """Say how a log is called, what its positions are called, and of how many fields a row is."""
+    """Name a log and its positions, and say how many fields a row has."""
 
     name: str
     position: str
@@ -39,7 +39,7 @@ _REWARD_LOG = _Log("reward log", "pos", len(REWARD_COLUMNS))
 
 
 class _Head(NamedTuple):
-    """Hold where a shard's log ends; `seq` is up to where a reward log has judged the source log."""
+    """Say where a shard's log ends; `seq` is how far a reward log has judged the source log."""
 
     shard: int
     position: int
@@ -48,10 +48,10 @@ class _Head(NamedTuple):
 
 
 class _Chain:
-    """Take one shard of a log as PostgreSQL copies it out, a row a call, and remember the first thing that is wrong.
+    """Take one shard of a log as PostgreSQL copies it out, one row a call, and remember the first problem.
 
-    PostgreSQL packs a row as it was packed when it was hashed (`binary_copy`), and sends each in a message of its own
-    (its documentation, "COPY Operations"). So nothing is converted, and nothing can be lost in a conversion.
+    PostgreSQL packs a row as it was packed when it was hashed (`binary_copy`), and sends each row in a message of its
+    own (its documentation, "COPY Operations"). So nothing is converted, and nothing can be lost in a conversion.
     """
 
     def __init__(self, log: _Log, head: _Head) -> None:
@@ -68,6 +68,7 @@ class _Chain:
         row = message.removeprefix(HEADER)
         if row in (b"", TRAILER) or self.problem is not None:
             return
+
         position = int.from_bytes(row[_POSITION], "big")
         expected = self.rows + 1
         if expected > self._head.position:
@@ -81,14 +82,14 @@ class _Chain:
         self.rows = expected
 
     def _is_as_written(self, row: bytes) -> bool:
-        """Say whether a row has the hash of its fields after those of the row before it, and take it on."""
+        """Whether a row's hash is that of its fields after the hash of the row before; the next row continues it."""
         if row[:2] != self._count or row[-_HASH_BYTES - 4 : -_HASH_BYTES] != _HASH_LENGTH:
             return False
         self._hash = sha256(self._hash + row[2 : -_HASH_BYTES - 4]).digest()
         return self._hash == row[-_HASH_BYTES:]
 
     def _misplaced(self, pos: int, seq: int) -> str | None:
-        """Say what is wrong with the place of a reward event's source event."""
+        """Return a sentence where a reward event's source event is out of place, else None."""
         before, self._seq = self._seq, seq
         if seq < before:
             return f"{self._place(pos)}: its source event is seq {seq}, and that of the row before it seq {before}"
@@ -97,7 +98,7 @@ class _Chain:
         return None
 
     def end(self) -> str | None:
-        """Return what is wrong with the shard, or None, when all rows were taken."""
+        """Return the shard's problem, or None, after the last row."""
         if self.problem is not None:
             return self.problem
         if self.rows < self._head.position:
@@ -114,7 +115,7 @@ class _Chain:
 
 
 def source_chain(connection: Connection, _generation: int) -> tuple[int, str | None]:
-    """Hold the source log to be gapless and as it was written (I2, I3)."""
+    """Check that the source log is gapless and unchanged (I2, I3)."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT shard, seq, hash, seq FROM guerdon.shard_head ORDER BY shard")
         heads = [_Head(shard, seq, bytes(last), judged) for shard, seq, last, judged in cursor.fetchall()]
@@ -127,7 +128,7 @@ def source_chain(connection: Connection, _generation: int) -> tuple[int, str | N
 
 
 def reward_chain(connection: Connection, generation: int) -> tuple[int, str | None]:
-    """Hold the reward log of a generation to be gapless, as it was written, and of what it has judged (I2, I3)."""
+    """Check that a generation's reward log is gapless, unchanged, and of events that it has judged (I2, I3)."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT shard, pos, hash, seq FROM guerdon.generation_head WHERE generation = %s ORDER BY shard",
@@ -150,7 +151,7 @@ def reward_chain(connection: Connection, generation: int) -> tuple[int, str | No
 
 
 def _check(cursor: Cursor, log: _Log, heads: list[_Head], rows: str, where: tuple[int, ...]) -> tuple[int, str | None]:
-    """Read each shard's rows, and return how many they were and the first problem."""
+    """Read each shard's rows, and return the number of rows and the first problem."""
     total = 0
     for head in heads:
         chain = _Chain(log, head)
@@ -164,14 +165,14 @@ def _check(cursor: Cursor, log: _Log, heads: list[_Head], rows: str, where: tupl
 
 
 def _heads_problem(log: _Log, heads: list[_Head]) -> str | None:
-    """Say which shard has no head: nobody would read its log."""
-    found = {head.shard for head in heads}
-    missing = [shard for shard in range(SHARDS) if shard not in found]
+    """Return a sentence where a shard has no head, else None: nobody would read its log."""
+    present = {head.shard for head in heads}
+    missing = [shard for shard in range(SHARDS) if shard not in present]
     return f"{log.name}, shard {missing[0]}: its head is missing" if missing else None
 
 
 def _stray(cursor: Cursor, log: _Log, rows: str, where: tuple[int, ...]) -> str | None:
-    """Say which row stands in a shard that there is not."""
+    """Return a sentence where a row stands in a shard that does not exist, else None."""
     joint = "AND" if where else "WHERE"
     for bound in ("shard < 0", f"shard >= {SHARDS}"):
         cursor.execute(f"{rows} {joint} {bound} ORDER BY 1, 2 LIMIT 1", where)
@@ -182,7 +183,7 @@ def _stray(cursor: Cursor, log: _Log, rows: str, where: tuple[int, ...]) -> str 
 
 
 def _judged_beyond(cursor: Cursor, generation: int) -> str | None:
-    """Say in which shard a generation has judged what is not in the source log, or the live one not all of it."""
+    """Return a sentence where a generation has judged more than the source log, or the live one less, else None."""
     cursor.execute(
         """
         SELECT h.shard, h.seq, s.seq FROM guerdon.generation_head h

@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 
     from engine.store.cursor import Connection
 
-
 WORK_MEM = "128MB"
-"""What a check may take before it sorts and joins on disk."""
+"""How much memory a check may take before it sorts and joins on disk."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Hold the result of one check: how much was looked at, and the first thing that is wrong, if any."""
+    """Hold the result of one check: how many rows were looked at, and the first problem, if any."""
 
     check: str
     looked_at: int
@@ -37,7 +36,7 @@ def verify(
 ) -> list[dict[str, Any]]:
     """Check the logs and views of `generation` (the live one by default) as of one instant.
 
-    A generation that is behind, a shadow or one that was live, is checked up to where it has come.
+    A generation that is behind, a shadow or one that was live, is checked up to its own end.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
@@ -59,13 +58,13 @@ def verify(
 
 
 def meaning_of(database_url: str, generation: int | None) -> tuple[int, int]:
-    """Return the number of a generation (the live one by default), and by which meaning it was begun."""
+    """Return the number of a generation (the live one by default), and the meaning that it was begun with."""
     with transaction(database_url) as cursor:
         return meanings.live(cursor) if generation is None else (generation, meanings.of(cursor, generation))
 
 
 def _note_success(database_url: str, generation: int) -> None:
-    """Keep when all was well, for whoever watches that it is looked at often enough; a standby keeps nothing."""
+    """Record when no problem was found, so that an operator sees how long ago that was; a standby records nothing."""
     with suppress(ReadOnlySqlTransaction), transaction(database_url) as cursor:
         note_verified(cursor, generation)
 
@@ -83,4 +82,4 @@ CHECKS: dict[str, Callable[[Connection, int], tuple[int, str | None]]] = {
     "projections: each is the fold of its log": folds.projected,
     "set aside: what projections lack is in the log": folds.set_aside,
 }
-"""Every check by what it holds, in the order in which they are made."""
+"""Every check by the promise that it proves, in the order in which they are made."""

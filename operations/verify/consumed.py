@@ -1,4 +1,4 @@
-"""Prove that every consumed offset became exactly one thing: an event, a duplicate, a quarantined record, nothing."""
+"""Prove that every consumed offset became exactly one of: an event, a duplicate, a quarantined record, nothing."""
 
 from __future__ import annotations
 
@@ -32,16 +32,18 @@ _KEPT = """
         WHERE q.seq IS NULL AND q.topic IS NOT NULL AND q.offset_ IS NOT NULL
     )
 """
-"""What is kept of each offset. A topic that was made anew begins at 0 again: an offset then stands for two.
+"""The event or the record that is stored for each offset.
 
-An event does not say under which prefix its topic was read. Where a database has read topics of several prefixes, those
-that end alike are held to the log together: an offset may then stand for one thing in each of them."""
+A topic that was deleted and made again begins at 0 again, so an offset may stand for two records. An event does not say
+under which prefix its topic was read. Where a database has read topics of several prefixes, topics with the same ending
+are compared with the log together: an offset may then stand for one record in each of them.
+"""
 
 
 def offsets(connection: Connection, _generation: int) -> tuple[int, str | None]:
-    """Hold each consumed offset to be exactly one of accepted, duplicate, quarantined or passed (I1).
+    """Check that each consumed offset is exactly one of accepted, duplicate, quarantined or passed (I1).
 
-    Of duplicates and passed offsets only the number is kept.
+    Duplicates and passed offsets are stored as numbers only.
     """
     with connection.cursor() as cursor:
         (looked_at,) = one(cursor, "SELECT coalesce(sum(next_offset - first_offset), 0) FROM guerdon.consumer_offset")
@@ -49,7 +51,7 @@ def offsets(connection: Connection, _generation: int) -> tuple[int, str | None]:
 
 
 def _miscounted(cursor: Cursor) -> str | None:
-    """Name the first partition whose counters are not what is kept of it, with its first offset that may be amiss."""
+    """Name the first partition whose counters differ from its stored rows, with its first offset without a row."""
     cursor.execute(
         f"""
         {_KEPT}, events AS (
@@ -84,16 +86,16 @@ def _miscounted(cursor: Cursor) -> str | None:
     if row is None:
         return None
     topic, partition, first, following, accepted, duplicate, quarantined, passed, events, records, free = row
-    kept = "each of them is kept" if free is None else f"offset {free} is the first of which neither has anything"
+    stored = "each of them is kept" if free is None else f"offset {free} is the first of which neither has anything"
     return (
         f"{topic} partition {partition}: offsets {first} to {following - 1} were taken, {following - first}, but "
         f"{accepted} are accepted, {duplicate} duplicate, {quarantined} quarantined, {passed} passed; the log holds "
-        f"{events}, the quarantine {records}; {kept}"
+        f"{events}, the quarantine {records}; {stored}"
     )
 
 
 def _misplaced(cursor: Cursor) -> str | None:
-    """Name the first offset that was never taken, or became two things."""
+    """Name the first offset that has a row and was never taken, or that has two rows."""
     cursor.execute(
         f"""
         {_KEPT}

@@ -1,4 +1,4 @@
-"""Prove that what is projected of a generation is the fold of its log, and that its balances are balances."""
+"""Prove that a generation's projections are the fold of its log, and that its balances obey the balance equations."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def balances(connection: Connection, generation: int) -> tuple[int, str | None]:
-    """Hold the balance equations of the contract for every member and unit of the generation's own build (I12).
+    """Check the balance equations of the contract for every member and unit of the generation's own build (I12).
 
-    Accounts are as they are stored: `issued` is minus `granted`, `debt` minus the view's `debt`. Of a member of whom
-    something was set aside the balance lacks it, and is no balance.
+    Accounts are as they are stored: `issued` is minus `granted`, `debt` minus the view's `debt`. Members with events
+    that were set aside are left out, as their balances lack these events.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -45,9 +45,9 @@ def balances(connection: Connection, generation: int) -> tuple[int, str | None]:
 
 
 def set_aside(connection: Connection, generation: int) -> tuple[int, str | None]:
-    """Count what the projections of the generation could not take, and hold each to name what the log has (I7).
+    """Count the events that the projections could not fold, and check that each is in the log as it is recorded (I7).
 
-    That there is some is not wrong: the log is whole, and the views say what else they lack.
+    Such events are not wrong: the log is whole, and the views say that they lack them.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -78,7 +78,7 @@ def set_aside(connection: Connection, generation: int) -> tuple[int, str | None]
 
 
 def projected(connection: Connection, generation: int) -> tuple[int, str | None]:
-    """Hold each projection of the generation to be the fold of its log up to its cursors (I7)."""
+    """Check that each projection of the generation is the fold of its log up to its cursors (I7)."""
     with connection.cursor() as cursor:
         builds = runner.builds_of(cursor, generation)
         problem = _missing(cursor, generation) or _cursor_misplaced(cursor, generation)
@@ -88,7 +88,7 @@ def projected(connection: Connection, generation: int) -> tuple[int, str | None]
 
 
 def _missing(cursor: Cursor, generation: int) -> str | None:
-    """Name the first projection that the generation has not, or that has no cursor for a shard."""
+    """Name the first projection that the generation lacks, or that lacks a shard's cursor."""
     cursor.execute(
         """
         SELECT name, b.build, min(shard) FROM unnest(%(names)s) AS name CROSS JOIN generate_series(0, %(last)s) AS shard
@@ -109,7 +109,7 @@ def _missing(cursor: Cursor, generation: int) -> str | None:
 
 
 def _cursor_misplaced(cursor: Cursor, generation: int) -> str | None:
-    """Name the first cursor that stands beyond the log, or in the midst of a source event."""
+    """Name the first cursor that stands beyond the log, or between two reward events of one source event."""
     cursor.execute(
         """
         SELECT b.projection, c.shard, c.pos, h.pos FROM guerdon.projection_build b

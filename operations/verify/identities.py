@@ -1,4 +1,4 @@
-"""Prove that the identities by which repetitions are told are those of the source log, and no reward has two rows."""
+"""Prove that the identities, by which repetitions are recognised, are the source log's, and no reward has two rows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WITH elsewhere AS MATERIALIZED (
 )
 SELECT * FROM elsewhere ORDER BY shard, seq LIMIT 1
 """
-"""The first event that its identity does not name: all are looked for at once, as to look for one is no faster."""
+"""The first event that its identity does not name. All of them are computed, as finding one would be no faster."""
 
 _ORDERS = f"""
 WITH logged AS MATERIALIZED ({_LOGGED}), other AS (
@@ -53,11 +53,12 @@ JOIN guerdon.event_identity e USING (identity)
 JOIN guerdon.source_event s ON s.shard = p.shard AND s.seq = p.seq
 FULL JOIN other o ON o.shard = p.shard AND o.seq = p.seq
 """
-"""Each purchase with what else has an identity at its place: its order; and what has one and is no purchase."""
+"""Each purchase with the identities at its place other than the event's: there must be its order's, and none elsewhere.
+"""
 
 
 def unique(connection: Connection, generation: int) -> tuple[int, str | None]:
-    """Hold every event, order and reward to have one identity, which says where it stands (I5)."""
+    """Check that every event, order and reward has one identity, which says where it stands (I5)."""
     with connection.cursor() as cursor:
         (looked_at,) = one(
             cursor,
@@ -72,7 +73,7 @@ def unique(connection: Connection, generation: int) -> tuple[int, str | None]:
 
 
 def _repeated_event(cursor: Cursor) -> str | None:
-    """Name the first event that stands in the log again."""
+    """Name the first event that stands in the log twice."""
     cursor.execute(
         """
         SELECT shard, seq, source, event_id, times FROM (
@@ -91,7 +92,7 @@ def _repeated_event(cursor: Cursor) -> str | None:
 
 
 def _event_elsewhere(cursor: Cursor) -> str | None:
-    """Name the first event whose identity is missing or says that it stands elsewhere, as of one that came twice."""
+    """Name the first event whose identity is missing or names another place, as of an event that was taken twice."""
     cursor.execute(_EVENTS, _kinds())
     row = cursor.fetchone()
     if row is None:
@@ -104,23 +105,23 @@ def _event_elsewhere(cursor: Cursor) -> str | None:
 
 
 def _order_elsewhere(connection: Connection) -> str | None:
-    """Name the first place at which not exactly the order of a purchase has an identity beside that of an event."""
-    found: tuple[int, int, str] | None = None
+    """Name the first place whose identities are not the event's and, for a purchase, its order's."""
+    first: tuple[int, int, str] | None = None
     with connection.cursor() as schemas, connection.cursor("orders") as rows:
         order_ids = _OrderIds(StoredSchemas(schemas))
         rows.itersize = ROWS_A_FETCH
         rows.execute(_ORDERS, _kinds())
         for shard, seq, *order in rows:
             problem = _order_problem(order_ids, *order)
-            if problem is not None and (found is None or (shard, seq) < found[:2]):
-                found = (shard, seq, problem)
-    return None if found is None else f"{_place(*found[:2])}: {found[2]}"
+            if problem is not None and (first is None or (shard, seq) < first[:2]):
+                first = (shard, seq, problem)
+    return None if first is None else f"{_place(*first[:2])}: {first[2]}"
 
 
 def _order_problem(
     order_ids: _OrderIds, identity: str | None, identities: int | None, same: Any, member_id: str | None, payload: Any
 ) -> str | None:
-    """Say what is wrong with the identities of orders at a place; without `member_id` no purchase is there."""
+    """Return the problem with the identities of orders at a place; without `member_id` no purchase is there."""
     if member_id is None:
         return f"identity {identity} is of no event and of no order there"
     if identity is None:
@@ -136,10 +137,10 @@ def _order_problem(
 
 
 class _OrderIds:
-    """Read the order_id of purchases, which only their bytes hold.
+    """Read the order_id of purchases from their bytes: no column holds it.
 
-    A record is its fields one after the other, so it can be read up to a field by a schema that ends there, and that
-    takes a tenth of the time.
+    A record is its fields one after the other. So a schema that ends at order_id reads it up to there, in a tenth of
+    the time.
     """
 
     def __init__(self, schemas: StoredSchemas) -> None:
@@ -162,13 +163,13 @@ class _OrderIds:
         """Return the writer's schema up to its order_id."""
         record = json.loads(self._schemas.lookup(schema_id) or "")
         names = [field["name"] for field in record["fields"]]
-        first = record | {"fields": record["fields"][: names.index("order_id") + 1]}
-        found = self._read_by[schema_id] = parse_schema(first)
-        return found
+        beginning = record | {"fields": record["fields"][: names.index("order_id") + 1]}
+        schema = self._read_by[schema_id] = parse_schema(beginning)
+        return schema
 
 
 def _repeated_reward(cursor: Cursor, generation: int) -> str | None:
-    """Name the first position whose reward_key stands in the log before it."""
+    """Name the first position whose reward_key stands at an earlier position, too."""
     cursor.execute(
         """
         WITH twice AS (

@@ -1,4 +1,4 @@
-"""Prove that each movement is one that the ledger knows, and that no lot gives more than it has."""
+"""Prove that each movement is one that the ledger knows, and that no movement takes more than its lot has."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _WAYS = [
 
 
 def movements(connection: Connection, generation: int) -> tuple[int, str | None]:
-    """Hold each movement to go from where to where its type says, and nothing else to move anything.
+    """Check that each movement goes between the accounts of its type, and that no other reward event moves anything.
 
-    What leaves one account enters the other, so a member's accounts then sum to zero (I4).
+    A movement takes from one account what it adds to the other, so a member's accounts then sum to zero (I4).
     """
     with connection.cursor() as cursor:
         (looked_at,) = one(
@@ -54,9 +54,9 @@ def movements(connection: Connection, generation: int) -> tuple[int, str | None]
 
 
 def lots(connection: Connection, generation: int) -> tuple[int, str | None]:
-    """Hold every account of every lot to be never below 0 after any movement, and items to end once (I4, I12).
+    """Check that no account of a lot is below 0 after any movement, and that items end once (I4, I12).
 
-    Only lots that something left are added up: a lot that was granted and not touched has what it was granted.
+    Only lots from which something was taken are added up: an untouched lot still has its whole grant.
     """
     with connection.cursor() as cursor:
         (looked_at,) = one(
@@ -111,9 +111,10 @@ _CHANGE = """
 
 
 def accounts(connection: Connection, generation: int) -> tuple[int, str | None]:
-    """Hold the accounts that must not be negative to be so, per member and unit (I4, I12).
+    """Check per member and unit that no account is negative that must not be (I4, I12).
 
-    Sums tell which accounts are below 0 at the end; below 0 on the way is some lot of theirs, which `lots` finds.
+    The sums show accounts that are below 0 at the end. An account that was below 0 on the way has a lot that was, too,
+    which `lots` finds.
     """
     with connection.cursor() as cursor:
         looked_at, is_wrong = one(

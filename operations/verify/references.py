@@ -1,4 +1,4 @@
-"""Prove that what stands beside the logs and names a source event names one that there is."""
+"""Prove that every row beside the logs that names a source event names one that exists."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _BY_EVENT = {
     "guerdon.contest_closing": "contest",
     "guerdon.touch": "touch",
 }
-"""Tables whose rows each tell of one source event, and of which kind it is."""
+"""Tables with one row for each source event of a kind."""
 
 
 def references(connection: Connection, generation: int) -> tuple[int, str | None]:
-    """Hold facts, forwarded events, attributions, touches and closings to name source events that there are.
+    """Check that facts, forwarded events, attributions, touches and closings name source events that exist.
 
-    The source log has no gaps, so an event that is not beyond the head is there.
+    The source log has no gaps, so an event that is not beyond the head exists.
     """
     with connection.cursor() as cursor:
         (looked_at,) = one(
@@ -36,12 +36,12 @@ def references(connection: Connection, generation: int) -> tuple[int, str | None
         )
         problem = _fact(cursor, generation) or _schedule(cursor, generation) or _forwarded(cursor)
         for table, kind in _BY_EVENT.items():
-            problem = problem or _told(cursor, table, kind)
-        return looked_at, problem or _untold_attribution(cursor)
+            problem = problem or _other_kind(cursor, table, kind)
+        return looked_at, problem or _missing_attribution(cursor)
 
 
 def _fact(cursor: Cursor, generation: int) -> str | None:
-    """Name the first fact of what the generation has not judged, or before which one of the same place is missing."""
+    """Name the first fact about an event that the generation has not judged, or whose predecessor is missing."""
     cursor.execute(
         """
         SELECT f.shard, f.seq, f.n, f.kind, h.seq, f.nth FROM (
@@ -67,7 +67,7 @@ def _fact(cursor: Cursor, generation: int) -> str | None:
 
 
 def _schedule(cursor: Cursor, generation: int) -> str | None:
-    """Name the first entry of the schedule with a version that there is not."""
+    """Name the first entry of the schedule with a version that does not exist."""
     cursor.execute(
         """
         SELECT s.shard, s.from_seq, s.version FROM guerdon.generation_schedule s
@@ -84,7 +84,7 @@ def _schedule(cursor: Cursor, generation: int) -> str | None:
 
 
 def _forwarded(cursor: Cursor) -> str | None:
-    """Name the first event that waits for another shard and comes from none that there is."""
+    """Name the first event that waits for another shard and comes from a source event that does not exist."""
     cursor.execute(
         """
         SELECT f.to_shard, f.from_shard, f.from_seq, f.member_id, coalesce(h.seq, 0) FROM guerdon.forwarded f
@@ -104,8 +104,8 @@ def _forwarded(cursor: Cursor) -> str | None:
     )
 
 
-def _told(cursor: Cursor, table: str, kind: str) -> str | None:
-    """Name the first row of a table that tells of a source event of another kind, or of none."""
+def _other_kind(cursor: Cursor, table: str, kind: str) -> str | None:
+    """Name the first row of a table whose source event is of another kind, or does not exist."""
     cursor.execute(
         f"""
         SELECT t.shard, t.seq, e.kind::text FROM {table} t
@@ -117,8 +117,8 @@ def _told(cursor: Cursor, table: str, kind: str) -> str | None:
     row = cursor.fetchone()
     if row is None:
         return None
-    shard, seq, found = row
-    there = "nothing is there" if found is None else f"it is {_a(found)}"
+    shard, seq, actual = row
+    there = "nothing is there" if actual is None else f"it is {_a(actual)}"
     return f"source log, shard {shard}, seq {seq}: {table} tells of {_a(kind)} there, and {there}"
 
 
@@ -126,8 +126,8 @@ def _a(kind: str) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
-def _untold_attribution(cursor: Cursor) -> str | None:
-    """Name the first attribution in the log of which the table of attributions has nothing."""
+def _missing_attribution(cursor: Cursor) -> str | None:
+    """Name the first attribution of the log that has no row in the table of attributions."""
     cursor.execute(
         """
         SELECT e.shard, e.seq, e.member_id FROM guerdon.source_event e

@@ -60,10 +60,10 @@ def test_a_service_that_is_away_is_one_sentence(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert leave_with(error, monkeypatch) == 3
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "did not answer" in told
-    assert "`guerdon up`" in told
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "did not answer" in errors
+    assert "`guerdon up`" in errors
 
 
 def test_a_defect_keeps_its_traceback_in_a_file(
@@ -71,9 +71,9 @@ def test_a_defect_keeps_its_traceback_in_a_file(
 ) -> None:
     monkeypatch.setenv("GUERDON_HOME", str(tmp_path))
     assert leave_with(KeyError("member"), monkeypatch) == 70
-    told = capsys.readouterr().err
+    errors = capsys.readouterr().err
     (log,) = (tmp_path / "logs").iterdir()
-    assert told == f"guerdon: a defect stopped this command (KeyError): please report it with {log}\n"
+    assert errors == f"guerdon: a defect stopped this command (KeyError): please report it with {log}\n"
     assert "Traceback" in log.read_text()
 
 
@@ -93,9 +93,9 @@ def test_a_read_only_database_is_named_with_what_to_do(
     monkeypatch.setenv("GUERDON_DATABASE_URL", "postgresql://u:secret@standby:5432/d")
     refused = psycopg2.errors.ReadOnlySqlTransaction("cannot execute UPDATE in a read-only transaction")
     assert leave_with(refused, monkeypatch) == 3
-    told = capsys.readouterr().err
-    assert told.startswith("guerdon: PostgreSQL at postgresql://u@standby:5432/d is read-only")
-    assert "GUERDON_DATABASE_URL" in told
+    errors = capsys.readouterr().err
+    assert errors.startswith("guerdon: PostgreSQL at postgresql://u@standby:5432/d is read-only")
+    assert "GUERDON_DATABASE_URL" in errors
 
 
 def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,16 +113,16 @@ def guerdon(*words: str | bytes) -> subprocess.CompletedProcess[str]:
 def test_a_wrong_setting_of_kafka_is_wrong_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     monkeypatch.setenv("KAFKA__NO_SUCH", "1")
-    told = guerdon("status")
-    assert (told.returncode, told.stderr.count("\n")) == (2, 1)
-    assert "no.such" in told.stderr
-    assert "KAFKA__" in told.stderr
+    result = guerdon("status")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "no.such" in result.stderr
+    assert "KAFKA__" in result.stderr
 
 
 def test_help_names_every_command_and_version_the_release() -> None:
-    told = guerdon("--help")
-    assert told.returncode == 0
-    assert {"up", "down", "status"} <= {line.split()[1] for line in told.stdout.splitlines() if line.startswith("│ ")}
+    result = guerdon("--help")
+    assert result.returncode == 0
+    assert {"up", "down", "status"} <= {line.split()[1] for line in result.stdout.splitlines() if line.startswith("│ ")}
     assert guerdon("--version").stdout == "guerdon 0.1.0\n"
 
 
@@ -152,35 +152,35 @@ def test_help_names_every_command_and_version_the_release() -> None:
     ],
 )
 def test_wrong_usage_is_one_sentence(words: list[str], sentence: str) -> None:
-    told = guerdon(*words)
-    assert (told.returncode, told.stdout, told.stderr) == (2, "", f"guerdon: {sentence}\n")
+    result = guerdon(*words)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"guerdon: {sentence}\n")
 
 
 def test_a_word_that_is_no_number_is_one_sentence() -> None:
-    told = guerdon("run", "--max-batch", "x")
-    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (2, "", 1)
-    assert told.stderr.startswith("guerdon: invalid value for '--max-batch': ")
+    result = guerdon("run", "--max-batch", "x")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith("guerdon: invalid value for '--max-batch': ")
 
 
 def test_without_a_word_the_help_is_shown() -> None:
-    told = guerdon()
-    assert (told.returncode, told.stderr) == (2, "")
-    assert told.stdout.strip() == guerdon("--help").stdout.strip()
+    result = guerdon()
+    assert (result.returncode, result.stderr) == (2, "")
+    assert result.stdout.strip() == guerdon("--help").stdout.strip()
 
 
 def test_an_argument_that_is_no_text_is_wrong_input() -> None:
-    told = guerdon("member", b"\xff")
-    assert (told.returncode, told.stderr) == (2, "guerdon: the argument `\\xff` is not UTF-8; write it in UTF-8\n")
+    result = guerdon("member", b"\xff")
+    assert (result.returncode, result.stderr) == (2, "guerdon: the argument `\\xff` is not UTF-8; write it in UTF-8\n")
 
 
 def test_a_home_that_cannot_be_made_is_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     for home in ("/proc/x", str(tmp_path / "file"), str(tmp_path / "file" / "below")):
         monkeypatch.setenv("GUERDON_HOME", home)
-        told = guerdon("up", "--local")
-        assert (told.returncode, told.stderr.count("\n")) == (2, 1), home
-        assert told.stderr.startswith(f"guerdon: the folder {home} cannot be used (")
-        assert "GUERDON_HOME" in told.stderr
+        result = guerdon("up", "--local")
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1), home
+        assert result.stderr.startswith(f"guerdon: the folder {home} cannot be used (")
+        assert "GUERDON_HOME" in result.stderr
 
 
 def test_a_kafka_that_is_away_is_one_sentence_and_no_line_of_the_clients(
@@ -189,29 +189,29 @@ def test_a_kafka_that_is_away_is_one_sentence_and_no_line_of_the_clients(
     monkeypatch.setenv("GUERDON_HOME", str(tmp_path))
     monkeypatch.setenv("GUERDON_DATABASE_URL", database_url)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
-    told = guerdon("init")
-    assert (told.returncode, told.stderr.count("\n")) == (3, 1), told.stderr
-    assert "Kafka" in told.stderr
+    result = guerdon("init")
+    assert (result.returncode, result.stderr.count("\n")) == (3, 1), result.stderr
+    assert "Kafka" in result.stderr
 
 
 def test_a_database_that_takes_no_writes_is_one_sentence(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GUERDON_DATABASE_URL", database_url)
     monkeypatch.setenv("PGOPTIONS", "-c default_transaction_read_only=on")
-    told = guerdon("programme", "activate", "examples/grocery/programme.yaml")
-    assert (told.returncode, told.stderr.count("\n")) == (3, 1), told.stderr
-    assert "is read-only" in told.stderr
+    result = guerdon("programme", "activate", "examples/grocery/programme.yaml")
+    assert (result.returncode, result.stderr.count("\n")) == (3, 1), result.stderr
+    assert "is read-only" in result.stderr
 
 
 def test_a_record_that_is_not_there_stops_no_other_and_is_wrong_input(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GUERDON_DATABASE_URL", database_url)
-    told = guerdon("quarantine", "discard", "998", "999", "--why", "of no use", "--json")
-    assert told.returncode == 2
-    results = json.loads(told.stdout)
-    assert [(result["id"], result["done"]) for result in results] == [(998, False), (999, False)]
+    result = guerdon("quarantine", "discard", "998", "999", "--why", "of no use", "--json")
+    assert result.returncode == 2
+    results = json.loads(result.stdout)
+    assert [(each["id"], each["done"]) for each in results] == [(998, False), (999, False)]
     assert "there is no record 998" in results[0]["result"]
-    assert told.stderr == "guerdon: 2 of 2 were refused, as said above\n"
+    assert result.stderr == "guerdon: 2 of 2 were refused, as said above\n"
 
 
 def test_a_record_that_refuses_stops_no_other_and_makes_the_answer_no(capsys: pytest.CaptureFixture[str]) -> None:

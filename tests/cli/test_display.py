@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cli.terminal.output import print_json, print_table, say
 from operations.replay.difference_files import COLUMNS, write_csv
-from operations.secrets import found_in, hidden, without_password
+from operations.secrets import hidden, secrets_in, without_password
 from operations.settings import RUNS_CODE, load_settings
 from schemas.display import cell, visible, visible_in_json
 from schemas.errors import InputError
@@ -108,11 +108,11 @@ def test_a_number_or_a_word_stays_as_it_is(plain: object) -> None:
 def test_an_address_is_shown_without_its_password(address: str) -> None:
     assert SECRET not in without_password(address)
     assert "127.0.0.1" in without_password(address)
-    assert any(SECRET in each for each in found_in([address]))
+    assert any(SECRET in each for each in secrets_in([address]))
 
 
 def test_a_password_that_a_library_quotes_is_hidden() -> None:
-    known = found_in([f"postgresql://bob:{SECRET}%40@host/x", "geheim7"])
+    known = secrets_in([f"postgresql://bob:{SECRET}%40@host/x", "geheim7"])
     assert hidden(f'could not translate "{SECRET}@" with geheim7', known) == 'could not translate "***" with ***'
 
 

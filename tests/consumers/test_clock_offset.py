@@ -100,9 +100,9 @@ def test_a_difference_is_told_once_and_again_when_it_grows_and_when_it_is_gone()
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize(("set_by", "told"), [("+10m", "600 s behind"), ("-2d", "172800 s ahead of")])
+@pytest.mark.parametrize(("set_by", "words"), [("+10m", "600 s behind"), ("-2d", "172800 s ahead of")])
 def test_a_worker_with_another_clock_than_postgresql_judges_what_is_from_the_future_by_postgresqls(
-    set_by: str, told: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    set_by: str, words: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL runs under libfaketime, not the worker: librdkafka's waits do not end under it."""
     preloaded = library("*/faketime/libfaketimeMT.so.1", "libfaketime")
@@ -129,7 +129,7 @@ def test_a_worker_with_another_clock_than_postgresql_judges_what_is_from_the_fut
     assert (record["event_id"], record["reason"]) == ("tomorrow", "from_the_future")
     assert "PostgreSQL's clock allows" in record["message"]
     differs = [line["why"] for line in lines if line["event"] == "clock differs"]
-    assert any(told in why for why in differs), differs
+    assert any(words in why for why in differs), differs
 
 
 def orders(**at_ms: int) -> Load:

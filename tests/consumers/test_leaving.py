@@ -9,7 +9,7 @@ import pytest
 
 from consumers.health.reports import Reports
 from consumers.source.source import Source
-from consumers.worker import Worker
+from consumers.worker import UnderWay, Worker
 from engine.live.batch import Batch
 from schemas.codec import CommittedSchemas
 from schemas.errors import CannotGoOn
@@ -37,7 +37,7 @@ def test_a_worker_that_its_last_batch_ends_leaves_the_group(
     def fails_and_stops(_reports: Reports, _now: float) -> None:
         failed: Future[Outcome] = Future()
         failed.set_exception(CannotGoOn("made by this test"))
-        worker._writing, worker._written = failed, Batch()  # noqa: SLF001  as a batch that was handed over just now
+        worker._under_way = UnderWay(Batch(), failed)  # noqa: SLF001  as a batch that was handed over just now
         worker.stop()
 
     def closed(self: Source, positions: Mapping[Partition, int]) -> None:

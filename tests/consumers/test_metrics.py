@@ -134,7 +134,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "SUMS_EVERY_S", 0.1)
 
 
-def told(metrics: Metrics) -> dict[str, tuple[str, tuple[str, ...]]]:
+def labels_of(metrics: Metrics) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Return name, type and labels of each metric in the text."""
     found = {}
     for family in text_string_to_metric_families(metrics.text().decode()):
@@ -151,7 +151,7 @@ def test_metrics_have_the_names_types_and_labels_that_are_listed_and_no_others(s
     detail = Detail({("t", 0): [1, 0, 0]}, {}, {"points.granted": 1}, {"insufficient": 1})
     metrics.count(Batch(moves={("t", 0): OffsetMove(0, 2, 0, 1)}), Outcome(1, 0, 0, 1, detail=detail), 0.1)
     metrics.figures, metrics.liability = FIGURES, {"points": 10.0}
-    assert told(metrics) == NAMES
+    assert labels_of(metrics) == NAMES
     page = (ROOT / "docs/operations.md").read_text("utf-8").partition("\n## Health\n")[2].partition("\n## ")[0]
     documented = dict(re.findall(r"^\| `(guerdon_\w+)(?:\{([\w,]*)\})?` \|", page, re.MULTILINE))
     assert {name: tuple(sorted(filter(None, documented[name].split(",")))) for name in documented} == {
@@ -356,5 +356,5 @@ def test_a_batch_that_was_taken_in_parts_tells_as_much_as_one_that_was_not(parts
         for name in "abc":
             assert getattr(whole.detail, kind).get(name, 0) == sum(each.get(name, 0) for each in numbers)
     for column in range(3):
-        told = sum(counts[column] for counts in whole.detail.counts.values())
-        assert told == sum(counts[column] for part in parts for counts in part.detail.counts.values())
+        total = sum(counts[column] for counts in whole.detail.counts.values())
+        assert total == sum(counts[column] for part in parts for counts in part.detail.counts.values())

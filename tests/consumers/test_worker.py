@@ -14,10 +14,11 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from consumers import worker as worker_module
+from consumers.source import reader
 from consumers.source.lanes import Lanes
+from consumers.source.reader import BUFFERED_BATCHES, POLL_MESSAGES_MAX
 from consumers.source.source import Source
-from consumers.worker import BUFFERED_BATCHES, POLL_MESSAGES_MAX, Worker
+from consumers.worker import Worker
 from engine.store.database import transaction
 from operations.intake import offsets
 from operations.intake.lag import lag_rows
@@ -72,7 +73,7 @@ def test_a_backlog_far_larger_than_memory_is_taken_in_order_and_memory_stays_wit
     activate(settings.database_url)
     load = three_topics(4_500)
     publish(settings, load.messages)
-    monkeypatch.setattr(worker_module, "POLL_MESSAGES_MAX", 100)
+    monkeypatch.setattr(reader, "POLL_MESSAGES_MAX", 100)
     waited: list[int] = []
 
     class Watched(Lanes):
@@ -80,7 +81,7 @@ def test_a_backlog_far_larger_than_memory_is_taken_in_order_and_memory_stays_wit
             waited.append(len(self))
             return super().take(records_max, now, limit_ms)
 
-    monkeypatch.setattr(worker_module, "Lanes", Watched)
+    monkeypatch.setattr(reader, "Lanes", Watched)
     Worker(settings.model_copy(update={"max_batch": 100}), CommittedSchemas(), until_caught_up=True).run()
     lanes = 3 * partitions
     assert max(waited) <= BUFFERED_BATCHES * 100 + (lanes + 1) * 100 < len(load.messages)

@@ -1,4 +1,4 @@
-"""Stand in for what surrounds a fold: books of a member who has none, or has pages, and a judge with a defect."""
+"""Provide what surrounds a fold in tests: empty books, paged books, and a judge with a defect."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fails_on_e2(event: Any) -> bool:
 
 
 class PagedBooks(MemoryBooks):
-    """Keep uses of ended periods in pages beyond the state, as PostgreSQL does, and drop those that are not known."""
+    """Keep uses of ended periods in pages beyond the state, as PostgreSQL does, and drop those that are forgotten."""
 
     def __init__(self, judge: Callable[[int], Judge], schedule: Sequence[Activation] = ()) -> None:
         super().__init__(judge, schedule=schedule)
@@ -75,7 +75,7 @@ def _ended_ms(page: dict[str, list[LimitUse]]) -> int:
 
 
 def turn_if_full(state: MemberState, books: MemoryBooks) -> bool:
-    """Turn the page of a state that is full, as who keeps an open ledger does, and say whether it was."""
+    """Turn the page of a full state, as a transaction does, and say whether it was full."""
     if not is_full(state):
         return False
     page = turn_page(state)

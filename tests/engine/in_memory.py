@@ -27,7 +27,7 @@ def judged(
     text: str, events: Sequence[dict[str, Any]], until: str | None = None, others: dict[str, str] | None = None,
     timezone: str = "UTC",
 ) -> Document:  # fmt: skip
-    """Return what comes of events by a programme's text below its head; `others` are what activations name."""
+    """Return the outcome of events by a programme, given as text without its head; activations name the `others`."""
     checked = load_programme(HEAD.format(timezone) + text, "p.yaml")
     assert checked.programme is not None, "\n".join(map(str, checked.problems))
     lines = [Line("e.jsonl", at, json.dumps(each).encode()) for at, each in enumerate(events, 1)]

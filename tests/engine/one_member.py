@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class OneMember:
-    """Fold one member's events by one judge; `settle` is what whoever inherits does after each.
+    """Fold one member's events by one judge; subclasses act after each event in `settle`.
 
     Args:
         judge: the version in force; another one can be set at any time.
@@ -61,7 +61,7 @@ class OneMember:
         return Occurrence(event_identity(source, event_id), self.seq, recorded_ms)
 
     def settle(self) -> None:
-        """Do what comes after each event, whose reward events are `latest`: nothing here."""
+        """Act after an event, whose reward events are `latest`; here nothing happens."""
 
 
 class BothWays:

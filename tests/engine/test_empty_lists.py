@@ -1,4 +1,4 @@
-"""An empty list or map is a missing one, whichever field holds it, in both ways of judging and in what is told."""
+"""An empty list or map counts as missing, in whichever field, for both ways of judging and for explanations."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ LIMITS = ("[{times: 1, per: [member, purchase.coupons]}]", "[{times: 1, per: mem
 
 
 def programme(rules: str) -> tuple[Judge, Judge]:
-    found = load_programme(f"{HEAD}rules:\n{rules}", "p.yaml")
-    assert found.programme is not None, "\n".join(map(str, found.problems))
-    return compile_programme(found.programme, 1), Interpreter(found.programme, 1)
+    checked = load_programme(f"{HEAD}rules:\n{rules}", "p.yaml")
+    assert checked.programme is not None, "\n".join(map(str, checked.problems))
+    return compile_programme(checked.programme, 1), Interpreter(checked.programme, 1)
 
 
 def emptied(event: Event) -> Event:
@@ -110,11 +110,11 @@ def test_a_signup_with_empty_maps_is_judged_as_one_without(test: str, signup: Si
 def test_the_same_is_told_of_both(test: str, order: Purchase) -> None:
     rule = written("- {id: r, on: purchase, when: {$test}, give: [{points: 1}]}", test=test)
     explainer = Explainer(programme(rule)[1].programme, 1)
-    told = []
+    explanations = []
     for each in (order, emptied(order)):
         outcome(explainer, each, MemberState())
-        told.append(explainer.explained)
-    assert told[0] == told[1]
+        explanations.append(explainer.explained)
+    assert explanations[0] == explanations[1]
 
 
 def test_a_line_without_a_brand_names_none() -> None:
@@ -133,12 +133,12 @@ def test_a_member_in_no_segment_has_none() -> None:
     never = HEAD.replace("{gte: 1}", "{gte: 12}")
     for test, holds in (("{exists: false}", True), ("{exists: true}", False), ("{contains_any: [buyer]}", False)):
         rule = written("rules:\n- {id: r, on: purchase, when: {member.segment: $test}, give: [{points: 1}]}", test=test)
-        found = load_programme(never + rule, "p.yaml").programme
-        assert found is not None
+        programme = load_programme(never + rule, "p.yaml").programme
+        assert programme is not None
         order = Purchase(
             event_id="e", member_id="m", occurred_at=1_700_000_000_000, order_id="o", currency="EUR", amount=100
         )
-        for judge in (compile_programme(found, 1), Interpreter(found, 1)):
+        for judge in (compile_programme(programme, 1), Interpreter(programme, 1)):
             assert bool(outcome(judge, order, MemberState())) is holds
 
 
@@ -170,6 +170,6 @@ def test_what_names_no_line_need_not_add_up() -> None:
 
 
 def test_a_profile_with_an_empty_map_tells_nothing() -> None:
-    told = Profile(event_id="f", member_id="m", occurred_at=1, attributes={"city": "Oslo"})
-    known = profile_after(None, told)
-    assert profile_after(known, structs.replace(told, attributes={})) == known
+    profile = Profile(event_id="f", member_id="m", occurred_at=1, attributes={"city": "Oslo"})
+    known = profile_after(None, profile)
+    assert profile_after(known, structs.replace(profile, attributes={})) == known

@@ -72,15 +72,21 @@ rules:
 - {id: status, on: purchase, give: [{status: 5}]}
 - {id: best, on: contest, give: [{points: 1}], limits: [{max: 1, per: member, every: month}]}
 """
+
+    # two orders before midnight and two from it on
     border = instant_from_iso(start_of(calendar, 2027, 1, 1), "at")
     events = [
         event(at, "purchase", "ann", iso_from_instant(border + by), order_id=f"o{at}", currency="EUR", amount=100)
         for at, by in enumerate((-2, -1, 0, 1))
     ]
     document = judged(rules, events, start_of(calendar, 2027, 2, 2), timezone=zone)
+
+    # the cap of each month lets its first order through
     assert [row["occurred_at"] for row in given(document, "ann", "points.granted") if row["amount"] == 10] == [
         iso_from_instant(border - 2), iso_from_instant(border)
     ]  # fmt: skip
+
+    # each month has two orders of a winner, and the year two of gold
     ((_, first), (_, second)) = ((row["amount"], row["occurred_at"]) for row in given(document, "ann", "contest.won"))
     assert [first, second] == [start_of(calendar, 2027, 1, 1), start_of(calendar, 2027, 2, 1)]
     assert [row["amount"] for row in given(document, "ann", "contest.won")] == [200, 200]

@@ -1,4 +1,4 @@
-"""What a member told about themselves: the days around a birthday, attributes merged, read as before the event."""
+"""Profiles: days around a birthday, merged attributes, and rules that read the profile as before the event."""
 
 from __future__ import annotations
 
@@ -124,6 +124,7 @@ def test_attributes_are_merged_and_null_removes() -> None:
     tests = ["{eq: Oslo}", "{ne: Oslo}", "[Oslo, Rome]", "{starts_with: Os}", "{exists: true}"]
     members = [Member(f"member.attributes.city: {test}") for test in tests]
     answers = []
+
     changes: list[dict[str, str | None]] = [
         {},
         {"city": "Oslo", "size": "L"},
@@ -131,10 +132,11 @@ def test_attributes_are_merged_and_null_removes() -> None:
         {"city": "Rome"},
         {"city": None},
     ]
-    for told in changes:
+    for attributes in changes:
         for member in members:
-            member.gets(Profile(**head(), attributes=told))
+            member.gets(Profile(**head(), attributes=attributes))
         answers.append([member.shares("2024-03-01T10:00:00Z") for member in members])
+
     oslo = [True, False, True, True, True]
     absent = [False, True, False, False, False]
     assert answers == [absent, oslo, oslo, [False, True, True, False, True], absent]
@@ -234,6 +236,7 @@ def test_simulate_folds_profiles_and_judges_by_them(tmp_path: Path) -> None:
     when = "member.birthday: {within: 3d}, member.attributes.city: Oslo"
     rule = written("- {id: r, on: share, when: {$when}, give: [{points: 7}]}", when=when)
     (tmp_path / "p.yaml").write_text(HEAD.format(timezone="UTC") + rule, encoding="utf-8")
+
     base = {"member_id": "m", "occurred_at": "2024-06-14T10:00:00Z"}
     share = {**base, "type": "share", "object": "o", "channel": "link"}
     events: list[dict[str, Any]] = [
@@ -245,6 +248,7 @@ def test_simulate_folds_profiles_and_judges_by_them(tmp_path: Path) -> None:
         {**share, "event_id": "h3"},
         {**base, "type": "erasure", "event_id": "x"},
     ]
+
     (tmp_path / "e.jsonl").write_text("\n".join(map(json.dumps, events)), encoding="utf-8")
     simulation = simulate(tmp_path / "p.yaml", [tmp_path / "e.jsonl"])
     assert [row["event_id"] for row in simulation.document()["reward_events"]] == ["h2", "x"]

@@ -37,7 +37,7 @@ def simulated(settings: Settings, history: History, folder: Path, *, why: bool =
 
 
 def modelled(settings: Settings, history: History, document: Document) -> Model:
-    """Let the model judge it; the product only tells it the names of its lots, by which ties are broken."""
+    """Let the model judge a history; it takes only the keys of lots from the product, which break ties."""
     keys = {
         (row["event_id"], row["rule_id"] or "adjust"): row["reward_key"]
         for row in document["reward_events"]
@@ -52,14 +52,14 @@ def modelled(settings: Settings, history: History, document: Document) -> Model:
 
 def differences(model: Model, document: Document) -> list[str]:
     """Return each balance, tier and held reward that differs, and each rule of accounts that the product breaks."""
-    found = [f"{row['event_id']} is set aside: {row['message']}" for row in document["quarantined"]]
+    problems = [f"{row['event_id']} is set aside: {row['message']}" for row in document["quarantined"]]
     for member_id in sorted(model.members):
-        found += _balance_differences(member_id, model, document)
-        found += _tier_differences(member_id, model, document)
-        held = sorted(row["item"] for row in document["rewards"] if _is_held(row, member_id))
-        if held != model.members[member_id].held():
-            found.append(f"{member_id} holds {held} instead of {model.members[member_id].held()}")
-    return found + broken_equations(document["balances"]) + broken_accounts(document["reward_events"])
+        problems += _balance_differences(member_id, model, document)
+        problems += _tier_differences(member_id, model, document)
+        items = sorted(row["item"] for row in document["rewards"] if _is_held(row, member_id))
+        if items != model.members[member_id].held():
+            problems.append(f"{member_id} holds {items} instead of {model.members[member_id].held()}")
+    return problems + broken_equations(document["balances"]) + broken_accounts(document["reward_events"])
 
 
 def _is_held(row: Row, member_id: str) -> bool:
@@ -68,7 +68,7 @@ def _is_held(row: Row, member_id: str) -> bool:
 
 def _balance_differences(member_id: str, model: Model, document: Document) -> list[str]:
     rows = {(row["member_id"], row["unit"]): row for row in document["balances"]}
-    found = []
+    problems = []
     for unit in UNITS:
         row = rows.get((member_id, unit), {})
         for column, wanted in model.members[member_id].balance(unit).items():
@@ -76,8 +76,8 @@ def _balance_differences(member_id: str, model: Model, document: Document) -> li
             if column == "next_expiry_at" and actual is not None:
                 actual = instant_from_iso(actual, column)
             if (actual or None) != (wanted or None):
-                found.append(f"{column} of {member_id}'s {unit}: {actual} instead of {wanted}")
-    return found
+                problems.append(f"{column} of {member_id}'s {unit}: {actual} instead of {wanted}")
+    return problems
 
 
 def _tier_differences(member_id: str, model: Model, document: Document) -> list[str]:
@@ -89,20 +89,20 @@ def _tier_differences(member_id: str, model: Model, document: Document) -> list[
         # A member begins in the lowest level without an event; a row may be missing until something is known.
         lowest = member.standing.rank == 0 and member.standing.number(member.standing.window_at(member.clock_ms)) == 0
         return [] if lowest else [f"{member_id} has no row of tiers instead of {LEVELS[member.standing.rank]}"]
-    found = [
+    problems = [
         f"{column} of {member_id}: {row.get(column)} instead of {wanted}"
         for column, wanted in member.standing.row(member.clock_ms).items()
         if row.get(column) != wanted
     ]
     since_ms = member.standing.since_ms
     if since_ms is not None and (row["since"] is None or instant_from_iso(row["since"], "since") != since_ms):
-        found.append(f"since of {member_id}: {row['since']} instead of {since_ms}")
-    return found
+        problems.append(f"since of {member_id}: {row['since']} instead of {since_ms}")
+    return problems
 
 
 def broken_equations(balances: list[Row]) -> list[str]:
     """Return the rows of `member_balance` that break an equation of the contract."""
-    found = []
+    broken = []
     for row in balances:
         parts = ("pending", "active", "reserved", "spent", "expired", "settled")
         holds = (
@@ -113,17 +113,19 @@ def broken_equations(balances: list[Row]) -> list[str]:
             and min(row[column] for column in (*parts, "granted", "reversed", "debt")) >= 0
         )
         if not holds:
-            found.append(f"the equations do not hold in {row}")
-    return found
+            broken.append(f"the equations do not hold in {row}")
+    return broken
 
 
 def broken_accounts(rewards: list[Row]) -> list[str]:
-    """Return each movement after which an account of a member, or of a lot, is negative that must not be."""
+    """Return each movement that makes an account of a member, or of a lot, negative against the rules."""
     accounts: dict[tuple[str, ...], int] = {}
-    found = []
+    broken = []
     for row in rewards:
         if row["debit"] is None:
             continue
+
+        # a debt is the member's and no lot's
         of_whom = [(row["member_id"], row["unit"])]
         if "debt" not in (row["debit"], row["credit"]):
             of_whom.append(("lot", row["lot"]))
@@ -132,5 +134,5 @@ def broken_accounts(rewards: list[Row]) -> list[str]:
                 key = (*owner, account)
                 accounts[key] = accounts.get(key, 0) + amount
                 if accounts[key] < 0 and account not in MAY_BE_NEGATIVE:
-                    found.append(f"{key} is {accounts[key]} after {row['type']} at position {row['pos']}")
-    return found
+                    broken.append(f"{key} is {accounts[key]} after {row['type']} at position {row['pos']}")
+    return broken

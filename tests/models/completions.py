@@ -1,4 +1,4 @@
-"""Model challenges slowly and plainly: which orders stand in which completion, as the ledger's page says it."""
+"""Model challenges slowly and plainly, as the page on the ledger describes them: which orders make which completion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Counted:
-    """Hold what an order counts for a challenge: what is left of it, and the completion that it stands in (0: none)."""
+    """Hold how much of an order counts for a challenge, and the number of its completion (0: none)."""
 
     order_id: str
     at_ms: int
@@ -46,25 +46,29 @@ class Challenge:
         return True
 
     def give_back(self, order_id: str, left: int) -> list[str]:
-        """Take out what was returned, and return the orders that complete the challenge after all."""
+        """Lower an order, and return the orders that complete the challenge again."""
         for each in self.orders:
             if each.order_id == order_id:
                 each.left = min(each.left, left)
+
+        # completions that lost their ground free their orders
         undone = [number for number in self.standing if not self.is_grounded(number)]
         for number in undone:
             del self.standing[number]
         for each in self.orders:
             if each.stands_in in undone:
                 each.stands_in = 0
-        found = []
+
+        # and the free orders may reach the goal again, the earliest first
+        again = []
         while undone and (order := self._reaching()) is not None:
             earlier = self._open()[: self._open().index(order) + 1]
             self._complete(order.order_id, order.at_ms, earlier)
-            found.append(order.order_id)
-        return found
+            again.append(order.order_id)
+        return again
 
     def is_grounded(self, number: int) -> bool:
-        """Whether what is left of what a completion counted still reaches the goal, the order that reached it too."""
+        """Whether the rest of a completion's orders reaches the goal, with something left of the last of them."""
         done = self.standing[number]
         own = [each for each in self.orders if each.stands_in == number and self._is_within(each, done.at_ms)]
         return sum(each.left for each in own) >= self.goal and any(
@@ -81,7 +85,7 @@ class Challenge:
         return self.within_ms is None or at_ms - self.within_ms < order.at_ms <= at_ms
 
     def _open(self) -> list[Counted]:
-        """Return what stands in no completion: by time where a window slides, else as it came."""
+        """Return the orders of no completion: by time where a window slides, otherwise as they came."""
         waiting = [each for each in self.orders if not each.stands_in]
         return waiting if self.within_ms is None else sorted(waiting, key=lambda each: each.at_ms)
 

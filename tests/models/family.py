@@ -1,6 +1,6 @@
 """Describe the small family of programmes that the ledger's model understands, and write each as a programme file.
 
-What an order earns is told here in the plainest way, by the rule's name; nothing is read from a programme file.
+What an order earns is computed here in the plainest way, by the rule's name; no programme file is read.
 """
 
 from __future__ import annotations
@@ -142,14 +142,14 @@ class Settings:
 
     @property
     def counts_by_time(self) -> bool:
-        """Whether something is counted for a stretch of time, and so forgotten some time after it."""
+        """Whether a limit or a tier counts for a period, and is forgotten some time after it."""
         caps = (self.base_cap, self.big_cap)
         return self.tiers is not None or any(cap is not None and cap.every == "month" for cap in caps)
 
 
 @dataclass
 class Line:
-    """Hold one line of an order; what is left of it is exact."""
+    """Hold one line of an order, or the exact rest of it."""
 
     line_id: str
     category: str | None
@@ -159,7 +159,7 @@ class Line:
 
 @dataclass
 class Goods:
-    """Hold an order, or what is left of it; `lines` is None where the order came without."""
+    """Hold an order, or its rest; `lines` is None where the order has no lines."""
 
     amount: int
     lines: list[Line] | None
@@ -204,9 +204,11 @@ def programme_text(settings: Settings) -> str:
         f"refunds: {{window: {settings.refund_window}, negative: {settings.negative}}}",
         f"reserve_for: {settings.reserve_for}",
     ]  # fmt: skip
+
     tiers = settings.tiers
     if tiers is not None:
         lines += _tier_lines(tiers)
+
     lines += ["catalogue:", *(_catalogue_line(name, reward) for name, reward in settings.catalogue.items()), "rules:"]
     lines += [_rule_line(rule, settings) for rule in settings.rules]
     if settings.welcome:
@@ -243,6 +245,7 @@ def _rule_line(rule: str, settings: Settings) -> str:
     upper = "" if numbers.up_to is None else f", lte: {money(numbers.up_to)}"
     when = {"big": f"when: {{purchase.amount: {{gte: {money(numbers.threshold)}{upper}}}}}, "}.get(rule, "")
     rated = f"rate: {numbers.rate}, per: {money(numbers.per)}, of: purchase.amount, round: {numbers.rounding}"
+
     give = {
         "base": f"points: {{{rated}}}",
         "big": f"points: {numbers.bonus}",
@@ -251,6 +254,7 @@ def _rule_line(rule: str, settings: Settings) -> str:
         "units": "points: {rate: 2, per: 1, of: purchase.units}",
         "boost": "multiply: {phase: base, key: member.tier, by: {silver: 1.5, gold: 2}}",
     }[rule]
+
     phase = "phase: boost, " if rule == "boost" else ""
     hold = "" if settings.hold is None else f", hold: {settings.hold}"
     return f"- {{id: {rule}, on: purchase, {phase}{when}give: [{{{give}}}]{hold}{_limit(rule, settings)}}}"

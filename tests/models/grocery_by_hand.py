@@ -78,19 +78,19 @@ class Award(NamedTuple):
 
 
 class Given:
-    """Gather what rules gave, and how much of their limits is used."""
+    """Collect the awards of rules, and the uses of their limits."""
 
     def __init__(self) -> None:
         self.awards: list[Award] = []
         self._used: Counter[tuple[object, ...]] = Counter()
 
     def give(self, rule_id: str, basket: Basket, amount: int, unit: str = "points") -> None:
-        """Give without a limit; nothing is no award."""
+        """Give without a limit; an amount of 0 is no award."""
         if amount:
             self.awards.append(Award(basket.member_id, unit, rule_id, CAMPAIGNS[rule_id], amount, basket.at))
 
     def give_up_to(self, most: int, rule_id: str, basket: Basket, amount: int) -> None:
-        """Give so much that the member has no more than `most` points of the rule in this day of New York."""
+        """Give an award, trimmed so that the member has at most `most` points of the rule in this day of New York."""
         key = (rule_id, basket.member_id, basket.at.astimezone(NEW_YORK).date())
         amount = min(amount, most - self._used[key])
         self._used[key] += amount
@@ -132,7 +132,7 @@ def read_baskets(folder: Path, households: Sequence[int]) -> list[Basket]:
 
 
 def joined(baskets: Iterable[Basket]) -> Iterator[Basket]:
-    """Yield each member's joining, a minute before the first basket, as a basket of nothing."""
+    """Yield each member's signup, a minute before the first basket, as an empty basket."""
     seen = set()
     for basket in baskets:
         if basket.member_id not in seen:
@@ -141,16 +141,16 @@ def joined(baskets: Iterable[Basket]) -> Iterator[Basket]:
 
 
 def given(baskets: Sequence[Basket], next_from: datetime | None) -> list[Award]:
-    """Return what was given where NEXT judges from an instant on, and the example's programme before; None: never."""
-    told = Given()
+    """Return what was given if NEXT judges from an instant on (None: never), and the example's programme before."""
+    given = Given()
     for member in joined(baskets):
-        told.give("welcome", member, 40 if _is_next(member, next_from) else 100)
+        given.give("welcome", member, 40 if _is_next(member, next_from) else 100)
     for basket in baskets:
         if _is_next(basket, next_from):
-            _give_next(told, basket)
+            _give_next(given, basket)
         else:
-            _give_now(told, basket)
-    return told.awards
+            _give_now(given, basket)
+    return given.awards
 
 
 def tiers(baskets: Sequence[Basket], next_from: datetime) -> dict[str, str]:
@@ -168,20 +168,20 @@ def _is_next(basket: Basket, next_from: datetime | None) -> bool:
     return next_from is not None and basket.at >= next_from
 
 
-def _give_now(told: Given, basket: Basket) -> None:
+def _give_now(given: Given, basket: Basket) -> None:
     day = basket.at.astimezone(NEW_YORK).date()
-    told.give_up_to(500, "point-a-dollar", basket, int(basket.paid))
-    if 50 <= basket.paid < 100 and told.is_within(2, "big-basket", basket.member_id, day):
-        told.give("big-basket", basket, 25)
-    if basket.paid >= 100 and told.is_within(2, "huge-basket", basket.member_id, day):
-        told.give("huge-basket", basket, 60)
+    given.give_up_to(500, "point-a-dollar", basket, int(basket.paid))
+    if 50 <= basket.paid < 100 and given.is_within(2, "big-basket", basket.member_id, day):
+        given.give("big-basket", basket, 25)
+    if basket.paid >= 100 and given.is_within(2, "huge-basket", basket.member_id, day):
+        given.give("huge-basket", basket, 60)
 
 
-def _give_next(told: Given, basket: Basket) -> None:
-    told.give_up_to(90, "point-a-dollar", basket, int(basket.paid * 2))
+def _give_next(given: Given, basket: Basket) -> None:
+    given.give_up_to(90, "point-a-dollar", basket, int(basket.paid * 2))
     if basket.paid >= 80:
-        told.give("huge-basket", basket, 60)
-        told.give("huge-basket", basket, 1, "status")
+        given.give("huge-basket", basket, 60)
+        given.give("huge-basket", basket, 1, "status")
     month = basket.at.astimezone(NEW_YORK).strftime("%Y-%m")
-    if basket.has_coffee and told.is_within(1, "coffee", basket.member_id, month):
-        told.give("coffee", basket, 1, "coupon")
+    if basket.has_coffee and given.is_within(1, "coffee", basket.member_id, month):
+        given.give("coffee", basket, 1, "coupon")

@@ -1,7 +1,7 @@
-"""Model the whole ledger slowly and plainly, apart from the engine: lists, loops, and sums made anew each time.
+"""Model the whole ledger slowly and plainly, apart from the engine: with lists and loops, and without kept sums.
 
-It follows what the ledger promises, sentence by sentence, for the programmes of `ledger_family`, and shares with the
-engine only the calendar. A member's events are the JSON objects that `simulate` reads.
+It follows the promises of the ledger, sentence by sentence, for the programmes of `tests.models.family`, and shares
+only the calendar with the engine. A member's events are the JSON objects that `simulate` reads.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SLACK_MS = 7 * DAY_MS
 
 @dataclass
 class Redemption:
-    """Hold a redemption: what was taken from which lot, in the order of taking, and what went back."""
+    """Hold a redemption: how much it took of which lot, in the order of spending, and how much it gave back."""
 
     reward: str | None
     order_id: str | None
@@ -44,7 +44,7 @@ class Redemption:
 
 @dataclass
 class Member(Wallet):
-    """Hold one member: besides their lots their orders, redemptions and tier."""
+    """Hold one member: lots, orders, redemptions and tier."""
 
     orders: dict[str, Order] = field(default_factory=dict)
     refund_ids: list[str] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Member(Wallet):
     items: list[str] = field(default_factory=list)
     standing: Standing | None = None
     hello: Award | None = None
-    """What came with gold, as long as the member is gold."""
+    """The reward for reaching gold, while the member is gold."""
 
     def __post_init__(self) -> None:
         if self.settings.tiers is not None:
@@ -68,7 +68,7 @@ class Member(Wallet):
             self.clock_ms = max(self.clock_ms, due_ms)
             self._perform(due_ms)
             if not self._is_gold():
-                self.hello = None  # a review has let gold go: what came with it stays
+                self.hello = None  # a review took gold away; its reward stays
         self.clock_ms = max(self.clock_ms, at_ms)
 
     def _next_due(self) -> int | None:
@@ -101,15 +101,21 @@ class Member(Wallet):
                 Line(item["line_id"], item.get("category"), Fraction(item["amount"]), Fraction(item["quantity"]))
                 for item in event["items"]
             ]
+
+        # the order keeps the tier of now
         tier = "" if self.standing is None else LEVELS[self.standing.rank]
         order = Order(at_ms, self.clock_ms, self.settings, tier, event["amount"], lines)
         self.orders[event["order_id"]] = order
+
+        # multipliers see what rules of the base phase gave
         base_given = 0
         for rule in self.settings.rules:
             award = self._award(event["event_id"], rule, order, base_given)
             if award is not None and rule in BASE_RULES and award.lot.unit == "points":
                 base_given += award.lot.amount
         self.follow_up()
+
+        # the tier, then refunds that have waited
         self._count(order, at_ms)
         self._rise(event["event_id"], at_ms)
         for refund in [refund for refund in self.waiting if refund["order_id"] == event["order_id"]]:
@@ -119,6 +125,8 @@ class Member(Wallet):
     def _award(self, event_id: str, rule: str, order: Order, base_given: int) -> Award | None:
         wanted = wanted_by(rule, self.settings.numbers, order.left(), base_given, order.tier)
         room, period = None, (0, 0)
+
+        # what the rule's limit leaves
         cap = self.settings.cap_of(rule)
         if cap is not None:
             period = self._month(order.at_ms) if cap.every == "month" else (0, 0)
@@ -126,6 +134,7 @@ class Member(Wallet):
             counted = 1 if rule == "big" else wanted
             if counted > room:
                 wanted = 0 if rule == "big" or cap.over == "refuse" else room
+
         if wanted == 0:
             return None
         self._use(rule, period, 1 if rule == "big" else wanted)
@@ -138,17 +147,17 @@ class Member(Wallet):
         self.used[rule, period] = self.used.get((rule, period), 0) + amount
 
     def _month(self, at_ms: int) -> tuple[int, int]:
-        found = date.fromordinal(self.settings.calendar.local_day(at_ms) + DAY_ZERO)
-        return found.year, found.month
+        day = date.fromordinal(self.settings.calendar.local_day(at_ms) + DAY_ZERO)
+        return day.year, day.month
 
     def _count(self, order: Order, at_ms: int) -> None:
-        """Let the tier take an order in."""
+        """Count an order for the tier."""
         if self.standing is not None:
             order.entry = Entry(at_ms, self._counted(order))
             self.standing.entries.append(order.entry)
 
     def _counted(self, order: Order) -> int:
-        """Return what is left of an order for the tier's metric."""
+        """Return how much the rest of an order counts for the tier."""
         assert self.standing is not None
         return order.left().amount if self.standing.tiers.metric == "spend" else order.gives().get("status", 0)
 
@@ -168,6 +177,7 @@ class Member(Wallet):
         if order is None:
             self.waiting.append(event)
             return
+
         if (
             at_ms > order.refundable_until(order.at_ms)
             or self.clock_ms > order.refundable_until(order.judged_ms) + SLACK_MS
@@ -175,17 +185,20 @@ class Member(Wallet):
             return
         if event["refund_id"] in self.refund_ids or not self._take_back(order, event):
             return
+
+        # payments first, then what the rest no longer earns
         self.refund_ids.append(event["refund_id"])
         self._restore_payments(event["order_id"], order)
         gives = order.gives()
         for award in order.awards:
             self._claim(award, gives[award.rule])
+
         if self.standing is not None and order.entry is not None:
             self.standing.lower(order.entry, self._counted(order), at_ms, self.clock_ms)
             self._take_hello()
 
     def _take_back(self, order: Order, event: Event) -> bool:
-        """Note what came back; False, and nothing noted, where that is more than was left, or nothing was."""
+        """Note the returned goods; return False, and note nothing, where nothing was left, or less than they are."""
         left = order.left().amount
         if left == 0:
             return False
@@ -214,7 +227,7 @@ class Member(Wallet):
         return True
 
     def _take_hello(self) -> None:
-        """Take back what came with gold where a refund has taken gold back."""
+        """Take the reward for gold back where a refund took gold back."""
         if self.hello is not None and not self._is_gold():
             self._claim(self.hello, 0)
             self.hello = None
@@ -223,9 +236,11 @@ class Member(Wallet):
         return self.standing is not None and LEVELS[self.standing.rank] == "gold"
 
     def _claim(self, award: Award, earned: int) -> None:
-        """Take back what is no longer earned and was not claimed before."""
+        """Claim what is no longer earned, less earlier claims."""
         claim = award.lot.amount - earned - award.claimed
         award.claimed += claim
+
+        # from the lot itself, then from other lots, then into debt
         whole = award.lot.unit == "status"
         left = claim
         if self.settings.negative == "only_pending" and not whole:
@@ -238,6 +253,7 @@ class Member(Wallet):
             if self.settings.negative == "unlimited" or whole:
                 self.owe(award.lot.unit, left)
                 left = 0
+
         self._give_back_to_limit(award, claim - left)
 
     def _give_back_to_limit(self, award: Award, taken: int) -> None:
@@ -265,18 +281,18 @@ class Member(Wallet):
     # Redemptions.
 
     def _redeem(self, event: Event, at_ms: int) -> None:
-        action, known = event["action"], self.redemptions.get(event["redemption_id"])
+        action, earlier = event["action"], self.redemptions.get(event["redemption_id"])
         if action in ("reserve", "spend"):
-            if known is None and self._reserve(event, at_ms) and action == "spend":
+            if earlier is None and self._reserve(event, at_ms) and action == "spend":
                 self._capture(self.redemptions[event["redemption_id"]], None)
-        elif known is None:
+        elif earlier is None:
             return
-        elif action == "capture" and known.state == "reserved":
-            self._capture(known, event.get("amount"))
-        elif action == "void" and known.state == "reserved":
-            self._void(known)
-        elif action == "restore" and known.state == "captured" and known.restored < known.total():
-            self._restore(known, known.total() - known.restored)
+        elif action == "capture" and earlier.state == "reserved":
+            self._capture(earlier, event.get("amount"))
+        elif action == "void" and earlier.state == "reserved":
+            self._void(earlier)
+        elif action == "restore" and earlier.state == "captured" and earlier.restored < earlier.total():
+            self._restore(earlier, earlier.total() - earlier.restored)
 
     def _reserve(self, event: Event, at_ms: int) -> bool:
         price = self._price(event)
@@ -294,7 +310,7 @@ class Member(Wallet):
         return True
 
     def _price(self, event: Event) -> int | None:
-        """Return how many points a redemption takes; None where it is refused whatever the balance."""
+        """Return the price of a redemption in points; None where it is refused at any balance."""
         if event.get("reward") is None:
             price: int = event["amount"]
             return price
@@ -348,8 +364,9 @@ class Member(Wallet):
     # Events.
 
     def take(self, event: Event, at_ms: int) -> None:
-        """Judge an event: first what is due by its time, then itself, then what it made due up to the clock."""
+        """Perform what is due by an event's time, then the event, then what it has made due up to the clock."""
         self.move_clock(at_ms)
+
         kind = event["type"]
         if kind == "purchase":
             self._purchase(event, at_ms)
@@ -362,6 +379,7 @@ class Member(Wallet):
         elif kind == "signup" and self.settings.welcome:
             self.grant((event["event_id"], "welcome"), "points", 20, at_ms)
             self.follow_up()
+
         self.move_clock(self.clock_ms)
 
     def _adjust(self, event: Event, at_ms: int) -> None:
@@ -425,7 +443,7 @@ class Model:
         self.members[event["member_id"]].take(event, at_ms)
 
     def finish(self, until_ms: int = 0) -> None:
-        """Let every member's clock stand at the last event's time, or at `until_ms` if that is later."""
+        """Move every member's clock to the time of the last event, or to `until_ms` if that is later."""
         self._latest_ms = max(self._latest_ms, until_ms)
         for member in self.members.values():
             member.move_clock(self._latest_ms)

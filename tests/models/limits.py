@@ -1,4 +1,4 @@
-"""Say what limits give for events in any order, by all that was ever given, and make such histories."""
+"""Model limits for events in any order by remembering every award, and draw such histories."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def loaded(limits: list[str], window: str = "30d", give: str = GIVE) -> Programm
         f"schema: guerdon/1\nprogramme: p\ntimezone: {TIMEZONE}\ncurrency: USD\nrefunds: {{window: {window}}}\nrules:\n"
         f"- {{id: r, on: purchase, give: {give}, limits: [{', '.join(limits)}]}}\n"
     )
-    found = load_programme(text, "p.yaml")
-    assert found.programme is not None, "\n".join(map(str, found.problems))
-    return found.programme
+    checked = load_programme(text, "p.yaml")
+    assert checked.programme is not None, "\n".join(map(str, checked.problems))
+    return checked.programme
 
 
 class Member:
@@ -76,7 +76,7 @@ class Member:
         return rewards
 
     def buy(self, at: str, amount: int, **fields: Any) -> list[tuple[int, str | None]]:
-        return told(self.take(bought(self.count + 1, instant_from_iso(at, "at"), amount, **fields)))
+        return outcome(self.take(bought(self.count + 1, instant_from_iso(at, "at"), amount, **fields)))
 
 
 def bought(number: int, at_ms: int, amount: int, store: str | None = None) -> Purchase:
@@ -86,13 +86,13 @@ def bought(number: int, at_ms: int, amount: int, store: str | None = None) -> Pu
     )  # fmt: skip
 
 
-def told(rewards: list[RewardEvent]) -> list[tuple[int, str | None]]:
+def outcome(rewards: list[RewardEvent]) -> list[tuple[int, str | None]]:
     return [(reward.amount, reward.posting.reason) for reward in rewards]
 
 
 @dataclass(frozen=True)
 class Step:
-    """Buy at an hour, or, with `returned`, return the whole of an order so many hours after the one before."""
+    """Buy at an hour, or, with `returned`, return a whole order some hours after the step before."""
 
     hour: int
     amount: int
@@ -117,18 +117,18 @@ PERS = ("member", "[member, purchase.store]")
 
 @st.composite
 def limits(draw: st.DrawFn, pers: tuple[str, ...] = PERS) -> list[str]:
-    found = {}
+    texts = {}
     for _ in range(draw(st.integers(1, 2))):
         per = draw(st.sampled_from(pers))
         every = draw(st.sampled_from(EVERY))
         kind = draw(st.sampled_from(["times: 1", "times: 2", "max: 7, over: trim", "max: 12, over: refuse", "max: 12"]))
-        found[kind[:3], per, every] = f"{{{kind}, per: {per}, every: {every}}}"
-    return list(found.values())
+        texts[kind[:3], per, every] = f"{{{kind}, per: {per}, every: {every}}}"
+    return list(texts.values())
 
 
 @dataclass
 class Given:
-    """What an order has of its rule still, as the oracle remembers it for ever."""
+    """Hold what an order still has of its rule; the oracle never forgets it."""
 
     at_ms: int
     store: str | None
@@ -138,7 +138,7 @@ class Given:
 
 @dataclass
 class Oracle:
-    """Say what a rule with limits gives: by all that was ever given, and by the member's clock."""
+    """Compute what a rule with limits gives, from all awards ever given and the member's clock."""
 
     programme: Programme
     clock_ms: int = 0
@@ -152,17 +152,22 @@ class Oracle:
         at_ms, asked = purchase.occurred_at, purchase.amount // 100
         timed = [limit for limit in self.limits if isinstance(limit, TimesLimit)]
         capped = [limit for limit in self.limits if isinstance(limit, MaxLimit)]
+
+        # a forgotten period, or too many times, refuses everything
         if any(self.is_forgotten(limit.scope, at_ms) for limit in timed):
             return [(asked, "limit_forgotten")]
         if any(self.used(limit, at_ms, purchase.store)[1] >= limit.times for limit in timed):
             return [(asked, "limit_times")]
         if any(self.is_forgotten(limit.scope, at_ms) for limit in capped):
             return [(asked, "limit_forgotten")]
+
+        # each maximum trims or refuses
         allowed = asked
         for limit in capped:
             left = limit.amount - self.used(limit, at_ms, purchase.store)[0]
             if allowed > left:
                 allowed = max(left, 0) if limit.over is Over.TRIM else 0
+
         if allowed:
             self.given[purchase.order_id] = Given(at_ms, purchase.store, allowed)
         rows: list[tuple[int, str | None]] = [(allowed, None)] if allowed else []

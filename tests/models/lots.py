@@ -1,4 +1,4 @@
-"""Model lots, debt and balances slowly and plainly: every sum is made anew from the list of lots."""
+"""Model lots, debt and balances slowly and plainly: every sum is computed from the list of lots."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GrantName = tuple[str, str]
 
 @dataclass
 class Lot:
-    """Hold the points of one grant, wherever they are; the parts add up to `amount` at any time."""
+    """Hold the points of one grant in their accounts; the accounts always add up to `amount`."""
 
     key: str
     unit: str
@@ -53,7 +53,7 @@ class Wallet:
     clock_ms: int
     lots: list[Lot] = field(default_factory=list)
     uncovered: dict[str, int] = field(default_factory=dict)
-    """What was reversed and no lot covered, by unit, settled since or not."""
+    """What was reversed without cover, by unit, whether settled since or not."""
 
     def lapsed(self, lot: Lot) -> bool:
         return lot.expires_ms is not None and lot.expires_ms <= self.clock_ms
@@ -64,7 +64,7 @@ class Wallet:
         return sorted(lots, key=lambda lot: (lot.expires_ms or NEVER_MS, lot.granted_ms, lot.key))
 
     def debt(self, unit: str) -> int:
-        """Return what was reversed and neither covered nor settled."""
+        """Return the debt: what was reversed without cover, less what was settled."""
         return self.uncovered.get(unit, 0) - sum(lot.settled for lot in self.lots if lot.unit == unit)
 
     def available(self, unit: str) -> int:
@@ -82,7 +82,7 @@ class Wallet:
                 lot.move("active", "expired", lot.active)
 
     def follow_up(self) -> None:
-        """Follow up on points that became active: debt first, and what lapsed meanwhile is gone at once."""
+        """Settle debts with points that became active, then let expired points go."""
         self.settle()
         self.expire()
 
@@ -109,8 +109,8 @@ class Wallet:
         return calendar.instant_of(day * DAY_MS)
 
     def _is_boundary(self, day: int) -> bool:
-        found = date.fromordinal(day + DAY_ZERO)
-        first = {"day": True, "month": found.day == 1, "year": (found.month, found.day) == (1, 1)}
+        local = date.fromordinal(day + DAY_ZERO)
+        first = {"day": True, "month": local.day == 1, "year": (local.month, local.day) == (1, 1)}
         return first[self.settings.round_expiry]
 
     def reverse(self, lot: Lot, part: str, wanted: int) -> int:
@@ -128,10 +128,12 @@ class Wallet:
         lots = [lot for lot in self.lots if lot.unit == unit]
         parts = ("pending", "active", "reserved", "spent", "expired")
         row: dict[str, int | None] = {part: sum(getattr(lot, part) for lot in lots) for part in parts}
+
         settled = sum(lot.reversed + lot.settled for lot in lots)
         expiries = [lot.expires_ms for lot in lots if lot.active and lot.expires_ms is not None]
         soonest_ms = min(expiries, default=None)
         expiring = sum(lot.active for lot in lots if soonest_ms is not None and lot.expires_ms == soonest_ms)
+
         return row | {
             "granted": sum(lot.amount for lot in lots),
             "settled": settled,

@@ -43,7 +43,7 @@ Row = tuple[Any, ...]
 
 @dataclass(slots=True)
 class Judged:
-    """Hold what the log should have led to: reward rows by shard, in order, and balances by member and unit."""
+    """Hold the expected outcome of a log: reward rows by shard, in order, and balances by member and unit."""
 
     rewards: dict[int, list[Row]] = field(default_factory=lambda: defaultdict(list))
     accounts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -63,10 +63,10 @@ class Judged:
 
     def balance(self, member_id: str, unit: str) -> tuple[int, ...]:
         """Return what the view says of a member and unit."""
-        found = {account: self.accounts[member_id, unit, account] for account in ACCOUNTS}
+        amounts = {account: self.accounts[member_id, unit, account] for account in ACCOUNTS}
         return (
-            -found["issued"], found["pending"], found["active"], found["reserved"], found["spent"], found["expired"],
-            found["reversed"], -found["debt"],
+            -amounts["issued"], amounts["pending"], amounts["active"], amounts["reserved"], amounts["spent"],
+            amounts["expired"], amounts["reversed"], -amounts["debt"],
         )  # fmt: skip
 
 
@@ -92,6 +92,7 @@ class ShardJudge:
                 self._judge(earlier, Occurrence(identity, seq, recorded_ms), version)
         elif kind == "tick":
             self._tick(seq, recorded_ms, msgpack.decode(own)["until_ms"])
+
         elif event is not None and member_id:
             identity = event_identity(event.source, event.event_id)
             if (self.shard, seq) in self.held_from:
@@ -111,7 +112,7 @@ class ShardJudge:
         self._write(member_id, event.event_id, occurrence, rewards)
 
     def _tick(self, seq: int, recorded_ms: int, until_ms: int) -> None:
-        """Move the members to whom something is due, the earliest first, and so many at most."""
+        """Move the members that are due, the earliest first, up to `MEMBERS_A_TICK`."""
         event_id = f"tick-{self.shard}-{seq}"
         occurrence = Occurrence(event_identity(OUR_SOURCE, event_id), seq, recorded_ms)
         due = sorted(
@@ -143,15 +144,17 @@ def _reward_row(pos: int, member_id: str, event_id: str, occurrence: Occurrence,
 
 
 def judge_log(cursor: Cursor) -> Judged:
-    """Return what the source log in the database should have led to."""
+    """Return the expected outcome of the source log in the database."""
     cursor.execute("SELECT version, body FROM guerdon.programme_version")
     programmes = {}
     for version, body in cursor.fetchall():
         programme = load_programme(body, "recorded").programme
         assert programme is not None
         programmes[version] = Interpreter(programme, version)
+
     cursor.execute("SELECT shard, seq FROM guerdon.generation_fact WHERE kind = 'member_held' AND generation = 1")
     held_from = set(cursor.fetchall())
+
     judged = Judged()
     shards: dict[int, ShardJudge] = {}
     for shard, seq, recorded_ms, kind, member_id, event, own in recorded(cursor):
@@ -162,7 +165,7 @@ def judge_log(cursor: Cursor) -> Judged:
 
 
 def recorded(cursor: Cursor) -> list[tuple[int, int, int, str, str, Event | None, bytes]]:
-    """Return the source log in order, decoded; what is personal stays sealed."""
+    """Return the source log in order, decoded; personal fields stay sealed."""
     decoder = Decoder(CommittedSchemas(), 100_000_000)
     cursor.execute(
         """
@@ -170,6 +173,7 @@ def recorded(cursor: Cursor) -> list[tuple[int, int, int, str, str, Event | None
         FROM guerdon.source_event ORDER BY shard, seq
         """
     )
+
     rows: list[tuple[int, int, int, str, str, Event | None, bytes]] = []
     for shard, seq, recorded_ms, kind, member_id, schema_id, payload in cursor.fetchall():
         event = None
@@ -182,7 +186,7 @@ def recorded(cursor: Cursor) -> list[tuple[int, int, int, str, str, Event | None
 
 
 def assert_judged(cursor: Cursor) -> None:
-    """Hold the reward log and the balances to be what the source log leads to (I6, I7, I12)."""
+    """Assert that the reward log, the balances and the stock are those that the source log leads to (I6, I7, I12)."""
     judged = judge_log(cursor)
     cursor.execute(
         """
@@ -193,6 +197,8 @@ def assert_judged(cursor: Cursor) -> None:
         FROM guerdon.reward_event WHERE generation = 1 ORDER BY shard, pos
         """
     )
+
+    # every reward event, shard by shard
     written: dict[int, list[Row]] = defaultdict(list)
     for shard, *row in cursor.fetchall():
         written[shard].append(tuple(row))
@@ -210,21 +216,28 @@ def assert_judged(cursor: Cursor) -> None:
     )
     balances = {(member_id, unit): tuple(map(int, numbers)) for member_id, unit, *numbers in cursor.fetchall()}
     assert balances == {owner: judged.balance(*owner) for owner in judged.owners}
+
     cursor.execute("SELECT reward, used FROM guerdon.stock")
     assert dict(cursor.fetchall()) == judged.stock
 
 
 def assert_delivered(cursor: Cursor, messages: Iterable[Message]) -> None:
-    """Hold each message that was published to stand where it must: the log once, or quarantine each time it came."""
+    """Assert that the log has each valid message once, and quarantine each invalid one as often as it came."""
     sent = list(messages)
     wanted = {(each.event.source, each.event.event_id) for each in sent if each.event and each.reason is None}
+
+    # the log has each wanted event once
     cursor.execute("SELECT source, event_id FROM guerdon.source_event WHERE source <> %s", (OUR_SOURCE,))
     logged = Counter(cursor.fetchall())
     assert {identity: count for identity, count in logged.items() if count > 1} == {}, "logged more than once"
     assert wanted - logged.keys() == set(), "lost"
     assert logged.keys() - wanted == set(), "never published"
+
+    # quarantine has the others, each time they came
     cursor.execute("SELECT reason, count(*) FROM guerdon.quarantine WHERE stage <> 'evaluate' GROUP BY reason")
     assert dict(cursor.fetchall()) == dict(Counter(str(each.reason) for each in sent if each.reason is not None))
+
+    # and the counts of the offsets add up to what was sent
     empty = sum(each.value is None and each.reason is None for each in sent)
     valid = [each for each in sent if each.event is not None and each.reason is None]
     cursor.execute("SELECT sum(accepted), sum(duplicate), sum(quarantined), sum(passed) FROM guerdon.consumer_offset")
@@ -236,7 +249,7 @@ def assert_delivered(cursor: Cursor, messages: Iterable[Message]) -> None:
 
 
 def assert_in_partition_order(cursor: Cursor) -> None:
-    """Hold each member's events from one partition to stand in the log in that partition's order (I9)."""
+    """Assert that the log has each member's events from one partition in that partition's order (I9)."""
     cursor.execute(
         """
         SELECT member_id, event_id FROM (
@@ -251,7 +264,7 @@ def assert_in_partition_order(cursor: Cursor) -> None:
 
 
 def assert_whole(settings: Settings, messages: Iterable[Message]) -> None:
-    """Hold everything to be as if each event had come once and no process had ever died."""
+    """Assert that everything is as if each event had come once and no process had ever died."""
     problems = [finding for finding in verify(settings.database_url) if finding["problem"]]
     assert problems == []
     with transaction(settings.database_url) as cursor:
@@ -264,7 +277,7 @@ def assert_whole(settings: Settings, messages: Iterable[Message]) -> None:
 
 
 def rewards_by_member(database_url: str) -> dict[str, list[Row]]:
-    """Return each member's reward events in order, without what depends on when and in which company they came."""
+    """Return each member's reward events in order, without the fields that depend on the batches they came in."""
     with transaction(database_url) as cursor:
         cursor.execute(
             """
@@ -272,14 +285,14 @@ def rewards_by_member(database_url: str) -> dict[str, list[Row]]:
             FROM reward.reward_event ORDER BY shard, pos
             """
         )
-        found: dict[str, list[Row]] = defaultdict(list)
+        rewards: dict[str, list[Row]] = defaultdict(list)
         for member_id, *row in cursor.fetchall():
-            found[member_id].append(tuple(row))
-        return dict(found)
+            rewards[member_id].append(tuple(row))
+        return dict(rewards)
 
 
 def prefix(database_url: str) -> dict[str, dict[tuple[int, int], bytes]]:
-    """Return the hash of every row of both logs by place: what a fault must leave as it is (I8)."""
+    """Return the hash of every row of both logs by place; no fault may change it (I8)."""
     with transaction(database_url) as cursor:
         cursor.execute("SELECT shard, seq, hash FROM guerdon.source_event")
         source = {(shard, seq): bytes(row_hash) for shard, seq, row_hash in cursor.fetchall()}
@@ -289,7 +302,7 @@ def prefix(database_url: str) -> dict[str, dict[tuple[int, int], bytes]]:
 
 
 def assert_nowhere(database_url: str, *texts: str) -> None:
-    """Hold none of `texts` to stand in plain in any row of any table."""
+    """Assert that no row of any table has one of `texts` in plain."""
     with transaction(database_url) as cursor:
         cursor.execute("SELECT relname FROM pg_class WHERE relnamespace = 'guerdon'::regnamespace AND relkind = 'r'")
         for (table,) in cursor.fetchall():

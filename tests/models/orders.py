@@ -1,4 +1,4 @@
-"""Model orders: what was bought, what came back, and what the rest of them earns."""
+"""Model orders: the goods bought and returned, and what the rest earns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Award:
 
 @dataclass
 class Order:
-    """Hold an order with the facts of its award, frozen, and what came back of it.
+    """Hold an order with the facts of its award, and the goods returned.
 
     It was bought at `at_ms`, and judged when the member's clock stood at `judged_ms`.
     """
@@ -53,7 +53,7 @@ class Order:
         return self.amount - sum(amount for amount, _ in self.returned.values())
 
     def left(self) -> Goods:
-        """Return what is left of the order."""
+        """Return the rest of the order."""
         total = self.bought_less_items()
         rest = total - self.by_amount
         if self.lines is None:
@@ -64,22 +64,22 @@ class Order:
             amount, quantity = self.returned.get(line.line_id, (0, Fraction()))
             if line.quantity and quantity == line.quantity:  # all pieces are back: it is no line any more
                 continue
-            kept = line.amount - amount
-            # Of a line whose whole amount came back nothing is left, whether its quantity was told or not.
-            units = line.quantity - quantity if kept else Fraction()
-            lines.append(Line(line.line_id, line.category, kept * share, units * share))
+            amount_left = line.amount - amount
+            # a line whose whole amount came back is gone, with or without a quantity in the refund
+            units = line.quantity - quantity if amount_left else Fraction()
+            lines.append(Line(line.line_id, line.category, amount_left * share, units * share))
         return Goods(rest if lines else 0, lines)
 
     def gives(self) -> dict[str, int]:
-        """Return what the version that awarded gives for what is left, with the frozen facts; no give rises."""
+        """Return what the awarding version gives for the rest, with the facts of the award; no award rises."""
         goods = self.left()
-        found: dict[str, int] = {}
+        gives: dict[str, int] = {}
         for rule in self.settings.rules:
             for award in self.awards:
                 if award.rule == rule:
-                    base_given = sum(found.get(base, 0) for base in BASE_RULES if base != "status")
+                    base_given = sum(gives.get(base, 0) for base in BASE_RULES if base != "status")
                     wanted = wanted_by(rule, self.settings.numbers, goods, base_given, self.tier)
                     if award.room is not None and rule != "big":
                         wanted = min(wanted, award.room)
-                    found[rule] = min(wanted, award.lot.amount)
-        return found
+                    gives[rule] = min(wanted, award.lot.amount)
+        return gives

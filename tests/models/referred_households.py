@@ -1,4 +1,4 @@
-"""Give a year of real households invented referrals: who named whom is made up, what they bought and when is not."""
+"""Give a year of real households invented referrals; their orders and dates are real."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 DAY_MS = 86_400_000
 APART_MS = 2 * DAY_MS
-"""Who refers signs up so long before, or after, whom they refer, and the one refers while the other buys nothing.
+"""Referrers sign up at least this long before or after their referees, and while the referees buy nothing.
 
-It is more than what workers may be apart in the test: nearer events of two partitions have no order among them.
+Workers in the test are never that far apart; nearer events of two partitions have no order among them.
 """
 WITHIN_MS = 30 * DAY_MS
 
@@ -62,7 +62,7 @@ class Households(NamedTuple):
 
     @property
     def end_ms(self) -> int:
-        """Return an instant by which all that was waited for is decided."""
+        """Return an instant by which every waiting signup is decided."""
         return self.events[-1].occurred_at + 2 * WITHIN_MS
 
     def messages(self) -> list[Message]:
@@ -88,16 +88,18 @@ def households(orders_max: int | None = None) -> Households:
             signups.append(event)
         else:
             orders.setdefault(event.member_id, []).append(structs.replace(event, items=None))
-    kept = {who: own[:orders_max] for who, own in orders.items()}
+
+    first_orders = {who: own[:orders_max] for who, own in orders.items()}
     events: list[Event] = []
     counts = [0, 0, 0]
     for number, signup in enumerate(signups):
-        named, kind = (None, 0) if number % 3 == 0 else _referrer(number, signups, kept)
+        named, kind = (None, 0) if number % 3 == 0 else _referrer(number, signups, first_orders)
         if named is not None:
             counts[kind] += 1
         events.append(structs.replace(signup, referrer_id=named))
+
     ninth = count(1)
-    for own in kept.values():
+    for own in first_orders.values():
         for order in own:
             events.append(order)
             if (number := next(ninth)) % 9 == 0:
@@ -126,16 +128,16 @@ def _referrer(number: int, signups: list[Signup], orders: dict[str, list[Purchas
     return (earlier[number * 7 % len(earlier)].member_id, 0) if earlier else (None, 0)
 
 
-def in_memory(told: Households) -> dict[str, Any]:
+def in_memory(households_: Households) -> dict[str, Any]:
     """Return what `simulate` says of the events in the order of their times."""
     programme = load_programme(PROGRAMME, "p").programme
     assert programme is not None
-    lines = [Line("e", n, json.dumps(event_to_object(event)).encode()) for n, event in enumerate(told.events, 1)]
-    return compared(simulate_lines(programme, lines, told.end_ms).document())
+    lines = [Line("e", n, json.dumps(event_to_object(event)).encode()) for n, event in enumerate(households_.events, 1)]
+    return compared(simulate_lines(programme, lines, households_.end_ms).document())
 
 
 def in_views(database_url: str) -> dict[str, Any]:
-    """Return what the views say once everything is folded, which `verify` finds whole."""
+    """Return what the views say once everything is folded and verified."""
     finish(database_url, threading.Event())
     assert [finding for finding in verify(database_url) if finding["problem"]] == []
     with transaction(database_url) as cursor:
@@ -152,12 +154,12 @@ def in_views(database_url: str) -> dict[str, Any]:
 
 
 def compared(document: dict[str, Any]) -> dict[str, Any]:
-    """Return of every member what they have and why, and of every referral what became of it."""
+    """Return every member's balance and rewards, and every referral's status."""
     given: dict[str, list[tuple[Any, ...]]] = {}
     for row in document["reward_events"]:
         if row["unit"] == "points":
-            told = (row["event_id"], row["type"], row["rule_id"], row["amount"], row["reason"])
-            given.setdefault(row["member_id"], []).append(told)
+            reward = (row["event_id"], row["type"], row["rule_id"], row["amount"], row["reason"])
+            given.setdefault(row["member_id"], []).append(reward)
     return {
         "balances": {row["member_id"]: row["available"] for row in document["balances"]},
         "given": {who: sorted(rows, key=repr) for who, rows in given.items()},

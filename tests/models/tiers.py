@@ -1,4 +1,4 @@
-"""Model a member's tier slowly and plainly: every number is added up anew from dated entries."""
+"""Model a member's tier slowly and plainly: every number is a sum over dated entries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Span = tuple[int, int]
 
 @dataclass
 class Entry:
-    """Hold what counts towards a tier, dated when it was awarded; a refund lowers `value`."""
+    """Hold one amount that counts towards a tier, dated at its award; a refund lowers `value`."""
 
     at_ms: int
     value: int
@@ -58,9 +58,9 @@ class Standing:
     grace_end_ms: int | None = None
     grace_of: Span | None = None
     window_end_ms: int | None = None
-    """Where the window ends in which the last review left the member; rolling and lifetime windows have none."""
+    """The end of the window that follows the last review; rolling and lifetime windows have none."""
     rolled_ms: int = 0
-    """Up to where the falls of a rolling sum have been looked at."""
+    """The instant up to which a rolling sum was reviewed."""
 
     def __post_init__(self) -> None:
         if self.tiers.window in ("calendar_year", "anniversary"):
@@ -95,7 +95,7 @@ class Standing:
         return sum(entry.value for entry in self.entries if span[0] <= entry.at_ms <= span[1])
 
     def due_ms(self) -> int | None:
-        """Return the next instant at which the level is looked at by itself."""
+        """Return the next instant at which the level is reviewed by itself."""
         instants = [at_ms for at_ms in (self.grace_end_ms, self.window_end_ms) if at_ms is not None]
         if self.rolling is not None:
             leaving = [self.calendar.after(entry.at_ms, self.rolling) for entry in self.entries if entry.value]
@@ -103,7 +103,7 @@ class Standing:
         return min(instants, default=None)
 
     def review(self, at_ms: int) -> None:
-        """Look at the level at an instant that was due."""
+        """Review the level at a due instant."""
         if self.grace_end_ms == at_ms:
             self._end_grace(at_ms)
         if self.window_end_ms == at_ms:
@@ -155,7 +155,7 @@ class Standing:
         return self.changes[-1]
 
     def lower(self, entry: Entry, value: int, at_ms: int, clock_ms: int) -> None:
-        """Take a refund in: fall at once where the number that earned the level no longer reaches it."""
+        """Apply a refund: fall at once where the number that earned the level no longer reaches it."""
         current = self.window_at(clock_ms)
         kept_before = None if self.kept is None else self.number(self.kept)
         current_before = self.number(current)

@@ -275,12 +275,13 @@ def test_a_file_with_a_byte_order_mark_is_told_so_in_our_words() -> None:
 def test_what_an_operator_brings_over_is_bounded_by_the_same_table(given_: dict[str, Any], says: str) -> None:
     fields = {"member_id": "m", "action": "opening"} | given_
     with pytest.raises(Rejected) as found:
-        line_of("f.jsonl", 1, fields, "USD", START_MS)
+        line_of(fields, file="f.jsonl", number=1, currency="USD", latest_ms=START_MS)
     assert found.value.message.startswith(says)
 
 
 def test_a_line_without_a_time_keeps_the_name_that_it_had_and_is_taken() -> None:
-    line = line_of("f.jsonl", 1, {"member_id": "m", "action": "opening", "tier": "gold"}, "USD", START_MS)
+    fields = {"member_id": "m", "action": "opening", "tier": "gold"}
+    line = line_of(fields, file="f.jsonl", number=1, currency="USD", latest_ms=START_MS)
     assert line.decision.event_id == "line-d97684e824c0043af35c9af1000cf4ff"
     assert not line.dated
 

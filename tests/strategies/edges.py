@@ -59,7 +59,7 @@ odd_birthdays = st.sampled_from(("2001-02-29", "", "\0", "1980-1-1"))
 
 
 def instants(days: int) -> st.SearchStrategy[str]:
-    """Return times within so many days of the start, and some of all others that can be written."""
+    """Return times within some days of the start, and a few of all others that can be written."""
     edges = (0, 63_071_999_999, 63_072_000_000, START_MS + 4_000 * DAY_MS, OCCURRED_AT_MS_END - 1)
     return _mostly(st.integers(START_MS, START_MS + days * DAY_MS), st.sampled_from(edges)).map(iso_from_instant)
 
@@ -70,7 +70,7 @@ def _mostly(usual: st.SearchStrategy[Any], odd: st.SearchStrategy[Any]) -> st.Se
 
 
 def of_bound(bound: Bound) -> st.SearchStrategy[Any]:  # noqa: PLR0911  one answer for each kind of bound
-    """Return values for a field: mostly such as it takes."""
+    """Return values for a field, mostly valid ones."""
     if isinstance(bound, Text):
         within = tuple(text for text in (*LONG, *ASTRAL) if bound.least <= len(text) <= bound.most)
         return _mostly(plain_texts | st.sampled_from(within), texts)
@@ -80,10 +80,12 @@ def of_bound(bound: Bound) -> st.SearchStrategy[Any]:  # noqa: PLR0911  one answ
     if isinstance(bound, TextMap):
         many = {str(number): "" for number in range(bound.entries_max + 1)}
         return _mostly(st.dictionaries(of_bound(bound.key), of_bound(bound.value), max_size=3), st.just(many))
+
     if isinstance(bound, Instant):
         return instants(40)
     if isinstance(bound, Records):
         return st.lists(records(PARTS[bound.kind]), max_size=3)
+
     numbers = {AMOUNT: integers, COUNT: integers, SIGNED: integers | integers.map(lambda n: -n), SCORE: integers}
     if bound in numbers:
         return _mostly(numbers[bound], odd_integers)
@@ -124,7 +126,7 @@ _OWN: dict[str, st.SearchStrategy[Any]] = {
 
 @cache
 def objects(kind: str) -> st.SearchStrategy[dict[str, Any]]:
-    """Return events of a type, as JSON has them; each field that may be left out is so half of the time."""
+    """Return events of a type, as JSON has them; optional fields are left out half of the time."""
     bounds = FIELDS[kind]
     made: dict[str, st.SearchStrategy[Any]] = {}
     for name, bound in bounds.items():

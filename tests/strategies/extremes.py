@@ -120,6 +120,7 @@ def event(rng: Random, number: int, at_ms: int) -> MemberEvent | Profile:
     head: dict[str, Any] = {"event_id": f"e{number}", "member_id": "m", "occurred_at": at_ms}
     order_id = rng.choice([f"o{rng.randrange(8)}", f"o{number}"])
     kind = rng.choices(("purchase", "refund", "redemption", "decision", "signup", "profile"), (5, 4, 6, 3, 1, 1))[0]
+
     if kind == "purchase":
         amount = rng.choice(AMOUNTS)
         return Purchase(**head, order_id=order_id, currency="USD", amount=amount, items=_lines(rng, amount))
@@ -141,6 +142,7 @@ def event(rng: Random, number: int, at_ms: int) -> MemberEvent | Profile:
             expires_at=rng.choice([None, OCCURRED_AT_MS_FIRST, OCCURRED_AT_MS_END - 1]),
             tier=rng.choice([None, "c", "unknown"]),
         )  # fmt: skip
+
     birthday = rng.choice([None, "1980-02-29", "--06-01", "2999-12-31"])
     return (Signup if kind == "signup" else Profile)(**head, birthday=birthday)
 

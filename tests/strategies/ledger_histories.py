@@ -162,7 +162,7 @@ class _Writer:
     first_ms: dict[str, int] = field(default_factory=dict)
 
     def write(self, step: Step) -> None:
-        """Write one step, if there is anything that it can be about."""
+        """Write one step, unless it refers to something that is not there."""
         self.now_ms += WAITS_MS[step.wait]
         at_ms = self.now_ms
         if step.late is not None:
@@ -186,10 +186,11 @@ class _Writer:
             self.redemptions.setdefault(step.member, []).append(made)
 
     def _made(self, act: object, member: str) -> Line | None:
-        """Return what a step sends, None where there is nothing that it can be about."""
+        """Return the line of a step, or None where it refers to something that is not there."""
         orders = self.orders.get(member, [])
         following = f"{member}-o{len(orders)}"
         made: Line | None = {"type": "activity", "kind": "checkin"}
+
         if isinstance(act, Buy):
             made = self._purchase(act, following)
         elif isinstance(act, Return):

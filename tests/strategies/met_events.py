@@ -12,6 +12,7 @@ from engine.intake.own_events import (
     ForwardedActivity,
     ForwardedPurchase,
     ForwardedSignup,
+    Referee,
 )
 from schemas.events import INT64_MAX, Activity, Item, MemberEvent, Profile, Purchase, Refund, Share, Signup, Tender
 from tests.strategies.programmes import ATTRIBUTES, DAY_MS, FIRST_MS, WORDS
@@ -133,7 +134,7 @@ _forwarded = st.builds(
     lambda event, flagged, signup_ms, channel, counted: Forwarded(
         event_id=f"forwarded:{event.event_id}", member_id="m1", occurred_at=event.occurred_at, referee_id="r",
         event=_carried(event), number=counted[0], spend=counted[1], signup_ms=signup_ms, channel=channel,
-        flagged=flagged, referee=(channel, None, None, None),
+        flagged=flagged, referee=Referee(channel),
     ),
     st.one_of(purchases, purchases, _activities, _signups),
     st.booleans(),

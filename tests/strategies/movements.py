@@ -28,7 +28,7 @@ ENDS = {
 
 
 class Entry(NamedTuple):
-    """Hold what one source event of a member led to."""
+    """Hold the reward events of one source event of a member."""
 
     member_id: str
     rewards: list[RewardEvent]
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
 @dataclass
 class Lot:
-    """Hold what is left of one grant, by account; an item is `held` or not."""
+    """Hold the rest of one grant by account; an item is `held` or not."""
 
     member_id: str
     unit: str
@@ -59,7 +59,7 @@ class Ledger:
     debts: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def step(self) -> Entry | None:
-        """Return what the next source event leads to; None where what was drawn finds nothing to move."""
+        """Return the reward events of the next source event; None where the drawn movement has nothing to move."""
         self.now_ms += self.draw(st.integers(0, 48)) * HOUR_MS
         member_id = self.draw(st.sampled_from(self.members))
         act = self.draw(
@@ -69,7 +69,7 @@ class Ledger:
         return Entry(member_id, rewards) if rewards else None
 
     def grant(self, member_id: str) -> list[RewardEvent]:
-        """Open a lot, on hold or not, that lapses or not; what is active settles debt at once."""
+        """Open a lot, with or without a hold and an expiry; active amounts settle debts at once."""
         unit = self.draw(st.sampled_from(("points", "status", "USD")))
         amount = self.draw(st.one_of(st.integers(1, 300), st.just(2**63 - 1)))
         account = self.draw(st.sampled_from(("pending", "active")))
@@ -85,7 +85,7 @@ class Ledger:
         return [self.event(lot, verb, amount, "issued", account, own=True), *self.settle(lot)]
 
     def move(self, member_id: str) -> list[RewardEvent]:
-        """Move part of what one account of a lot has to where a movement of the table leads; settle what that frees."""
+        """Move a part of one account of a lot as the table of movements allows; active amounts settle debts."""
         movable = [
             (lot, verb, debit, credit)
             for lot in self.lots
@@ -124,9 +124,9 @@ class Ledger:
         """Give a coupon, a gift, a badge or a benefit, on hold or not, for good or for a time."""
         unit = self.draw(st.sampled_from(sorted(GRANTS)))
         hours = self.draw(st.sampled_from((None, 24, 72)))
-        held = self.draw(st.booleans())
+        is_pending = self.draw(st.booleans())
         lot = Lot(
-            member_id, unit, self.key(), self.now_ms + 12 * HOUR_MS if held else None,
+            member_id, unit, self.key(), self.now_ms + 12 * HOUR_MS if is_pending else None,
             None if hours is None else self.now_ms + hours * HOUR_MS, {"held": self.draw(st.integers(1, 3))},
             f"{unit}-{self.draw(st.integers(1, 3))}",
         )  # fmt: skip
@@ -135,10 +135,10 @@ class Ledger:
 
     def end(self, member_id: str) -> list[RewardEvent]:
         """Release, use, take back or end what the member holds."""
-        held = [lot for lot in self.lots if lot.member_id == member_id and lot.amounts.get("held")]
-        if not held:
+        lots = [lot for lot in self.lots if lot.member_id == member_id and lot.amounts.get("held")]
+        if not lots:
             return []
-        lot = self.draw(st.sampled_from(held))
+        lot = self.draw(st.sampled_from(lots))
         verb, amount = self.draw(st.sampled_from(ENDS[lot.unit])), lot.amounts["held"]
         if verb != "released":
             lot.amounts["held"] = 0

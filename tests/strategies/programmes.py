@@ -234,9 +234,12 @@ def limits(draw: st.DrawFn, trigger: str, written: list[str]) -> str:
         if draw(st.integers(0, 2)) == 0:
             per, every = "campaign", draw(st.sampled_from(_EVERY[:7]))
         scope = f"per: {per}, every: {every}"
+
+        # a number of times, or a maximum of one unit
         if draw(st.booleans()):
             made[f"times {scope}"] = f"{{times: {draw(st.integers(1, 3))}, {scope}}}"
             continue
+
         unit = draw(st.sampled_from(list(kinds)))
         least = 400 if unit in ("points", "status") else 4
         most = draw(st.sampled_from([least, least + 50, least + 300]))
@@ -267,9 +270,13 @@ def rules(draw: st.DrawFn, identifier: str) -> str:
         )
     )
     written = draw(st.lists(gives(trigger, phase), min_size=1, max_size=3))
+
+    # what every rule has
     parts = [f"id: {identifier}", f"on: {trigger}", f"phase: {phase}", f"priority: {draw(st.integers(-1, 1))}"]
     parts.append(f"when: {{{', '.join(tests)}}}")
     parts.append(f"give: [{', '.join(f'{{{give}}}' for give in written)}]")
+
+    # what some rules have
     if draw(st.booleans()):
         parts.append(f"limits: [{draw(limits(trigger, written))}]")
     parts += [f"{name}: {draw(part)}" for name, part in _PARTS.items() if draw(st.integers(0, 5)) == 0]
@@ -309,7 +316,7 @@ def programme_texts(draw: st.DrawFn) -> str:
 
 @st.composite
 def profile_texts(draw: st.DrawFn) -> str:
-    """Make a programme whose every rule reads what members told about themselves."""
+    """Make a programme whose rules all read members' profiles."""
     lines = ["schema: guerdon/1", "programme: p", f"timezone: {draw(st.sampled_from(TIMEZONES))}", "currency: USD"]
     lines += ["segments: {told: {any: [{member.birthday: {within: 2d}}, {member.attributes.size: app}]}}", "rules:"]
     for number in range(draw(st.integers(1, 6))):

@@ -1,8 +1,8 @@
-"""Draw histories of a referrer and of members whom they referred, who buy and return, and say what each event brought.
+"""Draw histories of a referrer and their referees, who buy and return, and sum what each event brought.
 
-Each member's own events are in order, and so are those of all referees together. How far the referrer is ahead of them
-is what a test chooses: it stands for what comes of a batch, of its cut, or of a backlog. An order of a referee's that
-the referrer's account has judged is forgotten there, as any other, when the referrer's clock is a window and 7 days on.
+Each member's own events are in order, and so are those of all referees together. A test chooses how far the referrer is
+ahead of the referees: that stands for the effects of batches and backlogs. The referrer's account forgets a referee's
+order as any other, when the referrer's clock is a refund window and 7 days past its judgement.
 """
 
 from __future__ import annotations
@@ -76,27 +76,27 @@ class History:
         return sorted(self.own + self.friends, key=_time)
 
     def delayed(self, by: Sequence[int]) -> list[Event]:
-        """Return all events, each of a referee's after so many of the referrer's own that came later than it did.
+        """Return all events with each of a referee's delayed behind some later events of the referrer's.
 
-        They are fewer where the referrer's account would have forgotten the order of a refund that came in time.
+        The delay is shorter where the referrer's account would forget an order before a refund that is in time.
         """
-        found: list[Event] = []
+        delayed: list[Event] = []
         own = sorted(self.own, key=_time)
         for number, friend in enumerate(self.friends):
             least = sum(_time(event) < _time(friend) for event in own)
             behind = next(
                 least + more
                 for more in range(by[number % len(by)], -1, -1)
-                if remembers(found + own[: least + more] + self.friends[number:])
+                if remembers(delayed + own[: least + more] + self.friends[number:])
             )
-            found, own = [*found, *own[:behind], friend], own[behind:]
-        return found + own
+            delayed, own = [*delayed, *own[:behind], friend], own[behind:]
+        return delayed + own
 
 
 def remembers(events: Iterable[Event]) -> bool:
-    """Whether a referrer's account still knows the order at each refund that came in time, if it judges in this order.
+    """Whether the referrer's account remembers the order of each refund that is in time, if it judges in this order.
 
-    Local days are of 23 to 25 hours, so a day on either side is taken as not known.
+    Local days have 23 to 25 hours, so a day on either side counts as forgotten.
     """
     clock_ms, judged = 0, dict[tuple[str, str], tuple[int, int]]()
     for event in events:
@@ -153,12 +153,12 @@ def written(acts: Sequence[Act]) -> History:
 
 
 def histories(least: int = 0) -> st.SearchStrategy[History]:
-    """Return histories of so many acts at least, besides the signups."""
+    """Return histories of at least `least` acts, besides the signups."""
     return st.lists(_acts, min_size=least, max_size=24).map(written)
 
 
 DELAYS = st.lists(st.integers(0, 9), min_size=1, max_size=24)
-"""By how many of the referrer's own events the next thing that a referee does is late."""
+"""Numbers of the referrer's own events by which the next events of referees are late."""
 
 
 def named(events: Iterable[Event], suffix: str) -> list[Event]:
@@ -173,20 +173,20 @@ def named(events: Iterable[Event], suffix: str) -> list[Event]:
 def simulated(programme: Programme, events: Iterable[Event], until_ms: int = 0) -> list[Event]:
     """Return the reward events of events that are judged in the order given."""
     lines = [Line("e", number, json.dumps(event).encode()) for number, event in enumerate(events, 1)]
-    found: list[Event] = simulate_lines(programme, lines, until_ms).document()["reward_events"]
-    return found
+    rewards: list[Event] = simulate_lines(programme, lines, until_ms).document()["reward_events"]
+    return rewards
 
 
 def brought(rewards: Iterable[Event]) -> dict[tuple[str, str], list[tuple[str, str | None, str, str | None, int]]]:
-    """Return what each event brought each member: grants by rule, what was reversed, and refusals with their reason.
+    """Return what each event brought each member: grants and reversals by rule, and refusals by reason.
 
-    Which lots are reversed, what settles a debt and what lapses is left out: that goes by what a member has just then.
+    Settlements and expiries are left out: they depend on the balance at the time.
     """
-    found: dict[tuple[str, str], dict[tuple[str, str | None, str, str | None], int]] = {}
+    sums: dict[tuple[str, str], dict[tuple[str, str | None, str, str | None], int]] = {}
     for reward in rewards:
         kind = str(reward["type"])
         if kind.endswith((".granted", ".reversed")) or kind == "reward.refused":
             what = (kind, reward["rule_id"], str(reward["unit"]), reward["reason"])
-            theirs = found.setdefault((str(reward["member_id"]), str(reward["event_id"])), {})
+            theirs = sums.setdefault((str(reward["member_id"]), str(reward["event_id"])), {})
             theirs[what] = theirs.get(what, 0) + int(reward["amount"])
-    return {place: sorted(((*what, of) for what, of in those.items()), key=str) for place, those in found.items()}
+    return {place: sorted(((*what, of) for what, of in those.items()), key=str) for place, those in sums.items()}

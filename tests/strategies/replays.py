@@ -1,4 +1,4 @@
-"""Make histories that are worth judging again, with everything in them that an order of events can be about."""
+"""Make histories for replays, with everything whose result can depend on the order of events."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def events(count: int, seed: int = 7, members: int = 16) -> list[Event]:
     """Return late and early events of all kinds; two members ask for erasure, and what they send later is refused."""
     made = Load(members, seed, deliveries_max=2, bad=False, ledger=True).fill(count).messages
     seen: set[str] = set()
-    found = []
+    lines = []
     for message in made:
         event: Any = message.event
         if event.event_id not in seen:
             seen.add(event.event_id)
-            found.append(event)
+            lines.append(event)
     for number, member_id in enumerate(ERASED):
         place = count * (6 + 2 * number) // 10
-        found.insert(
-            place, Erasure(event_id=f"gone-{number}", member_id=member_id, occurred_at=found[place].occurred_at)
+        lines.insert(
+            place, Erasure(event_id=f"gone-{number}", member_id=member_id, occurred_at=lines[place].occurred_at)
         )
-    return found
+    return lines
 
 
 def work(database_url: str, found: list[Event], seed: int = 3) -> None:
@@ -123,12 +123,12 @@ def _fails(event: Any) -> bool:
 def everything(database_url: str, monkeypatch: pytest.MonkeyPatch, count: int = 900) -> None:
     """Fill a database with a history of two versions, late events, refunds, redemptions, ticks and held members."""
     activate(database_url, WITH_EVERYTHING)
-    found = events(count)
+    lines = events(count)
     third = count // 3
-    work(database_url, found[:third])
-    hold_and_release(database_url, monkeypatch, found[third : 2 * third])
+    work(database_url, lines[:third])
+    hold_and_release(database_url, monkeypatch, lines[third : 2 * third])
     activate(database_url, WITH_EVERYTHING.replace("from: 150", "from: 120").replace("{points: 50}", "{points: 60}"))
-    work(database_url, found[2 * third :], seed=9)
+    work(database_url, lines[2 * third :], seed=9)
 
 
 def repeated(database_url: str, **request: Any) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def repeated(database_url: str, **request: Any) -> dict[str, Any]:
 
 
 def rows(database_url: str, generation: int) -> list[tuple[Any, ...]]:
-    """Return the reward log of a generation, whole but for the number of the generation."""
+    """Return the reward log of a generation without the generation's number."""
     with transaction(database_url) as cursor:
         cursor.execute(
             """
@@ -152,14 +152,14 @@ def rows(database_url: str, generation: int) -> list[tuple[Any, ...]]:
 
 
 def differing(database_url: str, generation: int, other: int = 1) -> int:
-    """Return in how many shards two generations are not the same to the byte."""
+    """Return how many shards differ between two generations, compared byte by byte."""
     with transaction(database_url) as cursor:
         assert shadows.positions(cursor, generation) == shadows.positions(cursor, other)
         return shadows.difference(cursor, generation, other)
 
 
 def killed(act: Callable[[Callable[[str], None]], Any], point: str) -> int:
-    """Act in a process that kills itself at `point`, of which `act` tells what it is given; return how it ended."""
+    """Act in a process that kills itself when `act` reports `point`; return its exit code."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -28,6 +28,7 @@ def append(database_url: str, entries: Iterable[Entry]) -> list[int]:
         heads = source_log.lock_heads(cursor, [shard_of(entry.member_id) for entry in history], generation)
         recorded_ms = live_generation.now_ms(cursor)
         sources, rewards = source_log.SourceRows(), RewardRows(generation, PostingFields())
+
         times = []
         for entry in history:
             head = heads[shard_of(entry.member_id)]
@@ -40,6 +41,7 @@ def append(database_url: str, entries: Iterable[Entry]) -> list[int]:
             sources.append(admitted(decision), head, 0, b"".join(names), None)
             rewards.append(entry.rewards, head, names[0] + names[2])
             times.append(head.recorded_ms)
+
         sources.write_events(cursor)
         sources.write_identities(cursor)
         rewards.write(cursor)

@@ -1,4 +1,4 @@
-"""Keep the ledgers of members in memory: for `simulate` and for whoever folds a history anew."""
+"""Keep the ledgers of members in memory: `simulate` and folds of recorded histories use them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class MemoryBooks:
 
     Args:
         judge: returns the judge of an activated version.
-        stock: counts what was taken of each reward, shared by all members; None where nobody else takes any.
-        budgets: count what campaigns have given, likewise.
-        closed: at which place of the member's shard each period of a contest was closed, likewise.
-        redeemed: what became of redemptions where they were live, by seq and event_id; others are decided now.
-        schedule: what was activated in the member's shard; what comes later may be added to it.
+        stock: how many of each reward members have redeemed, shared by all members; None: a count of the member's own.
+        budgets: count what campaigns have given, shared by all members.
+        closed: the seq of the member's shard at which each period of a contest was closed, by contest and period.
+        redeemed: the recorded outcomes of redemptions, by seq and event_id; any other redemption is decided now.
+        schedule: the activations in the member's shard; the owner may append to it.
 
     Attributes:
-        upto_seq: activations before it have been by the event under way.
+        upto_seq: the event under way sees the activations before this seq.
     """
 
     def __init__(
@@ -77,15 +77,15 @@ class MemoryBooks:
         return since(self._schedule, version, self.upto_seq)
 
     def stock_used(self, reward: str) -> int:
-        """Return how many of a reward were taken so far."""
+        """Return how many of a reward members have redeemed so far."""
         return self._stock.get(reward, 0)
 
     def use_stock(self, reward: str, change: int) -> None:
-        """Count a reward as taken, or with a negative change as given back."""
+        """Count redemptions of a reward; a negative change counts rewards given back."""
         self._stock[reward] = self.stock_used(reward) + change
 
     def redeemed(self, seq: int, event_id: str) -> Redeemed | None:
-        """Return what became of a redemption where it was live."""
+        """Return the recorded outcome of a redemption, or None where it is decided now."""
         return self._redeemed.get((seq, event_id))
 
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
@@ -93,7 +93,7 @@ class MemoryBooks:
         return self._closed.get((contest, period), seq) < seq
 
     def referred(self, referee_id: str) -> Referred:
-        """Return what became of a referee of the member's."""
+        """Return the state of one of the member's referrals."""
         return self._parts.referred.setdefault(referee_id, Referred())
 
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
@@ -101,8 +101,8 @@ class MemoryBooks:
         return self._budgets.open_budget(budget, period, asked, occurrence)
 
     def recall_uses(self, state: MemberState) -> None:
-        """Bring nothing back: a state in memory keeps the uses of ended periods itself."""
+        """Do nothing: a state in memory keeps the uses of ended periods itself."""
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
-        """Give an amount, or so many times, back to a budget's period."""
+        """Give an amount and a number of times back to a budget's period."""
         self._budgets.return_to_budget(key, period, amount, times)

@@ -1,4 +1,4 @@
-"""Count budgets in memory for `simulate`, and answer as they were for whoever folds one member's history anew."""
+"""Count budgets in memory for `simulate`, or answer as recorded where one member's history is folded again."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class MemoryBudgets:
-    """Count what members use, in the order in which they come."""
+    """Count what all members use, in the order of their events."""
 
     def __init__(self) -> None:
         self._uses: dict[tuple[str, int], LimitUse] = {}
 
-    def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:  # noqa: ARG002  who asks, and for how much, matters to others
+    def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:  # noqa: ARG002  other books record who asks
         """Return the use of a budget in a period."""
         return self._uses.setdefault((budget.key, period), LimitUse(period))
 
@@ -30,7 +30,7 @@ class MemoryBudgets:
 
 
 class Asking(NamedTuple):
-    """Name one question for a budget: who asked, at which event, whether to give or to weigh."""
+    """Name one question for a budget: which rule asked at which event, and whether to give or to weigh."""
 
     identity: bytes
     rule_id: str
@@ -40,20 +40,20 @@ class Asking(NamedTuple):
 
 
 class RecordedBudgets:
-    """Answer as it was recorded where a budget stood in the way; everywhere else there was enough.
+    """Answer with the recorded use where a budget cut a reward; everywhere else there was enough.
 
     Args:
-        recorded: what was used, by question.
+        recorded: the use at each question that was answered with a cut.
     """
 
     def __init__(self, recorded: Mapping[Asking, LimitUse]) -> None:
         self._recorded = recorded
 
-    def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:  # noqa: ARG002  what was asked is known
-        """Return what was used when this was asked; a new object each time, as others' uses are not known."""
+    def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:  # noqa: ARG002  the record does not depend on it
+        """Return the recorded use, a new object each time: what other members used in between is unknown."""
         asking = Asking(occurrence.identity, budget.rule_id, budget.key, period, budget.is_weighed)
         use = self._recorded.get(asking)
         return LimitUse(period) if use is None else LimitUse(period, use.amount, use.times)
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
-        """Take note of nothing: what was left afterwards is recorded with the next event that was cut."""
+        """Do nothing: the next event that was cut has its own record."""

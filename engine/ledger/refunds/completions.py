@@ -1,6 +1,6 @@
-"""Keep what challenges stand on: take from them what a refund returns, undo completions, and find new ones.
+"""Keep the counts of challenges right after refunds: lower contributions, undo completions, and find new ones.
 
-A contribution stands in one round of its challenge: the one under way, or that of one completion.
+Each contribution belongs to one round of its challenge: the round under way, or the round that one completion closed.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ _EVER = -(1 << 62)
 
 
 class Again(NamedTuple):
-    """Say that a contribution has reached the goal of a challenge that was undone, and the completion that this is."""
+    """Name a completion that a remaining contribution brings about after another completion was undone."""
 
     name: str
+    """The contribution's name."""
     rule: Rule
     completion: Completion
 
@@ -37,7 +38,8 @@ class Again(NamedTuple):
 class Completions:
     """Change the counts of one member's challenges, their contributions and their completions.
 
-    What may be forgotten by now is left alone, still there or not: the live fold and a replay forget apart.
+    What a ledger may have forgotten by now is left alone, even where it is still there: the live fold and a replay
+    forget at different events.
     """
 
     def __init__(self, turn: Turn) -> None:
@@ -47,59 +49,69 @@ class Completions:
 
     def rule_of(self, rule_id: str, version: int) -> tuple[Rule, Challenge]:
         """Return a rule of a version, and its challenge."""
-        found = self._rules.get((rule_id, version))
-        if found is None:
+        pair = self._rules.get((rule_id, version))
+        if pair is None:
             rules = self._turn.books.judge(version).programme.rules
             rule = next(rule for rule in rules if rule.id == rule_id)
             assert rule.challenge is not None  # noqa: S101  it has counted
-            found = self._rules[rule_id, version] = (rule, rule.challenge)
-        return found
+            pair = self._rules[rule_id, version] = (rule, rule.challenge)
+        return pair
 
     def lower(self, name: str, contribution: Contribution, left: int) -> Completion | None:
-        """Lower what a contribution counts, and return the completion that no longer stands, which is undone then."""
+        """Lower a contribution to `left`; where a completion falls below its goal by that, undo and return it."""
         by = contribution.left - left
         contribution.left = left
         _, challenge = self.rule_of(contribution.rule_id, contribution.version)
         key = challenge.key(contribution.rule_id)
         count = self._count(key)
+
+        # in the round under way only the count falls
         if contribution.round == count[ROUND]:
             count[REACHED] = max(0, count[REACHED] - by)
             window = self._state.remembering().windows.get(key)
             if window is not None:
                 window.take(contribution.at_ms, by, least=0)
             return None
-        found = next((each for each in self._of(key) if each.round == contribution.round), None)
-        if found is None:
+
+        # in a closed round its completion may fall
+        completion = next((each for each in self._of(key) if each.round == contribution.round), None)
+        if completion is None:
             return None
-        if found.window is not None:
-            found.window.take(contribution.at_ms, by, least=0)
-        if found.since_ms is None or found.since_ms < contribution.at_ms <= found.at_ms:
-            found.reached = max(0, found.reached - by)
-        goal = self.rule_of(found.rule_id, found.version)[1].goal
-        if found.reached >= goal and (left or name != found.name):
+        if completion.window is not None:
+            completion.window.take(contribution.at_ms, by, least=0)
+        if completion.since_ms is None or completion.since_ms < contribution.at_ms <= completion.at_ms:
+            completion.reached = max(0, completion.reached - by)
+
+        # it stands while the goal is reached and something is left of the contribution that reached it
+        goal = self.rule_of(completion.rule_id, completion.version)[1].goal
+        if completion.reached >= goal and (left or name != completion.name):
             return None
-        self._undo(key, found)
-        return found
+        self._undo(key, completion)
+        return completion
 
     def _count(self, key: str) -> list[int]:
         return self._state.remembering().counters.setdefault(key, [0, 0, 0, 0, 0])
 
     def _all(self) -> Iterator[list[Completion]]:
+        """Yield the lists that hold the member's completions: those of the pages, then that of the state."""
         for page in self._turn.books.parts().pages.values():
             yield page.completions
         yield self._state.completions
 
     def _of(self, key: str) -> Iterator[Completion]:
+        """Yield the completions of a challenge that are not forgotten."""
         for completions in self._all():
             for each in completions:
-                is_kept = each.until_ms >= self._state.clock_ms
-                if is_kept and self.rule_of(each.rule_id, each.version)[1].key(each.rule_id) == key:
+                is_remembered = each.until_ms >= self._state.clock_ms
+                if is_remembered and self.rule_of(each.rule_id, each.version)[1].key(each.rule_id) == key:
                     yield each
 
     def _undo(self, key: str, undone: Completion) -> None:
-        """Let what is left of what a completion took go back to the count."""
+        """Remove a completion, and give what is left of its round back to the round under way."""
         for completions in self._all():
             completions[:] = [each for each in completions if each is not undone]
+
+        # the count grows by what the completion had taken
         count = self._count(key)
         count[STANDING] -= 1
         count[UNTIL_MS] = max(count[UNTIL_MS], undone.until_ms)
@@ -112,19 +124,21 @@ class Completions:
                 undone.window.instants, undone.window.amounts, undone.window.times, strict=True
             ):
                 window.enter(at_ms, amount, times, _EVER)
+
+        # its contributions join the round under way
         for _, contribution in self._contributions(key):
             if contribution.round == undone.round:
                 contribution.round = count[ROUND]
 
     def named(self) -> Iterator[tuple[str, OrderFacts]]:
-        """Yield what counts for challenges and is not forgotten, by name, the oldest first."""
+        """Yield the facts that count for challenges and are not forgotten, with their names, the oldest first."""
         pages = self._turn.books.parts().pages
         for orders in (*(pages[number].orders for number in sorted(pages)), self._state.orders):
             for name, facts in orders.items():
-                if facts.counted and self._is_known(facts):
+                if facts.counted and self._is_remembered(facts):
                     yield name, facts
 
-    def _is_known(self, facts: OrderFacts) -> bool:
+    def _is_remembered(self, facts: OrderFacts) -> bool:
         first = facts.counted[0]
         programme = self._turn.books.judge(first.version).programme
         return is_order_known(programme, facts, first.at_ms, self._state.clock_ms)
@@ -136,25 +150,29 @@ class Completions:
                     yield name, each
 
     def again(self, key: str, identity: bytes) -> Again | None:
-        """Complete a challenge whose count reaches the goal after all, at the earliest contribution that does, if any.
+        """Complete a challenge again where its count still reaches the goal, at the earliest contribution that does so.
 
-        What comes after it stays in the count. `identity` is what the completion is judged by, with the name
-        of its contribution.
+        Later contributions stay in the count. `identity` and the contribution's name make the identity under which the
+        completion is judged.
         """
+        # the contributions of the round under way: by time within a window, otherwise by place in the log
         count = self._count(key)
-        found = [(name, each) for name, each in self._contributions(key) if each.round == count[ROUND] and each.left]
-        if key in self._state.remembering().windows:  # counts without a window go by place in the log
-            found.sort(key=lambda each: each[1].at_ms)
-        for index, (name, contribution) in enumerate(found):
+        open_round = [
+            (name, each) for name, each in self._contributions(key) if each.round == count[ROUND] and each.left
+        ]
+        if key in self._state.remembering().windows:
+            open_round.sort(key=lambda each: each[1].at_ms)
+
+        for index, (name, contribution) in enumerate(open_round):
             rule, challenge = self.rule_of(contribution.rule_id, contribution.version)
             if count[STANDING] and not challenge.repeats:
                 return None
-            later = [each for _, each in found[index + 1 :]]
+            later = [each for _, each in open_round[index + 1 :]]
             since_ms, reached = self._reached(contribution, challenge, later)
             if reached >= challenge.goal:
                 completion = Completion(
-                    again_identity(identity, name), name, rule.id, contribution.version, since_ms, contribution.at_ms,
-                    reached,
+                    identity=again_identity(identity, name), name=name, rule_id=rule.id, version=contribution.version,
+                    since_ms=since_ms, at_ms=contribution.at_ms, reached=reached,
                 )  # fmt: skip
                 self._complete(key, rule, completion, later)
                 return Again(name, rule, completion)
@@ -163,10 +181,12 @@ class Completions:
     def _reached(
         self, contribution: Contribution, challenge: Challenge, later: list[Contribution]
     ) -> tuple[int | None, int]:
-        """Return since when a contribution's window counts, and what had been counted by then, itself included."""
+        """Return where a contribution's window begins (None: no window), and the count at the contribution, with it."""
         key = challenge.key(contribution.rule_id)
         if challenge.within is None:
             return None, self._count(key)[REACHED] - sum(each.left for each in later)
+
+        # the window ends at the contribution, but not with what came later at the same instant
         programme = self._turn.books.judge(contribution.version).programme
         since_ms = calendar_of(programme.timezone).before(contribution.at_ms, challenge.within)
         window = self._state.remembering().windows.get(key) or Window()
@@ -174,12 +194,15 @@ class Completions:
         return since_ms, window.amount(since_ms, contribution.at_ms) - at_once
 
     def _complete(self, key: str, rule: Rule, completion: Completion, later: list[Contribution]) -> None:
-        """Take what was counted up to a contribution; what came later stays, in the next round."""
+        """Close the round at a contribution; later contributions stay in the count, in the next round."""
+        # set aside what the completion does not take
         window = self._state.remembering().windows.get(key)
         at_once = sum(each.left for each in later if each.at_ms == completion.at_ms)
         rest = None if window is None else _cut(window, completion.at_ms, at_once)
         until_ms = self._count(key)[UNTIL_MS]
         left = sum(each.left for each in later)
+
+        # complete as the judge does, then put back what was set aside
         programme = self._turn.books.judge(completion.version).programme
         complete(self._state, counting_of(rule, programme, completion.version), completion)
         count = self._count(key)
@@ -193,7 +216,7 @@ class Completions:
 
 
 def _cut(window: Window, at_ms: int, at_once: int) -> Window:
-    """Cut a window off after an instant, and return the rest, with as much of the instant itself as came later."""
+    """Cut a window off after an instant, and return the rest; `at_once` is the instant's own part that came later."""
     end = bisect_right(window.instants, at_ms)
     rest = Window(window.instants[end:], window.amounts[end:], window.times[end:], window.forgotten_ms)
     del window.instants[end:], window.amounts[end:], window.times[end:]

@@ -1,4 +1,4 @@
-"""Refund: after it, what an order has earned is what the version that awarded it gives for what is left of it."""
+"""Apply a refund: keep only the rewards that the awarding version would give for the goods that remain."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from engine.ledger import contests
-from engine.ledger.forget import at_hand, is_order_known, refunds_close_ms
+from engine.ledger.forget import is_order_known, refunds_close_ms, remembered
 from engine.ledger.redemptions import give_back
+from engine.ledger.refunds.claims import Cause
 from engine.ledger.refunds.judged import kept_facts, order_of_referee, own_order
 from engine.ledger.refunds.rest import after_refund, rest_of
 from engine.ledger.refunds.undoing import Undoing
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 
 
 def refund(turn: Turn, event: Refund) -> None:
-    """Take an order's goods back, or refuse the refund; one that comes before its purchase waits for it."""
+    """Apply a refund, or refuse it; a refund that comes before its purchase waits for it."""
     parts = turn.books.parts()
     order = parts.refunded.get(event.order_id)
+
+    # the first refund of the order finds its purchase in the log
     if order is None:
         placed = turn.books.purchase(event.order_id)
         if placed is None:
@@ -38,57 +41,56 @@ def refund(turn: Turn, event: Refund) -> None:
             _refuse(turn, event, "refund_unmatched")
             return
         order = Refunded(placed.purchase, placed.version)
-    _take_back(turn, order, event, Refunding)
+
+    _apply(turn, order, event, Refunding)
 
 
 def refund_of_referee(turn: Turn, event: Refund, purchase: Purchase) -> None:
-    """Take back from the referrer what a referee's order has earned them, by the version that awarded it, or refuse to.
+    """Apply a referee's refund in the referrer's account, by the version that awarded the order, or refuse it.
 
-    Nothing is told of an order that has earned the referrer nothing and counts for none of their challenges, unless the
-    refund comes too late to know that.
+    An order that has earned the referrer nothing and counts for none of their challenges leaves no trace in the log,
+    unless the refund comes too late to know that.
 
     Args:
         turn: the referrer's.
         event: the referee's refund, with the order's name in the referrer's ledger.
-        purchase: the order that it returns, with the same name.
+        purchase: the returned order, with the same name.
     """
-    lots = [lot for lot in turn.lots_of_order(purchase.order_id) if lot.rule_id is not None]
-    earned = at_hand(lots, turn.books.parts(), turn.state.clock_ms, turn.books.judge) if lots else []
+    # what the order has earned and counted
+    lots = [lot for lot in turn.of_order(purchase.order_id) if lot.rule_id is not None]
+    earned = remembered(lots, turn.books.parts(), turn.state.clock_ms, turn.books.judge) if lots else []
     counted = kept_facts(turn, purchase.order_id).counted
+
+    # the version that awarded it, or else counted it, or else is in force
     versions = [*(lot.version or 0 for lot in earned), *(each.version for each in counted), turn.judge.version]
     order = turn.books.parts().refunded.get(purchase.order_id) or Refunded(purchase, versions[0])
     if earned or counted or _is_closed(turn, order, event):
-        _take_back(turn, order, event, ReferralRefunding)
+        _apply(turn, order, event, ReferralRefunding)
 
 
-def _take_back(turn: Turn, order: Refunded, event: Refund, refunding: type[Refunding]) -> None:
-    """Carry a refund of an order out, or refuse it and say why."""
+def _apply(turn: Turn, order: Refunded, event: Refund, refunding: type[Refunding]) -> None:
+    """Apply a refund to an order, or refuse it and say why."""
     turn.watch.refund(event, order, turn.books.judge(order.version).programme)
     reason = _refusal(turn, order, event)
     after = None if reason is not None else after_refund(order, event)
     if after is None:
         _refuse(turn, event, reason or "refund_exceeds")
         return
-    _carry_out(turn, (order, after), event, refunding)
 
-
-def _carry_out(turn: Turn, orders: tuple[Refunded, Refunded], event: Refund, refunding: type[Refunding]) -> None:
-    """Carry out a refund of an order, which is given as it was before and as it is after."""
-    before, after = orders
     after.refunds[event.refund_id] = _digest(event)
     turn.state.is_booked = True
     turn.books.parts().refunded[after.purchase.order_id] = after
-    refunding(turn, before, after, event.occurred_at).run()
+    refunding(turn, order, after, event.occurred_at).run()
 
 
 def _refuse(turn: Turn, event: Refund, reason: str) -> None:
-    """Record that a refund does not happen, with the money that it asked for; 0 where it asked for the whole rest."""
+    """Record that a refund does not happen, with the amount that it asked for; 0 where it asked for the whole rest."""
     asked = event.amount or sum(item.amount for item in event.items or ())
     turn.refuse(reason, event.occurred_at, asked, turn.judge.programme.currency, order_id=event.order_id)
 
 
 def apply_waiting(turn: Turn, order_id: str, bought_ms: int) -> None:
-    """Apply the refunds that came before their purchase, right after it."""
+    """Apply the refunds that have waited for a purchase, right after it."""
     waiting = turn.books.parts().waiting
     for event in waiting.pop(order_id, ()):
         refund(turn, structs.replace(event, occurred_at=max(event.occurred_at, bought_ms)))
@@ -96,17 +98,18 @@ def apply_waiting(turn: Turn, order_id: str, bought_ms: int) -> None:
 
 
 def _refusal(turn: Turn, order: Refunded, event: Refund) -> str | None:
-    # First: whether what is known of the order has been dropped already differs between the live fold and a replay.
+    """Return why a refund of an order is refused, or None."""
+    # this comes first: the live fold and a replay drop what is known of an order at different events
     if _is_closed(turn, order, event):
         return "refund_window_closed"
-    known = order.refunds.get(event.refund_id)
-    if known is not None:
-        return "already_refunded" if known == _digest(event) else "id_conflict"
+    digest = order.refunds.get(event.refund_id)
+    if digest is not None:
+        return "already_refunded" if digest == _digest(event) else "id_conflict"
     return "nothing_left" if order.refunds and rest_of(order) is None else None
 
 
 def _is_closed(turn: Turn, order: Refunded, event: Refund) -> bool:
-    """Whether a refund is too late for its order, by the times of both, or what the order has earned is forgotten."""
+    """Whether a refund is too late: the refund window has closed, or the order is forgotten."""
     programme, bought_ms = turn.books.judge(order.version).programme, order.purchase.occurred_at
     if event.occurred_at > refunds_close_ms(programme, bought_ms):
         return True
@@ -120,7 +123,7 @@ def _digest(event: Refund) -> bytes:
 
 
 class Refunding:
-    """Carry out one refund of an order: give back what it was paid with, then take what the rest no longer earns."""
+    """Apply one refund of an order: restore the points that paid for it, then claim what the rest no longer earns."""
 
     def __init__(self, turn: Turn, before: Refunded, after: Refunded, at_ms: int) -> None:
         self._turn = turn
@@ -134,42 +137,42 @@ class Refunding:
         return own_order(turn, order)
 
     def run(self) -> None:
-        """Restore, reverse, give back to limits, undo what no longer stands, and count what metrics and tiers lose."""
+        """Restore payments, claim rewards back, lower challenges, contests and metrics, and settle the tier."""
         self._repay()
         self._turn.watch.rest(None if self._left is None else self._left.event)
-        undoing = Undoing(self._turn, self._at_ms, "refund")
+        undoing = Undoing(self._turn, Cause(self._at_ms, "refund"))
         undoing.return_order(self._order.purchase.order_id, self._judged)
         self._take_from_contests()
         undoing.lose(self._take_from_metrics(), self._order.purchase.occurred_at)
         undoing.finish()
 
     def _take_from_contests(self) -> None:
-        """Take what is returned now from the contests that rank by spend."""
+        """Subtract the returned amount from the contests that rank by spend."""
         before, after = (0 if left is None else left.event.amount for left in (self._left_before, self._left))
         contests.take_back(self._turn, self._order.purchase.occurred_at, before - after)
 
     def _take_from_metrics(self) -> int:
-        """Take the order's part out of metrics, and return by how much the metric falls that tiers go by now.
+        """Subtract the refund from all metrics, and return the drop of the metric that tiers count.
 
-        A count falls when nothing is left, a sum by value.
+        A sum drops by the returned value, a count only when the whole order is gone.
         """
-        tiers, fallen = self._turn.terms.tiers, 0
+        tiers, drop = self._turn.terms.tiers, 0
         for metric in self._judged.programme.metrics:
             if metric.on == "purchase":
                 by = self._counted(metric, self._left_before) - self._counted(metric, self._left)
                 take_from_metric(self._turn.state, metric, by, self._order.purchase.occurred_at)
                 if tiers is not None and tiers.metric is not None and tiers.metric.key == metric.key:
-                    fallen = by
-        return fallen
+                    drop = by
+        return drop
 
     def _counted(self, metric: Metric, left: Facts | None) -> int:
-        """Return what of the order a metric has counted, as it is left; shares of lines are rounded down."""
+        """Return how much of the remaining order the metric counts; line shares round down."""
         if left is None or not self._judged.bought.holds(metric.where):
             return 0
         return int(metric_value(metric, left))
 
     def _repay(self) -> None:
-        """Restore the points that paid for the order: money in proportion, gifts and coupons when nothing is left."""
+        """Restore the points that paid for the order: money rewards in proportion, others when nothing is left."""
         order, bought = self._order, self._order.purchase.amount
         left = 0 if self._left is None else self._left.event.amount
         for redemption_id, redemption in sorted(self._turn.books.parts().redemptions.items()):
@@ -177,26 +180,29 @@ class Refunding:
                 continue
             if redemption.reward is None:  # only the catalogue's rewards pay towards an order
                 continue
-            paid = order.repaid.get(redemption_id, 0)
-            total = paid + sum(taken.amount for taken in redemption.taken)
+
+            # how much of it is due back by now, over all refunds of the order
+            repaid = order.repaid.get(redemption_id, 0)
+            total = repaid + sum(withdrawal.amount for withdrawal in redemption.withdrawals)
             due = total if self._left is None else 0
             if redemption.value_minor and self._left is not None and bought:
                 due = total * (bought - left) // bought
-            if due > paid:
-                give_back(self._turn, redemption, due - paid, self._at_ms)
+
+            if due > repaid:
+                give_back(self._turn, redemption, due - repaid, self._at_ms)
                 order.repaid[redemption_id] = due
 
 
 class ReferralRefunding(Refunding):
-    """Carry out the refund of a referee's order in the referrer's account: only what rules on referrals gave counts."""
+    """Apply the refund of a referee's order in the referrer's account: only rules on referrals have given anything."""
 
     @staticmethod
     def _judge(turn: Turn, order: Refunded) -> Judged:
         return order_of_referee(turn, order)
 
     def _take_from_metrics(self) -> int:
-        """Take nothing: no metric has counted a referee's order."""
+        """Subtract nothing: the referrer's metrics do not count a referee's order."""
         return 0
 
     def _take_from_contests(self) -> None:
-        """Take nothing: the referee's account has counted the order, and loses it."""
+        """Subtract nothing: the referee's own account has counted the order, and loses it."""

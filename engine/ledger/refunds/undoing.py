@@ -1,7 +1,7 @@
-"""Undo what a refund, a correction or a void leaves without ground: completions, levels, and what came with them.
+"""Undo the completions and levels that a refund, a correction or a void no longer supports, and their rewards.
 
-One thing brings another: an undone challenge takes status back, the level falls, its rewards go, and a challenge that
-counted the change of level may be undone in turn. Each completion and each level goes once, so this ends.
+One undoing leads to the next: an undone challenge takes status back, the level falls, its rewards go, and a challenge
+that counted the change of level may be undone in turn. Each completion and each level goes once, so this ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from msgspec import structs
 
 from engine.ledger import ranks
 from engine.ledger.challenges import follow_one
-from engine.ledger.forget import at_hand
+from engine.ledger.forget import remembered
+from engine.ledger.grants import open_granted
+from engine.ledger.ranks import Decrease
 from engine.ledger.refunds.claims import claim_back, not_of_levels
 from engine.ledger.refunds.completions import Completions
 from engine.ledger.refunds.judged import dated, is_held_back, judged_by_name
@@ -30,6 +32,7 @@ from schemas.rewards import referee_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from engine.ledger.refunds.claims import Cause
     from engine.ledger.refunds.completions import Again
     from engine.ledger.refunds.judged import Judged
     from engine.ledger.turn import Turn
@@ -40,26 +43,30 @@ if TYPE_CHECKING:
 
 
 class Undoing:
-    """Undo, within one turn, all that no longer stands.
+    """Undo within one turn the completions and levels that lose their support.
+
+    Call `return_order`, `void`, `claim` and `lose` as the event needs, then `finish`.
 
     Args:
         turn: of the event that takes something back.
-        at_ms: when that is.
-        reason: what the log says of it.
+        cause: when that is, and the reason that the log gives.
     """
 
-    def __init__(self, turn: Turn, at_ms: int, reason: str) -> None:
+    def __init__(self, turn: Turn, cause: Cause) -> None:
         self._turn = turn
-        self._at_ms = at_ms
-        self._how = (at_ms, reason)
+        self._cause = cause
         self._completions = Completions(turn)
         self._reopened: dict[str, bool] = {}
+        """The keys of challenges to complete again, and whether they count orders."""
         self._undone: list[Completion] = []
+        """The undone completions whose rewards are still to be claimed."""
         self._gone: set[bytes] = set()
-        self._fallen: list[tuple[int, int]] = []
+        """The keys of all rewards that undone completions can have given."""
+        self._decreases: list[Decrease] = []
+        """What the tiers have not subtracted yet."""
 
     def return_order(self, name: str, judged: Judged) -> None:
-        """Take out of challenges what of an order is not left, and claim what nothing stands for any more."""
+        """Lower the challenges to the rest of an order, and claim what the rest no longer earns."""
 
         def left(contribution: Contribution) -> int:
             rule, challenge = self._completions.rule_of(contribution.rule_id, contribution.version)
@@ -71,81 +78,97 @@ class Undoing:
         self._claim_undone()
 
     def void(self, referee_id: str) -> None:
-        """Take out of challenges all that a referee has brought the member."""
+        """Lower to 0 what a referee's events count for the member's challenges."""
         names = [name for name, _ in self._completions.named() if referee_of(name) == referee_id]
         for name in names:
             self._lower(name, _nothing)
         self._claim_undone()
 
     def claim(self, lots: Iterable[Lot], bought: Facts) -> None:
-        """Claim all that is not claimed yet of lots that one version gave."""
-        self._note(claim_back(self._turn, lots, {}, bought, self._how))
+        """Claim back whatever is not claimed yet of lots that one version gave."""
+        self._note_status(claim_back(self._turn, lots, {}, bought, self._cause))
 
     def lose(self, amount: int, counted_ms: int) -> None:
-        """Note that the number that tiers go by is less by an amount, as of when it was counted."""
+        """Note that the number that tiers count is less by an amount, as of when it was counted."""
         if amount:
-            self._fallen.append((amount, counted_ms))
+            self._decreases.append(Decrease(amount, counted_ms))
 
     def finish(self) -> None:
-        """Complete again what still can be, claim what came with levels that have no ground, and settle the level."""
-        turn, moved = self._turn, list[int]()
+        """Complete challenges again where possible, claim the rewards of lost levels, and settle the member's level.
+
+        Each round loses a level at least, so there are no more rounds than levels were reached, and one.
+        """
+        turn, amounts, at_ms = self._turn, list[int](), self._cause.at_ms
         while True:
             self._complete_again()
-            fallen, self._fallen = self._fallen, []
-            moved += [amount for amount, _ in fallen]
-            lost = ranks.lose(turn, fallen, self._at_ms)
-            if not lost:
-                break
-            for each in lost:
-                self._take_level(each)
-            self._claim_undone()
-        if moved:
-            ranks.settle(turn, self._at_ms, is_gained=min(moved) < 0)
+            decreases, self._decreases = self._decreases, []
+            amounts += [amount for amount, _ in decreases]
 
-    def _note(self, status: list[tuple[int, int]]) -> None:
-        """Let tiers that go by status lose what was taken of it."""
+            # rewards of lost levels may be counted themselves
+            lost_levels = ranks.lose(turn, decreases, at_ms)
+            if not lost_levels:
+                break
+            for level in lost_levels:
+                self._take_level(level)
+            self._claim_undone()
+
+        if amounts:
+            ranks.settle(turn, at_ms, is_gained=min(amounts) < 0)
+
+    def _note_status(self, status: list[Decrease]) -> None:
+        """Note decreases of status where tiers count status."""
         tiers = self._turn.terms.tiers
         if tiers is not None and tiers.metric is None:
-            self._fallen += [each for each in status if each[0]]
+            self._decreases += [each for each in status if each.amount]
 
     def _lower(self, name: str, left: Callable[[Contribution], int]) -> None:
-        """Lower what something counts for challenges; what counted a completion that this undoes, too."""
-        for known, facts in list(self._completions.named()):
-            for each in facts.counted if known == name else ():  # a name stands for what was judged once
-                now = max(0, min(each.left, left(each)))
-                undone = self._completions.lower(name, each, now) if now < each.left else None
-                if undone is not None:
-                    self._undone.append(undone)
-                    self._gone |= {*self._keys_of(undone)}
-                    rule, challenge = self._completions.rule_of(undone.rule_id, undone.version)
-                    self._reopened[challenge.key(undone.rule_id)] = rule.on in ORDERS
-                    key = completion_key(undone.identity, undone.rule_id, self._turn.member_id)
-                    self._lower(occasion_name(key), _nothing)
+        """Lower what a name counts for challenges, and undo the completions that fall below their goal by that.
+
+        Args:
+            name: of an order, or of another event that counted.
+            left: returns what is left of a contribution.
+        """
+        for each_name, facts in list(self._completions.named()):
+            for contribution in facts.counted if each_name == name else ():
+                now = max(0, min(contribution.left, left(contribution)))
+                if now == contribution.left:
+                    continue
+                undone = self._completions.lower(name, contribution, now)
+                if undone is None:
+                    continue
+
+                # note what the completion gave, and its challenge; then lower what counted the completion itself
+                self._undone.append(undone)
+                self._gone |= {*self._keys_of(undone)}
+                rule, challenge = self._completions.rule_of(undone.rule_id, undone.version)
+                self._reopened[challenge.key(undone.rule_id)] = rule.on in ORDERS
+                key = completion_key(undone.identity, undone.rule_id, self._turn.member_id)
+                self._lower(occasion_name(key), _nothing)
 
     def _keys_of(self, completion: Completion) -> list[bytes]:
-        """Return the keys of all that a completion can have given, by its own rule and by rules on challenges."""
+        """Return the keys of every reward of a completion: by its own rule, and by rules on challenges."""
         rules, identity = self._turn.books.judge(completion.version).programme.rules, completion.identity
         own = self._keys(identity, [rule for rule in rules if rule.id == completion.rule_id])
         followed = completion_key(identity, completion.rule_id, self._turn.member_id)
         return own + self._keys(followed, [rule for rule in rules if rule.on is ChallengeCompletion])
 
     def _keys(self, identity: bytes, rules: Iterable[Rule]) -> list[bytes]:
-        """Return the keys of all that rules can have given by an identity."""
+        """Return the keys of every reward that rules can give under an identity."""
         member_id = self._turn.member_id
         return [grant_key(identity, rule.id, member_id, index) for rule in rules for index in range(len(rule.gives))]
 
     def _claim_order(self, order_id: str, judged: Judged) -> None:
-        """Claim what the rest of an order no longer earns; what came with a level goes with the level."""
+        """Claim what the rest of an order no longer earns; the rewards of a level go only with the level."""
         programme = judged.programme
-        lots = [lot for lot in self._turn.lots_of_order(order_id) if lot.rule_id is not None]
+        lots = [lot for lot in self._turn.of_order(order_id) if lot.rule_id is not None]
         lots = not_of_levels(lots, programme)
         earned: dict[bytes, int] = {}
         if judged.left is not None:
             earned = earned_by_rest(programme, lots, judged.left, self._gone)
-        self._note(claim_back(self._turn, lots, earned, judged.bought, self._how))
+        self._note_status(claim_back(self._turn, lots, earned, judged.bought, self._cause))
 
     def _claim_undone(self) -> None:
-        """Claim what undone completions gave, and what was multiplied of it."""
+        """Claim what undone completions gave, and what multipliers added to it."""
         undone, self._undone = self._undone, []
         for completion in undone:
             name = completion.name or ""
@@ -155,41 +178,45 @@ class Undoing:
             order_id = order_of(judged.bought.event)
             if order_id == name:
                 self._claim_order(name, judged)
-            self.claim(self._turn.movements.with_keys(self._keys_of(completion)), judged.bought)
+            self.claim(self._turn.with_keys(self._keys_of(completion)), judged.bought)
 
     def _complete_again(self) -> None:
-        """Complete what still can be: first the challenges that count others, as they stand without what comes now."""
+        """Complete the reopened challenges again where their goal is still reached."""
+        # first those that do not count orders: they count other completions, and not yet those that come now
         reopened, self._reopened = self._reopened, {}
         for key in sorted(reopened, key=lambda each: reopened[each]):
             while (again := self._completions.again(key, self._turn.occurrence.identity)) is not None:
                 self._give_again(again)
 
     def _give_again(self, again: Again) -> None:
-        """Judge a completion that what is left has brought about, by the version that has judged its contribution."""
-        turn, completion = self._turn, again.completion
+        """Judge a completion again, by the version that judged the contribution that reaches the goal."""
+        turn, completion, at_ms = self._turn, again.completion, self._cause.at_ms
         judged = judged_by_name(turn, again.name, completion.version, completion.at_ms)
         assert judged is not None  # noqa: S101  its facts are kept
         assert judged.left is not None  # noqa: S101  something of it is left
+
         first, order_id = len(turn.rewards), order_of(judged.left.event)
         judge = turn.judge if turn.judge.version == completion.version else turn.books.judge(completion.version)
         given = judge.complete_again(
             again.rule,
-            dated(judged.left, self._at_ms),
+            dated(judged.left, at_ms),
             self._given_before(again, judged.programme),
             turn.state,
             structs.replace(turn.occurrence, identity=completion.identity),
         )
-        turn.open(given, judge.programme, is_held=is_held_back(turn, again.name))
+        open_granted(turn, given, judge.programme, is_held=is_held_back(turn, again.name))
         if again.rule.on in ORDERS:
-            follow_one(turn, judge, given[0], self._at_ms, order_id)
-        self._note([(-ranks.status_in(turn.rewards[first:]), self._at_ms)])
+            follow_one(turn, judge, given[0], at_ms, order_id)
+
+        # its status is a decrease below 0, which `finish` hands to the tiers
+        self._note_status([Decrease(-ranks.status_in(turn.rewards[first:]), at_ms)])
         turn.counted = len(turn.rewards)
 
     def _given_before(self, again: Again, programme: Programme) -> dict[Phase, int] | None:
-        """Return the points that an order has from other rules, by phase; None: its group has let another rule give."""
+        """Return the points that an order has from other rules, by phase; None: another rule of its group has given."""
         rules, group = {rule.id: rule for rule in programme.rules}, again.rule.group
         given = dict.fromkeys(Phase, 0)
-        for lot in self._turn.lots_of_order(again.name):
+        for lot in self._turn.of_order(again.name):
             rule = rules.get(lot.rule_id or "")
             if rule is None or rule.on is not again.rule.on or rule is again.rule:
                 continue
@@ -200,7 +227,7 @@ class Undoing:
         return given
 
     def _take_level(self, lost: Reached) -> None:
-        """Claim what came with a level that is lost, and take it from the challenges that counted it."""
+        """Claim the rewards of a lost level, and lower the challenges that counted the change to it."""
         turn = self._turn
         identity = occasion_identity("tier", turn.member_id, lost.nth)
         programme = turn.books.judge(lost.version).programme
@@ -208,9 +235,10 @@ class Undoing:
             event_id=identity.hex(), member_id=turn.member_id, occurred_at=lost.at_ms, before=lost.before,
             to=lost.level, order_id=lost.order_id,
         )  # fmt: skip
+
         bought = Facts.before(change, turn.state, calendar_of(programme.timezone))
-        lots = turn.movements.with_keys(self._keys(identity, [r for r in programme.rules if r.on is TierChange]))
-        self.claim(at_hand(lots, turn.books.parts(), turn.state.clock_ms, turn.books.judge), bought)
+        lots = turn.with_keys(self._keys(identity, [r for r in programme.rules if r.on is TierChange]))
+        self.claim(remembered(lots, turn.books.parts(), turn.state.clock_ms, turn.books.judge), bought)
         self._lower(occasion_name(identity), _nothing)
 
 

@@ -1,8 +1,9 @@
-"""Follow the versions of the programme: what happens by itself is performed by the version in force at its instant.
+"""Follow the versions of the programme: the version in force at an instant performs what is due at it.
 
-An event is judged by the version of its place in the log, whenever it occurred. What is due by itself has no place: of
-two versions, the earlier performs what is due up to the instant at which the later was activated, whenever the member
-has their next turn. From there on the later one does, and schedules move only where its file changes what they rest on.
+The version of an event's place in the log judges the event, whenever it occurred. A due instant has no place in the
+log: the earlier of two versions performs what is due up to the instant at which the later was activated, even if the
+member has their next turn long after that. The later version performs what is due from there on; it moves a schedule
+only where its file changes what the schedule depends on.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ if TYPE_CHECKING:
 
 
 def since(schedule: Sequence[Activation], version: int, upto_seq: int) -> list[Activation]:
-    """Return what was activated after a version, the last time it was, before a place in the shard; earliest first."""
-    found: list[Activation] = []
+    """Return the activations after the last one of a version and before a place in the shard, the earliest first."""
+    later: list[Activation] = []
     for activation in reversed(schedule):
         if activation.from_seq < upto_seq:
             if activation.version == version:
-                return found[::-1]
-            found.append(activation)
+                return later[::-1]
+            later.append(activation)
     return []
 
 
 def pending(turn: Turn) -> list[Activation]:
-    """Return the activations up to the turn's place that the member does not follow yet, the earliest first."""
+    """Return the activations before the turn's place that the member does not follow yet, the earliest first."""
     version = turn.state.version
     return [] if version == turn.judge.version else list(turn.books.activations(version))
 
 
 def follow(turn: Turn, activation: Activation, at_ms: int) -> None:
-    """Go over to a version at an instant: its tiers and its timed rules hold from here on; it judges the turn."""
+    """Let the member follow a version from an instant on, with its tiers and timed rules; it judges the turn."""
     before = turn.judge
     turn.judge_by(turn.books.judge(activation.version))
     turn.state.version = activation.version
@@ -49,7 +50,7 @@ def follow(turn: Turn, activation: Activation, at_ms: int) -> None:
 
 
 def moves_at(turn: Turn, activations: Sequence[Activation]) -> int | None:
-    """Return at which instant the first of these is activated that moves the schedules of members; None: none does."""
+    """Return when the first of these activations that moves members' schedules takes place; None: none does."""
     programme = turn.books.judge(turn.state.version).programme
     for activation in activations:
         if moves_members(programme, turn.books.judge(activation.version).programme):
@@ -58,13 +59,16 @@ def moves_at(turn: Turn, activations: Sequence[Activation]) -> int | None:
 
 
 def keep_up(turn: Turn, at_ms: int) -> None:
-    """Follow what judges an event that occurred before it was activated, where states are kept otherwise by it."""
+    """Let the member follow the version of an event that occurred before that version was activated.
+
+    That is needed only where the version moves schedules, or keeps the uses of limits for another time.
+    """
     activations, judge = pending(turn), turn.judge
     if not activations:
         return
     followed = turn.books.judge(turn.state.version)
-    is_window_kept = followed.programme.terms.refunds.window == judge.programme.terms.refunds.window
-    if not is_window_kept or moves_at(turn, activations) is not None:
+    has_other_window = followed.programme.terms.refunds.window != judge.programme.terms.refunds.window
+    if has_other_window or moves_at(turn, activations) is not None:
         turn.judge_by(followed)
         for activation in activations:
             follow(turn, activation, max(turn.state.clock_ms, at_ms))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consumers.output.comparison import LOST, WENT_BACK, Last, Stand, Tail, found_of
+from consumers.output.comparison import LOST, WENT_BACK, Last, Stand, Tail, finding_of
 from tests.consumers.output.follower import guide
 
 SHARDS = 2
@@ -55,7 +55,7 @@ class World:
         self.kept: dict[int, Any] = {}
         self.names = self.rows = self.read_upto = self.topic_id = 0
         self.take = guide()["take"]
-        self.take.__globals__["schemaless_reader"] = lambda told, *_: told.getvalue()
+        self.take.__globals__["schemaless_reader"] = lambda stream, *_: stream.getvalue()
         self.agree()
         # not before: where neither the topic nor the database has anything left of what was sent, nobody can know of it
         self.backups = [copy.deepcopy(self.database)]
@@ -102,7 +102,7 @@ class World:
         self.agree()
 
     def promote(self) -> None:
-        """Let the same history be judged anew, with one reward event less in each shard."""
+        """Let the same history be judged again, with one reward event less in each shard."""
         self.database.generation += 1
         self.database.log = [rows[1:] for rows in self.database.log]
         self.database.cursors = dict.fromkeys(range(SHARDS), (0, ""))
@@ -118,7 +118,7 @@ class World:
                 last[message.shard] = found
         rows = {s: database.log[s][e.pos - 1] for s, e in last.items() if 0 < e.pos <= len(database.log[s])}
         stand = Stand(database.incarnation, database.generation, database.cursors)
-        finding = found_of(stand, Tail(last, self.is_whole), rows)
+        finding = finding_of(stand, Tail(last, self.is_whole), rows)
         begins = None if finding is None else finding.begins
         if database.topic_id != self.topic_id:
             begins = dict.fromkeys(range(SHARDS), 0)
@@ -130,8 +130,8 @@ class World:
         database.topic_id = self.topic_id
         database.incarnation = f"{self.names:025}"
         for shard, (pos, _) in database.cursors.items():
-            told = database.incarnation if begins is None else database.cursors[shard][1]
-            database.cursors[shard] = pos if begins is None else begins[shard], told
+            begun = database.incarnation if begins is None else database.cursors[shard][1]
+            database.cursors[shard] = pos if begins is None else begins[shard], begun
         if begins is not None:
             for shard in range(SHARDS):  # its next round: where nothing tells of it, nobody can know
                 self.publish(shard)
@@ -241,19 +241,19 @@ def test_what_the_end_of_the_topic_says(
     cursor: tuple[int, str], last: Last | None, row: Row | None, whole: Any, wanted: tuple[str, int] | None
 ) -> None:
     tail = Tail({} if last is None else {3: last}, is_whole=whole)
-    found = found_of(Stand("b", 1, {3: cursor}), tail, {} if row is None else {3: row})
+    found = finding_of(Stand("b", 1, {3: cursor}), tail, {} if row is None else {3: row})
     assert (found and (found.why, found.begins[3])) == wanted
 
 
 def test_a_generation_that_has_sent_nothing_yet_is_not_behind_the_one_before() -> None:
     tail = Tail({3: Last("b", 1, 9, ROW)}, is_whole=True)
-    assert found_of(Stand("b", 2, {3: (0, "")}), tail, {}) is None
-    assert found_of(Stand("b", 2, {3: (4, "b")}), tail, {}) is not None
+    assert finding_of(Stand("b", 2, {3: (0, "")}), tail, {}) is None
+    assert finding_of(Stand("b", 2, {3: (4, "b")}), tail, {}) is not None
 
 
 def test_where_the_topic_lost_its_end_a_shard_that_was_not_found_is_sent_again_whole() -> None:
     cursors = {3: (5, "b"), 4: (9, "b"), 5: (0, "")}
     lost = Tail({3: Last("b", 1, 4, ROW)}, is_whole=False)
-    assert found_of(Stand("b", 1, cursors), lost, {3: ROW}) == (LOST, {3: 4, 4: 0, 5: 0})
+    assert finding_of(Stand("b", 1, cursors), lost, {3: ROW}) == (LOST, {3: 4, 4: 0, 5: 0})
     back = Tail({3: Last("b", 1, 7, ROW)}, is_whole=False)
-    assert found_of(Stand("b", 1, cursors), back, {}) == (WENT_BACK, {3: 5, 4: 9, 5: 0})
+    assert finding_of(Stand("b", 1, cursors), back, {}) == (WENT_BACK, {3: 5, 4: 9, 5: 0})

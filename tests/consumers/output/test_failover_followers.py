@@ -44,7 +44,7 @@ def of(settings: Settings, url: str) -> Settings:
 
 
 def is_published(settings: Settings, more_than: int = 0, *, consumed: bool = True) -> bool:
-    """Whether all is consumed, if asked for, and the topic has the whole log, which is longer than so many."""
+    """Whether the topic has the whole log, of more than `more_than` events, and with `consumed` no input topic lags."""
     with transaction(settings.database_url) as cursor:
         (total,) = one(cursor, "SELECT count(*) FROM reward.reward_event")
     names = settings.topic_prefix if consumed else settings.topic_prefix + OUTPUT_TOPIC
@@ -53,7 +53,7 @@ def is_published(settings: Settings, more_than: int = 0, *, consumed: bool = Tru
 
 
 def loads(parts: int) -> list[list[Message]]:
-    """Return so many parts of one load."""
+    """Return one load in parts."""
     messages = Load(members=40, bad=False, late=False).fill(parts * EVENTS).messages
     return [messages[at::parts] for at in range(parts)]
 

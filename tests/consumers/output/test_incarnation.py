@@ -130,17 +130,17 @@ def test_status_says_that_the_topic_is_missing_or_was_made_anew(ready: Settings)
     admin = AdminClient({**ready.kafka_config()})
     admin.delete_topics([topic])[topic].result(10)
 
-    def told() -> str:
+    def sentence() -> str:
         (row,) = [row for row in lag_rows(ready) if row["what"] == topic]
         assert row["lag"] == 0
         return str(row["stopped"])
 
-    eventually(lambda: told() != "", "a sentence")
-    assert told().startswith(f"Kafka has no topic {topic}; run `guerdon init`")
+    eventually(lambda: sentence() != "", "a sentence")
+    assert sentence().startswith(f"Kafka has no topic {topic}; run `guerdon init`")
     eventually(lambda: create_topics(ready, 4).startswith("1 created"), "the topic made again")
-    eventually(lambda: "was deleted and made again" in told(), "the other sentence")
+    eventually(lambda: "was deleted and made again" in sentence(), "the other sentence")
     rounds(ready)
-    assert told() == ""
+    assert sentence() == ""
     assert_followed(ready)
 
 
@@ -348,9 +348,9 @@ def test_the_commands_say_what_they_did_and_list_it(ready: Settings, monkeypatch
     assert command("incarnations").stdout == "nothing was published yet\n"
     log(ready, 0, 5)
     rounds(ready)
-    told = command("publish-again", "--why", "a copy was lost").stdout
+    sentence = command("publish-again", "--why", "a copy was lost").stdout
     assert re.fullmatch(
-        r"incarnation \d{25} begins: 10 reward events to send; `guerdon status` shows how many are left\n", told
+        r"incarnation \d{25} begins: 10 reward events to send; `guerdon status` shows how many are left\n", sentence
     )
     assert (
         json.loads(command("publish-again", "--from", "2999-01-01T00:00:00Z", "--json").stdout)["reward_events"] == 10

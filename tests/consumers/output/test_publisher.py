@@ -83,11 +83,11 @@ def set_config(settings: Settings, name: str, value: str) -> None:
     for done in admin.incremental_alter_configs([resource]).values():
         done.result()
 
-    def told() -> bool:
+    def is_set() -> bool:
         (answer,) = admin.describe_configs([kafka.ConfigResource(kafka.ResourceType.TOPIC, topic)]).values()
         return bool(answer.result()[name].value == value)
 
-    eventually(told, f"{name} = {value}")
+    eventually(is_set, f"{name} = {value}")
 
 
 @pytest.mark.parametrize("partitions", [1, 3, 4])

@@ -68,8 +68,8 @@ def test_without_the_right_to_read_its_topic_a_worker_says_so_and_publishes(stri
     log(strict, 0, 10)
     with capture_logs() as said:
         assert rounds(strict) == 20
-    told = [line for line in said if line["event"] == "topic not compared"]
-    assert told
-    assert "grant READ on it" in told[0]["why"]
+    lines = [line for line in said if line["event"] == "topic not compared"]
+    assert lines
+    assert "grant READ on it" in lines[0]["why"]
     allow(strict, "READ")
     assert_followed(strict)

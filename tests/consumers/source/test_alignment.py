@@ -182,23 +182,23 @@ def test_who_has_waited_for_ten_seconds_says_for_what(monkeypatch: Any) -> None:
     alignment, lanes = alignment_on(table), Lanes(RANKS)
     lanes.open(MINE, 0, 0, NOW)
     lanes.add(MINE, 0, event(70_000, MINE, 0), NOW)
-    told: list[Any] = []
-    monkeypatch.setattr("engine.store.session.voice.say", lambda what, sentence: told.append((what, sentence)))
+    news: list[Any] = []
+    monkeypatch.setattr("engine.store.session.voice.say", lambda what, sentence: news.append((what, sentence)))
     for _ in range(3):
         alignment.take(lanes, 10, passed[0])
         passed[0] += 5
-    assert [what for what, _ in told] == ["worker waits"]
-    assert "purchases partition 1 is behind, at 1970-01-01T00:00:20Z and offset 1 of 9" in told[0][1]
+    assert [what for what, _ in news] == ["worker waits"]
+    assert "purchases partition 1 is behind, at 1970-01-01T00:00:20Z and offset 1 of 9" in news[0][1]
 
 
 def test_a_lane_that_is_too_early_tells_where_it_stands_and_takes_nothing() -> None:
     lanes = Lanes(RANKS)
     lanes.open(MINE, 4, 1_000, NOW)
     lanes.add(MINE, 4, event(70_000, MINE, 4), NOW)
-    told = lanes.take(10, NOW, 60_000)
-    assert told is not None
-    assert (told.admitted, lanes.is_ahead) == ([], True)
-    move = told.moves[MINE]
+    news = lanes.take(10, NOW, 60_000)
+    assert news is not None
+    assert (news.admitted, lanes.is_ahead) == ([], True)
+    move = news.moves[MINE]
     assert (move.expected, move.next, move.high_ms, move.ahead_ms) == (4, 4, 1_000, 70_000)
     assert lanes.take(10, NOW, 60_000) is None, "it is told once"
     taken = lanes.take(10, NOW, 70_000)

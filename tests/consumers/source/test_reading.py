@@ -44,11 +44,11 @@ def test_an_operators_setting_does_not_change_what_exactly_once_rests_on(name: s
 
 def test_what_is_not_taken_is_told_and_what_says_the_same_is_not() -> None:
     given = {"isolation.level": "read_uncommitted", "acks": "1", "group.id": "mine", "client.id": "till"}
-    told = fixed.overruled(given, "classic")
-    assert len(told) == 3
-    assert told[0].startswith("Kafka's setting acks stays all, as exactly-once rests on it: 1 is not taken")
-    assert told[1].endswith("use GUERDON_GROUP_ID")
-    assert told[2].startswith("Kafka's setting isolation.level stays read_committed")
+    sentences = fixed.overruled(given, "classic")
+    assert len(sentences) == 3
+    assert sentences[0].startswith("Kafka's setting acks stays all, as exactly-once rests on it: 1 is not taken")
+    assert sentences[1].endswith("use GUERDON_GROUP_ID")
+    assert sentences[2].startswith("Kafka's setting isolation.level stays read_committed")
     same = {"acks": "-1", "enable.idempotence": "True", "enable.auto.commit": "false", "message.timeout.ms": "0"}
     assert fixed.overruled(same, "classic") == []
 
@@ -164,7 +164,7 @@ def test_a_worker_in_whose_place_kafka_has_put_another_ends_and_says_why(setting
 
 
 def committed(settings: Settings) -> int:
-    """Return what the group has told Kafka of the purchases."""
+    """Return the offsets of the purchases that the group has reported to Kafka."""
     consumer = Consumer({**settings.kafka_config(), "group.id": settings.group_id})
     try:
         (found,) = consumer.committed([TopicPartition(f"{settings.topic_prefix}purchases", 0)], timeout=20)

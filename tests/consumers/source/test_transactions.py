@@ -110,7 +110,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 
 
 def look_again(looks: list[None]) -> None:
-    """Wait until the clock was read anew and what follows from it was done."""
+    """Wait until the clock was read again and its ticks were performed."""
     seen = len(looks)
     eventually(lambda: len(looks) >= seen + 5, "the clock's next looks")
 

@@ -1,4 +1,4 @@
-"""A birthday that becomes known on its own local day counts at once, and a member has one a calendar year."""
+"""A birthday that becomes known on its own local day counts at once; a member has one in a calendar year."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def days(document: Document, item: str) -> list[str]:
     return [row["occurred_at"] for row in given(document, "ann", "gift.awarded") if row["item"] == item]
 
 
-def told(number: int, at: str, birthday: str | None, kind: str = "profile", **fields: Any) -> dict[str, Any]:
+def with_birthday(number: int, at: str, birthday: str | None, kind: str = "profile", **fields: Any) -> dict[str, Any]:
+    """Return a signup or a profile of ann's with a birthday, or without one."""
     return event(number, kind, "ann", at, **fields) | ({} if birthday is None else {"birthday": birthday})
 
 
@@ -47,40 +48,44 @@ def told(number: int, at: str, birthday: str | None, kind: str = "profile", **fi
 )
 @pytest.mark.parametrize("kind", ["signup", "profile"])
 def test_the_day_on_which_it_becomes_known_counts(kind: str, timezone: str, at: str, birthday: str, first: str) -> None:
-    document = judged(CAKES, [told(1, at, birthday, kind)], END, timezone=timezone)
+    document = judged(CAKES, [with_birthday(1, at, birthday, kind)], END, timezone=timezone)
     assert days(document, "cake")[0] == first
 
 
 def test_it_is_judged_behind_the_event_that_tells_it_and_as_a_day_of_its_own() -> None:
     rules = CAKES + "- {id: hello, on: signup, give: [{points: 1}]}\n- {id: gift, on: birthday, give: [{points: 2}]}\n"
-    document = judged(rules, [told(1, "2026-05-10", "--05-10", "signup")])
+    document = judged(rules, [with_birthday(1, "2026-05-10", "--05-10", "signup")])
     assert [row["rule_id"] for row in document["reward_events"]] == ["hello", "cake", "gift"]
 
 
 def test_a_profile_that_tells_it_again_brings_none() -> None:
-    events = [told(1, "2026-03-01", "--05-10", "signup"), told(2, "2026-05-10", "1990-05-10"),
-              told(3, "2026-05-10T11:00:00Z", None, attributes={"city": "Oslo"})]  # fmt: skip
+    events = [with_birthday(1, "2026-03-01", "--05-10", "signup"), with_birthday(2, "2026-05-10", "1990-05-10"),
+              with_birthday(3, "2026-05-10T11:00:00Z", None, attributes={"city": "Oslo"})]  # fmt: skip
     assert days(judged(CAKES, events, "2026-12-31T00:00:00Z"), "cake") == ["2026-05-10T00:00:00Z"]
 
 
 def test_a_profile_on_the_day_does_not_bring_what_an_older_version_did_not_give() -> None:
-    """The day began under a version without such a rule, and was known then: a later profile does not make it known."""
+    """The birthday was known when the day began, under a version without rules on it; later profiles change nothing."""
     other = HEAD.format("UTC") + CAKES
     events = [
-        told(1, "2026-03-01", "--05-10", "signup"), event(2, "activity", "ann", "2026-05-10T01:00:00Z", kind="login"),
+        with_birthday(1, "2026-03-01", "--05-10", "signup"),
+        event(2, "activity", "ann", "2026-05-10T01:00:00Z", kind="login"),
         {"type": "activation", "programme": "second.yaml"},
-        told(3, "2026-05-10T15:00:00Z", None, attributes={"city": "Oslo"}),
-        told(4, "2026-05-10T16:00:00Z", "1990-05-10"),
+        with_birthday(3, "2026-05-10T15:00:00Z", None, attributes={"city": "Oslo"}),
+        with_birthday(4, "2026-05-10T16:00:00Z", "1990-05-10"),
     ]  # fmt: skip
     document = judged("rules: []\n", events, "2026-12-31T00:00:00Z", {"second.yaml": other})
     assert days(document, "cake") == []
 
 
 def test_what_came_late_counts_from_its_own_day() -> None:
-    """The signup of the 9th is taken behind an event of the 12th: the birthday of the 10th is given at once."""
-    events = [event(1, "activity", "ann", "2026-05-12", kind="login"), told(2, "2026-05-09", "--05-10", "signup")]
+    """The signup of the 9th comes after an event of the 12th: the birthday of the 10th is celebrated at once."""
+    events = [
+        event(1, "activity", "ann", "2026-05-12", kind="login"),
+        with_birthday(2, "2026-05-09", "--05-10", "signup"),
+    ]
     assert days(judged(CAKES, events), "cake") == ["2026-05-10T00:00:00Z"]
-    events = [event(1, "activity", "ann", "2027-06-01", kind="login"), told(2, "2026-05-01", None, "signup")]
+    events = [event(1, "activity", "ann", "2027-06-01", kind="login"), with_birthday(2, "2026-05-01", None, "signup")]
     assert days(judged(CAKES, events), "rose") == ["2027-05-01T00:00:00Z"]
 
 
@@ -102,14 +107,19 @@ def test_a_member_has_one_a_calendar_year_however_it_is_moved(
     start = datetime(2026, 1, 1, 10, tzinfo=UTC)
     events: list[dict[str, Any]] = []
     others = {f"v{at}.yaml": HEAD.format(zone) + CAKES for at, zone in enumerate(timezones)}
+
+    # a signup first, then profiles: every second on the birthday itself
     for at, (birthday, day, activates) in enumerate(moves):
         moment = start + timedelta(days=day)
         on_it = moment.replace(month=int(birthday[-5:-3]), day=min(28, int(birthday[-2:]))) if at % 2 else moment
         kind = "signup" if at == 0 else "profile"
-        events.append(told(at, on_it.strftime("%Y-%m-%dT%H:%M:%SZ"), birthday, kind))
+        events.append(with_birthday(at, on_it.strftime("%Y-%m-%dT%H:%M:%SZ"), birthday, kind))
         if activates:
             events.append({"type": "activation", "programme": f"v{at % 3}.yaml"})
+
     document = judged(CAKES, events, END, others)
+
+    # no celebration comes twice, and without another time zone each year has one at most
     cakes = given(document, "ann", "gift.awarded")
     keys = [row["reward_key"] for row in cakes]
     assert len(set(keys)) == len(keys)
@@ -127,7 +137,7 @@ def test_a_member_has_one_a_calendar_year_however_it_is_moved(
 def test_no_year_is_left_out_from_the_day_on_which_it_is_known(birthday: str, day: int, second: int, zone: str) -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day, seconds=second)
     moment = at.strftime("%Y-%m-%dT%H:%M:%SZ")
-    document = judged(CAKES, [told(1, moment, birthday, "signup")], END, timezone=zone)
+    document = judged(CAKES, [with_birthday(1, moment, birthday, "signup")], END, timezone=zone)
     calendar = calendar_of(zone)
     known_ms, until_ms = instant_from_iso(moment, "at"), instant_from_iso(END, "end")
     month, of_month = int(birthday[-5:-3]), int(birthday[-2:])

@@ -1,4 +1,4 @@
-"""A completed challenge stands on every order that it counted, and what came with a level goes with the level."""
+"""Completed challenges depend on the orders they counted, and the rewards of a level go with the level."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LEVELS = "levels: [{id: a, from: 0}, {id: b, from: 20, benefits: [x]}, {id: c, f
 
 
 class Account:
-    """Fold events into one member, by both ways of judging and with a ledger that forgets what it may."""
+    """Fold events into one member, by both ways of judging, with a ledger that forgets as early as possible."""
 
     def __init__(self, body: str) -> None:
         programme = load_programme(HEAD + body, "p.yaml").programme
@@ -54,17 +54,17 @@ class Account:
     def take(self, event: MemberEvent) -> Sequence[RewardEvent]:
         self.seq += 1
         place = Occurrence(event_identity(event.source, event.event_id), self.seq, event.occurred_at)
-        found = []
+        rewards = []
         for state, judge, books in zip(self.states, self.judges, self.books, strict=True):
             if isinstance(event, Purchase):
                 books.record(event, 1)
-            found.append(list(fold(state, event, place, judge, books)))
-        assert found[0] == found[1], "compiled and interpreted programmes differ"
+            rewards.append(list(fold(state, event, place, judge, books)))
+        assert rewards[0] == rewards[1], "compiled and interpreted programmes differ"
         assert self.states[0] == self.states[1]
         self._keep_house()
-        self.rewards += found[0]
+        self.rewards += rewards[0]
         assert len({reward.reward_key for reward in self.rewards}) == len(self.rewards)
-        return found[0]
+        return rewards[0]
 
     def _keep_house(self) -> None:
         """Turn full pages and forget, as transactions do; one of the two ledgers is stored and read again, too."""
@@ -87,7 +87,7 @@ class Account:
         return self.take(Refund(**head, order_id=f"o{order}", refund_id=f"r{number}", amount=amount))
 
     def kept(self, unit: str = "points", rule: str | None = None) -> int:
-        """Return what of a unit the rewards of a rule, or of all, have left: granted less what was taken back."""
+        """Return how much of a unit a rule (None: all rules) has given and not taken back."""
         total = 0
         for reward in self.rewards:
             if reward.posting.unit == unit and rule in (None, reward.posting.rule_id):
@@ -107,16 +107,18 @@ steps = st.lists(
     ),
     max_size=14,
 )
-"""Each is an order after some hours, one so many hours late, or so much of one of the newest orders given back."""
+"""Each step is an order after some hours, an order some hours late, or a part of a recent order given back."""
 
 
 def played(account: Account, challenges: dict[str, Challenge], history: list[tuple[str, int, int]]) -> Account:
-    """Let an account and the model of its challenges go through a history, and hold them equal after each step."""
+    """Play a history to an account and to the model of its challenges, and compare them after each step."""
     clock_ms, orders = START_MS, list[list[int]]()
     for number, (kind, where, amount) in enumerate(history):
         if kind == "return":
             if where >= len(orders):
                 continue
+
+            # a refund of what is left of an order
             order = orders[-1 - where]
             back = min(amount, order[1])
             if not back:
@@ -126,12 +128,14 @@ def played(account: Account, challenges: dict[str, Challenge], history: list[tup
             for name, challenge in challenges.items():
                 challenge.give_back(f"o{order[0]}", counted(name, order[1]))
         else:
+            # an order, in time or late
             clock_ms += where * HOUR_MS if kind == "buy" else 0
             at_ms = clock_ms if kind == "buy" else clock_ms - where * HOUR_MS
             orders.append([number, amount])
             account.buy(number, at_ms, amount)
             for name, challenge in challenges.items():
                 challenge.buy(f"o{number}", at_ms, counted(name, amount))
+
         hold_equal(account, challenges)
     return account
 
@@ -142,7 +146,7 @@ def counted(name: str, amount: int) -> int:
 
 
 def hold_equal(account: Account, challenges: dict[str, Challenge]) -> None:
-    """Hold what rules gave to what stands, and the state to the promises."""
+    """Assert that rules have given for the standing completions, and for no others."""
     for name, challenge in challenges.items():
         assert account.kept(rule=name) == 10 * len(challenge.standing), name
         left = sum(each.left for each in challenge.orders)
@@ -153,15 +157,19 @@ def hold_equal(account: Account, challenges: dict[str, Challenge]) -> None:
 
 
 def hold_grounded(account: Account) -> None:
-    """Hold each completion to stand on what is its own, and on enough of that."""
+    """Assert that each completion stands on its own contributions, and that they reach the goal."""
     for state, books in zip(account.states, account.books, strict=True):
+        # all completions and contributions, in pages or in the state
         pages = [books.parts().pages[number] for number in sorted(books.parts().pages)]
         completions = [each for page in pages for each in page.completions] + state.completions
         named = [facts for orders in (*(page.orders for page in pages), state.orders) for facts in orders.values()]
+
         rules = {rule.id: rule for rule in account.judges[0].programme.rules}
         for done in completions:
             challenge = rules[done.rule_id].challenge
             assert challenge is not None
+
+            # what its round and its window hold is what it says, and enough
             own = [each for facts in named for each in facts.counted if each.rule_id == done.rule_id]
             inside = [
                 each.left

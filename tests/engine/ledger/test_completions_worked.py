@@ -125,12 +125,15 @@ def test_an_order_that_came_while_the_only_completion_stood_counts_when_it_is_un
     for order, amount in ((1, 10_000), (2, 3_000), (3, 8_000)):
         account.buy(order, START_MS + order, amount)
     assert account.kept() == 100
+
+    # the third order completes the challenge where the first did: 80 points for its 80.00
     rewards = account.give_back(1, 1, START_MS + DAY_MS)
     assert [(each.posting.type, each.amount, each.occurred_at_ms, each.order_id) for each in rewards] == [
         ("points.reversed", 100, START_MS + DAY_MS, "o1"),
         ("challenge.completed", 1, START_MS + DAY_MS, "o3"),
         ("points.granted", 80, START_MS + DAY_MS, "o3"),
     ]
+
     account.give_back(2, 3, START_MS + DAY_MS, 500)  # what is left of it is 75.00, and 30.00 + 75.00 still are enough
     assert account.kept() == 75
 
@@ -143,13 +146,18 @@ def test_a_completion_is_final_and_forgotten_when_nothing_of_it_can_be_returned(
     )
     account.buy(1, START_MS, 100)
     account.buy(2, START_MS + DAY_MS, 100)
+
+    # sixty days later the orders can no longer be returned
     late_ms = START_MS + 60 * DAY_MS
     account.buy(3, late_ms, 100)
     (reward,) = account.give_back(1, 1, late_ms)
     assert reward.posting.reason == "refund_window_closed"
     assert account.kept(rule="r") == 5
+
     for number in range(20):  # pages turn, and the ledger forgets
         account.buy(10 + number, late_ms + number, 100)
+
+    # no completion, no contribution and no window is left
     pages = account.books[0].parts().pages.values()
     assert [each for page in pages for each in page.completions] == account.state.completions == []
     counted = [facts for page in pages for facts in page.orders.values()] + list(account.state.orders.values())
@@ -243,6 +251,8 @@ def test_why_tells_what_a_refund_has_completed_again() -> None:
     state = MemberState()
     explainer = Explainer(programme, 1)
     books = MemoryBooks(lambda _: explainer)
+
+    # either order completes the challenge; the first does, and is returned
     events: list[Any] = [
         Purchase(
             event_id=f"p{n}", member_id="m", occurred_at=START_MS + n, order_id=f"o{n}", currency="EUR", amount=10_000
@@ -250,11 +260,13 @@ def test_why_tells_what_a_refund_has_completed_again() -> None:
         for n in (1, 2)
     ]
     events.append(Refund(event_id="r", member_id="m", occurred_at=START_MS + 3, order_id="o1", refund_id="r"))
+
+    # only the refund is explained
     for number, event in enumerate(events):
         if isinstance(event, Purchase):
             books.record(event, 1)
         else:
             explainer.explained = []
         fold(state, event, Occurrence(event_identity("default", event.event_id), number, 0), explainer, books)
-    (told,) = explainer.explained
-    assert (told.rule, told.completed, told.sentence) == ("r", True, "r: gave 7 points")
+    (explanation,) = explainer.explained
+    assert (explanation.rule, explanation.completed, explanation.sentence) == ("r", True, "r: gave 7 points")

@@ -127,6 +127,7 @@ def test_each_period_is_closed_once_and_late_events_within_a_quarter_of_an_hour_
         ],
         "2024-06-01T00:00:00Z",
     )
+
     assert won(rows) == [("bob", "rank 1", 4000), ("cat", "rank 1", 200)]
     refused = [row for row in rows if row["type"] == "reward.refused"]
     assert [(row["member_id"], row["reason"], row["item"], row["amount"]) for row in refused] == [
@@ -155,10 +156,10 @@ SCORES = st.dictionaries(
 
 @given(SCORES)
 def test_winners_are_ranked_by_value_then_by_who_was_there_first_then_by_id(scores: dict[str, Score]) -> None:
-    found = ranked(scores.items(), Ended(RACE, 1, 99))
-    assert [each.rank for each in found] == list(range(1, len(found) + 1))
-    assert len(found) == min(3, sum(score.value > 0 for score in scores.values()))
-    keys = [(-scores[each.member_id].value, scores[each.member_id].reached_ms, each.member_id) for each in found]
+    winners = ranked(scores.items(), Ended(RACE, 1, 99))
+    assert [each.rank for each in winners] == list(range(1, len(winners) + 1))
+    assert len(winners) == min(3, sum(score.value > 0 for score in scores.values()))
+    keys = [(-scores[each.member_id].value, scores[each.member_id].reached_ms, each.member_id) for each in winners]
     assert keys == sorted(keys)
     left = [(-score.value, score.reached_ms, who) for who, score in scores.items() if score.value]
     assert keys == sorted(left)[:3]

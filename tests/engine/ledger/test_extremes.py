@@ -1,4 +1,4 @@
-"""Whatever terms and events say, the ledger judges them, and what it decides can be stored and is decided in time."""
+"""The ledger judges any terms and events, in time, and its decisions can be stored."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ currency: USD
 
 
 class Stored(OneMember):
-    """Fold one member's events in memory, and hold each step to be one that can be stored."""
+    """Fold one member's events in memory, and assert that each step can be stored."""
 
     def __init__(self, body: str) -> None:
         super().__init__(compile_programme(loaded(body), 1))
         self.keys: set[bytes] = set()
 
     def forget(self) -> None:
-        """Forget what nothing can need, as each transaction does."""
+        """Forget what no event can need, as each transaction does."""
         forget(self.books.parts(), self.state, lambda _version: self.judge)
 
     def settle(self) -> None:
@@ -60,9 +60,9 @@ def bought(number: int, at_ms: int, amount: int = 1_000) -> Purchase:
     return Purchase(**head, order_id=f"o{number}", currency="USD", amount=amount)
 
 
-def admitted(taken: MemberEvent | Profile) -> bool:
+def admitted(event_: MemberEvent | Profile) -> bool:
     try:
-        admit.check(taken, currency="USD", latest_ms=None)
+        admit.check(event_, currency="USD", latest_ms=None)
     except Rejected:
         return False
     return True
@@ -74,18 +74,22 @@ def test_no_terms_and_no_event_bring_about_what_cannot_be_stored(seed: int) -> N
     rng = random.Random(seed)  # noqa: S311  a test must repeat
     member, orders = Stored(programme(rng)), set[str]()
     at_ms = rng.choice([OCCURRED_AT_MS_FIRST, START_MS, 32_503_680_000_000 - 10**10])
+
     for number in range(50):
         at_ms = next_ms(rng, at_ms)
-        taken = event(rng, number, at_ms)
-        if not admitted(taken) or (getattr(taken, "order_id", None) in orders and isinstance(taken, Purchase)):
+        happened = event(rng, number, at_ms)
+        if not admitted(happened) or (getattr(happened, "order_id", None) in orders and isinstance(happened, Purchase)):
             continue
-        if isinstance(taken, Purchase):
-            orders.add(taken.order_id)
+
+        if isinstance(happened, Purchase):
+            orders.add(happened.order_id)
         if rng.random() < 0.2:
             member.tick(at_ms)
-        member.take(taken)
+        member.take(happened)
         if rng.random() < 0.3:
             member.forget()
+
+    # everything open lapses at once
     member.take(Erasure(event_id="gone", member_id="m", occurred_at=at_ms))
 
 
@@ -176,8 +180,8 @@ def decided(number: int, **fields: Any) -> Decision:
 
 def test_nobody_owes_more_than_64_bits_hold() -> None:
     member = Stored(written("${head}rules:\n- {id: r, on: share, give: [{points: 1}]}\n", head=HEAD))
-    found = [member.take(decided(number, action="adjust", amount=-INT64_MAX)) for number in range(2)]
-    assert [[(each.posting.type, each.posting.reason, each.amount) for each in rewards] for rewards in found] == [
+    turns = [member.take(decided(number, action="adjust", amount=-INT64_MAX)) for number in range(2)]
+    assert [[(each.posting.type, each.posting.reason, each.amount) for each in rewards] for rewards in turns] == [
         [("points.reversed", "adjusted", INT64_MAX)], [("reward.refused", "out_of_range", INT64_MAX)],
     ]  # fmt: skip
     assert member.state.debts == {"points": INT64_MAX}
@@ -185,16 +189,16 @@ def test_nobody_owes_more_than_64_bits_hold() -> None:
 
 def test_an_opening_of_less_than_nothing_is_refused() -> None:
     member = Stored(written("${head}rules:\n- {id: r, on: share, give: [{points: 1}]}\n", head=HEAD))
-    (refused,) = member.take(decided(1, action="opening", amount=-5))
-    assert (refused.posting.type, refused.posting.reason, refused.amount) == ("reward.refused", "out_of_range", 5)
+    (refused,) = member.take(decided(1, action="opening", amount=-1))
+    assert (refused.posting.type, refused.posting.reason, refused.amount) == ("reward.refused", "out_of_range", 1)
 
 
 def test_a_correction_below_nothing_tells_a_level_of_0_and_the_next_gain_counts_from_where_it_is() -> None:
     tiers = TIERS.format(window="lifetime", downgrade="balance_based", grace="none")
     member = Stored(written("$head${tiers}rules:\n- {id: r, on: share, give: [{points: 1}]}\n", head=HEAD, tiers=tiers))
     amounts = (60, -500, 460)
-    found = [member.take(decided(n, action="adjust", amount=each, unit="status")) for n, each in enumerate(amounts)]
-    changes = [each for rewards in found for each in rewards if each.posting.type == "tier.changed"]
+    turns = [member.take(decided(n, action="adjust", amount=each, unit="status")) for n, each in enumerate(amounts)]
+    changes = [each for rewards in turns for each in rewards if each.posting.type == "tier.changed"]
     assert [(each.posting.item, each.amount) for each in changes] == [("mid", 60), ("low", 0)]
 
 

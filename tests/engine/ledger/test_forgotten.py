@@ -1,4 +1,4 @@
-"""When a ledger drops what nothing can need is no part of what is decided: the live fold and a replay do it apart."""
+"""Decisions do not depend on when a ledger forgets: the live fold and a replay forget at different events."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def test_a_ledger_that_forgets_decides_as_one_that_never_does(seed: int) -> None
     at_ms = START_MS
     for number in range(60):
         at_ms = next_ms(rng, at_ms)
-        taken = event(rng, number, at_ms)
-        if not admitted(taken) or (isinstance(taken, Purchase) and taken.order_id in orders):
+        happened = event(rng, number, at_ms)
+        if not admitted(happened) or (isinstance(happened, Purchase) and happened.order_id in orders):
             continue
-        if isinstance(taken, Purchase):
-            orders.add(taken.order_id)
-        assert list(forgetful.take(taken)) == list(other.take(taken)), taken
+        if isinstance(happened, Purchase):
+            orders.add(happened.order_id)
+        assert list(forgetful.take(happened)) == list(other.take(happened)), happened
         forgetful.forget()

@@ -1,4 +1,4 @@
-"""Hold the product against the ledger's model on histories that once told them apart, each as small as it can be."""
+"""Compare the product with the ledger's model on histories where they once differed, each as small as possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An order of which no goods are left is wholly returned, whatever cents are left of its money."""
+"""An order without any goods left counts as wholly returned, whatever cents remain of its money."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Line = tuple[str, int, int]
 
 
 def bought(number: int, *lines: Line, amount: int | None = None) -> dict[str, Any]:
-    """Return an order on 3 March and later of lines: category, pieces and money."""
+    """Return order N of N March, with lines of a category, pieces and money."""
     items = [
         {"line_id": str(at), "sku": category, "category": category, "quantity": pieces, "amount": money}
         for at, (category, pieces, money) in enumerate(lines)
@@ -61,7 +61,7 @@ pieces = st.lists(st.tuples(st.sampled_from(("coffee", "bun")), st.integers(1, 4
 @settings(max_examples=60, deadline=None)
 @given_by(pieces.filter(bool), st.data())
 def test_all_goods_back_for_less_is_what_the_whole_order_back_is(lines: list[Line], data: st.DataObject) -> None:
-    """Sent back in any steps and for any money, once every piece is there the order is as one refunded whole."""
+    """Once every piece is back, in any steps and for any money, the order equals one refunded whole."""
     steps = []
     for at, (_, count, money) in enumerate(lines):
         first = data.draw(st.integers(0, count))
@@ -133,7 +133,7 @@ def test_the_cent_is_not_asked_for_again_and_the_next_order_is_the_first() -> No
 
 
 def test_a_whole_refund_twice_takes_one_order_off_the_number() -> None:
-    """Beside bob's second order of two the first is back, told twice: the third is his second, and brings nothing."""
+    """The first of bob's two orders comes back, in two refunds: his third is his second then."""
     orders = [bought(3, amount=1000), bought(4, amount=1000)]
     document = judged(PROGRAMME, [ANN, BOB, *orders, back(5, 3), back(6, 3), bought(7, amount=1000)])
     assert balance(document, "ann")["available"] == 100

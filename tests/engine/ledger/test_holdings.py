@@ -1,4 +1,4 @@
-"""A member's lots stay at hand from event to event: an event costs what it touches, and not all that is held."""
+"""A member's lots stay indexed from event to event: an event costs what it touches, and not what the member has."""
 
 from __future__ import annotations
 
@@ -114,11 +114,12 @@ def test_a_refund_and_a_redemption_find_their_lots_without_looking_through_all(m
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 400)), max_size=60), st.booleans())
-def test_what_is_kept_is_what_would_be_found_anew(steps: list[tuple[int, int]], turns_pages: bool) -> None:  # noqa: FBT001
-    """Whatever an event does, the lots at hand are all lots, and what is due next is what they say."""
-    kept, anew = Kept(turns_pages=turns_pages), Kept(turns_pages=turns_pages)
+def test_kept_holdings_are_those_that_would_be_collected_again(steps: list[tuple[int, int]], turns_pages: bool) -> None:  # noqa: FBT001
+    """Whatever an event does, the kept lots are all lots, and the next due instant is theirs."""
+    kept, collected = Kept(turns_pages=turns_pages), Kept(turns_pages=turns_pages)
     number = 0
     for act, size in steps:
+        # an order, a redemption or a refund
         number += 1 + size // 40
         head: dict[str, Any] = {"member_id": "m", "occurred_at": START_MS + number * HOUR_MS}
         event: MemberEvent = bought(number, 100 * size)
@@ -126,12 +127,16 @@ def test_what_is_kept_is_what_would_be_found_anew(steps: list[tuple[int, int]], 
             event = Redemption(event_id=f"x{number}", action="spend", redemption_id=f"x{number}", amount=size, **head)
         elif act == 4:
             event = Refund(event_id=f"r{number}", order_id=f"o{size // 40}", refund_id=f"r{number}", **head)
-        anew.books.parts().holdings = None
-        anew.books.parts().reserved = None
-        assert kept.take(event) == anew.take(event)
-        assert kept.state == anew.state
-        found = holdings_of(kept.state, kept.books)
+
+        # both members decide alike, whether their lots are kept or collected again
+        collected.books.parts().holdings = None
+        collected.books.parts().reserved = None
+        assert kept.take(event) == collected.take(event)
+        assert kept.state == collected.state
+
+        # and the indexes say what the lots say
+        holdings = holdings_of(kept.state, kept.books)
         lots = [*kept.books.parts().lots(), *kept.state.lots]
-        assert [lot.key for lot in found.lots] == [lot.key for lot in lots]
-        assert found.agenda().next_ms() == Agenda(lots).next_ms()
-        assert {key: lot.order_id for key, lot in found.by_key().items()} == {lot.key: lot.order_id for lot in lots}
+        assert [lot.key for lot in holdings.lots] == [lot.key for lot in lots]
+        assert holdings.agenda().next_ms() == Agenda(lots).next_ms()
+        assert {key: lot.order_id for key, lot in holdings.by_key().items()} == {lot.key: lot.order_id for lot in lots}

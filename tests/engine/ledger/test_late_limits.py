@@ -40,14 +40,14 @@ from tests.models.limits import (
     events_of,
     limits,
     loaded,
-    told,
+    outcome,
 )
 from tests.programme_text import written
 
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let little fill a page, and few values crowd each other out."""
+    """Let few uses fill a page, and few values crowd each other out."""
     monkeypatch.setattr(engine.member.state, "USES_MAX", 2)
     monkeypatch.setattr(engine.programme.rules.limits, "VALUES_MAX", 2)
 
@@ -62,16 +62,19 @@ def test_what_is_given_is_what_all_that_was_ever_given_allows(texts: list[str], 
         Member(Interpreter(programme, 1)),
         Member(Interpreter(programme, 1), is_paging=False),
     ]
+
+    # all ways of judging and keeping give the same, and what the oracle gives
     for each in events_of(steps):
         first, *others = [member.take(each) for member in members]
         assert others == [first, first]
         if isinstance(each, Purchase):
-            assert told(first) == oracle.buy(each)
-            event(", ".join(sorted({str(reason) for _, reason in told(first)})))
+            assert outcome(first) == oracle.buy(each)
+            event(", ".join(sorted({str(reason) for _, reason in outcome(first)})))
         else:
             taken = sum(reward.amount for reward in first if reward.posting.type == "points.reversed")
             if taken:
                 oracle.take_back(each.order_id, taken)
+
         oracle.clock_ms = max(oracle.clock_ms, each.occurred_at)
         oracle.assert_nothing_is_over()
     assert members[0].state == members[1].state
@@ -80,7 +83,7 @@ def test_what_is_given_is_what_all_that_was_ever_given_allows(texts: list[str], 
 @settings(max_examples=120, deadline=None)
 @given(limits(PERS[1:]), st.sampled_from(["1d", "60d"]), STEPS, st.integers(0, 20))
 def test_nothing_is_forgotten_of_events_in_order(texts: list[str], window: str, steps: list[Step], change: int) -> None:
-    """How long uses are kept, and whether that changes on the way, is nothing to events whose times rise."""
+    """Events in order do not depend on how long uses are kept, even if that changes in between."""
     programmes = [loaded(texts, window), loaded(texts, "2d")]
     judges = [compile_programme(each, version) for version, each in enumerate(programmes, 1)]
     oracle, member = Oracle(programmes[0]), Member(judges[0])
@@ -89,7 +92,7 @@ def test_nothing_is_forgotten_of_events_in_order(texts: list[str], window: str, 
         assert isinstance(each, Purchase)
         if number == change:
             member.activate(judges[1])
-        assert told(member.take(each)) == oracle.buy(each)
+        assert outcome(member.take(each)) == oracle.buy(each)
     assert not any(before.hour > after.hour for before, after in pairwise(in_order))
 
 
@@ -101,14 +104,17 @@ def test_nothing_is_forgotten_of_events_in_order(texts: list[str], window: str, 
 def test_a_longer_window_brings_nothing_back(
     cap: str, every: str, steps: list[Step], changes: list[tuple[int, str]]
 ) -> None:
-    """Whatever versions say of how long uses are kept, no period gets more than its cap."""
+    """No period gets more than its cap, however long the versions keep uses."""
     text = written("{$cap, per: member, every: $every}", cap=cap, every=every)
     programme = loaded([text], "5d")
     oracle, member = Oracle(programme), Member(compile_programme(programme, 1))
+
     for number, each in enumerate(events_of(steps)):
         for version, (at, window) in enumerate(changes, 2):
             if at == number:
                 member.activate(compile_programme(loaded([text], window), version))
+
+        # the oracle only adds up what was given
         rewards = member.take(each)
         for reward in rewards:
             if reward.posting.type == "points.granted":
@@ -153,7 +159,7 @@ def test_a_late_use_of_a_rolling_limit_drops_no_other(member_of: Any) -> None:
 
 @BOTH
 def test_a_late_event_counts_in_every_window_that_it_lies_in(member_of: Any) -> None:
-    """Ten within the 24 hours that end at ten o'clock stay ten, whichever order is told of first."""
+    """Ten within the 24 hours that end at ten o'clock stay ten, whichever order comes first."""
     member = member_of(A_DAY)
     assert member.buy("2024-02-02T10:00:00Z", 8) == [(8, None)]
     assert member.buy("2024-02-02T09:00:00Z", 8) == [(2, None), (6, "limit_max")]
@@ -199,7 +205,7 @@ def test_a_refund_in_a_forgotten_period_changes_nothing_of_others(member_of: Any
 def test_a_use_is_known_for_the_window_of_refunds_after_its_period(
     member_of: Any, every: str, known: str, clock: str
 ) -> None:
-    """Kept to the millisecond: 30 days after the end of the period, of a rolling one after the event."""
+    """Uses are kept to the millisecond: 30 days after the end of the period, or after the event in a rolling window."""
     limit = written("{max: 10, per: member, every: $every}", every=every)
     member = member_of(limit)
     member.buy(clock, 1)
@@ -282,9 +288,11 @@ def test_a_busy_members_state_stays_below_two_kilobytes(monkeypatch: pytest.Monk
         )
         for n in range(20)
     )
+
     head = f"schema: guerdon/1\nprogramme: p\ntimezone: {TIMEZONE}\ncurrency: USD\nrules:\n"
     programme = load_programme(head + rules, "p.yaml").programme
     assert programme is not None
+
     member = Member(compile_programme(programme, 1))
     largest = 0
     for n in range(400):
@@ -295,6 +303,7 @@ def test_a_busy_members_state_stays_below_two_kilobytes(monkeypatch: pytest.Monk
         lots, member.state.lots = member.state.lots, []  # what 20 rules give for an order is another matter
         largest = max(largest, len(msgpack.encode(member.state)))
         member.state.lots = lots
+
     assert largest < 2_048, largest
     assert len(member.books.pages) < 400 * 20 / 16
 
@@ -321,6 +330,8 @@ rules:
     assert programme.terms.referral is not None
     length, calendar = programme.terms.referral.every, calendar_of(TIMEZONE)
     assert isinstance(length, Duration)
+
+    # each signup names ann
     signups = [{"member_id": "ann", "occurred_at": iso_from_instant(START_MS)}]
     signups += [
         {"member_id": f"b{hour}", "occurred_at": iso_from_instant(START_MS + hour * HOUR_MS), "referrer_id": "ann"}
@@ -330,7 +341,10 @@ rules:
         Line("e", number, json.dumps({"type": "signup", "event_id": f"e{number}"} | each).encode())
         for number, each in enumerate(signups, 1)
     ]
+
     rows = simulate_lines(programme, lines).document()["referrals"]
+
+    # one is rejected where two others are in a window with it
     attributed: list[int] = []
     for hour in hours:
         at_ms = START_MS + hour * HOUR_MS

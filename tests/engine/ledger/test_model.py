@@ -1,4 +1,4 @@
-"""Hold the product against the ledger's model after every history; `make soak` takes a million steps.
+"""Compare the product with the ledger's model after every history; `make soak` takes a million steps.
 
 A step is one line of a history. Histories are drawn in chunks with seeds of their own, so that a failure comes again.
 """

@@ -1,4 +1,4 @@
-"""Hold the ledger's model against the worked numbers of the acceptance cases and of the ledger's own sentences."""
+"""Compare the ledger's model with the worked numbers of the acceptance cases and of the ledger's page."""
 
 from __future__ import annotations
 

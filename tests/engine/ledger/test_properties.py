@@ -1,4 +1,4 @@
-"""Hold what the ledger promises of refunds and of time, whatever the programme, the order and the history."""
+"""The ledger's promises on refunds and on time hold for any programme, order and history."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ quiet_steps = st.lists(
 
 @st.composite
 def parted(draw: st.DrawFn, amount: int, most: int) -> list[int]:
-    """Return positive parts of an amount, at most so many; they need not be all of it."""
+    """Return up to `most` positive parts of an amount; together they may be less than it."""
     parts: list[int] = []
     while len(parts) < most and (left := amount - sum(parts)):
         parts.append(draw(st.integers(1, left)))
@@ -72,7 +72,7 @@ def parted(draw: st.DrawFn, amount: int, most: int) -> list[int]:
 
 @st.composite
 def orders_with_two_ways_back(draw: st.DrawFn) -> tuple[list[Line], list[Line], list[Line]]:
-    """Return an order paid with points, refunds of it in many steps, and as few refunds of the same goods as can be."""
+    """Return an order paid with points, and two lists of refunds of the same goods: many, and as few as possible."""
     at = iso_from_instant(instant_from_iso(START, "start") + 60 * DAY_MS)
     amounts = draw(st.lists(st.integers(100, 20_000), min_size=1, max_size=3))
     items: list[Line] = [
@@ -89,15 +89,21 @@ def orders_with_two_ways_back(draw: st.DrawFn) -> tuple[list[Line], list[Line], 
         "type": "purchase", "event_id": "the-order", "member_id": "m1", "occurred_at": at, "order_id": "the-order",
         "currency": "EUR", "amount": sum(amounts), "items": items,
     }  # fmt: skip
+
+    # points have paid for a part of it
     payment = {
         "type": "redemption", "event_id": "payment", "member_id": "m1", "occurred_at": at, "action": "spend",
         "redemption_id": "payment", "reward": "pay", "amount": draw(st.sampled_from((10, 30, 70))),
         "order_id": "the-order", "order_amount": sum(amounts),
     }  # fmt: skip
+
+    # parts come back, by line first
     by_line = [(item["line_id"], part) for item in items for part in draw(parted(item["amount"] // 2, 2))]
     by_amount = draw(parted(sum(amounts) - sum(part for _, part in by_line), 3))
     steps_back: list[Line] = [{"items": [{"line_id": line, "amount": part}]} for line, part in by_line]
     steps_back += [{"amount": part} for part in by_amount]
+
+    # one refund for each part, or one for all lines and one for the rest of the money
     several = [refund(n, at, "the-order", **goods) for n, goods in enumerate(draw(st.permutations(steps_back)))]
     few: list[Line] = []
     if by_line:
@@ -138,13 +144,13 @@ def test_refunding_every_order_leaves_every_award_at_zero(folder: Path, settings
 
 
 def movements(document: Document) -> dict[str, list[Row]]:
-    """Return what happened to each member, in order, without where it stands in the log and which event caused it."""
-    found: dict[str, list[Row]] = {}
+    """Return each member's reward events in order, without their places in the log and their source events."""
+    rows: dict[str, list[Row]] = {}
     of_the_log = ("shard", "pos", "seq", "event_id", "recorded_at")
     for row in document["reward_events"]:
         said = {name: value for name, value in row.items() if name not in of_the_log}
-        found.setdefault(row["member_id"], []).append(said)
-    return found
+        rows.setdefault(row["member_id"], []).append(said)
+    return rows
 
 
 @many
@@ -152,6 +158,8 @@ def movements(document: Document) -> dict[str, list[Row]]:
 def test_ticks_change_no_balance_no_tier_and_no_amount(folder: Path, data: st.DataObject, settings: Settings) -> None:
     drawn = data.draw(st.lists(steps.map(lambda step: replace(step, late=None)), max_size=12))
     history = written(settings, START, drawn, data.draw(st.integers(0, 9)), joins=data.draw(st.booleans()))
+
+    # up to two ticks before each event and at the end
     ticked: list[Line] = []
     now_ms = instant_from_iso(START, "start")
     for line in [*history.lines, {}]:
@@ -161,6 +169,7 @@ def test_ticks_change_no_balance_no_tier_and_no_amount(folder: Path, data: st.Da
         ticked += [{"type": "tick", "occurred_at": iso_from_instant(at_ms)} for at_ms in instants]
         ticked += [line] if line else []
         now_ms = next_ms
+
     without = simulated(settings, history, folder)
     with_ticks = simulated(settings, History(ticked, history.until_ms), folder)
     assert balances(with_ticks) == balances(without)

@@ -231,7 +231,7 @@ def test_no_claims_of_any_order_close_a_cycle(claims: list[tuple[int, int]]) -> 
     asked = [signup(100 + n, f"m{who}", "03-02", referrer_id=f"m{by}") for n, (who, by) in enumerate(claims)]
     lines = [Line("e", n, json.dumps(each).encode()) for n, each in enumerate((*joined, *asked), 1)]
     rows = simulate_lines(loaded.programme, lines).document()["reward_events"]
-    found = [(row["member_id"], row["type"], row["reason"]) for row in rows if row["unit"] == "referral"]
+    referrals = [(row["member_id"], row["type"], row["reason"]) for row in rows if row["unit"] == "referral"]
     edges: dict[str, str] = {}
     expected: list[tuple[str, str, str | None]] = []
     for who, by in ((f"m{who}", f"m{by}") for who, by in claims):
@@ -248,7 +248,7 @@ def test_no_claims_of_any_order_close_a_cycle(claims: list[tuple[int, int]]) -> 
         else:
             edges[who] = by
             expected.append((who, "referral.attributed", None))
-    assert sorted(found) == sorted(expected)
+    assert sorted(referrals) == sorted(expected)
 
 
 # Two-sided rewards
@@ -310,7 +310,7 @@ def test_a_void_takes_back_what_was_paid_on_both_sides_less_what_refunds_took(ru
         document = run(flagged, ANN_AT, BOB_AT, FIRST, voided, purchase(10, "bob", "03-10", 9000))
         assert [points(document, who)["reversed"] for who in ("ann", "bob")] == [250, 50]
         assert [points(document, who)["available"] for who in ("ann", "bob")] == [0, 0]
-        assert [told for told, _ in status(document, "bob")] == ["voided"]
+        assert [each for each, _ in status(document, "bob")] == ["voided"]
     part = run(programme(), ANN, BOB, FIRST, refund(4, "bob", "03-04", "o3", 400), voided)
     assert points(part, "ann")["reversed"] == 250
     assert points(part, "ann")["debt"] == 0

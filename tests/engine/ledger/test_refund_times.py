@@ -1,4 +1,4 @@
-"""Refunds go by their own times: neither where a batch ends nor how far a backlog reaches gives or takes anything."""
+"""Refunds depend on their own times only, not on where a batch ends or how far a backlog reaches."""
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ def shared(at_ms: int) -> Share:
     return Share(event_id=f"h{at_ms}", member_id="m", occurred_at=at_ms, object="x", channel="link")
 
 
-def told(member: Stored, taken: MemberEvent) -> list[tuple[str, int, str | None]]:
-    return [(each.posting.type, each.amount, each.posting.reason) for each in member.take(taken)]
+def outcome(member: Stored, event: MemberEvent) -> list[tuple[str, int, str | None]]:
+    return [(each.posting.type, each.amount, each.posting.reason) for each in member.take(event)]
 
 
-TAKEN = [("points.reversed", 10, "refund")]
+REVERSED = [("points.reversed", 10, "refund")]
 CLOSED = [("reward.refused", 0, "refund_window_closed")]
 
 
 @pytest.mark.parametrize("forgets", [False, True])
 @pytest.mark.parametrize(
     ("clock_ms", "expected"),
-    [(30 * DAY_MS + LATE_MS, TAKEN), (30 * DAY_MS + LATE_MS + 1, CLOSED)],
+    [(30 * DAY_MS + LATE_MS, REVERSED), (30 * DAY_MS + LATE_MS + 1, CLOSED)],
     ids=["just known", "forgotten"],
 )
 @pytest.mark.parametrize("late_ms", [0, 200 * DAY_MS])
@@ -81,7 +81,7 @@ def test_an_order_is_known_for_a_window_and_seven_days_after_it_was_judged(
     member.take(bought(0, START_MS))
     member.take(shared(START_MS + late_ms + clock_ms))
     _let_forget(member, forgets=forgets)
-    assert told(member, refunded(0, START_MS + 2 * DAY_MS)) == expected
+    assert outcome(member, refunded(0, START_MS + 2 * DAY_MS)) == expected
 
 
 def _let_forget(member: Stored, *, forgets: bool) -> None:
@@ -92,18 +92,18 @@ def _let_forget(member: Stored, *, forgets: bool) -> None:
 
 @pytest.mark.parametrize("late_ms", [0, 200 * DAY_MS])
 def test_what_a_metric_counted_of_an_order_that_earned_nothing_is_known_as_long(late_ms: int) -> None:
-    """Only orders of those who hold the badge count. It ends at once; that the order counted is still known."""
+    """Only orders of members with the badge count. It ends at once; the ledger still knows that the order counted."""
     metric = "metrics: {orders: {count: purchase, where: {member.held.vip: true}}}\n"
     badge = "- {id: badge, on: share, when: {share.object: x}, give: [{badge: vip}]}\n"
     again = "- {id: again, on: purchase, when: {history.orders: {gte: 1}}, give: [{points: 10}]}\n"
     member = Stored(f"{HEAD}{WINDOW}{metric}rules:\n{badge}{again}")
     member.take(shared(START_MS - DAY_MS))
     member.take(Share(event_id="h", member_id="m", occurred_at=START_MS + late_ms, object="y", channel="link"))
-    assert told(member, bought(0, START_MS)) == []
+    assert outcome(member, bought(0, START_MS)) == []
     _let_forget(member, forgets=True)
     member.forget()
-    assert told(member, refunded(0, START_MS + DAY_MS)) == []
-    assert told(member, bought(1, START_MS + late_ms + DAY_MS)) == []
+    assert outcome(member, refunded(0, START_MS + DAY_MS)) == []
+    assert outcome(member, bought(1, START_MS + late_ms + DAY_MS)) == []
 
 
 def test_a_void_takes_back_what_was_judged_long_after_it_occurred() -> None:
@@ -120,11 +120,11 @@ def test_a_void_takes_back_what_was_judged_long_after_it_occurred() -> None:
     void = Decision(
         event_id="v", member_id="m", occurred_at=START_MS + DAY_MS, action="referral_void", reason="two accounts"
     )
-    assert told(member, void) == [("points.reversed", 10, "referral_void")] * 9
+    assert outcome(member, void) == [("points.reversed", 10, "referral_void")] * 9
 
 
 def test_pages_of_orders_without_lots_do_not_grow_together() -> None:
-    """Late orders that earn nothing are kept by themselves, eight a page at most, and go when their time is up."""
+    """Late orders that earn nothing fill pages of eight at most, and are forgotten when their time is up."""
     member = Stored(f"{HEAD}{WINDOW}rules:\n{RATE.replace('rate: 1', 'rate: 0.000001')}")
     member.take(shared(START_MS + 200 * DAY_MS))
     for number in range(40):
@@ -199,8 +199,8 @@ def test_a_refund_of_a_late_order_is_counted_where_orders_are_numbered() -> None
     """o3 of January comes after one of August; once it is back, the next order is the second one again."""
     rule = FRIEND.replace("referral.number: 1", "referral.number: 2").replace("friend", "second")
     late = [order(4, "bob", "08-01"), order(3, "bob", "01-04"), order(5, "bob", "08-02"), returned(6, 3, "01-06")]
-    found = simulated(checked(REFERRED + rule), [*JOINED, *late, returned(7, 5, "08-03"), order(8, "bob", "08-04")])
-    given = [(each["event_id"].rpartition(":")[2], each["rule_id"]) for each in found if each["rule_id"] == "second"]
+    rewards = simulated(checked(REFERRED + rule), [*JOINED, *late, returned(7, 5, "08-03"), order(8, "bob", "08-04")])
+    given = [(each["event_id"].rpartition(":")[2], each["rule_id"]) for each in rewards if each["rule_id"] == "second"]
     assert given == [("e3", "second"), ("e6", "second"), ("e8", "second")]
 
 
@@ -208,23 +208,23 @@ def test_what_refunds_have_claimed_of_a_late_order_is_kept_as_long_as_it_is_know
     member = Stored(f"{HEAD}{WINDOW}rules:\n{RATE}")
     member.take(shared(START_MS + 200 * DAY_MS))
     member.take(bought(0, START_MS))
-    assert told(member, refunded(0, START_MS + 1, amount=400)) == [("points.reversed", 4, "refund")]
+    assert outcome(member, refunded(0, START_MS + 1, amount=400)) == [("points.reversed", 4, "refund")]
     _let_forget(member, forgets=True)
-    assert told(member, refunded(0, START_MS + 2, 2, amount=601)) == [("reward.refused", 601, "refund_exceeds")]
-    assert told(member, refunded(0, START_MS + 2, 3)) == [("points.reversed", 6, "refund")]
+    assert outcome(member, refunded(0, START_MS + 2, 2, amount=601)) == [("reward.refused", 601, "refund_exceeds")]
+    assert outcome(member, refunded(0, START_MS + 2, 3)) == [("points.reversed", 6, "refund")]
 
 
 @pytest.mark.parametrize("late_ms", [0, 131 * DAY_MS])
 def test_a_window_gives_up_a_late_order_though_it_has_forgotten_the_days_around_it(late_ms: int) -> None:
-    """A rule gives to who has bought nothing for 30 days: the late order counts for the next one until it is back."""
+    """A rule gives to members without an order for 30 days; a late order counts for the next one until its refund."""
     metric = "metrics: {recent: {sum: purchase.amount, over: 30d}}\n"
     rare = RATE.replace("give:", "when: {history.recent: {lt: 1.00}}, give:")
     member = Stored(f"{HEAD}{WINDOW}{metric}rules:\n{rare}")
     member.take(bought(8, START_MS - 40 * DAY_MS))
     member.take(bought(9, START_MS + late_ms - 31 * DAY_MS))
     member.take(shared(START_MS + late_ms))
-    assert told(member, bought(0, START_MS)) == [("points.granted", 10, None)]
-    assert told(member, bought(1, START_MS + 1)) == []
-    assert told(member, refunded(0, START_MS + 2)) == TAKEN
-    assert told(member, refunded(1, START_MS + 3, 2)) == []
-    assert told(member, bought(2, START_MS + 4)) == [("points.granted", 10, None)]
+    assert outcome(member, bought(0, START_MS)) == [("points.granted", 10, None)]
+    assert outcome(member, bought(1, START_MS + 1)) == []
+    assert outcome(member, refunded(0, START_MS + 2)) == REVERSED
+    assert outcome(member, refunded(1, START_MS + 3, 2)) == []
+    assert outcome(member, bought(2, START_MS + 4)) == [("points.granted", 10, None)]

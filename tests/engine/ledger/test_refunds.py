@@ -81,9 +81,9 @@ def test_nothing_of_what_a_member_told_is_kept_beside_an_order() -> None:
     assert programme is not None
     judge, state = compile_programme(programme, 1), MemberState()
     books = MemoryBooks(lambda _: judge)
-    for told in (JOINED, purchase(2, "2024-05-04", 4_000)):
-        happened: Any = event_from_object(told)
-        fold(state, happened, Occurrence(event_identity("default", told["event_id"]), 1, 0), judge, books)
+    for line in (JOINED, purchase(2, "2024-05-04", 4_000)):
+        happened: Any = event_from_object(line)
+        fold(state, happened, Occurrence(event_identity("default", line["event_id"]), 1, 0), judge, books)
     assert state.orders["o2"].facts == (True, (2, 1))
     stored = encode_state(state)
     assert b"Oslo" not in stored
@@ -133,8 +133,8 @@ def test_a_level_that_was_brought_along_is_kept_for_a_window_that_rolls(tmp_path
     (tmp_path / "e.jsonl").write_text("\n".join(json.dumps(each) for each in events), encoding="utf-8")
 
     def tier(until: str) -> str:
-        found = simulate(tmp_path / "p.yaml", [tmp_path / "e.jsonl"], instant_from_iso(until, "until")).document()
-        return str(found["tiers"][0]["tier"])
+        document = simulate(tmp_path / "p.yaml", [tmp_path / "e.jsonl"], instant_from_iso(until, "until")).document()
+        return str(document["tiers"][0]["tier"])
 
     assert [tier(f"2024-{day}T10:00:00Z") for day in ("05-12", "05-30", "06-01")] == ["gold", "gold", "low"]
 

@@ -1,4 +1,4 @@
-"""What many events add up to stops at 64 bits, says the same in both ways of judging, and can always be stored."""
+"""Sums over many events stop at 64 bits, are the same for both ways of judging, and can always be stored."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ rules:
 
 
 class Member(OneMember):
-    """Fold events into one member, and hold what is stored after each transaction to be storable."""
+    """Fold events into one member, and assert after each that the member can be stored."""
 
     def settle(self) -> None:
         assert encode_state(self.state)
@@ -80,7 +80,7 @@ def member(request: pytest.FixtureRequest) -> Member:
 
 
 def order(number: int, amount: int = INT64_MAX, lines: int = 0, after_ms: int = 0) -> Purchase:
-    """Return a purchase; its lines, if any, have the largest quantity that there is."""
+    """Return a purchase; its lines, if any, have the largest possible quantity."""
     items = [
         Item(line_id=f"{at}", sku="s", quantity="999999999999.999999", amount=amount if at == 0 else 0)
         for at in range(lines)
@@ -103,8 +103,8 @@ def given_by(rewards: list[RewardEvent], rule: str) -> int:
 
 
 def test_a_metric_over_a_window_stops_at_the_most_that_can_be_stored(member: Member) -> None:
-    found = [given_by(member.take(order(number)), "recent") for number in range(12)]
-    assert found == [0] + [1] * 11, "the first purchase finds nothing, every later one at least the most"
+    given = [given_by(member.take(order(number)), "recent") for number in range(12)]
+    assert given == [0] + [1] * 11, "the first purchase finds nothing, every later one at least the most"
 
 
 def test_what_is_returned_lowers_a_sum_from_there_and_never_below_nothing(member: Member) -> None:

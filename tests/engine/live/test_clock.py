@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumers.clock import refuse_old_backlog, time_of
-from consumers.worker import Worker, topics_of
+from consumers.source.source import topics_of
+from consumers.worker import Worker
 from engine.programme.file.load import load_programme
 from engine.programme.file.nodes import plain
 from engine.store.database import ANALYST, transaction

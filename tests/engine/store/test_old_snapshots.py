@@ -124,7 +124,7 @@ def test_the_oldest_snapshot_is_named_with_who_holds_it(database_url: str, tmp_p
         assert (oldest["held_by"], oldest["pid"]) == ("session", connection.info.backend_pid)
         assert (oldest["application"], oldest["user"]) == ("analysis of may", connection.info.user)
         assert oldest["age_s"] >= 0
-        assert snapshots.told(oldest) is None, "it is young"
+        assert snapshots.sentence(oldest) is None, "it is young"
     assert snapshots.oldest(settings) is None
 
 
@@ -132,16 +132,16 @@ def test_only_an_old_snapshot_is_told_of_by_seconds_or_else_by_transactions() ->
     row: dict[str, Any] = {
         "held_by": "session", "pid": 7, "application": "psql", "user": "ann", "age_s": 61, "transactions": 9,
     }  # fmt: skip
-    assert snapshots.told(row) == (
+    assert snapshots.sentence(row) == (
         'the oldest snapshot is 61 s old (session with pid 7, "psql", user ann): '
         "what was changed since is kept, and slows workers and views"
     )
-    assert snapshots.told(row | {"age_s": 59}) is None
-    assert snapshots.told(row | {"age_s": None}) is None
-    assert "12,000 transactions old" in str(snapshots.told(row | {"age_s": None, "transactions": 12_000}))
+    assert snapshots.sentence(row | {"age_s": 59}) is None
+    assert snapshots.sentence(row | {"age_s": None}) is None
+    assert "12,000 transactions old" in str(snapshots.sentence(row | {"age_s": None, "transactions": 12_000}))
     slot = row | {"held_by": "replication slot", "pid": None, "application": "s", "user": None, "age_s": 100}
-    assert '(replication slot, "s")' in str(snapshots.told(slot))
-    assert snapshots.told(None) is None
+    assert '(replication slot, "s")' in str(snapshots.sentence(slot))
+    assert snapshots.sentence(None) is None
 
 
 def test_behind_an_old_snapshot_batches_and_folds_look_at_no_more_pages_than_before(database_url: str) -> None:

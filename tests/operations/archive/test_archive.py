@@ -50,10 +50,10 @@ def test_an_archive_brings_back_both_logs_to_the_byte(
     database_url: str, other_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything(database_url, monkeypatch, 500)
-    told = export(database_url, tmp_path / "archive", keys=tmp_path / "keys")
-    assert verify(tmp_path / "archive")["digest"] == told["digest"]
+    result = export(database_url, tmp_path / "archive", keys=tmp_path / "keys")
+    assert verify(tmp_path / "archive")["digest"] == result["digest"]
     restored = restore(other_database_url, tmp_path / "archive", keys=tmp_path / "keys")
-    assert (restored["digest"], restored["goes_on"]) == (told["digest"], True)
+    assert (restored["digest"], restored["goes_on"]) == (result["digest"], True)
     assert_same(database_url, other_database_url)
     assert repeated(other_database_url)["shards_that_differ"] == 0
     for url in (database_url, other_database_url):
@@ -203,8 +203,8 @@ def test_an_archive_that_was_cut_comes_back_for_questions_only_and_can_be_comple
         cursor.execute("SELECT pg_sleep(0.01)")
     before = rows(database_url, 1)
     bought(database_url, *range(10, 20))
-    told = export(database_url, tmp_path / "archive", until_ms=until_ms, keys=tmp_path / "keys")
-    assert (told["events"], told["whole"]) == (74, False)
+    result = export(database_url, tmp_path / "archive", until_ms=until_ms, keys=tmp_path / "keys")
+    assert (result["events"], result["whole"]) == (74, False)
     result = restore(other_database_url, tmp_path / "archive", keys=tmp_path / "keys")
     assert not result["goes_on"]
     assert rows(other_database_url, live(other_database_url)) == before
@@ -328,13 +328,13 @@ def test_the_commands_say_what_they_did(
     bought(database_url, 1)
     folder, keys = str(tmp_path / "archive"), str(tmp_path / "keys")
     monkeypatch.setenv("GUERDON_DATABASE_URL", database_url)
-    told = said("archive", "export", folder, "--keys", keys).splitlines()
-    digest = told[0].removeprefix("archive ")
-    assert told[1].startswith("65 source events added; 65 in ")
+    result = said("archive", "export", folder, "--keys", keys).splitlines()
+    digest = result[0].removeprefix("archive ")
+    assert result[1].startswith("65 source events added; 65 in ")
     assert said("archive", "verify", folder).splitlines()[0] == f"archive {digest}"
     monkeypatch.setenv("GUERDON_DATABASE_URL", other_database_url)
-    told = said("archive", "import", folder, "--keys", keys).splitlines()
-    assert told == [
+    result = said("archive", "import", folder, "--keys", keys).splitlines()
+    assert result == [
         f"archive {digest}",
         "65 source events restored; generation 2 is live with the same 1 reward events, to the byte",
     ]
@@ -343,6 +343,6 @@ def test_the_commands_say_what_they_did(
 
 
 def said(*words: str) -> str:
-    told = CliRunner().invoke(app, words, catch_exceptions=False)
-    assert told.exit_code == 0
-    return told.stdout
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout

@@ -18,6 +18,7 @@ from engine.store import archives
 from engine.store.database import as_owner, transaction
 from operations.archive import export as archive
 from operations.archive import files as archive_files
+from operations.archive import segments
 from operations.archive.export import export, verify
 from operations.archive.restore import restore
 from schemas.errors import AnswerIsNo, InputError
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.postgres
 
 
 def files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return each file of an archive, by whom it cannot be confused with one that was written anew."""
+    """Return the inode of each file of an archive, which a file that is written again does not have."""
     return {
         str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
@@ -49,17 +50,17 @@ def test_exporting_again_adds_files_and_changes_none_of_the_log(
     database_url: str, other_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive, "ROWS_A_FILE", 4)
-    monkeypatch.setattr(archive_files, "ROWS_A_GROUP", 3)
+    monkeypatch.setattr(segments, "ROWS_A_GROUP", 3)
     activate(database_url, PLAIN)
     bought(database_url, *range(40))
     export(database_url, tmp_path / "archive")
     before = files(tmp_path / "archive")
     bought(database_url, *range(40, 60))
     seen: list[tuple[int, int]] = []
-    told = export(database_url, tmp_path / "archive", keys=tmp_path / "keys", report=lambda *each: seen.append(each))
+    result = export(database_url, tmp_path / "archive", keys=tmp_path / "keys", report=lambda *each: seen.append(each))
     assert (seen[0], seen[-1]) == ((104, 124), (124, 124))
     after = files(tmp_path / "archive")
-    assert told["new_events"] == 20
+    assert result["new_events"] == 20
     source = {name: file for name, file in before.items() if name.startswith("source/")}
     assert {name: after[name] for name in source} == source
     assert len(after) > len(before)
@@ -187,7 +188,7 @@ def test_a_file_that_is_missing_is_named(database_url: str, tmp_path: Path) -> N
 
 
 def forged(folder: Path) -> Path:
-    """Give an event of an archive to another member, with all digests made anew, and return its file."""
+    """Give an event of an archive to another member, compute all digests again, and return its file."""
     manifest = archive_files.need_manifest(folder)
     number = shard_of("m1")
     (segment,) = manifest.shards[number].segments
@@ -206,7 +207,7 @@ def forged(folder: Path) -> Path:
 def test_a_row_that_somebody_changed_with_all_digests_made_anew_is_named_by_its_seq(
     database_url: str, tmp_path: Path
 ) -> None:
-    """Whoever writes files and manifest anew cannot write the hashes anew that the log's head ends in."""
+    """A forger can write the files and the manifest again, but not the hashes at the head of the log."""
     activate(database_url, PLAIN)
     bought(database_url, 1, 6)
     export(database_url, tmp_path)
@@ -244,7 +245,7 @@ def test_a_file_that_the_manifest_leaves_out_is_missed(
         verify(tmp_path)
 
 
-# What somebody has sealed anew
+# A manifest that was changed and sealed again
 
 
 def resealed(folder: Path, table: str, damage: Callable[[bytes], bytes]) -> Path:
@@ -298,14 +299,14 @@ def test_what_is_no_file_of_bytes_is_not_read_for_ever(
 
 def test_a_group_of_too_many_rows_is_not_taken_into_memory(tmp_path: Path) -> None:
     path = tmp_path / "000000000001.parquet"
-    columns = archive_files._schema(pa)  # noqa: SLF001  what a file must look like to get so far
-    rows = archive_files.ROWS_A_GROUP + 1
+    columns = segments._schema(pa)  # noqa: SLF001  what a file must look like to get so far
+    rows = segments.ROWS_A_GROUP + 1
     filled = [
         pa.repeat(pa.scalar(None, each.type), rows) if each.nullable else _nothing(each, rows) for each in columns
     ]
     parquet.write_table(pa.table(filled, schema=columns), path, row_group_size=rows)
     with pytest.raises(AnswerIsNo, match="more than 10,000 rows in a group"):
-        next(archive_files.read_segment(path))
+        next(segments.read_segment(path))
 
 
 def _nothing(field: pa.Field, rows: int) -> pa.Array:

@@ -1,4 +1,4 @@
-"""Whatever keeps Kafka from answering is told by its cause, by every command alike, and never with the password."""
+"""Every command names the cause that keeps Kafka from answering, and never the password."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from structlog.testing import capture_logs
 
 from consumers.output.producer import Output
 from consumers.source import source as source_module
-from consumers.worker import Worker, topics_of
+from consumers.source.source import topics_of
+from consumers.worker import Worker
 from engine.live.batch import Batch
 from operations.intake import offsets
 from operations.intake.publish import Published, encoder_for, publish_events
@@ -98,10 +99,10 @@ def test_status_tells_the_cause(case: str, guarded: GuardedKafka) -> None:
     listener, kafka, sentence = CAUSES[case]
     (silent,) = [each for each in look(settings_at(guarded, listener, kafka(guarded))) if each.name == "kafka"]
     assert not silent.answers
-    told = silent.why or ""
-    assert_matches(sentence, told)
-    assert "wr0ng-guess" not in told
-    assert PASSWORDS["ann"] not in told
+    words = silent.why or ""
+    assert_matches(sentence, words)
+    assert "wr0ng-guess" not in words
+    assert PASSWORDS["ann"] not in words
 
 
 def assert_matches(pattern: str, text: str) -> None:
@@ -270,9 +271,9 @@ def test_no_line_of_librdkafkas_own_stands_among_the_workers_lines(guarded: Guar
         [sys.executable, "-c", PROGRAM], cwd=ROOT, env=environment | {"KAFKA__LOG_LEVEL": "3"},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    told = [json.loads(line) for line in loud.stderr.splitlines()]
-    assert {line["event"] for line in told} - ours == {"librdkafka"}
-    assert any("Fatal error" in line.get("line", "") for line in told)
+    lines = [json.loads(line) for line in loud.stderr.splitlines()]
+    assert {line["event"] for line in lines} - ours == {"librdkafka"}
+    assert any("Fatal error" in line.get("line", "") for line in lines)
 
 
 def test_the_level_of_librdkafkas_lines_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def test_another_prefix_is_asked_about_and_after_it_is_adopted_both_are_held_to_
         catch_up(other)
     with pytest.raises(InputError, match=sentence):
         initialise(other, 2)
-    assert [told for told in remarks(other) if "guerdon offsets adopt" in told]
+    assert [each for each in remarks(other) if "guerdon offsets adopt" in each]
     assert remarks(settings) == []
 
     with running(settings), pytest.raises(AnswerIsNo, match="1 workers are at work on this database; stop them first"):

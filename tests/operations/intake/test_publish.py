@@ -321,8 +321,8 @@ def test_the_command_publishes_the_good_lines_names_the_bad_ones_and_leaves_with
     assert str(mixed.exception).startswith("1 line was not published, 2 events were; ")
     assert mixed.stdout == "published 2 events\n"
     assert mixed.stderr == "mixed.jsonl:2: wrong_type: object: expected a text, got an integer\n"
-    told = CliRunner().invoke(app, ["publish", "mixed.jsonl", "--json"])
-    assert json.loads(told.stdout) == {
+    result = CliRunner().invoke(app, ["publish", "mixed.jsonl", "--json"])
+    assert json.loads(result.stdout) == {
         "published": 1,
         "failed": 0,
         "first_failure": None,

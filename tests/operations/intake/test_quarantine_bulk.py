@@ -124,8 +124,8 @@ def test_one_that_is_refused_stops_no_other_and_stays(ready: Settings) -> None:
     assert refused.stdout.count("is still not admitted (from_the_future") == 3
     settings = ready.model_copy(update={"future_tolerance_s": 3600})
     taken = quarantine.release_all(settings, chosen_ids(ready.database_url, Chosen()))
-    assert [result.told for result in taken[:3]] == ["admitted"] * 3
-    assert "wrong_currency" in taken[3].told
+    assert [result.sentence for result in taken[:3]] == ["admitted"] * 3
+    assert "wrong_currency" in taken[3].sentence
     assert [row["reason"] for row in rows("list")] == ["wrong_currency"]
 
 
@@ -148,7 +148,7 @@ def test_what_somebody_else_releases_meanwhile_counts_once(ready: Settings, monk
     monkeypatch.setattr(LiveTransaction, "commit_together", released_meanwhile)
     results = quarantine.release_all(settings, [first, second, third])
     assert [result.refused is None for result in results] == [True, False, True]
-    assert "by somebody else meanwhile" in results[1].told
+    assert "by somebody else meanwhile" in results[1].sentence
     assert sound(ready)
     with transaction(ready.database_url) as cursor:
         cursor.execute("SELECT count(*) FROM guerdon.source_event WHERE kind = 'purchase'")
@@ -184,7 +184,7 @@ def test_the_list_comes_in_pages_with_topic_and_partition(ready: Settings) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "sentence"),
     [
         (("release",), "name the records by their ID, or choose them by --reason"),
         (("release", "1", "--reason", "undecodable"), "name the records by their ID, or choose them by --reason"),
@@ -193,10 +193,10 @@ def test_the_list_comes_in_pages_with_topic_and_partition(ready: Settings) -> No
         (("list", "--since", "yesterday"), "--since"),
     ],
 )
-def test_a_choice_that_cannot_be_meant_is_refused(ready: Settings, words: tuple[str, ...], told: str) -> None:
+def test_a_choice_that_cannot_be_meant_is_refused(ready: Settings, words: tuple[str, ...], sentence: str) -> None:
     done = guerdon(*words)
     assert isinstance(done.exception, InputError), ready.home
-    assert told in str(done.exception)
+    assert sentence in str(done.exception)
 
 
 def test_many_that_cannot_be_judged_hold_their_members_and_all_others_are_taken_in(
@@ -219,10 +219,10 @@ def test_many_that_cannot_be_judged_hold_their_members_and_all_others_are_taken_
         )
         settings = ready.model_copy(update={"future_tolerance_s": 3600})
         results = quarantine.release_all(settings, chosen_ids(ready.database_url, Chosen()))
-    assert [result.told.split(";")[0] for result in results] == ["admitted"] * (2 * ATTEMPTS_MAX + 2)
-    assert len([result for result in results if "its member is held by" in result.told]) == ATTEMPTS_MAX + 1
+    assert [result.sentence.split(";")[0] for result in results] == ["admitted"] * (2 * ATTEMPTS_MAX + 2)
+    assert len([result for result in results if "its member is held by" in result.sentence]) == ATTEMPTS_MAX + 1
     again = quarantine.release_all(settings, chosen_ids(ready.database_url, Chosen()))
     assert len(again) == ATTEMPTS_MAX + 1
-    assert all("is judged again" in result.told for result in again)
+    assert all("is judged again" in result.sentence for result in again)
     assert rows("list") == []
     assert sound(ready)

@@ -98,7 +98,9 @@ def test_what_a_decision_led_to_is_shown_also_when_it_comes_again(
     made = [admitted(purchase(number, "ann", amount=6_000)) for number in range(1, events + 1)]
     monkeypatch.setattr(operation, "_admitted", lambda decision, _terms: made[int(decision.event_id) - 1])
     lines = [
-        decisions.Line("f", at, Decision(event_id=str(at), member_id="ann", occurred_at=1, action="adjust"), dated=True)
+        decisions.DecisionLine(
+            "f", at, Decision(event_id=str(at), member_id="ann", occurred_at=1, action="adjust"), dated=True
+        )
         for at in range(1, events + 1)
     ]
     terms = operation._terms(ready)  # noqa: SLF001  what is shown has no other way in until decisions are judged
@@ -156,19 +158,19 @@ def test_without_a_programme_nothing_is_decided(database_url: str, tmp_path: Pat
 def test_wrong_usage_is_one_sentence_and_writes_nothing(
     ready: Settings, guerdon: Callable[..., Any], words: list[str], sentence: str
 ) -> None:
-    told = guerdon("adjust", *words)
-    assert isinstance(told.exception, InputError), told.exception
-    assert sentence in str(told.exception)
-    assert str(told.exception).count("\n") == 0
+    result = guerdon("adjust", *words)
+    assert isinstance(result.exception, InputError), result.exception
+    assert sentence in str(result.exception)
+    assert str(result.exception).count("\n") == 0
     assert recorded(ready) == []
 
 
 def test_the_command_tells_what_came_of_it(ready: Settings, guerdon: Callable[..., Any]) -> None:
     commit(ready.database_url, Batch([admitted(purchase(1, "ann"))]))
-    told = guerdon("adjust", "ann", "-5", "--unit", "points", "--why", "credited twice", "--id", "t-1")
-    assert told.exception is None or told.exit_code == 1, told.exception
-    assert "t-1: accepted\n" in told.stdout
-    assert "available" in told.stdout
+    result = guerdon("adjust", "ann", "-5", "--unit", "points", "--why", "credited twice", "--id", "t-1")
+    assert result.exception is None or result.exit_code == 1, result.exception
+    assert "t-1: accepted\n" in result.stdout
+    assert "available" in result.stdout
     found = json.loads(
         guerdon("adjust", "ann", "-5", "--unit", "points", "--why", "credited twice", "--id", "t-1", "--json").stdout
     )
@@ -188,8 +190,8 @@ def test_cash_is_written_with_its_digits(ready: Settings, guerdon: Callable[...,
 
 
 def test_a_member_of_whom_nothing_is_known_is_pointed_out(ready: Settings, guerdon: Callable[..., Any]) -> None:
-    told = guerdon("adjust", "Ann", "+5", "--unit", "points", "--why", "late")
-    assert 'nothing was recorded of a member "Ann" before' in told.stdout
+    result = guerdon("adjust", "Ann", "+5", "--unit", "points", "--why", "late")
+    assert 'nothing was recorded of a member "Ann" before' in result.stdout
     assert len(recorded(ready)) == 1
 
 
@@ -283,12 +285,13 @@ def test_all_that_is_wrong_with_a_file_is_told_at_once_and_nothing_is_written(
     ready: Settings, tmp_path: Path, guerdon: Callable[..., Any]
 ) -> None:
     file = json_file(tmp_path, [GOOD, *(row for row, _ in BAD), GOOD, OPEN])
-    told = guerdon("adjust", "--file", file)
-    assert isinstance(told.exception, BadFile)
+    result = guerdon("adjust", "--file", file)
+    assert isinstance(result.exception, BadFile)
     assert (
-        str(told.exception) == f"{len(BAD) + 1} lines are wrong and nothing was written; correct the file and run again"
+        str(result.exception)
+        == f"{len(BAD) + 1} lines are wrong and nothing was written; correct the file and run again"
     )
-    lines = told.stderr.splitlines()
+    lines = result.stderr.splitlines()
     for number, (line, (row, sentence)) in enumerate(zip(lines, BAD, strict=False), 2):
         assert line.startswith(f"{file}:{number}: {sentence}"), row
     assert lines[len(BAD)].startswith(f"{file}:{len(BAD) + 2}: id_conflict: it is the same event as line 1;")
@@ -366,14 +369,14 @@ def test_an_id_that_stands_for_something_else_and_an_erased_member_are_told_befo
 
 
 def test_what_came_of_a_file_is_counted_and_shown_by_line(tmp_path: Path, guerdon: Callable[..., Any]) -> None:
-    told = guerdon("adjust", "--file", json_file(tmp_path, OPENINGS))
-    assert "5 decisions: 5 accepted, 0 duplicate" in told.stdout
+    result = guerdon("adjust", "--file", json_file(tmp_path, OPENINGS))
+    assert "5 decisions: 5 accepted, 0 duplicate" in result.stdout
     found = json.loads(guerdon("adjust", "--file", json_file(tmp_path, OPENINGS), "--json").stdout)
     assert [(row["line"], row["result"]) for row in found["lines"]] == [(at, "duplicate") for at in range(1, 6)]
     assert {row["member_id"] for row in found["lines"]} == {"ann", "bob", "cyd"}
 
 
 def test_standard_input_is_read_as_json_lines(ready: Settings, guerdon: Callable[..., Any]) -> None:
-    told = guerdon("adjust", "--file", "-", input=json.dumps(GOOD) + "\n")
-    assert "1 decision: 1 accepted" in told.stdout
+    result = guerdon("adjust", "--file", "-", input=json.dumps(GOOD) + "\n")
+    assert "1 decision: 1 accepted" in result.stdout
     assert len(recorded(ready)) == 1

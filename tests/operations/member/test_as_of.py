@@ -72,11 +72,11 @@ def test_the_past_and_the_future_are_shown(guerdon: Callable[..., Any]) -> None:
 def test_known_at_alone_is_what_was_told_then(guerdon: Callable[..., Any], database_url: str) -> None:
     known_at = instant_after(database_url).isoformat()
     commit(database_url, Batch([admitted(purchase(2, "ann", amount=9_000, occurred_at=START_MS + 2 * DAY_MS))]))
-    told = json.loads(guerdon("member", "ann", "--known-at", known_at, "--json"))
-    assert told["as_of"] == told["known_at"]
-    assert {row["unit"]: row["granted"] for row in told["balances"]} == {"points": 80, "status": 300}
-    told = json.loads(guerdon("member", "ann", "--as-of", day(3), "--json"))
-    assert {row["unit"]: row["granted"] for row in told["balances"]} == {"points": 170, "status": 450}
+    answer = json.loads(guerdon("member", "ann", "--known-at", known_at, "--json"))
+    assert answer["as_of"] == answer["known_at"]
+    assert {row["unit"]: row["granted"] for row in answer["balances"]} == {"points": 80, "status": 300}
+    answer = json.loads(guerdon("member", "ann", "--as-of", day(3), "--json"))
+    assert {row["unit"]: row["granted"] for row in answer["balances"]} == {"points": 170, "status": 450}
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,6 @@ def test_an_opening_that_brings_a_code_of_another_member_is_refused(worker: Live
     brought = {"action": "opening", "referral_code": "OLD-7"}
     for member_id, code in (("cat", 0), ("dan", 2)):
         (tmp_path / "o.jsonl").write_text(json.dumps({"member_id": member_id, **brought}), encoding="utf-8")
-        told = guerdon("adjust", "--file", str(tmp_path / "o.jsonl"))
-        assert told.returncode == code, told.stderr
-    assert "another member's already" in told.stderr
+        result = guerdon("adjust", "--file", str(tmp_path / "o.jsonl"))
+        assert result.returncode == code, result.stderr
+    assert "another member's already" in result.stderr

@@ -38,30 +38,30 @@ def log(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def said(*words: str) -> str:
-    told = CliRunner().invoke(app, words, catch_exceptions=False)
-    assert told.exit_code == 0
-    return told.stdout
+    answer = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert answer.exit_code == 0
+    return answer.stdout
 
 
-def told(*words: str) -> Any:
+def answer(*words: str) -> Any:
     return json.loads(said(*words, "--json"))
 
 
 def test_a_change_goes_from_the_question_to_promotion_and_back(tmp_path: Path) -> None:
     file = str(written(tmp_path, PLAIN.replace("points: 1", "points: 3")))
-    asked = told("replay", file, "--from", "2024-01-01T00:00:00Z", "--throttle", "100000")
+    asked = answer("replay", file, "--from", "2024-01-01T00:00:00Z", "--throttle", "100000")
     assert (asked["generation"], asked["events"], asked["reward_events"], asked["members_held"]) == (2, 84, 20, [])
     again = said("replay", file, "--from", "2024-01-01T00:00:00Z")
     assert again.startswith("generation 2: 0 source events folded in")
-    assert told("promote", "2", "--as", "swap") == {"generation": 2, "previous": 1, "folded_while_still": 0}
-    assert [(row["generation"], row["status"], row["file"]) for row in told("generations")] == [
+    assert answer("promote", "2", "--as", "swap") == {"generation": 2, "previous": 1, "folded_while_still": 0}
+    assert [(row["generation"], row["status"], row["file"]) for row in answer("generations")] == [
         (1, "retired", None), (2, "live", "other.yaml"),
     ]  # fmt: skip
     assert said("promote", "1", "--as", "swap") == (
         "generation 1 is live; generation 2 is kept: `guerdon promote 2 --as swap` brings it back\n"
     )
     assert said("discard", "2", "--yes") == "generation 2 is dropped\n"
-    assert [row["generation"] for row in told("generations")] == [1]
+    assert [row["generation"] for row in answer("generations")] == [1]
 
 
 def test_a_repetition_says_whether_it_is_one() -> None:
@@ -84,16 +84,16 @@ def test_a_command_that_is_killed_leaves_no_process_behind_and_goes_on_when_it_i
         os.kill(command.pid, signal.SIGKILL)
     eventually(lambda: not any(child.is_running() for child in children), "the end of its processes")
     assert sum(positions(database_url, 2).values()) < 464
-    assert told("replay")["shards_that_differ"] == 0
+    assert answer("replay")["shards_that_differ"] == 0
     assert differing(database_url, 2) == 0
 
 
 def test_members_are_adjusted_once_and_it_is_said_by_how_much(tmp_path: Path) -> None:
-    told("replay", str(written(tmp_path, PLAIN.replace("points: 1", "points: 3"))))
+    answer("replay", str(written(tmp_path, PLAIN.replace("points: 1", "points: 3"))))
     planned = said("promote", "2", "--as", "adjust", "--dry-run").splitlines()
     assert planned[0] == "5 adjustments towards generation 2 would be written"
     assert sum(line.split()[1:] == ["points", "8"] for line in planned) == 5
-    written_now = told("promote", "2", "--as", "adjust")
+    written_now = answer("promote", "2", "--as", "adjust")
     assert written_now["units"] == [{"unit": "points", "gain": 5, "lose": 0, "gained": 40, "lost": 0}]
     assert said("promote", "2", "--as", "adjust").startswith(
         "members were adjusted towards generation 2 before, by 5 adjustments; nothing was written now\n"
@@ -101,7 +101,7 @@ def test_members_are_adjusted_once_and_it_is_said_by_how_much(tmp_path: Path) ->
     assert said("promote", "2", "--as", "adjust", "--dry-run").startswith(
         "members were adjusted towards generation 2 before; nothing would be written\n"
     )
-    assert [row["status"] for row in told("generations")] == ["live", "shadow"]
+    assert [row["status"] for row in answer("generations")] == ["live", "shadow"]
 
 
 @pytest.mark.parametrize(
@@ -128,5 +128,5 @@ def test_a_database_that_nobody_has_initialised_is_told_from_a_defect(
         ("replay", str(file)), ("replay",), ("backtest", str(file)), ("simulate", str(file), "--from-log"),
         ("promote", "2", "--as", "swap"), ("discard", "2", "--yes"), ("diff", "2"), ("why", "e1"),
     ):  # fmt: skip
-        told = guerdon(*command)
-        assert (told.returncode, "run `guerdon init` first" in told.stderr) == (2, True), (command, told.stderr)
+        answer = guerdon(*command)
+        assert (answer.returncode, "run `guerdon init` first" in answer.stderr) == (2, True), (command, answer.stderr)

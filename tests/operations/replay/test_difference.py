@@ -60,20 +60,20 @@ KEPT = ("pending", "active", "reserved", "spent", "debt")
 
 def events() -> list[Line]:
     """Return signups of nine members, purchases of some, a refund, and a redemption of the welcome points."""
-    told: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
     for number in range(9):
         who = {"member_id": f"m{number}"}
-        told.append(who | {"type": "signup", "event_id": f"s{number}", "occurred_at": "2026-01-01T00:00:00Z"})
-        told.extend(
+        objects.append(who | {"type": "signup", "event_id": f"s{number}", "occurred_at": "2026-01-01T00:00:00Z"})
+        objects.extend(
             who | {"type": "purchase", "event_id": f"p{number}-{n}", "order_id": f"o{n}", "currency": "USD",
                    "amount": 700 * number, "occurred_at": f"2026-01-0{n + 2}T00:00:00Z"}
             for n in range(number % 3)
         )  # fmt: skip
-    told.append({"type": "redemption", "action": "spend", "member_id": "m0", "event_id": "r0", "redemption_id": "r0",
+    objects.append({"type": "redemption", "action": "spend", "member_id": "m0", "event_id": "r0", "redemption_id": "r0",
                  "amount": 45, "occurred_at": "2026-02-01T00:00:00Z"})  # fmt: skip
-    told.append({"type": "refund", "member_id": "m5", "event_id": "f5", "order_id": "o0", "refund_id": "f5",
+    objects.append({"type": "refund", "member_id": "m5", "event_id": "f5", "order_id": "o0", "refund_id": "f5",
                  "occurred_at": "2026-02-01T00:00:00Z"})  # fmt: skip
-    return [Line("events", number, json.dumps(event).encode()) for number, event in enumerate(told, 1)]
+    return [Line("events", number, json.dumps(event).encode()) for number, event in enumerate(objects, 1)]
 
 
 def simulation_of(body: str) -> Simulation:
@@ -215,15 +215,15 @@ def test_the_command_says_by_its_code_whether_generations_differ_and_refuses_wha
     two_generations: tuple[str, Simulation, Simulation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GUERDON_DATABASE_URL", two_generations[0])
-    told = guerdon("diff", "2", "--json", "--members", "--exit-code")
-    assert told.returncode == 1, told.stderr
-    assert json.loads(told.stdout)["differs"] is True
-    told = guerdon("diff", "2", "--members", "--member", "m5")
-    assert told.returncode == 0, told.stderr
-    assert "generation 2 compared with 1" in told.stdout
-    told = guerdon("diff", "1")
-    assert told.returncode == 2
-    assert "compared with itself" in told.stderr
-    told = guerdon("diff", "7")
-    assert told.returncode == 2
-    assert "there is no generation 7" in told.stderr
+    result = guerdon("diff", "2", "--json", "--members", "--exit-code")
+    assert result.returncode == 1, result.stderr
+    assert json.loads(result.stdout)["differs"] is True
+    result = guerdon("diff", "2", "--members", "--member", "m5")
+    assert result.returncode == 0, result.stderr
+    assert "generation 2 compared with 1" in result.stdout
+    result = guerdon("diff", "1")
+    assert result.returncode == 2
+    assert "compared with itself" in result.stderr
+    result = guerdon("diff", "7")
+    assert result.returncode == 2
+    assert "there is no generation 7" in result.stderr

@@ -47,14 +47,14 @@ def last_until_stopped(_number: int) -> None:
 
 
 def worked(task: Any, initialise: Any = begin, arguments: tuple[Any, ...] = (10,)) -> tuple[list[Any], list[int]]:
-    told: list[int] = []
+    counts: list[int] = []
     pieces = [(number,) for number in (3, 2, 1)]
-    return list(shard_pool.work(2, (initialise, arguments), task, pieces, told.append)), told
+    return list(shard_pool.work(2, shard_pool.Start(initialise, tuple(arguments)), task, pieces, counts.append)), counts
 
 
 def test_every_piece_is_done_once_and_counted() -> None:
-    found, told = worked(multiply)
-    assert (sorted(found), told[-1]) == ([10, 20, 30], 6)
+    found, counts = worked(multiply)
+    assert (sorted(found), counts[-1]) == ([10, 20, 30], 6)
 
 
 @pytest.mark.parametrize(
@@ -86,5 +86,5 @@ def test_who_is_interrupted_ends_what_is_under_way() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(shard_pool.work(1, (begin, (1,)), last_until_stopped, [(1,), (2,)], interrupt))
+        list(shard_pool.work(1, shard_pool.Start(begin, (1,)), last_until_stopped, [(1,), (2,)], interrupt))
     assert time.monotonic() - begun < 30

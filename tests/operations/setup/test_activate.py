@@ -59,7 +59,7 @@ def test_check_accepts_what_is_not_judged_and_says_so(tmp_path: Path) -> None:
     app = Typer()
     programme_commands.register(app)
     path = written(tmp_path, "metrics: {m: {count: refund}}\n" + PLAIN)
-    told = CliRunner().invoke(app, ["programme", "check", str(path)])
-    assert told.exit_code == 0
-    assert ": not judged: a metric of refund events" in told.stderr
-    assert "this release cannot activate it yet" in told.stdout
+    result = CliRunner().invoke(app, ["programme", "check", str(path)])
+    assert result.exit_code == 0
+    assert ": not judged: a metric of refund events" in result.stderr
+    assert "this release cannot activate it yet" in result.stdout

@@ -101,20 +101,20 @@ def test_the_small_demo_agrees_with_the_independent_computation_and_leaves_nothi
     assert not (home / "demo").exists()
 
 
-def without_notes(told: str) -> str:
+def without_notes(output: str) -> str:
     """Return what the demo tells without what it says of this machine: which folders a server's user may enter."""
-    return "".join(line for line in told.splitlines(keepends=True) if "may now pass through" not in line)
+    return "".join(line for line in output.splitlines(keepends=True) if "may now pass through" not in line)
 
 
-def numberless(told: str) -> list[str]:
-    """Return the lines that a demo told, less their numbers and where its servers were."""
-    lines = re.sub(r"(kafka|postgresql) \([^)]*\)", r"\1", told).splitlines()
+def numberless(output: str) -> list[str]:
+    """Return the lines of a demo without their numbers and without the places of its servers."""
+    lines = re.sub(r"(kafka|postgresql) \([^)]*\)", r"\1", output).splitlines()
     return [re.sub(r"\d[\d,.]*", "N", line) for line in lines]
 
 
-def of_the_data(told: str) -> list[str]:
-    """Return the numbers that a demo told which are the same on every machine."""
-    return re.findall(r"([\d,]+)(?= (?:members|signups|purchases|lines|points|baskets|reward events)\b)", told)
+def of_the_data(output: str) -> list[str]:
+    """Return the numbers of a demo that are the same on every machine."""
+    return re.findall(r"([\d,]+)(?= (?:members|signups|purchases|lines|points|baskets|reward events)\b)", output)
 
 
 @pytest.mark.chaos
@@ -142,10 +142,10 @@ def test_a_demo_that_is_told_to_stop_leaves_nothing_behind(home: Path, after: st
         assert seen[-1], f"the demo ended before it said {after}: {seen}"
     assert processes_of(home)
     running.send_signal(number)
-    _, told = running.communicate(timeout=PATIENCE_S)
-    assert running.returncode == 130, told
-    assert "Traceback" not in told
-    assert told.splitlines()[-1].startswith("end")
+    _, output = running.communicate(timeout=PATIENCE_S)
+    assert running.returncode == 130, output
+    assert "Traceback" not in output
+    assert output.splitlines()[-1].startswith("end")
     assert processes_of(home) == []
     assert not (home / "demo").exists()
 

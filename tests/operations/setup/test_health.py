@@ -148,15 +148,15 @@ def test_a_partition_that_is_stopped_and_a_member_who_is_held_are_named_with_the
                 "evaluate", Reason.EVALUATION_FAILED, "boom", None, NO_OFFSET, NO_OFFSET, b"", event, 1
             )  # fmt: skip
             quarantine.add(cursor, [record], {}, {0: (shard_of("m1"), 1)})
-        code, told = checked()
+        code, output = checked()
         assert code == 1
-        assert told.splitlines() == [
+        assert output.splitlines() == [
             f"{topic} partition 1 is stopped: it was deleted; run `guerdon offsets reset {topic} --why TEXT`",
             HELD,
             "2 things to look after, as said above",
         ]
-        code, told = checked("--json")
-        found = json.loads(told[: told.rindex("}") + 1])
+        code, output = checked("--json")
+        found = json.loads(output[: output.rindex("}") + 1])
         assert code == 1
         assert [trouble["kind"] for trouble in found["troubles"]] == ["stopped", "held"]
         assert (found["held"], found["quarantine"]) == (1, {"evaluation_failed": 1})
@@ -174,10 +174,10 @@ def test_a_projector_and_a_publisher_that_pause_are_named_until_they_go_on(ready
         execute("REVOKE UPDATE ON guerdon.projection_cursor, guerdon.publication_cursor FROM guerdon_writer")
         publish(ready, Load(members=1, bad=False).fill(3).messages)
         eventually(lambda: kinds(ready) == ["paused", "paused"], "both pauses are named")
-        code, told = checked()
+        code, output = checked()
         assert code == 1
-        assert ": permission denied for table projection_cursor" in told
-        assert ": permission denied for table publication_cursor" in told
+        assert ": permission denied for table projection_cursor" in output
+        assert ": permission denied for table publication_cursor" in output
         execute("GRANT UPDATE ON guerdon.projection_cursor, guerdon.publication_cursor TO guerdon_writer")
         eventually(lambda: moves(ready), "everything moves again")
 
@@ -197,10 +197,10 @@ def test_events_that_wait_while_nothing_is_committed_are_named_however_well_the_
                 cursor.execute("LOCK TABLE guerdon.source_event IN ACCESS EXCLUSIVE MODE")
             publish(ready, Load(members=1, bad=False).fill(3).messages)
             eventually(lambda: "old_batch" in kinds(ready), "nothing is committed")
-            code, told = checked("--max-lag", "2")
+            code, output = checked("--max-lag", "2")
             assert code == 1
-            assert "3 events wait and the last batch was committed " in told
-            assert " events behind, more than 2: start more workers" in told
+            assert "3 events wait and the last batch was committed " in output
+            assert " events behind, more than 2: start more workers" in output
             dba.rollback()
         eventually(lambda: moves(ready), "everything moves again")
 
@@ -225,8 +225,8 @@ def test_check_ends_with_3_where_a_service_is_silent_and_says_what_is_missing_fi
     ready: Settings, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
-    code, told = checked()
-    assert (code, told.split(" since ")[0]) == (3, "Kafka is away at 127.0.0.1:1")
+    code, output = checked()
+    assert (code, output.split(" since ")[0]) == (3, "Kafka is away at 127.0.0.1:1")
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", ready.bootstrap_servers)
     monkeypatch.setenv("GUERDON_DATABASE_URL", empty_database_url)
     assert checked() == (1, "the database has no tables of Guerdon's yet: run `guerdon init`\n")
@@ -286,14 +286,14 @@ def test_a_batch_line_says_which_partitions_how_far_behind_how_long_and_why_even
     assert {line["slowest"] for line in batches} <= {*STEPS, "commit"}
     assert all(line["partitions"] for line in batches)
     assert batches[-1]["lag"] == 0
-    told: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for line in batches:
         assert line["log_level"] == ("warning" if line["quarantined"] else "info")
         for reason, count in line.get("reasons", {}).items():
-            told[reason] = told.get(reason, 0) + count
+            counts[reason] = counts.get(reason, 0) + count
     with transaction(settings.database_url) as cursor:
-        assert told == quarantine.counts(cursor)
-    assert sum(told.values()) == bad > 0
+        assert counts == quarantine.counts(cursor)
+    assert sum(counts.values()) == bad > 0
     (assigned,) = [line for line in lines if line["event"] == "assigned"]
     assert assigned["partitions"] == "0-1 of each topic"
 

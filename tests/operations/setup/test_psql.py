@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def told(database_url: str, *words: str) -> subprocess.CompletedProcess[str]:
+def run_psql(database_url: str, *words: str) -> subprocess.CompletedProcess[str]:
     line, environment = psql.shell(load_settings(database_url=database_url), ["--no-psqlrc", *words])
     return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.postgres
 def test_views_need_no_prefix_and_the_role_is_the_analysts(database_url: str) -> None:
-    asked = told(database_url, "--csv", "--command", "SELECT count(*), current_user FROM member_balance")
+    asked = run_psql(database_url, "--csv", "--command", "SELECT count(*), current_user FROM member_balance")
     assert (asked.returncode, asked.stdout) == (0, "count,current_user\n0,guerdon_analyst\n")
 
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("statement", ["CREATE TEMPORARY TABLE mine (n int)", "SELECT * FROM guerdon.member_state"])
 def test_nothing_is_written_and_no_table_is_read(statement: str, database_url: str) -> None:
-    asked = told(database_url, "--command", statement)
+    asked = run_psql(database_url, "--command", statement)
     assert asked.returncode != 0
     assert "read-only transaction" in asked.stderr or "permission denied" in asked.stderr
 

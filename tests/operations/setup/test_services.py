@@ -237,9 +237,11 @@ def test_a_missing_java_is_one_sentence(programs: Path, tmp_path: Path) -> None:
         LocalKafka(tmp_path).start()
 
 
-@pytest.mark.parametrize(("told", "version"), [('java version "1.8.0_292"', 8), ('openjdk version "11.0.2"', 11)])
-def test_an_old_java_is_one_sentence(told: str, version: int, programs: Path, tmp_path: Path) -> None:
-    put(programs, "java", f"echo '{told}' >&2")
+@pytest.mark.parametrize(
+    ("version_line", "version"), [('java version "1.8.0_292"', 8), ('openjdk version "11.0.2"', 11)]
+)
+def test_an_old_java_is_one_sentence(version_line: str, version: int, programs: Path, tmp_path: Path) -> None:
+    put(programs, "java", f"echo '{version_line}' >&2")
     with pytest.raises(ServiceUnreachable, match=rf"needs Java 17 or later, but .*java is version {version}: install"):
         LocalKafka(tmp_path).start()
 

@@ -184,8 +184,8 @@ def test_a_change_is_named_with_its_position_and_the_exit_code_is_1(
 ) -> None:
     statement, wanted = AT_SHARD[what]
     assert tamper(whole, statement, SHARD) > 0
-    code, told = answer(whole, monkeypatch, capsys)
-    assert (code, told) == (1, f"guerdon: {wanted}; stop the workers and compare with a backup")
+    code, output = answer(whole, monkeypatch, capsys)
+    assert (code, output) == (1, f"guerdon: {wanted}; stop the workers and compare with a backup")
 
 
 IDENTITIES = {

@@ -58,8 +58,8 @@ def test_what_is_wrong_with_a_shadow_is_named_and_not_laid_to_the_live_generatio
     take(whole, range(10, 15), 10)
     assert tamper(whole, statement, *[SHARD] * statement.count("%s")) == 1
     assert of(whole, 1) == []
-    code, told = answer(whole, monkeypatch, capsys, "2")
-    assert (code, told) == (1, f"guerdon: {wanted}; stop the workers and compare with a backup")
-    code, told = answer(whole, monkeypatch, capsys, "1")
+    code, output = answer(whole, monkeypatch, capsys, "2")
+    assert (code, output) == (1, f"guerdon: {wanted}; stop the workers and compare with a backup")
+    code, output = answer(whole, monkeypatch, capsys, "1")
     assert code is None
-    assert f"{len(CHECKS)}/{len(CHECKS)}" in told
+    assert f"{len(CHECKS)}/{len(CHECKS)}" in output
