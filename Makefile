@@ -2,13 +2,15 @@
 # A Python of 3.11 or later: make PYTHON=python3.12 …
 
 PYTHON ?= python3
+# More than there are cores: much of what tests do is to wait.
+PROCESSES ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FOLDERS := schemas engine projections operations consumers cli bench tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench chaos soak up down lock clean
+.PHONY: help setup demo test quick lint format bench chaos soak up down lock clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -34,8 +36,11 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## the whole tour on real retail data, on local services
 	@$(BIN)/guerdon demo
 
-test: lint ## lint, types and all tests
-	$(BIN)/pytest
+test: lint ## lint, types and all tests, and which ten of them took longest
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup --durations 10
+
+quick: $(READY) ## the tests that need no service: a minute
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "not kafka and not postgres and not chaos"
 
 lint: $(READY) ## ruff with every rule, its formatter, mypy strict, yamllint
 	$(BIN)/ruff check .
