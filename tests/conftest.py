@@ -6,6 +6,7 @@ The services of `guerdon up` are started once for all processes of a run, contai
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import uuid
 from pathlib import Path
@@ -40,6 +41,8 @@ def _leave(number: int, _: FrameType | None) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Brokers of tests live for minutes at most: what the second compiler costs would not come back.
+    os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
     # The default action of SIGTERM ends Python without atexit, and the servers would stay.
     signal.signal(signal.SIGTERM, _leave)
     led = getattr(config, "workerinput", None)

@@ -32,6 +32,17 @@ class RoomyPostgres(LocalPostgres):
         return [*super()._command(ports), "-c", "max_connections=240"]
 
 
+@contextlib.contextmanager
+def suspended(server: LocalServer) -> Iterator[None]:
+    """Let the server stand still: its connections stay and nothing is answered."""
+    process = psutil.Process(state.read_state(server.home)[server.name].pid)
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
+
+
 class Servers:
     """Start servers in the folder of this run, which all its processes know."""
 
