@@ -39,8 +39,8 @@ demo: $(READY) ## the whole tour on real retail data, on local services
 test: lint ## lint, types and all tests, and which ten of them took longest
 	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup --durations 10
 
-quick: $(READY) ## the tests that need no service: a minute
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "not kafka and not postgres and not chaos"
+quick: $(READY) ## the tests that need no service, with fewer examples
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --hypothesis-profile quick -m "not kafka and not postgres and not chaos"
 
 lint: $(READY) ## ruff with every rule, its formatter, mypy strict, yamllint
 	$(BIN)/ruff check .
@@ -73,8 +73,9 @@ bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its l
 chaos: $(READY) ## the long form of the tests in which processes, networks, disks and clocks fail
 	GUERDON_CHAOS=full $(BIN)/pytest -m chaos
 
-soak: $(READY) ## a million steps against the slow model of the ledger
+soak: $(READY) ## a million steps against the slow model of the ledger, and every property with ten times its examples
 	GUERDON_SOAK_STEPS=1000000 $(BIN)/pytest --capture=no --timeout=0 tests/engine/ledger/test_model.py
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --hypothesis-profile full --timeout=0 -m "not kafka and not chaos"
 
 up: $(READY) ## start the local services
 	@$(BIN)/guerdon up

@@ -25,6 +25,7 @@ from operations.services.postgresql import LocalPostgres
 from operations.settings import Settings, load_settings
 from tests.pages.terminal import Terminal
 from tests.services.servers import RoomyPostgres, Servers
+from tests.strategies.profiles import draw_by_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +54,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell a process of pytest-xdist where the run keeps its servers."""
     node.workerinput["servers"] = str(node.config.stash[_SERVERS].folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    draw_by_profile(items)
 
 
 @pytest.fixture(scope="session")
