@@ -38,7 +38,7 @@ _TEMPLATE = "guerdon_template"
 
 
 def _leave(number: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    pytest.exit(f"ended by {signal.Signals(number).name}", returncode=128 + number)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -113,7 +113,8 @@ def postgres_admin_url(docker_answers: bool, servers: Servers) -> Iterator[str]:
 
 def _hurried(admin_url: str) -> str:
     """Let the server that tests share wait for no disk: nobody cuts its power, and who is only killed loses nothing."""
-    _execute(admin_url, "ALTER SYSTEM SET fsync = off")
+    for setting in ("fsync", "full_page_writes"):
+        _execute(admin_url, "ALTER SYSTEM SET {} = off", setting)
     _execute(admin_url, "SELECT pg_reload_conf()")
     return admin_url
 
