@@ -301,6 +301,7 @@ def test_without_the_topic_events_are_judged_and_a_worker_that_should_catch_up_s
     assert lag_rows(ready)[-1]["lag"] == 0
     catch_up(ready.model_copy(update={"publish_rewards": False}))
     eventually(lambda: create_topics(ready, 4).startswith("1 created"), "the topic made again")
+    make_topics(ready, 4)
     catch_up(ready)
     assert_followed(ready)
 
