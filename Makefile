@@ -15,17 +15,17 @@ FOLDERS := schemas engine projections operations consumers cli bench tests
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make .venv with everything pinned in requirements.lock
+setup: $(READY) ## make .venv with everything pinned in requirements-dev.lock
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Guerdon needs Python 3.11 or later and '$(PYTHON)' is not: install one and run make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; \
 	  exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  echo "'$(PYTHON) -m venv' failed: install its venv module (on Debian and Ubuntu the package python3-venv)" >&2; exit 2; }
-	@all=$$(grep -c '==' requirements.lock); echo "installing $$all pinned packages into $(VENV): a minute or two"; rm -f $(VENV)/.failed; \
+	@all=$$(grep -c '==' requirements-dev.lock); echo "installing $$all pinned packages into $(VENV): a minute or two"; rm -f $(VENV)/.failed; \
 	{ $(BIN)/python -m pip install --progress-bar off --disable-pip-version-check --require-hashes \
-	  --requirement requirements.lock 2>&1 || touch $(VENV)/.failed; } | tee $(VENV)/install.log | awk -v all=$$all ' \
+	  --requirement requirements-dev.lock 2>&1 || touch $(VENV)/.failed; } | tee $(VENV)/install.log | awk -v all=$$all ' \
 	    /^(Collecting|Requirement already)/ { if (++n % 10 == 0) { print "  " n " of " all " fetched"; fflush() } } \
 	    /^Installing collected/ { print "  unpacking them"; fflush() }'; \
 	test ! -e $(VENV)/.failed || { tail -n 20 $(VENV)/install.log >&2; \
@@ -83,14 +83,17 @@ up: $(READY) ## start the local services
 down: $(READY) ## end the local services
 	@$(BIN)/guerdon down
 
-# Remade after a change of the dependencies in pyproject.toml. `--generate-hashes` pins every file, so that no other can be
-# installed; `--no-emit-index-url` and `--no-header` keep out where they came from: any package index or mirror serves.
-lock: ## pin every dependency anew (needs uv)
-	@command -v uv >/dev/null || { echo "requirements.lock is made with uv: install it (pip install uv) and run make lock" >&2; exit 2; }
-	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal --quiet \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate --output-file requirements.lock
-	uv pip compile --group bench --python-version 3.11 --universal --quiet \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate --output-file bench/requirements.lock
+# Remade after a change of the dependencies in pyproject.toml; what is pinned stays as long as it fits. requirements.lock is
+# what running needs, and the setuptools that installs Guerdon; requirements-dev.lock has all that working needs besides.
+# `--generate-hashes` pins every file, so that no other can be installed; `--no-emit-index-url` and `--no-header` keep out
+# where they came from: any package index or mirror serves.
+PIN := uv pip compile --python-version 3.11 --universal --quiet --generate-hashes --no-emit-index-url --no-header --no-annotate
+
+lock: ## pin the dependencies of pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "locks are made with uv: install it (pip install uv) and run make lock" >&2; exit 2; }
+	$(PIN) pyproject.toml --extra parquet --group build --output-file requirements.lock
+	$(PIN) pyproject.toml --all-extras --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	$(PIN) --group bench --output-file bench/requirements.lock
 
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
