@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 RUNNING = "requirements.lock"
 WORKING = "requirements-dev.lock"
+ONE_SHOT = {"init", "login"}
+"""The containers of the compose file that do their work and end."""
 
 
 def entries(lock: str) -> list[str]:
@@ -142,9 +144,30 @@ def test_the_compose_file_is_clean() -> None:
     assert list(linter.run(compose(), config)) == []
 
 
-def test_each_container_tells_whether_it_is_well() -> None:
-    assert {"kafka", "postgresql", "registry", "worker"} <= containers().keys()
-    assert [name for name, service in containers().items() if "test" not in service.get("healthcheck", {})] == []
+def test_each_container_that_stays_tells_whether_it_is_well() -> None:
+    assert containers().keys() == {"kafka", "postgresql", "registry", "worker"} | ONE_SHOT
+    silent = [name for name, service in containers().items() if "test" not in service.get("healthcheck", {})]
+    assert sorted(silent) == sorted(ONE_SHOT)
+    assert [containers()[name]["restart"] for name in sorted(ONE_SHOT)] == ["no", "no"]
+
+
+def test_the_worker_waits_for_the_tables_and_for_its_login() -> None:
+    conditions = {name: wait["condition"] for name, wait in containers()["worker"]["depends_on"].items()}
+    assert {name for name, condition in conditions.items() if condition == "service_completed_successfully"} == ONE_SHOT
+    assert conditions.keys() == containers().keys() - {"worker"}
+    assert containers()["login"]["depends_on"] == {"init": {"condition": "service_completed_successfully"}}
+
+
+def test_no_password_stands_in_the_compose_file_and_each_is_named_in_the_example() -> None:
+    wanted = set(re.findall(r"\$\{(\w+):\?", compose()))
+    named = re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
+    assert dict(named) == dict.fromkeys(wanted, "")
+    for service in containers().values():
+        for name, value in service.get("environment", {}).items():
+            if "PASSWORD" in name:
+                assert re.fullmatch(r"\$\{GUERDON_\w+_PASSWORD:\?[^}]+\}", value), name
+            assert not re.search(r"://[^/@]*:[^/@]*@", str(value)), name
+    assert ".env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
 def test_containers_listen_on_this_machine_only_and_on_ports_that_can_be_chosen() -> None:
