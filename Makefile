@@ -46,7 +46,7 @@ lint: $(READY) ## ruff with every rule, its formatter, mypy strict, yamllint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(wildcard $(FOLDERS))
-	$(BIN)/yamllint --strict docker-compose.yml
+	$(BIN)/yamllint --strict docker-compose.yml .pre-commit-config.yaml
 
 format: $(READY) ## put the code into the form that lint wants
 	$(BIN)/ruff check --fix .

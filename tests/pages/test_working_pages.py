@@ -1,4 +1,4 @@
-"""The pages for who works on Guerdon: `make help`, and a README in each top folder."""
+"""What helps who works on Guerdon: `make help`, CONTRIBUTING.md, hooks of commits, a README in each top folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import subprocess
 
 import pytest
+import yaml
 
 from tests.places import ORDER, ROOT, project_files
 from tests.test_tidy import ENGINE_FLOORS
@@ -37,6 +38,22 @@ def test_every_target_that_a_page_names_is_there(page: str) -> None:
     assert set(named) - targets() == set()
 
 
+def test_a_commit_asks_what_make_lint_asks_and_fetches_nothing() -> None:
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [repository["repo"] for repository in repositories] == ["local"]
+    hooks = [hook for repository in repositories for hook in repository["hooks"]]
+    assert {hook["language"] for hook in hooks} == {"system"}
+
+    folders = re.search(r"^FOLDERS := (.*)$", MAKEFILE, re.MULTILINE)
+    lint = re.search(r"^lint: .*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    assert folders
+    assert lint
+    asked = lint[1].replace("$(BIN)", ".venv/bin").replace("$(wildcard $(FOLDERS))", folders[1])
+    # a hook is handed the names of files, where `make lint` names them itself
+    known = [re.sub(r" (\.|docker-compose\.yml .*)$", "", line.strip()) for line in asked.splitlines()]
+    assert [hook["entry"].replace(" --force-exclude", "") for hook in hooks] == known
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_readme_of_a_folder_names_each_of_its_rooms(folder: str) -> None:
     page = (ROOT / folder / "README.md").read_text(encoding="utf-8")
@@ -46,7 +63,7 @@ def test_the_readme_of_a_folder_names_each_of_its_rooms(folder: str) -> None:
     assert 10 <= len(page.splitlines()) <= 40
 
 
-@pytest.mark.parametrize("page", [f"{folder}/README.md" for folder in FOLDERS])
+@pytest.mark.parametrize("page", [*(f"{folder}/README.md" for folder in FOLDERS), "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_what_a_page_links_to_is_there(page: str) -> None:
     linked = re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
     assert [link for link in linked if not ((ROOT / page).parent / link).exists()] == []
