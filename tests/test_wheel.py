@@ -52,7 +52,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Wheel:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
 
-    pip(folder, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, sources)
+    pip(folder, "wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, sources)
     (file,) = folder.glob("*.whl")
     pip(folder, "install", "--no-deps", "--no-index", "--target", folder / "installed", file)
     return Wheel(file, folder / "installed")

@@ -327,6 +327,18 @@ def test_docker_gets_a_password_of_its_own_which_stays_though_the_first_start_fa
     assert (tmp_path / "home/state.json").stat().st_mode & 0o077 == 0
 
 
+def test_postgresql_in_docker_keeps_the_password_with_which_its_data_began(programs: Path, tmp_path: Path) -> None:
+    put(programs, "docker", "exit 0")
+    address = f"postgresql://guerdon:guerdon@{processes.HOST}:{processes.free_port()}/guerdon"
+    ports = {"server": urlsplit(address).port or 0}
+    of_an_earlier_release = state.ServiceRecord(
+        name="postgresql", origin="docker", address=address, running=False, ports=ports
+    )
+    state.remember(tmp_path, of_an_earlier_release)
+    (record,) = compose.Compose(tmp_path).start(["postgresql"])
+    assert record.address == address
+
+
 def test_docker_that_fails_is_one_sentence(programs: Path, tmp_path: Path) -> None:
     put(programs, "docker", "echo 'pull access denied' >&2; exit 1")
     assert not compose.usable()
