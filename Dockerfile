@@ -1,16 +1,15 @@
-# The worker: `docker compose up --build`, or any other command of `guerdon` in place of `run`.
-FROM python:3.11.14-slim-bookworm
+# The worker and every other command of `guerdon`: docker-compose.yml runs `init` and `run` from it.
+FROM python:3.11.14-slim-bookworm AS build
 
-ENV PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1 \
-    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 
-WORKDIR /opt/guerdon
+RUN python -m venv /opt/venv
+WORKDIR /src
 
 # The dependencies change seldom: in a layer of their own they are not fetched again with every change of the code.
 COPY requirements.lock ./
-RUN pip install --require-hashes --requirement requirements.lock
+RUN /opt/venv/bin/pip install --require-hashes --requirement requirements.lock
 
 COPY pyproject.toml README.md LICENSE ./
 COPY schemas schemas
@@ -19,9 +18,19 @@ COPY projections projections
 COPY operations operations
 COPY consumers consumers
 COPY cli cli
+RUN /opt/venv/bin/pip install --no-deps --no-build-isolation .
+
+# What runs: the libraries and Guerdon as installed, without its sources.
+FROM python:3.11.14-slim-bookworm
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+
+RUN useradd --create-home --uid 10001 guerdon
+WORKDIR /opt/guerdon
+COPY --from=build /opt/venv /opt/venv
 COPY examples examples
-RUN pip install --no-deps --no-build-isolation --editable . \
-    && useradd --create-home --uid 10001 guerdon
 
 USER guerdon
 

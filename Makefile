@@ -2,28 +2,30 @@
 # A Python of 3.11 or later: make PYTHON=python3.12 …
 
 PYTHON ?= python3
+# More than there are cores: much of what tests do is to wait.
+PROCESSES ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FOLDERS := schemas engine projections operations consumers cli bench tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench chaos soak up down lock clean
+.PHONY: help setup demo test quick lint format bench chaos soak up down lock clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make .venv with everything pinned in requirements.lock
+setup: $(READY) ## make .venv with everything pinned in requirements-dev.lock
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Guerdon needs Python 3.11 or later and '$(PYTHON)' is not: install one and run make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; \
 	  exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  echo "'$(PYTHON) -m venv' failed: install its venv module (on Debian and Ubuntu the package python3-venv)" >&2; exit 2; }
-	@all=$$(grep -c '==' requirements.lock); echo "installing $$all pinned packages into $(VENV): a minute or two"; rm -f $(VENV)/.failed; \
+	@all=$$(grep -c '==' requirements-dev.lock); echo "installing $$all pinned packages into $(VENV): a minute or two"; rm -f $(VENV)/.failed; \
 	{ $(BIN)/python -m pip install --progress-bar off --disable-pip-version-check --require-hashes \
-	  --requirement requirements.lock 2>&1 || touch $(VENV)/.failed; } | tee $(VENV)/install.log | awk -v all=$$all ' \
+	  --requirement requirements-dev.lock 2>&1 || touch $(VENV)/.failed; } | tee $(VENV)/install.log | awk -v all=$$all ' \
 	    /^(Collecting|Requirement already)/ { if (++n % 10 == 0) { print "  " n " of " all " fetched"; fflush() } } \
 	    /^Installing collected/ { print "  unpacking them"; fflush() }'; \
 	test ! -e $(VENV)/.failed || { tail -n 20 $(VENV)/install.log >&2; \
@@ -34,14 +36,17 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## the whole tour on real retail data, on local services
 	@$(BIN)/guerdon demo
 
-test: lint ## lint, types and all tests
-	$(BIN)/pytest
+test: lint ## lint, types and all tests, and which ten of them took longest
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup --durations 10
+
+quick: $(READY) ## the tests that need no service, with fewer examples
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --hypothesis-profile quick -m "not kafka and not postgres and not chaos"
 
 lint: $(READY) ## ruff with every rule, its formatter, mypy strict, yamllint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(wildcard $(FOLDERS))
-	$(BIN)/yamllint --strict docker-compose.yml
+	$(BIN)/yamllint --strict docker-compose.yml .pre-commit-config.yaml
 
 format: $(READY) ## put the code into the form that lint wants
 	$(BIN)/ruff check --fix .
@@ -68,8 +73,9 @@ bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its l
 chaos: $(READY) ## the long form of the tests in which processes, networks, disks and clocks fail
 	GUERDON_CHAOS=full $(BIN)/pytest -m chaos
 
-soak: $(READY) ## a million steps against the slow model of the ledger
+soak: $(READY) ## a million steps against the slow model of the ledger, and every property with ten times its examples
 	GUERDON_SOAK_STEPS=1000000 $(BIN)/pytest --capture=no --timeout=0 tests/engine/ledger/test_model.py
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --hypothesis-profile full --timeout=0 -m "not kafka and not chaos"
 
 up: $(READY) ## start the local services
 	@$(BIN)/guerdon up
@@ -77,14 +83,17 @@ up: $(READY) ## start the local services
 down: $(READY) ## end the local services
 	@$(BIN)/guerdon down
 
-# Remade after a change of the dependencies in pyproject.toml. `--generate-hashes` pins every file, so that no other can be
-# installed; `--no-emit-index-url` and `--no-header` keep out where they came from: any package index or mirror serves.
-lock: ## pin every dependency anew (needs uv)
-	@command -v uv >/dev/null || { echo "requirements.lock is made with uv: install it (pip install uv) and run make lock" >&2; exit 2; }
-	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal --quiet \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate --output-file requirements.lock
-	uv pip compile --group bench --python-version 3.11 --universal --quiet \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate --output-file bench/requirements.lock
+# Remade after a change of the dependencies in pyproject.toml; what is pinned stays as long as it fits. requirements.lock is
+# what running needs, and the setuptools that installs Guerdon; requirements-dev.lock has all that working needs besides.
+# `--generate-hashes` pins every file, so that no other can be installed; `--no-emit-index-url` and `--no-header` keep out
+# where they came from: any package index or mirror serves.
+PIN := uv pip compile --python-version 3.11 --universal --quiet --generate-hashes --no-emit-index-url --no-header --no-annotate
+
+lock: ## pin the dependencies of pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "locks are made with uv: install it (pip install uv) and run make lock" >&2; exit 2; }
+	$(PIN) pyproject.toml --extra parquet --group build --output-file requirements.lock
+	$(PIN) pyproject.toml --all-extras --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	$(PIN) --group bench --output-file bench/requirements.lock
 
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

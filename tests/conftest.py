@@ -1,21 +1,17 @@
 """Give tests a real Kafka and a real PostgreSQL: containers where Docker answers, else the services of `guerdon up`.
 
-The tests' own servers live in a folder of their own with ports of their own, and end with the session whatever ends it.
+The services of `guerdon up` are started once for all processes of a run, containers once for each process.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
-import shutil
 import signal
-import tempfile
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-import psutil
 import psycopg2
 import pytest
 import yaml
@@ -23,80 +19,56 @@ from confluent_kafka.admin import AdminClient
 from psycopg2 import sql
 
 from engine.store.database import migrate
-from operations.services import compose, processes
+from operations.services import compose, processes, state
 from operations.services.kafka import LocalKafka
-from operations.services.lifecycle import take_down
 from operations.services.postgresql import LocalPostgres
-from operations.services.server import LocalServer
 from operations.settings import Settings, load_settings
 from tests.pages.terminal import Terminal
+from tests.services.servers import RoomyPostgres, Servers
+from tests.strategies.profiles import draw_by_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
+    from typing import Any
 
 
-_OWNER = os.getpid()
-_PREFIX = "guerdon-tests-"
-_started: list[LocalServer] = []
-Server = TypeVar("Server", bound=LocalServer)
-
-
-def _end_all() -> None:
-    # A process forked by a test inherits the list, but not the servers.
-    while _started and os.getpid() == _OWNER:
-        _started.pop().kill()
-
-
-atexit.register(_end_all)
+_SERVERS = pytest.StashKey[Servers]()
+_TEMPLATE = "guerdon_template"
 
 
 def _leave(number: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    pytest.exit(f"ended by {signal.Signals(number).name}", returncode=128 + number)
 
 
-def _end_orphans() -> None:
-    """End the servers of earlier sessions that were killed outright, which no clean-up survives."""
-    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        owner = home.name.removeprefix(_PREFIX).split("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            take_down(home, volumes=True)
-            shutil.rmtree(home, ignore_errors=True)
-
-
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    # Brokers of tests live for minutes at most: what the second compiler costs would not come back.
+    os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
     # The default action of SIGTERM ends Python without atexit, and the servers would stay.
     signal.signal(signal.SIGTERM, _leave)
-    _end_orphans()
+    led = getattr(config, "workerinput", None)
+    config.stash[_SERVERS] = Servers.begin() if led is None else Servers(Path(led["servers"]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of pytest-xdist where the run keeps its servers."""
+    node.workerinput["servers"] = str(node.config.stash[_SERVERS].folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    draw_by_profile(items)
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> Servers:
+    """Return who starts servers that end with the run."""
+    return pytestconfig.stash[_SERVERS]
 
 
 @pytest.fixture(scope="session")
 def docker_answers() -> bool:
     return compose.daemon_answers()
-
-
-@contextlib.contextmanager
-def _home() -> Iterator[Path]:
-    # Not pytest's tmp_path: PostgreSQL, where root starts it, runs as another user, who may not enter that.
-    home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_OWNER}-"))
-    home.chmod(0o711)
-    try:
-        yield home
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _local(kind: type[Server]) -> Iterator[Server]:
-    with _home() as home:
-        server = kind(home)
-        _started.append(server)
-        try:
-            server.start()
-            yield server
-        finally:
-            server.kill()
-            _started.remove(server)
 
 
 @contextlib.contextmanager
@@ -118,32 +90,31 @@ def _kafka_container() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap(docker_answers: bool) -> Iterator[str]:  # noqa: FBT001  a fixture's argument
-    """Return `host:port` of a broker that all tests of the session share."""
+def kafka_bootstrap(docker_answers: bool, servers: Servers) -> Iterator[str]:  # noqa: FBT001  a fixture's argument
+    """Return `host:port` of a broker that all tests share."""
     if docker_answers:
         with _kafka_container() as address:
             yield address
     else:
-        with _local(LocalKafka) as service:
-            yield service.address
+        yield servers.shared(LocalKafka).address
 
 
 @pytest.fixture(scope="session")
-def postgres_admin_url(docker_answers: bool) -> Iterator[str]:  # noqa: FBT001  a fixture's argument
-    """Return the URL of a superuser on a server that all tests of the session share."""
+def postgres_admin_url(docker_answers: bool, servers: Servers) -> Iterator[str]:  # noqa: FBT001  a fixture's argument
+    """Return the URL of a superuser on a server that all tests share."""
     if docker_answers:
         from testcontainers.postgres import PostgresContainer  # noqa: PLC0415  only where Docker answers
 
         with PostgresContainer("postgres:18", driver=None) as container:
             yield _hurried(container.get_connection_url())
     else:
-        with _local(LocalPostgres) as service:
-            yield _hurried(service.address)
+        yield _hurried(servers.shared(RoomyPostgres).address)
 
 
 def _hurried(admin_url: str) -> str:
     """Let the server that tests share wait for no disk: nobody cuts its power, and who is only killed loses nothing."""
-    _execute(admin_url, "ALTER SYSTEM SET fsync = off")
+    for setting in ("fsync", "full_page_writes"):
+        _execute(admin_url, "ALTER SYSTEM SET {} = off", setting)
     _execute(admin_url, "SELECT pg_reload_conf()")
     return admin_url
 
@@ -158,17 +129,27 @@ def _execute(admin_url: str, statement: str, *names: str) -> None:
         connection.close()
 
 
+def _is_there(admin_url: str, database: str) -> bool:
+    with contextlib.closing(psycopg2.connect(admin_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_database WHERE datname = %s", (database,))
+        return cursor.rowcount > 0
+
+
 def _url_of(admin_url: str, database: str) -> str:
     return f"{admin_url.rsplit('/', 1)[0]}/{database}"
 
 
 @pytest.fixture(scope="session")
-def template_database(postgres_admin_url: str) -> str:
-    """Return the name of the migrated database that each test's own is copied from."""
-    name = "guerdon_template"
-    _execute(postgres_admin_url, "CREATE DATABASE {}", name)
-    migrate(_url_of(postgres_admin_url, name))
-    return name
+def template_database(postgres_admin_url: str, servers: Servers) -> str:
+    """Return the name of the migrated database that each test's own is copied from; whoever asks first makes it."""
+    with state.locked(servers.folder, "template"):
+        if not _is_there(postgres_admin_url, _TEMPLATE):
+            # it gets its name when nobody is connected to it any more, as PostgreSQL copies no other
+            draft = f"{_TEMPLATE}_draft"
+            _execute(postgres_admin_url, "CREATE DATABASE {}", draft)
+            migrate(_url_of(postgres_admin_url, draft))
+            _execute(postgres_admin_url, "ALTER DATABASE {} RENAME TO {}", draft, _TEMPLATE)
+    return _TEMPLATE
 
 
 @contextlib.contextmanager
@@ -215,7 +196,7 @@ def topic_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def settings(database_url: str, kafka_bootstrap: str, topic_prefix: str, tmp_path: Path) -> Settings:
-    """Return settings with a database, topics and a consumer group of this test's own, on the session's servers."""
+    """Return settings with a database, topics and a consumer group of this test's own, on shared servers."""
     return load_settings(
         database_url=database_url,
         bootstrap_servers=kafka_bootstrap,
@@ -232,14 +213,14 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 @pytest.fixture
-def kafka_service() -> Iterator[LocalKafka]:
+def kafka_service(servers: Servers) -> Iterator[LocalKafka]:
     """Return a broker of this test alone, to stop, kill and start again; its port stays the same."""
-    with _local(LocalKafka) as service:
+    with servers.own(LocalKafka) as service:
         yield service
 
 
 @pytest.fixture
-def postgres_service() -> Iterator[LocalPostgres]:
+def postgres_service(servers: Servers) -> Iterator[LocalPostgres]:
     """Return a PostgreSQL server of this test alone, to stop, kill and start again; its port stays the same."""
-    with _local(LocalPostgres) as service:
+    with servers.own(LocalPostgres) as service:
         yield service

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
 
 from operations.services import processes, state
 from schemas.errors import ServiceUnreachable
@@ -21,7 +25,11 @@ START_PATIENCE_S = 600
 # For each of our names: the service's name in the file, the variable that sets its port, and its address.
 SERVICES = {
     state.KAFKA: ("kafka", "GUERDON_KAFKA_PORT", "{host}:{port}"),
-    state.POSTGRESQL: ("postgresql", "GUERDON_POSTGRESQL_PORT", "postgresql://guerdon:guerdon@{host}:{port}/guerdon"),
+    state.POSTGRESQL: (
+        "postgresql",
+        "GUERDON_POSTGRESQL_PORT",
+        "postgresql://guerdon:{password}@{host}:{port}/guerdon",
+    ),
     state.REGISTRY: ("registry", "GUERDON_REGISTRY_PORT", "http://{host}:{port}"),
 }
 
@@ -55,43 +63,57 @@ class Compose:
         Raises:
             ServiceUnreachable: Compose failed; the sentence carries its last line.
         """
-        # the ports of the time before, where they are free
-        ports = {name: self._choose_port(name) for name in names}
-        environment = {SERVICES[name][1]: str(port) for name, port in ports.items()}
-        self._run(["up", "--detach", "--wait", *(SERVICES[name][0] for name in names)], environment)
-
-        records = [
-            state.ServiceRecord(
-                name=name,
-                origin="docker",
-                address=SERVICES[name][2].format(host=processes.HOST, port=port),
-                running=True,
-                ports={"server": port},
-            )
-            for name, port in ports.items()
-        ]
+        password = self._password()
+        records = [self._record(name, password) for name in names]
+        # before the start, as PostgreSQL's data may begin with this password though the start fails
         for record in records:
             state.remember(self.home, record)
-        return records
+
+        ports = {SERVICES[record.name][1]: str(record.ports["server"]) for record in records}
+        self._run(["up", "--detach", "--wait", *(SERVICES[name][0] for name in names)], ports, password)
+
+        running = [msgspec.structs.replace(record, running=True) for record in records]
+        for record in running:
+            state.remember(self.home, record)
+        return running
 
     def stop(self, *, volumes: bool) -> None:
         """End and remove the containers, with `volumes` their data, too."""
-        self._run(["down", "--remove-orphans", *(["--volumes"] if volumes else [])], {})
+        self._run(["down", "--remove-orphans", *(["--volumes"] if volumes else [])], {}, self._password())
         for name, record in state.read_state(self.home).items():
             if record.origin == "docker":
                 state.mark_stopped(self.home, name)
 
-    def _choose_port(self, name: str) -> int:
-        record = state.read_state(self.home).get(name)
-        port = record.ports.get("server") if record and record.origin == "docker" else None
-        if port is not None and record is not None and record.running:
-            return port
-        port, note = processes.keep_or_move(port)
-        if note:
-            self.notes.append(f"{name}: {note}")
-        return port
+    def _record(self, name: str, password: str) -> state.ServiceRecord:
+        """Return the service's record, with the port and the password by which it is reached from now on."""
+        before = self._before(name)
+        port = before.ports.get("server") if before else None
+        if before is None or not before.running or port is None:
+            port, note = processes.keep_or_move(port)
+            if note:
+                self.notes.append(f"{name}: {note}")
 
-    def _run(self, words: list[str], environment: dict[str, str]) -> None:
+        return state.ServiceRecord(
+            name=name,
+            origin="docker",
+            address=SERVICES[name][2].format(host=processes.HOST, port=port, password=password),
+            running=before is not None and before.running,
+            ports={"server": port},
+        )
+
+    def _password(self) -> str:
+        """Return the password of PostgreSQL's owner: the one with which its data began, else a new one."""
+        before = self._before(state.POSTGRESQL)
+        return (urlsplit(before.address).password if before else None) or secrets.token_urlsafe(24)
+
+    def _before(self, name: str) -> state.ServiceRecord | None:
+        """Return the record that an earlier start left, where the service was a container."""
+        record = state.read_state(self.home).get(name)
+        return record if record is not None and record.origin == "docker" else None
+
+    def _run(self, words: list[str], ports: dict[str, str], password: str) -> None:
+        # Compose wants every variable of the file, those of services that are not started, too.
+        environment = {"GUERDON_POSTGRESQL_PASSWORD": password, "GUERDON_WORKER_PASSWORD": password, **ports}
         docker = shutil.which("docker") or "docker"
         command = [docker, "compose", "--project-name", self._project, "--file", str(FILE), *words]
         try:

@@ -10,12 +10,12 @@ import pytest
 from engine.store.database import transaction
 from operations.intake.publish import BadLine, Reading, encoder_for, publish_events
 from operations.rows import dictionaries
-from operations.setup.initialise import create_topics
 from operations.setup.programmes import activate
 from operations.simulate.expectations import differences
 from operations.simulate.run import simulate
 from tests.conformance.cases import programme_of, write
 from tests.conformance.test_cases import ALL
+from tests.system.load import make_topics
 from tests.system.workers import catch_up
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def through_kafka(settings: Settings, programme: Path, events: Path, workers: int = 1) -> dict[str, Any]:
     """Publish the events as Avro, let workers judge them, and return what the views then say."""
-    create_topics(settings, 2)
+    make_topics(settings, 2)
     activate(settings.database_url, programme, from_now=True)
     bad: list[BadLine] = []
     read = Reading([str(events)], bad.append).events()

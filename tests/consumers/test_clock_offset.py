@@ -17,13 +17,13 @@ from engine.store.generations import live_generation
 from operations.intake.quarantine import listed
 from operations.services.postgresql import LocalPostgres
 from schemas.events import Purchase
-from tests.conftest import _home
 from tests.services.packages import library
 from tests.system.load import Load, activate, make_topics, publish
 from tests.system.workers import catch_up
 
 if TYPE_CHECKING:
     from operations.settings import Settings
+    from tests.services.servers import Servers
 
 DAY_MS = 86_400_000
 NOW_MS = 1_700_000_000_000
@@ -102,12 +102,12 @@ def test_a_difference_is_told_once_and_again_when_it_grows_and_when_it_is_gone()
 @pytest.mark.kafka
 @pytest.mark.parametrize(("set_by", "words"), [("+10m", "600 s behind"), ("-2d", "172800 s ahead of")])
 def test_a_worker_with_another_clock_than_postgresql_judges_what_is_from_the_future_by_postgresqls(
-    set_by: str, words: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    set_by: str, words: str, settings: Settings, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL runs under libfaketime, not the worker: librdkafka's waits do not end under it."""
     preloaded = library("*/faketime/libfaketimeMT.so.1", "libfaketime")
     make_topics(settings, 1)
-    with _home() as home:
+    with servers.home() as home:
         server = LocalPostgres(home)
         with monkeypatch.context() as faked:
             faked.setenv("LD_PRELOAD", preloaded)

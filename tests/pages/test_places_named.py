@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.places import DOCS, ROOT
-from tests.test_tidy import ENGINE_FLOORS, ORDER, project_files
+from tests.places import DOCS, ORDER, ROOT, project_files
+from tests.test_tidy import ENGINE_FLOORS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -179,7 +179,12 @@ def test_a_rebuild_whose_folding_fails_leaves_the_old_rows_and_ends_every_connec
             rebuild(logged, NAME)
     assert balances(logged) == before
     with transaction(logged) as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'guerdon rebuild'")
+        cursor.execute(
+            """
+            SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name = 'guerdon rebuild'
+            """
+        )
         assert cursor.fetchone() == (0,)
     rebuild(logged, NAME)
     assert projections.difference(logged, NAME) is None

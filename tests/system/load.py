@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
 from engine.programme.file.load import load_programme
 from engine.store import programmes
 from engine.store.database import transaction
-from operations.setup.initialise import create_topics
+from operations.setup.initialise import OUTPUT_TOPIC, create_topics
 from schemas.codec import Encoder
 from schemas.events import (
     EVENT_TYPES,
@@ -29,6 +30,7 @@ from schemas.events import (
     key_of,
 )
 from schemas.rejection import Reason
+from tests.system.workers import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -243,6 +245,13 @@ def _changed(purchase: Purchase, **fields: Any) -> Purchase:
 def make_topics(settings: Settings, partitions: int = 4) -> None:
     """Create the topics, and wait until the broker names them all."""
     create_topics(settings, partitions)
+    await_topics(settings.kafka_config(), [settings.topic_prefix + name for name in (*TOPIC_TYPES, OUTPUT_TOPIC)])
+
+
+def await_topics(kafka: dict[str, Any], topics: Iterable[str]) -> None:
+    """Wait until the broker names the topics: it says that they are made a moment before it knows them itself."""
+    client = AdminClient({**kafka, "log_level": 0})
+    eventually(lambda: client.list_topics(timeout=10).topics.keys() >= set(topics), "the broker names the topics")
 
 
 def activate(database_url: str, body: str = PROGRAMME) -> int:

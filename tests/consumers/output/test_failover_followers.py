@@ -14,7 +14,6 @@ from operations.intake.lag import lag_rows
 from operations.services.postgresql import LocalPostgres
 from operations.setup.initialise import OUTPUT_TOPIC
 from tests.chaos.conftest import FULL
-from tests.conftest import _home
 from tests.consumers.output.follower import assert_followed, follow, logged
 from tests.services import standby
 from tests.system.load import Load, activate, make_topics, publish
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from operations.settings import Settings
+    from tests.services.servers import Servers
     from tests.system.load import Message
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.chaos]
@@ -33,8 +33,8 @@ EVENTS = 6_000 if FULL else 300
 
 
 @pytest.fixture
-def standby_home() -> Iterator[Path]:
-    with _home() as home:
+def standby_home(servers: Servers) -> Iterator[Path]:
+    with servers.home() as home:
         yield home
         LocalPostgres(home).kill()
 

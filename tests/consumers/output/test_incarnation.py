@@ -31,7 +31,7 @@ from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import SHARDS
 from tests.consumers.output.follower import Followed, assert_followed, follow
 from tests.consumers.output.test_publisher import lag, log, ready, rounds
-from tests.system.load import PROGRAMME_WITHOUT_ORDER, activate
+from tests.system.load import PROGRAMME_WITHOUT_ORDER, activate, await_topics
 from tests.system.workers import eventually, running
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def make_topic_anew(settings: Settings) -> None:
     admin.delete_topics([topic])[topic].result(10)
     eventually(lambda: topic not in admin.list_topics(timeout=5).topics, "the end of the topic")
     eventually(lambda: create_topics(settings, 4).startswith("1 created"), "the topic made again")
+    await_topics(settings.kafka_config(), [topic])
 
 
 @pytest.fixture

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import psycopg2
 import pytest
 from confluent_kafka import admin as kafka_admin
@@ -24,13 +23,14 @@ from engine.store.database import PUBLISHER, transaction
 from engine.store.generations import live_generation
 from engine.store.kafka import publication
 from operations.intake.lag import lag_rows
-from operations.services.state import KAFKA, read_state
+from operations.services.kafka import LocalKafka
 from operations.setup.initialise import OUTPUT_TOPIC, create_topics
 from schemas.errors import InputError, ServiceUnreachable
 from schemas.partitioning import SHARDS
 from schemas.writer_schemas import committed_ids
 from tests.consumers.output.follower import assert_followed, follow, logged
 from tests.schemas.test_registry import registry
+from tests.services.servers import suspended
 from tests.system.batches import admitted, commit, purchase
 from tests.system.load import PROGRAMME_WITHOUT_ORDER, Load, activate, make_topics, publish
 from tests.system.workers import catch_up, eventually, running
@@ -38,12 +38,13 @@ from tests.system.workers import catch_up, eventually, running
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from operations.services.kafka import LocalKafka
     from operations.settings import Settings
+    from tests.services.servers import Servers
 
 pytestmark = pytest.mark.kafka
 
 MEMBERS = 20
+one_broker = pytest.mark.xdist_group("a broker that is stopped")
 
 
 @pytest.fixture
@@ -206,33 +207,30 @@ def behind(settings: Settings) -> set[str]:
     return {row["what"].removeprefix(settings.topic_prefix) for row in lag_rows(settings) if row["lag"]}
 
 
+@pytest.fixture(scope="module")
+def broker(servers: Servers) -> Iterator[LocalKafka]:
+    """Return a broker of these tests alone, which each of them leaves running."""
+    with servers.own(LocalKafka) as service:
+        yield service
+
+
 @pytest.fixture
-def own_broker(ready: Settings, kafka_service: LocalKafka) -> Settings:
+def own_broker(ready: Settings, broker: LocalKafka) -> Settings:
     """Return settings of a broker that can be stopped."""
-    own = ready.model_copy(update={"kafka_bootstrap_servers": kafka_service.address})
+    own = ready.model_copy(update={"kafka_bootstrap_servers": broker.address})
     make_topics(own, 4)
     return own
 
 
-@contextmanager
-def stopped(service: LocalKafka) -> Iterator[None]:
-    """Let the broker stand still: its connections stay and nothing is answered."""
-    broker = psutil.Process(read_state(service.home)[KAFKA].pid)
-    broker.suspend()
-    try:
-        yield
-    finally:
-        broker.resume()
-
-
+@one_broker
 def test_a_broker_that_stands_still_is_waited_for_by_nobody_but_the_publisher(
-    own_broker: Settings, kafka_service: LocalKafka
+    own_broker: Settings, broker: LocalKafka
 ) -> None:
     follower = Publisher(own_broker)
     follower.start()
     log(own_broker, 0, 10)
     eventually(lambda: lag(own_broker) == 0, "the topic at the head")
-    with stopped(kafka_service):
+    with suspended(broker):
         for first in range(10, 60, 10):
             log(own_broker, first, 10)
             follower.wake()
@@ -242,8 +240,9 @@ def test_a_broker_that_stands_still_is_waited_for_by_nobody_but_the_publisher(
     assert_followed(own_broker)
 
 
+@one_broker
 def test_a_publisher_leaves_a_broker_that_stands_still_within_seconds_and_nothing_is_lost(
-    own_broker: Settings, kafka_service: LocalKafka
+    own_broker: Settings, broker: LocalKafka
 ) -> None:
     sending = threading.Event()
     follower = Publisher(own_broker, observe=lambda point: sending.set() if point == "before publish" else None)
@@ -251,7 +250,7 @@ def test_a_publisher_leaves_a_broker_that_stands_still_within_seconds_and_nothin
     log(own_broker, 0, 1)
     eventually(lambda: lag(own_broker) == 0, "the topic at the head")
     sending.clear()
-    with stopped(kafka_service):
+    with suspended(broker):
         log(own_broker, 1, 10)
         assert sending.wait(30)
         begun = time.monotonic()
@@ -262,14 +261,15 @@ def test_a_publisher_leaves_a_broker_that_stands_still_within_seconds_and_nothin
     assert_followed(own_broker)
 
 
+@one_broker
 def test_a_round_is_given_up_after_a_while_so_that_no_transaction_grows_old(
-    own_broker: Settings, kafka_service: LocalKafka, monkeypatch: pytest.MonkeyPatch
+    own_broker: Settings, broker: LocalKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(Output(own_broker, threading.Event(), lambda _point: None)) as out, monkeypatch.context() as hurried:
         assert out.advance() == 0
         log(own_broker, 0, 10)
         hurried.setattr(producer, "ACKNOWLEDGED_WITHIN_S", 0.5)
-        with stopped(kafka_service), pytest.raises(NotTaken, match="the broker did not take all within"):
+        with suspended(broker), pytest.raises(NotTaken, match="the broker did not take all within"):
             out.advance()
     assert lag(own_broker) == 20
     rounds(own_broker)
@@ -301,6 +301,7 @@ def test_without_the_topic_events_are_judged_and_a_worker_that_should_catch_up_s
     assert lag_rows(ready)[-1]["lag"] == 0
     catch_up(ready.model_copy(update={"publish_rewards": False}))
     eventually(lambda: create_topics(ready, 4).startswith("1 created"), "the topic made again")
+    make_topics(ready, 4)
     catch_up(ready)
     assert_followed(ready)
 

@@ -14,7 +14,6 @@ from consumers.output.topic_tail import NotAllowed, TailReader
 from operations.services import kafka as local_kafka
 from operations.services.kafka import LocalKafka
 from operations.setup.initialise import OUTPUT_TOPIC
-from tests.conftest import _local
 from tests.consumers.output.follower import assert_followed
 from tests.consumers.output.test_publisher import log, rounds
 from tests.system.load import activate, make_topics
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from operations.settings import Settings
+    from tests.services.servers import Servers
 
 pytestmark = pytest.mark.kafka
 
@@ -36,10 +36,10 @@ allow.everyone.if.no.acl.found=true
 
 
 @pytest.fixture
-def strict(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def strict(settings: Settings, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """Return settings of a broker on which a topic that has rights gives no others."""
     monkeypatch.setattr(local_kafka, "PROPERTIES", WITH_RIGHTS)
-    with _local(LocalKafka) as service:
+    with servers.own(LocalKafka) as service:
         own = settings.model_copy(update={"kafka_bootstrap_servers": service.address})
         make_topics(own, 4)
         activate(own.database_url)

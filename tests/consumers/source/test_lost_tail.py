@@ -19,7 +19,7 @@ from operations.services.kafka import LocalKafka
 from operations.settings import Settings, load_settings
 from operations.verify.checks import verify
 from schemas.errors import AnswerIsNo
-from tests.conftest import _database, _local
+from tests.conftest import _database
 from tests.system.batches import purchase
 from tests.system.load import Load, activate, make_topics, publish
 from tests.system.workers import catch_up, eventually, running
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.kafka
+    from tests.services.servers import Servers
+
+pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("lost tail")]
 
 BEFORE, AFTER = 10, 25
 
@@ -57,9 +59,11 @@ class Lost(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def lost(postgres_admin_url: str, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lost]:
+def lost(
+    postgres_admin_url: str, template_database: str, servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lost]:
     with (
-        _local(LocalKafka) as broker,
+        servers.own(LocalKafka) as broker,
         _database(postgres_admin_url, template_database) as first,
         _database(postgres_admin_url, template_database) as second,
         _database(postgres_admin_url, template_database) as third,

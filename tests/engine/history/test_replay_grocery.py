@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from operations.simulate.outcome import Simulation
     from schemas.events import Event
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("replay grocery")]
 
 EVERY_TWELFTH = 12
 BATCH_EVENTS = 2_000

@@ -200,7 +200,13 @@ def test_a_worker_that_ends_between_lock_and_commit_gives_everything_back(at: st
 
 def is_waited_for(database_url: str) -> bool:
     with transaction(database_url) as cursor:
-        (waiting,) = one(cursor, "SELECT count(*) FROM pg_locks WHERE NOT granted")
+        (waiting,) = one(
+            cursor,
+            """
+            SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+            WHERE NOT granted AND datname = current_database()
+            """,
+        )
     return bool(waiting)
 
 

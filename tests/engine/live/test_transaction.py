@@ -80,6 +80,7 @@ def topics(kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> To
 
 
 SEEN: dict[str, dict[str, list[Row]]] = {}
+in_one_process = pytest.mark.xdist_group("the same input")  # which compares them by SEEN
 
 
 def judge(
@@ -97,6 +98,7 @@ def judge(
 
 
 @pytest.mark.kafka
+@in_one_process
 @pytest.mark.parametrize(("max_batch", "workers"), [(500, 1), (1, 1), (7, 1), (500, 3), (7, 3)])
 def test_with_topics_partitioned_alike_neither_batches_nor_workers_change_what_a_member_gets(
     max_batch: int, workers: int, topics: Topics, database_url: str
@@ -108,6 +110,7 @@ def test_with_topics_partitioned_alike_neither_batches_nor_workers_change_what_a
 
 
 @pytest.mark.kafka
+@in_one_process
 @pytest.mark.parametrize("how", [("murmur2_random", 500, 1), ("random", 500, 1), ("random", 7, 1), ("random", 1, 1)])
 def test_one_worker_merges_scattered_partitions_into_the_order_in_which_things_happened(
     how: tuple[str, int, int], topics: Topics, database_url: str
@@ -119,6 +122,7 @@ def test_one_worker_merges_scattered_partitions_into_the_order_in_which_things_h
 
 
 @pytest.mark.kafka
+@in_one_process
 @pytest.mark.parametrize("how", [("murmur2_random", 500, 1), ("random", 500, 3), ("random", 7, 3)])
 def test_three_workers_on_scattered_partitions_give_each_event_what_it_is_worth(
     how: tuple[str, int, int], topics: Topics, database_url: str

@@ -30,7 +30,6 @@ from operations.setup.initialise import OUTPUT_TOPIC, create_topics
 from schemas.codec import CommittedSchemas
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
 from tests.chaos.conftest import FULL
-from tests.conftest import _local
 from tests.places import ROOT
 from tests.services.guarded_kafka import PASSWORDS, GuardedKafka
 from tests.system.batches import admitted, commit, purchase
@@ -42,6 +41,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from operations.services.kafka import LocalKafka
+    from tests.services.servers import Servers
+
+pytestmark = pytest.mark.xdist_group("guarded kafka")
 
 SASL = {
     "security.protocol": "sasl_plaintext", "sasl.mechanism": "PLAIN", "sasl.username": "ann",
@@ -55,8 +57,8 @@ def _plain() -> None:
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[GuardedKafka]:
-    with _local(GuardedKafka) as service:
+def guarded(servers: Servers) -> Iterator[GuardedKafka]:
+    with servers.own(GuardedKafka) as service:
         yield service
 
 

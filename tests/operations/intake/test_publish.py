@@ -27,6 +27,7 @@ from schemas.errors import InputError, ServiceUnreachable
 from schemas.events import TOPIC_TYPES, Decision, Event, Purchase, Share, Signup, Touch, key_of
 from schemas.partitioning import shard_of
 from schemas.rejection import Reason
+from tests.system.load import await_topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,6 +130,7 @@ def create_topics(bootstrap: str, prefix: str, partitions: int, *names: str) -> 
     topics = [NewTopic(f"{prefix}{name}", partitions, 1) for name in names or TOPIC_TYPES]
     for done in admin.create_topics(topics).values():
         done.result(10)
+    await_topics({"bootstrap.servers": bootstrap}, [topic.topic for topic in topics])
 
 
 def consume(bootstrap: str, topic: str, partitions: int, count: int) -> Iterator[tuple[int, str, bytes]]:

@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 import psutil
@@ -305,6 +306,37 @@ def test_docker_is_asked_for_the_missing_services_on_free_ports(programs: Path, 
     assert asked[2].endswith("docker-compose.yml up --detach --wait kafka")
     assert asked[3].endswith("down --remove-orphans --volumes")
     assert not state.read_state(tmp_path / "home")["kafka"].running
+
+
+def test_docker_gets_a_password_of_its_own_which_stays_though_the_first_start_fails(
+    programs: Path, tmp_path: Path
+) -> None:
+    put(programs, "docker", f'echo "$GUERDON_POSTGRESQL_PASSWORD" >> {tmp_path}/asked; exit 1')
+    containers = compose.Compose(tmp_path / "home")
+    with pytest.raises(ServiceUnreachable):
+        containers.start(["postgresql"])
+    assert not state.read_state(tmp_path / "home")["postgresql"].running
+
+    put(programs, "docker", f'echo "$GUERDON_POSTGRESQL_PASSWORD" >> {tmp_path}/asked')
+    (record,) = containers.start(["postgresql"])
+    assert record.running
+    containers.stop(volumes=False)
+    passwords = (tmp_path / "asked").read_text().splitlines()
+    assert passwords == [urlsplit(record.address).password] * 3
+    assert len(passwords[0]) >= 32
+    assert (tmp_path / "home/state.json").stat().st_mode & 0o077 == 0
+
+
+def test_postgresql_in_docker_keeps_the_password_with_which_its_data_began(programs: Path, tmp_path: Path) -> None:
+    put(programs, "docker", "exit 0")
+    address = f"postgresql://guerdon:guerdon@{processes.HOST}:{processes.free_port()}/guerdon"
+    ports = {"server": urlsplit(address).port or 0}
+    of_an_earlier_release = state.ServiceRecord(
+        name="postgresql", origin="docker", address=address, running=False, ports=ports
+    )
+    state.remember(tmp_path, of_an_earlier_release)
+    (record,) = compose.Compose(tmp_path).start(["postgresql"])
+    assert record.address == address
 
 
 def test_docker_that_fails_is_one_sentence(programs: Path, tmp_path: Path) -> None:

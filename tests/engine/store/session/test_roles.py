@@ -18,7 +18,7 @@ from tests.services import clusters
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("roles")]
 
 
 class Server:

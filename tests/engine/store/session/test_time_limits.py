@@ -136,7 +136,13 @@ def _wait_active(url: str) -> None:
     with closing(psycopg2.connect(url)) as looking, looking.cursor() as cursor:
         looking.autocommit = True
         while time.monotonic() < deadline:
-            cursor.execute("SELECT FROM pg_stat_activity WHERE state = 'active' AND query = %s", (SLEEP,))
+            cursor.execute(
+                """
+                SELECT FROM pg_stat_activity
+                WHERE datname = current_database() AND state = 'active' AND query = %s
+                """,
+                (SLEEP,),
+            )
             if cursor.fetchone() is not None:
                 return
     raise AssertionError("the statement did not arrive")
