@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.programme.file.nodes import Mapping, Node
     from engine.programme.file.problems import Problem
     from engine.programme.model import Programme
-    from operations.simulate.cases import Outcome
+    from operations.simulate.cases import CaseOutcome
 
 ProgrammeFile = Annotated[Path, typer.Argument(metavar="FILE", help="The programme file.")]
 
@@ -210,7 +210,7 @@ def show(
     print_as_it_is(body_of(_database_url(), None if version is None else int(version)))
 
 
-def print_outcome(outcome: Outcome) -> None:
+def print_outcome(outcome: CaseOutcome) -> None:
     """Print a case's result, each difference, and the last reward events that led to it."""
     say(f"{'ok' if outcome.is_ok else 'failed':8}{outcome.case.id}")
     if outcome.refusal is not None:

@@ -1,4 +1,8 @@
-"""Evaluate: fold one event into its member's state and ledger, a pure function of the recorded order."""
+"""Evaluate: fold one event into its member's state and ledger.
+
+The fold is deterministic: the same events in the recorded order lead to the same states and reward events. It changes
+the state in place.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +36,19 @@ if TYPE_CHECKING:
     from schemas.rewards import RewardEvent
 
 TICK_MEMBERS_MAX = 1_000
-"""Members whom one tick moves at most: while more are due, the shard's next transaction carries the next tick."""
+"""The most members of one tick: where more are due, the shard's next transaction carries the next tick."""
 
 PLAIN_EVENTS = frozenset((Purchase, Share, Activity))
-"""What gives by rules and does nothing else to a member who owes nothing, has nothing due and no tiers to climb."""
+"""Events that only give by rules, to a member who owes nothing, has nothing due and no tiers to climb."""
 
 LEDGER_EVENTS = (Refund, Redemption, Decision, Erasure, Adjustment)
-"""What moves lots, and so needs the member's whole ledger."""
+"""Events that move lots, and so need the member's whole ledger."""
 
 OF_REFERRALS = (Attribution, Forwarded)
-"""What Guerdon itself writes of referrals."""
+"""Events that Guerdon itself writes of referrals."""
 
 _NOT_BEGINNING = (*OF_REFERRALS, Adjustment)
-"""What Guerdon itself writes: a member is not there because of it."""
+"""Events that Guerdon itself writes: nobody becomes a member by them."""
 
 
 def fold(
@@ -52,24 +56,30 @@ def fold(
 ) -> Sequence[RewardEvent]:
     """Perform what is due by the event's time, then the event, and return the reward events; changes `state` in place.
 
-    A late event moves no clock back: what it brings about and is due by the clock already is performed at once.
+    A late event moves no clock back. Where it leads to something that the clock has passed already, that is performed
+    at once.
     """
     if judge.has_budgets or state.use_pages:
         occurrence = occurrence.with_books(books)
+
+    # most events only give
     if type(event) in PLAIN_EVENTS and _is_plain(state, judge, event.occurred_at):
-        given = judge.rewards_for(event, state, occurrence)
-        if given:
-            open_lots(state, given)
+        rewards = judge.rewards_for(event, state, occurrence)
+        if rewards:
+            open_lots(state, rewards)
         if type(event) is Purchase and (state.orders or event.occurred_at < state.clock_ms):
             note_order(state, judge.programme, event.order_id, event.occurred_at)
+
+        # a late event may open a lot that is due at once
         if event.occurred_at > state.clock_ms:  # noqa: PLR1730  max() takes a third of the time of a fold without rules
             state.clock_ms = event.occurred_at
         if state.due_ms is None or state.due_ms > state.clock_ms:
-            return given
+            return rewards
         turn = Turn(event.member_id, state, occurrence, judge, books)
-        turn.rewards.extend(given)
+        turn.rewards.extend(rewards)
         perform_due(turn, state.clock_ms)
         return turn.rewards
+
     return _take_turn(Turn(event.member_id, state, occurrence, judge, books), event)
 
 
@@ -79,8 +89,12 @@ def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent
     if state.erased and kind in OF_REFERRALS:
         referrals.void_of_erased(turn, event)
         return turn.rewards
+
+    # what is due by the event's time
     _move_clock(turn, at_ms)
     versions.keep_up(turn, at_ms)
+
+    # the event itself
     first = len(turn.rewards)
     if kind in LEDGER_EVENTS or kind in OF_REFERRALS:
         _move_lots(turn, event)
@@ -94,6 +108,8 @@ def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent
             _enter(turn, event)  # type: ignore[arg-type]  # afterwards: rules read the member as they were before the event
     if state.first_ms is None and kind not in _NOT_BEGINNING and not _is_opening(event):
         state.first_ms = at_ms
+
+    # what follows from it: tiers, refunds that came before their purchase, what is due by the clock, contests
     if turn.judge.tier_clock is not None:
         ranks.count_gained(turn, at_ms, _order_of(event))
     if state.is_waiting and isinstance(event, Purchase):
@@ -105,7 +121,7 @@ def _take_turn(turn: Turn, event: MemberEvent | Profile) -> Sequence[RewardEvent
 
 
 def _catch_up(turn: Turn, at_ms: int) -> None:
-    """Move the clock on to an instant, unless it is past it, and perform what is due by the clock."""
+    """Move the clock on to an instant, if that is later, and perform what is due by the clock."""
     state = turn.state
     state.clock_ms = max(state.clock_ms, at_ms)
     if state.due_ms is not None and state.due_ms <= state.clock_ms:
@@ -113,7 +129,7 @@ def _catch_up(turn: Turn, at_ms: int) -> None:
 
 
 def _order_of(event: MemberEvent | Profile) -> str | None:
-    """Return the order that an event is about, by its name in the member's ledger."""
+    """Return the order of an event, as the member's ledger names it."""
     return referrals.order_of(event) if isinstance(event, Forwarded) else getattr(event, "order_id", None)
 
 
@@ -122,7 +138,7 @@ def _is_opening(event: MemberEvent | Profile) -> bool:
 
 
 def _is_plain(state: MemberState, judge: Judge, at_ms: int) -> bool:
-    """Whether an event can do nothing to the member but give: most can, and are spared the ledger's turn."""
+    """Whether an event can only give to the member: most events can, and are spared the ledger's turn."""
     return (
         state.version == judge.version
         and (state.due_ms is None or state.due_ms > at_ms)
@@ -136,14 +152,14 @@ def _is_plain(state: MemberState, judge: Judge, at_ms: int) -> bool:
 
 
 def _begun(member_id: str, state: MemberState, occurrence: Occurrence, judge: Judge, books: Books) -> Turn:
-    """Begin the turn of a member who has no event of their own."""
+    """Begin the turn of a member without an event of their own."""
     return Turn(member_id, state, occurrence.with_books(books), judge, books)
 
 
 def advance(
     member_id: str, state: MemberState, occurrence: Occurrence, judge: Judge, books: Books, until_ms: int
 ) -> Sequence[RewardEvent]:
-    """Move the clock of a member who has no event, as a tick does, and return the reward events of what was due."""
+    """Move the clock of a member without an event, as a tick does, and return the reward events of what was due."""
     turn = _begun(member_id, state, occurrence, judge, books)
     _move_clock(turn, until_ms)
     state.clock_ms = max(state.clock_ms, until_ms)
@@ -155,7 +171,7 @@ def advance(
 def award(
     member_id: str, state: MemberState, occurrence: Occurrence, judge: Judge, books: Books, won: Won
 ) -> Sequence[RewardEvent]:
-    """Hand a member what they have won in a contest that was closed, and return the reward events of it."""
+    """Hand a member their prize in a contest that was closed, and return its reward events."""
     turn = _begun(member_id, state, occurrence, judge, books)
     _move_clock(turn, won.end_ms)
     versions.keep_up(turn, won.end_ms)
@@ -166,7 +182,7 @@ def award(
 
 
 def _move_clock(turn: Turn, at_ms: int) -> None:
-    """Perform what is due by an instant, and let the member follow what was activated before it."""
+    """Perform what is due by an instant, and let the member follow versions that were activated before it."""
     state = turn.state
     if not state.version:
         state.version = turn.judge.version
@@ -176,6 +192,7 @@ def _move_clock(turn: Turn, at_ms: int) -> None:
 
 
 def _move_lots(turn: Turn, event: MemberEvent | Profile) -> None:
+    """Perform an event that moves lots, or one of Guerdon's own on referrals."""
     if isinstance(event, Refund):
         refund(turn, event)
     elif isinstance(event, Redemption):
@@ -193,7 +210,7 @@ def _move_lots(turn: Turn, event: MemberEvent | Profile) -> None:
 
 
 def _erase(turn: Turn, at_ms: int) -> None:
-    """Let everything open lapse, and forget what the member told."""
+    """Let everything open lapse, and forget the member's profile."""
     state = turn.state
     erased_ms = max(at_ms, state.clock_ms)
     forget(turn, erased_ms)
@@ -205,7 +222,7 @@ def _erase(turn: Turn, at_ms: int) -> None:
 
 
 def _enter(turn: Turn, event: Signup | Profile) -> None:
-    """Take in what a signup or a profile tells of the member."""
+    """Take in the profile that a signup or a profile event carries."""
     state = turn.state
     if type(event) is Signup and state.signup_ms is None:
         state.signup_ms = event.occurred_at

@@ -1,8 +1,8 @@
 """Count new metrics from the first event on, in memory, and put them into the states of the live generation.
 
-A metric that reads nothing but its event does not depend on what any rule decides. So history is folded as it was
-judged, with the new metrics beside the others, and of what comes of it only the metrics are taken. Every later fold of
-the same history counts them likewise (`engine.store.programmes.judged_as`).
+A metric that reads nothing but its event depends on no decision of a rule. So history is folded as it was judged, with
+the new metrics next to the others, and only these metrics are taken from the result. Every later fold of the same
+history counts them likewise (`engine.store.programmes.judged_as`).
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ MEMBERS_AT_ONCE = 5_000
 
 
 class Backfill(LogFold):
-    """Fold one shard as the live generation has, and count metrics beside.
+    """Fold one shard as the live generation has, and count new metrics on the way.
 
     Args:
         cursor: reads the log.
-        live: the generation that is live.
-        shard: which one.
-        metrics: what is counted; they read only their event.
+        live: the number of the live generation.
+        shard: the number of the shard.
+        metrics: are counted; each reads only its event.
     """
 
     def __init__(self, cursor: Cursor, live: int, shard: int, metrics: Sequence[Metric]) -> None:
-        super().__init__(cursor, Generation(0, "shadow", live, None, None, None))
+        super().__init__(cursor, Generation(0, "shadow", base=live, file_version=None, from_ms=None, to_ms=None))
         self._live = live
         self.number = shard
         self._metrics = tuple(metrics)
@@ -56,40 +56,44 @@ class Backfill(LogFold):
 
     @property
     def seq(self) -> int:
-        """Return up to where the shard is folded."""
+        """Return the seq up to which the shard is folded."""
         return self._shards[self.number].head.seq
 
     def advance(self, upto_seq: int) -> int:
-        """Fold on up to a seq, and return how many source events that were.
+        """Fold on up to a seq, and return the number of source events folded.
 
         Raises:
-            AnswerIsNo: what was judged once cannot be judged now.
+            AnswerIsNo: an event that was judged once cannot be judged now.
         """
         first = self.seq
         if upto_seq <= first:
             return 0
+
+        # read what the live generation has decided in this stretch
         cursor = self._cursor
         self._facts = read_facts(cursor, self._live, self.number, first, upto_seq)
         self._copied = {self.number: read_copied(cursor, self._live, self.number, first, upto_seq)}
-        self._is_holding = self._is_holding or bool(self._facts.held)
-        self._counted = adjustments.counted(cursor, self._live)
+        self._may_suspend = self._may_suspend or bool(self._facts.held)
+        self.counted = adjustments.counted(cursor, self._live)
         self._books.go_on(cursor, self._facts)
+
         for row in self._log.shard(self.number, upto_seq, first):
             self._fold(row)
         return upto_seq - first
 
     def _judge(self, version: int) -> CompiledJudge:
-        found = self._judges.get(version)
-        if found is None:
+        """Return the judge of a version, with the new metrics in it."""
+        judge = self._judges.get(version)
+        if judge is None:
             programme = programmes.with_metrics(programmes.judged_as(self._cursor, version), self._metrics)
-            found = self._judges[version] = compile_programme(programme, version)
-        return found
+            judge = self._judges[version] = compile_programme(programme, version)
+        return judge
 
     def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:
-        """Take nothing: it stands in the log."""
+        """Take nothing: the reward events stand in the log already."""
 
     def join(self, cursor: Cursor) -> int:
-        """Put what was counted into the live states and return of how many members; the caller holds the head."""
+        """Put the counts into the live states, and return the number of members; the caller holds the head."""
         counted = {
             member_id: member.state
             for member_id, member in self._shards[self.number].members.items()
@@ -107,6 +111,8 @@ class Backfill(LogFold):
         )
 
     def _write(self, cursor: Cursor, member_ids: list[str], counted: dict[str, MemberState]) -> None:
+        """Put the counts of some members into their live states."""
+        # join them with the states
         cursor.execute(
             "SELECT member_id, state FROM guerdon.member_state WHERE shard = %s AND member_id = ANY(%s)",
             (self.number, member_ids),
@@ -115,6 +121,8 @@ class Backfill(LogFold):
             b"".join((b"\0\2", pack_text(member_id), pack_bytes(self._joined(bytes(body), counted[member_id]))))
             for member_id, body in cursor.fetchall()
         ]
+
+        # write the states, through a staging table
         cursor.execute("CREATE TEMPORARY TABLE IF NOT EXISTS backfilled (member_id text, state bytea) ON COMMIT DROP")
         cursor.execute("TRUNCATE backfilled")
         copy_rows(cursor, "backfilled (member_id, state)", rows)
@@ -127,9 +135,10 @@ class Backfill(LogFold):
         )
 
     def _joined(self, body: bytes, counted: MemberState) -> bytes:
-        state, found = decode_state(body), counted.remembering()
+        """Return a live state with the counts of a folded one."""
+        state, source = decode_state(body), counted.remembering()
         memory = state.remembering()
         keys = {metric.key for metric in self._metrics}
-        memory.counters |= {key: found.counters[key] for key in found.counters.keys() & keys}
-        memory.windows |= {key: found.windows[key] for key in found.windows.keys() & keys}
+        memory.counters |= {key: source.counters[key] for key in source.counters.keys() & keys}
+        memory.windows |= {key: source.windows[key] for key in source.windows.keys() & keys}
         return encode_state(state)

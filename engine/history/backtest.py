@@ -1,4 +1,4 @@
-"""Add up what a fold in memory gives each member, by rule: what a change would cost, before anything is written."""
+"""Add up what a fold in memory gives each member, by rule: the price of a change, before anything is written."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from schemas.rewards import HONOURED, ITEM_UNITS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from engine.history.log_fold import Suspension
     from engine.programme.compile.module import CompiledJudge
     from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
@@ -24,10 +25,7 @@ _TAKEN_BACK = frozenset(("revoked", "expired", "ended"))
 
 
 class Part(NamedTuple):
-    """Hold what one rule has given one member of one unit; `given` in `awards` is what occurred since an instant.
-
-    `kept` is what was given in all of history, less what was reversed and what expired, `spent` what was spent of it.
-    """
+    """Hold what one rule has given one member of one unit."""
 
     shard: int
     member_id: str
@@ -35,23 +33,36 @@ class Part(NamedTuple):
     rule_id: str | None
     campaign: str | None
     kept: int
+    """Given in all of history, less reversals and expiries."""
     spent: int
+    """Spent in all of history."""
     awards: int
+    """Awards since the instant that is asked about."""
     given: int
+    """What these awards gave."""
 
 
 class _Kind(NamedTuple):
-    """Say how a posting counts: by how much of its amount `kept` and `spent` change, and whether it is an award."""
+    """Say how a posting counts."""
 
     posting: Posting
     number: int
     kept: int
+    """1 where its amount adds to what is kept, -1 where it takes away, else 0."""
     spent: int
+    """The same for what is spent."""
     is_award: bool
 
 
 class Backtest(MemoryFold):
-    """Add up what members are given, and by which rule."""
+    """Add up what members are given, by rule.
+
+    Args:
+        cursor: reads the log.
+        generation: says how events are judged.
+        judges: of versions that are not stored, or compiled already.
+        since_ms: the instant from which awards are counted.
+    """
 
     def __init__(
         self, cursor: Cursor, generation: Generation, judges: Mapping[int, CompiledJudge], since_ms: int
@@ -64,9 +75,9 @@ class Backtest(MemoryFold):
         super()._begin(upto)
         self._sums: dict[tuple[int, str, int], list[int]] = {}
         self.tiers: dict[tuple[int, str], str | None] = {}
-        """The last tier of who ever changed it, by shard and member."""
+        """The last tier of each member whose tier ever changed, by shard and member."""
         self.active: set[str] = set()
-        """Members who have any source event of the time that is asked about."""
+        """Members with any source event since the instant that is asked about."""
 
     def _see(self, row: Logged) -> None:
         if row.occurred_ms >= self._since_ms:
@@ -75,50 +86,68 @@ class Backtest(MemoryFold):
     def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:  # noqa: ARG002  whose event it was does not matter
         kinds, sums, since_ms = self._kinds, self._sums, self._since_ms
         for reward in rewards:
+            # find how its posting counts
             posting = reward.posting
             kind = kinds.get(id(posting)) or self._kind(posting)
             if not (kind.kept or kind.spent):
                 if posting.type == "tier.changed":
                     self.tiers[shard.number, member.member_id] = posting.item
                 continue
-            place = (shard.number, member.member_id, kind.number)
-            found = sums.get(place)
-            if found is None:
-                found = sums[place] = [0, 0, 0]
-            found[0] += reward.amount
+
+            # add it up
+            key = (shard.number, member.member_id, kind.number)
+            numbers = sums.get(key)
+            if numbers is None:
+                numbers = sums[key] = [0, 0, 0]
+            numbers[0] += reward.amount
             if kind.is_award and reward.occurred_at_ms >= since_ms:
-                found[1] += 1
-                found[2] += reward.amount
+                numbers[1] += 1
+                numbers[2] += reward.amount
 
     def _kind(self, posting: Posting) -> _Kind:
-        """Return how a posting counts; it is kept by the object, and with it, so that its address stays its own."""
-        found = self._kinds[id(posting)] = _Kind(posting, len(self._kinds), *_counted(posting))
-        return found
+        """Return how a posting counts, and remember it by the object's address; the kind keeps the object alive."""
+        kind = self._kinds[id(posting)] = _kind_of(posting, len(self._kinds))
+        return kind
 
     @property
-    def held(self) -> list[tuple[tuple[int, int], str, str]]:
-        """Return who could not be judged: from which shard and seq on, the member, and why."""
-        return self._held
+    def suspensions(self) -> list[Suspension]:
+        """Return the members who could not be judged from some place on."""
+        return self._suspensions
 
     def parts(self) -> Iterator[Part]:
-        """Yield what was added up; the same member, unit and rule may come several times."""
+        """Yield the sums; the same member, unit and rule may come several times."""
         kinds = {kind.number: kind for kind in self._kinds.values()}
         for (shard, member_id, number), (amount, awards, given) in self._sums.items():
             kind = kinds[number]
-            of = kind.posting
-            counted = (amount * kind.kept, amount * kind.spent, awards, given)
-            yield Part(shard, member_id, of.unit, of.rule_id, of.campaign, *counted)
+            yield Part(
+                shard,
+                member_id,
+                unit=kind.posting.unit,
+                rule_id=kind.posting.rule_id,
+                campaign=kind.posting.campaign,
+                kept=amount * kind.kept,
+                spent=amount * kind.spent,
+                awards=awards,
+                given=given,
+            )
 
 
-def _counted(posting: Posting) -> tuple[int, int, bool]:
-    """Return by how much of a posting's amount `kept` and `spent` change, and whether it is an award."""
+def _kind_of(posting: Posting, number: int) -> _Kind:
+    """Return how a posting counts."""
+    # a refusal moves nothing
     if posting.type == "reward.refused":
-        return 0, 0, False
+        return _Kind(posting, number, kept=0, spent=0, is_award=False)
+
+    # an amount goes from one account to another
     if posting.debit is not None:
         kept = (posting.credit in _KEPT) - (posting.debit in _KEPT)
+        spent = (posting.credit == "spent") - (posting.debit == "spent")
         is_award = posting.debit == "issued" and posting.reason != HONOURED
-        return kept, (posting.credit == "spent") - (posting.debit == "spent"), is_award
+        return _Kind(posting, number, kept=kept, spent=spent, is_award=is_award)
+
+    # an item is handed out or taken back
     if posting.unit not in ITEM_UNITS or posting.item is None:
-        return 0, 0, False
+        return _Kind(posting, number, kept=0, spent=0, is_award=False)
     verb = posting.type.partition(".")[2]
-    return (verb in _HANDED_OUT) - (verb in _TAKEN_BACK), 0, verb in _HANDED_OUT
+    is_award = verb in _HANDED_OUT
+    return _Kind(posting, number, kept=is_award - (verb in _TAKEN_BACK), spent=0, is_award=is_award)

@@ -1,4 +1,4 @@
-"""Fold the source log once more in memory, from the first event on: nothing is written, nothing is locked."""
+"""Fold the source log again in memory, from the first event on: nothing is written, and nothing is locked."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from engine.store.logs.history import Logged
     from engine.store.members.member_states import Member
 
-TOLD_EVERY = 1_000
-"""Source events after which it is told how far a fold has come."""
+REPORTED_EVERY = 1_000
+"""Source events between two reports of how far a fold has come."""
 
 
 class MemoryFoldBooks(FoldBooks):
-    """Keep parts with their members, and budgets and stock in dictionaries."""
+    """Keep the ledger's parts with their members, and budgets and stock in dictionaries."""
 
     def __init__(self, generation: Generation, judge: Callable[[int], Judge]) -> None:
         super().__init__(generation, judge)
@@ -44,26 +44,26 @@ class MemoryFoldBooks(FoldBooks):
         self._budgets: RecordedBudgets | MemoryBudgets = MemoryBudgets()
 
     def begin(self, cursor: Cursor, facts: Facts) -> None:
-        """Begin with nothing granted, taken or used."""
+        """Begin with no pages, no stock taken and no budget used."""
         self._pages.clear()
         self._stock.clear()
         self._budgets = MemoryBudgets()
         self.go_on(cursor, facts)
 
     def go_on(self, cursor: Cursor, facts: Facts) -> None:
-        """Go on with what is in memory; a repetition answers by these facts from here on."""
+        """Go on with the books in memory; a repetition answers by these facts from here on."""
         self._turn_to_log(cursor, facts)
         if self._generation.repeats:
             self._budgets = RecordedBudgets(facts.budgets)
 
     def open(self, members: Iterable[Member]) -> None:
-        """Put the parts of members at hand; from then on they stay there."""
+        """Give members their parts of the ledger; from then on they keep them."""
         for member in members:
             if member.parts is None:
                 member.parts = Parts(pages=self._pages.pop(member.member_id, {}))
 
     def turn_page(self, member: Member) -> None:
-        """Turn the page of a state that is full, and drop uses of limits for which nobody can ask any more."""
+        """Turn the page of a state that is full, and drop uses of limits that no rule can ask for any more."""
         state = member.state
         if state.version and has_many_uses(state):
             drop_uses(state, kept_from_ms(self._judge(state.version).programme, state.clock_ms))
@@ -86,17 +86,17 @@ class MemoryFoldBooks(FoldBooks):
         """Bring nothing back: a state in memory keeps the uses of ended periods itself."""
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:
-        """Give an amount, or so many times, back to a budget's period."""
+        """Give an amount, or a number of times, back to a budget's period."""
         self._budgets.return_to_budget(key, period, amount, times)
 
 
 class MemoryFold(LogFold):
-    """Fold shards from their first source event on; who inherits takes what comes of it.
+    """Fold shards from their first source event on; a subclass takes the reward events.
 
     Args:
-        cursor: reads the log; its transaction decides what of it is seen.
-        generation: how it is judged; a number of its own is not needed.
-        judges: versions that are not stored, or at hand already.
+        cursor: reads the log; its transaction decides how much of the log it sees.
+        generation: says how events are judged; it needs no number of its own.
+        judges: of versions that are not stored, or compiled already.
     """
 
     def __init__(self, cursor: Cursor, generation: Generation, judges: Mapping[int, CompiledJudge]) -> None:
@@ -105,37 +105,43 @@ class MemoryFold(LogFold):
         self._books: MemoryFoldBooks = MemoryFoldBooks(generation, self._judge)
 
     def run(self, upto: Mapping[int, int], tell: Callable[[int], None] = lambda _events: None) -> None:
-        """Fold the shards in `upto` up to a seq of each; several are merged by (recorded_at, shard, seq).
+        """Fold each shard in `upto` up to a seq; several shards are merged by (recorded_at, shard, seq).
 
-        `tell` is told of so many events more; after a failure they are told once more, with the same ones taken back.
+        `tell` gets the number of newly folded events; after a failure a negative number, as the fold starts over.
 
         Raises:
             AnswerIsNo: a repetition comes out otherwise than its base.
         """
         while True:
-            told = 0
+            reported = 0
             try:
+                # fold row by row
                 self._begin(upto)
                 for events, row in enumerate(self._rows(upto), 1):
                     self._see(row)
                     self._fold(row)
-                    if events - told == TOLD_EVERY:
-                        tell(TOLD_EVERY)
-                        told = events
+                    if events - reported == REPORTED_EVERY:
+                        tell(REPORTED_EVERY)
+                        reported = events
+
+            # a member could not be judged: hold them next time
             except Failed as failed:
                 self._failures[failed.at] = failed.error
-                tell(-told)
+                tell(-reported)
             else:
-                tell(sum(upto.values()) - told)
+                tell(sum(upto.values()) - reported)
                 return
 
     def _begin(self, upto: Mapping[int, int]) -> None:
         """Forget everything, and read what the base has decided."""
+        # begin with empty shards
         base = self._generation.base
         assert base is not None  # noqa: S101  a fold in memory is always of another generation's log
         self._shards = {number: empty_shard(self._cursor, base, number) for number in upto}
-        self._held, self._won = [], []
-        self._ranked.clear()
+        self._suspensions, self._won = [], []
+        self._winners.clear()
+
+        # read the base's decisions
         if self._generation.repeats:
             assert len(upto) == 1  # noqa: S101  facts are by seq
             ((shard, last),) = upto.items()
@@ -143,11 +149,12 @@ class MemoryFold(LogFold):
         else:
             self._facts = read_redeemed(self._cursor, base, {shard: (0, last) for shard, last in upto.items()})
         self._copied = {shard: read_copied(self._cursor, base, shard, 0, last) for shard, last in upto.items()}
-        self._counted = adjustments.counted_in(self._cursor, self._generation)
-        self._is_holding = bool(self._facts.held or self._failures)
+        self.counted = adjustments.counted_in(self._cursor, self._generation)
+        self._may_suspend = bool(self._facts.held or self._failures)
         self._books.begin(self._cursor, self._facts)
 
     def _rows(self, upto: Mapping[int, int]) -> Iterable[Logged]:
+        """Read the log, in the order in which it is folded."""
         log = WholeLog(self._cursor)
         if len(upto) > 1:
             return log.merged(upto)
@@ -159,6 +166,6 @@ class MemoryFold(LogFold):
 
 
 def empty_shard(cursor: Cursor, base: int, number: int) -> Shard:
-    """Return a shard of which nothing is folded yet, with the schedule of a base."""
+    """Return a shard before its first source event, with the schedule of a base."""
     head = Head(number)
     return Shard(head, [], live_generation.schedule(cursor, base, number))

@@ -1,4 +1,4 @@
-"""Hold what one live transaction takes in: a merged run of records, and how much of Guerdon's own work."""
+"""Hold the input of one live transaction: a merged run of records, and how much of Guerdon's own work to take in."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ if TYPE_CHECKING:
 
 
 class Portion(NamedTuple):
-    """Name what a part of a batch takes in of Guerdon's own work, where not all that is due; all have passed so far."""
+    """Name the part of Guerdon's own work that a part of a batch takes in, instead of all that is due."""
 
     ticks: tuple[Tick, ...] = ()
     forwarded: tuple[Forwarding, ...] = ()
     undecided: tuple[Undecided, ...] = ()
     reached_ms: int = 0
+    """The time that all partitions have passed."""
 
     @property
     def shards(self) -> set[int]:
-        """Return whose work it is."""
+        """Return the shards in which this work is done."""
         own = {tick.shard for tick in self.ticks} | {row.to_shard for row in self.forwarded}
         return own | {row.shard for row in self.undecided}
 
 
 @dataclass(slots=True)
 class Batch:
-    """Hold admitted events in their merged order, records to set aside, and the offset moves of all of them.
-
-    `released` is the quarantine record whose event this is, when an operator takes one in after all. `clock` is how far
-    ticks may move the clocks of members before these events; None: no tick. With a `portion`, that and nothing else of
-    Guerdon's own work is taken in.
-    """
+    """Hold admitted events, records to set aside, and the offset moves of all of them."""
 
     admitted: list[Admitted] = field(default_factory=list)
+    """In their merged order."""
     set_aside: list[SetAside] = field(default_factory=list)
     moves: dict[Partition, OffsetMove] = field(default_factory=dict)
     released: int | None = None
+    """The quarantine record whose event this is, where an operator releases one."""
     clock: ClockMove | None = None
+    """How far ticks may move the clocks of members before these events; None: no tick."""
     portion: Portion | None = None
+    """The only work of Guerdon's own to take in; None: all that is due."""

@@ -1,4 +1,4 @@
-"""Say whom and what a batch concerns before it is judged, so that it is read, and locked, for all of it at once."""
+"""Name the members and rewards that a batch concerns before it is judged, so that all are read and locked at once."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ from schemas.events import Redemption
 from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from engine.live.work import Work
-    from engine.programme.compile.module import CompiledJudge
     from engine.store.members.member_states import Member
     from engine.store.members.personal import Owner
 
 
 def own(work: Work) -> list[Owner]:
-    """Return the members whom ticks, forwarded events, those of the batch too, and signups that waited concern."""
+    """Return the members of ticks, forwarded events and waiting signups, and those to whom the batch forwards."""
     return [
         *((tick.shard, member_id) for tick in work.ticks for member_id in tick.member_ids),
         *((row.shard, row.event.member_id) for row in work.drained or ()),
@@ -30,50 +27,54 @@ def own(work: Work) -> list[Owner]:
 
 
 def senders(work: Work) -> list[Owner]:
-    """Return the members whose events the batch holds."""
+    """Return the members whose own events are in the batch."""
     return [(event.shard, event.member_id) for event in work.batch.admitted if event.member_id]
 
 
 def referrers(work: Work) -> set[Owner]:
     """Return the members of the batch's own shards to whom it may forward something."""
-    found = set(work.referrals.referrers)
+    member_ids = set(work.referrals.referrers)
     for event in work.batch.admitted:
         member = work.members[event.shard].get(event.member_id)
         if member is not None and member.tracker is not None and type(event.event) in FORWARDED:
-            found.add(member.tracker.referrer_id)
-    return {(shard, member_id) for member_id in found if (shard := shard_of(member_id)) in work.heads}
+            member_ids.add(member.tracker.referrer_id)
+    return {(shard, member_id) for member_id in member_ids if (shard := shard_of(member_id)) in work.heads}
 
 
 def movers(work: Work) -> dict[Owner, Member]:
-    """Return the members whose lots the batch is known to move; others' are opened when it shows."""
-    found = {(shard, member_id): work.members[shard][member_id] for shard, member_id in own(work)}
+    """Return the members whose lots the batch is known to move; other ledgers are opened when they are needed."""
+    # ticks, forwarded events and decided signups
+    members = {(shard, member_id): work.members[shard][member_id] for shard, member_id in own(work)}
+
+    # events that move lots, or let happen what is due by their time
     for event in work.batch.admitted:
         member = work.members[event.shard].get(event.member_id)
         if member is not None and (member.state.pages or member.state.is_booked):
             due_ms = member.state.due_ms
             if type(event.event) in LEDGER_EVENTS or (due_ms is not None and due_ms <= event.event.occurred_at):
-                found[event.shard, event.member_id] = member
-    return found
+                members[event.shard, event.member_id] = member
+    return members
 
 
-def stocked(work: Work, judges: Mapping[int, CompiledJudge]) -> set[str]:
-    """Return the rewards of which there are only so many and the batch may take one."""
-    found = set()
+def stocked(work: Work) -> set[str]:
+    """Return the rewards with a limited stock that the batch may take from."""
+    rewards = set()
     for event in work.batch.admitted:
         asked = event.event
         if isinstance(asked, Redemption) and asked.reward is not None and asked.action in ("reserve", "spend"):
-            reward = judges[work.heads[event.shard].version].programme.terms.reward(asked.reward)
+            reward = work.judges[work.heads[event.shard].version].programme.terms.reward(asked.reward)
             if reward is not None and reward.stock is not None:
-                found.add(reward.id)
-    return found
+                rewards.add(reward.id)
+    return rewards
 
 
-def readers(work: Work, judges: Mapping[int, CompiledJudge]) -> set[Owner]:
-    """Return the members whose profile a rule in force reads; what is due by itself is so at any event.
+def readers(work: Work) -> set[Owner]:
+    """Return the members whose profile a rule may read.
 
-    Of members who follow an earlier version yet, what is due may be that one's, and its rules may read anything.
+    Any event may let happen what is due by its time, so rules on that count, too. A member who still follows an earlier
+    version counts always: what is due may be decided by that version, whose rules may read any profile.
     """
-    in_force = {shard: judges[head.version] for shard, head in work.heads.items()}
+    in_force = {shard: work.judges[head.version] for shard, head in work.heads.items()}
     behind = _behind(work)
     if not any(judge.profiled or judge.timed for judge in in_force.values()):
         return behind
@@ -90,12 +91,12 @@ def readers(work: Work, judges: Mapping[int, CompiledJudge]) -> set[Owner]:
 
 
 def _behind(work: Work) -> set[Owner]:
-    """Return the members who do not follow the version in force yet."""
+    """Return the members who still follow an earlier version than the one in force."""
     in_force = {shard: (0, head.version) for shard, head in work.heads.items()}
     members = work.members
-    found = {owner for owner in own(work) if members[owner[0]][owner[1]].state.version not in in_force[owner[0]]}
+    owners = {owner for owner in own(work) if members[owner[0]][owner[1]].state.version not in in_force[owner[0]]}
     for event in work.batch.admitted:
         member = members[event.shard].get(event.member_id)
         if member is not None and member.state.version not in in_force[event.shard]:
-            found.add((event.shard, event.member_id))
-    return found
+            owners.add((event.shard, event.member_id))
+    return owners

@@ -1,4 +1,4 @@
-"""Say what an event contradicts that came before it, and what its producer can do."""
+"""Say how an event contradicts an earlier one, and what its producer can do."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _HEAD = ("event_id", "source")
 
 
 def is_same_order(first: Purchase, event: Purchase) -> bool:
-    """Whether a purchase says of its order what the first one said, if under another event_id or source."""
+    """Whether two purchases of one order are alike in everything but event_id and source."""
     return not _differing(first, event)
 
 
 def other_event(event: Event) -> str:
-    """Return what is wrong with an event whose identity came before with other content."""
+    """Return the refusal of an event whose identity came before with other content."""
     return (
         f'event_id "{event.event_id}" of source "{event.source}" came before with other content; the first stands: '
         "send a new event_id, or name each producer by a source of its own"
@@ -24,7 +24,7 @@ def other_event(event: Event) -> str:
 
 
 def other_order(first: Purchase, event: Purchase) -> str:
-    """Return what is wrong with a purchase whose order came before with other content."""
+    """Return the refusal of a purchase whose order came before with other content."""
     sources = f'from source "{first.source}" (event_id "{first.event_id}")'
     again = "the same one" if event.source == first.source else f'source "{event.source}"'
     return (
@@ -37,10 +37,10 @@ def other_order(first: Purchase, event: Purchase) -> str:
 
 def _differing(first: Purchase, event: Purchase) -> list[str]:
     fields = [name for name in event.__struct_fields__ if name not in _HEAD]
-    return [name for name in fields if _said(first, name) != _said(event, name)]
+    return [name for name in fields if _value_of(first, name) != _value_of(event, name)]
 
 
-def _said(event: Purchase, name: str) -> object:
-    """Return what an event says in a field; an empty list or map says nothing."""
+def _value_of(event: Purchase, name: str) -> object:
+    """Return the value of an event's field; an empty list or map is no value."""
     value = getattr(event, name)
     return None if value in ((), {}) else value

@@ -1,4 +1,4 @@
-"""Count what goes aside one after another: where everything fails, the fault is ours, and nothing is set aside."""
+"""Count events that are set aside in a row: where everything fails, the fault is ours, and nothing is set aside."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     Fate = tuple[bytes, Exception | None, str]
 
 IN_A_ROW_MAX = 20
-"""How many may go aside one after another: one producer, or person, can be at fault for so many, hardly for more."""
+"""Events that may be set aside in a row: one producer, or person, can be at fault for 20, hardly for more."""
 
 
 class InARow:
-    """Count, across batches, how many events went aside since the last that could be taken.
+    """Count, across batches, the events that were set aside since the last one that could be taken.
 
-    A batch that is begun anew counts anew, from where the last committed one ended.
+    A batch that is tried again is counted again, on top of the last one that was committed.
     """
 
     def __init__(self) -> None:
@@ -39,10 +39,10 @@ class InARow:
         self._last: tuple[Exception, str] | None = None
 
     def note(self, key: bytes, failure: Exception | None, named: str = "") -> None:
-        """Count one event; with a `failure` it goes aside, and is `named` in words.
+        """Count one event; one with a `failure` is set aside, and `named` in the sentence that ends the worker.
 
         Raises:
-            CannotGoOn: too many went aside one after another.
+            CannotGoOn: too many events were set aside in a row.
         """
         self._all.add(key)
         if failure is None:
@@ -57,16 +57,16 @@ class InARow:
     def end(self) -> None:
         """End the count of a batch.
 
-        A batch of a single event may go aside, however often it was delivered: at a quiet hour there is no other.
+        A batch of one event may be set aside, however often it was delivered: at a quiet hour no other event comes.
 
         Raises:
-            CannotGoOn: there are several events in the batch, and all of them went aside.
+            CannotGoOn: the batch has several events, and all of them were set aside.
         """
         if self._last is not None and len(self._aside) > 1 and self._aside == self._all:
             raise ours(f"none of the batch's {len(self._all)} events can be taken", *self._last)
 
     def look_at(self, work: Work, unjudgeable: Mapping[bytes, Exception]) -> None:
-        """Count a batch that was taken as a whole: some of it may not have been judged.
+        """Count a batch that was taken as a whole, though some of its events could not be judged.
 
         Raises:
             CannotGoOn: as `note` and `end`.
@@ -75,6 +75,7 @@ class InARow:
             if work.batch.admitted or work.ticks or work.drained or work.due:
                 self._now = 0
             return
+
         self.begin()
         for fate in fates(work, unjudgeable):
             self.note(*fate)
@@ -86,30 +87,36 @@ class InARow:
 
 
 def fates(work: Work, unjudgeable: Mapping[bytes, Exception]) -> Iterator[Fate]:
-    """Return what became of each event of an attempt, ticks' members included: why it was set aside, or None."""
+    """Yield for each event of an attempt its key, why it was set aside (None: it was not), and its name in words.
+
+    A member whom a tick moves counts as an event, and so does a signup that waited.
+    """
     for tick in work.ticks:
         for member_id in tick.member_ids:
             key = tick.failure_of(member_id)
             yield key, unjudgeable.get(key), f"member {member_id}"
+
     for due in work.due or ():
         key = forwards.failure_of(due)
         yield key, unjudgeable.get(key), f"member {due.waiting.signup.member_id}"
+
     for row in work.drained or ():
         key = event_identity(row.event.source, row.event.event_id)
         yield key, unjudgeable.get(key), f"member {row.event.member_id}"
+
     for event in work.batch.admitted:
         yield event.identity, unjudgeable.get(event.identity), named(event)
 
 
 def named(event: Admitted) -> str:
-    """Return where an event comes from, in words."""
+    """Name an event by where it comes from."""
     if event.topic:
         return f"{event.topic} partition {event.partition}, offset {event.offset}"
     return f"event {event.event.event_id} of source {event.event.source}"
 
 
 def ours(what: str, failure: Exception, where: str) -> CannotGoOn:
-    """Return the sentence with which a worker ends where so much fails that it cannot be the events' fault."""
+    """Return the error that ends a worker where too many events fail for it to be their fault."""
     step, _, message = verdict_on(failure)
     return CannotGoOn(
         f"{what} (the last, {where}, at step `{step}`: {message}), so the fault is not theirs and nothing of the batch "

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 def take_ticks_and_forwards(cursor: Cursor, work: Work) -> None:
-    """Take in the ticks that are due, and what has its turn by the batch's last event or by what all have passed."""
+    """Take in due ticks, and forwarded events whose turn comes by the time that the batch reaches."""
     portion = work.batch.portion
     if portion is not None:
         work.ticks = [replace(tick) for tick in portion.ticks]
         work.drained = forwards.drained(portion.forwarded)
         return
-    if work.drained is None:  # else the evaluation is made again, in the same transaction
+    if work.drained is None:  # else they were read by an earlier evaluation in this transaction
         rows, work.overtaken = forwards.drain(cursor, work.heads, work.reached_ms) if work.heads else ([], set())
         work.drained = forwards.drained(rows)
     work.ticks = ticks.find(cursor, work.heads.values(), work.batch.clock)
 
 
 def take_waiting(cursor: Cursor, work: Work) -> None:
-    """Take in the signups that waited, of which the referrer has come, comes with this batch, or comes too late."""
+    """Take in signups that waited for a referrer who has come, comes with this batch, or comes too late now."""
     portion = work.batch.portion
     if portion is not None:
         work.due = forwards.due(portion.undecided)

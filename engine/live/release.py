@@ -1,4 +1,4 @@
-"""Judge a held member's events after all, in their order, once what could not be judged can be."""
+"""Release a held member: judge the events that waited, in their order, now that the failing one can be judged."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import msgpack
 
-from engine.evaluate import advance, fold
-from engine.ledger.adjustments import counts
+from engine.driver import Advance, MemberStep, perform
 from engine.ledger.ranks import report_of
 from engine.programme.rules.occurrence import Occurrence
 from engine.store.campaigns.budgets import StoredBudgets
@@ -24,20 +23,26 @@ from schemas.canonical import event_identity
 from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.driver import Pages
     from engine.store.cursor import Cursor
     from engine.store.logs.source_log import Head
     from engine.store.members.member_states import Member
+    from schemas.events import Event, Purchase
+    from schemas.rewards import RewardEvent
 
 
 def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
-    """Append a `release` to the member's history, judge what waited, and return how many reward events that gave.
+    """Append a `release` to the member's history, judge what waited, and return the number of reward events.
 
-    Each event is judged by the version of its own place in the log. The reward events stand at the release, the source
-    event that brought them about, and name the event that earned them.
+    Each event is judged by the version of its own place in the log. The reward events stand at the release, which
+    brought them about, and name the event that earned them.
 
     Raises:
         AnswerIsNo: the member is not held, or an event still cannot be judged; nothing was changed.
     """
+    # lock the shard, and load the member
     generation = live_generation.lock_live(cursor)
     recorded_ms = live_generation.now_ms(cursor)
     member_states.prepare(cursor)
@@ -45,82 +50,100 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     owner = (shard, member_id)
     (member,) = member_states.load(cursor, [owner])
     profiles.open_profiles(cursor, [member])
-    if not member.state.suspended_since:
-        raise AnswerIsNo(f'member "{member_id}" is not held; nothing was changed')
-    head.record_at(max(head.recorded_ms, recorded_ms))
-    tick_ms = history.tick_at(cursor, shard, member.state.suspended_since)
-    waiting = list(history.History(cursor, bare=True).of_member(shard, member.seq, member.state.suspended_since))[::-1]
-    rows = source_log.SourceRows()
     suspended_since = member.state.suspended_since
+    if not suspended_since:
+        raise AnswerIsNo(f'member "{member_id}" is not held; nothing was changed')
+
+    # read what waited: a tick perhaps, which stands in nobody's chain, and events
+    tick_ms = history.tick_at(cursor, shard, suspended_since)
+    waiting = list(history.History(cursor, bare=True).of_member(shard, member.seq, suspended_since))[::-1]
+
+    # append the release
+    head.record_at(max(head.recorded_ms, recorded_ms))
+    rows = source_log.SourceRows()
+    event_id = f"release-{shard}-{head.seq + 1}"
     payload = msgpack.encode({"held_since": suspended_since})
-    rows.append_own(
-        "release",
-        head,
-        event_id=_event_id(shard, head.seq + 1),
-        payload=payload,
-        member_id=member_id,
-        prev_seq=member.seq,
-    )
+    rows.append_own("release", head, member_id=member_id, prev_seq=member.seq, event_id=event_id, payload=payload)
     member.seq = head.seq
-    member.state.suspended_since = 0
+
+    # judge what waited
     before = member.state.profile
-    rewards = RewardRows(generation, PostingFields())
-    budgets = StoredBudgets(cursor, at_once=True)
-    books = StoredBooks(cursor, generation, lru_cache(partial(load_judge, cursor)), budgets)
+    member.state.suspended_since = 0
+    release = _Release(cursor, generation, head)
     if tick_ms is not None:
-        _advance(books, head, member, (suspended_since, tick_ms), rewards)
-    counted = adjustments.counted(cursor, generation)
+        release.tick(member, event_id, until_ms=tick_ms, tick_seq=suspended_since)
     for recorded in waiting:
-        if counts(recorded.event, counted):
-            _judge(books, head, member, recorded, rewards)
-    member.tier_report = report_of(books.judge(head.version), member.state)
-    books.save([member])
-    budgets.save(generation)
+        release.judge(member, recorded)
+
+    # write it all down
+    member.tier_report = report_of(release.books.judge(head.version), member.state)
+    release.books.save([member])
+    release.books.budgets.save(generation)
     rows.write_events(cursor)
-    rewards.write(cursor)
+    release.rewards.write(cursor)
     changed = {}
     if member.state.profile is not before:
         changed[owner] = profiles.sealed(member_id, member.state.profile, personal.keys_for(cursor, [owner])[owner])
     member_states.save(cursor, [member], changed)
     source_log.save_heads(cursor, [head], generation)
-    return len(rewards)
+    return len(release.rewards)
 
 
-def _event_id(shard: int, seq: int) -> str:
-    return f"release-{shard}-{seq}"
+class _Release:
+    """Judge what waited for a release: each step by the version of its own place, with the books as they were there.
 
+    It is also the driver's port.
+    """
 
-def _advance(books: StoredBooks, head: Head, member: Member, tick: tuple[int, int], rewards: RewardRows) -> None:
-    """Move the member's clock as the tick would have done that failed for them; `tick` is its seq and its time."""
-    seq, until_ms = tick
-    event_id = _event_id(head.shard, head.seq)
-    occurrence = Occurrence(event_identity("guerdon", event_id), head.seq, head.recorded_ms)
-    judge = books.judge_at(head.shard, seq)
-    try:
-        given = advance(member.member_id, member.state, occurrence, judge, books.of(member, seq), until_ms)
-    except Exception as error:
+    pages: Pages[Member] | None = None
+
+    def __init__(self, cursor: Cursor, generation: int, head: Head) -> None:
+        budgets = StoredBudgets(cursor, at_once=True)
+        self.books = StoredBooks(cursor, generation, lru_cache(partial(load_judge, cursor)), budgets)
+        self.rewards = RewardRows(generation, PostingFields())
+        self.counted: frozenset[int] | None = adjustments.counted(cursor, generation)
+        self._head = head
+
+    def tick(self, member: Member, event_id: str, *, until_ms: int, tick_seq: int) -> None:
+        """Move the member's clock as the tick at `tick_seq` would have done, had it not failed for them."""
+        identity = event_identity("guerdon", event_id)
+        self._perform(member, Advance(until_ms), identity, event_id, waited_seq=tick_seq)
+
+    def judge(self, member: Member, recorded: history.Recorded) -> None:
+        """Judge an event that waited; an earlier release in the member's history is no event."""
+        if recorded.event is not None:
+            waited_seq = recorded.occurrence.seq
+            self._perform(
+                member, recorded.event, recorded.occurrence.identity, recorded.event_id, waited_seq=waited_seq
+            )
+
+    def _perform(
+        self, member: Member, cause: Event | Advance, identity: bytes, event_id: str, *, waited_seq: int
+    ) -> None:
+        judge = self.books.judge_at(self._head.shard, waited_seq)
+        occurrence = Occurrence(identity, self._head.seq, self._head.recorded_ms)
+        perform(MemberStep(member, cause, judge, occurrence, event_id, waited_seq=waited_seq), self)
+
+    def books_of(self, step: MemberStep[Member]) -> StoredBooks:
+        """Return the member's books as they are known at the step's own place."""
+        return self.books.of(step.member, step.seq)
+
+    def remember(self, step: MemberStep[Member], purchase: Purchase) -> None:
+        """Remember nothing: the log has every purchase that waited."""
+
+    def bring(self, step: MemberStep[Member], rewards: Sequence[RewardEvent]) -> None:
+        """Append the reward events of a step, which name the event that earned them."""
+        self.rewards.append(rewards, self._head, step.member.packed_id + pack_text(step.event_id))
+
+    def fail(self, step: MemberStep[Member], error: Exception) -> None:
+        """Refuse the release."""
         if not is_data(error):
-            raise
+            raise error
+        if isinstance(step.cause, Advance):
+            what = f"what was due for {step.member.member_id} still cannot be performed"
+        else:
+            what = f"event {step.event_id} still cannot be judged"
         raise AnswerIsNo(
-            f"what was due for {member.member_id} still cannot be performed ({type(error).__name__}: {error}); "
+            f"{what} ({type(error).__name__}: {error}); "
             "nothing was changed: install the release that mends it, then release again"
         ) from error
-    rewards.append(given, head, member.packed_id + pack_text(event_id))
-
-
-def _judge(books: StoredBooks, head: Head, member: Member, recorded: history.Recorded, rewards: RewardRows) -> None:
-    if recorded.event is None:
-        return
-    seq = recorded.occurrence.seq
-    judge = books.judge_at(head.shard, seq)
-    occurrence = Occurrence(recorded.occurrence.identity, head.seq, head.recorded_ms)
-    try:
-        given = fold(member.state, recorded.event, occurrence, judge, books.of(member, seq))  # type: ignore[arg-type]  # a touch has no member
-    except Exception as error:
-        if not is_data(error):
-            raise
-        raise AnswerIsNo(
-            f"event {recorded.event_id} still cannot be judged ({type(error).__name__}: {error}); "
-            "nothing was changed: install the release that mends it, then release again"
-        ) from error
-    rewards.append(given, head, pack_text(member.member_id) + pack_text(recorded.event_id))

@@ -1,8 +1,8 @@
-"""Take a batch that failed part by part, so that only what cannot be written goes aside and everybody else goes on.
+"""Take a batch that failed in parts, so that only the events at fault are set aside.
 
-The parts are written in one transaction, each under a savepoint: what was done before stays, what fails is undone and
-taken again in halves until the culprit is alone. So a part finds what earlier ones have written, as it would have in
-the batch, and where so much fails that the fault must be ours, nothing of it all is kept.
+The parts are written in one transaction, each under a savepoint. A part that fails is undone, and taken again in halves
+until the culprit is alone; what earlier parts have written stays, and later parts find it, as in the whole batch. Where
+so many events fail that the fault must be ours, the transaction is rolled back, and nothing stays.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     Item = Admitted | SetAside | Forwarding | Undecided
 
 RACES_MAX = 3
-"""How often a part is begun anew after a row that somebody else may have written first; each look-up finds that."""
+"""How often a part is tried where somebody else may have written a row first: the next look-up finds that row."""
 
 FAILURES_MAX = 20
-"""How often a part is begun anew as events in it could not be judged: the second attempt holds them."""
+"""How often a part is tried where events in it cannot be judged: the second attempt holds their members."""
 
 
 class Trial(NamedTuple):
-    """Hold what the net needs of the live transaction: its steps, and what it remembers between attempts."""
+    """Lend the net the live transaction: its steps, and its memory between attempts."""
 
     take_steps: Callable[[Cursor, Batch], Work]
     forget: Callable[[], None]
@@ -57,11 +57,18 @@ class Trial(NamedTuple):
 
 
 def still_failing(record_id: int, failure: StepFailed) -> AnswerIsNo:
-    """Return the refusal of a record that an operator releases and that fails once more."""
+    """Return the refusal where an operator releases a record and it fails again."""
     return AnswerIsNo(
         f"record {record_id} still cannot be taken ({failure}); nothing was changed: install the release that mends "
         "it, then release again, or discard it"
     )
+
+
+class _Culprit(NamedTuple):
+    """Name the member with whom a tick begins to fail, and why."""
+
+    member_id: str
+    failure: StepFailed
 
 
 class SafetyNet:
@@ -69,9 +76,9 @@ class SafetyNet:
 
     Args:
         cursor: of the transaction, in which nothing was done yet.
-        batch: what failed as a whole.
-        trial: how a part is written, and undone in memory.
-        in_a_row: stops the worker where too much goes aside.
+        batch: failed as a whole.
+        trial: writes a part, and undoes it in memory.
+        in_a_row: stops the worker where too many events are set aside.
     """
 
     def __init__(self, cursor: Cursor, batch: Batch, trial: Trial, in_a_row: InARow) -> None:
@@ -83,19 +90,24 @@ class SafetyNet:
         self._taken: list[Outcome] = []
 
     def take(self) -> Outcome:
-        """Write all that can be written and set the rest aside, and say what it came to.
+        """Write what can be written, set the rest aside, and count the results.
 
         Raises:
-            engine.store.offsets.Fenced: another worker has taken these offsets.
-            CannotGoOn: so much fails that the fault must be ours, or something cannot even be set aside.
+            engine.store.kafka.offsets.Fenced: another worker has taken these offsets.
+            CannotGoOn: so many events fail that the fault must be ours, or a record cannot even be set aside.
         """
+        # ticks come first, as in the whole batch
         self._in_a_row.begin()
         portion = self._own_work()
         for tick in portion.ticks:
             self._take_tick(tick)
+
+        # everything else in halves
         self._items = [*sorted(portion.undecided, key=_turn_of), *merged(self._batch, portion.forwarded)]
         self._moves = Moves(self._batch, self._items)
         self._halve(0, len(self._items))
+
+        # move the offsets of partitions that brought no event
         rest = self._moves.rest()
         if rest and (failure := self._write(Batch(moves=rest, portion=Portion()))) is not None:
             raise CannotGoOn(f"offsets cannot be moved ({failure}), though no event is at fault: please report it")
@@ -103,7 +115,8 @@ class SafetyNet:
         return together(self._taken)
 
     def _own_work(self) -> Portion:
-        """Lock all that the batch works on, in the order in which everybody does, and take in Guerdon's own work."""
+        """Lock the offsets and heads of the batch, in the usual order, and take in Guerdon's own work."""
+        # lock
         cursor, batch = self._cursor, self._batch
         generation = self._trial.lock_live(cursor)
         offsets.compare_and_set(cursor, batch.moves)
@@ -112,16 +125,18 @@ class SafetyNet:
             return batch.portion
         if not heads:
             return Portion()
+
+        # take in what is due
         forwarded, _ = forwards.drain(cursor, heads, self._reached_ms)
         undecided = forwards.take_waiting(cursor, heads, self._passed_ms)
         due = ticks.find(cursor, heads.values(), batch.clock)
-        source_log.save_heads(cursor, heads.values(), generation)  # each part reads anew how far ticks have moved them
+        source_log.save_heads(cursor, heads.values(), generation)  # each part reads again how far ticks have come
         return Portion(tuple(due), tuple(forwarded), tuple(undecided))
 
     # Parts
 
     def _halve(self, start: int, stop: int) -> None:
-        """Write some items, in halves where that fails."""
+        """Write the items from `start` to before `stop`, in halves where that fails."""
         if start == stop:
             return
         failure = self._write(self._part(start, stop))
@@ -149,7 +164,7 @@ class SafetyNet:
         )
 
     def _write(self, part: Batch) -> StepFailed | None:
-        """Write a part, or return why it failed; then nothing of it is left."""
+        """Write a part; where it fails, undo it and return the failure."""
         done = self._try(part)
         if isinstance(done, StepFailed):
             return done
@@ -159,8 +174,9 @@ class SafetyNet:
         return None
 
     def _try(self, part: Batch, *, keep: bool = True) -> Work | StepFailed:
-        """Take all steps with a part, and keep what they wrote, or with `keep` False only see whether they can."""
+        """Take all steps with a part; without `keep`, undo them: they only show whether the part can be taken."""
         for attempt in range(1, FAILURES_MAX + 1):
+            # take the steps, or learn from their failure
             self._cursor.execute("SAVEPOINT part")
             try:
                 work = self._trial.take_steps(self._cursor, part)
@@ -170,12 +186,14 @@ class SafetyNet:
                 if isinstance(error, StepFailed) and not (error.may_be_race and attempt < RACES_MAX):
                     return error
                 self._trial.learn(error.error if isinstance(error, StepFailed) else error)
+                continue
+
+            # keep what they wrote, or undo it
+            if keep:
+                self._cursor.execute("RELEASE SAVEPOINT part")
             else:
-                if keep:
-                    self._cursor.execute("RELEASE SAVEPOINT part")
-                else:
-                    self._undo()
-                return work
+                self._undo()
+            return work
         raise CannotGoOn("events cannot be judged, and which ones changes each time: please report it")
 
     def _undo(self) -> None:
@@ -185,7 +203,8 @@ class SafetyNet:
     # Culprits
 
     def _set_aside(self, index: int, failure: StepFailed) -> None:
-        """Set one item aside: in the log, with its member held, where it can be appended, or else without a place."""
+        """Set one item aside."""
+        # append it to the log, with its member held, if it can be appended
         item = self._items[index]
         key = _key_of(item)
         if key is not None:
@@ -194,9 +213,11 @@ class SafetyNet:
                 self._moves.take(index, index + 1)
                 return
             del self._trial.unjudgeable[key]
+
+        # else write a record of it alone
         record = _record_of(item, failure)
         if self._keep(index, record) is not None:
-            # not even its names can be kept; what is personal is sealed by a name, so it cannot be, either
+            # else one without its names; personal fields are sealed by a name, so they are left out, too
             payload = b"" if quarantine.personal_owner(record) else record.payload
             bare = structs.replace(record, event=None, payload=payload, message=f"{failure}"[:1_000])
             last = self._keep(index, bare)
@@ -204,10 +225,13 @@ class SafetyNet:
                 raise CannotGoOn(
                     f"{_named(item)} cannot be taken ({failure}), nor set aside ({last}): please report it"
                 )
+
+        # a record that came as set aside is no event that fails
         if not isinstance(item, SetAside):
             self._in_a_row.note(item.identity if isinstance(item, Admitted) else item.body, failure, _named(item))
 
     def _keep(self, index: int, record: SetAside) -> StepFailed | None:
+        """Write a record in the place of an item, and return why it cannot be written."""
         failure = self._write(Batch(set_aside=[record], moves=self._moves.of(index, index + 1), portion=Portion()))
         if failure is None:
             self._moves.take(index, index + 1)
@@ -216,8 +240,9 @@ class SafetyNet:
     def _take_tick(self, tick: Tick) -> None:
         """Write a tick; members whom it cannot move are held.
 
-        It is never split: a replay finds its members as it did, so they must be the ones that are due.
+        A tick is never split: a replay finds its members by who is due, so they must stay together.
         """
+        # try it until it passes: hold each culprit, or leave out whom it cannot even hold
         left_out: dict[str, StepFailed] = {}
         counted = 0
         while True:
@@ -227,23 +252,25 @@ class SafetyNet:
                 break
             culprit, failure = self._culprit(tick, members, done)
             key = tick.failure_of(culprit)
-            if key in self._trial.unjudgeable:  # holding them fails, too
+            if key in self._trial.unjudgeable:  # to hold them has failed, too
                 left_out[culprit] = failure
             self._trial.unjudgeable[key] = failure
             counted = self._count(tick, counted, tick.member_ids.index(culprit) + 1)
+
+        # count all of its members, and hold those who were left out
         self._count(tick, counted, len(tick.member_ids))
         self._taken.append(outcome_of(done))
         self._leave_out(tick, left_out, done)
 
     def _count(self, tick: Tick, start: int, stop: int) -> int:
-        """Count members of a tick, up to one of them, and return up to which all are counted."""
+        """Count the tick's members from `start` to before `stop`, and return where the next count starts."""
         for member_id in tick.member_ids[start:stop]:
             key = tick.failure_of(member_id)
             self._in_a_row.note(key, self._trial.unjudgeable.get(key), f"member {member_id}")
         return max(start, stop)
 
-    def _culprit(self, tick: Tick, members: Sequence[str], failure: StepFailed) -> tuple[str, StepFailed]:
-        """Return the member with whom a tick begins to fail: a part of its members from the first on is tried."""
+    def _culprit(self, tick: Tick, members: Sequence[str], failure: StepFailed) -> _Culprit:
+        """Find the member with whom a tick begins to fail, by bisection over its first members; return why, too."""
         passing, failing = 0, len(members)
         if isinstance(done := self._try(_of_tick(tick, []), keep=False), StepFailed):
             raise CannotGoOn(f"shard {tick.shard} cannot have a tick ({done}), whoever is due: please report it")
@@ -254,10 +281,10 @@ class SafetyNet:
                 failing, failure = middle, done
             else:
                 passing = middle
-        return members[failing - 1], failure
+        return _Culprit(members[failing - 1], failure)
 
     def _leave_out(self, tick: Tick, left_out: dict[str, StepFailed], work: Work) -> None:
-        """Hold members who cannot even be loaded or saved: no tick finds them again, a record says why."""
+        """Hold members who cannot even be loaded or saved: a record says why, and no tick finds them again."""
         head = work.heads[tick.shard]
         for member_id, failure in left_out.items():
             named = Tick(tick.shard, tick.until_ms, [], f"tick-{tick.shard}-{head.seq}")
@@ -294,6 +321,7 @@ class Moves:
 
     def of(self, start: int, stop: int) -> dict[Partition, OffsetMove]:
         """Return how offsets move with the items from `start` to before `stop`."""
+        # what the items say of their partitions
         counts: Counter[Partition] = Counter()
         following: dict[Partition, int] = {}
         highest: Counter[Partition] = Counter()
@@ -305,15 +333,20 @@ class Moves:
                 following[partition] = self._next[index]
                 if isinstance(item, Admitted):
                     highest[partition] = max(highest[partition], item.event.occurred_at)
+
+        # only the part that ends where the whole batch does knows its last record, and what comes ahead
         moves = {}
         for partition, reached in following.items():
             whole, at = self._whole[partition], self._at[partition]
-            high_ms = whole.high_ms if reached == whole.next else highest[partition]
-            passed = reached - at - counts[partition]
-            last = whole.last if reached == whole.next else None  # of what is between nothing was kept
-            ahead_ms = whole.ahead_ms if reached == whole.next else None
+            is_end = reached == whole.next
             moves[partition] = structs.replace(
-                whole, expected=at, next=reached, high_ms=high_ms, passed=passed, last=last, ahead_ms=ahead_ms
+                whole,
+                expected=at,
+                next=reached,
+                high_ms=whole.high_ms if is_end else highest[partition],
+                passed=reached - at - counts[partition],
+                last=whole.last if is_end else None,
+                ahead_ms=whole.ahead_ms if is_end else None,
             )
         return moves
 
@@ -322,30 +355,35 @@ class Moves:
         self._at |= {partition: move.next for partition, move in self.of(start, stop).items()}
 
     def rest(self) -> dict[Partition, OffsetMove]:
-        """Return the moves of partitions that had nothing but offsets without an event."""
+        """Return the moves of partitions whose offsets had no event."""
         return {partition: move for partition, move in self._whole.items() if partition not in self._with_items}
 
 
 def merged(batch: Batch, forwarded: Sequence[Forwarding]) -> list[Item]:
-    """Return a batch's records in an order that is each partition's own, with what was forwarded at its turn."""
+    """Merge a batch's events, its set-aside records and forwarded events; each partition keeps its own order."""
+    # what waits for its turn; the first is taken from the end
     waiting: dict[Partition, list[SetAside]] = {}
     for record in reversed(batch.set_aside):
         waiting.setdefault((record.topic or "", record.partition), []).append(record)
     rows = list(reversed(forwarded))
-    found: list[Item] = []
+
+    # the batch's events are in order already
+    items: list[Item] = []
     reached_ms = 0
     for event in batch.admitted:
         reached_ms = max(reached_ms, event.event.occurred_at)
         while rows and rows[-1].turn_ms <= reached_ms:
-            found.append(rows.pop())
+            items.append(rows.pop())
         before = waiting.get((event.topic, event.partition), [])
         while before and before[-1].offset < event.offset:
-            found.append(before.pop())
-        found.append(event)
-    found.extend(reversed(rows))
+            items.append(before.pop())
+        items.append(event)
+
+    # what comes after the last event
+    items.extend(reversed(rows))
     for records in waiting.values():
-        found.extend(reversed(records))
-    return found
+        items.extend(reversed(records))
+    return items
 
 
 def _of_tick(tick: Tick, members: Sequence[str]) -> Batch:
@@ -356,12 +394,12 @@ def _turn_of(row: Undecided) -> tuple[int, str]:
     try:
         signup = row.waiting().signup
     except ValueError:
-        return 0, ""  # found out again, with its name, when it is taken
+        return 0, ""  # the part that takes it fails again, and names it then
     return signup.occurred_at, signup.event_id
 
 
 def _key_of(item: Item) -> bytes | None:
-    """Return the key under which the live transaction appends an item and holds its member, None where it cannot."""
+    """Return the key by which the live transaction appends an item and holds its member; None where it cannot."""
     if isinstance(item, Admitted):
         return item.identity if item.member_id else None
     try:
@@ -384,7 +422,7 @@ def _record_of(item: Item, failure: StepFailed) -> SetAside:
 
 
 def _named(item: Item) -> str:
-    """Return where an item comes from, in words."""
+    """Name an item by where it comes from."""
     if isinstance(item, Admitted):
         return named(item)
     if isinstance(item, SetAside):

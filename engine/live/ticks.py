@@ -21,30 +21,36 @@ if TYPE_CHECKING:
 HOUR_MS = 3_600_000
 
 SHARDS_MAX = 4
-"""Shards without traffic that one transaction works: it stays short, and other workers find shards of their own."""
+"""Shards without traffic in one transaction: it stays short, and leaves other shards to other workers."""
 
 _CELEBRATED = frozenset((Birthday, Anniversary, TierChange, ChallengeCompletion, ContestWon, ReferralEvent))
 
 
 def find(cursor: Cursor, heads: Iterable[Head], move: ClockMove | None) -> list[Tick]:
-    """Return the ticks that are due in shards whose heads are held, one a shard at most; notes how far each is moved.
+    """Find the ticks that are due in locked shards, one a shard at most, and note in the heads how far time has come.
 
-    A shard of which every due member was found is moved on to the tick's time. One with more stays where it was, so
-    that its next transaction finds the next ones.
+    A tick reaches TICK_MEMBERS_MAX members. Where more are due, the shard's head stays where it was, so that the next
+    transaction finds the others.
     """
     if move is None:
         return []
-    due = [head for head in heads if _is_due(head, move)]
-    if not due:
+    due_heads = [head for head in heads if _is_due(head, move)]
+    if not due_heads:
         return []
-    found: dict[int, list[str]] = {head.shard: [] for head in due}
-    cursor.execute(DUE, {"shards": sorted(found), "until_ms": move.until_ms, "members_max": TICK_MEMBERS_MAX})
+
+    # find the members who are due
+    members: dict[int, list[str]] = {head.shard: [] for head in due_heads}
+    cursor.execute(DUE, {"shards": sorted(members), "until_ms": move.until_ms, "members_max": TICK_MEMBERS_MAX})
     for shard, member_id in cursor.fetchall():
-        found[shard].append(member_id)
-    for head in due:
-        if len(found[head.shard]) < TICK_MEMBERS_MAX:
+        members[shard].append(member_id)
+
+    # note up to when everything is performed
+    for head in due_heads:
+        if len(members[head.shard]) < TICK_MEMBERS_MAX:
             head.ticked_ms = max(head.ticked_ms or 0, move.until_ms)
-    ticked = {shard: member_ids for shard, member_ids in found.items() if member_ids or shard in move.shards}
+
+    # a shard may have to have its tick though nobody is due in the live generation
+    ticked = {shard: member_ids for shard, member_ids in members.items() if member_ids or shard in move.shards}
     return [Tick(shard, move.until_ms, member_ids) for shard, member_ids in ticked.items()]
 
 
@@ -62,11 +68,12 @@ CROSS JOIN LATERAL (
 ) AS d
 ORDER BY w.shard, d.due_at, d.member_id
 """
-"""Whom ticks concern: read along the index of what is due, and no further than one tick reaches."""
+"""Find due members along the index by due time, and no more of them than one tick reaches."""
 
 
 def lock_due_heads(cursor: Cursor, move: ClockMove, generation: int) -> dict[int, Head]:
-    """Lock the heads of some shards in which a tick is due and that nobody else is working on."""
+    """Lock the heads of some shards in which a tick is due and on which nobody else works."""
+    # lock rows that nobody ever changes, and skip those that others have locked
     cursor.execute(
         f"""
         SELECT h.shard FROM guerdon.shard_lock h
@@ -91,6 +98,8 @@ def lock_due_heads(cursor: Cursor, move: ClockMove, generation: int) -> dict[int
             "passed_ms": move.reached_ms,
         },
     )
+
+    # read the heads under these locks
     shards = [shard for (shard,) in cursor.fetchall()]
     return source_log.lock_heads(cursor, shards, generation) if shards else {}
 
@@ -106,7 +115,7 @@ def lock_heads_of(cursor: Cursor, batch: Batch, generation: int) -> dict[int, He
 
 
 def is_any_due(cursor: Cursor, move: ClockMove) -> bool:
-    """Whether something is due by an instant in any shard, or waits to be taken in."""
+    """Whether any shard has a member who is due by an instant, or forwarded events that wait to be taken in."""
     cursor.execute(
         f"""
         SELECT FROM guerdon.shard_lock h
@@ -121,5 +130,5 @@ def is_any_due(cursor: Cursor, move: ClockMove) -> bool:
 
 
 def reads_profiles(judge: CompiledJudge) -> bool:
-    """Whether a tick needs the profiles of its members: for their birthdays, or for a rule on what it brings about."""
+    """Whether a tick needs its members' profiles, for birthdays or for rules on occasions that a tick can bring."""
     return Birthday in judge.timed or not judge.profiled.isdisjoint(_CELEBRATED)

@@ -1,4 +1,4 @@
-"""Tell members' tiers anew as of an instant, where time alone has changed what is told: numbers leave their window."""
+"""Report members' tiers again as of an instant: time alone changes them, as numbers leave their window."""
 
 from __future__ import annotations
 
@@ -22,26 +22,30 @@ _COLUMNS = "tier, tier_since, tier_until, qualifying, next_tier, to_next_tier"
 
 
 def retell(database_url: str, shard: int, at_ms: int) -> int:
-    """Write what `reward.member_tier` says of a shard's members as of an instant, and return how many rows changed.
+    """Write `reward.member_tier` for a shard's members as of an instant, and return how many rows changed.
 
-    States stay as they are: an event or a tick tells a member's tier as of their own clock again.
+    States stay as they are: an event or a tick reports a member's tier as of their own clock again.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
     """
     with transaction(database_url) as cursor:
+        # lock the shard, and find the clock of its tiers
         generation = live_generation.lock_live(cursor)
         (head,) = source_log.lock_heads(cursor, [shard], generation).values()
         clock = load_judge(cursor, head.version).tier_clock if head.version else None
         if clock is None:
             return 0
+
+        # report page by page
         changed, last = 0, ""
         while True:
             members = _members_after(cursor, shard, last)
             if not members:
                 return changed
             last = members[-1][0]
-            changed += _write(cursor, [(shard, member_id, *_told(clock, body, at_ms)) for member_id, body in members])
+            rows = [(shard, member_id, *_report_of(clock, body, at_ms)) for member_id, body in members]
+            changed += _write(cursor, rows)
 
 
 def _members_after(cursor: Cursor, shard: int, member_id: str) -> list[tuple[str, bytes]]:
@@ -52,16 +56,18 @@ def _members_after(cursor: Cursor, shard: int, member_id: str) -> list[tuple[str
         """,
         (shard, member_id, MEMBERS_AT_ONCE),
     )
-    return [(found, bytes(body)) for found, body in cursor.fetchall()]
+    return [(each_id, bytes(body)) for each_id, body in cursor.fetchall()]
 
 
-def _told(clock: TierClock, body: bytes, at_ms: int) -> tuple[object, ...]:
+def _report_of(clock: TierClock, body: bytes, at_ms: int) -> tuple[object, ...]:
     state = decode_state(body)
     return tuple(clock.report(state.tier_state, max(at_ms, state.clock_ms), state.first_ms))
 
 
 def _write(cursor: Cursor, rows: list[tuple[object, ...]]) -> int:
-    found = execute_values(
+    """Write the reports that say something else than the table, and return their number."""
+    # rows that would stay as they are would only burden those who read snapshots
+    changed = execute_values(
         cursor,
         f"""
         UPDATE guerdon.member_state m SET ({_COLUMNS}) = (v.tier, v.since, v.until, v.qualifying, v.next, v.missing)
@@ -80,4 +86,4 @@ def _write(cursor: Cursor, rows: list[tuple[object, ...]]) -> int:
         page_size=MEMBERS_AT_ONCE,
         fetch=True,
     )
-    return len(found)
+    return len(changed)

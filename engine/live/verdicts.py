@@ -1,4 +1,4 @@
-"""Say what becomes of an event that failed: the stage, the reason and the sentence with which it is set aside."""
+"""Make the quarantine records of events that failed: the stage, the reason and the sentence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def verdict_on(failure: Exception) -> tuple[str, Reason, str]:
-    """Return the stage, reason and sentence under which the quarantine keeps what failed."""
+    """Return the stage, reason and sentence for the quarantine record of a failure."""
     if isinstance(failure, StepFailed):
         return failure.step, Reason.FAILED, error_line(failure.error)
     return "evaluate", Reason.EVALUATION_FAILED, error_line(failure)
@@ -22,4 +22,15 @@ def verdict_on(failure: Exception) -> tuple[str, Reason, str]:
 
 def failed(failure: Exception, payload: bytes, event: Event) -> SetAside:
     """Return the record of an event of Guerdon's own that failed."""
-    return SetAside(*verdict_on(failure), None, NO_OFFSET, NO_OFFSET, payload, event, personal.OWN_FORMAT)
+    stage, reason, message = verdict_on(failure)
+    return SetAside(
+        stage,
+        reason,
+        message,
+        topic=None,
+        partition=NO_OFFSET,
+        offset=NO_OFFSET,
+        payload=payload,
+        event=event,
+        schema_id=personal.OWN_FORMAT,
+    )

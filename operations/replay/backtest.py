@@ -213,7 +213,7 @@ def _folded(cursor: Cursor, trial: _Trial, judges: Mapping[int, CompiledJudge], 
     fold.run(trial.upto, count)
     standings = ((*owner, tier) for owner, tier in fold.tiers.items())
     active = len(fold.active - {""})
-    return _Piece(csv_of(fold.parts()), csv_of(standings), active, [member for _, member, _ in fold.held])
+    return _Piece(csv_of(fold.parts()), csv_of(standings), active, [each.member_id for each in fold.suspensions])
 
 
 class _Process(NamedTuple):

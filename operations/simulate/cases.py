@@ -1,4 +1,4 @@
-"""Find the golden examples of a programme, judge their events in memory, and compare."""
+"""Find the golden examples of a programme, judge their events in memory, and compare with what they expect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.programme.file.load import Loaded, load_file, load_programme, load_t
 from engine.programme.file.nodes import Scalar, Sequence, read_tree, text_in
 from engine.programme.file.problems import Code, Problems, Severity, names_like, nearest, shown, unusable
 from operations.simulate.event_lines import Line
-from operations.simulate.expectations import Difference, differences
+from operations.simulate.expectations import CaseDifference, differences
 from operations.simulate.run import BadProgramme, simulate_lines
 from schemas.errors import InputError
 
@@ -29,7 +29,7 @@ SHARED_NAME = f"programme{SUFFIX}"
 
 
 class BadCases(InputError):  # noqa: N818  as its siblings in schemas/errors.py
-    """Say that files of cases have errors, and carry everything that was found in them."""
+    """Say that files of cases have errors, and carry all problems."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         errors = [problem for problem in problems if problem.severity is Severity.ERROR]
@@ -41,13 +41,15 @@ class BadCases(InputError):  # noqa: N818  as its siblings in schemas/errors.py
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Say how a case went; `refusal` is why this release could not judge it, `notes` are what a reader may overlook."""
+class CaseOutcome:
+    """Say how a case went."""
 
     case: Case
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[CaseDifference, ...] = ()
     notes: tuple[str, ...] = ()
+    """What a reader may overlook."""
     refusal: str | None = None
+    """Why this release cannot judge it."""
 
     @property
     def is_ok(self) -> bool:
@@ -67,29 +69,32 @@ class Outcome:
         }
 
 
-def run_cases(path: Path, case_files: List[Path] = (), only: List[str] = ()) -> list[Outcome]:
+def run_cases(path: Path, case_files: List[Path] = (), only: List[str] = ()) -> list[CaseOutcome]:
     """Judge the examples of the programme in `path` and compare; nothing is written.
 
     Args:
         path: a programme, or a file of cases that bring their programmes along.
-        case_files: files of cases to take instead of the one beside the programme; its section `tests` counts always.
-        only: ids of the cases to run; all where none is named.
+        case_files: files of cases to take instead of the one next to the programme; its section `tests` always counts.
+        only: ids of the cases to run; empty: all.
 
     Raises:
         BadProgramme: the programme has errors.
         BadCases: a file of cases has errors.
-        InputError: this release does not judge the programme, there are no cases, or none has a wanted id.
+        InputError: this release does not judge the programme, there are no cases, or no case has one of these ids.
     """
+    # collect the cases
     tested = None if _is_list(path) else _tested(path)
     if tested is None:
         case_files = [path, *case_files]
     problems: list[Problem] = []
     cases = [] if tested is None else list(tested.cases)
     for file in case_files or ([] if tested is None else _beside(path)):
-        found, wrong = _read(file)
-        cases += found
-        problems += wrong
+        cases_of_file, problems_of_file = _read(file)
+        cases += cases_of_file
+        problems += problems_of_file
     problems += _doubled(cases)
+
+    # check them, and the programmes that they bring
     programmes = [_programme_of(case, tested) for case in cases]
     brought = [*programmes, *(loaded for case in cases for loaded in _others_of(case).values())]
     problems += [problem for loaded in brought if loaded.programme is None for problem in loaded.problems]
@@ -98,6 +103,8 @@ def run_cases(path: Path, case_files: List[Path] = (), only: List[str] = ()) -> 
     if not cases:
         raise InputError(f"{path} has no examples: write a section `tests` into it, or {_name_beside(path)} beside it")
     _refuse_unknown(only, [case.id for case in cases])
+
+    # run them
     pairs = zip(cases, programmes, strict=True)
     return [run_case(case, loaded) for case, loaded in pairs if not only or case.id in only]
 
@@ -114,18 +121,18 @@ def read_cases(path: Path) -> tuple[Case, ...]:
     return cases
 
 
-def run_case(case: Case, loaded: Loaded) -> Outcome:
+def run_case(case: Case, loaded: Loaded) -> CaseOutcome:
     """Judge the events of a case by a programme without errors, and compare."""
     others = _others_of(case)
     for each in (loaded, *others.values()):
         refusal = refused(each, case.file)
         if refusal is not None:
-            return Outcome(case, refusal=refusal)
+            return CaseOutcome(case, refusal=refusal)
+
     assert loaded.programme is not None  # noqa: S101  what has errors is refused before
     lines = [Line(case.file, event.line, event.text.encode()) for event in case.events]
     simulation = simulate_lines(loaded.programme, lines, case.until_ms, others=others)
-    found = differences(case.expect, simulation.document())
-    return Outcome(case, tuple(found), tuple(_notes(case, simulation)))
+    return CaseOutcome(case, tuple(differences(case.expect, simulation.document())), tuple(_notes(case, simulation)))
 
 
 def _is_list(path: Path) -> bool:
@@ -145,7 +152,7 @@ def _tested(path: Path) -> Loaded:
 
 
 def _beside(path: Path) -> list[Path]:
-    """Return the file of cases beside a programme: its own, or else the one that the folder's programmes share."""
+    """Return the file of cases next to a programme: its own, or else the one that programmes of the folder share."""
     names = (_name_beside(path), SHARED_NAME)
     return [file for name in names if (file := path.with_name(name)).exists()][:1]
 
@@ -165,17 +172,17 @@ def _read(path: Path) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
 
 
 def _doubled(cases: list[Case]) -> list[Problem]:
-    """Return a problem for each id that another file has had; within one file the reader has said so."""
-    first: dict[str, Case] = {}
-    found: list[Problem] = []
+    """Return a problem for each id that stands in two files; the reader of a file reports those within it."""
+    first_of: dict[str, Case] = {}
+    doubled: list[Problem] = []
     for case in cases:
-        known = first.setdefault(case.id, case)
-        if known.file != case.file:
+        first = first_of.setdefault(case.id, case)
+        if first.file != case.file:
             problems = Problems(case.file)
-            message = f'there is a case "{shown(case.id)}" in {known.file}:{known.line}; rename one'
+            message = f'there is a case "{shown(case.id)}" in {first.file}:{first.line}; rename one'
             problems.error(Place(case.line, 1), Code.DUPLICATE_VALUE, message)
-            found += problems.in_order()
-    return found
+            doubled += problems.in_order()
+    return doubled
 
 
 def _programme_of(case: Case, tested: Loaded | None) -> Loaded:
@@ -196,26 +203,27 @@ def _others_of(case: Case) -> dict[str, Loaded]:
 
 
 def _brought(node: Node, case: Case, name: str) -> Loaded:
-    """Return a programme that stands in a case, as a mapping or as a text of its own."""
+    """Return a programme that stands in a case, as a mapping or as a text."""
     if isinstance(node, Scalar):
         return load_programme(node.text, f"{case.file} ({name})")
     return load_tree(node, case.file)
 
 
-def _refuse_unknown(only: List[str], known: List[str]) -> None:
+def _refuse_unknown(only: List[str], ids: List[str]) -> None:
+    """Refuse an id that no case has."""
     for identifier in only:
-        if identifier not in known:
-            near = nearest(identifier, known)
-            hint = f'did you mean "{near}"?' if near else f"there are {names_like(identifier, known)}"
+        if identifier not in ids:
+            near = nearest(identifier, ids)
+            hint = f'did you mean "{near}"?' if near else f"there are {names_like(identifier, ids)}"
             raise InputError(f'no case has the id "{shown(identifier)}"; {hint}')
 
 
 def _notes(case: Case, simulation: Simulation) -> list[str]:
-    """Tell what the case does not ask about and its author may not have meant."""
-    asked = case.expect.get("quarantined")
-    known = asked if isinstance(asked, dict) else {}
+    """Name events that were set aside though the case does not expect it."""
+    quarantined = case.expect.get("quarantined")
+    expected = quarantined if isinstance(quarantined, dict) else {}
     return [
         f"{event.file}:{event.line}: event {event.event_id} was set aside as {event.reason}: {event.message}"
         for event in simulation.quarantined
-        if event.event_id not in known
+        if event.event_id not in expected
     ]

@@ -1,4 +1,4 @@
-"""Read files of events line by line, and the lines in them that are no events: activations and ticks."""
+"""Read files of events line by line, with the activations and ticks among them."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def _lines(name: str, stream: Iterable[bytes]) -> Iterator[Line]:
 
 def activation_in(line: Line) -> str | None:
     """Return the file that an activation line names, or None for every other line."""
+    # is it an activation
     if b'"activation"' not in line.text:
         return None
     try:
@@ -56,6 +57,8 @@ def activation_in(line: Line) -> str | None:
         return None
     if not isinstance(value, dict) or value.get("type") != "activation":
         return None
+
+    # read which programme
     file = value.get("programme")
     if not isinstance(file, str) or not file or len(value) > 2:
         raise InputError(
@@ -67,6 +70,7 @@ def activation_in(line: Line) -> str | None:
 
 def tick_in(line: Line) -> int | None:
     """Return the instant to which a tick line moves every clock, or None for every other line."""
+    # is it a tick
     if b'"tick"' not in line.text:
         return None
     try:
@@ -75,6 +79,8 @@ def tick_in(line: Line) -> int | None:
         return None
     if not isinstance(value, dict) or value.get("type") != "tick":
         return None
+
+    # read when
     why = "it has other fields"
     if value.keys() == {"type", "occurred_at"}:
         try:
@@ -88,10 +94,10 @@ def tick_in(line: Line) -> int | None:
 
 
 def event_id_in(text: bytes) -> str | None:
-    """Return the event_id of a line that may be anything."""
+    """Return the event_id of a line, or None where it has none that can be read."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    found = value.get("event_id") if isinstance(value, dict) else None
-    return found if isinstance(found, str) else None
+    event_id = value.get("event_id") if isinstance(value, dict) else None
+    return event_id if isinstance(event_id, str) else None

@@ -1,4 +1,4 @@
-"""Compare what a simulation says with what a case expects; what the case does not list is not compared."""
+"""Compare a simulation with the expectations of a case; only what the case lists is compared."""
 
 from __future__ import annotations
 
@@ -16,41 +16,43 @@ if TYPE_CHECKING:
 
 Document = dict[str, list[dict[str, Any]]]
 """What `Simulation.document` returns, or rows of the views under the same names."""
+
 GONE = frozenset(("revoked", "expired"))
-_HELD = ("coupon.", "gift.", "badge.", "benefit.")
-_TOLD = ("occurred_at", "type", "unit", "amount", "item", "rule_id", "event_id", "reason")
+_POSSESSED = ("coupon.", "gift.", "badge.", "benefit.")
+_SHOWN = ("occurred_at", "type", "unit", "amount", "item", "rule_id", "event_id", "reason")
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Say what was expected and what came; `because` holds the reward events that led to it, in their order."""
+class CaseDifference:
+    """Say what was expected and what came instead."""
 
     what: str
     expected: Any
     got: Any
     because: tuple[dict[str, Any], ...] = ()
+    """The reward events that led to it, in their order."""
 
     def __str__(self) -> str:
         """Return the line that a person reads."""
         return f"{self.what}: expected {_shown(self.expected)}, got {_shown(self.got)}"
 
 
-def differences(expect: Expectations, document: Document) -> list[Difference]:
-    """Return what `expect` lists and the document says otherwise."""
-    return [found for name, wanted in expect.items() for found in COMPARISONS[name](wanted, document)]
+def differences(expect: Expectations, document: Document) -> list[CaseDifference]:
+    """Return all differences between a case's expectations and the document."""
+    return [difference for name, wanted in expect.items() for difference in COMPARISONS[name](wanted, document)]
 
 
 def same(wanted: Any, actual: Any) -> bool:
-    """Compare times as instants and everything else exactly; what is missing counts as 0."""
+    """Whether a value is as expected: times are compared as instants, everything else exactly; None counts as 0."""
     if isinstance(wanted, str) and isinstance(actual, str) and wanted[4:5] == "-" and "T" in wanted:
         return instant_from_iso(wanted, "wanted") == instant_from_iso(actual, "actual")
     return bool(wanted == (0 if actual is None and wanted == 0 else actual))
 
 
-def _compare_balances(wanted: dict[str, Any], document: Document) -> list[Difference]:
+def _compare_balances(wanted: dict[str, Any], document: Document) -> list[CaseDifference]:
     rows = {(row["member_id"], row["unit"]): row for row in document["balances"]}
     return [
-        Difference(f"{column} {unit} of {member}", value, got, _events(document, member, partial(_is_of, unit)))
+        CaseDifference(f"{column} {unit} of {member}", value, got, _events(document, member, partial(_is_of, unit)))
         for member, units in wanted.items()
         for unit, columns in units.items()
         for column, value in columns.items()
@@ -58,72 +60,72 @@ def _compare_balances(wanted: dict[str, Any], document: Document) -> list[Differ
     ]
 
 
-def _compare_tiers(wanted: dict[str, Any], document: Document) -> list[Difference]:
+def _compare_tiers(wanted: dict[str, Any], document: Document) -> list[CaseDifference]:
     rows = {row["member_id"]: row for row in document["tiers"]}
     return [
-        Difference(f"tier of {member}, {column}", value, got, _events(document, member, _moves_tier))
+        CaseDifference(f"tier of {member}, {column}", value, got, _events(document, member, _moves_tier))
         for member, columns in wanted.items()
         for column, value in columns.items()
         if not same(value, got := rows.get(member, {}).get(column))
     ]
 
 
-def _compare_referrals(wanted: dict[str, Any], document: Document) -> list[Difference]:
-    found = []
+def _compare_referrals(wanted: dict[str, Any], document: Document) -> list[CaseDifference]:
+    differing = []
     for referee, columns in wanted.items():
         rows = [row for row in document["referrals"] if row["referee_id"] == referee]
         if not any(all(same(value, row[column]) for column, value in columns.items()) for row in rows):
             got = [{column: row[column] for column in columns} for row in rows]
-            found.append(Difference(f"a referral of {referee}", columns, got))
-    return found
+            differing.append(CaseDifference(f"a referral of {referee}", columns, got))
+    return differing
 
 
-def _compare_rewards(wanted: dict[str, list[str]], document: Document) -> list[Difference]:
-    found = []
+def _compare_rewards(wanted: dict[str, list[str]], document: Document) -> list[CaseDifference]:
+    differing = []
     for member, items in wanted.items():
         rows = [row for row in document["rewards"] if row["member_id"] == member and row["status"] not in GONE]
-        held = sorted(row["item"] for row in rows)
-        if held != sorted(items):
-            events = _events(document, member, lambda event: event["type"].startswith(_HELD))
-            found.append(Difference(f"rewards that {member} holds", sorted(items), held, events))
-    return found
+        possessed = sorted(row["item"] for row in rows)
+        if possessed != sorted(items):
+            events = _events(document, member, lambda event: event["type"].startswith(_POSSESSED))
+            differing.append(CaseDifference(f"rewards that {member} holds", sorted(items), possessed, events))
+    return differing
 
 
-def _compare_counts(wanted: dict[str, int], document: Document) -> list[Difference]:
+def _compare_counts(wanted: dict[str, int], document: Document) -> list[CaseDifference]:
     types = [row["type"] for row in document["reward_events"]]
     return [
-        Difference(f"number of {name}", count, types.count(name))
+        CaseDifference(f"number of {name}", count, types.count(name))
         for name, count in wanted.items()
         if types.count(name) != count
     ]
 
 
-def _compare_quarantined(wanted: dict[str, str | None], document: Document) -> list[Difference]:
-    found = []
+def _compare_quarantined(wanted: dict[str, str | None], document: Document) -> list[CaseDifference]:
+    differing = []
     for event_id, reason in wanted.items():
         reasons = [row["reason"] for row in document["quarantined"] if row["event_id"] == event_id]
         right = not reasons if reason is None else bool(reasons) and (reason == ANY or reason in reasons)
         if not right:
-            found.append(Difference(f"reason to set {event_id} aside", reason, reasons or None))
-    return found
+            differing.append(CaseDifference(f"reason to set {event_id} aside", reason, reasons or None))
+    return differing
 
 
-def _compare_refused(wanted: dict[str, list[list[str]]], document: Document) -> list[Difference]:
-    """Each listed pair takes one refusal for itself: exact pairs first, then those with a wildcard."""
-    found = []
+def _compare_refused(wanted: dict[str, list[list[str]]], document: Document) -> list[CaseDifference]:
+    """Compare refusals: each listed pair takes one refusal for itself, exact pairs before those with a wildcard."""
+    differing = []
     for member, pairs in wanted.items():
         events = _events(document, member, lambda event: event["type"] == "reward.refused")
         left = [[event.get("rule_id"), event["reason"]] for event in events]
         for rule_id, reason in sorted(pairs, key=lambda pair: pair.count(ANY)):
-            taken = next((r for r in left if rule_id in (ANY, r[0]) and reason in (ANY, r[1])), None)
-            if taken is None:
-                found.append(Difference(f"a refusal of {member}", [rule_id, reason], list(left), events))
+            match = next((r for r in left if rule_id in (ANY, r[0]) and reason in (ANY, r[1])), None)
+            if match is None:
+                differing.append(CaseDifference(f"a refusal of {member}", [rule_id, reason], list(left), events))
             else:
-                left.remove(taken)
-    return found
+                left.remove(match)
+    return differing
 
 
-COMPARISONS: dict[str, Callable[[Any, Document], list[Difference]]] = {
+COMPARISONS: dict[str, Callable[[Any, Document], list[CaseDifference]]] = {
     "balances": _compare_balances,
     "tiers": _compare_tiers,
     "referrals": _compare_referrals,
@@ -135,9 +137,10 @@ COMPARISONS: dict[str, Callable[[Any, Document], list[Difference]]] = {
 
 
 def _events(document: Document, member: str, counts: Callable[[dict[str, Any]], bool]) -> tuple[dict[str, Any], ...]:
+    """Return those of a member's reward events that count, with the fields that are shown."""
     rows: Iterable[dict[str, Any]] = document["reward_events"]
     return tuple(
-        {name: row[name] for name in _TOLD if row[name] is not None}
+        {name: row[name] for name in _SHOWN if row[name] is not None}
         for row in rows
         if row["member_id"] == member and counts(row)
     )

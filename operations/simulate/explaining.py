@@ -1,4 +1,4 @@
-"""Explain what a simulation judges, event by event, where it was asked to."""
+"""Explain the decisions of a simulation, event by event, where that is asked for."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from schemas.rewards import RewardEvent
 
 BY_ITSELF = ("tick", "contest", "attribution")
-"""What is told of only where it brought something."""
+"""Kinds of steps that are explained only where they brought something."""
 
 _OWN_NAMES = {Attribution: "attribution", Forwarded: "forwarded", Adjustment: "adjustment"}
 
 
 class Heading(NamedTuple):
-    """Name what is explained: an event, or what time or a contest brings a member by itself."""
+    """Name an explanation: by the event, or by the tick or contest that brought a member something."""
 
     event_id: str
     source: str
@@ -43,36 +43,36 @@ def heading_of(event: Any) -> Heading:
 
 
 class Explaining:
-    """Put together what is told of each event; where the judge does not explain, nothing is.
+    """Put the explanation of each step together; where the judge does not explain, there is none.
 
     Args:
-        told: gets what is told, in the order of judging.
+        explained: gets the explanations, in the order of judging.
     """
 
-    def __init__(self, told: list[Explained]) -> None:
-        self._told = told
+    def __init__(self, explained: list[Explained]) -> None:
+        self._explained = explained
         self._came: dict[bytes, str] = {}
         self._explainers: list[Explainer] = []
 
     def begin(self, judges: Iterable[Any]) -> None:
-        """Begin with an event, or with a member whose clock moves: one of the judges, or on the way others, may act."""
+        """Begin a step: one of the judges will judge it, and others may judge what is due on the way."""
         self._explainers = [judge for judge in judges if isinstance(judge, Explainer)]
         for explainer in self._explainers:
             explainer.begin()
 
     def tell(self, judge: Any, heading: Heading, state: MemberState, rewards: Sequence[RewardEvent]) -> None:
-        """Tell of what was begun, now that it is judged; of what comes by itself only where it brought something."""
+        """Explain the step, now that it is judged; a tick or a contest only where it brought something."""
         if not isinstance(judge, Explainer) or not (rewards or heading.kind not in BY_ITSELF):
             return
-        judge.explained = [told for explainer in self._explainers for told in explainer.explained]
+        judge.explained = [rule for explainer in self._explainers for rule in explainer.explained]
         tier = explain_tier(judge.programme, report_of(judge, state))
         account = judge.account(rewards, self._came)
-        self._told.append(Explained(*heading, judge.version, judge.explained, account, tier))
+        self._explained.append(Explained(*heading, judge.version, judge.explained, account, tier))
         note_lots(self._came, heading.event_id, rewards)
 
 
 def note_lots(came: dict[bytes, str], event_id: str, rewards: Iterable[RewardEvent]) -> None:
-    """Take note which lots an event has brought."""
+    """Note the lots that an event has brought."""
     for reward in rewards:
         if reward.lot is None and is_grant(reward):
             came[reward.reward_key] = event_id

@@ -1,4 +1,4 @@
-"""Hold what a simulation has found, and tell it with the column names of the reward log and the views."""
+"""Hold the results of a simulation, and return them with the column names of the reward log and the views."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from schemas.rejection import Reason
     from schemas.rewards import RewardEvent
 
-HELD_COLUMNS = ("member_id", "unit", "item", "code", "amount", "status", "granted_at", "expires_at")
+ITEM_COLUMNS = ("member_id", "unit", "item", "code", "amount", "status", "granted_at", "expires_at")
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """Name an event that was set aside, why, and where it stands; `event_id` is None where none can be read."""
+    """Name an event that was set aside, why, and where it stands."""
 
     event_id: str | None
+    """None where none can be read."""
     reason: Reason
     message: str
     file: str
@@ -40,9 +41,9 @@ class Quarantined:
 
 
 class Explained(NamedTuple):
-    """Hold what is told of one event: a sentence for each rule, the account of the ledger, the tier after it.
+    """Explain one event: a sentence for each rule, the account of the ledger, the tier after it.
 
-    What time brings by itself is told as a `tick`, what contests bring as a `contest`, of source "guerdon".
+    What time alone brings is of kind `tick`, what a contest brings of kind `contest`, both of source "guerdon".
     """
 
     event_id: str
@@ -56,7 +57,7 @@ class Explained(NamedTuple):
     tier: TierExplanation | None
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the explanation for a JSON document."""
         return {
             "event_id": self.event_id,
             "source": self.source,
@@ -70,7 +71,7 @@ class Explained(NamedTuple):
         }
 
 
-class Recorded(NamedTuple):
+class SimulatedReward(NamedTuple):
     """Hold one reward event with its place in the log."""
 
     shard: int
@@ -85,24 +86,27 @@ class Recorded(NamedTuple):
 
 @dataclass
 class Simulation:
-    """Hold what a run has found; `explained` tells of each event why rules gave or did not, None where nobody asked.
+    """Hold the results of a run."""
 
-    `leaps` are sentences on events that moved every clock on by many years. `is_moved_on` says that all members' clocks
-    stand at `clock_ms`; the source log moves each shard's by its own ticks.
-    """
-
-    recorded: list[Recorded] = field(default_factory=list)
+    recorded: list[SimulatedReward] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     accepted: int = 0
     duplicates: int = 0
     warnings: list[Problem] = field(default_factory=list)
     leaps: list[str] = field(default_factory=list)
+    """Sentences on events that moved every clock on by many years."""
     clock_ms: int = 0
+    """The latest instant of all events and ticks."""
     is_moved_on: bool = True
+    """Whether all members' clocks stand at `clock_ms`; the source log moves those of each shard by its own ticks."""
     tiers: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of `reward.member_tier`."""
     explained: list[Explained] | None = None
+    """The explanation of each event; None where it was not asked for."""
     attributions: dict[tuple[int, int], Attribution] = field(default_factory=dict)
+    """By shard and seq."""
     codes: dict[str, str] = field(default_factory=dict)
+    """The member of each referral code."""
 
     def document(self) -> dict[str, list[dict[str, Any]]]:
         """Return the run as one JSON document, with the column names of the reward log and the views."""
@@ -120,17 +124,17 @@ class Simulation:
         }
 
     def rewards(self) -> list[dict[str, Any]]:
-        """Return the rows of `member_reward`: every coupon, gift, badge and benefit, in the order of coming."""
-        held = fold_items((recorded.member_id, recorded.reward) for recorded in self.recorded)
-        return [_held_row(item, self.clock_ms if self.is_moved_on else 0) for item in held.values()]
+        """Return the rows of `member_reward`: every coupon, gift, badge and benefit, in the order of their grants."""
+        items = fold_items((recorded.member_id, recorded.reward) for recorded in self.recorded)
+        return [_item_row(item, self.clock_ms if self.is_moved_on else 0) for item in items.values()]
 
     def referrals(self) -> list[dict[str, Any]]:
         """Return the rows of `referral`, by referee."""
-        told = (((each.shard, each.seq), each.member_id, each.reward) for each in self.recorded)
-        return [_plain_times(structs.asdict(row)) for row in fold_referrals(told, self.attributions)]
+        rewards = (((each.shard, each.seq), each.member_id, each.reward) for each in self.recorded)
+        return [_plain_times(structs.asdict(row)) for row in fold_referrals(rewards, self.attributions)]
 
     def tier_history(self) -> list[dict[str, Any]]:
-        """Return the rows of `tier_history`, in the order of coming."""
+        """Return the rows of `tier_history`, in order."""
         changes = fold_tier_changes(
             (recorded.member_id, recorded.reward, recorded.recorded_at_ms, recorded.lowest_tier)
             for recorded in self.recorded
@@ -147,7 +151,7 @@ class Simulation:
         ]
 
 
-def told(tier_report: TierReport) -> dict[str, Any]:
+def tier_columns(tier_report: TierReport) -> dict[str, Any]:
     """Return the columns of `reward.member_tier`."""
     return {
         "tier": tier_report.tier,
@@ -159,11 +163,13 @@ def told(tier_report: TierReport) -> dict[str, Any]:
     }
 
 
-def _reward_row(recorded: Recorded) -> dict[str, Any]:
+def _reward_row(recorded: SimulatedReward) -> dict[str, Any]:
     """Return the row of `reward.reward_event`."""
+    # a grant opens a lot of its own, which has the grant's key
     reward, posting = recorded.reward, recorded.reward.posting
     key = reward.reward_key.hex()
     own_lot = None if posting.debit is None else key
+
     return {
         "shard": recorded.shard,
         "pos": recorded.pos,
@@ -190,15 +196,15 @@ def _reward_row(recorded: Recorded) -> dict[str, Any]:
     }
 
 
-def _held_row(held: ItemRow, clock_ms: int) -> dict[str, Any]:
-    """Return the row of `reward.member_reward`; what has run out by the clock is expired."""
-    lapsed = held.status == "active" and held.expires_at_ms is not None and held.expires_at_ms <= clock_ms
-    row = _plain_times(structs.asdict(held) | {"status": "expired" if lapsed else held.status})
-    return {name: row.get(name) for name in HELD_COLUMNS}
+def _item_row(item: ItemRow, clock_ms: int) -> dict[str, Any]:
+    """Return the row of `reward.member_reward`; an item that has run out by the clock is expired."""
+    has_lapsed = item.status == "active" and item.expires_at_ms is not None and item.expires_at_ms <= clock_ms
+    row = _plain_times(structs.asdict(item) | {"status": "expired" if has_lapsed else item.status})
+    return {name: row.get(name) for name in ITEM_COLUMNS}
 
 
 def _plain_times(row: dict[str, Any]) -> dict[str, Any]:
-    """Return `row` with instants in ms under the names, and in the form, that the views give them."""
+    """Return `row` with its instants as the views show them: in ISO 8601, and without `_ms` in the name."""
     return {name.removesuffix("_ms"): _iso(value) if name.endswith("_ms") else value for name, value in row.items()}
 
 

@@ -1,4 +1,4 @@
-"""Attribute signups and pass on what referees do in a simulation, as the live transaction does with its tables."""
+"""Attribute signups and forward referees' events in a simulation, as the live transaction does with its tables."""
 
 from __future__ import annotations
 
@@ -26,32 +26,41 @@ if TYPE_CHECKING:
 
 
 class SimulatedReferrals:
-    """Remember what was admitted, as far as attribution asks for it.
+    """Remember admitted events, as far as attribution asks for them.
 
     Args:
-        secret: codes and hashes are made with it.
-        codes: by code, the member whose it is; filled here.
+        secret: the key of codes and hashes.
+        codes: gets the member of each code.
     """
 
     def __init__(self, secret: bytes, codes: dict[str, str]) -> None:
         self._secret = secret
         self._codes = codes
         self._owners: set[str] = set()
+
+        # members
         self._events: dict[str, list[Event]] = {}
         self._erased: set[str] = set()
-        self._edges: dict[str, str] = {}
+        self._since: dict[str, int] = {}
+        self._coded_since: dict[str, int] = {}
+
+        # who is whom
         self._first: dict[bytes, str] = {}
         self._identities: dict[str, set[bytes]] = {}
         self._touches: dict[str, list[TouchSeen]] = {}
+
+        # who referred whom
+        self._edges: dict[str, str] = {}
         self._attributed: dict[str, list[int]] = {}
         self._trackers: dict[str, Tracker] = {}
+
+        # who waits for a referrer
         self._waiting: list[Waiting] = []
-        self._since: dict[str, int] = {}
-        self._coded_since: dict[str, int] = {}
         self._passed_ms = 0
 
     def before(self, event: Event, programme: Programme) -> list[Own]:
         """Return the source events that stand directly before an event: an attribution or a void, and what follows."""
+        # note touches, and codes that an opening brings along
         if isinstance(event, Touch):
             seen = TouchSeen(event.referral_code, event.occurred_at, event.channel)
             self._touches.setdefault(event.visitor, []).append(seen)
@@ -59,9 +68,13 @@ class SimulatedReferrals:
         if isinstance(event, Decision) and event.action == "opening" and event.referral_code is not None:
             owner = self._codes.setdefault(event.referral_code, event.member_id)
             self._owners |= {owner} if owner == event.member_id else set()
+
+        # a purchase may void its buyer's referral
         tracker = self._trackers.get(event.member_id) if isinstance(event, Purchase) else None
         if tracker is not None:
             return self._void(tracker, tracker.void_before(event, programme.terms.referral), programme)
+
+        # a signup is attributed, or waits for its referrer
         if not isinstance(event, Signup):
             return []
         self._issue(event)
@@ -73,7 +86,8 @@ class SimulatedReferrals:
         return self._take(decided, event, programme) if isinstance(decided, Attribution) else []
 
     def after(self, event: Event, programme: Programme) -> list[Own]:
-        """Note an event, and return the source events that follow from it: what it passes on, and who waited for it."""
+        """Note an event, and return the source events that follow it: forwarded ones, and decided signups."""
+        # note it
         member_id: str | None = getattr(event, "member_id", None)
         if member_id is None:
             return []
@@ -83,30 +97,37 @@ class SimulatedReferrals:
         if isinstance(event, Erasure):
             self._erased.add(member_id)
         self._identify(member_id, getattr(event, "identity", None))
-        found: list[Own] = []
+
+        # forward it to the referrer, and decide about signups that waited for this member
+        events: list[Own] = []
         tracker = self._trackers.get(member_id)
         if tracker is not None:
-            found += tracker.forward(event, self._purchases(member_id), self._closes(programme))
-        return found + self.decide_waiting(event.occurred_at, programme)
+            events += tracker.forward(event, self._purchases(member_id), self._closes(programme))
+        return events + self.decide_waiting(event.occurred_at, programme)
 
     def decide_waiting(self, at_ms: int, programme: Programme) -> list[Own]:
-        """Return what becomes of signups whose referrer has come by now, or will not any more, the oldest first."""
+        """Return the attributions of signups whose referrer has come by now, or comes too late, the oldest first."""
         self._passed_ms = max(self._passed_ms, at_ms)
-        found: list[Own] = []
+        events: list[Own] = []
         if programme.terms.referral is not None and self._waiting:
             for waiting in sorted(self._waiting, key=_turn_of):
                 decided = self._attributor(programme).decide_waiting(waiting, self._passed_ms)
                 if decided is not None:
                     self._waiting.remove(waiting)
-                    found += self._take(decided, waiting.signup, programme)
-        return found
+                    events += self._take(decided, waiting.signup, programme)
+        return events
 
     def _take(self, decided: Attribution, signup: Signup, programme: Programme) -> list[Own]:
+        """Return an attribution with its followers: the referee's earlier events, forwarded, and perhaps a void."""
         if decided.status == "rejected" or decided.referrer_id is None:
             return [decided]
+
+        # note who referred whom
         member_id = decided.member_id
         self._edges[member_id] = decided.referrer_id
         self._attributed.setdefault(decided.referrer_id, []).append(decided.occurred_at)
+
+        # forward what the referee has done before
         earlier = self._events.get(member_id, ())
         tracker = self._trackers[member_id] = Tracker.of(decided, first_signup(earlier) or signup)
         closes, terms = self._closes(programme), programme.terms.referral
@@ -114,7 +135,7 @@ class SimulatedReferrals:
         return [decided, *rows, *self._void(tracker, void, programme)]
 
     def _void(self, tracker: Tracker, void: Decision | None, programme: Programme) -> list[Own]:
-        """Return a void, and what it passes on."""
+        """Return a void with the event that forwards it."""
         if void is None:
             return []
         self._events[void.member_id].append(void)
@@ -125,7 +146,7 @@ class SimulatedReferrals:
         return Attributor(programme.terms.referral, calendar_of(programme.timezone), self)
 
     def _issue(self, signup: Signup) -> None:
-        """Give a member a code who has none; one that is another's is made longer."""
+        """Give a member a code if they have none; where another member has the same code, it is made longer."""
         self._coded_since.setdefault(signup.member_id, signup.occurred_at)
         if signup.member_id in self._owners:
             return
@@ -146,11 +167,11 @@ class SimulatedReferrals:
         return partial(refunds_close_ms, programme)
 
     def owner_of(self, code: str) -> str | None:
-        """Return the member whose code it is."""
+        """Return the member with a code."""
         return self._codes.get(code)
 
     def exists(self, member_id: str) -> bool:
-        """Whether anything was admitted of a member."""
+        """Whether any event of a member was admitted."""
         return member_id in self._events
 
     def is_erased(self, member_id: str) -> bool:
@@ -158,7 +179,7 @@ class SimulatedReferrals:
         return member_id in self._erased
 
     def referrer_of(self, member_id: str) -> str | None:
-        """Return who referred a member."""
+        """Return the member who referred another."""
         return self._edges.get(member_id)
 
     def first_of(self, identity: bytes) -> str | None:
@@ -178,11 +199,11 @@ class SimulatedReferrals:
         return [at_ms for at_ms in self._attributed.get(referrer_id, ()) if from_ms <= at_ms < until_ms]
 
     def earlier(self, member_id: str) -> Sequence[Event]:
-        """Return what was admitted of a member."""
+        """Return a member's admitted events."""
         return self._events.get(member_id, ())
 
     def known_since(self, member_id: str, *, by_code: bool) -> int | None:
-        """Return when a member, or their code, began to be known."""
+        """Return when a member had their first event, or with `by_code` their code."""
         return (self._coded_since if by_code else self._since).get(member_id)
 
 

@@ -1,23 +1,23 @@
 """Simulate: judge files of events in memory, with the evaluator of the worker and no services.
 
-The order of the lines is the recorded order. There is no wall clock: nothing is from the future, and an event is
-recorded at the latest time that the events so far have told.
+The order of the lines is the recorded order. There is no wall clock: no event is from the future, and each is
+recorded at the latest time of the events so far.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from engine.evaluate import advance, award, fold
+from engine.driver import Advance, MemberStep, perform
 from engine.explain.event import Explainer
 from engine.intake import admit
 from engine.intake.own_events import Attribution
 from engine.ledger.books import Activation
+from engine.ledger.contests import Won
 from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.memory.budgets import MemoryBudgets
 from engine.live.conflicts import is_same_order, other_event, other_order
-from engine.member.state import MemberState
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_file, refused
 from engine.programme.file.problems import unusable
@@ -25,7 +25,8 @@ from engine.programme.rules.occurrence import Occurrence
 from operations.simulate.contests import LATENESS_MS, SimulatedContests
 from operations.simulate.event_lines import activation_in, event_id_in, read_lines, tick_in
 from operations.simulate.explaining import Explaining, Heading, heading_of
-from operations.simulate.outcome import Quarantined, Recorded, Simulation, told
+from operations.simulate.member import MemoryMember, MemoryPorts
+from operations.simulate.outcome import Quarantined, SimulatedReward, Simulation, tier_columns
 from operations.simulate.referrals import SimulatedReferrals
 from schemas.canonical import content_digest, event_identity
 from schemas.errors import InputError
@@ -48,14 +49,14 @@ if TYPE_CHECKING:
     from schemas.rewards import RewardEvent
 
 _SECRET = b"guerdon simulate"
-"""Digests are compared within one run only, so any fixed key will do."""
+"""Digests are compared only within one run, so any fixed key will do."""
 
 YEAR_MS = 365 * 86_400_000
 LEAP_MS = 10 * YEAR_MS
 
 
 class BadProgramme(InputError):  # noqa: N818  as its siblings in schemas/errors.py
-    """Say that a programme file has errors, and carry everything that was found in it."""
+    """Say that a programme file has errors, and carry all problems."""
 
     def __init__(self, file: str, problems: tuple[Problem, ...]) -> None:
         super().__init__(unusable(file, problems, "correct the file and run the command again"))
@@ -71,7 +72,7 @@ def simulate(
         programme: the file that judges from the first event on.
         events: files of JSON lines, "-" for standard input; an activation line in them changes the programme.
         until_ms: where the clock stands at the end, if that is after the last event.
-        why: explain each event; the reference interpreter then judges, which decides the same and is slower.
+        why: explain each event; then the reference interpreter judges, which decides the same and is slower.
 
     Raises:
         BadProgramme: a programme has errors.
@@ -88,9 +89,9 @@ def simulate_lines(
     why: bool = False,
     others: Mapping[str, Loaded] | None = None,
 ) -> Simulation:
-    """Judge lines by a programme that is checked already, or by the one in a file; see `simulate`.
+    """Judge lines by a checked programme, or by the one in a file; see `simulate`.
 
-    `others` are checked programmes by the name under which activation lines call them; any other name is a file's.
+    `others` are checked programmes by the names that activation lines use for them; any other name is that of a file.
     """
     simulator = _Simulator(programme, others or {}, why=why)
     for line in lines:
@@ -99,51 +100,66 @@ def simulate_lines(
     return simulator.finished()
 
 
-class _Simulator:
-    """Take lines one by one, as the worker takes events."""
+class _Simulator(MemoryPorts):
+    """Take lines one by one, as the worker takes events.
+
+    Args:
+        programme: judges from the first event on: checked, or in a file.
+        others: checked programmes that activation lines name.
+        why: explain each event.
+    """
 
     def __init__(self, programme: Path | Programme, others: Mapping[str, Loaded], *, why: bool) -> None:
         self._others = others
         self.simulation = Simulation(explained=[] if why else None)
         self._explaining = Explaining([] if self.simulation.explained is None else self.simulation.explained)
-        self._version = 0
+
+        # what the logs have: ends of each shard, members, and identities by which duplicates are known
         self._seqs = [0] * SHARDS
         self._positions = [0] * SHARDS
-        self._members: dict[str, MemberState] = {}
+        self._members: dict[str, MemoryMember] = {}
         self._digests: dict[bytes, bytes] = {}
         self._orders: dict[tuple[str, str], Purchase] = {}
-        self._judges: dict[int, Judge] = {}
-        self._schedule: list[Activation] = []
-        self._books: dict[str, MemoryBooks] = {}
+
+        # what members share
         self._stock: dict[str, int] = {}
         self._budgets = MemoryBudgets()
         self._contests = SimulatedContests()
         self._referrals = SimulatedReferrals(_SECRET, self.simulation.codes)
+
+        # who judges
+        self._version = 0
+        self._judges: dict[int, Judge] = {}
+        self._schedule: list[Activation] = []
         checked = self._loaded(programme, str(programme)) if isinstance(programme, Path) else programme
         self._judge = self._activate(checked)
 
     def take(self, line: Line) -> None:
-        """Judge one event, set it aside, or change the programme."""
-        activated = activation_in(line)
-        if activated is not None:
-            self._change_programme(activated, line)
+        """Judge an event or set it aside, move the clocks, or change the programme."""
+        # lines that are no events
+        name = activation_in(line)
+        if name is not None:
+            self._change_programme(name, line)
             return
-        ticked_ms = tick_in(line)
-        if ticked_ms is not None:
-            self.move_clocks(ticked_ms)
+        until_ms = tick_in(line)
+        if until_ms is not None:
+            self.move_clocks(until_ms)
             return
+
+        # events
         try:
             event = decode_json(line.text)
             admit.check(event, currency=self._judge.programme.currency, latest_ms=None)
             self._note_leap(event, line)
             self._admit(event)
         except Rejected as rejected:
-            where = (line.file, line.number)
-            found = Quarantined(event_id_in(line.text), rejected.reason, rejected.message, *where)
-            self.simulation.quarantined.append(found)
+            event_id = event_id_in(line.text)
+            self.simulation.quarantined.append(
+                Quarantined(event_id, rejected.reason, rejected.message, line.file, line.number)
+            )
 
     def _note_leap(self, event: Event, line: Line) -> None:
-        """Warn of an event years after all before it: all that is due in between is so at once."""
+        """Warn of an event that comes years after all before it: it lets everything in between happen at once."""
         before_ms = self.simulation.clock_ms
         if before_ms and event.occurred_at - before_ms > LEAP_MS:
             self.simulation.leaps.append(
@@ -153,33 +169,40 @@ class _Simulator:
             )
 
     def _admit(self, event: Event) -> None:
-        """Drop a duplicate, refuse a conflict, record and judge the rest."""
+        """Drop a duplicate, refuse a conflict, record and judge every other event."""
+        # what is not recorded
         identity = event_identity(event.source, event.event_id)
         if self._is_duplicate(event, identity):
             self.simulation.duplicates += 1
             return
         member_id: str | None = getattr(event, "member_id", None)  # a touch has none
-        if member_id in self._members and self._members[member_id].erased:
+        if member_id in self._members and self._members[member_id].state.erased:
             raise Rejected(Reason.MEMBER_ERASED, "the member asked for erasure; nothing more is kept of them")
+
+        # what comes before it: contests that have ended, and what Guerdon writes of referrals
         programme = self._judge.programme
         self._close_contests(max(event.occurred_at, self.simulation.clock_ms) - LATENESS_MS)
         self._take_own(self._referrals.before(event, programme))
+
+        # the event, and what follows from it
         occurrence = self._record(event, identity)
         if member_id is not None:
-            self._evaluate(event, member_id, self._members.setdefault(member_id, MemberState()), occurrence)
+            self._perform(self._member(member_id), event, occurrence, event.event_id)
         self._take_own(self._referrals.after(event, programme))
 
     def _take_own(self, events: Iterable[Own]) -> None:
-        """Record and judge what Guerdon itself writes of referrals, each in the shard of its member."""
+        """Record and judge events that Guerdon itself writes of referrals, each in the shard of its member."""
         for event in events:
+            # record it
             shard = shard_of(event.member_id)
             self._seqs[shard] += 1
             identity = event_identity(event.source, event.event_id)
             occurrence = Occurrence(identity, self._seqs[shard], max(self.simulation.clock_ms, event.occurred_at))
+
+            # judge it
             if isinstance(event, Attribution):
                 self.simulation.attributions[shard, self._seqs[shard]] = event
-            state = self._members.setdefault(event.member_id, MemberState())
-            self._evaluate(event, event.member_id, state, occurrence)
+            self._perform(self._member(event.member_id), event, occurrence, event.event_id)
 
     def _is_duplicate(self, event: Event, identity: bytes) -> bool:
         """Whether the same event, or the same order under another event_id, came before.
@@ -187,11 +210,14 @@ class _Simulator:
         Raises:
             Rejected: id_conflict, where it came with other content.
         """
-        known = self._digests.get(identity)
-        if known is not None:
-            if known == content_digest(event, _SECRET):
+        # the same event
+        digest = self._digests.get(identity)
+        if digest is not None:
+            if digest == content_digest(event, _SECRET):
                 return True
             raise Rejected(Reason.ID_CONFLICT, other_event(event))
+
+        # the same order
         if not isinstance(event, Purchase):
             return False
         earlier = self._orders.get((event.member_id, event.order_id))
@@ -200,7 +226,7 @@ class _Simulator:
         return earlier is not None
 
     def _record(self, event: Event, identity: bytes) -> Occurrence:
-        """Give the event its place in the order and remember what a duplicate is told by."""
+        """Give the event its place in the log, and remember it, so that a duplicate is known."""
         simulation = self.simulation
         simulation.accepted += 1
         simulation.clock_ms = max(simulation.clock_ms, event.occurred_at)
@@ -211,76 +237,86 @@ class _Simulator:
         self._seqs[shard] += 1
         return Occurrence(identity, self._seqs[shard], simulation.clock_ms)
 
-    def _evaluate(self, event: Any, member_id: str, state: MemberState, occurrence: Occurrence) -> None:
-        books = self._books.get(member_id)
-        if books is None:
-            books = self._books[member_id] = MemoryBooks(
+    def _member(self, member_id: str) -> MemoryMember:
+        """Return a member, with books made now where they are new."""
+        member = self._members.get(member_id)
+        if member is None:
+            books = MemoryBooks(
                 self._judges.__getitem__, self._stock, self._budgets, self._contests.closed[shard_of(member_id)],
                 schedule=self._schedule,
             )  # fmt: skip
-        if isinstance(event, Purchase):
-            books.record(event, self._judge.version)
-        self._explaining.begin(self._judges.values())
-        rewards = fold(state, event, occurrence, self._judge, books)
-        self._write(member_id, heading_of(event), occurrence, rewards)
+            member = self._members[member_id] = MemoryMember(member_id, books)
+        return member
 
-    def _write(self, member_id: str, heading: Heading, occurrence: Occurrence, rewards: Sequence[RewardEvent]) -> None:
-        """Write down what an event, a tick or a contest has brought a member."""
-        self._explaining.tell(self._judge, heading, self._members[member_id], rewards)
-        shard, event_id = shard_of(member_id), heading.event_id
+    def _perform(
+        self, member: MemoryMember, cause: Event | Own | Advance | Won, occurrence: Occurrence, event_id: str
+    ) -> None:
+        """Perform what happens to a member: an event, a tick, or a prize in a contest."""
+        self._explaining.begin(self._judges.values())
+        perform(MemberStep(member, cause, self._judge, occurrence, event_id), self)
+
+    def bring(self, step: MemberStep[MemoryMember], rewards: Sequence[RewardEvent]) -> None:
+        """Record the reward events of a step, and explain it."""
+        member, occurrence = step.member, step.occurrence
+        self._explaining.tell(self._judge, _heading_of(step), member.state, rewards)
+        shard, lowest = shard_of(member.member_id), self._judge.programme.lowest_tier
         for reward in rewards:
             self._positions[shard] += 1
             place = (shard, self._positions[shard], occurrence.seq)
-            lowest = self._judge.programme.lowest_tier
-            recorded = Recorded(*place, member_id, event_id, occurrence.recorded_at_ms, lowest, reward)
+            recorded = SimulatedReward(
+                *place, member.member_id, step.event_id, occurrence.recorded_at_ms, lowest, reward
+            )
             self.simulation.recorded.append(recorded)
 
     def finished(self) -> Simulation:
-        """Return what the run has found, with every member's standing."""
+        """Return the results of the run, with the tier of each member."""
         clock, at_ms = self._judge.tier_clock, self.simulation.clock_ms
         if clock is not None:
-            for member_id, state in sorted(self._members.items()):
+            for member_id, member in sorted(self._members.items()):
+                state = member.state
                 if not state.erased:
                     row = clock.report(state.tier_state, at_ms, state.first_ms)
-                    self.simulation.tiers.append({"member_id": member_id, **told(row)})
+                    self.simulation.tiers.append({"member_id": member_id, **tier_columns(row)})
         return self.simulation
 
     def move_clocks(self, until_ms: int) -> None:
-        """Move every member's clock on to an instant, as ticks do, in the order of what is due."""
+        """Move every member's clock on to an instant, as ticks do, in the order of due times."""
         self.simulation.clock_ms = max(self.simulation.clock_ms, until_ms)
+
+        # a tick in every shard
         self._seqs = [seq + 1 for seq in self._seqs]
-        for member_id, state in sorted(self._members.items(), key=lambda member: (member[1].due_ms or 0, member[0])):
-            if not state.erased:
-                event_id = f"tick-{iso_from_instant(until_ms)}"
-                seq = self._seqs[shard_of(member_id)]
-                occurrence = Occurrence(event_identity("guerdon", event_id), seq, self.simulation.clock_ms)
-                self._explaining.begin(self._judges.values())
-                rewards = advance(member_id, state, occurrence, self._judge, self._books[member_id], until_ms)
-                self._write(member_id, Heading(event_id, "guerdon", "tick", member_id, until_ms), occurrence, rewards)
+        event_id = f"tick-{iso_from_instant(until_ms)}"
+        identity = event_identity("guerdon", event_id)
+        for member in sorted(self._members.values(), key=lambda member: (member.state.due_ms or 0, member.member_id)):
+            seq = self._seqs[shard_of(member.member_id)]
+            self._perform(member, Advance(until_ms), Occurrence(identity, seq, self.simulation.clock_ms), event_id)
+
+        # signups that waited long enough, and contests that have ended
         self._take_own(self._referrals.decide_waiting(until_ms, self._judge.programme))
         self._close_contests(until_ms)
 
     def _close_contests(self, until_ms: int) -> None:
-        """Close what has ended by an instant; as in the worker, a closing is a source event of every shard."""
+        """Close contests that have ended by an instant; each closing is a source event of every shard."""
         for ended in self._contests.ended(self._judge.programme, self._members, until_ms):
             self._seqs = [seq + 1 for seq in self._seqs]
             event_id = f"contest-{ended.contest.id}-{ended.period}"
+            identity = event_identity("guerdon", event_id)
             for won in self._contests.close(ended, self._members, self._seqs):
-                state, books = self._members[won.member_id], self._books[won.member_id]
                 seq = self._seqs[shard_of(won.member_id)]
-                occurrence = Occurrence(event_identity("guerdon", event_id), seq, self.simulation.clock_ms)
-                self._explaining.begin(self._judges.values())
-                rewards = award(won.member_id, state, occurrence, self._judge, books, won)
-                heading = Heading(event_id, "guerdon", "contest", won.member_id, won.end_ms)
-                self._write(won.member_id, heading, occurrence, rewards)
+                occurrence = Occurrence(identity, seq, self.simulation.clock_ms)
+                self._perform(self._members[won.member_id], won, occurrence, event_id)
 
     def _change_programme(self, name: str, line: Line) -> None:
+        """Follow an activation line."""
+        # read the programme
         before = self._judge.programme
         path = (Path() if line.file == "-" else Path(line.file).parent) / name
         if name in self._others:
             programme = self._noted(self._others[name])
         else:
             programme = self._loaded(path, f"{path} (activated in {line.file}:{line.number})")
+
+        # check it against the one before, and activate it
         if programme.currency != before.currency:
             raise InputError(
                 f"{line.file}:{line.number}: {path} counts in {programme.currency} and the events so far in "
@@ -290,9 +326,9 @@ class _Simulator:
             self._judge = self._activate(programme)
 
     def _activate(self, programme: Programme) -> Judge:
-        """Judge by `programme` from here on; like the worker's, the activation is a source event of every shard.
+        """Judge by `programme` from here on; the activation is a source event of every shard, as in the worker.
 
-        What was due by the latest event or tick of the file so far is still the version before's.
+        The version before still decides what was due by the latest event or tick so far.
         """
         self._version += 1
         self._seqs = [seq + 1 for seq in self._seqs]
@@ -309,17 +345,27 @@ class _Simulator:
     def _noted(self, loaded: Loaded) -> Programme:
         """Return a checked programme, with its warnings noted."""
         assert loaded.programme is not None  # noqa: S101  it is checked
-        told = self.simulation.warnings
-        told += [problem for problem in loaded.problems if problem not in told]
+        warnings = self.simulation.warnings
+        warnings += [problem for problem in loaded.problems if problem not in warnings]
         return loaded.programme
 
 
+def _heading_of(step: MemberStep[MemoryMember]) -> Heading:
+    """Return the heading of what happened: an event, a tick, or a contest that was won."""
+    cause, member_id = step.cause, step.member.member_id
+    if isinstance(cause, Advance):
+        return Heading(step.event_id, "guerdon", "tick", member_id, cause.until_ms)
+    if isinstance(cause, Won):
+        return Heading(step.event_id, "guerdon", "contest", member_id, cause.end_ms)
+    return heading_of(cause)
+
+
 def load_checked(path: Path, name: str) -> Loaded:
-    """Load a programme file that can judge, with its warnings; `name` is what it is called in an error.
+    """Load a programme file that can judge, with its warnings; errors call it by `name`.
 
     Raises:
         BadProgramme: it has errors.
-        InputError: it uses what this release does not judge.
+        InputError: this release does not judge it.
     """
     loaded = load_file(path)
     if loaded.programme is None:

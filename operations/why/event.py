@@ -1,4 +1,4 @@
-"""Explain what was decided on a recorded event: fold its member again up to it, by the versions that judged it then."""
+"""Explain the decisions on a recorded event: fold its member's history again, by the versions that judged it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.store.logs.history import History
 from engine.store.logs.reward_log import first_pos
 from engine.store.members.erased_members import is_erased
 from operations.why.fold import HistoryFold, Versions, own_steps
-from operations.why.own import find_reward, last_brought, origin_of, sentence_of_row
+from operations.why.own import Whose, find_reward, last_brought, origin_of, sentence_of_row
 from schemas.canonical import IDENTITY_BYTES, event_identity
 from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import shard_of
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
     from engine.store.generations.generation import Generation
     from engine.store.logs.history import Recorded
-    from operations.why.fold import Judged
+    from operations.why.fold import ExplainedStep
 
-EVENTS_TOLD = 5
+EVENTS_SHOWN = 5
 KEY_DIGITS = 64
 BY_ITSELF = "by itself"
-"""The status of what no event brought about."""
+"""The status of reward events that no event brought about."""
 OTHERWISE = "the reward log says otherwise than this release would decide; run `guerdon verify`"
 COPIED = (
     "the member was erased before this generation came to it: what the generation before had of it was copied, and is "
@@ -46,9 +46,14 @@ def why_event(
     everything: bool = False,
     generation: int | None = None,
 ) -> dict[str, Any]:
-    """Explain the event that `source` sent as `event_id`; with `everything`, name rules on other events, too.
+    """Explain the event that `source` sent as `event_id`.
 
-    `generation` says by which one it was judged; None: the live one.
+    Args:
+        database_url: of Guerdon's database.
+        event_id: as its producer sent it.
+        source: likewise.
+        everything: name rules on other types of events, too.
+        generation: whose decisions are explained; None: the live one's.
 
     Raises:
         AnswerIsNo: there is no such event in the log; the sentence tells where it is instead.
@@ -62,7 +67,7 @@ def why_event(
             raise AnswerIsNo(_not_recorded(cursor, event_id, source))
         of = _generation(cursor, generation)
         member_id = History(cursor, bare=True).at(known.shard, known.seq).member_id
-        return _explained(cursor, of, (known.shard, member_id), [known.seq], everything=everything)[0]
+        return _explained(cursor, of, Whose(known.shard, member_id), [known.seq], everything=everything)[0]
 
 
 def why_reward(
@@ -70,13 +75,14 @@ def why_reward(
 ) -> dict[str, Any]:
     """Explain the event that brought about the reward event `reward_key` (hex), with its rule first.
 
-    What no event brought about (a tick, a contest that was closed) is told in a sentence of its own.
+    Where a tick or the closing of a contest brought it about, a sentence says so.
 
     Raises:
-        InputError: it is no key.
+        InputError: `reward_key` is no key.
         AnswerIsNo: the live generation has no such reward event.
         ServiceUnreachable: PostgreSQL does not answer.
     """
+    # read the key
     try:
         key = bytes.fromhex(reward_key)
     except ValueError:
@@ -85,7 +91,9 @@ def why_reward(
         raise InputError(
             f"a reward key has {KEY_DIGITS} hex digits; `guerdon member ID --json` and reward.reward_event show them"
         )
+
     with transaction(database_url) as cursor:
+        # find its row
         cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         of = _generation(cursor, generation)
         row = find_reward(cursor, of, key)
@@ -94,23 +102,25 @@ def why_reward(
                 f"{'the live generation' if generation is None else f'generation {generation}'} has no reward event "
                 f"{reward_key}; `guerdon member ID --json` shows the keys of the live one"
             )
-        history = History(cursor, bare=True)
-        seq = history.seq_of(row.shard, row.seq, row.event_id)
-        found = _explained(cursor, of, (row.shard, row.member_id), [seq], everything=everything)[0]
-        if found["status"] == BY_ITSELF:
-            found["notes"].insert(0, sentence_of_row(cursor, of, row))
-            found["moved"] = [move for move in found["moved"] if move["reward_key"] != key.hex()]
-    found["rules"].sort(key=lambda told: told["rule"] != row.rule_id)
-    return {"reward_key": key.hex(), **found}
+
+        # explain the source event at which it stands
+        seq = History(cursor, bare=True).seq_of(row.shard, row.seq, row.event_id)
+        (document,) = _explained(cursor, of, Whose(row.shard, row.member_id), [seq], everything=everything)
+        if document["status"] == BY_ITSELF:
+            document["notes"].insert(0, sentence_of_row(cursor, of, row))
+            document["moved"] = [move for move in document["moved"] if move["reward_key"] != key.hex()]
+
+    document["rules"].sort(key=lambda rule: rule["rule"] != row.rule_id)
+    return {"reward_key": key.hex(), **document}
 
 
 def why_member(
-    database_url: str, member_id: str, last: int = EVENTS_TOLD, *, generation: int | None = None
+    database_url: str, member_id: str, last: int = EVENTS_SHOWN, *, generation: int | None = None
 ) -> list[dict[str, Any]]:
-    """Explain the last events of a member's own, and the last that brought them reward events, the earliest first.
+    """Explain a member's last events of their own, and the last source events that brought them rewards, in order.
 
-    What was passed on of their referees, and what a tick did, is told only where it brought something. Of each event
-    the rules that gave or nearly did are told.
+    Forwarded events and ticks are shown only where they brought rewards, and of each event only the rules that gave or
+    nearly gave.
 
     Raises:
         AnswerIsNo: no event of this member was ever recorded.
@@ -124,17 +134,20 @@ def why_member(
             raise AnswerIsNo(
                 f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
             )
+
+        # find the source events
         of = _generation(cursor, generation)
         history = History(cursor, bare=True)
         seqs = set(history.last_own(shard, last_seq, last))
         seqs.update(
-            history.seq_of(shard, seq, event_id) for seq, event_id in last_brought(cursor, of, (shard, member_id), last)
+            history.seq_of(shard, seq, event_id)
+            for seq, event_id in last_brought(cursor, of, Whose(shard, member_id), last)
         )
-        return _explained(cursor, of, (shard, member_id), sorted(seqs), near=True)
+        return _explained(cursor, of, Whose(shard, member_id), sorted(seqs), near=True)
 
 
 def _generation(cursor: Cursor, generation: int | None) -> int:
-    """Return the generation that is asked about."""
+    """Return the number of the generation that is asked about."""
     if generation is None:
         return live_generation.live(cursor)
     live_generation.check_exists(cursor, generation)
@@ -144,24 +157,28 @@ def _generation(cursor: Cursor, generation: int | None) -> int:
 def _explained(
     cursor: Cursor,
     generation: int,
-    member: tuple[int, str],
+    member: Whose,
     seqs: list[int],
     *,
     everything: bool = False,
     near: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return one document for each of a member's source events; `near` leaves out the rules that were far off."""
+    """Return one document for each source event of a member; `near` leaves out rules that were far from giving."""
+    # fold the member's history, and explain it at these places
     shard, member_id = member
     _check_judged(cursor, generation, shard, seqs[-1])
     history, by = History(cursor, bare=True), shadows.get(cursor, generation)
-    told = _fold(cursor, by, Versions(cursor, generation, shard, everything), member_id, seqs)
+    steps = _fold(cursor, by, Versions(cursor, generation, shard, everything), member_id, seqs)
+
+    # make the documents
     is_copied = by.file_version is not None and is_erased(cursor, shard, member_id)
     documents = []
     for seq in seqs:
-        judged = told.get(seq)
+        judged = steps.get(seq)
         if judged is None:
             documents.append(_not_judged(cursor, by, shard, history.at(shard, seq)))
             continue
+
         document = _judged(shard, judged, agrees=_log_agrees(cursor, generation, shard, judged), near=near)
         if is_copied and not document["log_agrees"]:
             document["notes"][:] = [note for note in document["notes"] if note != OTHERWISE] + [COPIED]
@@ -171,7 +188,7 @@ def _explained(
 
 
 def _with_meaning(document: dict[str, Any], by: Generation) -> dict[str, Any]:
-    """Return the document with the meaning that has decided, and what follows for an explanation by another one."""
+    """Return the document with the meaning that has decided, and a note where this release has another one."""
     if by.meaning != MEANING:
         document["notes"] = [note for note in document["notes"] if note != OTHERWISE]
         document["notes"].append(
@@ -183,14 +200,14 @@ def _with_meaning(document: dict[str, Any], by: Generation) -> dict[str, Any]:
 
 
 def _not_judged(cursor: Cursor, by: Generation, shard: int, recorded: Recorded) -> dict[str, Any]:
-    """Return the document of an event that waits for its member's release, or does not count in this generation."""
+    """Return the document of an event that waits for its member's release, or does not count in the generation."""
     if counts(recorded.event, adjustments.counted_in(cursor, by)):
         return _waiting(cursor, by, shard, recorded)
     return _not_counted(shard, recorded)
 
 
 def _check_judged(cursor: Cursor, generation: int, shard: int, seq: int) -> None:
-    """Refuse to explain what a generation has not judged."""
+    """Refuse to explain an event that a generation has not judged yet."""
     judged_seq = shadows.positions(cursor, generation)[shard]
     if seq > judged_seq:
         raise AnswerIsNo(
@@ -199,21 +216,25 @@ def _check_judged(cursor: Cursor, generation: int, shard: int, seq: int) -> None
         )
 
 
-def _fold(cursor: Cursor, by: Generation, versions: Versions, member_id: str, seqs: list[int]) -> dict[int, Judged]:
-    """Fold a member's history up to the last of `seqs`, ticks and contests included, and explain those."""
+def _fold(
+    cursor: Cursor, by: Generation, versions: Versions, member_id: str, seqs: list[int]
+) -> dict[int, ExplainedStep]:
+    """Fold a member's history with its ticks and contests, and explain the source events at `seqs`."""
     shard = versions.shard
     held = live_generation.suspended_at(cursor, by.number, shard, member_id)
     steps = own_steps(cursor, by.number, shard, member_id) if member_id else []
-    of_own = any(step.recorded.occurrence.seq == seqs[-1] for step in steps)
-    # a release may come long after, and a tick stands in nobody's chain
-    last_seq = _last_seq(cursor, shard, member_id) if held or of_own else None
+
+    # read the whole history where a release may come later, or a tick is explained: it stands in nobody's chain
+    is_own = any(step.recorded.occurrence.seq == seqs[-1] for step in steps)
+    last_seq = _last_seq(cursor, shard, member_id) if held or is_own else None
+
     counted = adjustments.counted_in(cursor, by)
-    forward = History(cursor, bare=True).forward(shard, last_seq or seqs[-1])
-    history = (each for each in forward if counts(each.event, counted))
-    return HistoryFold(cursor, versions, member_id, held, frozenset(seqs)).run(history, steps)
+    fold = HistoryFold(cursor, versions, member_id, held=held, wanted=frozenset(seqs), counted=counted)
+    return fold.run(History(cursor, bare=True).forward(shard, last_seq or seqs[-1]), steps)
 
 
-def _judged(shard: int, judged: Judged, *, agrees: bool, near: bool) -> dict[str, Any]:
+def _judged(shard: int, judged: ExplainedStep, *, agrees: bool, near: bool) -> dict[str, Any]:
+    """Return the document of an event that was judged."""
     rules = [rule.document() for rule in judged.rules if rule.is_near or not near]
     return {
         **_heading(shard, judged.recorded, judged.occurred_ms),
@@ -228,7 +249,9 @@ def _judged(shard: int, judged: Judged, *, agrees: bool, near: bool) -> dict[str
     }
 
 
-def _notes(judged: Judged, *, agrees: bool) -> list[str]:
+def _notes(judged: ExplainedStep, *, agrees: bool) -> list[str]:
+    """Return sentences on how and when an event was judged."""
+    # when
     event, notes = judged.recorded.event, []
     if event is not None and event.occurred_at < judged.clock_ms:
         notes.append(
@@ -237,6 +260,8 @@ def _notes(judged: Judged, *, agrees: bool) -> list[str]:
         )
     if judged.at_seq != judged.recorded.occurrence.seq:
         notes.append(f"its member was held; it was judged when they were released, at seq {judged.at_seq}")
+
+    # what it is
     if isinstance(event, Adjustment):
         notes.append(
             f"a promotion adjusted the member by {event.amount:+,} of {event.unit}, to what generation {event.towards} "
@@ -245,6 +270,8 @@ def _notes(judged: Judged, *, agrees: bool) -> list[str]:
     elif not judged.rules and judged.account == Account():
         notes.append(f"no rule of version {judged.version} is on {judged.recorded.kind} events")
     notes += origin_of(event)
+
+    # how far the explanation holds
     if judged.bare:
         notes.append("the member was erased: what was personal can no longer be read, and is told as missing")
     if not agrees and not judged.bare:
@@ -253,7 +280,7 @@ def _notes(judged: Judged, *, agrees: bool) -> list[str]:
 
 
 def _rivals(cursor: Cursor, recorded: Recorded) -> list[str]:
-    """Return what is to be known of records that came under the same id with other content."""
+    """Return a sentence on each open record that came under the same id with other content."""
     if recorded.event is None:
         return []
     records = quarantine.rows(
@@ -268,7 +295,7 @@ def _rivals(cursor: Cursor, recorded: Recorded) -> list[str]:
 
 
 def _waiting(cursor: Cursor, by: Generation, shard: int, recorded: Recorded) -> dict[str, Any]:
-    """Return the document of an event whose member is held, by what is live or by the generation alone."""
+    """Return the document of an event whose member is held, in the live generation or in this one alone."""
     member_id = recorded.member_id
     records = quarantine.rows(cursor, "seq IS NOT NULL AND status = 'open' AND member_id = %s", (member_id,))
     note = f"event {recorded.event_id} is not judged yet: "
@@ -280,6 +307,7 @@ def _waiting(cursor: Cursor, by: Generation, shard: int, recorded: Recorded) -> 
     else:
         why = live_generation.why_suspended(cursor, by.number, shard, member_id)
         note += f"generation {by.number} holds member {member_id}, as an event could not be judged by it ({why})"
+
     return {
         **_heading(shard, recorded), "status": "held", "programme": None, "rule_version": None, "log_agrees": None,
         "notes": [note], "rules": [], **Account().document(), "tier": None,
@@ -287,7 +315,7 @@ def _waiting(cursor: Cursor, by: Generation, shard: int, recorded: Recorded) -> 
 
 
 def _not_counted(shard: int, recorded: Recorded) -> dict[str, Any]:
-    """Return the document of an adjustment of another generation than the live one."""
+    """Return the document of an adjustment that does not count in this generation."""
     note = "a promotion adjusted what members had by the generation that was live then; in this one it does nothing"
     return {
         **_heading(shard, recorded), "status": "not counted", "programme": None, "rule_version": None,
@@ -296,6 +324,7 @@ def _not_counted(shard: int, recorded: Recorded) -> dict[str, Any]:
 
 
 def _heading(shard: int, recorded: Recorded, occurred_ms: int | None = None) -> dict[str, Any]:
+    """Return what names an event."""
     event = recorded.event
     return {
         "event_id": recorded.event_id,
@@ -309,8 +338,9 @@ def _heading(shard: int, recorded: Recorded, occurred_ms: int | None = None) -> 
     }
 
 
-def _log_agrees(cursor: Cursor, generation: int, shard: int, judged: Judged) -> bool:
-    """Whether the log holds exactly the reward events that judging the event again gave."""
+def _log_agrees(cursor: Cursor, generation: int, shard: int, judged: ExplainedStep) -> bool:
+    """Whether the log holds exactly the reward events that the event gives when it is judged again."""
+    # read what the log has of the event
     given = {(reward.reward_key, reward.posting.type, reward.amount) for reward in judged.rewards}
     begin_pos = first_pos(cursor, generation, shard, judged.at_seq)
     end_pos = first_pos(cursor, generation, shard, judged.at_seq + 1)
@@ -322,6 +352,7 @@ def _log_agrees(cursor: Cursor, generation: int, shard: int, judged: Judged) -> 
         (generation, shard, begin_pos, end_pos, judged.recorded.event_id, judged.recorded.member_id),
     )
     logged = {(bytes(key), kind, amount) for key, kind, amount in cursor.fetchall()}
+
     # events of several producers may share an id, and all that waited for a release stand at its seq
     return given == logged if judged.at_seq == judged.recorded.occurrence.seq else given <= logged
 
@@ -333,13 +364,14 @@ def _last_seq(cursor: Cursor, shard: int, member_id: str) -> int | None:
 
 
 def _not_recorded(cursor: Cursor, event_id: str, source: str) -> str:
-    """Return where an event is that is not in the log: set aside, or nowhere."""
+    """Say where an event is that is not in the log: it was set aside, or never came."""
     records = quarantine.rows(cursor, "event_id = %s AND coalesce(source, %s) = %s", (event_id, source, source))
     if not records:
         return (
             f'no event "{event_id}" of source "{source}" was recorded or set aside; ids are compared as they are, and '
             "an order that was sent again counts under its first event_id"
         )
+
     record = records[-1]
     after = "" if record["status"] == "open" else f" and {record['status']}"
     return (

@@ -1,4 +1,4 @@
-"""Fold a member's recorded history again, by the versions that judged it, and explain some steps of it."""
+"""Fold a member's recorded history again, by the versions that judged it, and explain some of its steps."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import msgpack
 
-from engine.evaluate import advance, award, fold
+from engine.driver import Advance, MemberStep, perform
 from engine.explain.event import Explainer
 from engine.explain.tier import explain_tier
 from engine.ledger.contests import Won, rank_of
 from engine.ledger.memory.books import MemoryBooks
 from engine.ledger.memory.budgets import RecordedBudgets
 from engine.ledger.ranks import report_of
-from engine.member.state import MemberState
 from engine.programme.rules.occurrence import Occurrence
 from engine.store.campaigns import budgets
 from engine.store.campaigns.closings import closed_in
@@ -24,39 +23,38 @@ from engine.store.generations.replay_facts import redeemed_by
 from engine.store.logs.history import Recorded
 from engine.store.programmes import load_judge
 from operations.simulate.explaining import note_lots
+from operations.simulate.member import MemoryMember, MemoryPorts
 from schemas.canonical import event_identity
-from schemas.events import Purchase, Touch
+from schemas.events import Touch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from engine.explain.event import RuleExplanation
     from engine.explain.ledger import Account
     from engine.explain.tier import TierExplanation
     from engine.ledger.books import Activation
     from engine.programme.compile.module import CompiledJudge
-    from engine.programme.rules.judge import Judge
     from engine.store.cursor import Cursor
+    from schemas.events import Event
     from schemas.rewards import RewardEvent
-
-    Judging = Callable[[Judge], Sequence[RewardEvent]]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Hold one source event as it was judged again; `at_seq` is where its reward events stand in the log.
-
-    `occurred_ms` is when it occurred, of a tick how far it moved clocks, and `clock_ms` how far the member's clock was
-    before it; `bare` says that personal fields up to here were erased.
-    """
+class ExplainedStep:
+    """Hold one source event as it was judged again, with its explanation."""
 
     recorded: Recorded
     version: int
     programme: str
     at_seq: int
+    """Where its reward events stand in the log."""
     occurred_ms: int
+    """When it occurred; of a tick, the instant to which it moved clocks."""
     clock_ms: int
+    """The member's clock before it."""
     bare: bool
+    """Whether personal fields up to here were erased."""
     rules: Sequence[RuleExplanation]
     account: Account
     rewards: Sequence[RewardEvent]
@@ -90,15 +88,15 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class OwnStep:
-    """Hold what moved a member without an event of theirs: a tick up to an instant, or a contest that they won."""
+    """Hold what moved a member without an event of theirs: a tick, or a contest that they won."""
 
     recorded: Recorded
-    until_ms: int
-    won: Won | None = None
+    cause: Advance | Won
 
 
 def own_steps(cursor: Cursor, generation: int, shard: int, member_id: str) -> list[OwnStep]:
-    """Return the ticks and contests that brought a member reward events, in their order: they have no other trace."""
+    """Return the ticks and contests that brought a member reward events, in order: these are their only trace."""
+    # find them by the member's reward events
     cursor.execute(
         """
         WITH own AS MATERIALIZED (
@@ -115,57 +113,72 @@ def own_steps(cursor: Cursor, generation: int, shard: int, member_id: str) -> li
         """,
         {"generation": generation, "shard": shard, "member": member_id},
     )
+
+    # a contest has given a prize, a tick has moved the clock
     steps = []
-    for seq, kind, event_id, recorded_ms, until_ms, payload, item, reason, amount, end_ms in cursor.fetchall():
-        won = None
+    for seq, kind, event_id, recorded_ms, occurred_ms, payload, item, reason, amount, end_ms in cursor.fetchall():
+        cause: Advance | Won = Advance(occurred_ms)
         if item is not None:
             period = int(msgpack.decode(bytes(payload))["period"])
-            won = Won(member_id, item, period, end_ms, rank_of(reason), amount)
+            cause = Won(member_id, item, period, end_ms, rank=rank_of(reason), value=amount)
         occurrence = Occurrence(event_identity("guerdon", event_id), seq, recorded_ms)
-        steps.append(OwnStep(Recorded(kind, member_id, event_id, 0, None, occurrence), until_ms, won))
+        recorded = Recorded(kind, member_id, event_id, prev_seq=0, event=None, occurrence=occurrence)
+        steps.append(OwnStep(recorded, cause))
     return steps
 
 
-class HistoryFold:
+class HistoryFold(MemoryPorts):
     """Fold a member's history, and explain the source events at the seqs `wanted`.
 
-    All others are judged by the compiled programme: it decides the same, and a long history is soon folded. What other
-    members had left of budgets and stock no fold of one member can know: where a budget had too little, and what became
-    of redemptions, is read from what was recorded.
+    The compiled programme judges all others: it decides the same, and folds a long history quickly. A fold of one
+    member cannot know what other members had left of budgets and stock. So where a budget had too little, and what
+    became of redemptions, is read from the log.
 
     Args:
-        cursor: reads what was recorded.
-        versions: who judged what.
-        member_id: whose history it is, "" for a touch, which is nobody's.
-        held: at which seqs the member was held.
-        wanted: what is explained.
+        cursor: reads the log.
+        versions: says which version judged each source event.
+        member_id: whose history it is; "" for a touch, which has no member.
+        held: the seqs at which the member was held.
+        wanted: the seqs of the source events to explain.
+        counted: the generations towards which adjustments count.
     """
 
     def __init__(
-        self, cursor: Cursor, versions: Versions, member_id: str, held: frozenset[int], wanted: frozenset[int]
+        self,
+        cursor: Cursor,
+        versions: Versions,
+        member_id: str,
+        *,
+        held: frozenset[int],
+        wanted: frozenset[int],
+        counted: frozenset[int],
     ) -> None:
         generation, shard = versions.generation, versions.shard
+        self.counted = counted
         self._versions = versions
-        self._member_id = member_id
         self._held, self._wanted = held, wanted
-        self._state = MemberState()
-        self._books = MemoryBooks(
+
+        # the member, with books that answer by what was recorded
+        books = MemoryBooks(
             versions.judge,
             budgets=RecordedBudgets(budgets.recorded_of(cursor, generation, shard, member_id)),
             closed=closed_in(cursor, shard),
             redeemed=redeemed_by(cursor, generation, shard, member_id),
             schedule=versions.schedule,
         )
+        self._member = MemoryMember(member_id, books)
+
+        # what comes of it
         self._bare = False
         self._came: dict[bytes, str] = {}
-        self.told: dict[int, Judged] = {}
+        self._rewards: Sequence[RewardEvent] | None = None
+        self.explained: dict[int, ExplainedStep] = {}
 
-    def run(self, history: Iterable[Recorded], steps: Iterable[OwnStep]) -> dict[int, Judged]:
-        """Fold a member's source events, the earliest first, with what moved them beside those.
+    def run(self, history: Iterable[Recorded], steps: Iterable[OwnStep]) -> dict[int, ExplainedStep]:
+        """Fold a member's source events in order, with the ticks and contests among them; return the explained ones.
 
-        A member who was held, by an event of theirs or by a tick, is judged on from their `release`, as
-        `engine.live.release` did: in order, each event by the version of its own place. An event that still
-        waits is not in what is returned.
+        Where the member was held, their events wait for the `release`, and are judged there as `engine.live.release`
+        did: in order, each by the version of its own place. An event that still waits is not among the results.
         """
         released_seq = 0
         waiting: list[Recorded] = []
@@ -173,76 +186,81 @@ class HistoryFold:
         both: Iterator[Recorded | OwnStep] = merge(history, steps, key=_seq_of)
         for each in both:
             if isinstance(each, OwnStep):
-                self._move(each)
-            elif each.kind == "release":
-                self._bare = self._bare or each.bare
-                released_seq = each.occurrence.seq
+                self._perform(each.cause, each.recorded, each.recorded.occurrence)
+                continue
+
+            self._bare = self._bare or each.bare
+            seq, recorded_ms = each.occurrence.seq, each.occurrence.recorded_at_ms
+            if each.kind == "release":
+                released_seq = seq
                 for waited in waiting:
-                    self._judge(
-                        waited, Occurrence(waited.occurrence.identity, released_seq, each.occurrence.recorded_at_ms)
-                    )
+                    self._judge(waited, Occurrence(waited.occurrence.identity, seq, recorded_ms))
                 waiting = []
-            elif any(released_seq < seq <= each.occurrence.seq for seq in self._held):
-                self._bare = self._bare or each.bare
+            elif any(released_seq < held_seq <= seq for held_seq in self._held):
                 waiting.append(each)
             else:
-                self._bare = self._bare or each.bare
                 self._judge(each, each.occurrence)
-            if len(self.told) == len(self._wanted):
+
+            if len(self.explained) == len(self._wanted):
                 break
-        return self.told
+        return self.explained
 
     def _judge(self, recorded: Recorded, occurrence: Occurrence) -> None:
-        """Judge one event by the version of its own place, at the place where its reward events stand."""
-        event: Any = recorded.event
-        if event is None:
-            return
-        compiled = self._judge_at(recorded.occurrence.seq)
-        if isinstance(event, Purchase):
-            self._books.record(event, compiled.version)
-        state, books = self._state, self._books
+        if recorded.event is not None:
+            self._perform(recorded.event, recorded, occurrence)
 
-        def judged(judge: Judge) -> Sequence[RewardEvent]:
-            return () if isinstance(event, Touch) else fold(state, event, occurrence, judge, books)
+    def _perform(self, cause: Event | Advance | Won, recorded: Recorded, occurrence: Occurrence) -> None:
+        """Perform a recorded step; `occurrence` is where its reward events stand in the log."""
+        # the compiled programme judges, or one that explains, if an explanation is wanted
+        seq, member = recorded.occurrence.seq, self._member
+        compiled = self._versions.judge_at(seq)
+        judge: CompiledJudge | Explainer = compiled
+        if seq in self._wanted:
+            judge = Explainer(compiled.programme, compiled.version, everything=self._versions.everything)
 
-        self._take(recorded, (occurrence.seq, event.occurred_at), compiled, judged)
+        # perform it
+        clock_ms = member.state.clock_ms
+        self._rewards = None
+        if isinstance(cause, Touch):
+            self._rewards = ()  # it has no member, so nothing is judged
+        else:
+            waited_seq = seq if seq != occurrence.seq else 0
+            perform(MemberStep(member, cause, judge, occurrence, recorded.event_id, waited_seq=waited_seq), self)
+        if self._rewards is None:
+            return  # it was passed over
 
-    def _move(self, step: OwnStep) -> None:
-        """Move the member's clock as a tick did, or let them have what they won."""
-        occurrence = step.recorded.occurrence
-        compiled = self._judge_at(occurrence.seq)
-        state, books, won = self._state, self._books, step.won
+        # keep the explanation, and which lots came of it
+        if isinstance(judge, Explainer):
+            self.explained[seq] = ExplainedStep(
+                recorded,
+                version=compiled.version,
+                programme=compiled.programme.id,
+                at_seq=occurrence.seq,
+                occurred_ms=_occurred_ms(cause),
+                clock_ms=clock_ms,
+                bare=self._bare,
+                rules=judge.explained,
+                account=judge.account(self._rewards, self._came),
+                rewards=tuple(self._rewards),
+                tier=explain_tier(compiled.programme, report_of(compiled, member.state)),
+            )
+        note_lots(self._came, recorded.event_id, self._rewards)
 
-        def moved(judge: Judge) -> Sequence[RewardEvent]:
-            if won is None:
-                return advance(self._member_id, state, occurrence, judge, books, step.until_ms)
-            return award(self._member_id, state, occurrence, judge, books, won)
+    def books_of(self, step: MemberStep[MemoryMember]) -> MemoryBooks:
+        """Return the member's books as they were at the step's place: later activations have not happened."""
+        step.member.books.upto_seq = step.seq
+        return step.member.books
 
-        self._take(step.recorded, (occurrence.seq, step.until_ms), compiled, moved)
-
-    def _judge_at(self, seq: int) -> CompiledJudge:
-        """Return who judges at a place of the shard; activations before it have been."""
-        self._books.upto_seq = seq
-        return self._versions.judge_at(seq)
-
-    def _take(self, recorded: Recorded, place: tuple[int, int], compiled: CompiledJudge, judging: Judging) -> None:
-        """Judge by the compiled programme, or where it is wanted by one that explains, and note what lots came.
-
-        `place` is the seq at which reward events stand, and when it occurred.
-        """
-        if recorded.occurrence.seq not in self._wanted:
-            note_lots(self._came, recorded.event_id, judging(compiled))
-            return
-        explainer = Explainer(compiled.programme, compiled.version, everything=self._versions.everything)
-        clock_ms = self._state.clock_ms
-        rewards = judging(explainer)
-        self.told[recorded.occurrence.seq] = Judged(
-            recorded, compiled.version, compiled.programme.id, *place, clock_ms, self._bare,
-            explainer.explained, explainer.account(rewards, self._came), tuple(rewards),
-            explain_tier(compiled.programme, report_of(compiled, self._state)),
-        )  # fmt: skip
-        note_lots(self._came, recorded.event_id, rewards)
+    def bring(self, _step: MemberStep[MemoryMember], rewards: Sequence[RewardEvent]) -> None:
+        """Keep the reward events for the explanation."""
+        self._rewards = rewards
 
 
 def _seq_of(each: Any) -> int:
     return int((each.recorded if isinstance(each, OwnStep) else each).occurrence.seq)
+
+
+def _occurred_ms(cause: Event | Advance | Won) -> int:
+    if isinstance(cause, Advance):
+        return cause.until_ms
+    return cause.end_ms if isinstance(cause, Won) else cause.occurred_at

@@ -1,4 +1,4 @@
-"""Explain reward events that no event from outside brought about: what a tick let happen, what a contest gave."""
+"""Explain reward events that no event from outside brought about, but a tick or the closing of a contest."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from schemas.rewards import Posting, RewardEvent
 if TYPE_CHECKING:
     from engine.store.cursor import Cursor
     from schemas.events import Event
+
+
+class Whose(NamedTuple):
+    """Name a member with their shard."""
+
+    shard: int
+    member_id: str
 
 
 class Reward(NamedTuple):
@@ -52,35 +59,42 @@ WITH own AS MATERIALIZED (
 )
 SELECT seq, event_id FROM own GROUP BY seq, event_id ORDER BY max(pos) DESC LIMIT %(last)s
 """
-"""All of the member's are found by the index by member; from the log's end backwards would be a scan."""
+"""Find all of the member's reward events by the index by member; reading the log backwards would be a scan."""
 
 
-def find_reward(cursor: Cursor, generation: int, key: bytes, member: tuple[int, str] | None = None) -> Reward | None:
-    """Return the reward event under a key, of one member, by (shard, member_id), where it is known whose it is.
+def find_reward(cursor: Cursor, generation: int, key: bytes, member: Whose | None = None) -> Reward | None:
+    """Return the reward event with a key, or None.
 
-    The log of a generation that is or was live has an index by member, and one that says in which range of pages a key
-    may be; a shadow's log is read.
+    Args:
+        cursor: reads the log.
+        generation: whose log is read.
+        key: the reward event's.
+        member: whose reward event it is, where that is known: then the index by member finds it.
+
+    Only the log of a generation that is or was live has that index, and one that says in which range of pages a key may
+    be; the log of a shadow is read through.
     """
     by_key = BY_KEY.format(log=f"reward_event_g{generation:d}")
     if member is None:
-        cursor.execute("SET LOCAL enable_seqscan = off")  # the planner takes an index of ranges for one of no use
+        cursor.execute("SET LOCAL enable_seqscan = off")  # the planner believes that the index of ranges is of no use
         cursor.execute(by_key, {"key": key})
     else:
-        whose = {"shard": member[0], "member": member[1]}
-        cursor.execute(f"{by_key} AND shard = %(shard)s AND member_id = %(member)s", {"key": key} | whose)
+        parameters = {"key": key, "shard": member.shard, "member": member.member_id}
+        cursor.execute(f"{by_key} AND shard = %(shard)s AND member_id = %(member)s", parameters)
     row = cursor.fetchone()
     return None if row is None else Reward(*row)
 
 
-def last_brought(cursor: Cursor, generation: int, member: tuple[int, str], last: int) -> list[tuple[int, str]]:
-    """Return the places (seq, event_id) of what brought a member, (shard, member_id), reward events last."""
-    shard, member_id = member
-    cursor.execute(LAST_BROUGHT, {"generation": generation, "shard": shard, "member": member_id, "last": last})
+def last_brought(cursor: Cursor, generation: int, member: Whose, last: int) -> list[tuple[int, str]]:
+    """Return where a member had reward events last: seq and event_id of each place."""
+    cursor.execute(
+        LAST_BROUGHT, {"generation": generation, "shard": member.shard, "member": member.member_id, "last": last}
+    )
     return [(seq, event_id) for seq, event_id in cursor.fetchall()]
 
 
 def origin_of(event: Event | None) -> list[str]:
-    """Return for which upstream event Guerdon wrote this one: its own event_id may be a digest of that."""
+    """Return a sentence that names the upstream event for which Guerdon wrote this one, if it did."""
     if isinstance(event, Forwarded):
         did = event.event
         return [f'it passes on what referee "{event.referee_id}" did: event "{did.event_id}" of source "{did.source}"']
@@ -90,11 +104,11 @@ def origin_of(event: Event | None) -> list[str]:
 
 
 def sentence_of_row(cursor: Cursor, generation: int, reward: Reward) -> str:
-    """Return what happened, and what had brought about what it happened to."""
+    """Return a sentence on what happened to a lot or an item, and on the event that had granted it."""
     version = reward.rule_version or live_generation.version_at(cursor, generation, reward.shard, reward.seq)
     grant = None
     if reward.lot is not None:
-        grant = find_reward(cursor, generation, reward.lot, (reward.shard, reward.member_id))
+        grant = find_reward(cursor, generation, reward.lot, Whose(reward.shard, reward.member_id))
     wording = Wording.of(load_judge(cursor, version).programme)
     return sentence_of(_event_of(reward), wording, None if grant is None else grant.event_id)
 
@@ -106,5 +120,12 @@ def _event_of(reward: Reward) -> RewardEvent:
         rule_version=reward.rule_version, item=reward.item, reason=reward.reason,
     )  # fmt: skip
     return RewardEvent(
-        posting, reward.amount, reward.key, reward.occurred_ms, None, reward.lot, reward.available_ms, reward.expires_ms
+        posting,
+        reward.amount,
+        reward.key,
+        reward.occurred_ms,
+        order_id=None,
+        lot=reward.lot,
+        available_at_ms=reward.available_ms,
+        expires_at_ms=reward.expires_ms,
     )

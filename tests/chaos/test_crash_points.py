@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.live.transaction import LiveTransaction
 from operations.settings import Settings, load_settings
 from tests.chaos.conftest import FULL
 from tests.models.oracle import assert_whole, prefix
 from tests.system.load import PROGRAMME_OF_LEDGER, Load, Message, activate, make_topics, publish
+from tests.system.poison import STEPS
 from tests.system.workers import catch_up, other_group
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 
-STEPS = [f"{side} {name}" for name, _ in LiveTransaction.STEPS for side in ("before", "after")]
+AROUND_STEPS = [f"{side} {name}" for name in STEPS for side in ("before", "after")]
 PROJECTING = ["before fold", "after fold", "before project commit", "after project commit"]
-POINTS = [*STEPS, "before commit", "after commit", *PROJECTING]
+POINTS = [*AROUND_STEPS, "before commit", "after commit", *PROJECTING]
 HITS = (1, 2, 5) if FULL else (2,)
 EVENTS = 6_000 if FULL else 600
 MAX_BATCH = 250

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.live.transaction import LiveTransaction
 from engine.store.cursor import one
 from engine.store.database import transaction
 from schemas.events import Signup
 from tests.engine.live.test_clock import messages
 from tests.engine.live.test_referrals import END_MS, PROGRAMME, assert_sound, balances, crossing, in_memory, line_of
 from tests.system.load import activate, make_topics, publish
+from tests.system.poison import STEPS
 from tests.system.workers import catch_up, other_group
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 
-POINTS = [*(f"after {name}" for name, _ in LiveTransaction.STEPS), "before commit", "after commit"]
+POINTS = [*(f"after {name}" for name in STEPS), "before commit", "after commit"]
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -94,7 +94,7 @@ def hold_and_release(database_url: str, monkeypatch: pytest.MonkeyPatch, found: 
     half = len(found) // 2
     with monkeypatch.context() as defect:
         defect.setattr(
-            "engine.live.transaction.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), _fails)
+            "engine.live.load.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), _fails)
         )
         work(database_url, found[:half])
     with transaction(database_url) as cursor:

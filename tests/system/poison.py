@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 from engine.intake.batch import OffsetMove
 from engine.live.batch import Batch
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from engine.live.work import Work
     from schemas.events import Event
 
-STEPS = [name for name, _ in LiveTransaction.STEPS]
+STEPS: list[str] = [name for name, _ in LiveTransaction.steps.__get__(Mock())]
+"""The names of the live transaction's steps."""
+
 OWN_STEPS = STEPS[STEPS.index("load") :]
 """Before `load` nothing is known of what Guerdon itself has to do."""
 
@@ -35,15 +38,19 @@ def fail_in(
     """Let a step raise, when it is done, in every attempt that a predicate holds for."""
 
     def failing(run: Any) -> Any:
-        def run_and_fail(live: LiveTransaction, cursor: Any, work: Work) -> None:
-            run(live, cursor, work)
+        def run_and_fail(cursor: Any, work: Work) -> None:
+            run(cursor, work)
             if concerns(work):
                 raise error()
 
         return run_and_fail
 
-    steps = tuple((name, failing(run) if name == step else run) for name, run in LiveTransaction.STEPS)
-    monkeypatch.setattr(LiveTransaction, "STEPS", steps)
+    steps = LiveTransaction.steps
+
+    def poisoned(live: LiveTransaction) -> Any:
+        return tuple((name, failing(run) if name == step else run) for name, run in steps.__get__(live))
+
+    monkeypatch.setattr(LiveTransaction, "steps", property(poisoned))
 
 
 def with_event(*event_ids: str) -> Callable[[Work], bool]:

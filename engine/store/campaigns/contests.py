@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import msgpack
 from psycopg2.extras import execute_values
 
-from engine.evaluate import award
+from engine.driver import MemberStep, perform
 from engine.intake.batch import NO_OFFSET, SetAside
 from engine.ledger.contests import Won, scores_of
 from engine.programme.occasions import ContestWon
@@ -33,8 +33,9 @@ from schemas.partitioning import SHARDS, shard_of
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from engine.driver import Pages
     from engine.programme.compile.module import CompiledJudge
     from engine.programme.model import Programme
     from engine.programme.periods import Ended
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
     from engine.store.logs.source_log import Head
     from engine.store.members.member_states import Member
+    from schemas.events import Purchase
+    from schemas.rewards import RewardEvent
 
     Tell = Callable[[Judge, Member], None]
 
@@ -197,7 +200,9 @@ class _Closing:
             self._rows.append_own("contest", head, event_id=event_id, payload=payload, occurred_ms=ended.end_ms)
             occurrence = Occurrence(event_identity("guerdon", event_id), head.seq, head.recorded_ms)
             for won in winners.get(shard, ()):
-                self._award(won, self._members[shard, won.member_id], occurrence, event_id)
+                live_generation.add_fact(self._cursor, self._generation, (shard, head.seq), "contest", won._asdict())
+                member = self._members[shard, won.member_id]
+                perform(MemberStep(member, won, self._judges[shard], occurrence, event_id), self)
         execute_values(
             self._cursor,
             "INSERT INTO guerdon.contest_closing (contest, period, shard, seq) VALUES %s",
@@ -253,18 +258,29 @@ class _Closing:
         ledgers.open_ledgers(self._cursor, [member])
         return member
 
-    def _award(self, won: Won, member: Member, occurrence: Occurrence, event_id: str) -> None:
-        head = self._heads[member.shard]
-        live_generation.add_fact(self._cursor, self._generation, (head.shard, head.seq), "contest", won._asdict())
-        books = self._books.of(member)
-        try:
-            rewards = award(member.member_id, member.state, occurrence, self._judges[member.shard], books, won)
-        except Exception as error:
-            if not is_judging(error):
-                raise
-            self._suspend(won, error, event_id)
-            return
-        self._rewards.append(rewards, head, member.packed_id + pack_text(event_id))
+    # The driver's ports
+
+    counted: frozenset[int] | None = None
+    pages: Pages[Member] | None = None
+
+    def books_of(self, step: MemberStep[Member]) -> StoredBooks:
+        """Return the winner's books."""
+        return self._books.of(step.member)
+
+    def remember(self, step: MemberStep[Member], purchase: Purchase) -> None:
+        """Remember nothing: a closing has no purchases."""
+
+    def bring(self, step: MemberStep[Member], rewards: Sequence[RewardEvent]) -> None:
+        """Append the prize at the closing."""
+        member = step.member
+        self._rewards.append(rewards, self._heads[member.shard], member.packed_id + pack_text(step.event_id))
+
+    def fail(self, step: MemberStep[Member], error: Exception) -> None:
+        """Suspend the winner, so that everybody else has their prize."""
+        if not is_judging(error):
+            raise error
+        assert isinstance(step.cause, Won)  # noqa: S101  a closing has no other step
+        self._suspend(step.cause, error, step.event_id)
 
     def _suspend(self, won: Won, error: Exception, event_id: str) -> None:
         """Suspend a winner whose prize could not be judged, in the state before it, and set the reason aside."""

@@ -141,7 +141,7 @@ def _programme(text: str) -> Any:
 def folded(
     judges: dict[int, CompiledJudge], history: list[MemberEvent], places: list[int], ticks: set[int]
 ) -> list[tuple[str, RewardEvent]]:
-    """Fold events, after some of which another version is activated or a tick comes; return what they give."""
+    """Fold events, activate versions and tick between them, and return the reward events."""
     schedule = [Activation(0, 1, 0)]
     members: dict[str, tuple[MemberState, MemoryBooks]] = {}
     found: list[tuple[str, RewardEvent]] = []

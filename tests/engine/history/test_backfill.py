@@ -189,7 +189,7 @@ def test_a_member_who_was_held_is_counted_when_released(
 
     with monkeypatch.context() as defect:
         defect.setattr(
-            "engine.live.transaction.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails)
+            "engine.live.load.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails)
         )
         take(database_url, *before())
     backfilled(database_url, tmp_path)

@@ -114,7 +114,7 @@ def test_what_was_judged_at_a_release_is_found_at_its_own_place(
     pay = redemption(3, "reserve", reward="pay", amount=60, order_id="o9", order_amount=2_000)
     with monkeypatch.context() as defect:
         defect.setattr(
-            "engine.live.transaction.load_judge",
+            "engine.live.load.load_judge",
             lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2),
         )
         for event in (purchase(2), pay):
@@ -141,7 +141,7 @@ def test_who_is_held_by_both_is_told_at_the_release_what_was_decided_before(
     lived(database_url, purchase(1), redemption(2, "spend", amount=60))
     with monkeypatch.context() as defect:
         defect.setattr(
-            "engine.live.transaction.load_judge",
+            "engine.live.load.load_judge",
             lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e3),
         )
         commit(database_url, Batch([admitted(purchase(3))]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import engine.history.replay
-import engine.live.transaction
+import engine.live.load
 from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.store.database import connect, transaction
@@ -74,7 +74,7 @@ def amounts(database_url: str) -> dict[tuple[str, str], int]:
 
 
 def judged_by_amount(database_url: str, folder: Path) -> int:
-    """Make a log of eight members, half of whom buy dear and half cheap, and a shadow that judges by the amount."""
+    """Make a log of eight members, four with dear and four with cheap purchases, and a shadow that judges by amount."""
     activate(database_url, FLAT)
     found = [
         admitted(purchase(n, f"m{n % 8}", amount=5_000 if n % 2 else 1_000, occurred_at=START_MS + n * HOUR_MS))
@@ -246,7 +246,7 @@ def test_one_that_waited_for_a_release_is_ignored_too(
     number = judged_by_amount(database_url, tmp_path)
     promote_as_adjustments(database_url, number)
     with monkeypatch.context() as defect:
-        refuse(defect, engine.live.transaction, "e26")
+        refuse(defect, engine.live.load, "e26")
         commit(database_url, Batch([admitted(purchase(26, "m2"))]))
     with transaction(database_url) as cursor:
         assert release_member(cursor, shard_of("m2"), "m2") == 1

@@ -279,7 +279,7 @@ def test_a_member_who_is_released_takes_from_the_budget_what_is_left_by_then(
     activate(database_url, SEVEN % "{max: 20, per: campaign}")
     with monkeypatch.context() as defect:
         defect.setattr(
-            "engine.live.transaction.load_judge",
+            "engine.live.load.load_judge",
             lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2),
         )
         for n in range(1, 4):

@@ -132,7 +132,7 @@ def test_members_whose_events_lie_behind_those_of_others_come_out_as_in_memory(
 
 
 def assert_as_in_memory(settings: Settings, lines: list[dict[str, Any]], until_ms: int, how: tuple[str, int]) -> None:
-    """Hold what the views say after so many workers to what `simulate` says of the same lines."""
+    """Compare the views, after several workers, with `simulate` on the same lines."""
     window, workers = how
     texts = [json.dumps(line) for line in lines]
     checked = load_programme(programme(window), "history").programme

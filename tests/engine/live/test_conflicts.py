@@ -1,4 +1,4 @@
-"""An event that contradicts an earlier one is told what it contradicts, from which source, and what to do."""
+"""An event that contradicts an earlier one is refused with a sentence: what differs, from which source, what to do."""
 
 from __future__ import annotations
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import engine.driver
 from engine.evaluate import award
 from engine.intake.batch import ClockMove
 from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
 from engine.programme.file.load import load_programme
-from engine.store.campaigns import contests
 from engine.store.database import transaction
 from operations.intake import quarantine
 from operations.rows import dictionaries
@@ -48,7 +48,7 @@ UNTIL_MS = instant_from_iso("2024-06-15T00:00:00Z", "until")
 
 
 def history() -> list[str]:
-    """Return three months of twenty members, some of whom spend the same."""
+    """Return three months of twenty members; some of them spend the same."""
     lines: list[dict[str, Any]] = []
     for day in range(75):
         at = f"2024-{3 + day // 30:02}-{1 + day % 30:02}T"
@@ -115,10 +115,10 @@ def test_what_comes_after_the_closing_changes_nothing_and_says_so(settings: Sett
 def test_a_prize_that_cannot_be_judged_holds_its_winner_and_stops_nobody_else(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(member_id: str, *rest: Any) -> Any:
+    def failing(member_id: str, *rest: Any, **named: Any) -> Any:
         if member_id == "ann":
             raise ZeroDivisionError
-        return award(member_id, *rest)
+        return award(member_id, *rest, **named)
 
     activate(database_url, PROGRAMME)
     at_ms = instant_from_iso("2024-03-10T10:00:00Z", "at")
@@ -126,7 +126,7 @@ def test_a_prize_that_cannot_be_judged_holds_its_winner_and_stops_nobody_else(
         Purchase(event_id=who, member_id=who, order_id="o", currency="EUR", amount=5_000, occurred_at=at_ms)
         for who in ("ann", "bob")
     ]
-    monkeypatch.setattr(contests, "award", failing)
+    monkeypatch.setattr(engine.driver, "award", failing)
     with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
         worker.commit(Batch([admitted(each) for each in orders]))
         worker.commit(Batch(clock=ClockMove(UNTIL_MS, everywhere=True, reached_ms=UNTIL_MS)))

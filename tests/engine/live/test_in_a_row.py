@@ -1,4 +1,4 @@
-"""Where so much fails that it cannot be the events' fault, the worker ends and sets nothing aside."""
+"""Where too many events fail for it to be their fault, the worker ends and sets nothing aside."""
 
 from __future__ import annotations
 

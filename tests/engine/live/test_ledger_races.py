@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.live import release
-from engine.live import transaction as transaction_module
+from engine.live import load, release
 from engine.live.batch import Batch
 from engine.live.release import release_member
 from engine.live.transaction import LiveTransaction
@@ -235,7 +234,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def fails(event: Any) -> bool:
         return isinstance(event, Purchase) and event.order_id == "o1"
 
-    for module in (transaction_module, release):
+    for module in (load, release):
         monkeypatch.setattr(module, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails))
     return monkeypatch.undo
 

@@ -1,4 +1,4 @@
-"""Names as long as an id may be: what Guerdon writes because of them can be written, read again and told."""
+"""Names as long as an id may be: Guerdon's own events about them can be written, read again and explained."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BOB = "b" * 200
 
 
 def history(*lengths: tuple[int, int]) -> list[Event]:
-    """Return two members, one of whom refers the other, whose orders come under sources and event_ids so long."""
+    """Return a member who refers another, and orders of theirs under sources and event_ids of that length."""
     found: list[Event] = [
         Signup(event_id="a", member_id="ann", occurred_at=START_MS),
         Signup(event_id="b" * 200, source="s" * 200, member_id=BOB, occurred_at=START_MS + 1, referrer_id="ann"),

@@ -29,6 +29,7 @@ from tests.engine.ledger.test_referrals import RULES, programme
 from tests.engine.live.test_clock import messages, work
 from tests.system.batches import SCHEMAS, admitted
 from tests.system.load import START_MS, activate, make_topics, publish
+from tests.system.poison import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -206,9 +207,6 @@ def test_a_history_of_referrals_comes_out_as_in_memory_whoever_works_it_off(work
     qualified = Counter(row["referrer_id"] for row in expected["referrals"] if row["status"] == "qualified")
     assert {row["member_id"]: row["value"] for row in board} == dict(qualified)
     assert [row["rank"] for row in sorted(board, key=lambda row: row["rank"])] == list(range(1, len(board) + 1))
-
-
-STEPS = [name for name, _ in LiveTransaction.STEPS]
 
 
 @pytest.mark.parametrize("step", [f"{when} {name}" for name in STEPS for when in ("before", "after")])

@@ -13,8 +13,7 @@ from msgspec import msgpack
 
 from engine.intake.batch import ClockMove
 from engine.intake.own_events import Attribution
-from engine.live import release
-from engine.live import transaction as transaction_module
+from engine.live import load, release
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.campaigns import contests
@@ -323,7 +322,7 @@ def test_c5_a_sum_beyond_64_bits_holds_its_member_in_the_log_and_nobody_else(
     activate(database_url)
     settings = settings_of(database_url)
     with monkeypatch.context() as defect:
-        for module in (transaction_module, release):
+        for module in (load, release):
             defect.setattr(module, "load_judge", lambda cursor, version: Overflowing(load_judge(cursor, version)))
         events = [purchase(n, f"m{n % 2}") for n in range(8)]
         assert worker.commit(Topic(database_url).batch(events)).accepted == 8
@@ -394,7 +393,7 @@ def test_a_released_event_that_cannot_be_judged_says_so(
         worker.commit(Topic(database_url).batch([purchase(1), purchase(2)]))
     (record,) = quarantine.listed(database_url)
     monkeypatch.setattr(
-        "engine.live.transaction.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
+        "engine.live.load.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
     )
     said = quarantine.release(settings_of(database_url), record["id"])
     (held,) = quarantine.listed(database_url)

@@ -64,7 +64,7 @@ def everywhere(until_ms: int, *, hourly: bool = True) -> Batch:
 
 
 def rewards(database_url: str) -> list[tuple[Any, ...]]:
-    """Return the reward events of all shards: member, type, amount, when, and of which source event."""
+    """Return the reward events of all shards: member, type, amount, time, and source event."""
     return _rows(
         database_url,
         """
@@ -209,7 +209,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, member_id: str) -> None:
         load_judge(cursor, version),
         lambda event: event.member_id == member_id and type(event).__name__ == "Birthday",
     )
-    monkeypatch.setattr("engine.live.transaction.load_judge", refusing)
+    monkeypatch.setattr("engine.live.load.load_judge", refusing)
     monkeypatch.setattr("engine.live.release.load_judge", refusing)
 
 

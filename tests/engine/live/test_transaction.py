@@ -233,7 +233,7 @@ def test_events_that_cannot_be_judged_hold_their_members_however_many_and_nobody
     activate(database_url)
     bad = {f"m{number}" for number in range(0, 100, 2)}
     monkeypatch.setattr(
-        "engine.live.transaction.load_judge",
+        "engine.live.load.load_judge",
         lambda cursor, version: Refusing(load_judge(cursor, version), lambda event: event.member_id in bad),
     )
     events = [admitted(purchase(number, f"m{number % 100}")) for number in range(300)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import engine.live.recording
+import engine.driver
 from engine.evaluate import fold
 from engine.live.batch import Batch
 from engine.live.release import release_member
@@ -219,7 +219,7 @@ def test_a_suspended_members_profile_waits_with_their_events(
     late = share()
     others = (profile("m2", birthday="--01-01"), Erasure(**head("m2")))
     with monkeypatch.context() as defect:
-        defect.setattr(engine.live.recording, "fold", fail)
+        defect.setattr(engine.driver, "fold", fail)
         worker.commit(batch(*bad.values(), profile(attributes={"city": "Oslo"}), late, *others))
     assert opened(database_url) == MemberProfile(BIRTHDAY, {}), (
         "events that came during the suspension are not folded yet"
@@ -248,7 +248,7 @@ def test_a_database_from_before_profiles_is_filled_from_its_log(
         raise ZeroDivisionError
 
     with monkeypatch.context() as defect:
-        defect.setattr(engine.live.recording, "fold", fail)
+        defect.setattr(engine.driver, "fold", fail)
         worker.commit(batch(profile("held", attributes={"city": "Rome"})))
     with closing(connect(database_url, role=None)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("UPDATE guerdon.member_state SET personal = NULL")  # as the migration finds them

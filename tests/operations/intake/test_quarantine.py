@@ -12,8 +12,8 @@ from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner
 
 from cli.main import app
+from engine.live import load as loading
 from engine.live import release
-from engine.live import transaction as transaction_module
 from engine.store.database import transaction
 from engine.store.logs.history import History
 from engine.store.members import personal
@@ -250,7 +250,7 @@ def test_a_member_whose_event_cannot_be_judged_waits_and_is_judged_in_order_afte
     ready: Settings, guerdon: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as defect:
-        for module in (transaction_module, release):
+        for module in (loading, release):
             defect.setattr(
                 module, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
             )

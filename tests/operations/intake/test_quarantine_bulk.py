@@ -215,7 +215,7 @@ def test_many_that_cannot_be_judged_hold_their_members_and_all_others_are_taken_
     assert ATTEMPTS_MAX + 1 > IN_A_ROW_MAX, "of a worker's batches, one after the other, so many would end it"
     with monkeypatch.context() as defect:
         defect.setattr(
-            "engine.live.transaction.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails)
+            "engine.live.load.load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails)
         )
         settings = ready.model_copy(update={"future_tolerance_s": 3600})
         results = quarantine.release_all(settings, chosen_ids(ready.database_url, Chosen()))

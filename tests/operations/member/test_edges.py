@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 import pytest
 
-import engine.live.recording
+import engine.driver
 from engine.evaluate import fold
 from engine.live.batch import Batch
 from engine.live.duplicates import SMALL_BATCH
@@ -112,7 +112,7 @@ def test_a_held_member_who_asks_for_erasure_is_erased_at_once_and_can_be_release
     signup = Signup(event_id="s", member_id="h", occurred_at=START_MS, birthday="1990-01-02")
     erasure = Erasure(event_id="x", member_id="h", occurred_at=START_MS + 1_000)
     batch = Batch(admitted=[admitted(each) for each in (purchase(900, "h"), signup, erasure, purchase(901, "h"))])
-    monkeypatch.setattr(engine.live.recording, "fold", fail_for_one)
+    monkeypatch.setattr(engine.driver, "fold", fail_for_one)
     with closing(LiveTransaction(logged, SCHEMAS.lookup)) as live:
         outcome = live.commit(batch)
     assert (outcome.accepted, outcome.quarantined) == (3, 1), "the purchase after the erasure is set aside"

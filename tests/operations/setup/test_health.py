@@ -20,7 +20,6 @@ from cli.main import app
 from consumers.health import heartbeat, watch
 from consumers.health.watch import StepTimes, compact, worker_name
 from engine.intake.batch import NO_OFFSET, SetAside
-from engine.live.transaction import LiveTransaction
 from engine.store import quarantine, revision, workers
 from engine.store.cursor import one
 from engine.store.database import migrate, transaction
@@ -36,6 +35,7 @@ from schemas.rejection import Reason
 from tests.engine.store.test_migrations import migrate_to
 from tests.system.batches import admitted, commit, purchase
 from tests.system.load import Load, activate, make_topics, publish
+from tests.system.poison import STEPS
 from tests.system.workers import eventually, running
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def test_a_batch_line_says_which_partitions_how_far_behind_how_long_and_why_even
             eventually(lambda: _taken(settings) == len(load.messages), "all is taken")
     batches = [line for line in lines if line["event"] == "batch"]
     assert all(line["duration_ms"] >= line["slowest_ms"] > 0 for line in batches)
-    assert {line["slowest"] for line in batches} <= {name for name, _ in LiveTransaction.STEPS} | {"commit"}
+    assert {line["slowest"] for line in batches} <= {*STEPS, "commit"}
     assert all(line["partitions"] for line in batches)
     assert batches[-1]["lag"] == 0
     counts: dict[str, int] = {}

@@ -179,7 +179,7 @@ def a_committed_secret_is_not_judged_yet(name: str) -> None:
 
 
 def one_budget_a_month_for_all(name: str) -> None:
-    """220 friends of eleven members buy in one month: 200 times 10.00 is all that there is, and 20 are told so."""
+    """220 friends of eleven members buy in one month: the budget holds 200 times 10.00, and 20 are refused."""
     events = [event(at, "signup", f"ann{at}", "2026-03-01T08:00:00Z") for at in range(11)]
     for friend in range(220):
         at = f"2026-03-{2 + friend // 11:02}T10:{friend % 11:02}:00Z"

@@ -67,7 +67,7 @@ def returned(number: int, order: int, **goods: Any) -> dict[str, Any]:
 
 
 def why(folder: Path, programme: str, *lines: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what is told of a history, event by event."""
+    """Return the explanations of a history, event by event."""
     (folder / "one.yaml").write_text(HEAD + programme, encoding="utf-8")
     (folder / "events.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lines), encoding="utf-8")
     told: list[dict[str, Any]] = simulate(folder / "one.yaml", [folder / "events.jsonl"], why=True).document()["why"]
@@ -79,7 +79,7 @@ def says(document: dict[str, Any]) -> list[str]:
     return [each["sentence"] for name in ("asked", "claims", "moved") for each in document[name]]
 
 
-# What is told adds up to what moved
+# The explanations add up to what moved
 
 
 def told_keys(document: Document) -> Counter[tuple[str, str]]:
@@ -181,7 +181,7 @@ def test_nothing_that_the_ledger_tells_goes_unheard() -> None:
     assert hooks - set(vars(LedgerNotes)) == set()
 
 
-# What is told of redemptions, refunds and refusals
+# Explanations of redemptions, refunds and refusals
 
 
 def test_a_redemption_tells_what_was_asked_what_was_there_and_the_lots_in_their_order(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""`why` and `member` on a real PostgreSQL: ticks and referrals included, found by indexes, told as it was done."""
+"""`why` and `member` on a real PostgreSQL: they explain ticks and referrals, too, and find them by indexes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NOBODY = 10_000
 
 
 def keys_of(documents: list[dict[str, Any]]) -> list[str]:
-    """Return the keys of all reward events that are told, in order."""
+    """Return the keys of all explained reward events, in order."""
     return sorted(
         each["reward_key"]
         for document in documents

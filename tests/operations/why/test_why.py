@@ -191,7 +191,7 @@ def test_an_event_of_a_held_member_is_not_judged_yet_and_is_explained_after_the_
 ) -> None:
     with monkeypatch.context() as defect:
         defect.setattr(
-            "engine.live.transaction.load_judge",
+            "engine.live.load.load_judge",
             lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2),
         )
         take(shop, *(purchase(number) for number in range(1, 5)))

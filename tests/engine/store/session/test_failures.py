@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 
 from consumers.writer import Stopped, Writer
-from engine.live import transaction
+from engine.live import load, transaction
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.programmes import load_judge
@@ -149,7 +149,7 @@ def test_a_connection_lost_while_an_event_is_judged_holds_nobody(
                 raise lost.pop()
             return getattr(self._judge, name)
 
-    monkeypatch.setattr(transaction, "load_judge", lambda cursor, version: Losing(load_judge(cursor, version)))
+    monkeypatch.setattr(load, "load_judge", lambda cursor, version: Losing(load_judge(cursor, version)))
     with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
         with pytest.raises(psycopg2.OperationalError, match="closed the connection"):
             worker.commit(Batch([admitted(purchase(1))]))
