@@ -117,7 +117,7 @@ def _took_ms(cursor: Cursor, function: str, times: tuple[str, str], rows: int) -
     server_process = psutil.Process(cursor.connection.info.backend_pid)
     start_s, cpu = time.perf_counter(), sum(server_process.cpu_times()[:2])
     cursor.execute(f"SELECT * FROM reward.{function}(%s, %s, %s)", (BUSY, *times))
-    assert cursor.rowcount == rows, cursor.fetchall()  # noqa: S101  or something else was measured
+    assert cursor.rowcount == rows, cursor.fetchall()  # or something else was measured
     spent = sum(server_process.cpu_times()[:2]) - cpu
     return (time.perf_counter() - start_s) * 1000, spent * 1000
 

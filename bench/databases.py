@@ -97,7 +97,7 @@ def postmaster(connection: Connection) -> psutil.Process:
     with connection.cursor() as cursor:
         (pid,) = one(cursor, "SELECT pg_backend_pid()")
     parent = psutil.Process(pid).parent()
-    assert parent is not None  # noqa: S101  a backend has one
+    assert parent is not None  # a backend has one
     return parent
 
 

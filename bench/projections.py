@@ -154,7 +154,7 @@ def _followed(connection: Connection, url: str, kinds: str, members: int) -> flo
             start_s = time.perf_counter()
             folded = runner.catch_up(following)
             seconds += time.perf_counter() - start_s
-            assert folded == FOLDED_AT_ONCE * len(runner.PROJECTIONS)  # noqa: S101  or something else was measured
+            assert folded == FOLDED_AT_ONCE * len(runner.PROJECTIONS)  # or something else was measured
     return FOLDED_AT_ONCE * FOLDS / seconds
 
 

@@ -118,7 +118,7 @@ def _replayed(url: str, request: Request) -> float:
     start_s = time.perf_counter()
     folded = fold_on(url, generation, request.cores)
     seconds = time.perf_counter() - start_s
-    assert folded > EVENTS  # noqa: S101  the activation is one in each shard
+    assert folded > EVENTS  # the activation is one in each shard
     return folded / seconds
 
 

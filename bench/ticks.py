@@ -76,7 +76,7 @@ def main() -> None:
 
 def _fill(url: str) -> None:
     loaded = load_programme(PROGRAMME, "ticks").programme
-    assert loaded is not None  # noqa: S101  it is this module's own
+    assert loaded is not None  # it is this module's own
     judge = compile_programme(loaded, 1)
     start_s = time.monotonic()
     with transaction(url) as cursor:
@@ -125,7 +125,7 @@ def _tick(url: str) -> None:
             start_s = time.perf_counter()
             outcome = live.commit(Batch(clock=ClockMove(until_ms, everywhere=True)))
             times.append(time.perf_counter() - start_s)
-        assert (outcome.ticks, outcome.rewards) == (1, TICK_MEMBERS_MAX)  # noqa: S101  or something else was measured
+        assert (outcome.ticks, outcome.rewards) == (1, TICK_MEMBERS_MAX)  # or something else was measured
         if not day:
             _print_touched(before, _counts(url))
     shown = ", ".join(f"{seconds * 1000:.0f}" for seconds in times)
@@ -138,7 +138,7 @@ def _activate(url: str) -> None:
         PROGRAMME + "tiers: {metric: status, window: lifetime, levels: [{id: basic, from: 0}, {id: gold, from: 9}]}\n"
     )
     loaded = load_programme(body, "tiers").programme
-    assert loaded is not None  # noqa: S101  as above
+    assert loaded is not None
     start_s = time.perf_counter()
     with transaction(url) as cursor:
         programmes.activate(cursor, loaded, body, "tiers.yaml")

@@ -26,11 +26,11 @@ BACK_OFF_S_FIRST = 0.1
 BACK_OFF_S_MAX = 5.0
 
 
-class Stopped(Exception):  # noqa: N818  an order, not a fault
+class Stopped(Exception):
     """Say that the worker was told to stop while PostgreSQL was away; the batch was not written."""
 
 
-class TookTooLong(Exception):  # noqa: N818  a state, not a fault
+class TookTooLong(Exception):
     """Say that a time limit of PostgreSQL's ended the batch and nothing was written; a smaller batch may pass."""
 
 

@@ -41,11 +41,11 @@ _IN_LISTS: dict[str, tuple[type[Struct], ...]] = {"tenders": (Tender,), "items":
 _LINES = (Item, RefundItem)
 
 
-class Truncated(ValueError):  # noqa: N818  reads as a sentence where it is raised
+class Truncated(ValueError):
     """Say that a value is not as long as its record."""
 
 
-class _Unknown(Exception):  # noqa: N818  caught in this module
+class _Unknown(Exception):  # caught in this module
     """Say that a schema has a part for which no reader is generated."""
 
 

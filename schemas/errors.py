@@ -24,19 +24,19 @@ class InputError(GuerdonError):
     exit_code = 2
 
 
-class AnswerIsNo(GuerdonError):  # noqa: N818  it is an answer, not a fault
+class AnswerIsNo(GuerdonError):
     """Say that a check ran to its end and that its answer is no."""
 
     exit_code = 1
 
 
-class ServiceUnreachable(GuerdonError):  # noqa: N818  reads as a sentence where it is raised
+class ServiceUnreachable(GuerdonError):
     """Say which service did not answer, and how to bring it up."""
 
     exit_code = 3
 
 
-class CannotGoOn(GuerdonError):  # noqa: N818  as above
+class CannotGoOn(GuerdonError):
     """Say why a worker ends, where neither waiting nor setting events aside would help, and what to mend."""
 
     exit_code = 3

@@ -24,7 +24,7 @@ class Reason(StrEnum):
     FAILED = "failed"
 
 
-class Rejected(Exception):  # noqa: N818  a verdict about data, not a fault of ours
+class Rejected(Exception):
     """Carry the reason code and one sentence about the event that cannot be taken."""
 
     def __init__(self, reason: Reason, message: str) -> None:

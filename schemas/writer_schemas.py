@@ -47,7 +47,7 @@ class WriterSchemas(Protocol):
         """
 
 
-class UnreadableSchema(ValueError):  # noqa: N818  reads as a sentence where it is raised
+class UnreadableSchema(ValueError):
     """Say why data written with a schema cannot be taken."""
 
 

@@ -76,7 +76,7 @@ class Edition(NamedTuple):
     generation: bytes
 
 
-class NotTaken(Exception):  # noqa: N818  a state, not a fault
+class NotTaken(Exception):
     """Say why the broker has not taken all of a round; the cursor stays, and the round is sent again."""
 
 

@@ -43,7 +43,7 @@ _FIXED: dict[str, Any] = {
 }
 
 
-class NotAllowed(Exception):  # noqa: N818  a state, not a fault
+class NotAllowed(Exception):
     """Say that the brokers do not let this user read the topic that it writes."""
 
 

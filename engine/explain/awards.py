@@ -78,7 +78,7 @@ def nothing(rule: Rule, facts: Facts, given: Mapping[Phase, int], wording: Wordi
 
 def lost_group(rule: Rule, winner: Rule, stood: Sequence[tuple[Rule, int | None]]) -> Finding:
     """Return why the group of a rule picked another one."""
-    assert rule.group is not None  # noqa: S101  it is a group's
+    assert rule.group is not None  # it is a group's
     name = quoted(rule.group.id)
     if rule.group.pick is Pick.FIRST:
         says = f"its group {name} lets the first give, which is {winner.id}"
@@ -273,6 +273,6 @@ def _multiplied(amount: MultipliedAmount, facts: Facts, given: Mapping[Phase, in
         if extra is None:
             return f"{words}, for which there is no factor"
         because = f", as {words}"
-    assert extra is not None  # noqa: S101  without a key there is a factor
+    assert extra is not None  # without a key there is a factor
     points = wording.reward("points", base, None)
     return f"{_ROUNDED[amount.rounding]} of {points} of phase {amount.phase} * {decimal(*extra)}{because}"

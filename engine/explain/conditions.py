@@ -164,7 +164,7 @@ def _of_lines(test: FieldTest, lines: Lines, wording: Wording) -> str:
     if test.comparison is _C.GTE:
         return f"in some line {described(lines.where, wording)}"
     if _is_all(test, lines):
-        assert isinstance(lines.where, Not)  # noqa: S101  `_is_all` says so
+        assert isinstance(lines.where, Not)  # `_is_all` says so
         return f"in every line {described(lines.where.part, wording)}"
     return f"in no line {described(lines.where, wording)}"
 
@@ -182,9 +182,9 @@ def _sum_of(lines: Lines, wording: Wording) -> str:
 
 def _of_line_texts(where: Condition, wording: Wording) -> str:
     """Return what a test wants of the categories, brands or skus of all lines."""
-    assert isinstance(where, AllOf)  # noqa: S101  the loader makes it so
+    assert isinstance(where, AllOf)  # the loader makes it so
     (test,) = where.parts
-    assert isinstance(test, FieldTest)  # noqa: S101  as above
+    assert isinstance(test, FieldTest)
     if test.comparison is _C.EXISTS:
         return "any value"
     return f"{wanted_of(test, wording)} in it"

@@ -221,17 +221,17 @@ class Explainer(Observer, Judge):
 
         # chance: the cohort's arms, and the draw
         if gate is Gate.CONTROL:
-            assert rule.cohort is not None  # noqa: S101  the gate is the cohort's
+            assert rule.cohort is not None  # the gate is the cohort's
             share = percent(rule.cohort.treat, TREAT_OF)
             says = f"the member is in the control arm, not among the {share} that are treated"
             return Finding(says, "event.member_id", f"a member of the treated {share}", "a member of the control arm")
         if gate is Gate.DRAW:
-            assert rule.draw is not None  # noqa: S101  as above
+            assert rule.draw is not None
             chance = f"{rule.draw.wins}/{rule.draw.of}"
             return Finding(f"its draw was lost, with a chance of {chance}", "draw", f"a win, chance {chance}", "no win")
 
         # the challenge: not complete yet, or the event does not count for it
-        assert rule.challenge is not None  # noqa: S101  as above
+        assert rule.challenge is not None
         if gate is Gate.CHALLENGE:
             return unfinished(rule, rule.challenge, facts, wording)
         why = failure(rule.challenge.where, facts, wording)
@@ -286,7 +286,7 @@ class Explainer(Observer, Judge):
         if note.times is not None:
             return note.times
         finding = self._cuts.get((rule.id, index)) or note.finding
-        assert finding is not None  # noqa: S101  the interpreter refuses for no other reason
+        assert finding is not None  # the interpreter refuses for no other reason
         return finding
 
     def _words(self, note: _Note, gave: Sequence[Award], refused: Sequence[Award], findings: Sequence[Finding]) -> str:
@@ -327,7 +327,7 @@ def _inactive(rule: Rule, gate: Gate, facts: Facts, wording: Wording) -> Finding
     """Return that a rule is not judged yet, or no longer."""
     actual = wording.instant(facts.at_ms)
     bound_ms = rule.active.from_ms if gate is Gate.NOT_YET else rule.active.until_ms
-    assert bound_ms is not None  # noqa: S101  the gate is its
+    assert bound_ms is not None  # the gate is its
     wanted = f"{wording.instant(bound_ms)} or later" if gate is Gate.NOT_YET else f"before {wording.instant(bound_ms)}"
     verb = "begins" if gate is Gate.NOT_YET else "ended"
     says = f"it {verb} at {wording.instant(bound_ms)} and the event occurred at {actual}"

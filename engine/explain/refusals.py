@@ -87,7 +87,7 @@ def returned_words(event: Refund, wording: Wording) -> str:
 def _window_closed(event: Refund, asked: Asked) -> str:
     """Say when the order's refunds closed."""
     order, terms = asked.order, asked.terms
-    assert order is not None and terms is not None  # noqa: S101, PT018  only an order that is known has a window
+    assert order is not None and terms is not None  # noqa: PT018  only an order that is known has a window
     closes_ms, wording = refunds_close_ms(terms, order.purchase.occurred_at), asked.wording
     window = duration(terms.terms.refunds.window)
     bought = wording.instant(order.purchase.occurred_at)
@@ -104,7 +104,7 @@ def _window_closed(event: Refund, asked: Asked) -> str:
 def _exceeds(event: Refund, asked: Asked) -> str:
     """Say which amount or line is less than what would be returned of it."""
     order, wording = asked.order, asked.wording
-    assert order is not None  # noqa: S101  as above
+    assert order is not None
     if event.items is None:
         left = total_left(order) - order.amount
         return f"{wording.money(event.amount or 0)} would be returned and {wording.money(left)} is left of the order"
@@ -151,7 +151,7 @@ _REFUNDS: dict[str, Callable[[Refund, Asked], str]] = {
 
 
 def _available(asked: Asked) -> str:
-    assert asked.priced is not None  # noqa: S101  who asks has priced it
+    assert asked.priced is not None  # who asks has priced it
     available, debt = asked.priced.available, asked.priced.debt
     if debt:
         return f"{asked.amount(available + debt)} active, less {asked.amount(debt)} owed"
@@ -160,7 +160,7 @@ def _available(asked: Asked) -> str:
 
 def _insufficient(event: Redemption, asked: Asked) -> str:
     priced = asked.priced
-    assert priced is not None  # noqa: S101  as above
+    assert priced is not None
     reward = priced.reward
     if reward is None:
         return f"{asked.amount(event.amount or 0)} asked for, {_available(asked)}"
@@ -173,7 +173,7 @@ def _below_minimum(event: Redemption, asked: Asked) -> str:
     if asked.priced is None:
         return f"{asked.amount(asked.reserved)} are the price, and {asked.amount(event.amount or 0)} would be captured"
     reward = asked.priced.reward
-    assert reward is not None  # noqa: S101  only the catalogue has a minimum
+    assert reward is not None  # only the catalogue has a minimum
     if reward.order_least_minor and (event.order_amount or 0) < reward.order_least_minor:
         order = asked.wording.money(event.order_amount or 0)
         return f"the order is {order} and it takes one of {asked.wording.money(reward.order_least_minor)} or more"
@@ -183,7 +183,7 @@ def _below_minimum(event: Redemption, asked: Asked) -> str:
 
 def bounds_words(event: Redemption, reward: CatalogueReward, asked: Asked) -> str:
     """Return how many points each bound of a `money` reward lets through, in whole steps."""
-    assert asked.priced is not None  # noqa: S101  as above
+    assert asked.priced is not None
     steps, bounds = steps_of(event, reward, asked.priced.available), []
     if event.amount is not None:
         bounds.append(f"{asked.amount(steps.asked * reward.points)} as asked")

@@ -69,7 +69,7 @@ class Closing(NamedTuple):
     period: int
 
 
-class Failed(Exception):  # noqa: N818  caught by who folds
+class Failed(Exception):  # caught by who folds
     """Say that a step of a member could not be judged: the fold begins again, and holds the member there.
 
     Args:

@@ -136,14 +136,14 @@ class MemoryFold(LogFold):
         """Forget everything, and read what the base has decided."""
         # begin with empty shards
         base = self._generation.base
-        assert base is not None  # noqa: S101  a fold in memory is always of another generation's log
+        assert base is not None  # a fold in memory is always of another generation's log
         self._shards = {number: empty_shard(self._cursor, base, number) for number in upto}
         self._suspensions, self._won = [], []
         self._winners.clear()
 
         # read the base's decisions
         if self._generation.repeats:
-            assert len(upto) == 1  # noqa: S101  facts are by seq
+            assert len(upto) == 1  # facts are by seq
             ((shard, last),) = upto.items()
             self._facts = read_facts(self._cursor, base, shard, 0, last)
         else:

@@ -45,7 +45,7 @@ _REDEEMING = frozenset(("redemption", "release"))
 """Source events at which a redemption may be decided: its own, or the release of its member."""
 
 
-class _Moved(Exception):  # noqa: N818  caught in this module
+class _Moved(Exception):  # caught in this module
     """Say that a generation's heads are not where this process left them."""
 
 

@@ -43,7 +43,7 @@ def check(event: Event, *, currency: str, latest_ms: int | None) -> None:
 
 
 def _check_purchase(event: Event, currency: str) -> None:
-    assert isinstance(event, Purchase)  # noqa: S101  _CHECKS pairs the type with this function
+    assert isinstance(event, Purchase)  # _CHECKS pairs the type with this function
     if event.currency != currency:
         raise Rejected(
             Reason.WRONG_CURRENCY, f'currency is "{event.currency}" and the programme counts in "{currency}"'
@@ -57,7 +57,7 @@ def _check_purchase(event: Event, currency: str) -> None:
 
 
 def _check_refund(event: Event, _currency: str) -> None:
-    assert isinstance(event, Refund)  # noqa: S101  as above
+    assert isinstance(event, Refund)
     if event.items and event.amount is not None:
         raise Rejected(Reason.WRONG_TYPE, "a refund names items or an amount, not both; send two refunds")
     if sum(item.amount for item in event.items or ()) > INT64_MAX:
@@ -65,7 +65,7 @@ def _check_refund(event: Event, _currency: str) -> None:
 
 
 def _check_redemption(event: Event, currency: str) -> None:
-    assert isinstance(event, Redemption)  # noqa: S101  as above
+    assert isinstance(event, Redemption)
     if event.action not in {"reserve", "capture", "void", "spend", "restore"}:
         raise Rejected(
             Reason.OUT_OF_RANGE, f'action is "{event.action}"; it is reserve, capture, void, spend or restore'

@@ -47,7 +47,7 @@ def tier_state_of(turn: Turn, tiers: Tiers) -> tuple[TierClock, TierState]:
     """Return the tier clock and the member's standing, created at the lowest level if missing."""
     state = turn.state
     clock = turn.judge.tier_clock
-    assert clock is not None  # noqa: S101  the programme has tiers
+    assert clock is not None  # the programme has tiers
     if state.tier_state is None:
         state.tier_state = TierState(tiers.terms, tiers.basis, tiers.levels[0].id)
         state.tier_state.anchor_ms = state.signup_ms if state.signup_ms is not None else state.first_ms

@@ -42,7 +42,7 @@ def attribute(turn: Turn, event: Attribution) -> None:
     if event.status == "rejected":
         _record(turn, "referral.rejected", event.referrer_id or event.code, event.occurred_at, event.reason)
         return
-    assert event.referrer_id is not None  # noqa: S101  an attribution names them
+    assert event.referrer_id is not None  # an attribution names them
     turn.state.referral = Referral(event.referrer_id, bool(event.flags))
     _record(turn, "referral.attributed", event.referrer_id, event.occurred_at, "+".join(event.flags) or None)
 

@@ -266,7 +266,7 @@ class Turn:
 
     def take_back(self, lot: Lot, amount: int, at_ms: int, reason: str | None = None) -> None:
         """Revoke units of a coupon, gift, badge or benefit."""
-        assert lot.unit in ITEM_UNITS  # noqa: S101  accounts are reversed instead
+        assert lot.unit in ITEM_UNITS  # accounts are reversed instead
         self.end_item(lot, REVOKED[lot.unit], amount, at_ms, reason)
 
     def _record_item(self, lot: Lot, kind: str, amount: int, at_ms: int, reason: str | None) -> None:

@@ -26,7 +26,7 @@ LOOKED_UP_AFTER = 100
 """Batches that are looked up after a duplicate: duplicates come in bursts, when a producer or an operator repeats."""
 
 
-class NotLookedUp(Exception):  # noqa: N818  caught where the batch is tried again
+class NotLookedUp(Exception):  # caught where the batch is tried again
     """Say that the log must be asked whether an event is new."""
 
 
@@ -101,8 +101,8 @@ class Seen:
         first = self._first_of_order(event.order_identity)
         if first is None:
             return None
-        assert isinstance(first, Purchase)  # noqa: S101  nothing else has an order's identity
-        assert isinstance(event.event, Purchase)  # noqa: S101  as above
+        assert isinstance(first, Purchase)  # nothing else has an order's identity
+        assert isinstance(event.event, Purchase)
         return DUPLICATE if is_same_order(first, event.event) else other_order(first, event.event)
 
     def _in_log(self, identity: bytes) -> IdentityPlace | None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ACCEPTED, REPEATED, QUARANTINED = range(3)
 
 
-class EvaluationFailed(Exception):  # noqa: N818  caught where the batch is tried again, never shown
+class EvaluationFailed(Exception):  # caught where the batch is tried again, never shown
     """Say that some events could not be judged; the next attempt sets them aside and holds their members."""
 
 

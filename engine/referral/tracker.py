@@ -93,7 +93,7 @@ class Tracker(Struct, array_like=True):
     @classmethod
     def of(cls, attribution: Attribution, first: Signup) -> Tracker:
         """Begin to follow a member who was attributed to a referrer; `first` is the member's first signup."""
-        assert attribution.referrer_id is not None  # noqa: S101  an attribution names them
+        assert attribution.referrer_id is not None  # an attribution names them
         return cls(
             attribution.referrer_id, attribution.channel, attribution.code, first.occurred_at,
             flagged=bool(attribution.flags),

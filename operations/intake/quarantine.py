@@ -57,7 +57,7 @@ class Result(NamedTuple):
     refused: GuerdonError | None = None
 
 
-class NoEvent(Exception):  # noqa: N818  caught here, never shown
+class NoEvent(Exception):  # caught here, never shown
     """Say that a record is about Guerdon's own work and holds no event that somebody sent."""
 
 

@@ -47,7 +47,7 @@ LOOK_S = 0.02
 """How long to wait between two looks at another process that is folding the same shard."""
 
 
-class BadFile(InputError):  # noqa: N818  reads as a sentence where it is raised
+class BadFile(InputError):
     """Carry every problem of a file; no line of it was written."""
 
     def __init__(self, problems: list[Problem]) -> None:

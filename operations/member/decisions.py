@@ -178,7 +178,7 @@ def line_of(fields: dict[str, Any], *, file: str, number: int, currency: str, la
         if whole.get(name) is None:
             whole[name] = stand_in
     event = event_from_object(whole)
-    assert isinstance(event, Decision)  # noqa: S101  its type says so
+    assert isinstance(event, Decision)  # its type says so
 
     if not is_named:
         event = structs.replace(event, event_id=f"line-{content_digest(event, b'').hex()}")

@@ -69,7 +69,7 @@ class _Trial(NamedTuple):
     def judges(self) -> dict[int, CompiledJudge]:
         """Return the judge of the file, by its version."""
         programme, version = load_programme(self.body, "the file").programme, self.generation.file_version
-        assert programme is not None and version is not None  # noqa: S101, PT018  it was checked before
+        assert programme is not None and version is not None  # noqa: PT018  it was checked before
         return {version: compile_programme(programme, version)}
 
 
@@ -133,7 +133,7 @@ def backtested(
             is_merged = shares_anything(cursor, trial.generation, trial.upto, trial.judges())
             cursor.execute(MAKE)
             base = trial.generation.base
-            assert base is not None  # noqa: S101  it is the live one
+            assert base is not None  # it is the live one
             since = "-infinity" if question.since_ms is None else iso_from_instant(question.since_ms)
 
             # PostgreSQL adds up the live side while the file's side is folded here

@@ -28,7 +28,7 @@ SUFFIX = ".cases.yaml"
 SHARED_NAME = f"programme{SUFFIX}"
 
 
-class BadCases(InputError):  # noqa: N818  as its siblings in schemas/errors.py
+class BadCases(InputError):
     """Say that files of cases have errors, and carry all problems."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
@@ -129,7 +129,7 @@ def run_case(case: Case, loaded: Loaded) -> CaseOutcome:
         if refusal is not None:
             return CaseOutcome(case, refusal=refusal)
 
-    assert loaded.programme is not None  # noqa: S101  what has errors is refused before
+    assert loaded.programme is not None  # what has errors is refused before
     lines = [Line(case.file, event.line, event.text.encode()) for event in case.events]
     simulation = simulate_lines(loaded.programme, lines, case.until_ms, others=others)
     return CaseOutcome(case, tuple(differences(case.expect, simulation.document())), tuple(_notes(case, simulation)))

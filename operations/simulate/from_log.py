@@ -61,7 +61,7 @@ def simulate_log(
         AnswerIsNo: the programme cannot judge this history.
     """
     loaded = load_checked(programme, str(programme))
-    assert loaded.programme is not None  # noqa: S101  it is checked
+    assert loaded.programme is not None  # it is checked
     simulation = Simulation(explained=[] if why else None, warnings=list(loaded.problems), is_moved_on=False)
     with (
         closing(

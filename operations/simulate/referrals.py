@@ -142,7 +142,7 @@ class SimulatedReferrals:
         return [void, *tracker.forward(void, self._purchases(void.member_id), self._closes(programme))]
 
     def _attributor(self, programme: Programme) -> Attributor:
-        assert programme.terms.referral is not None  # noqa: S101  the caller has asked
+        assert programme.terms.referral is not None  # the caller has asked
         return Attributor(programme.terms.referral, calendar_of(programme.timezone), self)
 
     def _issue(self, signup: Signup) -> None:

@@ -55,7 +55,7 @@ YEAR_MS = 365 * 86_400_000
 LEAP_MS = 10 * YEAR_MS
 
 
-class BadProgramme(InputError):  # noqa: N818  as its siblings in schemas/errors.py
+class BadProgramme(InputError):
     """Say that a programme file has errors, and carry all problems."""
 
     def __init__(self, file: str, problems: tuple[Problem, ...]) -> None:
@@ -344,7 +344,7 @@ class _Simulator(MemoryPorts):
 
     def _noted(self, loaded: Loaded) -> Programme:
         """Return a checked programme, with its warnings noted."""
-        assert loaded.programme is not None  # noqa: S101  it is checked
+        assert loaded.programme is not None  # it is checked
         warnings = self.simulation.warnings
         warnings += [problem for problem in loaded.problems if problem not in warnings]
         return loaded.programme

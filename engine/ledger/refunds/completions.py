@@ -53,7 +53,7 @@ class Completions:
         if pair is None:
             rules = self._turn.books.judge(version).programme.rules
             rule = next(rule for rule in rules if rule.id == rule_id)
-            assert rule.challenge is not None  # noqa: S101  it has counted
+            assert rule.challenge is not None  # it has counted
             pair = self._rules[rule_id, version] = (rule, rule.challenge)
         return pair
 

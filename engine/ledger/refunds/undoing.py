@@ -192,8 +192,8 @@ class Undoing:
         """Judge a completion again, by the version that judged the contribution that reaches the goal."""
         turn, completion, at_ms = self._turn, again.completion, self._cause.at_ms
         judged = judged_by_name(turn, again.name, completion.version, completion.at_ms)
-        assert judged is not None  # noqa: S101  its facts are kept
-        assert judged.left is not None  # noqa: S101  something of it is left
+        assert judged is not None  # its facts are kept
+        assert judged.left is not None  # something of it is left
 
         first, order_id = len(turn.rewards), order_of(judged.left.event)
         judge = turn.judge if turn.judge.version == completion.version else turn.books.judge(completion.version)

@@ -126,7 +126,7 @@ class Possibilities:
 
         # then one part of each alternative must be possible, too
         (first, holds), *rest = alternatives
-        assert isinstance(first, (AllOf, AnyOf))  # noqa: S101  the others are no alternatives
+        assert isinstance(first, (AllOf, AnyOf))  # the others are no alternatives
         return any(self._search(tests, [(part, holds), *rest], deep - 1) for part in first.parts)
 
     def _may_pass(self, of: Field, tests: list[Wanted]) -> bool:

@@ -85,7 +85,7 @@ def warn_of_rounding(give: Give, bases: Iterable[Rule], problems: Problems) -> N
         problems: take the warning.
     """
     amount = give.amount
-    assert isinstance(amount, MultipliedAmount)  # noqa: S101  the caller has looked
+    assert isinstance(amount, MultipliedAmount)  # the caller has looked
     factors = [amount.extra, *(extra for _, extra in amount.extras)]
     extras = [extra for extra in factors if extra is not None and extra[0]]
     if amount.rounding is Rounding.CEIL or not extras:

@@ -392,6 +392,6 @@ class FieldReader:
 
 
 def _line_value(field: Field) -> ast.expr:
-    assert isinstance(field.source, Attribute)  # noqa: S101  lines have nothing else
+    assert isinstance(field.source, Attribute)  # lines have nothing else
     value = attribute(name("line"), field.source.name)
     return call(name("millionths"), value) if field.kind is Kind.DECIMAL else value

@@ -158,7 +158,7 @@ class GiveCompiler:
         """Return the expression of what a multiplier adds to the points of an earlier phase."""
         base = name(f"given_{amount.phase}")
         if amount.key is None:
-            assert amount.extra is not None  # noqa: S101  without a key there is one factor
+            assert amount.extra is not None  # without a key there is one factor
             return _rated(base, *amount.extra, amount.rounding)
         table = self._fields.constant(dict(amount.extras))
         extra = call(attribute(table, "get"), self._fields.local(amount.key))
@@ -228,7 +228,7 @@ class GiveCompiler:
 
     def _open_budget(self, rule: Rule, scope: LimitScope, local: str, *, is_weighed: bool) -> ast.stmt:
         """Set `local` to what all members have used of a budget, and say how much the rule asks for."""
-        assert isinstance(scope.every, Every)  # noqa: S101  no budget rolls
+        assert isinstance(scope.every, Every)  # no budget rolls
         limit = shared_limit(rule, scope)
         asked: ast.expr = constant(1)
         if isinstance(limit, MaxLimit):
@@ -344,7 +344,7 @@ class GiveCompiler:
             expiry = self._fields.expiry(give.validity, self._programme.terms.points.round_expiry)
             gone = call(self._fields.constant(expiry), available)
         else:
-            assert give.lasts is not None  # noqa: S101  one of the two is there
+            assert give.lasts is not None  # one of the two is there
             gone = self._fields.after(available, give.lasts)
         return [*statements, assign("until", gone)], (available, name("until"))
 

@@ -97,7 +97,7 @@ class RulesCompiler:
         if isinstance(item, FieldTest):
             passed = condition_expression(item, self._fields.local, self._fields.constant)
             return constant(value=True) if passed is None else passed
-        assert item.key is not None  # noqa: S101  without a key there is nothing to keep
+        assert item.key is not None  # without a key there is nothing to keep
         table = self._fields.constant(dict(item.extras))
         return call(attribute(table, "get"), self._fields.local(item.key))
 
@@ -122,7 +122,7 @@ class RulesCompiler:
         if not decides(rule.group):
             return [heading, *self._standing(rule, self._gives.giving(rule))]
 
-        assert rule.group is not None  # noqa: S101  decides() says so
+        assert rule.group is not None  # decides() says so
         picking: list[ast.stmt] = []
         if rule.group.id not in self._picked:
             local = self._picked[rule.group.id] = f"picked_{len(self._picked)}"
@@ -132,7 +132,7 @@ class RulesCompiler:
 
     def _picking(self, first: Rule, local: str) -> list[ast.stmt]:
         """Set the variable `local` to the number of the rule that the group of `first` picks, -1 for none."""
-        assert first.group is not None  # noqa: S101  the caller has asked
+        assert first.group is not None  # the caller has asked
         statements: list[ast.stmt] = [
             note(f"group {first.group.id} picks the {first.group.pick}"),
             assign(local, constant(-1)),

@@ -62,7 +62,7 @@ class GiveReader:
         entries = entries_of(node, "a give", self._problems, (*_KINDS, "hold"))
         if entries is None:
             return None
-        assert isinstance(node, Mapping)  # noqa: S101  entries_of has refused everything else
+        assert isinstance(node, Mapping)  # entries_of has refused everything else
         hold = duration_of(entries["hold"], "hold", self._problems) if "hold" in entries else self._hold
 
         # the one thing that it names

@@ -121,7 +121,7 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
     entries = entries_of(tree, "a programme", problems, _KNOWN, required=REQUIRED_SECTIONS)
     if entries is None:
         return None
-    assert isinstance(tree, Mapping)  # noqa: S101  entries_of has refused everything else
+    assert isinstance(tree, Mapping)  # entries_of has refused everything else
 
     # the head
     if "schema" in entries:

@@ -63,7 +63,7 @@ def plain(node: Node) -> object:
     return node.text
 
 
-class _Unusable(Exception):  # noqa: N818  it ends the reading; the problem is recorded where it is raised
+class _Unusable(Exception):
     """Stop reading: the rest cannot be read."""
 
 
@@ -187,7 +187,7 @@ class _Reader:
         for event in self._events:
             if isinstance(event, yaml.SequenceEndEvent):
                 break
-            assert isinstance(event, yaml.NodeEvent)  # noqa: S101  the parser emits nothing else inside a list
+            assert isinstance(event, yaml.NodeEvent)  # the parser emits nothing else inside a list
             items.append(self._node(event, depth + 1))
         return Sequence(items, place)
 
@@ -197,10 +197,10 @@ class _Reader:
         for event in self._events:
             if isinstance(event, yaml.MappingEndEvent):
                 break
-            assert isinstance(event, yaml.NodeEvent)  # noqa: S101  the parser emits nothing else inside a mapping
+            assert isinstance(event, yaml.NodeEvent)  # the parser emits nothing else inside a mapping
             key = self._node(event, depth + 1)
             following = next(self._events)
-            assert isinstance(following, yaml.NodeEvent)  # noqa: S101  a key is followed by its value
+            assert isinstance(following, yaml.NodeEvent)  # a key is followed by its value
             value = self._node(following, depth + 1)
             self._enter(key, value, entries, key_places)
         return Mapping(entries, key_places, place)

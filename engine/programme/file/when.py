@@ -180,7 +180,7 @@ class WhenReader:
         if not tests:
             message = f"items: {{sum: {summed}}} has no test; add one such as gte: 50"
             self._problems.error(node.place, Code.MISSING_VALUE, message)
-        assert isinstance(node, Mapping)  # noqa: S101  entries_of has refused everything else
+        assert isinstance(node, Mapping)  # entries_of has refused everything else
         places = node.key_places
         read = [self._named_test(field, name, places.get(name, value.place), value) for name, value in tests.items()]
         return [condition for condition in read if condition is not None]
@@ -294,7 +294,7 @@ class WhenReader:
 def _size(value: Literal) -> int:
     if isinstance(value, int):
         return value
-    assert not isinstance(value, str)  # noqa: S101  texts have no between
+    assert not isinstance(value, str)  # texts have no between
     return length_ms(value)
 
 

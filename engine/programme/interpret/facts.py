@@ -128,7 +128,7 @@ class Facts:
             rank = tier_rank_of(self.state, source.levels)
             return rank if source.ranked else source.levels[rank]
 
-        assert isinstance(source, Difference)  # noqa: S101  the union has no other member
+        assert isinstance(source, Difference)  # the union has no other member
         values = [self.value_of(field) for _, field in source.terms]
         if None in values:
             return None

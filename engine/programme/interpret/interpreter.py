@@ -133,7 +133,7 @@ class _Judging:
                 continue
 
             # the whole group is examined where its first rule stands
-            assert rule.group is not None  # noqa: S101  decides() says so
+            assert rule.group is not None  # decides() says so
             if rule.group.id not in picked:
                 picked[rule.group.id] = self.pick([each for each in rules if each.group == rule.group])
             if picked[rule.group.id] is rule:
@@ -192,7 +192,7 @@ class _Judging:
         for rule in rules:
             if not self.stands(rule):
                 continue
-            assert rule.group is not None  # noqa: S101  they are a group's
+            assert rule.group is not None  # they are a group's
             if rule.group.pick is Pick.FIRST:
                 picked = picked or rule
                 stood.append((rule, None))
@@ -278,7 +278,7 @@ class _Judging:
 
     def _budget_use(self, rule: Rule, scope: LimitScope, awards: list[int], *, is_weighed: bool) -> LimitUse:
         limit, asked = shared_limit(rule, scope), 1
-        assert isinstance(scope.every, Every)  # noqa: S101  no budget rolls
+        assert isinstance(scope.every, Every)  # no budget rolls
         if isinstance(limit, MaxLimit):
             asked = sum(award for give, award in zip(rule.gives, awards, strict=True) if give.unit == scope.unit)
         period = period_of(scope.every, self.event.occurred_at, self.calendar)

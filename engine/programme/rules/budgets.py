@@ -43,5 +43,5 @@ def has_budgets(programme: Programme) -> bool:
 
 def open_budget(occurrence: Occurrence, budget: Budget, period: int, asked: int) -> LimitUse:
     """Return what all members have used of a budget, as the books of the occurrence know it."""
-    assert occurrence.books is not None  # noqa: S101  the fold of a programme with budgets brings them
+    assert occurrence.books is not None  # the fold of a programme with budgets brings them
     return occurrence.books.open_budget(budget, period, asked, occurrence)

@@ -52,7 +52,7 @@ class Counting(NamedTuple):
 def counting_of(rule: Rule, programme: Programme, version: int) -> Counting:
     """Return how the challenge of a rule of a version counts."""
     challenge = rule.challenge
-    assert challenge is not None  # noqa: S101  the caller has asked
+    assert challenge is not None  # the caller has asked
     kept_ms = kept_for(programme) if rule.on in (Purchase, ReferralEvent, ChallengeCompletion, TierChange) else 0
     return Counting(
         rule_id=rule.id,

@@ -147,7 +147,7 @@ def _of_condition(condition: Condition) -> Iterator[Frozen]:
     elif isinstance(condition, Not):
         yield from _of_condition(condition.part)
     else:
-        assert isinstance(condition, FieldTest)  # noqa: S101  the union has no other member
+        assert isinstance(condition, FieldTest)  # the union has no other member
         yield from (condition,) if is_personal(condition.of, None) else _not_own(condition.of)
 
 

@@ -269,11 +269,11 @@ class LimitCount:
         return at_ms if isinstance(self.every, Duration) else bounds_of(self.every, at_ms, self.calendar)[1]
 
     def _before(self, at_ms: int) -> int:
-        assert isinstance(self.every, Duration)  # noqa: S101  only what rolls is asked
+        assert isinstance(self.every, Duration)  # only what rolls is asked
         return self.calendar.before(at_ms, self.every)
 
     def _after(self, at_ms: int) -> int:
-        assert isinstance(self.every, Duration)  # noqa: S101  as above
+        assert isinstance(self.every, Duration)
         return self.calendar.after(at_ms, self.every)
 
 
@@ -384,5 +384,5 @@ def _find(state: MemberState, name: str, period: int) -> LimitUse | None:
 def _recall(state: MemberState, occurrence: Occurrence) -> None:
     """Bring the member's uses of ended periods back into the state."""
     if state.use_pages:
-        assert occurrence.books is not None  # noqa: S101  the fold brings them where there are pages
+        assert occurrence.books is not None  # the fold brings them where there are pages
         occurrence.books.recall_uses(state)

@@ -32,7 +32,7 @@ Row = tuple[str, int]
 """A budget's key and the number of a period."""
 
 
-class BudgetsMoved(Exception):  # noqa: N818  caught where the batch is judged again, never shown
+class BudgetsMoved(Exception):  # caught where the batch is judged again, never shown
     """Say that others have used budgets, so that awards of this batch change."""
 
     def __init__(self, locked: Mapping[Row, LimitUse]) -> None:

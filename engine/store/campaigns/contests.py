@@ -279,7 +279,7 @@ class _Closing:
         """Suspend the winner, so that everybody else has their prize."""
         if not is_judging(error):
             raise error
-        assert isinstance(step.cause, Won)  # noqa: S101  a closing has no other step
+        assert isinstance(step.cause, Won)  # a closing has no other step
         self._suspend(step.cause, error, step.event_id)
 
     def _suspend(self, won: Won, error: Exception, event_id: str) -> None:

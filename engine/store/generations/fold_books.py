@@ -70,15 +70,15 @@ class FoldBooks(ABC):
 
     def parts(self) -> Parts:
         """Return the member's parts, which the first call reads."""
-        assert self._member is not None  # noqa: S101  `of` comes first
+        assert self._member is not None  # `of` comes first
         if self._member.parts is None:
             self.open([self._member])
         return self._member.parts or Parts()
 
     def purchase(self, order_id: str) -> Placed | None:
         """Return the purchase of the member's order, None where the log did not have it by then."""
-        assert self._member is not None  # noqa: S101  `of` comes first
-        assert self._cursor is not None  # noqa: S101  `begin` comes first
+        assert self._member is not None  # `of` comes first
+        assert self._cursor is not None  # `begin` comes first
         recorded = self._recorded.get((self._member.member_id, order_id))
         if recorded is None:
             identity = order_identity(self._member.member_id, order_id)[:IDENTITY_BYTES]
@@ -102,14 +102,14 @@ class FoldBooks(ABC):
 
     def referred(self, referee_id: str) -> Referred:
         """Return the member's record of a referee, made now where there is none."""
-        assert self._member is not None  # noqa: S101  `of` comes first
+        assert self._member is not None  # `of` comes first
         self._member.state.is_booked = True
         return self.parts().referred.setdefault(referee_id, Referred())
 
     def redeemed(self, seq: int, event_id: str) -> Redeemed | None:
         """Return the outcome of a redemption in the live generation; None where this fold is to decide it itself."""
-        assert self._member is not None  # noqa: S101  `of` comes first
-        assert self._cursor is not None  # noqa: S101  `begin` comes first
+        assert self._member is not None  # `of` comes first
+        assert self._cursor is not None  # `begin` comes first
         shard, facts = self._member.shard, self._facts
         if self._upto_seq == seq:
             return facts.redeemed.get((shard, seq, event_id))
@@ -121,8 +121,8 @@ class FoldBooks(ABC):
 
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
         """Whether a period of a contest was closed before a place in the member's shard."""
-        assert self._member is not None  # noqa: S101  `of` comes first
-        assert self._cursor is not None  # noqa: S101  `begin` comes first
+        assert self._member is not None  # `of` comes first
+        assert self._cursor is not None  # `begin` comes first
         shard = self._member.shard
         if shard not in self._closed:
             self._closed[shard] = closings.closed_in(self._cursor, shard)

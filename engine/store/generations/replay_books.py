@@ -60,14 +60,14 @@ class ReplayBooks(FoldBooks):
 
     def open(self, members: Iterable[Member]) -> None:
         """Read the parts of members, with the pages that are not written yet."""
-        assert self._cursor is not None  # noqa: S101  `begin` comes first
+        assert self._cursor is not None  # `begin` comes first
         closed = [member for member in members if member.parts is None]
         ledgers.open_ledgers(self._cursor, closed, self._ledger)
 
         # pages that were turned since the last save lie in memory only
         for member in closed:
             for number, page in self._pages.pop((member.shard, member.member_id), {}).items():
-                assert member.parts is not None  # noqa: S101  just opened
+                assert member.parts is not None  # just opened
                 member.parts.pages[number] = page
                 member.stored_parts[f"page:{number}"] = ledgers.encode_page(page)
 
@@ -103,7 +103,7 @@ class ReplayBooks(FoldBooks):
 
     def _stock_used(self, reward: str) -> int:
         if self._stock is None:
-            assert self._cursor is not None  # noqa: S101  `begin` comes first
+            assert self._cursor is not None  # `begin` comes first
             self._cursor.execute(f"SELECT reward, used FROM {self._generation.table('stock')}")
             self._stock = dict(self._cursor.fetchall())
         return self._stock.get(reward, 0) + self._changes.get(reward, 0)
@@ -113,7 +113,7 @@ class ReplayBooks(FoldBooks):
 
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
         """Return the use of a budget in a calendar period."""
-        assert self._member is not None  # noqa: S101  `of` comes first
+        assert self._member is not None  # `of` comes first
         if isinstance(self._budgets, RecordedBudgets):
             return self._budgets.open_budget(budget, period, asked, occurrence)
         owner = (self._member.shard, self._member.member_id)
@@ -121,9 +121,9 @@ class ReplayBooks(FoldBooks):
 
     def recall_uses(self, state: MemberState) -> None:
         """Bring the member's uses of ended periods back into the state."""
-        assert self._cursor is not None  # noqa: S101  `begin` comes first
-        assert self._member is not None  # noqa: S101  `of` comes first
-        assert self._member.state is state  # noqa: S101  books are opened for whom is judged
+        assert self._cursor is not None  # `begin` comes first
+        assert self._member is not None  # `of` comes first
+        assert self._member.state is state  # books are opened for whom is judged
         uses.recall(self._cursor, self._member, self._uses)
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:

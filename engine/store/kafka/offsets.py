@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
 
 
-class Fenced(Exception):  # noqa: N818  a verdict: another worker has these partitions
+class Fenced(Exception):
     """Say that another worker has moved an offset first: this worker's batch is void and must be read again."""
 
 

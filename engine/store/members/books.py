@@ -87,13 +87,13 @@ class StoredBooks:
 
     def parts(self) -> Parts:
         """Return the member's parts, which the first call reads."""
-        assert self._member is not None  # noqa: S101  `of` comes first
+        assert self._member is not None  # `of` comes first
         ledgers.open_ledgers(self._cursor, [self._member])
         return self._member.parts or Parts()
 
     def purchase(self, order_id: str) -> Placed | None:
         """Return the purchase of the member's order, from this transaction or from the source log."""
-        assert self._member is not None  # noqa: S101  `of` comes first
+        assert self._member is not None  # `of` comes first
         member = self._member
         recorded = self._recorded.get((member.shard, member.member_id, order_id))
         if recorded is not None:
@@ -138,7 +138,7 @@ class StoredBooks:
 
     def activations(self, version: int) -> list[Activation]:
         """Return the activations in the member's shard after a version, up to the place that is judged."""
-        assert self._member is not None  # noqa: S101  `of` comes first
+        assert self._member is not None  # `of` comes first
         shard = self._member.shard
         if shard not in self._schedules:
             self._schedules[shard] = live_generation.schedule(self._cursor, self._generation, shard)
@@ -149,7 +149,7 @@ class StoredBooks:
 
     def is_closed(self, contest: str, period: int, seq: int) -> bool:
         """Whether a period of a contest was closed before a place in the member's shard."""
-        assert self._member is not None  # noqa: S101  `of` comes first
+        assert self._member is not None  # `of` comes first
         shard = self._member.shard
         if shard not in self._closed:
             self._closed[shard] = closings.closed_in(self._cursor, shard)
@@ -157,20 +157,20 @@ class StoredBooks:
 
     def referred(self, referee_id: str) -> Referred:
         """Return the member's record of a referee, made now where there is none."""
-        assert self._member is not None  # noqa: S101  `of` comes first
+        assert self._member is not None  # `of` comes first
         self._member.state.is_booked = True
         return self.parts().referred.setdefault(referee_id, Referred())
 
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
         """Return the use of a budget in a calendar period; `budgets` writes it."""
-        assert self._member is not None  # noqa: S101  `of` comes first
+        assert self._member is not None  # `of` comes first
         owner = (self._member.shard, self._member.member_id)
         return self.budgets.open_budget(budget, period, asked, occurrence, owner)
 
     def recall_uses(self, state: MemberState) -> None:
         """Bring the member's uses of ended periods back into the state."""
-        assert self._member is not None  # noqa: S101  `of` comes first
-        assert self._member.state is state  # noqa: S101  books are opened for whom is judged
+        assert self._member is not None  # `of` comes first
+        assert self._member.state is state  # books are opened for whom is judged
         uses.recall(self._cursor, self._member)
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:

@@ -27,7 +27,7 @@ Owner = tuple[int, str]
 """A shard and a member_id."""
 
 
-class Erased(Exception):  # noqa: N818  a state, not a fault
+class Erased(Exception):
     """Say that the member's key is gone: nobody can read what was sealed under it."""
 
 

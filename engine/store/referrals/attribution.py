@@ -223,7 +223,7 @@ class Referrals(StoredReferrals):
         touches.sort(key=lambda touch: touch.occurred_ms)
 
     def _attributor(self, programme: Programme) -> Attributor:
-        assert programme.terms.referral is not None  # noqa: S101  the caller has asked
+        assert programme.terms.referral is not None  # the caller has asked
         return Attributor(programme.terms.referral, calendar_of(programme.timezone), self)
 
     def _issue(self, member_id: str) -> None:

@@ -24,7 +24,7 @@ PASSING_STATES = frozenset(("25006", "25P03"))
 """Of class 25, a state of the transaction: a read-only server (a standby), and a session ended since it idled."""
 
 
-class StepFailed(Exception):  # noqa: N818  caught where the batch is taken in halves, never shown
+class StepFailed(Exception):  # caught where the batch is taken in halves, never shown
     """Say which step of a transaction failed by its data, and with which error."""
 
     def __init__(self, step: str, error: Exception) -> None:

@@ -61,5 +61,5 @@ def _pid(session: WatchedConnection) -> int:
     with session.cursor() as cursor:
         cursor.execute(PID)
         row = cursor.fetchone()
-        assert row is not None  # noqa: S101  a function without a table has a row
+        assert row is not None  # a function without a table has a row
         return int(row[0])

@@ -174,7 +174,7 @@ def test_of_two_workers_the_one_that_has_seen_nothing_left_gives_what_a_refund_g
     assert refused(database_url) == {}
 
 
-class Killed(Exception):  # noqa: N818  what it stands for is no error
+class Killed(Exception):
     """Stand for the end of a worker at one of its steps."""
 
 

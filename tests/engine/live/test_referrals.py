@@ -211,7 +211,7 @@ def test_a_history_of_referrals_comes_out_as_in_memory_whoever_works_it_off(work
 
 @pytest.mark.parametrize("step", [f"{when} {name}" for name in STEPS for when in ("before", "after")])
 def test_a_crash_at_any_step_forwards_nothing_twice_and_loses_nothing(step: str, database_url: str) -> None:
-    class Crash(Exception):  # noqa: N818  a crash, not an error
+    class Crash(Exception):
         pass
 
     def crash(point: str) -> None:

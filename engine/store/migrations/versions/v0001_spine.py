@@ -328,7 +328,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA reward TO guerdon_writer, guerdon_analyst;
 def upgrade() -> None:
     """Make everything in one transaction: the whole schema or nothing."""
     driver = op.get_bind().connection.driver_connection
-    assert driver is not None  # noqa: S101  a migration is run on a connection
+    assert driver is not None  # a migration is run on a connection
     with driver.cursor() as cursor:
         roles.prepare(cursor)
 

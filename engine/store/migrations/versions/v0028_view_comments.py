@@ -13,6 +13,6 @@ down_revision = "0027"
 def upgrade() -> None:
     """Write the comments."""
     driver = op.get_bind().connection.driver_connection
-    assert driver is not None  # noqa: S101  a migration is run on a connection
+    assert driver is not None  # a migration is run on a connection
     with driver.cursor() as cursor:
         view_comments.write_comments(cursor)
