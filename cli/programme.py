@@ -155,12 +155,13 @@ def activate(
 
     Example: `guerdon programme activate examples/grocery/programme.yaml`
     """
+    from operations.settings import load_settings
     from operations.setup.programmes import activate as put_in_force
 
     if from_now and backfill:
         raise InputError("--from-now lets new metrics begin empty and --backfill counts their past: give one of them")
     with progress("backfill", "events") if backfill else nullcontext(lambda _done, _total: None) as report:
-        done = put_in_force(_database_url(), file, from_now=from_now, backfill=backfill, report=report)
+        done = put_in_force(load_settings().database_url, file, from_now=from_now, backfill=backfill, report=report)
     if as_json:
         print_json(done)
         return
@@ -175,9 +176,10 @@ def list_versions(as_json: JsonFlag = False) -> None:
 
     Example: `guerdon programme list`
     """
+    from operations.settings import load_settings
     from operations.setup.programmes import versions
 
-    rows = versions(_database_url())
+    rows = versions(load_settings().database_url)
     print_rows(rows, as_json=as_json, empty="none was activated yet; run `guerdon programme activate FILE`")
 
 
@@ -203,11 +205,12 @@ def show(
         print_as_it_is(python_of(*_judged(version)))
         return
 
+    from operations.settings import load_settings
     from operations.setup.programmes import body_of
 
     if version is not None and not _is_number(version):
         raise InputError(f'"{version}" is no number of a version; a file is shown with --python only')
-    print_as_it_is(body_of(_database_url(), None if version is None else int(version)))
+    print_as_it_is(body_of(load_settings().database_url, None if version is None else int(version)))
 
 
 def print_outcome(outcome: CaseOutcome) -> None:
@@ -255,10 +258,11 @@ def _judged(name: str | None) -> tuple[Programme, int]:
     """Return the programme that judges and its version: of a number, of the active version (None), or of a file."""
     from engine.programme.file.load import load_file, refused
     from engine.programme.file.problems import unusable
+    from operations.settings import load_settings
     from operations.setup.programmes import judged
 
     if name is None or _is_number(name):
-        return judged(_database_url(), None if name is None else int(name))
+        return judged(load_settings().database_url, None if name is None else int(name))
 
     loaded = load_file(Path(name))
     if loaded.programme is None:
@@ -273,18 +277,13 @@ def _judged(name: str | None) -> tuple[Programme, int]:
 def _tree(name: str) -> Mapping:
     """Return what is written in a file, or in the version of that number."""
     from engine.programme.check.difference import readable, readable_file
+    from operations.settings import load_settings
 
     if not _is_number(name):
         return readable_file(Path(name))
     from operations.setup.programmes import body_of
 
-    return readable(body_of(_database_url(), int(name)), f"version {name}")
-
-
-def _database_url() -> str:
-    from operations.settings import load_settings
-
-    return load_settings().database_url
+    return readable(body_of(load_settings().database_url, int(name)), f"version {name}")
 
 
 def print_problems(problems: Iterable[Problem]) -> None:

@@ -31,7 +31,7 @@ def test_every_target_is_made_though_a_file_has_its_name() -> None:
     assert set(phony[1].split()) == targets()
 
 
-@pytest.mark.parametrize("page", ["README.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
 def test_every_target_that_a_page_names_is_there(page: str) -> None:
     named = re.findall(r"(?:^|`)make ([a-z]+)\b", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
     assert named
