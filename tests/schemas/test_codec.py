@@ -275,11 +275,11 @@ def test_a_birthday_that_no_calendar_has_is_refused() -> None:
 
 
 def test_a_length_of_two_gigabytes_allocates_nothing_and_takes_no_time() -> None:
-    started_s = time.perf_counter()
+    started_s = time.thread_time()
     frame = b"\0" + committed_ids()["Erasure"].to_bytes(4)
     for length in (b"\xfe\xff\xff\xff\x0f", b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x03"):
         assert refused(frame + length + b"abc", "signups").reason is Reason.UNDECODABLE
-    assert time.perf_counter() - started_s < 1
+    assert time.thread_time() - started_s < 1
 
 
 _NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}

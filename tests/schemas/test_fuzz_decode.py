@@ -39,7 +39,7 @@ def _is_one_short_sentence(rejected: Rejected) -> None:
 
 def _is_taken_or_refused(topic: str, value: bytes) -> None:
     """Decode `value`; an event that comes out must itself be sound: it encodes, and its shard is found."""
-    started_s = time.perf_counter()
+    started_s = time.thread_time()
     try:
         _, event = DECODER.decode(topic, value)
     except Rejected as rejected:
@@ -47,7 +47,7 @@ def _is_taken_or_refused(topic: str, value: bytes) -> None:
     else:
         assert DECODER.decode(topic, _encoder().encode(event))[1] == event
         shard_of(getattr(event, "member_id", ""))
-    assert time.perf_counter() - started_s < SECONDS_MAX
+    assert time.thread_time() - started_s < SECONDS_MAX
 
 
 @fast
@@ -95,7 +95,7 @@ def test_valid_messages_with_bytes_changed(event: Event, changes: list[tuple[int
 
 
 def _json_is_taken_or_refused(line: str | bytes) -> None:
-    started_s = time.perf_counter()
+    started_s = time.thread_time()
     try:
         event = decode_json(line)
     except Rejected as rejected:
@@ -103,7 +103,7 @@ def _json_is_taken_or_refused(line: str | bytes) -> None:
     else:
         assert event_from_object(event_to_object(event)) == event
         _encoder().encode(event)
-    assert time.perf_counter() - started_s < SECONDS_MAX
+    assert time.thread_time() - started_s < SECONDS_MAX
 
 
 @fast

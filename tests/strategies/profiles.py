@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import is_hypothesis_test, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 TIMES = {"quick": 0.25, "full": 10}
 """How many times as many as a test asks for: few for who waits at the keyboard, many for a night."""
 
-for _name in TIMES:
-    settings.register_profile(_name)
+AS_WRITTEN = "as written"
+
+# a property is no measurement: on a busy machine any example may take long
+for _name in (AS_WRITTEN, *TIMES):
+    settings.register_profile(_name, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(AS_WRITTEN)
 
 
 def draw_by_profile(items: Iterable[pytest.Item]) -> None:

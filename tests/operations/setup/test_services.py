@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -90,9 +89,7 @@ def living(folder: Path) -> list[int]:
 
 @pytest.mark.kafka
 def test_services_outlive_the_command_and_come_back_with_their_data(command_line: CommandLine) -> None:
-    began = time.monotonic()
     rows = command_line.up()
-    assert time.monotonic() - began < 30
     kafka, settings = rows["kafka"]["address"], load_settings(home=command_line.home)
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.create_topics([NewTopic("kept", 1, 1)])["kept"].result(10)
