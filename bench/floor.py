@@ -66,17 +66,17 @@ def main() -> None:
     json.dump({"events": events, "seconds": seconds, "cpu_us": cpu / events * 1e6}, sys.stdout)
 
 
-def _take(consumer: Consumer, connection: psycopg2.extensions.connection, open_partitions: int) -> int:
+def _take(consumer: Consumer, connection: psycopg2.extensions.connection, partitions_left: int) -> int:
     decoder = Decoder(CommittedSchemas(), bytes_max=1 << 20)
     positions: dict[int, tuple[int, int]] = {}
     shards: dict[str, int] = {}
     events = 0
     source_rows: list[bytes] = []
     reward_rows: list[bytes] = []
-    while open_partitions:
+    while partitions_left:
         for message in consumer.consume(2_000, 0.1):
             if message.error() is not None:
-                open_partitions -= 1
+                partitions_left -= 1
                 continue
 
             # decode
@@ -110,7 +110,7 @@ def _take(consumer: Consumer, connection: psycopg2.extensions.connection, open_p
             events += 1
 
         # write a batch
-        if len(source_rows) >= ROWS_A_BATCH or not open_partitions:
+        if len(source_rows) >= ROWS_A_BATCH or not partitions_left:
             with connection, connection.cursor() as cursor:
                 copy_rows(cursor, f"floor_source ({', '.join(SOURCE_COLUMNS)})", source_rows)
                 copy_rows(cursor, f"floor_reward ({', '.join(REWARD_COLUMNS)})", reward_rows)

@@ -108,7 +108,7 @@ def status(
 
 
 class _Answer(NamedTuple):
-    """Hold the state of the services, and what is recorded in them: nothing where PostgreSQL or Kafka is silent."""
+    """Hold the state of the services. All other fields are empty where PostgreSQL or Kafka does not answer."""
 
     services: list[ServiceState]
     lag: list[dict[str, Any]]
@@ -126,10 +126,10 @@ def _ask(settings: Settings, *, check: bool, max_lag: int | None) -> _Answer:
     from operations.services.state import KAFKA, POSTGRESQL
 
     services = look(settings)
-    needed = {KAFKA, POSTGRESQL}  # lag is known without the registry
+    needed = {KAFKA, POSTGRESQL}  # lag needs no registry
     is_silent = any(service.name in needed and not service.answers for service in services)
     rows = [] if is_silent else lag(settings)
-    state = overview(settings) if rows else None  # a database with our tables has projections
+    state = overview(settings) if rows else None  # no lag rows: the tables are not made yet
     if state is None:
         return _Answer(services, rows, state, troubles=[], remarks=[], snapshot=None)
     return _Answer(

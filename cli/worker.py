@@ -75,7 +75,7 @@ def run(
         typer.Option(
             "--until",
             metavar="T",
-            help="With --until-caught-up and --clock events: move the clock here at the end.",
+            help="With --until-caught-up and --clock events: move the clock to this instant at the end.",
         ),
     ] = None,
     max_batch: Annotated[int | None, typer.Option(min=1, help="Events in one transaction at most.")] = None,
@@ -99,13 +99,18 @@ def run(
 
     until_ms = None if until is None else instant(until, "--until")
     if until_ms is not None and not (until_caught_up and clock is ClockOption.EVENTS):
-        raise InputError("--until moves the clock of events on: name --until-caught-up and --clock events, too")
+        raise InputError("--until needs --until-caught-up and --clock events; add both")
     options = _Options(until_caught_up, None if clock is None else clock.value, until_ms, listen)
     summary = _work(load_settings(max_batch=max_batch), options)
     if as_json:
         print_json(summary)
     else:
-        say("done: " + ", ".join(f"{count:,} {what}" for what, count in summary.items()))
+        say("done: " + ", ".join(f"{count:,} {_noun(what, count)}" for what, count in summary.items()))
+
+
+def _noun(what: str, count: int) -> str:
+    """Return what is counted, in the singular for 1."""
+    return {"rewards": "reward", "batches": "batch", "ticks": "tick"}.get(what, what) if count == 1 else what
 
 
 class _Options(NamedTuple):

@@ -206,6 +206,7 @@ def _move_lots(turn: Turn, event: MemberEvent | Profile) -> None:
     elif isinstance(event, Attribution):
         referrals.attribute(turn, event)
     else:
+        assert isinstance(event, Erasure)  # whatever else comes to LEDGER_EVENTS needs a branch of its own
         _erase(turn, event.occurred_at)
 
 

@@ -93,7 +93,7 @@ def pages_of(watch: Watch, heartbeat: Heartbeat) -> Pages:
 
 
 class Listener:
-    """Listen from the moment that it is made, so that a port in use shows before any work is begun.
+    """Bind the port at once, so that one in use is reported before work begins.
 
     Until `serve` gives it the pages, a request waits for its answer.
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from engine.ledger.movements import Accounts, Source, posting_of
-from engine.member.lots import ITEM_UNITS
 from engine.programme.check.rules import tests_of
 from engine.programme.conditions import MemberPart, MemberValue
 from schemas.events import OCCURRED_AT_MS_END
+from schemas.rewards import ITEM_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

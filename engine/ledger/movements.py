@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.member.lots import ITEM_UNITS, Lot
+from engine.member.lots import Lot
 from schemas.events import INT64_MAX
-from schemas.rewards import Posting
+from schemas.rewards import ITEM_UNITS, Posting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,13 +15,13 @@ from engine.ledger.movements import (
     open_lots,
     posting_of,
 )
-from engine.member.lots import ITEM_UNITS, spendable
+from engine.member.lots import spendable
 from engine.member.windows import bounded
 from engine.programme.localtime import calendar_of
 from engine.programme.rules.expiry import Expiry
 from schemas.canonical import movement_key, refusal_key
 from schemas.events import INT64_MAX
-from schemas.rewards import RewardEvent
+from schemas.rewards import ITEM_UNITS, RewardEvent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

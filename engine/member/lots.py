@@ -13,9 +13,6 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ITEM_UNITS = ("coupon", "gift", "badge", "benefit")
-"""The units that are handed out one by one and have no accounts."""
-
 _NEVER = 1 << 62
 """The sort key of a lot that never expires: behind all others."""
 

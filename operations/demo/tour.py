@@ -128,7 +128,7 @@ def _publish(
     )
     narrator.stage(
         "",
-        f"on {counts.lines_below_zero:,} lines a coupon exceeds the line and lowers the basket's others; "
+        f"on {counts.lines_below_zero:,} lines a coupon is worth more than its line and lowers the basket's others; "
         f"{counts.baskets_below_zero:,} baskets would fall below 0 and count as 0",
     )
     return year, {"events": total, "seconds": round(seconds, 2), "events_per_s": round(total / seconds)}

@@ -17,7 +17,6 @@ from engine.intake.batch import Admitted, ClockMove
 from engine.ledger.adjustments import KIND, adjustment
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
-from engine.member.lots import ITEM_UNITS
 from engine.store import digest_secret, quarantine
 from engine.store.database import NO_LIMIT, connect, transaction
 from engine.store.eras import FOREGONE
@@ -30,6 +29,7 @@ from schemas.canonical import content_digest, event_identity
 from schemas.errors import AnswerIsNo
 from schemas.events import INT64_MAX
 from schemas.partitioning import shard_of
+from schemas.rewards import ITEM_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

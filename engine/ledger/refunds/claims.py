@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger.ranks import Decrease
-from engine.member.lots import ITEM_UNITS
 from engine.programme.occasions import TierChange
 from engine.programme.rules.returned import Reversed, return_to_limits
 from engine.programme.terms import Negative
+from schemas.rewards import ITEM_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -44,7 +44,7 @@ def learn(turn: Turn, at_ms: int, birthday: str | None) -> None:
     """Set when the next birthday and anniversary begin after a signup or a profile; a birthday today counts.
 
     Args:
-        turn: of that event, which the member's profile contains already.
+        turn: of that event; the profile already has what it brought.
         at_ms: when it occurred; a day that began between then and the member's clock is due at once.
         birthday: the birthday in the profile before the event.
     """
@@ -55,7 +55,7 @@ def learn(turn: Turn, at_ms: int, birthday: str | None) -> None:
     if Birthday in timed and new is not None and (birthday is None or new[-5:] != birthday[-5:]):
         day, today = _day_of(new), turn.calendar.local_day(at_ms)
         is_today = today == yearly_day(_year(turn.calendar, at_ms), *day)
-        is_celebrated = is_today and _after_last(turn, Birthday) > _year(turn.calendar, at_ms)
+        is_celebrated = is_today and _next_number(turn, Birthday) > _year(turn.calendar, at_ms)
         state.birthday_ms = at_ms if is_today and not is_celebrated else _next_birthday(turn, at_ms)
 
     if Anniversary in timed and state.anniversary_ms is None:
@@ -65,7 +65,7 @@ def learn(turn: Turn, at_ms: int, birthday: str | None) -> None:
 
 
 def follow(turn: Turn, before: Judge, at_ms: int) -> None:
-    """Set the next birthday and anniversary again where the new version has other rules on them, or another midnight.
+    """Set the next birthday and anniversary again where one version only has rules on them, or the time zone differs.
 
     Args:
         turn: of the member who follows the new version.
@@ -92,15 +92,15 @@ def celebrate(turn: Turn, at_ms: int) -> None:
     if state.birthday_ms is not None and state.birthday_ms <= at_ms:
         year = _year(turn.calendar, at_ms)
         identity = occasion_identity("birthday", turn.member_id, year)
-        day = Birthday(event_id=identity.hex(), member_id=turn.member_id, occurred_at=at_ms)
-        _run_rules(turn, day, identity, year)
+        birthday = Birthday(event_id=identity.hex(), member_id=turn.member_id, occurred_at=at_ms)
+        _run_rules(turn, birthday, identity, year)
         state.birthday_ms = _next_birthday(turn, at_ms)
 
     if state.anniversary_ms is not None and state.anniversary_ms <= at_ms and state.signup_ms is not None:
         years = _year(turn.calendar, at_ms) - _year(turn.calendar, state.signup_ms)
         identity = occasion_identity("anniversary", turn.member_id, years)
-        back = Anniversary(event_id=identity.hex(), member_id=turn.member_id, occurred_at=at_ms, years=years)
-        _run_rules(turn, back, identity, years)
+        anniversary = Anniversary(event_id=identity.hex(), member_id=turn.member_id, occurred_at=at_ms, years=years)
+        _run_rules(turn, anniversary, identity, years)
         state.anniversary_ms = _next_anniversary(turn, at_ms)
 
 
@@ -116,18 +116,18 @@ def _next_birthday(turn: Turn, after_ms: int) -> int | None:
     birthday = birthday_of(turn.state)
     if birthday is None:
         return None
-    return _next(turn.calendar, _day_of(birthday), after_ms, _after_last(turn, Birthday))
+    return _next(turn.calendar, _day_of(birthday), after_ms, _next_number(turn, Birthday))
 
 
 def _next_anniversary(turn: Turn, after_ms: int) -> int | None:
     if turn.state.signup_ms is None:
         return None
     joined = date.fromordinal(turn.calendar.local_day(turn.state.signup_ms) + DAY_ZERO)
-    first_year = joined.year + max(1, _after_last(turn, Anniversary))
+    first_year = joined.year + max(1, _next_number(turn, Anniversary))
     return _next(turn.calendar, _YearlyDay(joined.month, joined.day), after_ms, first_year)
 
 
-def _after_last(turn: Turn, kind: type[Birthday | Anniversary]) -> int:
+def _next_number(turn: Turn, kind: type[Birthday | Anniversary]) -> int:
     """Return the number after that of the member's last celebration; 0 where there was none."""
     memory = turn.state.memory
     last = None if memory is None else memory.counters.get(_LAST[kind])

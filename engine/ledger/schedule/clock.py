@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from engine.ledger import ranks, redemptions
 from engine.ledger.movements import ENDED
 from engine.ledger.schedule import celebrations, versions
-from engine.member.lots import ITEM_UNITS
+from schemas.rewards import ITEM_UNITS
 
 if TYPE_CHECKING:
     from engine.ledger.turn import Turn
