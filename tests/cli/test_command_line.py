@@ -134,7 +134,7 @@ def test_help_names_every_command_and_version_the_release() -> None:
         (["member"], "missing argument 'ID'; see `guerdon member --help`"),
         (
             ["run", "--until", "2024-01-01T00:00:00Z"],
-            "--until moves the clock of events on: name --until-caught-up and --clock events, too",
+            "--until needs --until-caught-up and --clock events; add both",
         ),
         (["run", "--until", "soon"], "--until: 'soon' is no time; write it like 2024-05-01T18:30:00+08:00 or …Z"),
         (
