@@ -54,7 +54,7 @@ class Decoder:
         Raises:
             Rejected: the value cannot be taken: undecodable, unknown_schema, too_large, missing_field, wrong_type or
                 out_of_range, with the place in the message.
-            ServiceUnreachable: whoever knows the writer's schema does not answer; the message is not to blame.
+            ServiceUnreachable: the service that holds the writer's schema does not answer; the message is not to blame.
         """
         # the frame: its size, and the writer's schema
         if len(value) > self._bytes_max:

@@ -1,4 +1,4 @@
-"""Make foreign text safe for a screen and a spreadsheet: what could command either is shown instead."""
+"""Make foreign text safe for a screen and a spreadsheet: characters that could command either are shown as text."""
 
 from __future__ import annotations
 

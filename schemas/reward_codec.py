@@ -32,7 +32,7 @@ _MORE = tuple(bytes((chunk & 0x7F | 0x80, chunk >> 7 | 0x80)) for chunk in range
 
 
 class PostingTexts(NamedTuple):
-    """Hold a posting: what a reward event says besides amount, member and time; texts in UTF-8, None where missing."""
+    """Hold a posting: all of a reward event but its amount, member and time; texts in UTF-8, None where missing."""
 
     type: bytes
     unit: bytes

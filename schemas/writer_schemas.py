@@ -26,7 +26,7 @@ DEPTH_MAX = 32
 STEPS_MAX = 2_000
 """How many fields and branches a record may have outside of lists and maps, with those of the records in it."""
 STEPS_A_BYTE_MAX = 4
-"""How many values an entry of a list or map may hold for each byte that it takes. Whatever its schema, a message then
+"""How many values an entry of a list or map may hold for each byte that it takes. A message of any schema then
 holds at most this many values for each of its bytes, and `STEPS_MAX` more."""
 
 SCALE_MAX = 38
