@@ -1,13 +1,13 @@
-"""Number what the same log comes to: a release that decides anything otherwise than the one before has another number.
+"""Number the releases by their decisions: a release that decides anything differently on the same log has a new number.
 
-A replay promises the same bytes within one meaning. No older meaning stays in the code: what was decided by one is
-judged again, compared and promoted by an operator (docs/decisions/0030-meanings.md).
+A replay promises the same bytes within one meaning. No older meaning stays in the code: an operator judges the
+decisions of an older one again, compares and promotes them (docs/decisions/0030-meanings.md).
 """
 
 from __future__ import annotations
 
 FIRST = 1
-"""By which all was decided before meanings had numbers."""
+"""The meaning of all decisions from before meanings had numbers."""
 
 MEANING = 2
-"""By which this release decides; each generation records the one by which it was begun."""
+"""The meaning of this release; each generation records the meaning of the release that began it."""
