@@ -91,7 +91,7 @@ class Forwarded(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=F
     number: int = 0
     """Of an order: how many orders before it were not wholly refunded, plus one."""
     spend: int = 0
-    """What the referee has spent so far, this event included, in minor units."""
+    """The referee's spend so far, this event included, in minor units."""
     signup_ms: int | None = None
     """The referee's first signup."""
     channel: str | None = None
