@@ -1,4 +1,4 @@
-"""Define the lot: what one grant gave, and in which account each part of it lies now.
+"""Define the lot: the amount of one grant, and the account in which each part of it lies now.
 
 A balance is a sum over lots; nothing else holds points. Coupons, gifts, badges and benefits are lots, too. They have no
 accounts: `active` counts their units that are neither used, revoked nor ended.
@@ -28,7 +28,7 @@ class Lot(Struct, array_like=True, gc=False):
     """The reward key of the grant."""
     unit: str
     amount: int
-    """What was granted."""
+    """The amount of the grant."""
     active: int
     pending: int
     granted_ms: int

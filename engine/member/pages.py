@@ -17,12 +17,12 @@ from schemas.events import Purchase  # noqa: TC001  as above
 
 
 class ReferralFacts(Struct, array_like=True):
-    """Hold what rules on referrals read of a referee's event besides the order itself, as it was judged."""
+    """Hold the facts that rules on referrals read of a referee's event besides the order itself, as it was judged."""
 
     number: int
     """The number of the referee's order, as in `Forwarded.number`."""
     spend: int
-    """What the referee had spent, in minor units, this order included."""
+    """The referee's spend up to this order, its own amount included, in minor units."""
     signup_ms: int | None = None
     """The referee's signup."""
     channel: str | None = None
@@ -46,7 +46,7 @@ class Contribution(Struct, array_like=True, gc=False):
     at_ms: int
     """When it counted."""
     left: int
-    """How much it counts, less what refunds have returned."""
+    """How much it counts, less refunds."""
     round: int
     """The round of the challenge that it belongs to."""
 
@@ -57,9 +57,9 @@ class OrderFacts(Struct, array_like=True):
     facts: tuple[Any, ...] = ()
     """The values that rules read beyond the order, in the order of `kept_facts.frozen_items`."""
     counted: list[Contribution] = field(default_factory=list)
-    """What the order counts for challenges."""
+    """How much the order counts for each challenge."""
     referral: ReferralFacts | None = None
-    """What rules on referrals read of a referee's order; None: the order is the member's own."""
+    """The facts that rules on referrals read of a referee's order; None: the order is the member's own."""
     until_ms: int = 0
     """The member's clock up to which the order is remembered at least.
 
@@ -81,7 +81,7 @@ class Completion(Struct, array_like=True):
     at_ms: int
     """When it was completed."""
     reached: int
-    """What counted within `(since_ms, at_ms]`, less what refunds have returned."""
+    """The count within `(since_ms, at_ms]`, less refunds."""
     round: int = 0
     """The round of its contributions."""
     until_ms: int = 0
@@ -99,22 +99,22 @@ class Page(Struct, array_like=True):
 
 
 class ReturnedLine(Struct, array_like=True):
-    """Count what was returned of one line: its quantity in millionths, its amount in minor units."""
+    """Count the returns of one line: the quantity in millionths, the amount in minor units."""
 
     quantity: int = 0
     amount: int = 0
 
 
 class Refunded(Struct, array_like=True):
-    """Hold an order with what was returned of it."""
+    """Hold an order with its refunds."""
 
     purchase: Purchase
     version: int
     """The version that judged the purchase."""
     lines: dict[str, ReturnedLine] = field(default_factory=dict)
-    """What refunds by line have returned, by line_id."""
+    """The returns of refunds by line, by line_id."""
     amount: int = 0
-    """What refunds without lines have returned, in minor units."""
+    """The amount of all refunds without lines, in minor units."""
     whole: bool = False
     """Whether a refund has returned the whole rest."""
     refunds: dict[str, bytes] = field(default_factory=dict)
@@ -131,13 +131,13 @@ class Withdrawal(Struct, array_like=True):
 
 
 class Redemption(Struct, array_like=True):
-    """Hold a redemption: what it asked for, what it holds of which lots, and its status."""
+    """Hold a redemption: its price, the lots that pay it, and its status."""
 
     unit: str
     amount: int
-    """What is reserved, or was captured."""
+    """The amount that is reserved, or was captured."""
     digest: bytes
-    """A digest of what it asked for: the same redemption_id must come with the same again."""
+    """A digest of the request: a redemption_id that comes again must ask for the same."""
     status: str = "reserved"
     """`reserved`, `captured`, `voided`, `restored` (nothing is left to give back) or `erased`."""
     reward: str | None = None
@@ -146,12 +146,12 @@ class Redemption(Struct, array_like=True):
     lapses_ms: int | None = None
     """When the reservation lapses; None: it is not open."""
     withdrawals: list[Withdrawal] = field(default_factory=list)
-    """What it holds or has spent of lots, in the order of spending."""
+    """The amounts that it has reserved or spent of lots, in the order of spending."""
     value_minor: int = 0
-    """What a `money` reward pays when all of it is captured, in minor units."""
+    """The value of a `money` reward whose whole amount is captured, in minor units."""
     items: list[bytes] = field(default_factory=list)
-    """The keys of the lots of what it handed out."""
+    """The keys of the lots that it handed out."""
     moves: int = 0
     """Not used any more; stored states have it."""
     hands_out: str | None = None
-    """The unit, gift or coupon, of which a capture hands out one."""
+    """The unit (a gift or a coupon) that a capture hands out, one each time."""

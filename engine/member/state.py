@@ -13,14 +13,14 @@ from engine.member.windows import Window  # noqa: TC001  as above
 
 
 class LimitUse(Struct, array_like=True, gc=False):
-    """Count what a limit has let through in one period."""
+    """Count the awards that a limit has let through in one period."""
 
     period: int
     """The number of the calendar period; of a use that has left a rolling window, its instant."""
     amount: int = 0
     times: int = 0
     ended_ms: int = 0
-    """An instant by which the period has certainly ended; 0 where it goes on."""
+    """An instant that is not before the end of the period; 0: the period goes on."""
 
     def take_back(self, amount: int, times: int) -> None:
         """Subtract from the use; neither count falls below 0."""
@@ -29,7 +29,7 @@ class LimitUse(Struct, array_like=True, gc=False):
 
 
 class Memory(Struct, array_like=True):
-    """Hold what few members or few programmes need; a state without it stays small.
+    """Hold the parts of a state that few members or few programmes need; a state without them stays small.
 
     Each part is bounded: the values of a field and the entries of a window by `engine.member.windows`, the rest by the
     rules and items of the programmes.
@@ -58,21 +58,21 @@ class MemberState(Struct, array_like=True):
     clock_ms: int = 0
     """The member's clock: the latest instant processed, in ms since 1970 UTC."""
     limits: dict[str, LimitUse] = field(default_factory=dict)
-    """What each limit has let through in the present period, by `LimitScope.key`."""
+    """The use of each limit in the present period, by `LimitScope.key`."""
     suspended_since: int = 0
     """The seq of the first event that evaluation could not judge; later events are logged, not judged. 0: none."""
     erased: bool = False
     """Whether the member asked for erasure."""
     memory: Memory | None = None
-    """What few members need; None: nothing yet."""
+    """The parts that few members need; None: none yet."""
     signup_ms: int | None = None
     """The first signup."""
     available: int = 0
     """The points that can be spent, less the debt."""
     profile: MemberProfile | None = None
-    """What the member told; it is personal, sealed in a column of its own and never encoded with the state.
+    """The answers that the member gave; they are personal, sealed in their own column, never encoded with the state.
 
-    None, too, where no rule reads it and it was not opened.
+    None, too, where no rule reads them and they were not opened.
     """
     due_ms: int | None = None
     """The next instant at which something happens by itself; None: nothing will."""
@@ -81,7 +81,7 @@ class MemberState(Struct, array_like=True):
     orders: dict[str, OrderFacts] = field(default_factory=dict)
     """The facts of the newest orders, by their names in this ledger."""
     debts: dict[str, int] = field(default_factory=dict)
-    """What the member owes, by unit; a unit without debt is absent."""
+    """The member's debt, by unit; a unit without debt is absent."""
     pages: int = 0
     """How many pages were filled so far."""
     is_booked: bool = False
@@ -93,7 +93,7 @@ class MemberState(Struct, array_like=True):
     tier_state: TierState | None = None
     """The member's standing; None: nothing has counted yet."""
     gained: int = 0
-    """What the event under way adds to the metric that tiers count; 0 between events."""
+    """The amount that the event under way adds to the metric that tiers count; 0 between events."""
     birthday_ms: int | None = None
     """When the next birthday begins; None: no rule asks for it, or it is unknown."""
     anniversary_ms: int | None = None
@@ -101,7 +101,7 @@ class MemberState(Struct, array_like=True):
     version: int = 0
     """The programme version that the member follows; 0 before their first turn."""
     referral: Referral | None = None
-    """Who referred the member; None: nobody."""
+    """The member's referrer; None: nobody referred them."""
     ended: dict[str, list[LimitUse]] = field(default_factory=dict)
     """The uses of limits in periods that are over, by count, the earliest first; many of them become a page."""
     use_pages: int = 0

@@ -30,7 +30,7 @@ class TierState(Struct, array_like=True):
     terms: str
     """A digest of the tiers that the standing follows; other terms mean a review."""
     basis: str
-    """A digest of what these tiers count, and over which window; another basis means a count from 0."""
+    """A digest of the number that these tiers count, and of its window; another basis means a count from 0."""
     level: str
     since_ms: int | None = None
     """Since when the member has the level; None: from the beginning."""
@@ -39,9 +39,9 @@ class TierState(Struct, array_like=True):
     earned: int = 0
     """The period in which `number` earned the level; of a rolling window, its last instant."""
     sums: dict[int, int] = field(default_factory=dict)
-    """What has counted, by period, where the window does not roll."""
+    """The numbers counted so far, by period, where the window does not roll."""
     window: Window | None = None
-    """What has counted, by instant, where the window rolls."""
+    """The numbers counted so far, by instant, where the window rolls."""
     review_ms: int | None = None
     """The next review; None: none is due."""
     in_grace: bool = False

@@ -44,7 +44,7 @@ def windows_with(at_ms: int, instants: Sequence[int], before: Callable[[int], in
 
 
 def bounded(value: int) -> int:
-    """Return a sum of amounts, cut to what a signed 64-bit integer can store."""
+    """Return a sum of amounts, cut to the range of a signed 64-bit integer."""
     return max(-INT64_MAX, min(value, INT64_MAX))
 
 
@@ -117,8 +117,8 @@ class Window(Struct, array_like=True, gc=False):
 
         Args:
             at_ms: when it was counted.
-            amount: what to subtract from the amount.
-            times: what to subtract from the number of times.
+            amount: is subtracted from the amount.
+            times: are subtracted from the number of times.
             least: the entry does not fall below this. An entry that was cut to 64 bits has lost a part, so more may be
                 subtracted than it holds.
         """
