@@ -124,7 +124,7 @@ def _catalogue() -> dict[str, dict[str, Field]]:
     """Return every field by trigger and path, made of the tables above."""
     catalogue: dict[str, dict[str, Field]] = dict(_OCCASIONS)
 
-    # events from upstream: what every event has and their own fields; a purchase has its lines, too
+    # events from upstream: the fields of every event and their own; a purchase has its lines, too
     for trigger, own in _OWN.items():
         fields = [
             Field(f"{trigger}.{name}", kind, Attribute(name), optional=maybe)

@@ -1,4 +1,4 @@
-"""Hold a checked programme: what its author meant, with all text already parsed.
+"""Hold a checked programme as its author meant it, with all text already parsed.
 
 Everything is frozen and hashable. `place` says where a part stands in the file and is ignored in comparisons. A wider
 language adds members to the union `Amount` and values to the enums; `compile` and `interpret` dispatch on them.
@@ -124,7 +124,7 @@ class Give:
 
 @dataclass(frozen=True, slots=True)
 class LimitScope:
-    """Say what a limit counts, whose it is, and over which period; limits of a rule with the same scope share a count.
+    """Hold the scope of a limit: its count, its owner and its period; limits of a rule with one scope share the count.
 
     `every` is a calendar period or the length of a rolling window; `by` is a field each of whose values has a count of
     its own. `is_shared` says that all members share the count, as a campaign's budget; `unit` is then `times` where the

@@ -100,7 +100,7 @@ class Tiers:
 
     @property
     def basis(self) -> str:
-        """Return a digest of what is counted and over which time."""
+        """Return a digest of the number counted and of its window."""
         return _short(f"{'' if self.metric is None else self.metric.key}|{self.window}|{self.over}")
 
     @property
@@ -195,7 +195,7 @@ class Contest:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Hold the terms of a programme; what the file leaves out has the language's default."""
+    """Hold the terms of a programme; terms that the file leaves out have the language's defaults."""
 
     points: PointsTerms = field(default_factory=PointsTerms)
     refunds: RefundTerms = field(default_factory=RefundTerms)

@@ -261,7 +261,7 @@ def _texts(tests: list[Wanted]) -> list[Any]:
 
 
 def _sets(tests: list[Wanted]) -> list[Any]:
-    """Return two sets: the values that must be in it, and these with all values of which one must be in it."""
+    """Return two sets: the required values alone, and the same with all alternatives of `contains_any`."""
     asked = [(test.comparison, values_of(test)) for test, wanted in tests if wanted]
     barred = [test for test, wanted in tests if not wanted and test.comparison is not Comparison.EXISTS]
     chosen = [values for comparison, values in asked if comparison is Comparison.CONTAINS_ANY]

@@ -118,11 +118,11 @@ class FieldReader:
         self.reads_profile = False
         """Whether a field of the member's profile is read."""
 
-        # what fields are computed from, by what it is: local day and month, windows
+        # the sources of fields, by kind: local day and month, windows
         self._parts: dict[str, ast.stmt] = {}
         self._windows: dict[str, str] = {}
 
-        # the walk through the lines: a variable for each query, for each field of a line, and what is done with a line
+        # the walk through the lines: a variable for each query, for each field of a line, and the tests of a line
         self._lines: dict[Lines, str] = {}
         self._line_locals: dict[Field, str] = {}
         self._line_tests: list[ast.stmt] = []

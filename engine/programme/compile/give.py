@@ -24,8 +24,8 @@ this makes ::
         if allowed < award_0:
             rewards.append(refusal(...))
 
-`award_N` is what the Nth give comes to before limits, `use_N` what has been used of the Nth limit's scope, `allowed`
-what is left of an award. `given` becomes 1 with a grant; then the event counts as one time for `times`.
+`award_N` is the amount of the Nth give before limits, `use_N` the use of the Nth limit's scope, `allowed` the rest of
+an award after limits. `given` becomes 1 with a grant; then the event counts as one time for `times`.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class GiveCompiler:
     def worth(self, rule: Rule) -> list[ast.stmt]:
         """Set `worth` to the points that the rule would give after its limits; count nothing in them.
 
-        `taken_N` stands for what earlier gives of the rule would have used of the Nth scope.
+        `taken_N` is how much earlier gives of the rule would have used of the Nth scope.
         """
         uses, opening = self._opened(rule, is_weighed=True)
         taken = {scope: f"taken_{index}" for index, scope in enumerate(uses)}
@@ -155,7 +155,7 @@ class GiveCompiler:
         return choose(either(nothing), constant(0), rated) if nothing else rated
 
     def _multiplied_amount(self, amount: MultipliedAmount) -> ast.expr:
-        """Return the expression of what a multiplier adds to the points of an earlier phase."""
+        """Return the expression of the points that a multiplier adds to those of an earlier phase."""
         base = name(f"given_{amount.phase}")
         if amount.key is None:
             assert amount.extra is not None  # without a key there is one factor
@@ -227,7 +227,7 @@ class GiveCompiler:
         return [assign(local, running), when(either(is_another), [opening])]
 
     def _open_budget(self, rule: Rule, scope: LimitScope, local: str, *, is_weighed: bool) -> ast.stmt:
-        """Set `local` to what all members have used of a budget, and say how much the rule asks for."""
+        """Set `local` to all members' use of a budget, and say how much the rule asks for."""
         assert isinstance(scope.every, Every)  # no budget rolls
         limit = shared_limit(rule, scope)
         asked: ast.expr = constant(1)
@@ -302,7 +302,7 @@ class GiveCompiler:
         return [when(award, body)] if len(rule.gives) > 1 else body
 
     def _grant(self, rule: Rule, index: int, give: Give, amount: ast.expr) -> list[ast.stmt]:
-        """Append the grant to the rewards; add it to what later rules read."""
+        """Append the grant to the rewards; add it to the sum that later rules read."""
         posting = self._fields.constant(grant_posting(rule, give, self._version))
 
         # the reward key, as `canonical.grant_key` makes it
@@ -327,9 +327,9 @@ class GiveCompiler:
         return statements
 
     def _times(self, give: Give) -> tuple[list[ast.stmt], tuple[ast.expr, ast.expr | None]]:
-        """Return statements that compute when an award becomes available and when it ends, and what reads the two.
+        """Return statements that compute when an award becomes available and when it ends, and an expression for each.
 
-        What reads the end is None where the award never ends.
+        The second expression is None where the award never ends.
         """
         statements: list[ast.stmt] = []
         available: ast.expr = name("at_ms")
@@ -390,7 +390,7 @@ def _rated(basis: ast.expr, numerator: int, denominator: int, rounding: Rounding
 
 
 def _fit(limit: MaxLimit, use: str, taken: ast.expr | None = None) -> list[ast.stmt]:
-    """Lower `allowed` to what the limit has left, or to 0 where it refuses awards that do not fit.
+    """Lower `allowed` to the rest of the limit, or to 0 where it refuses awards that do not fit.
 
     `taken` is what is counted as used beyond the use itself.
     """

@@ -1,4 +1,4 @@
-"""Compile the rules on one type of event: which of them stand, which one a group picks, and what metrics take in.
+"""Compile the rules on one type of event: which of them stand, which one a group picks, what metrics count.
 
 Of a rule with a time, a condition and a draw ::
 
@@ -51,7 +51,7 @@ class RulesCompiler:
         self._metrics = [metric for metric in programme.metrics if TRIGGERS[metric.on] is kind]
         self._fields = fields
 
-        # phases that a multiplier reads: what is given in them is added up in `given_PHASE`
+        # phases that a multiplier reads: their points are added up in `given_PHASE`
         self._multiplied = frozenset(
             give.amount.phase for rule in rules for give in rule.gives if isinstance(give.amount, MultipliedAmount)
         )
@@ -91,7 +91,7 @@ class RulesCompiler:
         return [note("what refunds of the order must know"), *keeping]
 
     def _frozen(self, item: Frozen) -> ast.expr:
-        """Return the expression of what is kept of a fact, as `kept_facts.frozen_value` computes it."""
+        """Return the expression of the kept form of a fact, as `kept_facts.frozen_value` computes it."""
         if isinstance(item, Field):
             return self._fields.local(item)
         if isinstance(item, FieldTest):

@@ -52,7 +52,7 @@ class Names:
     metrics: dict[str, Metric | None] = dataclass_field(default_factory=dict)
     segments: dict[str, Condition | None] = dataclass_field(default_factory=dict)
     read: set[str] = dataclass_field(default_factory=set)
-    """What rules have named: history.NAME, derived.NAME, and segments with their prefix."""
+    """The names that rules have used: history.NAME, derived.NAME, and segments with their prefix."""
     gaps: int = 0
     """How often a condition was left out because it named something that is wrong."""
     levels: list[str] = dataclass_field(default_factory=list)

@@ -25,7 +25,7 @@ _PERIODS = tuple(Every)
 
 
 def referral_of(node: Node, problems: Problems) -> ReferralTerms:
-    """Return the terms of referrals at `node`; what is left out has the language's default."""
+    """Return the terms of referrals at `node`; missing entries have the language's defaults."""
     entries = entries_of(node, "referral", problems, _REFERRAL) or {}
     terms: dict[str, Any] = {}
 
@@ -41,7 +41,7 @@ def referral_of(node: Node, problems: Problems) -> ReferralTerms:
     if "max_per_referrer" in entries:
         terms["times"], terms["every"] = _most(entries["max_per_referrer"], problems)
 
-    # None stands for what could not be read
+    # None stands for an unreadable value
     return ReferralTerms(**{name: value for name, value in terms.items() if value is not None})
 
 

@@ -40,7 +40,7 @@ EnumT = TypeVar("EnumT", bound="StrEnum")
 
 
 def kind_of(node: Node) -> str:
-    """Return a word for what was written, for a message."""
+    """Return a word for the written value, for a message."""
     if isinstance(node, Mapping):
         return "a mapping"
     if isinstance(node, Sequence):

@@ -1,4 +1,4 @@
-"""Read conditions: what must hold of an event, its lines, its member and the time."""
+"""Read conditions on an event, its lines, its member and the time."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ class _Judging:
             elif award:
                 gave = self._give_within(rule, index, award, uses) or gave
 
-        # count the time, and what rolling limits let through, once for all gives
+        # count the time, and the awards that rolling limits let through, once for all gives
         if gave:
             for scope in dict.fromkeys(limit.scope for limit in rule.limits if isinstance(limit, TimesLimit)):
                 uses[scope].times += 1

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from schemas.events import MemberEvent
 
 NOTHING: Sequence[RewardEvent] = ()
-"""What every event returns that gives nothing."""
+"""The rewards of every event that gives nothing."""
 
 
 def grant_posting(rule: Rule, give: Give, version: int) -> Posting:
@@ -49,7 +49,7 @@ def refusal_posting(rule: Rule, give: Give, version: int, reason: RefusalReason)
 
 
 def refusal(posting: Posting, amount: int, event: MemberEvent, occurrence: Occurrence, index: int) -> RewardEvent:
-    """Return the record that `amount` of the give at `index` was refused; what exceeds 64 bits is cut off."""
+    """Return the record that `amount` of the give at `index` was refused; the amount is cut to 64 bits."""
     key = refusal_key(occurrence.identity, posting.rule_id or "", event.member_id, index, posting.reason or "")
     return RewardEvent(posting, min(amount, INT64_MAX), key, event.occurred_at, order_of(event))
 

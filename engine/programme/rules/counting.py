@@ -1,7 +1,7 @@
-"""Count events for challenges, and keep what each order counted, alike for compiled and interpreted programmes.
+"""Count events for challenges, and keep how much each order counted, alike for compiled and interpreted programmes.
 
 The count of a challenge is a list of five integers among the member's counters; a challenge with `within` has a window
-besides. What an order counted can be taken back, so it is kept with the order's facts, and with the round in which it
+besides. An order's contribution can be taken back, so it is kept with the order's facts, and with the round in which it
 counted. A completion closes the round with all that was counted in it, and begins a new one.
 """
 

@@ -36,7 +36,7 @@ class Judge(ABC):
         """The occasions of the calendar that the programme has rules on."""
 
         self.tier_clock = tier_clock_of(programme)
-        """What moves members between tiers; None where the programme has none."""
+        """Moves members between tiers; None where the programme has none."""
 
         self.has_budgets = has_budgets(programme)
         """Whether a rule has a limit that all members share."""
@@ -49,13 +49,13 @@ class Judge(ABC):
 
     @abstractmethod
     def rewards_for(self, event: Event, state: MemberState, occurrence: Occurrence) -> Sequence[RewardEvent]:
-        """Return what `event` gives its member, and count it in `state`."""
+        """Return the rewards of `event` for its member, and count them in `state`."""
 
     @abstractmethod
     def complete_again(
         self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
     ) -> list[RewardEvent]:
-        """Return what a challenge gives that is completed because of a refund, and count it in `state`.
+        """Return the rewards of a challenge that a refund completes, and count them in `state`.
 
         Args:
             rule: whose challenge it is; its time, condition and cohort have let the event count.

@@ -154,7 +154,7 @@ class LimitCount:
         return RollingUse(self, state, value_key(value), from_ms=from_ms, at_ms=at_ms, occurrence=occurrence)
 
     def take_back(self, state: MemberState, value: str | None, at_ms: int, back: Used, books: UseBooks) -> None:
-        """Give what was used back to the period of an instant, unless that period is forgotten."""
+        """Give a use back to the period of an instant, unless that period is forgotten."""
         if not any(back) or self._forgets(state, at_ms):
             return
         if isinstance(self.every, Duration):
@@ -317,12 +317,12 @@ class RollingUse:
         return count.most_used(sorted(entries, key=_PERIOD), at_ms)
 
     def record(self) -> None:
-        """Enter into the window what was given since this use was opened, if anything was."""
+        """Enter into the window the awards since this use was opened, if there were any."""
         amount, times = self.amount - self._before[0], self.times - self._before[1]
         if not amount and not times:
             return
 
-        # a late use may belong to what the window has already moved out; a new one moves out what is over
+        # a late use may belong to an entry that the window has moved out already; a new one moves out old entries
         count, state, from_ms, at_ms = self._count, self._state, self._from_ms, self._at_ms
         windows, key = count.windows(state, self._value)
         window = windows.get(key)

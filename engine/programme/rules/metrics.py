@@ -36,7 +36,7 @@ def add_total(state: MemberState, key: str, by: int | None) -> None:
 
 
 def window_sum(state: MemberState, key: str, from_ms: int, at_ms: int) -> int:
-    """Return the sum of what was entered within `(from_ms, at_ms]`."""
+    """Return the sum of the entries within `(from_ms, at_ms]`."""
     if state.memory is None:
         return 0
     window = state.memory.windows.get(key)

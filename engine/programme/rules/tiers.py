@@ -1,4 +1,4 @@
-"""Decide tiers: what is counted over which window, when a level is reached, reviewed and lost.
+"""Decide tiers: how each window counts, and when a level is reached, reviewed and lost.
 
 A `TierClock` changes a member's `TierState` and says whether the level changed; `engine.ledger.ranks` writes the log.
 A level is *earned* by the number over one period of the window; that number and period are the level's `Ground`.
@@ -157,7 +157,7 @@ class TierClock:
             self._settle(tier_state, rank, ground, When(at_ms, clock_ms))
             return True
 
-        # what was added may keep the level for longer
+        # the added amount may keep the level for longer
         if self.tiers.over is not None:
             self.schedule(tier_state, clock_ms)
         return False
@@ -186,13 +186,13 @@ class TierClock:
         return next(grounded, 0)
 
     def lower(self, tier_state: TierState, at_ms: int, clock_ms: int, brought: Sequence[Brought]) -> bool:
-        """After a refund, lower a level at once that is no longer earned, and return whether that changed it.
+        """After a refund, lower a level at once where it is no longer earned, and return whether it changed.
 
         Args:
             tier_state: changed in place.
             at_ms: the instant of the refund.
             clock_ms: how far the member's time has come.
-            brought: what the levels brought that were reached.
+            brought: the rewards of the levels that were reached.
         """
         rank = self.grounded(tier_state, clock_ms, brought)
         if rank < self.rank(tier_state):
@@ -209,7 +209,7 @@ class TierClock:
     def _ground(self, tier_state: TierState, rank: int, clock_ms: int, brought: Sequence[Brought]) -> Ground:
         """Return the best ground of a level: the number that earned the present level, or the current number.
 
-        Both are taken without what the level itself, or a higher one, brought. The number that earned the present level
+        Both leave out the rewards of the level itself and of higher ones. The number that earned the present level
         was reached before that level brought anything.
         """
         present = self.rank(tier_state)
@@ -220,7 +220,7 @@ class TierClock:
         return max(Ground(earned, tier_state.earned), Ground(current, self.period(tier_state, clock_ms)))
 
     def _is_counted(self, tier_state: TierState, counted_ms: int, at_ms: int) -> bool:
-        """Whether what was counted at one instant is in the window of another."""
+        """Whether an amount counted at one instant is in the window of another."""
         if self.tiers.over is None:
             return self.period(tier_state, counted_ms) == self.period(tier_state, at_ms)
         return self._calendar.before(at_ms, self.tiers.over) < counted_ms <= at_ms
@@ -246,7 +246,7 @@ class TierClock:
             tier_state.review_ms = self._calendar.after(at_ms, self.tiers.grace)
             return False
 
-        # it falls to what the better number earns, or by one level at most
+        # it falls to the level that the better number earns, or by one level at most
         best = max(best, current)
         rank = self.earned_by(best.number)
         if self.tiers.downgrade is Downgrade.ONE_DOWN and rank < self.rank(tier_state) - 1:
@@ -307,7 +307,7 @@ class TierClock:
         if tier_state.review_ms is None or tier_state.in_grace:
             return tier_state.review_ms
 
-        # what is earned in the running period already is kept for another one
+        # a level already earned in the running period is kept for another one
         ends_ms: int | None = tier_state.review_ms
         if self.tiers.over is None and self.number(tier_state, at_ms) >= self.level(tier_state).start:
             ends_ms = self.end_of(tier_state, self.period(tier_state, at_ms) + 1)

@@ -39,7 +39,7 @@ class Watch:
     """
 
     def redemption(self, event: RedemptionEvent, before: Redemption | None) -> None:
-        """Hear what a redemption asks for, and what was recorded under its id before."""
+        """Hear a redemption's request, and the earlier record under its id."""
 
     def priced(self, event: RedemptionEvent, priced: Priced) -> None:
         """Hear how much a redemption would take, and how much is available."""
