@@ -42,12 +42,12 @@ def decide(turn: Turn, event: Decision) -> None:
 
 
 def adjust(turn: Turn, event: Adjustment) -> None:
-    """Add or subtract what a member has more or less in another generation."""
+    """Add or subtract the difference between a member's balances in two generations."""
     _adjust(turn, event, event.reason)
 
 
 def _adjust(turn: Turn, event: Decision | Adjustment, reason: str, expires_ms: int | None = None) -> None:
-    """Add a lot, or reverse active amounts; what no lot covers becomes debt.
+    """Add a lot, or reverse active amounts; an amount that no lot covers becomes debt.
 
     An added lot of points expires like any other, unless `expires_ms` says when.
     """
@@ -73,7 +73,7 @@ def _adjust(turn: Turn, event: Decision | Adjustment, reason: str, expires_ms: i
 
 
 def _open(turn: Turn, event: Decision) -> None:
-    """Open a member's account with what they had in another system: a balance, and a tier until its next review."""
+    """Open a member's account with their standing in another system: a balance, and a tier until its next review."""
     unit = event.unit or "points"
     if event.amount:
         if not _is_unit(turn, unit):

@@ -1,4 +1,4 @@
-"""Run the rules on an event, and open what they grant; what a flagged referral earns is held back."""
+"""Run the rules on an event, and open the lots that they grant; rewards of a flagged referral are held back."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Decrease(NamedTuple):
-    """Say that the number that tiers count is less by an amount, as of the instant at which it was counted.
+    """Describe a drop of the number that tiers count: the amount, and the instant at which it was counted.
 
     An amount below 0 is an increase.
     """
@@ -35,7 +35,7 @@ class Decrease(NamedTuple):
 
 
 class _Change(NamedTuple):
-    """Say which level the member had before a change, the reason that the log gives, when, and by which order."""
+    """Describe a change of level: the level before, the reason that the log gives, the instant and the order."""
 
     before: str
     reason: str
@@ -55,7 +55,7 @@ def tier_state_of(turn: Turn, tiers: Tiers) -> tuple[TierClock, TierState]:
 
 
 def count_gained(turn: Turn, at_ms: int, order_id: str | None) -> None:
-    """Count what the turn has gained since this was done last, and raise the level where the number reaches another.
+    """Count the turn's gains since the last call, and raise the level where the number reaches another.
 
     Args:
         turn: of the event under way.
@@ -73,7 +73,7 @@ def count_gained(turn: Turn, at_ms: int, order_id: str | None) -> None:
 
 
 def _count(turn: Turn, clock: TierClock, tier_state: TierState, at_ms: int) -> str | None:
-    """Count what the turn has gained since this was done last; return the level before, where that raised it."""
+    """Count the turn's gains since the last call; return the level before, where they raised it."""
     # a metric's gain stands in the state; status is summed over the new reward events
     state = turn.state
     gained, state.gained = state.gained, 0
@@ -90,7 +90,7 @@ def _count(turn: Turn, clock: TierClock, tier_state: TierState, at_ms: int) -> s
 
 
 def anchor(turn: Turn) -> None:
-    """Let anniversary windows run from a signup that came after other events; what was counted stays before it."""
+    """Let anniversary windows run from a signup that came after other events; earlier counts stay before it."""
     tier_state = turn.state.tier_state
     if tier_state is not None and tier_state.anchor_ms != turn.state.signup_ms:
         tier_state.anchor_ms = turn.state.signup_ms
@@ -202,7 +202,7 @@ def follow_programme(turn: Turn, at_ms: int, *, is_moved: bool) -> None:
             turn.state.note_due(tier_state.review_ms)
         return
 
-    # take over the new tiers: what they count, and the level by its name, if it still has one
+    # take over the new tiers: their count, and the level of the same name, where there is one
     clock, before = tier_state_of(turn, tiers)[0], tier_state.level
     has_level = any(level.id == tier_state.level for level in tiers.levels)
     tier_state.terms = tiers.terms

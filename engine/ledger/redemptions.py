@@ -225,7 +225,7 @@ def _capture(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None
 
 
 def _take(turn: Turn, event: RedemptionEvent, redemption: Redemption, amount: int) -> None:
-    """Capture `amount` of what is reserved, soonest-expiring first; the rest returns to its lots."""
+    """Capture `amount` of the reserved lots, soonest-expiring first; the rest returns to its lots."""
     at_ms, lots = event.occurred_at, turn.by_key()
     captured: list[Withdrawal] = []
     for withdrawal in redemption.withdrawals:
@@ -312,7 +312,7 @@ def _count_stock(turn: Turn, redemption: Redemption, change: int) -> None:
 
 
 def _digest(event: RedemptionEvent) -> bytes:
-    """Return a digest of what a redemption asks for: the same redemption_id must come with the same again."""
+    """Return a digest of a redemption's request: the same redemption_id must come with the same again."""
     content = f"{event.reward}\0{event.amount}\0{event.unit or 'points'}\0{event.order_id}\0{event.order_amount}"
     return blake2b(content.encode(), digest_size=8).digest()
 

@@ -1,4 +1,4 @@
-"""Carry out referrals in the ledger: who referred the member, what referees do, what operators decide about them."""
+"""Carry out referrals in the ledger: attributions, the deeds of referees, and the decisions of operators."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 NAMES = {Signup: "signup", Purchase: "purchase", Refund: "refund"}
-"""The names by which rules on referrals know what a referee did; anything else is an activity."""
+"""The names of a referee's events in rules on referrals; any other event is an activity."""
 
 
 def attribute(turn: Turn, event: Attribution) -> None:
@@ -76,7 +76,7 @@ def _reason_of_void(decision: Decision) -> str | None:
 
 
 def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
-    """Run the rules on referrals on what a referee has done, and keep what a refund must know of it."""
+    """Run the rules on referrals on a referee's event, and keep the facts that a refund must know."""
     # the referee's event as rules on referrals see it
     key = order_of(event) or order_key(None, event.referee_id)
     kind = next((name for kind, name in NAMES.items() if isinstance(did, kind)), "activity")
@@ -193,7 +193,7 @@ def _claim_all(turn: Turn, lots: Iterable[Lot], at_ms: int) -> Undoing:
 
 
 def _at_grant(turn: Turn, order_id: str | None, lot: Lot) -> Facts:
-    """Return the facts by which a lot was granted, as far as the rule's limits may ask for them."""
+    """Return the facts that a lot was granted on, as far as the rule's limits may ask for them."""
     judged = None if order_id is None else judged_by_name(turn, order_id, lot.version or 0, lot.granted_ms)
     if judged is not None:
         return judged.bought

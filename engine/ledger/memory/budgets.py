@@ -50,7 +50,7 @@ class RecordedBudgets:
         self._recorded = recorded
 
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:  # noqa: ARG002  the record does not depend on it
-        """Return the recorded use, a new object each time: what other members used in between is unknown."""
+        """Return the recorded use, a new object each time: the use by other members in between is unknown."""
         asking = Asking(occurrence.identity, budget.rule_id, budget.key, period, budget.is_weighed)
         use = self._recorded.get(asking)
         return LimitUse(period) if use is None else LimitUse(period, use.amount, use.times)

@@ -36,7 +36,7 @@ def claim_back(
         turn: of the event that claims.
         lots: of one version of the programme, in the order of granting.
         earned: how much of each lot is still earned, by key; 0 where it is missing.
-        bought: the facts by which they were awarded.
+        bought: the facts that they were awarded on.
         cause: when and why.
     """
     status: list[Decrease] = []
@@ -82,7 +82,7 @@ def _by_judging(lots: Iterable[Lot]) -> Iterator[list[Lot]]:
 def _return_to_limits(
     turn: Turn, programme: Programme, group: list[Lot], bought: Facts, amounts: dict[str, int]
 ) -> None:
-    """Give a rule's limits back what was taken now, in the period in which it was granted."""
+    """Give the claimed amounts back to a rule's limits, in the period of the grant."""
     rule = next((rule for rule in programme.rules if rule.id == group[0].rule_id), None)
     if rule is not None and rule.limits and any(amounts.values()):
         is_gone = all(lot.taken == lot.amount for lot in group)

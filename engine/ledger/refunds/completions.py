@@ -38,8 +38,8 @@ class Again(NamedTuple):
 class Completions:
     """Change the counts of one member's challenges, their contributions and their completions.
 
-    What a ledger may have forgotten by now is left alone, even where it is still there: the live fold and a replay
-    forget at different events.
+    Facts that a ledger may have forgotten by now are left alone, even where they are still there: the live fold and a
+    replay forget at different events.
     """
 
     def __init__(self, turn: Turn) -> None:
@@ -107,11 +107,11 @@ class Completions:
                     yield each
 
     def _undo(self, key: str, undone: Completion) -> None:
-        """Remove a completion, and give what is left of its round back to the round under way."""
+        """Remove a completion, and give the rest of its round back to the round under way."""
         for completions in self._all():
             completions[:] = [each for each in completions if each is not undone]
 
-        # the count grows by what the completion had taken
+        # the count grows by the amount that the completion had taken
         count = self._count(key)
         count[STANDING] -= 1
         count[UNTIL_MS] = max(count[UNTIL_MS], undone.until_ms)
@@ -186,7 +186,7 @@ class Completions:
         if challenge.within is None:
             return None, self._count(key)[REACHED] - sum(each.left for each in later)
 
-        # the window ends at the contribution, but not with what came later at the same instant
+        # the window ends at the contribution, before later entries of the same instant
         programme = self._turn.books.judge(contribution.version).programme
         since_ms = calendar_of(programme.timezone).before(contribution.at_ms, challenge.within)
         window = self._state.remembering().windows.get(key) or Window()

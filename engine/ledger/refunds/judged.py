@@ -1,4 +1,4 @@
-"""Find what earned something or counted for a challenge, with the facts by which it was judged."""
+"""Find the events that earned rewards or counted for a challenge, with the facts that they were judged on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Head(NamedTuple):
 
 
 def own_order(turn: Turn, order: Refunded) -> Judged:
-    """Return an order of the member's own, with what remains of it."""
+    """Return an order of the member's own, with the goods that remain."""
     programme = turn.books.judge(order.version).programme
     frozen = dict(zip(frozen_items(programme, Purchase), kept_facts(turn, order.purchase.order_id).facts, strict=False))
 
@@ -90,7 +90,7 @@ def judged_by_name(turn: Turn, name: str, version: int, at_ms: int) -> Judged | 
         order = order or (None if placed is None else Refunded(placed.purchase, placed.version))
         return None if order is None else own_order(turn, order)
 
-    # what a referee did: an order of which goods were returned, or anything as it was
+    # a referee's event: an order after a refund, or any event as it was
     if order is not None:
         return order_of_referee(turn, order)
     seen = kept_facts(turn, name).referral or ReferralFacts(0, 0)
@@ -121,14 +121,14 @@ def _of_referral(turn: Turn, event: ReferralEvent, version: int, name: str | Non
 
 
 def referral_event(facts: ReferralFacts, head: Head, order_id: str, amount: int | None, spend: int) -> ReferralEvent:
-    """Return what a referee has done as rules on referrals see it.
+    """Return a referee's event as rules on referrals see it.
 
     Args:
-        facts: what admission knew of the referee, and the type of the event.
+        facts: the referee's, as admission knew them, and the type of the event.
         head: names the referee's event and the referrer.
         order_id: the order's name in the referrer's ledger.
         amount: the order's, or that of the goods that remain, in minor units.
-        spend: what the referee has spent by then, in minor units.
+        spend: the referee's up to the event, in minor units.
     """
     referee = facts.referee
     return ReferralEvent(

@@ -1,4 +1,4 @@
-"""Compute the rest of an order after refunds, and what the programme that awarded the order gives for the rest.
+"""Compute the rest of an order after refunds, and the rewards that the order's own programme version gives for it.
 
 Rules read the rest like a purchase. A refund by amount alone lowers all lines by one fraction, so the rest's lines have
 exact rationals for amounts and quantities.

@@ -63,7 +63,7 @@ class Undoing:
         self._gone: set[bytes] = set()
         """The keys of all rewards that undone completions can have given."""
         self._decreases: list[Decrease] = []
-        """What the tiers have not subtracted yet."""
+        """The decreases that the tiers have not subtracted yet."""
 
     def return_order(self, name: str, judged: Judged) -> None:
         """Lower the challenges to the rest of an order, and claim what the rest no longer earns."""
@@ -78,18 +78,18 @@ class Undoing:
         self._claim_undone()
 
     def void(self, referee_id: str) -> None:
-        """Lower to 0 what a referee's events count for the member's challenges."""
+        """Lower to 0 the contributions of a referee's events to the member's challenges."""
         names = [name for name, _ in self._completions.named() if referee_of(name) == referee_id]
         for name in names:
             self._lower(name, _nothing)
         self._claim_undone()
 
     def claim(self, lots: Iterable[Lot], bought: Facts) -> None:
-        """Claim back whatever is not claimed yet of lots that one version gave."""
+        """Claim back the unclaimed rest of lots that one version gave."""
         self._note_status(claim_back(self._turn, lots, {}, bought, self._cause))
 
     def lose(self, amount: int, counted_ms: int) -> None:
-        """Note that the number that tiers count is less by an amount, as of when it was counted."""
+        """Note a decrease of the number that tiers count, in the period in which the amount was counted."""
         if amount:
             self._decreases.append(Decrease(amount, counted_ms))
 
@@ -168,7 +168,7 @@ class Undoing:
         self._note_status(claim_back(self._turn, lots, earned, judged.bought, self._cause))
 
     def _claim_undone(self) -> None:
-        """Claim what undone completions gave, and what multipliers added to it."""
+        """Claim the rewards of undone completions, and the points that multipliers added to them."""
         undone, self._undone = self._undone, []
         for completion in undone:
             name = completion.name or ""
