@@ -1,4 +1,4 @@
-"""Recognise one person behind two members by keyed hashes; what the producer sent is not kept."""
+"""Recognise one person behind two members by keyed hashes; the producer's values are not kept."""
 
 from __future__ import annotations
 

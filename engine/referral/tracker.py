@@ -46,18 +46,18 @@ MODERATING = ("referral_release", "referral_void")
 
 
 class ReferredOrder(Struct, array_like=True):
-    """Count what was returned of one order of the referee's, in minor units."""
+    """Count the returns of one order of the referee's, in minor units."""
 
     amount: int
-    """What was bought."""
+    """The amount of the purchase."""
     closes_ms: int
     """The last instant at which the order can be refunded."""
     returned: int = 0
-    """What was returned, by line or not."""
+    """The amount of all returns, by line or not."""
     refunds: list[str] = field(default_factory=list)
     """The refund_ids that were counted."""
     lines: dict[str, ReturnedLine] = field(default_factory=dict)
-    """What was returned by line, by line_id."""
+    """The returns by line, by line_id."""
     is_gone: bool = False
     """Whether nothing is left of the order."""
     kept_ms: int = 0
@@ -81,7 +81,7 @@ class Tracker(Struct, array_like=True):
     count: int = 0
     """How many orders are not wholly refunded."""
     spend: int = 0
-    """What the member spent less what was returned, in minor units, from 0 up to what 64 bits hold."""
+    """The member's spend less returns, in minor units, at least 0 and at most INT64_MAX."""
     orders: dict[str, ReferredOrder] = field(default_factory=dict)
     """The orders that can still be refunded, by order_id, in the order of their arrival."""
     early: dict[str, list[Refund]] = field(default_factory=dict)
