@@ -179,7 +179,7 @@ def _forgotten(limits: Sequence[Limit], uses: Uses, facts: Facts, wording: Wordi
 
 
 def _budget_finding(rule: Rule, limit: Limit, state: str, *, wanted: str, actual: str, wording: Wording) -> Finding:
-    """Return the finding on a budget that all members share: whose it is, how large, and its `state` in words."""
+    """Return the finding on a budget that all members share: its owner, its size, and its `state` in words."""
     whose = f"rule {rule.id}" if rule.campaign is None else f"campaign {quoted(rule.campaign)}"
     says = f"the budget of {whose}, {limit_words(limit, wording)} for all members, {state}: {actual}"
     return Finding(says, "limits", f"{wanted} for all members", actual)

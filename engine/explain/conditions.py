@@ -113,7 +113,7 @@ def wanted_of(test: FieldTest, wording: Wording) -> str:
 
 
 def threshold(subject: str, actual: str, wanted: str, missing: str | None) -> str:
-    """Return the clause that compares what a subject is with what the rule wants."""
+    """Return the clause that compares a subject's value with the value that the rule wants."""
     enough = "" if missing is None else f"; {missing} would have been enough for that"
     return f"{subject} is {actual} and the rule wants {wanted}{enough}"
 

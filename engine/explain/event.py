@@ -1,8 +1,8 @@
 """Explain what a programme decides on an event, rule by rule, while the reference interpreter decides it.
 
-Nothing is decided here. The interpreter judges, and tells the explainer at which gate a rule ends; what it gave and
-refused is read from its reward events; the other modules of this folder find the words. So an explanation cannot
-contradict the decision.
+Nothing is decided here. The interpreter judges, and tells the explainer at which gate a rule ends; its reward events
+show the grants and the refusals; the other modules of this folder find the words. So an explanation cannot contradict
+the decision.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class RuleExplanation:
     """`gave` or `did_not_give`."""
 
     reason: str | None
-    """The code of what stopped it, one of `REASONS`."""
+    """The code of the reason that stopped it, one of `REASONS`."""
 
     field: str | None
     """The field that decided; it and the next three are in the units of the programme's author."""
@@ -130,7 +130,7 @@ class Explainer(Observer, Judge):
         self.explained: list[RuleExplanation] = []
         self._everything = everything
 
-        # who decides, and what is heard of it
+        # the judge, and the notes on its decisions
         self._interpreter = Interpreter(programme, version, self)
         self._ledger = LedgerNotes(programme, version)
         self.watch = self._ledger
@@ -138,7 +138,7 @@ class Explainer(Observer, Judge):
         self._wording = Wording.of(programme)
         self._rules = in_order(programme.rules)
 
-        # what is heard of the event that is judged: by rule, and by rule and index of the give
+        # notes on the event that is judged: by rule, and by rule and index of the give
         self._notes: dict[str, _Note] = {}
         self._awards: dict[str, Sequence[int]] = {}
         self._cuts: dict[tuple[str, int], Finding] = {}
@@ -240,8 +240,8 @@ class Explainer(Observer, Judge):
     def _explained(
         self, rule: Rule, event: Any, occurrence: Occurrence, rewards: Sequence[RewardEvent]
     ) -> RuleExplanation:
-        """Put together what was heard of a rule and what the interpreter gave for it."""
-        # sort the rule's reward events into what it gave and what was refused, each refusal with its reason
+        """Join the notes on a rule with the rewards that the interpreter gave for it."""
+        # sort the rule's reward events into grants and refusals, each refusal with its reason
         note = self._notes[rule.id]
         gave: list[Award] = []
         refused: list[Award] = []
@@ -290,7 +290,7 @@ class Explainer(Observer, Judge):
         return finding
 
     def _words(self, note: _Note, gave: Sequence[Award], refused: Sequence[Award], findings: Sequence[Finding]) -> str:
-        """Return what became of a rule, in words."""
+        """Return the outcome of a rule, in words."""
         if not gave:
             why = note.finding or findings[0]
             return f"did not give, because {why.says}"

@@ -1,6 +1,6 @@
-"""Explain what an event did to a member's ledger: what it asked for, what was claimed back and why, and every movement.
+"""Explain an event's effect on a member's ledger: the request, the claims with their reasons, and every movement.
 
-Nothing is decided here: the ledger decides and lets a watch hear it; what moved is read from its reward events.
+Nothing is decided here: the ledger decides and lets a watch hear it; its reward events show the movements.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Say what an event did to the ledger: what it asked for, the claims, and the movements in their order."""
+    """Say what an event did to the ledger: the request, the claims, and the movements in their order."""
 
     asked: tuple[dict[str, Any], ...] = ()
     claims: tuple[Claim, ...] = ()
@@ -110,7 +110,7 @@ class LedgerNotes(Watch):
         self._reasons: dict[bytes, str] = {}
 
     def redemption(self, event: RedemptionEvent, before: Redemption | None) -> None:
-        """Note what a redemption asks for, and what was recorded under its id before."""
+        """Note a redemption's request, and the earlier record under its id."""
         captured = 0 if before is None else sum(each.amount for each in before.withdrawals)
         status, reserved = (None, 0) if before is None else (before.status, before.amount)
         self._now = replace(
@@ -130,7 +130,7 @@ class LedgerNotes(Watch):
         self._asked.append(facts | {"sentence": what})
 
     def priced(self, event: RedemptionEvent, priced: Priced) -> None:
-        """Note how much a redemption takes, and what bounded it."""
+        """Note how much a redemption takes, and the bound that applied."""
         self._now = now = replace(self._now, priced=priced)
         facts, reward = self._asked[-1], priced.reward
         facts["available"], facts["debt"] = priced.available, priced.debt

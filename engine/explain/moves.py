@@ -1,4 +1,4 @@
-"""Write a sentence for each type of reward event: what happened to points, coupons, tiers and referrals."""
+"""Write a sentence for each type of reward event, on points, coupons, tiers and referrals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Words(NamedTuple):
-    """Hold the words of one reward event: what moved, its verb ("was" or "were"), its pronoun, and its times."""
+    """Hold the words of one reward event: the thing moved, its verb ("was" or "were"), its pronoun, and its times."""
 
     what: str
     are: str

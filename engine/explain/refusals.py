@@ -34,7 +34,7 @@ class Asked:
     redemption: Redemption | None = None
 
     status: str | None = None
-    """What was recorded under the redemption's id before, None where nothing was; so are the next two."""
+    """The status recorded under the redemption's id before; None: no record. The next two are of the same record."""
 
     reserved: int = 0
     captured: int = 0
@@ -49,7 +49,7 @@ class Asked:
     """The programme that judged the order."""
 
     def amount(self, amount: int) -> str:
-        """Write an amount of what a redemption takes."""
+        """Write an amount in the unit that a redemption takes."""
         unit = self.priced.unit if self.priced else (self.redemption and self.redemption.unit) or "points"
         return self.wording.reward(unit, amount, None)
 
@@ -102,7 +102,7 @@ def _window_closed(event: Refund, asked: Asked) -> str:
 
 
 def _exceeds(event: Refund, asked: Asked) -> str:
-    """Say which amount or line is less than what would be returned of it."""
+    """Say which amount or line is less than its returns would be."""
     order, wording = asked.order, asked.wording
     assert order is not None
     if event.items is None:

@@ -104,7 +104,7 @@ class Wording:
 
 
 def quoted(text: str) -> str:
-    """Write a text in quotes, on one line, cut where it is long; what cannot be printed is escaped."""
+    """Write a text in quotes, on one line, cut where it is long; unprintable characters are escaped."""
     cut = text if len(text) <= TEXT_CHARACTERS_MAX else text[: TEXT_CHARACTERS_MAX - 1] + "…"
     return '"' + "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in cut) + '"'
 
