@@ -25,7 +25,7 @@ _TAKEN_BACK = frozenset(("revoked", "expired", "ended"))
 
 
 class Part(NamedTuple):
-    """Hold what one rule has given one member of one unit."""
+    """Count the awards of one rule to one member in one unit."""
 
     shard: int
     member_id: str
@@ -39,7 +39,7 @@ class Part(NamedTuple):
     awards: int
     """Awards since the instant that is asked about."""
     given: int
-    """What these awards gave."""
+    """How much these awards gave."""
 
 
 class _Kind(NamedTuple):
@@ -48,9 +48,9 @@ class _Kind(NamedTuple):
     posting: Posting
     number: int
     kept: int
-    """1 where its amount adds to what is kept, -1 where it takes away, else 0."""
+    """1 where its amount adds to the amount kept, -1 where it takes away, else 0."""
     spent: int
-    """The same for what is spent."""
+    """The same for the amount spent."""
     is_award: bool
 
 

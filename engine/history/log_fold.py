@@ -74,7 +74,7 @@ class Failed(Exception):  # caught by who folds
 
     Args:
         at: shard and seq of the step, and the member.
-        error: what judging it raised.
+        error: judging the step raised it.
     """
 
     def __init__(self, at: FailurePlace, error: Exception) -> None:
@@ -92,7 +92,7 @@ class LogFold(ABC):
     """
 
     _books: FoldBooks
-    """What lies beyond the members' states; a subclass makes it."""
+    """The parts of ledgers beyond the members' states; a subclass makes them."""
 
     def __init__(self, cursor: Cursor, generation: Generation) -> None:
         self._cursor = cursor
@@ -103,22 +103,22 @@ class LogFold(ABC):
 
         # what was decided before
         self._failures: dict[FailurePlace, Exception] = {}
-        """What has failed in earlier attempts."""
+        """The failures of earlier attempts."""
         self._facts = Facts()
-        """What the base has decided, where this generation repeats it."""
+        """The base's decisions, where this generation repeats them."""
         self._copied: dict[int, Copied] = {}
-        """By shard, what the log has of members who were erased since."""
+        """By shard, the logged rows of members who were erased since."""
         self._may_suspend = False
         """Whether facts or failures may suspend anybody: most folds have neither."""
         self.counted: frozenset[int] | None = frozenset()
 
         # what this fold decides
         self._suspensions: list[Suspension] = []
-        """Whom this fold holds, because a step has failed in an earlier attempt."""
+        """The members that this fold suspends, because a step of theirs has failed in an earlier attempt."""
         self._winners: dict[Closing, dict[int, list[Won]]] = {}
         """Winners by closing and shard, ranked by this fold."""
         self._won: list[tuple[tuple[int, int], Won]] = []
-        """What this fold has ranked, by (shard, seq) of the closing."""
+        """The winners that this fold has ranked, by (shard, seq) of the closing."""
 
     @abstractmethod
     def _take(self, shard: Shard, member: Member, event_id: str, rewards: Sequence[RewardEvent]) -> None:

@@ -110,7 +110,7 @@ class MemoryFold(LogFold):
         `tell` gets the number of newly folded events; after a failure a negative number, as the fold starts over.
 
         Raises:
-            AnswerIsNo: a repetition comes out otherwise than its base.
+            AnswerIsNo: a repetition decides something differently from its base.
         """
         while True:
             reported = 0

@@ -90,7 +90,7 @@ class Replay(LogFold):
         """Fold at most `events_max` source events in one transaction, and return the number of events folded.
 
         Raises:
-            AnswerIsNo: a repetition comes out otherwise than its base.
+            AnswerIsNo: a repetition decides something differently from its base.
         """
         while True:
             try:
@@ -145,7 +145,7 @@ class Replay(LogFold):
         """Lock the heads, and load shards that are not in memory.
 
         Raises:
-            _Moved: somebody else has folded meanwhile, so what is in memory is worthless.
+            _Moved: somebody else has folded meanwhile, so the states in memory are worthless.
         """
         heads = shadow_states.lock_heads(self._cursor, self._generation, self._numbers)
         for number, head in heads.items():
@@ -188,7 +188,7 @@ class Replay(LogFold):
             index += 1
 
     def _facts_of(self, rows: list[Logged], before: dict[int, int]) -> Facts:
-        """Read the base's decisions on some rows, for a repetition; else only what became of redemptions in them."""
+        """Read the base's decisions on some rows, for a repetition; else only the outcomes of redemptions in them."""
         if not self._generation.repeats or self._generation.base is None:
             spans = {
                 row.shard: (before[row.shard], row.recorded.occurrence.seq)
