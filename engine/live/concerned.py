@@ -71,8 +71,8 @@ def stocked(work: Work) -> set[str]:
 def readers(work: Work) -> set[Owner]:
     """Return the members whose profile a rule may read.
 
-    Any event may let happen what is due by its time, so rules on that count, too. A member who still follows an earlier
-    version counts always: what is due may be decided by that version, whose rules may read any profile.
+    Any event may let due instants happen, so rules on those count, too. A member who still follows an earlier version
+    counts always: that version may decide the due instants, and its rules may read any profile.
     """
     in_force = {shard: work.judges[head.version] for shard, head in work.heads.items()}
     behind = _behind(work)

@@ -37,7 +37,7 @@ class Loader:
 
     def load(self, cursor: Cursor, work: Work) -> None:
         """Put everything that the batch concerns into `work`, locked where it will change."""
-        # lock the heads, and take in ticks and what other shards have forwarded
+        # lock the heads, and take in ticks and events forwarded by other shards
         work.heads = ticks.lock_heads_of(cursor, work.batch, work.generation)
         own_work.take_ticks_and_forwards(cursor, work)
 
@@ -69,7 +69,7 @@ class Loader:
         ledgers.open_ledgers(cursor, concerned.movers(work).values())
         work.books.lock_stock(concerned.stocked(work))
 
-        # open the profiles that change or that a rule reads, and fetch the keys by which they are sealed
+        # open the profiles that change or that a rule reads, and fetch the keys that seal them
         owners = {(event.shard, event.member_id) for event in work.batch.admitted if personal.is_personal(event.event)}
         readers = sorted(owners | concerned.readers(work))
         profiles.open_profiles(cursor, [work.members[shard][member_id] for shard, member_id in readers])
@@ -95,7 +95,7 @@ class Loader:
 
     def _load_judges(self, cursor: Cursor, versions: set[int]) -> None:
         if max(versions, default=0) > max(self.judges, default=0):
-            self.judges.clear()  # what is activated later may have metrics that earlier versions count from now on
+            self.judges.clear()  # versions activated later may have metrics that earlier versions count from now on
         for version in sorted(versions):
             self.judge(cursor, version)
 

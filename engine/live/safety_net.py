@@ -1,8 +1,8 @@
 """Take a batch that failed in parts, so that only the events at fault are set aside.
 
 The parts are written in one transaction, each under a savepoint. A part that fails is undone, and taken again in halves
-until the culprit is alone; what earlier parts have written stays, and later parts find it, as in the whole batch. Where
-so many events fail that the fault must be ours, the transaction is rolled back, and nothing stays.
+until the culprit is alone; the rows of earlier parts stay, and later parts find them, as in the whole batch. Where too
+many events fail, the fault must be ours: the transaction is rolled back, and nothing stays.
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ class SafetyNet:
         self._taken: list[Outcome] = []
 
     def take(self) -> Outcome:
-        """Write what can be written, set the rest aside, and count the results.
+        """Write all events that can be written, set the rest aside, and count the results.
 
         Raises:
             engine.store.kafka.offsets.Fenced: another worker has taken these offsets.
-            CannotGoOn: so many events fail that the fault must be ours, or a record cannot even be set aside.
+            CannotGoOn: too many events fail, so the fault must be ours; or a record cannot even be set aside.
         """
         # ticks come first, as in the whole batch
         self._in_a_row.begin()
@@ -126,7 +126,7 @@ class SafetyNet:
         if not heads:
             return Portion()
 
-        # take in what is due
+        # take in due events
         forwarded, _ = forwards.drain(cursor, heads, self._reached_ms)
         undecided = forwards.take_waiting(cursor, heads, self._passed_ms)
         due = ticks.find(cursor, heads.values(), batch.clock)
@@ -334,7 +334,7 @@ class Moves:
                 if isinstance(item, Admitted):
                     highest[partition] = max(highest[partition], item.event.occurred_at)
 
-        # only the part that ends where the whole batch does knows its last record, and what comes ahead
+        # only the part that ends where the whole batch does knows its last record, and the records ahead
         moves = {}
         for partition, reached in following.items():
             whole, at = self._whole[partition], self._at[partition]
@@ -399,7 +399,7 @@ def _turn_of(row: Undecided) -> tuple[int, str]:
 
 
 def _key_of(item: Item) -> bytes | None:
-    """Return the key by which the live transaction appends an item and holds its member; None where it cannot."""
+    """Return the key under which the live transaction appends an item and suspends its member; None where it cannot."""
     if isinstance(item, Admitted):
         return item.identity if item.member_id else None
     try:

@@ -72,7 +72,7 @@ def save_heads(cursor: Cursor, work: Work) -> None:
 
 
 def set_aside(cursor: Cursor, work: Work) -> None:
-    """Write what was set aside into the quarantine, resolve the record that is released, and note who is held."""
+    """Write the records set aside into the quarantine, resolve the record that is released, and note who is held."""
     if work.batch.released is None:
         quarantine.add(cursor, work.set_aside, work.keys, work.places)
     elif not work.set_aside or work.places:

@@ -112,13 +112,13 @@ class LiveTransaction:
             self._stillness.close()
 
     def commit(self, batch: Batch) -> Outcome:
-        """Write a batch and count what became of it; events that cannot be written are set aside.
+        """Write a batch and count its results; events that cannot be written are set aside.
 
         Raises:
             engine.store.kafka.offsets.Fenced: another worker has taken these offsets; nothing was written.
             psycopg2.Error: PostgreSQL is away; the offsets will tell whether the transaction took effect.
             AnswerIsNo: a record that is being released fails again; nothing was written.
-            CannotGoOn: so many events cannot be written that the fault must be ours; nothing was written.
+            CannotGoOn: too many events cannot be written, so the fault must be ours; nothing was written.
         """
         try:
             outcome, retried = self._until_committed(partial(self._attempt, batch))
@@ -147,7 +147,7 @@ class LiveTransaction:
         )
 
     def commit_together(self, batches: Callable[[Cursor], Iterable[Batch]]) -> list[Outcome]:
-        """Write several batches in one transaction, one after the other, and count what became of each.
+        """Write several batches in one transaction, one after the other, and count the results of each.
 
         Args:
             batches: yields them, and may use the transaction's cursor, which sees the batches before. It is called
@@ -278,7 +278,7 @@ class LiveTransaction:
                     self._take_step(name, step, cursor, work)
                     self._observe(f"after {name}")
 
-            # or evaluate again, with what was read of Guerdon's own work
+            # or evaluate again, with the ticks and forwarded events that were read
             except BudgetsMoved as moved:
                 self._loader.forget_members()  # their states come from the evaluation that does not count
                 work = Work(

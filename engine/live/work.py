@@ -52,7 +52,7 @@ class Work:
     locked_budgets: Mapping[Row, LimitUse] | None = None
     """Budgets that an earlier evaluation in this transaction has locked; None: nothing was evaluated before."""
     seen: Seen = field(init=False)
-    """What tells new events from repeated ones."""
+    """The set that tells new events from repeated ones."""
 
     # Loaded
 
@@ -63,7 +63,7 @@ class Work:
     members: dict[int, dict[str, Member]] = field(default_factory=dict)
     """Members by shard and id; the cache's own dictionaries."""
     referrers: set[Owner] = field(default_factory=set)
-    """Members here to whom the batch may forward something."""
+    """Members here who may get forwarded events from the batch."""
     referrals: Referrals = field(init=False)
     books: StoredBooks = field(init=False)
     keys: dict[Owner, bytes | None] = field(default_factory=dict)
@@ -194,7 +194,7 @@ def _details(details: Sequence[Detail]) -> Detail:
 
 
 def outcome_of(work: Work) -> Outcome:
-    """Count what an attempt has led to, now that it is committed."""
+    """Count the results of an attempt, now that it is committed."""
     totals = [sum(column) for column in zip(*work.counts.values(), strict=True)] or [0, 0, 0]
     accepted, duplicate, quarantined = totals
     rewards, refusals = ({}, {}) if work.reward_rows is None else work.reward_rows.counts()
