@@ -125,9 +125,9 @@ def activate(
     """Store a version, put its activation into every shard, and return its number.
 
     The activation locks all heads, so it falls between two transactions of every worker. The old version has judged
-    all events before it in a shard, and the new one judges all events after it, late ones too. Whatever was due up to
-    the latest event or tick of the shard is still performed by the old version. If tiers or local days differ, the
-    ticks that follow review every member.
+    all events before it in a shard, and the new one judges all events after it, late ones too. The old version still
+    performs all that was due up to the latest event or tick of the shard. If tiers or local days differ, the ticks that
+    follow review every member.
 
     Args:
         cursor: of the transaction.

@@ -108,7 +108,7 @@ def add(
         # seal what is personal
         owner = personal_owner(record)
         if event is not None and owner is not None:
-            # under the identity of the stored names: whoever opens the record again knows no others
+            # under the identity of the stored names: the reader of the record knows no others
             identity = event_identity(_storable(event.source) or "", _storable(event.event_id) or "")
             payload, sealed = personal.seal(event, identity, keys[owner])
             schema_id = personal.OWN_FORMAT

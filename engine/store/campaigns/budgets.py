@@ -70,7 +70,7 @@ class _Touched:
         return False
 
     def stands(self, now: LimitUse) -> bool:
-        """Whether all awards come out the same when they begin from `now` instead of from what was seen."""
+        """Whether all awards come out the same when they begin from `now` instead of from the use that was seen."""
         amount, times = now.amount - self.seen.amount, now.times - self.seen.times
         if self.is_cut:
             return amount == 0 and times == 0
@@ -79,7 +79,7 @@ class _Touched:
 
 
 class _Fact(NamedTuple):
-    """Hold the record of a cut award: its member and event, what the budget allowed, and what it had used."""
+    """Hold the record of a cut award: its member and event, the amount that the budget allowed, and its use before."""
 
     shard: int
     seq: int
@@ -169,7 +169,7 @@ class StoredBudgets:
             return {}
         hold(self._cursor, self._table, wanted)
 
-        # make what is missing, then read by a statement of its own what was committed while the locks were awaited
+        # make missing rows, then read in a second statement the uses committed while the locks were awaited
         keys = ([budget for budget, _ in wanted], [period for _, period in wanted])
         self._cursor.execute(
             f"""
@@ -192,7 +192,7 @@ class StoredBudgets:
         return {(budget, period): LimitUse(period, amount, times) for budget, period, amount, times in self._cursor}
 
     def save(self, generation: int) -> None:
-        """Write what was used and given back, and which awards budgets have cut."""
+        """Write the uses and the returns of budgets, and the awards that budgets have cut."""
         changes = [
             (*row, touched.use.amount - touched.seen.amount, touched.use.times - touched.seen.times)
             for row, touched in sorted(self._rows.items())
@@ -240,7 +240,7 @@ class StoredBudgets:
 
 
 def recorded_of(cursor: Cursor, generation: int, shard: int, member_id: str) -> dict[Asking, LimitUse]:
-    """Return the awards of a member that budgets have cut, and what was used of each budget then."""
+    """Return the awards of a member that budgets have cut, and the use of each budget then."""
     cursor.execute(
         """
         SELECT fact FROM guerdon.generation_fact
@@ -252,7 +252,7 @@ def recorded_of(cursor: Cursor, generation: int, shard: int, member_id: str) -> 
 
 
 def cut_award(fact: Mapping[str, Any]) -> tuple[Asking, LimitUse]:
-    """Return the award in a recorded fact of the kind FACT, and what was used of the budget then."""
+    """Return the award in a recorded fact of the kind FACT, and the budget's use then."""
     asking = Asking(bytes.fromhex(fact["event"]), fact["rule"], fact["budget"], fact["period"], fact["weighed"])
     return asking, LimitUse(fact["period"], fact["amount"], fact["times"])
 

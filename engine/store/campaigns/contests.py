@@ -303,6 +303,6 @@ class _Closing:
         place = (shard, head.seq)
         quarantine.add(self._cursor, [record], {}, {0: place})
 
-        # and a fact, by which repetitions suspend the member, too
+        # and a fact, so that repetitions suspend the member, too
         fact: dict[str, object] = {"member_id": won.member_id, "reason": message}
         live_generation.add_fact(self._cursor, self._generation, place, "member_held", fact)

@@ -1,4 +1,4 @@
-"""Read the meaning by which a generation decides, and refuse one that this release would decide otherwise."""
+"""Read the meaning of a generation's decisions, and refuse a generation that this release would decide differently."""
 
 from __future__ import annotations
 

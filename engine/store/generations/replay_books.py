@@ -29,7 +29,7 @@ class ReplayBooks(FoldBooks):
     """Open the books of one member after the other while a generation that is not live is folded.
 
     Args:
-        generation: whose tables hold the parts, budgets and stock.
+        generation: its tables hold the parts, budgets and stock.
         judge: returns the judge of a version.
     """
 
@@ -123,7 +123,7 @@ class ReplayBooks(FoldBooks):
         """Bring the member's uses of ended periods back into the state."""
         assert self._cursor is not None  # `begin` comes first
         assert self._member is not None  # `of` comes first
-        assert self._member.state is state  # books are opened for whom is judged
+        assert self._member.state is state  # books are opened for the member under judgement
         uses.recall(self._cursor, self._member, self._uses)
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:

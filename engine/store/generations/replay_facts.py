@@ -34,7 +34,7 @@ class Facts(NamedTuple):
     """Where members were suspended, as (seq, member_id)."""
 
     budgets: dict[Asking, LimitUse] = {}  # noqa: RUF012  never changed
-    """The awards that a budget has cut, and what was used of it then."""
+    """The awards that a budget has cut, and its use then."""
 
     sold_out: frozenset[tuple[int, str, str]] = frozenset()
     """The redemptions that were refused for want of stock, as (seq, event_id, reward)."""

@@ -1,7 +1,7 @@
 """Read the live reward log for its topic, and remember the position that the topic has reached.
 
 The rows come from the view `reward.reward_event`, so that a message says what the view says. PostgreSQL sends them in
-the format of its binary COPY, which is taken apart here: a row costs a third of what the driver's own objects cost.
+the format of its binary COPY, which is taken apart here: a row costs a third of the driver's own objects.
 """
 
 from __future__ import annotations

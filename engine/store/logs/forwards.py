@@ -105,8 +105,8 @@ def drain(cursor: Cursor, shards: Iterable[int], until_ms: int) -> tuple[list[Fo
     """Take the rows forwarded to these shards whose turn has come by an instant; the caller holds the shards' heads.
 
     Returns:
-        the rows in their order, and the pairs of shards (to, from) of which rows are left: those with a later turn,
-        those after them in their sender's order, and those beyond FORWARDS_MAX of a shard.
+        the rows in their order, and the pairs of shards (to, from) that have rows left: those with a later turn, those
+        after them in their sender's order, and those beyond FORWARDS_MAX of a shard.
     """
     # the first rows of each pair, in the sender's order
     pairs = _senders(cursor, shards)
@@ -219,7 +219,7 @@ def take_waiting(
         cursor: of the transaction that holds the shards' heads.
         shards: where the referees are.
         passed_ms: the instant that all partitions have passed.
-        members: who come new with the batch.
+        members: new with the batch.
         codes: that come with the batch.
     """
     cursor.execute(

@@ -170,7 +170,7 @@ class StoredBooks:
     def recall_uses(self, state: MemberState) -> None:
         """Bring the member's uses of ended periods back into the state."""
         assert self._member is not None  # `of` comes first
-        assert self._member.state is state  # books are opened for whom is judged
+        assert self._member.state is state  # books are opened for the member under judgement
         uses.recall(self._cursor, self._member)
 
     def return_to_budget(self, key: str, period: int, amount: int, times: int) -> None:

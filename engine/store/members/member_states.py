@@ -148,7 +148,7 @@ def save(
 
     Args:
         cursor: of the transaction.
-        members: whose states are written.
+        members: their states are written.
         profiles: changed profiles, sealed, by (shard, member_id); an empty one empties the column.
         table: that of the generation.
     """

@@ -52,7 +52,7 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
 
     Args:
         cursor: of the transaction.
-        members: whose states are about to be saved.
+        members: their states are about to be saved.
         judge: returns the judge of an activated version.
         table: that of the generation.
     """

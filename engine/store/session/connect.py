@@ -77,7 +77,7 @@ def open_session(database_url: str, application: str) -> Session:
     except psycopg2.OperationalError as error:
         raise _unreachable(error) from error
 
-    # refuse what does not fit before anything is asked of it
+    # refuse an unfit server before the first query
     try:
         session.url, session.pid = url, session.info.backend_pid
         watch.over(session)

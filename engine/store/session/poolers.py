@@ -34,7 +34,7 @@ def refuse_by_transaction(session: WatchedConnection) -> None:
     """
     session.autocommit = True
     session.pid = _pid(session)
-    # a pooler opens the connection with a number of its own; PostgreSQL's number means that there is no pooler
+    # a pooler opens the connection with its own number; PostgreSQL's number means: no pooler
     if session.pid != session.info.backend_pid and session.url not in _trusted:
         _look(session)
         _trusted.add(session.url)

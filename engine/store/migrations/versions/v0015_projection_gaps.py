@@ -28,7 +28,7 @@ CREATE TABLE guerdon.projection_streak (          -- the number of gaps since th
 GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.projection_gap, guerdon.projection_streak TO guerdon_writer;
 """
 
-# Only in these two types does the item name a member, by whom rows are looked up; a rejected signup names any text.
+# Rows are looked up by the member in the item. Only these two types have one there; a rejected signup has any text.
 INDEX = """
 DROP INDEX guerdon.referral_change_item;
 CREATE INDEX referral_change_item ON guerdon.referral_change (build, left(item, 200), type)
@@ -125,7 +125,7 @@ FROM summed WHERE value > 0;
 GRANT SELECT ON reward.referrer, reward.referral_funnel, reward.leaderboard TO guerdon_writer, guerdon_analyst;
 """
 
-# Past tiers are told with sums of any size, too. A database that an earlier release migrated has older functions.
+# Reports on past tiers take sums of any size, too. A database that an earlier release migrated has older functions.
 TIERS = ("v0011_tier_number", "v0011_tier_review")
 
 # The keys of hot rows end with a number that grows, so that the newest version is found before all the old ones that a

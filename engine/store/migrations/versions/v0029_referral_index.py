@@ -1,4 +1,4 @@
-"""Let the view of referrals find what became of each by its index again."""
+"""Let the view of referrals find the outcome of each by its index again."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ WHERE a.type = 'referral.rejected' OR (a.type = 'referral.attributed' AND a.reas
 
 
 def upgrade() -> None:
-    """Make the view anew; its columns, comments and rights stay."""
+    """Replace the view; its columns, comments and rights stay."""
     op.execute(REFERRAL)
