@@ -159,7 +159,7 @@ def _begun(member_id: str, state: MemberState, occurrence: Occurrence, judge: Ju
 def advance(
     member_id: str, state: MemberState, occurrence: Occurrence, judge: Judge, books: Books, until_ms: int
 ) -> Sequence[RewardEvent]:
-    """Move the clock of a member without an event, as a tick does, and return the reward events of what was due."""
+    """Move the clock of a member without an event, as a tick does, and return the reward events of all that was due."""
     turn = _begun(member_id, state, occurrence, judge, books)
     _move_clock(turn, until_ms)
     state.clock_ms = max(state.clock_ms, until_ms)
