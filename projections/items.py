@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
     """Add the items granted in `projection_range` to `build`; the last movement of an item says its status.
 
-    An item from before the range has a row already, of which only the status changes.
+    An item from before the range has a row already; only the status of that row changes.
     """
     change = "" if is_first else "ON CONFLICT (build, shard, member_id, lot) DO UPDATE SET status = excluded.status"
     cursor.execute(
