@@ -132,7 +132,7 @@ def troubles(
 
 
 def _other_meaning(state: Overview) -> list[Trouble]:
-    """Report that this release decides otherwise than the live generation was decided, so that no worker goes on."""
+    """Report that this release decides differently from the live generation's release, so that no worker goes on."""
     try:
         meanings.refuse_live(state.generation, state.meaning)
     except AnswerIsNo as why:

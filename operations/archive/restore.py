@@ -63,7 +63,7 @@ def restore(
     Raises:
         InputError: there is no archive, it is of another meaning, the database is not empty, or the keys are not the
             archive's.
-        AnswerIsNo: the archive is not as it was exported, or the log is judged otherwise than it was.
+        AnswerIsNo: the archive is not as it was exported, or the log is judged differently now.
         ServiceUnreachable: PostgreSQL does not answer.
     """
     manifest = need_manifest(folder)

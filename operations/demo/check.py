@@ -28,7 +28,7 @@ BIG_POINTS, HUGE_POINTS = 25, 60
 BIG_TIMES_A_DAY_MAX = HUGE_TIMES_A_DAY_MAX = 2
 
 Basket = tuple[int, datetime, Decimal]
-"""A household, when (UTC), and what was paid in dollars."""
+"""A household, the time in UTC, and the amount paid in dollars."""
 
 
 @dataclass(slots=True)

@@ -58,13 +58,13 @@ class Work(Protocol):
 
 
 def run_demo(home: Path, work: Work, narrator: Narrator, *, small: bool, keep: bool) -> dict[str, Any]:
-    """Run the demo on services of its own in `home`/demo, stop them whatever happens, and return all figures.
+    """Run the demo on services of its own in `home`/demo, stop them in any case, and return all figures.
 
     Raises:
         AnswerIsNo: a figure does not agree, or another demo is running.
         InputError: the data or the example programme is not there.
         ServiceUnreachable: a service could not be started.
-        KeyboardInterrupt: it was told to stop; nothing is left running.
+        KeyboardInterrupt: a signal stopped it; nothing is left running.
     """
     if not PROGRAMME.exists():
         raise InputError(f"the demo's programme {PROGRAMME.name} is not there; run the demo in a checkout of Guerdon")
@@ -301,7 +301,7 @@ def _stopping_in_good_order() -> Iterator[None]:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let nothing interrupt the end of a demo that was not told to stop."""
+    """Let nothing interrupt the end of a demo that no signal has stopped."""
     with _handling(signal.SIG_IGN):
         yield
 

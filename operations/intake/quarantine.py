@@ -230,7 +230,7 @@ def _admit_again(
     try:
         outcomes = live.commit_together(lambda _cursor: batches) if batches else []
         recorded = list(map(_result, batches, outcomes))
-    except (AnswerIsNo, CannotGoOn):  # somebody else has resolved one of them meanwhile, or one fails once more
+    except (AnswerIsNo, CannotGoOn):  # somebody else has resolved one of them meanwhile, or one fails again
         recorded = [_commit_alone(live, batch) for batch in batches]
     return results | _with_holds(settings, recorded)
 

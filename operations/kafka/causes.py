@@ -177,11 +177,11 @@ class KafkaCauses:
                 return
 
     def why(self, error: Exception | KafkaError, what: str = "", right: str = "") -> str:
-        """Return in a sentence why `error` came about.
+        """Return the cause of `error` in a sentence.
 
         Args:
             error: librdkafka's error, or an exception that carries it.
-            what: the topic or group that was asked for.
+            what: the topic or group of the request.
             right: the right that is needed for it, such as READ and DESCRIBE.
         """
         kafka_error = error_of(error)

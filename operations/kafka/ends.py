@@ -28,7 +28,7 @@ class Span(NamedTuple):
     """The first record."""
 
     stable: int
-    """The end of what is delivered now: the first open transaction, or the true end."""
+    """The end of the records delivered now: the first open transaction, or the true end."""
 
     true: int
     """The end behind all records."""

@@ -21,7 +21,7 @@ WAIT_S = 10.0
 
 
 def claim(settings: Settings, ends: Ends) -> None:
-    """Record which topics of which cluster the database reads, or compare the settings with what is recorded.
+    """Record which topics of which cluster the database reads, or compare the settings with the record.
 
     Raises:
         InputError: the settings name others than those that the database reads.
@@ -71,7 +71,7 @@ def _compare(cursor: Cursor, place: Place) -> None:
 
 
 def adopt(settings: Settings, why: str) -> dict[str, Any]:
-    """Let the database read from now on the place that the settings name; return both places, and what begins again.
+    """Let the database read from now on the place that the settings name; return both places and the restarted topics.
 
     Topics of other names are read from their first offset. So are those of the same name on another cluster, as an
     offset means another record there. Events that are read twice count once.

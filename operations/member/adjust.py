@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from operations.settings import Settings
 
 Moderation = Literal["referral_release", "referral_void"]
-"""What an operator decides about a referral."""
+"""The decisions that an operator makes on a referral."""
 
 BATCH_EVENTS_MAX = 5_000
 PROJECTED_WITHIN_S = 10.0

@@ -1,4 +1,4 @@
-"""Show a member's balances and tier at an instant, past or future, by what was recorded at an instant."""
+"""Show a member's balances and tier at an instant, past or future, as the records of another instant have them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def member_as_of(
     *,
     expiring_within_s: int = EXPIRING_WITHIN_S,
 ) -> dict[str, Any]:
-    """Return the member's balances, their tier and what expires soon after.
+    """Return the member's balances, their tier and the points that expire soon after.
 
     Args:
         database_url: where the tables are.

@@ -170,7 +170,7 @@ def line_of(fields: dict[str, Any], *, file: str, number: int, currency: str, la
             Reason.WRONG_TYPE, f"type: {shown(kind)} is no decision; other events come over Kafka (`guerdon publish`)"
         )
 
-    # read it with something in the place of what is missing
+    # read it with a stand-in for each missing value
     is_dated = fields.get("occurred_at") is not None
     whole = {"source": SOURCE, **fields, "type": "decision"}
     is_named = whole.get("event_id") is not None

@@ -1,4 +1,4 @@
-"""Compare two generations: how much each rule gave, who gains and who loses, and what that costs.
+"""Compare two generations: how much each rule gave, who gains and who loses, and the cost.
 
 The amount that a member *keeps* counts: granted, less reversed and expired; of items, those not revoked or expired.
 `after` is the generation that would take the place of `before`; a change is after less before. PostgreSQL adds up; only

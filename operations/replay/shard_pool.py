@@ -69,7 +69,7 @@ def work(
         cores, mp_context=context, initializer=_begin, initargs=(shared, start.function, start.arguments)
     )
 
-    # whatever ends the loop, all processes are told to stop
+    # any end of the loop stops all processes
     try:
         with pool:
             waiting = {pool.submit(_perform, task, *piece) for piece in pieces}

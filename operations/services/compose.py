@@ -85,7 +85,7 @@ class Compose:
                 state.mark_stopped(self.home, name)
 
     def _record(self, name: str, password: str) -> state.ServiceRecord:
-        """Return the service's record, with the port and the password by which it is reached from now on."""
+        """Return the service's record, with the port and the password for the next connections."""
         before = self._before(name)
         port = before.ports.get("server") if before else None
         if before is None or not before.running or port is None:

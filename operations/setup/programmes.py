@@ -94,7 +94,7 @@ def body_of(database_url: str, number: int | None) -> str:
 
 
 def judged(database_url: str, number: int | None) -> tuple[Programme, int]:
-    """Return the programme by which version `number`, or the active one, judges, and its number.
+    """Return the programme of version `number`, or of the active one, and its number.
 
     Raises:
         InputError: there is no such version.

@@ -1,4 +1,4 @@
-"""Find the golden examples of a programme, judge their events in memory, and compare with what they expect."""
+"""Find the golden examples of a programme, judge their events in memory, and check their expectations."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CaseOutcome:
     case: Case
     differences: tuple[CaseDifference, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a reader may overlook."""
+    """Hints that a reader may overlook."""
     refusal: str | None = None
     """Why this release cannot judge it."""
 
@@ -129,7 +129,7 @@ def run_case(case: Case, loaded: Loaded) -> CaseOutcome:
         if refusal is not None:
             return CaseOutcome(case, refusal=refusal)
 
-    assert loaded.programme is not None  # what has errors is refused before
+    assert loaded.programme is not None  # a programme with errors is refused before
     lines = [Line(case.file, event.line, event.text.encode()) for event in case.events]
     simulation = simulate_lines(loaded.programme, lines, case.until_ms, others=others)
     return CaseOutcome(case, tuple(differences(case.expect, simulation.document())), tuple(_notes(case, simulation)))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from engine.programme.file.cases import Expectations
 
 Document = dict[str, list[dict[str, Any]]]
-"""What `Simulation.document` returns, or rows of the views under the same names."""
+"""The document of `Simulation.document`, or rows of the views under the same names."""
 
 GONE = frozenset(("revoked", "expired"))
 _POSSESSED = ("coupon.", "gift.", "badge.", "benefit.")
@@ -24,7 +24,7 @@ _SHOWN = ("occurred_at", "type", "unit", "amount", "item", "rule_id", "event_id"
 
 @dataclass(frozen=True)
 class CaseDifference:
-    """Say what was expected and what came instead."""
+    """Say what was expected, and the result instead."""
 
     what: str
     expected: Any

@@ -43,7 +43,7 @@ class Quarantined:
 class Explained(NamedTuple):
     """Explain one event: a sentence for each rule, the account of the ledger, the tier after it.
 
-    What time alone brings is of kind `tick`, what a contest brings of kind `contest`, both of source "guerdon".
+    Events of time alone are of kind `tick`, those of a contest of kind `contest`, both of source "guerdon".
     """
 
     event_id: str

@@ -59,7 +59,7 @@ class SimulatedReferrals:
         self._passed_ms = 0
 
     def before(self, event: Event, programme: Programme) -> list[Own]:
-        """Return the source events that stand directly before an event: an attribution or a void, and what follows."""
+        """Return the source events to put directly before an event: an attribution or a void, and their followers."""
         # note touches, and codes that an opening brings along
         if isinstance(event, Touch):
             seen = TouchSeen(event.referral_code, event.occurred_at, event.channel)

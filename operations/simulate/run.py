@@ -114,7 +114,7 @@ class _Simulator(MemoryPorts):
         self.simulation = Simulation(explained=[] if why else None)
         self._explaining = Explaining([] if self.simulation.explained is None else self.simulation.explained)
 
-        # what the logs have: ends of each shard, members, and identities by which duplicates are known
+        # the contents of the logs: ends of each shard, members, and the identities that expose duplicates
         self._seqs = [0] * SHARDS
         self._positions = [0] * SHARDS
         self._members: dict[str, MemoryMember] = {}
@@ -179,12 +179,12 @@ class _Simulator(MemoryPorts):
         if member_id in self._members and self._members[member_id].state.erased:
             raise Rejected(Reason.MEMBER_ERASED, "the member asked for erasure; nothing more is kept of them")
 
-        # what comes before it: contests that have ended, and what Guerdon writes of referrals
+        # what comes before it: contests that have ended, and Guerdon's events on referrals
         programme = self._judge.programme
         self._close_contests(max(event.occurred_at, self.simulation.clock_ms) - LATENESS_MS)
         self._take_own(self._referrals.before(event, programme))
 
-        # the event, and what follows from it
+        # the event, and the events that follow from it
         occurrence = self._record(event, identity)
         if member_id is not None:
             self._perform(self._member(member_id), event, occurrence, event.event_id)
@@ -351,7 +351,7 @@ class _Simulator(MemoryPorts):
 
 
 def _heading_of(step: MemberStep[MemoryMember]) -> Heading:
-    """Return the heading of what happened: an event, a tick, or a contest that was won."""
+    """Return the heading of an event: an event, a tick, or a contest that was won."""
     cause, member_id = step.cause, step.member.member_id
     if isinstance(cause, Advance):
         return Heading(step.event_id, "guerdon", "tick", member_id, cause.until_ms)

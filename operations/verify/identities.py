@@ -1,4 +1,4 @@
-"""Prove that the identities, by which repetitions are recognised, are the source log's, and no reward has two rows."""
+"""Prove that the stored identities, which expose repetitions, are the source log's, and that no reward has two rows."""
 
 from __future__ import annotations
 

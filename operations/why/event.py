@@ -53,7 +53,7 @@ def why_event(
         event_id: as its producer sent it.
         source: likewise.
         everything: name rules on other types of events, too.
-        generation: whose decisions are explained; None: the live one's.
+        generation: its decisions are explained; None: those of the live one.
 
     Raises:
         AnswerIsNo: there is no such event in the log; the sentence tells where it is instead.

@@ -131,13 +131,13 @@ class HistoryFold(MemoryPorts):
     """Fold a member's history, and explain the source events at the seqs `wanted`.
 
     The compiled programme judges all others: it decides the same, and folds a long history quickly. A fold of one
-    member cannot know what other members had left of budgets and stock. So where a budget had too little, and what
-    became of redemptions, is read from the log.
+    member cannot know how much of budgets and stock other members had left. So the log says where a budget had too
+    little, and how redemptions ended.
 
     Args:
         cursor: reads the log.
         versions: says which version judged each source event.
-        member_id: whose history it is; "" for a touch, which has no member.
+        member_id: the owner of the history; "" for a touch, which has no member.
         held: the seqs at which the member was held.
         wanted: the seqs of the source events to explain.
         counted: the generations towards which adjustments count.
@@ -158,7 +158,7 @@ class HistoryFold(MemoryPorts):
         self._versions = versions
         self._held, self._wanted = held, wanted
 
-        # the member, with books that answer by what was recorded
+        # the member, with books that answer from the records
         books = MemoryBooks(
             versions.judge,
             budgets=RecordedBudgets(budgets.recorded_of(cursor, generation, shard, member_id)),

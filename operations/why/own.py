@@ -67,12 +67,12 @@ def find_reward(cursor: Cursor, generation: int, key: bytes, member: Whose | Non
 
     Args:
         cursor: reads the log.
-        generation: whose log is read.
+        generation: its log is read.
         key: the reward event's.
-        member: whose reward event it is, where that is known: then the index by member finds it.
+        member: the reward event's, where known: then the index by member finds it.
 
-    Only the log of a generation that is or was live has that index, and one that says in which range of pages a key may
-    be; the log of a shadow is read through.
+    Only the log of a generation that is or was live has that index, and another that names the range of pages for a
+    key; the log of a shadow is read through.
     """
     by_key = BY_KEY.format(log=f"reward_event_g{generation:d}")
     if member is None:
@@ -104,7 +104,7 @@ def origin_of(event: Event | None) -> list[str]:
 
 
 def sentence_of_row(cursor: Cursor, generation: int, reward: Reward) -> str:
-    """Return a sentence on what happened to a lot or an item, and on the event that had granted it."""
+    """Return a sentence on the change of a lot or an item, and on the event that had granted it."""
     version = reward.rule_version or live_generation.version_at(cursor, generation, reward.shard, reward.seq)
     grant = None
     if reward.lot is not None:
