@@ -35,7 +35,7 @@ class Intake:
 
     Args:
         decoder: decodes a message's value.
-        topic_prefix: what stands before the topics' names.
+        topic_prefix: stands before the topics' names.
         currency: the programme's; amounts in another one are not admitted.
         secret: keys the digest of an event's content.
         future_tolerance_ms: how far ahead of PostgreSQL's clock an event may be.

@@ -68,7 +68,7 @@ CATCHING_UP = 4
 
 
 class UnderWay(NamedTuple):
-    """Name the batch that is being written, and what becomes of it."""
+    """Name the batch that is being written, and its future result."""
 
     batch: Batch
     future: Future[Outcome]
@@ -80,15 +80,15 @@ class Worker:
     Args:
         settings: addresses and bounds.
         writer_schemas: where schemas of messages are looked up.
-        until_caught_up: stop when the end offsets seen at start are taken, what is due is done, and all of it is
+        until_caught_up: stop when the end offsets seen at start are taken, all due work is done, and all of it is
             projected and published.
         clock: which time moves members without events: the wall's, or that of the latest event.
         until_ms: with `until_caught_up`, where the clock of events is moved on to at the end.
         observe: called with the name of each step's start and end in a transaction.
-        watch: what this worker reports of itself; one with metrics where somebody can ask for them.
+        watch: reports on this worker; it has metrics where somebody can ask for them.
 
     Raises:
-        AnswerIsNo: no programme is active, or (with `until_caught_up`) it was told to stop before, or a partition
+        AnswerIsNo: no programme is active, or (with `until_caught_up`) it was stopped before, or a partition
             cannot be read on.
         InputError: the settings name other topics, or another Kafka cluster, than the database reads.
         ServiceUnreachable: Kafka or PostgreSQL does not answer at start; Kafka has given this worker up.
@@ -223,7 +223,7 @@ class Worker:
         self._under_way = UnderWay(batch, self._writer.begin(batch))
 
     def _finish_batch(self) -> None:
-        """Take note of the batch whose transaction has ended, and pass on what it recorded.
+        """Take note of the batch whose transaction has ended, and pass on its records.
 
         A batch that was not written is read again from where the table stands.
         """
@@ -275,7 +275,7 @@ class Worker:
                 self._publisher.wake()
 
     def _settle(self) -> None:
-        """Let the transaction under way end before partitions move: what the table lacks then is read twice."""
+        """Let the transaction under way end before partitions move: records missing in the table are read twice."""
         if self._under_way is not None:
             wait([self._under_way.future], SETTLE_S)
             self._finish_batch()
@@ -295,7 +295,7 @@ class Worker:
         return False
 
     def _move_on(self) -> None:
-        """Perform what is due in all shards, as nothing is left to consume, by a time that all workers agree on."""
+        """Perform all due work in all shards, as nothing is left to consume, by a time that all workers agree on."""
         move = self._retry(lambda: self._clock.last_move(self._until_ms))
         while move is not None and not self._stop.is_set():
             ticks_before = self.summary.ticks
@@ -324,7 +324,7 @@ class Worker:
             self._publisher.start()
 
     def _leave(self) -> str:
-        """End all threads and sessions, and say what is left to catch up with, if that was the aim."""
+        """End all threads and sessions, and say how much is left to catch up with, if that was the aim."""
         self.heartbeat.leave()
         try:
             self._stop_writing()
@@ -333,7 +333,7 @@ class Worker:
         return left
 
     def _stop_writing(self) -> None:
-        """Wait for the batch under way; when told to stop, cancel it after SETTLE_S."""
+        """Wait for the batch under way; when the worker stops, cancel it after SETTLE_S."""
         if self._under_way is not None:
             future = self._under_way.future
             wait([future], SETTLE_S)

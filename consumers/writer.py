@@ -27,7 +27,7 @@ BACK_OFF_S_MAX = 5.0
 
 
 class Stopped(Exception):
-    """Say that the worker was told to stop while PostgreSQL was away; the batch was not written."""
+    """Say that the worker was stopped while PostgreSQL was away; the batch was not written."""
 
 
 class TookTooLong(Exception):

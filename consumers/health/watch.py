@@ -1,4 +1,4 @@
-"""Watch one worker for its log, its row and its metrics: what it reads, how far it is behind, what its batches cost.
+"""Watch one worker for its log, its row and its metrics: its positions, its delay, and the cost of its batches.
 
 Everything is counted by batch or by poll, never by event.
 """

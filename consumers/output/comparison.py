@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     LogRow = tuple[int, str, int]
-    """What tells a row of the log from every other one: seq, reward_key in hex, and recorded_at in ms."""
+    """The identity of a row of the log: seq, reward_key in hex, and recorded_at in ms."""
 
     Cursor = tuple[int, str]
-    """How far the topic has a shard, and the incarnation under which followers were told where it begins."""
+    """How far the topic has a shard, and the incarnation that announced the shard's beginning to followers."""
 
 
 class Last(NamedTuple):
@@ -55,8 +55,8 @@ def finding_of(stand: Stand, tail: Tail, rows: Mapping[int, LogRow]) -> Finding 
     """Return what is wrong between the topic and the log, or None.
 
     Args:
-        stand: what the database says; the cursors are those of the live generation.
-        tail: what the topic holds.
+        stand: the database's; the cursors are those of the live generation.
+        tail: the end of the topic.
         rows: the live log's row at the position of each shard's last message, where the log has that position.
     """
     # a generation that was never live voids everything

@@ -62,7 +62,7 @@ class Agreement:
     def make(self, connection: Connection, generation: int, topic: Topic) -> None:
         """Compare the log with the topic, and begin another incarnation where they differ.
 
-        Most often they do not, and nobody waits. Where they seem to, they are compared once more while nobody
+        Most often they do not, and nobody waits. Where they seem to, they are compared again while nobody
         publishes, as messages that another worker is sending look like a difference. A worker that comes second finds
         the incarnation that the first has begun.
         """
@@ -110,7 +110,7 @@ class Agreement:
         if current is not None and (why := _why_all(cursor, current, generation, topic, cursors)):
             return Cause(why, dict.fromkeys(cursors, 0), newest)
 
-        # the topic and the log differ: what differs is sent
+        # the topic and the log differ: only the difference is sent
         finding = self._compare(cursor, Stand(current.name if current else NONE, generation, cursors), tail)
         if finding is not None:
             return Cause(*finding, newest)

@@ -53,7 +53,7 @@ LOOK_AT_TOPIC_S = 10.0
 """How often to ask whether the topic was deleted and made again: a producer goes on as if nothing had happened."""
 
 GZIP_LEVEL = 1
-"""A third of what zlib's own choice costs, for a tenth more bytes."""
+"""A third of the time of zlib's own choice, for a tenth more bytes."""
 
 _NOBODY = b""
 """The key of messages that say where an incarnation begins: a member_id is never empty."""

@@ -151,7 +151,7 @@ class _Waits:
 
 
 def finish(settings: Settings, stop: threading.Event, observe: Callable[[str], None] = lambda _point: None) -> None:
-    """Publish until the topic has the whole live log, or told to stop.
+    """Publish until the topic has the whole live log, or until `stop`.
 
     Raises:
         InputError: there is no such topic, or the registry does not hold the schema.

@@ -76,7 +76,7 @@ class TailReader:
 
         Raises:
             NotAllowed: the user of the settings may not read the topic.
-            ServiceUnreachable: the brokers did not deliver it in time, or this process was told to stop.
+            ServiceUnreachable: the brokers did not deliver it in time, or this process is stopping.
         """
         consumer = Consumer(self._config)
         try:

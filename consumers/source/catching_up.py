@@ -1,4 +1,4 @@
-"""Find out when everything that was in the topics at the start is taken, and what keeps the rest from coming."""
+"""Find out when all records that were in the topics at the start are taken, and the cause that holds up the rest."""
 
 from __future__ import annotations
 

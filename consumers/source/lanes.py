@@ -42,12 +42,12 @@ class Notice(NamedTuple):
     """The event time before which nothing comes from there on; None where that is not known."""
 
     is_silent: bool
-    """Whether it is behind, and what lies there does not come."""
+    """Whether it is behind, and its records do not come."""
 
 
 @dataclass(slots=True)
 class Lane:
-    """Hold what one partition has delivered and the transaction has not yet taken."""
+    """Hold the records that one partition has delivered and no transaction has taken yet."""
 
     partition: Partition
     rank: int
@@ -57,8 +57,7 @@ class Lane:
     """The offset that the table says."""
 
     high_ms: int
-    """The highest occurred_at so far: a late event is merged where the lane stands, never before what came before it.
-    """
+    """The highest occurred_at so far: a late event is merged where the lane stands, never before earlier records."""
 
     position: int
     """The offset after the last record here."""
@@ -83,7 +82,7 @@ class Lane:
     """The last record that was passed over, where none has come after it."""
 
     taken_ms: int = field(init=False)
-    """The highest occurred_at of what was taken."""
+    """The highest occurred_at among the records taken."""
 
     notice: Notice = field(init=False)
     """The last notice to other workers."""

@@ -1,4 +1,4 @@
-"""Stop a partition where the broker no longer holds what was read, or what comes next, and its number with it."""
+"""Stop a partition, and its number, where the broker no longer holds the records read or the next ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNKNOWN_LAST = "the record taken last was not kept yet, or is deleted; from the 
 
 
 class Losses:
-    """Compare what the broker holds with what was taken, when a partition is assigned and when it cannot be read."""
+    """Compare the broker's records with those taken, when a partition is assigned and when it cannot be read."""
 
     def __init__(self, lanes: Lanes, source: Source, positions: Positions, ends: Ends, retry: Retry) -> None:
         self._lanes = lanes
@@ -48,9 +48,9 @@ class Losses:
         self._tails.forget(partitions)
 
     def is_whole(self, partition: Partition, message: Message | None, end: int | None = None) -> bool:
-        """Whether the broker still holds the records that were taken from `partition`; where not, it is stopped.
+        """Whether the broker still holds the records taken from `partition`; if not, the partition is stopped.
 
-        `message` is what `partition` delivers, None where it has come to its `end`.
+        `message` is the next of `partition`; None: the partition is at its `end`.
         """
         if partition not in self._tails:
             return True
@@ -64,7 +64,7 @@ class Losses:
         span = self._retry(lambda: self._ends.spans([partition])[partition])
         loss = span and self._retry(lambda: self._positions.why_lost(partition, Watermarks(span.first, span.true)))
         if not loss:
-            return  # told to stop before there was an answer
+            return  # the worker stops before there is an answer
         position, why = loss
 
         self.forget([partition])

@@ -119,7 +119,7 @@ class Positions:
         self.passing |= {partition: passing.get(partition, frozenset()) for partition in partitions}
 
     def consumed(self, partitions: list[Partition]) -> tuple[int, dict[Partition, tuple[int, int]]]:
-        """Return PostgreSQL's time in ms, and what the table says of `partitions` now."""
+        """Return PostgreSQL's time in ms, and the table's positions of `partitions` now."""
         asked_s = time.monotonic()
         with self._connection, self._connection.cursor() as cursor:
             now_ms = live_generation.now_ms(cursor)

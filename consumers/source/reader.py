@@ -50,7 +50,7 @@ ROOM_AGAIN = 0.5
 
 
 class Reader:
-    """Fill the lanes with what this worker's partitions deliver, and follow the group as it moves partitions.
+    """Fill the lanes with the records of this worker's partitions, and follow the group as it moves partitions.
 
     Args:
         settings: addresses and bounds.
@@ -181,7 +181,7 @@ class Reader:
             lambda: self._positions.starts(partitions, self._source, topic_ids(kafka, self._topics))
         ) or {}  # fmt: skip
 
-        # nothing that was noted of these partitions before counts any more
+        # earlier notes on these partitions no longer count
         now = time.monotonic()
         self._track.forget(partitions)
         self._waits.forget(partitions)
@@ -201,6 +201,6 @@ class Reader:
         self._watch.left(partitions, self.lanes)
 
     def _forget(self, partitions: list[Partition]) -> None:
-        """Forget what was noted of partitions that are read from the table's offsets again, or by another worker."""
+        """Forget all notes on partitions that are read from the table's offsets again, or by another worker."""
         self._waits.forget(partitions)
         self._losses.forget(partitions)

@@ -45,7 +45,7 @@ class Retry:
         self._why = why
 
     def __call__(self, ask: Callable[[], T]) -> T | None:
-        """Return the answer of `ask`; None when the worker is told to stop before there is one."""
+        """Return the answer of `ask`; None when the worker stops before there is one."""
         while not self._stop.is_set():
             try:
                 return ask()

@@ -31,11 +31,11 @@ class Track:
     """Close the lanes of partitions that stand elsewhere by the table, and open them again from there.
 
     Args:
-        lanes: what the partitions have delivered.
+        lanes: the delivered records of the partitions.
         source: reads them.
         positions: asks the table.
         retry: asks until there is an answer.
-        forget: forgets what else was noted of partitions.
+        forget: drops all other notes on partitions.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Track:
         """Lose partitions whose position differs from the table's; call it only while nothing is being written.
 
         A failover that lost commits takes the table back. The next batch of a partition would then be fenced; but a
-        partition that gets no more messages has no next batch, and what was lost would never be read again.
+        partition that gets no more messages has no next batch, and the lost records would never be read again.
         """
         if now < self._compare_at:
             return
