@@ -26,7 +26,7 @@ EXIT_DEFECT = 70
 EXIT_USAGE = 2
 # Some versions of Typer bring a copy of click, others take the installed one; this class is the one that Typer raises.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
-# The errors of the libraries for a service that is away. They go by name, so that `--help` imports no library.
+# The errors of the libraries for a service that is away. They are names, so that `--help` imports no library.
 UNREACHABLE = {
     "confluent_kafka": ("KafkaException", "Kafka"),
     "psycopg2": ("OperationalError", "PostgreSQL"),
@@ -73,7 +73,7 @@ def run() -> None:
         _refuse_other_encodings(sys.argv[1:])
         code = app(prog_name="guerdon", standalone_mode=False)
     except BrokenPipeError:
-        # The reader left (`guerdon … | head`). Python flushes standard output once more at exit: give it a sink.
+        # The reader left (`guerdon … | head`). Python flushes standard output again at exit: give it a sink.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(EXIT_INTERRUPTED)
@@ -158,7 +158,7 @@ def _outage(error: Exception) -> GuerdonError | None:
 
 
 def _or_else(title: str) -> str:
-    """Return what else may have ended a session of PostgreSQL's: its last message is lost with the connection."""
+    """Return other possible ends of a session of PostgreSQL's: its last message is lost with the connection."""
     if title != "PostgreSQL":
         return ""
     return "; where it answers, a transaction_timeout or idle_in_transaction_session_timeout of yours is too tight"

@@ -250,7 +250,7 @@ def _written(node: Node) -> str:
 
 
 def _is_number(name: str) -> bool:
-    """Whether what was named is the number of a version, and not a file."""
+    """Whether the argument is the number of a version, and not a file."""
     return re.fullmatch("[0-9]{1,9}", name) is not None
 
 

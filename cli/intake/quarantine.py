@@ -124,7 +124,7 @@ def quarantine_show(
 
 
 def _as_text(value: Any) -> str:
-    """Return a value as a cell shows it: an event as JSON, a long value cut to what a screen holds."""
+    """Return a value as a cell shows it: an event as JSON, a long value cut to the size of a screen."""
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
     if len(text) <= VALUE_SHOWN:
         return text
