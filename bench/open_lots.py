@@ -1,4 +1,4 @@
-"""Measure a member with 26,000 open lots, one of which lapses at each event, and the time of `why` for that member.
+"""Measure a member with 26,000 open lots, where each event lets one lapse, and the time of `why` for that member.
 
 A part of `make bench`. It ends at an answer that differs from the log.
 """
@@ -126,7 +126,7 @@ def _events(member_id: str, count: int) -> Iterator[tuple[Purchase, Occurrence]]
 
 
 def _judge(hours: int) -> CompiledJudge:
-    """Return the judge of a programme whose points are valid for so many hours."""
+    """Return the judge of a programme whose points are valid for `hours` hours."""
     loaded = load_programme(PROGRAMME.format(hours=hours), "bench.yaml")
     if loaded.programme is None:
         raise SystemExit("\n".join(map(str, loaded.problems)))

@@ -26,7 +26,7 @@ def thousand_rules() -> str:
 
 
 def twenty_rules() -> str:
-    """Return a programme of 20 rules with several tests each, few of which match."""
+    """Return a programme of 20 rules with several tests each; few rules match."""
     rules = [
         f"- {{id: r{n}, on: purchase, when: {{purchase.channel: [app, web], purchase.amount: {{gte: {100 + n}.00}},"
         f" purchase.brand: {{ne: b{n}}}}}, give: [{{points: 5}}]}}"
