@@ -107,7 +107,7 @@ def _drop_default_source(fields: dict[str, Any]) -> None:
 
 
 def _prepare_lines(fields: dict[str, Any]) -> None:
-    """Write each line's quantity canonically; the conversion refuses what is no line."""
+    """Write each line's quantity canonically; the conversion refuses values that are no lines."""
     _drop_default_source(fields)
     lines = fields.get("items")
     if lines.__class__ is not list or not lines:

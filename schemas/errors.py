@@ -19,7 +19,7 @@ class GuerdonError(Exception):
 
 
 class InputError(GuerdonError):
-    """Say that what the caller gave cannot be used."""
+    """Say that the caller's input cannot be used."""
 
     exit_code = 2
 

@@ -110,7 +110,7 @@ def topics_part() -> str:
 
 
 def bytes_part() -> str:
-    """Return the table that takes one message apart: its bytes, and what they say."""
+    """Return the table that takes one message apart: its bytes, and their meaning."""
     event = decode_json(_examples()["share"])
     value, record = Encoder().encode(event), to_builtins(event)
     schema_id = int.from_bytes(value[1:FRAME_BYTES])
@@ -139,7 +139,7 @@ def fields_part() -> str:
 
 
 def meaning_of(name: str, field: str) -> str:
-    """Return what a field says; `name` is its event type, or the class of what stands in lists."""
+    """Return the meaning of a field; `name` is its event type, or the class of a list's entries."""
     return OF_TYPE.get((name, field)) or MEANINGS[field]
 
 

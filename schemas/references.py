@@ -37,7 +37,7 @@ class _Inlining:
         self._defined: set[str] = set()
 
     def of(self, schema: Any, namespace: str, depth: int) -> Any:
-        """Return a schema within `namespace` in which each name that stands first is replaced by its schema."""
+        """Return a schema of `namespace`, with each name's first use replaced by the schema of that name."""
         if depth > DEPTH_MAX:
             raise ValueError(f"the schemas nest deeper than {DEPTH_MAX}")
 

@@ -93,7 +93,7 @@ class RegistrySchemas:
         if committed is not None:
             return committed
 
-        # what was asked a moment ago is not asked again
+        # a schema id that was unknown a moment ago is not asked for again
         now_s = self._clock_s()
         if self._unknown_until_s.get(schema_id, now_s) > now_s:
             if schema_id in self._words:

@@ -105,7 +105,7 @@ class RewardEncoder:
 
 
 def frame(schema_id: int) -> bytes:
-    """Return the bytes with which a message begins whose schema has this id."""
+    """Return the first bytes of a message whose schema has this id."""
     return b"\0" + schema_id.to_bytes(4)
 
 

@@ -63,7 +63,7 @@ def referee_of(key: str | None) -> str | None:
 
 
 class Posting(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
-    """Say what a reward event says besides its amount, member and time; there is one object per rule and movement."""
+    """Hold all of a reward event but its amount, member and time; there is one object per rule and movement."""
 
     type: str
     unit: str
