@@ -1,8 +1,8 @@
 """Drive the fold: perform what happens to members, one step after the other, wherever they are judged.
 
 The live transaction, a release, the closing of a contest, the folds of the log, `simulate` and `why` differ in where
-books come from and where rewards and failures go. They say so by their ports. Which steps are passed over, what is
-remembered of a step and which function performs it is decided here, for all of them.
+books come from and where rewards and failures go. They say so by their ports. For all of them, this module
+decides which steps are passed over, which function performs a step, and which facts of it are remembered.
 """
 
 from __future__ import annotations

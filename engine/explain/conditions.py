@@ -1,4 +1,4 @@
-"""Explain why a condition does not hold: its first failing part, with the field, what the rule wants and what is."""
+"""Explain why a condition does not hold: its first failing part, with the field, the wanted and the actual value."""
 
 from __future__ import annotations
 

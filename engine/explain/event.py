@@ -176,7 +176,7 @@ class Explainer(Observer, Judge):
     def complete_again(
         self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
     ) -> list[RewardEvent]:
-        """Return what a challenge gives that is completed because of a refund, and explain it after the refund."""
+        """Return the rewards of a challenge that a refund completes, and explain it after the refund."""
         self._notes, self._cuts, self._awards = {}, {}, {}
         rewards = self._interpreter.complete_again(rule, facts, given, state, occurrence)
         if rule.id in self._notes:

@@ -164,7 +164,7 @@ class LogFold(ABC):
         member.seq = seq
         judge = self._judge_now(shard, seq, row.occurred_ms)
 
-        # note what the states' table must hear of
+        # note changes for the states' table
         if type(event) in _PERSONAL:
             shard.profiles.setdefault(member.member_id, member.state.profile)
         if recorded.kind == "erasure":

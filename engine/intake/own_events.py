@@ -50,7 +50,7 @@ class Attribution(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc
     reason: str | None = None
     """Why it was rejected."""
     flags: tuple[str, ...] = ()
-    """The fraud checks that hold back what the referral earns."""
+    """The fraud checks that hold back the referral's rewards."""
     origin_source: str | None = None
     """The signup's source; None where an earlier release wrote the event."""
     origin_event_id: str | None = None
@@ -97,7 +97,7 @@ class Forwarded(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=F
     channel: str | None = None
     """The channel of the referral."""
     flagged: bool = False
-    """Whether a fraud check holds back what it earns."""
+    """Whether a fraud check holds back its rewards."""
     purchase: Purchase | None = None
     """The order that a refund returns."""
     referee: Referee = Referee()

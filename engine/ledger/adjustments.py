@@ -46,5 +46,5 @@ def adjustment(towards: int, member_id: str, unit: str, amount: int, at_ms: int)
 
 
 def counts(event: Event | None, counted: frozenset[int]) -> bool:
-    """Whether an event counts in a generation in which the adjustments towards those in `counted` do."""
+    """Whether an event counts; an adjustment does only where `counted` has the generation that it is towards."""
     return type(event) is not Adjustment or event.towards in counted

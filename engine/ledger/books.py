@@ -79,7 +79,7 @@ class Books(UseBooks, Protocol):
 
 
 class Activation(NamedTuple):
-    """Say from which place in a shard on a version judges."""
+    """Name the place in a shard from which on a version judges."""
 
     from_seq: int
     """The version judges the source events after this one."""

@@ -59,7 +59,7 @@ def scores_of(state: MemberState) -> Iterator[Score]:
 
 
 def count(turn: Turn, event: Event | None) -> None:
-    """Add what an event (None: a tick has none) and the reward events of its turn count in contests."""
+    """Add the score of an event (None: a tick has none), and of the reward events of its turn, to contests."""
     for contest in turn.terms.contests:
         for at_ms, by in list(_added(turn, contest.metric, event)):
             _add(turn, contest, at_ms, by)

@@ -1,4 +1,4 @@
-"""Hold back what a flagged referral earns until an operator releases or voids it."""
+"""Hold back the rewards of a flagged referral until an operator releases or voids it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forget what no refund and no restore can need any more, so that only open lots and recent orders make a ledger grow.
+"""Forget facts that no refund or restore can need any more, so that only open lots and recent orders grow a ledger.
 
 Whether a refund is in time depends on its own time and that of its purchase. How long an order is remembered depends on
 the member's clock: for a refund window, and `LATE_MS` for late events, from where the clock stood when the order was
@@ -31,7 +31,7 @@ def refunds_close_ms(programme: Programme, bought_ms: int) -> int:
 
 
 def known_until_ms(programme: Programme, judged_ms: int) -> int:
-    """Return the last instant of a member's clock at which an order is remembered that was judged at `judged_ms`."""
+    """Return the last instant of a member's clock at which an order judged at `judged_ms` is remembered."""
     return refunds_close_ms(programme, judged_ms) + LATE_MS
 
 

@@ -263,7 +263,7 @@ def _change_benefits(turn: Turn, clock: TierClock, tier_state: TierState, change
         if item in new:
             continue
         for lot in turn.possession("benefit", item).lots():
-            if lot.rule_id is None:  # what a rule gave does not end with the level
+            if lot.rule_id is None:  # the rewards of rules do not end with the level
                 turn.end_item(lot, "benefit.ended", lot.active, change.at_ms, "tier")
 
     # a level's benefit has no end of its own

@@ -165,7 +165,7 @@ class Turn:
         moves[name] = moves.get(name, 0) + 1
         key = movement_key(lot.key, name, moves[name])
 
-        # what is not pending any more moves no earlier than the end of its hold
+        # released amounts move no earlier than the end of their hold
         occurred_ms = at_ms if debit == "pending" else max(at_ms, lot.available_ms)
         kind, source = f"{kind_of_unit(lot.unit)}.{name}", Source(lot.rule_id, lot.version, lot.campaign)
         posting = posting_of(kind, lot.unit, accounts, source, item=lot.item, reason=reason)
@@ -176,7 +176,7 @@ class Turn:
             self._follow_arrival(lot, occurred_ms)
 
     def _change(self, lot: Lot, account: str, change: int) -> None:
-        """Change what lies in an account; a debt is the member's, not a lot's, and nothing keeps what was reversed."""
+        """Change the amount in an account; a debt is the member's, not a lot's; reversed amounts have no account."""
         state = self.state
         if account == "debt":
             debt = state.debts.get(lot.unit, 0) - change

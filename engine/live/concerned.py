@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def own(work: Work) -> list[Owner]:
-    """Return the members of ticks, forwarded events and waiting signups, and those to whom the batch forwards."""
+    """Return the members of ticks, forwarded events and waiting signups, and the receivers of the batch's events."""
     return [
         *((tick.shard, member_id) for tick in work.ticks for member_id in tick.member_ids),
         *((row.shard, row.event.member_id) for row in work.drained or ()),
@@ -32,7 +32,7 @@ def senders(work: Work) -> list[Owner]:
 
 
 def referrers(work: Work) -> set[Owner]:
-    """Return the members of the batch's own shards to whom it may forward something."""
+    """Return the members of the batch's own shards who may get forwarded events from it."""
     member_ids = set(work.referrals.referrers)
     for event in work.batch.admitted:
         member = work.members[event.shard].get(event.member_id)

@@ -57,7 +57,7 @@ class Loader:
         self._load_judges(cursor, versions)
         work.judges = self.judges
 
-        # read whom the batch's signups name, and to whom it may forward something
+        # read the referrers that signups name, and the members who may get forwarded events
         programmes = [self.judges[version].programme for version in versions]
         work.referrals.prepare(work.batch.admitted, work.due or [], programmes)
         work.referrers = concerned.referrers(work)

@@ -65,7 +65,7 @@ def still_failing(record_id: int, failure: StepFailed) -> AnswerIsNo:
 
 
 class _Culprit(NamedTuple):
-    """Name the member with whom a tick begins to fail, and why."""
+    """Name the first member whose tick fails, and the reason."""
 
     member_id: str
     failure: StepFailed
@@ -270,7 +270,7 @@ class SafetyNet:
         return max(start, stop)
 
     def _culprit(self, tick: Tick, members: Sequence[str], failure: StepFailed) -> _Culprit:
-        """Find the member with whom a tick begins to fail, by bisection over its first members; return why, too."""
+        """Find the first member whose tick fails, by bisection over the tick's members; return the reason, too."""
         passing, failing = 0, len(members)
         if isinstance(done := self._try(_of_tick(tick, []), keep=False), StepFailed):
             raise CannotGoOn(f"shard {tick.shard} cannot have a tick ({done}), whoever is due: please report it")

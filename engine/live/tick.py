@@ -44,7 +44,7 @@ class Tick:
         rows.append_own("tick", head, event_id=self.event_id, payload=self.payload, occurred_ms=self.until_ms)
 
     def set_aside(self, member_id: str, error: Exception) -> SetAside:
-        """Return the record of a member for whom the tick failed."""
+        """Return the record of a member whose tick failed."""
         event = TickOf(event_id=self.event_id, occurred_at=self.until_ms, member_id=member_id, source="guerdon")
         return failed(error, self.payload, event)
 

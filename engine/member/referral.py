@@ -10,7 +10,7 @@ class Referral(Struct, array_like=True):
 
     referrer_id: str
     flagged: bool = False
-    """Whether a fraud check holds back what it earns."""
+    """Whether a fraud check holds back its rewards."""
     voided: bool = False
     """Whether an operator, or admission, has taken it back."""
 

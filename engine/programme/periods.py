@@ -67,7 +67,7 @@ def ended_by(programme: Programme, periods: Iterable[tuple[str, int]], until_ms:
     """Return which of some periods have ended by an instant, the earliest end first.
 
     Args:
-        programme: whose contests they are; periods of other contests are left out.
+        programme: has the contests; periods of other contests are left out.
         periods: each the id of a contest and the number of its period.
         until_ms: the instant.
     """

@@ -145,7 +145,7 @@ class Block(StrEnum):
 
 
 class Flag(StrEnum):
-    """Name the suspicions for which an operator must release what a referral earns."""
+    """Name the suspicions that hold back a referral's rewards until an operator releases them."""
 
     SAME_DEVICE = "same_device"
     SAME_IP_AND_USER_AGENT = "same_ip_and_user_agent"

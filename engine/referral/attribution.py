@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from schemas.events import Event
 
 BURST = 5
-"""Referees within an hour from which on a referrer's next referee is flagged."""
+"""A referrer's next referee is flagged after this many within an hour."""
 ONE_HOUR = Duration(ms=3_600_000)
 ONE_DAY = Duration(days=1)
 
@@ -109,7 +109,7 @@ class Attributor:
     Args:
         terms: the referral terms of the version in force.
         calendar: the programme's.
-        admissions: what was admitted before.
+        admissions: earlier ones.
     """
 
     def __init__(self, terms: ReferralTerms, calendar: Calendar, admissions: Admissions) -> None:
@@ -148,14 +148,14 @@ class Attributor:
         return self._decided(signup, claim, identities, until_ms if claim.owner is None else signup.occurred_at)
 
     def came_ms(self, waiting: Waiting) -> int:
-        """Return when the referrer appeared for whom a signup waits; 0: nobody has, or it is not recorded."""
+        """Return when the referrer of a waiting signup appeared; 0: nobody has, or it is not recorded."""
         claim = self._claim(waiting.signup)
         if claim is None or claim.owner is None or claim.owner == waiting.signup.member_id:
             return 0
         return self._admissions.known_since(claim.owner, by_code=claim.code is not None) or 0
 
     def _all_identities(self, signup: Signup, identities: Identities) -> Identities:
-        """Add the identities in the member's earlier signups: a later claim may leave out what the first one had."""
+        """Add the identities in the member's earlier signups: a later claim may leave out those of the first one."""
         if Block.SAME_IDENTITY not in self._terms.block:
             return identities
         persons = {*identities.persons, *self._admissions.identities_of(signup.member_id)}

@@ -75,7 +75,7 @@ class Tracker(Struct, array_like=True):
     signup_ms: int | None = None
     """The first signup."""
     flagged: bool = False
-    """Whether a fraud check holds back what the referral earns."""
+    """Whether a fraud check holds back the referral's rewards."""
     voided: bool = False
     """Whether the referral was voided; nothing is forwarded any more."""
     count: int = 0

@@ -34,7 +34,7 @@ class Turns:
 
     Args:
         drained: events that other transactions have forwarded.
-        overtaken: pairs of shards (to, from) with a waiting event that is not here; what the batch itself forwards
+        overtaken: pairs of shards (to, from) with a waiting event that is not here; the batch's own events
             between them must wait behind it. None: everything that the batch forwards waits.
     """
 

@@ -1,4 +1,4 @@
-"""Read from one snapshot of a database what an archive keeps, and write it into an empty database.
+"""Read an archive's content from one snapshot of a database, and write it into an empty database.
 
 Every table is of one of three kinds. The rows of `KEPT` tables travel as CSV, those of `SPECIAL` tables in a form of
 their own, and `FOLDED` tables are folded again from what travels. A test holds that every table is of one kind.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from schemas.events import Event
 
 TICK = "tick"
-"""The kind of a record about a member for whom a tick failed; nobody sent an event."""
+"""The kind of a record about a member whose tick failed; nobody sent an event."""
 
 _COLUMNS = (
     "stage", "reason", "message", "topic", "partition", "offset_", "payload", "sealed", "schema_id",

@@ -122,11 +122,11 @@ class Undoing:
             self._decreases += [each for each in status if each.amount]
 
     def _lower(self, name: str, left: Callable[[Contribution], int]) -> None:
-        """Lower what a name counts for challenges, and undo the completions that fall below their goal by that.
+        """Lower the contributions of a name to challenges, and undo the completions that fall below their goal by that.
 
         Args:
             name: of an order, or of another event that counted.
-            left: returns what is left of a contribution.
+            left: returns the rest of a contribution.
         """
         for each_name, facts in list(self._completions.named()):
             for contribution in facts.counted if each_name == name else ():

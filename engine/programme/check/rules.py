@@ -52,7 +52,7 @@ class Checker:
         """Record every contradiction within a condition; return whether it can hold at all.
 
         Args:
-            condition: what is checked.
+            condition: to check.
             place: where it stands, if no test in it says so better.
             beside: conditions that must hold as well; they can hold without it.
         """

@@ -190,7 +190,7 @@ class FieldReader:
         return name("period_month") if months == 1 else arithmetic(name("period_month"), "//", constant(months))
 
     def window_start(self, length: Duration) -> ast.expr:
-        """Return the instant after which a rolling window begins that ends with the event."""
+        """Return the instant directly before the rolling window that ends with the event."""
         if length.ms:
             return arithmetic(name("at_ms"), "-", constant(length.ms))
 

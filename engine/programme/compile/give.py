@@ -265,7 +265,7 @@ class GiveCompiler:
         return [when(gone, [refused], [otherwise])]
 
     def _give(self, rule: Rule, index: int, give: Give, uses: dict[LimitScope, str]) -> list[ast.stmt]:
-        """Grant what the rule's `max` limits leave of one award, and refuse the rest."""
+        """Grant the part of one award that the rule's `max` limits allow, and refuse the rest."""
         award = name(f"award_{index}")
         maxima = _maxima(rule, give)
         given = [assign("given", constant(1))] if uses else []

@@ -112,7 +112,7 @@ class CompiledJudge(Judge):
     def complete_again(
         self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
     ) -> list[RewardEvent]:
-        """Return what a challenge gives that is completed because of a refund: rare, and so interpreted."""
+        """Return the rewards of a challenge that a refund completes: rare, and so interpreted."""
         return Interpreter(self.programme, self.version).complete_again(rule, facts, given, state, occurrence)
 
 

@@ -28,7 +28,7 @@ def entries_of(
 
     Args:
         node: the mapping.
-        what: it is, for messages.
+        what: the kind of thing at the node, for messages.
         problems: take what is wrong.
         known: the names that may stand in it.
         required: the names that must stand in it.

@@ -127,11 +127,11 @@ class Problems:
         Args:
             place: of the name.
             code: of the problem.
-            what: the name stands for.
+            what: the kind of thing with this name.
             name: as it is written.
             known: the names that may stand here.
             elsewhere: names that may stand in other places.
-            none: what to do where no name may stand here.
+            none: the advice where no name may stand here.
         """
         # after many unknown names, spend no more time on likeness
         names = list(known)
@@ -182,7 +182,7 @@ def unusable(file: str, problems: Sequence[Problem], again: str) -> str:
     Args:
         file: its name.
         problems: of the file, at least one of them an error.
-        again: what to do, in words.
+        again: the next step, in words.
     """
     unreadable = next((problem for problem in problems if problem.code is Code.UNREADABLE), None)
     if unreadable is not None:

@@ -96,7 +96,7 @@ class Interpreter(Judge):
     def complete_again(
         self, rule: Rule, facts: Facts, given: dict[Phase, int] | None, state: MemberState, occurrence: Occurrence
     ) -> list[RewardEvent]:
-        """Return what a challenge gives that is completed because of a refund, and count it in `state`."""
+        """Return the rewards of a challenge that a refund completes, and count them in `state`."""
         judging = _Judging(self.programme, self.version, facts.event, state, occurrence, observer=self._observer)
         judging.facts = facts
         judging.rewards.append(completion(completion_posting(rule, self.version), facts.event, occurrence))
@@ -108,7 +108,7 @@ class Interpreter(Judge):
 
 @dataclass
 class _Judging:
-    """Judge one event rule by rule; `rewards` and `given`, points by phase, are what it gave so far."""
+    """Judge one event rule by rule; `rewards` and `given` (points by phase) are its rewards so far."""
 
     programme: Programme
     version: int
@@ -209,13 +209,13 @@ class _Judging:
         return picked
 
     def give(self, rule: Rule) -> None:
-        """Grant what the rule's limits let through and refuse the rest."""
+        """Grant the part of the rule's awards that its limits let through, and refuse the rest."""
         awards = [self._award(give.amount) for give in rule.gives]
         self.observer.weighed(rule, awards, self.facts, self.given)
         if not any(awards):
             return
 
-        # refuse whole what a `times` does not let through, trim the rest to each `max`
+        # refuse everything where a `times` is used up, else trim to each `max`
         uses = self._uses(rule, awards)
         self.observer.limited(rule, uses, self.facts)
         used_up = _is_used_up(rule, uses)
@@ -237,7 +237,7 @@ class _Judging:
                 use.record()
 
     def _give_within(self, rule: Rule, index: int, award: int, uses: Uses) -> bool:
-        """Grant what the `max` limits leave of one award, refuse the rest, and say whether anything was left."""
+        """Grant the part of one award that the `max` limits allow, refuse the rest, and say if any is granted."""
         self.observer.cut(rule, index, uses, self.facts)
         allowed = _take(rule, rule.gives[index], uses, award)
         if allowed:

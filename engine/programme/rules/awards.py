@@ -78,7 +78,7 @@ def award_of(facts: Facts, amount: Amount, given: dict[Phase, int]) -> int:
 
     Args:
         facts: of the event, or of the remaining order after a refund.
-        amount: what a rule gives.
+        amount: of the rule's give.
         given: the points that the event gave in each phase so far, after limits.
     """
     if isinstance(amount, FixedAmount):

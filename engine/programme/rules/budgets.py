@@ -1,4 +1,4 @@
-"""Name the budgets that all members of a campaign share, and ask the books what has been used of them."""
+"""Name the budgets that all members of a campaign share, and ask the books for their use."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def has_budgets(programme: Programme) -> bool:
 
 
 def open_budget(occurrence: Occurrence, budget: Budget, period: int, asked: int) -> LimitUse:
-    """Return what all members have used of a budget, as the books of the occurrence know it."""
+    """Return all members' use of a budget, as the books of the occurrence know it."""
     assert occurrence.books is not None  # the fold of a programme with budgets brings them
     return occurrence.books.open_budget(budget, period, asked, occurrence)

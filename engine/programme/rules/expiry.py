@@ -23,7 +23,7 @@ class Expiry:
     rounding: RoundExpiry
 
     def __call__(self, available_ms: int) -> int:
-        """Return the instant at which points lapse that are released at `available_ms`."""
+        """Return the instant at which points released at `available_ms` lapse."""
         at_ms = self.calendar.after(available_ms, self.validity)
         if self.rounding is RoundExpiry.NONE:
             return at_ms

@@ -42,7 +42,7 @@ class Judge(ABC):
         """Whether a rule has a limit that all members share."""
 
         self.is_followed = is_followed(programme)
-        """Whether contests, or rules on challenges, look at what an event gave."""
+        """Whether contests, or rules on challenges, look at the rewards of an event."""
 
         self.watch: Watch = NOBODY
         """Hears what the ledger decides on the events."""
@@ -58,14 +58,14 @@ class Judge(ABC):
         """Return the rewards of a challenge that a refund completes, and count them in `state`.
 
         Args:
-            rule: whose challenge it is; its time, condition and cohort have let the event count.
+            rule: of the challenge; its time, condition and cohort have let the event count.
             facts: of the remaining order (or other event) that reaches the goal, dated when the completion is.
             given: the points that the event has from other rules, by phase; None: its group let another rule give.
             state: the member's.
             occurrence: the completion's.
 
         Returns:
-            `challenge.completed` first, then what the rule gives.
+            `challenge.completed` first, then the rule's rewards.
         """
 
 
@@ -85,7 +85,7 @@ def _what_moves(programme: Programme) -> tuple[object, ...]:
 
 
 def is_followed(programme: Programme) -> bool:
-    """Whether contests, or rules on challenges, look at what an event gave."""
+    """Whether contests, or rules on challenges, look at the rewards of an event."""
     return bool(programme.terms.contests) or any(rule.on is ChallengeCompletion for rule in programme.rules)
 
 

@@ -237,7 +237,7 @@ class LimitCount:
             window.take(at_ms, *back, least=0)
             return
 
-        # else among the ended uses, or in an entry of the window with which it was merged
+        # else the use is among the ended ones, or was merged with an entry of the window
         if state.use_pages:
             books.recall_uses(state)
         ended = state.ended.get(self._name(value), [])

@@ -36,7 +36,7 @@ class Budget:
 
 
 class Budgets(Protocol):
-    """Know what all members together have used of budgets."""
+    """Know the joint use of budgets by all members."""
 
     def open_budget(self, budget: Budget, period: int, asked: int, occurrence: Occurrence) -> LimitUse:
         """Return the use of a budget in a calendar period; the caller counts by changing it, as it is always the same.

@@ -1,4 +1,4 @@
-"""Subtract from limits and metrics what a refund takes back, in the period in which it was counted."""
+"""Subtract a refund's amounts from limits and metrics, in the period in which they were counted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Reversed(NamedTuple):
 
 
 def return_to_limits(state: MemberState, books: UseBooks, undone: Reversed) -> None:
-    """Give back what a rule's limits had counted for an order: in the state, or in budgets that members share."""
+    """Give an order's amounts back to a rule's limits: in the state, or in budgets that members share."""
     rule, bought, amounts, times, window = undone
     for scope in dict.fromkeys(limit.scope for limit in rule.limits):
         # a scope counts amounts for a `max` and times for a `times`
@@ -57,7 +57,7 @@ def return_to_limits(state: MemberState, books: UseBooks, undone: Reversed) -> N
 
 
 def take_from_metric(state: MemberState, metric: Metric, by: int, at_ms: int) -> None:
-    """Subtract from a count or a sum what an order had added at an instant; `last` and `streak` stay as they are.
+    """Subtract an addition of an order at an instant from a count or a sum; `last` and `streak` stay as they are.
 
     A sum is cut off at the largest number that can be stored; subtracting starts from there. A sum of numbers that are
     never negative stops at 0.

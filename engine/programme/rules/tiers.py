@@ -146,7 +146,7 @@ class TierClock:
 
         Args:
             tier_state: changed in place.
-            at_ms: the instant of what was counted, which may be late.
+            at_ms: the instant of the amount counted, which may be late.
             clock_ms: how far the member's time has come.
         """
         # a late event counts in its own window: the larger number decides
@@ -171,7 +171,7 @@ class TierClock:
         return True
 
     def grounded(self, tier_state: TierState, clock_ms: int, brought: Sequence[Brought]) -> int:
-        """Return the rank of the highest level, up to the present one, that is earned without what it brought itself.
+        """Return the rank of the highest level, up to the present one, that is earned without its own rewards.
 
         A level that no number earned stays until its review.
         """

@@ -137,7 +137,7 @@ def index_log(cursor: Cursor, number: int) -> None:
 
 
 def copy_shared(cursor: Cursor, generation: Generation) -> None:
-    """Copy to a generation on the live one's schedule what the live one has as a whole, such as adjustments.
+    """Copy the parts that the live generation has as a whole, such as adjustments, to a generation on its schedule.
 
     A repetition gets budgets and stock as well, as it counts nothing across members itself.
     """

@@ -212,7 +212,7 @@ class SourceRows:
         """Append `event` at the head's next position.
 
         Args:
-            event: what to append.
+            event: to append.
             head: its shard's, locked.
             prev_seq: the member's previous position.
             texts: member_id, source and event_id, packed.

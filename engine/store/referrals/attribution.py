@@ -269,7 +269,7 @@ class Referrals(StoredReferrals):
 
     def save(self) -> None:
         """Write the decisions, each table sorted, in an order that all workers keep."""
-        # unique rows, at which two batches meet that decide about the same thing
+        # unique rows: they stop the second of two batches that decide about the same thing
         for into, columns, rows in (
             ("member_code", "code, member_id", sorted(self._new_codes.items())),
             ("identity_hash", "hash, member_id", sorted(self._new_hashes.items())),

@@ -63,7 +63,7 @@ class StoredReferrals:
         self._attributed: dict[str, list[int]] = defaultdict(list)
 
         self.referrers: set[str] = set()
-        """The referrers to whom the batch may attribute somebody, known after `prepare`."""
+        """The referrers that the batch's attributions may name, known after `prepare`."""
 
     def codes_of(self, admitted: Sequence[Admitted]) -> set[str]:
         """Return the codes that come with the events of a batch, issued at a signup or brought over."""

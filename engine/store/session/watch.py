@@ -1,7 +1,7 @@
 """Give up a connection on which no answer will ever come, so that its user can connect again.
 
 libpq waits for an answer without limit. If the host is gone, the limits in `connect.LIMITS` end the wait. If a proxy or
-a firewall in between goes on to acknowledge what it has lost, nothing ends it. So a thread looks at the sessions of
+a firewall in between goes on to acknowledge lost bytes, nothing ends it. So a thread looks at the sessions of
 this process. When a session has waited long without any traffic, the thread asks PostgreSQL on a connection of its own
 what the session does. This costs the sessions nothing, as the kernel counts the traffic.
 """
