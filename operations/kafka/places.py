@@ -21,7 +21,7 @@ WAIT_S = 10.0
 
 
 def claim(settings: Settings, ends: Ends) -> None:
-    """Record which topics of which cluster the database reads, or compare the settings with the record.
+    """Record the topics, and their cluster, that the database reads, or compare the settings with the record.
 
     Raises:
         InputError: the settings name others than those that the database reads.

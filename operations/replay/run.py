@@ -41,7 +41,7 @@ ALONE_EVENTS = 10_000
 """Below this number of events, another process would cost more than it saves."""
 
 STILL_WITHIN = "5s"
-"""How long to wait for the instant at which no worker is writing, up to which merged shards are folded."""
+"""How long to wait until no worker is writing; merged shards are folded up to that instant."""
 
 FOLLOW_S = 0.5
 
