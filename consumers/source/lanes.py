@@ -36,10 +36,10 @@ class Notice(NamedTuple):
     """Say what other workers know of a lane: so they learn how long to wait for it."""
 
     written: int
-    """Up to which offset it is written."""
+    """The offset up to which it is written."""
 
     ahead_ms: int | None
-    """The event time before which nothing comes from there on; None where that is not known."""
+    """A lower bound on the event times of all records from there on; None where it is not known."""
 
     is_silent: bool
     """Whether it is behind, and its records do not come."""
@@ -194,7 +194,7 @@ class Lanes:
         self._lanes[partition] = Lane(partition, rank, written, high_ms, position=written, heard_at=now)
 
     def close(self, partitions: Iterable[Partition]) -> None:
-        """Forget partitions: another worker takes what they delivered and was not taken here."""
+        """Forget partitions: another worker takes their records that were not taken here."""
         for partition in partitions:
             self._lanes.pop(partition, None)
 
