@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
+import tokenize
+from io import StringIO
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,6 +53,12 @@ REGISTRIES = [
         ("golang", "org"),
     )
 ]
+READ_TWICE = [
+    "what of", "of whom", "for whom", "of which", "so many", "so much", "anew", "told", "(?:came|comes?) to",
+    "(?:went|goe?s?) by", "at hand", "otherwise than",
+]  # fmt: skip
+"""Turns of docstrings and comments that a stranger reads twice; name the thing, and say what it does."""
+CLAUSE_AS_SUBJECT = r"(?:^|(?<=[.!?] ))(?:What|Who|Whoever|Whose)\b"
 LINES_MAX = 450
 FUNCTION_LINES_MAX = 60
 FOLDER_MODULES_MAX = 20
@@ -259,6 +269,57 @@ def test_no_module_is_long_and_no_function_is_longer_than_a_screen() -> None:
                 if length > FUNCTION_LINES_MAX:
                     wrong.append(f"{name}:{node.lineno} {node.name} has {length} lines")
     assert not wrong
+
+
+def prose(text: str) -> Iterator[tuple[int, str]]:
+    """Return line and words of each docstring, a field's too, and of the comments on lines that follow each other."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.lineno, " ".join(node.value.value.split())
+
+    tokens = tokenize.generate_tokens(StringIO(text).readline)
+    comments = [(each.start[0], each.string.lstrip("# ")) for each in tokens if each.type == tokenize.COMMENT]
+    for _, run in groupby(enumerate(comments), lambda numbered: numbered[1][0] - numbered[0]):
+        lines = [line for _, line in run]
+        yield lines[0][0], " ".join(words for _, words in lines)
+
+
+def turns_to_read_twice(text: str) -> list[tuple[int, str]]:
+    """Return line and turn of each place in a module's prose that must be read twice."""
+    turns = re.compile(rf"\b(?i:{'|'.join(READ_TWICE)})\b|{CLAUSE_AS_SUBJECT}")
+    return [(line, turn) for line, words in prose(text) for turn in turns.findall(words)]
+
+
+def test_no_sentence_uses_a_turn_that_must_be_read_twice() -> None:
+    wrong = [
+        f'{name}:{line} says "{turn}"'
+        for name, _ in modules(*ORDER)
+        for line, turn in turns_to_read_twice((ROOT / name).read_text(encoding="utf-8"))
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        '"""Let what of a lot is active pay the debt."""',
+        "def f():\n    '''Return the shards of\n    which rows are left.'''",
+        'class A:\n    amount: int\n    """What was granted."""',
+        "x = 1  # Told by the broker",
+        "# the rows come\n# to three\nx = 1",
+        "# The fold ends. Whoever began it begins again.",
+    ],
+)
+def test_the_search_for_turns_to_read_twice_finds(code: str) -> None:
+    assert turns_to_read_twice(code)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ['says = "What was granted."', "# what is left", "# a row\nx = 1\n# come\n\n# to three", "untold = 1  # untold"],
+)
+def test_the_search_for_turns_to_read_twice_lets_pass(code: str) -> None:
+    assert not turns_to_read_twice(code)
 
 
 def test_no_file_names_a_package_registry() -> None:
