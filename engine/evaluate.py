@@ -206,7 +206,7 @@ def _move_lots(turn: Turn, event: MemberEvent | Profile) -> None:
     elif isinstance(event, Attribution):
         referrals.attribute(turn, event)
     else:
-        assert isinstance(event, Erasure)  # whatever else comes to LEDGER_EVENTS needs a branch of its own
+        assert isinstance(event, Erasure)  # another type in LEDGER_EVENTS needs its own branch
         _erase(turn, event.occurred_at)
 
 
