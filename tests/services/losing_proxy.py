@@ -12,13 +12,17 @@ from operations.services.processes import HOST
 
 
 class LosingProxy:
-    """Listen on a port of 127.0.0.1 and pass on to `target`; `losing` says what becomes of bytes, either way."""
+    """Listen on a port of 127.0.0.1 and pass on to `target`; `losing` says what becomes of bytes, either way.
+
+    A connection that has lost anything loses all that comes later: its two ends would not understand each other.
+    """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
         self._listener = socket.create_server((HOST, 0))
         self._ended = threading.Event()
         self._lost = threading.Event()
+        self._broken: set[socket.socket] = set()
         self.losing = False
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -66,14 +70,16 @@ class LosingProxy:
         self, link: socket.socket, peers: dict[socket.socket, socket.socket], waiting: selectors.BaseSelector
     ) -> None:
         with suppress(OSError):
-            told, losing = link.recv(1 << 16), self.losing
-            if told and losing:
+            sent = link.recv(1 << 16)
+            if sent and (self.losing or link in self._broken):
+                self._broken |= {link, peers[link]}
                 self._lost.set()
-            elif told:
-                peers[link].sendall(told)
-            if told:
+            elif sent:
+                peers[link].sendall(sent)
+            if sent:
                 return
         for ended in (link, peers.pop(link)):
             peers.pop(ended, None)
+            self._broken.discard(ended)
             waiting.unregister(ended)
             ended.close()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from engine.store.database import migrate
+from engine.store.cursor import one
+from engine.store.database import migrate, transaction
 from operations.services.processes import is_root
 from tests.chaos.test_restarts import fold_the_last_tick, parts_of, taken
 from tests.models.oracle import assert_whole
@@ -68,6 +69,13 @@ def pass_time(seconds: float) -> None:
     eventually(lambda: time.monotonic() >= until, "some seconds")
 
 
+def at_work(settings: Settings) -> int:
+    """Return how many workers have told PostgreSQL that they live."""
+    with transaction(settings.database_url) as cursor:
+        (count,) = one(cursor, "SELECT count(*) FROM guerdon.worker")
+    return int(count)
+
+
 def leaves(worker: subprocess.Popen[bytes]) -> None:
     """Ask a worker to end, and check that it does in time."""
     worker.send_signal(signal.SIGTERM)
@@ -89,7 +97,9 @@ def test_what_a_proxy_has_lost_is_not_waited_for(settings: Settings, tmp_path: P
         workers(settings, 2, proxy.url(settings.database_url), tmp_path) as running,
     ):
         publish(settings, first)
-        eventually(lambda: taken(settings) == len(first), "the first events")
+        eventually(
+            lambda: taken(settings) == len(first) and at_work(settings) == 2, "both workers and the first events"
+        )
 
         # lost for some seconds: workers connect again
         proxy.lose()
@@ -197,7 +207,7 @@ def test_a_host_that_dies_without_a_word_and_comes_back_is_found_again(
 
     with workers(own, 2, own.database_url, tmp_path) as running:
         publish(own, first)
-        eventually(lambda: taken(own) == len(first), "the first events")
+        eventually(lambda: taken(own) == len(first) and at_work(own) == 2, "both workers and the first events")
 
         # the host falls silent, dies, and comes back after some seconds
         host.stop_answering()
