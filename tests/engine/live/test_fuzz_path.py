@@ -33,6 +33,7 @@ from schemas.events import ID_CHARACTERS_MAX, TOPIC_TYPES, TYPE_NAMES, Decision,
 from schemas.json_events import decode_json
 from schemas.partitioning import shard_of
 from schemas.rejection import Reason, Rejected
+from schemas.scalars import iso_from_instant
 from tests.chaos.conftest import FULL
 from tests.operations.simulate.test_from_log import CLOCKED, VIEWS
 from tests.strategies.edges import DAY_MS, MEMBERS, histories
@@ -116,6 +117,8 @@ rules:
 
 LATEST_MS = START_MS + 100 * DAY_MS
 EXAMPLES, EVENTS_A_BATCH = (250, 40) if FULL else (14, 30)
+PACE_MS = min(3_600_000, 90 * DAY_MS // (EXAMPLES * (EVENTS_A_BATCH + 1)))
+"""How far the clock moves an event: all batches lie before LATEST_MS."""
 SEED = int(os.environ.get("GUERDON_FUZZ_SEED", "1"))
 """What is found with one seed is found with it again."""
 LATER_THAN_ADMISSION = (Reason.ID_CONFLICT, Reason.MEMBER_ERASED)
@@ -153,8 +156,11 @@ class WholePath:
         assert outcome.accepted + outcome.duplicate + outcome.quarantined == len(history) + 1
         self.became.update(accepted=outcome.accepted, duplicate=outcome.duplicate)
         self.became["set aside"] += outcome.quarantined
-        self.move_clocks(START_MS + self.sent * 3_600_000)
+        self.move_clocks(self._now_ms())
         catch_up(self._projector)
+
+    def _now_ms(self) -> int:
+        return START_MS + self.sent * PACE_MS
 
     def move_clocks(self, until_ms: int) -> int:
         """Let ticks move all clocks, and forwarded events be taken in; return how many there were."""
@@ -180,7 +186,7 @@ class WholePath:
         name = f"w{self.witnessed}"
         return {
             "type": "purchase", "event_id": name, "member_id": WITNESS, "order_id": name, "currency": "USD",
-            "amount": 100, "occurred_at": "2024-05-02T00:00:00Z",
+            "amount": 100, "occurred_at": iso_from_instant(self._now_ms()),
         }  # fmt: skip
 
     def _decoded(self, spelt: dict[str, Any]) -> Admitted | SetAside:
