@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from heapq import merge
 from typing import TYPE_CHECKING, Any
@@ -127,6 +128,55 @@ def own_steps(cursor: Cursor, generation: int, shard: int, member_id: str) -> li
     return steps
 
 
+class Ticks:
+    """Find the ticks of a shard that moved a member's clock and gave nothing: no reward event leads to them.
+
+    Args:
+        cursor: reads the log, once, when the first is looked for.
+        shard: the shard of the member.
+    """
+
+    def __init__(self, cursor: Cursor, shard: int) -> None:
+        self._cursor = cursor
+        self._shard = shard
+        self._all: list[OwnStep] | None = None
+
+    def next(self, after_seq: int, before_seq: int, due_ms: int) -> OwnStep | None:
+        """Return the first tick between two places of the shard that reaches an instant, or None."""
+        if self._all is None:
+            self._all = self._read()
+        first = bisect_right(self._all, after_seq, key=_seq_of)
+        for tick in self._all[first:]:
+            if tick.recorded.occurrence.seq >= before_seq:
+                break
+            if isinstance(tick.cause, Advance) and tick.cause.until_ms >= due_ms:
+                return tick
+        return None
+
+    def _read(self) -> list[OwnStep]:
+        self._cursor.execute(
+            """
+            SELECT seq, event_id, guerdon.ms(recorded_at), guerdon.ms(occurred_at) FROM guerdon.source_event
+            WHERE shard = %s AND kind = 'tick' ORDER BY seq
+            """,
+            (self._shard,),
+        )
+        return [
+            OwnStep(
+                Recorded(
+                    "tick",
+                    "",
+                    event_id,
+                    prev_seq=0,
+                    event=None,
+                    occurrence=Occurrence(event_identity("guerdon", event_id), seq, recorded_ms),
+                ),
+                Advance(until_ms),
+            )
+            for seq, event_id, recorded_ms, until_ms in self._cursor.fetchall()
+        ]
+
+
 class HistoryFold(MemoryPorts):
     """Fold a member's history, and explain the source events at the seqs `wanted`.
 
@@ -167,6 +217,8 @@ class HistoryFold(MemoryPorts):
             schedule=versions.schedule,
         )
         self._member = MemoryMember(member_id, books)
+        self._ticks = Ticks(cursor, shard)
+        self._seq = 0
 
         # what comes of it
         self._bare = False
@@ -185,6 +237,9 @@ class HistoryFold(MemoryPorts):
         each: Recorded | OwnStep
         both: Iterator[Recorded | OwnStep] = merge(history, steps, key=_seq_of)
         for each in both:
+            if not waiting:
+                self._move_by_ticks(_seq_of(each))
+            self._seq = _seq_of(each)
             if isinstance(each, OwnStep):
                 self._perform(each.cause, each.recorded, each.recorded.occurrence)
                 continue
@@ -204,6 +259,16 @@ class HistoryFold(MemoryPorts):
             if len(self.explained) == len(self._wanted):
                 break
         return self.explained
+
+    def _move_by_ticks(self, before_seq: int) -> None:
+        """Let the ticks before a place of the shard move the member's clock where the member was due."""
+        state = self._member.state
+        while state.due_ms is not None:
+            tick = self._ticks.next(self._seq, before_seq, state.due_ms)
+            if tick is None:
+                return
+            self._seq = tick.recorded.occurrence.seq
+            self._perform(tick.cause, tick.recorded, tick.recorded.occurrence)
 
     def _judge(self, recorded: Recorded, occurrence: Occurrence) -> None:
         if recorded.event is not None:

@@ -20,6 +20,7 @@ from operations.member.view import LAST_REWARD_EVENTS, member
 from operations.rows import dictionaries
 from operations.why.event import why_event, why_member, why_reward
 from operations.why.own import BY_KEY, LAST_BROUGHT
+from schemas.events import Activity, Signup
 from schemas.json_events import decode_json
 from schemas.partitioning import shard_of
 from schemas.scalars import instant_from_iso
@@ -27,7 +28,7 @@ from tests.engine.live.test_referrals import PROGRAMME as OF_REFERRALS
 from tests.engine.live.test_referrals import drain, order, signup, taken_in
 from tests.strategies.histories import DAY_MS, History, programme
 from tests.system.batches import SCHEMAS, admitted, commit
-from tests.system.load import activate
+from tests.system.load import START_MS, activate
 
 if TYPE_CHECKING:
     from schemas.events import Event
@@ -104,6 +105,32 @@ def test_a_referrer_sees_their_own_events_whatever_is_passed_on_to_them(database
     forwarded = [each for each in told if each["type"] == "forwarded"]
     assert forwarded
     assert all(keys_of([each]) for each in forwarded)
+
+
+QUIET_BIRTHDAYS = """\
+schema: guerdon/1
+programme: quiet
+timezone: UTC
+currency: USD
+points: {validity: 5d}
+rules:
+- {id: rich, on: birthday, when: {member.balance: {gte: 1000}}, give: [{points: 100}]}
+- {id: played, on: activity, give: [{points: 3}]}
+"""
+
+
+def test_a_tick_that_gave_nothing_has_moved_the_clock_all_the_same(database_url: str) -> None:
+    """The birthday gives nothing. A late activity's points have lapsed by the clock when they come."""
+    activate(database_url, QUIET_BIRTHDAYS)
+    born = Signup(event_id="s1", member_id="m1", occurred_at=START_MS, birthday="1990-05-10")
+    commit(database_url, Batch([admitted(born)]))
+    assert commit(database_url, Batch(clock=ClockMove(START_MS + 30 * DAY_MS, everywhere=True))).ticks == 1
+    late = Activity(event_id="a1", member_id="m1", occurred_at=START_MS + DAY_MS, kind="game")
+    commit(database_url, Batch([admitted(late)]))
+
+    told = why_event(database_url, "a1")
+    assert told["log_agrees"]
+    assert [each["type"] for each in told["moved"]] == ["points.expired"]
 
 
 def test_no_question_about_a_member_or_a_reward_reads_the_whole_log(database_url: str) -> None:
