@@ -38,22 +38,23 @@ class Stages:
 
 
 def main() -> None:
-    """Work off what is in the topics."""
+    """Consume all events in the topics, and print the times as JSON."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),  # the answer alone goes to standard output
     )
     stages = Stages()
     worker = Worker(load_settings(), CommittedSchemas(), until_caught_up=True, observe=stages)
-    start_s, cpu, thread = time.perf_counter(), time.process_time(), time.thread_time()
+    start_s, cpu_s, thread_cpu_s = time.perf_counter(), time.process_time(), time.thread_time()
     summary = worker.run()
-    seconds, cpu, thread = time.perf_counter() - start_s, time.process_time() - cpu, time.thread_time() - thread
+    seconds, cpu_s = time.perf_counter() - start_s, time.process_time() - cpu_s
+    thread_cpu_s = time.thread_time() - thread_cpu_s
     json.dump(
         {
             **asdict(summary),
             "seconds": seconds,
-            "cpu_s": cpu,
-            "poll_decode_admit_s": thread,
+            "cpu_s": cpu_s,
+            "poll_decode_admit_s": thread_cpu_s,
             "stages_cpu_s": stages.cpu_s,
             "stages_wall_s": stages.wall_s,
             "resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

@@ -23,8 +23,8 @@ EVENTS = 40_000
 BATCH = 2_000
 MEMBERS = 4_000
 ROUNDS = 3
-REFERRED = 5
-"""One member in five was referred, and one purchase in five is by a referred member."""
+ONE_IN = 5
+"""The first of five signups in a row has no referrer; one purchase in nine is by a member who signed up here."""
 
 FRIEND = """\
 - id: friend
@@ -34,6 +34,7 @@ FRIEND = """\
   limits: [{times: 100, per: member, every: year}]
 """
 FAR_MS = 30_000_000_000_000
+"""A time after everything is due."""
 
 
 def main() -> None:
@@ -59,6 +60,7 @@ def _round(address: str, name: str, *, mixed: bool) -> float:
         began = time.perf_counter()
         for batch in batches:
             live.commit(batch)
+        # until no tick is left
         while live.commit(Batch(clock=ClockMove(0, everywhere=True, hourly=False, reached_ms=FAR_MS))).ticks:
             pass
         return EVENTS / (time.perf_counter() - began)
@@ -74,20 +76,21 @@ def _batches(events: list[Event]) -> list[Batch]:
 
 
 def _mix() -> list[Event]:
-    """Return 5 % signups and 5 % shares among 90 % purchases, a fifth of them by members who were referred."""
+    """Return 5 % signups and 5 % shares among 90 % purchases, a ninth of them by members who signed up here."""
     events: list[Event] = []
     joined = shared = 0
     for number, event in enumerate(load.purchases(EVENTS, MEMBERS)):
         if number % 20 == 0:
             at = {"event_id": f"s{joined}", "member_id": f"new-{joined}", "occurred_at": event.occurred_at}
-            by = f"new-{joined - 1 - joined % REFERRED}" if joined % REFERRED and joined > REFERRED else None
-            events.append(Signup(**at, referrer_id=by))  # type: ignore[arg-type]  # each by its name
+            # the first of five has referred the other four
+            referrer_id = f"new-{joined - 1 - joined % ONE_IN}" if joined % ONE_IN and joined > ONE_IN else None
+            events.append(Signup(**at, referrer_id=referrer_id))  # type: ignore[arg-type]  # each by its name
             joined += 1
         elif number % 20 == 10:
             at = {"event_id": f"h{shared}", "member_id": event.member_id, "occurred_at": event.occurred_at}
             events.append(Share(**at, object=f"o{shared}", channel="link", verified=True))  # type: ignore[arg-type]  # as above
             shared += 1
-        elif number % REFERRED == 0 and joined > REFERRED:
+        elif number % ONE_IN == 0 and joined > ONE_IN:
             events.append(_by(event, f"new-{1 + number % (joined - 1)}"))
         else:
             events.append(event)

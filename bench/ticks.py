@@ -82,7 +82,7 @@ def _fill(url: str) -> None:
     with transaction(url) as cursor:
         programmes.activate(cursor, loaded, PROGRAMME, "ticks.yaml")
         member_states.prepare(cursor)
-        due = list(_bought(judge, ROUNDS * TICK_MEMBERS_MAX))
+        due = list(_members_with_a_hold(judge, ROUNDS * TICK_MEMBERS_MAX))
         member_states.save(cursor, due, {})
         cursor.execute(
             """
@@ -100,7 +100,7 @@ def _fill(url: str) -> None:
     print(f"{MEMBERS:,} members of one shard filled in {time.monotonic() - start_s:.0f} s")
 
 
-def _bought(judge: CompiledJudge, count: int) -> Iterator[Member]:
+def _members_with_a_hold(judge: CompiledJudge, count: int) -> Iterator[Member]:
     """Yield members with a purchase on hold; a thousand are due each day."""
     for number in range(count):
         member_id = f"due-{number}"

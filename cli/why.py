@@ -42,12 +42,15 @@ def why(
         typer.Option(
             "--last",
             min=1,
-            help="With --member: how many of their own events, and how many others that brought them something.",
+            help="With --member: at most this many of the member's own events, and as many others that brought them"
+            " something.",
         ),
     ] = 5,
     generation: Annotated[
         int | None,
-        typer.Option("--generation", metavar="GEN", help="Explain this generation's judgement; else the live one's."),
+        typer.Option(
+            "--generation", metavar="GEN", help="Explain this generation's judgement (default: the live generation)."
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Name the rules for other types of event, too.")] = False,
     as_json: JsonFlag = False,

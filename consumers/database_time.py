@@ -29,24 +29,24 @@ class Warned(NamedTuple):
 
 
 class DatabaseTime:
-    """Add the time that has passed here since the last reading to PostgreSQL's clock as it was read.
+    """Tell PostgreSQL's time: its last reading plus the time that has passed here since.
 
     Setting this machine's clock therefore changes nothing.
 
     Args:
         ask: returns PostgreSQL's time in ms, or None where it does not answer now.
-        passed_s: counts seconds from any beginning.
+        monotonic_s: counts seconds from any beginning.
         own_ms: this machine's clock, which is only compared.
     """
 
     def __init__(
         self,
         ask: Callable[[], int | None],
-        passed_s: Callable[[], float] = time.monotonic,
+        monotonic_s: Callable[[], float] = time.monotonic,
         own_ms: Callable[[], float] = lambda: time.time() * 1000,
     ) -> None:
         self._ask = ask
-        self._passed_s = passed_s
+        self._monotonic_s = monotonic_s
         self._own_ms = own_ms
         self._base_ms = 0.0
         self._read_s: float | None = None
@@ -56,15 +56,15 @@ class DatabaseTime:
         """Return PostgreSQL's time, by the last reading."""
         if self._read_s is None:
             return self.fresh_ms()
-        return int(self._base_ms + self._passed_s() * 1000)
+        return int(self._base_ms + self._monotonic_s() * 1000)
 
     def fresh_ms(self) -> int:
-        """Return PostgreSQL's time by a reading of the last second, which is made where there is none.
+        """Return PostgreSQL's time; read it again if the last reading is older than a second.
 
         Before the first reading has succeeded, this machine's own clock counts.
         """
-        if self._read_s is None or self._passed_s() - self._read_s > FRESH_S:
-            asked_s = self._passed_s()
+        if self._read_s is None or self._monotonic_s() - self._read_s > FRESH_S:
+            asked_s = self._monotonic_s()
             now_ms = self._ask()
             if now_ms is not None:
                 self.note(now_ms, asked_s)
@@ -72,8 +72,8 @@ class DatabaseTime:
 
     def note(self, now_ms: int, asked_s: float) -> None:
         """Take in the time that PostgreSQL answered when asked at `asked_s`, and warn of a difference worth mending."""
-        self._read_s = self._passed_s()
-        # the answer is from the middle of the time that it took
+        self._read_s = self._monotonic_s()
+        # assume that it was answered halfway
         self._base_ms = now_ms - (asked_s + self._read_s) / 2 * 1000
         self._compare(self._own_ms() - self.now_ms())
 
@@ -84,8 +84,8 @@ class DatabaseTime:
             if self._warned is not None:
                 log.info("clock agrees", ahead_s=round(ahead_ms / 1000, 1))
             self._warned = None
-        elif abs(ahead_ms - before.ahead_ms) > DIFFERS_MS or self._passed_s() - before.at_s > WARN_AGAIN_S:
-            self._warned = Warned(ahead_ms, self._passed_s())
+        elif abs(ahead_ms - before.ahead_ms) > DIFFERS_MS or self._monotonic_s() - before.at_s > WARN_AGAIN_S:
+            self._warned = Warned(ahead_ms, self._monotonic_s())
             off = f"{abs(ahead_ms) / 1000:.0f} s {'ahead of' if ahead_ms > 0 else 'behind'}"
             log.warning(
                 "clock differs",

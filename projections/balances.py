@@ -82,7 +82,7 @@ WITH way AS (
 )
 SELECT coalesce(sum(lapsing), 0) > 0 FROM moved
 """
-"""Add to balances, and return whether anything of the movements lapses: others pay nothing for expiry."""
+"""Add to balances, and return whether any movement has an expiry; if none has, `_ADD_EXPIRY` is not run."""
 
 _ADD_EXPIRY = f"""
 MERGE INTO guerdon.member_expiry x

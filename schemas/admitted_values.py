@@ -57,7 +57,7 @@ def reader_of(schema: WriterSchema) -> Callable[[bytes], Event] | None:
     """
     if schema.upcasts or schema.millis_divisors or schema.quantity_scale is not None:
         return None
-    writing = _Writing()
+    writing = _ReaderText()
     try:
         writing.record(schema.avro, schema.kind, "event")
     except _Unknown:
@@ -87,8 +87,8 @@ def _quantity(text: str) -> str:
     return text if text in COMMON_QUANTITIES else canonical_quantity(text, "quantity")
 
 
-class _Writing:
-    """Write the lines of one reader.
+class _ReaderText:
+    """Generate the source lines of one reader function.
 
     Its variables: `b` the bytes, `p` the place in them, `vN` values, `n` a length, `nN` how many entries are left.
     """
@@ -100,25 +100,27 @@ class _Writing:
         self._count = 0
 
     def record(self, avro: Any, kind: type[Struct], target: str) -> None:
-        """Read a record into an object of `kind`."""
+        """Add the lines that read a record into an object of `kind`."""
         if self._indent > _DEPTH_MAX:
             raise _Unknown
 
         # every required field must be in the schema
         own = {field.encode_name: field for field in structs.fields(kind)}
         names = [str(field["name"]) for field in avro["fields"]]
-        if any(of.required and name not in names for name, of in own.items()):
+        if any(field.required and name not in names for name, field in own.items()):
             raise _Unknown
 
         # read each field in the schema's order; one that the event does not have is read and dropped
         given = []
         for name, field in zip(names, avro["fields"], strict=True):
-            value, of = self._fresh("v"), own.get(name)
-            default = "None" if of is None or of.default is NODEFAULT else self._named("d", of.default)
+            value, own_field = self._fresh("v"), own.get(name)
+            default = (
+                "None" if own_field is None or own_field.default is NODEFAULT else self._named("d", own_field.default)
+            )
             self._value(field["type"], value, default, name)
-            if of is None:
+            if own_field is None:
                 continue
-            given.append(f"{of.name}={value}")
+            given.append(f"{own_field.name}={value}")
             if name == "quantity" and kind in _LINES:
                 self._put(f"if {value} is not None: {value} = quantity_of({value})")
             elif name == "source":
@@ -126,11 +128,11 @@ class _Writing:
         self._put(f"{target} = {self._named('k', kind)}({', '.join(given)})")
 
     def _value(self, avro: Any, value: str, default: str, name: str) -> None:
-        """Read a value of any type that our events have."""
+        """Add the lines that read a value of any type that our events have."""
         if isinstance(avro, list):
             self._union(avro, value, default, name)
 
-        # most texts and numbers have a length, or are a number, of one byte
+        # most lengths and numbers fit into one byte
         elif avro in ("string", {"type": "string"}):
             self._put("n = b[p]")
             self._put("if n < 128: p += 1; n >>= 1")

@@ -10,9 +10,9 @@ down_revision = "0013"
 SAFETY_NET = """
 ALTER TABLE guerdon.quarantine DROP CONSTRAINT quarantine_stage_check;  -- every step of the live transaction is a stage
 
-ALTER TABLE guerdon.consumer_offset ADD COLUMN passing bigint[];        -- offsets ahead that are to be passed
+ALTER TABLE guerdon.consumer_offset ADD COLUMN passing bigint[];        -- offsets that an operator lets pass
 
-CREATE TABLE guerdon.consumer_pass (              -- an operator's decision to pass one record that stops all
+CREATE TABLE guerdon.consumer_pass (              -- an operator's decision to pass one record that stops its partition
     topic text NOT NULL, partition integer NOT NULL, offset_ bigint NOT NULL,
     why   text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (topic, partition, offset_)

@@ -13,14 +13,14 @@ ALTER TABLE guerdon.generation ADD COLUMN meaning integer NOT NULL DEFAULT 1;  -
 
 ACTIVATIONS = """
 ALTER TABLE guerdon.generation_schedule
-    ADD COLUMN at timestamptz NOT NULL DEFAULT to_timestamp(0);  -- the version before performs what was due by then
+    ADD COLUMN at timestamptz NOT NULL DEFAULT to_timestamp(0);  -- what was due until then is the previous version's
 """
 
 
 def upgrade() -> None:
-    """Give present generations meaning 1; `migrate` gives a live generation without members the release's own.
+    """Give present generations meaning 1; `migrate` gives a live generation without members this release's own meaning.
 
-    Present schedules need no instants: in generations of meaning 1 they only say which version judged an event.
+    Existing schedules need no instants: in generations of meaning 1 they only say which version judged an event.
     """
     op.execute(MEANINGS)
     op.execute(ACTIVATIONS)
