@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from heapq import merge
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import msgpack
 
@@ -122,10 +123,22 @@ def own_steps(cursor: Cursor, generation: int, shard: int, member_id: str) -> li
         if item is not None:
             period = int(msgpack.decode(bytes(payload))["period"])
             cause = Won(member_id, item, period, end_ms, rank=rank_of(reason), value=amount)
-        occurrence = Occurrence(event_identity("guerdon", event_id), seq, recorded_ms)
-        recorded = Recorded(kind, member_id, event_id, prev_seq=0, event=None, occurrence=occurrence)
-        steps.append(OwnStep(recorded, cause))
+        steps.append(_Row(seq, event_id, recorded_ms, occurred_ms).step(member_id, kind, cause))
     return steps
+
+
+class _Row(NamedTuple):
+    """Hold a tick or a contest as the source log has it."""
+
+    seq: int
+    event_id: str
+    recorded_ms: int
+    occurred_ms: int
+
+    def step(self, member_id: str, kind: str, cause: Advance | Won) -> OwnStep:
+        """Return what it did to a member."""
+        occurrence = Occurrence(event_identity("guerdon", self.event_id), self.seq, self.recorded_ms)
+        return OwnStep(Recorded(kind, member_id, self.event_id, prev_seq=0, event=None, occurrence=occurrence), cause)
 
 
 class Ticks:
@@ -134,26 +147,28 @@ class Ticks:
     Args:
         cursor: reads the log, once, when the first is looked for.
         shard: the shard of the member.
+        member_id: whose clock they moved.
     """
 
-    def __init__(self, cursor: Cursor, shard: int) -> None:
+    def __init__(self, cursor: Cursor, shard: int, member_id: str) -> None:
         self._cursor = cursor
         self._shard = shard
-        self._all: list[OwnStep] | None = None
+        self._member_id = member_id
+        self._rows: list[_Row] | None = None
 
     def next(self, after_seq: int, before_seq: int, due_ms: int) -> OwnStep | None:
         """Return the first tick between two places of the shard that reaches an instant, or None."""
-        if self._all is None:
-            self._all = self._read()
-        first = bisect_right(self._all, after_seq, key=_seq_of)
-        for tick in self._all[first:]:
-            if tick.recorded.occurrence.seq >= before_seq:
+        if self._rows is None:
+            self._rows = self._read()
+        for place in range(bisect_right(self._rows, after_seq, key=attrgetter("seq")), len(self._rows)):
+            row = self._rows[place]
+            if row.seq >= before_seq:
                 break
-            if isinstance(tick.cause, Advance) and tick.cause.until_ms >= due_ms:
-                return tick
+            if row.occurred_ms >= due_ms:
+                return row.step(self._member_id, "tick", Advance(row.occurred_ms))
         return None
 
-    def _read(self) -> list[OwnStep]:
+    def _read(self) -> list[_Row]:
         self._cursor.execute(
             """
             SELECT seq, event_id, guerdon.ms(recorded_at), guerdon.ms(occurred_at) FROM guerdon.source_event
@@ -161,20 +176,7 @@ class Ticks:
             """,
             (self._shard,),
         )
-        return [
-            OwnStep(
-                Recorded(
-                    "tick",
-                    "",
-                    event_id,
-                    prev_seq=0,
-                    event=None,
-                    occurrence=Occurrence(event_identity("guerdon", event_id), seq, recorded_ms),
-                ),
-                Advance(until_ms),
-            )
-            for seq, event_id, recorded_ms, until_ms in self._cursor.fetchall()
-        ]
+        return [_Row(*row) for row in self._cursor.fetchall()]
 
 
 class HistoryFold(MemoryPorts):
@@ -217,7 +219,7 @@ class HistoryFold(MemoryPorts):
             schedule=versions.schedule,
         )
         self._member = MemoryMember(member_id, books)
-        self._ticks = Ticks(cursor, shard)
+        self._ticks = Ticks(cursor, shard, member_id)
         self._seq = 0
 
         # what comes of it
