@@ -147,6 +147,14 @@ def transaction(database_url: str, *, role: str = WRITER, statement_max: str = A
 
 
 @contextmanager
+def snapshot(database_url: str) -> Iterator[Cursor]:
+    """Yield a cursor that reads everything as of one instant and writes nothing."""
+    with transaction(database_url) as cursor:
+        cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        yield cursor
+
+
+@contextmanager
 def as_owner(database_url: str, *, application: str = "guerdon") -> Iterator[Connection]:
     """Yield a connection that acts as the user of the URL, to make, rename or drop tables.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.errors import ObjectNotInPrerequisiteState
 
 from engine.store.cursor import one
-from engine.store.database import transaction
+from engine.store.database import snapshot
 from operations.member.view import EXPIRING_WITHIN_S
 from operations.rows import dictionaries, plain
 from schemas.errors import AnswerIsNo
@@ -37,8 +37,7 @@ def member_as_of(
         AnswerIsNo: nothing of this member was known then, or the generation that was live is gone.
         ServiceUnreachable: PostgreSQL does not answer.
     """
-    with transaction(database_url) as cursor:
-        cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+    with snapshot(database_url) as cursor:
         known_at, as_of = one(
             cursor,
             """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.store.database import transaction
+from engine.store.database import snapshot
 from engine.store.generations import live_generation
 from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo
@@ -42,9 +42,8 @@ def member(
         ServiceUnreachable: PostgreSQL does not answer.
     """
     shard = shard_of(member_id)
-    with transaction(database_url) as cursor:
+    with snapshot(database_url) as cursor:
         # the log and the views as of one instant
-        cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         last_event = dictionaries(
             cursor,
             """

@@ -8,7 +8,7 @@ from engine.explain.ledger import Account
 from engine.ledger.adjustments import Adjustment, counts
 from engine.meaning import MEANING
 from engine.store import quarantine
-from engine.store.database import transaction
+from engine.store.database import snapshot
 from engine.store.generations import adjustments, live_generation, shadows
 from engine.store.logs import source_log
 from engine.store.logs.history import History
@@ -59,8 +59,7 @@ def why_event(
         AnswerIsNo: there is no such event in the log; the sentence tells where it is instead.
         ServiceUnreachable: PostgreSQL does not answer.
     """
-    with transaction(database_url) as cursor:
-        cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+    with snapshot(database_url) as cursor:
         key = event_identity(source, event_id)[:IDENTITY_BYTES]
         known = source_log.find_known(cursor, [key]).get(key)
         if known is None:
@@ -92,9 +91,8 @@ def why_reward(
             f"a reward key has {KEY_DIGITS} hex digits; `guerdon member ID --json` and reward.reward_event show them"
         )
 
-    with transaction(database_url) as cursor:
+    with snapshot(database_url) as cursor:
         # find its row
-        cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         of = _generation(cursor, generation)
         row = find_reward(cursor, of, key)
         if row is None:
@@ -127,8 +125,7 @@ def why_member(
         ServiceUnreachable: PostgreSQL does not answer.
     """
     shard = shard_of(member_id)
-    with transaction(database_url) as cursor:
-        cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+    with snapshot(database_url) as cursor:
         last_seq = _last_seq(cursor, shard, member_id)
         if last_seq is None:
             raise AnswerIsNo(
