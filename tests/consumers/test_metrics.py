@@ -267,7 +267,8 @@ def _all_told(port: int, settings: Settings, count: int) -> bool:
         opened = sum(quarantine.counts(cursor).values())
     lags += by(found, "guerdon_projection_lag_positions", "projection").values()
     shown = sum(by(found, "guerdon_quarantine_open", "reason").values())
-    return done == count and not any(lags) and shown == opened and ("guerdon_visible_seconds_count", ()) in found
+    seen = found.get(("guerdon_visible_seconds_count", ()), 0)  # a fold that began before the commit sees it at the next
+    return done == count and not any(lags) and shown == opened and seen > 0
 
 
 @pytest.mark.kafka
