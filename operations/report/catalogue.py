@@ -1,0 +1,54 @@
+"""List the reports that there are, and make one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from engine.store.database import snapshot
+from operations.report.frame import Asked, Frame, document, frame
+from operations.report.rewards import rewards
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Report(NamedTuple):
+    """Describe a report."""
+
+    meaning: str
+    """What it says, in a sentence for the help."""
+
+    compute: Callable[[Frame], Mapping[str, Any]]
+    by: tuple[str, ...] = ()
+    """What its rows can be split by."""
+
+
+REPORTS: dict[str, Report] = {
+    "rewards": Report("coupons issued and used", rewards),
+}
+"""Every report by the name that `guerdon report` takes."""
+
+
+def report(database_url: str, name: str, asked: Asked) -> dict[str, Any]:
+    """Return a report as one document, read in one snapshot.
+
+    Args:
+        database_url: of the database.
+        name: one of `REPORTS`.
+        asked: by the reader.
+
+    Raises:
+        InputError: there is no such report, generation or split, or the time ends before it begins.
+        ServiceUnreachable: PostgreSQL does not answer.
+    """
+    if name not in REPORTS:
+        raise InputError(f'there is no report "{name}"; there are: {", ".join(REPORTS)}')
+    chosen = REPORTS[name]
+    if asked.by is not None and asked.by not in chosen.by:
+        splits = f"by {', '.join(chosen.by)}" if chosen.by else "by nothing"
+        raise InputError(f'the report {name} cannot be split by "{asked.by}"; it can be split {splits}')
+
+    with snapshot(database_url) as cursor:
+        of = frame(cursor, asked)
+        return document(name, of, chosen.compute(of))

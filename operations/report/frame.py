@@ -1,0 +1,260 @@
+"""Frame a report: which log it reads, as it was known when, up to which local midnight, in which periods.
+
+Every report stands on one frame, and so on one snapshot of the database, one zone and one cut. All amounts of a report
+are in minor units of the programme's currency, and points in the unit `points`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from engine.store import programmes
+from engine.store.cursor import one
+from engine.store.generations import live_generation
+from operations.report.periods import ALL, Every, Period, begin_of, midnight, midnight_after, name_of, periods
+from schemas.errors import InputError
+from schemas.events import EVENT_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.programme.model import Programme
+    from engine.store.cursor import Cursor
+
+UNIT = "points"
+UPSTREAM = tuple(kind for kind in EVENT_TYPES if kind != "decision")
+"""The kinds of events that upstream systems send: they begin and end the time that a report covers."""
+
+
+class Asked(NamedTuple):
+    """Hold what the reader of a report asks for; what is None is chosen by the report."""
+
+    since: date | None = None
+    """The first local day."""
+
+    until: date | None = None
+    """The local day at whose begin the report ends."""
+
+    every: Every = Every.MONTH
+    by: str | None = None
+    """What each row is split by, such as tier."""
+
+    generation: int | None = None
+    """The live one by default."""
+
+    known_at: datetime | None = None
+    """Only what was recorded before this instant counts; all by default."""
+
+    days: int = 30
+    """The window of measures that carry it in their name, such as the K-factor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Hold what a report stands on."""
+
+    cursor: Cursor
+    """Reads one snapshot."""
+
+    generation: int
+    facts: int | None
+    """The build of the source facts; None where there is none."""
+
+    known_at: datetime
+    since: datetime
+    """The first local midnight of the report: that of `Asked.since`, else of the first event's day."""
+
+    cut: datetime
+    """The local midnight that ends it: of `Asked.until`, else the first one after everything that is known."""
+
+    zone: str
+    currency: str
+    programme: Programme
+    version: int
+    every: Every
+    by: str | None
+    days: int
+    is_empty: bool
+    """Whether the log knows no event at all by `known_at`."""
+
+    notes: list[str] = field(default_factory=list)
+    """Sentences that belong under the report: what is missing, and why."""
+
+    @property
+    def periods(self) -> tuple[Period, ...]:
+        """Return every period of the report, also empty ones; none where the log is empty."""
+        return () if self.is_empty else periods(self.every, self.zone, self.since, self.cut)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that every query of a report may name."""
+        return {
+            "generation": self.generation,
+            "facts": self.facts,
+            "known_at": self.known_at,
+            "since": self.since,
+            "cut": self.cut,
+            "zone": self.zone,
+            "every": str(self.every),
+            "unit": UNIT,
+            "days": self.days,
+        }
+
+    def period(self, column: str) -> str:
+        """Return the SQL of the first instant of the period in which `column` lies."""
+        return f"date_trunc(%(every)s, {column}, %(zone)s)"
+
+    def month(self, column: str) -> str:
+        """Return the SQL of the first instant of the local month in which `column` lies."""
+        return f"date_trunc('month', {column}, %(zone)s)"
+
+    def day(self, column: str) -> str:
+        """Return the SQL of the local date of `column`."""
+        return f"({column} AT TIME ZONE %(zone)s)::date"
+
+    def name(self, start: datetime | None, every: Every | None = None) -> str:
+        """Return the name of the period that begins at `start`; None names all of them."""
+        if start is None:
+            return ALL
+        length = every or self.every
+        return name_of(length, begin_of(length, self.local_day(start)))
+
+    def local_day(self, instant: datetime) -> date:
+        """Return the local date of an instant."""
+        return _local(instant, self.zone)
+
+    def rows(self, query: str, **more: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a query that names `parameters`, and more of its own."""
+        self.cursor.execute(query, {**self.parameters, **more})
+        return self.cursor.fetchall()
+
+
+def frame(cursor: Cursor, asked: Asked) -> Frame:
+    """Return the frame for what a reader asks.
+
+    Args:
+        cursor: of a snapshot (`engine.store.database.snapshot`): every query of the report sees the same.
+        asked: by the reader.
+
+    Raises:
+        InputError: there is no such generation, no programme yet, or the time ends before it begins.
+    """
+    generation = live_generation.live(cursor) if asked.generation is None else asked.generation
+    live_generation.check_exists(cursor, generation)
+    (now,) = one(cursor, "SELECT now()")
+    known_at = now if asked.known_at is None else asked.known_at
+
+    # the programme whose zone and currency the report has
+    version = _version(cursor, asked, generation, known_at)
+    programme = programmes.judged_as(cursor, version)
+    zone = programme.timezone
+
+    # the time that it covers
+    known = _known_time(cursor, known_at)
+    first, last = known or (known_at, known_at)
+    since = midnight(_local(first, zone) if asked.since is None else asked.since, zone)
+    cut = midnight_after(last, zone) if asked.until is None else midnight(asked.until, zone)
+    if since >= cut and (asked.since is not None or asked.until is not None):
+        raise InputError(
+            f"the report would begin on {_local(since, zone)} and end on {_local(cut, zone)}: give an earlier --from "
+            "or a later --to"
+        )
+
+    cursor.execute("SELECT build FROM guerdon.projection_build WHERE projection = 'facts' AND status = 'live'")
+    row = cursor.fetchone()
+    return Frame(
+        cursor=cursor, generation=generation, facts=None if row is None else row[0], known_at=known_at, since=since,
+        cut=cut, zone=zone, currency=programme.currency, programme=programme, version=version, every=asked.every,
+        by=asked.by, days=asked.days, is_empty=known is None,
+    )  # fmt: skip
+
+
+def document(name: str, of: Frame, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report as one document, as `guerdon report NAME --json` prints it."""
+    return {
+        "report": name,
+        "generation": of.generation,
+        "known_at": _instant(of.known_at),
+        "cut": _instant(of.cut),
+        "zone": of.zone,
+        "currency": of.currency,
+        "unit": UNIT,
+        "complete": is_complete(of, of.cut),
+        "notes": of.notes,
+        "data": data,
+    }
+
+
+def is_complete(of: Frame, until: datetime) -> bool:
+    """Whether nothing can be added any more to the time before `until` but what comes late.
+
+    The clock of every shard has passed it, and no lot that lapses before it is still open.
+    """
+    (behind,) = one(
+        of.cursor,
+        "SELECT count(*) FROM guerdon.shard_head WHERE ticked_at IS NULL OR ticked_at < %s",
+        (until,),
+    )
+    if behind or of.known_at < until:
+        return False
+    ((is_open,),) = of.rows(
+        """
+        SELECT EXISTS (
+            SELECT FROM guerdon.reward_event e
+            WHERE e.generation = %(generation)s AND e.recorded_at < %(known_at)s AND e.expires_at < %(until)s
+              AND e.debit IS NOT NULL AND (e.credit = 'active' OR e.debit = 'active')
+            GROUP BY e.shard, coalesce(e.lot, e.reward_key)
+            HAVING sum(CASE WHEN e.credit = 'active' THEN e.amount ELSE -e.amount END) > 0
+        )
+        """,
+        until=until,
+    )
+    return not is_open
+
+
+def ratio(of: int, to: int) -> float | None:
+    """Return `of` ÷ `to`; None where there is nothing to divide by."""
+    return of / to if to else None
+
+
+def _version(cursor: Cursor, asked: Asked, generation: int, known_at: datetime) -> int:
+    """Return the version whose zone and currency count: the newest of a generation that was asked for, else that at K.
+
+    A report of an instant before the first activation has the first version's.
+    """
+    cursor.execute(
+        """
+        SELECT version, activated_at FROM guerdon.programme_version
+        WHERE version IN (SELECT version FROM guerdon.generation_schedule WHERE generation = %s) ORDER BY version
+        """,
+        (generation,),
+    )
+    versions = cursor.fetchall()
+    if not versions:
+        raise InputError("no programme is active; `guerdon activate FILE` turns one on")
+    known = [version for version, activated_at in versions if asked.generation is not None or activated_at < known_at]
+    return int(known[-1] if known else versions[0][0])
+
+
+def _known_time(cursor: Cursor, known_at: datetime) -> tuple[datetime, datetime] | None:
+    """Return the instants of the first and the last event that upstream systems had sent by then; None: of none."""
+    first, last = one(
+        cursor,
+        """
+        SELECT min(occurred_at), max(occurred_at) FROM guerdon.source_event
+        WHERE recorded_at < %s AND kind::text = ANY(%s)
+        """,
+        (known_at, list(UPSTREAM)),
+    )
+    return None if first is None else (first, last)
+
+
+def _local(instant: datetime, zone: str) -> date:
+    return instant.astimezone(ZoneInfo(zone)).date()
+
+
+def _instant(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").replace(".000Z", "Z")
