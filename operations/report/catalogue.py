@@ -17,11 +17,11 @@ class Report(NamedTuple):
     """Describe a report."""
 
     meaning: str
-    """What it says, in a sentence for the help."""
+    """Its subject, in a few words for the help."""
 
     compute: Callable[[Frame], Mapping[str, Any]]
     by: tuple[str, ...] = ()
-    """What its rows can be split by."""
+    """The splits that its rows can have, such as tier."""
 
 
 REPORTS: dict[str, Report] = {

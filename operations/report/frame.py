@@ -40,7 +40,7 @@ class Asked(NamedTuple):
 
     every: Every = Every.MONTH
     by: str | None = None
-    """What each row is split by, such as tier."""
+    """The split of each row, such as tier."""
 
     generation: int | None = None
     """The live one by default."""

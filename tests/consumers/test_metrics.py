@@ -267,7 +267,7 @@ def _all_told(port: int, settings: Settings, count: int) -> bool:
         opened = sum(quarantine.counts(cursor).values())
     lags += by(found, "guerdon_projection_lag_positions", "projection").values()
     shown = sum(by(found, "guerdon_quarantine_open", "reason").values())
-    seen = found.get(("guerdon_visible_seconds_count", ()), 0)  # a fold that began before the commit sees it at the next
+    seen = found.get(("guerdon_visible_seconds_count", ()), 0)  # a fold begun before the commit sees none
     return done == count and not any(lags) and shown == opened and seen > 0
 
 
