@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.programme.conditions import Duration, Kind, Measure
 from engine.programme.file.contests import ContestReader
@@ -42,6 +42,13 @@ _OF_OTHER_KINDS: dict[RewardKind | None, frozenset[str]] = {
     RewardKind.MONEY: frozenset(("points",)), RewardKind.GIFT: _PRICED, RewardKind.COUPON: _PRICED,
 }  # fmt: skip
 """By the kind of a reward, the names that belong to other kinds and would have no effect."""
+
+
+class _Start(NamedTuple):
+    """Hold the number at which a level begins, and how the file writes it."""
+
+    value: int
+    text: str
 
 
 class TermsReader:
@@ -155,7 +162,7 @@ class TermsReader:
         """Read the levels, the lowest first; `kind` is that of the number that decides them."""
         levels: list[Level] = []
         ids: list[str] = []
-        before = -1
+        before: _Start | None = None
         items = self._list(node, "levels")
         if isinstance(node, Sequence) and not items:
             self._problems.error(node.place, Code.MISSING_VALUE, "tiers need levels, the lowest of which begins at 0")
@@ -171,19 +178,26 @@ class TermsReader:
             listed = self._list(entries["benefits"], "benefits") if "benefits" in entries else []
             benefits = [name_of(benefit, "a benefit", self._problems) for benefit in listed]
             if identifier is not None and start is not None:
-                levels.append(Level(identifier, start, tuple(each for each in benefits if each is not None)))
+                levels.append(Level(identifier, start.value, tuple(each for each in benefits if each is not None)))
         return tuple(levels)
 
-    def _from(self, node: Node, kind: Kind, before: int) -> int | None:
-        """Read the number that reaches a level, which must be above that of the level `before` (-1: none)."""
+    def _from(self, node: Node, kind: Kind, before: _Start | None) -> _Start | None:
+        """Read the number that reaches a level, which must be above that of the level before it (None: the lowest)."""
         value = literal_of(kind, node, "from", self._problems, self._names.measures)
-        start = value if isinstance(value, int) else None
-        if start is not None and start < 0:
+        if not isinstance(value, int) or not isinstance(node, Scalar):
+            return None
+
+        # from 0 on, and rising
+        start = _Start(value, node.text)
+        if start.value < 0:
             self._problems.error(node.place, Code.OUT_OF_RANGE, "from must be at least 0")
-        elif start is not None and start <= before:
-            message = f"levels stand in rising order, and {start} is not above {before}; put them in order"
+        elif before is not None and start.value <= before.value:
+            message = (
+                f"a level's `from` must be above the one before it: {start.text} is not above {before.text}; raise it, "
+                "or put the levels in order"
+            )
             self._problems.error(node.place, Code.CONTRADICTION, message)
-        elif start is not None and before == -1 and start != 0:
+        elif before is None and start.value != 0:
             message = "the lowest level begins at 0: every member has one"
             self._problems.error(node.place, Code.CONTRADICTION, message)
         return start
