@@ -70,7 +70,7 @@ def write_share(url: str, share: Share, events: Iterable[Purchase], batch: int) 
     """Write one worker's share of the load as workers do, straight to PostgreSQL.
 
     Args:
-        url: of the database.
+        url: the address of the database.
         share: the worker's part of the shards.
         events: the whole load.
         batch: events per transaction.

@@ -53,7 +53,7 @@ class Clock:
     """Read how far time is: the wall clock's or the events' own, and no later than the events that were consumed.
 
     Args:
-        settings: addresses, and how late events may be.
+        settings: name the addresses, and how late events may be.
         topics: the input topics; all their partitions count, those of other workers and those added later, too.
         ends: asks the broker where each partition ends.
         positions: asks the table where each partition stands; used by the thread that polls.

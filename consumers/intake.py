@@ -36,7 +36,7 @@ class Intake:
     Args:
         decoder: decodes a message's value.
         topic_prefix: stands before the topics' names.
-        currency: the programme's; amounts in another one are not admitted.
+        currency: the currency of the programme; amounts in another one are not admitted.
         secret: keys the digest of an event's content.
         future_tolerance_ms: how far ahead of PostgreSQL's clock an event may be.
         tombstones: `pass` lets messages without a value pass; else they are set aside.

@@ -78,8 +78,8 @@ class Worker:
     """Take events from Kafka into the logs and the views until `stop`.
 
     Args:
-        settings: addresses and bounds.
-        writer_schemas: where schemas of messages are looked up.
+        settings: name the addresses and bounds.
+        writer_schemas: knows the schemas of messages.
         until_caught_up: stop when the end offsets seen at start are taken, all due work is done, and all of it is
             projected and published.
         clock: which time moves members without events: the wall's, or that of the latest event.

@@ -110,8 +110,8 @@ def troubles(
     """Return everything that is stuck, the gravest first.
 
     Args:
-        settings: addresses.
-        state: from `overview`.
+        settings: name the addresses.
+        state: the document of `overview`.
         lag: the rows of `operations.intake.lag`.
         lag_max: a topic or projection that is further behind counts as stuck, too.
 

@@ -31,7 +31,7 @@ class Folders:
     Each thread waits for a connection of its own. Leaving the context ends all of them, whatever they do.
 
     Args:
-        database_url: of the database.
+        database_url: the address of the database.
         build: a new build, without rows.
         positions: the number of positions to fold, in all shards.
         progress: called with the numbers of folded and of all positions, by one thread at a time.

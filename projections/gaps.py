@@ -78,7 +78,7 @@ class Halving:
 
     Args:
         cursor: in a transaction that holds the build's cursors.
-        name: of the projection.
+        name: the name of the projection.
         build: its ranges stand in `projection_range`.
         generation: its log is folded.
         fold: folds the ranges of the build in `projection_range`.

@@ -37,8 +37,8 @@ def rebuild(
     earlier rebuild that was interrupted is cleared away first.
 
     Args:
-        database_url: of the database.
-        name: of the projection.
+        database_url: the address of the database.
+        name: the name of the projection.
         progress: called with the number of folded positions, and the number of positions at the start.
         cores: the number of PostgreSQL's processes that fold, each some of the shards.
 

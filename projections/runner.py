@@ -105,10 +105,10 @@ def advance(
     rebuild has cleared away.
 
     Args:
-        connection: from `connect_to_project` or `connect_to_rebuild`.
-        builds: to advance.
+        connection: a connection of `connect_to_project` or `connect_to_rebuild`.
+        builds: the builds to advance.
         observe: called at named points, for tests that stop here.
-        shards: to fold.
+        shards: the shards to fold.
         tell: called after the commit with a projection's name and each gap, where rows could not be folded.
         most: positions of each shard, POSITIONS_MAX by default.
 
@@ -357,7 +357,7 @@ class Projector:
     """Keep the projections at the head, in a thread of its own; all the work is PostgreSQL's.
 
     Args:
-        database_url: of the database.
+        database_url: the address of the database.
         pause_s: the wait between two folds while there is work: the longer, the more updates of a member become one.
         observe: called at named points, for tests that stop here.
         folded: called after each fold with its begin, by the monotonic clock, and its number of positions.

@@ -59,8 +59,8 @@ def again_identity(identity: bytes, name: str) -> bytes:
     """Return the 32-byte identity of a completion that a refund brings about.
 
     Args:
-        identity: the refund's.
-        name: of the order, or other event, that reaches the goal.
+        identity: the identity of the refund.
+        name: the name of the order, or other event, that reaches the goal.
     """
     return sha256(b"%b\0again\0%b" % (identity, name.encode())).digest()
 

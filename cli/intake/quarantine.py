@@ -193,9 +193,9 @@ def _resolve(
     """Resolve the records that are named or chosen, and say of each whether it was done.
 
     Args:
-        records: named by their ids.
+        records: the ids of the records that the operator names.
         choice: the options that choose records.
-        resolve: does it.
+        resolve: resolves records.
         verb: names the work, for the progress bar.
         done: says what a record is afterwards.
         as_json: print one JSON document.

@@ -64,7 +64,7 @@ class Heartbeat:
     """Beat in a thread of its own, on a connection of its own: nothing in the worker waits for it.
 
     Args:
-        settings: addresses.
+        settings: name the addresses of the services.
         watch: knows what to record; where it has metrics, they get the figures that PostgreSQL knows.
         parts: say why they pause.
     """

@@ -55,7 +55,7 @@ def finding_of(stand: Stand, tail: Tail, rows: Mapping[int, LogRow]) -> Finding 
     """Return what is wrong between the topic and the log, or None.
 
     Args:
-        stand: the database's; the cursors are those of the live generation.
+        stand: the state of publishing in the database; its cursors are those of the live generation.
         tail: the end of the topic.
         rows: the live log's row at the position of each shard's last message, where the log has that position.
     """

@@ -84,7 +84,7 @@ class Output:
     """Hold one connection, one producer and one encoder, for one thread.
 
     Args:
-        settings: addresses, and how messages are compressed.
+        settings: name the addresses, and how messages are compressed.
         stop: ends a round that waits for the broker.
         observe: called with the name of each step's start and end.
 

@@ -53,7 +53,7 @@ class Reader:
     """Fill the lanes with the records of this worker's partitions, and follow the group as it moves partitions.
 
     Args:
-        settings: addresses and bounds.
+        settings: name the addresses and bounds.
         intake: decodes and admits a message.
         positions: says where the table stands; used by the thread that polls.
         ends: asks the broker where partitions end.

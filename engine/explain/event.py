@@ -152,8 +152,8 @@ class Explainer(Observer, Judge):
         """Return what the event did to the ledger, without what the explanations of rules say already.
 
         Args:
-            rewards: all of the event's turn.
-            came: by lot, the earlier event that had brought it.
+            rewards: all reward events of the event's turn.
+            came: the earlier event that had brought each lot, by lot.
         """
         explained = {award.reward_key for rule in self.explained for award in (*rule.gave, *rule.refused)}
         return self._ledger.account(rewards, explained, came)

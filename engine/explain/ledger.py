@@ -216,9 +216,9 @@ class LedgerNotes(Watch):
         """Return what the event did to the ledger.
 
         Args:
-            rewards: all of the event's turn.
+            rewards: all reward events of the event's turn.
             explained: the keys, in hex, of those that are in explanations of rules already.
-            came: by lot, the earlier event that had brought it.
+            came: the earlier event that had brought each lot, by lot.
         """
         # show every claim above 0; a lot without any once, however often it was weighed
         claims: dict[tuple[str, int], Claim] = {}

@@ -41,7 +41,7 @@ def sentence_of(reward: RewardEvent, wording: Wording, came_with: str | None = N
 
     Args:
         reward: any reward event.
-        wording: of the programme that judged it.
+        wording: the words of the programme that judged it.
         came_with: the event that brought the lot, None where it is unknown or is this event.
         why: the reason of a refusal in words, where more is known than the reward event says.
     """

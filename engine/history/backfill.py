@@ -42,7 +42,7 @@ class Backfill(LogFold):
         cursor: reads the log.
         live: the number of the live generation.
         shard: the number of the shard.
-        metrics: are counted; each reads only its event.
+        metrics: the metrics to count; each reads only its event.
     """
 
     def __init__(self, cursor: Cursor, live: int, shard: int, metrics: Sequence[Metric]) -> None:

@@ -60,7 +60,7 @@ class Backtest(MemoryFold):
     Args:
         cursor: reads the log.
         generation: says how events are judged.
-        judges: of versions that are not stored, or compiled already.
+        judges: the judges of versions that are not stored, or compiled already.
         since_ms: the instant from which awards are counted.
     """
 

@@ -96,7 +96,7 @@ class MemoryFold(LogFold):
     Args:
         cursor: reads the log; its transaction decides how much of the log it sees.
         generation: says how events are judged; it needs no number of its own.
-        judges: of versions that are not stored, or compiled already.
+        judges: the judges of versions that are not stored, or compiled already.
     """
 
     def __init__(self, cursor: Cursor, generation: Generation, judges: Mapping[int, CompiledJudge]) -> None:

@@ -63,10 +63,10 @@ class Replay(LogFold):
     """Fold some shards into a generation, on a connection that nobody else uses.
 
     Args:
-        connection: as the writer, prepared by `member_states.prepare`.
+        connection: a connection as the writer, prepared by `member_states.prepare`.
         generation: takes the reward events and states.
-        shards: are folded; several shards are merged by (recorded_at, shard, seq), where their members share something.
-        observe: is called with the name of each step.
+        shards: the shards to fold; several whose members share something are merged by (recorded_at, shard, seq).
+        observe: called with the name of each step.
     """
 
     def __init__(

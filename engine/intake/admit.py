@@ -20,7 +20,7 @@ def check(event: Event, *, currency: str, latest_ms: int | None) -> None:
     """Raise `Rejected` unless `event` can be taken into the source log.
 
     Args:
-        event: as decoded; its types are right already.
+        event: the decoded event; its types are right already.
         currency: the programme's ISO 4217 code.
         latest_ms: the latest `occurred_at` that is not from the future, in ms; None where there is no wall clock.
     """

@@ -39,9 +39,9 @@ def is_order_known(programme: Programme, facts: OrderFacts, bought_ms: int, cloc
     """Whether an order is still remembered.
 
     Args:
-        programme: the version that judged it.
-        facts: its facts.
-        bought_ms: when it was bought.
+        programme: the version that judged the order.
+        facts: the order's facts.
+        bought_ms: when the order was bought.
         clock_ms: the member's clock.
     """
     return clock_ms <= max(known_until_ms(programme, bought_ms), facts.until_ms)
@@ -65,8 +65,8 @@ def remembered(lots: Iterable[Lot], parts: Parts, clock_ms: int, judge: Callable
     The live fold and a replay drop lots at different events, so neither may use a lot that the other may have dropped.
 
     Args:
-        lots: of one member.
-        parts: the member's.
+        lots: lots of one member.
+        parts: the parts of the member's ledger.
         clock_ms: the member's clock.
         judge: returns the judge of an activated version.
     """
@@ -85,8 +85,8 @@ def forget(parts: Parts, state: MemberState, judge: Callable[[int], Judge]) -> N
     """Drop closed lots and refunded orders that no event can touch any more, and join pages that are half empty.
 
     Args:
-        parts: a member's, changed in place.
-        state: the member's, whose newest lots and orders stay.
+        parts: the parts of a member's ledger, changed in place.
+        state: the state of the member; the newest lots and orders, which it holds, stay.
         judge: returns the judge of an activated version.
     """
     parts.holdings = None  # they still list the lots that are dropped here

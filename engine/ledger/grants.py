@@ -21,7 +21,7 @@ def run_rules(turn: Turn, event: Event, identity: bytes, judge: Judge | None = N
     """Judge an event under an identity, and open what it gives.
 
     Args:
-        turn: of the source event under way.
+        turn: the turn of the source event under way.
         event: the source event itself, or an occasion that the log does not hold, such as a birthday.
         identity: the keys of the rewards are made from it.
         judge: the version that judges; None: the version in force.

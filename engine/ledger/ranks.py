@@ -58,7 +58,7 @@ def count_gained(turn: Turn, at_ms: int, order_id: str | None) -> None:
     """Count the turn's gains since the last call, and raise the level where the number reaches another.
 
     Args:
-        turn: of the event under way.
+        turn: the turn of the event under way.
         at_ms: when it was gained: at the event, or at the birthday or change of tier that came with the time.
         order_id: the order that brought it.
     """
@@ -119,7 +119,7 @@ def lose(turn: Turn, decreases: Sequence[Decrease], at_ms: int) -> list[Reached]
     The member's level stays until `settle`: the rewards of the lost levels may be part of the number, too.
 
     Args:
-        turn: of the event that takes something back.
+        turn: the turn of the event that takes something back.
         decreases: each is subtracted from the period in which it was counted.
         at_ms: when the event occurred.
     """

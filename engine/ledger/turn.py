@@ -42,8 +42,8 @@ class Turn:
     """Change one member's state and ledger by one source event, and collect the reward events.
 
     Args:
-        member_id: the member's.
-        state: changed in place.
+        member_id: the id of the member.
+        state: the state of the member, changed in place.
         occurrence: the source event's place.
         judge: the version in force at that place.
         books: fetch what is needed beyond the state.

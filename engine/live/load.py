@@ -27,7 +27,7 @@ class Loader:
     """Load one batch after the other, and remember between them what stays true.
 
     Attributes:
-        judges: of the versions that were needed so far.
+        judges: the judges of the versions that were needed so far.
     """
 
     def __init__(self) -> None:

@@ -47,7 +47,7 @@ class Recorder:
     """Record what one attempt has loaded, in memory; the steps that follow write it.
 
     Args:
-        work: the attempt's.
+        work: the attempt's events and everything that was loaded for them.
         reward_rows: collects the reward events.
         unjudgeable: errors of earlier attempts, by the identity of the event or the key of a member's tick: these are
             set aside now, and their members held.

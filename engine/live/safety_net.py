@@ -75,8 +75,8 @@ class SafetyNet:
     """Take one batch in parts, within one transaction.
 
     Args:
-        cursor: of the transaction, in which nothing was done yet.
-        batch: failed as a whole.
+        cursor: belongs to the transaction, in which nothing was done yet.
+        batch: the batch that failed as a whole.
         trial: writes a part, and undoes it in memory.
         in_a_row: stops the worker where too many events are set aside.
     """

@@ -60,9 +60,9 @@ class LiveTransaction:
     """Write batches with one connection; not to be shared between threads.
 
     Args:
-        database_url: of Guerdon's database.
+        database_url: the address of Guerdon's database.
         schema_text: returns the JSON text of a writer schema by its id, for the log that needs it to be read.
-        observe: is called with "before NAME" and "after NAME" of each step, and of the commit.
+        observe: called with "before NAME" and "after NAME" of each step, and of the commit.
         statement_max: how long PostgreSQL may take for one statement, in its own notation.
     """
 

@@ -27,7 +27,7 @@ class Agenda:
     """Find the due lots, and when the next lot is due.
 
     Args:
-        lots: all of a member's; add those that open or move later with `add`.
+        lots: all lots of a member; add those that open or move later with `add`.
     """
 
     def __init__(self, lots: Iterable[Lot]) -> None:

@@ -18,8 +18,8 @@ class Holdings:
     """Hold all lots of one member with indexes, each made at its first use and kept up to date from then on.
 
     Args:
-        state: the member's; its newest lots are among `lots`.
-        lots: all of the member's, the oldest first; report those that open or move later with `open` and `note`.
+        state: the state of the member; its newest lots are among `lots`.
+        lots: all lots of the member, the oldest first; report those that open or move later with `open` and `note`.
     """
 
     __slots__ = ("_agenda", "_by_key", "_by_order", "_newest", "_pages", "_possessions", "lots", "state")

@@ -117,8 +117,8 @@ class Window(Struct, array_like=True, gc=False):
 
         Args:
             at_ms: when it was counted.
-            amount: is subtracted from the amount.
-            times: are subtracted from the number of times.
+            amount: the number to subtract from the entry's amount.
+            times: the number to subtract from the entry's number of times.
             least: the entry does not fall below this. An entry that was cut to 64 bits has lost a part, so more may be
                 subtracted than it holds.
         """

@@ -108,8 +108,8 @@ class Attributor:
 
     Args:
         terms: the referral terms of the version in force.
-        calendar: the programme's.
-        admissions: earlier ones.
+        calendar: the calendar of the programme.
+        admissions: knows what was admitted before.
     """
 
     def __init__(self, terms: ReferralTerms, calendar: Calendar, admissions: Admissions) -> None:

@@ -51,7 +51,7 @@ class Turns:
         """Queue an event that the batch itself forwards, or return False: then it must wait in the table.
 
         Args:
-            shard: the referrer's.
+            shard: the shard of the referrer.
             place: shard and seq of the referee's event.
             n: the index among the events forwarded from that place.
             event: the forwarded event.

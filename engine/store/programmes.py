@@ -130,9 +130,9 @@ def activate(
     follow review every member.
 
     Args:
-        cursor: of the transaction.
-        programme: that judges from now on.
-        body: its file.
+        cursor: belongs to the transaction.
+        programme: the programme that judges from now on.
+        body: the text of its file.
         file_name: the name of the file.
         backfilled: keys of metrics that are counted from the first event on.
         join: brings those metrics into the states; it is called with the seq of every shard, whose head is locked.

@@ -58,7 +58,7 @@ def export(
     """Bring the archive in `folder` up to the end of the log, and return a summary of it.
 
     Args:
-        database_url: of Guerdon's database.
+        database_url: the address of Guerdon's database.
         folder: the archive's folder, which is made where it is missing.
         until_ms: leave out events recorded from this instant on, and all tables that only a worker needs.
         keys: the file for the members' keys and the database's secret.

@@ -53,10 +53,10 @@ def restore(
     """Fill an empty database from an archive; called again after an interruption, continue.
 
     Args:
-        database_url: of a migrated database in which nothing was recorded yet; its user must own the tables.
+        database_url: the address of a migrated and still empty database; its user must own the tables.
         folder: the archive's folder.
         keys: the file of keys that an export has written.
-        cores: processes that fold at the same time.
+        cores: the number of processes that fold at the same time.
         report: called with a step, how many source events are done in it, and how many there are.
         observe: called with the name of each step.
 

@@ -148,8 +148,8 @@ def release_all(
     """Take records in after all, many in a transaction; a record that is refused stays as it was and stops no other.
 
     Args:
-        settings: addresses and bounds.
-        record_ids: in the order in which to record them.
+        settings: name the addresses and bounds.
+        record_ids: the ids of the records, in the order in which to record them.
         report: called with how many are done, and of how many.
 
     Raises:

@@ -27,7 +27,7 @@ def member_as_of(
     """Return the member's balances, their tier and the points that expire soon after.
 
     Args:
-        database_url: where the tables are.
+        database_url: the address of Guerdon's database.
         member_id: the member's id.
         as_of_ms: the instant of the balances; None: the same as `known_at_ms`.
         known_at_ms: only records up to this instant are used; None: all records.

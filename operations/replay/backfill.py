@@ -82,7 +82,7 @@ def activate_with_past(
     All members are in this process's memory meanwhile. Workers wait only for the last events and the writing.
 
     Args:
-        database_url: of Guerdon's database.
+        database_url: the address of Guerdon's database.
         programme: the programme to activate.
         file: its text and its name.
         metrics: its new metrics.

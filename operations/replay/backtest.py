@@ -112,7 +112,7 @@ def backtested(
     """Fold the source log in memory as a replay of the file would, and yield the comparison.
 
     Args:
-        database_url: of Guerdon's database.
+        database_url: the address of Guerdon's database.
         question: the file, the time from which it judges, and the number of processes.
         report: called with how many source events are folded, and how many there are.
 

@@ -93,7 +93,7 @@ def replay(
     """Fold the source log up to the live head into a shadow, and return a summary; called again, continue.
 
     Args:
-        database_url: of Guerdon's database; its user must own the tables.
+        database_url: the address of Guerdon's database; its user must own the tables.
         request: the file, its times, and how much of the machine to use.
         report: called with how many source events are folded, and how many there are.
         follow: follow the live head until this event is set; None: end at the live head.

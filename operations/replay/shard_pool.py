@@ -53,7 +53,7 @@ def work(
     """Yield the results of `task` for each of `pieces`, in the order in which they are done.
 
     Args:
-        cores: processes at the same time.
+        cores: the number of processes at the same time.
         start: prepares each process.
         task: a function of a module, called with one of the pieces.
         pieces: the arguments of each task, the longest task first.

@@ -36,7 +36,7 @@ def activate(
     are counted from the first event on.
 
     Args:
-        database_url: of Guerdon's database.
+        database_url: the address of Guerdon's database.
         path: the programme's file.
         from_now: let new metrics begin empty.
         backfill: count new metrics from the first event on.

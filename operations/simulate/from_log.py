@@ -51,7 +51,7 @@ def simulate_log(
     log's order.
 
     Args:
-        database_url: of Guerdon's database.
+        database_url: the address of Guerdon's database.
         programme: the file that judges.
         report: gets the number of source events that are folded, and of all.
         why: explain each event; then the reference interpreter judges, which decides the same and is slower.
@@ -118,7 +118,7 @@ class _Simulating(MemoryFold):
     Args:
         cursor: reads the log.
         generation: says how events are judged.
-        judges: of versions that are not stored, or compiled already; an `Explainer` explains its decisions.
+        judges: the judges of versions that are not stored, or compiled already; an `Explainer` explains its decisions.
         simulation: gets the results once the shards are folded.
     """
 

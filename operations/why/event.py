@@ -49,9 +49,9 @@ def why_event(
     """Explain the event that `source` sent as `event_id`.
 
     Args:
-        database_url: of Guerdon's database.
-        event_id: as its producer sent it.
-        source: likewise.
+        database_url: the address of Guerdon's database.
+        event_id: the event_id that its producer sent.
+        source: the source that its producer sent.
         everything: name rules on other types of events, too.
         generation: its decisions are explained; None: those of the live one.
 

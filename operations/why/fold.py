@@ -147,7 +147,7 @@ class Ticks:
     Args:
         cursor: reads the log, once, when the first is looked for.
         shard: the shard of the member.
-        member_id: whose clock they moved.
+        member_id: the member whose clock they moved.
     """
 
     def __init__(self, cursor: Cursor, shard: int, member_id: str) -> None:

@@ -68,8 +68,8 @@ def find_reward(cursor: Cursor, generation: int, key: bytes, member: Whose | Non
     Args:
         cursor: reads the log.
         generation: its log is read.
-        key: the reward event's.
-        member: the reward event's, where known: then the index by member finds it.
+        key: the key of the reward event.
+        member: the member of the reward event, where known: then the index by member finds it.
 
     Only the log of a generation that is or was live has that index, and another that names the range of pages for a
     key; the log of a shadow is read through.

@@ -33,8 +33,8 @@ def claim_back(
     """Claim back the part of lots that is not earned any more, and return the decreases of the member's status.
 
     Args:
-        turn: of the event that claims.
-        lots: of one version of the programme, in the order of granting.
+        turn: the turn of the event that claims.
+        lots: lots of one version of the programme, in the order of granting.
         earned: how much of each lot is still earned, by key; 0 where it is missing.
         bought: the facts that they were awarded on.
         cause: when and why.
@@ -95,7 +95,7 @@ def _take(turn: Turn, lot: Lot, claim: int, cause: Cause, negative: Negative) ->
     """Take a claim on a lot as far as the programme allows, and return how much was taken.
 
     Args:
-        turn: of the event that claims.
+        turn: the turn of the event that claims.
         lot: the award.
         claim: how much of it is claimed back, in the lot's unit.
         cause: when and why.

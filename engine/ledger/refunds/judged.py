@@ -124,11 +124,11 @@ def referral_event(facts: ReferralFacts, head: Head, order_id: str, amount: int 
     """Return a referee's event as rules on referrals see it.
 
     Args:
-        facts: the referee's, as admission knew them, and the type of the event.
+        facts: the facts of the referee, as admission knew them, and the type of the event.
         head: names the referee's event and the referrer.
         order_id: the order's name in the referrer's ledger.
-        amount: the order's, or that of the goods that remain, in minor units.
-        spend: the referee's up to the event, in minor units.
+        amount: the amount of the order, or of the goods that remain, in minor units.
+        spend: how much the referee has spent up to the event, in minor units.
     """
     referee = facts.referee
     return ReferralEvent(

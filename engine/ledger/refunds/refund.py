@@ -52,7 +52,7 @@ def refund_of_referee(turn: Turn, event: Refund, purchase: Purchase) -> None:
     unless the refund comes too late to know that.
 
     Args:
-        turn: the referrer's.
+        turn: the turn of the referrer.
         event: the referee's refund, with the order's name in the referrer's ledger.
         purchase: the returned order, with the same name.
     """

@@ -163,8 +163,8 @@ def earned_by_rest(
 
     Args:
         programme: the version that awarded them.
-        lots: the order's.
-        facts: of the rest, with everything else as it was at the award.
+        lots: the lots of the order.
+        facts: the facts of the rest, with everything else as it was at the award.
         gone: the keys of lots whose challenge is not completed any more.
     """
     by_rule: dict[str, list[Lot]] = {}

@@ -48,8 +48,8 @@ class Undoing:
     Call `return_order`, `void`, `claim` and `lose` as the event needs, then `finish`.
 
     Args:
-        turn: of the event that takes something back.
-        cause: when that is, and the reason that the log gives.
+        turn: the turn of the event that takes something back.
+        cause: the instant of that event, and the reason that the log gives.
     """
 
     def __init__(self, turn: Turn, cause: Cause) -> None:
@@ -125,7 +125,7 @@ class Undoing:
         """Lower the contributions of a name to challenges, and undo the completions that fall below their goal by that.
 
         Args:
-            name: of an order, or of another event that counted.
+            name: the name of an order, or of another event that counted.
             left: returns the rest of a contribution.
         """
         for each_name, facts in list(self._completions.named()):

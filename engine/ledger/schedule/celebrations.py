@@ -44,8 +44,8 @@ def learn(turn: Turn, at_ms: int, birthday: str | None) -> None:
     """Set when the next birthday and anniversary begin after a signup or a profile; a birthday today counts.
 
     Args:
-        turn: of that event; the profile already has what it brought.
-        at_ms: when it occurred; a day that began between then and the member's clock is due at once.
+        turn: the turn of that event; the profile already has what the event brought.
+        at_ms: when that event occurred; a day that began between then and the member's clock is due at once.
         birthday: the birthday in the profile before the event.
     """
     state, timed = turn.state, turn.judge.timed
@@ -68,7 +68,7 @@ def follow(turn: Turn, before: Judge, at_ms: int) -> None:
     """Set the next birthday and anniversary again where one version only has rules on them, or the time zone differs.
 
     Args:
-        turn: of the member who follows the new version.
+        turn: the turn of the member who follows the new version.
         before: the version before.
         at_ms: the instant from which on the new version holds.
     """

@@ -97,7 +97,7 @@ class Possibilities:
         """Whether the conditions in `open_` can come out as wanted together with `tests`.
 
         Args:
-            tests: by field, what was decided to be tested so far.
+            tests: the tests that were decided so far, by field.
             open_: conditions that must hold (True) or must not (False).
             deep: how many more alternatives may be tried one within the other.
         """

@@ -52,8 +52,8 @@ class Checker:
         """Record every contradiction within a condition; return whether it can hold at all.
 
         Args:
-            condition: to check.
-            place: where it stands, if no test in it says so better.
+            condition: the condition to check.
+            place: where the condition stands, if no test in it says so better.
             beside: conditions that must hold as well; they can hold without it.
         """
         # its own parts first: branches, and the conditions on lines

@@ -70,7 +70,7 @@ def bucketed(
 
     Args:
         guard: the field whose value each of the rules tests.
-        rules: in the order of evaluation.
+        rules: the rules, in the order of evaluation.
         fields: reads the field.
         judging: returns the statements that judge one rule.
     """

@@ -41,7 +41,7 @@ def condition_expression(
     """Return the expression of a condition, or None where it always holds.
 
     Args:
-        condition: to compile.
+        condition: the condition to compile.
         local: returns the variable of a field.
         keep: makes a value a constant of the module and returns the name that reads it.
     """

@@ -125,10 +125,10 @@ class Problems:
         Reading on with that one saves the author from errors that only follow from the misspelt name.
 
         Args:
-            place: of the name.
-            code: of the problem.
+            place: where the name stands.
+            code: the code of the problem.
             what: the kind of thing with this name.
-            name: as it is written.
+            name: the name as it is written.
             known: the names that may stand here.
             elsewhere: names that may stand in other places.
             none: the advice where no name may stand here.
@@ -180,8 +180,8 @@ def unusable(file: str, problems: Sequence[Problem], again: str) -> str:
     """Return a sentence that says how many errors keep a file from being used, or why it cannot be read.
 
     Args:
-        file: its name.
-        problems: of the file, at least one of them an error.
+        file: the name of the file.
+        problems: the problems of the file, at least one of them an error.
         again: the next step, in words.
     """
     unreadable = next((problem for problem in problems if problem.code is Code.UNREADABLE), None)

@@ -77,8 +77,8 @@ def award_of(facts: Facts, amount: Amount, given: dict[Phase, int]) -> int:
     """Return how much an amount awards before limits, 0 where its basis is missing or negative.
 
     Args:
-        facts: of the event, or of the remaining order after a refund.
-        amount: of the rule's give.
+        facts: the facts of the event, or of the remaining order after a refund.
+        amount: the amount of the rule's give.
         given: the points that the event gave in each phase so far, after limits.
     """
     if isinstance(amount, FixedAmount):

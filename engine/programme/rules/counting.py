@@ -126,7 +126,7 @@ def counts(
     A challenge that can be completed only once goes on counting as long as its completion may still be undone.
 
     Args:
-        state: the member's, changed in place.
+        state: the state of the member, changed in place.
         counting: how the challenge counts.
         by: how much the event counts; nothing if it is None or not above 0.
         since_ms: the instant after which events count; None: all of them do.

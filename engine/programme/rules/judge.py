@@ -58,11 +58,11 @@ class Judge(ABC):
         """Return the rewards of a challenge that a refund completes, and count them in `state`.
 
         Args:
-            rule: of the challenge; its time, condition and cohort have let the event count.
-            facts: of the remaining order (or other event) that reaches the goal, dated when the completion is.
+            rule: the rule of the challenge; its time, condition and cohort have let the event count.
+            facts: the facts of the remaining order (or other event) that reaches the goal, dated as the completion.
             given: the points that the event has from other rules, by phase; None: its group let another rule give.
-            state: the member's.
-            occurrence: the completion's.
+            state: the state of the member.
+            occurrence: the place of the completion.
 
         Returns:
             `challenge.completed` first, then the rule's rewards.

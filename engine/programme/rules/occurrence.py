@@ -42,8 +42,8 @@ class Budgets(Protocol):
         """Return the use of a budget in a calendar period; the caller counts by changing it, as it is always the same.
 
         Args:
-            budget: of the rule that asks.
-            period: number of the calendar period, 0 for a lifetime.
+            budget: the budget of the rule that asks.
+            period: the number of the calendar period, 0 for a lifetime.
             asked: how much the rule would give at most, or 1 for a number of times.
             occurrence: the event that is judged.
         """

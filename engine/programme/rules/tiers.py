@@ -145,7 +145,7 @@ class TierClock:
         """Raise the level to the one that the number reaches, and return whether that changed it.
 
         Args:
-            tier_state: changed in place.
+            tier_state: the tier state of the member, changed in place.
             at_ms: the instant of the amount counted, which may be late.
             clock_ms: how far the member's time has come.
         """
@@ -189,7 +189,7 @@ class TierClock:
         """After a refund, lower a level at once where it is no longer earned, and return whether it changed.
 
         Args:
-            tier_state: changed in place.
+            tier_state: the tier state of the member, changed in place.
             at_ms: the instant of the refund.
             clock_ms: how far the member's time has come.
             brought: the rewards of the levels that were reached.

@@ -94,10 +94,10 @@ class StoredBudgets:
     """Count budgets within one transaction.
 
     Args:
-        cursor: of the transaction.
+        cursor: belongs to the transaction.
         locked: rows that this transaction has locked already, as they are; None where it judges for the first time.
         at_once: lock each row when it is read, where nobody can judge again.
-        table: that of the generation.
+        table: the generation's table of budgets.
     """
 
     def __init__(

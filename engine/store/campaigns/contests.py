@@ -93,7 +93,7 @@ def close_ended(
     """Close every period with scores that has ended by an instant, and return the number of closings.
 
     Args:
-        cursor: of a transaction without locks.
+        cursor: belongs to a transaction without locks.
         judge_of: compiles an activated version.
         until_ms: the instant that all events have passed.
         tell: sets the tier report of a member.

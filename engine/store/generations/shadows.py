@@ -153,9 +153,9 @@ def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) 
     """Let a generation that has judged everything take the live one's place; only the database's owner may.
 
     Args:
-        cursor: of the transaction that holds evaluation still.
+        cursor: belongs to the transaction that holds evaluation still.
         generation: the new live one.
-        versions: by shard, the version that judges the next event.
+        versions: the version that judges the next event of each shard.
     """
     # a repetition has the very schedule of its base
     if not generation.repeats:

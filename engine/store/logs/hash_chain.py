@@ -49,7 +49,7 @@ def source_row(
     """Pack a row of the source log.
 
     Args:
-        previous_hash: of the row before it in the shard.
+        previous_hash: the hash of the row before it in the shard.
         numbers: seq, prev_seq, occurred_at and recorded_at in PostgreSQL's microseconds, offset, partition, schema_id,
             shard.
         texts: kind, member_id, source and event_id, packed.
@@ -119,14 +119,14 @@ def reward_row(  # noqa: PLR0913  a row has many parts, and an object a row woul
     """Pack a row of the reward log.
 
     Args:
-        previous_hash: of the row before it in the generation's shard.
-        pos: its position.
-        amount: in the posting's unit.
-        event: from `event_fields`.
-        posting: from `posting_fields`.
-        reward_key: as it is.
-        times: from `lot_and_times`.
-        stored: from `fields_in`, for a row of another generation than CHAINED_AS.
+        previous_hash: the hash of the row before it in the generation's shard.
+        pos: the position of the row.
+        amount: the amount, in the posting's unit.
+        event: the fields that `event_fields` has packed.
+        posting: the fields that `posting_fields` has packed.
+        reward_key: the 32 bytes of the key, not packed.
+        times: the fields that `lot_and_times` has packed.
+        stored: the fields that `fields_in` has packed, for a row of another generation than CHAINED_AS.
 
     Returns:
         the packed row and its hash.

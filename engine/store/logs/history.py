@@ -65,7 +65,7 @@ class History:
     """Read recorded events on one cursor.
 
     Args:
-        cursor: of a transaction.
+        cursor: belongs to a transaction.
         bare: return events of erased members without their personal fields, instead of raising Erased.
     """
 

@@ -212,8 +212,8 @@ class SourceRows:
         """Append `event` at the head's next position.
 
         Args:
-            event: to append.
-            head: its shard's, locked.
+            event: the event to append.
+            head: the locked head of its shard.
             prev_seq: the member's previous position.
             texts: member_id, source and event_id, packed.
             sealed: the payload of a personal event in its sealed form.

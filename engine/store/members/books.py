@@ -57,8 +57,8 @@ class StoredBooks:
     """Open the books of one member after the other, within one transaction that holds their shards' heads.
 
     Args:
-        cursor: of the transaction.
-        generation: the live one; its schedule says which version judged a purchase.
+        cursor: belongs to the transaction.
+        generation: the live generation; its schedule says which version judged a purchase.
         judge: compiles an activated version.
         budgets: counts the budgets that members share.
     """

@@ -147,10 +147,10 @@ def save(
     """Write members: new ones by COPY, stored ones through a staging table; the caller holds their shards' heads.
 
     Args:
-        cursor: of the transaction.
-        members: their states are written.
+        cursor: belongs to the transaction.
+        members: the members whose states are written.
         profiles: changed profiles, sealed, by (shard, member_id); an empty one empties the column.
-        table: that of the generation.
+        table: the generation's table of states.
     """
     new: list[bytes] = []
     stored: list[bytes] = []

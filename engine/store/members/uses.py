@@ -51,10 +51,10 @@ def save(cursor: Cursor, members: Iterable[Member], judge: Callable[[int], Judge
     """Turn pages of states with many uses, before the states are saved, and drop pages that nothing can need.
 
     Args:
-        cursor: of the transaction.
-        members: their states are about to be saved.
+        cursor: belongs to the transaction.
+        members: the members whose states are about to be saved.
         judge: returns the judge of an activated version.
-        table: that of the generation.
+        table: the generation's table of uses.
     """
     rows: list[bytes] = []
     recalled: list[tuple[int, str]] = []

@@ -38,9 +38,9 @@ class StoredReferrals:
     """Answer questions about referrals, from the tables and from the decisions of this transaction.
 
     Args:
-        cursor: of the transaction, which holds the heads of the members' shards.
+        cursor: belongs to the transaction, which holds the heads of the members' shards.
         secret: makes codes and hashes.
-        members: those of the batch, by shard.
+        members: the members of the batch, by shard.
     """
 
     def __init__(self, cursor: Cursor, secret: bytes, members: dict[int, dict[str, Member]]) -> None:
