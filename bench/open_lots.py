@@ -1,6 +1,6 @@
 """Measure a member with 26,000 open lots, where each event lets one lapse, and the time of `why` for that member.
 
-A part of `make bench`. It ends at an answer that differs from the log.
+A part of `make bench`. It stops with an error where an answer of `why` differs from the log.
 """
 
 from __future__ import annotations

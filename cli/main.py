@@ -159,7 +159,7 @@ def _outage(error: Exception) -> GuerdonError | None:
 
 
 def _or_else(title: str) -> str:
-    """Return other possible ends of a session of PostgreSQL's: its last message is lost with the connection."""
+    """Name other reasons why a session may have ended: PostgreSQL's last message is lost with the connection."""
     if title != "PostgreSQL":
         return ""
     return "; where it answers, a transaction_timeout or idle_in_transaction_session_timeout of yours is too tight"

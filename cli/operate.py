@@ -79,13 +79,13 @@ def projection_rebuild(
     Example: `guerdon projection rebuild member_balance`
     """
     from operations.settings import load_settings
-    from operations.setup.projections import rebuild, set_aside
+    from operations.setup.projections import events_set_aside, rebuild
 
     url = load_settings().database_url
     with progress("rebuild", "reward events") as report:
         positions = rebuild(url, name, report, cores=cores)
 
-    aside = len(set_aside(url, name))
+    aside = len(events_set_aside(url, name))
     if as_json:
         print_json({"projection": name, "positions": positions, "set_aside": aside})
         return
@@ -107,12 +107,12 @@ def projection_verify(
     Example: `guerdon projection verify member_balance`
     """
     from operations.settings import load_settings
-    from operations.setup.projections import difference, set_aside
+    from operations.setup.projections import difference, events_set_aside
 
     url = load_settings().database_url
     with progress("verify", "reward events") as report:
         differs = difference(url, name, report)
-    aside = set_aside(url, name)
+    aside = events_set_aside(url, name)
 
     if as_json:
         print_json({"projection": name, "difference": differs, "set_aside": aside})

@@ -28,6 +28,7 @@ class ClockOption(StrEnum):
 
 
 LEAVE_WITHIN_S = 4.5
+"""How long a leaving worker may wait for services; then it ends at once."""
 
 
 def register(app: typer.Typer) -> None:

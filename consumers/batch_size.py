@@ -21,7 +21,7 @@ class BatchSize:
             self._set(min(2 * self._now, self._most))
         return self._now
 
-    def took_too_long(self, events: int) -> int:
+    def shrink(self, events: int) -> int:
         """Halve the size after a batch of `events` events that took too long, and return the new size."""
         self._set(max(1, events // 2))
         return self._now

@@ -115,7 +115,7 @@ class Clock:
     def _move(self, until_ms: int, *, everywhere: bool = False) -> ClockMove:
         return ClockMove(until_ms, everywhere=everywhere, reached_ms=until_ms + self._lateness_ms)
 
-    def ticked(self, count: int) -> None:
+    def note_ticks(self, count: int) -> None:
         """Note how many ticks an idle batch had; after any tick more may be due, and the next batch follows at once."""
         self._is_idle_due = self._is_idle_due or count > 0
 

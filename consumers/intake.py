@@ -114,7 +114,7 @@ class Intake:
         return record
 
     def _latest_ms(self, event: Event) -> int:
-        """Return the latest time that an event may have; PostgreSQL is asked again before `event` is refused by it."""
+        """Return the latest time that an event may have; PostgreSQL is asked again before `event` is refused for it."""
         latest_ms = self._time.now_ms() + self._future_tolerance_ms
         if event.occurred_at > latest_ms:
             latest_ms = self._time.fresh_ms() + self._future_tolerance_ms

@@ -24,7 +24,7 @@ import structlog
 
 from consumers.batch_size import BatchSize
 from consumers.clock import Clock
-from consumers.health.heartbeat import Heartbeat, Parts
+from consumers.health.heartbeat import Heartbeat, PausingParts
 from consumers.health.summary import Summary
 from consumers.health.warned import warn
 from consumers.health.watch import StepTimes, Watch
@@ -38,7 +38,7 @@ from consumers.source.reader import IDLE_S, Reader
 from consumers.source.source import topics_of
 from consumers.writer import Stopped, TookTooLong, Writer
 from engine.live.batch import Batch
-from engine.live.tier_reports import retell
+from engine.live.tier_reports import report_again
 from engine.store.database import INFRASTRUCTURE
 from engine.store.kafka.offsets import Fenced
 from engine.store.session.voice import Patience
@@ -146,9 +146,9 @@ class Worker:
         self._begin_at = time.monotonic()
 
         # pass on
-        self._projector = Projector(settings.database_url, observe=self._observe, folded=self._watch.folded)
+        self._projector = Projector(settings.database_url, observe=self._observe, folded=self._watch.note_fold)
         self._publisher = Publisher(settings, observe=self._observe) if settings.publish_rewards else None
-        self.heartbeat = Heartbeat(settings, self._watch, Parts(self._writer, self._projector, self._publisher))
+        self.heartbeat = Heartbeat(settings, self._watch, PausingParts(self._writer, self._projector, self._publisher))
 
     def stop(self) -> None:
         """Finish the batch under way and leave; safe to call from a signal handler."""
@@ -239,7 +239,7 @@ class Worker:
             self._reader.lose(batch.moves)
             return
         except TookTooLong as ended:
-            size = self._batch_size.took_too_long(len(batch.admitted))
+            size = self._batch_size.shrink(len(batch.admitted))
             log.warning("batch took too long", why=str(ended), max_batch=size)
             self._reader.lose(batch.moves)
             return
@@ -262,14 +262,14 @@ class Worker:
         if self._publisher is not None:
             self._publisher.wake(behind=is_behind)
 
-        self._watch.committed(batch, outcome, self._steps, self._reader.known_end, len(self._lanes))
+        self._watch.note_batch(batch, outcome, self._steps, self._reader.known_end, len(self._lanes))
         self._reader.committed(batch.moves)
 
     def _pass_on_ticks(self, outcome: Outcome) -> None:
         """Do the same after a transaction that moved the clocks of shards without traffic."""
-        self._clock.ticked(outcome.ticks)
+        self._clock.note_ticks(outcome.ticks)
         if outcome.ticks:
-            self._watch.ticked(outcome)
+            self._watch.note_ticks(outcome)
             self._projector.wake()
             if self._publisher is not None:
                 self._publisher.wake()
@@ -314,7 +314,7 @@ class Worker:
 
         if move is not None and self._until_ms is not None:
             for shard in range(SHARDS):
-                self._retry(lambda shard=shard: retell(self._settings.database_url, shard, move.until_ms))  # type: ignore[misc]
+                self._retry(lambda shard=shard: report_again(self._settings.database_url, shard, move.until_ms))  # type: ignore[misc]
 
     def _start(self) -> None:
         _calm_garbage_collector()

@@ -35,7 +35,7 @@ class Figures:
     """Members who are held."""
 
     tick_delay_s: float
-    """How long the earliest thing that is due to a member has been due."""
+    """How long the oldest overdue work of any member has waited."""
 
     projections: Mapping[str, int]
     """Reward events that each projection does not show yet."""

@@ -29,6 +29,8 @@ _RANGE = """
     WHERE r.build = %(build)s AND e.debit IS NOT NULL
 """
 _KEY = {"build": "%(build)s", "shard": "moved.shard", "member_id": "moved.member_id", "unit": "moved.unit"}
+# a new row with the newest row's count of changes has that row's era, and so its key: the insert becomes an update of
+# the newest row, which counts its changes up (decision 0023)
 _CHANGES = newest("changes", "guerdon.member_balance", **_KEY)
 _ERA = newest("era", "guerdon.member_expiry", **_KEY, expires_at="moved.expires_at")
 _ACTIVE = "sum(CASE WHEN credit = 'active' THEN amount ELSE -amount END)"

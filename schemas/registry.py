@@ -126,7 +126,7 @@ class RegistrySchemas:
             if _is_registrys_not_found(error):
                 return None
             if _is_refusal(error):
-                self._refused(schema_id, error, now_s)
+                self._note_refusal(schema_id, error, now_s)
                 raise _refusal(self._place, schema_id, error) from None
             raise _unreachable(self._place, error) from None
         except Exception as error:  # noqa: BLE001  the client raises anything on what is no registry's answer
@@ -157,7 +157,7 @@ class RegistrySchemas:
                 left += referred.references or ()
         return definitions
 
-    def _refused(self, schema_id: int, error: SchemaRegistryError, now_s: float) -> None:
+    def _note_refusal(self, schema_id: int, error: SchemaRegistryError, now_s: float) -> None:
         """Note a refusal; raise if it has lasted for long and the registry does answer other questions of ours."""
         since_s = self._refused_since_s.setdefault(schema_id, now_s)
         if len(self._refused_since_s) > UNKNOWN_KEPT_MAX:

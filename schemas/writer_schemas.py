@@ -30,13 +30,14 @@ STEPS_A_BYTE_MAX = 4
 holds at most this many values for each of its bytes, and `STEPS_MAX` more."""
 
 SCALE_MAX = 38
-_MILLIS_PER = {"timestamp-millis": 1, "timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
+_UNITS_PER_MILLI = {"timestamp-millis": 1, "timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
 _TIME_FIELDS = ("occurred_at", "expires_at")
 _PRIMITIVES = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
+"""The primitive types, each with the fewest bytes that a value takes."""
 
 
 class WriterSchemas(Protocol):
-    """Know the text of writer schemas by id: the committed table, a registry, and the database do."""
+    """Look the text of writer schemas up by id: in the committed table, a registry, or the database."""
 
     def lookup(self, schema_id: int) -> str | None:
         """Return the schema's JSON text, or None where the id is unknown.
@@ -78,7 +79,7 @@ class CommittedSchemas:
         self._texts = committed_texts() if texts is None else texts
 
     def lookup(self, schema_id: int) -> str | None:
-        """Return the schema's JSON text, or None where the table does not hold the id."""
+        """Return the schema's JSON text, or None where the table lacks the id."""
         return self._texts.get(schema_id)
 
 
@@ -167,10 +168,10 @@ def _millis_divisors(raw: dict[str, Any]) -> tuple[tuple[str, int], ...]:
             continue
         branches = field["type"] if isinstance(field["type"], list) else [field["type"]]
         units = [branch["logicalType"] for branch in branches if isinstance(branch, dict) and "logicalType" in branch]
-        if any(unit not in _MILLIS_PER for unit in units) or len(units) > 1:
+        if any(unit not in _UNITS_PER_MILLI for unit in units) or len(units) > 1:
             raise UnreadableSchema(f"its {field['name']} is {units[0]}; write timestamp-millis")
-        if units and _MILLIS_PER[units[0]] > 1:
-            divisors.append((field["name"], _MILLIS_PER[units[0]]))
+        if units and _UNITS_PER_MILLI[units[0]] > 1:
+            divisors.append((field["name"], _UNITS_PER_MILLI[units[0]]))
     return tuple(divisors)
 
 
@@ -183,7 +184,7 @@ def _quantity_scale(raw: dict[str, Any]) -> int | None:
         return None
     scale = quantity.get("scale", 0)
     if not isinstance(scale, int) or not 0 <= scale <= SCALE_MAX:
-        raise UnreadableSchema(f"the scale of its quantities is none from 0 to {SCALE_MAX}")
+        raise UnreadableSchema(f"the scale of its quantities is not an integer from 0 to {SCALE_MAX}")
     return scale
 
 
@@ -226,7 +227,8 @@ class _Size(NamedTuple):
     """The most steps that the bytes of a value do not pay for; negative if they pay for more."""
 
 
-def _sized(bytes_min: int) -> _Size:
+def _of_scalar(bytes_min: int) -> _Size:
+    """Return the size of a value that holds no other values."""
     return _Size(bytes_min, 1, 1 - STEPS_A_BYTE_MAX * bytes_min)
 
 
@@ -252,7 +254,7 @@ class _Measure:
             branches = [self.of(branch, namespace, depth + 1) for branch in schema]
             steps = max((size.steps for size in branches), default=0)
             unpaid = max((size.unpaid for size in branches), default=0)
-            return _Size(1, 1 + steps, _sized(1).unpaid + unpaid)
+            return _Size(1, 1 + steps, _of_scalar(1).unpaid + unpaid)
 
         if isinstance(schema, str):
             return self._named(schema, namespace)
@@ -260,7 +262,7 @@ class _Measure:
         if kind in ("record", "error"):
             return self._record(schema, namespace, depth)
         if kind in ("enum", "fixed"):
-            size = _sized(1 if kind == "enum" else int(schema["size"]))
+            size = _of_scalar(1 if kind == "enum" else int(schema["size"]))
             self._sizes[_full_name(schema, namespace)] = size
             return size
 
@@ -269,18 +271,18 @@ class _Measure:
             entry = self.of(schema["items" if kind == "array" else "values"], namespace, depth + 1)
             if kind == "array" and entry.bytes_min == 0:
                 raise UnreadableSchema("its schema has a list whose items take no bytes")
-            if entry.unpaid + (_sized(1).unpaid if kind == "map" else 0) > 0:
+            if entry.unpaid + (_of_scalar(1).unpaid if kind == "map" else 0) > 0:
                 raise UnreadableSchema(
                     f"its schema has a {'list' if kind == 'array' else 'map'} whose entries hold more than "
                     f"{STEPS_A_BYTE_MAX} values for each byte that they take"
                 )
-            return _sized(1)
+            return _of_scalar(1)
 
         return self.of(kind, namespace, depth + 1)
 
     def _named(self, name: str, namespace: str) -> _Size:
         if name in _PRIMITIVES:
-            return _sized(_PRIMITIVES[name])
+            return _of_scalar(_PRIMITIVES[name])
         full = name if "." in name or not namespace else f"{namespace}.{name}"
         for candidate in (full, name):
             if candidate in self._open:

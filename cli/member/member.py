@@ -10,8 +10,8 @@ import typer
 from cli.terminal.output import JsonFlag, instant, print_json, print_table, say
 from schemas.errors import InputError
 
-_ALWAYS = ("unit", "granted", "active", "available", "as_of")
-_OTHERWISE = ("pending", "reserved", "spent", "expired", "settled", "reversed", "debt")
+_ALWAYS_SHOWN = ("unit", "granted", "active", "available", "as_of")
+_SHOWN_IF_USED = ("pending", "reserved", "spent", "expired", "settled", "reversed", "debt")
 _BALANCE_COLUMNS = (
     "unit", "granted", "pending", "active", "reserved", "spent", "expired", "settled", "reversed", "debt", "available",
     "as_of",
@@ -147,7 +147,7 @@ def _tier(tier: dict[str, Any]) -> str:
 
 
 def _referrals(view: dict[str, Any]) -> list[str]:
-    """Say the member's code and link, by whom they came, and what became of those whom they referred."""
+    """Say the member's codes and links, who referred the member, and how many of their own referrals counted."""
     lines = [f"code {code}, {link}" for code, link in zip(view["codes"], view["links"], strict=True)]
     for row in view["referred_by"]:
         reason = "" if row["reason"] is None else f" ({row['reason']})"
@@ -171,8 +171,8 @@ def _print_balances(rows: list[dict[str, Any]]) -> None:
     if not rows:
         say("no balance yet")
         return
-    used = {name for name in _OTHERWISE if any(row[name] for row in rows)}
-    columns = [name for name in _BALANCE_COLUMNS if name in _ALWAYS or name in used]
+    used = {name for name in _SHOWN_IF_USED if any(row[name] for row in rows)}
+    columns = [name for name in _BALANCE_COLUMNS if name in _ALWAYS_SHOWN or name in used]
     print_table(columns, [[row[name] for name in columns] for row in rows])
 
 

@@ -43,7 +43,7 @@ def listed(
 
     rows = referrals(load_settings(), flagged=flagged, last=last)
     if len(rows) == last:
-        say(f"these are the newest {last:,}; there may be more: --last shows so many", err=True)
+        say(f"these are the newest {last:,}; there may be more: raise --last to see them", err=True)
     if as_json:
         print_json(rows)
     elif rows:

@@ -10,7 +10,7 @@ import typer
 from cli.terminal.output import JsonFlag, print_json, print_rows, say
 
 if TYPE_CHECKING:
-    from operations.replay.difference import Figures
+    from operations.replay.difference import TwoSides
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +69,7 @@ def diff(
         raise typer.Exit(1)
 
 
-def write_members(figures: Figures, csv: Path | None, parquet: Path | None) -> None:
+def write_members(figures: TwoSides, csv: Path | None, parquet: Path | None) -> None:
     """Write the list of members to the files that are named."""
     from operations.replay.difference_files import write_csv, write_parquet
 
@@ -79,7 +79,7 @@ def write_members(figures: Figures, csv: Path | None, parquet: Path | None) -> N
         write_parquet(parquet, figures.members())
 
 
-def print_members(figures: Figures) -> None:
+def print_members(figures: TwoSides) -> None:
     """Show who gains, loses or changes tier."""
     print_rows([_with_rules(row) for row in figures.members()], as_json=False, empty="nobody is affected")
 

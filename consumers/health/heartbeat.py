@@ -30,19 +30,28 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 BEAT_S = 5.0
+"""How often the worker's row is written."""
+
 ANSWER_S = 3.0
+"""How long Kafka may take for an answer."""
+
 STATEMENT_MAX = "5s"
+"""How long PostgreSQL may take for one statement."""
+
 LEAVE_S = 1.0
+"""How long the end of the worker waits until the row is removed."""
+
 SILENT_S = 20.0
 """A service that has not answered for this long counts as away, even where no error says so."""
 
 FIGURES_EVERY_S = 10.0
+"""How often the figures for metrics are read."""
+
 SUMS_EVERY_S = 300.0
 """How often the balances of all members are added up, which reads one row for each member."""
 
 FIGURES = "figures of PostgreSQL"
-"""The figures' name among the services: they are asked for by themselves, as a missing figure says nothing about a
-service."""
+"""The name of the figures among the services. They are asked for apart from PostgreSQL: it may answer without them."""
 
 
 class Pausing(Protocol):
@@ -52,7 +61,7 @@ class Pausing(Protocol):
     """Why it pauses, in a sentence; None while it does not."""
 
 
-class Parts(NamedTuple):
+class PausingParts(NamedTuple):
     """Name the parts of the worker that may pause; no publisher where reward events are not published."""
 
     writer: Pausing
@@ -69,7 +78,7 @@ class Heartbeat:
         parts: say why they pause.
     """
 
-    def __init__(self, settings: Settings, watch: Watch, parts: Parts) -> None:
+    def __init__(self, settings: Settings, watch: Watch, parts: PausingParts) -> None:
         self._settings = settings
         self._watch = watch
         self._parts = parts
@@ -78,10 +87,12 @@ class Heartbeat:
         self._causes = KafkaCauses(dict(settings.kafka_config()))
         self._admin = AdminClient(self._causes.config) if watch.metrics is not None else None
         self._answered_at: dict[str, float] = {}
+        """When each service answered last."""
         self._why: dict[str, str] = {}
+        """Why a service cannot be used, by service, from a failed question on until the next answer."""
         self._figures_at, self._sums_at = -FIGURES_EVERY_S, -SUMS_EVERY_S
         if watch.metrics is not None:
-            watch.metrics.why_not = self.why_not
+            watch.metrics.why_away = self.why_away
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -100,7 +111,7 @@ class Heartbeat:
         self._thread.join(LEAVE_S)
         self._admin = None
 
-    def why_not(self, service: str) -> str | None:
+    def why_away(self, service: str) -> str | None:
         """Return in a sentence why `service`, `Kafka` or `PostgreSQL`, cannot be used; None where it can."""
         if (why := self._why.get(service)) is not None:
             return why if service in why else f"{service}: {why}"

@@ -77,8 +77,8 @@ def pages_of(watch: Watch, heartbeat: Heartbeat) -> Pages:
 
     def readyz() -> Answer:
         reasons = [
-            heartbeat.why_not("PostgreSQL"),
-            heartbeat.why_not("Kafka"),
+            heartbeat.why_away("PostgreSQL"),
+            heartbeat.why_away("Kafka"),
             watch.stands_still(),
             None if watch.has_joined else "the group has not given this worker its partitions yet",
             "the worker is leaving" if watch.is_draining else None,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HELD_BACK_S = 10.0
 """A line that says the same as an earlier one is not printed again within this time."""
 
-KNOWN_MAX = 500
+LINES_MAX = 500
 """How many lines are remembered at most."""
 
 
@@ -54,7 +54,7 @@ class HoldBack:
                 self._printed[key] = (printed_s, held_back + 1)
                 raise structlog.DropEvent
             self._printed[key] = (now_s, 0)
-            if len(self._printed) > KNOWN_MAX:
+            if len(self._printed) > LINES_MAX:
                 del self._printed[next(iter(self._printed))]  # the one that was printed longest ago
         return {**line, "held_back": held_back} if held_back else line
 

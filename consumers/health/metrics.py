@@ -40,11 +40,14 @@ class Lags(Protocol):
     """Offsets that are left of each partition."""
 
     def lag_seconds(self) -> float:
-        """Return the age of the oldest record that was received and is not committed."""
+        """Return in seconds how long the oldest record received and not committed has waited.
+
+        Where a partition that is behind has stood still for longer, that time counts.
+        """
 
 
 class Metrics(Collector):
-    """Hold a worker's counters in a registry of its own; its heartbeat sets `figures` and `liability`.
+    """Hold a worker's counters in a registry of its own; its heartbeat sets `figures`, `liability` and `why_away`.
 
     A figure that is not known is left out: an absent series says more than a stale one.
     """
@@ -52,13 +55,13 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.figures: Figures | None = None
         self.liability: dict[str, float] = {}
-        self.why_not: Callable[[str], str | None] = lambda service: f"{service} was not asked yet"
-        self._watch: Lags | None = None
+        self.why_away: Callable[[str], str | None] = lambda service: f"{service} was not asked yet"
+        self._lags_of: Lags | None = None
         self._registry = CollectorRegistry(auto_describe=False)
         self._build = (version("guerdon"), revision.newest())
         self._events = Counter(
             "guerdon_events_total",
-            "Records taken out of a topic; passed: tombstones, and offsets that hold no message.",
+            "Records taken out of a topic; passed: tombstones, offsets without a message, and what operators let pass.",
             ("topic", "outcome"),
             registry=self._registry,
         )
@@ -73,7 +76,8 @@ class Metrics(Collector):
         )
         self.visible = Histogram(
             "guerdon_visible_seconds",
-            "From a record's Kafka timestamp to the commit of the views that show it; of the first and last of a poll.",
+            "From a record's Kafka timestamp to the commit of the views that show it; measured for the first and the "
+            "last record of each poll.",
             buckets=VISIBLE_SECONDS,
             registry=self._registry,
         )
@@ -88,9 +92,9 @@ class Metrics(Collector):
         )
         self._registry.register(self)
 
-    def watch(self, watch: Lags) -> None:
-        """Report the lags that `watch` knows, too."""
-        self._watch = watch
+    def report_lags_of(self, lags_of: Lags) -> None:
+        """Report the lags of a worker, too."""
+        self._lags_of = lags_of
 
     def count(self, batch: Batch, outcome: Outcome, seconds: float) -> None:
         """Count a committed batch."""
@@ -119,11 +123,11 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges that are known now."""
         yield _gauge("guerdon_build_info", {self._build: 1})
-        yield _gauge("guerdon_up", {(name.lower(),): self.why_not(name) is None for name in ("Kafka", "PostgreSQL")})
-        if self._watch is not None:
-            lags = self._watch.lags.items()
+        yield _gauge("guerdon_up", {(name.lower(),): self.why_away(name) is None for name in ("Kafka", "PostgreSQL")})
+        if self._lags_of is not None:
+            lags = self._lags_of.lags.items()
             yield _gauge("guerdon_lag_events", {(topic, str(number)): lag for (topic, number), lag in lags})
-            yield _gauge("guerdon_lag_seconds", {(): self._watch.lag_seconds()})
+            yield _gauge("guerdon_lag_seconds", {(): self._lags_of.lag_seconds()})
         if self.figures is not None:
             yield from _shared(self.figures)
             yield _gauge("guerdon_liability_points", _by_one(self.liability))
@@ -142,7 +146,9 @@ GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "guerdon_quarantine_open": (("reason",), "Records that are set aside."),
     "guerdon_partitions_stopped": ((), "Partitions that nobody reads on."),
     "guerdon_members_held": ((), "Members whose events wait for a release."),
-    "guerdon_tick_delay_seconds": ((), "For how long the earliest thing that is due to a member has been due."),
+    "guerdon_tick_delay_seconds": (
+        (), "How long the oldest overdue work of any member (a release, an expiry, …) has waited.",
+    ),
     "guerdon_projection_lag_positions": (("projection",), "Reward events that a projection does not show yet."),
     "guerdon_publish_lag_positions": ((), "Reward events that their topic does not have yet."),
     "guerdon_budget_used_ratio": (("campaign",), "Which part of its budget a campaign has used in the present period."),

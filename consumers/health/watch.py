@@ -120,7 +120,7 @@ class Watch:
         """Samples that no view shows yet, each with the time of its commit."""
         self._lock = threading.Lock()
         if metrics is not None:
-            metrics.watch(self)
+            metrics.report_lags_of(self)
 
     def turn(self) -> None:
         """Note that the loop goes round, or asks again a service that did not answer."""
@@ -153,12 +153,12 @@ class Watch:
             self.lags, self.partitions, self._stands_since = lags, sorted(committed), stands_since
             self._waiting = deque(sample for sample in self._waiting if sample.partition in committed)
 
-    def joined(self, partitions: Iterable[Partition]) -> None:
+    def note_assigned(self, partitions: Iterable[Partition]) -> None:
         """Note that the group has given this worker partitions, or has none for it."""
         self.has_joined = True
         log.info("assigned", **self._named(partitions))
 
-    def left(self, partitions: Iterable[Partition], lanes: Lanes) -> None:
+    def note_revoked(self, partitions: Iterable[Partition], lanes: Lanes) -> None:
         """Note that the group has taken partitions away."""
         self.has_joined = bool(lanes.partitions)
         log.info("revoked", **self._named(partitions))
@@ -167,7 +167,7 @@ class Watch:
         named = list(partitions)
         return {"count": len(named), "partitions": compact(named, self._prefix)}
 
-    def received(self, messages: Sequence[Message]) -> None:
+    def note_received(self, messages: Sequence[Message]) -> None:
         """Remember when the first and the last record of a poll were produced."""
         if self.metrics is None or not messages or len(self._waiting) >= SAMPLES_MAX:
             return
@@ -178,7 +178,7 @@ class Watch:
                 with self._lock:
                     self._waiting.append(Sample((topic, number), offset, produced_ms))  # type: ignore[arg-type]
 
-    def committed(
+    def note_batch(
         self,
         batch: Batch,
         outcome: Outcome,
@@ -204,7 +204,7 @@ class Watch:
             self.metrics.count(batch, outcome, steps.seconds)
             self._await_view(batch)
 
-    def ticked(self, outcome: Outcome) -> None:
+    def note_ticks(self, outcome: Outcome) -> None:
         """Take note of a transaction that moved the clocks of shards without traffic."""
         log.info("ticks", shards=outcome.ticks, rewards=outcome.rewards)
         if self.metrics is not None:
@@ -222,7 +222,7 @@ class Watch:
                     self._unseen.append((time.monotonic(), sample))
             self._waiting = waiting
 
-    def folded(self, begun_at: float, positions: int) -> None:
+    def note_fold(self, begun_at: float, positions: int) -> None:
         """Take note of a fold: unless it was cut short, the views show all batches that were committed before it."""
         if self.metrics is None or positions >= POSITIONS_MAX or not self._unseen:
             return
@@ -236,7 +236,10 @@ class Watch:
             self.metrics.visible.observe(max(0.0, now_ms - sample.produced_ms) / 1000)
 
     def lag_seconds(self) -> float:
-        """Return how long the oldest record of this worker's partitions has waited, as far as is known."""
+        """Return in seconds how long the oldest record received and not committed has waited, as far as is known.
+
+        Where a partition that is behind has stood still for longer, that time counts.
+        """
         now, now_ms = time.monotonic(), self.now_ms()
         with self._lock:
             received = max((now_ms - sample.produced_ms for sample in self._waiting), default=0.0) / 1000

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     LogRow = tuple[int, str, int]
     """The identity of a row of the log: seq, reward_key in hex, and recorded_at in ms."""
 
-    Cursor = tuple[int, str]
+    ShardCursor = tuple[int, str]
     """How far the topic has a shard, and the incarnation that announced the shard's beginning to followers."""
 
 
 class Last(NamedTuple):
-    """Name the last message of a shard under its newest edition."""
+    """Name the last message of a shard under its newest edition, which is an incarnation with a generation."""
 
     incarnation: str
     generation: int
@@ -37,7 +37,7 @@ class Stand(NamedTuple):
 
     incarnation: str
     generation: int
-    cursors: Mapping[int, Cursor]
+    cursors: Mapping[int, ShardCursor]
 
 
 class Finding(NamedTuple):
@@ -72,9 +72,9 @@ def finding_of(stand: Stand, tail: Tail, rows: Mapping[int, LogRow]) -> Finding 
         if last is not None:
             why, begins[shard] = _compared(stand, (pos, begun), last, rows.get(shard))
         else:
-            was_told = shard not in tail.last or begun == stand.incarnation
+            is_announced = shard not in tail.last or begun == stand.incarnation
             had_any = pos > 0 or shard in tail.last  # a beginning at 0 voids what earlier incarnations have sent
-            is_lost = was_told and had_any and not _has(stand, pos, tail.last.get(shard), rows.get(shard))
+            is_lost = is_announced and had_any and not _has(stand, pos, tail.last.get(shard), rows.get(shard))
             why, begins[shard] = (LOST, 0) if is_lost and tail.is_whole else (None, pos)
         if why is not None:
             whys.append(why)
@@ -93,7 +93,7 @@ def _is_beyond(last: Last, stand: Stand) -> bool:
 
 
 def _has(stand: Stand, pos: int, last: Last | None, row: LogRow | None) -> bool:
-    """Whether the topic has all of one shard under an earlier incarnation: the first one sends nothing again."""
+    """Whether the topic has all of one shard from before the first incarnation, which sends nothing again."""
     return (
         last is not None
         and last.generation == stand.generation
@@ -103,7 +103,7 @@ def _has(stand: Stand, pos: int, last: Last | None, row: LogRow | None) -> bool:
     )
 
 
-def _compared(stand: Stand, cursor: Cursor, last: Last, row: LogRow | None) -> tuple[str | None, int]:
+def _compared(stand: Stand, cursor: ShardCursor, last: Last, row: LogRow | None) -> tuple[str | None, int]:
     """Return what is wrong with one shard, and up to which position its messages stay valid."""
     pos, begun = cursor
     if last.generation < stand.generation:  # nothing of the live generation was sent yet, or all of it was lost

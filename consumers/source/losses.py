@@ -41,7 +41,7 @@ class Losses:
         self.forget(begins)
         self._tails.expect({partition: begin.last for partition, begin in begins.items() if begin.last is not None})
         unknown = [partition for partition, begin in begins.items() if begin.last is None and begin.high_ms]
-        self._tails.tell_unchecked(unknown, UNKNOWN_LAST)
+        self._tails.report_unchecked(unknown, UNKNOWN_LAST)
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Forget partitions that another worker reads now, or that are read from the table's offset again."""
@@ -54,7 +54,7 @@ class Losses:
         """
         if partition not in self._tails:
             return True
-        lost_at = self._tails.is_lost(partition, message, end)
+        lost_at = self._tails.lost_at(partition, message, end)
         if lost_at is not None:
             self._stop(partition, lost_sentence(partition, lost_at), "")
         return lost_at is None

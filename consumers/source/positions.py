@@ -82,7 +82,7 @@ class Positions:
             for partition, why in stopped.items():
                 offsets.stop(cursor, partition, why)
                 log.error("partition stopped", topic=partition[0], partition=partition[1], why=why)
-            offsets.are_read(cursor, assigned)
+            offsets.note_read(cursor, assigned)
             self._note_passing(cursor, assigned)
 
         numbers = {number for _, number in stopped}
@@ -98,10 +98,10 @@ class Positions:
             self._note_passing(cursor, partitions)
             return offsets.positions(cursor, partitions)
 
-    def are_read(self, partitions: list[Partition]) -> None:
+    def note_read(self, partitions: list[Partition]) -> None:
         """Note that `partitions` are read from where the table stands: whether they are silent is not known yet."""
         with self._connection, self._connection.cursor() as cursor:
-            offsets.are_read(cursor, partitions)
+            offsets.note_read(cursor, partitions)
 
     def frontiers(self, topics: list[str]) -> dict[Partition, Frontier]:
         """Return where each partition of `topics` stands in event time, other workers' too."""

@@ -105,7 +105,7 @@ class Reader:
         self._waits.ask_again(time.monotonic())
         is_busy = under_way is not None or len(self.lanes) > 0
         messages = self._source.poll(POLL_MESSAGES_MAX, BUSY_S if is_busy else IDLE_S)
-        self._watch.received(messages)
+        self._watch.note_received(messages)
 
         now = self._polled_at = time.monotonic()
         for message in messages:
@@ -146,7 +146,7 @@ class Reader:
     def _on_error(self, partition: Partition, error: KafkaError) -> None:
         if error.code() != OUT_OF_RANGE or partition not in self.lanes:
             log.warning("broker", why=self._source.why(error, partition[0]), code=error.name())
-            self._source.refused(error)
+            self._source.note_refusal(error)
             return
 
         self._losses.cannot_read(partition, error)
@@ -190,7 +190,7 @@ class Reader:
         for partition, (offset, high_ms, _) in begins.items():
             self.lanes.open(partition, offset, high_ms, now)
         self._reports.add({partition: begin.offset for partition, begin in begins.items()})
-        self._watch.joined(begins)
+        self._watch.note_assigned(begins)
         return begins
 
     def _on_revoked(self, partitions: list[Partition]) -> None:
@@ -198,7 +198,7 @@ class Reader:
         self.lanes.close(partitions)
         self._forget(partitions)
         self._track.forget(partitions)
-        self._watch.left(partitions, self.lanes)
+        self._watch.note_revoked(partitions, self.lanes)
 
     def _forget(self, partitions: list[Partition]) -> None:
         """Forget all notes on partitions that are read from the table's offsets again, or by another worker."""

@@ -111,7 +111,7 @@ class Source:
             return self._causes.why(error, self._group, "READ on the group")
         return self._causes.why(error, topic or "", "READ and DESCRIBE on the topic")
 
-    def refused(self, error: KafkaError) -> None:
+    def note_refusal(self, error: KafkaError) -> None:
         """Note that the group does not let this worker in: no message comes until it does, so say it every 10 s."""
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             self._refused = self.why(error)

@@ -52,7 +52,7 @@ class Tails:
         for partition in partitions:
             self._expected.pop(partition, None)
 
-    def is_lost(self, partition: Partition, message: Message | None, end: int | None = None) -> int | None:
+    def lost_at(self, partition: Partition, message: Message | None, end: int | None = None) -> int | None:
         """Return the offset at which the broker holds another record than was taken; None where all is well.
 
         `message` is the first one of `partition`, None where the partition ends at `end` without one. An end before
@@ -75,10 +75,10 @@ class Tails:
         if compacts is False:
             return record.offset
         if compacts is None:
-            self.tell_unchecked([partition], "the record taken last is gone, and whether Kafka compacts is not known")
+            self.report_unchecked([partition], "the record taken last is gone, and whether Kafka compacts is not known")
         return None
 
-    def tell_unchecked(self, partitions: Iterable[Partition], why: str) -> None:
+    def report_unchecked(self, partitions: Iterable[Partition], why: str) -> None:
         """Log once that some partitions cannot be compared with the records that were taken from them."""
         count = len(list(partitions))
         if count and not self._is_unchecked_reported:

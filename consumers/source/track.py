@@ -117,5 +117,5 @@ class Track:
         if unknown:
             self._positions.add({each: self._source.watermarks(each)[0] for each in unknown})
             positions |= self._positions.of(unknown)
-        self._positions.are_read(sorted(positions))
+        self._positions.note_read(sorted(positions))
         return positions

@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from engine.member.lots import Lot
-    from engine.member.pages import Redemption, Refunded
+    from engine.member.pages import LedgerRedemption, Refunded
     from engine.programme.model import Programme
     from engine.programme.rules.watch import Priced
-    from schemas.events import Decision, Refund
-    from schemas.events import Redemption as RedemptionEvent
+    from schemas.events import Decision, Redemption, Refund
     from schemas.rewards import RewardEvent
 
 
@@ -109,7 +108,7 @@ class LedgerNotes(Watch):
         self._claims: list[Claim] = []
         self._reasons: dict[bytes, str] = {}
 
-    def redemption(self, event: RedemptionEvent, before: Redemption | None) -> None:
+    def redemption(self, event: Redemption, before: LedgerRedemption | None) -> None:
         """Note a redemption's request, and the earlier record under its id."""
         captured = 0 if before is None else sum(each.amount for each in before.withdrawals)
         status, reserved = (None, 0) if before is None else (before.status, before.amount)
@@ -129,7 +128,7 @@ class LedgerNotes(Watch):
         }  # fmt: skip
         self._asked.append(facts | {"sentence": what})
 
-    def priced(self, event: RedemptionEvent, priced: Priced) -> None:
+    def priced(self, event: Redemption, priced: Priced) -> None:
         """Note how much a redemption takes, and the bound that applied."""
         self._now = now = replace(self._now, priced=priced)
         facts, reward = self._asked[-1], priced.reward

@@ -14,7 +14,7 @@ from msgspec import msgpack
 from engine.driver import Advance, MemberStep, perform
 from engine.evaluate import TICK_MEMBERS_MAX
 from engine.ledger.books import Activation
-from engine.ledger.contests import has_won, ranked, scores_of
+from engine.ledger.contests import ranked, scores_of, win_of
 from engine.programme.periods import ended_by
 from engine.programme.rules.judge import moves_members
 from engine.programme.rules.occurrence import Occurrence
@@ -286,7 +286,7 @@ class LogFold(ABC):
             for (_, member_id), rewards in copied.rewards.items()
             if member_id in copied.members
             for _, reward in rewards
-            if reward.posting.type == "contest.won" and (won := has_won(member_id, *closing, reward)) is not None
+            if reward.posting.type == "contest.won" and (won := win_of(member_id, *closing, reward)) is not None
         ]
 
     def _scores(self, closing: Closing) -> Iterator[tuple[str, Score]]:

@@ -88,7 +88,7 @@ def win(turn: Turn, won: Won) -> None:
         ranks.count_gained(turn, won.end_ms, None)
 
 
-def has_won(member_id: str, contest: str, period: int, reward: RewardEvent) -> Won | None:
+def win_of(member_id: str, contest: str, period: int, reward: RewardEvent) -> Won | None:
     """Return the win that a reward event records, or None where it records something else."""
     if reward.reward_key != _identity(contest, member_id, period):
         return None

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from engine.ledger.movements import Accounts, Source, posting_of
+from engine.ledger.movements import Accounts, Source, is_grant, posting_of
 from engine.programme.check.rules import tests_of
 from engine.programme.conditions import MemberPart, MemberValue
 from schemas.events import OCCURRED_AT_MS_END
-from schemas.rewards import ITEM_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,16 +25,10 @@ UNTIL_RELEASED_MS = OCCURRED_AT_MS_END
 _PENDING = Accounts("issued", "pending")
 
 
-def is_grant(reward: RewardEvent) -> bool:
-    """Whether a reward event hands something out, in points, status, cash or pieces."""
-    posting = reward.posting
-    return posting.debit == "issued" or (posting.unit in ITEM_UNITS and posting.type != "reward.refused")
-
-
 def held_back(given: Sequence[RewardEvent], rules: frozenset[str] | None = None) -> list[RewardEvent]:
     """Return the reward events with the grants of some rules (None: of all rules) pending until they are released."""
     return [
-        _pending(reward) if is_grant(reward) and (rules is None or reward.posting.rule_id in rules) else reward
+        _pending(reward) if is_grant(reward.posting) and (rules is None or reward.posting.rule_id in rules) else reward
         for reward in given
     ]
 

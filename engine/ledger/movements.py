@@ -67,7 +67,7 @@ def kind_of_unit(unit: str) -> str:
     return unit if unit in ("points", "status") else "cash"
 
 
-ACCOUNTS = {
+ACCOUNTS_OF_VERB = {
     "released": Accounts("pending", "active"),
     "reserved": Accounts("active", "reserved"),
     "captured": Accounts("reserved", "spent"),
@@ -80,15 +80,22 @@ ACCOUNTS = {
     "reversed expired": Accounts("expired", "reversed"),
     "reversed debt": Accounts("debt", "reversed"),
 }
-"""The accounts of each movement by its verb; a reversal's verb names the account that it leaves, too."""
+"""The accounts of a movement, by its verb; a reversal's verb names the account that it leaves, too."""
+
+
+def is_grant(posting: Posting) -> bool:
+    """Whether a reward event with this posting hands something out, in points, status, cash or pieces."""
+    return posting.debit == "issued" or (posting.unit in ITEM_UNITS and posting.type != "reward.refused")
 
 
 def open_lots(state: MemberState, given: Sequence[RewardEvent]) -> None:
     """Open a lot for each grant among reward events: pending until the end of its hold, where it has one."""
     for reward in given:
+        # is_grant, written out: this is the hot path
         posting = reward.posting
-        if posting.debit != "issued" and (posting.unit not in ITEM_UNITS or posting.type == "reward.refused"):
+        if not (posting.debit == "issued" or (posting.unit in ITEM_UNITS and posting.type != "reward.refused")):
             continue
+
         amount, at_ms, expires_ms = reward.amount, reward.occurred_at_ms, reward.expires_at_ms
         available_ms = at_ms if reward.available_at_ms is None else reward.available_at_ms
         judged_ms = state.clock_ms if state.clock_ms > at_ms else None

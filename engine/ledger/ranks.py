@@ -44,7 +44,7 @@ class _Change(NamedTuple):
 
 
 def tier_state_of(turn: Turn, tiers: Tiers) -> tuple[TierClock, TierState]:
-    """Return the tier clock and the member's standing, created at the lowest level if missing."""
+    """Return the tier clock and the member's tier state, created at the lowest level if missing."""
     state = turn.state
     clock = turn.judge.tier_clock
     assert clock is not None  # the programme has tiers
@@ -153,7 +153,7 @@ def settle(turn: Turn, at_ms: int, *, is_gained: bool) -> None:
 
 
 def _brought(clock: TierClock, tier_state: TierState) -> list[Brought]:
-    """Return the status within the number that rules on the reached levels gave."""
+    """Return the status that rules on the reached levels gave: the number that tiers count includes it."""
     if clock.tiers.metric is not None:
         return []
     ranks = {level.id: rank for rank, level in enumerate(clock.tiers.levels)}
@@ -186,7 +186,7 @@ def review(turn: Turn, at_ms: int) -> None:
 
 
 def follow_programme(turn: Turn, at_ms: int, *, is_moved: bool) -> None:
-    """Review a member whose standing follows other tiers than the programme's now.
+    """Review a member whose tier state follows other tiers than the programme has now.
 
     Where the tiers count another number, or over another window, the count begins at 0, and the member's level stays
     until its first review. Where the tiers are the same nothing is reviewed; in another time zone (`is_moved`) only the

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.ledger.movements import GRANTED, NO_ACCOUNTS, Source, kind_of_unit, posting_of
 from engine.member.lots import spendable
-from engine.member.pages import Redemption, Withdrawal
+from engine.member.pages import LedgerRedemption, Withdrawal
 from engine.programme.rules.watch import Priced
 from engine.programme.terms import RewardKind
 from schemas.canonical import grant_key
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from engine.ledger.turn import Turn
     from engine.member.lots import Lot
     from engine.programme.terms import CatalogueReward, Terms
-    from schemas.events import Redemption as RedemptionEvent
+    from schemas.events import Redemption
 
 
 _ITEM_INDEX, _COVER_INDEX = 0, 1
 """The indexes in the keys of the lots that a redemption opens: of the item handed out, and of a covered shortfall."""
 
 
-def redeem(turn: Turn, event: RedemptionEvent) -> None:
+def redeem(turn: Turn, event: Redemption) -> None:
     """Do what a redemption event asks for, or refuse it and move nothing."""
     earlier = turn.books.parts().redemptions.get(event.redemption_id)
     turn.watch.redemption(event, earlier)
@@ -54,7 +54,7 @@ def lapse(turn: Turn, at_ms: int) -> None:
             _release(turn, redemption, at_ms, "lapsed")
 
 
-def _open_reservations(turn: Turn) -> list[tuple[str, Redemption]]:
+def _open_reservations(turn: Turn) -> list[tuple[str, LedgerRedemption]]:
     """Return the open reservations, sorted by id; few of a member's many redemptions are open, so these are kept."""
     if not turn.state.is_booked:
         return []
@@ -72,11 +72,11 @@ def forget(turn: Turn, at_ms: int) -> None:
         redemption.status = "erased"
 
 
-def _reserve(turn: Turn, event: RedemptionEvent) -> None:
+def _reserve(turn: Turn, event: Redemption) -> None:
     """Reserve the price, whole or not at all; `spend` captures it at once."""
     at_ms, unit = event.occurred_at, event.unit or "points"
 
-    # the catalogue: of the version in force, or of the version that judged this redemption where it was live
+    # the catalogue of the version in force, or of the version that judged this redemption in the live generation
     outcome = turn.books.redeemed(turn.occurrence.seq, event.event_id)
     terms = turn.terms if outcome is None else turn.books.judge(outcome.version).programme.terms
     reward = None if event.reward is None else terms.reward(event.reward)
@@ -97,7 +97,7 @@ def _reserve(turn: Turn, event: RedemptionEvent) -> None:
     redemption = _open_redemption(turn, event, reward, amount, terms)
     _count_stock(turn, redemption, 1)
 
-    # a redemption that was live is granted whatever the balance here: a lot covers the shortfall, which is owed back
+    # a redemption that the live generation granted is granted here, too: a lot covers the shortfall, which is owed back
     shortfall = amount - max(available, 0)
     if shortfall > 0:
         lots.append(_cover(turn, unit, shortfall, at_ms))
@@ -114,9 +114,7 @@ def _reserve(turn: Turn, event: RedemptionEvent) -> None:
         _take(turn, event, redemption, redemption.amount)
 
 
-def _price(
-    turn: Turn, event: RedemptionEvent, reward: CatalogueReward | None, available: int
-) -> tuple[int, str | None]:
+def _price(turn: Turn, event: Redemption, reward: CatalogueReward | None, available: int) -> tuple[int, str | None]:
     """Return how many points (or minor units) a redemption takes, and why it is refused (None: it is not)."""
     unit = event.unit or "points"
     if event.reward is not None and reward is None:
@@ -130,7 +128,7 @@ def _price(
     return amount, reason
 
 
-def _price_in_units(event: RedemptionEvent, reward: CatalogueReward | None, available: int) -> tuple[int, str | None]:
+def _price_in_units(event: Redemption, reward: CatalogueReward | None, available: int) -> tuple[int, str | None]:
     """Return the price where the unit is right, and why the redemption is refused (None: it is not)."""
     asked = event.amount
     if reward is None:
@@ -152,11 +150,11 @@ def _price_in_units(event: RedemptionEvent, reward: CatalogueReward | None, avai
 
 
 def _open_redemption(
-    turn: Turn, event: RedemptionEvent, reward: CatalogueReward | None, amount: int, terms: Terms
-) -> Redemption:
+    turn: Turn, event: Redemption, reward: CatalogueReward | None, amount: int, terms: Terms
+) -> LedgerRedemption:
     """Enter a reservation into the member's ledger, without withdrawals yet."""
     is_money = reward is not None and reward.kind is RewardKind.MONEY
-    redemption = Redemption(
+    redemption = LedgerRedemption(
         event.unit or "points", amount, _digest(event), reward=event.reward, order_id=event.order_id,
         value_minor=amount // reward.points * reward.money_minor if reward is not None and is_money else 0,
         lapses_ms=turn.calendar.after(event.occurred_at, terms.reserve_for),
@@ -201,7 +199,7 @@ class Steps(NamedTuple):
         return least if self.share is None else min(least, self.share)
 
 
-def steps_of(event: RedemptionEvent, reward: CatalogueReward, available: int) -> Steps:
+def steps_of(event: Redemption, reward: CatalogueReward, available: int) -> Steps:
     """Return how many steps of a `money` reward the request, the balance and the order allow."""
     most, share = INT64_MAX // max(reward.points, reward.money_minor), None  # neither points nor money overflow
     if event.order_amount is not None:
@@ -210,7 +208,7 @@ def steps_of(event: RedemptionEvent, reward: CatalogueReward, available: int) ->
     return Steps(asked, min(max(0, available) // reward.points, most), share)
 
 
-def _capture(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None:
+def _capture(turn: Turn, event: Redemption, redemption: LedgerRedemption) -> None:
     if redemption.status != "reserved":
         _refuse(turn, event, "already_voided" if redemption.status == "voided" else "already_captured")
         return
@@ -219,13 +217,13 @@ def _capture(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None
         _refuse(turn, event, "exceeds_reserved")
         return
     if redemption.hands_out is not None and amount < redemption.amount:
-        _refuse(turn, event, "below_minimum")  # or it would be had below its price
+        _refuse(turn, event, "below_minimum")  # else the member would get the reward below its price
         return
     _take(turn, event, redemption, amount)
 
 
-def _take(turn: Turn, event: RedemptionEvent, redemption: Redemption, amount: int) -> None:
-    """Capture `amount` of the reserved lots, soonest-expiring first; the rest returns to its lots."""
+def _take(turn: Turn, event: Redemption, redemption: LedgerRedemption, amount: int) -> None:
+    """Capture `amount` of what is reserved, from the lot that expires soonest on; the rest returns to its lots."""
     at_ms, lots = event.occurred_at, turn.by_key()
     captured: list[Withdrawal] = []
     for withdrawal in redemption.withdrawals:
@@ -243,7 +241,7 @@ def _take(turn: Turn, event: RedemptionEvent, redemption: Redemption, amount: in
         _hand_out(turn, event, redemption, redemption.hands_out)
 
 
-def _hand_out(turn: Turn, event: RedemptionEvent, redemption: Redemption, unit: str) -> None:
+def _hand_out(turn: Turn, event: Redemption, redemption: LedgerRedemption, unit: str) -> None:
     """Award the gift, or issue the coupon, that was paid for, whether the catalogue still has it or not."""
     kind = "gift.awarded" if unit == "gift" else "coupon.issued"
     source = Source(version=turn.judge.version)
@@ -254,14 +252,14 @@ def _hand_out(turn: Turn, event: RedemptionEvent, redemption: Redemption, unit: 
     redemption.items.append(key)
 
 
-def _void(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None:
+def _void(turn: Turn, event: Redemption, redemption: LedgerRedemption) -> None:
     if redemption.status != "reserved":
         _refuse(turn, event, "already_voided" if redemption.status == "voided" else "already_captured")
         return
     _release(turn, redemption, event.occurred_at, None)
 
 
-def _release(turn: Turn, redemption: Redemption, at_ms: int, reason: str | None) -> None:
+def _release(turn: Turn, redemption: LedgerRedemption, at_ms: int, reason: str | None) -> None:
     """Return everything reserved to its lots."""
     lots = turn.by_key()
     for withdrawal in redemption.withdrawals:
@@ -270,7 +268,7 @@ def _release(turn: Turn, redemption: Redemption, at_ms: int, reason: str | None)
     _count_stock(turn, redemption, -1)
 
 
-def _restore(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None:
+def _restore(turn: Turn, event: Redemption, redemption: LedgerRedemption) -> None:
     if redemption.status != "captured":
         reasons = {"reserved": "not_captured", "voided": "already_voided", "restored": "already_restored"}
         _refuse(turn, event, reasons[redemption.status])
@@ -283,7 +281,7 @@ def _restore(turn: Turn, event: RedemptionEvent, redemption: Redemption) -> None
     give_back(turn, redemption, amount, event.occurred_at)
 
 
-def give_back(turn: Turn, redemption: Redemption, amount: int, at_ms: int) -> None:
+def give_back(turn: Turn, redemption: LedgerRedemption, amount: int, at_ms: int) -> None:
     """Restore captured points to the lots they came from, the latest withdrawal first, with their original expiry."""
     lots = turn.by_key()
     while amount:
@@ -305,19 +303,19 @@ def give_back(turn: Turn, redemption: Redemption, amount: int, at_ms: int) -> No
                 turn.take_back(lot, lot.active + lot.pending, at_ms, "restored")
 
 
-def _count_stock(turn: Turn, redemption: Redemption, change: int) -> None:
+def _count_stock(turn: Turn, redemption: LedgerRedemption, change: int) -> None:
     reward = None if redemption.reward is None else turn.terms.reward(redemption.reward)
     if reward is not None and reward.stock is not None:
         turn.books.use_stock(reward.id, change)
 
 
-def _digest(event: RedemptionEvent) -> bytes:
+def _digest(event: Redemption) -> bytes:
     """Return a digest of a redemption's request: the same redemption_id must come with the same again."""
     content = f"{event.reward}\0{event.amount}\0{event.unit or 'points'}\0{event.order_id}\0{event.order_amount}"
     return blake2b(content.encode(), digest_size=8).digest()
 
 
-def _refuse(turn: Turn, event: RedemptionEvent, reason: str) -> None:
+def _refuse(turn: Turn, event: Redemption, reason: str) -> None:
     turn.refuse(
         reason, event.occurred_at, event.amount or 0, event.unit or "points", item=event.reward,
         order_id=event.order_id,

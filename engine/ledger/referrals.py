@@ -9,9 +9,9 @@ from msgspec import structs
 from engine.intake.own_events import Attribution, Forwarded
 from engine.ledger import challenges, flagged
 from engine.ledger.forget import note_order, remembered
-from engine.ledger.movements import NO_ACCOUNTS, Source, posting_of
+from engine.ledger.movements import NO_ACCOUNTS, Source, is_grant, posting_of
 from engine.ledger.refunds.claims import Cause, not_of_levels
-from engine.ledger.refunds.judged import Head, judged_by_name, referral_event
+from engine.ledger.refunds.judged import ReferralHead, judged_by_name, referral_event
 from engine.ledger.refunds.refund import refund_of_referee
 from engine.ledger.refunds.undoing import Undoing
 from engine.member.pages import OrderFacts, ReferralFacts
@@ -85,13 +85,13 @@ def _judge(turn: Turn, event: Forwarded, did: MemberEvent) -> None:
         event.number, event.spend, event.signup_ms, event.channel, event.referee, event=kind, amount=amount,
         head=(did.event_id, did.source), flagged=event.flagged,
     )  # fmt: skip
-    head = Head(did.event_id, did.source, turn.member_id, event.occurred_at)
+    head = ReferralHead(did.event_id, did.source, turn.member_id, event.occurred_at)
     judged = referral_event(facts, head, key, amount, event.spend)
 
     # open what they give; while the referral is flagged, it is held back
     first = len(turn.rewards)
     given = turn.judge.rewards_for(judged, turn.state, turn.occurrence)
-    is_earning = any(flagged.is_grant(reward) for reward in given)
+    is_earning = any(is_grant(reward.posting) for reward in given)
     if event.flagged and is_earning:
         given = flagged.held_back(given)
     turn.open(given)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.ledger.holdings import holdings_of
 from engine.ledger.movements import (
-    ACCOUNTS,
+    ACCOUNTS_OF_VERB,
     ENDED,
     NO_ACCOUNTS,
     REVOKED,
@@ -155,7 +155,7 @@ class Turn:
 
     def move(self, lot: Lot, verb: str, amount: int, at_ms: int, reason: str | None = None) -> None:
         """Move `amount` of a lot between the accounts of a verb: `released`, `captured`, ..., `reversed ACCOUNT`."""
-        debit, credit = accounts = ACCOUNTS[verb]
+        debit, credit = accounts = ACCOUNTS_OF_VERB[verb]
         self._change(lot, debit, -amount)
         self._change(lot, credit, amount)
 
@@ -233,7 +233,7 @@ class Turn:
         return part
 
     def close(self, lot: Lot, at_ms: int, reason: str) -> None:
-        """Let everything of a lot lapse that is still open; the caller has voided its reservations."""
+        """Let the open part of a lot lapse, where the member is erased; the caller has voided its reservations."""
         if lot.item is not None:
             if lot.active or lot.pending:
                 self.end_item(lot, ENDED[lot.unit], lot.active + lot.pending, at_ms, reason)
@@ -252,7 +252,7 @@ class Turn:
         lot.active, lot.pending = lot.active + amount, 0
         self._note_moved(lot)
         self._record_item(lot, f"{lot.unit}.released", amount, at_ms, None)
-        self.state.hold_item(lot.unit, lot.item or "", lot.expires_ms)
+        self.state.note_possession(lot.unit, lot.item or "", lot.expires_ms)
 
     def end_item(self, lot: Lot, kind: str, amount: int, at_ms: int, reason: str | None = None) -> None:
         """Record that units of a coupon, gift, badge or benefit were used, revoked or have ended."""

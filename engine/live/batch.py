@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Portion(NamedTuple):
-    """Name the part of Guerdon's own work that a part of a batch takes in, instead of all that is due."""
+    """Name the part of Guerdon's own work that a part of a batch takes in, instead of all whose time has come."""
 
     ticks: tuple[Tick, ...] = ()
     forwarded: tuple[Forwarding, ...] = ()
@@ -40,4 +40,4 @@ class Batch:
     clock: ClockMove | None = None
     """How far ticks may move the clocks of members before these events; None: no tick."""
     portion: Portion | None = None
-    """The only work of Guerdon's own to take in; None: all that is due."""
+    """The only work of Guerdon's own to take in; None: all whose time has come."""

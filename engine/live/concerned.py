@@ -21,7 +21,7 @@ def own(work: Work) -> list[Owner]:
     return [
         *((tick.shard, member_id) for tick in work.ticks for member_id in tick.member_ids),
         *((row.shard, row.event.member_id) for row in work.drained or ()),
-        *((row.shard, row.waiting.signup.member_id) for row in work.due or ()),
+        *((row.shard, row.waiting.signup.member_id) for row in work.waited or ()),
         *work.referrers,
     ]
 

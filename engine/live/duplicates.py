@@ -41,12 +41,12 @@ class LookUps:
     def __init__(self) -> None:
         self._left = 0
 
-    def insert_failed(self) -> None:
+    def note_failed_insert(self) -> None:
         """Note that an insert without a look-up has found a duplicate, or that a race was lost."""
         self._left = LOOKED_UP_AFTER
 
-    def known(self, cursor: Cursor, batch: Batch) -> dict[bytes, IdentityPlace] | None:
-        """Return the batch's events and orders that the log has; None where it was not asked."""
+    def look_up(self, cursor: Cursor, batch: Batch) -> dict[bytes, IdentityPlace] | None:
+        """Return the places of the batch's events and orders that the log has; None where it was not asked."""
         if not batch.admitted:
             return {}
         if not self._left and len(batch.admitted) > SMALL_BATCH:
@@ -57,9 +57,9 @@ class LookUps:
             event.order_identity[:IDENTITY_BYTES] for event in batch.admitted if event.order_identity is not None
         ]
 
-        known = source_log.find_known(cursor, identities)
-        self._left = LOOKED_UP_AFTER if known else max(0, self._left - 1)
-        return known
+        places = source_log.find_known(cursor, identities)
+        self._left = LOOKED_UP_AFTER if places else max(0, self._left - 1)
+        return places
 
 
 class Seen:
@@ -67,14 +67,14 @@ class Seen:
 
     Args:
         cursor: reads the log.
-        known: the batch's events and orders that the log has, by the beginning of their identity; None where it was not
-            asked.
+        places: the places of the batch's events and orders that the log has, by the beginning of their identity; None
+            where the log was not asked.
     """
 
-    def __init__(self, cursor: Cursor, known: dict[bytes, IdentityPlace] | None) -> None:
+    def __init__(self, cursor: Cursor, places: dict[bytes, IdentityPlace] | None) -> None:
         self._cursor = cursor
-        self._is_asked = known is not None
-        self._logged = known or {}
+        self._is_asked = places is not None
+        self._logged = places or {}
         self._brought: dict[bytes, Admitted] = {}
 
     def add(self, event: Admitted) -> None:
@@ -83,7 +83,7 @@ class Seen:
         if event.order_identity is not None:
             self._brought[event.order_identity] = event
 
-    def must_be_known(self) -> None:
+    def require_look_up(self) -> None:
         """Raise `NotLookedUp` unless the log was asked: an event that is set aside has no insert that could fail."""
         if not self._is_asked:
             raise NotLookedUp
@@ -112,5 +112,5 @@ class Seen:
         earlier = self._brought.get(order)
         if earlier is not None:
             return earlier.event
-        known = self._in_log(order)
-        return None if known is None else history.History(self._cursor).at(known.shard, known.seq).event
+        place = self._in_log(order)
+        return None if place is None else history.History(self._cursor).at(place.shard, place.seq).event

@@ -38,8 +38,10 @@ class InARow:
         self._aside: set[bytes] = set()
         self._last: tuple[Exception, str] | None = None
 
-    def note(self, key: bytes, failure: Exception | None, named: str = "") -> None:
-        """Count one event; one with a `failure` is set aside, and `named` in the sentence that ends the worker.
+    def note(self, key: bytes, failure: Exception | None, name: str = "") -> None:
+        """Count one event under its key; with a `failure` it is set aside.
+
+        The sentence that ends the worker calls the last such event by its `name`.
 
         Raises:
             CannotGoOn: too many events were set aside in a row.
@@ -49,7 +51,7 @@ class InARow:
             self._now = 0
             return
         self._aside.add(key)
-        self._last = (failure, named)
+        self._last = (failure, name)
         self._now += 1
         if self._now > IN_A_ROW_MAX:
             raise ours(f"{self._now} events in a row cannot be taken", *self._last)
@@ -72,7 +74,7 @@ class InARow:
             CannotGoOn: as `note` and `end`.
         """
         if not unjudgeable:
-            if work.batch.admitted or work.ticks or work.drained or work.due:
+            if work.batch.admitted or work.ticks or work.drained or work.waited:
                 self._now = 0
             return
 
@@ -93,12 +95,12 @@ def fates(work: Work, unjudgeable: Mapping[bytes, Exception]) -> Iterator[Fate]:
     """
     for tick in work.ticks:
         for member_id in tick.member_ids:
-            key = tick.failure_of(member_id)
+            key = tick.failure_key(member_id)
             yield key, unjudgeable.get(key), f"member {member_id}"
 
-    for due in work.due or ():
-        key = forwards.failure_of(due)
-        yield key, unjudgeable.get(key), f"member {due.waiting.signup.member_id}"
+    for waited in work.waited or ():
+        key = forwards.failure_key(waited)
+        yield key, unjudgeable.get(key), f"member {waited.waiting.signup.member_id}"
 
     for row in work.drained or ():
         key = event_identity(row.event.source, row.event.event_id)

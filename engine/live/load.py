@@ -59,7 +59,7 @@ class Loader:
 
         # read the referrers that signups name, and the members who may get forwarded events
         programmes = [self.judges[version].programme for version in versions]
-        work.referrals.prepare(work.batch.admitted, work.due or [], programmes)
+        work.referrals.prepare(work.batch.admitted, work.waited or [], programmes)
         work.referrers = concerned.referrers(work)
         _load_members(cursor, work, work.referrers)
 

@@ -28,17 +28,17 @@ def take_ticks_and_forwards(cursor: Cursor, work: Work) -> None:
 
 
 def take_waiting(cursor: Cursor, work: Work) -> None:
-    """Take in signups that waited for a referrer who has come, comes with this batch, or comes too late now."""
+    """Take in signups whose wait is over: the referrer has come, comes with this batch, or would come too late now."""
     portion = work.batch.portion
     if portion is not None:
-        work.due = forwards.due(portion.undecided)
-    elif work.due is None:
+        work.waited = forwards.waited(portion.undecided)
+    elif work.waited is None:
         new = {event.member_id for event in work.batch.admitted if event.member_id and _is_new(work, event)}
         codes = work.referrals.codes_of(work.batch.admitted)
         undecided = (
             forwards.take_waiting(cursor, work.heads, work.passed_ms, members=new, codes=codes) if work.heads else []
         )
-        work.due = forwards.due(undecided)
+        work.waited = forwards.waited(undecided)
 
 
 def _is_new(work: Work, event: Admitted) -> bool:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from engine.intake.own_events import Forwarded
     from engine.live.work import Work
     from engine.programme.model import Programme
-    from engine.store.logs.forwards import Due
+    from engine.store.logs.forwards import WaitedSignup
     from engine.store.logs.reward_log import RewardRows
     from engine.store.logs.source_log import Head
     from engine.store.members.books import StoredBooks
@@ -70,7 +70,7 @@ class Recorder:
         # queue forwarded events and waiting signups by time
         overtaken = work.overtaken if work.batch.portion is None else None
         turns = work.referrals.turns = Turns(work.drained or (), overtaken)
-        waiting = [(work.referrals.came_ms(due, self._programme(due.shard)), due) for due in work.due or ()]
+        waiting = [(work.referrals.came_ms(each, self._programme(each.shard)), each) for each in work.waited or ()]
         waiting = sorted(waiting, key=itemgetter(0))[::-1]  # the first is taken from the end
 
         # merge them with the batch's own events, which keep their order
@@ -104,7 +104,7 @@ class Recorder:
 
         # new
         elif member is not None and member.state.erased:
-            work.seen.must_be_known()
+            work.seen.require_look_up()
             work.reject(event, Reason.MEMBER_ERASED, "the member asked for erasure; nothing more is kept of them")
         else:
             work.seen.add(event)
@@ -128,17 +128,17 @@ class Recorder:
         for member_id in tick.member_ids:
             member = work.members[tick.shard][member_id]
             work.touched[tick.shard, member_id] = member
-            error = self._unjudgeable.get(tick.failure_of(member_id))
+            error = self._unjudgeable.get(tick.failure_key(member_id))
             if error is not None:
                 self._hold(tick.set_aside(member_id, error), member, head)
             else:
                 perform(MemberStep(member, Advance(tick.until_ms), judge, occurrence, tick.event_id), self)
 
-    def _decide(self, due: Due) -> None:
+    def _decide(self, waited: WaitedSignup) -> None:
         """Decide about a signup that waited for its referrer, if it need not wait any longer."""
-        decided = self._work.referrals.decide_waiting(due, self._work.passed_ms, self._programme(due.shard))
+        decided = self._work.referrals.decide_waiting(waited, self._work.passed_ms, self._programme(waited.shard))
         if decided is not None:
-            self._record_own(decided, due.shard, self._unjudgeable.get(forwards.failure_of(due)))
+            self._record_own(decided, waited.shard, self._unjudgeable.get(forwards.failure_key(waited)))
 
     def _record_own(self, event: Attribution | Forwarded, shard: int, failure: Exception | None = None) -> None:
         """Append a referral event of Guerdon's own and judge it, or hold the member because of a `failure`."""
@@ -162,7 +162,7 @@ class Recorder:
         # note who referred the member, which may void the referral at once
         void = None
         if isinstance(event, Attribution):
-            void = work.referrals.attributed(event, (shard, head.seq), self._programme(shard))
+            void = work.referrals.note_attribution(event, (shard, head.seq), self._programme(shard))
 
         # judge it
         failure = failure or self._unjudgeable.get(identity)
@@ -219,8 +219,8 @@ class Recorder:
             perform(MemberStep(member, content, judge, occurrence, content.event_id), self)
 
         # decide about signups that waited for this member
-        for due in work.referrals.woken_by(event.member_id):
-            self._decide(due)
+        for waited in work.referrals.woken_by(event.member_id):
+            self._decide(waited)
 
     def _record_before(self, event: Admitted, member: Member, programme: Programme) -> None:
         """Append the attribution, or the void of a referral, that stands directly before an event."""
@@ -269,6 +269,6 @@ class Recorder:
         if not is_judging(error):
             raise error
         is_tick = isinstance(step.cause, Advance)
-        key = Tick.failure_of(step.member.member_id) if is_tick else step.occurrence.identity
+        key = Tick.failure_key(step.member.member_id) if is_tick else step.occurrence.identity
         self._work.failures[key] = error
         step.member.state.suspended_since = step.occurrence.seq  # go on, to find the failures of others, too

@@ -103,7 +103,7 @@ class SafetyNet:
             self._take_tick(tick)
 
         # everything else in halves
-        self._items = [*sorted(portion.undecided, key=_turn_of), *merged(self._batch, portion.forwarded)]
+        self._items = [*sorted(portion.undecided, key=_age_of), *merged(self._batch, portion.forwarded)]
         self._moves = Moves(self._batch, self._items)
         self._halve(0, len(self._items))
 
@@ -126,12 +126,12 @@ class SafetyNet:
         if not heads:
             return Portion()
 
-        # take in due events
+        # take in its own work whose time has come
         forwarded, _ = forwards.drain(cursor, heads, self._reached_ms)
         undecided = forwards.take_waiting(cursor, heads, self._passed_ms)
-        due = ticks.find(cursor, heads.values(), batch.clock)
+        due_ticks = ticks.find(cursor, heads.values(), batch.clock)
         source_log.save_heads(cursor, heads.values(), generation)  # each part reads again how far ticks have come
-        return Portion(tuple(due), tuple(forwarded), tuple(undecided))
+        return Portion(tuple(due_ticks), tuple(forwarded), tuple(undecided))
 
     # Parts
 
@@ -251,7 +251,7 @@ class SafetyNet:
             if isinstance(done, Work):
                 break
             culprit, failure = self._culprit(tick, members, done)
-            key = tick.failure_of(culprit)
+            key = tick.failure_key(culprit)
             if key in self._trial.unjudgeable:  # to hold them has failed, too
                 left_out[culprit] = failure
             self._trial.unjudgeable[key] = failure
@@ -265,7 +265,7 @@ class SafetyNet:
     def _count(self, tick: Tick, start: int, stop: int) -> int:
         """Count the tick's members from `start` to before `stop`, and return where the next count starts."""
         for member_id in tick.member_ids[start:stop]:
-            key = tick.failure_of(member_id)
+            key = tick.failure_key(member_id)
             self._in_a_row.note(key, self._trial.unjudgeable.get(key), f"member {member_id}")
         return max(start, stop)
 
@@ -303,7 +303,9 @@ class Moves:
         self._whole = batch.moves
         self._items = items
         self._at = {partition: move.expected for partition, move in batch.moves.items()}
+        """Where each partition's offset is, after the parts that were written."""
         self._next: dict[int, int] = {}
+        """The offset that a partition moves to when an item of it was taken, by the item's index."""
         following = {partition: move.next for partition, move in batch.moves.items()}
         for index in reversed(range(len(items))):
             partition = self._partition(items[index])
@@ -390,7 +392,7 @@ def _of_tick(tick: Tick, members: Sequence[str]) -> Batch:
     return Batch(portion=Portion((Tick(tick.shard, tick.until_ms, list(members)),)))
 
 
-def _turn_of(row: Undecided) -> tuple[int, str]:
+def _age_of(row: Undecided) -> tuple[int, str]:
     try:
         signup = row.waiting().signup
     except ValueError:
@@ -407,7 +409,7 @@ def _key_of(item: Item) -> bytes | None:
             event = item.event()
             return event_identity(event.source, event.event_id)
         if isinstance(item, Undecided):
-            return forwards.failure_of(forwards.Due(item.shard, item.waiting()))
+            return forwards.failure_key(forwards.WaitedSignup(item.shard, item.waiting()))
     except ValueError:
         return None
     return None

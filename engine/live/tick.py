@@ -49,6 +49,6 @@ class Tick:
         return failed(error, self.payload, event)
 
     @staticmethod
-    def failure_of(member_id: str) -> bytes:
+    def failure_key(member_id: str) -> bytes:
         """Return the key under which the failure of a member's tick is remembered; events have their identity."""
         return b"tick of " + member_id.encode()

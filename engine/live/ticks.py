@@ -23,7 +23,7 @@ HOUR_MS = 3_600_000
 SHARDS_MAX = 4
 """Shards without traffic in one transaction: it stays short, and leaves other shards to other workers."""
 
-_CELEBRATED = frozenset((Birthday, Anniversary, TierChange, ChallengeCompletion, ContestWon, ReferralEvent))
+_OCCASIONS_OF_TICKS = frozenset((Birthday, Anniversary, TierChange, ChallengeCompletion, ContestWon, ReferralEvent))
 
 
 def find(cursor: Cursor, heads: Iterable[Head], move: ClockMove | None) -> list[Tick]:
@@ -49,12 +49,13 @@ def find(cursor: Cursor, heads: Iterable[Head], move: ClockMove | None) -> list[
         if len(members[head.shard]) < TICK_MEMBERS_MAX:
             head.ticked_ms = max(head.ticked_ms or 0, move.until_ms)
 
-    # a shard may have to have its tick though nobody is due in the live generation
+    # a promotion asks for ticks of some shards, though nobody may be due there in the live generation
     ticked = {shard: member_ids for shard, member_ids in members.items() if member_ids or shard in move.shards}
     return [Tick(shard, move.until_ms, member_ids) for shard, member_ids in ticked.items()]
 
 
 def _is_due(head: Head, move: ClockMove) -> bool:
+    """Whether a shard may have a tick now: if ticks come hourly, an hour has passed since its last one."""
     return not move.hourly or head.ticked_ms is None or move.until_ms >= head.ticked_ms + HOUR_MS
 
 
@@ -72,7 +73,10 @@ ORDER BY w.shard, d.due_at, d.member_id
 
 
 def lock_due_heads(cursor: Cursor, move: ClockMove, generation: int) -> dict[int, Head]:
-    """Lock the heads of some shards in which a tick is due and on which nobody else works."""
+    """Lock the heads of some shards in which a tick is due, or something waits to be taken in.
+
+    Shards on which somebody else works are left out.
+    """
     # lock rows that nobody ever changes, and skip those that others have locked
     cursor.execute(
         f"""
@@ -115,7 +119,7 @@ def lock_heads_of(cursor: Cursor, batch: Batch, generation: int) -> dict[int, He
 
 
 def is_any_due(cursor: Cursor, move: ClockMove) -> bool:
-    """Whether any shard has a member who is due by an instant, or forwarded events that wait to be taken in."""
+    """Whether any shard has a member who is due, or forwarded events or signups that wait to be taken in."""
     cursor.execute(
         f"""
         SELECT FROM guerdon.shard_lock h
@@ -131,4 +135,4 @@ def is_any_due(cursor: Cursor, move: ClockMove) -> bool:
 
 def reads_profiles(judge: CompiledJudge) -> bool:
     """Whether a tick needs its members' profiles, for birthdays or for rules on occasions that a tick can bring."""
-    return Birthday in judge.timed or not judge.profiled.isdisjoint(_CELEBRATED)
+    return Birthday in judge.timed or not judge.profiled.isdisjoint(_OCCASIONS_OF_TICKS)

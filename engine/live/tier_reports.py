@@ -21,10 +21,11 @@ MEMBERS_AT_ONCE = 5_000
 _COLUMNS = "tier, tier_since, tier_until, qualifying, next_tier, to_next_tier"
 
 
-def retell(database_url: str, shard: int, at_ms: int) -> int:
-    """Write `reward.member_tier` for a shard's members as of an instant, and return how many rows changed.
+def report_again(database_url: str, shard: int, at_ms: int) -> int:
+    """Write the tier reports of a shard's members as of an instant, and return how many of them changed.
 
-    States stay as they are: an event or a tick reports a member's tier as of their own clock again.
+    `reward.member_tier` shows these reports. States stay as they are: the next event or tick of a member reports the
+    tier as of the member's own clock again.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.

@@ -195,7 +195,7 @@ class LiveTransaction:
     def _learn(self, error: Exception) -> None:
         """Let the next attempt avoid the failure of the last one."""
         if isinstance(error, NotLookedUp | UniqueViolation):
-            self._look_ups.insert_failed()
+            self._look_ups.note_failed_insert()
         elif isinstance(error, LockNotAvailable):
             end_frozen(self._database_url)
 
@@ -210,7 +210,7 @@ class LiveTransaction:
                 raise
             with self._connection, self._connection.cursor() as cursor:
                 contests.set_aside(cursor, error)
-        self._closings.looked(self._loader.judges, until_ms)
+        self._closings.note_look(self._loader.judges, until_ms)
 
     def _attempt(self, batch: Batch) -> Outcome:
         """Take a batch as a whole."""
@@ -283,7 +283,7 @@ class LiveTransaction:
                 self._loader.forget_members()  # their states come from the evaluation that does not count
                 work = Work(
                     batch, set_aside=list(batch.set_aside), locked_budgets=moved.locked,
-                    drained=work.drained, overtaken=work.overtaken, due=work.due,
+                    drained=work.drained, overtaken=work.overtaken, waited=work.waited,
                 )  # fmt: skip
             else:
                 return work
@@ -300,7 +300,7 @@ class LiveTransaction:
             raise
 
     def _fence(self, cursor: Cursor, work: Work) -> None:
-        """Lock the batch's offsets, unless another worker has moved them, and hold the live generation in its place."""
+        """Lock the live generation in its place, and the batch's offsets, unless another worker has moved them."""
         work.generation = self._lock_live(cursor)
         if to_pass := offsets.compare_and_set(cursor, work.batch.moves):
             offsets.refuse_passing(to_pass, [*work.batch.admitted, *work.batch.set_aside])
@@ -308,7 +308,7 @@ class LiveTransaction:
 
     def _look_up(self, cursor: Cursor, work: Work) -> None:
         """Ask the log which of the batch's events it has."""
-        work.seen = Seen(cursor, self._look_ups.known(cursor, work.batch))
+        work.seen = Seen(cursor, self._look_ups.look_up(cursor, work.batch))
 
     def _evaluate(self, _cursor: Cursor, work: Work) -> None:
         """Judge the batch, and collect the rows of both logs."""

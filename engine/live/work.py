@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.programme.compile.module import CompiledJudge
     from engine.referral.turns import Drained
     from engine.store.campaigns.budgets import Row
-    from engine.store.logs.forwards import Due
+    from engine.store.logs.forwards import WaitedSignup
     from engine.store.logs.reward_log import RewardRows
     from engine.store.logs.source_log import Head
     from engine.store.members.books import StoredBooks
@@ -76,7 +76,7 @@ class Work:
     """Forwarded events whose turn has come; None: not read yet."""
     overtaken: set[tuple[int, int]] = field(default_factory=set)
     """Pairs of shards (to, from) with forwarded events that must wait still."""
-    due: list[Due] | None = None
+    waited: list[WaitedSignup] | None = None
     """Signups whose wait for a referrer may be over; None: not read yet."""
     reached_ms: int = field(init=False)
     """The time up to which forwarded events have their turn."""
@@ -99,7 +99,7 @@ class Work:
     held: dict[int, str] = field(default_factory=dict)
     """The member whom a record holds, by its index in `set_aside`."""
     failures: dict[bytes, Exception] = field(default_factory=dict)
-    """Errors of events and ticks that could not be judged, by identity or by `Tick.failure_of`."""
+    """Errors of events and ticks that could not be judged, by identity or by `Tick.failure_key`."""
     counts: dict[Partition, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))
     """Numbers of accepted, repeated and quarantined events, by partition."""
 
@@ -140,7 +140,7 @@ class Outcome:
     rewards: int
     """Reward events."""
     ticks: int = 0
-    """Source events of Guerdon's own: ticks, forwarded events, decided signups."""
+    """Guerdon's own work that was taken in: ticks, forwarded events and waiting signups."""
     retried: int = 0
     """Attempts that failed before, by a deadlock or a race: they leave no other trace."""
     detail: Detail = field(default_factory=Detail, compare=False, repr=False)
@@ -204,6 +204,6 @@ def outcome_of(work: Work) -> Outcome:
         duplicate=duplicate,
         quarantined=quarantined,
         rewards=len(work.reward_rows or ()),
-        ticks=len(work.ticks) + len(work.drained or ()) + len(work.due or ()),
+        ticks=len(work.ticks) + len(work.drained or ()) + len(work.waited or ()),
         detail=Detail(work.counts, reasons, rewards, refusals),
     )

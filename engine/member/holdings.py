@@ -22,12 +22,15 @@ class Holdings:
         lots: all lots of the member, the oldest first; report those that open or move later with `open` and `note`.
     """
 
-    __slots__ = ("_agenda", "_by_key", "_by_order", "_newest", "_pages", "_possessions", "lots", "state")
+    __slots__ = ("_agenda", "_by_key", "_by_order", "_pages", "_possessions", "_taken_in", "lots", "state")
 
     def __init__(self, state: MemberState, lots: list[Lot]) -> None:
         self.state = state
         self.lots = lots
-        self._pages, self._newest = state.pages, len(state.lots)
+        self._pages = state.pages
+        """How many pages had turned when lots were last taken in."""
+        self._taken_in = len(state.lots)
+        """How many lots of the state, and so of the page that it becomes, were taken in."""
         self._agenda: Agenda | None = None
         self._possessions: dict[tuple[str, str | None], Possession] = {}
         self._by_key: dict[bytes, Lot] | None = None
@@ -41,15 +44,15 @@ class Holdings:
         state = self.state
         while self._pages < state.pages:
             self._pages += 1
-            self._add(pages[self._pages].lots[self._newest :])
-            self._newest = 0
-        if self._newest < len(state.lots):
-            self.open(state.lots[self._newest :])
+            self._add(pages[self._pages].lots[self._taken_in :])
+            self._taken_in = 0
+        if self._taken_in < len(state.lots):
+            self.open(state.lots[self._taken_in :])
 
     def open(self, lots: Sequence[Lot]) -> None:
         """Add the newest lots, which have just opened in the state."""
         self._add(lots)
-        self._newest += len(lots)
+        self._taken_in += len(lots)
 
     def _add(self, lots: Iterable[Lot]) -> None:
         for lot in lots:
@@ -61,7 +64,7 @@ class Holdings:
                 self._by_order.setdefault(lot.order_id, []).append(lot)
 
     def note(self, lot: Lot) -> None:
-        """Enter a lot that has opened or moved into the indexes that depend on its amounts."""
+        """Bring the indexes that depend on amounts up to date with a lot that has opened or moved."""
         if self._agenda is not None:
             self._agenda.add(lot)
         possession = self._possessions.get((lot.unit, lot.item)) if self._possessions else None

@@ -130,7 +130,7 @@ class Withdrawal(Struct, array_like=True):
     amount: int
 
 
-class Redemption(Struct, array_like=True):
+class LedgerRedemption(Struct, array_like=True):
     """Hold a redemption: its price, the lots that pay it, and its status."""
 
     unit: str

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from engine.member.holdings import Holdings
     from engine.member.lots import Lot
-    from engine.member.pages import Page, Redemption, Refunded
+    from engine.member.pages import LedgerRedemption, Page, Refunded
     from engine.member.referral import Referred
     from schemas.events import Refund
 
@@ -23,7 +23,7 @@ class Parts(Struct):
     """The pages by their numbers, from 1."""
     refunded: dict[str, Refunded] = field(default_factory=dict)
     """Orders with refunds, by their names in this ledger."""
-    redemptions: dict[str, Redemption] = field(default_factory=dict)
+    redemptions: dict[str, LedgerRedemption] = field(default_factory=dict)
     """Redemptions by redemption_id."""
     waiting: dict[str, list[Refund]] = field(default_factory=dict)
     """Refunds whose purchase has not come, by order_id."""
@@ -31,7 +31,7 @@ class Parts(Struct):
     """The state of the member's referrals, by the referee's member_id."""
     holdings: Holdings | None = None
     """The member's lots with indexes; never stored, None until they are collected."""
-    reserved: dict[str, Redemption] | None = None
+    reserved: dict[str, LedgerRedemption] | None = None
     """The redemptions that may be open; never stored, None until they are collected."""
 
     def lots(self) -> Iterator[Lot]:

@@ -116,7 +116,7 @@ class MemberState(Struct, array_like=True):
         if at_ms is not None and (self.due_ms is None or at_ms < self.due_ms):
             self.due_ms = at_ms
 
-    def hold_item(self, unit: str, item: str, until_ms: int | None) -> None:
+    def note_possession(self, unit: str, item: str, until_ms: int | None) -> None:
         """Remember that the member has a badge or benefit until an instant; None: without an end."""
         if unit in ("badge", "benefit"):
             self.remembering().possessed[item] = until_ms or 0

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 DAY_MS = 86_400_000
 _SECOND_MS = 1000
-_SPAN_BITS = 35
-"""Offsets are looked up a span of 2^35 ms (398 days) at a time: a member's history touches a handful of them."""
+_BLOCK_BITS = 35
+"""Offsets are collected for blocks of 2^35 ms (398 days): a member's history touches a handful of blocks."""
 _STEP_S = 43_200
 """No zone has changed its offset twice within half a day since 1970."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,19 +44,19 @@ def zone_names() -> frozenset[str]:
 
 @lru_cache(maxsize=64)
 def offset_function(timezone: str) -> Callable[[int], tuple[int, int, int]]:
-    """Return a function from an instant to the zone's offset then, and the span in which it is steady, all in ms.
+    """Return a function from an instant to the zone's offset then, and the steady period around it, all in ms.
 
-    An offset is steady from half a day after it began until it ends. An instant some whole days earlier that is in the
-    same span has the same time of day on the wall, and a local time that came only once.
+    An offset is steady from half a day after it began until it ends. Two instants of one steady period that lie whole
+    days apart show the same time on the wall, and each local time in it comes once.
     """
     zone = _load(timezone)
-    spans: dict[int, tuple[list[int], list[tuple[int, int, int]]]] = {}
+    blocks: dict[int, tuple[list[int], list[tuple[int, int, int]]]] = {}
 
     def offset_at(at_ms: int) -> tuple[int, int, int]:
-        span = spans.get(at_ms >> _SPAN_BITS)
-        if span is None:
-            span = spans[at_ms >> _SPAN_BITS] = _offsets(zone, at_ms >> _SPAN_BITS)
-        starts, offsets = span
+        block = blocks.get(at_ms >> _BLOCK_BITS)
+        if block is None:
+            block = blocks[at_ms >> _BLOCK_BITS] = _offsets(zone, at_ms >> _BLOCK_BITS)
+        starts, offsets = block
         return offsets[bisect_right(starts, at_ms)]
 
     return offset_at
@@ -87,17 +87,17 @@ class Calendar:
 
     def instant_of(self, local_ms: int) -> int:
         """Return the instant of a local time: the first if it comes twice, and one past the gap if clocks skip it."""
-        gap_ms = 0
+        after_gap_ms = 0
         instants: list[int] = []
 
-        # try every offset that holds near the local time: an instant counts if the wall showed that time at it
+        # try every offset near the local time: a candidate counts if its local time is the one asked for
         for sample_ms in _SAMPLES_MS:
             candidate_ms = local_ms - self.offset_at(local_ms + sample_ms)[0]
-            gap_ms = max(gap_ms, candidate_ms)
+            after_gap_ms = max(after_gap_ms, candidate_ms)
             if self.local_time(candidate_ms) == local_ms:
                 instants.append(candidate_ms)
 
-        return min(instants) if instants else gap_ms
+        return min(instants) if instants else after_gap_ms
 
     def instant_near(self, local_ms: int, offset_ms: int) -> int:
         """Return the instant of a local time, as `instant_of` does, but faster where `offset_ms` is a good guess."""
@@ -187,14 +187,14 @@ def _load(timezone: str) -> ZoneInfo:
         return ZoneInfo.from_file(data, key=timezone)
 
 
-def _offsets(zone: ZoneInfo, span: int) -> tuple[list[int], list[tuple[int, int, int]]]:
-    """Return the instants within a span at which the offset changes (ms), and the offsets before and after each.
+def _offsets(zone: ZoneInfo, block: int) -> tuple[list[int], list[tuple[int, int, int]]]:
+    """Return the instants within a block at which the offset changes (ms), and the offsets before and after each.
 
-    With each offset comes the instant half a day after it began, and the instant at which it, or the span, ends.
+    With each offset comes the instant half a day after it began, and the instant at which it, or the block, ends.
     """
     # look for changes half a day at a time, then for the second of each
-    first_s = (span << _SPAN_BITS) // _SECOND_MS
-    last_s = ((span + 1) << _SPAN_BITS) // _SECOND_MS + 1
+    first_s = (block << _BLOCK_BITS) // _SECOND_MS
+    last_s = ((block + 1) << _BLOCK_BITS) // _SECOND_MS + 1
     starts: list[int] = []
     offsets = [_offset_s(zone, first_s)]
     for at_s in range(first_s, last_s + _STEP_S, _STEP_S):
@@ -203,7 +203,7 @@ def _offsets(zone: ZoneInfo, span: int) -> tuple[list[int], list[tuple[int, int,
             starts.append(change_s * _SECOND_MS)
             offsets.append(_offset_s(zone, change_s))
 
-    bounds = [span << _SPAN_BITS, *starts, (span + 1) << _SPAN_BITS]
+    bounds = [block << _BLOCK_BITS, *starts, (block + 1) << _BLOCK_BITS]
     return starts, [
         (offset_s * _SECOND_MS, began_ms + DAY_MS // 2, ended_ms)
         for offset_s, (began_ms, ended_ms) in zip(offsets, pairwise(bounds), strict=True)

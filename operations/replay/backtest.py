@@ -18,8 +18,8 @@ from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import meanings, shadows
 from engine.store.generations.generation import Generation
 from operations.replay import shard_pool
-from operations.replay.difference import Figures, sum_up
-from operations.replay.difference_sides import MAKE, Terms, add_folded, add_generation, csv_of, terms_in, terms_of
+from operations.replay.difference import TwoSides, sum_up
+from operations.replay.difference_sides import MAKE, FigureTerms, add_folded, add_generation, csv_of, terms_in, terms_of
 from operations.replay.run import ALONE_EVENTS, connect_to_replay, programme_to_judge
 from schemas.errors import AnswerIsNo
 from schemas.scalars import iso_from_instant
@@ -89,10 +89,10 @@ class _Piece(NamedTuple):
     """Members who could not be judged."""
 
 
-class Backtested(Figures):
+class Backtested(TwoSides):
     """Answer questions on the rewards that a programme would have given, compared with those given."""
 
-    def __init__(self, connection: Connection, before: Terms, after: Terms, facts: dict[str, Any]) -> None:
+    def __init__(self, connection: Connection, before: FigureTerms, after: FigureTerms, facts: dict[str, Any]) -> None:
         super().__init__(connection, before, after)
         self._facts = facts
 
@@ -165,12 +165,16 @@ def backtested(
             yield comparison
 
 
-def _trial(cursor: Cursor, question: Question) -> tuple[_Trial, Terms]:
+def _trial(cursor: Cursor, question: Question) -> tuple[_Trial, FigureTerms]:
+    """Return the generation that the question would make, up to the present end of the log, and the file's terms."""
     programme = programme_to_judge(cursor, question.programme, "tested")
     base, meaning = meanings.live(cursor)
     version = programmes.number_for(cursor, programme)
     body = question.programme.read_text("utf-8")
-    generation = Generation(0, "shadow", base, version, question.since_ms, None, base_meaning=meaning)
+    generation = Generation(
+        number=0, status="shadow", base=base, file_version=version, from_ms=question.since_ms, to_ms=None,
+        base_meaning=meaning,
+    )  # fmt: skip
     terms = terms_in(body, programme.lowest_tier, programme.currency)
     return _Trial(generation, body, shadows.positions(cursor, base)), terms
 
@@ -187,7 +191,7 @@ def _fold(
         done += events
         report(done, total)
 
-    # in this process, where members share something or there is little to do
+    # in this process, where members share a budget, stock or a contest, or there is little to do
     report(0, total)
     if is_merged or cores == 1 or total < ALONE_EVENTS:
         with (
@@ -212,7 +216,7 @@ def _folded(cursor: Cursor, trial: _Trial, judges: Mapping[int, CompiledJudge], 
     fold = Backtest(cursor, trial.generation, judges, trial.since_ms)
     fold.run(trial.upto, count)
     standings = ((*owner, tier) for owner, tier in fold.tiers.items())
-    active = len(fold.active - {""})
+    active = len(fold.active - {""})  # ticks and touches have no member
     return _Piece(csv_of(fold.parts()), csv_of(standings), active, [each.member_id for each in fold.suspensions])
 
 
@@ -237,7 +241,7 @@ def _fold_shard(shard: int) -> _Piece:
     trial = mine.trial._replace(upto={shard: mine.trial.upto[shard]})
 
     def count(events: int) -> None:
-        mine.shared.took(events)
+        mine.shared.add(events)
         if mine.shared.stop.is_set():
             raise AnswerIsNo("the back-test was interrupted")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from engine.store.cursor import Connection, Cursor
-    from operations.replay.difference_sides import Terms
+    from operations.replay.difference_sides import FigureTerms
 
 _PART = """
 CREATE TEMPORARY TABLE difference_part ON COMMIT DROP AS
@@ -132,10 +132,10 @@ FROM guerdon.reward_event WHERE generation = %s AND shard = %s AND member_id = %
 """
 
 
-class Figures:
+class TwoSides:
     """Answer questions on two sides, in the transaction in which they were added up."""
 
-    def __init__(self, connection: Connection, before: Terms, after: Terms) -> None:
+    def __init__(self, connection: Connection, before: FigureTerms, after: FigureTerms) -> None:
         self._connection = connection
         self._cursor: Cursor = connection.cursor()
         self._terms = {"before": before, "after": after}
@@ -188,7 +188,7 @@ class Figures:
         return liability
 
 
-class Difference(Figures):
+class GenerationDifference(TwoSides):
     """Answer questions on two generations, all from one snapshot of the database."""
 
     def __init__(self, connection: Connection, after: int, before: int | None) -> None:
@@ -246,7 +246,7 @@ def sum_up(cursor: Cursor) -> None:
 
 
 @contextmanager
-def compared(database_url: str, after: int, before: int | None = None) -> Iterator[Difference]:
+def compared(database_url: str, after: int, before: int | None = None) -> Iterator[GenerationDifference]:
     """Yield the difference between generation `after` and `before`, which is the live one if None.
 
     Raises:
@@ -257,7 +257,7 @@ def compared(database_url: str, after: int, before: int | None = None) -> Iterat
     with closing(connect(database_url, idle_max=NO_LIMIT, statement_max=NO_LIMIT)) as connection:
         connection.set_session(isolation_level="REPEATABLE READ")
         with connection:
-            yield Difference(connection, after, before)
+            yield GenerationDifference(connection, after, before)
 
 
 def _money(value: Decimal | None) -> str | None:

@@ -63,7 +63,7 @@ FROM guerdon.tier_movement WHERE generation = %(generation)s ORDER BY shard, mem
 """
 
 
-class Terms(NamedTuple):
+class FigureTerms(NamedTuple):
     """Hold the parts of a programme that figures need: its lowest tier, the cost of a point, and the currency."""
 
     lowest_tier: str | None = None
@@ -71,20 +71,20 @@ class Terms(NamedTuple):
     currency: str | None = None
 
 
-def terms_in(body: str, lowest_tier: str | None, currency: str) -> Terms:
+def terms_in(body: str, lowest_tier: str | None, currency: str) -> FigureTerms:
     """Return the terms of a programme file that was checked before."""
     # BaseLoader leaves numbers as they are written: money must not become a binary fraction
     points = yaml.load(body, Loader=yaml.BaseLoader).get("points")  # noqa: S506  it makes strings, lists, maps only
     each = points.get("liability_per_point") if isinstance(points, dict) else None
-    return Terms(lowest_tier, None if each is None else Decimal(each), currency)
+    return FigureTerms(lowest_tier, None if each is None else Decimal(each), currency)
 
 
-def terms_of(cursor: Cursor, generation: int) -> Terms:
+def terms_of(cursor: Cursor, generation: int) -> FigureTerms:
     """Return the terms of the newest version that judges in a generation."""
     (version,) = one(cursor, "SELECT max(version) FROM guerdon.generation_head WHERE generation = %s", (generation,))
     cursor.execute("SELECT body, lowest_tier, currency FROM guerdon.programme_version WHERE version = %s", (version,))
     row = cursor.fetchone()
-    return Terms() if row is None else terms_in(*row)
+    return FigureTerms() if row is None else terms_in(*row)
 
 
 def add_generation(cursor: Cursor, generation: int, since: str, *, is_after: bool) -> None:
@@ -95,7 +95,7 @@ def add_generation(cursor: Cursor, generation: int, since: str, *, is_after: boo
 
 
 def csv_of(rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as CSV for PostgreSQL's COPY; None becomes NULL, and so must no text be empty."""
+    """Return rows as CSV for PostgreSQL's COPY; None becomes NULL, and so would an empty text."""
     text = StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

@@ -303,8 +303,8 @@ class _Throttle:
         """Return how many events one transaction may fold."""
         return CHUNK_EVENTS if self._events_per_s is None else max(1, min(CHUNK_EVENTS, int(self._events_per_s)))
 
-    def took(self, events: int) -> None:
-        """Count `events`, and wait for as long as they came too fast."""
+    def count(self, events: int) -> None:
+        """Count events that were folded, and wait where they were folded too fast."""
         self._events += events
         if self._events_per_s is not None:
             ahead_s = self._events / self._events_per_s - (time.monotonic() - self._begun)
@@ -337,7 +337,7 @@ def _fold_here(
             while events := replay_.advance(Stretch(goal.upto, throttle.chunk, goal.before_ms)):
                 folded += events
                 report(folded)
-                throttle.took(events)
+                throttle.count(events)
     return folded
 
 
@@ -382,8 +382,8 @@ def _fold_shard(shard: int, upto_seq: int) -> int:
         if not events:
             break
         folded += events
-        mine.shared.took(events)
-        mine.throttle.took(events)
+        mine.shared.add(events)
+        mine.throttle.count(events)
     return folded
 
 

@@ -30,7 +30,7 @@ class Shared(NamedTuple):
     counter: Synchronized[int]
     stop: Event
 
-    def took(self, events: int) -> None:
+    def add(self, events: int) -> None:
         """Add `events` to the count of source events."""
         with self.counter.get_lock():
             self.counter.value += events

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from engine.store.cursor import Cursor
 
-__all__ = ["difference", "listed", "rebuild", "set_aside"]
+__all__ = ["difference", "events_set_aside", "listed", "rebuild"]
 
 SHARDS_AT_ONCE = 16
 """Shards that are compared in one step; progress is reported after each step."""
@@ -38,7 +38,7 @@ def listed(database_url: str) -> list[dict[str, Any]]:
         )
 
 
-def set_aside(database_url: str, name: str) -> list[dict[str, Any]]:
+def events_set_aside(database_url: str, name: str) -> list[dict[str, Any]]:
     """Return the events that the live build of `name` could not fold: a row for each member's part of a source event.
 
     Raises:

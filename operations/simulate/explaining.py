@@ -8,7 +8,7 @@ from engine.explain.event import Explainer
 from engine.explain.tier import explain_tier
 from engine.intake.own_events import Attribution, Forwarded
 from engine.ledger.adjustments import Adjustment
-from engine.ledger.flagged import is_grant
+from engine.ledger.movements import is_grant
 from engine.ledger.ranks import report_of
 from operations.simulate.outcome import Explained
 from schemas.events import TYPE_NAMES
@@ -74,5 +74,5 @@ class Explaining:
 def note_lots(came: dict[bytes, str], event_id: str, rewards: Iterable[RewardEvent]) -> None:
     """Note the lots that an event has brought."""
     for reward in rewards:
-        if reward.lot is None and is_grant(reward):
+        if reward.lot is None and is_grant(reward.posting):
             came[reward.reward_key] = event_id

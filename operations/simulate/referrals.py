@@ -110,7 +110,7 @@ class SimulatedReferrals:
         self._passed_ms = max(self._passed_ms, at_ms)
         events: list[Own] = []
         if programme.terms.referral is not None and self._waiting:
-            for waiting in sorted(self._waiting, key=_turn_of):
+            for waiting in sorted(self._waiting, key=_age_of):
                 decided = self._attributor(programme).decide_waiting(waiting, self._passed_ms)
                 if decided is not None:
                     self._waiting.remove(waiting)
@@ -207,5 +207,5 @@ class SimulatedReferrals:
         return (self._coded_since if by_code else self._since).get(member_id)
 
 
-def _turn_of(waiting: Waiting) -> tuple[int, str]:
+def _age_of(waiting: Waiting) -> tuple[int, str]:
     return waiting.signup.occurred_at, waiting.signup.event_id

@@ -135,7 +135,7 @@ def why_member(
         # find the source events
         of = _generation(cursor, generation)
         history = History(cursor, bare=True)
-        seqs = set(history.last_own(shard, last_seq, last))
+        seqs = set(history.last_sent(shard, last_seq, last))
         seqs.update(
             history.seq_of(shard, seq, event_id)
             for seq, event_id in last_brought(cursor, of, Whose(shard, member_id), last)
@@ -227,14 +227,14 @@ def _fold(
 
     counted = adjustments.counted_in(cursor, by)
     fold = HistoryFold(cursor, versions, member_id, held=held, wanted=frozenset(seqs), counted=counted)
-    return fold.run(History(cursor, bare=True).forward(shard, last_seq or seqs[-1]), steps)
+    return fold.run(History(cursor, bare=True).from_first(shard, last_seq or seqs[-1]), steps)
 
 
 def _judged(shard: int, judged: ExplainedStep, *, agrees: bool, near: bool) -> dict[str, Any]:
     """Return the document of an event that was judged."""
     rules = [rule.document() for rule in judged.rules if rule.is_near or not near]
     return {
-        **_heading(shard, judged.recorded, judged.occurred_ms),
+        **_event_fields(shard, judged.recorded, judged.occurred_ms),
         "status": BY_ITSELF if judged.recorded.event is None else "judged",
         "programme": judged.programme,
         "rule_version": judged.version,
@@ -306,7 +306,7 @@ def _waiting(cursor: Cursor, by: Generation, shard: int, recorded: Recorded) -> 
         note += f"generation {by.number} holds member {member_id}, as an event could not be judged by it ({why})"
 
     return {
-        **_heading(shard, recorded), "status": "held", "programme": None, "rule_version": None, "log_agrees": None,
+        **_event_fields(shard, recorded), "status": "held", "programme": None, "rule_version": None, "log_agrees": None,
         "notes": [note], "rules": [], **Account().document(), "tier": None,
     }  # fmt: skip
 
@@ -315,13 +315,13 @@ def _not_counted(shard: int, recorded: Recorded) -> dict[str, Any]:
     """Return the document of an adjustment that does not count in this generation."""
     note = "a promotion adjusted what members had by the generation that was live then; in this one it does nothing"
     return {
-        **_heading(shard, recorded), "status": "not counted", "programme": None, "rule_version": None,
+        **_event_fields(shard, recorded), "status": "not counted", "programme": None, "rule_version": None,
         "log_agrees": None, "notes": [note], "rules": [], **Account().document(), "tier": None,
     }  # fmt: skip
 
 
-def _heading(shard: int, recorded: Recorded, occurred_ms: int | None = None) -> dict[str, Any]:
-    """Return what names an event."""
+def _event_fields(shard: int, recorded: Recorded, occurred_ms: int | None = None) -> dict[str, Any]:
+    """Return the fields of the document that name an event: its ids, its place in the log and its times."""
     event = recorded.event
     return {
         "event_id": recorded.event_id,

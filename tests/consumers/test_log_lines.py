@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from consumers.health.logging import HELD_BACK_S, KNOWN_MAX, HoldBack
+from consumers.health.logging import HELD_BACK_S, LINES_MAX, HoldBack
 from projections.runner import RETRY_S_FIRST, Projector
 from tests.system.workers import eventually
 
@@ -93,9 +93,9 @@ def test_no_line_with_a_reason_comes_twice_in_ten_seconds_and_none_is_lost_from_
 
 def test_what_is_remembered_is_bounded() -> None:
     hold_back = HoldBack(lambda: 0.0)
-    for number in range(3 * KNOWN_MAX):
+    for number in range(3 * LINES_MAX):
         hold_back(None, "warning", {"event": "e", "why": str(number)})
-    assert len(hold_back._printed) <= KNOWN_MAX  # noqa: SLF001  nothing else shows it
+    assert len(hold_back._printed) <= LINES_MAX  # noqa: SLF001  nothing else shows it
 
 
 PROGRAM = """

@@ -195,7 +195,7 @@ def test_how_far_a_partition_is_behind_is_left_out_where_it_cannot_be_told(setti
         return ends[partition[1]]
 
     with capture_logs() as lines:
-        watch.committed(batch, Outcome(1, 0, 0, 0), StepTimes(), known_end, 0)
+        watch.note_batch(batch, Outcome(1, 0, 0, 0), StepTimes(), known_end, 0)
     assert watch.lags == {("t", 0): 7, ("t", 2): 0}
     assert lines[0]["lag"] == 7
 

@@ -88,7 +88,7 @@ def poison(
 
 def set_aside(database_url: str, name: str) -> list[tuple[int, int, str]]:
     """Return (shard, seq, member) of the gaps in the live build of a projection."""
-    return [(row["shard"], row["seq"], row["member_id"]) for row in projections.set_aside(database_url, name)]
+    return [(row["shard"], row["seq"], row["member_id"]) for row in projections.events_set_aside(database_url, name)]
 
 
 def assert_whole_but(database_url: str, name: str, expected: list[Row]) -> None:

@@ -263,7 +263,7 @@ def test_a_referral_code_of_9000_letters_freezes_no_view(database_url: str) -> N
         cursor.execute("CREATE INDEX as_it_was ON guerdon.referral_change (build, item, type)")
     finish(database_url, threading.Event())
     assert_whole_but(database_url, "referral", [ann])
-    ((reason,),) = [(row["reason"],) for row in projections.set_aside(database_url, "referral")]
+    ((reason,),) = [(row["reason"],) for row in projections.events_set_aside(database_url, "referral")]
     assert reason.startswith("index row requires 9040 bytes")
     assert balances(database_url)["bob", "points"] > 0
 

@@ -34,7 +34,7 @@ class Judged:
     """The same facts for the goods that remain; None: nothing remains."""
 
 
-class Head(NamedTuple):
+class ReferralHead(NamedTuple):
     """Name a referee's event, the referrer who is judged for it, and when it occurred."""
 
     event_id: str
@@ -58,12 +58,12 @@ def own_order(turn: Turn, order: Refunded) -> Judged:
 def order_of_referee(turn: Turn, order: Refunded) -> Judged:
     """Return a referee's order as rules on referrals see it: the referee's spend is less what was returned."""
     bought, rest = order.purchase, rest_of(order)
-    seen = structs.replace(kept_facts(turn, bought.order_id).referral or ReferralFacts(0, 0), event="purchase")
-    head = Head(bought.event_id, bought.source, bought.member_id, bought.occurred_at)
+    referral = structs.replace(kept_facts(turn, bought.order_id).referral or ReferralFacts(0, 0), event="purchase")
+    head = ReferralHead(bought.event_id, bought.source, bought.member_id, bought.occurred_at)
 
     def facts(amount: int) -> FrozenFacts:
-        spend = seen.spend - bought.amount + amount
-        event = referral_event(seen, head, bought.order_id, amount, spend)
+        spend = referral.spend - bought.amount + amount
+        event = referral_event(referral, head, bought.order_id, amount, spend)
         return _of_referral(turn, event, order.version)
 
     programme = turn.books.judge(order.version).programme
@@ -93,9 +93,11 @@ def judged_by_name(turn: Turn, name: str, version: int, at_ms: int) -> Judged | 
     # a referee's event: an order after a refund, or any event as it was
     if order is not None:
         return order_of_referee(turn, order)
-    seen = kept_facts(turn, name).referral or ReferralFacts(0, 0)
-    key = name if seen.event == "purchase" else order_key(None, referee_of(name) or "")
-    did = referral_event(seen, Head(*seen.head, turn.member_id, at_ms), key, seen.amount, seen.spend)
+    referral = kept_facts(turn, name).referral or ReferralFacts(0, 0)
+    key = name if referral.event == "purchase" else order_key(None, referee_of(name) or "")
+    did = referral_event(
+        referral, ReferralHead(*referral.head, turn.member_id, at_ms), key, referral.amount, referral.spend
+    )
     frozen = _of_referral(turn, did, version, name)
     return Judged(programme, frozen, frozen)
 
@@ -109,8 +111,8 @@ def dated(facts: Facts, at_ms: int) -> Facts:
 
 def is_held_back(turn: Turn, name: str) -> bool:
     """Whether rewards for a name are held back: its referral was flagged, and nobody has released it."""
-    referee_id, seen = referee_of(name), kept_facts(turn, name).referral
-    return seen is not None and seen.flagged and not turn.books.referred(referee_id or "").released
+    referee_id, referral = referee_of(name), kept_facts(turn, name).referral
+    return referral is not None and referral.flagged and not turn.books.referred(referee_id or "").released
 
 
 def _of_referral(turn: Turn, event: ReferralEvent, version: int, name: str | None = None) -> FrozenFacts:
@@ -120,7 +122,9 @@ def _of_referral(turn: Turn, event: ReferralEvent, version: int, name: str | Non
     return FrozenFacts(event, event.occurred_at, calendar_of(programme.timezone), turn.state, 0, {}, frozen)
 
 
-def referral_event(facts: ReferralFacts, head: Head, order_id: str, amount: int | None, spend: int) -> ReferralEvent:
+def referral_event(
+    facts: ReferralFacts, head: ReferralHead, order_id: str, amount: int | None, spend: int
+) -> ReferralEvent:
     """Return a referee's event as rules on referrals see it.
 
     Args:

@@ -181,16 +181,16 @@ class Refunding:
             if redemption.reward is None:  # only the catalogue's rewards pay towards an order
                 continue
 
-            # how much of it is due back by now, over all refunds of the order
+            # how much of it is to be back by now, over all refunds of the order
             repaid = order.repaid.get(redemption_id, 0)
             total = repaid + sum(withdrawal.amount for withdrawal in redemption.withdrawals)
-            due = total if self._left is None else 0
+            back = total if self._left is None else 0
             if redemption.value_minor and self._left is not None and bought:
-                due = total * (bought - left) // bought
+                back = total * (bought - left) // bought
 
-            if due > repaid:
-                give_back(self._turn, redemption, due - repaid, self._at_ms)
-                order.repaid[redemption_id] = due
+            if back > repaid:
+                give_back(self._turn, redemption, back - repaid, self._at_ms)
+                order.repaid[redemption_id] = back
 
 
 class ReferralRefunding(Refunding):

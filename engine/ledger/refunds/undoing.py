@@ -237,7 +237,7 @@ class Undoing:
         )  # fmt: skip
 
         bought = Facts.before(change, turn.state, calendar_of(programme.timezone))
-        lots = turn.with_keys(self._keys(identity, [r for r in programme.rules if r.on is TierChange]))
+        lots = turn.with_keys(self._keys(identity, [rule for rule in programme.rules if rule.on is TierChange]))
         self.claim(remembered(lots, turn.books.parts(), turn.state.clock_ms, turn.books.judge), bought)
         self._lower(occasion_name(identity), _nothing)
 

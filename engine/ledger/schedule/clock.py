@@ -37,7 +37,7 @@ def perform_due(turn: Turn, until_ms: int) -> None:
         for step in STEPS:
             step(turn, at_ms)
         state.due_ms = next_due(turn)
-        assert state.due_ms is None or state.due_ms > at_ms  # or time would stand still
+        assert state.due_ms is None or state.due_ms > at_ms  # else time would stand still
 
     # an activation that moves schedules is itself due, right after its instant
     if activations and (moves_ms := versions.moves_at(turn, activations)) is not None:

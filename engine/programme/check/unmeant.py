@@ -82,7 +82,7 @@ def warn_of_rounding(give: Give, bases: Iterable[Rule], problems: Problems) -> N
     Args:
         give: a multiplier.
         bases: the rules whose points it multiplies.
-        problems: take the warning.
+        problems: gets the warning.
     """
     amount = give.amount
     assert isinstance(amount, MultipliedAmount)  # the caller has looked

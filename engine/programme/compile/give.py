@@ -323,7 +323,7 @@ class GiveCompiler:
             statements.append(increase_name(f"given_{rule.phase}", amount))
         if give.unit in ("badge", "benefit") and give.hold is None:
             item = (constant(give.unit), constant(give.item), constant(None) if until is None else until)
-            statements.append(run(call(attribute(name("state"), "hold_item"), *item)))
+            statements.append(run(call(attribute(name("state"), "note_possession"), *item)))
         return statements
 
     def _times(self, give: Give) -> tuple[list[ast.stmt], tuple[ast.expr, ast.expr | None]]:

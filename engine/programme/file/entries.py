@@ -29,7 +29,7 @@ def entries_of(
     Args:
         node: the mapping.
         what: the kind of thing at the node, for messages.
-        problems: take what is wrong.
+        problems: gets what is wrong.
         known: the names that may stand in it.
         required: the names that must stand in it.
         later: names that the language has and this release does not judge.
@@ -41,7 +41,7 @@ def entries_of(
 
     entries = {name: value for name, value in node.entries.items() if name in known}
 
-    # names that are not there are the likeliest to be meant by a misspelt one
+    # a misspelt name most likely means one that is missing
     absent = [name for name in known if name not in node.entries]
     for name, place in node.key_places.items():
         if name in later:

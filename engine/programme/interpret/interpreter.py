@@ -324,7 +324,7 @@ class _Judging:
         if give.unit == "points":
             self.given[rule.phase] += amount
         if give.item is not None and give.hold is None:
-            self.state.hold_item(give.unit, give.item, until_ms)
+            self.state.note_possession(give.unit, give.item, until_ms)
 
     def _refuse(self, rule: Rule, index: int, reason: RefusalReason, amount: int) -> None:
         posting = refusal_posting(rule, rule.gives[index], self.version, reason)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from engine.programme.model import Cohort, Draw
 
 TREAT_OF = 10_000
+"""The denominator of `Cohort.treat`."""
+
 _DRAWS = 2**64
 
 

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from engine.member.lots import Lot
-    from engine.member.pages import Redemption, Refunded
+    from engine.member.pages import LedgerRedemption, Refunded
     from engine.programme.model import Programme
     from engine.programme.terms import CatalogueReward
-    from schemas.events import Decision, Event, Refund
-    from schemas.events import Redemption as RedemptionEvent
+    from schemas.events import Decision, Event, Redemption, Refund
     from schemas.rewards import RewardEvent
 
 
@@ -38,10 +37,10 @@ class Watch:
     The arguments change afterwards, so a watch must read at once what it needs of them.
     """
 
-    def redemption(self, event: RedemptionEvent, before: Redemption | None) -> None:
+    def redemption(self, event: Redemption, before: LedgerRedemption | None) -> None:
         """Hear a redemption's request, and the earlier record under its id."""
 
-    def priced(self, event: RedemptionEvent, priced: Priced) -> None:
+    def priced(self, event: Redemption, priced: Priced) -> None:
         """Hear how much a redemption would take, and how much is available."""
 
     def refund(self, event: Refund, order: Refunded | None, programme: Programme | None) -> None:

@@ -163,7 +163,7 @@ class Closings:
             return False
         return version != self._looked_at[0] or (next_ms is not None and until_ms >= next_ms)
 
-    def looked(self, judges: Mapping[int, CompiledJudge], until_ms: int) -> None:
+    def note_look(self, judges: Mapping[int, CompiledJudge], until_ms: int) -> None:
         """Note that all periods are closed that had ended by an instant."""
         version = max(judges)
         self._looked_at = (version, next_end(judges[version].programme, until_ms))

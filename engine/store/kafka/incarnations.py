@@ -138,11 +138,11 @@ def begin(
     """Begin an incarnation and return its name; the caller has called `lock`.
 
     Args:
-        cursor: of a transaction.
-        origin: its database and topic.
-        generation: the live one.
-        begins: by shard, the last position that stands: everything after it is sent again. None: nothing is sent again,
-            and followers need no message, as they have what the log says.
+        cursor: belongs to a transaction.
+        origin: the database and topic of the incarnation.
+        generation: the live generation.
+        begins: the last position of each shard that stands: everything after it is sent again. None: nothing is sent
+            again, and followers need no message, as they have what the log says.
         why: the reason, in a sentence.
         begun_by: the worker or operator that begins it.
         newest: the greatest incarnation that the topic is known to have had; the new one is greater.

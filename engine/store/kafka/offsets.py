@@ -183,7 +183,7 @@ def advance(cursor: Cursor, moves: Mapping[Partition, OffsetMove], counts: Mappi
     )  # fmt: skip
 
 
-def are_read(cursor: Cursor, partitions: Iterable[Partition]) -> None:
+def note_read(cursor: Cursor, partitions: Iterable[Partition]) -> None:
     """Note that a worker begins to read partitions: that they were silent for another worker says nothing any more."""
     wanted = tuple(partitions)
     if wanted:

@@ -44,7 +44,7 @@ class Forwarding(NamedTuple):
     """Hold a row of `forwarded` as the table has it."""
 
     turn_ms: int
-    """Its turn: the latest time of the events up to it in its sender's order."""
+    """When its turn comes: the latest event time among it and its sender's rows before it."""
 
     to_shard: int
     from_shard: int
@@ -53,10 +53,10 @@ class Forwarding(NamedTuple):
     body: bytes
 
     def event(self) -> Forwarded:
-        """Return the event that it carries.
+        """Return the event that the row carries.
 
         Raises:
-            ValueError: a log with this event could not be read again.
+            ValueError: the event's id is longer than a reader of the log accepts, or the body cannot be decoded.
         """
         try:
             return _readable(_renamed(_decode_forwarded(self.body)))
@@ -65,16 +65,16 @@ class Forwarding(NamedTuple):
 
 
 class Undecided(NamedTuple):
-    """Hold a row of `waiting_referral` that can be decided, as the table has it."""
+    """Hold a row of `waiting_referral` as the table has it: a signup whose referrer is not decided yet."""
 
     shard: int
     body: bytes
 
     def waiting(self) -> Waiting:
-        """Return the signup and what it asked for.
+        """Return the signup that the row carries.
 
         Raises:
-            ValueError: the row cannot be read.
+            ValueError: the body cannot be decoded.
         """
         try:
             return _decode_waiting(self.body)
@@ -94,8 +94,8 @@ ROWS: dict[type[Event], str] = {ForwardedRow: "forwarded row", UndecidedRow: "un
 """The kinds under which the quarantine keeps rows until they are released."""
 
 
-class Due(NamedTuple):
-    """Hold a signup that waited and can be decided."""
+class WaitedSignup(NamedTuple):
+    """Hold a signup that waits for its referrer, or has waited, and the shard of its member."""
 
     shard: int
     waiting: Waiting
@@ -135,17 +135,17 @@ def drain(cursor: Cursor, shards: Iterable[int], until_ms: int) -> tuple[list[Fo
         )
         by_shard.setdefault(to_shard, []).append(row)
 
-    # take what is due, up to the most that a shard takes at once
-    due_rows, left = [], set()
+    # take the rows whose turn has come, up to the most that a shard takes at once
+    taken_rows, left = [], set()
     for rows in by_shard.values():
         rows.sort()
         for place, row in enumerate(rows):
             if place < FORWARDS_MAX and row.turn_ms <= until_ms:
-                due_rows.append(row)
+                taken_rows.append(row)
             else:
                 left.add((row.to_shard, row.from_shard))
-    _delete(cursor, due_rows)
-    return sorted(due_rows), left
+    _delete(cursor, taken_rows)
+    return sorted(taken_rows), left
 
 
 def _senders(cursor: Cursor, shards: Iterable[int]) -> list[tuple[int, int]]:
@@ -213,14 +213,14 @@ WAITS = f"""
 def take_waiting(
     cursor: Cursor, shards: Iterable[int], passed_ms: int, *, members: Iterable[str] = (), codes: Iterable[str] = ()
 ) -> list[Undecided]:
-    """Take the signups of some shards that waited for their referrer and can be decided now, or in this batch.
+    """Take the signups that waited for their referrer and can be decided, by the tables or by what this batch brings.
 
     Args:
-        cursor: of the transaction that holds the shards' heads.
-        shards: where the referees are.
+        cursor: belongs to the transaction that holds the shards' heads.
+        shards: the shards of the referees.
         passed_ms: the instant that all partitions have passed.
-        members: new with the batch.
-        codes: that come with the batch.
+        members: the ids of members who are new with this batch.
+        codes: the referral codes that this batch brings.
     """
     cursor.execute(
         f"""
@@ -239,14 +239,14 @@ def drained(rows: Iterable[Forwarding]) -> list[Drained]:
     return [Drained(*row[:5], row.event()) for row in rows]
 
 
-def due(rows: Iterable[Undecided]) -> list[Due]:
-    """Return the signups that waited, the oldest first."""
-    return sorted((Due(row.shard, row.waiting()) for row in rows), key=turn_of)
+def waited(rows: Iterable[Undecided]) -> list[WaitedSignup]:
+    """Return the signups that rows carry, the oldest first."""
+    return sorted((WaitedSignup(row.shard, row.waiting()) for row in rows), key=age_of)
 
 
-def turn_of(due: Due) -> tuple[int, str]:
+def age_of(waited: WaitedSignup) -> tuple[int, str]:
     """Return the key that sorts waiting signups, the oldest first."""
-    return due.waiting.signup.occurred_at, due.waiting.signup.event_id
+    return waited.waiting.signup.occurred_at, waited.waiting.signup.event_id
 
 
 def kind_of(event: Attribution | Forwarded) -> str:
@@ -258,7 +258,7 @@ def payload_of(event: Attribution | Forwarded) -> bytes:
     """Return the payload of an event for the source log.
 
     Raises:
-        ValueError: a log with this event could not be read again.
+        ValueError: the event's id is longer than a reader of the log accepts.
     """
     return _encode(_readable(event))
 
@@ -270,9 +270,9 @@ def _readable(event: Own) -> Own:
     return event
 
 
-def failure_of(due: Due) -> bytes:
-    """Return the key under which the failure of a waiting signup is remembered, beside the identities of events."""
-    return b"waiting " + event_identity(due.waiting.signup.source, due.waiting.signup.event_id)
+def failure_key(waited: WaitedSignup) -> bytes:
+    """Return the key under which the failure of a waiting signup is remembered; events have their identity."""
+    return b"waiting " + event_identity(waited.waiting.signup.source, waited.waiting.signup.event_id)
 
 
 def row_of(kind: str, payload: bytes) -> Forwarding | Undecided:
@@ -286,6 +286,7 @@ def as_record(row: Forwarding | Undecided) -> tuple[bytes, ForwardedRow | Undeci
 
     The body is read without the bounds of events, so a row that the log cannot take has a name all the same.
     """
+    # a Forwarded is packed as a map; a Waiting is packed as an array, and its first field is the signup
     body: Any = msgpack.decode(row.body)
     origin = body["event"] if isinstance(row, Forwarding) else body[0]
     kind = ForwardedRow if isinstance(row, Forwarding) else UndecidedRow

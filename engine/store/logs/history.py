@@ -32,7 +32,7 @@ class Recorded(NamedTuple):
     event_id: str
     prev_seq: int
     event: Event | None
-    """The event; None for a tick, an activation or a release, which Guerdon wrote itself."""
+    """The event; None for an activation, a tick, a release or a closing."""
 
     occurrence: Occurrence
     bare: bool = False
@@ -118,7 +118,7 @@ class History:
             occurrence=Occurrence(identity, seq, recorded_ms), bare=bare,
         )  # fmt: skip
 
-    def forward(self, shard: int, last_seq: int) -> Iterator[Recorded]:
+    def from_first(self, shard: int, last_seq: int) -> Iterator[Recorded]:
         """Yield a member's source events from the first up to `last_seq`, by one query and some at a time.
 
         PostgreSQL walks the chain of positions, with one look-up in the primary key for each event.
@@ -154,26 +154,25 @@ class History:
             yield recorded
             seq = recorded.prev_seq
 
-    def last_own(self, shard: int, last_seq: int, count: int) -> list[int]:
-        """Return the seqs of a member's last `count` events, the newest first, without those that Guerdon wrote itself.
+    def last_sent(self, shard: int, last_seq: int, count: int) -> list[int]:
+        """Return the seqs of the last `count` events that were sent for a member, the newest first.
 
-        The chain is walked from `last_seq` back until the number is reached, however many events were forwarded.
+        The chain is walked from `last_seq` back until that number is reached; events of Guerdon's own do not count.
         """
         self._cursor.execute(
             """
-            WITH RECURSIVE chain (seq, prev_seq, is_own, found) AS (
-                SELECT seq, prev_seq, kind::text <> ALL(%(passed)s), (kind::text <> ALL(%(passed)s))::int
+            WITH RECURSIVE chain (seq, prev_seq, is_sent, sent) AS (
+                SELECT seq, prev_seq, kind::text <> ALL(%(own)s), (kind::text <> ALL(%(own)s))::int
                 FROM guerdon.source_event WHERE shard = %(shard)s AND seq = %(last)s
                 UNION ALL
-                SELECT e.seq, e.prev_seq, e.kind::text <> ALL(%(passed)s),
-                       c.found + (e.kind::text <> ALL(%(passed)s))::int
+                SELECT e.seq, e.prev_seq, e.kind::text <> ALL(%(own)s), c.sent + (e.kind::text <> ALL(%(own)s))::int
                 FROM chain c
                 JOIN guerdon.source_event e ON e.shard = %(shard)s AND e.seq = c.prev_seq
-                WHERE c.found < %(count)s
+                WHERE c.sent < %(count)s
             )
-            SELECT seq FROM chain WHERE is_own
+            SELECT seq FROM chain WHERE is_sent
             """,
-            {"shard": shard, "last": last_seq, "count": count, "passed": [*OWN_EVENTS, "release"]},
+            {"shard": shard, "last": last_seq, "count": count, "own": [*OWN_EVENTS, "release"]},
         )
         return [int(seq) for (seq,) in self._cursor.fetchall()]
 

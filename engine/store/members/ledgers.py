@@ -12,7 +12,7 @@ from msgspec import msgpack
 from psycopg2.extras import execute_values
 
 from engine.ledger.forget import forget
-from engine.member.pages import Page, Redemption, Refunded
+from engine.member.pages import LedgerRedemption, Page, Refunded
 from engine.member.parts import Parts
 from engine.member.referral import Referred
 from engine.member.state import is_full, turn_page
@@ -32,7 +32,7 @@ _PAGE, _REFUNDED, _REDEMPTION, _WAITING, _REFERRED = "page", "order", "redemptio
 _DECODERS: dict[str, msgpack.Decoder[Any]] = {
     _PAGE: msgpack.Decoder(Page),
     _REFUNDED: msgpack.Decoder(Refunded),
-    _REDEMPTION: msgpack.Decoder(Redemption),
+    _REDEMPTION: msgpack.Decoder(LedgerRedemption),
     _WAITING: msgpack.Decoder(list[Refund]),
     _REFERRED: msgpack.Decoder(Referred),
 }

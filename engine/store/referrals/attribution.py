@@ -25,7 +25,7 @@ from engine.referral.identities import identities_of
 from engine.referral.tracker import FORWARDED, Tracker, forward_all
 from engine.store.eras import newest
 from engine.store.logs import history, source_log
-from engine.store.logs.forwards import Due, turn_of
+from engine.store.logs.forwards import WaitedSignup, age_of
 from engine.store.members import personal
 from engine.store.referrals.known import StoredReferrals
 from schemas.canonical import IDENTITY_BYTES, order_identity
@@ -71,8 +71,8 @@ class Referrals(StoredReferrals):
         self._new_attributions: list[tuple[object, ...]] = []
 
         # signups that wait, by their names, and by the member or code that they wait for
-        self._waiting: dict[tuple[str, str], Due] = {}
-        self._waiting_for: dict[str, list[Due]] = defaultdict(list)
+        self._waiting: dict[tuple[str, str], WaitedSignup] = {}
+        self._waiting_for: dict[str, list[WaitedSignup]] = defaultdict(list)
         self._issued: dict[str, list[str]] = defaultdict(list)
 
         # forwarded events, and the trackers that have numbered them
@@ -106,7 +106,7 @@ class Referrals(StoredReferrals):
         identities = identities_of(event.identity, self._secret)
         decided = self._attributor(programme).decide(event, identities)
         if isinstance(decided, Waiting):
-            self._wait(Due(place[0], decided))
+            self._wait(WaitedSignup(place[0], decided))
             return None
         self._signup = event
         return decided
@@ -120,7 +120,7 @@ class Referrals(StoredReferrals):
     def _recordable(self, void: Decision) -> Admitted:
         return admitted_from(void, shard_of(void.member_id), personal.OWN_FORMAT, _encode(void), self._secret)
 
-    def attributed(self, decided: Attribution, place: Place, programme: Programme) -> Admitted | None:
+    def note_attribution(self, decided: Attribution, place: Place, programme: Programme) -> Admitted | None:
         """Note an attribution at its place, forward what its referee did before, and return the event that voids it."""
         # the decision, which the view of referrals shows
         self._new_attributions.append(
@@ -160,28 +160,28 @@ class Referrals(StoredReferrals):
             rows = tracker.forward(event, self._purchases(member.member_id), partial(refunds_close_ms, programme))
             self._pass_on(place, tracker, rows, programme)
 
-    def decide_waiting(self, due: Due, passed_ms: int, programme: Programme) -> Attribution | None:
+    def decide_waiting(self, waited: WaitedSignup, passed_ms: int, programme: Programme) -> Attribution | None:
         """Return the decision about a waiting signup at `passed_ms`, which all have passed; None: it waits on."""
         terms = programme.terms.referral
-        decided = None if terms is None else self._attributor(programme).decide_waiting(due.waiting, passed_ms)
+        decided = None if terms is None else self._attributor(programme).decide_waiting(waited.waiting, passed_ms)
         if decided is None:
-            self._wait(due)
+            self._wait(waited)
         else:
-            self._signup = due.waiting.signup
-            self._waiting.pop(_name_of(due), None)
+            self._signup = waited.waiting.signup
+            self._waiting.pop(_name_of(waited), None)
         return decided
 
-    def came_ms(self, due: Due, programme: Programme) -> int:
+    def came_ms(self, waited: WaitedSignup, programme: Programme) -> int:
         """Return when (ms) the referrer of a waiting signup came; 0 where none has come, or none is needed."""
-        return 0 if programme.terms.referral is None else self._attributor(programme).came_ms(due.waiting)
+        return 0 if programme.terms.referral is None else self._attributor(programme).came_ms(waited.waiting)
 
-    def woken_by(self, member_id: str) -> list[Due]:
+    def woken_by(self, member_id: str) -> list[WaitedSignup]:
         """Return the waiting signups of this batch's shards whose referrer has come by now, the oldest first."""
         if not self._waiting:
             return []
         names = [_by_id(member_id), *map(_by_code, self._issued.pop(member_id, ()))]
-        woken = {_name_of(due): due for name in names for due in self._waiting_for.pop(name, ())}
-        return sorted((due for name, due in woken.items() if name in self._waiting), key=turn_of)
+        woken = {_name_of(waited): waited for name in names for waited in self._waiting_for.pop(name, ())}
+        return sorted((waited for name, waited in woken.items() if name in self._waiting), key=age_of)
 
     def _pass_on(self, place: Place, tracker: Tracker, rows: Sequence[Forwarded], programme: Programme) -> None:
         """Forward events, within the batch where it holds the referrer's shard, else by the table."""
@@ -239,11 +239,11 @@ class Referrals(StoredReferrals):
             self._coded.add(member_id)
             self._issued[member_id].append(code)
 
-    def _wait(self, due: Due) -> None:
-        self._waiting[_name_of(due)] = due
-        code, named = due.waiting.signup.referral_code, due.waiting.signup.referrer_id
+    def _wait(self, waited: WaitedSignup) -> None:
+        self._waiting[_name_of(waited)] = waited
+        code, named = waited.waiting.signup.referral_code, waited.waiting.signup.referrer_id
         for name in {_by_id(named or "")} if code is None else {_by_code(code), _by_code(normalised(code))}:
-            self._waiting_for[name].append(due)
+            self._waiting_for[name].append(waited)
 
     def _waiting_rows(self) -> list[tuple[object, ...]]:
         rows: list[tuple[object, ...]] = []
@@ -388,9 +388,9 @@ class Referrals(StoredReferrals):
         return recorded if isinstance(recorded, Purchase) else None
 
 
-def _name_of(due: Due) -> tuple[str, str]:
+def _name_of(waited: WaitedSignup) -> tuple[str, str]:
     """Return the member_id and event_id of the row of a waiting signup."""
-    signup = due.waiting.signup
+    signup = waited.waiting.signup
     return signup.member_id, own_id("signup", signup.source, signup.event_id)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from engine.intake.batch import Admitted
     from engine.programme.model import Programme
     from engine.store.cursor import Cursor
-    from engine.store.logs.forwards import Due
+    from engine.store.logs.forwards import WaitedSignup
     from engine.store.members.member_states import Member
     from schemas.events import Event
 
@@ -74,25 +74,27 @@ class StoredReferrals:
             if isinstance(event.event, Decision) and event.event.referral_code
         }
 
-    def prepare(self, admitted: Sequence[Admitted], due: Sequence[Due], programmes: Iterable[Programme]) -> None:
+    def prepare(
+        self, admitted: Sequence[Admitted], waited: Sequence[WaitedSignup], programmes: Iterable[Programme]
+    ) -> None:
         """Read what the events of a batch may need, and lock the rows for which decisions must not race."""
         # most batches have none of these events
         signups = [event.event for event in admitted if isinstance(event.event, Signup)]
         openings = [
             event.event for event in admitted if isinstance(event.event, Decision) and event.event.referral_code
         ]
-        if not signups and not due and not openings:
+        if not signups and not waited and not openings:
             return
 
         # the signups that ask for a referral, of this batch and of earlier ones
         terms = [each for programme in programmes if (each := programme.terms.referral) is not None]
-        asking = [*signups, *(each.waiting.signup for each in due)] if terms else []
+        asking = [*signups, *(each.waiting.signup for each in waited)] if terms else []
         for signup in asking:
             member = self._member(signup.member_id)
             self._begun_at[signup.member_id] = 0 if member is None else member.seq
 
         # a claim may close a cycle of referrers: one at a time
-        if due or any(self._is_known(signup) for signup in asking if _names_referrer(signup)):
+        if waited or any(self._is_known(signup) for signup in asking if _names_referrer(signup)):
             self._cursor.execute(DECIDE_CLAIMS)
 
         # from touches to codes, from codes to referrers, and everything about these
@@ -107,7 +109,7 @@ class StoredReferrals:
         if any(each.times is not None or Flag.BURST in each.flag for each in terms):
             self._lock_referrers(referrers)
         self._read_members(referrers)
-        self._read_hashes(signups, due, referrers)
+        self._read_hashes(signups, waited, referrers)
 
     def _is_known(self, signup: Signup) -> bool:
         member = self._member(signup.member_id)
@@ -166,10 +168,10 @@ class StoredReferrals:
         )
         self._there |= {member_id: (there, erased) for member_id, there, erased in self._cursor.fetchall()}
 
-    def _read_hashes(self, signups: Sequence[Signup], due: Sequence[Due], referrers: set[str]) -> None:
+    def _read_hashes(self, signups: Sequence[Signup], waited: Sequence[WaitedSignup], referrers: set[str]) -> None:
         # the first member with each email, phone or payment of a signup
         signed = [identities_of(signup.identity, self._secret) for signup in signups]
-        signed += [each.waiting.identities for each in due]
+        signed += [each.waiting.identities for each in waited]
         persons = sorted({each for identities in signed for each in identities.persons})
         if persons:
             self._first |= dict.fromkeys(persons)

@@ -87,9 +87,9 @@ class WatchedConnection(Connection):
         finally:
             self.under_way = None
         if self.announced:
-            self.has_done(statement)
+            self.note_done(statement)
 
-    def has_done(self, statement: Statement) -> None:
+    def note_done(self, statement: Statement) -> None:
         """Note that a statement has succeeded, and announce the end of its wait if the wait was announced."""
         words = first_words(statement.query)
         if (announcements := self.announced.pop(words, None)) is not None:
@@ -110,7 +110,7 @@ class WatchedCursor(Cursor):
         finally:
             connection.under_way = None
         if connection.announced:
-            connection.has_done(statement)
+            connection.note_done(statement)
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         """Copy to or from `file`."""
@@ -121,7 +121,7 @@ class WatchedCursor(Cursor):
         finally:
             connection.under_way = None
         if connection.announced:
-            connection.has_done(statement)
+            connection.note_done(statement)
 
 
 def first_words(query: Any) -> str:

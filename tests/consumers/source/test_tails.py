@@ -42,7 +42,7 @@ def lost_at(record: LastRecord, delivered: Delivered | None, *, compacts: bool |
     tails = Tails(lambda _topic: compacts)
     tails.expect({PLACE: record})
     assert PLACE in tails
-    found = tails.is_lost(PLACE, cast("Message | None", delivered))
+    found = tails.lost_at(PLACE, cast("Message | None", delivered))
     assert PLACE not in tails
     return found
 
@@ -77,16 +77,16 @@ def test_a_record_that_compaction_may_have_taken_says_nothing_and_where_nobody_k
     with capture_logs() as said:
         for _ in range(2):
             tails.expect({PLACE: TAKEN})
-            assert tails.is_lost(PLACE, None) is None
+            assert tails.lost_at(PLACE, None) is None
     assert [each["event"] for each in said] == ["positions unchecked"]
 
 
 def test_an_end_before_the_record_leaves_it_open_until_something_comes() -> None:
     tails = Tails(lambda _topic: False)
     tails.expect({PLACE: TAKEN})
-    assert tails.is_lost(PLACE, None, TAKEN.offset) is None
+    assert tails.lost_at(PLACE, None, TAKEN.offset) is None
     assert PLACE in tails
-    assert tails.is_lost(PLACE, None, TAKEN.offset + 1) == TAKEN.offset
+    assert tails.lost_at(PLACE, None, TAKEN.offset + 1) == TAKEN.offset
 
 
 def test_a_partition_that_another_worker_has_now_is_not_looked_at() -> None:

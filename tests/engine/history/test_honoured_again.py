@@ -9,7 +9,7 @@ from msgspec import msgpack, structs
 
 from engine.live.batch import Batch
 from engine.live.release import release_member
-from engine.member.pages import Redemption
+from engine.member.pages import LedgerRedemption
 from engine.store.database import transaction
 from engine.store.programmes import load_judge
 from operations.replay.generations import discard, promote
@@ -177,5 +177,5 @@ def worth(database_url: str, generation: int) -> list[tuple[str, int, int]]:
     table = "member_ledger" if generation == 1 else f"member_ledger_g{generation}"
     with transaction(database_url) as cursor:
         cursor.execute(f"SELECT body FROM guerdon.{table} WHERE part LIKE 'redemption:%'")
-        found = [msgpack.decode(bytes(body), type=Redemption) for (body,) in cursor.fetchall()]
+        found = [msgpack.decode(bytes(body), type=LedgerRedemption) for (body,) in cursor.fetchall()]
     return [(each.status, each.amount, each.value_minor) for each in found]

@@ -189,7 +189,7 @@ def test_a_signup_that_waited_and_for_which_a_step_raises_is_kept_and_decided_wh
             fail_in(
                 defect,
                 step,
-                lambda work, who=people[1]: any(row.waiting.signup.member_id == who for row in work.due or ()),  # type: ignore[misc]
+                lambda work, who=people[1]: any(row.waiting.signup.member_id == who for row in work.waited or ()),  # type: ignore[misc]
             )
             assert drain(worker).quarantined == 1
         record = quarantine.listed(database_url)[-1]

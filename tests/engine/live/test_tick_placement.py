@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from engine.intake.batch import ClockMove
 from engine.live.batch import Batch
-from engine.live.tier_reports import retell
+from engine.live.tier_reports import report_again
 from engine.live.transaction import LiveTransaction
 from engine.programme.file.load import load_programme
 from engine.store.database import transaction
@@ -115,7 +115,7 @@ def worked(database_url: str, lines: list[dict[str, Any]], how: tuple[int, Ticks
             pass
     finish(database_url, threading.Event())
     for shard in range(SHARDS):
-        retell(database_url, shard, until_ms)
+        report_again(database_url, shard, until_ms)
     assert [finding for finding in verify(database_url) if finding["problem"]] == []
     return viewed(database_url)
 

@@ -12,7 +12,7 @@ import pytest
 
 from engine.intake.batch import ClockMove, SetAside
 from engine.live.batch import Batch
-from engine.live.tier_reports import retell
+from engine.live.tier_reports import report_again
 from engine.live.transaction import LiveTransaction
 from engine.store.database import ANALYST, transaction
 from operations.intake.quarantine import shown
@@ -132,7 +132,7 @@ def test_commands_and_proofs_hold(rich: str) -> None:
     assert {row["set_aside"] for row in projections.listed(rich)} == {0}
     balances = {row["unit"]: row["granted"] for row in member(rich, "ann")["balances"]}
     assert balances == {"points": ALL, "USD": ALL}
-    assert retell(rich, shard_of("bob"), START_MS + 90 * DAY_MS) == 1
+    assert report_again(rich, shard_of("bob"), START_MS + 90 * DAY_MS) == 1
 
 
 @pytest.mark.parametrize("kind", [Signup, Purchase])

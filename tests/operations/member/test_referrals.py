@@ -81,7 +81,7 @@ def test_a_list_that_may_not_be_whole_says_so(worker: LiveTransaction, database_
     taken_in(worker, signup(4, "cat", 3, referrer_id="ann"))
     settle(worker, database_url)
     assert [referee for referee, _ in listed("--last", "1")] == ["cat"]
-    assert "--last shows so many" in command("referral", "list", "--last", "1").stderr
+    assert "raise --last to see them" in command("referral", "list", "--last", "1").stderr
     assert command("referral", "list").stderr == ""
 
 

@@ -28,7 +28,7 @@ def begin_and_fail(_shared: Shared) -> None:
 
 def multiply(number: int) -> int:
     ((shared, by),) = _begun
-    shared.took(number)
+    shared.add(number)
     return number * by
 
 
@@ -42,7 +42,7 @@ def end(_number: int) -> None:
 
 def last_until_stopped(_number: int) -> None:
     ((shared, _),) = _begun
-    shared.took(1)
+    shared.add(1)
     shared.stop.wait(60)
 
 

@@ -405,7 +405,7 @@ def test_a_long_history_is_read_by_one_query_in_its_order(shop: str, monkeypatch
     assert sentences(why_event(shop, "e60"))["loyal"] == "gave 1 point"
     assert len(read) == 1
     with transaction(shop) as cursor:
-        told = list(history.History(cursor).forward(shard_of("m1"), read[0]))
+        told = list(history.History(cursor).from_first(shard_of("m1"), read[0]))
     assert [each.event_id for each in told] == [f"e{number}" for number in range(1, 61)]
 
 

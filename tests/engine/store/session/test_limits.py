@@ -108,7 +108,7 @@ def test_the_size_is_halved_for_a_while_and_comes_back(monkeypatch: pytest.Monke
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     size = BatchSize(1_000)
-    assert (size.now(), size.took_too_long(600), size.took_too_long(1), size.took_too_long(400)) == (1_000, 300, 1, 200)
+    assert (size.now(), size.shrink(600), size.shrink(1), size.shrink(400)) == (1_000, 300, 1, 200)
     assert size.now() == 200
     sizes = []
     for _ in range(4):
