@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from msgspec import Struct
 
 ACCOUNTS = ("issued", "pending", "active", "reserved", "spent", "expired", "reversed", "debt")
@@ -11,11 +13,44 @@ _VERBS = (
     "granted", "released", "reserved", "captured", "voided", "restored", "expired", "reversed", "settled", "adjusted",
 )  # fmt: skip
 
+
+class ItemVerbs(NamedTuple):
+    """Name the verbs of the reward events about one unit of items, besides `released`."""
+
+    grant: str
+    end: str
+    """An item ends without anybody taking it back: by its time, or by erasure."""
+    revoke: str
+    """An item is taken back."""
+    use: str | None = None
+
+    def all(self) -> tuple[str, ...]:
+        """Return all verbs, each once."""
+        verbs = (self.grant, "released", self.use, self.revoke, self.end)
+        return tuple(dict.fromkeys(verb for verb in verbs if verb is not None))
+
+
+ITEM_VERBS = {
+    "coupon": ItemVerbs("issued", end="expired", revoke="revoked", use="used"),
+    "gift": ItemVerbs("awarded", end="revoked", revoke="revoked"),
+    "badge": ItemVerbs("awarded", end="revoked", revoke="revoked"),
+    "benefit": ItemVerbs("granted", end="ended", revoke="ended"),
+}
+"""The units that are counted in pieces and do not move between accounts, with their verbs."""
+
+ITEM_UNITS = tuple(ITEM_VERBS)
+ITEM_GRANTS = frozenset(verbs.grant for verbs in ITEM_VERBS.values())
+"""The verbs that hand an item out."""
+
+ITEM_LOSSES = frozenset(verb for verbs in ITEM_VERBS.values() for verb in (verbs.end, verbs.revoke))
+"""The verbs after which a member no longer has an item, although it was not used."""
+
+POSSESSED_UNITS = ("badge", "benefit")
+"""The units of items that a member has or lacks, as conditions can ask."""
+
 REWARD_TYPES = (
     *(f"{unit}.{verb}" for unit in ("points", "status", "cash") for verb in _VERBS),
-    "coupon.issued", "coupon.released", "coupon.used", "coupon.revoked", "coupon.expired",
-    "gift.awarded", "gift.released", "gift.revoked", "badge.awarded", "badge.released", "badge.revoked",
-    "benefit.granted", "benefit.released", "benefit.ended",
+    *(f"{unit}.{verb}" for unit, verbs in ITEM_VERBS.items() for verb in verbs.all()),
     "tier.changed", "referral.attributed", "referral.qualified", "referral.rejected", "referral.voided",
     "challenge.completed", "contest.won", "reward.refused",
 )  # fmt: skip
@@ -34,9 +69,6 @@ MOVES = {
     "settled": (("active", "debt"),),
 }
 """From which account to which each verb moves points, status or cash (docs: the ledger's table of movements)."""
-
-ITEM_UNITS = ("coupon", "gift", "badge", "benefit")
-"""The units that are counted in pieces and do not move between accounts."""
 
 HONOURED = "honoured"
 """The reason of a lot that covers an accepted redemption which this generation's balance cannot pay."""

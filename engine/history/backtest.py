@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.history.memory_fold import MemoryFold
-from schemas.rewards import HONOURED, ITEM_UNITS
+from schemas.rewards import HONOURED, ITEM_GRANTS, ITEM_LOSSES, ITEM_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from schemas.rewards import Posting, RewardEvent
 
 _KEPT = frozenset(("pending", "active", "reserved", "spent", "debt"))
-_HANDED_OUT = frozenset(("issued", "awarded", "granted"))
-_TAKEN_BACK = frozenset(("revoked", "expired", "ended"))
 
 
 class Part(NamedTuple):
@@ -149,5 +147,5 @@ def _kind_of(posting: Posting, number: int) -> _Kind:
     if posting.unit not in ITEM_UNITS or posting.item is None:
         return _Kind(posting, number, kept=0, spent=0, is_award=False)
     verb = posting.type.partition(".")[2]
-    is_award = verb in _HANDED_OUT
-    return _Kind(posting, number, kept=is_award - (verb in _TAKEN_BACK), spent=0, is_award=is_award)
+    is_award = verb in ITEM_GRANTS
+    return _Kind(posting, number, kept=is_award - (verb in ITEM_LOSSES), spent=0, is_award=is_award)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.member.lots import Lot
 from schemas.events import INT64_MAX
-from schemas.rewards import ITEM_UNITS, Posting
+from schemas.rewards import ITEM_UNITS, ITEM_VERBS, Posting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from engine.member.state import MemberState
     from schemas.rewards import RewardEvent
 
-ENDED = {"coupon": "coupon.expired", "gift": "gift.revoked", "badge": "badge.revoked", "benefit": "benefit.ended"}
-"""The type of the reward event with which an item ends in its own time."""
+ENDED = {unit: f"{unit}.{verbs.end}" for unit, verbs in ITEM_VERBS.items()}
+"""The type of the reward event with which an item ends without anybody taking it back: by its time, or by erasure."""
 
-REVOKED = ENDED | {"coupon": "coupon.revoked"}
+REVOKED = {unit: f"{unit}.{verbs.revoke}" for unit, verbs in ITEM_VERBS.items()}
 """The type of the reward event that takes an item back."""
 
 

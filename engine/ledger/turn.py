@@ -21,7 +21,7 @@ from engine.programme.localtime import calendar_of
 from engine.programme.rules.expiry import Expiry
 from schemas.canonical import movement_key, refusal_key
 from schemas.events import INT64_MAX
-from schemas.rewards import ITEM_UNITS, RewardEvent
+from schemas.rewards import ITEM_UNITS, POSSESSED_UNITS, RewardEvent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -261,7 +261,7 @@ class Turn:
         lot.pending -= amount - from_active
         self._note_moved(lot)
         self._record_item(lot, kind, amount, at_ms, reason)
-        if not lot.active and lot.unit in ("badge", "benefit"):
+        if not lot.active and lot.unit in POSSESSED_UNITS:
             self._forget_possession(lot)
 
     def take_back(self, lot: Lot, amount: int, at_ms: int, reason: str | None = None) -> None:

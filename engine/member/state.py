@@ -10,6 +10,7 @@ from engine.member.profile import MemberProfile  # noqa: TC001  as above
 from engine.member.referral import Referral  # noqa: TC001  as above
 from engine.member.tier_state import TierState  # noqa: TC001  as above
 from engine.member.windows import Window  # noqa: TC001  as above
+from schemas.rewards import POSSESSED_UNITS
 
 
 class LimitUse(Struct, array_like=True, gc=False):
@@ -118,7 +119,7 @@ class MemberState(Struct, array_like=True):
 
     def note_possession(self, unit: str, item: str, until_ms: int | None) -> None:
         """Remember that the member has a badge or benefit until an instant; None: without an end."""
-        if unit in ("badge", "benefit"):
+        if unit in POSSESSED_UNITS:
             self.remembering().possessed[item] = until_ms or 0
 
     def remembering(self) -> Memory:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import yaml
 
 from engine.store.cursor import one
-from schemas.rewards import HONOURED
+from schemas.rewards import HONOURED, ITEM_LOSSES, ITEM_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,12 +46,12 @@ FROM (
                     CASE WHEN credit IN ('pending', 'active', 'reserved', 'spent', 'debt') THEN amount ELSE 0 END
                   - CASE WHEN debit IN ('pending', 'active', 'reserved', 'spent', 'debt') THEN amount ELSE 0 END
                 WHEN coalesce(lot = reward_key, true) THEN amount
-                WHEN split_part(type::text, '.', 2) IN ('revoked', 'expired', 'ended') THEN -amount
+                WHEN split_part(type::text, '.', 2) = ANY(%(losses)s) THEN -amount
                 ELSE 0 END AS kept,
            CASE WHEN credit = 'spent' THEN amount WHEN debit = 'spent' THEN -amount ELSE 0 END AS spent
     FROM guerdon.reward_event
     WHERE generation = %(generation)s AND type <> 'reward.refused'
-      AND (debit IS NOT NULL OR (item IS NOT NULL AND unit IN ('coupon', 'gift', 'badge', 'benefit')))
+      AND (debit IS NOT NULL OR (item IS NOT NULL AND unit = ANY(%(items)s)))
 ) moved
 WHERE kept <> 0 OR spent <> 0
 GROUP BY shard, member_id, unit, rule_id, campaign
@@ -89,7 +89,10 @@ def terms_of(cursor: Cursor, generation: int) -> FigureTerms:
 
 def add_generation(cursor: Cursor, generation: int, since: str, *, is_after: bool) -> None:
     """Add up a generation; awards from `since` on, an instant as PostgreSQL reads it, count as `given`."""
-    where = {"generation": generation, "is_after": is_after, "since": since, "honoured": HONOURED}
+    where = {
+        "generation": generation, "is_after": is_after, "since": since, "honoured": HONOURED,
+        "items": list(ITEM_UNITS), "losses": sorted(ITEM_LOSSES),
+    }  # fmt: skip
     cursor.execute(_ADD_UP, where)
     cursor.execute(_STANDINGS, where)
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engine.programme.file.cases import ANY
+from schemas.rewards import ITEM_UNITS
 from schemas.scalars import instant_from_iso
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ Document = dict[str, list[dict[str, Any]]]
 """The document of `Simulation.document`, or rows of the views under the same names."""
 
 GONE = frozenset(("revoked", "expired"))
-_POSSESSED = ("coupon.", "gift.", "badge.", "benefit.")
+_OF_ITEMS = tuple(f"{unit}." for unit in ITEM_UNITS)
 _SHOWN = ("occurred_at", "type", "unit", "amount", "item", "rule_id", "event_id", "reason")
 
 
@@ -86,7 +87,7 @@ def _compare_rewards(wanted: dict[str, list[str]], document: Document) -> list[C
         rows = [row for row in document["rewards"] if row["member_id"] == member and row["status"] not in GONE]
         possessed = sorted(row["item"] for row in rows)
         if possessed != sorted(items):
-            events = _events(document, member, lambda event: event["type"].startswith(_POSSESSED))
+            events = _events(document, member, lambda event: event["type"].startswith(_OF_ITEMS))
             differing.append(CaseDifference(f"rewards that {member} holds", sorted(items), possessed, events))
     return differing
 

@@ -65,6 +65,7 @@ from engine.programme.rules.awards import grant_posting, refusal_posting
 from engine.programme.rules.budgets import budget_of, shared_limit
 from engine.programme.rules.limits import limit_count
 from schemas.events import INT64_MAX
+from schemas.rewards import POSSESSED_UNITS
 
 if TYPE_CHECKING:
     import ast
@@ -321,7 +322,7 @@ class GiveCompiler:
 
         if give.unit == "points" and rule.phase in self._multiplied:
             statements.append(increase_name(f"given_{rule.phase}", amount))
-        if give.unit in ("badge", "benefit") and give.hold is None:
+        if give.unit in POSSESSED_UNITS and give.hold is None:
             item = (constant(give.unit), constant(give.item), constant(None) if until is None else until)
             statements.append(run(call(attribute(name("state"), "note_possession"), *item)))
         return statements

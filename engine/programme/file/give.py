@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import gcd
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.programme.conditions import ALWAYS, MILLION, NUMBERS, AllOf, Duration, Field, Kind, Lines, Not
 from engine.programme.fields import LINE
@@ -25,6 +25,7 @@ from engine.programme.file.scalars import (
 )
 from engine.programme.file.when import WhenReader
 from engine.programme.model import FixedAmount, Give, MultipliedAmount, Phase, RatedAmount, Rounding
+from schemas.rewards import ITEM_VERBS
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Condition
@@ -32,7 +33,24 @@ if TYPE_CHECKING:
     from engine.programme.file.problems import Problems
     from engine.programme.model import Amount
 
-_KINDS = ("points", "status", "multiply", "cash", "coupon", "gift", "badge", "benefit")
+
+class ItemForm(NamedTuple):
+    """Name the entries with which a programme gives an item: its id, its time, and whether it can be several."""
+
+    key: str
+    lasts: str | None = None
+    has_quantity: bool = False
+
+
+ITEM_FORMS = {
+    "coupon": ItemForm("template", lasts="valid"),
+    "gift": ItemForm("sku", has_quantity=True),
+    "badge": ItemForm("id"),
+    "benefit": ItemForm("id", lasts="for"),
+}
+"""The forms of the items that rules give, by unit: every unit of `schemas.rewards.ITEM_VERBS`."""
+
+_KINDS = ("points", "status", "multiply", "cash", *ITEM_FORMS)
 _POINTS = ("amount", "rate", "per", "of", "round", "validity", "only_items", "except_items")
 _BASES = {"purchase.amount": "amount", "purchase.units": "quantity"}
 """Bases that are sums over lines, with the field of the line: `only_items` can narrow these to some lines."""
@@ -265,17 +283,12 @@ class GiveReader:
 
     def _item(self, what: str, node: Node, whole: Node) -> Give | None:
         """Read a coupon, gift, badge or benefit, such as `{coupon: {template: T, valid: 30d}}` or `{badge: B}`."""
-        # the name of its item, of how long it is valid, and the verb of its reward event
-        problems = self._problems
-        key, last, verb = {
-            "coupon": ("template", "valid", "issued"), "gift": ("sku", None, "awarded"),
-            "badge": ("id", None, "awarded"), "benefit": ("id", "for", "granted"),
-        }[what]  # fmt: skip
-
         # a text alone is the item
+        problems = self._problems
+        key, last, has_quantity = ITEM_FORMS[what]
         entries: dict[str, Node] | None = {key: node}
         if not isinstance(node, Scalar):
-            known = [key, *([last] if last else []), *(["quantity"] if what == "gift" else [])]
+            known = [key, *([last] if last else []), *(["quantity"] if has_quantity else [])]
             entries = entries_of(node, what, problems, tuple(known), required=(key,))
         if entries is None or key not in entries:
             return None
@@ -289,7 +302,8 @@ class GiveReader:
             lasts = duration_of(entries[last], last, problems)
         if item is None or quantity is None:
             return None
-        return Give(f"{what}.{verb}", what, FixedAmount(quantity), item=item, lasts=lasts, place=whole.place)
+        kind = f"{what}.{ITEM_VERBS[what].grant}"
+        return Give(kind, what, FixedAmount(quantity), item=item, lasts=lasts, place=whole.place)
 
 
 def _reduced(numerator: int, denominator: int) -> tuple[int, int]:

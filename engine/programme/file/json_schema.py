@@ -12,6 +12,7 @@ from engine.programme.conditions import Every, Kind, Measure
 from engine.programme.fields import FIELDS, LATER_PATHS, LINE, MEMBER_FIELDS, TIME_FIELDS, TRIGGERS
 from engine.programme.file.cases import ANY, BALANCE_COLUMNS, REFERRAL_COLUMNS, TIER_COLUMNS
 from engine.programme.file.contests import CONTEST_PERIODS
+from engine.programme.file.give import ITEM_FORMS, ItemForm
 from engine.programme.file.literals import Weekday
 from engine.programme.file.load import EXAMPLES, REQUIRED_SECTIONS, SCHEMA
 from engine.programme.file.metric import Repeat
@@ -258,8 +259,13 @@ def _give() -> Schema:
     }  # fmt: skip
     multiply = {"phase": _choice(Phase), "by": factor, "key": {"type": "string"}, "round": _choice(Rounding)}
 
-    def item(key: str, **more: Schema) -> Schema:
-        return {"anyOf": [_SCALAR, _object({key: _SCALAR, **more}, (key,))]}
+    def item(form: ItemForm) -> Schema:
+        entries: dict[str, Schema] = {form.key: _SCALAR}
+        if form.lasts is not None:
+            entries[form.lasts] = _DURATION
+        if form.has_quantity:
+            entries["quantity"] = _NUMBER
+        return {"anyOf": [_SCALAR, _object(entries, (form.key,))]}
 
     return _object(
         {
@@ -267,10 +273,7 @@ def _give() -> Schema:
             "status": points,
             "multiply": _object(multiply, ("phase", "by")),
             "cash": _object(cash),
-            "coupon": item("template", valid=_DURATION),
-            "gift": item("sku", quantity=_NUMBER),
-            "badge": item("id"),
-            "benefit": item("id", **{"for": _DURATION}),
+            **{unit: item(form) for unit, form in ITEM_FORMS.items()},
             "hold": _DURATION,
         }
     )

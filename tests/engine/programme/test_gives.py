@@ -9,11 +9,13 @@ from msgspec import msgpack
 
 from engine.member.state import Memory, turn_uses
 from engine.member.windows import ENTRIES_MAX, VALUES_MAX, Window
+from engine.programme.file.give import ITEM_FORMS
 from engine.programme.file.load import load_programme
 from engine.programme.model import Cohort, Draw
 from engine.programme.rules.draws import is_treated, wins
 from engine.programme.rules.occurrence import Occurrence
 from schemas.events import Item, Purchase, Share
+from schemas.rewards import ITEM_UNITS
 from schemas.scalars import instant_from_iso, iso_from_instant
 from tests.engine.one_member import BothWays
 from tests.programme_text import head, loaded, written
@@ -68,6 +70,11 @@ def gives(give: str, amount: int = 10_000, **fields: Any) -> list[tuple[str, int
 )  # fmt: skip
 def test_each_give_has_its_unit_and_amount(give: str, unit: str, amount: int) -> None:
     assert gives(give) == [(unit, amount)]
+
+
+def test_a_rule_can_give_every_unit_of_items() -> None:
+    assert tuple(ITEM_FORMS) == ITEM_UNITS
+    assert [gives(f"{{{unit}: thing}}") for unit in ITEM_UNITS] == [[(unit, 1)] for unit in ITEM_UNITS]
 
 
 def test_a_part_of_the_lines_may_be_the_basis() -> None:

@@ -20,6 +20,7 @@ from operations.setup import programmes
 from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 from schemas.events import Signup
 from schemas.partitioning import shard_of
+from schemas.rewards import ITEM_LOSSES, ITEM_UNITS, REWARD_TYPES
 from tests.system.batches import admitted, commit, purchase
 from tests.system.load import START_MS, activate
 from tests.system.workers import eventually
@@ -45,6 +46,14 @@ def test_a_database_is_migrated_by_two_at_once_and_again(empty_database_url: str
     assert revisions == {migrate(empty_database_url)}
     with transaction(empty_database_url) as cursor:
         assert one(cursor, "SELECT count(*) FROM guerdon.shard_head") == (64,)
+
+
+def test_the_database_knows_every_type_of_reward_event_and_every_unit_of_items(database_url: str) -> None:
+    with transaction(database_url) as cursor:
+        (types,) = one(cursor, "SELECT enum_range(NULL::guerdon.reward_type)::text[]")
+        (view,) = one(cursor, "SELECT pg_get_viewdef('guerdon.item_movement'::regclass)")
+    assert set(REWARD_TYPES) == set(types)
+    assert [word for word in (*ITEM_UNITS, *sorted(ITEM_LOSSES)) if f"'{word}'" not in view] == []
 
 
 def test_a_transaction_that_idles_too_long_is_ended_and_that_counts_as_infrastructure(database_url: str) -> None:
