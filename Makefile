@@ -69,6 +69,7 @@ bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its l
 	@$(BIN)/python -m bench.projections
 	@$(BIN)/python -m bench.as_of
 	@$(BIN)/python -m bench.open_lots
+	@$(BIN)/python -m bench.insight.facts
 
 chaos: $(READY) ## the long form of the tests in which processes, networks, disks and clocks fail
 	GUERDON_CHAOS=full $(BIN)/pytest -m chaos

@@ -7,8 +7,9 @@ The path of an event, as `Worker.run` walks it over and over:
                 append, evaluate and record it, then commit      consumers/writer.py, engine/live/transaction.py
     pass on     project its reward events into the views         projections/runner.py
                 publish them to their topic                      consumers/output/publisher.py
+                fold facts from the source log for reports       projections/facts/projection.py
 
-Writing, projecting and publishing have a thread each, so that the next messages are decoded meanwhile.
+Writing, projecting, publishing and facts have a thread each, so that the next messages are decoded meanwhile.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import threading
 import time
 from concurrent.futures import wait
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -55,12 +57,16 @@ if TYPE_CHECKING:
     from consumers.clock import ClockName
     from engine.live.work import Outcome
     from operations.settings import Settings
+    from projections.runner import LogName
     from schemas.codec import WriterSchemas
 
 log = structlog.get_logger()
 
 BATCH_INTERVAL_S = 0.02
 """Least time between the starts of two small batches: a transaction costs 5 ms however few events it has."""
+
+FACTS_PAUSE_S = 1.0
+"""The wait between two folds of facts: reports need them within seconds, and many events cost one fold."""
 
 SETTLE_S = 3.0
 CATCHING_UP = 4
@@ -148,7 +154,16 @@ class Worker:
         # pass on
         self._projector = Projector(settings.database_url, observe=self._observe, folded=self._watch.note_fold)
         self._publisher = Publisher(settings, observe=self._observe) if settings.publish_rewards else None
-        self.heartbeat = Heartbeat(settings, self._watch, PausingParts(self._writer, self._projector, self._publisher))
+        self._facts = self._make_facts() if settings.facts else None
+        self.heartbeat = Heartbeat(
+            settings, self._watch, PausingParts(self._writer, self._projector, self._publisher, self._facts)
+        )
+
+    def _make_facts(self) -> Projector:
+        return Projector(
+            self._settings.database_url, log="source", pause_s=FACTS_PAUSE_S, idle_s=FACTS_PAUSE_S,
+            waits_for=partial(self._watch.backlog, self._settings.max_batch // CATCHING_UP), observe=self._observe,
+        )  # fmt: skip
 
     def stop(self) -> None:
         """Finish the batch under way and leave; safe to call from a signal handler."""
@@ -185,7 +200,8 @@ class Worker:
             left = self._leave()
 
         if self._until_caught_up and not self._stop.is_set():
-            finish(self._settings.database_url, self._stop)
+            logs: list[LogName] = ["reward"] if self._facts is None else ["reward", "source"]
+            finish(self._settings.database_url, self._stop, logs, self._observe)
             if self._publisher is not None:
                 finish_publishing(self._settings, self._stop, self._observe)
         if self._until_caught_up and self._stop.is_set():
@@ -322,6 +338,8 @@ class Worker:
         self._projector.start()
         if self._publisher is not None:
             self._publisher.start()
+        if self._facts is not None:
+            self._facts.start()
 
     def _leave(self) -> str:
         """End all threads and sessions, and say how much is left to catch up with, if that was the aim."""
@@ -346,6 +364,8 @@ class Worker:
         self._writer.close()
 
     def _close(self) -> str:
+        if self._facts is not None:
+            self._facts.stop()
         self._projector.stop()
         if self._publisher is not None:
             self._publisher.stop()

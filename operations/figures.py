@@ -38,7 +38,7 @@ class Figures:
     """How long the oldest overdue work of any member has waited."""
 
     projections: Mapping[str, int]
-    """Reward events that each projection does not show yet."""
+    """Positions of its log that each projection does not show yet; without the facts where they are off."""
 
     unpublished: int | None
     """Reward events that the topic does not have yet; None: they are not published."""
@@ -50,15 +50,18 @@ class Figures:
     """When the live generation was last found whole; None: never."""
 
 
-def read(cursor: Cursor, *, publishes: bool = True) -> Figures:
+def read(cursor: Cursor, *, publishes: bool = True, folds_facts: bool = True) -> Figures:
     """Return the figures as of now."""
+    projections = _pairs(cursor, "SELECT projection, sum(lag)::bigint FROM reward.freshness GROUP BY projection")
+    if not folds_facts:
+        projections.pop("facts", None)
     (stopped,) = one(cursor, "SELECT count(*) FROM guerdon.consumer_offset WHERE stopped IS NOT NULL")
     return Figures(
         quarantined=quarantine.counts(cursor),
         stopped=stopped,
         held=quarantine.count_suspended(cursor),
         tick_delay_s=_tick_delay_s(cursor),
-        projections=_pairs(cursor, "SELECT projection, sum(lag)::bigint FROM reward.freshness GROUP BY projection"),
+        projections=projections,
         unpublished=publication.lag(cursor) if publishes else None,
         budgets=budgets_used(cursor),
         verified_s=_verified_s(cursor),

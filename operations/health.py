@@ -33,7 +33,12 @@ PATIENCE_S = 3.0
 """Within this time, an event that came a moment ago is taken."""
 
 LOOK_S = 0.25
-PARTS = {"writer_why": "writer", "projector_why": "projector", "publisher_why": "publisher"}
+PARTS = {
+    "writer_why": "writer",
+    "projector_why": "projector",
+    "publisher_why": "publisher",
+    "facts_why": "fold of facts",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ def _workers(cursor: Cursor) -> list[dict[str, Any]]:
     rows = dictionaries(
         cursor,
         """
-        SELECT worker, group_id, version, partitions, writer_why, projector_why, publisher_why,
+        SELECT worker, group_id, version, partitions, writer_why, projector_why, publisher_why, facts_why,
                extract(epoch FROM clock_timestamp() - started_at)::float AS started_s,
                extract(epoch FROM clock_timestamp() - seen_at)::float AS seen_s,
                extract(epoch FROM clock_timestamp() - turned_at)::float AS turned_s,
@@ -231,6 +236,7 @@ def _held(state: Overview) -> list[Trouble]:
 
 
 def _behind(lag: Sequence[Mapping[str, Any]], lag_max: int) -> list[Trouble]:
+    """Report what is further behind, except facts that are off or let events go first."""
     return [
         Trouble(
             "lag",
@@ -238,7 +244,7 @@ def _behind(lag: Sequence[Mapping[str, Any]], lag_max: int) -> list[Trouble]:
             "or see their logs for what holds them up",
         )
         for row in lag
-        if row["lag"] > lag_max
+        if row["lag"] > lag_max and not (row["what"] == "facts" and row["stopped"])
     ]
 
 

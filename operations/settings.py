@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     projection_pause_behind_ms: int = Field(250, ge=0, le=60_000, description="the same while catching up")
     tombstones: Literal["pass", "quarantine"] = "pass"
     referral_link: str = Field("/r/{code}", description="the link that members share; {code} stands for their code")
+    facts: bool = Field(default=True, description="whether facts of orders and members are folded for reports")
     publish_rewards: bool = Field(default=True, description="whether reward events go to their topic")
     rewards_compression: Literal["none", "gzip", "lz4", "zstd", "snappy"] = Field(
         "gzip", description="how messages of reward events are compressed; every client reads gzip and none"

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.store.cursor import Connection
+    from projections.runner import LogName
 
 CORES = 2
-"""The number of PostgreSQL's processes that fold at once, by default."""
+"""The number of connections that fold at once, by default."""
 
 READ_THROUGH = 4
 """The most ranges of a log that is read from end to end for each: faster than by its index, shard by shard."""
 
 
 class Folders:
-    """Fold `build` up to the end that its log had at the beginning; all the work is PostgreSQL's.
+    """Fold `build` up to the end that its log had at the beginning.
 
     Each thread waits for a connection of its own. Leaving the context ends all of them, whatever they do.
 
@@ -35,13 +36,23 @@ class Folders:
         build: a new build, without rows.
         positions: the number of positions to fold, in all shards.
         progress: called with the numbers of folded and of all positions, by one thread at a time.
+        log: the build folds.
     """
 
-    def __init__(self, database_url: str, build: int, positions: int, progress: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        build: int,
+        positions: int,
+        progress: Callable[[int, int], None],
+        *,
+        log: LogName = "reward",
+    ) -> None:
         self._database_url = database_url
         self._build = build
         self._positions = positions
         self._progress = progress
+        self._log: LogName = log
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._connections: list[Connection] = []
@@ -73,18 +84,18 @@ class Folders:
 
     def _fold(self, shards: Sequence[int]) -> None:
         """Fold some shards, range by range, until a range is not full: then little is left."""
-        # a short log is read from end to end, a long one by its index
-        ranges_max = runner.POSITIONS_MAX * SHARDS
-        is_wide = self._positions <= READ_THROUGH * ranges_max
+        # a short log is read from end to end, a long one by its index, and so is the source log, in small ranges
+        most = runner.most_of(self._log)
+        is_wide = self._log == "reward" and self._positions <= READ_THROUGH * most * SHARDS
         url = self._database_url
         with closing(
             runner.connect_to_rebuild(url) if is_wide else runner.connect_to_project(url, NO_LIMIT)
         ) as connection:
             self._connections.append(connection)
 
-            moved = runner.POSITIONS_MAX
-            while moved >= runner.POSITIONS_MAX and not self._stop.is_set():
-                moved = runner.advance(connection, [self._build], shards=shards)
+            moved = most
+            while moved >= most and not self._stop.is_set():
+                moved = runner.advance(connection, [self._build], shards=shards, most=most)
                 with self._lock:
                     self._done += moved
                     self._progress(self._done, self._positions)

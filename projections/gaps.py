@@ -15,6 +15,7 @@ import psycopg2
 from psycopg2.extras import execute_values
 
 from engine.store.session.failures import is_data
+from projections.ranges import OF_SOURCE
 from schemas.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Halving:
         cursor: in a transaction that holds the build's cursors.
         name: the name of the projection.
         build: its ranges stand in `projection_range`.
-        generation: its log is folded.
+        generation: its log is folded; OF_SOURCE: the source log.
         fold: folds the ranges of the build in `projection_range`.
         in_a_row: the number of pieces that were set aside since the last successful fold.
     """
@@ -167,13 +168,22 @@ class Halving:
 
     def _pieces(self, of: ShardRange) -> list[Piece]:
         """Return the pieces of a range: runs of positions with the same source event and member."""
-        self.cursor.execute(
-            """
-            SELECT seq, member_id, pos FROM guerdon.reward_event
-            WHERE generation = %s AND shard = %s AND pos > %s AND pos <= %s ORDER BY pos
-            """,
-            (self.generation, *of),
-        )
+        if self.generation == OF_SOURCE:
+            self.cursor.execute(
+                """
+                SELECT seq, member_id, seq AS pos FROM guerdon.source_event
+                WHERE shard = %s AND seq > %s AND seq <= %s ORDER BY seq
+                """,
+                of,
+            )
+        else:
+            self.cursor.execute(
+                """
+                SELECT seq, member_id, pos FROM guerdon.reward_event
+                WHERE generation = %s AND shard = %s AND pos > %s AND pos <= %s ORDER BY pos
+                """,
+                (self.generation, *of),
+            )
         pieces = []
         for (seq, member_id), rows in groupby(self.cursor.fetchall(), key=itemgetter(0, 1)):
             positions = [pos for _, _, pos in rows]

@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import psycopg2
 import structlog
@@ -20,7 +20,9 @@ from engine.store.session.failures import is_data, words_of
 from engine.store.session.limits import limit_of
 from engine.store.session.voice import Patience
 from projections import balances, gaps, items, leaderboard, referrals, tiers
+from projections.facts import projection as facts
 from projections.gaps import ProjectionPaused
+from projections.ranges import OF_SOURCE, Behind, lock_ranges
 from schemas.errors import InputError, ServiceUnreachable
 from schemas.partitioning import SHARDS
 
@@ -35,19 +37,29 @@ log = structlog.get_logger()
 POSITIONS_MAX = 50_000
 """The most positions of one shard that one transaction folds, so that a rebuild stays in bounds."""
 
+SEQS_MAX = 1_000
+"""The same of the source log: its events are folded by Python, so a transaction with as many takes seconds."""
+
 SMALLER = 4
 """The divisor of that number after a fold that a time limit has ended, until the projector is at the head."""
 
 IDLE_S = 0.05
-"""How long to wait for a commit of another worker, which sends no signal here."""
+"""How long a projector waits for a commit of another worker, which sends no signal here, unless it is made patient."""
 
 RETRY_S_FIRST = 0.5
 RETRY_S_MAX = 10.0
 LEAVE_S = 1.0
 
 
+LogName = Literal["reward", "source"]
+"""A log as `reward.freshness` names it: the live generation's reward log, or the source log."""
+
+
 class Projection(Protocol):
-    """Fold a range of positions of each shard into rows of its own."""
+    """Fold a range of positions of each shard into rows of its own.
+
+    Where `generation` is OF_SOURCE, it folds the source log, and positions are seqs.
+    """
 
     def fold(self, cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
         """Fold the ranges of `build` in the temporary table `projection_range (build, shard, after_pos, upto_pos)`.
@@ -69,7 +81,12 @@ PROJECTIONS: dict[str, Projection] = {
     "member_balance": balances, "member_reward": items, "tier_history": tiers, "referral": referrals,
     "leaderboard": leaderboard,
 }  # fmt: skip
-"""Every projection by name."""
+"""Every projection of a generation's reward log, by name."""
+
+OF_SOURCE_LOG: dict[str, Projection] = {"facts": facts}
+"""Every projection of the source log, by name: there is one for all generations."""
+
+EVERY = PROJECTIONS | OF_SOURCE_LOG
 
 
 def connect_to_project(database_url: str, statement_max: str = ANSWERED_WITHIN) -> Connection:
@@ -118,14 +135,14 @@ def advance(
     aside: list[tuple[str, Gap]] = []
     paused: ProjectionPaused | None = None
     with connection.cursor() as cursor:
-        behind = _lock_ranges(cursor, builds, shards, most or POSITIONS_MAX)
+        behind = lock_ranges(cursor, builds, shards, most or POSITIONS_MAX)
         if behind:
             observe("before fold")
 
             # most folds succeed at once; only after a failure each build is folded for itself
             if not _fold_at_once(cursor, behind):
                 connection.rollback()
-                behind = _lock_ranges(cursor, builds, shards, most or POSITIONS_MAX)
+                behind = lock_ranges(cursor, builds, shards, most or POSITIONS_MAX)
                 behind, aside, paused = _fold_around(cursor, behind)
             observe("after fold")
 
@@ -148,22 +165,11 @@ def advance(
     return moved
 
 
-class _Behind(NamedTuple):
-    """Hold a build with ranges to fold: their number of positions, and its gaps in a row so far."""
-
-    name: str
-    build: int
-    generation: int
-    is_first: bool
-    positions: int
-    in_a_row: int
-
-
-def _fold_at_once(cursor: Cursor, behind: Sequence[_Behind]) -> bool:
+def _fold_at_once(cursor: Cursor, behind: Sequence[Behind]) -> bool:
     """Fold all ranges; False if the data of one cannot be folded, so that the transaction must be rolled back."""
     try:
         for each in behind:
-            PROJECTIONS[each.name].fold(cursor, each.build, each.generation, is_first=each.is_first)
+            EVERY[each.name].fold(cursor, each.build, each.generation, is_first=each.is_first)
     except Exception as error:
         if not is_data(error):
             raise
@@ -175,14 +181,14 @@ def _fold_at_once(cursor: Cursor, behind: Sequence[_Behind]) -> bool:
 
 
 def _fold_around(
-    cursor: Cursor, behind: Sequence[_Behind]
-) -> tuple[list[_Behind], list[tuple[str, Gap]], ProjectionPaused | None]:
+    cursor: Cursor, behind: Sequence[Behind]
+) -> tuple[list[Behind], list[tuple[str, Gap]], ProjectionPaused | None]:
     """Fold each build for itself, around rows that cannot be folded.
 
     Returns:
         the builds that were folded, the gaps with the names of their projections, and the error of a paused one.
     """
-    folded: list[_Behind] = []
+    folded: list[Behind] = []
     aside: list[tuple[str, Gap]] = []
     paused: ProjectionPaused | None = None
     for each in behind:
@@ -203,74 +209,19 @@ def _fold_around(
     return folded, aside, paused
 
 
-def _fold(cursor: Cursor, behind: _Behind, is_first: bool) -> None:  # noqa: FBT001  called by its place
-    PROJECTIONS[behind.name].fold(cursor, behind.build, behind.generation, is_first=is_first)
+def _fold(cursor: Cursor, behind: Behind, is_first: bool) -> None:  # noqa: FBT001  called by its place
+    EVERY[behind.name].fold(cursor, behind.build, behind.generation, is_first=is_first)
 
 
-def _lock_ranges(cursor: Cursor, builds: Sequence[int], shards: Sequence[int], most: int) -> list[_Behind]:
-    """Fill `projection_range` with the ranges to fold, lock their cursors, and return the builds that are behind.
-
-    The newest version of each cursor and head is looked for first: PostgreSQL keeps the old versions for a long reader,
-    and a fold would soon do nothing but walk past them (decision 0023).
-    """
+def live_builds(cursor: Cursor, log: LogName = "reward") -> list[int]:
+    """Return the builds that the views read, of one log."""
     cursor.execute(
         """
-        CREATE TEMPORARY TABLE IF NOT EXISTS projection_range
-            (build integer, shard smallint, after_pos bigint, upto_pos bigint) ON COMMIT DELETE ROWS;
-        INSERT INTO projection_range (build, shard, after_pos, upto_pos)
-        WITH build AS MATERIALIZED (
-            SELECT b.build, b.generation FROM guerdon.projection_build b WHERE b.build = ANY(%(builds)s)
-        ), head AS MATERIALIZED (
-            SELECT of.generation, s.shard, h.pos
-            FROM (SELECT DISTINCT generation FROM build) of CROSS JOIN unnest(%(shards)s::smallint[]) AS s (shard)
-            CROSS JOIN LATERAL (
-                SELECT g.pos FROM guerdon.generation_head g
-                WHERE g.generation = of.generation AND g.shard = s.shard ORDER BY g.seq DESC LIMIT 1
-            ) h
-        ), behind AS MATERIALIZED (
-            SELECT b.build, h.shard, n.pos AS after_pos, h.pos AS upto_pos
-            FROM build b JOIN head h ON h.generation = b.generation
-            CROSS JOIN LATERAL (
-                SELECT c.pos FROM guerdon.projection_cursor c
-                WHERE c.build = b.build AND c.shard = h.shard ORDER BY c.pos DESC LIMIT 1
-            ) n
-            WHERE h.pos > n.pos
-        )
-        SELECT c.build, c.shard, c.pos, least(d.upto_pos, c.pos + %(most)s)
-        FROM behind d
-        JOIN guerdon.projection_cursor c ON c.build = d.build AND c.shard = d.shard AND c.pos = d.after_pos
-        ORDER BY c.build, c.shard FOR UPDATE OF c SKIP LOCKED;
-        -- a range that was cut ends with the source event at the cut
-        UPDATE projection_range r SET upto_pos = (
-            SELECT max(e.pos) FROM guerdon.projection_build b
-            JOIN guerdon.reward_event s ON s.generation = b.generation AND s.shard = r.shard AND s.pos = r.upto_pos
-            JOIN guerdon.reward_event e ON e.generation = b.generation AND e.shard = r.shard AND e.seq = s.seq
-             AND e.pos >= r.upto_pos AND e.pos < r.upto_pos + 100000
-            WHERE b.build = r.build
-        )
-        WHERE r.upto_pos = r.after_pos + %(most)s;
+        SELECT b.build FROM guerdon.projection_build b LEFT JOIN guerdon.generation g USING (generation)
+        WHERE b.status = 'live' AND CASE WHEN %s = 'reward' THEN g.status = 'live' ELSE b.generation IS NULL END
+        ORDER BY b.build
         """,
-        {"builds": list(builds), "shards": list(shards), "most": most},
-    )
-
-    cursor.execute(
-        """
-        SELECT b.projection, b.build, b.generation, max(r.after_pos) = 0, sum(r.upto_pos - r.after_pos)::bigint,
-               coalesce(max(s.in_a_row), 0)
-        FROM projection_range r JOIN guerdon.projection_build b USING (build)
-        LEFT JOIN guerdon.projection_streak s USING (build) GROUP BY b.build ORDER BY b.build
-        """
-    )
-    return [_Behind(*row) for row in cursor.fetchall()]
-
-
-def live_builds(cursor: Cursor) -> list[int]:
-    """Return the builds that the views read."""
-    cursor.execute(
-        """
-        SELECT b.build FROM guerdon.projection_build b JOIN guerdon.generation g USING (generation)
-        WHERE b.status = 'live' AND g.status = 'live' ORDER BY b.build
-        """
+        (log,),
     )
     return [build for (build,) in cursor.fetchall()]
 
@@ -287,9 +238,11 @@ def builds_of(cursor: Cursor, generation: int) -> list[int]:
 def difference(cursor: Cursor, build: int, shards: Sequence[int] | None = None) -> str | None:
     """Return a sentence about the first row of `build`, or of some shards of it, that is not the fold of the log."""
     name, generation = one(
-        cursor, "SELECT projection, generation FROM guerdon.projection_build WHERE build = %s", (build,)
+        cursor,
+        "SELECT projection, coalesce(generation, %s) FROM guerdon.projection_build WHERE build = %s",
+        (OF_SOURCE, build),
     )
-    return PROJECTIONS[name].difference(cursor, build, generation, None if shards is None else list(shards))
+    return EVERY[name].difference(cursor, build, generation, None if shards is None else list(shards))
 
 
 def catch_up(
@@ -297,17 +250,24 @@ def catch_up(
     observe: Callable[[str], None] = lambda _point: None,
     tell: Callable[[str, Gap], None] = lambda _name, _gap: None,
     most: int | None = None,
+    log: LogName = "reward",
 ) -> int:
-    """Advance every live projection once, and return the number of positions.
+    """Advance every live projection of a log once, and return the number of positions.
 
     Raises:
         ProjectionPaused: as `advance` does.
     """
     with connection.cursor() as cursor:
         live_generation.live(cursor)
-        builds = live_builds(cursor)
+        builds = live_builds(cursor, log)
     connection.commit()
-    return advance(connection, builds, observe, tell=tell, most=most)
+    points = observe if log == "reward" else lambda point: observe(f"{point} of facts")
+    return advance(connection, builds, points, tell=tell, most=most or most_of(log))
+
+
+def most_of(log: LogName) -> int:
+    """Return the most positions of one shard that a transaction folds of a log."""
+    return SEQS_MAX if log == "source" else POSITIONS_MAX
 
 
 def log_gap(name: str, gap: Gap) -> None:
@@ -318,47 +278,68 @@ def log_gap(name: str, gap: Gap) -> None:
     )  # fmt: skip
 
 
-def lag(cursor: Cursor) -> int:
-    """Return the number of positions that the live projections are behind the log, in all shards."""
-    (behind,) = one(cursor, "SELECT coalesce(sum(lag), 0)::bigint FROM reward.freshness")
+def lag(cursor: Cursor, log: LogName = "reward") -> int:
+    """Return the number of positions that the live projections are behind a log, in all shards."""
+    (behind,) = one(cursor, "SELECT coalesce(sum(lag), 0)::bigint FROM reward.freshness WHERE log = %s", (log,))
     return int(behind)
 
 
-def finish(database_url: str, stop: threading.Event) -> None:
-    """Advance the live projections until they are at the head, or `stop` is set.
+def finish(
+    database_url: str,
+    stop: threading.Event,
+    logs: Sequence[LogName] = ("reward", "source"),
+    observe: Callable[[str], None] = lambda _point: None,
+) -> None:
+    """Advance the live projections of some logs until they are at the head, or `stop` is set.
+
+    `observe` is called at named points, for tests that stop here.
 
     Raises:
         ProjectionPaused: one stands still, and the others are at the head.
     """
-    patience = Patience("projector")
+    paused: ProjectionPaused | None = None
     with closing(connect_to_project(database_url, NO_LIMIT)) as connection:
-        while not stop.is_set():
-            paused: ProjectionPaused | None = None
+        for log in logs:
             try:
-                moved = catch_up(connection, tell=log_gap)
+                _finish(connection, stop, log, observe)
             except ProjectionPaused as error:
-                paused, moved = error, error.moved
+                paused = error
+    if paused is not None:
+        raise paused
 
-            # at the head, or nothing left but a paused projection, or work of another process
-            with connection, connection.cursor() as cursor:
-                if not lag(cursor):
-                    return
-                if paused is not None and not moved:
-                    raise paused
-                if moved:
-                    patience.over()
-                else:  # another process folds the rest
-                    patience.wait(partial(who_writes, cursor, "guerdon.projection_cursor"))
-            if not moved:
-                stop.wait(IDLE_S)
+
+def _finish(connection: Connection, stop: threading.Event, log: LogName, observe: Callable[[str], None]) -> None:
+    patience = Patience("projector")
+    while not stop.is_set():
+        paused: ProjectionPaused | None = None
+        try:
+            moved = catch_up(connection, observe, log_gap, log=log)
+        except ProjectionPaused as error:
+            paused, moved = error, error.moved
+
+        # at the head, or nothing left but a paused projection, or work of another process
+        with connection, connection.cursor() as cursor:
+            if not lag(cursor, log):
+                return
+            if paused is not None and not moved:
+                raise paused
+            if moved:
+                patience.over()
+            else:  # another process folds the rest
+                patience.wait(partial(who_writes, cursor, "guerdon.projection_cursor"))
+        if not moved:
+            stop.wait(IDLE_S)
 
 
 class Projector:
-    """Keep the projections at the head, in a thread of its own; all the work is PostgreSQL's.
+    """Keep the projections of a log at its head, in a thread of its own.
 
     Args:
         database_url: the address of the database.
+        log: the log to follow.
         pause_s: the wait between two folds while there is work: the longer, the more updates of a member become one.
+        idle_s: how long to wait for a commit of another worker, which sends no signal here.
+        waits_for: says what comes first, in a sentence; None: nothing does.
         observe: called at named points, for tests that stop here.
         folded: called after each fold with its begin, by the monotonic clock, and its number of positions.
     """
@@ -367,7 +348,10 @@ class Projector:
         self,
         database_url: str,
         *,
+        log: LogName = "reward",
         pause_s: float = 0.0,
+        idle_s: float = IDLE_S,
+        waits_for: Callable[[], str | None] = lambda: None,
         observe: Callable[[str], None] = lambda _point: None,
         folded: Callable[[float, int], None] = lambda _begun_at, _positions: None,
     ) -> None:
@@ -376,13 +360,21 @@ class Projector:
         """May be changed at any time."""
         self.why: str | None = None
         """The error for which the projector pauses; None while it goes on."""
+        self._log: LogName = log
+        self._idle_s = idle_s
+        self._waits_for = waits_for
         self._observe = observe
         self._folded = folded
         self._connection: Connection | None = None
-        self._most = POSITIONS_MAX
+        self._most = most_of(log)
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="projector", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="projector" if log == "reward" else "facts", daemon=True)
+
+    @property
+    def wait(self) -> str | None:
+        """Return what comes before this log, in a sentence; None: nothing does."""
+        return self._waits_for()
 
     def start(self) -> None:
         """Begin to follow the log."""
@@ -427,11 +419,14 @@ class Projector:
     def _follow(self, connection: Connection) -> None:
         """Fold whenever something was committed; after a time limit in smaller steps, until the head is reached."""
         while not self._stop.is_set():
-            self._wake.wait(IDLE_S)
+            self._wake.wait(self._idle_s)
             self._wake.clear()
+            if self.wait is not None:
+                self._stop.wait(self._idle_s)
+                continue
             begun_at = time.monotonic()
             try:
-                moved = catch_up(connection, self._observe, log_gap, self._most)
+                moved = catch_up(connection, self._observe, log_gap, self._most, self._log)
             except RETRYABLE as error:
                 connection.rollback()
                 log.warning("projector repeats", why=words_of(error))
@@ -447,4 +442,4 @@ class Projector:
             if moved:
                 self._stop.wait(self.pause_s)
             else:
-                self._most = POSITIONS_MAX
+                self._most = most_of(self._log)

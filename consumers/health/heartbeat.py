@@ -17,6 +17,7 @@ from engine.store import archives, revision, workers
 from engine.store.database import connect
 from engine.store.workers import Pulse
 from operations import figures
+from operations.intake.lag import OFF
 from operations.kafka.causes import KafkaCauses
 from schemas.errors import InputError, ServiceUnreachable
 
@@ -61,12 +62,24 @@ class Pausing(Protocol):
     """Why it pauses, in a sentence; None while it does not."""
 
 
+class Waiting(Pausing, Protocol):
+    """Be a part of the worker that may let others go first."""
+
+    @property
+    def wait(self) -> str | None:
+        """Return what it lets go first, in a sentence; None while it does not wait."""
+
+
 class PausingParts(NamedTuple):
-    """Name the parts of the worker that may pause; no publisher where reward events are not published."""
+    """Name the parts of the worker that may pause.
+
+    There is no publisher where reward events are not published, and there are no facts where they are off.
+    """
 
     writer: Pausing
     projector: Pausing
     publisher: Pausing | None
+    facts: Waiting | None
 
 
 class Heartbeat:
@@ -171,7 +184,7 @@ class Heartbeat:
 
     def _pulse(self) -> Pulse:
         watch, now = self._watch, time.monotonic()
-        publisher = self._parts.publisher
+        publisher, facts = self._parts.publisher, self._parts.facts
         return Pulse(
             worker=watch.name,
             group_id=self._settings.group_id,
@@ -183,6 +196,8 @@ class Heartbeat:
             writer_why=self._parts.writer.why,
             projector_why=self._parts.projector.why,
             publisher_why=None if publisher is None else publisher.why,
+            facts_why=None if facts is None else facts.why,
+            facts_wait=OFF if facts is None else facts.wait,
         )
 
     def _read_figures(self) -> None:
@@ -193,7 +208,9 @@ class Heartbeat:
 
         self._figures_at = now
         with connection, connection.cursor() as cursor:
-            metrics.figures = figures.read(cursor, publishes=self._settings.publish_rewards)
+            metrics.figures = figures.read(
+                cursor, publishes=self._settings.publish_rewards, folds_facts=self._settings.facts
+            )
 
         if now - self._sums_at >= SUMS_EVERY_S:
             self._sums_at = now

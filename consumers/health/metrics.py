@@ -149,7 +149,7 @@ GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "guerdon_tick_delay_seconds": (
         (), "How long the oldest overdue work of any member (a release, an expiry, …) has waited.",
     ),
-    "guerdon_projection_lag_positions": (("projection",), "Reward events that a projection does not show yet."),
+    "guerdon_projection_lag_positions": (("projection",), "Events of its log that a projection does not show yet."),
     "guerdon_publish_lag_positions": ((), "Reward events that their topic does not have yet."),
     "guerdon_budget_used_ratio": (("campaign",), "Which part of its budget a campaign has used in the present period."),
     "guerdon_liability_points": (("unit",), "What members hold: pending, active and reserved."),

@@ -246,6 +246,11 @@ class Watch:
             stood = max((now - since for _, since in self._stands_since.values()), default=0.0)
         return max(received, stood, 0.0)
 
+    def backlog(self, least: int) -> str | None:
+        """Return in a sentence how many events wait to be taken, where they are more than `least`; else None."""
+        lag = sum(self.lags.values())
+        return f"they wait until {lag:,} events are taken" if lag > least else None
+
     def shown_partitions(self) -> str:
         """Return the partitions that this worker reads, in short form."""
         return compact(self.partitions, self._prefix)

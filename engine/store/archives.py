@@ -63,6 +63,8 @@ FOLDED = (
     "member_balance", "member_expiry", "member_reward", "tier_history", "referral_change", "referrer_earning",
     "points_day", "projection_gap", "projection_streak", "shard_lock", "generation_switch", "topic_of_kind",
     "alembic_version", "use_lock", "kafka_place", "worker", "verified", "evaluating", "deciding_claims",
+    "fact_purchase", "fact_purchase_line", "fact_refund", "fact_activity", "fact_share", "fact_touch", "fact_signup",
+    "fact_redemption", "fact_member",
 )  # fmt: skip
 """Tables that do not travel. They follow from the log or from the migrations, or concern this database alone: which
 generation was live before, which cluster is read, which workers run, and when the database was last verified."""

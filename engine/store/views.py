@@ -1,44 +1,15 @@
 """Describe what analysts read: every view and function of schema `reward`, column by column.
 
-This table is the one source: the database keeps it as comments (`engine.store.migrations.view_comments`), and
-docs/views.md shows it.
+This table is the one source, with `engine.store.fact_views` for what the source log says: the database keeps it as
+comments (`engine.store.migrations.view_comments`), and docs/views.md shows it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from engine.store.described import INSTANT, Column, Function, View
+from engine.store.fact_views import FACTS
 
-
-class Column(NamedTuple):
-    """Describe one column: its type as PostgreSQL names it, what it means, and in which unit where it counts."""
-
-    name: str
-    type: str
-    meaning: str
-    unit: str = ""
-
-    @property
-    def comment(self) -> str:
-        """Return the sentence that stands at the column in the database."""
-        return f"{self.meaning}; unit: {self.unit}" if self.unit else self.meaning
-
-
-class View(NamedTuple):
-    """Describe one view."""
-
-    name: str
-    meaning: str
-    columns: tuple[Column, ...]
-
-
-class Function(NamedTuple):
-    """Describe one function: the names and types of its arguments, and the view whose rows it returns."""
-
-    name: str
-    arguments: tuple[tuple[str, str], ...]
-    rows_of: str
-    meaning: str
-
+__all__ = ["Column", "Function", "View"]  # others import them from here
 
 SCHEMA = "What members have earned, spent and reached: views that analysts read, and functions that answer as of a time"
 
@@ -46,8 +17,6 @@ OF_ROW = "that of the row; money in minor units"
 """The unit of an amount in a row that names its unit."""
 
 ACCOUNTS = "issued, pending, active, reserved, spent, expired, reversed or debt"
-
-_INSTANT = "timestamptz"
 
 REWARD_EVENT = View(
     "reward_event",
@@ -73,10 +42,10 @@ REWARD_EVENT = View(
         Column("event_id", "text", "event_id of the source event that led to it"),
         Column("seq", "bigint", "Position of that source event in the shard's source log"),
         Column("reason", "text", "Why: of a refusal, a reversal, a change of tier, a rejected referral"),
-        Column("available_at", _INSTANT, "When the grant's hold ends; empty where it has none"),
-        Column("expires_at", _INSTANT, "When the grant lapses; empty where it never does"),
-        Column("occurred_at", _INSTANT, "When it counts"),
-        Column("recorded_at", _INSTANT, "When the source event was admitted, by PostgreSQL's clock"),
+        Column("available_at", INSTANT, "When the grant's hold ends; empty where it has none"),
+        Column("expires_at", INSTANT, "When the grant lapses; empty where it never does"),
+        Column("occurred_at", INSTANT, "When it counts"),
+        Column("recorded_at", INSTANT, "When the source event was admitted, by PostgreSQL's clock"),
     ),
 )  # fmt: skip
 
@@ -97,9 +66,9 @@ MEMBER_BALANCE = View(
         Column("reversed", "numeric", "All that refunds and operators took back, owed or not", OF_ROW),
         Column("debt", "numeric", "What the member owes; above 0 only where active is 0", OF_ROW),
         Column("available", "numeric", "What the member can spend: active less debt; below 0 where they owe", OF_ROW),
-        Column("next_expiry_at", _INSTANT, "When active points lapse next; empty where none do"),
+        Column("next_expiry_at", INSTANT, "When active points lapse next; empty where none do"),
         Column("next_expiry_amount", "numeric", "How many lapse then", OF_ROW),
-        Column("as_of", _INSTANT, "When the projection last followed the log of the member's shard"),
+        Column("as_of", INSTANT, "When the projection last followed the log of the member's shard"),
     ),
 )
 
@@ -109,8 +78,8 @@ MEMBER_TIER = View(
     (
         Column("member_id", "text", "The member"),
         Column("tier", "text", "The tier's id"),
-        Column("since", _INSTANT, "When the member came into it; empty where they began there"),
-        Column("until", _INSTANT, "How long it lasts at least; empty where nothing ends it"),
+        Column("since", INSTANT, "When the member came into it; empty where they began there"),
+        Column("until", INSTANT, "How long it lasts at least; empty where nothing ends it"),
         Column("qualifying", "bigint", "The number that tiers go by, in the window of now",
                "the programme's: status, or that of its metric"),
         Column("next_tier", "text", "The next higher tier; empty at the top"),
@@ -126,8 +95,8 @@ TIER_HISTORY = View(
         Column("tier", "text", "The tier from then on"),
         Column("previous", "text", "The tier before; of the first change the programme's lowest"),
         Column("reason", "text", "reached, review, refund, programme or opening"),
-        Column("occurred_at", _INSTANT, "When it counts"),
-        Column("recorded_at", _INSTANT, "When what led to it was admitted"),
+        Column("occurred_at", INSTANT, "When it counts"),
+        Column("recorded_at", INSTANT, "When what led to it was admitted"),
     ),
 )
 
@@ -141,8 +110,8 @@ MEMBER_REWARD = View(
         Column("code", "text", "Always empty: this release issues no codes for coupons"),
         Column("amount", "bigint", "How many", "pieces"),
         Column("status", "text", "pending (on hold), active, used, revoked or expired, as the log said last"),
-        Column("granted_at", _INSTANT, "When it was given"),
-        Column("expires_at", _INSTANT, "When it lapses; empty where it never does"),
+        Column("granted_at", INSTANT, "When it was given"),
+        Column("expires_at", INSTANT, "When it lapses; empty where it never does"),
     ),
 )
 
@@ -156,8 +125,8 @@ REFERRAL = View(
         Column("channel", "text", "Over which way the referee came"),
         Column("status", "text", "attributed, flagged, qualified, rejected or voided"),
         Column("reason", "text", "Why it was flagged, rejected or voided"),
-        Column("attributed_at", _INSTANT, "When the attribution counts; empty where it was rejected"),
-        Column("qualified_at", _INSTANT, "When it first earned the referrer something"),
+        Column("attributed_at", INSTANT, "When the attribution counts; empty where it was rejected"),
+        Column("qualified_at", INSTANT, "When it first earned the referrer something"),
     ),
 )
 
@@ -215,19 +184,20 @@ FRESHNESS = View(
     (
         Column("projection", "text", "The projection's name"),
         Column("shard", "smallint", "The shard, 0 to 63"),
-        Column("pos", "bigint", "Position in the shard's reward log up to which it has followed"),
-        Column("lag", "bigint", "How much of the log it has not followed yet", "reward events"),
-        Column("as_of", _INSTANT, "When it last moved on"),
+        Column("pos", "bigint", "Position in the shard's log up to which it has followed"),
+        Column("lag", "bigint", "How much of the log it has not followed yet", "events of that log"),
+        Column("as_of", INSTANT, "When it last moved on"),
+        Column("log", "text", "The log that it follows: reward, or for the facts source"),
     ),
 )
 
 VIEWS = (
     REWARD_EVENT, MEMBER_BALANCE, MEMBER_REWARD, MEMBER_TIER, TIER_HISTORY, REFERRAL, REFERRER, MEMBER_CODE,
-    REFERRAL_FUNNEL, LEADERBOARD, FRESHNESS,
+    REFERRAL_FUNNEL, LEADERBOARD, FRESHNESS, *FACTS,
 )  # fmt: skip
 """Every view, in the order in which docs/views.md shows them."""
 
-_AS_OF = (("member_id", "text"), ("effective_at", _INSTANT), ("known_at", _INSTANT))
+_AS_OF = (("member_id", "text"), ("effective_at", INSTANT), ("known_at", INSTANT))
 
 FUNCTIONS = (
     Function(

@@ -26,6 +26,9 @@ class Pulse:
     writer_why: str | None
     projector_why: str | None
     publisher_why: str | None
+    facts_why: str | None = None
+    facts_wait: str | None = None
+    """The sentence that says what the worker lets go before the facts, or that they are off."""
 
 
 def beat(cursor: Cursor, pulse: Pulse) -> None:
@@ -45,18 +48,20 @@ def beat(cursor: Cursor, pulse: Pulse) -> None:
     cursor.execute(
         """
         INSERT INTO guerdon.worker (worker, group_id, version, started_at, seen_at, turned_at, last_batch_at,
-                                    partitions, writer_why, projector_why, publisher_why)
+                                    partitions, writer_why, projector_why, publisher_why, facts_why, facts_wait)
         SELECT %s, %s, %s, now - make_interval(secs => %s), now, now - make_interval(secs => %s),
-               now - make_interval(secs => %s), %s, %s, %s, %s
+               now - make_interval(secs => %s), %s, %s, %s, %s, %s, %s
         FROM clock_timestamp() AS now
         ON CONFLICT (worker) DO UPDATE SET
             seen_at = excluded.seen_at, turned_at = excluded.turned_at, last_batch_at = excluded.last_batch_at,
             partitions = excluded.partitions, writer_why = excluded.writer_why,
-            projector_why = excluded.projector_why, publisher_why = excluded.publisher_why
+            projector_why = excluded.projector_why, publisher_why = excluded.publisher_why,
+            facts_why = excluded.facts_why, facts_wait = excluded.facts_wait
         """,
         (
             pulse.worker, pulse.group_id, pulse.version, pulse.started_s, pulse.turned_s, pulse.last_batch_s,
-            pulse.partitions, pulse.writer_why, pulse.projector_why, pulse.publisher_why,
+            pulse.partitions, pulse.writer_why, pulse.projector_why, pulse.publisher_why, pulse.facts_why,
+            pulse.facts_wait,
         ),
     )  # fmt: skip
 

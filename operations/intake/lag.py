@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
     from operations.settings import Settings
 
+OFF = "off, as the setting `facts` says: they are folded when it is true again"
+"""Stands in place of what the facts wait for."""
+
 
 def lag_rows(settings: Settings) -> list[dict[str, Any]]:
     """Return how far each topic and each projection is behind, and why it is stopped if it is.
@@ -49,19 +52,29 @@ def lag_rows(settings: Settings) -> list[dict[str, Any]]:
         projections = dictionaries(
             cursor,
             """
-            SELECT f.projection AS what, f.lag, 0 AS held, 'reward events' AS unit, '' AS held_since,
-                   coalesce(g.set_aside || ' set aside: `guerdon projection verify ' || f.projection || '`', '')
-                   AS stopped
-            FROM (SELECT projection, sum(lag)::bigint AS lag FROM reward.freshness GROUP BY projection) f
+            SELECT f.projection AS what, f.lag, 0 AS held, f.log || ' events' AS unit, '' AS held_since,
+                   concat_ws('; ', g.set_aside || ' set aside: `guerdon projection verify ' || f.projection || '`',
+                             CASE WHEN f.projection = 'facts' THEN %s END) AS stopped
+            FROM (SELECT projection, log, sum(lag)::bigint AS lag FROM reward.freshness GROUP BY projection, log) f
             LEFT JOIN (
                 SELECT b.projection, count(*) AS set_aside
                 FROM guerdon.projection_gap JOIN guerdon.live_build b USING (build) GROUP BY b.projection
             ) g USING (projection)
             ORDER BY f.projection
             """,
+            (_facts_wait(settings, cursor),),
         )
         output = _output(settings, cursor) if settings.publish_rewards else []
     return [*topics.values(), *output, *projections]
+
+
+def _facts_wait(settings: Settings, cursor: Cursor) -> str | None:
+    """Return what the facts wait for, by the worker that said it last, or that they are off; None where they go on."""
+    if not settings.facts:
+        return OFF
+    cursor.execute("SELECT facts_wait FROM guerdon.worker ORDER BY seen_at DESC LIMIT 1")
+    row = cursor.fetchone()
+    return None if row is None else row[0]
 
 
 def _output(settings: Settings, cursor: Cursor) -> list[dict[str, Any]]:

@@ -218,7 +218,7 @@ def _project(database_url: str, wanted: dict[int, int]) -> None:
                     cursor,
                     """
                     SELECT count(*) FROM unnest(%s::smallint[], %s::bigint[]) AS w (shard, pos)
-                    JOIN reward.freshness f ON f.shard = w.shard AND f.pos < w.pos
+                    JOIN reward.freshness f ON f.log = 'reward' AND f.shard = w.shard AND f.pos < w.pos
                     """,
                     (list(wanted), list(wanted.values())),
                 )

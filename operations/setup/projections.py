@@ -23,7 +23,7 @@ SHARDS_AT_ONCE = 16
 
 
 def listed(database_url: str) -> list[dict[str, Any]]:
-    """Return each live projection: positions folded, lag in reward events, oldest cursor's time, events set aside."""
+    """Return each live projection: positions folded, lag in events of its log, the oldest cursor's time, gaps."""
     with transaction(database_url) as cursor:
         return dictionaries(
             cursor,
@@ -85,8 +85,7 @@ def difference(
 def _live_build(cursor: Cursor, name: str) -> int:
     cursor.execute(
         """
-        SELECT b.build FROM guerdon.projection_build b JOIN guerdon.generation g USING (generation)
-        WHERE b.projection = %s AND b.status = 'live' AND g.status = 'live'
+        SELECT build FROM guerdon.live_build WHERE projection = %s
         """,
         (name,),
     )

@@ -80,6 +80,7 @@ CHECKS: dict[str, Callable[[Connection, int], tuple[int, str | None]]] = {
     "postings: no account is negative": postings.accounts,
     "balances: the equations hold for every member and unit": folds.balances,
     "projections: each is the fold of its log": folds.projected,
+    "facts: each is what its source event says": folds.facts,
     "set aside: what projections lack is in the log": folds.set_aside,
 }
 """Every check by the promise that it proves, in the order in which they are made."""

@@ -53,16 +53,20 @@ def set_aside(connection: Connection, generation: int) -> tuple[int, str | None]
         cursor.execute(
             """
             SELECT count(*) OVER (), b.projection, g.shard, g.first_pos,
-                   g.last_pos > c.pos OR g.last_pos < g.first_pos OR NOT EXISTS (
+                   g.last_pos > c.pos OR g.last_pos < g.first_pos OR CASE WHEN b.generation IS NULL THEN NOT EXISTS (
+                       SELECT FROM guerdon.source_event e
+                       WHERE e.shard = g.shard AND e.seq = g.seq AND e.member_id = g.member_id
+                         AND g.first_pos = g.seq AND g.last_pos = g.seq
+                   ) ELSE NOT EXISTS (
                        SELECT FROM guerdon.reward_event e
                        WHERE e.generation = b.generation AND e.shard = g.shard
                          AND e.pos BETWEEN g.first_pos AND g.last_pos
                        HAVING count(*) = g.last_pos - g.first_pos + 1
                           AND count(*) FILTER (WHERE e.seq = g.seq AND e.member_id = g.member_id) = count(*)
-                   ) AS wrong
+                   ) END AS wrong
             FROM guerdon.projection_build b JOIN guerdon.projection_gap g USING (build)
             JOIN guerdon.projection_cursor c ON c.build = g.build AND c.shard = g.shard
-            WHERE b.status = 'live' AND b.generation = %s
+            WHERE b.status = 'live' AND (b.generation = %s OR b.generation IS NULL)
             ORDER BY wrong DESC, b.projection, g.shard, g.first_pos LIMIT 1
             """,
             (generation,),
@@ -85,6 +89,30 @@ def projected(connection: Connection, generation: int) -> tuple[int, str | None]
         for build in builds:
             problem = problem or runner.difference(cursor, build)
         return len(builds), problem
+
+
+def facts(connection: Connection, _generation: int) -> tuple[int, str | None]:
+    """Check that the facts are what the source log says up to their cursors, and count their rows' source events (I7).
+
+    They are the same for all generations.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT b.build, c.shard, c.pos, h.seq FROM guerdon.projection_build b
+            CROSS JOIN guerdon.shard_head h
+            LEFT JOIN guerdon.projection_cursor c ON c.build = b.build AND c.shard = h.shard
+            WHERE b.generation IS NULL AND b.status = 'live' ORDER BY h.shard
+            """
+        )
+        rows = cursor.fetchall()
+        if not rows:
+            return 0, "there are no facts; run `guerdon projection rebuild facts`"
+        for shard, pos, head in ((shard, pos, head) for _, shard, pos, head in rows):
+            if pos is None or not 0 <= pos <= head:
+                where = "is missing" if pos is None else f"stands at seq {pos}, and the log ends at seq {head}"
+                return len(rows), f"facts, shard {shard}: the cursor {where}; run `guerdon projection rebuild facts`"
+        return sum(pos for _, _, pos, _ in rows), runner.difference(cursor, rows[0][0])
 
 
 def _missing(cursor: Cursor, generation: int) -> str | None:

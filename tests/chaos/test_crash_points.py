@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 
 AROUND_STEPS = [f"{side} {name}" for name in STEPS for side in ("before", "after")]
 PROJECTING = ["before fold", "after fold", "before project commit", "after project commit"]
+PROJECTING += [f"{point} of facts" for point in PROJECTING]
 POINTS = [*AROUND_STEPS, "before commit", "after commit", *PROJECTING]
 HITS = (1, 2, 5) if FULL else (2,)
 EVENTS = 6_000 if FULL else 600

@@ -11,7 +11,7 @@ from engine.store.cursor import one
 from engine.store.database import transaction
 from operations.setup import projections
 from operations.verify.checks import verify
-from projections.runner import PROJECTIONS
+from projections.runner import EVERY, PROJECTIONS
 from tests.system.batches import admitted, commit, purchase
 
 if TYPE_CHECKING:
@@ -94,13 +94,11 @@ def set_aside(database_url: str, name: str) -> list[tuple[int, int, str]]:
 def assert_whole_but(database_url: str, name: str, expected: list[Row]) -> None:
     """Hold that all projections are at the head, that only `expected` is missing, and only from `name`."""
     rows = {row["projection"]: row for row in projections.listed(database_url)}
-    assert {row["lag"] for row in rows.values()} == {0}
-    assert {each: row["set_aside"] for each, row in rows.items()} == dict.fromkeys(PROJECTIONS, 0) | {
-        name: len(expected)
-    }
+    assert {rows[each]["lag"] for each in PROJECTIONS} == {0}
+    assert {each: row["set_aside"] for each, row in rows.items()} == dict.fromkeys(EVERY, 0) | {name: len(expected)}
     assert set_aside(database_url, name) == sorted((row.shard, row.seq, row.member_id) for row in expected)
 
-    for each in PROJECTIONS:
+    for each in EVERY:
         assert projections.difference(database_url, each) is None
     findings = verify(database_url)
     assert [finding for finding in findings if finding["problem"]] == []

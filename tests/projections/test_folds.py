@@ -19,7 +19,7 @@ from projections import runner
 from projections.balance_fold import fold_balances
 from projections.item_fold import fold_items
 from projections.rebuild import rebuild
-from projections.runner import PROJECTIONS, finish
+from projections.runner import EVERY, finish
 from projections.tier_fold import fold_tier_changes
 from tests.programme_text import written
 from tests.strategies.movements import Entry, histories
@@ -117,11 +117,11 @@ def test_the_views_the_folds_and_rebuilt_views_say_the_same_of_any_valid_history
         incremental = views(cursor, members)
     assert all(incremental), "a projection that nothing was folded into proves nothing"
 
-    for name in PROJECTIONS:
+    for name in EVERY:
         assert projections.difference(tiered, name) is None
         rebuild(tiered, name)
         assert projections.difference(tiered, name) is None
     with transaction(tiered) as cursor:
         assert views(cursor, members) == incremental
         cursor.execute("SELECT projection, sum(lag) FROM reward.freshness GROUP BY projection ORDER BY projection")
-        assert cursor.fetchall() == [(name, 0) for name in sorted(PROJECTIONS)]
+        assert cursor.fetchall() == [(name, 0) for name in sorted(EVERY)]

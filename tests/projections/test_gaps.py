@@ -216,10 +216,10 @@ def test_the_projector_tells_once_what_it_sets_aside(logged: str, monkeypatch: p
     with capture_logs() as lines:
         projector = Projector(logged)
         projector.start()
-        eventually(lambda: {row["lag"] for row in projections.listed(logged)} == {0}, "the views follow")
+        eventually(lambda: lag_of(logged) == 0, "the views follow")
         log(logged, EVENTS, 20)
         projector.wake()
-        eventually(lambda: {row["lag"] for row in projections.listed(logged)} == {0}, "the views follow")
+        eventually(lambda: lag_of(logged) == 0, "the views follow")
         projector.stop()
 
     (line,) = lines

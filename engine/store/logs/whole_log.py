@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
 from heapq import merge
 from io import BytesIO
 from struct import Struct
@@ -13,19 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from engine.programme.rules.occurrence import Occurrence
 from engine.store.logs.binary_copy import HEADER, NULL, POSTGRES_EPOCH_MS
-from engine.store.logs.history import TOPIC_OF, History, Logged, Recorded, StoredSchemas
+from engine.store.logs.history import History, Logged, Recorded
+from engine.store.logs.readers import Readers
 from engine.store.members import personal
-from schemas.admitted_values import reader_of
 from schemas.canonical import event_identity
-from schemas.codec import Decoder
-from schemas.events import INT64_MAX, TYPE_NAMES, Touch
-from schemas.writer_schemas import UnreadableSchema, read_writer_schema
+from schemas.events import TYPE_NAMES, Touch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from engine.store.cursor import Cursor
-    from schemas.events import Event
 
 PAGE_ROWS = 5_000
 """Rows that are read at once from one shard."""
@@ -60,10 +56,8 @@ class WholeLog:
 
     def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
-        self._schemas = StoredSchemas(cursor)
-        self._decoder = Decoder(self._schemas, bytes_max=INT64_MAX)
         self._history = History(cursor, bare=True)
-        self._readers: dict[int, Callable[[bytes], Event]] = {}
+        self._readers = Readers(cursor)
 
     def page(self, shard: int, after_seq: int, upto_seq: int, rows_max: int = PAGE_ROWS) -> list[Logged]:
         """Return the shard's source events after `after_seq` up to `upto_seq`, `rows_max` at most, in their order."""
@@ -105,7 +99,7 @@ class WholeLog:
             # sent by upstream: the payload says everything
             if copied.startswith(_NULLS, at):
                 at += len(_NULLS)
-                event: Any = (readers.get(schema_id) or self._reader(schema_id))(payload)
+                event: Any = readers[schema_id](payload)
                 kind = type(event)
                 recorded = Recorded(
                     TYPE_NAMES[kind], "" if kind is Touch else event.member_id, event.event_id, prev_seq, event,
@@ -119,29 +113,6 @@ class WholeLog:
                 recorded = self._history.recorded(row)
             rows.append(Logged(shard, recorded, occurred_us // 1000 + POSTGRES_EPOCH_MS, payload))
         return rows
-
-    def _reader(self, schema_id: int) -> Callable[[bytes], Event]:
-        """Return the decoder of payloads of a writer schema; an old version is decoded as when it came."""
-        text = self._schemas.lookup(schema_id)
-        kind, reader = ("", None) if text is None else _read_schema(text)
-        if reader is None:
-            # the decoder itself says what is wrong with a schema that is missing or cannot be read
-            reader = partial(self._decode, TOPIC_OF.get(kind, ""))
-        self._readers[schema_id] = reader
-        return reader
-
-    def _decode(self, topic: str, payload: bytes) -> Event:
-        return self._decoder.decode(topic, payload)[1]
-
-
-@lru_cache(maxsize=256)
-def _read_schema(text: str) -> tuple[str, Callable[[bytes], Event] | None]:
-    """Return the event type of a writer schema, and its reader; a process reads a schema once."""
-    try:
-        schema = read_writer_schema(text)
-    except UnreadableSchema:
-        return "", None
-    return TYPE_NAMES[schema.kind], reader_of(schema)
 
 
 def place(row: Logged) -> tuple[int, int, int]:

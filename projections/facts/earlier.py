@@ -1,0 +1,130 @@
+"""Find what the events of one fold stand on: members and orders of earlier folds, and refunds that wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from engine.store.logs.bare_log import Range
+from projections.facts.orders import Order, RefundFact
+from schemas.events import Purchase, Refund, Touch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from engine.store.cursor import Cursor
+    from engine.store.logs.bare_log import Bare, BareLog
+    from projections.facts.orders import OrderKey
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Hold what earlier folds have written about the members and orders of a fold; nothing for whole shards."""
+
+    members: dict[tuple[int, str], tuple[int, int | None]] = field(default_factory=dict)
+    """By shard and member_id: how many orders were counted, and the era of the row."""
+
+    orders: dict[OrderKey, Order] = field(default_factory=dict)
+    waiting: dict[OrderKey, list[RefundFact]] = field(default_factory=dict)
+
+
+def earlier_of(cursor: Cursor, log: BareLog, build: int, events: Sequence[Bare]) -> Earlier:
+    """Return what `build` has about the members and orders of `events`, which it has not folded yet."""
+    returned = {_key_of(bare) for bare in events if type(bare.event) is Refund}
+    bought = {_key_of(bare) for bare in events if type(bare.event) is Purchase}
+    return Earlier(
+        members=_members(cursor, build, events),
+        orders=_orders(cursor, log, build, returned),
+        waiting=_waiting(cursor, log, build, returned | bought),
+    )
+
+
+_Owned = tuple[int, str, str]
+"""A shard, a member_id and an order_id."""
+
+
+def _key_of(bare: Bare) -> _Owned:
+    event = bare.event
+    assert isinstance(event, Purchase | Refund)  # asked for these alone
+    return bare.shard, event.member_id, event.order_id
+
+
+def _members(cursor: Cursor, build: int, events: Sequence[Bare]) -> dict[tuple[int, str], tuple[int, int | None]]:
+    owners = {(bare.shard, bare.event.member_id) for bare in events if type(bare.event) is not Touch}  # type: ignore[attr-defined]
+    cursor.execute(
+        """
+        SELECT w.shard, w.member_id, m.orders, m.era
+        FROM unnest(%(shards)s::smallint[], %(members)s::text[]) AS w (shard, member_id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM guerdon.fact_member n
+            WHERE n.build = %(build)s AND n.shard = w.shard AND n.member_id = w.member_id ORDER BY n.era DESC LIMIT 1
+        ) m
+        """,
+        {"build": build, "shards": [shard for shard, _ in owners], "members": [member_id for _, member_id in owners]},
+    )
+    return {(shard, member_id): (orders, era) for shard, member_id, orders, era in cursor.fetchall()}
+
+
+def _orders(cursor: Cursor, log: BareLog, build: int, wanted: Iterable[_Owned]) -> dict[OrderKey, Order]:
+    """Return orders as their refunds of earlier folds have left them."""
+    where = _columns(wanted) | {"build": build}
+    cursor.execute(
+        f"""
+        SELECT p.shard, p.seq, p.number
+        FROM {_WANTED} JOIN guerdon.fact_purchase p
+          ON p.build = %(build)s AND p.shard = w.shard AND p.member_id = w.member_id AND p.order_id = w.order_id
+        """,
+        where,
+    )
+    numbers = {(shard, seq): number for shard, seq, number in cursor.fetchall()}
+    if not numbers:
+        return {}
+
+    # each order, and then what has come about it, in the order of the log
+    cursor.execute(
+        """
+        SELECT r.shard, r.seq FROM unnest(%(shards)s::smallint[], %(seqs)s::bigint[]) AS w (shard, seq)
+        JOIN guerdon.fact_refund r ON r.build = %(build)s AND r.shard = w.shard AND r.purchase_seq = w.seq
+        """,
+        {"build": build, "shards": [shard for shard, _ in numbers], "seqs": [seq for _, seq in numbers]},
+    )
+    refunds = [Range(shard, seq - 1, seq) for shard, seq in cursor.fetchall()]
+    orders: dict[OrderKey, Order] = {}
+    for bare in log.read(Range(shard, seq - 1, seq) for shard, seq in numbers):
+        assert isinstance(bare.event, Purchase)  # it has a row
+        key = (bare.event.member_id, bare.event.order_id)
+        orders[key] = Order(bare, bare.event, numbers[bare.shard, bare.seq])
+    for bare in log.read(refunds) if refunds else ():
+        assert isinstance(bare.event, Refund)  # as above
+        orders[bare.event.member_id, bare.event.order_id].take(RefundFact(bare, bare.event))
+    return orders
+
+
+def _waiting(cursor: Cursor, log: BareLog, build: int, wanted: Iterable[_Owned]) -> dict[OrderKey, list[RefundFact]]:
+    cursor.execute(
+        f"""
+        SELECT r.shard, r.seq
+        FROM {_WANTED} JOIN guerdon.fact_refund r
+          ON r.build = %(build)s AND r.shard = w.shard AND r.member_id = w.member_id AND r.order_id = w.order_id
+         AND r.outcome = 'waiting'
+        """,
+        _columns(wanted) | {"build": build},
+    )
+    places = [Range(shard, seq - 1, seq) for shard, seq in cursor.fetchall()]
+    waiting: dict[OrderKey, list[RefundFact]] = {}
+    for bare in log.read(places) if places else ():
+        assert isinstance(bare.event, Refund)  # it has a row
+        waiting.setdefault((bare.event.member_id, bare.event.order_id), []).append(RefundFact(bare, bare.event))
+    return waiting
+
+
+_WANTED = "unnest(%(shards)s::smallint[], %(members)s::text[], %(orders)s::text[]) AS w (shard, member_id, order_id)"
+
+
+def _columns(wanted: Iterable[_Owned]) -> dict[str, object]:
+    owned = list(wanted)
+    return {
+        "shards": [shard for shard, _, _ in owned],
+        "members": [member_id for _, member_id, _ in owned],
+        "orders": [order_id for _, _, order_id in owned],
+    }
