@@ -16,6 +16,7 @@ from psycopg2 import sql
 
 from engine.store.logs.bare_log import BareLog, Range
 from engine.store.logs.binary_copy import HEADER, TRAILER
+from engine.store.session.failures import error_line, is_data
 from projections.differences import sentence
 from projections.facts import rows
 from projections.facts.earlier import Earlier
@@ -63,7 +64,13 @@ def _of_shard(cursor: Cursor, build: int, shard: int, upto_seq: int) -> str | No
     log, fold = BareLog(cursor), Fold(build, Earlier())
     for gap, following in pairwise(cuts):
         for after_seq in range(gap, following - 1, PAGE_ROWS):
-            fold.take(log.read([Range(shard, after_seq, min(following - 1, after_seq + PAGE_ROWS))]))
+            page = Range(shard, after_seq, min(following - 1, after_seq + PAGE_ROWS))
+            try:
+                fold.take(log.read([page]))
+            except Exception as error:
+                if not is_data(error):
+                    raise
+                return _unreadable(log, page, error)
 
     # table by table
     written = dict(fold.rows())
@@ -73,6 +80,16 @@ def _of_shard(cursor: Cursor, build: int, shard: int, upto_seq: int) -> str | No
         if problem is not None:
             return problem
     return None
+
+
+def _unreadable(log: BareLog, page: Range, error: Exception) -> str:
+    """Name the first event of a page that cannot be folded, as an event that is set aside would have no facts."""
+    for seq in range(page.after_seq + 1, page.upto_seq + 1):
+        try:
+            Fold(0, Earlier()).take(log.read([Range(page.shard, seq - 1, seq)]))
+        except Exception as own:  # noqa: BLE001  any error stops a fold
+            return f"facts, shard {page.shard}, seq {seq}: the source event cannot be folded ({error_line(own)})"
+    return f"facts, shard {page.shard}: the source events after seq {page.after_seq} fail ({error_line(error)})"
 
 
 def _of_table(table: Table, folded: Iterable[Fields], stored: Iterable[Fields]) -> str | None:

@@ -185,7 +185,7 @@ def test_an_event_that_cannot_be_decoded_is_set_aside_alone(database_url: str, m
     monkeypatch.setattr("tests.strategies.source_histories.admitted", garbled)
     append(database_url, [purchase(number, f"m{number % 2}") for number in range(6)])
     fold(database_url)
-    gaps = projections.set_aside(database_url, "facts")
+    gaps = projections.events_set_aside(database_url, "facts")
     assert [(gap["member_id"], gap["first_pos"] == gap["last_pos"] == gap["seq"]) for gap in gaps] == [("m1", True)]
     with transaction(database_url) as cursor:
         cursor.execute("SELECT event_id, number FROM reward.purchase ORDER BY event_id")
