@@ -99,6 +99,7 @@ class Frame:
             "cut": self.cut,
             "zone": self.zone,
             "every": str(self.every),
+            "length": "3 months" if self.every is Every.QUARTER else f"1 {self.every}",
             "unit": UNIT,
             "days": self.days,
         }
@@ -106,6 +107,10 @@ class Frame:
     def period(self, column: str) -> str:
         """Return the SQL of the first instant of the period in which `column` lies."""
         return f"date_trunc(%(every)s, {column}, %(zone)s)"
+
+    def period_end(self, start: str) -> str:
+        """Return the SQL of the instant at which the period ends that begins at `start`."""
+        return f"((({start} AT TIME ZONE %(zone)s) + %(length)s::interval) AT TIME ZONE %(zone)s)"
 
     def month(self, column: str) -> str:
         """Return the SQL of the first instant of the local month in which `column` lies."""
@@ -142,6 +147,9 @@ def frame(cursor: Cursor, asked: Asked) -> Frame:
     Raises:
         InputError: there is no such generation, no programme yet, or the time ends before it begins.
     """
+    # a log that grew since PostgreSQL looked at it last seems small, and a nested loop over it would never end
+    cursor.execute("SET LOCAL enable_nestloop = off")
+
     generation = live_generation.live(cursor) if asked.generation is None else asked.generation
     live_generation.check_exists(cursor, generation)
     (now,) = one(cursor, "SELECT now()")
