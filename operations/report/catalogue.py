@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.store.database import snapshot
+from operations.report.engagement import engagement
 from operations.report.frame import Asked, Frame, document, frame
 from operations.report.rewards import rewards
+from operations.report.split import OF_MEMBERS
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ class Report(NamedTuple):
 
 
 REPORTS: dict[str, Report] = {
+    "engagement": Report(
+        "who takes part, what they earn, burn and let lapse, and what is outstanding", engagement, OF_MEMBERS
+    ),
     "rewards": Report("coupons issued and used", rewards),
 }
 """Every report by the name that `guerdon report` takes."""
