@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from engine.store.database import snapshot
 from operations.report.engagement import engagement
 from operations.report.frame import Asked, Frame, document, frame
+from operations.report.redemption.report import redemption
 from operations.report.rewards import rewards
-from operations.report.split import OF_MEMBERS
+from operations.report.split import OF_GRANTS, OF_MEMBERS
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ REPORTS: dict[str, Report] = {
     "engagement": Report(
         "who takes part, what they earn, burn and let lapse, and what is outstanding", engagement, OF_MEMBERS
     ),
+    "redemption": Report("what became of the points of each month, by age", redemption, OF_GRANTS),
     "rewards": Report("coupons issued and used", rewards),
 }
 """Every report by the name that `guerdon report` takes."""

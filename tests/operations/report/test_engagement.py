@@ -128,7 +128,7 @@ def test_an_order_earns_in_the_month_of_the_order(history: History) -> None:
 
 def test_a_report_known_at_an_instant_is_the_report_that_was_made_then(history: History) -> None:
     known_at = history.now()
-    before = history.report("engagement", until="2026-08-01")
+    before = history.report("engagement", until="2026-08-01"), history.report("redemption", until="2026-08-01")
 
     # all of it late: an order of January, what it brings, and the end of a member
     history.buys("dan", "2026-01-07T09:00:00Z", "o9", 7_000)
@@ -140,8 +140,8 @@ def test_a_report_known_at_an_instant_is_the_report_that_was_made_then(history: 
     assert of(after["2026-01"], "members", "points_earned") == (3, 370)
     assert after["2026-07"]["members"] == 3
 
-    again = history.report("engagement", until="2026-08-01", known_at=known_at)
-    assert again == before
+    again = [history.report(name, until="2026-08-01", known_at=known_at) for name in ("engagement", "redemption")]
+    assert again == list(before)
 
 
 HELD = """\
@@ -300,6 +300,9 @@ def test_an_empty_log_and_a_single_member_have_reports(database_url: str) -> Non
     empty = history.report("engagement")
     assert list(empty) == ["all"]
     assert of(empty["all"], "members", "active", "earn_burn", "order_earning_rate") == (0, 0, None, None)
+    assert history.report("redemption") == {
+        "vintages": {}, "breakage_realised": None, "closed_vintages": 0, "closed_earned": 0, "closed_expired": 0,
+    }  # fmt: skip
 
     history.does("jo", "2026-01-10T09:00:00Z")
     assert of(history.report("engagement")["2026-01"], "members", "active", "participation_of_active") == (1, 1, 0)
