@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.store.database import snapshot
+from operations.report.campaigns.report import campaigns
 from operations.report.engagement import engagement
 from operations.report.frame import Asked, Frame, document, frame
 from operations.report.redemption.report import redemption
@@ -28,6 +29,9 @@ class Report(NamedTuple):
 
 
 REPORTS: dict[str, Report] = {
+    "campaigns": Report(
+        "what each campaign gave, in which orders, what it costs, what is left", campaigns, (*OF_MEMBERS, "channel")
+    ),
     "engagement": Report(
         "who takes part, what they earn, burn and let lapse, and what is outstanding", engagement, OF_MEMBERS
     ),
