@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from engine.programme.conditions import Duration
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from engine.programme.conditions import Every, Metric
 
 
@@ -61,10 +63,16 @@ class RewardKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PointsTerms:
-    """Say how long points last from their release (None: for ever), and to which boundary that is put off."""
+    """Say how long points last from their release (None: for ever), and to which boundary that is put off.
+
+    Reports alone read the cost of a point, `liability_per_point`, and the `price` at which it would sell by itself.
+    Both are exact numbers of minor units, None where the file names none; a point without a price sells at its cost.
+    """
 
     validity: Duration | None = None
     round_expiry: RoundExpiry = RoundExpiry.NONE
+    liability_per_point: Fraction | None = None
+    price: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,14 @@ class CatalogueReward:
     share: tuple[int, int] = (1, 1)
     order_least_minor: int = 0
     stock: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Say in minor units what a gift costs, by sku, and what a coupon costs that is used, by template, for reports."""
+
+    gifts: tuple[tuple[str, int], ...] = ()
+    coupons: tuple[tuple[str, int], ...] = ()
 
 
 class Touches(StrEnum):
@@ -195,7 +211,11 @@ class Contest:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Hold the terms of a programme; terms that the file leaves out have the language's defaults."""
+    """Hold the terms of a programme; terms that the file leaves out have the language's defaults.
+
+    Reports alone read `costs` and `margin`, the share of net sales that is left after the cost of goods (None:
+    unknown).
+    """
 
     points: PointsTerms = field(default_factory=PointsTerms)
     refunds: RefundTerms = field(default_factory=RefundTerms)
@@ -204,6 +224,8 @@ class Terms:
     reserve_for: Duration = SEVEN_DAYS
     contests: tuple[Contest, ...] = ()
     referral: ReferralTerms | None = None
+    costs: Costs = Costs()
+    margin: tuple[int, int] | None = None
 
     def reward(self, identifier: str) -> CatalogueReward | None:
         """Return the catalogue's reward of that id, or None."""

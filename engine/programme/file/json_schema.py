@@ -108,7 +108,7 @@ def _terms() -> dict[str, Schema]:
 
     # points, referrals and contests
     points: dict[str, Schema] = {
-        "validity": validity, "round_expiry": _choice(RoundExpiry), "liability_per_point": _NUMBER,
+        "validity": validity, "round_expiry": _choice(RoundExpiry), "liability_per_point": _NUMBER, "price": _NUMBER,
     }  # fmt: skip
     most = _object({"times": _NUMBER, "every": {"anyOf": [_choice(Every), _DURATION]}}, ("times",))
     referral: dict[str, Schema] = {
@@ -129,6 +129,8 @@ def _terms() -> dict[str, Schema]:
         "reserve_for": _DURATION,
         "referral": _object(referral),
         "contests": _list_of(_object(contest, contest)),
+        "costs": _object(dict.fromkeys(("gift", "coupon"), _mapping_of(_NUMBER))),
+        "margin": _SHARE,
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from math import gcd
 from typing import TYPE_CHECKING, TypeVar
 
@@ -111,6 +112,22 @@ def money_of(node: Node, what: str, problems: Problems, digits: int, unit: str =
         problems.error(node.place, Code.TOO_PRECISE, message)
         return None
     minor: int = parsed.digits * 10 ** (digits - parsed.scale)
+    if not 0 <= minor <= INT64_MAX:
+        problems.error(node.place, Code.OUT_OF_RANGE, f"{what} must be from 0 to {INT64_MAX} minor units")
+        return None
+    return minor
+
+
+def price_of(node: Node, what: str, problems: Problems, digits: int) -> Fraction | None:
+    """Read the worth of one point in major units, with up to 18 decimals, and return it in minor units, exactly."""
+    parsed = _decimal(node, what, problems)
+    if parsed is None:
+        return None
+    if parsed.scale > RATE_DECIMALS_MAX:
+        message = f"{what} has {parsed.scale} decimals; {RATE_DECIMALS_MAX} are the most"
+        problems.error(node.place, Code.TOO_PRECISE, message)
+        return None
+    minor = Fraction(parsed.digits * 10**digits, 10**parsed.scale)
     if not 0 <= minor <= INT64_MAX:
         problems.error(node.place, Code.OUT_OF_RANGE, f"{what} must be from 0 to {INT64_MAX} minor units")
         return None

@@ -12,9 +12,19 @@ from engine.programme.file.names import HISTORY_PREFIX
 from engine.programme.file.nodes import Mapping, Node, Scalar, Sequence
 from engine.programme.file.problems import Code, shown
 from engine.programme.file.referral import referral_of
-from engine.programme.file.scalars import choice_of, fraction_of, integer_of, kind_of, money_of, name_of, text_of
+from engine.programme.file.scalars import (
+    choice_of,
+    fraction_of,
+    integer_of,
+    kind_of,
+    money_of,
+    name_of,
+    price_of,
+    text_of,
+)
 from engine.programme.terms import (
     CatalogueReward,
+    Costs,
     Downgrade,
     Level,
     Negative,
@@ -33,10 +43,9 @@ if TYPE_CHECKING:
     from engine.programme.file.names import Names
     from engine.programme.file.problems import Problems
 
-TERM_SECTIONS = ("points", "refunds", "tiers", "catalogue", "reserve_for", "contests", "referral")
+TERM_SECTIONS = ("points", "refunds", "tiers", "catalogue", "reserve_for", "contests", "referral", "costs", "margin")
 _ROLLING = "rolling "
 _WINDOWS = ("lifetime", "calendar_year", "anniversary", "rolling 12mo")
-_LIABILITY_DIGITS = 18
 _PRICED: frozenset[str] = frozenset(("points_per", "min_points", "max_share"))
 _OF_OTHER_KINDS: dict[RewardKind | None, frozenset[str]] = {
     RewardKind.MONEY: frozenset(("points",)), RewardKind.GIFT: _PRICED, RewardKind.COUPON: _PRICED,
@@ -63,20 +72,27 @@ class TermsReader:
         read = {
             "points": self._points, "refunds": self._refunds, "tiers": self._tiers, "catalogue": self._catalogue,
             "reserve_for": self._reserve_for, "contests": ContestReader(self._names, self._problems).contests,
-            "referral": self._referral,
+            "referral": self._referral, "costs": self._costs, "margin": self._margin,
         }  # fmt: skip
         terms = {name: reader(entries[name]) for name, reader in read.items() if name in entries}
         return Terms(**{name: value for name, value in terms.items() if value is not None})  # type: ignore[arg-type]
 
     def _points(self, node: Node) -> PointsTerms:
-        entries = entries_of(node, "points", self._problems, ("validity", "round_expiry", "liability_per_point")) or {}
+        known = ("validity", "round_expiry", "liability_per_point", "price")
+        entries = entries_of(node, "points", self._problems, known) or {}
         validity = validity_of(entries["validity"], self._problems) if "validity" in entries else None
         rounding = None
         if "round_expiry" in entries:
             rounding = choice_of(entries["round_expiry"], "round_expiry", self._problems, RoundExpiry)
-        if "liability_per_point" in entries:
-            money_of(entries["liability_per_point"], "liability_per_point", self._problems, _LIABILITY_DIGITS)
-        return PointsTerms(validity, rounding or RoundExpiry.NONE)
+
+        # what reports reckon with
+        worths = {
+            name: price_of(entries[name], name, self._problems, self._names.digits)
+            for name in ("liability_per_point", "price")
+            if name in entries
+        }
+        liability = worths.get("liability_per_point")
+        return PointsTerms(validity, rounding or RoundExpiry.NONE, liability, price=worths.get("price", liability))
 
     def _refunds(self, node: Node) -> RefundTerms:
         entries = entries_of(node, "refunds", self._problems, ("window", "negative")) or {}
@@ -91,6 +107,29 @@ class TermsReader:
 
     def _referral(self, node: Node) -> ReferralTerms:
         return referral_of(node, self._problems)
+
+    def _costs(self, node: Node) -> Costs:
+        entries = entries_of(node, "costs", self._problems, ("gift", "coupon")) or {}
+        read = {name: self._costs_of(each, f"costs of {name}s") for name, each in entries.items()}
+        return Costs(read.get("gift", ()), read.get("coupon", ()))
+
+    def _costs_of(self, node: Node, what: str) -> tuple[tuple[str, int], ...]:
+        """Read a mapping of skus or templates to money."""
+        if not isinstance(node, Mapping):
+            message = f"{what} must be a mapping such as {{mug: 3.20}}, not {kind_of(node)}"
+            self._problems.error(node.place, Code.WRONG_TYPE, message)
+            return ()
+
+        costs: list[tuple[str, int]] = []
+        for item, money in node.entries.items():
+            name = name_of(Scalar(item, plain=True, place=node.key_places[item]), what, self._problems)
+            minor = money_of(money, shown(item), self._problems, self._names.digits)
+            if name is not None and minor is not None:
+                costs.append((name, minor))
+        return tuple(costs)
+
+    def _margin(self, node: Node) -> tuple[int, int] | None:
+        return fraction_of(node, "margin", self._problems)
 
     def _tiers(self, node: Node) -> Tiers | None:
         """Read the tiers; None where they have no window or no levels."""
