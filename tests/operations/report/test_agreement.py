@@ -33,7 +33,8 @@ NAMES = ("engagement", "redemption", "campaigns")
 def ask(database_url: str, name: str, **asked: Any) -> Any:
     """Return the data of a report by days, of facts that have followed the log."""
     finish(database_url, threading.Event(), ("source",))
-    return report(database_url, name, Asked(**({"until": UNTIL, "every": Every.DAY} | asked)))["data"]
+    wanted: dict[str, Any] = {"until": UNTIL, "every": Every.DAY, **asked}
+    return report(database_url, name, Asked(**wanted))["data"]
 
 
 def all_reports(database_url: str, **asked: Any) -> dict[str, Any]:

@@ -37,6 +37,10 @@ def test_a_campaign_costs_what_its_points_do(history: History) -> None:
         "cost_face": 140,
         "cost_committed": pytest.approx(140 * 170 / 250),
         "cost_realised": 170,
+        "cost_gifts": 0,
+        "cost_coupons": 0,
+        "cost_total_committed": pytest.approx(140 * 170 / 250),
+        "cost_total_realised": 170,
         "give_back_rate": pytest.approx(140 / 14_000),
     }
 
@@ -79,6 +83,33 @@ rules:
         "web": (1, 6_000, 100, 100, 0),
     }
     assert "liability_per_point" in history.document("campaigns")["notes"][0]
+
+
+def test_gifts_and_cash_are_a_cost_beside_points(database_url: str) -> None:
+    """Of three mugs one comes back with its order; nobody knows what a bag costs, and so what the campaign costs."""
+    history = History(
+        database_url,
+        HEAD
+        + """\
+costs: {gift: {mug: 3.20}}
+rules:
+- {id: mug, on: purchase, campaign: mugs, give: [{gift: mug}]}
+- {id: back, on: purchase, campaign: mugs, give: [{cash: {rate: 5%, of: purchase.amount}}]}
+- {id: bag, on: activity, campaign: bags, give: [{gift: bag}]}
+""",
+    )
+    for number in (1, 2, 3):
+        history.buys("qin", f"2026-01-1{number}T09:00:00Z", f"o{number}", 1_000)
+    history.returns("qin", "2026-01-14T09:00:00Z", "o3")
+    history.does("qin", "2026-01-15T09:00:00Z")
+    document = history.document("campaigns")
+    names = ("cost_gifts", "cost_coupons", "cost_total_committed", "cost_total_realised", "cash_earned")
+    assert {name: tuple(row[each] for each in names) for name, row in document["data"].items()} == {
+        "all": (None, 0, None, None, 100),
+        "bags": (None, 0, None, None, 0),
+        "mugs": (640, 0, 740, 640, 100),
+    }
+    assert any("costs.gift.bag" in note for note in document["notes"])
 
 
 def test_what_an_operator_takes_back_belongs_to_no_campaign(database_url: str) -> None:
