@@ -42,6 +42,20 @@ FROM guerdon.{table} f WHERE f.build = %(facts)s AND f.recorded_at < %(known_at)
 """
 
 
+_ARMS = """
+SELECT a.member_id, string_agg(CASE WHEN a.salts = 1 THEN a.arm ELSE a.rule_id || ':' || a.arm END, ', '
+                               ORDER BY a.rule_id) AS value,
+       '-infinity'::timestamptz AS since, 'infinity'::timestamptz AS until
+FROM (
+    SELECT e.member_id, e.rule_id, e.item AS arm,
+           dense_rank() OVER (ORDER BY e.rule_id) + dense_rank() OVER (ORDER BY e.rule_id DESC) - 1 AS salts
+    FROM guerdon.reward_event e
+    WHERE e.generation = %(generation)s AND e.type::text = 'cohort.entered' AND e.recorded_at < %(known_at)s
+) a GROUP BY a.member_id
+"""
+"""The arm of each member who entered a cohort; with the rule's name in front where there are several experiments."""
+
+
 class Split:
     """Split the rows of a report; the plain one gives every row the value UNKNOWN.
 
@@ -120,6 +134,7 @@ _SPLITS: Mapping[str | None, Callable[[Frame], Split]] = {
     "tier": _by_tier,
     "joined": lambda _: Split(spans=_MONTHS.format(table="fact_signup")),
     "first_order": lambda _: Split(spans=_MONTHS.format(table="fact_purchase")),
+    "arm": lambda _: Split(spans=_ARMS),
     "campaign": lambda _: Split(own_value="coalesce({row}.campaign, '')"),
     "channel": lambda _: Split(
         own_join="""
@@ -134,7 +149,7 @@ _SPLITS: Mapping[str | None, Callable[[Frame], Split]] = {
     ),
 }
 
-OF_MEMBERS = ("tier", "joined", "first_order")
+OF_MEMBERS = ("tier", "joined", "first_order", "arm")
 """The splits by a property of the member."""
 
 OF_GRANTS = (*OF_MEMBERS, "campaign", "channel")

@@ -9,12 +9,13 @@ from typing import Any
 from engine.intake.batch import ClockMove
 from engine.live.batch import Batch
 from engine.store.cursor import one
-from engine.store.database import transaction
+from engine.store.database import as_owner, transaction
 from operations.report.catalogue import report
 from operations.report.frame import Asked
 from operations.report.periods import Every
 from projections.runner import finish
 from schemas.events import Activity, Decision, Erasure, Event, Purchase, Redemption, Refund, Share, Signup, Touch
+from schemas.partitioning import shard_of
 from tests.system.batches import admitted, commit
 from tests.system.load import activate
 
@@ -80,6 +81,23 @@ class History:
 
     def erases(self, member_id: str, at: str) -> None:
         self.record(Erasure(**self._head(at, member_id=member_id)))
+
+    def enters(self, member_id: str, rule_id: str, arm: str) -> None:
+        """Let a member enter an arm of a rule's cohort, as the log says it."""
+        with as_owner(self.database_url) as connection, connection.cursor() as cursor:
+            cursor.execute("ALTER TYPE guerdon.reward_type ADD VALUE IF NOT EXISTS 'cohort.entered'")
+            connection.commit()
+            cursor.execute(
+                """
+                INSERT INTO guerdon.reward_event (generation, shard, pos, seq, amount, occurred_at, recorded_at, type,
+                                                  unit, rule_id, item, member_id, event_id, reward_key, hash)
+                SELECT 1, %(shard)s, coalesce(max(pos), 0) + 1, 1, 0, now(), now(), 'cohort.entered', 'cohort',
+                       %(rule)s, %(arm)s, %(member)s, 'e', sha256(%(member)s::bytea || %(rule)s::bytea), ''
+                FROM guerdon.reward_event WHERE generation = 1 AND shard = %(shard)s
+                """,
+                {"shard": shard_of(member_id), "rule": rule_id, "arm": arm, "member": member_id},
+            )
+            connection.commit()
 
     def passes(self, until: str) -> None:
         """Let time pass: what is due by an instant happens."""

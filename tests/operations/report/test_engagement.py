@@ -253,6 +253,21 @@ def test_members_are_split_by_the_month_in_which_they_joined_or_first_bought(his
     }
 
 
+def test_members_are_split_by_the_arm_that_they_entered(history: History) -> None:
+    history.enters("ann", "double", "treated")
+    history.enters("cat", "double", "control")
+    rows = history.report("engagement", by="arm")["all"]
+    assert {arm: of(row, "members", "points_earned") for arm, row in rows.items()} == {
+        "": (1, 40),
+        "control": (1, 0),
+        "treated": (1, 100),
+    }
+
+    # where there are several experiments, each member is in one arm of each
+    history.enters("ann", "mug", "control")
+    assert list(history.report("engagement", by="arm")["all"]) == ["", "double:control", "double:treated, mug:control"]
+
+
 def test_what_operators_brought_is_outstanding_before_any_event_has_come(database_url: str) -> None:
     history = History(database_url, PROGRAMME)
     history.decides("kai", "2026-01-10T09:00:00Z", "opening", 70)
