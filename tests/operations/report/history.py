@@ -8,6 +8,8 @@ from typing import Any
 
 from engine.intake.batch import ClockMove
 from engine.live.batch import Batch
+from engine.referral.codes import code_of
+from engine.store import digest_secret
 from engine.store.cursor import one
 from engine.store.database import as_owner, transaction
 from operations.report.catalogue import report
@@ -105,9 +107,9 @@ class History:
         commit(self.database_url, Batch(clock=clock))
 
     def code_of(self, member_id: str) -> str:
+        """Return the code that the member has, or will have once they join."""
         with transaction(self.database_url) as cursor:
-            (code,) = one(cursor, "SELECT code FROM guerdon.member_code WHERE member_id = %s", (member_id,))
-        return str(code)
+            return code_of(member_id, digest_secret.read(cursor))
 
     def now(self) -> datetime:
         """Return an instant after everything that is recorded, by PostgreSQL's clock."""

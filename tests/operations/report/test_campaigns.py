@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
 from engine.intake.own_events import own_id
@@ -43,6 +45,13 @@ def test_a_campaign_costs_what_its_points_do(history: History) -> None:
         "cost_total_realised": 170,
         "give_back_rate": pytest.approx(140 / 14_000),
     }
+
+
+def test_a_part_of_the_time_has_its_own_orders_and_flows_and_the_rate_of_all_time(history: History) -> None:
+    part = history.report("campaigns", until="2026-06-01", since=date(2026, 2, 15))["spring"]
+    names = ("orders_influenced", "revenue_influenced", "points_earned", "points_redeemed", "points_expired")
+    assert tuple(part[name] for name in names) == (1, 4_000, 40 - 250, 150 - 10, 80)
+    assert part["cost_committed"] == pytest.approx((40 - 250) * 170 / 250)
 
 
 def test_an_order_in_two_campaigns_counts_in_both_and_once_in_all(database_url: str) -> None:

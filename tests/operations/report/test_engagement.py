@@ -144,6 +144,15 @@ def test_a_report_known_at_an_instant_is_the_report_that_was_made_then(history: 
     assert again == list(before)
 
 
+def test_a_visit_counts_for_the_owner_of_the_link_from_their_signup_on(database_url: str) -> None:
+    history = History(database_url, PROGRAMME)
+    history.visits("amy", "2026-01-10T09:00:00Z")
+    before = history.now()
+    history.joins("amy", "2026-01-09T09:00:00Z")
+    assert history.report("engagement")["all"]["referrers"] == 1
+    assert history.report("engagement", known_at=before)["all"]["referrers"] == 0
+
+
 HELD = """\
 schema: guerdon/1
 programme: p
