@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.store.database import snapshot
 from operations.report.campaigns.report import campaigns
+from operations.report.customers.report import customers
 from operations.report.engagement import engagement
 from operations.report.frame import Asked, Frame, document, frame
 from operations.report.redemption.report import redemption
@@ -27,16 +28,20 @@ class Report(NamedTuple):
     by: tuple[str, ...] = ()
     """The splits that its rows can have, such as tier."""
 
+    needs_facts: bool = True
+    """Whether it reads the source facts."""
+
 
 REPORTS: dict[str, Report] = {
     "campaigns": Report(
         "what each campaign gave, in which orders, what it costs, what is left", campaigns, (*OF_MEMBERS, "channel")
     ),
+    "customers": Report("orders, how often and how long members buy, what they are worth, what they say", customers),
     "engagement": Report(
         "who takes part, what they earn, burn and let lapse, and what is outstanding", engagement, OF_MEMBERS
     ),
     "redemption": Report("what became of the points of each month, by age", redemption, OF_GRANTS),
-    "rewards": Report("coupons issued and used", rewards),
+    "rewards": Report("coupons issued and used", rewards, needs_facts=False),
 }
 """Every report by the name that `guerdon report` takes."""
 
@@ -62,4 +67,16 @@ def report(database_url: str, name: str, asked: Asked) -> dict[str, Any]:
 
     with snapshot(database_url) as cursor:
         of = frame(cursor, asked)
+        if chosen.needs_facts:
+            _note_what_facts_lack(of)
         return document(name, of, chosen.compute(of))
+
+
+def _note_what_facts_lack(of: Frame) -> None:
+    """Add a note where facts have not followed the log: the newest orders, signups and activities are missing then."""
+    ((lag,),) = of.rows("SELECT coalesce(sum(lag), 0)::bigint FROM reward.freshness WHERE projection = 'facts'")
+    if lag:
+        of.notes.append(
+            f"the facts lack the newest {lag} source events, and the report counts what they have: they follow while a "
+            "worker runs that is caught up, and has `facts = true`"
+        )

@@ -89,6 +89,16 @@ class Frame:
         return () if self.is_empty else periods(self.every, self.zone, self.since, self.cut)
 
     @property
+    def period_names(self) -> list[str]:
+        """Return the names of all periods, and of all of them together; that one alone where the log is empty."""
+        return [*(each.name for each in self.periods), ALL]
+
+    @property
+    def cut_day(self) -> date:
+        """Return the first local day that no longer belongs to the report."""
+        return self.local_day(self.cut)
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that every query of a report may name."""
         return {
@@ -126,6 +136,10 @@ class Frame:
             return ALL
         length = every or self.every
         return name_of(length, begin_of(length, self.local_day(start)))
+
+    def name_of_day(self, day: date) -> str:
+        """Return the name of the period in which a local day lies."""
+        return name_of(self.every, begin_of(self.every, day))
 
     def local_day(self, instant: datetime) -> date:
         """Return the local date of an instant."""

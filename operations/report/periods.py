@@ -111,6 +111,11 @@ def name_of(every: Every, first: date) -> str:
             return f"{first.year:04}"
 
 
+def month_name(first: date) -> str:
+    """Return the name of the month that begins on `first`, such as 2026-03."""
+    return name_of(Every.MONTH, first)
+
+
 def midnight(day: date, zone: str) -> datetime:
     """Return the instant, in UTC, at which a local day begins; where clocks skip midnight, the first instant of it."""
     return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)

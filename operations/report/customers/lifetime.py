@@ -1,0 +1,100 @@
+"""Report what customers have brought so far: their value by the month of their first order, month after month."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from operations.report.customers.returning import whole_months
+from operations.report.frame import ratio
+from operations.report.money import cost_per_point
+from operations.report.orders import FIRST_ORDERS, ORDERS
+from operations.report.periods import month_name
+
+if TYPE_CHECKING:
+    from datetime import date
+    from fractions import Fraction
+
+    from operations.report.frame import Frame
+
+    ByMonth = dict[date, Counter[date]]
+    """Amounts of each cohort, by the first day of its month, in each month."""
+
+
+def lifetime_value(of: Frame) -> dict[str, dict[str, Any]]:
+    """Return for each month of the first order what its customers have brought by each whole month, added up.
+
+    `revenue` is the net of their orders, `points_redeemed` is less what was restored, and `reward_cost` is what those
+    points cost.
+    """
+    members = dict(cohort_sizes(of))
+    revenue, redeemed = revenue_by_month(of), redeemed_by_month(of)
+    cost = cost_per_point(of)
+    return {
+        month_name(first): {
+            "members": members[first],
+            "cells": [
+                _cell(k, members[first], _until(month, revenue[first]), _until(month, redeemed[first]), cost)
+                for k, month in whole_months(of, first)
+            ],
+        }
+        for first in sorted(members)
+    }
+
+
+def cohort_sizes(of: Frame) -> list[tuple[date, int]]:
+    """Return the number of members by the month of their first order."""
+    rows = of.rows(
+        f"WITH {ORDERS}, {FIRST_ORDERS} SELECT {of.month('occurred_at')}, count(*) FROM first_orders GROUP BY 1"
+    )
+    return [(of.local_day(month), members) for month, members in rows]
+
+
+def revenue_by_month(of: Frame) -> ByMonth:
+    """Return the net of the orders of each cohort by the orders' month, in minor units."""
+    return _by_month(
+        of,
+        f"""
+        WITH {ORDERS}, {FIRST_ORDERS}
+        SELECT {of.month("f.occurred_at")}, {of.month("o.occurred_at")}, sum(o.net)
+        FROM orders o JOIN first_orders f USING (shard, member_id) GROUP BY 1, 2
+        """,
+    )
+
+
+def redeemed_by_month(of: Frame) -> ByMonth:
+    """Return the points that each cohort has redeemed by the month of the redemption, less those restored in it."""
+    return _by_month(
+        of,
+        f"""
+        WITH {ORDERS}, {FIRST_ORDERS}
+        SELECT {of.month("f.occurred_at")}, {of.month("e.occurred_at")},
+               sum(CASE WHEN e.type = 'points.captured' THEN e.amount ELSE -e.amount END)
+        FROM guerdon.reward_event e JOIN first_orders f ON f.shard = e.shard AND f.member_id = e.member_id
+        WHERE e.generation = %(generation)s AND e.type IN ('points.captured', 'points.restored')
+          AND e.recorded_at < %(known_at)s AND e.occurred_at < %(cut)s
+        GROUP BY 1, 2
+        """,
+    )
+
+
+def _by_month(of: Frame, query: str) -> ByMonth:
+    amounts: ByMonth = defaultdict(Counter)
+    for cohort, month, amount in of.rows(query):
+        amounts[of.local_day(cohort)][of.local_day(month)] += int(amount)
+    return amounts
+
+
+def _until(last: date, amounts: Counter[date]) -> int:
+    """Return the sum of all amounts up to a month, those from before the cohort's own month too."""
+    return sum(amount for month, amount in amounts.items() if month <= last)
+
+
+def _cell(k: int, members: int, revenue: int, redeemed: int, cost: Fraction | None) -> dict[str, Any]:
+    return {
+        "k": k,
+        "revenue": revenue,
+        "points_redeemed": redeemed,
+        "reward_cost": None if cost is None else float(redeemed * cost),
+        "revenue_mean": ratio(revenue, members),
+    }

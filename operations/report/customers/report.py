@@ -1,0 +1,22 @@
+"""Report what customers buy, whether they come back, what they are worth, and what they say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from operations.report.customers.lifetime import lifetime_value
+from operations.report.customers.periods import order_periods
+from operations.report.customers.returning import repurchase, retention
+
+if TYPE_CHECKING:
+    from operations.report.frame import Frame
+
+
+def customers(of: Frame) -> dict[str, Any]:
+    """Return orders by period, and the cohorts of members: second orders, retention, and what they have brought."""
+    return {
+        "periods": order_periods(of),
+        "repurchase": repurchase(of),
+        "retention": retention(of),
+        "clv": lifetime_value(of),
+    }

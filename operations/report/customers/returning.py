@@ -1,0 +1,144 @@
+"""Follow cohorts of members: who bought a second time, and who still buys, month after month."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from operations.report.frame import ratio
+from operations.report.orders import FIRST_ORDERS, JOINED, ORDERS
+from operations.report.periods import add_months, midnight, month_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import date
+
+    from operations.report.frame import Frame
+
+WINDOWS_DAYS = (30, 90)
+"""Within how many local days after the first order a second one is looked for."""
+
+_COHORTS = {
+    "by_signup": "SELECT shard, member_id, occurred_at FROM joined WHERE occurred_at >= %(since)s",
+    "by_first_order": "SELECT shard, member_id, occurred_at FROM first_orders",
+}
+
+
+class Cohort(NamedTuple):
+    """Hold the members whose first signup, or first order, lies in one month, and the months in which they bought."""
+
+    members: int
+    in_month: Counter[date]
+    """How many of them bought in a month, by its first day."""
+
+    last_in_month: Counter[date]
+    """How many of them bought in a month and not after it."""
+
+
+def repurchase(of: Frame) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return for each window and month of the first order how many customers bought again within that window.
+
+    Only months that lie a whole window before the cut are there. Days are local: an order on the last day of the window
+    counts, whatever the hour.
+    """
+    customers: Counter[date] = Counter()
+    waits: dict[date, Counter[int]] = defaultdict(Counter)
+    for month, wait_days, members in second_orders(of):
+        customers[month] += members
+        if wait_days is not None:
+            waits[month][wait_days] += members
+
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for window in WINDOWS_DAYS:
+        rows[f"{window}d"] = {
+            month_name(month): _repeated(
+                customers[month], sum(members for wait, members in waits[month].items() if wait <= window)
+            )
+            for month in sorted(customers)
+            if add_months(month, 1) + timedelta(days=window) <= of.cut_day
+        }
+    return rows
+
+
+def second_orders(of: Frame) -> list[tuple[date, int | None, int]]:
+    """Return the customers by the month of the first order and the local days until the second one; None: of none."""
+    rows = of.rows(
+        f"""
+        WITH {ORDERS}, placed AS (
+            SELECT occurred_at, lead(occurred_at) OVER of_member AS next_at, row_number() OVER of_member AS number
+            FROM orders WINDOW of_member AS (PARTITION BY shard, member_id ORDER BY occurred_at, seq)
+        )
+        SELECT {of.month("occurred_at")}, {of.day("next_at")} - {of.day("occurred_at")}, count(*)
+        FROM placed WHERE number = 1 AND occurred_at >= %(since)s GROUP BY 1, 2
+        """
+    )
+    return [(of.local_day(month), wait_days, members) for month, wait_days, members in rows]
+
+
+def retention(of: Frame) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return for each month of the first signup, and of the first order, who bought in each whole month from then on.
+
+    `retained` counts who bought in the month that is `k` months later, `rolling` who bought in it or in any later one.
+    """
+    return {
+        name: {month_name(month): _triangle(of, month, cohort) for month, cohort in sorted(cohorts(of, name).items())}
+        for name in _COHORTS
+    }
+
+
+def cohorts(of: Frame, name: str) -> dict[date, Cohort]:
+    """Return the cohorts of a kind, `by_signup` or `by_first_order`, by the first day of their month."""
+    rows = of.rows(
+        f"""
+        WITH {ORDERS}, {FIRST_ORDERS}, {JOINED}, cohort AS (
+            SELECT shard, member_id, {of.month("occurred_at")} AS month FROM ({_COHORTS[name]}) members
+        ), bought AS (
+            SELECT DISTINCT shard, member_id, {of.month("occurred_at")} AS month FROM orders
+        ), months AS (
+            SELECT c.month AS cohort, b.month,
+                   b.month IS NOT DISTINCT FROM max(b.month) OVER (PARTITION BY c.shard, c.member_id) AS is_last
+            FROM cohort c LEFT JOIN bought b ON b.shard = c.shard AND b.member_id = c.member_id AND b.month >= c.month
+        )
+        SELECT cohort, month, count(*), count(*) FILTER (WHERE is_last) FROM months GROUP BY cohort, month
+        """
+    )
+    found: dict[date, Cohort] = {}
+    for cohort_month, bought_month, bought, last in rows:
+        # each member has one last month, or, where they bought nothing, one row without a month
+        begun = of.local_day(cohort_month)
+        cohort = found.get(begun, Cohort(0, Counter(), Counter()))
+        if bought_month is not None:
+            cohort.in_month[of.local_day(bought_month)] += bought
+            cohort.last_in_month[of.local_day(bought_month)] += last
+        found[begun] = cohort._replace(members=cohort.members + last)
+    return found
+
+
+def whole_months(of: Frame, first: date) -> Iterator[tuple[int, date]]:
+    """Yield each month from `first` on that ends by the cut: how many months later it is, and its first day."""
+    k = 0
+    while midnight(add_months(first, k + 1), of.zone) <= of.cut:
+        yield k, add_months(first, k)
+        k += 1
+
+
+def _repeated(customers: int, repeated: int) -> dict[str, Any]:
+    return {"customers": customers, "repeated": repeated, "rate": ratio(repeated, customers)}
+
+
+def _triangle(of: Frame, first: date, cohort: Cohort) -> dict[str, Any]:
+    cells = []
+    for k, month in whole_months(of, first):
+        retained = cohort.in_month[month]
+        rolling = sum(members for last, members in cohort.last_in_month.items() if last >= month)
+        cells.append(
+            {
+                "k": k,
+                "retained": retained,
+                "rate": ratio(retained, cohort.members),
+                "rolling": rolling,
+                "rolling_rate": ratio(rolling, cohort.members),
+            }
+        )
+    return {"members": cohort.members, "cells": cells}
