@@ -10,6 +10,7 @@ from operations.report.customers.report import customers
 from operations.report.engagement import engagement
 from operations.report.frame import Asked, Frame, document, frame
 from operations.report.redemption.report import redemption
+from operations.report.referrals import referrals
 from operations.report.rewards import rewards
 from operations.report.split import OF_GRANTS, OF_MEMBERS
 from schemas.errors import InputError
@@ -41,6 +42,7 @@ REPORTS: dict[str, Report] = {
         "who takes part, what they earn, burn and let lapse, and what is outstanding", engagement, OF_MEMBERS
     ),
     "redemption": Report("what became of the points of each month, by age", redemption, OF_GRANTS),
+    "referrals": Report("from shares to qualified referees, the K-factor, cycle time, rejections", referrals),
     "rewards": Report("coupons issued and used", rewards, needs_facts=False),
 }
 """Every report by the name that `guerdon report` takes."""
