@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.store.database import snapshot
 from operations.report.campaigns.report import campaigns
+from operations.report.changes import changes
 from operations.report.customers.report import customers
 from operations.report.engagement import engagement
 from operations.report.frame import Asked, Frame, document, frame
@@ -32,11 +33,15 @@ class Report(NamedTuple):
     needs_facts: bool = True
     """Whether it reads the source facts."""
 
+    is_of_recording: bool = False
+    """Whether it covers the time in which something was recorded, and not that in which it happened."""
+
 
 REPORTS: dict[str, Report] = {
     "campaigns": Report(
         "what each campaign gave, in which orders, what it costs, what is left", campaigns, (*OF_MEMBERS, "channel")
     ),
+    "changes": Report("what changed since yesterday", changes, is_of_recording=True),
     "customers": Report("orders, how often and how long members buy, what they are worth, what they say", customers),
     "engagement": Report(
         "who takes part, what they earn, burn and let lapse, and what is outstanding", engagement, OF_MEMBERS
@@ -68,7 +73,7 @@ def report(database_url: str, name: str, asked: Asked) -> dict[str, Any]:
         raise InputError(f'the report {name} cannot be split by "{asked.by}"; it can be split {splits}')
 
     with snapshot(database_url) as cursor:
-        of = frame(cursor, asked)
+        of = frame(cursor, asked, is_of_recording=chosen.is_of_recording)
         if chosen.needs_facts:
             _note_what_facts_lack(of)
         return document(name, of, chosen.compute(of))

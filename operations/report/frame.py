@@ -7,7 +7,7 @@ are in minor units of the programme's currency, and points in the unit `points`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -151,12 +151,14 @@ class Frame:
         return self.cursor.fetchall()
 
 
-def frame(cursor: Cursor, asked: Asked) -> Frame:
+def frame(cursor: Cursor, asked: Asked, *, is_of_recording: bool = False) -> Frame:
     """Return the frame for what a reader asks.
 
     Args:
         cursor: of a snapshot (`engine.store.database.snapshot`): every query of the report sees the same.
         asked: by the reader.
+        is_of_recording: the report covers the time in which something was recorded: by default the local day of
+            `known_at` so far, and the one before.
 
     Raises:
         InputError: there is no such generation, no programme yet, or the time ends before it begins.
@@ -177,6 +179,8 @@ def frame(cursor: Cursor, asked: Asked) -> Frame:
     # the time that it covers
     known = _known_time(cursor, known_at)
     first, last = known or (known_at, known_at)
+    if is_of_recording:
+        first, last = _day_before(known_at, zone), known_at
     since = midnight(_local(first, zone) if asked.since is None else asked.since, zone)
     cut = midnight_after(last, zone) if asked.until is None else midnight(asked.until, zone)
     if since >= cut and (asked.since is not None or asked.until is not None):
@@ -276,6 +280,10 @@ def _known_time(cursor: Cursor, known_at: datetime) -> tuple[datetime, datetime]
 
 def _local(instant: datetime, zone: str) -> date:
     return instant.astimezone(ZoneInfo(zone)).date()
+
+
+def _day_before(instant: datetime, zone: str) -> datetime:
+    return midnight(_local(instant, zone) - timedelta(days=1), zone)
 
 
 def _instant(instant: datetime) -> str:
