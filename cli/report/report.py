@@ -73,6 +73,7 @@ def report(
 
     Examples: `guerdon report engagement --from 2026-01 --every quarter`, `guerdon report liability --html june.html`
     """
+    from operations.report.alerts.thresholds import thresholds_in
     from operations.report.catalogue import REPORTS
     from operations.report.catalogue import report as read
     from operations.settings import load_settings
@@ -85,8 +86,9 @@ def report(
     if exit_code and name != "alerts":
         raise InputError("--exit-code goes with `guerdon report alerts`: no other report is an alarm")
 
+    settings = load_settings()
     asked = _asked(since, until, every, by, generation, known_at, days)
-    document = read(load_settings().database_url, name, asked)
+    document = read(settings.database_url, name, asked._replace(thresholds=thresholds_in(settings)))
     if html is not None:
         from operations.report.forms.page import write_page
 

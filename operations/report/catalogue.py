@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.store.database import snapshot
+from operations.report.alerts.report import alerts
 from operations.report.campaigns.report import campaigns
 from operations.report.changes import changes
 from operations.report.customers.report import customers
@@ -38,6 +39,7 @@ class Report(NamedTuple):
 
 
 REPORTS: dict[str, Report] = {
+    "alerts": Report("early warnings: misuse, and rules that cost more than meant", alerts, needs_facts=False),
     "campaigns": Report(
         "what each campaign gave, in which orders, what it costs, what is left", campaigns, (*OF_MEMBERS, "channel")
     ),

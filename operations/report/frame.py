@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from engine.store import programmes
 from engine.store.cursor import one
 from engine.store.generations import live_generation
+from operations.report.alerts.thresholds import Thresholds
 from operations.report.periods import ALL, Every, Period, begin_of, midnight, midnight_after, name_of, periods
 from schemas.errors import InputError
 from schemas.events import EVENT_TYPES
@@ -49,7 +50,10 @@ class Asked(NamedTuple):
     """Only what was recorded before this instant counts; all by default."""
 
     days: int = 30
-    """The window of measures that carry it in their name, such as the K-factor."""
+    """The window of measures that carry it in their name, such as the K-factor, and of alerts."""
+
+    thresholds: Thresholds = Thresholds()
+    """The values from which on something is an alert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Frame:
     every: Every
     by: str | None
     days: int
+    thresholds: Thresholds
     is_empty: bool
     """Whether the log knows no event at all by `known_at`."""
 
@@ -194,7 +199,7 @@ def frame(cursor: Cursor, asked: Asked, *, is_of_recording: bool = False) -> Fra
     return Frame(
         cursor=cursor, generation=generation, facts=None if row is None else row[0], known_at=known_at, since=since,
         cut=cut, zone=zone, currency=programme.currency, programme=programme, version=version, every=asked.every,
-        by=asked.by, days=asked.days, is_empty=known is None,
+        by=asked.by, days=asked.days, thresholds=asked.thresholds, is_empty=known is None,
     )  # fmt: skip
 
 

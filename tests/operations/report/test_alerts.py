@@ -1,0 +1,116 @@
+"""Early warnings: each at its threshold and not one below it, and only about the last days."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from operations.report.alerts.thresholds import Thresholds
+from schemas.events import Activity, Erasure
+from tests.operations.report.recorded import HEAD, Recorder, recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.postgres
+
+PROGRAMME = (
+    HEAD + "referral: {block: [self]}\n"
+    "rules:\n"
+    "- {id: base, on: purchase, give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}]}\n"
+    "- {id: daily, on: activity, give: [{points: 1}], limits: [{times: 1, per: member, every: day}]}\n"
+)
+
+
+@pytest.fixture
+def log(database_url: str) -> Iterator[Recorder]:
+    with recorder(database_url, PROGRAMME) as made:
+        yield made
+
+
+def spent_and_returned(log: Recorder, who: str, day: str, order_id: str) -> list[Any]:
+    """Return an order, the spending of its points, and the return of all of it, on one day."""
+    return [
+        log.order(who, f"{day}T08:00:00Z", order_id, 10_000),
+        log.redeem(who, f"{day}T09:00:00Z", "spend", f"s-{order_id}", 100),
+        log.refund(who, f"{day}T10:00:00Z", order_id),
+    ]
+
+
+def alerts(log: Recorder, **thresholds: float) -> list[dict[str, Any]]:
+    found = log.report("alerts", thresholds=Thresholds(**thresholds))["alerts"]  # type: ignore[arg-type]  # by name
+    assert isinstance(found, list)
+    return found
+
+
+def test_returned_orders_whose_points_are_spent_are_counted_by_member(log: Recorder) -> None:
+    log.take(
+        *spent_and_returned(log, "ann", "2026-03-01", "o1"),  # more than 30 days before the end
+        *spent_and_returned(log, "bob", "2026-04-20", "o2"),
+        *spent_and_returned(log, "ann", "2026-04-20", "o3"),
+        *spent_and_returned(log, "ann", "2026-04-25", "o4"),
+        *spent_and_returned(log, "eve", "2026-04-26", "o5"),
+        *spent_and_returned(log, "eve", "2026-04-27", "o6"),
+        log.make(Erasure, "2026-04-28", member_id="eve"),
+        log.order("cat", "2026-04-29", "o7", 10_000),
+        log.refund("cat", "2026-04-30", "o7"),  # whose points were still there
+    )
+    assert alerts(log) == [
+        {
+            "alert": "refunds_after_redemption", "threshold": 2, "value": 2, "member_id": "ann",
+            "since": "2026-04-20T10:00:00Z",
+        }
+    ]  # fmt: skip
+    assert [row["member_id"] for row in alerts(log, refunds=1)] == ["ann", "bob"]
+    assert alerts(log, refunds=3) == []
+
+
+def test_members_who_name_one_referrer_within_an_hour_are_a_burst(log: Recorder) -> None:
+    log.take(log.signup("ann", "2026-04-01"), log.signup("bob", "2026-04-01"))
+    minutes = ("00", "10", "20", "50", "59")
+    log.take(
+        *(log.signup(f"a{n}", f"2026-04-02T10:{minute}:00Z", referrer_id="ann") for n, minute in enumerate(minutes)),
+        *(log.signup(f"b{n}", f"2026-04-02T1{n}:30:00Z", referrer_id="bob") for n in range(5)),
+        log.signup("bob", "2026-04-02T10:59:00Z", referrer_id="bob"),  # rejected, and a claim all the same
+    )
+    burst = {"alert": "referral_burst", "threshold": 5, "value": 5, "member_id": "ann", "since": "2026-04-02T10:59:00Z"}
+    assert alerts(log) == [burst]
+    assert alerts(log, referrals=6) == []
+    assert [(row["member_id"], row["value"]) for row in alerts(log, referrals=2)] == [("ann", 5), ("bob", 3)]
+
+
+def test_refusals_of_the_last_day_are_compared_with_the_week_before(log: Recorder) -> None:
+    def twice(who: str, day: str) -> list[Any]:
+        return [log.make(Activity, f"{day}T{hour}:00:00Z", member_id=who, kind="visit") for hour in ("08", "09")]
+
+    log.take(*(each for day in range(1, 8) for each in twice("ann", f"2026-04-0{day}")))
+    log.take(*twice("ann", "2026-04-08"), *twice("bob", "2026-04-08"), *twice("cat", "2026-04-08"))
+    jump = {
+        "alert": "refusals_jump", "threshold": 3.0, "value": 3, "reason": "limit_times",
+        "since": "2026-04-07T22:00:00Z",
+    }  # fmt: skip
+    assert alerts(log, refusals=3) == [jump]
+    assert alerts(log, refusals=4) == []
+    assert alerts(log, refusals=3, refusals_factor=3.1) == []
+
+
+def test_the_command_takes_thresholds_from_the_settings_and_ends_with_1_where_there_is_an_alert(
+    log: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.take(*spent_and_returned(log, "ann", "2026-04-20", "o1"))
+    monkeypatch.setenv("GUERDON_DATABASE_URL", log.database_url)
+    words = ["report", "alerts", "--exit-code", "--json"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    monkeypatch.setenv("GUERDON_ALERT_REFUNDS", "1")
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1
+    assert [row["member_id"] for row in json.loads(result.stdout)["data"]["alerts"]] == ["ann"]
+    assert CliRunner().invoke(app, words[:2]).exit_code == 0
+
+
+def test_an_empty_log_warns_of_nothing(log: Recorder) -> None:
+    assert alerts(log, refunds=1, referrals=1, refusals=1) == []
