@@ -8,6 +8,7 @@ from engine.store.database import snapshot
 from operations.report.alerts.report import alerts
 from operations.report.campaigns.report import campaigns
 from operations.report.changes import changes
+from operations.report.customers.predicted import predicted_value
 from operations.report.customers.report import customers
 from operations.report.engagement import engagement
 from operations.report.frame import Asked, Frame, document, frame
@@ -44,6 +45,7 @@ REPORTS: dict[str, Report] = {
         "what each campaign gave, in which orders, what it costs, what is left", campaigns, (*OF_MEMBERS, "channel")
     ),
     "changes": Report("what changed since yesterday", changes, is_of_recording=True),
+    "clv_predicted": Report("how often and how much customers will buy, and how well that is known", predicted_value),
     "customers": Report("orders, how often and how long members buy, what they are worth, what they say", customers),
     "engagement": Report(
         "who takes part, what they earn, burn and let lapse, and what is outstanding", engagement, OF_MEMBERS
