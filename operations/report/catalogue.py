@@ -46,7 +46,11 @@ REPORTS: dict[str, Report] = {
     ),
     "changes": Report("what changed since yesterday", changes, is_of_recording=True),
     "clv_predicted": Report("how often and how much customers will buy, and how well that is known", predicted_value),
-    "customers": Report("orders, how often and how long members buy, what they are worth, what they say", customers),
+    "customers": Report(
+        "orders, how often and how long members buy, what they are worth, what they say",
+        customers,
+        (*OF_MEMBERS, "channel"),
+    ),
     "engagement": Report(
         "who takes part, what they earn, burn and let lapse, and what is outstanding", engagement, OF_MEMBERS
     ),

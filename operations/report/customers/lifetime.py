@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from operations.report.customers.returning import whole_months
 from operations.report.frame import ratio
-from operations.report.money import cost_per_point
+from operations.report.money import cost_per_point, margin
 from operations.report.orders import FIRST_ORDERS, ORDERS
 from operations.report.periods import month_name
 
@@ -21,20 +21,27 @@ if TYPE_CHECKING:
     """Amounts of each cohort, by the first day of its month, in each month."""
 
 
+class _Worth(NamedTuple):
+    """Hold what a point costs in minor units, and the share of sales that the cost of goods leaves; None: unknown."""
+
+    cost_per_point: Fraction | None
+    margin: Fraction | None
+
+
 def lifetime_value(of: Frame) -> dict[str, dict[str, Any]]:
     """Return for each month of the first order what its customers have brought by each whole month, added up.
 
     `revenue` is the net of their orders, `points_redeemed` is less what was restored, and `reward_cost` is what those
-    points cost.
+    points cost. `clv_mean` is what a customer has brought after the cost of goods and points.
     """
     members = dict(cohort_sizes(of))
     revenue, redeemed = revenue_by_month(of), redeemed_by_month(of)
-    cost = cost_per_point(of)
+    worth = _Worth(cost_per_point(of), margin(of))
     return {
         month_name(first): {
             "members": members[first],
             "cells": [
-                _cell(k, members[first], _until(month, revenue[first]), _until(month, redeemed[first]), cost)
+                _cell(k, members[first], _until(month, revenue[first]), _until(month, redeemed[first]), worth)
                 for k, month in whole_months(of, first)
             ],
         }
@@ -90,11 +97,14 @@ def _until(last: date, amounts: Counter[date]) -> int:
     return sum(amount for month, amount in amounts.items() if month <= last)
 
 
-def _cell(k: int, members: int, revenue: int, redeemed: int, cost: Fraction | None) -> dict[str, Any]:
+def _cell(k: int, members: int, revenue: int, redeemed: int, worth: _Worth) -> dict[str, Any]:
+    cost = None if worth.cost_per_point is None else redeemed * worth.cost_per_point
+    value = None if cost is None or worth.margin is None else (revenue * worth.margin - cost) / members
     return {
         "k": k,
         "revenue": revenue,
         "points_redeemed": redeemed,
-        "reward_cost": None if cost is None else float(redeemed * cost),
+        "reward_cost": None if cost is None else float(cost),
         "revenue_mean": ratio(revenue, members),
+        "clv_mean": None if value is None else float(value),
     }

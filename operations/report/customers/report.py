@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def customers(of: Frame) -> dict[str, Any]:
-    """Return orders by period, and the cohorts of members: second orders, retention, and what they have brought."""
+    """Return orders by period, and the cohorts of members: second orders, retention, and what they have brought.
+
+    Only the periods can be split.
+    """
+    if of.by is not None:
+        of.notes.append(f"periods are split by {of.by}; repurchase, retention and clv are those of all members")
     return {
         "periods": order_periods(of),
         "repurchase": repurchase(of),

@@ -8,9 +8,9 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from operations.report.split import split
 
+if TYPE_CHECKING:
     from operations.report.frame import Frame
 
 ANSWERS_MIN = 30
@@ -33,45 +33,47 @@ class Answers(NamedTuple):
     """Those whose latest score is 0 to 6."""
 
 
-def satisfaction(of: Frame) -> Callable[[str], dict[str, Any]]:
-    """Return what gives the score of a period by the period's name."""
-    answers = answers_by_period(of)
-    return lambda name: _score(answers.get(name, Answers()))
+def answers_by_period(of: Frame) -> dict[tuple[str, str], Answers]:
+    """Return the answers by the period's name and value; each member counts with the latest score.
 
-
-def answers_by_period(of: Frame) -> dict[str, Answers]:
-    """Return the answers of each period that has any, and of all of them; each member counts with the latest score."""
+    A survey belongs to no order, so it has no channel.
+    """
+    by = split(of)
     rows = of.rows(
         f"""
-        SELECT period, count(*), count(score), count(*) FILTER (WHERE score >= 9), count(*) FILTER (WHERE score <= 6)
-        FROM (
-            SELECT w.period,
+        WITH {by.table}, latest AS (
+            SELECT w.start, a.member_id, NULL::text AS channel,
+                   least({of.period_end("w.start")}, %(cut)s) AS occurred_at,
                    (array_agg(a.score ORDER BY a.occurred_at DESC, a.seq DESC)
                     FILTER (WHERE a.score BETWEEN 0 AND 10))[1] AS score
             FROM guerdon.fact_activity a
-            CROSS JOIN LATERAL (VALUES ({of.period("a.occurred_at")}), (NULL)) w (period)
+            CROSS JOIN LATERAL (VALUES ({of.period("a.occurred_at")}), (NULL)) w (start)
             WHERE a.build = %(facts)s AND a.kind = 'survey' AND a.recorded_at < %(known_at)s
               AND a.occurred_at >= %(since)s AND a.occurred_at < %(cut)s
-            GROUP BY w.period, a.shard, a.member_id
-        ) latest GROUP BY period
-        """
+            GROUP BY w.start, a.shard, a.member_id
+        )
+        SELECT l.start, {by.value_of_order("l")}, count(*), count(l.score), count(*) FILTER (WHERE l.score >= 9),
+               count(*) FILTER (WHERE l.score <= 6)
+        FROM latest l {by.joined_order("l")} GROUP BY 1, 2
+        """,
+        **by.parameters,
     )
-    return {of.name(start): Answers(*numbers) for start, *numbers in rows}
+    return {(of.name(start), value): Answers(*numbers) for start, value, *numbers in rows}
 
 
-def _score(answers: Answers) -> dict[str, Any]:
+def score(answers: Answers) -> dict[str, Any]:
     """Return the score with its standard error, both from -100 to 100, and the counts that they are made of."""
-    score = error = None
+    promoted = error = None
     if answers.scored >= ANSWERS_MIN:
         promoters, detractors = answers.promoters / answers.scored, answers.detractors / answers.scored
         balance = promoters - detractors
-        score = 100 * balance
+        promoted = 100 * balance
         error = 100 * sqrt((promoters + detractors - balance**2) / answers.scored)
     return {
         "nps_n": answers.scored,
         "nps_promoters": answers.promoters,
         "nps_detractors": answers.detractors,
         "nps_asked": answers.asked,
-        "nps": score,
+        "nps": promoted,
         "se": error,
     }

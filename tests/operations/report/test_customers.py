@@ -65,7 +65,7 @@ def second_part(to: Recorder) -> list[Any]:
     ]
 
 
-PROGRAMME = HEAD + "points: {liability_per_point: 0.005}\n" + BASE
+PROGRAMME = HEAD + "points: {liability_per_point: 0.005}\nmargin: 25%\n" + BASE
 
 
 @pytest.fixture
@@ -118,6 +118,60 @@ def test_orders_count_in_their_month_and_refunds_in_their_own(whole: Recorder) -
         "refunds": 3_000,
         "orders_net_positive": 7, "gross_net_positive": 39_500, "aov_net": 36_500 / 7, "aov_gross": 39_500 / 7,
     }  # fmt: skip
+
+
+def part(periods: dict[str, Any], name: str, value: str, *keys: str) -> tuple[Any, ...]:
+    return tuple(periods[name][value][key] for key in keys)
+
+
+def test_split_by_channel_an_order_counts_for_its_own_and_a_refund_for_that_of_its_order(whole: Recorder) -> None:
+    data = whole.report("customers", by="channel")
+    periods = data["periods"]
+    assert {tuple(rows) for rows in periods.values()} == {("", "store", "web")}
+    keys = ("orders", "buyers", "net", "gross", "refunds", "orders_net_positive")
+    assert part(periods, "2026-01", "web", *keys) == (3, 2, 17_500, 19_500, 0, 3)
+    assert part(periods, "2026-01", "store", *keys) == (1, 1, 0, 2_000, 0, 0)
+    assert part(periods, "2026-02", "", *keys) == (1, 1, 0, 700, 0, 0)
+    assert part(periods, "2026-03", "store", *keys) == (0, 0, 0, 0, 2_000, 0)
+    assert part(periods, "all", "web", *keys) == (5, 3, 26_500, 28_500, 0, 5)
+    assert part(periods, "all", "store", *keys) == (3, 2, 10_000, 13_000, 3_000, 2)
+    # a survey has no channel
+    assert [part(periods, "all", value, "nps_asked", "nps_n") for value in ("", "store", "web")] == [
+        (33, 31), (0, 0), (0, 0),
+    ]  # fmt: skip
+    # cohorts are not split
+    assert data["clv"] == whole.report("customers")["clv"]
+
+
+def test_split_by_the_month_of_joining_members_who_never_did_have_no_value(whole: Recorder) -> None:
+    periods = whole.report("customers", by="joined")["periods"]
+    assert {value: row["orders"] for value, row in periods["all"].items()} == {
+        "": 1, "2026-01": 7, "2026-03": 0, "2026-04": 1,
+    }  # fmt: skip
+    first = whole.report("customers", by="first_order")["periods"]
+    assert {value: row["buyers"] for value, row in first["all"].items()} == {
+        "": 0, "2026-01": 3, "2026-02": 1, "2026-04": 1,
+    }  # fmt: skip
+
+
+def test_split_by_tier_an_order_counts_for_the_tier_before_it_and_a_member_for_that_at_the_end(
+    database_url: str,
+) -> None:
+    tiers = "tiers: {metric: status, window: lifetime, levels: [{id: basic, from: 0}, {id: silver, from: 5}]}\n"
+    with recorder(database_url, HEAD + tiers + BASE + "- {id: status, on: purchase, give: [{status: 5}]}\n") as log:
+        log.take(
+            log.order("ann", "2026-01-10", "o1", 1_000),  # by which ann becomes silver
+            log.order("ann", "2026-01-20", "o2", 2_000),
+            log.refund("ann", "2026-01-25", "o2", 500),
+            log.make(Activity, "2026-01-31", member_id="cat", kind="survey", score=9),
+            log.order("bob", "2026-02-01", "o3", 3_000),
+        )
+        periods = log.report("customers", by="tier")["periods"]
+    keys = ("orders", "net", "refunds", "buyers", "nps_n")
+    assert part(periods, "2026-01", "basic", *keys) == (1, 1_000, 0, 0, 1)
+    assert part(periods, "2026-01", "silver", *keys) == (1, 1_500, 500, 1, 0)
+    assert part(periods, "2026-02", "basic", *keys) == (1, 3_000, 0, 0, 0)
+    assert part(periods, "all", "silver", *keys) == (1, 1_500, 500, 2, 0)
 
 
 def test_other_lengths_of_periods_have_the_same_orders(whole: Recorder) -> None:
@@ -184,14 +238,14 @@ def value_cells(*rows: tuple[int, int], of: int) -> list[dict[str, Any]]:
     return [
         {
             "k": k, "revenue": revenue, "points_redeemed": redeemed, "reward_cost": redeemed / 2,
-            "revenue_mean": revenue / of,
+            "revenue_mean": revenue / of, "clv_mean": pytest.approx((revenue / 4 - redeemed / 2) / of, rel=1e-12),
         }
         for k, (revenue, redeemed) in enumerate(rows)
     ]  # fmt: skip
 
 
 def test_value_adds_up_by_whole_months_and_points_cost_what_the_programme_says(whole: Recorder) -> None:
-    # a point costs half a cent. Ann redeemed 50 in February, and got 20 of them back in April
+    # a point costs half a cent, and a quarter of sales is left. Ann redeemed 50 in February, and got 20 back in April
     assert whole.report("customers")["clv"] == {
         "2026-01": {"members": 3, "cells": value_cells((17_500, 0), (24_500, 50), (24_500, 50), (32_500, 30), of=3)},
         "2026-02": {"members": 1, "cells": value_cells((0, 0), (0, 0), (0, 0), of=1)},
@@ -199,12 +253,13 @@ def test_value_adds_up_by_whole_months_and_points_cost_what_the_programme_says(w
     }
 
 
-def test_what_points_cost_is_null_with_a_note_where_the_programme_does_not_say(database_url: str) -> None:
+def test_what_the_programme_does_not_say_is_null_with_a_note(database_url: str) -> None:
     with recorder(database_url) as log:
         log.take(log.order("ann", "2026-01-10", "o1", 10_000), log.order("ann", "2026-02-10", "o2", 10_000))
         document = report(database_url, "customers", Asked())
-    assert [cell["reward_cost"] for cell in document["data"]["clv"]["2026-01"]["cells"]] == [None]
-    assert any("liability_per_point" in note for note in document["notes"])
+    (cell,) = document["data"]["clv"]["2026-01"]["cells"]
+    assert (cell["revenue_mean"], cell["reward_cost"], cell["clv_mean"]) == (10_000, None, None)
+    assert ["liability_per_point" in note or "margin" in note for note in document["notes"]] == [True, True]
 
 
 def test_a_note_says_how_far_the_facts_are_behind(whole: Recorder) -> None:
