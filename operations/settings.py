@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     alert_referrals: int = Field(5, ge=1, description="members who name one referrer within an hour, to warn of")
     alert_refusals: int = Field(20, ge=1, description="refusals for one reason on a day, to warn of")
     alert_refusals_factor: float = Field(3.0, ge=0, description="times the mean of a week that they must be")
+    alert_budget_days: float = Field(7.0, ge=0, description="days within which a budget ends early, to warn of")
+    alert_incentives: int = Field(1_000, ge=0, description="cost of a member's rewards in minor units, to warn of")
+    alert_incentives_share: float = Field(1.0, gt=0, description="share of their margin that it must exceed")
 
     @classmethod
     def settings_customise_sources(

@@ -40,7 +40,7 @@ class Report(NamedTuple):
 
 
 REPORTS: dict[str, Report] = {
-    "alerts": Report("early warnings: misuse, and rules that cost more than meant", alerts, needs_facts=False),
+    "alerts": Report("early warnings: misuse, and rules that cost more than meant", alerts),
     "campaigns": Report(
         "what each campaign gave, in which orders, what it costs, what is left", campaigns, (*OF_MEMBERS, "channel")
     ),

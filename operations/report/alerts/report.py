@@ -1,135 +1,28 @@
-"""Warn early: what looks like misuse, or like rules that cost more than they were meant to."""
+"""Warn early: of what looks like misuse, and of rules that cost more than they were meant to."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from operations.report.periods import midnight
-from operations.rows import plain
+from operations.report.alerts.costs import budgets_that_end_early, incentives_beyond_margin
+from operations.report.alerts.misuse import referral_bursts, refunds_after_redemption, refusal_jumps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import date, datetime
-
     from operations.report.frame import Frame
 
-MEAN_DAYS = 7
-"""The days before the last one with which its refusals are compared."""
-
-NOT_ERASED = """
-NOT EXISTS (
-    SELECT FROM guerdon.member_key k
-    WHERE k.shard = e.shard AND k.member_id = e.member_id AND k.erased_at < %(known_at)s
+KINDS = (
+    refunds_after_redemption,
+    referral_bursts,
+    refusal_jumps,
+    budgets_that_end_early,
+    incentives_beyond_margin,
 )
-"""
-"""The condition that the member of a row `e` of the log is not erased: nobody can act on a warning about them."""
-
-
-class Alert(NamedTuple):
-    """Hold one warning."""
-
-    alert: str
-    threshold: float
-    value: float
-    about: str
-    """`member_id`, `campaign` or `reason`: the kind of name that `name` is."""
-
-    name: str
-    since: datetime
-
-    def row(self) -> dict[str, Any]:
-        """Return the warning as a row of the report."""
-        return {
-            "alert": self.alert,
-            "threshold": self.threshold,
-            "value": self.value,
-            self.about: self.name,
-            "since": plain(self.since),
-        }
 
 
 def alerts(of: Frame) -> dict[str, Any]:
     """Return every warning about the last days before the cut, by kind, the greatest value first.
 
-    They look back over the window of the report, 30 days by default; refusals are those of the last day.
+    Misuse is looked for in the window of the report, 30 days by default; refusals are those of the last day.
     """
-    kinds = (refunds_after_redemption, referral_bursts, refusal_jumps)
-    warnings = [sorted(kind(of), key=lambda each: (-each.value, each.name)) for kind in kinds]
+    warnings = [sorted(kind(of), key=lambda each: (-each.value, each.name)) for kind in KINDS]
     return {"alerts": [each.row() for group in warnings for each in group]}
-
-
-def refunds_after_redemption(of: Frame) -> Iterator[Alert]:
-    """Yield members who have spent the points of orders and then returned these orders, so that they owe points."""
-    rows = of.rows(
-        f"""
-        SELECT e.member_id, count(DISTINCT e.seq), min(e.occurred_at)
-        FROM guerdon.reward_event e
-        WHERE e.generation = %(generation)s AND e.type = 'points.reversed' AND e.debit = 'debt' AND e.reason = 'refund'
-          AND e.recorded_at < %(known_at)s AND e.occurred_at >= %(from)s AND e.occurred_at < %(cut)s AND {NOT_ERASED}
-        GROUP BY e.member_id HAVING count(DISTINCT e.seq) >= %(threshold)s
-        """,
-        threshold=of.thresholds.refunds,
-        **_window(of),
-    )
-    for member_id, refunds, since in rows:
-        yield Alert("refunds_after_redemption", of.thresholds.refunds, refunds, "member_id", member_id, since)
-
-
-def referral_bursts(of: Frame) -> Iterator[Alert]:
-    """Yield referrers whom many members have named within an hour, whether their referrals were rejected or not."""
-    rows = of.rows(
-        f"""
-        WITH claims AS (
-            SELECT e.item AS referrer_id, e.occurred_at, count(*) OVER (
-                       PARTITION BY e.item ORDER BY e.occurred_at RANGE BETWEEN '1 hour' PRECEDING AND CURRENT ROW
-                   ) AS within_hour
-            FROM guerdon.reward_event e
-            WHERE e.generation = %(generation)s
-              AND (e.type = 'referral.attributed' AND e.reason IS DISTINCT FROM 'released'
-                   OR e.type = 'referral.rejected' AND e.reason <> 'unknown_code')
-              AND e.recorded_at < %(known_at)s AND e.occurred_at >= %(from)s AND e.occurred_at < %(cut)s
-              AND {NOT_ERASED}
-        )
-        SELECT referrer_id, max(within_hour), min(occurred_at) FROM claims
-        WHERE within_hour >= %(threshold)s GROUP BY referrer_id
-        """,
-        threshold=of.thresholds.referrals,
-        **_window(of),
-    )
-    for member_id, claims, since in rows:
-        yield Alert("referral_burst", of.thresholds.referrals, claims, "member_id", member_id, since)
-
-
-def refusal_jumps(of: Frame) -> Iterator[Alert]:
-    """Yield reasons for which far more was refused on the last day than on a day of the week before.
-
-    Members of a control group are refused as they should be, and are left out.
-    """
-    last = of.cut_day - timedelta(days=1)
-    since = midnight(last - timedelta(days=MEAN_DAYS), of.zone)
-    rows = of.rows(
-        f"""
-        SELECT e.reason, {of.day("e.occurred_at")}, count(*) FROM guerdon.reward_event e
-        WHERE e.generation = %(generation)s AND e.type = 'reward.refused' AND e.reason <> 'cohort_control'
-          AND e.recorded_at < %(known_at)s AND e.occurred_at >= %(from)s AND e.occurred_at < %(cut)s
-        GROUP BY 1, 2
-        """,
-        **{"from": since},
-    )
-    refusals: dict[str, dict[date, int]] = defaultdict(dict)
-    for reason, day, count in rows:
-        refusals[reason][day] = count
-
-    for reason, days in refusals.items():
-        on_last = days.pop(last, 0)
-        mean = sum(days.values()) / MEAN_DAYS
-        threshold = max(of.thresholds.refusals, of.thresholds.refusals_factor * mean)
-        if on_last >= threshold:
-            yield Alert("refusals_jump", threshold, on_last, "reason", reason, midnight(last, of.zone))
-
-
-def _window(of: Frame) -> dict[str, Any]:
-    """Return the parameter `from`: the local midnight from which on the report looks, `days` before the cut."""
-    return {"from": midnight(of.cut_day - timedelta(days=of.days), of.zone)}

@@ -23,6 +23,15 @@ class Thresholds(NamedTuple):
     refusals_factor: float = 3.0
     """How many times the mean of the seven days before they must be."""
 
+    budget_days: float = 7.0
+    """The days within which a budget ends, while its period goes on."""
+
+    incentives: int = 1_000
+    """The cost of a member's points and cash in minor units; a smaller one is never an alert."""
+
+    incentives_share: float = 1.0
+    """The share of the margin of the member's orders that they must exceed."""
+
 
 def thresholds_in(settings: Settings) -> Thresholds:
     """Return the thresholds that the settings have."""

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.postgres
 
 PROGRAMME = (
-    HEAD + "referral: {block: [self]}\n"
+    HEAD + "points: {liability_per_point: 0.01}\nmargin: 20%\n"
+    "referral: {block: [self]}\n"
     "rules:\n"
     "- {id: base, on: purchase, give: [{points: {rate: 1, per: 1.00, of: purchase.amount}}]}\n"
     "- {id: daily, on: activity, give: [{points: 1}], limits: [{times: 1, per: member, every: day}]}\n"
+    "- {id: gift, on: signup, campaign: spring, give: [{points: 100}],"
+    " limits: [{max: 3000, per: campaign, every: month}]}\n"
+    "- {id: rich, on: purchase, when: {purchase.channel: rich}, give: [{cash: {amount: 30.00}}]}\n"
 )
 
 
@@ -110,6 +114,34 @@ def test_the_command_takes_thresholds_from_the_settings_and_ends_with_1_where_th
     assert result.exit_code == 1
     assert [row["member_id"] for row in json.loads(result.stdout)["data"]["alerts"]] == ["ann"]
     assert CliRunner().invoke(app, words[:2]).exit_code == 0
+
+
+def test_a_budget_that_ends_before_its_period_is_told_when_that_is_near(log: Recorder) -> None:
+    # the last seven days took 14 of 30 signups' worth: the 16 that are left last 8 days, and April 20 more
+    log.take(*(log.signup(f"m{number}", f"2026-04-{4 + number // 2:02}") for number in range(14)))
+    (alert,) = alerts(log, budget_days=8)
+    assert alert == {
+        "alert": "budget_ends_early", "threshold": 8, "value": pytest.approx(8), "campaign": "spring",
+        "since": "2026-04-03T22:00:00Z",
+    }  # fmt: skip
+    assert alerts(log, budget_days=7.9) == []
+
+
+def test_members_whose_rewards_cost_more_than_their_margin_are_told(log: Recorder) -> None:
+    log.take(
+        log.order("ann", "2026-04-01", "o1", 10_000, channel="rich"),  # 31.00 of a margin of 20.00
+        log.order("bob", "2026-04-01", "o2", 10_000),  # 1.00 of 20.00
+        log.order("cat", "2026-04-02", "o3", 20_000, channel="rich"),  # 32.00 of 40.00, and of 0.00 when it is returned
+        log.order("eve", "2026-04-02", "o4", 10_000, channel="rich"),
+        log.make(Erasure, "2026-04-28", member_id="eve"),
+    )
+    ann = {
+        "alert": "incentives_beyond_margin", "threshold": 2_000, "value": 3_100, "member_id": "ann",
+        "since": "2026-04-01T12:00:00Z",
+    }  # fmt: skip
+    assert alerts(log) == [ann]
+    assert [row["member_id"] for row in alerts(log, incentives_share=0.7)] == ["cat", "ann"]
+    assert alerts(log, incentives=3_101) == []
 
 
 def test_an_empty_log_warns_of_nothing(log: Recorder) -> None:
