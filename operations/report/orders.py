@@ -21,13 +21,21 @@ orders AS (
 made of them. It is the same in all generations.
 """
 
-FIRST_ORDERS = """
-first_orders AS (
-    SELECT shard, member_id, min(occurred_at) AS occurred_at FROM orders
-    GROUP BY shard, member_id HAVING min(occurred_at) >= %(since)s
+MEMBER_DAYS = f"""
+{ORDERS}, member_days AS (
+    SELECT shard, member_id, (occurred_at AT TIME ZONE %(zone)s)::date AS day, count(*) AS orders, sum(net) AS net
+    FROM orders GROUP BY 1, 2, 3
 )
 """
-"""The first order of each member who bought first in the time of the report; stands on `ORDERS`.
+"""The orders of each member on each local day."""
+
+FIRST_DAYS = f"""
+{MEMBER_DAYS}, first_days AS (
+    SELECT shard, member_id, min(day) AS day FROM member_days
+    GROUP BY shard, member_id HAVING min(day) >= (%(since)s AT TIME ZONE %(zone)s)::date
+)
+"""
+"""The day of the first order of each member who bought first in the time of the report.
 
 An order that came late counts at its own time, so it may become the first.
 """

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from operations.report.customers.returning import whole_months
+from operations.report.customers.returning import month_of, whole_months
 from operations.report.frame import ratio
 from operations.report.money import cost_per_point, margin
-from operations.report.orders import FIRST_ORDERS, ORDERS
+from operations.report.orders import FIRST_DAYS
 from operations.report.periods import month_name
 
 if TYPE_CHECKING:
@@ -51,10 +51,7 @@ def lifetime_value(of: Frame) -> dict[str, dict[str, Any]]:
 
 def cohort_sizes(of: Frame) -> list[tuple[date, int]]:
     """Return the number of members by the month of their first order."""
-    rows = of.rows(
-        f"WITH {ORDERS}, {FIRST_ORDERS} SELECT {of.month('occurred_at')}, count(*) FROM first_orders GROUP BY 1"
-    )
-    return [(of.local_day(month), members) for month, members in rows]
+    return of.rows(f"WITH {FIRST_DAYS} SELECT {month_of('day')}, count(*) FROM first_days GROUP BY 1")
 
 
 def revenue_by_month(of: Frame) -> ByMonth:
@@ -62,9 +59,9 @@ def revenue_by_month(of: Frame) -> ByMonth:
     return _by_month(
         of,
         f"""
-        WITH {ORDERS}, {FIRST_ORDERS}
-        SELECT {of.month("f.occurred_at")}, {of.month("o.occurred_at")}, sum(o.net)
-        FROM orders o JOIN first_orders f USING (shard, member_id) GROUP BY 1, 2
+        WITH {FIRST_DAYS}
+        SELECT {month_of("f.day")}, {month_of("d.day")}, sum(d.net)
+        FROM member_days d JOIN first_days f USING (shard, member_id) GROUP BY 1, 2
         """,
     )
 
@@ -74,10 +71,10 @@ def redeemed_by_month(of: Frame) -> ByMonth:
     return _by_month(
         of,
         f"""
-        WITH {ORDERS}, {FIRST_ORDERS}
-        SELECT {of.month("f.occurred_at")}, {of.month("e.occurred_at")},
+        WITH {FIRST_DAYS}
+        SELECT {month_of("f.day")}, {month_of(of.day("e.occurred_at"))},
                sum(CASE WHEN e.type = 'points.captured' THEN e.amount ELSE -e.amount END)
-        FROM guerdon.reward_event e JOIN first_orders f ON f.shard = e.shard AND f.member_id = e.member_id
+        FROM guerdon.reward_event e JOIN first_days f ON f.shard = e.shard AND f.member_id = e.member_id
         WHERE e.generation = %(generation)s AND e.type IN ('points.captured', 'points.restored')
           AND e.recorded_at < %(known_at)s AND e.occurred_at < %(cut)s
         GROUP BY 1, 2
@@ -88,7 +85,7 @@ def redeemed_by_month(of: Frame) -> ByMonth:
 def _by_month(of: Frame, query: str) -> ByMonth:
     amounts: ByMonth = defaultdict(Counter)
     for cohort, month, amount in of.rows(query):
-        amounts[of.local_day(cohort)][of.local_day(month)] += int(amount)
+        amounts[cohort][month] += int(amount)
     return amounts
 
 

@@ -107,14 +107,18 @@ def refund_days(of: Frame) -> list[RefundDay]:
 def buyers_by_period(of: Frame) -> dict[tuple[str, str], int]:
     """Return the number of distinct members who bought, by the period's name and value; each that has any."""
     by = split(of)
+    channel = "channel" if by.order_value else "NULL::text"
     rows = of.rows(
         f"""
-        WITH {by.table}, once AS (
-            SELECT DISTINCT w.start, p.member_id, p.channel, least({of.period_end("w.start")}, %(cut)s) AS occurred_at
-            FROM guerdon.fact_purchase p
-            CROSS JOIN LATERAL (VALUES ({of.period("p.occurred_at")}), (NULL)) w (start)
-            WHERE p.build = %(facts)s AND p.recorded_at < %(known_at)s
-              AND p.occurred_at >= %(since)s AND p.occurred_at < %(cut)s
+        WITH {by.table}, bought AS (
+            SELECT DISTINCT {of.period("occurred_at")} AS start, member_id, {channel} AS channel
+            FROM guerdon.fact_purchase
+            WHERE build = %(facts)s AND recorded_at < %(known_at)s
+              AND occurred_at >= %(since)s AND occurred_at < %(cut)s
+        ), once AS (
+            SELECT start, member_id, channel, least({of.period_end("start")}, %(cut)s) AS occurred_at FROM bought
+            UNION ALL
+            SELECT NULL, member_id, channel, %(cut)s FROM bought
         )
         SELECT o.start, {by.value_of_order("o")}, count(DISTINCT o.member_id)
         FROM once o {by.joined_order("o")} GROUP BY 1, 2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.programme.file.currencies import MINOR_DIGITS
 from operations.report.arithmetic.customer_fit import History, Spending, fit_bgnbd, fit_gamma_gamma
-from operations.report.orders import ORDERS
+from operations.report.orders import MEMBER_DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,8 +83,8 @@ def buying_until(of: Frame, until: date) -> list[Buying]:
     """Return what customers who first bought before `until` did up to that day, and in the quarters around it."""
     rows = of.rows(
         f"""
-        WITH {ORDERS}, bought AS (
-            SELECT DISTINCT shard, member_id, {of.day("occurred_at")} AS day FROM orders WHERE net > 0
+        WITH {MEMBER_DAYS}, bought AS (
+            SELECT shard, member_id, day FROM member_days WHERE net > 0
         ), customers AS (
             SELECT min(day) AS first, max(day) FILTER (WHERE day < %(until)s) AS last,
                    count(*) FILTER (WHERE day < %(until)s) AS days,
@@ -106,9 +106,8 @@ def spending(of: Frame) -> list[Spending]:
     scale = 10 ** MINOR_DIGITS[of.currency]
     rows = of.rows(
         f"""
-        WITH {ORDERS}, bought AS (
-            SELECT shard, member_id, {of.day("occurred_at")} AS day, sum(net) AS net FROM orders WHERE net > 0
-            GROUP BY 1, 2, 3
+        WITH {MEMBER_DAYS}, bought AS (
+            SELECT shard, member_id, day, net FROM member_days WHERE net > 0
         ), customers AS (
             SELECT count(*) - 1 AS repeats, sum(net) - (array_agg(net ORDER BY day))[1] AS spent
             FROM bought GROUP BY shard, member_id HAVING count(*) > 1

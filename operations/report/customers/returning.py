@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from operations.report.frame import ratio
-from operations.report.orders import FIRST_ORDERS, JOINED, ORDERS
+from operations.report.orders import FIRST_DAYS, JOINED
 from operations.report.periods import add_months, midnight, month_name
 
 if TYPE_CHECKING:
@@ -20,8 +20,11 @@ WINDOWS_DAYS = (30, 90)
 """Within how many local days after the first order a second one is looked for."""
 
 _COHORTS = {
-    "by_signup": "SELECT shard, member_id, occurred_at FROM joined WHERE occurred_at >= %(since)s",
-    "by_first_order": "SELECT shard, member_id, occurred_at FROM first_orders",
+    "by_signup": """
+        SELECT shard, member_id, (occurred_at AT TIME ZONE %(zone)s)::date AS day FROM joined
+        WHERE occurred_at >= %(since)s
+    """,
+    "by_first_order": "SELECT shard, member_id, day FROM first_days",
 }
 
 
@@ -63,17 +66,17 @@ def repurchase(of: Frame) -> dict[str, dict[str, dict[str, Any]]]:
 
 def second_orders(of: Frame) -> list[tuple[date, int | None, int]]:
     """Return the customers by the month of the first order and the local days until the second one; None: of none."""
-    rows = of.rows(
+    return of.rows(
         f"""
-        WITH {ORDERS}, placed AS (
-            SELECT occurred_at, lead(occurred_at) OVER of_member AS next_at, row_number() OVER of_member AS number
-            FROM orders WINDOW of_member AS (PARTITION BY shard, member_id ORDER BY occurred_at, seq)
+        WITH {FIRST_DAYS}, waits AS (
+            SELECT f.day, CASE WHEN bool_or(d.day = f.day AND d.orders > 1) THEN 0
+                               ELSE min(d.day) FILTER (WHERE d.day > f.day) - f.day END AS days
+            FROM first_days f JOIN member_days d USING (shard, member_id)
+            GROUP BY shard, member_id, f.day
         )
-        SELECT {of.month("occurred_at")}, {of.day("next_at")} - {of.day("occurred_at")}, count(*)
-        FROM placed WHERE number = 1 AND occurred_at >= %(since)s GROUP BY 1, 2
+        SELECT {month_of("day")}, days, count(*) FROM waits GROUP BY 1, 2
         """
     )
-    return [(of.local_day(month), wait_days, members) for month, wait_days, members in rows]
 
 
 def retention(of: Frame) -> dict[str, dict[str, dict[str, Any]]]:
@@ -91,10 +94,10 @@ def cohorts(of: Frame, name: str) -> dict[date, Cohort]:
     """Return the cohorts of a kind, `by_signup` or `by_first_order`, by the first day of their month."""
     rows = of.rows(
         f"""
-        WITH {ORDERS}, {FIRST_ORDERS}, {JOINED}, cohort AS (
-            SELECT shard, member_id, {of.month("occurred_at")} AS month FROM ({_COHORTS[name]}) members
+        WITH {FIRST_DAYS}, {JOINED}, cohort AS (
+            SELECT shard, member_id, {month_of("day")} AS month FROM ({_COHORTS[name]}) members
         ), bought AS (
-            SELECT DISTINCT shard, member_id, {of.month("occurred_at")} AS month FROM orders
+            SELECT DISTINCT shard, member_id, {month_of("day")} AS month FROM member_days
         ), months AS (
             SELECT c.month AS cohort, b.month,
                    b.month IS NOT DISTINCT FROM max(b.month) OVER (PARTITION BY c.shard, c.member_id) AS is_last
@@ -103,16 +106,20 @@ def cohorts(of: Frame, name: str) -> dict[date, Cohort]:
         SELECT cohort, month, count(*), count(*) FILTER (WHERE is_last) FROM months GROUP BY cohort, month
         """
     )
-    found: dict[date, Cohort] = {}
-    for cohort_month, bought_month, bought, last in rows:
+    by_month: dict[date, Cohort] = {}
+    for begun, month, bought, last in rows:
         # each member has one last month, or, where they bought nothing, one row without a month
-        begun = of.local_day(cohort_month)
-        cohort = found.get(begun, Cohort(0, Counter(), Counter()))
-        if bought_month is not None:
-            cohort.in_month[of.local_day(bought_month)] += bought
-            cohort.last_in_month[of.local_day(bought_month)] += last
-        found[begun] = cohort._replace(members=cohort.members + last)
-    return found
+        cohort = by_month.get(begun, Cohort(0, Counter(), Counter()))
+        if month is not None:
+            cohort.in_month[month] += bought
+            cohort.last_in_month[month] += last
+        by_month[begun] = cohort._replace(members=cohort.members + last)
+    return by_month
+
+
+def month_of(day: str) -> str:
+    """Return the SQL of the first day of the month of a date."""
+    return f"date_trunc('month', {day}::timestamp)::date"
 
 
 def whole_months(of: Frame, first: date) -> Iterator[tuple[int, date]]:

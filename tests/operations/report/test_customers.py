@@ -210,6 +210,19 @@ def test_second_orders_are_counted_for_cohorts_whose_window_is_over(whole: Recor
     assert whole.report("customers", until=date(2026, 5, 1))["repurchase"]["90d"] == {}
 
 
+def test_a_second_order_on_the_day_of_the_first_is_a_second_order(log: Recorder) -> None:
+    log.take(
+        log.order("ann", "2026-01-10T08:00:00Z", "o1", 100),
+        log.order("ann", "2026-01-10T09:00:00Z", "o2", 100),
+        log.order("bob", "2026-01-10", "o3", 100),
+        log.order("bob", "2026-02-09T22:30:00Z", "o4", 100),  # at 23:30 on the thirtieth day after
+        log.order("cat", "2026-01-10", "o5", 100),
+        log.order("cat", "2026-02-09T23:30:00Z", "o6", 100),  # on the day after it
+        log.make(Activity, "2026-03-03", member_id="ann", kind="review"),
+    )
+    assert log.report("customers")["repurchase"]["30d"]["2026-01"] == {"customers": 3, "repeated": 2, "rate": 2 / 3}
+
+
 def cells(*pairs: tuple[int, int], of: int) -> list[dict[str, Any]]:
     return [
         {"k": k, "retained": retained, "rate": retained / of, "rolling": rolling, "rolling_rate": rolling / of}
