@@ -1,4 +1,4 @@
-"""Hold a warning, as the report of alerts shows it."""
+"""Hold a warning, as the report of alerts shows it, and say about whom there is none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from operations.rows import plain
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+
+ERASED = "SELECT k.member_id FROM guerdon.member_key k WHERE k.erased_at < %(known_at)s"
+"""The members who were erased by then: nobody can act on a warning about them."""
 
 
 class Alert(NamedTuple):

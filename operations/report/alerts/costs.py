@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from operations.report.alerts.alert import Alert
+from operations.report.alerts.alert import ERASED, Alert
 from operations.report.campaigns.budgets import MEAN_DAYS, budgets
 from operations.report.money import cost_per_point, margin
 from operations.report.movements import EARNED, MOVES
@@ -30,9 +30,7 @@ WITH {ORDERS}, bought AS (
     FROM given g LEFT JOIN bought b USING (member_id)
 )
 SELECT c.member_id, c.cost::float, c.allowed::float, c.since FROM compared c
-WHERE c.cost >= %(least)s AND c.cost > c.allowed AND NOT EXISTS (
-    SELECT FROM guerdon.member_key k WHERE k.member_id = c.member_id AND k.erased_at < %(known_at)s
-)
+WHERE c.cost >= %(least)s AND c.cost > c.allowed AND c.member_id NOT IN ({ERASED})
 """
 """Members whose points and cash cost more than a share of the net of their orders, without those who were erased."""
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from operations.report.alerts.alert import Alert
+from operations.report.alerts.alert import ERASED, Alert
 from operations.report.periods import midnight
 
 if TYPE_CHECKING:
@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 MEAN_DAYS = 7
 """The days before the last one with which its refusals are compared."""
 
-NOT_ERASED = """
-NOT EXISTS (
-    SELECT FROM guerdon.member_key k
-    WHERE k.shard = e.shard AND k.member_id = e.member_id AND k.erased_at < %(known_at)s
-)
-"""
-"""The condition that the member of a row `e` of the log is not erased: nobody can act on a warning about them."""
-
 
 def refunds_after_redemption(of: Frame) -> Iterator[Alert]:
     """Yield members who have spent the points of orders and then returned these orders, so that they owe points."""
@@ -34,7 +26,8 @@ def refunds_after_redemption(of: Frame) -> Iterator[Alert]:
         SELECT e.member_id, count(DISTINCT e.seq), min(e.occurred_at)
         FROM guerdon.reward_event e
         WHERE e.generation = %(generation)s AND e.type = 'points.reversed' AND e.debit = 'debt' AND e.reason = 'refund'
-          AND e.recorded_at < %(known_at)s AND e.occurred_at >= %(from)s AND e.occurred_at < %(cut)s AND {NOT_ERASED}
+          AND e.recorded_at < %(known_at)s AND e.occurred_at >= %(from)s AND e.occurred_at < %(cut)s
+          AND e.member_id NOT IN ({ERASED})
         GROUP BY e.member_id HAVING count(DISTINCT e.seq) >= %(threshold)s
         """,
         threshold=of.thresholds.refunds,
@@ -57,7 +50,7 @@ def referral_bursts(of: Frame) -> Iterator[Alert]:
               AND (e.type = 'referral.attributed' AND e.reason IS DISTINCT FROM 'released'
                    OR e.type = 'referral.rejected' AND e.reason <> 'unknown_code')
               AND e.recorded_at < %(known_at)s AND e.occurred_at >= %(from)s AND e.occurred_at < %(cut)s
-              AND {NOT_ERASED}
+              AND e.item NOT IN ({ERASED})
         )
         SELECT referrer_id, max(within_hour), min(occurred_at) FROM claims
         WHERE within_hour >= %(threshold)s GROUP BY referrer_id

@@ -86,6 +86,12 @@ def test_members_who_name_one_referrer_within_an_hour_are_a_burst(log: Recorder)
     assert alerts(log, referrals=6) == []
     assert [(row["member_id"], row["value"]) for row in alerts(log, referrals=2)] == [("ann", 5), ("bob", 3)]
 
+    # a referee who is erased was one all the same; about a referrer nobody is warned any more
+    log.take(log.make(Erasure, "2026-04-03", member_id="a1"))
+    assert alerts(log) == [burst]
+    log.take(log.make(Erasure, "2026-04-03", member_id="ann"))
+    assert alerts(log) == []
+
 
 def test_refusals_of_the_last_day_are_compared_with_the_week_before(log: Recorder) -> None:
     def twice(who: str, day: str) -> list[Any]:
