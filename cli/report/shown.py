@@ -32,7 +32,7 @@ def print_report(document: dict[str, Any]) -> None:
 
     parts = tables(document["data"])
     if not parts:
-        say("nothing to report: the log has no events yet")
+        say("nothing to report")
     for table in parts:
         _print(table, width)
 

@@ -115,6 +115,7 @@ def test_the_command_takes_thresholds_from_the_settings_and_ends_with_1_where_th
     monkeypatch.setenv("GUERDON_DATABASE_URL", log.database_url)
     words = ["report", "alerts", "--exit-code", "--json"]
     assert CliRunner().invoke(app, words).exit_code == 0
+    assert CliRunner().invoke(app, words[:2]).stdout.endswith("nothing to report\n")
     monkeypatch.setenv("GUERDON_ALERT_REFUNDS", "1")
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 1

@@ -12,6 +12,7 @@ from engine.store.database import transaction
 from operations.report.catalogue import report
 from operations.report.frame import Asked
 from operations.report.periods import Every
+from operations.report.split import OF_MEMBERS
 from projections.runner import finish
 from tests.strategies.replays import WITH_EVERYTHING, events, everything, repeated, work
 from tests.system.load import activate
@@ -65,7 +66,7 @@ def test_the_parts_of_a_split_add_up_to_the_whole(database_url: str, monkeypatch
     everything(database_url, monkeypatch, 400)
     whole = ask(database_url, "customers")["periods"]
     sums = ("orders", "amount", "net", "gross", "refunds", "orders_net_positive", "gross_net_positive", "nps_asked")
-    for by, keys in {"tier": (*sums, "buyers"), "joined": (*sums, "buyers"), "channel": sums}.items():
+    for by, keys in {**dict.fromkeys(OF_MEMBERS, (*sums, "buyers")), "channel": sums}.items():
         for name, rows in ask(database_url, "customers", by=by)["periods"].items():
             assert {key: sum(row[key] for row in rows.values()) for key in keys} == {
                 key: whole[name][key] for key in keys
