@@ -15,6 +15,7 @@ from engine.store import programmes
 from engine.store.cursor import one
 from engine.store.generations import live_generation
 from operations.report.alerts.thresholds import Thresholds
+from operations.report.clocks import behind
 from operations.report.periods import ALL, Every, Period, begin_of, midnight, midnight_after, name_of, periods
 from schemas.errors import InputError
 from schemas.events import EVENT_TYPES
@@ -84,6 +85,9 @@ class Frame:
     thresholds: Thresholds
     is_empty: bool
     """Whether the log knows no event at all by `known_at`."""
+
+    is_from_first: bool = True
+    """Whether it begins with the log, as nobody asked for a first day."""
 
     notes: list[str] = field(default_factory=list)
     """Sentences that belong under the report: what is missing, and why."""
@@ -200,6 +204,7 @@ def frame(cursor: Cursor, asked: Asked, *, is_of_recording: bool = False) -> Fra
         cursor=cursor, generation=generation, facts=None if row is None else row[0], known_at=known_at, since=since,
         cut=cut, zone=zone, currency=programme.currency, programme=programme, version=version, every=asked.every,
         by=asked.by, days=asked.days, thresholds=asked.thresholds, is_empty=known is None,
+        is_from_first=asked.since is None,
     )  # fmt: skip
 
 
@@ -224,12 +229,7 @@ def is_complete(of: Frame, until: datetime) -> bool:
 
     The clock of every shard has passed it, and no lot that lapses before it is still open.
     """
-    (behind,) = one(
-        of.cursor,
-        "SELECT count(*) FROM guerdon.shard_head WHERE ticked_at IS NULL OR ticked_at < %s",
-        (until,),
-    )
-    if behind or of.known_at < until:
+    if of.known_at < until or behind(of.cursor, until) is not None:
         return False
     ((is_open,),) = of.rows(
         """
