@@ -191,9 +191,39 @@ FRESHNESS = View(
     ),
 )
 
+CLOSE = View(
+    "close",
+    "Every month that was closed, a row each: what is recorded later for it counts in a later month",
+    (
+        Column("month", "text", "The month, as YYYY-MM"),
+        Column("zone", "text", "The time zone whose midnights began and ended it"),
+        Column("closed_at", INSTANT, "When it was closed: all that was recorded before counts in it"),
+        Column("actor", "text", "Who closed it"),
+        Column("reason", "text", "Why, in their words"),
+        Column("generation", "integer", "The generation that was live then"),
+        Column("closing_gross", "numeric", "Outstanding at its end: pending, active and reserved", "points"),
+        Column("closing_debt", "numeric", "What members owed at its end", "points"),
+    ),
+)
+
+ESTIMATE = View(
+    "estimate",
+    "What each method expected of the points outstanding when a month was closed, a row a month and method",
+    (
+        Column("month", "text", "The month, as YYYY-MM"),
+        Column("method", "text", "M1 to M5, as in docs/liability.md"),
+        Column("known_at", INSTANT, "Only what was recorded before this instant was known: that of the close"),
+        Column("outstanding", "numeric", "Outstanding at the month's end", "points"),
+        Column("redemption_rate", "double precision", "The part of all points earned that is redeemed in the end; "
+               "empty where the method says nothing"),
+        Column("expected_redemptions", "double precision", "How many of the points outstanding are expected to be "
+               "redeemed; empty where the method says nothing", "points"),
+    ),
+)  # fmt: skip
+
 VIEWS = (
     REWARD_EVENT, MEMBER_BALANCE, MEMBER_REWARD, MEMBER_TIER, TIER_HISTORY, REFERRAL, REFERRER, MEMBER_CODE,
-    REFERRAL_FUNNEL, LEADERBOARD, FRESHNESS, *FACTS,
+    REFERRAL_FUNNEL, LEADERBOARD, FRESHNESS, *FACTS, CLOSE, ESTIMATE,
 )  # fmt: skip
 """Every view, in the order in which docs/views.md shows them."""
 
