@@ -148,14 +148,13 @@ def _day(text: str, option: str) -> date:
 
 
 def _judge(document: dict[str, Any], *, exit_code: bool) -> None:
-    """End with exit code 1 where the report is an alarm, or where an account does not close."""
+    """End with exit code 1 where the report is an alarm, or where its data must not be used."""
+    from operations.report.catalogue import REPORTS
+
     data = document["data"]
-    if document["report"] == "liability":
-        for period, row in data.get("roll_forward", {}).items():
-            if not row["closes"]:
-                raise AnswerIsNo(
-                    f"the points of {period} do not close: opening and movements make another sum than the accounts "
-                    "at its end; run `guerdon verify`, which names the first position that is wrong"
-                )
+    problem = REPORTS[document["report"]].problem
+    sentence = None if problem is None else problem(data)
+    if sentence is not None:
+        raise AnswerIsNo(sentence)
     if exit_code and data.get("alerts"):
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ from operations.report.customers.predicted import predicted_value
 from operations.report.customers.report import customers
 from operations.report.engagement import engagement
 from operations.report.frame import Asked, Frame, document, frame
+from operations.report.liability.report import liability, problem
 from operations.report.redemption.report import redemption
 from operations.report.referrals import referrals
 from operations.report.rewards import rewards
@@ -38,6 +39,9 @@ class Report(NamedTuple):
     is_of_recording: bool = False
     """Whether it covers the time in which something was recorded, and not that in which it happened."""
 
+    problem: Callable[[Mapping[str, Any]], str | None] | None = None
+    """Returns in a sentence why its data must not be used; None: nothing is wrong with them."""
+
 
 REPORTS: dict[str, Report] = {
     "alerts": Report("early warnings: misuse, and rules that cost more than meant", alerts),
@@ -53,6 +57,12 @@ REPORTS: dict[str, Report] = {
     ),
     "engagement": Report(
         "who takes part, what they earn, burn and let lapse, and what is outstanding", engagement, OF_MEMBERS
+    ),
+    "liability": Report(
+        "points outstanding: how they came about, when they lapse, and how many will be redeemed",
+        liability,
+        needs_facts=False,
+        problem=problem,
     ),
     "redemption": Report("what became of the points of each month, by age", redemption, OF_GRANTS),
     "referrals": Report("from shares to qualified referees, the K-factor, cycle time, rejections", referrals),

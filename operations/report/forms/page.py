@@ -110,6 +110,7 @@ def _roll_forward(table: Table) -> Iterator[str]:
             values = dict(zip(table.columns, row, strict=True))
             moves = [(name, values.get(name) or 0) for name in _MOVES_UP]
             moves += [(name, -(values.get(name) or 0)) for name in _MOVES_DOWN]
+            moves.append(("prior_periods", values.get("prior_periods") or 0))
             yield waterfall(
                 "from the opening to the closing points", values["opening_gross"], moves, values["closing_gross"]
             )

@@ -27,6 +27,7 @@ from operations.archive.export import export, verify
 from operations.archive.restore import restore
 from operations.replay.generations import promote
 from operations.replay.run import Request, replay
+from operations.report.liability.close import closed_months
 from operations.settings import load_settings
 from operations.verify.checks import verify as verify_database
 from schemas.errors import AnswerIsNo, InputError
@@ -152,6 +153,26 @@ def race(worker: LiveTransaction, month: int) -> None:
 
 
 # Coming back
+
+
+def test_closed_months_and_what_was_expected_then_come_back(
+    database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    activate(database_url, PLAIN)
+    bought(database_url, 1)
+    with transaction(database_url) as cursor:
+        cursor.execute(
+            """
+            INSERT INTO guerdon.month_close VALUES ('2024-05-01', 'UTC', '2024-06-02 08:00Z', 'fin', 'books', 1, 7, 3);
+            INSERT INTO guerdon.estimate VALUES ('2024-05-01', 'M3', 7, 0.25, 1.75)
+            """
+        )
+    copied(database_url, other_database_url, tmp_path)
+
+    (close,) = closed_months(other_database_url)
+    assert (close["month"], close["closed_at"], close["actor"]) == ("2024-05", "2024-06-02T08:00:00Z", "fin")
+    assert (close["closing_gross"], close["closing_debt"]) == (7, 3)
+    assert table(other_database_url, "estimate", "t.*") == table(database_url, "estimate", "t.*")
 
 
 def test_only_an_empty_database_is_filled(database_url: str, tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+"""Count at which age points leave their lots, and by which way: what method M3 needs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+from operations.report.arithmetic.lot_hazards import Leaving
+from operations.report.points import LOTS, MOVEMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from operations.report.frame import Frame
+
+REDEEMED, EXPIRED, REVERSED = "red", "exp", "rev"
+
+
+class Move(NamedTuple):
+    """Hold a movement of one lot: its way, the lot's age in days, and the points."""
+
+    way: str
+    age: int
+    points: int
+
+
+@dataclass(slots=True)
+class LotAges:
+    """Hold how points left, by age in days, and what is outstanding, by the lots' age at the cut."""
+
+    left: dict[str, dict[int, int]] = field(
+        default_factory=lambda: {way: defaultdict(int) for way in (REDEEMED, EXPIRED, REVERSED)}
+    )
+    outstanding: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+
+    def leaving(self) -> list[Leaving]:
+        """Return each age's points at risk and those that left, from age 0 to the highest that was seen.
+
+        Points that are outstanding at an age in days were at risk at every age below it.
+        """
+        lasted = [days - 1 for days in self.outstanding] + [age for by_age in self.left.values() for age in by_age]
+        at_risk, rows = 0, []
+        for age in range(max(lasted, default=-1), -1, -1):
+            red, exp, rev = (self.left[way].get(age, 0) for way in (REDEEMED, EXPIRED, REVERSED))
+            at_risk += red + exp + rev + self.outstanding.get(age + 1, 0)
+            rows.append(Leaving(at_risk=at_risk, redeemed=red, expired=exp, reversed=rev))
+        return rows[::-1]
+
+
+WAYS_OUT = """
+CASE m.way WHEN 'captured' THEN 'red' WHEN 'expired' THEN 'exp' WHEN 'erased' THEN 'exp'
+           WHEN 'reversed_from_lots' THEN 'rev' WHEN 'settled' THEN 'rev' END
+"""
+
+
+def lot_ages(of: Frame) -> LotAges:
+    """Return how the points of all lots left, by local dates; what a lot did before its grant counts at age 0.
+
+    Lots with a restore or a reversal out of expired are followed one by one: a restore undoes the latest capture, and a
+    reversal turns an expiry into a reversal at the expiry's age.
+    """
+    ages = LotAges()
+    for kind, age, way, points in of.rows(
+        f"""
+        WITH movement AS NOT MATERIALIZED ({MOVEMENTS}), lot AS MATERIALIZED (
+            SELECT shard, lot, min(occurred_at) FILTER (WHERE debit = 'issued') AS granted_at,
+                   sum(outstanding) AS points, bool_or(debit IN ('spent', 'expired')) AS is_returned
+            FROM movement GROUP BY shard, lot
+        )
+        SELECT 'left', greatest(0, {of.day("m.occurred_at")} - {of.day("l.granted_at")}) AS age, {WAYS_OUT} AS way,
+               sum(m.amount)
+        FROM movement m JOIN lot l USING (shard, lot)
+        WHERE {WAYS_OUT} IS NOT NULL AND l.granted_at IS NOT NULL AND NOT l.is_returned GROUP BY 2, 3
+        UNION ALL
+        SELECT 'outstanding', {of.day("%(cut)s")} - {of.day("granted_at")}, NULL, sum(points)
+        FROM lot WHERE granted_at IS NOT NULL AND points <> 0 GROUP BY 2
+        """
+    ):
+        by_age = ages.outstanding if kind == "outstanding" else ages.left[way]
+        by_age[age] += int(points)
+
+    for moves in _returned(of):
+        for way, age, points in left_in_the_end(moves):
+            ages.left[way][age] += points
+    return ages
+
+
+def _returned(of: Frame) -> Iterable[list[Move]]:
+    """Yield the movements of each lot with a restore or a reversal out of expired, in the order of the log."""
+    rows = of.rows(
+        f"""
+        WITH movement AS NOT MATERIALIZED ({MOVEMENTS}), lot AS ({LOTS})
+        SELECT m.shard, m.lot, m.way, greatest(0, {of.day("m.occurred_at")} - {of.day("l.granted_at")}), m.amount
+        FROM movement m JOIN lot l USING (shard, lot)
+        WHERE m.way IS NOT NULL AND (m.shard, m.lot) IN (
+            SELECT shard, lot FROM movement WHERE debit IN ('spent', 'expired')
+        )
+        ORDER BY m.shard, m.lot, m.pos
+        """
+    )
+    for _, of_lot in groupby(rows, lambda row: (row[0], bytes(row[1]))):
+        yield [Move(way, age, points) for _, _, way, age, points in of_lot]
+
+
+def left_in_the_end(moves: Iterable[Move]) -> list[Move]:
+    """Return how the points of a lot left for good: `red`, `exp` or `rev`, with the age and the points.
+
+    Args:
+        moves: of one lot, in the order of the log.
+    """
+    captured: list[Move] = []
+    expired: list[Move] = []
+    reversed_: list[Move] = []
+    for move in moves:
+        match move.way:
+            case "captured":
+                captured.append(move._replace(way=REDEEMED))
+            case "restored":
+                _take_latest(captured, move.points)
+            case "expired" | "erased":
+                expired.append(move._replace(way=EXPIRED))
+            case "reversed_from_expired":
+                reversed_ += [each._replace(way=REVERSED) for each in _take_latest(expired, move.points)]
+            case "reversed_from_lots" | "settled":
+                reversed_.append(move._replace(way=REVERSED))
+    return [*captured, *expired, *reversed_]
+
+
+def _take_latest(moves: list[Move], points: int) -> list[Move]:
+    """Take points out of the latest moves, and return the parts that were taken."""
+    parts = []
+    while points and moves:
+        latest = moves.pop()
+        part = min(points, latest.points)
+        parts.append(latest._replace(points=part))
+        if part < latest.points:
+            moves.append(latest._replace(points=latest.points - part))
+        points -= part
+    return parts
