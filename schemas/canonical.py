@@ -70,6 +70,11 @@ def completion_key(identity: bytes, rule_id: str, member_id: str) -> bytes:
     return sha256(b"%b\0challenge\0%b\0%b" % (identity, rule_id.encode(), member_id.encode())).digest()
 
 
+def entry_key(identity: bytes, salt: str, member_id: str) -> bytes:
+    """Return the reward_key of a `cohort.entered`."""
+    return sha256(b"%b\0cohort\0%b\0%b" % (identity, salt.encode(), member_id.encode())).digest()
+
+
 def refusal_key(identity: bytes, rule_id: str, member_id: str, index: int, reason: str) -> bytes:
     """Return the reward_key of a `reward.refused` that cut off or refused the give at `index`."""
     return sha256(

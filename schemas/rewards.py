@@ -52,7 +52,7 @@ REWARD_TYPES = (
     *(f"{unit}.{verb}" for unit in ("points", "status", "cash") for verb in _VERBS),
     *(f"{unit}.{verb}" for unit, verbs in ITEM_VERBS.items() for verb in verbs.all()),
     "tier.changed", "referral.attributed", "referral.qualified", "referral.rejected", "referral.voided",
-    "challenge.completed", "contest.won", "reward.refused",
+    "challenge.completed", "cohort.entered", "contest.won", "reward.refused",
 )  # fmt: skip
 """Every type of the reward-event log."""
 

@@ -18,7 +18,7 @@ from engine.programme.fields import OCCASION_TRIGGERS, TRIGGER_NAMES
 from engine.programme.interpret.interpreter import Interpreter
 from engine.programme.interpret.observer import Gate, Observer
 from engine.programme.model import RefusalReason, in_order
-from engine.programme.rules.draws import TREAT_OF
+from engine.programme.rules.cohorts import TREAT_OF
 from engine.programme.rules.judge import Judge
 from schemas.canonical import grant_key, refusal_key
 from schemas.events import INT64_MAX
@@ -247,7 +247,10 @@ class Explainer(Observer, Judge):
         refused: list[Award] = []
         findings: list[Finding] = []
         for reward in rewards:
-            if reward.posting.rule_id == rule.id and reward.posting.type != "challenge.completed":
+            if reward.posting.rule_id == rule.id and reward.posting.type not in (
+                "challenge.completed",
+                "cohort.entered",
+            ):
                 index = _index_of(rule, reward, event.member_id, occurrence)
                 if reward.posting.type != "reward.refused":
                     gave.append(_award(reward, index, note))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.explain.refusals import reason_of_itself
 from engine.explain.values import Wording, quoted
+from engine.programme.model import Arm
 from schemas.events import OCCURRED_AT_MS_END
 from schemas.rewards import HONOURED, ITEM_UNITS
 
@@ -175,6 +176,8 @@ def _refused(reward: RewardEvent, wording: Wording, why: str | None) -> str:
     return f"refused{of}: {why or reason_of_itself(posting.reason or '')}"
 
 
+_ARMS = {Arm.TREATED.value: "among the treated", Arm.CONTROL.value: "in its control arm"}
+
 _OTHERS: dict[str, Callable[[RewardEvent, Words], str]] = {
     "tier.changed": _tier,
     "referral.attributed": _attributed,
@@ -184,6 +187,9 @@ _OTHERS: dict[str, Callable[[RewardEvent, Words], str]] = {
     ),
     "referral.voided": lambda reward, _: f"the referral of {quoted(reward.posting.item or '')} was voided",
     "challenge.completed": lambda reward, _: f"the challenge of rule {reward.posting.rule_id} was completed",
+    "cohort.entered": lambda reward, _: (
+        f"the member entered the cohort of rule {reward.posting.rule_id}, {_ARMS[reward.posting.item or '']}"
+    ),
     "contest.won": lambda reward, _: (
         f"contest {quoted(reward.posting.item or '')} was closed, and the member came in at {reward.posting.reason}"
     ),

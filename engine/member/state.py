@@ -43,7 +43,7 @@ class Memory(Struct, array_like=True):
     value_windows: dict[str, dict[str, Window]] = field(default_factory=dict)
     """Rolling windows of limits that count per value of a field, by count and value."""
     counters: dict[str, list[int]] = field(default_factory=dict)
-    """A few integers a key: metrics, challenges, scores in contests, celebrations."""
+    """A few integers a key: metrics, challenges, cohorts entered, scores in contests, celebrations."""
     possessed: dict[str, int] = field(default_factory=dict)
     """When each badge and benefit of the member's ends; 0: never."""
     crowded_out: dict[str, int] = field(default_factory=dict)

@@ -177,12 +177,33 @@ class Active:
     place: Place = field(default=NOWHERE, compare=False)
 
 
+class Arm(StrEnum):
+    """Name the arms into which a cohort divides members: who gets the reward, and who does not."""
+
+    TREATED = "treated"
+    CONTROL = "control"
+
+
+class CohortMetric(StrEnum):
+    """Name the number, for each member since they entered, by which the arms of a cohort are compared."""
+
+    NET = "net"
+    ORDERS = "orders"
+
+
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Treat `treat` members of 10,000; the others are the control arm."""
+    """Treat `treat` members of 10,000; the others are the control arm.
+
+    Reports alone read `planned`, the number of members in both arms for which the experiment is planned (None: none is
+    planned), and `metric`.
+    """
 
     salt: str
     treat: int
+    planned: int | None = None
+    metric: CohortMetric = CohortMetric.NET
+    place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +261,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Programme:
-    """Hold one programme file; `digest` is the hex sha256 of its canonical form (layout and comments do not count)."""
+    """Hold one programme file; `digest` is the hex sha256 of its canonical form (layout and comments do not count).
+
+    `enters_cohorts` says whether `cohort.entered` is written: versions that earlier releases activated write none.
+    """
 
     id: str
     timezone: str
@@ -249,11 +273,17 @@ class Programme:
     digest: str
     metrics: tuple[Metric, ...] = ()
     terms: Terms = field(default_factory=Terms)
+    enters_cohorts: bool = True
 
     @property
     def lowest_tier(self) -> str | None:
         """Return the level in which every member begins, None where there are no tiers."""
         return None if self.terms.tiers is None else self.terms.tiers.levels[0].id
+
+    @property
+    def has_cohorts(self) -> bool:
+        """Whether a rule has a cohort."""
+        return any(rule.cohort is not None for rule in self.rules)
 
 
 def in_order(rules: tuple[Rule, ...]) -> list[Rule]:

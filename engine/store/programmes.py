@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import msgpack
 from psycopg2.extras import Json
 
+from engine.explain.values import percent
 from engine.programme.compile.module import compile_programme
 from engine.programme.file.load import load_programme
+from engine.programme.rules.cohorts import TREAT_OF
 from engine.programme.rules.judge import moves_members
 from engine.store.cursor import one
 from engine.store.generations import live_generation
@@ -40,9 +42,13 @@ class Version(NamedTuple):
     file_name: str
     body: str
     activated_at: datetime
+    enters_cohorts: bool
 
 
-_SELECT = "SELECT version, programme, currency, digest, file_name, body, activated_at FROM guerdon.programme_version"
+_SELECT = (
+    "SELECT version, programme, currency, digest, file_name, body, activated_at, enters_cohorts "
+    "FROM guerdon.programme_version"
+)
 
 
 def versions(cursor: Cursor) -> list[Version]:
@@ -77,7 +83,10 @@ def judged_as(cursor: Cursor, version: int) -> Programme:
     Raises:
         LookupError: the version can no longer be loaded.
     """
-    programme = _loaded(body_of(cursor, version), version)
+    body, enters_cohorts = one(
+        cursor, "SELECT body, enters_cohorts FROM guerdon.programme_version WHERE version = %s", (version,)
+    )
+    programme = replace(_loaded(body, version), enters_cohorts=enters_cohorts)
     cursor.execute(
         """
         SELECT version, body, backfilled FROM guerdon.programme_version
@@ -97,9 +106,19 @@ def with_metrics(programme: Programme, metrics: Sequence[Metric]) -> Programme:
     return replace(programme, metrics=programme.metrics + more) if more else programme
 
 
+def as_stored(cursor: Cursor, programme: Programme) -> Programme:
+    """Return a programme as the newest version of this very file judges; a new file judges as this release does."""
+    cursor.execute(
+        "SELECT enters_cohorts FROM guerdon.programme_version WHERE digest = %s ORDER BY version DESC LIMIT 1",
+        (programme.digest,),
+    )
+    row = cursor.fetchone()
+    return programme if row is None else replace(programme, enters_cohorts=row[0])
+
+
 @lru_cache(maxsize=32)
 def _loaded(body: str, version: int) -> Programme:
-    programme = load_programme(body, f"version {version}").programme
+    programme = load_programme(body, f"version {version}", was_activated=True).programme
     if programme is None:
         raise LookupError(f"version {version} of the programme can no longer be loaded by this release")
     return programme
@@ -138,7 +157,8 @@ def activate(
         join: brings those metrics into the states; it is called with the seq of every shard, whose head is locked.
 
     Raises:
-        AnswerIsNo: the programme is active already, or counts in another currency than the log.
+        AnswerIsNo: the programme is active already, counts in another currency than the log, or has another split
+            under a salt than an earlier version.
     """
     # read the log before anybody is held up, which leaves little to read under the locks
     cursor.execute("SELECT shard, seq FROM guerdon.shard_head")
@@ -150,6 +170,7 @@ def activate(
     before = active(cursor)
     if before is not None:
         _check_follows(before, programme)
+    _check_splits(cursor, programme)
 
     # store the version, and count its backfilled metrics up to the heads
     heads = source_log.lock_heads(cursor, range(SHARDS), generation)
@@ -203,8 +224,12 @@ def _activations(
 
 
 def _check_follows(before: Version, programme: Programme) -> None:
-    """Refuse a programme that is active already, or that counts in another currency."""
-    if before.digest == programme.digest:
+    """Refuse a programme that is active already, or that counts in another currency.
+
+    The file of a version that does not write who enters its cohorts can be activated again, to begin with that.
+    """
+    begins_entries = programme.has_cohorts and not before.enters_cohorts
+    if before.digest == programme.digest and not begins_entries:
         raise AnswerIsNo(
             f"version {before.version} is this very programme and is active already; edit the file to change it"
         )
@@ -215,6 +240,35 @@ def _check_follows(before: Version, programme: Programme) -> None:
         )
 
 
+def _check_splits(cursor: Cursor, programme: Programme) -> None:
+    """Refuse a programme that does not divide members as the latest version with the same salt divides them."""
+    cohorts = [(rule.id, rule.cohort) for rule in programme.rules if rule.cohort is not None]
+    cursor.execute(
+        """
+        SELECT v.version, c.value->>'salt', (c.value->>'treat')::integer
+        FROM guerdon.programme_version v, jsonb_each(v.cohorts) c
+        WHERE NOT v.replayed AND c.value->>'salt' = ANY(%s) ORDER BY v.version
+        """,
+        ([cohort.salt for _, cohort in cohorts],),
+    )
+
+    # of each salt the splits in the latest version that has it
+    splits: dict[str, tuple[int, set[int]]] = {}
+    for version, salt, treat in cursor.fetchall():
+        latest, treats = splits.get(salt, (0, set()))
+        splits[salt] = (version, {treat} | (treats if latest == version else set()))
+
+    # under one salt, another split would move members who are in the experiment to the other arm
+    for rule_id, cohort in cohorts:
+        version, treats = splits.get(cohort.salt, (0, {cohort.treat}))
+        if cohort.treat not in treats:
+            was, becomes = percent(max(treats), TREAT_OF), percent(cohort.treat, TREAT_OF)
+            raise AnswerIsNo(
+                f"the cohort of rule {rule_id} treats {becomes} of members, and version {version} treats {was} under "
+                f'the same salt "{cohort.salt}": members would change arms; give the cohort another salt'
+            )
+
+
 def add(cursor: Cursor, programme: Programme, body: str, file_name: str, *, replayed: bool = False) -> int:
     """Store a version and return its number; with `replayed` it judges a replay only, until the replay is promoted."""
     (version,) = one(cursor, "SELECT coalesce(max(version), 0) + 1 FROM guerdon.programme_version")
@@ -222,12 +276,14 @@ def add(cursor: Cursor, programme: Programme, body: str, file_name: str, *, repl
     cursor.execute(
         """
         INSERT INTO guerdon.programme_version
-            (version, programme, currency, digest, tzdata, file_name, body, lowest_tier, tiers, timezone, replayed)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            (version, programme, currency, digest, tzdata, file_name, body, lowest_tier, tiers, timezone, replayed,
+             cohorts, enters_cohorts)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
         """,
         (
             *(version, programme.id, programme.currency, programme.digest, package_version("tzdata")),
             *(file_name, body, programme.lowest_tier, tiers and Json(tiers), programme.timezone, replayed),
+            *(Json(cohorts_document(programme)), programme.enters_cohorts),
         ),
     )
     return int(version)
@@ -248,6 +304,15 @@ def tiers_document(programme: Programme) -> dict[str, Any] | None:
     }
 
 
+def cohorts_document(programme: Programme) -> dict[str, dict[str, Any]]:
+    """Return by rule the salt of its cohort, and how many members of 10,000 it treats."""
+    return {
+        rule.id: {"salt": rule.cohort.salt, "treat": rule.cohort.treat}
+        for rule in programme.rules
+        if rule.cohort is not None
+    }
+
+
 def with_digest(cursor: Cursor, digest: str) -> int | None:
     """Return the newest version with this digest, None where there is none."""
     cursor.execute("SELECT max(version) FROM guerdon.programme_version WHERE digest = %s", (digest,))
@@ -265,7 +330,7 @@ def number_for(cursor: Cursor, programme: Programme) -> int:
 
 
 def _moves_members(before: Version, programme: Programme) -> bool:
-    old = load_programme(before.body, f"version {before.version}").programme
+    old = load_programme(before.body, f"version {before.version}", was_activated=True).programme
     return old is None or moves_members(old, programme)
 
 

@@ -28,13 +28,13 @@ REWARD_EVENT = View(
         Column("type", "text", "What happened, such as points.granted"),
         Column("member_id", "text", "The member whose account it is"),
         Column("unit", "text", "points, status or a currency code; else coupon, gift, badge, benefit, tier, referral, "
-               "challenge or contest"),
+               "challenge, cohort or contest"),
         Column("amount", "bigint", "How much; of a refusal what was asked for or cut off. Never negative", OF_ROW),
         Column("debit", "text", f"The account that the amount leaves: {ACCOUNTS}; empty where nothing moves"),
         Column("credit", "text", "The account that the amount enters, one of the same; empty where nothing moves"),
         Column("lot", "text", "reward_key of the grant whose amount moves, or whose coupon, gift, … it is"),
         Column("item", "text", "Coupon template, gift, badge, benefit, tier, reward of the catalogue, or contest; "
-               "of a referral event the other member"),
+               "of a referral event the other member, of a cohort the arm, treated or control"),
         Column("rule_id", "text", "The rule that gave or refused it"),
         Column("rule_version", "integer", "The version of the programme that the rule is of"),
         Column("campaign", "text", "The rule's campaign"),

@@ -212,7 +212,8 @@ def check_history(cursor: Cursor, programme: Programme, path: Path) -> None:
         raise AnswerIsNo(f"the log counts in {active.currency} and the file in {programme.currency}")
 
     # the log says when periods of contests have ended, for the contests of the live programme only
-    live = load_programme(programmes.body_of(cursor, active.version), f"version {active.version}").programme
+    name = f"version {active.version}"
+    live = load_programme(programmes.body_of(cursor, active.version), name, was_activated=True).programme
     periods = {} if live is None else _periods(live)
     for contest, period in _periods(programme).items():
         if periods.get(contest) != period:

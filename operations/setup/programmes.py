@@ -117,7 +117,7 @@ def _new_metrics(programme: Programme, before: Version | None) -> list[Metric]:
     """Return the metrics that the active version does not have; none for a first version, which has no past."""
     if before is None:
         return []
-    active = load_programme(before.body, "active").programme
+    active = load_programme(before.body, "active", was_activated=True).programme
     present = [] if active is None else [metric.key for metric in active.metrics]
     return [metric for metric in programme.metrics if metric.key not in present]
 

@@ -72,10 +72,11 @@ def simulate_log(
         connection.set_session(isolation_level="REPEATABLE READ")
         with connection, connection.cursor() as cursor:
             # compile the programme
-            generation = _generation(cursor, loaded.programme, programme)
-            version = programmes.number_for(cursor, loaded.programme)
+            file = programmes.as_stored(cursor, loaded.programme)
+            generation = _generation(cursor, file, programme)
+            version = programmes.number_for(cursor, file)
             upto = shadows.positions(cursor, generation.base or 0)
-            judge: Any = Explainer(loaded.programme, version) if why else compile_programme(loaded.programme, version)
+            judge: Any = Explainer(file, version) if why else compile_programme(file, version)
 
             # fold the shards one by one, or all in one order where their members share something
             is_merged = shares_anything(cursor, generation, upto, {version: judge})

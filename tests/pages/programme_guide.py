@@ -115,6 +115,8 @@ def _reward(row: dict[str, Any]) -> str:
     rule = row["rule_id"] if row["rule_version"] == 1 else f"{row['rule_id']} (version {row['rule_version']})"
     if row["type"] == "challenge.completed":
         return f"challenge of {rule} completed"
+    if row["type"] == "cohort.entered":
+        return f"enters the cohort of {rule}, {row['item']}"
     what = _amount(row["unit"], row["amount"])
     if row["type"] in _ITEMS:
         kind = _ITEMS[row["type"]]

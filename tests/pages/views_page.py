@@ -49,6 +49,7 @@ OTHERS = {
     "referral.qualified": "the referee `item` has earned the member something for the first time",
     "referral.voided": "the referral of the referee `item` was voided",
     "challenge.completed": "the member completed the challenge of the rule",
+    "cohort.entered": "the member entered the cohort of the rule, once for its salt; `item` is `treated` or `control`",
     "contest.won": "the member won in the contest `item`, with the rank that `reason` names",
     "reward.refused": "something was asked for, or given, and refused or cut off, as `reason` says",
 }

@@ -252,7 +252,9 @@ def limits(draw: st.DrawFn, trigger: str, written: list[str]) -> str:
 
 _PARTS = {
     "active": st.sampled_from(["{from: 2024-03-10}", "{until: 2024-03-11}", "{from: 2024-03-10T05:00:00Z}"]),
-    "cohort": st.sampled_from(["{salt: s1, treat: 50%}", "{salt: s2, treat: 0%}", "{salt: s2, treat: 100%}"]),
+    "cohort": st.sampled_from(
+        ["{salt: s1, treat: 50%}", "{salt: s3, treat: 20%}", "{salt: s2, treat: 0%}", "{salt: s2, treat: 100%}"]
+    ),
     "draw": st.sampled_from(["{chance: 1/2, seed: s1}", "{chance: 30%, seed: s2}", "{chance: 1/1, seed: s2}"]),
 }
 

@@ -11,6 +11,7 @@ from engine.programme.conditions import NOWHERE, AllOf, AnyOf, Attribute, Compar
 from engine.programme.fields import TRIGGER_NAMES
 from engine.programme.file.problems import Code, shown
 from engine.programme.model import FixedAmount, MaxLimit, MultipliedAmount, Over, Phase, RatedAmount
+from engine.programme.rules.cohorts import TREAT_OF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,15 +19,20 @@ if TYPE_CHECKING:
     from engine.programme.check.possible import Possibilities
     from engine.programme.conditions import Condition, Place
     from engine.programme.file.problems import Problems
-    from engine.programme.model import Active, Rule
+    from engine.programme.model import Active, Cohort, Rule
 
 
 @dataclass(frozen=True)
 class Checker:
-    """Check the conditions and rules of one programme."""
+    """Check the conditions and rules of one programme.
+
+    With `was_activated`, it is a version that an earlier release has let judge: what has become an error since then is
+    none.
+    """
 
     possible: Possibilities
     problems: Problems
+    was_activated: bool = False
 
     def rules(self, rules: tuple[Rule, ...]) -> None:
         """Record every contradiction within `rules`."""
@@ -35,6 +41,8 @@ class Checker:
             _check_limits(rule, self.problems)
             _check_multipliers(rule, rules, self.problems)
         _check_groups(rules, self.problems)
+        if not self.was_activated:
+            _check_cohorts(rules, self.problems)
 
     def _rule(self, rule: Rule) -> None:
         active = _active_tests(rule)
@@ -207,6 +215,29 @@ def _check_groups(rules: tuple[Rule, ...], problems: Problems) -> None:
         if first.group is not None and first.group.pick is not rule.group.pick:
             message = f'group "{shown(rule.group.id)}" picks {first.group.pick} and {rule.group.pick}; write one'
             problems.error(rule.group.place, Code.CONTRADICTION, message)
+
+
+def _check_cohorts(rules: tuple[Rule, ...], problems: Problems) -> None:
+    """Record cohorts of one salt that divide members differently, or say differently how they are compared.
+
+    Where all rules of a salt treat everybody or nobody, no member is divided from another.
+    """
+    by_salt: dict[str, list[tuple[Rule, Cohort]]] = {}
+    for rule in rules:
+        if rule.cohort is not None:
+            by_salt.setdefault(rule.cohort.salt, []).append((rule, rule.cohort))
+
+    for salt, cohorts in by_salt.items():
+        first, divided = cohorts[0]
+        is_divided = any(0 < cohort.treat < TREAT_OF for _, cohort in cohorts)
+        for rule, cohort in cohorts[1:]:
+            what = None
+            if cohort.treat != divided.treat and is_divided:
+                what = f"two splits, in rules {shown(first.id)} and {shown(rule.id)}; give one of them another salt"
+            elif (cohort.planned, cohort.metric) != (divided.planned, divided.metric):
+                what = f"two plans, in rules {shown(first.id)} and {shown(rule.id)}; write the same planned and metric"
+            if what is not None:
+                problems.error(cohort.place, Code.CONTRADICTION, f'the salt "{shown(salt)}" has {what}')
 
 
 def _check_multipliers(rule: Rule, rules: tuple[Rule, ...], problems: Problems) -> None:

@@ -63,6 +63,7 @@ from engine.programme.model import (
 )
 from engine.programme.rules.awards import grant_posting, refusal_posting
 from engine.programme.rules.budgets import budget_of, shared_limit
+from engine.programme.rules.cohorts import control_key
 from engine.programme.rules.limits import limit_count
 from schemas.events import INT64_MAX
 from schemas.rewards import POSSESSED_UNITS
@@ -123,8 +124,8 @@ class GiveCompiler:
     def control(self, rule: Rule) -> list[ast.stmt]:
         """Record the first event of a control member as refused."""
         give = rule.gives[0]
-        begins = call(name("begins_control"), name("state"), constant(rule.id))
-        return [when(begins, [self._refuse(rule, 0, give, RefusalReason.COHORT_CONTROL, self._amount(give.amount))])]
+        is_new = call(name("begins"), name("state"), constant(control_key(rule.id)))
+        return [when(is_new, [self._refuse(rule, 0, give, RefusalReason.COHORT_CONTROL, self._amount(give.amount))])]
 
     def _awarded(self, rule: Rule, then: list[ast.stmt]) -> list[ast.stmt]:
         """Set `award_N` for each give, and go on where one of them is not 0; a fixed amount never is."""

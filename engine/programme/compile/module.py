@@ -39,11 +39,12 @@ from engine.programme.localtime import calendar_of
 from engine.programme.model import in_order
 from engine.programme.rules.awards import NOTHING, completion, multiplied, refusal
 from engine.programme.rules.budgets import open_budget
+from engine.programme.rules.cohorts import begins, entry, is_treated
 from engine.programme.rules.counting import counts
-from engine.programme.rules.draws import is_treated, wins
+from engine.programme.rules.draws import wins
 from engine.programme.rules.judge import Judge
 from engine.programme.rules.kept_facts import keep_facts
-from engine.programme.rules.limits import begins_control, is_forgotten
+from engine.programme.rules.limits import is_forgotten
 from schemas.rewards import RewardEvent
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ if TYPE_CHECKING:
 _CALLED: dict[str, Any] = {
     "NOTHING": NOTHING,
     "RewardEvent": RewardEvent,
-    "begins_control": begins_control,
+    "begins": begins,
+    "entry": entry,
     "is_forgotten": is_forgotten,
     "is_treated": is_treated,
     "keep_facts": keep_facts,

@@ -22,18 +22,31 @@ from typing import TYPE_CHECKING
 
 from engine.programme.compile.give import GiveCompiler
 from engine.programme.compile.guard import bucketed, runs_of
-from engine.programme.compile.syntax import assign, attribute, both, call, compare, constant, name, note, run, when
+from engine.programme.compile.syntax import (
+    assign,
+    attribute,
+    both,
+    call,
+    choose,
+    compare,
+    constant,
+    name,
+    note,
+    run,
+    when,
+)
 from engine.programme.compile.when import condition_expression
 from engine.programme.conditions import Field, FieldTest
 from engine.programme.fields import TRIGGERS
-from engine.programme.model import MultipliedAmount, Pick, decides
+from engine.programme.model import Arm, MultipliedAmount, Pick, decides
 from engine.programme.rules.awards import completion_posting
+from engine.programme.rules.cohorts import cohort_key, entry_posting
 from engine.programme.rules.counting import counting_of
 from engine.programme.rules.kept_facts import ORDERS, Frozen, are_always_kept, frozen_items
 
 if TYPE_CHECKING:
     from engine.programme.compile.fields import FieldReader
-    from engine.programme.model import Challenge, Programme, Rule
+    from engine.programme.model import Challenge, Cohort, Programme, Rule
     from schemas.events import Event
 
 
@@ -168,6 +181,24 @@ class RulesCompiler:
         counting_it = [when(is_complete, [recorded, *body])]
         return counting_it if where is None else [when(where, counting_it)]
 
+    def _divided(self, rule: Rule, cohort: Cohort, body: list[ast.stmt]) -> list[ast.stmt]:
+        """Run `body` where the cohort treats the member; record the member's first event there."""
+        member_id = attribute(name("event"), "member_id")
+        treated: ast.expr = call(name("is_treated"), self._fields.constant(cohort), member_id)
+        entering: list[ast.stmt] = []
+        if self._programme.enters_cohorts:
+            deciding, treated = assign("treated", treated), name("treated")
+            is_new = call(name("begins"), name("state"), constant(cohort_key(cohort.salt)))
+            entering = [deciding, when(is_new, [self._entry(rule, cohort)])]
+        return [*entering, when(treated, body, self._gives.control(rule))]
+
+    def _entry(self, rule: Rule, cohort: Cohort) -> ast.stmt:
+        """Append to the rewards that the member entered the cohort, in the arm that `treated` says."""
+        arms = [self._fields.constant(entry_posting(rule, self._version, arm)) for arm in (Arm.TREATED, Arm.CONTROL)]
+        posting = choose(name("treated"), *arms)
+        entered = call(name("entry"), posting, constant(cohort.salt), name("event"), name("occurrence"))
+        return run(call(attribute(name("rewards"), "append"), entered))
+
     def _standing(self, rule: Rule, body: list[ast.stmt]) -> list[ast.stmt]:
         """Run `body` where the rule's time, condition, cohort, challenge and draw let it.
 
@@ -180,9 +211,7 @@ class RulesCompiler:
         if rule.challenge is not None:
             body = self._challenged(rule, rule.challenge, body)
         if rule.cohort is not None:
-            member_id = attribute(name("event"), "member_id")
-            treated = call(name("is_treated"), self._fields.constant(rule.cohort), member_id)
-            body = [when(treated, body, self._gives.control(rule))]
+            body = self._divided(rule, rule.cohort, body)
 
         # time and condition make one expression
         tests: list[ast.expr] = []

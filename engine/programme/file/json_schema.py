@@ -17,7 +17,7 @@ from engine.programme.file.literals import Weekday
 from engine.programme.file.load import EXAMPLES, REQUIRED_SECTIONS, SCHEMA
 from engine.programme.file.metric import Repeat
 from engine.programme.file.when import TESTS
-from engine.programme.model import Over, Phase, Pick, Rounding
+from engine.programme.model import CohortMetric, Over, Phase, Pick, Rounding
 from engine.programme.terms import (
     Block,
     ContestMetric,
@@ -224,6 +224,9 @@ def _rule() -> Schema:
         "count": _NUMBER, "sum": {"type": "string"}, "gte": _NUMBER, "within": _DURATION, "where": _ref("condition"),
         "repeat": _choice(Repeat),
     }  # fmt: skip
+    cohort: dict[str, Schema] = {
+        "salt": _SCALAR, "treat": _SHARE, "planned": _NUMBER, "metric": _choice(CohortMetric),
+    }  # fmt: skip
     draw: dict[str, Schema] = {"chance": _SHARE, "seed": _SCALAR, "commit": {"type": "string"}}
 
     return _object(
@@ -234,7 +237,7 @@ def _rule() -> Schema:
             "phase": _choice(Phase),
             "active": _object({"from": {"type": "string"}, "until": {"type": "string"}}),
             "when": _ref("condition"),
-            "cohort": _object({"salt": _SCALAR, "treat": _SHARE}, ("salt", "treat")),
+            "cohort": _object(cohort, ("salt", "treat")),
             "challenge": _object(challenge),
             "draw": _object(draw, ("chance",)),
             "give": _list_of(_ref("give")),

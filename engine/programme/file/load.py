@@ -86,12 +86,15 @@ def load_file(path: Path, name: str | None = None) -> Loaded:
     return Loaded(None, problems.in_order()) if text is None else load_programme(text, name)
 
 
-def load_programme(text: str, name: str) -> Loaded:
-    """Read, parse and check a programme; `name` is the file's name in the problems."""
+def load_programme(text: str, name: str, *, was_activated: bool = False) -> Loaded:
+    """Read, parse and check a programme; `name` is the file's name in the problems.
+
+    With `was_activated`, the text is that of a stored version: what has become an error since its activation is none.
+    """
     problems = Problems(name)
     tree = read_tree(text.removeprefix("\ufeff"), problems)
     if tree is not None:
-        return _loaded(tree, name, problems)
+        return _loaded(tree, name, problems, was_activated=was_activated)
     if not problems.any_error:
         problems.error(NOWHERE, Code.MISSING_FIELD, f'the file is empty; begin with "schema: {SCHEMA}"')
     return Loaded(None, problems.in_order())
@@ -102,8 +105,8 @@ def load_tree(tree: Node, name: str) -> Loaded:
     return _loaded(tree, name, Problems(name))
 
 
-def _loaded(tree: Node, name: str, problems: Problems) -> Loaded:
-    programme = _programme(tree, problems)
+def _loaded(tree: Node, name: str, problems: Problems, *, was_activated: bool = False) -> Loaded:
+    programme = _programme(tree, problems, was_activated=was_activated)
     tests = tree.entries.get(EXAMPLES) if isinstance(tree, Mapping) else None
     cases = () if tests is None else CaseReader(name, problems).cases(tests)
     return Loaded(None if problems.any_error else programme, problems.in_order(), cases)
@@ -116,7 +119,7 @@ def canonical_digest(tree: Mapping) -> str:
     return sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _programme(tree: Node, problems: Problems) -> Programme | None:
+def _programme(tree: Node, problems: Problems, *, was_activated: bool) -> Programme | None:
     """Read all sections; return the programme, or None where it has no id, time zone or currency."""
     entries = entries_of(tree, "a programme", problems, _KNOWN, required=REQUIRED_SECTIONS)
     if entries is None:
@@ -144,7 +147,7 @@ def _programme(tree: Node, problems: Problems) -> Programme | None:
 
     # the rules, and what all of it means together
     rules = _rules(entries["rules"], problems, names) if "rules" in entries else ()
-    checker = Checker(Possibilities(currency, names.calendar), problems)
+    checker = Checker(Possibilities(currency, names.calendar), problems, was_activated=was_activated)
     checker.rules(rules)
     if "referral" not in entries:
         warn_without_referral(rules, problems)

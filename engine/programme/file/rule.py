@@ -17,8 +17,8 @@ from engine.programme.file.nodes import Sequence
 from engine.programme.file.problems import Code, shown
 from engine.programme.file.scalars import choice_of, fraction_of, integer_of, name_of, text_of
 from engine.programme.file.when import WhenReader
-from engine.programme.model import Active, Cohort, Draw, Group, Phase, Pick, Rule
-from engine.programme.rules.draws import TREAT_OF
+from engine.programme.model import Active, Cohort, CohortMetric, Draw, Group, Phase, Pick, Rule
+from engine.programme.rules.cohorts import TREAT_OF
 
 if TYPE_CHECKING:
     from engine.programme.conditions import Place
@@ -121,16 +121,27 @@ class RuleReader:
         return active
 
     def _cohort(self, node: Node) -> Cohort | None:
-        entries = entries_of(node, "cohort", self._problems, ("salt", "treat"), required=("salt", "treat"))
-        if entries is None or len(entries) < 2:
-            return None
-        salt = name_of(entries["salt"], "salt", self._problems)
-        treat = fraction_of(entries["treat"], "treat", self._problems)
+        problems, known = self._problems, ("salt", "treat", "planned", "metric")
+        entries = entries_of(node, "cohort", problems, known, required=("salt", "treat")) or {}
+
+        # how members are divided
+        salt = name_of(entries["salt"], "salt", problems) if "salt" in entries else None
+        treat = fraction_of(entries["treat"], "treat", problems) if "treat" in entries else None
         if treat is not None and treat[0] * TREAT_OF % treat[1]:
             message = "treat has at most two decimals, such as 12.25%: members are told apart in 10,000 parts"
-            self._problems.error(entries["treat"].place, Code.TOO_PRECISE, message)
+            problems.error(entries["treat"].place, Code.TOO_PRECISE, message)
+            treat = None
+
+        # how reports compare them
+        planned = metric = None
+        if "planned" in entries:
+            planned = integer_of(entries["planned"], "planned", problems, least=2)
+        if "metric" in entries:
+            metric = choice_of(entries["metric"], "metric", problems, CohortMetric)
+        if salt is None or treat is None:
             return None
-        return None if salt is None or treat is None else Cohort(salt, treat[0] * TREAT_OF // treat[1])
+        part = treat[0] * TREAT_OF // treat[1]
+        return Cohort(salt, part, planned=planned, metric=metric or CohortMetric.NET, place=node.place)
 
     def _draw(self, node: Node) -> Draw | None:
         problems = self._problems

@@ -15,6 +15,7 @@ from engine.programme.interpret.facts import Facts, metric_value, period_of
 from engine.programme.interpret.observer import Gate, Observer
 from engine.programme.localtime import calendar_of
 from engine.programme.model import (
+    Arm,
     MaxLimit,
     Over,
     Phase,
@@ -35,12 +36,13 @@ from engine.programme.rules.awards import (
     refusal_posting,
 )
 from engine.programme.rules.budgets import budget_of, open_budget, shared_limit
+from engine.programme.rules.cohorts import begins, cohort_key, control_key, entry, entry_posting, is_treated
 from engine.programme.rules.counting import counting_of, counts
-from engine.programme.rules.draws import is_treated, wins
+from engine.programme.rules.draws import wins
 from engine.programme.rules.expiry import Expiry
 from engine.programme.rules.judge import Judge
 from engine.programme.rules.kept_facts import ORDERS, are_always_kept, frozen_items, frozen_value, keep_facts
-from engine.programme.rules.limits import ForgottenUse, RollingUse, begins_control, is_forgotten, limit_count
+from engine.programme.rules.limits import ForgottenUse, RollingUse, is_forgotten, limit_count
 from schemas.canonical import grant_key
 from schemas.events import INT64_MAX
 from schemas.rewards import RewardEvent
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.member.state import MemberState
-    from engine.programme.model import Amount, Challenge, Draw, Give, Limit, LimitScope, Programme, Rule
+    from engine.programme.model import Amount, Challenge, Cohort, Draw, Give, Limit, LimitScope, Programme, Rule
     from engine.programme.rules.kept_facts import Frozen
     from engine.programme.rules.occurrence import Occurrence
     from schemas.events import Event, MemberEvent
@@ -142,7 +144,7 @@ class _Judging:
     def stands(self, rule: Rule) -> bool:
         """Whether the rule's time, condition, cohort, challenge and draw let it give.
 
-        The first event of a control member is recorded as refused, a completed challenge as completed.
+        A completed challenge is recorded.
         """
         at_ms, active = self.event.occurred_at, rule.active
         if active.from_ms is not None and at_ms < active.from_ms:
@@ -152,14 +154,24 @@ class _Judging:
         if not self.facts.holds(rule.when):
             return self._stopped(rule, Gate.CONDITION)
 
-        if rule.cohort is not None and not is_treated(rule.cohort, self.event.member_id):
-            if begins_control(self.state, rule.id):
-                self._refuse(rule, 0, RefusalReason.COHORT_CONTROL, self._award(rule.gives[0].amount))
+        if rule.cohort is not None and not self._treats(rule, rule.cohort):
             return self._stopped(rule, Gate.CONTROL)
-
         if rule.challenge is not None and not self._completes(rule, rule.challenge):
             return False
         return rule.draw is None or self.wins(rule, rule.draw)
+
+    def _treats(self, rule: Rule, cohort: Cohort) -> bool:
+        """Whether the rule's cohort treats the member, whose first event there is recorded.
+
+        The first event of a control member is recorded as refused, too, once for each rule.
+        """
+        treated = is_treated(cohort, self.event.member_id)
+        if self.programme.enters_cohorts and begins(self.state, cohort_key(cohort.salt)):
+            posting = entry_posting(rule, self.version, Arm.TREATED if treated else Arm.CONTROL)
+            self.rewards.append(entry(posting, cohort.salt, self.event, self.occurrence))
+        if not treated and begins(self.state, control_key(rule.id)):
+            self._refuse(rule, 0, RefusalReason.COHORT_CONTROL, self._award(rule.gives[0].amount))
+        return treated
 
     def wins(self, rule: Rule, draw: Draw) -> bool:
         """Whether the event wins the rule's draw."""

@@ -61,16 +61,6 @@ def value_key(value: object) -> str:
     return "" if value is None else blake2b(str(value).encode(), digest_size=9).hexdigest()
 
 
-def begins_control(state: MemberState, rule_id: str) -> bool:
-    """Remember that a control member had an event of a rule, and return whether it is the first."""
-    counters = state.remembering().counters
-    key = f"control:{rule_id}"
-    if key in counters:
-        return False
-    counters[key] = [1]
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class LimitCount:
     """Find the use of one limit of a rule in the period of an event; generated code calls it, too."""

@@ -346,9 +346,10 @@ def agrees(explanation: RuleExplanation, rewards: list[RewardEvent]) -> bool:
     own = [reward for reward in rewards if reward.posting.rule_id == explanation.rule]
     log = [(r.posting.type, r.posting.unit, r.amount, r.posting.reason, r.reward_key.hex()) for r in own]
     awards = [(a.type, a.unit, a.amount, a.reason, a.reward_key) for a in (*explanation.gave, *explanation.refused)]
-    granted = [each for each in log if each[0] not in ("reward.refused", "challenge.completed")]
+    awarded = [each for each in log if each[0] not in ("challenge.completed", "cohort.entered")]
+    granted = [each for each in awarded if each[0] != "reward.refused"]
     return (
-        sorted(each for each in log if each[0] != "challenge.completed") == sorted(awards)
+        sorted(awarded) == sorted(awards)
         and (explanation.outcome == GAVE) is bool(granted)
         and explanation.completed is any(each[0] == "challenge.completed" for each in log)
     )

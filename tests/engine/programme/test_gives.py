@@ -12,7 +12,8 @@ from engine.member.windows import ENTRIES_MAX, VALUES_MAX, Window
 from engine.programme.file.give import ITEM_FORMS
 from engine.programme.file.load import load_programme
 from engine.programme.model import Cohort, Draw
-from engine.programme.rules.draws import is_treated, wins
+from engine.programme.rules.cohorts import is_treated
+from engine.programme.rules.draws import wins
 from engine.programme.rules.occurrence import Occurrence
 from schemas.events import Item, Purchase, Share
 from schemas.rewards import ITEM_UNITS
@@ -145,7 +146,7 @@ def test_a_rule_is_judged_from_its_first_instant_to_before_its_last() -> None:
 
 def test_a_control_member_is_refused_once_a_rule() -> None:
     member = Member("{id: r, on: purchase, cohort: {salt: s, treat: 0%}, give: [{points: 7}]}")
-    assert member.buy(1) == [("r", "points", 7, "cohort_control")]
+    assert member.buy(1) == [("r", "cohort", 1, None), ("r", "points", 7, "cohort_control")]
     assert member.buy(1) == []
 
 

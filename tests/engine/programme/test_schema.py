@@ -145,6 +145,13 @@ def test_a_misspelt_expectation_in_a_programme_is_flagged(written: str, misspelt
     [
         ("points: {validity: 24mo, round_expiry: year}", "points: {validity: 24mo, round_expiry: years}"),
         ("points: {validity: none}", "points: {validty: none}"),
+        ("points: {liability_per_point: 0.005, price: 0.01}", "points: {price: 1%}"),
+        ("costs: {gift: {mug: 3.20}, coupon: {five-off: 5.00}}", "costs: {badge: {pioneer: 1.00}}"),
+        ("margin: 12.5%", "margin: {net: 12.5%}"),
+        (
+            "rules: [{id: r, on: share, cohort: {salt: s, treat: 50%, planned: 800, metric: net}, give: [{badge: b}]}]",
+            "rules: [{id: r, on: share, cohort: {salt: s, treat: 50%, metric: luck}, give: [{badge: b}]}]",
+        ),
         ("refunds: {negative: only_pending}", "refunds: {negative: pending}"),
         ("tiers: {metric: status, window: rolling 12mo, levels: [{id: a, from: 0}]}", "tiers: {window: lifetime}"),
         (

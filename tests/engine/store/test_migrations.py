@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, text
 from engine.store import migrations, revision
 from engine.store.database import migrate, transaction
 from engine.store.generations import meanings
+from engine.store.programmes import judged_as
 from operations.verify.checks import verify
 from projections.runner import finish
 from tests.operations.verify.test_ledger import GRANT, ISSUE, RESERVE, TIER
@@ -76,3 +77,28 @@ def test_what_an_earlier_release_logged_is_in_the_views_that_came_after_it(
         cursor.execute("SELECT tier, previous FROM reward.tier_history")
         assert cursor.fetchall() == [("gold", None)]
     assert [finding for finding in verify(empty_database_url) if finding["problem"]] == []
+
+
+def test_versions_of_an_earlier_release_keep_their_cohorts_and_write_no_entries(empty_database_url: str) -> None:
+    migrate_to(empty_database_url, "0029")
+    rule = "- {{id: {}, on: share, cohort: {{salt: s, treat: {}}}, give: [{{points: 1}}]}}\n"
+    head = "schema: guerdon/1\nprogramme: p\ntimezone: UTC\ncurrency: USD\nrules:\n"
+    with transaction_of_owner(empty_database_url) as cursor:
+        cursor.execute(
+            """
+            INSERT INTO guerdon.programme_version (version, programme, currency, digest, tzdata, file_name, body)
+            VALUES (1, 'p', 'USD', 'a', '', 'p.yaml', %s), (2, 'p', 'USD', 'b', '', 'p.yaml', %s)
+            """,
+            (
+                head + rule.format("a", "50%") + rule.format("b", "20%"),
+                head + "- {id: a, on: share, give: [{badge: b}]}",
+            ),
+        )
+
+    # one salt with two splits is an error by now, and its version judges as it did
+    migrate(empty_database_url)
+    with transaction(empty_database_url) as cursor:
+        cursor.execute("SELECT cohorts, enters_cohorts FROM guerdon.programme_version ORDER BY version")
+        splits = {"a": {"salt": "s", "treat": 5_000}, "b": {"salt": "s", "treat": 2_000}}
+        assert cursor.fetchall() == [(splits, False), ({}, False)]
+        assert len(judged_as(cursor, 1).rules) == 2
