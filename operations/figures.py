@@ -70,7 +70,9 @@ def read(cursor: Cursor, *, publishes: bool = True, folds_facts: bool = True) ->
 
 def liability(cursor: Cursor) -> dict[str, float]:
     """Return by unit the amount that members may still use: pending, active and reserved."""
-    cursor.execute("SELECT unit, sum(pending + active + reserved)::float FROM reward.member_balance GROUP BY unit")
+    cursor.execute(
+        "SELECT unit, sum(pending + active + reserved)::float FROM guerdon.identified_member_balance GROUP BY unit"
+    )
     return dict(cursor.fetchall())
 
 

@@ -28,13 +28,12 @@ from tests.services.servers import RoomyPostgres, Servers
 from tests.strategies.profiles import draw_by_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
     from typing import Any
 
 
 _SERVERS = pytest.StashKey[Servers]()
-_TEMPLATE = "guerdon_template"
 
 
 def _leave(number: int, _: FrameType | None) -> None:
@@ -142,14 +141,27 @@ def _url_of(admin_url: str, database: str) -> str:
 @pytest.fixture(scope="session")
 def template_database(postgres_admin_url: str, servers: Servers) -> str:
     """Return the name of the migrated database that each test's own is copied from; whoever asks first makes it."""
-    with state.locked(servers.folder, "template"):
-        if not _is_there(postgres_admin_url, _TEMPLATE):
+    return _template(postgres_admin_url, servers, "guerdon_template", "template0", migrate)
+
+
+@pytest.fixture(scope="session")
+def shop_template(postgres_admin_url: str, servers: Servers, template_database: str) -> str:
+    """Return the name of the database with half a year of a shop that tests of what analysts read are copied from."""
+    from tests.system import shop  # noqa: PLC0415  what it imports has its assertions rewritten first (tests/chaos)
+
+    return _template(postgres_admin_url, servers, "guerdon_shop", template_database, shop.fill)
+
+
+def _template(admin_url: str, servers: Servers, name: str, of: str, fill: Callable[[str], object]) -> str:
+    """Make a database once in a run, from another one and by `fill`, which takes its URL; return its name."""
+    with state.locked(servers.folder, name):
+        if not _is_there(admin_url, name):
             # it gets its name when nobody is connected to it any more, as PostgreSQL copies no other
-            draft = f"{_TEMPLATE}_draft"
-            _execute(postgres_admin_url, "CREATE DATABASE {}", draft)
-            migrate(_url_of(postgres_admin_url, draft))
-            _execute(postgres_admin_url, "ALTER DATABASE {} RENAME TO {}", draft, _TEMPLATE)
-    return _TEMPLATE
+            draft = f"{name}_draft"
+            _execute(admin_url, "CREATE DATABASE {} TEMPLATE {}", draft, of)
+            fill(_url_of(admin_url, draft))
+            _execute(admin_url, "ALTER DATABASE {} RENAME TO {}", draft, name)
+    return name
 
 
 @contextlib.contextmanager
@@ -164,6 +176,13 @@ def _database(admin_url: str, template: str) -> Iterator[str]:
 def database_url(postgres_admin_url: str, template_database: str) -> Iterator[str]:
     """Return the URL of a migrated database made for this test and dropped after it."""
     with _database(postgres_admin_url, template_database) as url:
+        yield url
+
+
+@pytest.fixture
+def shop_url(postgres_admin_url: str, shop_template: str) -> Iterator[str]:
+    """Return the URL of a database of this test's own with half a year of a shop in which everything moves."""
+    with _database(postgres_admin_url, shop_template) as url:
         yield url
 
 

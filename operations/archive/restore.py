@@ -21,6 +21,7 @@ from engine.store.archives import ARCHIVED
 from engine.store.cursor import one
 from engine.store.database import NO_LIMIT, as_owner, connect, transaction
 from engine.store.generations import live_generation, shadows
+from engine.store.members import pseudonyms
 from engine.store.session.failures import is_data
 from operations.archive.export import rows_of
 from operations.archive.files import Key, Secret, checked, need_manifest
@@ -158,6 +159,9 @@ def _take_in(
         with _reading(keys) as lines:
             digest_secret.replace(cursor, _secret(next(lines, b""), keys, manifest))
             archives.add_keys(cursor, _keys(lines, keys))
+
+    # erased members get pseudonyms under the secret that the database has from now on
+    pseudonyms.give_all(cursor)
 
     # the log
     log = archives.SourceLog(cursor)

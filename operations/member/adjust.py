@@ -198,7 +198,9 @@ def balances(settings: Settings, outcomes: Sequence[DecisionOutcome]) -> list[di
     members = sorted({outcome.line.decision.member_id for outcome in outcomes})
     with transaction(settings.database_url) as cursor:
         return dictionaries(
-            cursor, "SELECT * FROM reward.member_balance WHERE member_id = ANY(%s) ORDER BY member_id, unit", (members,)
+            cursor,
+            "SELECT * FROM guerdon.identified_member_balance WHERE member_id = ANY(%s) ORDER BY member_id, unit",
+            (members,),
         )
 
 
@@ -369,7 +371,7 @@ def _rewards(cursor: Cursor, places: set[_Place], after: dict[int, int]) -> dict
         cursor,
         """
         SELECT e.* FROM unnest(%(shards)s::smallint[], %(after)s::bigint[]) AS r (shard, after)
-        JOIN reward.reward_event e ON e.shard = r.shard AND e.pos > r.after
+        JOIN guerdon.identified_reward_event e ON e.shard = r.shard AND e.pos > r.after
         JOIN unnest(%(of_shard)s::smallint[], %(seqs)s::bigint[]) AS s (shard, seq)
           ON s.shard = e.shard AND s.seq = e.seq
         ORDER BY e.shard, e.pos

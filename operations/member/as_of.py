@@ -63,13 +63,15 @@ def member_as_of(
 def _answer(cursor: Cursor, question: dict[str, Any]) -> dict[str, Any]:
     (generation,) = one(cursor, "SELECT guerdon.generation_at(%(known_at)s)", question)
     balances = dictionaries(
-        cursor, "SELECT * FROM reward.balance_as_of(%(member)s, %(as_of)s, %(known_at)s) ORDER BY unit", question
+        cursor,
+        "SELECT * FROM guerdon.identified_balance_as_of(%(member)s, %(as_of)s, %(known_at)s) ORDER BY unit",
+        question,
     )
     tiers = dictionaries(
         cursor,
         """
         SELECT tier, since, until, qualifying, next_tier, to_next_tier
-        FROM reward.tier_as_of(%(member)s, %(as_of)s, %(known_at)s)
+        FROM guerdon.identified_tier_as_of(%(member)s, %(as_of)s, %(known_at)s)
         """,
         question,
     )
@@ -77,7 +79,7 @@ def _answer(cursor: Cursor, question: dict[str, Any]) -> dict[str, Any]:
         cursor,
         """
         SELECT unit, next_expiry_at AS "at", next_expiry_amount AS amount, false AS lapsed
-        FROM reward.balance_as_of(%(member)s, %(as_of)s, %(known_at)s)
+        FROM guerdon.identified_balance_as_of(%(member)s, %(as_of)s, %(known_at)s)
         WHERE next_expiry_at <= %(as_of)s + %(within)s * interval '1 second' ORDER BY next_expiry_at, unit
         """,
         question,

@@ -23,7 +23,7 @@ WHY_NOT = {
 
 
 def referrals(settings: Settings, *, flagged: bool = False, last: int = SHOWN) -> list[dict[str, Any]]:
-    """Return the `last` rows of `reward.referral`, the newest first; with `flagged` those that wait for an operator.
+    """Return the `last` referrals, the newest first; with `flagged` those that wait for an operator.
 
     Raises:
         ServiceUnreachable: PostgreSQL does not answer.
@@ -32,7 +32,7 @@ def referrals(settings: Settings, *, flagged: bool = False, last: int = SHOWN) -
         return dictionaries(
             cursor,
             """
-            SELECT * FROM reward.referral WHERE NOT %s OR status = 'flagged'
+            SELECT * FROM guerdon.identified_referral WHERE NOT %s OR status = 'flagged'
             ORDER BY attributed_at DESC NULLS LAST, referee_id LIMIT %s
             """,
             (flagged, last),

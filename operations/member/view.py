@@ -21,7 +21,7 @@ WITH own AS MATERIALIZED (
     SELECT pos FROM guerdon.reward_event
     WHERE generation = %(live)s AND shard = %(shard)s AND member_id = %(member)s
 )
-SELECT * FROM reward.reward_event
+SELECT * FROM guerdon.identified_reward_event
 WHERE shard = %(shard)s AND pos = ANY(ARRAY(SELECT pos FROM own ORDER BY pos DESC LIMIT %(last)s))
 ORDER BY pos DESC
 """
@@ -74,12 +74,13 @@ def _views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, 
     """Return the member's rows of the views."""
     # what they have
     balances = dictionaries(
-        cursor, "SELECT * FROM reward.member_balance WHERE member_id = %s ORDER BY unit", (member_id,)
+        cursor, "SELECT * FROM guerdon.identified_member_balance WHERE member_id = %s ORDER BY unit", (member_id,)
     )
     tiers = dictionaries(
         cursor,
         """
-        SELECT tier, since, until, qualifying, next_tier, to_next_tier FROM reward.member_tier WHERE member_id = %s
+        SELECT tier, since, until, qualifying, next_tier, to_next_tier
+        FROM guerdon.identified_member_tier WHERE member_id = %s
         """,
         (member_id,),
     )
@@ -87,7 +88,7 @@ def _views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, 
         cursor,
         """
         SELECT unit, item, code, amount, status, granted_at, expires_at
-        FROM reward.member_reward WHERE member_id = %s ORDER BY granted_at, unit, item
+        FROM guerdon.identified_member_reward WHERE member_id = %s ORDER BY granted_at, unit, item
         """,
         (member_id,),
     )
@@ -96,7 +97,7 @@ def _views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, 
         """
         SELECT unit, next_expiry_at AS "at", next_expiry_amount AS amount,
                next_expiry_at <= clock_timestamp() AS lapsed
-        FROM reward.member_balance
+        FROM guerdon.identified_member_balance
         WHERE member_id = %s AND next_expiry_at <= clock_timestamp() + %s * interval '1 second'
         ORDER BY next_expiry_at, unit
         """,
@@ -125,13 +126,15 @@ def _views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, 
 
 def _referrals(cursor: Cursor, member_id: str) -> dict[str, Any]:
     """Return the member's codes, who referred them, and a summary of the members that they referred."""
-    codes = dictionaries(cursor, "SELECT code FROM reward.member_code WHERE member_id = %s ORDER BY code", (member_id,))
+    codes = dictionaries(
+        cursor, "SELECT code FROM guerdon.identified_member_code WHERE member_id = %s ORDER BY code", (member_id,)
+    )
     referred_by = dictionaries(
         cursor,
-        "SELECT referrer_id, status, reason, attributed_at FROM reward.referral WHERE referee_id = %s",
+        "SELECT referrer_id, status, reason, attributed_at FROM guerdon.identified_referral WHERE referee_id = %s",
         (member_id,),
     )
-    referrer = dictionaries(cursor, "SELECT * FROM reward.referrer WHERE referrer_id = %s", (member_id,))
+    referrer = dictionaries(cursor, "SELECT * FROM guerdon.identified_referrer WHERE referrer_id = %s", (member_id,))
     return {
         "codes": [row["code"] for row in codes],
         "referred_by": referred_by,

@@ -21,7 +21,8 @@ _BY_EVENT = {
 def references(connection: Connection, generation: int) -> tuple[int, str | None]:
     """Check that facts, forwarded events, attributions, touches and closings name source events that exist.
 
-    The source log has no gaps, so an event that is not beyond the head exists.
+    The source log has no gaps, so an event that is not beyond the head exists. Every erased member must have the
+    pseudonym under which analysts see them.
     """
     with connection.cursor() as cursor:
         (looked_at,) = one(
@@ -37,7 +38,7 @@ def references(connection: Connection, generation: int) -> tuple[int, str | None
         problem = _fact(cursor, generation) or _schedule(cursor, generation) or _forwarded(cursor)
         for table, kind in _BY_EVENT.items():
             problem = problem or _other_kind(cursor, table, kind)
-        return looked_at, problem or _missing_attribution(cursor)
+        return looked_at, problem or _missing_attribution(cursor) or _missing_pseudonym(cursor)
 
 
 def _fact(cursor: Cursor, generation: int) -> str | None:
@@ -142,3 +143,16 @@ def _missing_attribution(cursor: Cursor) -> str | None:
         return None
     shard, seq, member_id = row
     return f"source log, shard {shard}, seq {seq}: guerdon.attribution has nothing of the attribution of {member_id}"
+
+
+def _missing_pseudonym(cursor: Cursor) -> str | None:
+    """Name the first erased member whom the views would show by their true id."""
+    cursor.execute(
+        """
+        SELECT k.member_id FROM guerdon.member_key k
+        WHERE k.key IS NULL AND NOT EXISTS (SELECT FROM guerdon.pseudonym p WHERE p.member_id = k.member_id)
+        ORDER BY k.member_id LIMIT 1
+        """
+    )
+    row = cursor.fetchone()
+    return None if row is None else f"guerdon.pseudonym has nothing for {row[0]}, who was erased"

@@ -1,6 +1,7 @@
 """Read the live reward log for its topic, and remember the position that the topic has reached.
 
-The rows come from the view `reward.reward_event`, so that a message says what the view says. PostgreSQL sends them in
+The rows come from the view `guerdon.identified_reward_event`: what `reward.reward_event` says, with the true ids of
+erased members, as whoever follows the topic knows each account by its id. PostgreSQL sends them in
 the format of its binary COPY, which is taken apart here: a row costs a third of the driver's own objects.
 """
 
@@ -134,7 +135,7 @@ class LogReader:
                                        e.campaign, e.reason))
                 FROM unnest(%(shards)s::smallint[], %(after)s::bigint[], %(upto)s::bigint[]) AS r (shard, after, upto)
                 CROSS JOIN LATERAL (
-                    SELECT * FROM reward.reward_event v
+                    SELECT * FROM guerdon.identified_reward_event v
                     WHERE v.shard = r.shard AND v.pos > r.after AND v.pos <= r.upto
                     OFFSET 0  -- else PostgreSQL, where it believes the log short, reads it from its beginning
                 ) e

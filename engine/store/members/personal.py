@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import msgpack, structs
 from psycopg2.extras import execute_values
 
+from engine.store.members import pseudonyms
 from schemas.events import EVENT_TYPES, PERSONAL_FIELDS, Profile, Signup
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ def keys_for(cursor: Cursor, owners: Iterable[Owner]) -> dict[Owner, bytes | Non
 
 
 def drop_keys(cursor: Cursor, owners: Iterable[Owner]) -> None:
-    """Erase members: with the commit their keys are gone, and so is everything that was sealed under them."""
+    """Erase members: with the commit their keys are gone, and so is everything that was sealed under them.
+
+    From then on analysts see them under their pseudonyms.
+    """
     rows = sorted(set(owners))
     if rows:
         execute_values(
@@ -73,6 +77,7 @@ def drop_keys(cursor: Cursor, owners: Iterable[Owner]) -> None:
             rows,
             template="(%s, %s, NULL, clock_timestamp())",
         )
+        pseudonyms.give(cursor, rows)
 
 
 def seal(event: Event, identity: bytes, key: bytes | None) -> tuple[bytes, bytes | None]:
