@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cli import archive, bench, demo, operate, programme, psql, services, simulate, why, worker
+from cli import analyst, archive, bench, demo, operate, programme, psql, services, simulate, why, worker
 from cli.intake import events, quarantine, rewards
 from cli.member import adjust, member, referral
 from cli.replay import backtest, difference, generations
@@ -36,8 +36,8 @@ UNREACHABLE = {
 
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
-    demo, services, worker, programme, events, simulate, member, psql, operate, quarantine, why, adjust, referral,
-    rewards, generations, difference, backtest, report, close, archive, bench,
+    demo, services, worker, programme, events, simulate, member, psql, analyst, operate, quarantine, why, adjust,
+    referral, rewards, generations, difference, backtest, report, close, archive, export, bench,
 )  # fmt: skip
 
 app = typer.Typer(
