@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cli import analyst, archive, bench, demo, operate, programme, psql, services, simulate, why, worker
+from cli import analyst, archive, bench, demo, export, operate, programme, psql, services, simulate, why, worker
 from cli.intake import events, quarantine, rewards
 from cli.member import adjust, member, referral
 from cli.replay import backtest, difference, generations

@@ -257,21 +257,45 @@ def remove_unnamed(folder: Path, manifest: Manifest | None) -> None:
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a file that takes its name only when it is wholly on the disk."""
-    unfinished = path.with_name(path.name + UNFINISHED)
+    with unfinished_file(path) as file:
+        yield file
+    take_name(path)
+
+
+@contextmanager
+def unfinished_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that will be `path`; at the end it is wholly on the disk, under another name until `take_name`."""
+    unfinished = unfinished_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise _unwritable(path, error) from None
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def take_name(path: Path) -> None:
+    """Let an unfinished file take its name, in place of the file that had it."""
+    try:
+        unfinished_path(path).replace(path)
         _sync(path.parent)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); name a folder you may write to, with room in it"
-        ) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
+        raise _unwritable(path, error) from None
+
+
+def unfinished_path(path: Path) -> Path:
+    """Return the name of a file until it takes its own."""
+    return path.with_name(path.name + UNFINISHED)
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be written ({error.strerror}); name a folder you may write to, with room in it")
 
 
 def _sync(folder: Path) -> None:

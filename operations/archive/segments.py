@@ -19,12 +19,17 @@ BYTES_A_GROUP = 16 << 20
 """Bytes of payloads in a group at most; writing and reading hold one group in memory."""
 
 
-def _arrow() -> tuple[Any, Any]:
+def arrow() -> tuple[Any, Any]:
+    """Return pyarrow and its module for Parquet.
+
+    Raises:
+        InputError: pyarrow is not installed.
+    """
     try:
         import pyarrow as pa  # noqa: PLC0415  an extra: only Parquet needs it
         from pyarrow import parquet  # noqa: PLC0415  as above
     except ImportError:
-        raise InputError("an archive needs pyarrow: pip install 'guerdon[parquet]'") from None
+        raise InputError("Parquet needs pyarrow: pip install 'guerdon[parquet]'") from None
     return pa, parquet
 
 
@@ -47,7 +52,7 @@ class SegmentWriter:
     """Write rows of one shard to a Parquet file, a group at a time, and compare each with the chain of hashes."""
 
     def __init__(self, file: BinaryIO, previous_hash: bytes) -> None:
-        pa, parquet = _arrow()
+        pa, parquet = arrow()
         self._pa = pa
         self._types = _schema(pa)
         self._writer = parquet.ParquetWriter(file, self._types, compression="zstd", write_page_checksum=True)
@@ -99,7 +104,7 @@ def read_segment(path: Path) -> Iterator[list[SourceRow]]:
     Raises:
         AnswerIsNo: it is no Parquet file of an archive.
     """
-    pa, parquet = _arrow()
+    pa, parquet = arrow()
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             # the columns, and groups that fit into memory

@@ -28,6 +28,7 @@ COMPARED = {
     "text outcome": "pages/test_guide", "text log": "pages/test_ledger_page", "text": "operations/why/test_page",
     "text floors": "pages/test_places_named",
     "text demo": "operations/setup/test_demo", "text archive": "operations/archive/test_page",
+    "text folder": "operations/export/test_export",
     "text bytes": "pages/test_generated", "text generated": "pages/test_programme_pages",
 }  # fmt: skip
 """Kinds of blocks that show an output, and the test that makes it."""

@@ -1,0 +1,182 @@
+"""Lay an export out in a folder, and tell whether its files are as they were written.
+
+::
+
+    manifest.json                                                        written before files take their names
+    reward_event/generation=1/shard=7/month=2026-03/data.parquet         one cell
+    member_balance/generation=1/data.parquet                             a view without shards and months
+
+New files lie beside those that they replace, as `data.parquet.unfinished`, until the manifest names them. Then they
+take their names; an export that is killed in the middle of that is finished by the next one.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from operations.archive.files import UNFINISHED, digest_of, new_file, take_name, unfinished_path
+from operations.export.datasets import DATASETS
+from schemas.errors import AnswerIsNo, InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+_OURS = re.compile(
+    rf"manifest\.json{UNFINISHED}|({'|'.join(each.view for each in DATASETS)})"
+    rf"(/generation=\d+)?(/shard=\d+)?(/month=\d{{4,}}-\d\d)?(/data\.parquet({UNFINISHED})?)?"
+)
+"""The names that exports give; nothing else in a folder is ever removed."""
+
+
+class File(Struct, frozen=True):
+    """Describe a Parquet file: its rows, what tells two states of them apart, its size and digest."""
+
+    rows: int
+    fingerprint: str
+    bytes: int
+    sha256: str
+
+
+class Part(Struct, frozen=True):
+    """Describe the files of one view: its columns as name and type, and each file by its path."""
+
+    columns: list[list[str]]
+    files: dict[str, File]
+
+
+class _Format(Struct, frozen=True):
+    """Hold the field that every manifest has, whichever release wrote it."""
+
+    format: int
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
+    """List the files of an export."""
+
+    guerdon: str
+    """The release that wrote it."""
+
+    database: str
+    generation: int
+    """The generation that was live."""
+
+    as_of: str
+    """The instant whose snapshot of the database the files hold."""
+
+    since_ms: int | None
+    """Rows of an earlier time were left out; None: none were."""
+
+    parts: dict[str, Part]
+    digest: str = ""
+    """The sha256 of the other fields, and so of all files."""
+
+    format: int = FORMAT
+
+    def sealed(self) -> Manifest:
+        """Return the manifest with its digest."""
+        return msgspec.structs.replace(self, digest=self._computed())
+
+    def _computed(self) -> str:
+        return sha256(msgspec.json.encode(msgspec.structs.replace(self, digest=""), order="deterministic")).hexdigest()
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the manifest is unchanged since it was written."""
+        return self.digest == self._computed()
+
+    @property
+    def files(self) -> dict[str, File]:
+        """Return every file by its path."""
+        return {path: file for part in self.parts.values() for path, file in part.files.items()}
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return the manifest of the export in a folder; None where the folder is empty, or has only unfinished files.
+
+    Raises:
+        InputError: other files are in the folder, or the export is of another release.
+        AnswerIsNo: the manifest is not as it was written.
+    """
+    # no manifest: an empty folder, unless other files are in it
+    path = folder / MANIFEST
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        foreign = [name for name in _names(folder) if not _OURS.fullmatch(name)]
+        if foreign:
+            raise InputError(
+                f"{folder} is no export: it has no {MANIFEST} and holds {foreign[0]}; name a new folder"
+            ) from None
+        return None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+    # decode it
+    try:
+        number = msgspec.json.decode(text, type=_Format).format
+        if number != FORMAT:
+            raise InputError(f"{path}: the export has format {number}, and this release reads {FORMAT}")
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise AnswerIsNo(
+            f"{path}: this is no manifest of an export, or not all of it ({error}); remove the folder and export again"
+        ) from None
+
+    # it must be unchanged, and name nothing outside the folder
+    if not manifest.is_sealed or not all(map(_OURS.fullmatch, manifest.files)):
+        raise AnswerIsNo(
+            f"{path}: the manifest was changed, as its digest is not that of what it says; remove the folder and "
+            "export again"
+        )
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a manifest, which decides which files are the export's; it takes the old one's place at once."""
+    with new_file(folder / MANIFEST) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=1) + b"\n")
+
+
+def finish(folder: Path, manifest: Manifest | None) -> None:
+    """Let the unfinished files that the manifest names take their names, and remove all that it does not name."""
+    files = {} if manifest is None else manifest.files
+    for path, file in files.items():
+        unfinished = unfinished_path(folder / path)
+        if unfinished.exists() and _is(unfinished, file):
+            take_name(folder / path)
+
+    for name in reversed(_names(folder)):  # files before their folder
+        path_of_name = folder / name
+        if _OURS.fullmatch(name) and name not in files:
+            if not path_of_name.is_dir():
+                path_of_name.unlink()
+            elif not any(path_of_name.iterdir()):
+                path_of_name.rmdir()
+
+
+def is_whole(folder: Path, path: str, file: File) -> bool:
+    """Whether a file is there, to the byte as it was written."""
+    return (folder / path).is_file() and _is(folder / path, file)
+
+
+def _is(path: Path, file: File) -> bool:
+    """Whether a file has the digest; only where it has the size, as a digest reads it whole."""
+    return path.stat().st_size == file.bytes and digest_of(path) == file.sha256
+
+
+def strangers(folder: Path, manifest: Manifest) -> list[str]:
+    """Return the Parquet files in the folder that are no part of the export; who reads all files reads them, too."""
+    return [name for name in _names(folder) if name.endswith(".parquet") and name not in manifest.files]
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the paths of all files and folders below a folder, from the folder on."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.is_dir() else []
