@@ -55,6 +55,14 @@ DATASETS = (
     Dataset("member_tier", time=None),
     Dataset("tier_history"),
     Dataset("referral", time=None),
+    Dataset("member", time=None, is_of_generation=False),
+    Dataset("purchase", is_of_generation=False),
+    Dataset("purchase_line", is_of_generation=False),
+    Dataset("refund", is_of_generation=False),
+    Dataset("activity", is_of_generation=False),
+    Dataset("share", is_of_generation=False),
+    Dataset("touch", is_of_generation=False),
+    Dataset("signup", is_of_generation=False),
 )
 """Every view that is exported, a line each."""
 

@@ -52,6 +52,14 @@ MASKS = (
     Mask("referrer", member="referrer_id", is_computed_whole=True),
     Mask("member_code", emptied=("code",)),
     Mask("leaderboard", is_computed_whole=True),
+    Mask("member", has_shard=True, others=(Other("referrer_id"),)),
+    Mask("purchase", has_shard=True),
+    Mask("purchase_line", has_shard=True),
+    Mask("refund", has_shard=True),
+    Mask("activity", has_shard=True),
+    Mask("share", has_shard=True),
+    Mask("touch", member="owner_id", emptied=("code", "visitor")),
+    Mask("signup", has_shard=True, others=(Other("referrer_id"),), emptied=("code",)),
 )
 """Every view with members; a view stands after those that it reads."""
 
