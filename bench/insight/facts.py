@@ -6,6 +6,7 @@ one is as a grocery's: nine lines a purchase, and one event of five is a refund,
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 import statistics
@@ -61,6 +62,7 @@ class Cost(NamedTuple):
 
 def main() -> None:
     """Print the costs of an event: folded from the beginning of a log, and folded as it comes."""
+    gc.set_threshold(200_000, 20, 100)  # as a worker does
     with server() as address:
         for number, (name, load) in enumerate((("purchases without lines", _plain), ("a grocery's", _grocery))):
             url = fresh(address, f"facts_{number}", PROGRAMME)

@@ -34,7 +34,7 @@ PAGE_ROWS = 5_000
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _INTEGERS = frozenset(
     ("shard", "seq", "line", "amount", "refunded", "number", "revision", "gross", "purchase_seq", "quantity", "score",
-     "order_amount", "first_seq", "orders")
+     "order_amount", "first_seq", "orders", "waiting")
 )  # fmt: skip
 _NUMERICS = frozenset(((rows.LINE.name, "quantity"), (rows.MEMBER.name, "net"), (rows.MEMBER.name, "gross")))
 _NUMERIC = Struct(">hhHH").unpack_from

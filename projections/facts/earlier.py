@@ -1,28 +1,44 @@
-"""Find what the events of one fold stand on: members and orders of earlier folds, and refunds that wait."""
+"""Find what the events of one fold stand on: members and orders of earlier folds, and refunds that wait.
+
+Each is found by its key, in a subquery that PostgreSQL may not flatten: before the tables are analysed for the first
+time it would read all of one for each row of another.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.store.logs.bare_log import Range
 from projections.facts.orders import Order, RefundFact
 from schemas.events import Purchase, Refund, Touch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from engine.store.cursor import Cursor
     from engine.store.logs.bare_log import Bare, BareLog
     from projections.facts.orders import OrderKey
 
 
+class MemberRow(NamedTuple):
+    """Say what the row of a member has: how many orders were counted, how many refunds wait, and the row's era."""
+
+    orders: int
+    waiting: int
+    era: int | None
+
+
+NO_ROW = MemberRow(0, 0, None)
+"""Stands for the row of a member of whom no earlier fold had an event."""
+
+
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """Hold what earlier folds have written about the members and orders of a fold; nothing for whole shards."""
 
-    members: dict[tuple[int, str], tuple[int, int | None]] = field(default_factory=dict)
-    """By shard and member_id: how many orders were counted, and the era of the row."""
+    members: dict[tuple[int, str], MemberRow] = field(default_factory=dict)
+    """The rows of members, by shard and member_id."""
 
     orders: dict[OrderKey, Order] = field(default_factory=dict)
     waiting: dict[OrderKey, list[RefundFact]] = field(default_factory=dict)
@@ -31,12 +47,16 @@ class Earlier:
 def earlier_of(cursor: Cursor, log: BareLog, build: int, events: Sequence[Bare]) -> Earlier:
     """Return what `build` has about the members and orders of `events`, which it has not folded yet."""
     returned = {_key_of(bare) for bare in events if type(bare.event) is Refund}
-    bought = {_key_of(bare) for bare in events if type(bare.event) is Purchase}
-    return Earlier(
-        members=_members(cursor, build, events),
-        orders=_orders(cursor, log, build, returned),
-        waiting=_waiting(cursor, log, build, returned | bought),
-    )
+    members = _members(cursor, build, events)
+
+    # few members have refunds that wait
+    of_waiting = {owner for owner, row in members.items() if row.waiting}
+    bought = {
+        _key_of(bare)
+        for bare in events
+        if of_waiting and type(bare.event) is Purchase and (bare.shard, bare.event.member_id) in of_waiting
+    }
+    return Earlier(members, _orders(cursor, log, build, returned), _waiting(cursor, log, build, returned | bought))
 
 
 _Owned = tuple[int, str, str]
@@ -49,11 +69,11 @@ def _key_of(bare: Bare) -> _Owned:
     return bare.shard, event.member_id, event.order_id
 
 
-def _members(cursor: Cursor, build: int, events: Sequence[Bare]) -> dict[tuple[int, str], tuple[int, int | None]]:
+def _members(cursor: Cursor, build: int, events: Sequence[Bare]) -> dict[tuple[int, str], MemberRow]:
     owners = {(bare.shard, bare.event.member_id) for bare in events if type(bare.event) is not Touch}  # type: ignore[attr-defined]
     cursor.execute(
         """
-        SELECT w.shard, w.member_id, m.orders, m.era
+        SELECT w.shard, w.member_id, m.orders, m.waiting, m.era
         FROM unnest(%(shards)s::smallint[], %(members)s::text[]) AS w (shard, member_id)
         CROSS JOIN LATERAL (
             SELECT * FROM guerdon.fact_member n
@@ -62,17 +82,22 @@ def _members(cursor: Cursor, build: int, events: Sequence[Bare]) -> dict[tuple[i
         """,
         {"build": build, "shards": [shard for shard, _ in owners], "members": [member_id for _, member_id in owners]},
     )
-    return {(shard, member_id): (orders, era) for shard, member_id, orders, era in cursor.fetchall()}
+    return {(shard, member_id): MemberRow(*row) for shard, member_id, *row in cursor.fetchall()}
 
 
-def _orders(cursor: Cursor, log: BareLog, build: int, wanted: Iterable[_Owned]) -> dict[OrderKey, Order]:
+def _orders(cursor: Cursor, log: BareLog, build: int, wanted: Collection[_Owned]) -> dict[OrderKey, Order]:
     """Return orders as their refunds of earlier folds have left them."""
+    if not wanted:
+        return {}
     where = _columns(wanted) | {"build": build}
     cursor.execute(
         f"""
         SELECT p.shard, p.seq, p.number
-        FROM {_WANTED} JOIN guerdon.fact_purchase p
-          ON p.build = %(build)s AND p.shard = w.shard AND p.member_id = w.member_id AND p.order_id = w.order_id
+        FROM {_WANTED} CROSS JOIN LATERAL (
+            SELECT * FROM guerdon.fact_purchase n
+            WHERE n.build = %(build)s AND n.shard = w.shard AND n.member_id = w.member_id AND n.order_id = w.order_id
+            OFFSET 0
+        ) p
         """,
         where,
     )
@@ -84,7 +109,10 @@ def _orders(cursor: Cursor, log: BareLog, build: int, wanted: Iterable[_Owned]) 
     cursor.execute(
         """
         SELECT r.shard, r.seq FROM unnest(%(shards)s::smallint[], %(seqs)s::bigint[]) AS w (shard, seq)
-        JOIN guerdon.fact_refund r ON r.build = %(build)s AND r.shard = w.shard AND r.purchase_seq = w.seq
+        CROSS JOIN LATERAL (
+            SELECT * FROM guerdon.fact_refund n
+            WHERE n.build = %(build)s AND n.shard = w.shard AND n.purchase_seq = w.seq OFFSET 0
+        ) r
         """,
         {"build": build, "shards": [shard for shard, _ in numbers], "seqs": [seq for _, seq in numbers]},
     )
@@ -100,13 +128,18 @@ def _orders(cursor: Cursor, log: BareLog, build: int, wanted: Iterable[_Owned]) 
     return orders
 
 
-def _waiting(cursor: Cursor, log: BareLog, build: int, wanted: Iterable[_Owned]) -> dict[OrderKey, list[RefundFact]]:
+def _waiting(cursor: Cursor, log: BareLog, build: int, wanted: Collection[_Owned]) -> dict[OrderKey, list[RefundFact]]:
+    if not wanted:
+        return {}
     cursor.execute(
         f"""
         SELECT r.shard, r.seq
-        FROM {_WANTED} JOIN guerdon.fact_refund r
-          ON r.build = %(build)s AND r.shard = w.shard AND r.member_id = w.member_id AND r.order_id = w.order_id
-         AND r.outcome = 'waiting'
+        FROM {_WANTED} CROSS JOIN LATERAL (
+            SELECT * FROM guerdon.fact_refund n
+            WHERE n.build = %(build)s AND n.shard = w.shard AND n.member_id = w.member_id AND n.order_id = w.order_id
+              AND n.outcome = 'waiting'
+            OFFSET 0
+        ) r
         """,
         _columns(wanted) | {"build": build},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from projections.facts import rows
+from projections.facts.earlier import NO_ROW
 from projections.facts.members import Member
 from projections.facts.orders import Order, RefundFact
 from schemas.events import (
@@ -75,8 +76,8 @@ class Fold:
             owner = (bare.shard, event.member_id)
             member = members.get(owner)
             if member is None:
-                orders, era = self._rows_before.get(owner, (0, None))
-                member = members[owner] = Member(bare, event.member_id, orders, era)
+                row = self._rows_before.get(owner, NO_ROW)
+                member = members[owner] = Member(bare, event.member_id, row.orders, row.era)
             elif bare.occurred_us < member.first_event_us:
                 member.first_event_us = bare.occurred_us
             take_by_type[kind](bare, event, member)
@@ -92,6 +93,7 @@ class Fold:
 
         # refunds that were there before it
         for refund in self._waiting.pop(key, ()):
+            member.waiting -= 1
             self._apply(self._order(key), refund, member)
 
     def _take_refund(self, bare: Bare, event: Refund, member: Member) -> None:
@@ -106,6 +108,7 @@ class Fold:
         waiting = self._waiting.setdefault(key, [])
         if all(refund.content != other.content for other in waiting):
             waiting.append(refund)
+            member.waiting += 1
             self._refunds[bare.shard, bare.seq] = refund
 
     def _apply(self, order: Order | None, refund: RefundFact, member: Member) -> None:

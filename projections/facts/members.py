@@ -18,11 +18,15 @@ class Member:
         member_id: of the member.
         orders_before: how many orders earlier folds have counted.
         era: that of the row of earlier folds; None where there is none.
+
+    Attributes:
+        waiting: how many refunds have begun to wait for their purchase, less those that wait no longer.
     """
 
     __slots__ = (
         "era", "erased_us", "first_event_us", "first_order_us", "first_recorded_us", "first_seq", "gross",
         "joined_channel", "joined_us", "last_order_us", "member_id", "net", "orders", "orders_before", "shard",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, bare: Bare, member_id: str, orders_before: int = 0, era: int | None = None) -> None:
@@ -30,7 +34,7 @@ class Member:
         self.member_id = member_id
         self.orders_before = orders_before
         self.era = era
-        self.orders = self.net = self.gross = 0
+        self.orders = self.waiting = self.net = self.gross = 0
         self.joined_us: int | None = None
         self.joined_channel: str | None = None
         self.first_order_us: int | None = None

@@ -5,7 +5,6 @@ A row is bytes from begin to end, so `difference` compares what a fold would wri
 
 from __future__ import annotations
 
-from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -62,8 +61,8 @@ REDEMPTION = Table(
 )
 MEMBER = Table(
     "fact_member",
-    ("build", "shard", "member_id", "first_seq", "first_event_at", "first_recorded_at", "orders", "net", "gross",
-     "joined_at", "joined_channel", "first_order_at", "last_order_at", "erased_at"),
+    ("build", "shard", "member_id", "first_seq", "first_event_at", "first_recorded_at", "orders", "waiting", "net",
+     "gross", "joined_at", "joined_channel", "first_order_at", "last_order_at", "erased_at"),
     ("shard", "member_id"),
 )  # fmt: skip
 
@@ -80,9 +79,10 @@ _COUNT = Struct(">h").pack
 _START = "ii ih iq iq iq"
 _EVENT = Struct(f">h {_START}").pack
 _BOUGHT = Struct(f">h {_START} iq iq ii ii").pack
-_LINE = Struct(">h ii ih iq ii iq iq").pack
+_LINE = Struct(">h ii ih iq").pack
+_AMOUNTS = Struct(">ii iq iq").pack
 _WHO = Struct(">ii ih").pack
-_FIRST = Struct(">iq iq iq ii").pack
+_FIRST = Struct(">iq iq iq ii ii").pack
 _NUMERIC = Struct(">hhHH").pack
 _BOOLEAN = {None: NULL, True: b"\0\0\0\1\1", False: b"\0\0\0\1\0"}
 _ARRAY = Struct(">iii").pack
@@ -102,10 +102,19 @@ class _Texts(dict[str | None, bytes]):
         return packed
 
 
-_texts = _Texts()
+class _Numerics(dict[str, bytes]):
+    """Hold packed decimals, as most quantities come again and again."""
+
+    def __missing__(self, text: str) -> bytes:
+        if len(self) >= TEXTS_MAX:
+            self.clear()
+        packed = self[text] = pack_numeric(text)
+        return packed
 
 
-@lru_cache(maxsize=10_000)
+_texts, _numerics = _Texts(), _Numerics()
+
+
 def pack_numeric(text: str) -> bytes:
     """Pack a canonical decimal, such as "1.5", as a numeric field."""
     negative, digits = text.startswith("-"), text.removeprefix("-")
@@ -142,8 +151,8 @@ def purchase_row(build: int, bare: Bare, event: Purchase, number: int, refunded:
     texts = _texts
     shard, seq, occurred_us, recorded_us, _ = bare
     head = _BOUGHT(
-        19, 4, build, 2, shard, 8, seq, 8, occurred_us, 8, recorded_us, 8, event.amount, 8, refunded, 4, number, 4,
-        REVISION,
+        len(PURCHASE.columns), 4, build, 2, shard, 8, seq, 8, occurred_us, 8, recorded_us, 8, event.amount, 8, refunded,
+        4, number, 4, REVISION,
     )  # fmt: skip
     return b"".join(
         (
@@ -156,13 +165,13 @@ def purchase_row(build: int, bare: Bare, event: Purchase, number: int, refunded:
 
 def line_rows(build: int, bare: Bare, items: Iterable[Item], refunded: Iterable[int]) -> bytes:
     """Return the rows of an order's lines, one after the other, with how much of each was returned."""
-    texts, numeric = _texts, pack_numeric
+    texts, numerics, amounts = _texts, _numerics, _AMOUNTS
+    head = _LINE(len(LINE.columns), 4, build, 2, bare.shard, 8, bare.seq)
     parts: list[bytes] = []
-    shard, seq = bare.shard, bare.seq
     for line, (item, returned) in enumerate(zip(items, refunded, strict=True), 1):
         parts += (
-            _LINE(11, 4, build, 2, shard, 8, seq, 4, line, 8, item.amount, 8, returned), numeric(item.quantity),
-            texts[item.line_id], texts[item.sku], texts[item.category], texts[item.brand],
+            head, amounts(4, line, 8, item.amount, 8, returned), numerics[item.quantity], texts[item.line_id],
+            texts[item.sku], texts[item.category], texts[item.brand],
         )  # fmt: skip
     return b"".join(parts)
 
@@ -240,8 +249,11 @@ def member_fields(build: int, member: Member) -> bytes:
     return b"".join(
         (
             _WHO(4, build, 2, member.shard), pack_text(member.member_id),
-            _FIRST(8, member.first_seq, 8, member.first_event_us, 8, member.first_recorded_us, 4, member.orders),
-            pack_numeric(str(member.net)), pack_numeric(str(member.gross)), pack_bigint(member.joined_us),
+            _FIRST(
+                8, member.first_seq, 8, member.first_event_us, 8, member.first_recorded_us, 4, member.orders, 4,
+                member.waiting,
+            ),
+            _numerics[str(member.net)], _numerics[str(member.gross)], pack_bigint(member.joined_us),
             _texts[member.joined_channel], pack_bigint(member.first_order_us), pack_bigint(member.last_order_us),
             pack_bigint(member.erased_us),
         )

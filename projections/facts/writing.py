@@ -45,8 +45,11 @@ def write(cursor: Cursor, build: int, fold: Fold, first_seqs: Mapping[int, int])
 def _delete(cursor: Cursor, table: str, build: int, places: Sequence[Place]) -> None:
     cursor.execute(
         f"""
-        DELETE FROM {table} f USING unnest(%s::smallint[], %s::bigint[]) AS w (shard, seq)
-        WHERE f.build = %s AND f.shard = w.shard AND f.seq = w.seq
+        DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+            SELECT f.ctid FROM unnest(%s::smallint[], %s::bigint[]) AS w (shard, seq) CROSS JOIN LATERAL (
+                SELECT n.ctid FROM {table} n WHERE n.build = %s AND n.shard = w.shard AND n.seq = w.seq OFFSET 0
+            ) f
+        ))
         """,
         ([shard for shard, _ in places], [seq for _, seq in places], build),
     )
@@ -76,7 +79,8 @@ _CHANGES = """
 CREATE TEMPORARY TABLE IF NOT EXISTS fact_member_change (
     first_seq bigint, first_event_at timestamptz, first_recorded_at timestamptz, joined_at timestamptz,
     first_order_at timestamptz, last_order_at timestamptz, erased_at timestamptz, net numeric, gross numeric,
-    era bigint, build integer, orders integer, shard smallint, member_id text COLLATE "C", joined_channel text
+    era bigint, build integer, orders integer, waiting integer, shard smallint, member_id text COLLATE "C",
+    joined_channel text
 ) ON COMMIT DELETE ROWS;
 DELETE FROM fact_member_change
 """
@@ -90,9 +94,13 @@ UPDATE guerdon.fact_member m SET
     first_order_at = least(m.first_order_at, c.first_order_at),
     last_order_at  = greatest(m.last_order_at, c.last_order_at),
     erased_at      = coalesce(m.erased_at, c.erased_at),
-    orders = m.orders + c.orders, net = m.net + c.net, gross = m.gross + c.gross, changes = m.changes + 1
-FROM fact_member_change c
-WHERE m.build = c.build AND m.shard = c.shard AND m.member_id = c.member_id AND m.era = c.era
-  AND (c.orders <> 0 OR c.net <> 0 OR c.first_event_at < m.first_event_at OR c.erased_at IS NOT NULL
+    orders = m.orders + c.orders, waiting = m.waiting + c.waiting, net = m.net + c.net, gross = m.gross + c.gross,
+    changes = m.changes + 1
+FROM fact_member_change c CROSS JOIN LATERAL (
+    SELECT n.ctid FROM guerdon.fact_member n
+    WHERE n.build = c.build AND n.shard = c.shard AND n.member_id = c.member_id AND n.era = c.era OFFSET 0
+) f
+WHERE m.ctid = f.ctid
+  AND (c.orders <> 0 OR c.net <> 0 OR c.waiting <> 0 OR c.first_event_at < m.first_event_at OR c.erased_at IS NOT NULL
        OR (c.joined_at IS NOT NULL AND m.joined_at IS NULL))
 """

@@ -202,6 +202,7 @@ CREATE TABLE guerdon.fact_member (
     erased_at         timestamptz,
     build             integer  NOT NULL,
     orders            integer  NOT NULL,
+    waiting           integer  NOT NULL,          -- refunds that wait for their purchase
     shard             smallint NOT NULL,
     member_id         text COLLATE "C" NOT NULL,
     joined_channel    text,
