@@ -186,6 +186,14 @@ def shop_url(postgres_admin_url: str, shop_template: str) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def new_database(
+    postgres_admin_url: str, template_database: str
+) -> Callable[[], contextlib.AbstractContextManager[str]]:
+    """Return how to make a further migrated database, for tests that share one."""
+    return lambda: _database(postgres_admin_url, template_database)
+
+
 @pytest.fixture
 def other_database_url(postgres_admin_url: str, template_database: str) -> Iterator[str]:
     """Return the URL of a second migrated database, with a secret of its own as every one that `init` makes."""

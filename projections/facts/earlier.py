@@ -30,7 +30,7 @@ class MemberRow(NamedTuple):
 
 
 NO_ROW = MemberRow(0, 0, None)
-"""Stands for the row of a member of whom no earlier fold had an event."""
+"""Stands for the row of a member who had no event in any earlier fold."""
 
 
 @dataclass(frozen=True, slots=True)

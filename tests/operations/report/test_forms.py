@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-NAMES = st.text("abcxyz", min_size=1, max_size=6)
+NAMES = st.text("acxyz", min_size=1, max_size=6)  # never "by", which names a column of its own
 VALUES = st.none() | st.integers(-(10**12), 10**12) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
 ROWS = st.dictionaries(NAMES, VALUES, min_size=1, max_size=4)
 PERIODS = st.sampled_from(["2026-03", "2026-Q1", "2026", "2026-W10", "2026-03-04", "all"])

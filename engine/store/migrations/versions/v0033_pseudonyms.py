@@ -9,7 +9,7 @@ from engine.store.migrations import masking, view_comments
 from engine.store.migrations.sql_files import functions_in
 
 revision = "0033"
-down_revision = "0030"
+down_revision = "0032"
 
 TABLE = """
 CREATE TABLE guerdon.pseudonym (                  -- under which name views show an erased member
