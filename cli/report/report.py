@@ -101,7 +101,7 @@ def report(
 
         print_as_it_is(sheet(document))
     elif html is None:
-        from cli.report.shown import print_report
+        from cli.terminal.report import print_report
 
         print_report(document)
 
