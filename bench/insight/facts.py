@@ -62,6 +62,7 @@ class Cost(NamedTuple):
 
 def main() -> None:
     """Print the costs of an event: folded from the beginning of a log, and folded as it comes."""
+    gc.freeze()
     gc.set_threshold(200_000, 20, 100)  # as a worker does
     with server() as address:
         for number, (name, load) in enumerate((("purchases without lines", _plain), ("a grocery's", _grocery))):

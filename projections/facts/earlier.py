@@ -30,7 +30,7 @@ class MemberRow(NamedTuple):
 
 
 NO_ROW = MemberRow(0, 0, None)
-"""Stands for the row of a member who had no event in any earlier fold."""
+"""Stands for the row of a member without events in earlier folds."""
 
 
 @dataclass(frozen=True, slots=True)

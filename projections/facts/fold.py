@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from projections.facts import rows
 from projections.facts.earlier import NO_ROW
 from projections.facts.members import Member
@@ -33,6 +35,14 @@ Place = tuple[int, int]
 """A shard and a seq."""
 
 
+class Bought(Struct, gc=False):
+    """Hold an order of this fold, until a refund of it comes."""
+
+    bare: Bare
+    event: Purchase
+    number: int
+
+
 class Fold:
     """Fold events of whole shards, or what follows on earlier folds of them.
 
@@ -49,7 +59,7 @@ class Fold:
         self._waiting: dict[OrderKey, list[RefundFact]] = earlier.waiting
 
         # what this fold writes
-        self._bought: dict[OrderKey, tuple[Bare, Purchase, int]] = {}
+        self._bought: dict[OrderKey, Bought] = {}
         self._returned: dict[OrderKey, Order] = {}
         self._purchases: dict[Place, bytes] = {}
         self._lines: dict[Place, bytes] = {}
@@ -77,7 +87,9 @@ class Fold:
             member = members.get(owner)
             if member is None:
                 row = self._rows_before.get(owner, NO_ROW)
-                member = members[owner] = Member(bare, event.member_id, row.orders, row.era)
+                member = members[owner] = Member(
+                    bare.shard, event.member_id, bare.seq, bare.occurred_us, bare.recorded_us, row.orders, row.era
+                )
             elif bare.occurred_us < member.first_event_us:
                 member.first_event_us = bare.occurred_us
             take_by_type[kind](bare, event, member)
@@ -86,7 +98,7 @@ class Fold:
         gross = event.amount if event.gross is None else event.gross
         number = member.buy(bare.occurred_us, event.amount, gross)
         key, place = (event.member_id, event.order_id), (bare.shard, bare.seq)
-        self._bought[key] = (bare, event, number)
+        self._bought[key] = Bought(bare, event, number)
         self._purchases[place] = rows.purchase_row(self._build, bare, event, number, 0)
         if event.items:
             self._lines[place] = rows.line_rows(self._build, bare, event.items, (0,) * len(event.items))
@@ -123,7 +135,7 @@ class Fold:
         """Return an order that this fold or an earlier one has; None where the log has not brought it yet."""
         order = self._orders.get(key)
         if order is None and (bought := self._bought.get(key)) is not None:
-            order = self._orders[key] = Order(*bought)
+            order = self._orders[key] = Order(bought.bare, bought.event, bought.number)
         return order
 
     def _take_signup(self, bare: Bare, event: Signup, member: Member) -> None:

@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from engine.store.logs.bare_log import Bare
+from msgspec import Struct
 
 
-class Member:
+class Member(Struct, gc=False):
     """Hold what the events of one fold say about a member; beside an earlier row it is a change of that row.
 
     Times are PostgreSQL's microseconds since 2000, amounts minor units.
-
-    Args:
-        bare: the first event of the member in this fold.
-        member_id: of the member.
-        orders_before: how many orders earlier folds have counted.
-        era: that of the row of earlier folds; None where there is none.
-
-    Attributes:
-        waiting: how many refunds have begun to wait for their purchase, less those that wait no longer.
     """
 
-    __slots__ = (
-        "era", "erased_us", "first_event_us", "first_order_us", "first_recorded_us", "first_seq", "gross",
-        "joined_channel", "joined_us", "last_order_us", "member_id", "net", "orders", "orders_before", "shard",
-        "waiting",
-    )  # fmt: skip
-
-    def __init__(self, bare: Bare, member_id: str, orders_before: int = 0, era: int | None = None) -> None:
-        self.shard, self.first_seq, self.first_event_us, self.first_recorded_us, _ = bare
-        self.member_id = member_id
-        self.orders_before = orders_before
-        self.era = era
-        self.orders = self.waiting = self.net = self.gross = 0
-        self.joined_us: int | None = None
-        self.joined_channel: str | None = None
-        self.first_order_us: int | None = None
-        self.last_order_us: int | None = None
-        self.erased_us: int | None = None
+    shard: int
+    member_id: str
+    first_seq: int
+    first_event_us: int
+    first_recorded_us: int
+    """When the first of the member's events in this fold was recorded."""
+    orders_before: int
+    """How many orders earlier folds have counted."""
+    era: int | None
+    """That of the row of earlier folds; None where there is none."""
+    orders: int = 0
+    waiting: int = 0
+    """How many refunds have begun to wait for their purchase, less those that wait no longer."""
+    net: int = 0
+    gross: int = 0
+    joined_us: int | None = None
+    joined_channel: str | None = None
+    first_order_us: int | None = None
+    last_order_us: int | None = None
+    erased_us: int | None = None
 
     def buy(self, occurred_us: int, amount: int, gross: int) -> int:
         """Count an order, and return its number among all of the member's in the log."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["clear", "difference", "fold"]  # as the runner asks each projection for them
 
-EVENTS_AT_ONCE = 10_000
-"""The most events that are decoded at once, so that memory stays in bounds; of one shard all of a range."""
+EVENTS_AT_ONCE = 5_000
+"""The most events that are decoded at once, so that memory stays in bounds and near; of one shard all of a range."""
 
 
 def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:  # noqa: ARG001  facts have none

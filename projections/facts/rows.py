@@ -149,10 +149,9 @@ def pack_texts(texts: Iterable[str] | None) -> bytes:
 def purchase_row(build: int, bare: Bare, event: Purchase, number: int, refunded: int) -> bytes:
     """Return the row of an order; `number` counts the member's orders in the log."""
     texts = _texts
-    shard, seq, occurred_us, recorded_us, _ = bare
     head = _BOUGHT(
-        len(PURCHASE.columns), 4, build, 2, shard, 8, seq, 8, occurred_us, 8, recorded_us, 8, event.amount, 8, refunded,
-        4, number, 4, REVISION,
+        len(PURCHASE.columns), 4, build, 2, bare.shard, 8, bare.seq, 8, bare.occurred_us, 8, bare.recorded_us, 8,
+        event.amount, 8, refunded, 4, number, 4, REVISION,
     )  # fmt: skip
     return b"".join(
         (
@@ -262,5 +261,4 @@ def member_fields(build: int, member: Member) -> bytes:
 
 def _start(build: int, bare: Bare, table: Table) -> bytes:
     """Return the count of a row's fields and the five that each event has."""
-    shard, seq, occurred_us, recorded_us, _ = bare
-    return _EVENT(len(table.columns), 4, build, 2, shard, 8, seq, 8, occurred_us, 8, recorded_us)
+    return _EVENT(len(table.columns), 4, build, 2, bare.shard, 8, bare.seq, 8, bare.occurred_us, 8, bare.recorded_us)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from io import BytesIO
-from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
 
 from engine.store.logs.binary_copy import HEADER, NULL, TRAILER
 from engine.store.logs.readers import Readers
@@ -32,7 +34,7 @@ COPY (
     ORDER BY e.shard, e.seq
 ) TO STDOUT (FORMAT binary)
 """
-_NUMBERS = Struct(">hihiqiqiqiii")
+_NUMBERS = struct.Struct(">hihiqiqiqiii")
 
 
 class Range(NamedTuple):
@@ -43,7 +45,7 @@ class Range(NamedTuple):
     upto_seq: int
 
 
-class Bare(NamedTuple):
+class Bare(Struct, frozen=True, gc=False):
     """Hold a source event from upstream without personal fields; times are PostgreSQL's microseconds since 2000."""
 
     shard: int
