@@ -211,7 +211,7 @@ def assert_judged(cursor: Cursor) -> None:
     cursor.execute(
         """
         SELECT member_id, unit, granted, pending, active, reserved, spent, expired, reversed, debt
-        FROM reward.member_balance
+        FROM guerdon.identified_member_balance
         """
     )
     balances = {(member_id, unit): tuple(map(int, numbers)) for member_id, unit, *numbers in cursor.fetchall()}
@@ -282,7 +282,7 @@ def rewards_by_member(database_url: str) -> dict[str, list[Row]]:
         cursor.execute(
             """
             SELECT member_id, event_id, type, unit, amount, rule_id, reason, reward_key
-            FROM reward.reward_event ORDER BY shard, pos
+            FROM guerdon.identified_reward_event ORDER BY shard, pos
             """
         )
         rewards: dict[str, list[Row]] = defaultdict(list)

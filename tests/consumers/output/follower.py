@@ -103,7 +103,7 @@ def _check(message: Message, partitions: int, followed: Followed) -> None:
 def logged(settings: Settings) -> list[dict[str, Any]]:
     """Return what the view of reward events holds, by shard, in order."""
     with transaction(settings.database_url) as cursor:
-        return dictionaries(cursor, "SELECT * FROM reward.reward_event ORDER BY shard, pos")
+        return dictionaries(cursor, "SELECT * FROM guerdon.identified_reward_event ORDER BY shard, pos")
 
 
 def assert_followed(settings: Settings, followed: Followed | None = None) -> Followed:

@@ -87,7 +87,8 @@ def told(database_url: str, member_id: str = "m1") -> list[tuple[str, int, str |
     """Return a member's reward events: type, amount and reason."""
     with transaction(database_url) as cursor:
         cursor.execute(
-            "SELECT type, amount, reason FROM reward.reward_event WHERE member_id = %s ORDER BY pos", (member_id,)
+            "SELECT type, amount, reason FROM guerdon.identified_reward_event WHERE member_id = %s ORDER BY pos",
+            (member_id,),
         )
         return cursor.fetchall()
 
