@@ -17,7 +17,7 @@ from cli import analyst, archive, bench, demo, export, operate, programme, psql,
 from cli.intake import events, quarantine, rewards
 from cli.member import adjust, member, referral
 from cli.replay import backtest, difference, generations
-from cli.report import close, report
+from cli.report import close, experiment, report
 from cli.terminal.output import print_as_it_is, say
 from engine.store.session.limits import limit_of
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
@@ -37,7 +37,8 @@ UNREACHABLE = {
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
     demo, services, worker, programme, events, simulate, member, psql, analyst, operate, quarantine, why, adjust,
-    referral, rewards, generations, difference, backtest, report, close, archive, export, bench,
+    referral, rewards, generations, difference, backtest, report, experiment, close, archive, export,
+    bench,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -87,7 +87,7 @@ def report(
         raise InputError("--exit-code goes with `guerdon report alerts`: no other report is an alarm")
 
     settings = load_settings()
-    asked = _asked(since, until, every, by, generation, known_at, days)
+    asked = asked_for(since, until, every, by, generation, known_at, days)
     document = read(settings.database_url, name, asked._replace(thresholds=thresholds_in(settings)))
     if html is not None:
         from operations.report.forms.page import write_page
@@ -117,10 +117,15 @@ def _list(*, as_json: bool) -> None:
     print_rows(rows, as_json=as_json, empty="")
 
 
-def _asked(
-    since: str | None, until: str | None, every: str, by: str | None, generation: int | None, known_at: str | None,
-    days: int,
+def asked_for(
+    since: str | None = None, until: str | None = None, every: str = "month", by: str | None = None,
+    generation: int | None = None, known_at: str | None = None, days: int = 30,
 ) -> Asked:  # fmt: skip
+    """Return what a reader asks for by the command's options.
+
+    Raises:
+        InputError: an option is no day, instant or length.
+    """
     from datetime import UTC, datetime
 
     from operations.report.frame import Asked

@@ -46,7 +46,7 @@ _LOGGED = ("generation_fact", "contest_closing", "attribution")
 _WHOLE = (
     "consumer_offset", "consumer_topic", "consumer_reset", "consumer_pass", "quarantine", "member_code", "referee",
     "referrer", "identity_hash", "member_identity", "touch", "waiting_referral", "forwarded", "funnel", "share_day",
-    "stock", "budget", "publication_cursor", "incarnation", "month_close", "estimate",
+    "stock", "budget", "publication_cursor", "incarnation", "month_close", "estimate", "experiment_scale",
 )  # fmt: skip
 """Tables of the present state: an archive that ends earlier than the log cannot have them."""
 

@@ -11,6 +11,8 @@ from operations.report.changes import changes
 from operations.report.customers.predicted import predicted_value
 from operations.report.customers.report import customers
 from operations.report.engagement import engagement
+from operations.report.experiments import scales
+from operations.report.experiments.report import experiments
 from operations.report.frame import Asked, Frame, document, frame
 from operations.report.liability.report import liability, problem
 from operations.report.redemption.report import redemption
@@ -42,6 +44,9 @@ class Report(NamedTuple):
     problem: Callable[[Mapping[str, Any]], str | None] | None = None
     """Returns in a sentence why its data must not be used; None: nothing is wrong with them."""
 
+    keep: Callable[[str, Mapping[str, Any]], None] | None = None
+    """Stores by the database's URL what is decided once, at the first look at a document."""
+
 
 REPORTS: dict[str, Report] = {
     "alerts": Report("early warnings: misuse, and rules that cost more than meant", alerts),
@@ -58,6 +63,7 @@ REPORTS: dict[str, Report] = {
     "engagement": Report(
         "who takes part, what they earn, burn and let lapse, and what is outstanding", engagement, OF_MEMBERS
     ),
+    "experiments": Report("cohorts: sizes, effects with intervals, costs", experiments, keep=scales.keep),
     "liability": Report(
         "points outstanding: how they came about, when they lapse, and how many will be redeemed",
         liability,
@@ -94,7 +100,10 @@ def report(database_url: str, name: str, asked: Asked) -> dict[str, Any]:
         of = frame(cursor, asked, is_of_recording=chosen.is_of_recording)
         if chosen.needs_facts:
             _note_what_facts_lack(of)
-        return document(name, of, chosen.compute(of))
+        printed = document(name, of, chosen.compute(of))
+    if chosen.keep is not None:
+        chosen.keep(database_url, printed)
+    return printed
 
 
 def _note_what_facts_lack(of: Frame) -> None:

@@ -11,7 +11,7 @@ from engine.store.migrations import view_comments
 from engine.store.programmes import cohorts_document
 
 revision = "0035"
-down_revision = "0033"
+down_revision = "0034"
 
 TYPE = "ALTER TYPE guerdon.reward_type ADD VALUE IF NOT EXISTS 'cohort.entered' BEFORE 'contest.won'"
 

@@ -1,0 +1,267 @@
+"""Report what experiments did: who entered, whether the split holds, the effect with its intervals, and what it cost.
+
+Everything is computed from the sums of `exposure`, so a reader can compute it again. docs/experiments.md says what each
+number means.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from operations.report.arithmetic import always_valid
+from operations.report.arithmetic.arms import srm
+from operations.report.arithmetic.comparison import compare_ratios, cuped, holm, lift, welch
+from operations.report.experiments.curve import curve_of
+from operations.report.experiments.exposure import TREAT_ALL, Both, Money, experiments_of, exposure_of
+from operations.report.money import cost_per_point, margin
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from operations.report.arithmetic.arms import Arm
+    from operations.report.arithmetic.comparison import Effect
+    from operations.report.experiments.exposure import Experiment, Exposure
+    from operations.report.frame import Frame
+
+FIRST_LOOK_MEMBERS = 100
+"""The members that each arm must have at the look that decides the scale of the always-valid interval."""
+
+GUARDRAILS = ("refunded", "refusals", "redemptions", "points_redeemed", "cost")
+LIFTS = {"1%": 0.01, "2%": 0.02, "5%": 0.05, "10%": 0.10, "20%": 0.20}
+"""Lifts for which the report says how many members an arm needs."""
+
+
+class Comparison(NamedTuple):
+    """Hold what is compared: the experiment, its sums, and those of both arms by the experiment's metric."""
+
+    experiment: Experiment
+    money: Money
+    exposure: Exposure
+    treated: Arm
+    control: Arm
+    effect: Effect | None
+
+    @property
+    def members(self) -> int:
+        """Return the members of both arms."""
+        return self.treated.n + self.control.n
+
+    def difference(self, measure: str) -> Effect | None:
+        """Return by how much the treated differ from the controls in another measure."""
+        return welch(*self.exposure.whole.of(measure))
+
+
+def experiments(of: Frame) -> dict[str, Any]:
+    """Return by rule the experiment that the rule's salt is; rules that share a salt have the same numbers.
+
+    Raises:
+        InputError: the facts of orders are turned off.
+    """
+    if of.facts is None:
+        raise InputError(
+            "an experiment is judged by orders, and `facts = false` has turned off their facts: set `facts = true`"
+        )
+    data: dict[str, Any] = {}
+    found = experiments_of(of)
+    money = Money(cost_per_point(of), margin(of)) if found else Money(None, None)
+    for experiment in found:
+        row = _row(of, experiment, money)
+        data |= dict.fromkeys(experiment.rules, row)
+    return data
+
+
+def _row(of: Frame, experiment: Experiment, money: Money) -> dict[str, Any]:
+    exposure = exposure_of(of, experiment, money)
+    treated, control = exposure.whole.of("y", "x")
+    compared = Comparison(experiment, money, exposure, treated, control, welch(treated, control))
+    _note(of, compared)
+    return {
+        "salt": experiment.salt,
+        "treat": None if experiment.treat is None else experiment.treat / TREAT_ALL,
+        "rules": list(experiment.rules),
+        "metric": str(experiment.metric),
+        **_sizes(compared),
+        "effect": _of_means(compared),
+        "lift": _record(lift(treated, control)),
+        "cuped": _cuped(compared),
+        "always_valid": _always_valid(of, compared),
+        **_money(compared),
+        "crossed": sum(sums.crossed for sums in exposure.whole),
+        "order_amount": _order_amount(compared),
+        "guardrails": _guardrails(compared),
+        "interference": _interference(compared),
+        "size": _size(compared),
+        "curve": curve_of(of, experiment),
+    }
+
+
+def _note(of: Frame, compared: Comparison) -> None:
+    """Say under the report what is missing, and what must not be read."""
+    salt = compared.experiment.salt
+    if min(compared.treated.n, compared.control.n) < 2:
+        of.notes.append(f'experiment "{salt}": an arm has fewer than two members, so nothing is compared yet')
+    elif compared.effect is not None and not compared.effect.se:
+        of.notes.append(f'experiment "{salt}": all members of an arm have the same amount, so there is no interval')
+    if compared.experiment.planned is None:
+        of.notes.append(f'experiment "{salt}": no size is planned (cohort.planned), so no interval holds at every look')
+    if any(sums.unpriced for sums in compared.exposure.whole):
+        of.notes.append(f'experiment "{salt}": the programme does not say what all of the rewards cost')
+
+
+def _sizes(compared: Comparison) -> dict[str, Any]:
+    """Return the sums of both arms, and whether their sizes are those of the split."""
+    treat, split = compared.experiment.treat, None
+    if treat is not None:
+        split = srm((compared.treated.n, compared.control.n), (treat, TREAT_ALL - treat))
+    return {
+        "arms": {
+            name: {
+                "n": arm.n,
+                "sum_y": arm.sum_y,
+                "sum_y2": arm.sum_y2,
+                "sum_x": arm.sum_x,
+                "sum_x2": arm.sum_x2,
+                "sum_xy": arm.sum_xy,
+                "points_redeemed": points.sum_y,
+            }
+            for name, arm, points in zip(
+                Both._fields,
+                (compared.treated, compared.control),
+                compared.exposure.whole.of("points_redeemed"),
+                strict=True,
+            )
+        },
+        "srm": _record(split),
+    }
+
+
+def _of_means(compared: Comparison) -> dict[str, Any] | None:
+    if compared.effect is None:
+        return None
+    means = {"mean_treated": compared.treated.mean_y, "mean_control": compared.control.mean_y}
+    return means | compared.effect._asdict()
+
+
+def _cuped(compared: Comparison) -> dict[str, Any] | None:
+    found = cuped(compared.treated, compared.control)
+    return None if found is None else {"theta": found.theta} | found.effect._asdict()
+
+
+def _always_valid(of: Frame, compared: Comparison) -> dict[str, Any] | None:
+    """Return the interval that holds at every look; None before the first look with enough members in each arm.
+
+    Its scale is that of the first look, which `scales.keep` stores for good.
+    """
+    effect, planned = compared.effect, compared.experiment.planned
+    if effect is None or not effect.se or min(compared.treated.n, compared.control.n) < FIRST_LOOK_MEMBERS:
+        return None
+
+    now = always_valid.scale_of(effect, compared.members)
+    kept = of.rows(
+        "SELECT scale FROM guerdon.experiment_scale WHERE salt = %(salt)s AND metric = %(metric)s",
+        salt=compared.experiment.salt,
+        metric=str(compared.experiment.metric),
+    )
+    scale = kept[0][0] if kept else now
+    half = None
+    if planned is not None:
+        rho = always_valid.mixing_parameter(planned, scale)
+        half = always_valid.half_width(now, compared.members, rho)
+    return {
+        "planned": planned,
+        "members": compared.members,
+        "scale": scale,
+        "is_first_look": not kept,
+        "half_width": half,
+        "low": None if half is None else effect.difference - half,
+        "high": None if half is None else effect.difference + half,
+    }
+
+
+def _money(compared: Comparison) -> dict[str, Any]:
+    """Return what the treated have brought beyond the controls, and what the experiment's rewards have cost."""
+    members, net, profit = compared.treated.n, compared.difference("net"), compared.difference("profit")
+    incremental = None if net is None else members * net.difference
+    cost = compared.exposure.whole.treated.cost_of_rules if _is_priced(compared) else None
+    is_judged = profit is not None and compared.money.margin is not None and cost is not None
+    return {
+        "incremental_revenue": incremental,
+        "cost_realised": cost,
+        "iroas": None if incremental is None or not cost else incremental / cost,
+        "iroas_interval": _over_cost(net, members, cost),
+        "profit": _record(profit) if is_judged else None,
+        "roi": members * profit.difference / cost if is_judged and profit is not None and cost else None,
+        "roi_interval": _over_cost(profit, members, cost) if is_judged else None,
+    }
+
+
+def _over_cost(effect: Effect | None, members: int, cost: float | None) -> dict[str, float] | None:
+    """Return the interval of a difference, for all the treated, over a cost; the cost is what it was, and certain."""
+    if effect is None or effect.low is None or effect.high is None or not cost:
+        return None
+    return {"low": members * effect.low / cost, "high": members * effect.high / cost}
+
+
+def _is_priced(compared: Comparison) -> bool:
+    """Whether the programme says what all the rewards cost that members of either arm have got."""
+    return compared.money.cost_per_point is not None and not any(sums.unpriced for sums in compared.exposure.whole)
+
+
+def _order_amount(compared: Comparison) -> dict[str, Any]:
+    """Return the mean net of orders with a net above 0 in both arms, which is a ratio of sums over members."""
+    pair = compared.exposure.whole.of("net", "sales")
+    means = {name: arm.sum_y / arm.sum_x if arm.sum_x else None for name, arm in pair._asdict().items()}
+    return means | (_record(compare_ratios(*pair)) or {})
+
+
+def _guardrails(compared: Comparison) -> dict[str, Any]:
+    """Return the means of what may go wrong, with p adjusted by Holm's method for how many there are."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name in GUARDRAILS:
+        pair = compared.exposure.whole.of(name)
+        found = welch(*pair)
+        if found is not None and (name != "cost" or _is_priced(compared)):
+            rows[name] = {"treated": pair.treated.mean_y, "control": pair.control.mean_y} | found._asdict()
+
+    adjusted = holm({name: row["p"] for name, row in rows.items() if row["p"] is not None})
+    return {name: row | {"p_holm": adjusted.get(name)} for name, row in rows.items()}
+
+
+def _interference(compared: Comparison) -> dict[str, Any]:
+    """Return how many referrals join both arms, and the effect without the members whom they join."""
+    whole, apart = compared.exposure
+    return {
+        "pairs": max(sums.pairs for sums in whole),
+        "pairs_across": max(sums.pairs_across for sums in whole),
+        "members_left_out": compared.members - sum(sums.members for sums in apart),
+        "effect": _record(welch(*apart.of("y", "x"))),
+    }
+
+
+def _size(compared: Comparison) -> dict[str, Any] | None:
+    """Return what arms of this size can show, and how many members an arm needs to show a lift.
+
+    Both follow from the spread among the controls; of arms that differ in size, the smaller one counts.
+    """
+    control = compared.control
+    if compared.effect is None or control.mean_y <= 0:
+        return None
+    sigma = control.var_y() ** 0.5
+    members, planned = min(compared.treated.n, control.n), compared.experiment.planned
+    treat = compared.experiment.treat or 0
+    share = min(treat, TREAT_ALL - treat) / TREAT_ALL
+    return {
+        "sigma": sigma,
+        "power": always_valid.POWER,
+        "difference_seen": always_valid.difference_seen(sigma, members),
+        "difference_seen_as_planned": always_valid.difference_seen(sigma, planned * share)
+        if planned and share
+        else None,
+        "members_an_arm": {
+            name: always_valid.members_needed(sigma, control.mean_y * lifted) for name, lifted in LIFTS.items()
+        },
+    }
+
+
+def _record(found: Any) -> dict[str, Any] | None:
+    """Return a result as a record; None where there is none."""
+    return None if found is None else dict(found._asdict())
