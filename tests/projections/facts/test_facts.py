@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from engine.live.batch import Batch
 from engine.store.cursor import one
 from engine.store.database import transaction
 from operations.setup import projections
@@ -17,10 +19,11 @@ from operations.verify.checks import verify
 from projections import runner
 from projections.facts import rows
 from projections.rebuild import rebuild
+from projections.runner import finish
 from schemas.events import Erasure, Event, Purchase, Refund, Signup, Touch
 from tests.projections.facts.stored import fold, tables
 from tests.strategies.source_histories import Act, append, histories, written
-from tests.system.batches import admitted, purchase
+from tests.system.batches import admitted, commit, purchase
 from tests.system.load import START_MS, activate
 
 if TYPE_CHECKING:
@@ -29,6 +32,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.postgres
 
 _examples = itertools.count()
+DAY_MS = 86_400_000
+TIERED = """\
+schema: guerdon/1
+programme: tiered
+timezone: UTC
+currency: USD
+refunds: {window: 30d}
+tiers: {metric: status, window: lifetime, levels: [{id: regular, from: 0}, {id: silver, from: 10}]}
+rules:
+- {id: status, on: purchase, give: [{status: {rate: 1, per: 1.00, of: purchase.amount}}]}
+"""
 EVERYTHING = [
     *(Act(kind, 0, 1, 0, 1) for kind in ("signup", "profile", "share", "touch", "activity", "redemption", "purchase")),
     Act("refund", 0, 0, 0, 2),  # applied
@@ -140,6 +154,34 @@ def test_a_refund_waits_for_its_purchase_and_lowers_it_from_its_recording_on(dat
             JOIN reward.purchase p USING (member_id, order_id) JOIN reward.member m USING (member_id)
             """,
         ) == ("applied", 1_000, True, 0, 0)
+
+
+def test_several_projectors_at_once_fold_each_event_once(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "SEQS_MAX", 2)
+    append(database_url, [purchase(number, f"m{number % 7}") for number in range(60)])
+    threads = [threading.Thread(target=fold, args=(database_url,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with transaction(database_url) as cursor:
+        assert one(cursor, "SELECT count(*), sum(orders)::int FROM reward.member") == (7, 60)
+    assert projections.difference(database_url, "facts") is None
+
+
+def test_tiers_and_outcomes_are_those_of_the_live_generation(database_url: str) -> None:
+    activate(database_url, TIERED)
+    late = Refund(
+        event_id="r1", member_id="m1", occurred_at=START_MS + 40 * DAY_MS, order_id="o1", refund_id="r1", amount=400
+    )
+    assert [purchase(number).amount for number in (1, 2)] == [1_000, 1_000]
+    commit(database_url, Batch([admitted(event) for event in (purchase(1), purchase(2), late)]))
+    finish(database_url, threading.Event())
+    with transaction(database_url) as cursor:
+        cursor.execute("SELECT order_id, tier, net FROM reward.purchase ORDER BY number")
+        assert cursor.fetchall() == [("o1", "regular", 600), ("o2", "silver", 1_000)]
+        assert one(cursor, "SELECT tier FROM reward.member") == ("silver",)
+        assert one(cursor, "SELECT outcome, points_outcome FROM reward.refund") == ("applied", "refund_window_closed")
 
 
 def test_the_codes_and_visitors_of_an_erased_member_are_shown_no_more(database_url: str) -> None:
