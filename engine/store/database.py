@@ -147,9 +147,9 @@ def transaction(database_url: str, *, role: str = WRITER, statement_max: str = A
 
 
 @contextmanager
-def snapshot(database_url: str) -> Iterator[Cursor]:
+def snapshot(database_url: str, *, statement_max: str = ANSWERED_WITHIN) -> Iterator[Cursor]:
     """Yield a cursor that reads everything as of one instant and writes nothing."""
-    with transaction(database_url) as cursor:
+    with transaction(database_url, statement_max=statement_max) as cursor:
         cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         yield cursor
 

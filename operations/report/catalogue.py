@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.store.database import snapshot
+from engine.store.database import NO_LIMIT, snapshot
 from operations.report.alerts.report import alerts
 from operations.report.campaigns.report import campaigns
 from operations.report.changes import changes
@@ -96,7 +96,7 @@ def report(database_url: str, name: str, asked: Asked) -> dict[str, Any]:
         splits = f"by {', '.join(chosen.by)}" if chosen.by else "by nothing"
         raise InputError(f'the report {name} cannot be split by "{asked.by}"; it can be split {splits}')
 
-    with snapshot(database_url) as cursor:
+    with snapshot(database_url, statement_max=NO_LIMIT) as cursor:
         of = frame(cursor, asked, is_of_recording=chosen.is_of_recording)
         if chosen.needs_facts:
             _note_what_facts_lack(of)

@@ -174,6 +174,7 @@ def frame(cursor: Cursor, asked: Asked, *, is_of_recording: bool = False) -> Fra
     """
     # a log that grew since PostgreSQL looked at it last seems small, and a nested loop over it would never end
     cursor.execute("SET LOCAL enable_nestloop = off")
+    cursor.execute("SET LOCAL work_mem = '64MB'")  # a sort or a hash of many members that spills takes twice the time
 
     generation = live_generation.live(cursor) if asked.generation is None else asked.generation
     live_generation.check_exists(cursor, generation)
