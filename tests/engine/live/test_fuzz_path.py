@@ -21,7 +21,7 @@ from engine.intake.batch import NO_OFFSET, Admitted, ClockMove, SetAside, admitt
 from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.cursor import one
-from engine.store.database import ANALYST, transaction
+from engine.store.database import transaction
 from engine.store.members.personal import OWN_FORMAT
 from operations.rows import dictionaries
 from operations.simulate.from_log import simulate_log
@@ -263,9 +263,9 @@ def test_whatever_is_sent_is_accounted_for_and_stops_nobody(database_url: str, t
     file = tmp_path / "programme.yaml"
     file.write_text(PROGRAMME, "utf-8")
     simulated = simulate_log(database_url, file).document()
-    with transaction(database_url, role=ANALYST) as cursor:
+    with transaction(database_url) as cursor:
         for name, view in VIEWS.items():
-            seen = dictionaries(cursor, f"SELECT * FROM reward.{view}")
+            seen = dictionaries(cursor, f"SELECT * FROM guerdon.identified_{view}")
             assert told(simulated[name]) == told(seen), name
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import operations.simulate.from_log
 from engine.programme.compile.module import compile_programme
-from engine.store.database import ANALYST, transaction
+from engine.store.database import transaction
 from operations.replay.run import Request, replay
 from operations.rows import dictionaries
 from operations.simulate.from_log import simulate_log
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.postgres
 
+# The views as commands read them, with true ids: analysts see erased members under pseudonyms.
 VIEWS = {
     "reward_events": "reward_event",
     "balances": "member_balance",
@@ -50,8 +51,11 @@ def file_of(folder: Path, body: str) -> Path:
 
 def viewed(database_url: str) -> dict[str, set[str]]:
     finish(database_url, threading.Event())
-    with transaction(database_url, role=ANALYST) as cursor:
-        return {name: comparable(dictionaries(cursor, f"SELECT * FROM reward.{view}")) for name, view in VIEWS.items()}
+    with transaction(database_url) as cursor:
+        return {
+            name: comparable(dictionaries(cursor, f"SELECT * FROM guerdon.identified_{view}"))
+            for name, view in VIEWS.items()
+        }
 
 
 def comparable(found: list[dict[str, Any]]) -> set[str]:

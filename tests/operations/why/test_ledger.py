@@ -143,12 +143,22 @@ def every_reward() -> list[RewardEvent]:
         for debit, credit in accounts:
             posting = Posting(
                 type=kind, unit=unit, debit=debit, credit=credit, rule_id="base", rule_version=1,
-                item=None if unit in ("points", "status", "EUR") else "thing", reason=_reason_of(kind),
+                item=_item_of(unit), reason=_reason_of(kind),
             )  # fmt: skip
             grows = debit == "issued" or verb in ("issued", "awarded") or kind == "benefit.granted"
-            lot = None if grows or family in ("tier", "referral", "contest", "challenge", "reward") else b"l" * 32
+            lot = (
+                None
+                if grows or family in ("tier", "referral", "contest", "challenge", "cohort", "reward")
+                else b"l" * 32
+            )
             found.append(RewardEvent(posting, 7, b"k" * 32, 1_000, "o1", lot, 2_000, 3_000))
     return found
+
+
+def _item_of(unit: str) -> str | None:
+    if unit in ("points", "status", "EUR"):
+        return None
+    return "treated" if unit == "cohort" else "thing"
 
 
 def _reason_of(kind: str) -> str | None:

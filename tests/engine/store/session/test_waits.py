@@ -173,7 +173,8 @@ def test_who_was_not_alone_all_the_time_does_not_commit(database_url: str) -> No
             with as_owner(database_url) as session, session, session.cursor() as cursor:
                 cursor.execute(
                     "SELECT pg_terminate_backend(l.pid, 5000) FROM pg_locks l "
-                    "WHERE l.relation = 'guerdon.evaluating'::regclass AND l.mode = 'ExclusiveLock'"
+                    "WHERE l.relation = 'guerdon.evaluating'::regclass AND l.mode = 'ExclusiveLock' "
+                    "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
                 )
 
         at["before commit"] = end
