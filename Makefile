@@ -74,9 +74,10 @@ bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its l
 chaos: $(READY) ## the long form of the tests in which processes, networks, disks and clocks fail
 	GUERDON_CHAOS=full $(BIN)/pytest -m chaos
 
-soak: $(READY) ## a million steps against the slow model of the ledger, and every property with ten times its examples
+soak: $(READY) ## a million steps of the ledger's slow model, ten times the examples of every property, reports of a whole year
 	GUERDON_SOAK_STEPS=1000000 $(BIN)/pytest --capture=no --timeout=0 tests/engine/ledger/test_model.py
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup --hypothesis-profile full --timeout=0 -m "not kafka and not chaos"
+	GUERDON_EVERY_NTH_HOUSEHOLD=1 $(BIN)/pytest --timeout=0 tests/insight
 
 up: $(READY) ## start the local services
 	@$(BIN)/guerdon up
